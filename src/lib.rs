@@ -1,0 +1,3 @@
+//! `dbtrigger` lets Databricks Workflows run dbt Cloud jobs.
+
+pub mod sandbox;
