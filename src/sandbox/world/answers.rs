@@ -43,22 +43,22 @@ impl Refusal {
         }
     }
 
-    /// 400 INVALID_PARAMETER_VALUE.
+    /// 400 `INVALID_PARAMETER_VALUE`.
     pub(super) fn invalid(message: impl Into<String>) -> Refusal {
         Refusal::databricks(400, "INVALID_PARAMETER_VALUE", message)
     }
 
-    /// 400 MALFORMED_REQUEST.
+    /// 400 `MALFORMED_REQUEST`.
     pub(super) fn malformed(message: impl Into<String>) -> Refusal {
         Refusal::databricks(400, "MALFORMED_REQUEST", message)
     }
 
-    /// 404 RESOURCE_DOES_NOT_EXIST.
+    /// 404 `RESOURCE_DOES_NOT_EXIST`.
     pub(super) fn absent(message: impl Into<String>) -> Refusal {
         Refusal::databricks(404, "RESOURCE_DOES_NOT_EXIST", message)
     }
 
-    /// 403 PERMISSION_DENIED.
+    /// 403 `PERMISSION_DENIED`.
     pub(super) fn denied(message: impl Into<String>) -> Refusal {
         Refusal::databricks(403, "PERMISSION_DENIED", message)
     }
@@ -101,7 +101,7 @@ impl Refusal {
                 status,
                 message,
                 data,
-            } => json_answer(status, &envelope(status, &message, *data)),
+            } => json_answer(status, &envelope(status, &message, &data)),
             Refusal::DbtDetail { status, detail } => {
                 json_answer(status, &json!({ "detail": detail }))
             }
@@ -114,7 +114,7 @@ impl Refusal {
 }
 
 /// The envelope around everything that dbt Cloud says.
-pub(super) fn envelope(status: u16, message: &str, data: Value) -> Value {
+pub(super) fn envelope(status: u16, message: &str, data: &Value) -> Value {
     json!({
         "status": {
             "code": status,
@@ -127,7 +127,7 @@ pub(super) fn envelope(status: u16, message: &str, data: Value) -> Value {
 }
 
 /// A successful answer of dbt Cloud.
-pub(super) fn dbt_data(data: Value) -> Answer {
+pub(super) fn dbt_data(data: &Value) -> Answer {
     json_answer(200, &envelope(200, "Success!", data))
 }
 

@@ -54,9 +54,9 @@ fn which(step: &Step) -> Option<&str> {
 
 fn run_results(world: &World, run: &DbtRun, index: usize) -> Option<Value> {
     let step = run.steps.get(index)?;
-    let word = which(step)?;
+    let verb = which(step)?;
     let (begin, end) = run.step_times().get(index).copied().flatten()?;
-    let nodes: Vec<&str> = match word {
+    let nodes: Vec<&str> = match verb {
         "build" | "retry" => NODES.to_vec(),
         "run" | "seed" | "snapshot" | "compile" | "docs" => NODES
             .iter()
@@ -98,7 +98,7 @@ fn run_results(world: &World, run: &DbtRun, index: usize) -> Option<Value> {
             "env": { "DBT_CLOUD_RUN_ID": run.id.to_string(), "DBT_CLOUD_JOB_ID": run.job.to_string(), "DBT_CLOUD_PROJECT_ID": run.project.to_string(),
                      "DBT_CLOUD_RUN_REASON": run.trigger.get("cause"), "DBT_CLOUD_ACCOUNT_ID": super::dbt::ACCOUNT.to_string() },
         },
-        "elapsed_time": elapsed, "args": { "which": if word == "docs" { "generate" } else { word }, "target": "prod", "origin": world.origin },
+        "elapsed_time": elapsed, "args": { "which": if verb == "docs" { "generate" } else { verb }, "target": "prod", "origin": world.origin },
         "results": results,
     }))
 }
@@ -124,7 +124,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     let run = world.dbt_run(call)?;
     call.check_query(&["step"])?;
     if !world.has_artifacts(run) {
-        return Ok(dbt_data(Value::Null));
+        return Ok(dbt_data(&Value::Null));
     }
     let made =
         |path: &&str| (0..run.steps.len()).any(|index| file(world, run, index, path).is_some());
@@ -132,7 +132,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
         .into_iter()
         .filter(made)
         .collect();
-    Ok(dbt_data(json!(paths)))
+    Ok(dbt_data(&json!(paths)))
 }
 
 /// `GET runs/{R}/artifacts/{path}?step=N`: the last step unless one is named (§6). 404 before the upload,

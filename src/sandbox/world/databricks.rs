@@ -11,7 +11,7 @@ use super::call::Call;
 use super::jobs::Job;
 use super::permissions::Grant;
 use super::secrets::Scope;
-use super::workspace::Object;
+use super::workspace_objects::Object;
 
 /// Everything in the workspace but its runs: what a stale read shows the old form of.
 #[derive(Clone, Default)]

@@ -273,7 +273,7 @@ impl Call {
         filters.insert("offset".to_owned(), json!(offset));
         filters.insert("account_id".to_owned(), json!(ACCOUNT));
         let count = page.len();
-        let mut body = envelope(200, "Success!", json!(page));
+        let mut body = envelope(200, "Success!", &json!(page));
         body["extra"] = json!({ "filters": filters, "order_by": order, "pagination": { "count": count, "total_count": total } });
         Ok(json_answer(200, &body))
     }
@@ -359,5 +359,5 @@ pub(super) fn accounts(world: &mut World, call: &Call) -> Handled {
 pub(super) fn one_account(world: &mut World, call: &Call) -> Handled {
     call.check_account()?;
     call.check_query(&[])?;
-    Ok(dbt_data(account(world)))
+    Ok(dbt_data(&account(world)))
 }

@@ -129,7 +129,7 @@ impl World {
     fn shown_run(&self, id: i64, include: &[String]) -> Handled {
         let place = self.dbt.find(id).ok_or_else(Refusal::dbt_absent)?;
         Ok(dbt_data(
-            self.dbt_run_fields(&self.dbt.runs[place], include),
+            &self.dbt_run_fields(&self.dbt.runs[place], include),
         ))
     }
 
@@ -219,7 +219,7 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
     call.check_query(&["include_related", "include_related[]"])?;
     let include = call.included();
     check_members(&include, MEMBERS)?;
-    Ok(dbt_data(world.dbt_run_fields(run, &include)))
+    Ok(dbt_data(&world.dbt_run_fields(run, &include)))
 }
 
 pub(super) fn list(world: &mut World, call: &Call) -> Handled {
@@ -314,7 +314,7 @@ pub(super) fn retry_preview(world: &mut World, call: &Call) -> Handled {
         .map(|index| run.steps[index + 1..].iter().map(name).collect())
         .unwrap_or_default();
     Ok(dbt_data(
-        json!({ "failed_step": failed, "skipped_steps": skipped }),
+        &json!({ "failed_step": failed, "skipped_steps": skipped }),
     ))
 }
 

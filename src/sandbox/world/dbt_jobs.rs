@@ -9,6 +9,10 @@ use super::dbt::{ACCOUNT, Order, plain_time};
 use super::dbt_runs::Script;
 
 #[derive(Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent settings of the service"
+)]
 pub(super) struct DbtJob {
     pub(super) id: i64,
     pub(super) project: i64,
@@ -182,5 +186,5 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
     call.check_query(&["include_related", "include_related[]"])?;
     let include = call.included();
     check_members(&include, MEMBERS)?;
-    Ok(dbt_data(world.job_fields(job, &include)))
+    Ok(dbt_data(&world.job_fields(job, &include)))
 }

@@ -181,33 +181,30 @@ impl World {
 
     fn include(&self, run: &DbtRun, include: &[String], body: &mut Value) {
         for member in include {
-            match member.as_str() {
-                "trigger" => body["trigger"] = Value::Object(run.trigger.clone()),
+            let value = match member.as_str() {
+                "trigger" => Value::Object(run.trigger.clone()),
                 "job" => {
-                    body["job"] = self
-                        .dbt
-                        .jobs
-                        .get(&run.job)
-                        .map_or(Value::Null, |job| self.job_fields(job, &[]))
+                    let job = self.dbt.jobs.get(&run.job);
+                    job.map_or(Value::Null, |job| self.job_fields(job, &[]))
                 }
-                "environment" => body["environment"] = self.environment_fields(run.environment),
-                "run_steps" => {
-                    body["run_steps"] =
-                        self.steps(run, include.iter().any(|name| name == "debug_logs"))
-                }
-                "audit" => {
-                    body["audit"] = json!({ "trigger": { "actor": { "id": 7001, "type": "service_token", "name": "sandbox" } }, "cancellation": { "actor": self.canceller(run) } })
-                }
+                "environment" => self.environment_fields(run.environment),
+                "run_steps" => self.steps(run, include.iter().any(|name| name == "debug_logs")),
+                "audit" => json!({
+                    "trigger": { "actor": { "id": 7001, "type": "service_token", "name": "sandbox" } },
+                    "cancellation": { "actor": self.canceller(run) },
+                }),
                 "run_retries" => {
                     let resumed = self
                         .dbt
                         .runs
                         .iter()
                         .filter(|other| other.retrying == Some(run.id));
-                    body["run_retries"] = resumed.map(|other| json!({ "id": other.id, "status": other.status(self.now.0).number() })).collect();
+                    resumed.map(|other| json!({ "id": other.id, "status": other.status(self.now.0).number() })).collect()
                 }
-                _ => {}
-            }
+                // Known members without content here; unknown ones were refused before.
+                _ => continue,
+            };
+            body[member.as_str()] = value;
         }
     }
 

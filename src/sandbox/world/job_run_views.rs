@@ -302,7 +302,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
         .filter(|run| {
             job.is_none_or(|job| run.job_id == job)
                 && !(active && run.is_over(now))
-                && !(completed && !run.is_over(now))
+                && (!completed || run.is_over(now))
                 && from.is_none_or(|from| run.created >= from)
                 && to.is_none_or(|to| run.created <= to)
                 && world

@@ -104,11 +104,6 @@ impl World {
             "Serverless compute for workflows is not enabled in this workspace: the task must have one of existing_cluster_id, new_cluster and job_cluster_key.",
         ))
     }
-
-    /// A workspace without serverless compute refuses notebook tasks that name no cluster.
-    pub fn set_serverless(&mut self, enabled: bool) {
-        self.serverless = enabled;
-    }
 }
 
 pub(super) fn create(world: &mut World, call: &Call) -> Handled {

@@ -15,9 +15,12 @@ mod dbt_run_views;
 mod dbt_runs;
 mod ids;
 mod inspect;
+mod job_checks;
+mod job_run_calls;
 mod job_run_views;
 mod job_runs;
 mod job_settings;
+mod job_verdicts;
 mod jobs;
 mod notebooks;
 mod people;
@@ -28,6 +31,7 @@ mod secrets;
 mod seed;
 mod spoil;
 mod workspace;
+mod workspace_objects;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -203,6 +207,21 @@ impl World {
         self.stale_reads = calls;
     }
 
+    /// A workspace without the Premium plan has no ACLs (databricks-api §3.4, §7).
+    pub fn set_premium(&mut self, premium: bool) {
+        self.premium = premium;
+    }
+
+    /// Whether `secrets/get` may be called from outside a cluster (databricks-api §3.1: it may be refused).
+    pub fn set_secret_reading(&mut self, allowed: bool) {
+        self.secret_reading = allowed;
+    }
+
+    /// A workspace without serverless compute refuses notebook tasks that name no cluster.
+    pub fn set_serverless(&mut self, enabled: bool) {
+        self.serverless = enabled;
+    }
+
     /// Adds somebody to the workspace who calls with a token of their own: a user or, by its application id,
     /// a service principal.
     pub fn add_caller(&mut self, name: &str, token: &str, admin: bool, groups: &[&str]) {
@@ -233,7 +252,9 @@ impl World {
                 .and_then(|()| self.dbt.throttle(self.now.0));
             allowed.map(|()| String::new()).map_err(Refusal::answer)
         } else {
-            self.people.authenticate(authorization)
+            self.people
+                .authenticate(authorization)
+                .map_err(|refused| *refused)
         };
         let caller = match caller {
             Ok(caller) => caller,

@@ -27,9 +27,10 @@ fn of_other(run: &JobRun, key: &str, what: &str) -> Option<String> {
         values => task
             .values
             .get(values.strip_prefix("values.")?)
-            .map(|value| match value {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
+            .map(|value| {
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned)
             }),
     }
 }

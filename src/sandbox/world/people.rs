@@ -86,10 +86,10 @@ impl People {
 
     /// databricks-api §2.2; a token that is no good answers 403, an absent one 401, both with a number for
     /// a code (§2.1: `error_code` may be a number).
-    pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<String, Answer> {
+    pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<String, Box<Answer>> {
         let Some(token) = authorization.and_then(|value| value.strip_prefix("Bearer ")) else {
             let body = json!({ "error_code": 401, "message": "Credential was not sent or was of an unsupported type for this API." });
-            return Err(json_answer(401, &body));
+            return Err(Box::new(json_answer(401, &body)));
         };
         match self
             .0
@@ -97,10 +97,10 @@ impl People {
             .find(|person| person.token.as_deref() == Some(token))
         {
             Some(person) => Ok(person.name.clone()),
-            None => Err(json_answer(
+            None => Err(Box::new(json_answer(
                 403,
                 &json!({ "error_code": 403, "message": "Invalid access token." }),
-            )),
+            ))),
         }
     }
 }

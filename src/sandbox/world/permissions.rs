@@ -8,7 +8,8 @@ use super::call::Call;
 use super::databricks::Databricks;
 use super::jobs::Job;
 use super::people;
-use super::workspace::{self, Kind, Object};
+use super::workspace;
+use super::workspace_objects::{Kind, Object};
 
 const OBJECT_LEVELS: &[&str] = &["CAN_READ", "CAN_RUN", "CAN_EDIT", "CAN_MANAGE"];
 const JOB_LEVELS: &[&str] = &["CAN_VIEW", "CAN_MANAGE_RUN", "CAN_MANAGE", "IS_OWNER"];

@@ -7,7 +7,7 @@ use super::World;
 use super::answers::{Answer, Handled, Refusal, json_answer};
 use super::call::Call;
 use super::{
-    artifacts, dbt, dbt_calls, dbt_jobs, job_run_views, job_runs, jobs, people, permissions,
+    artifacts, dbt, dbt_calls, dbt_jobs, job_run_calls, job_run_views, jobs, people, permissions,
     secrets, workspace,
 };
 
@@ -28,272 +28,194 @@ pub(super) struct Row {
     path: &'static str,
     pub(super) operation: &'static str,
     pub(super) writes: bool,
-    pub(super) run: fn(&mut World, &Call) -> Handled,
+    pub(super) run: Handler,
 }
 
-const fn read(
+type Handler = fn(&mut World, &Call) -> Handled;
+
+const fn get(path: &'static str, operation: &'static str, run: Handler) -> Row {
+    row("GET", path, operation, run)
+}
+
+const fn post(path: &'static str, operation: &'static str, run: Handler) -> Row {
+    row("POST", path, operation, run)
+}
+
+const fn row(
     method: &'static str,
     path: &'static str,
     operation: &'static str,
-    run: fn(&mut World, &Call) -> Handled,
+    run: Handler,
 ) -> Row {
+    let writes = !matches!(method.as_bytes(), b"GET");
     Row {
         method,
         path,
         operation,
-        writes: false,
-        run,
-    }
-}
-
-const fn write(
-    method: &'static str,
-    path: &'static str,
-    operation: &'static str,
-    run: fn(&mut World, &Call) -> Handled,
-) -> Row {
-    Row {
-        method,
-        path,
-        operation,
-        writes: true,
+        writes,
         run,
     }
 }
 
 /// `2.x` in a path stands for 2.0, 2.1 and 2.2: the Jobs API exists under the last two.
 static TABLE: &[Row] = &[
-    read(
-        "GET",
+    get(
         "/api/2.0/preview/scim/v2/Me",
         "databricks:scim/me",
         people::me,
     ),
-    write(
-        "POST",
+    post(
         "/api/2.0/secrets/scopes/create",
         "databricks:secrets/scopes/create",
         secrets::create_scope,
     ),
-    read(
-        "GET",
+    get(
         "/api/2.0/secrets/scopes/list",
         "databricks:secrets/scopes/list",
         secrets::list_scopes,
     ),
-    write(
-        "POST",
+    post(
         "/api/2.0/secrets/put",
         "databricks:secrets/put",
         secrets::put,
     ),
-    read(
-        "GET",
+    get(
         "/api/2.0/secrets/list",
         "databricks:secrets/list",
         secrets::list,
     ),
-    read(
-        "GET",
+    get(
         "/api/2.0/secrets/get",
         "databricks:secrets/get",
         secrets::get,
     ),
-    write(
-        "POST",
+    post(
         "/api/2.0/secrets/acls/put",
         "databricks:secrets/acls/put",
         secrets::put_acl,
     ),
-    read(
-        "GET",
+    get(
         "/api/2.0/secrets/acls/get",
         "databricks:secrets/acls/get",
         secrets::get_acl,
     ),
-    read(
-        "GET",
+    get(
         "/api/2.0/secrets/acls/list",
         "databricks:secrets/acls/list",
         secrets::list_acls,
     ),
-    read(
-        "GET",
+    get(
         "/api/2.0/workspace/get-status",
         "databricks:workspace/get-status",
         workspace::status,
     ),
-    write(
-        "POST",
+    post(
         "/api/2.0/workspace/mkdirs",
         "databricks:workspace/mkdirs",
         workspace::make_directories,
     ),
-    write(
-        "POST",
+    post(
         "/api/2.0/workspace/import",
         "databricks:workspace/import",
         workspace::import,
     ),
-    read(
-        "GET",
+    get(
         "/api/2.0/workspace/export",
         "databricks:workspace/export",
         workspace::export,
     ),
-    read(
-        "GET",
+    get(
         "/api/2.0/permissions/{}/{}",
         "databricks:permissions/get",
         permissions::get,
     ),
-    write(
+    row(
         "PATCH",
         "/api/2.0/permissions/{}/{}",
         "databricks:permissions/update",
         permissions::update,
     ),
-    write(
-        "POST",
+    post(
         "/api/2.x/jobs/create",
         "databricks:jobs/create",
         jobs::create,
     ),
-    write(
-        "POST",
-        "/api/2.x/jobs/reset",
-        "databricks:jobs/reset",
-        jobs::reset,
-    ),
-    write(
-        "POST",
+    post("/api/2.x/jobs/reset", "databricks:jobs/reset", jobs::reset),
+    post(
         "/api/2.x/jobs/update",
         "databricks:jobs/update",
         jobs::update,
     ),
-    read("GET", "/api/2.x/jobs/get", "databricks:jobs/get", jobs::get),
-    read(
-        "GET",
-        "/api/2.x/jobs/list",
-        "databricks:jobs/list",
-        jobs::list,
-    ),
-    write(
-        "POST",
+    get("/api/2.x/jobs/get", "databricks:jobs/get", jobs::get),
+    get("/api/2.x/jobs/list", "databricks:jobs/list", jobs::list),
+    post(
         "/api/2.x/jobs/run-now",
         "databricks:jobs/run-now",
-        job_runs::run_now,
+        job_run_calls::run_now,
     ),
-    read(
-        "GET",
+    get(
         "/api/2.x/jobs/runs/get",
         "databricks:jobs/runs/get",
         job_run_views::get,
     ),
-    read(
-        "GET",
+    get(
         "/api/2.x/jobs/runs/get-output",
         "databricks:jobs/runs/get-output",
         job_run_views::output,
     ),
-    write(
-        "POST",
+    post(
         "/api/2.x/jobs/runs/cancel",
         "databricks:jobs/runs/cancel",
-        job_runs::cancel,
+        job_run_calls::cancel,
     ),
-    read(
-        "GET",
+    get(
         "/api/2.x/jobs/runs/list",
         "databricks:jobs/runs/list",
         job_run_views::list,
     ),
-    read(
-        "GET",
-        "/api/v2/accounts",
-        "dbt:accounts/list",
-        dbt::accounts,
-    ),
-    read(
-        "GET",
-        "/api/v3/accounts",
-        "dbt:accounts/list",
-        dbt::accounts,
-    ),
-    read(
-        "GET",
-        "/api/v2/accounts/{}",
-        "dbt:accounts/get",
-        dbt::one_account,
-    ),
-    read(
-        "GET",
-        "/api/v3/accounts/{}",
-        "dbt:accounts/get",
-        dbt::one_account,
-    ),
-    read(
-        "GET",
-        "/api/v2/accounts/{}/jobs",
-        "dbt:jobs/list",
-        dbt_jobs::list,
-    ),
-    read(
-        "GET",
-        "/api/v2/accounts/{}/jobs/{}",
-        "dbt:jobs/get",
-        dbt_jobs::get,
-    ),
-    write(
-        "POST",
+    get("/api/v2/accounts", "dbt:accounts/list", dbt::accounts),
+    get("/api/v3/accounts", "dbt:accounts/list", dbt::accounts),
+    get("/api/v2/accounts/{}", "dbt:accounts/get", dbt::one_account),
+    get("/api/v3/accounts/{}", "dbt:accounts/get", dbt::one_account),
+    get("/api/v2/accounts/{}/jobs", "dbt:jobs/list", dbt_jobs::list),
+    get("/api/v2/accounts/{}/jobs/{}", "dbt:jobs/get", dbt_jobs::get),
+    post(
         "/api/v2/accounts/{}/jobs/{}/run",
         "dbt:jobs/run",
         dbt_calls::run,
     ),
-    write(
-        "POST",
+    post(
         "/api/v2/accounts/{}/jobs/{}/rerun",
         "dbt:jobs/rerun",
         dbt_calls::rerun,
     ),
-    read(
-        "GET",
-        "/api/v2/accounts/{}/runs",
-        "dbt:runs/list",
-        dbt_calls::list,
-    ),
-    read(
-        "GET",
+    get("/api/v2/accounts/{}/runs", "dbt:runs/list", dbt_calls::list),
+    get(
         "/api/v2/accounts/{}/runs/{}",
         "dbt:runs/get",
         dbt_calls::get,
     ),
-    write(
-        "POST",
+    post(
         "/api/v2/accounts/{}/runs/{}/cancel",
         "dbt:runs/cancel",
         dbt_calls::cancel,
     ),
-    read(
-        "GET",
+    get(
         "/api/v2/accounts/{}/runs/{}/retry",
         "dbt:runs/retry-preview",
         dbt_calls::retry_preview,
     ),
-    write(
-        "POST",
+    post(
         "/api/v2/accounts/{}/runs/{}/retry",
         "dbt:runs/retry",
         dbt_calls::retry,
     ),
-    read(
-        "GET",
+    get(
         "/api/v2/accounts/{}/runs/{}/artifacts",
         "dbt:runs/artifacts/list",
         artifacts::list,
     ),
-    read(
-        "GET",
+    get(
         "/api/v2/accounts/{}/runs/{}/artifacts/{…}",
         "dbt:runs/artifacts/get",
         artifacts::get,

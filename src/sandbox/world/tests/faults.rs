@@ -75,7 +75,7 @@ fn every_class_becomes_the_cut_or_answer_that_it_names() {
 fn statuses_carry_the_body_that_usually_goes_with_them() {
     let body_of = |rule: &str| match struck(rule).0 {
         Reply::Answer(answer) => answer,
-        other => panic!("{other:?}"),
+        other @ (Reply::Cut(_) | Reply::Hold) => panic!("{other:?}"),
     };
     assert!(
         body_of("dbt:jobs/run=status=502")
