@@ -1,0 +1,25 @@
+//! Lets Databricks Workflows run dbt Cloud jobs: secret, notebook, workflow and trigger from one command line.
+//!
+//! The program is [`main`]; the stand-in for both services is [`sandbox`]. Everything else is private, so that code
+//! that nothing uses is seen. `docs/architecture.md` is the map.
+
+mod app;
+mod commands;
+mod context;
+mod credentials;
+mod databricks;
+mod dbt;
+mod events;
+mod failure;
+mod http;
+mod origin;
+pub mod sandbox;
+mod secret;
+mod ui;
+
+use std::process::ExitCode;
+
+/// Runs the program on the process's own arguments and streams, and gives its exit code.
+pub fn main() -> ExitCode {
+    app::main(std::env::args_os())
+}
