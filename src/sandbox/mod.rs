@@ -5,12 +5,22 @@
 //! so that one misunderstanding cannot cancel the other.
 
 mod fault;
+mod world;
 
 pub use fault::{Class, Cut, Phase, Rule};
+pub use world::{NotebookEnd, NotebookOutcome, NotebookTask, Route, SecretRefused, Seed, World};
 
 /// A moment on the sandbox's own clock: milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SimTime(pub i64);
+
+impl SimTime {
+    /// So many milliseconds later; negative: earlier.
+    #[must_use]
+    pub fn plus(self, milliseconds: i64) -> SimTime {
+        SimTime(self.0.saturating_add(milliseconds))
+    }
+}
 
 /// What comes back for one request.
 #[derive(Debug)]

@@ -1,0 +1,416 @@
+//! The route table: what the sandbox serves. Whatever is not in it is answered with 501 and its name.
+
+use bytes::Bytes;
+use http::{Method, Request};
+
+use super::World;
+use super::answers::{Answer, Handled, Refusal, json_answer};
+use super::call::Call;
+
+/// Which service and operation a request belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// `databricks` or `dbt`.
+    pub service: &'static str,
+    /// The name that fault rules use, such as `dbt:jobs/run`.
+    pub operation: &'static str,
+    /// Whether the request can change anything.
+    pub writes: bool,
+}
+
+pub(super) struct Row {
+    method: &'static str,
+    /// `{}` stands for one segment, `{…}` at the end for the rest.
+    path: &'static str,
+    pub(super) operation: &'static str,
+    pub(super) writes: bool,
+    pub(super) run: fn(&mut World, &Call) -> Handled,
+}
+
+const fn read(
+    method: &'static str,
+    path: &'static str,
+    operation: &'static str,
+    run: fn(&mut World, &Call) -> Handled,
+) -> Row {
+    Row {
+        method,
+        path,
+        operation,
+        writes: false,
+        run,
+    }
+}
+
+const fn write(
+    method: &'static str,
+    path: &'static str,
+    operation: &'static str,
+    run: fn(&mut World, &Call) -> Handled,
+) -> Row {
+    Row {
+        method,
+        path,
+        operation,
+        writes: true,
+        run,
+    }
+}
+
+fn later(_: &mut World, _: &Call) -> Handled {
+    Err(Refusal::NotBuilt("this handler yet".to_owned()))
+}
+
+/// `2.x` in a path stands for 2.0, 2.1 and 2.2: the Jobs API exists under the last two.
+static TABLE: &[Row] = &[
+    read(
+        "GET",
+        "/api/2.0/preview/scim/v2/Me",
+        "databricks:scim/me",
+        later,
+    ),
+    write(
+        "POST",
+        "/api/2.0/secrets/scopes/create",
+        "databricks:secrets/scopes/create",
+        later,
+    ),
+    read(
+        "GET",
+        "/api/2.0/secrets/scopes/list",
+        "databricks:secrets/scopes/list",
+        later,
+    ),
+    write(
+        "POST",
+        "/api/2.0/secrets/put",
+        "databricks:secrets/put",
+        later,
+    ),
+    read(
+        "GET",
+        "/api/2.0/secrets/list",
+        "databricks:secrets/list",
+        later,
+    ),
+    read(
+        "GET",
+        "/api/2.0/secrets/get",
+        "databricks:secrets/get",
+        later,
+    ),
+    write(
+        "POST",
+        "/api/2.0/secrets/acls/put",
+        "databricks:secrets/acls/put",
+        later,
+    ),
+    read(
+        "GET",
+        "/api/2.0/secrets/acls/get",
+        "databricks:secrets/acls/get",
+        later,
+    ),
+    read(
+        "GET",
+        "/api/2.0/secrets/acls/list",
+        "databricks:secrets/acls/list",
+        later,
+    ),
+    read(
+        "GET",
+        "/api/2.0/workspace/get-status",
+        "databricks:workspace/get-status",
+        later,
+    ),
+    write(
+        "POST",
+        "/api/2.0/workspace/mkdirs",
+        "databricks:workspace/mkdirs",
+        later,
+    ),
+    write(
+        "POST",
+        "/api/2.0/workspace/import",
+        "databricks:workspace/import",
+        later,
+    ),
+    read(
+        "GET",
+        "/api/2.0/workspace/export",
+        "databricks:workspace/export",
+        later,
+    ),
+    read(
+        "GET",
+        "/api/2.0/permissions/{}/{}",
+        "databricks:permissions/get",
+        later,
+    ),
+    write(
+        "PATCH",
+        "/api/2.0/permissions/{}/{}",
+        "databricks:permissions/update",
+        later,
+    ),
+    write(
+        "POST",
+        "/api/2.x/jobs/create",
+        "databricks:jobs/create",
+        later,
+    ),
+    write(
+        "POST",
+        "/api/2.x/jobs/reset",
+        "databricks:jobs/reset",
+        later,
+    ),
+    write(
+        "POST",
+        "/api/2.x/jobs/update",
+        "databricks:jobs/update",
+        later,
+    ),
+    read("GET", "/api/2.x/jobs/get", "databricks:jobs/get", later),
+    read("GET", "/api/2.x/jobs/list", "databricks:jobs/list", later),
+    write(
+        "POST",
+        "/api/2.x/jobs/run-now",
+        "databricks:jobs/run-now",
+        later,
+    ),
+    read(
+        "GET",
+        "/api/2.x/jobs/runs/get",
+        "databricks:jobs/runs/get",
+        later,
+    ),
+    read(
+        "GET",
+        "/api/2.x/jobs/runs/get-output",
+        "databricks:jobs/runs/get-output",
+        later,
+    ),
+    write(
+        "POST",
+        "/api/2.x/jobs/runs/cancel",
+        "databricks:jobs/runs/cancel",
+        later,
+    ),
+    read(
+        "GET",
+        "/api/2.x/jobs/runs/list",
+        "databricks:jobs/runs/list",
+        later,
+    ),
+    read("GET", "/api/v2/accounts", "dbt:accounts/list", later),
+    read("GET", "/api/v3/accounts", "dbt:accounts/list", later),
+    read("GET", "/api/v2/accounts/{}", "dbt:accounts/get", later),
+    read("GET", "/api/v3/accounts/{}", "dbt:accounts/get", later),
+    read("GET", "/api/v2/accounts/{}/jobs", "dbt:jobs/list", later),
+    read("GET", "/api/v2/accounts/{}/jobs/{}", "dbt:jobs/get", later),
+    write(
+        "POST",
+        "/api/v2/accounts/{}/jobs/{}/run",
+        "dbt:jobs/run",
+        later,
+    ),
+    write(
+        "POST",
+        "/api/v2/accounts/{}/jobs/{}/rerun",
+        "dbt:jobs/rerun",
+        later,
+    ),
+    read("GET", "/api/v2/accounts/{}/runs", "dbt:runs/list", later),
+    read("GET", "/api/v2/accounts/{}/runs/{}", "dbt:runs/get", later),
+    write(
+        "POST",
+        "/api/v2/accounts/{}/runs/{}/cancel",
+        "dbt:runs/cancel",
+        later,
+    ),
+    read(
+        "GET",
+        "/api/v2/accounts/{}/runs/{}/retry",
+        "dbt:runs/retry-preview",
+        later,
+    ),
+    write(
+        "POST",
+        "/api/v2/accounts/{}/runs/{}/retry",
+        "dbt:runs/retry",
+        later,
+    ),
+    read(
+        "GET",
+        "/api/v2/accounts/{}/runs/{}/artifacts",
+        "dbt:runs/artifacts/list",
+        later,
+    ),
+    read(
+        "GET",
+        "/api/v2/accounts/{}/runs/{}/artifacts/{…}",
+        "dbt:runs/artifacts/get",
+        later,
+    ),
+];
+
+impl Row {
+    pub(super) fn route(&self) -> Route {
+        let service = if self.is_dbt() { "dbt" } else { "databricks" };
+        Route {
+            service,
+            operation: self.operation,
+            writes: self.writes,
+        }
+    }
+
+    pub(super) fn is_dbt(&self) -> bool {
+        self.operation.starts_with("dbt:")
+    }
+}
+
+/// Whether a path belongs to dbt Cloud: the paths of the two services do not overlap.
+pub(super) fn is_dbt(path: &str) -> bool {
+    path.starts_with("/api/v2/") || path.starts_with("/api/v3/")
+}
+
+/// The row of a request and what stood in the places of its path.
+pub(super) fn find(method: &Method, path: &str) -> Option<(&'static Row, Vec<String>)> {
+    TABLE
+        .iter()
+        .filter(|row| row.method == method.as_str())
+        .find_map(|row| Some((row, places(row.path, path)?)))
+}
+
+fn places(pattern: &str, path: &str) -> Option<Vec<String>> {
+    // dbt's maintained clients leave the last slash out or put it (dbt-cloud-api §1.4); Databricks has none.
+    let path = if is_dbt(path) {
+        path.strip_suffix('/').unwrap_or(path)
+    } else {
+        path
+    };
+    let mut places = Vec::new();
+    let mut given = path.split('/');
+    let mut wanted = pattern.split('/');
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(places),
+            (Some("{…}"), Some(first)) if !first.is_empty() => {
+                let rest: Vec<&str> = std::iter::once(first).chain(given).collect();
+                places.push(decoded(&rest.join("/")));
+                return Some(places);
+            }
+            (Some("{}"), Some(segment)) if !segment.is_empty() => places.push(decoded(segment)),
+            (Some("2.x"), Some("2.1" | "2.2")) => {}
+            (Some(wanted), Some(given)) if wanted == given => {}
+            (Some(_) | None, Some(_)) | (Some(_), None) => return None,
+        }
+    }
+}
+
+fn decoded(segment: &str) -> String {
+    // A lone value is what the form decoder gives back when nothing in it separates pairs.
+    let guarded = segment
+        .replace('+', "%2B")
+        .replace('&', "%26")
+        .replace('=', "%3D");
+    let mut pairs = url::form_urlencoded::parse(guarded.as_bytes());
+    pairs
+        .next()
+        .map(|(key, _)| key.into_owned())
+        .unwrap_or_default()
+}
+
+/// The answer to a request without a row: another method of a known path is refused as the services do it,
+/// everything else is not built.
+pub(super) fn unknown(request: &Request<Bytes>) -> Answer {
+    let (method, path) = (request.method(), request.uri().path());
+    let known = TABLE.iter().any(|row| places(row.path, path).is_some());
+    if known && is_dbt(path) {
+        return Refusal::DbtDetail {
+            status: 405,
+            detail: format!("Method \"{method}\" not allowed."),
+        }
+        .answer();
+    }
+    if known {
+        let short = path
+            .strip_prefix("/api/2.")
+            .map_or(path, |rest| rest.get(1..).unwrap_or(path));
+        return Refusal::databricks(
+            404,
+            "ENDPOINT_NOT_FOUND",
+            format!("No API found for '{method} {short}'"),
+        )
+        .answer();
+    }
+    json_answer(
+        501,
+        &serde_json::json!({
+            "error_code": "NOT_IMPLEMENTED",
+            "message": format!("The sandbox has no route {method} {path}: add it to src/sandbox/world/routes.rs"),
+        }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operation(method: &str, path: &str) -> Option<&'static str> {
+        find(&method.parse().expect("a method"), path).map(|(row, _)| row.operation)
+    }
+
+    #[test]
+    fn dbt_paths_work_with_and_without_the_last_slash() {
+        assert_eq!(
+            operation("POST", "/api/v2/accounts/51234/jobs/1/run/"),
+            Some("dbt:jobs/run")
+        );
+        assert_eq!(
+            operation("POST", "/api/v2/accounts/51234/jobs/1/run"),
+            Some("dbt:jobs/run")
+        );
+        assert_eq!(
+            operation("GET", "/api/v2/accounts/51234/runs/1/artifacts/"),
+            Some("dbt:runs/artifacts/list")
+        );
+        let found = find(
+            &Method::GET,
+            "/api/v2/accounts/1/runs/2/artifacts/run/a%20b.sql",
+        )
+        .expect("a row");
+        assert_eq!(found.1, ["1", "2", "run/a b.sql"]);
+    }
+
+    #[test]
+    fn double_slashes_and_foreign_versions_name_nothing() {
+        assert_eq!(operation("GET", "/api/v2/accounts/51234//runs/"), None);
+        assert_eq!(operation("GET", "/api/2.0/jobs/get"), None);
+        assert_eq!(
+            operation("GET", "/api/2.1/jobs/get"),
+            Some("databricks:jobs/get")
+        );
+        assert_eq!(
+            operation("GET", "/api/2.2/jobs/get"),
+            Some("databricks:jobs/get")
+        );
+        assert_eq!(operation("GET", "/api/2.2/jobs/get/"), None);
+    }
+
+    #[test]
+    fn operations_are_the_path_behind_the_version_and_writes_are_exactly_the_posts_and_patches() {
+        for row in TABLE {
+            assert_eq!(row.writes, row.method != "GET", "{}", row.operation);
+            if let Some(path) = row.path.strip_prefix("/api/2.").map(|rest| &rest[2..]) {
+                let path = path.replace("preview/scim/v2/Me", "scim/me");
+                let named = row.operation.trim_start_matches("databricks:");
+                assert!(
+                    path == named || named.starts_with("permissions/"),
+                    "{path} is {named}"
+                );
+            }
+        }
+    }
+}
