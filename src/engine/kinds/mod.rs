@@ -1,0 +1,4 @@
+//! One file per kind of thing, with its observe, diff and apply together.
+//!
+//! The contract of such a file: observing only reads; `diff` is pure; `apply` makes the one change that the action names and
+//! reads nothing it does not have to; errors go up raw and get their "cannot create X" in the walk.
