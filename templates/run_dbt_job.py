@@ -35,6 +35,8 @@ import uuid
 
 import requests
 
+# COMMAND ----------
+
 # Fixed when the notebook was written, and never a parameter: whoever may start the job must not be able to send
 # the key elsewhere, or to run any command in dbt. `override_keys`: which overrides a caller may send (none if
 # empty). `job_ids`: which dbt jobs may be started (any if empty).
