@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::json;
 
 use super::*;
+use crate::origin::Origin;
 
 const PIECES: [&str; 34] = [
     "'",
@@ -82,14 +83,16 @@ impl Numbers {
     }
 
     fn settings(&mut self) -> Settings {
-        let host = Origin::parse("https://ab123.us1.dbt.com").expect("valid");
-        let account_id = (self.next() >> 2).to_string();
-        let mut settings = Settings::new(host, &account_id, &self.text(), &self.text()).expect("valid");
         let allowed = self.next();
         let bits = OverrideKey::ALL.into_iter().enumerate();
-        settings.allow_override = bits.filter(|(bit, _)| allowed >> bit & 1 == 1).map(|(_, key)| key).collect();
-        settings.allow_job = (0..self.below(3)).map(|_| self.next()).collect();
-        settings
+        Settings {
+            host: Origin::parse("https://ab123.us1.dbt.com").unwrap(),
+            account_id: self.next(),
+            scope: self.text(),
+            key: self.text(),
+            allow_override: bits.filter(|(bit, _)| allowed >> bit & 1 == 1).map(|(_, key)| key).collect(),
+            allow_job: (0..self.below(3)).map(|_| self.next()).collect(),
+        }
     }
 }
 
@@ -103,7 +106,8 @@ fn judge(count: u64, seed: u64) -> u64 {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let cases = folder.path().join("cases.jsonl");
     let mut file = std::io::BufWriter::new(fs::File::create(&cases).expect("a new file"));
-    let template = json!({"template": TEMPLATE, "cell": [in_cell, PLACEHOLDER, &after[..end]].concat()});
+    let cell = [in_cell, PLACEHOLDER, &after[..end]].concat();
+    let template = json!({"template": TEMPLATE, "cell": cell});
     writeln!(file, "{template}").expect("written");
     for number in 0..count {
         let settings = numbers.settings();

@@ -4,6 +4,8 @@
 //! escape `\uXXXX`, whose backslash is doubled for Python. So the line holds neither a quote, nor a control
 //! character, nor a line end of any alphabet, nor a `#` that could begin a notebook command.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 /// The text between the quotes for a JSON value.
@@ -21,8 +23,7 @@ pub(super) fn encode(value: &Value) -> String {
                 // serde_json escapes control characters itself, so that what is left here stands inside a string.
                 let mut units = [0; 2];
                 for unit in other.encode_utf16(&mut units) {
-                    literal.push_str("\\\\u");
-                    literal.push_str(&format!("{unit:04x}"));
+                    write!(literal, "\\\\u{unit:04x}").expect("a String takes everything");
                 }
             }
         }

@@ -37,27 +37,18 @@ pub(super) fn put(text: &str, version: &str) -> String {
 pub(super) fn read(text: &str) -> Option<Marker> {
     let lines: Vec<&str> = text.split('\n').collect();
     let place = find(&lines)?;
-    let said = lines[place][PREFIX.len()..]
-        .strip_prefix(" version=")
-        .and_then(|rest| rest.split_once(" sha256="));
+    let said = lines[place][PREFIX.len()..].strip_prefix(" version=").and_then(|rest| rest.split_once(" sha256="));
     Some(match said {
-        Some((version, digest)) => Marker {
-            version: version.to_owned(),
-            intact: digest == digest_without(&lines, place),
-        },
-        None => Marker {
-            version: String::new(),
-            intact: false,
-        },
+        Some((version, digest)) => {
+            Marker { version: version.to_owned(), intact: digest == digest_without(&lines, place) }
+        }
+        None => Marker { version: String::new(), intact: false },
     })
 }
 
 /// The marker counts in the first cell only: further down it would be text that somebody quotes.
 fn find(lines: &[&str]) -> Option<usize> {
-    lines
-        .iter()
-        .take_while(|line| line.trim_end() != CELL)
-        .position(|line| line.starts_with(PREFIX))
+    lines.iter().take_while(|line| line.trim_end() != CELL).position(|line| line.starts_with(PREFIX))
 }
 
 fn digest_without(lines: &[&str], place: usize) -> String {
@@ -85,10 +76,7 @@ fn parse_version(text: &str) -> Option<([u64; 3], Option<&str>)> {
         Some((numbers, pre)) => (numbers, Some(pre)),
         None => (text, None),
     };
-    let numbers: Vec<u64> = numbers
-        .split('.')
-        .map(|part| part.parse().ok())
-        .collect::<Option<_>>()?;
+    let numbers: Vec<u64> = numbers.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
     Some((numbers.try_into().ok()?, pre))
 }
 

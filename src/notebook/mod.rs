@@ -11,7 +11,7 @@ mod hostile_tests;
 mod tests;
 
 pub(crate) use mark::{compare_versions, normalise};
-pub(crate) use settings::{BadSetting, Found, Moved, Origin, OverrideKey, Settings};
+pub(crate) use settings::{Found, Moved, OverrideKey, Settings};
 
 use std::cmp::Ordering;
 
@@ -28,9 +28,8 @@ pub(crate) fn render(settings: &Settings, version: &str) -> String {
 
 /// The template with its settings, the marker line still the template's.
 fn fill(settings: &Settings) -> String {
-    let (before, after) = TEMPLATE
-        .split_once(PLACEHOLDER)
-        .expect("the template has its placeholder, a test sees to that");
+    let (before, after) =
+        TEMPLATE.split_once(PLACEHOLDER).expect("the template has its placeholder, a test sees to that");
     [before, &literal::encode(&settings.to_json()), after].concat()
 }
 
@@ -72,11 +71,7 @@ pub(crate) fn read(text: &str) -> Reading {
         .and_then(|value| Found::from_json(&value));
     Reading::Ours {
         version: marker.version,
-        state: if marker.intact {
-            State::Intact
-        } else {
-            State::EditedByHand
-        },
+        state: if marker.intact { State::Intact } else { State::EditedByHand },
         settings,
     }
 }
@@ -110,11 +105,7 @@ pub(crate) struct Difference {
 pub(crate) fn drift(text: &str, want: &Settings, version: &str) -> Drift {
     let (found_version, state, settings) = match read(text) {
         Reading::NotOurs => return Drift::NotOurs,
-        Reading::Ours {
-            version,
-            state,
-            settings,
-        } => (version, state, settings),
+        Reading::Ours { version, state, settings } => (version, state, settings),
     };
     if normalise(text) == normalise(&render(want, version)) {
         return Drift::Unchanged;

@@ -1,8 +1,15 @@
 use super::*;
+use crate::origin::Origin;
 
 fn settings() -> Settings {
-    let host = Origin::parse("https://ab123.us1.dbt.com").expect("valid");
-    Settings::new(host, "51234", "dbt-cloud", "api-key").expect("valid")
+    Settings {
+        host: Origin::parse("https://ab123.us1.dbt.com").unwrap(),
+        account_id: 51234,
+        scope: "dbt-cloud".to_owned(),
+        key: "api-key".to_owned(),
+        allow_override: Vec::new(),
+        allow_job: Vec::new(),
+    }
 }
 
 #[test]
@@ -66,12 +73,7 @@ fn a_rendered_notebook_is_read_back_as_ours_and_intact() {
     settings.allow_override = vec![OverrideKey::StepsOverride, OverrideKey::GitBranch];
     settings.allow_job = vec![222_223, 222_222, 222_223];
     let text = render(&settings, "0.1.0");
-    let Reading::Ours {
-        version,
-        state,
-        settings: Some(found),
-    } = read(&text)
-    else {
+    let Reading::Ours { version, state, settings: Some(found) } = read(&text) else {
         panic!("not ours");
     };
     assert_eq!((version.as_str(), state), ("0.1.0", State::Intact));
@@ -101,11 +103,7 @@ fn a_round_trip_through_a_workspace_changes_nothing() {
 #[test]
 fn the_three_states_are_told_apart() {
     let text = render(&settings(), "0.1.0");
-    let unmoved = |version: &str, downgrade| Difference {
-        version: version.to_owned(),
-        downgrade,
-        moved: Vec::new(),
-    };
+    let unmoved = |version: &str, downgrade| Difference { version: version.to_owned(), downgrade, moved: Vec::new() };
     assert_eq!(drift(&text, &settings(), "0.2.0"), Drift::Outdated(unmoved("0.1.0", false)));
     assert_eq!(drift(&text, &settings(), "0.0.9"), Drift::Outdated(unmoved("0.1.0", true)));
     let edited = text.replace("SETTLE = 60", "SETTLE = 61");
@@ -125,8 +123,13 @@ fn a_marker_further_down_is_a_quotation() {
 #[test]
 fn another_account_host_scope_or_key_is_named() {
     let text = render(&settings(), "0.1.0");
-    let host = Origin::parse("https://zz999.us1.dbt.com").expect("valid");
-    let want = Settings::new(host, "99", "other", "other-key").expect("valid");
+    let want = Settings {
+        host: Origin::parse("https://zz999.us1.dbt.com").unwrap(),
+        account_id: 99,
+        scope: "other".to_owned(),
+        key: "other-key".to_owned(),
+        ..settings()
+    };
     let Drift::Outdated(difference) = drift(&text, &want, "0.1.0") else {
         panic!("not outdated");
     };
@@ -139,12 +142,7 @@ fn another_account_host_scope_or_key_is_named() {
 #[test]
 fn settings_that_were_edited_out_of_shape_are_not_guessed() {
     let text = render(&settings(), "0.1.0").replace(SETTINGS_BEFORE, "SETTINGS = dict('");
-    let Reading::Ours {
-        version: _,
-        state,
-        settings,
-    } = read(&text)
-    else {
+    let Reading::Ours { version: _, state, settings } = read(&text) else {
         panic!("not ours");
     };
     assert_eq!((state, settings), (State::EditedByHand, None));
