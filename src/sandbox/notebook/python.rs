@@ -199,12 +199,12 @@ async fn make(base: &Python, folder: &Path) -> Result<(), String> {
         // Debian splits `venv` in two packages. Without the second one the environment has no pip of its
         // own, but the base may have one that can fill it.
         Err(why) => {
-            let bare = output(&mut venv(&["--clear", "--without-pip"]), MAKE_LIMIT).await;
+            let without_pip = output(&mut venv(&["--clear", "--without-pip"]), MAKE_LIMIT).await;
             let mut pip = Command::new(&base.executable);
             pip.args(["-I", "-m", "pip", "--python"])
                 .arg(interpreter(&made))
                 .args(install);
-            if bare.is_err() || output(&mut pip, MAKE_LIMIT).await.is_err() {
+            if without_pip.is_err() || output(&mut pip, MAKE_LIMIT).await.is_err() {
                 return Err(why);
             }
         }
