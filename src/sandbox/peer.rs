@@ -1,4 +1,9 @@
 //! The process at the other end of a loopback connection: found through `/proc`, for the kill rule.
+//!
+//! `OPERATION=kill` kills the caller with SIGKILL while it waits for its answer, of which no byte is sent:
+//! with `phase=before` the request has had no effect, with `phase=after` it has. `kill-during` sends the head
+//! and half of the body first. The connection then stays open until the kernel closes the dead one's end, so
+//! the caller never sees more than that. Linux only: elsewhere such a rule is refused at start.
 
 use std::net::SocketAddr;
 

@@ -47,6 +47,7 @@ pub(super) async fn serve(handle: Handle, wanted: Wanted) {
         running.spawn(async move {
             let end = run(&handle, &task, &wanted, &python).await;
             handle.with_world(|world, now| world.notebook_ended(now, task.task_run_id, end));
+            handle.changed();
             drop(place);
         });
     }

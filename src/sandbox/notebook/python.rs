@@ -179,26 +179,36 @@ async fn make(base: &Python, folder: &Path) -> Result<(), String> {
         .tempdir_in(parent)
         .map_err(text)?;
     let made = stage.path().join("environment");
-    output(
-        Command::new(&base.executable)
-            .args(["-I", "-m", "venv"])
-            .arg(&made),
-        MAKE_LIMIT,
-    )
-    .await?;
-    output(
-        Command::new(interpreter(&made)).args([
-            "-I",
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "requests",
-        ]),
-        MAKE_LIMIT,
-    )
-    .await?;
+    let venv = |more: &'static [&'static str]| {
+        let mut command = Command::new(&base.executable);
+        command.args(["-I", "-m", "venv"]).arg(&made).args(more);
+        command
+    };
+    let install = [
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "requests",
+    ];
+    match output(&mut venv(&[]), MAKE_LIMIT).await {
+        Ok(_) => {
+            let mut pip = Command::new(interpreter(&made));
+            pip.args(["-I", "-m", "pip"]).args(install);
+            output(&mut pip, MAKE_LIMIT).await?;
+        }
+        // Debian splits `venv` in two packages. Without the second one the environment has no pip of its
+        // own, but the base may have one that can fill it.
+        Err(why) => {
+            let without_pip = output(&mut venv(&["--clear", "--without-pip"]), MAKE_LIMIT).await;
+            let mut pip = Command::new(&base.executable);
+            pip.args(["-I", "-m", "pip", "--python"])
+                .arg(interpreter(&made))
+                .args(install);
+            if without_pip.is_err() || output(&mut pip, MAKE_LIMIT).await.is_err() {
+                return Err(why);
+            }
+        }
+    }
     if folder.exists() {
         // What stands there was probed and cannot be used (its base interpreter is gone, mostly).
         std::fs::remove_dir_all(folder).map_err(text)?;

@@ -294,7 +294,7 @@ async fn a_cancelled_notebook_is_interrupted_and_may_clean_up() {
 /// On paused time the seconds of grace pass at once.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_cancelled_notebook_that_will_not_end_is_killed_with_all_that_it_started() {
+async fn a_cancelled_notebook_that_will_not_end_is_killed() {
     let python = machine().await;
     tokio::time::pause();
     let (outcome, _) = run_with(
