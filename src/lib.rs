@@ -15,6 +15,7 @@ mod failure;
 mod http;
 mod origin;
 pub mod sandbox;
+mod schedule;
 mod secret;
 mod ui;
 
