@@ -13,6 +13,7 @@ mod engine;
 mod events;
 mod failure;
 mod http;
+mod notebook;
 mod origin;
 pub mod sandbox;
 mod schedule;
