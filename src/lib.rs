@@ -16,6 +16,7 @@ mod http;
 mod notebook;
 mod origin;
 pub mod sandbox;
+mod schedule;
 mod secret;
 mod ui;
 

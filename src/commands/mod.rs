@@ -10,6 +10,7 @@ pub(crate) mod sandbox;
 mod connect;
 mod durations;
 mod last_known;
+pub(crate) mod provision;
 
 pub(crate) use connect::{to_databricks, to_dbt};
 pub(crate) use last_known::LastKnown;
