@@ -15,6 +15,8 @@ mod failure;
 mod http;
 mod notebook;
 mod origin;
+#[cfg(test)]
+mod rooms;
 pub mod sandbox;
 mod schedule;
 mod secret;
