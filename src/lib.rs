@@ -13,8 +13,11 @@ mod events;
 mod failure;
 mod http;
 mod origin;
+mod runs;
 pub mod sandbox;
 mod secret;
+#[cfg(test)]
+mod sim;
 mod ui;
 
 use std::process::ExitCode;

@@ -106,15 +106,11 @@ impl std::fmt::Display for SecretRefused {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             SecretRefused::Missing { scope, key } => {
-                write!(
-                    out,
-                    "Secret does not exist with scope: {scope} and key: {key}"
-                )
+                write!(out, "Secret does not exist with scope: {scope} and key: {key}")
             }
-            SecretRefused::Forbidden { scope, identity } => write!(
-                out,
-                "PERMISSION_DENIED: User {identity} does not have READ permission on scope: {scope}"
-            ),
+            SecretRefused::Forbidden { scope, identity } => {
+                write!(out, "PERMISSION_DENIED: User {identity} does not have READ permission on scope: {scope}")
+            }
         }
     }
 }
@@ -124,11 +120,7 @@ impl std::error::Error for SecretRefused {}
 impl World {
     /// A world with the seeded account, projects and jobs, and an empty workspace.
     pub fn new(seed: Seed) -> World {
-        World {
-            now: seed.start,
-            faults: Faults::default(),
-            origin: "https://sandbox.invalid".to_owned(),
-        }
+        World { now: seed.start, faults: Faults::default(), origin: "https://sandbox.invalid".to_owned() }
     }
 
     /// The origin that links in answers begin with; `https://sandbox.invalid` until then.
@@ -163,12 +155,7 @@ impl World {
             Some((row, _)) => row,
             None => return Reply::Answer(routes::unknown(request)),
         };
-        let call = match Call::read(
-            self.now,
-            request,
-            String::new(),
-            found.map(|(_, ids)| ids).unwrap_or_default(),
-        ) {
+        let call = match Call::read(self.now, request, String::new(), found.map(|(_, ids)| ids).unwrap_or_default()) {
             Ok(call) => call,
             Err(refusal) => return Reply::Answer(refusal.answer()),
         };
@@ -177,11 +164,7 @@ impl World {
             None => Reply::Answer(self.handle(row, &call)),
             Some((class, Phase::Before)) => {
                 // Reading has no effect, so its true answer is there to be spoilt even "before".
-                let truth = if row.writes {
-                    spoil::without_effect(row)
-                } else {
-                    self.handle(row, &call)
-                };
+                let truth = if row.writes { spoil::without_effect(row) } else { self.handle(row, &call) };
                 self.spoilt(&class, row, truth)
             }
             Some((class, Phase::After)) => {
@@ -207,10 +190,7 @@ impl World {
     /// # Errors
     /// No such secret, or no right to read it.
     pub fn read_secret(&self, _task: i64, scope: &str, key: &str) -> Result<String, SecretRefused> {
-        Err(SecretRefused::Missing {
-            scope: scope.to_owned(),
-            key: key.to_owned(),
-        })
+        Err(SecretRefused::Missing { scope: scope.to_owned(), key: key.to_owned() })
     }
 
     /// `dbutils.jobs.taskValues.set` of a task.
