@@ -17,9 +17,12 @@ mod notebook;
 mod origin;
 #[cfg(test)]
 mod rooms;
+mod runs;
 pub mod sandbox;
 mod schedule;
 mod secret;
+#[cfg(test)]
+mod sim;
 mod ui;
 
 use std::process::ExitCode;

@@ -1,7 +1,10 @@
 //! Databricks: its endpoints and wire types, one file per API family.
 
 mod errors;
+pub(crate) mod jobs;
 pub(crate) mod me;
+mod raw;
+mod runs;
 pub(crate) mod secrets;
 
 use bytes::Bytes;
@@ -9,6 +12,11 @@ use http::Response;
 use serde_json::{Map, Value};
 
 pub(crate) use errors::{is_missing, is_there_already, said};
+pub(crate) use raw::Raw;
+pub(crate) use runs::{
+    Standing, TaskRun, WorkflowEnd, WorkflowRow, WorkflowRun, get_task_output, get_workflow, get_workflow_run,
+    list_workflows_named, run_now,
+};
 
 use crate::http::{Shape, parse_json};
 
