@@ -3,6 +3,7 @@
 mod errors;
 pub(crate) mod me;
 pub(crate) mod secrets;
+pub(crate) mod workspace;
 
 use bytes::Bytes;
 use http::Response;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::kinds::{Grant, Scope, Secret};
+use super::kinds::{Grant, Notebook, Scope, Secret};
 use super::walk::Inputs;
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, Writer};
@@ -211,6 +211,7 @@ pub(crate) enum Planned {
     Scope(Step<Scope>),
     Secret(Step<Secret>),
     Grant(Step<Grant>),
+    Notebook(Step<Notebook>),
 }
 
 /// Does the same with a step of whichever kind.
@@ -220,6 +221,7 @@ macro_rules! each {
             Planned::Scope($step) => $same,
             Planned::Secret($step) => $same,
             Planned::Grant($step) => $same,
+            Planned::Notebook($step) => $same,
         }
     };
 }
@@ -238,7 +240,7 @@ impl Planned {
     pub(super) fn wave(&self) -> u8 {
         match self {
             Planned::Scope(_) => 0,
-            Planned::Secret(_) | Planned::Grant(_) => 1,
+            Planned::Secret(_) | Planned::Grant(_) | Planned::Notebook(_) => 1,
         }
     }
 }
