@@ -9,6 +9,8 @@ mod grant;
 mod notebook;
 mod scope;
 mod secret;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use grant::{Grant, GrantWant};
 pub(crate) use notebook::{Notebook, NotebookHave, NotebookWant, VERSION};
