@@ -6,6 +6,7 @@ pub(crate) mod me;
 mod raw;
 mod runs;
 pub(crate) mod secrets;
+pub(crate) mod workspace;
 
 use bytes::Bytes;
 use http::Response;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::kinds::{Grant, Scope, Secret};
+use super::kinds::{Grant, Notebook, Scope, Secret};
 use super::walk::Inputs;
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, Writer};
@@ -178,6 +178,12 @@ impl<K: Kind> Step<K> {
         Ok(Step { want, have, action, progress: Progress::Pending, now: None })
     }
 
+    /// A step whose difference is known, for tests.
+    #[cfg(test)]
+    pub(crate) fn settled(want: K::Want, action: Action) -> Step<K> {
+        Step { want, have: None, action, progress: Progress::Pending, now: None }
+    }
+
     /// What is there as far as is known: after a change what a look showed, else what was found.
     pub(crate) fn present(&self) -> Option<&K::Have> {
         self.now.as_ref().or(self.have.as_ref())
@@ -211,6 +217,7 @@ pub(crate) enum Planned {
     Scope(Step<Scope>),
     Secret(Step<Secret>),
     Grant(Step<Grant>),
+    Notebook(Step<Notebook>),
 }
 
 /// Does the same with a step of whichever kind.
@@ -220,6 +227,7 @@ macro_rules! each {
             Planned::Scope($step) => $same,
             Planned::Secret($step) => $same,
             Planned::Grant($step) => $same,
+            Planned::Notebook($step) => $same,
         }
     };
 }
@@ -238,7 +246,7 @@ impl Planned {
     pub(super) fn wave(&self) -> u8 {
         match self {
             Planned::Scope(_) => 0,
-            Planned::Secret(_) | Planned::Grant(_) => 1,
+            Planned::Secret(_) | Planned::Grant(_) | Planned::Notebook(_) => 1,
         }
     }
 }
