@@ -1,3 +1,33 @@
-//! `dbtrigger` lets Databricks Workflows run dbt Cloud jobs.
+//! Lets Databricks Workflows run dbt Cloud jobs: secret, notebook, workflow and trigger from one command line.
+//!
+//! The program is [`main`]; the stand-in for both services is [`sandbox`]. Everything else is private, so that code
+//! that nothing uses is seen. `docs/architecture.md` is the map.
 
+mod app;
+mod commands;
+mod context;
+mod credentials;
+mod databricks;
+mod dbt;
+mod engine;
+mod events;
+mod failure;
+mod http;
+mod notebook;
+mod origin;
+#[cfg(test)]
+mod rooms;
+mod runs;
 pub mod sandbox;
+mod schedule;
+mod secret;
+#[cfg(test)]
+mod sim;
+mod ui;
+
+use std::process::ExitCode;
+
+/// Runs the program on the process's own arguments and streams, and gives its exit code.
+pub fn main() -> ExitCode {
+    app::main(std::env::args_os())
+}

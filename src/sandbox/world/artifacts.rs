@@ -27,28 +27,17 @@ fn failure(node: &str) -> Option<(&'static str, &'static str, Value)> {
             "Database Error in model orders (models/marts/orders.sql)\n  [UNRESOLVED_COLUMN.WITH_SUGGESTION] A column, variable, or function parameter with name `amout` cannot be resolved. Did you mean one of the following? [`amount`, `status`].\n  compiled code at target/run/jaffle_shop/models/marts/orders.sql",
             Value::Null,
         )),
-        "test.jaffle_shop.unique_stg_orders_order_id.e3b841c71a" => Some((
-            "fail",
-            "Got 3 results, configured to fail if != 0",
-            json!(3),
-        )),
-        "model.jaffle_shop.customer_report" => Some((
-            "skipped",
-            "Skipping due to failed upstream nodes",
-            Value::Null,
-        )),
+        "test.jaffle_shop.unique_stg_orders_order_id.e3b841c71a" => {
+            Some(("fail", "Got 3 results, configured to fail if != 0", json!(3)))
+        }
+        "model.jaffle_shop.customer_report" => Some(("skipped", "Skipping due to failed upstream nodes", Value::Null)),
         _ => None,
     }
 }
 
 /// The command's word: `build` of `dbt build --select x`.
 fn which(step: &Step) -> Option<&str> {
-    let mut words = step
-        .command
-        .as_deref()?
-        .split_whitespace()
-        .skip(1)
-        .filter(|word| !word.starts_with('-'));
+    let mut words = step.command.as_deref()?.split_whitespace().skip(1).filter(|word| !word.starts_with('-'));
     words.next()
 }
 
@@ -58,16 +47,10 @@ fn run_results(world: &World, run: &DbtRun, index: usize) -> Option<Value> {
     let (begin, end) = run.step_times().get(index).copied().flatten()?;
     let nodes: Vec<&str> = match verb {
         "build" | "retry" => NODES.to_vec(),
-        "run" | "seed" | "snapshot" | "compile" | "docs" => NODES
-            .iter()
-            .copied()
-            .filter(|node| node.starts_with("model."))
-            .collect(),
-        "test" => NODES
-            .iter()
-            .copied()
-            .filter(|node| node.starts_with("test."))
-            .collect(),
+        "run" | "seed" | "snapshot" | "compile" | "docs" => {
+            NODES.iter().copied().filter(|node| node.starts_with("model.")).collect()
+        }
+        "test" => NODES.iter().copied().filter(|node| node.starts_with("test.")).collect(),
         _ => return None,
     };
     let failing = run.failing_step() == Some(index);
@@ -126,12 +109,8 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     if !world.has_artifacts(run) {
         return Ok(dbt_data(&Value::Null));
     }
-    let made =
-        |path: &&str| (0..run.steps.len()).any(|index| file(world, run, index, path).is_some());
-    let paths: Vec<&str> = ["manifest.json", "run_results.json", "catalog.json"]
-        .into_iter()
-        .filter(made)
-        .collect();
+    let made = |path: &&str| (0..run.steps.len()).any(|index| file(world, run, index, path).is_some());
+    let paths: Vec<&str> = ["manifest.json", "run_results.json", "catalog.json"].into_iter().filter(made).collect();
     Ok(dbt_data(&json!(paths)))
 }
 

@@ -8,29 +8,17 @@ use super::answers::Refusal;
 use super::job_settings::{Settings, tasks, texts, whole};
 use super::references;
 
-const RUN_IF: &[&str] = &[
-    "ALL_SUCCESS",
-    "AT_LEAST_ONE_SUCCESS",
-    "NONE_FAILED",
-    "ALL_DONE",
-    "AT_LEAST_ONE_FAILED",
-    "ALL_FAILED",
-];
+const RUN_IF: &[&str] =
+    &["ALL_SUCCESS", "AT_LEAST_ONE_SUCCESS", "NONE_FAILED", "ALL_DONE", "AT_LEAST_ONE_FAILED", "ALL_FAILED"];
 
 fn only_of(text: &str, more: &str) -> bool {
-    text.chars()
-        .all(|sign| sign.is_ascii_alphanumeric() || more.contains(sign))
+    text.chars().all(|sign| sign.is_ascii_alphanumeric() || more.contains(sign))
 }
 
 pub(super) fn check_text(settings: &Settings) -> Result<(), Refusal> {
-    let description = settings
-        .get("description")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let description = settings.get("description").and_then(Value::as_str).unwrap_or_default();
     if description.chars().count() > 27_700 {
-        return Err(Refusal::invalid(
-            "The job description must not be longer than 27700 characters.",
-        ));
+        return Err(Refusal::invalid("The job description must not be longer than 27700 characters."));
     }
     if let Some(run_as) = settings.get("run_as") {
         let named = ["user_name", "service_principal_name", "group_name"]
@@ -51,9 +39,8 @@ pub(super) fn check_tags(settings: &Settings) -> Result<(), Refusal> {
     let Some(tags) = settings.get("tags") else {
         return Ok(());
     };
-    let tags = tags
-        .as_object()
-        .ok_or_else(|| Refusal::malformed("Could not parse request object: tags is no object"))?;
+    let tags =
+        tags.as_object().ok_or_else(|| Refusal::malformed("Could not parse request object: tags is no object"))?;
     if tags.len() > 25 {
         return Err(Refusal::invalid("A job can have at most 25 tags."));
     }
@@ -75,30 +62,18 @@ pub(super) fn check_tags(settings: &Settings) -> Result<(), Refusal> {
 
 pub(super) fn check_parameters(settings: &Settings) -> Result<(), Refusal> {
     let mut seen = BTreeSet::new();
-    for parameter in settings
-        .get("parameters")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        let name = parameter
-            .get("name")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+    for parameter in settings.get("parameters").and_then(Value::as_array).into_iter().flatten() {
+        let name = parameter.get("name").and_then(Value::as_str).unwrap_or_default();
         if name.is_empty() || !only_of(name, "_-.") {
             return Err(Refusal::invalid(format!(
                 "Job parameter name '{name}' is invalid: only alphanumeric, _, - and . characters are permitted."
             )));
         }
         if !parameter.get("default").is_some_and(Value::is_string) {
-            return Err(Refusal::invalid(format!(
-                "Job parameter '{name}' has no default."
-            )));
+            return Err(Refusal::invalid(format!("Job parameter '{name}' has no default.")));
         }
         if !seen.insert(name) {
-            return Err(Refusal::invalid(format!(
-                "Job parameter '{name}' is given more than once."
-            )));
+            return Err(Refusal::invalid(format!("Job parameter '{name}' is given more than once.")));
         }
     }
     Ok(())
@@ -107,46 +82,30 @@ pub(super) fn check_parameters(settings: &Settings) -> Result<(), Refusal> {
 pub(super) fn check_times(settings: &Settings) -> Result<(), Refusal> {
     let most = whole(settings, "max_concurrent_runs", 1);
     if !(0..=1000).contains(&most) {
-        return Err(Refusal::invalid(
-            "max_concurrent_runs must lie between 0 and 1000.",
-        ));
+        return Err(Refusal::invalid("max_concurrent_runs must lie between 0 and 1000."));
     }
     if whole(settings, "timeout_seconds", 0) < 0 {
         return Err(Refusal::invalid("timeout_seconds must not be negative."));
     }
-    let starters = ["schedule", "trigger", "continuous", "triggers"]
-        .iter()
-        .filter(|field| settings.contains_key(**field))
-        .count();
+    let starters =
+        ["schedule", "trigger", "continuous", "triggers"].iter().filter(|field| settings.contains_key(**field)).count();
     if starters > 1 {
-        return Err(Refusal::invalid(
-            "A job has at most one of schedule, trigger, continuous and triggers.",
-        ));
+        return Err(Refusal::invalid("A job has at most one of schedule, trigger, continuous and triggers."));
     }
     let Some(schedule) = settings.get("schedule") else {
         return Ok(());
     };
-    let cron = schedule
-        .get("quartz_cron_expression")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let cron = schedule.get("quartz_cron_expression").and_then(Value::as_str).unwrap_or_default();
     let parts: Vec<&str> = cron.split_whitespace().collect();
     // Quartz: one of day-of-month and day-of-week is a question mark, and there is a field for seconds.
     let asked = parts.len() >= 6 && ((parts[3] == "?") != (parts[5] == "?"));
     if !(6..=7).contains(&parts.len())
         || !asked
-        || !cron
-            .chars()
-            .all(|sign| sign.is_ascii_alphanumeric() || " ?*,-/#".contains(sign))
+        || !cron.chars().all(|sign| sign.is_ascii_alphanumeric() || " ?*,-/#".contains(sign))
     {
-        return Err(Refusal::invalid(format!(
-            "Invalid cron expression: '{cron}'."
-        )));
+        return Err(Refusal::invalid(format!("Invalid cron expression: '{cron}'.")));
     }
-    let zone = schedule
-        .get("timezone_id")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let zone = schedule.get("timezone_id").and_then(Value::as_str).unwrap_or_default();
     if jiff::tz::TimeZone::get(zone).is_err() {
         return Err(Refusal::invalid(format!("Invalid timezone id: '{zone}'.")));
     }
@@ -167,10 +126,7 @@ pub(super) fn check_tasks(settings: &Settings) -> Result<(), Refusal> {
     }
     let mut upstream: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for task in tasks {
-        let key = task
-            .get("task_key")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+        let key = task.get("task_key").and_then(Value::as_str).unwrap_or_default();
         if key.is_empty() || key.len() > 100 {
             return Err(Refusal::invalid("A task key has 1 to 100 characters."));
         }
@@ -179,10 +135,7 @@ pub(super) fn check_tasks(settings: &Settings) -> Result<(), Refusal> {
                 "Task key '{key}' contains an invalid character. Only alphanumeric, - and _ characters are permitted."
             )));
         }
-        if upstream
-            .insert(key, texts(task.get("depends_on"), "task_key"))
-            .is_some()
-        {
+        if upstream.insert(key, texts(task.get("depends_on"), "task_key")).is_some() {
             return Err(Refusal::invalid(format!("Task key '{key}' is not unique.")));
         }
         check_task(settings, key, task)?;
@@ -191,21 +144,14 @@ pub(super) fn check_tasks(settings: &Settings) -> Result<(), Refusal> {
     while !upstream.is_empty() {
         let before = upstream.len();
         for (key, needs) in &upstream {
-            if let Some(missing) = needs
-                .iter()
-                .find(|need| !tasks.iter().any(|task| task["task_key"] == **need))
-            {
-                return Err(Refusal::invalid(format!(
-                    "Task '{key}' depends on '{missing}', which does not exist."
-                )));
+            if let Some(missing) = needs.iter().find(|need| !tasks.iter().any(|task| task["task_key"] == **need)) {
+                return Err(Refusal::invalid(format!("Task '{key}' depends on '{missing}', which does not exist.")));
             }
         }
         let left: BTreeSet<&str> = upstream.keys().copied().collect();
         upstream.retain(|_, needs| needs.iter().any(|need| left.contains(need)));
         if upstream.len() == before {
-            return Err(Refusal::invalid(
-                "The dependencies of the tasks form a circle.",
-            ));
+            return Err(Refusal::invalid("The dependencies of the tasks form a circle."));
         }
     }
     Ok(())
@@ -237,15 +183,9 @@ fn check_task(settings: &Settings, key: &str, task: &Value) -> Result<(), Refusa
     if let Some(cluster) = task.get("job_cluster_key").and_then(Value::as_str)
         && !texts(settings.get("job_clusters"), "job_cluster_key").contains(&cluster)
     {
-        return Err(Refusal::invalid(format!(
-            "Job cluster '{cluster}' of task '{key}' is not defined."
-        )));
+        return Err(Refusal::invalid(format!("Job cluster '{cluster}' of task '{key}' is not defined.")));
     }
-    if task
-        .get("description")
-        .and_then(Value::as_str)
-        .is_some_and(|text| text.chars().count() > 1000)
-    {
+    if task.get("description").and_then(Value::as_str).is_some_and(|text| text.chars().count() > 1000) {
         return Err(Refusal::invalid(format!(
             "The description of task '{key}' must not be longer than 1000 characters."
         )));
@@ -253,18 +193,10 @@ fn check_task(settings: &Settings, key: &str, task: &Value) -> Result<(), Refusa
     if let Some(rule) = task.get("run_if")
         && !rule.as_str().is_some_and(|rule| RUN_IF.contains(&rule))
     {
-        return Err(Refusal::invalid(format!(
-            "Invalid run_if {rule} of task '{key}'."
-        )));
+        return Err(Refusal::invalid(format!("Invalid run_if {rule} of task '{key}'.")));
     }
-    if task
-        .get("max_retries")
-        .and_then(Value::as_i64)
-        .is_some_and(|count| count < -1)
-    {
-        return Err(Refusal::invalid(format!(
-            "max_retries of task '{key}' must be -1 or more."
-        )));
+    if task.get("max_retries").and_then(Value::as_i64).is_some_and(|count| count < -1) {
+        return Err(Refusal::invalid(format!("max_retries of task '{key}' must be -1 or more.")));
     }
     let Some(notebook) = task.get("notebook_task") else {
         return Ok(());
@@ -275,10 +207,7 @@ fn check_task(settings: &Settings, key: &str, task: &Value) -> Result<(), Refusa
             "A task environment can not be provided for notebook task {key}. Please use the %pip magic command to install notebook-scoped Python libraries and Python wheel packages"
         )));
     }
-    let path = notebook
-        .get("notebook_path")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let path = notebook.get("notebook_path").and_then(Value::as_str).unwrap_or_default();
     let from_git = notebook.get("source").and_then(Value::as_str) == Some("GIT");
     if !path.starts_with('/') && !from_git {
         return Err(Refusal::invalid(format!(
@@ -298,9 +227,7 @@ fn check_base_parameters(settings: &Settings, key: &str, notebook: &Value) -> Re
         )));
     };
     if Value::Object(given.clone()).to_string().len() > 1_000_000 {
-        return Err(Refusal::invalid(format!(
-            "base_parameters of task '{key}' are larger than 1 MB."
-        )));
+        return Err(Refusal::invalid(format!("base_parameters of task '{key}' are larger than 1 MB.")));
     }
     let names = texts(settings.get("parameters"), "name");
     let keys = texts(settings.get("tasks"), "task_key");
@@ -310,11 +237,8 @@ fn check_base_parameters(settings: &Settings, key: &str, notebook: &Value) -> Re
                 "Could not parse request object: base parameter '{name}' of task '{key}' is no string"
             )));
         };
-        references::check(text, &names, &keys).map_err(|what| {
-            Refusal::invalid(format!(
-                "Task '{key}' contains an unknown reference: {what}"
-            ))
-        })?;
+        references::check(text, &names, &keys)
+            .map_err(|what| Refusal::invalid(format!("Task '{key}' contains an unknown reference: {what}")))?;
     }
     Ok(())
 }

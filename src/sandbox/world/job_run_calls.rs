@@ -13,24 +13,14 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> Handled {
     let fields = call.fields()?;
     let job_id = fields.id("job_id")?;
     world.may(&world.databricks, job_id, &call.caller, "CAN_MANAGE_RUN")?;
-    let token = fields
-        .text("idempotency_token")?
-        .filter(|token| !token.is_empty());
+    let token = fields.text("idempotency_token")?.filter(|token| !token.is_empty());
     if let Some(token) = &token {
         if token.len() > 64 {
-            return Err(Refusal::invalid(
-                "The idempotency token must not be longer than 64 characters.",
-            ));
+            return Err(Refusal::invalid("The idempotency token must not be longer than 64 characters."));
         }
         // §2.6: the same token gives the run that it made, whatever else the request says.
-        if let Some(run) = world
-            .job_runs
-            .iter()
-            .find(|run| run.job_id == job_id && run.token.as_ref() == Some(token))
-        {
-            return Ok(databricks_data(
-                &json!({ "run_id": run.id, "number_in_job": run.id }),
-            ));
+        if let Some(run) = world.job_runs.iter().find(|run| run.job_id == job_id && run.token.as_ref() == Some(token)) {
+            return Ok(databricks_data(&json!({ "run_id": run.id, "number_in_job": run.id })));
         }
     }
     if fields.0.get("only").is_some_and(|only| !only.is_null()) {
@@ -39,38 +29,22 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> Handled {
     let Some(job) = world.databricks.jobs.get(&job_id).cloned() else {
         return Err(Refusal::invalid(format!("Job {job_id} does not exist.")));
     };
-    if let Some(other) = tasks(&job.settings)
-        .iter()
-        .find(|task| task.get("notebook_task").is_none())
-    {
-        return Err(Refusal::NotBuilt(format!(
-            "runs of tasks without a notebook, such as {}",
-            other["task_key"]
-        )));
+    if let Some(other) = tasks(&job.settings).iter().find(|task| task.get("notebook_task").is_none()) {
+        return Err(Refusal::NotBuilt(format!("runs of tasks without a notebook, such as {}", other["task_key"])));
     }
     let given = fields.object("job_parameters")?.unwrap_or_default();
     let legacy = fields.object("notebook_params")?.unwrap_or_default();
-    let defined = job
-        .settings
-        .get("parameters")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
+    let defined = job.settings.get("parameters").and_then(Value::as_array).cloned().unwrap_or_default();
     if !defined.is_empty() && !legacy.is_empty() {
         return Err(Refusal::invalid(
             "notebook_params cannot be used with a job that defines job parameters: use job_parameters.",
         ));
     }
     if Value::Object(legacy.clone()).to_string().len() > 10_000 {
-        return Err(Refusal::invalid(
-            "notebook_params must not be larger than 10000 bytes.",
-        ));
+        return Err(Refusal::invalid("notebook_params must not be larger than 10000 bytes."));
     }
     let parameters = parameters(&defined, &given, &legacy)?;
-    let queue = fields
-        .object("queue")?
-        .map(Value::Object)
-        .or_else(|| job.settings.get("queue").cloned());
+    let queue = fields.object("queue")?.map(Value::Object).or_else(|| job.settings.get("queue").cloned());
     let may_wait = queue.is_some_and(|queue| queue.get("enabled") == Some(&json!(true)));
     let most = whole(&job.settings, "max_concurrent_runs", 1);
     let now = call.now.0;
@@ -79,13 +53,7 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> Handled {
     run.parameters = parameters;
     for task in tasks(&job.settings) {
         let id = world.ids.fresh();
-        run.tasks.push(TaskRun::new(
-            task["task_key"].as_str().unwrap_or_default(),
-            id,
-            0,
-            id,
-            Stage::Blocked,
-        ));
+        run.tasks.push(TaskRun::new(task["task_key"].as_str().unwrap_or_default(), id, 0, id, Stage::Blocked));
     }
     if world.active_runs(job_id) < most {
         run.begin(now);
@@ -96,15 +64,12 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> Handled {
         run.tasks.clear();
         run.ended = Some(now - CLEAN_UP);
         run.result = Some("MAXIMUM_CONCURRENT_RUNS_REACHED");
-        "Run skipped because the limit of concurrent runs of the job is reached."
-            .clone_into(&mut run.message);
+        "Run skipped because the limit of concurrent runs of the job is reached.".clone_into(&mut run.message);
     }
     let id = run.id;
     world.job_runs.push(run);
     world.advance_job_runs();
-    Ok(databricks_data(
-        &json!({ "run_id": id, "number_in_job": id }),
-    ))
+    Ok(databricks_data(&json!({ "run_id": id, "number_in_job": id })))
 }
 
 /// Job parameters of a run; names that the job does not define are pushed down too.
@@ -116,9 +81,7 @@ fn parameters(
     let text = |name: &str, value: &Value| match value {
         Value::String(text) => Ok(text.clone()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            Err(Refusal::malformed(format!(
-                "Could not parse request object: job parameter {name} is no string"
-            )))
+            Err(Refusal::malformed(format!("Could not parse request object: job parameter {name} is no string")))
         }
     };
     let mut all = Vec::new();
@@ -126,11 +89,7 @@ fn parameters(
         let name = parameter["name"].as_str().unwrap_or_default();
         let default = parameter["default"].as_str().unwrap_or_default().to_owned();
         let value = given.get(name).map(|value| text(name, value)).transpose()?;
-        all.push((
-            name.to_owned(),
-            Some(default.clone()),
-            value.unwrap_or(default),
-        ));
+        all.push((name.to_owned(), Some(default.clone()), value.unwrap_or(default)));
     }
     for (name, value) in given.iter().chain(legacy) {
         if !all.iter().any(|(known, _, _)| known == name) {
@@ -144,10 +103,7 @@ fn parameters(
 pub(super) fn cancel(world: &mut World, call: &Call) -> Handled {
     let id = call.fields()?.id("run_id")?;
     let now = call.now.0;
-    let found = world
-        .job_runs
-        .iter()
-        .position(|run| run.id == id || run.tasks.iter().any(|task| task.id == id));
+    let found = world.job_runs.iter().position(|run| run.id == id || run.tasks.iter().any(|task| task.id == id));
     let Some(index) = found else {
         return Err(Refusal::invalid(format!("Run {id} does not exist.")));
     };

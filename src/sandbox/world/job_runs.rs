@@ -84,13 +84,7 @@ pub(super) enum Stage {
 }
 
 impl TaskRun {
-    pub(super) fn new(
-        key: &str,
-        id: i64,
-        attempt: i64,
-        first_attempt: i64,
-        stage: Stage,
-    ) -> TaskRun {
+    pub(super) fn new(key: &str, id: i64, attempt: i64, first_attempt: i64, stage: Stage) -> TaskRun {
         TaskRun {
             key: key.to_owned(),
             id,
@@ -146,16 +140,11 @@ impl JobRun {
     }
 
     pub(super) fn finished(&self, now: i64) -> Option<i64> {
-        self.ended
-            .map(|ended| ended + CLEAN_UP)
-            .filter(|end| now >= *end)
+        self.ended.map(|ended| ended + CLEAN_UP).filter(|end| now >= *end)
     }
 
     pub(super) fn task_settings(&self, key: &str) -> &Value {
-        tasks(&self.settings)
-            .iter()
-            .find(|task| task["task_key"] == key)
-            .unwrap_or(&Value::Null)
+        tasks(&self.settings).iter().find(|task| task["task_key"] == key).unwrap_or(&Value::Null)
     }
 
     /// The last attempt of a task.
@@ -217,8 +206,7 @@ impl JobRun {
             Stage::Blocked => match self.decision(&settings) {
                 Decision::NotYet => return false,
                 Decision::Start => {
-                    let ready =
-                        self.started.unwrap_or(now).max(self.last_end(&settings)) + COLD_START;
+                    let ready = self.started.unwrap_or(now).max(self.last_end(&settings)) + COLD_START;
                     self.tasks[index].stage = Stage::Pending { ready };
                 }
                 Decision::End(result) => {
@@ -231,43 +219,29 @@ impl JobRun {
                 }
             },
             Stage::WaitingForRetry { until } if now >= until => {
-                self.tasks[index].stage = Stage::Pending {
-                    ready: until + COLD_START,
-                };
+                self.tasks[index].stage = Stage::Pending { ready: until + COLD_START };
             }
             Stage::Running => {
-                let limit = settings
-                    .get("timeout_seconds")
-                    .and_then(Value::as_i64)
-                    .unwrap_or(0)
-                    * 1000;
+                let limit = settings.get("timeout_seconds").and_then(Value::as_i64).unwrap_or(0) * 1000;
                 let due = self.tasks[index].started.unwrap_or(now) + limit;
                 if limit == 0 || now < due {
                     return false;
                 }
-                self.tasks[index].stage = Stage::Stopping {
-                    since: due,
-                    result: "TIMEDOUT",
-                };
+                self.tasks[index].stage = Stage::Stopping { since: due, result: "TIMEDOUT" };
             }
             Stage::Stopping { since, result } if now >= since + GRACE => {
                 self.end_task(index, since + GRACE, result, "", ids);
             }
-            Stage::Pending { .. }
-            | Stage::WaitingForRetry { .. }
-            | Stage::Stopping { .. }
-            | Stage::Ended => return false,
+            Stage::Pending { .. } | Stage::WaitingForRetry { .. } | Stage::Stopping { .. } | Stage::Ended => {
+                return false;
+            }
         }
         true
     }
 
     fn last_end(&self, settings: &Value) -> i64 {
         let needs = texts(settings.get("depends_on"), "task_key");
-        needs
-            .iter()
-            .filter_map(|need| self.last(need)?.ended)
-            .max()
-            .unwrap_or(0)
+        needs.iter().filter_map(|need| self.last(need)?.ended).max().unwrap_or(0)
     }
 
     /// Ends an attempt, and begins the next one where retries are left (§10.6).
@@ -293,16 +267,9 @@ impl JobRun {
             return;
         }
         // §5.2: the interval counts from the start of the failed attempt.
-        let until =
-            now.max(self.tasks[index].started.unwrap_or(now) + count("min_retry_interval_millis"));
+        let until = now.max(self.tasks[index].started.unwrap_or(now) + count("min_retry_interval_millis"));
         let first = self.tasks[index].first_attempt;
-        self.tasks.push(TaskRun::new(
-            &key,
-            ids.fresh(),
-            attempt + 1,
-            first,
-            Stage::WaitingForRetry { until },
-        ));
+        self.tasks.push(TaskRun::new(&key, ids.fresh(), attempt + 1, first, Stage::WaitingForRetry { until }));
     }
 }
 
@@ -326,9 +293,7 @@ impl World {
             for index in 0..self.job_runs.len() {
                 changed |= self.job_runs[index].step(now, &mut self.ids);
                 let run = &self.job_runs[index];
-                if run.queued
-                    && self.active_runs(run.job_id) < whole(&run.settings, "max_concurrent_runs", 1)
-                {
+                if run.queued && self.active_runs(run.job_id) < whole(&run.settings, "max_concurrent_runs", 1) {
                     self.job_runs[index].begin(now);
                     changed = true;
                 }
@@ -340,10 +305,7 @@ impl World {
     }
 
     pub(super) fn active_runs(&self, job: i64) -> i64 {
-        let active = self
-            .job_runs
-            .iter()
-            .filter(|run| run.job_id == job && !run.queued && !run.is_over(self.now.0));
+        let active = self.job_runs.iter().filter(|run| run.job_id == job && !run.queued && !run.is_over(self.now.0));
         i64::try_from(active.count()).unwrap_or(i64::MAX)
     }
 }

@@ -53,17 +53,11 @@ pub(super) fn texts<'a>(list: Option<&'a Value>, field: &str) -> Vec<&'a str> {
 }
 
 pub(super) fn tasks(settings: &Settings) -> &[Value] {
-    settings
-        .get("tasks")
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+    settings.get("tasks").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 pub(super) fn whole(settings: &Settings, field: &str, otherwise: i64) -> i64 {
-    settings
-        .get(field)
-        .and_then(Value::as_i64)
-        .unwrap_or(otherwise)
+    settings.get(field).and_then(Value::as_i64).unwrap_or(otherwise)
 }
 
 /// No field that names compute: serverless (§5.2).
@@ -97,9 +91,7 @@ pub(super) fn merged(old: &Settings, new: Settings, remove: &[String]) -> Settin
         match (keyed, settings.get_mut(&name), value) {
             (Some((_, field)), Some(Value::Array(items)), Value::Array(sent)) => {
                 for entry in sent {
-                    let same = items
-                        .iter()
-                        .position(|item| item.get(field) == entry.get(field));
+                    let same = items.iter().position(|item| item.get(field) == entry.get(field));
                     match same {
                         Some(index) => items[index] = entry,
                         None => items.push(entry),
@@ -119,23 +111,17 @@ pub(super) fn settled(mut settings: Settings) -> Result<Settings, Refusal> {
     settings.retain(|name, value| KEPT.contains(&name.as_str()) && !value.is_null());
     for field in ["tasks", "parameters", "job_clusters", "environments"] {
         if settings.get(field).is_some_and(|value| !value.is_array()) {
-            return Err(Refusal::malformed(format!(
-                "Could not parse request object: {field} is no array"
-            )));
+            return Err(Refusal::malformed(format!("Could not parse request object: {field} is no array")));
         }
     }
     let name = settings.entry("name").or_insert_with(|| json!("Untitled"));
     match name.as_str() {
         Some(text) if text.len() <= 4096 => {}
         Some(_) => {
-            return Err(Refusal::invalid(
-                "The job name must not be longer than 4096 bytes.",
-            ));
+            return Err(Refusal::invalid("The job name must not be longer than 4096 bytes."));
         }
         None => {
-            return Err(Refusal::malformed(
-                "Could not parse request object: name is no string",
-            ));
+            return Err(Refusal::malformed("Could not parse request object: name is no string"));
         }
     }
     job_checks::check_text(&settings)?;
@@ -163,12 +149,7 @@ fn fill(settings: &mut Settings) {
     }
     let from_git = settings.contains_key("git_source");
     let mut serverless = false;
-    for task in settings
-        .get_mut("tasks")
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten()
-    {
+    for task in settings.get_mut("tasks").and_then(Value::as_array_mut).into_iter().flatten() {
         serverless |= is_serverless(task) && task.get("notebook_task").is_some();
         let Some(task) = task.as_object_mut() else {
             continue;
@@ -182,15 +163,11 @@ fn fill(settings: &mut Settings) {
             task.entry(name).or_insert(value);
         }
         if let Some(Value::Object(notebook)) = task.get_mut("notebook_task") {
-            notebook
-                .entry("source")
-                .or_insert(json!(if from_git { "GIT" } else { "WORKSPACE" }));
+            notebook.entry("source").or_insert(json!(if from_git { "GIT" } else { "WORKSPACE" }));
         }
     }
     if serverless {
-        settings
-            .entry("performance_target")
-            .or_insert(json!("PERFORMANCE_OPTIMIZED"));
+        settings.entry("performance_target").or_insert(json!("PERFORMANCE_OPTIMIZED"));
     }
 }
 

@@ -33,15 +33,8 @@ impl JobRun {
         let good = |task: &&&TaskRun| matches!(task.result, Some("SUCCESS" | "EXCLUDED"));
         let succeeded = ends.iter().filter(good).count();
         let failed = ends.iter().filter(|task| task.is_failed()).count();
-        let rule = settings
-            .get("run_if")
-            .and_then(Value::as_str)
-            .unwrap_or("ALL_SUCCESS");
-        let skipped = if failed > 0 {
-            "UPSTREAM_FAILED"
-        } else {
-            "UPSTREAM_CANCELED"
-        };
+        let rule = settings.get("run_if").and_then(Value::as_str).unwrap_or("ALL_SUCCESS");
+        let skipped = if failed > 0 { "UPSTREAM_FAILED" } else { "UPSTREAM_CANCELED" };
         let ends_with = match rule {
             "ALL_DONE" => None,
             "AT_LEAST_ONE_SUCCESS" => (succeeded == 0).then_some(skipped),
@@ -54,67 +47,35 @@ impl JobRun {
     }
 
     pub(super) fn conclude(&mut self, now: i64) {
-        self.ended = Some(
-            self.tasks
-                .iter()
-                .filter_map(|task| task.ended)
-                .max()
-                .unwrap_or(now),
-        );
+        self.ended = Some(self.tasks.iter().filter_map(|task| task.ended).max().unwrap_or(now));
         if let Some(result) = self.stopped {
             self.result = Some(result);
             return;
         }
-        let keys: Vec<&str> = tasks(&self.settings)
-            .iter()
-            .filter_map(|task| task["task_key"].as_str())
-            .collect();
-        let needed: Vec<&str> = tasks(&self.settings)
-            .iter()
-            .flat_map(|task| texts(task.get("depends_on"), "task_key"))
-            .collect();
-        let bad = |key: &&&str| {
-            self.last(key)
-                .is_some_and(|task| !matches!(task.result, Some("SUCCESS" | "EXCLUDED")))
-        };
+        let keys: Vec<&str> = tasks(&self.settings).iter().filter_map(|task| task["task_key"].as_str()).collect();
+        let needed: Vec<&str> =
+            tasks(&self.settings).iter().flat_map(|task| texts(task.get("depends_on"), "task_key")).collect();
+        let bad = |key: &&&str| self.last(key).is_some_and(|task| !matches!(task.result, Some("SUCCESS" | "EXCLUDED")));
         let Some(first) = keys.iter().find(bad) else {
             self.result = Some("SUCCESS");
             return;
         };
         // §5.7: a failed leaf makes the run FAILED; otherwise it succeeded with failures.
-        let leaf_failed = keys
-            .iter()
-            .filter(|key| !needed.contains(key))
-            .any(|key| bad(&key));
+        let leaf_failed = keys.iter().filter(|key| !needed.contains(key)).any(|key| bad(&key));
         if !leaf_failed {
             self.result = Some("SUCCESS_WITH_FAILURES");
             return;
         }
-        let failed = keys
-            .iter()
-            .find(|key| {
-                self.last(key)
-                    .is_some_and(|task| task.result == Some("FAILED"))
-            })
-            .unwrap_or(first);
-        let said = self
-            .last(failed)
-            .map(|task| task.message.clone())
-            .unwrap_or_default();
+        let failed =
+            keys.iter().find(|key| self.last(key).is_some_and(|task| task.result == Some("FAILED"))).unwrap_or(first);
+        let said = self.last(failed).map(|task| task.message.clone()).unwrap_or_default();
         let mut message = format!("Task {failed} failed with message: {said}.");
-        if keys.iter().any(|key| {
-            self.last(key)
-                .is_some_and(|task| task.result == Some("UPSTREAM_FAILED"))
-        }) {
+        if keys.iter().any(|key| self.last(key).is_some_and(|task| task.result == Some("UPSTREAM_FAILED"))) {
             message.push_str(" This caused all downstream tasks to get skipped.");
         }
         self.message = message;
-        let timed_out = self
-            .last(failed)
-            .is_some_and(|task| task.result == Some("TIMEDOUT"));
-        let cancelled = self
-            .last(failed)
-            .is_some_and(|task| task.result == Some("CANCELED"));
+        let timed_out = self.last(failed).is_some_and(|task| task.result == Some("TIMEDOUT"));
+        let cancelled = self.last(failed).is_some_and(|task| task.result == Some("CANCELED"));
         self.result = Some(if timed_out {
             "TIMEDOUT"
         } else if cancelled {

@@ -146,15 +146,11 @@ impl std::fmt::Display for SecretRefused {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             SecretRefused::Missing { scope, key } => {
-                write!(
-                    out,
-                    "Secret does not exist with scope: {scope} and key: {key}"
-                )
+                write!(out, "Secret does not exist with scope: {scope} and key: {key}")
             }
-            SecretRefused::Forbidden { scope, identity } => write!(
-                out,
-                "PERMISSION_DENIED: User {identity} does not have READ permission on scope: {scope}"
-            ),
+            SecretRefused::Forbidden { scope, identity } => {
+                write!(out, "PERMISSION_DENIED: User {identity} does not have READ permission on scope: {scope}")
+            }
         }
     }
 }
@@ -164,12 +160,7 @@ impl std::error::Error for SecretRefused {}
 impl World {
     /// A world with the seeded account, projects and jobs, and an empty workspace.
     pub fn new(seed: Seed) -> World {
-        let Seed {
-            databricks_token,
-            dbt_token,
-            start,
-            random,
-        } = seed;
+        let Seed { databricks_token, dbt_token, start, random } = seed;
         let mut world = World {
             start,
             now: start,
@@ -241,20 +232,12 @@ impl World {
     pub fn answer(&mut self, now: SimTime, request: &Request<Bytes>) -> Reply {
         self.advance(now);
         let path = request.uri().path();
-        let authorization = request
-            .headers()
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok());
+        let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let caller = if routes::is_dbt(path) {
-            let allowed = self
-                .dbt
-                .authenticate(authorization)
-                .and_then(|()| self.dbt.throttle(self.now.0));
+            let allowed = self.dbt.authenticate(authorization).and_then(|()| self.dbt.throttle(self.now.0));
             allowed.map(|()| String::new()).map_err(Refusal::answer)
         } else {
-            self.people
-                .authenticate(authorization)
-                .map_err(|refused| *refused)
+            self.people.authenticate(authorization).map_err(|refused| *refused)
         };
         let caller = match caller {
             Ok(caller) => caller,
@@ -288,8 +271,7 @@ impl World {
     }
 
     fn handle(&mut self, row: &'static routes::Row, call: &Call) -> answers::Answer {
-        let before =
-            (row.writes && self.stale_reads > 0 && !row.is_dbt()).then(|| self.databricks.clone());
+        let before = (row.writes && self.stale_reads > 0 && !row.is_dbt()).then(|| self.databricks.clone());
         let answer = (row.run)(self, call).unwrap_or_else(Refusal::answer);
         for key in std::mem::take(&mut self.touched) {
             if let Some(old) = before.clone() {

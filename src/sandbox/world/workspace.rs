@@ -16,9 +16,7 @@ const LARGEST: usize = 10 * 1024 * 1024;
 /// Both spellings name the same object, double slashes collapse (§4.3).
 pub(super) fn normal_path(path: &str) -> Result<String, Refusal> {
     if !path.starts_with('/') {
-        return Err(Refusal::invalid(format!(
-            "Path ({path}) must be an absolute path, i.e. it must start with '/'."
-        )));
+        return Err(Refusal::invalid(format!("Path ({path}) must be an absolute path, i.e. it must start with '/'.")));
     }
     let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     if parts.first() == Some(&"Workspace") {
@@ -40,12 +38,7 @@ fn key_of(path: &str) -> String {
 
 impl World {
     pub(super) fn make_directory(&mut self, path: &str) {
-        let object = Object {
-            id: self.ids.fresh(),
-            kind: Kind::Directory,
-            created: self.now.0,
-            modified: self.now.0,
-        };
+        let object = Object { id: self.ids.fresh(), kind: Kind::Directory, created: self.now.0, modified: self.now.0 };
         self.databricks.objects.insert(path.to_owned(), object);
     }
 
@@ -60,12 +53,7 @@ impl World {
         }
     }
 
-    fn visible<'a>(
-        &self,
-        state: &'a Databricks,
-        call: &Call,
-        path: &str,
-    ) -> Result<&'a Object, Refusal> {
+    fn visible<'a>(&self, state: &'a Databricks, call: &Call, path: &str) -> Result<&'a Object, Refusal> {
         state
             .objects
             .get(path)
@@ -95,11 +83,7 @@ pub(super) fn status(world: &mut World, call: &Call) -> Handled {
 
 pub(super) fn make_directories(world: &mut World, call: &Call) -> Handled {
     let path = normal_path(&call.fields()?.needed_text("path")?)?;
-    let mut beginnings: Vec<&str> = path
-        .match_indices('/')
-        .skip(1)
-        .map(|(end, _)| &path[..end])
-        .collect();
+    let mut beginnings: Vec<&str> = path.match_indices('/').skip(1).map(|(end, _)| &path[..end]).collect();
     beginnings.push(&path);
     for beginning in &beginnings {
         if let Some(object) = world.databricks.objects.get(*beginning)
@@ -129,15 +113,11 @@ fn may_write_below(world: &World, call: &Call, path: &str) -> Result<(), Refusal
         folder = parent(folder);
     }
     let object = world.databricks.objects.get(folder);
-    let rights =
-        object.and_then(|object| world.rights_on(&world.databricks, folder, object, &call.caller));
+    let rights = object.and_then(|object| world.rights_on(&world.databricks, folder, object, &call.caller));
     if rights.is_some_and(super::permissions::may_edit) {
         return Ok(());
     }
-    Err(Refusal::denied(format!(
-        "{} does not have Edit permissions on {folder}",
-        call.caller
-    )))
+    Err(Refusal::denied(format!("{} does not have Edit permissions on {folder}", call.caller)))
 }
 
 pub(super) fn import(world: &mut World, call: &Call) -> Handled {
@@ -145,10 +125,7 @@ pub(super) fn import(world: &mut World, call: &Call) -> Handled {
     let mut path = normal_path(&fields.needed_text("path")?)?;
     let language = match fields.text("language")? {
         None => None,
-        Some(text) => Some(
-            Language::parse(&text)
-                .ok_or_else(|| Refusal::invalid(format!("Invalid language {text}")))?,
-        ),
+        Some(text) => Some(Language::parse(&text).ok_or_else(|| Refusal::invalid(format!("Invalid language {text}")))?),
     };
     let content = STANDARD
         .decode(fields.text("content")?.unwrap_or_default())
@@ -164,9 +141,7 @@ pub(super) fn import(world: &mut World, call: &Call) -> Handled {
         (None | Some("SOURCE"), Some(language)) => notebook(language, &content)?,
         // §4.1: without a language the content is read as a zip archive.
         (None | Some("SOURCE"), None) => {
-            return Err(Refusal::invalid(
-                "The zip file may not be valid or may be an unsupported version.",
-            ));
+            return Err(Refusal::invalid("The zip file may not be valid or may be an unsupported version."));
         }
         (Some("AUTO"), _) => {
             let header = content.starts_with(b"# Databricks notebook source");
@@ -179,23 +154,13 @@ pub(super) fn import(world: &mut World, call: &Call) -> Handled {
             }
         }
         (Some("JUPYTER" | "HTML" | "DBC" | "R_MARKDOWN" | "RAW"), _) => {
-            return Err(Refusal::NotBuilt(
-                "import in formats other than SOURCE and AUTO".to_owned(),
-            ));
+            return Err(Refusal::NotBuilt("import in formats other than SOURCE and AUTO".to_owned()));
         }
         (Some(other), _) => return Err(Refusal::invalid(format!("Invalid format {other}"))),
     };
     let folder = parent(&path);
-    if !matches!(
-        world.databricks.objects.get(folder),
-        Some(Object {
-            kind: Kind::Directory,
-            ..
-        })
-    ) {
-        return Err(Refusal::absent(format!(
-            "The parent folder ({folder}) does not exist."
-        )));
+    if !matches!(world.databricks.objects.get(folder), Some(Object { kind: Kind::Directory, .. })) {
+        return Err(Refusal::absent(format!("The parent folder ({folder}) does not exist.")));
     }
     may_write_below(world, call, &path)?;
     let now = call.now.0;
@@ -209,11 +174,7 @@ pub(super) fn import(world: &mut World, call: &Call) -> Handled {
         }
         if !fields.flag("overwrite")? {
             // §4.1: 400 for notebooks, 409 for files.
-            let status = if matches!(old.kind, Kind::File(_)) {
-                409
-            } else {
-                400
-            };
+            let status = if matches!(old.kind, Kind::File(_)) { 409 } else { 400 };
             return Err(Refusal::databricks(
                 status,
                 "RESOURCE_ALREADY_EXISTS",
@@ -226,26 +187,15 @@ pub(super) fn import(world: &mut World, call: &Call) -> Handled {
     }
     // §4.1: overwriting keeps the object's id, and so its permissions.
     let (id, created) = id.unwrap_or_else(|| (world.ids.fresh(), now));
-    world.databricks.objects.insert(
-        path.clone(),
-        Object {
-            id,
-            kind,
-            created,
-            modified: now,
-        },
-    );
+    world.databricks.objects.insert(path.clone(), Object { id, kind, created, modified: now });
     world.touched(key_of(&path));
     Ok(databricks_data(&json!({ "object_id": id })))
 }
 
 fn notebook(language: Language, content: &[u8]) -> Result<Kind, Refusal> {
-    let text = std::str::from_utf8(content)
-        .map_err(|_| Refusal::invalid("The content of a notebook must be UTF-8."))?;
-    Ok(Kind::Notebook {
-        language,
-        source: text.replace("\r\n", "\n"),
-    })
+    let text =
+        std::str::from_utf8(content).map_err(|_| Refusal::invalid("The content of a notebook must be UTF-8."))?;
+    Ok(Kind::Notebook { language, source: text.replace("\r\n", "\n") })
 }
 
 pub(super) fn export(world: &mut World, call: &Call) -> Handled {
@@ -254,9 +204,7 @@ pub(super) fn export(world: &mut World, call: &Call) -> Handled {
     match call.asked("format") {
         None | Some("" | "SOURCE" | "AUTO") => {}
         Some("JUPYTER" | "HTML" | "DBC" | "R_MARKDOWN" | "RAW") => {
-            return Err(Refusal::NotBuilt(
-                "export in formats other than SOURCE and AUTO".to_owned(),
-            ));
+            return Err(Refusal::NotBuilt("export in formats other than SOURCE and AUTO".to_owned()));
         }
         Some(other) => return Err(Refusal::invalid(format!("Invalid format {other}"))),
     }
@@ -294,10 +242,7 @@ pub(super) fn is_shared(path: &str) -> bool {
 
 pub(super) fn seed(world: &mut World) {
     let homes = [people::ANA, people::BO, people::PRINCIPAL].map(|name| format!("/Users/{name}"));
-    for path in ["/", "/Users", "/Shared", "/Repos"]
-        .into_iter()
-        .chain(homes.iter().map(String::as_str))
-    {
+    for path in ["/", "/Users", "/Shared", "/Repos"].into_iter().chain(homes.iter().map(String::as_str)) {
         world.make_directory(path);
     }
 }

@@ -97,18 +97,10 @@ pub(super) fn canonical(language: Language, source: &str) -> String {
         .enumerate()
         .map(|(index, cell)| {
             let mut lines = cell.as_slice();
-            while let Some(("", rest)) = lines
-                .split_first()
-                .map(|(first, rest)| (*first, rest))
-                .filter(|_| index > 0)
-            {
+            while let Some(("", rest)) = lines.split_first().map(|(first, rest)| (*first, rest)).filter(|_| index > 0) {
                 lines = rest;
             }
-            while let Some(("", rest)) = lines
-                .split_last()
-                .map(|(end, rest)| (*end, rest))
-                .filter(|_| index < last)
-            {
+            while let Some(("", rest)) = lines.split_last().map(|(end, rest)| (*end, rest)).filter(|_| index < last) {
                 lines = rest;
             }
             lines.join("\n")

@@ -34,10 +34,7 @@ impl Bench {
             start: SimTime(START),
             random: 7,
         };
-        Bench {
-            world: World::new(seed),
-            now: START,
-        }
+        Bench { world: World::new(seed), now: START }
     }
 
     fn wait(&mut self, seconds: i64) -> &mut Bench {
@@ -51,11 +48,7 @@ impl Bench {
     }
 
     fn send(&mut self, method: &str, path: &str, token: &str, body: impl Into<Bytes>) -> Reply {
-        let scheme = if path.starts_with("/api/2.") {
-            "Bearer"
-        } else {
-            "Token"
-        };
+        let scheme = if path.starts_with("/api/2.") { "Bearer" } else { "Token" };
         let request = Request::builder()
             .method(Method::from_bytes(method.as_bytes()).expect("a method"))
             .uri(format!("https://sandbox.invalid{path}"))
@@ -66,20 +59,12 @@ impl Bench {
     }
 
     fn call(&mut self, method: &str, path: &str, body: &Value) -> (u16, Value) {
-        let token = if path.starts_with("/api/2.") {
-            TOKEN
-        } else {
-            DBT_TOKEN
-        };
+        let token = if path.starts_with("/api/2.") { TOKEN } else { DBT_TOKEN };
         self.call_as(token, method, path, body)
     }
 
     fn call_as(&mut self, token: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
-        let sent = if body.is_null() {
-            String::new()
-        } else {
-            body.to_string()
-        };
+        let sent = if body.is_null() { String::new() } else { body.to_string() };
         match self.send(method, path, token, sent) {
             Reply::Answer(answer) => {
                 let body = serde_json::from_slice(answer.body()).unwrap_or(Value::Null);
@@ -104,10 +89,7 @@ impl Bench {
     /// The status and `error_code` of a refusal by Databricks.
     fn refused(&mut self, method: &str, path: &str, body: &Value) -> (u16, String) {
         let (status, answer) = self.call(method, path, body);
-        (
-            status,
-            answer["error_code"].as_str().unwrap_or_default().to_owned(),
-        )
+        (status, answer["error_code"].as_str().unwrap_or_default().to_owned())
     }
 
     fn trigger(&mut self, job: i64, body: &Value) -> i64 {
@@ -116,10 +98,7 @@ impl Bench {
     }
 
     fn run(&mut self, id: i64) -> Value {
-        self.get(&format!(
-            "{RUNS}{id}/?include_related=%5B%22trigger%22,%22run_steps%22%5D"
-        ))["data"]
-            .clone()
+        self.get(&format!("{RUNS}{id}/?include_related=%5B%22trigger%22,%22run_steps%22%5D"))["data"].clone()
     }
 
     fn status(&mut self, id: i64) -> i64 {
@@ -140,16 +119,13 @@ impl Bench {
         for (name, value) in task.as_object().into_iter().flatten() {
             whole[name] = value.clone();
         }
-        let settings = json!({ "name": "dbt", "parameters": [{ "name": "job_id", "default": "222222" }], "tasks": [whole] });
-        self.post("/api/2.2/jobs/create", &settings)["job_id"]
-            .as_i64()
-            .expect("a job id")
+        let settings =
+            json!({ "name": "dbt", "parameters": [{ "name": "job_id", "default": "222222" }], "tasks": [whole] });
+        self.post("/api/2.2/jobs/create", &settings)["job_id"].as_i64().expect("a job id")
     }
 
     fn run_now(&mut self, job: i64) -> i64 {
-        self.post("/api/2.2/jobs/run-now", &json!({ "job_id": job }))["run_id"]
-            .as_i64()
-            .expect("a run id")
+        self.post("/api/2.2/jobs/run-now", &json!({ "job_id": job }))["run_id"].as_i64().expect("a run id")
     }
 
     fn job_run(&mut self, run: i64) -> Value {

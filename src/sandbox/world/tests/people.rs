@@ -26,22 +26,9 @@ fn a_wrong_token_is_refused_with_a_number_for_a_code() {
     let (status, body) = bench.call_as("wrong", "GET", "/api/2.0/preview/scim/v2/Me", &Value::Null);
     assert_eq!((status, &body["error_code"]), (403, &Value::from(403)));
     // The one service's token is nothing to the other.
-    assert_eq!(
-        bench
-            .call_as(
-                DBT_TOKEN,
-                "GET",
-                "/api/2.0/secrets/scopes/list",
-                &Value::Null
-            )
-            .0,
-        403
-    );
+    assert_eq!(bench.call_as(DBT_TOKEN, "GET", "/api/2.0/secrets/scopes/list", &Value::Null).0, 403);
     let (status, body) = bench.call_as(TOKEN, "GET", "/api/v3/accounts/", &Value::Null);
-    assert_eq!(
-        (status, &body["status"]["user_message"]),
-        (401, &Value::from("Invalid token."))
-    );
+    assert_eq!((status, &body["status"]["user_message"]), (401, &Value::from("Invalid token.")));
 }
 
 #[test]
@@ -50,10 +37,7 @@ fn another_account_is_403_and_another_job_404() {
     let (status, body) = bench.call("GET", "/api/v2/accounts/1/jobs/222222/", &Value::Null);
     assert_eq!(
         (status, &body["status"]["user_message"]),
-        (
-            403,
-            &Value::from("Access denied: Token is not scoped to account.")
-        )
+        (403, &Value::from("Access denied: Token is not scoped to account."))
     );
     let (status, body) = bench.call("GET", "/api/v2/accounts/51234/jobs/1/", &Value::Null);
     assert_eq!(status, 404);
@@ -69,22 +53,8 @@ fn what_is_not_built_answers_501_with_its_name_and_a_wrong_method_as_the_service
     let mut bench = Bench::new();
     let (status, body) = bench.call("POST", "/api/2.2/jobs/delete", &Value::Null);
     assert_eq!(status, 501);
-    assert!(
-        body["message"]
-            .as_str()
-            .is_some_and(|text| text.contains("POST /api/2.2/jobs/delete"))
-    );
-    let (status, body) = bench.call(
-        "GET",
-        "/api/v2/accounts/51234/jobs/222222/run/",
-        &Value::Null,
-    );
-    assert_eq!(
-        (status, &body["detail"]),
-        (405, &Value::from("Method \"GET\" not allowed."))
-    );
-    assert_eq!(
-        bench.refused("GET", "/api/2.0/secrets/put", &Value::Null),
-        (404, "ENDPOINT_NOT_FOUND".to_owned())
-    );
+    assert!(body["message"].as_str().is_some_and(|text| text.contains("POST /api/2.2/jobs/delete")));
+    let (status, body) = bench.call("GET", "/api/v2/accounts/51234/jobs/222222/run/", &Value::Null);
+    assert_eq!((status, &body["detail"]), (405, &Value::from("Method \"GET\" not allowed.")));
+    assert_eq!(bench.refused("GET", "/api/2.0/secrets/put", &Value::Null), (404, "ENDPOINT_NOT_FOUND".to_owned()));
 }

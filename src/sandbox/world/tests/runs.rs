@@ -10,25 +10,17 @@ fn next(bench: &mut Bench) -> Option<NotebookTask> {
 }
 
 fn end(bench: &mut Bench, task: i64, outcome: NotebookOutcome) {
-    let end = NotebookEnd {
-        output: "printed\n".to_owned(),
-        outcome,
-    };
+    let end = NotebookEnd { output: "printed\n".to_owned(), outcome };
     bench.world.notebook_ended(SimTime(bench.now), task, end);
 }
 
 fn failed() -> NotebookOutcome {
-    NotebookOutcome::Failed {
-        error: "Exception: Failure!".to_owned(),
-        trace: "Traceback…".to_owned(),
-    }
+    NotebookOutcome::Failed { error: "Exception: Failure!".to_owned(), trace: "Traceback…".to_owned() }
 }
 
 fn states(run: &Value) -> (&str, &str) {
     (
-        run["state"]["life_cycle_state"]
-            .as_str()
-            .unwrap_or_default(),
+        run["state"]["life_cycle_state"].as_str().unwrap_or_default(),
         run["state"]["result_state"].as_str().unwrap_or_default(),
     )
 }
@@ -44,19 +36,10 @@ fn a_run_waits_for_compute_runs_cleans_up_and_is_over() {
     assert_eq!(task.source, "# Databricks notebook source\nprint(1)");
     assert_eq!(task.identity, "ana@example.com");
     let running = bench.job_run(run);
-    assert_eq!(
-        (states(&running).0, running["status"]["state"].as_str()),
-        ("RUNNING", Some("RUNNING"))
-    );
+    assert_eq!((states(&running).0, running["status"]["state"].as_str()), ("RUNNING", Some("RUNNING")));
     assert_eq!(running["tasks"][0]["run_id"], task.task_run_id);
     bench.wait(60);
-    end(
-        &mut bench,
-        task.task_run_id,
-        NotebookOutcome::Exited {
-            result: "{}".to_owned(),
-        },
-    );
+    end(&mut bench, task.task_run_id, NotebookOutcome::Exited { result: "{}".to_owned() });
     // §0: termination_details is there while TERMINATING, the old result is not.
     let closing = bench.job_run(run);
     assert_eq!(states(&closing), ("TERMINATING", ""));
@@ -65,30 +48,19 @@ fn a_run_waits_for_compute_runs_cleans_up_and_is_over() {
     let over = bench.wait(2).job_run(run);
     assert_eq!(states(&over), ("TERMINATED", "SUCCESS"));
     assert_eq!(over["end_time"], bench.now);
-    let output = bench.get(&format!(
-        "/api/2.2/jobs/runs/get-output?run_id={}",
-        task.task_run_id
-    ));
-    assert_eq!(
-        output["notebook_output"],
-        json!({ "result": "{}", "truncated": false })
-    );
-    assert_eq!(
-        bench.world.inspect()["job_runs"][0]["tasks"][0]["output"],
-        "printed\n"
-    );
+    let output = bench.get(&format!("/api/2.2/jobs/runs/get-output?run_id={}", task.task_run_id));
+    assert_eq!(output["notebook_output"], json!({ "result": "{}", "truncated": false }));
+    assert_eq!(bench.world.inspect()["job_runs"][0]["tasks"][0]["output"], "printed\n");
 }
 
 #[test]
 fn job_parameters_win_over_base_parameters_and_references_are_filled_in() {
     let mut bench = Bench::new();
     let job = bench.notebook_job(&json!({}));
-    let run = bench.post(
-        "/api/2.2/jobs/run-now",
-        &json!({ "job_id": job, "job_parameters": { "extra": "e" } }),
-    )["run_id"]
-        .as_i64()
-        .expect("a run");
+    let run =
+        bench.post("/api/2.2/jobs/run-now", &json!({ "job_id": job, "job_parameters": { "extra": "e" } }))["run_id"]
+            .as_i64()
+            .expect("a run");
     let task = next(bench.wait(8)).expect("a task");
     assert_eq!(task.parameters["job_id"], "222222");
     assert_eq!(task.parameters["extra"], "e");
@@ -108,10 +80,7 @@ fn a_failed_task_is_terminated_and_its_run_has_an_internal_error() {
         over["state"]["state_message"],
         "Task dbt failed with message: Workload failed, see run output for details."
     );
-    assert_eq!(
-        over["status"]["termination_details"]["code"],
-        "RUN_EXECUTION_ERROR"
-    );
+    assert_eq!(over["status"]["termination_details"]["code"], "RUN_EXECUTION_ERROR");
     assert_eq!(states(&over["tasks"][0]), ("TERMINATED", "FAILED"));
     let output = bench.get(&format!("/api/2.2/jobs/runs/get-output?run_id={task}"));
     assert_eq!(output["error"], "Exception: Failure!");
@@ -123,25 +92,15 @@ fn output_is_had_from_a_task_run_only() {
     let mut bench = Bench::new();
     let job = bench.notebook_job(&json!({}));
     let run = bench.run_now(job);
-    let (status, body) = bench.call(
-        "GET",
-        &format!("/api/2.2/jobs/runs/get-output?run_id={run}"),
-        &Value::Null,
-    );
-    assert_eq!(
-        (status, &body["error_code"]),
-        (400, &json!("INVALID_PARAMETER_VALUE"))
-    );
+    let (status, body) = bench.call("GET", &format!("/api/2.2/jobs/runs/get-output?run_id={run}"), &Value::Null);
+    assert_eq!((status, &body["error_code"]), (400, &json!("INVALID_PARAMETER_VALUE")));
     assert!(
-        body["message"].as_str().is_some_and(
-            |text| text.starts_with("Retrieving the output of runs with multiple tasks")
-        )
+        body["message"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("Retrieving the output of runs with multiple tasks"))
     );
     let (status, body) = bench.call("GET", "/api/2.2/jobs/runs/get?run_id=5", &Value::Null);
-    assert_eq!(
-        (status, &body["message"]),
-        (400, &json!("Run 5 does not exist."))
-    );
+    assert_eq!((status, &body["message"]), (400, &json!("Run 5 does not exist.")));
 }
 
 #[test]
@@ -163,10 +122,7 @@ fn retries_are_new_attempts_with_a_growing_execution_count() {
     let run = bench.run_now(job);
     let first = next(bench.wait(8)).expect("a task");
     end(&mut bench, first.task_run_id, failed());
-    assert_eq!(
-        bench.job_run(run)["tasks"][0]["state"]["life_cycle_state"],
-        "WAITING_FOR_RETRY"
-    );
+    assert_eq!(bench.job_run(run)["tasks"][0]["state"]["life_cycle_state"], "WAITING_FOR_RETRY");
     assert_eq!(next(bench.wait(59)), None);
     let second = next(bench.wait(10)).expect("a second attempt");
     assert_eq!(second.parameters["key"], format!("{run}/dbt/2"));
@@ -191,9 +147,7 @@ fn serverless_runs_a_failed_task_again_unless_that_is_switched_off() {
     bench.run_now(job);
     let first = next(bench.wait(8)).expect("a task").task_run_id;
     end(&mut bench, first, failed());
-    let second = next(bench.wait(30))
-        .expect("the platform's own retry")
-        .task_run_id;
+    let second = next(bench.wait(30)).expect("the platform's own retry").task_run_id;
     end(&mut bench, second, failed());
     assert_eq!(next(bench.wait(600)), None);
 }
@@ -206,25 +160,14 @@ fn runs_over_the_limit_wait_in_the_queue_or_are_skipped() {
     let second = bench.run_now(job);
     let waiting = bench.job_run(second);
     assert_eq!(states(&waiting), ("QUEUED", ""));
-    assert_eq!(
-        waiting["status"]["queue_details"]["code"],
-        "MAX_CONCURRENT_RUNS_REACHED"
-    );
+    assert_eq!(waiting["status"]["queue_details"]["code"], "MAX_CONCURRENT_RUNS_REACHED");
     let task = next(bench.wait(8)).expect("a task");
     end(&mut bench, task.task_run_id, NotebookOutcome::Finished);
-    assert_eq!(
-        states(&bench.wait(2).job_run(first)),
-        ("TERMINATED", "SUCCESS")
-    );
+    assert_eq!(states(&bench.wait(2).job_run(first)), ("TERMINATED", "SUCCESS"));
     assert_eq!(states(&bench.job_run(second)).0, "PENDING");
     let body = json!({ "job_id": job, "queue": { "enabled": false } });
-    let third = bench.post("/api/2.2/jobs/run-now", &body)["run_id"]
-        .as_i64()
-        .expect("a run");
-    assert_eq!(
-        states(&bench.job_run(third)),
-        ("SKIPPED", "MAXIMUM_CONCURRENT_RUNS_REACHED")
-    );
+    let third = bench.post("/api/2.2/jobs/run-now", &body)["run_id"].as_i64().expect("a run");
+    assert_eq!(states(&bench.job_run(third)), ("SKIPPED", "MAXIMUM_CONCURRENT_RUNS_REACHED"));
 }
 
 #[test]
@@ -242,15 +185,9 @@ fn a_cancelled_run_waits_for_its_notebook_and_keeps_what_it_printed() {
     let over = bench.wait(5).job_run(run);
     assert_eq!(states(&over), ("TERMINATED", "CANCELED"));
     assert_eq!(over["state"]["user_cancelled_or_timedout"], true);
-    assert_eq!(
-        over["status"]["termination_details"]["code"],
-        "USER_CANCELED"
-    );
+    assert_eq!(over["status"]["termination_details"]["code"], "USER_CANCELED");
     assert_eq!(over["tasks"].as_array().map(Vec::len), Some(1));
-    assert_eq!(
-        bench.world.inspect()["job_runs"][0]["tasks"][0]["output"],
-        "printed\n"
-    );
+    assert_eq!(bench.world.inspect()["job_runs"][0]["tasks"][0]["output"], "printed\n");
     // Cancelling again is no error.
     bench.post("/api/2.2/jobs/runs/cancel", &json!({ "run_id": run }));
 }
@@ -264,27 +201,23 @@ fn a_task_over_its_time_limit_is_stopped() {
     bench.wait(31).job_run(run);
     assert!(bench.world.is_cancelled(task));
     end(&mut bench, task, failed());
-    assert_eq!(
-        states(&bench.wait(5).job_run(run)),
-        ("TERMINATED", "TIMEDOUT")
-    );
+    assert_eq!(states(&bench.wait(5).job_run(run)), ("TERMINATED", "TIMEDOUT"));
 }
 
 #[test]
 fn a_notebook_that_cannot_be_read_fails_only_when_it_runs() {
     let mut bench = Bench::new();
     let task = json!({ "task_key": "a", "disable_auto_optimization": true, "notebook_task": { "notebook_path": "/Shared/gone" } });
-    let job = bench.post("/api/2.2/jobs/create", &json!({ "tasks": [task] }))["job_id"]
-        .as_i64()
-        .expect("a job");
+    let job = bench.post("/api/2.2/jobs/create", &json!({ "tasks": [task] }))["job_id"].as_i64().expect("a job");
     let run = bench.run_now(job);
     assert_eq!(next(bench.wait(8)), None);
     let over = bench.wait(5).job_run(run);
-    assert!(over["tasks"][0]["state"]["state_message"].as_str().is_some_and(|text| text.starts_with("Unable to access the notebook \"/Shared/gone\".")));
-    assert_eq!(
-        over["tasks"][0]["status"]["termination_details"]["code"],
-        "RESOURCE_NOT_FOUND"
+    assert!(
+        over["tasks"][0]["state"]["state_message"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("Unable to access the notebook \"/Shared/gone\"."))
     );
+    assert_eq!(over["tasks"][0]["status"]["termination_details"]["code"], "RESOURCE_NOT_FOUND");
 }
 
 #[test]
@@ -301,26 +234,17 @@ fn what_lies_behind_a_failed_task_is_skipped_and_task_values_reach_what_lies_beh
         task("b", behind.clone(), "ALL_SUCCESS"),
         task("c", behind, "ALL_DONE")
     ]);
-    let job = bench.post("/api/2.2/jobs/create", &json!({ "tasks": tasks }))["job_id"]
-        .as_i64()
-        .expect("a job");
+    let job = bench.post("/api/2.2/jobs/create", &json!({ "tasks": tasks }))["job_id"].as_i64().expect("a job");
     let run = bench.run_now(job);
     let first = next(bench.wait(8)).expect("a task").task_run_id;
-    bench
-        .world
-        .set_task_value(first, "dbt_run_id", json!(123_456));
+    bench.world.set_task_value(first, "dbt_run_id", json!(123_456));
     end(&mut bench, first, failed());
     let last = next(bench.wait(9)).expect("the task that always runs");
     assert_eq!(last.parameters["id"], "123456");
     end(&mut bench, last.task_run_id, NotebookOutcome::Finished);
     let over = bench.wait(5).job_run(run);
     assert_eq!(states(&over), ("INTERNAL_ERROR", "FAILED"));
-    let skipped = over["tasks"]
-        .as_array()
-        .expect("tasks")
-        .iter()
-        .find(|task| task["task_key"] == "b")
-        .expect("b");
+    let skipped = over["tasks"].as_array().expect("tasks").iter().find(|task| task["task_key"] == "b").expect("b");
     assert_eq!(states(skipped), ("SKIPPED", "UPSTREAM_FAILED"));
 }
 
@@ -332,29 +256,13 @@ fn lists_of_runs_come_newest_first_and_in_pages() {
     let list = bench.get(&format!("/api/2.2/jobs/runs/list?job_id={job}&limit=2"));
     assert_eq!(list["runs"][0]["run_id"], runs[2]);
     assert!(list["runs"][0].get("tasks").is_none());
-    let token = list["next_page_token"]
-        .as_str()
-        .expect("a token")
-        .to_owned();
-    let rest = bench.get(&format!(
-        "/api/2.2/jobs/runs/list?job_id={job}&limit=2&page_token={token}&expand_tasks=true"
-    ));
+    let token = list["next_page_token"].as_str().expect("a token").to_owned();
+    let rest = bench.get(&format!("/api/2.2/jobs/runs/list?job_id={job}&limit=2&page_token={token}&expand_tasks=true"));
     assert_eq!(rest["runs"][0]["run_id"], runs[0]);
     assert_eq!(rest["runs"][0]["tasks"][0]["task_key"], "dbt");
+    assert_eq!(bench.refused("GET", "/api/2.2/jobs/runs/list?limit=25", &Value::Null).0, 400);
     assert_eq!(
-        bench
-            .refused("GET", "/api/2.2/jobs/runs/list?limit=25", &Value::Null)
-            .0,
-        400
-    );
-    assert_eq!(
-        bench
-            .refused(
-                "GET",
-                "/api/2.2/jobs/runs/list?active_only=true&completed_only=true",
-                &Value::Null
-            )
-            .0,
+        bench.refused("GET", "/api/2.2/jobs/runs/list?active_only=true&completed_only=true", &Value::Null).0,
         400
     );
 }

@@ -1,0 +1,214 @@
+//! The command line's root: parses before anything else exists, dispatches, watches for interruption, ends.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::commands::{self, LastKnown, Stage};
+use crate::context::{Context, Environment, Terminals};
+use crate::credentials::AccountFlags;
+use crate::failure::{Code, Ended, Failure, Report};
+use crate::http::Pace;
+use crate::secret::Vault;
+use crate::ui::{Color, Format, Printer, Voice};
+
+/// Let Databricks Workflows run dbt Cloud jobs
+///
+/// Stores the dbt API key as a Databricks secret, deploys the notebook that triggers a dbt job and waits for it, defines the
+/// Databricks job around it, and starts dbt jobs from anywhere, each exactly once.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dbtrigger",
+    version,
+    max_term_width = 110,
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
+struct Root {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    globals: Globals,
+}
+
+#[derive(Debug, clap::Args)]
+struct Globals {
+    /// How results are printed: text for people, or one JSON document
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    output: Format,
+    /// Say nothing but results, warnings and errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Show each request; twice: bodies too, without secrets
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    color: Color,
+    /// Never ask anything: fail at once and name every missing value
+    #[arg(long, global = true)]
+    no_input: bool,
+    #[command(flatten)]
+    account: AccountFlags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    InitSecrets(commands::init_secrets::Args),
+    DeployNotebook(commands::deploy_notebook::Args),
+    CreateWorkflow(commands::create_workflow::Args),
+    Run(commands::run::Args),
+    Sandbox(commands::sandbox::Args),
+    Demo(commands::demo::Args),
+}
+
+/// Runs the program on the process's own arguments and streams.
+pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let context = Context::look();
+    let vault = Vault::default();
+    let root = match Root::try_parse_from(&arguments) {
+        Ok(root) => root,
+        Err(error) => return refuse(&error, &arguments, &context, &vault).into(),
+    };
+    let Root { command, globals } = root;
+    let Globals { output, quiet, verbose, color, no_input: _, account } = globals;
+    let color = use_color(color, &context.environment, context.terminals);
+    let printer = Printer::on_streams(Voice { format: output, quiet, verbose, color }, vault.filter());
+    let last_known = LastKnown::default();
+    let stage = Stage {
+        context,
+        vault,
+        events: printer.events(),
+        json: output == Format::Json,
+        account,
+        pace: Pace::default(),
+        last_known: last_known.clone(),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure = Failure::new(Code::Failed, "The program cannot wait for anything on this system.")
+                .cause(error.to_string())
+                .advise("check the limits on open files and processes (`ulimit -a`)");
+            return printer.end(&failure.into()).into();
+        }
+    };
+    let exit = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            signal = interrupted() => printer.end(&farewell(signal, &last_known)),
+            // 128 + SIGPIPE, without a word: whoever read us has seen enough.
+            () = printer.closed() => 141,
+            ended = dispatch(command, &stage) => printer.end(&ended),
+        }
+    });
+    // A prompt or look-up that hangs must not hold the end up.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
+    match command {
+        Command::InitSecrets(args) => commands::init_secrets::run(args, stage).await,
+        Command::DeployNotebook(args) => commands::deploy_notebook::run(args, stage).await,
+        Command::CreateWorkflow(args) => commands::create_workflow::run(args, stage).await,
+        Command::Run(args) => commands::run::run(args, stage).await,
+        Command::Sandbox(args) => commands::sandbox::run(args, stage).await,
+        Command::Demo(args) => commands::demo::run(args, stage).await,
+    }
+}
+
+/// Help, version, and usage errors, before anything else is there.
+fn refuse(error: &clap::Error, arguments: &[OsString], context: &Context, vault: &Vault) -> u8 {
+    let text: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
+    let json = text.iter().any(|argument| matches!(*argument, "-ojson" | "-o=json" | "--output=json"))
+        || text.windows(2).any(|pair| matches!(pair[0], "-o" | "--output") && pair[1] == "json");
+    let format = if json { Format::Json } else { Format::Text };
+    let color = use_color(Color::Auto, &context.environment, context.terminals);
+    let printer = Printer::on_streams(Voice { format, quiet: false, verbose: 0, color }, vault.filter());
+    if !error.use_stderr() {
+        printer.page(&error.render().to_string(), false);
+        return 0;
+    }
+    let usage = error.exit_code() != 0;
+    let rendered = error.render().to_string();
+    if json && usage {
+        let what = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let failure =
+            Failure::new(Code::Usage, format!("{what}.")).run(format!("{} --help", Root::command().get_name()));
+        return printer.end(&failure.into());
+    }
+    printer.page(&rendered, true);
+    Code::Usage.exit()
+}
+
+fn use_color(wish: Color, environment: &Environment, terminals: Terminals) -> bool {
+    match wish {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto if environment.get("NO_COLOR").is_some() => false,
+        Color::Auto if environment.get("CLICOLOR_FORCE").is_some_and(|value| value != "0") => true,
+        Color::Auto => terminals.stderr && environment.get("TERM") != Some("dumb"),
+    }
+}
+
+/// The last line when somebody interrupts: what goes on, and how to pick it up again.
+fn farewell(signal: u8, last_known: &LastKnown) -> Ended<Box<dyn Report>> {
+    let name = match signal {
+        1 => "SIGHUP",
+        15 => "SIGTERM",
+        _ => "SIGINT",
+    };
+    let failure = Failure::new(Code::Interrupted(signal), format!("Interrupted by {name}."));
+    match last_known.get() {
+        None => failure.into(),
+        Some(known) => Ended {
+            failure: Some(failure.cause(known.line.clone()).run(known.resume.clone())),
+            report: Some(Box::new(LeftBehind(known.data))),
+        },
+    }
+}
+
+/// What is known of a run that goes on without us.
+struct LeftBehind(serde_json::Value);
+
+impl Report for LeftBehind {
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn json(&self) -> serde_json::Value {
+        self.0.clone()
+    }
+}
+
+/// Waits for a signal that asks us to end, and gives its number.
+#[cfg(unix)]
+async fn interrupted() -> u8 {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).ok();
+    let (mut interrupt, mut terminate, mut hangup) =
+        (listen(SignalKind::interrupt()), listen(SignalKind::terminate()), listen(SignalKind::hangup()));
+    let wait = async |listener: &mut Option<tokio::signal::unix::Signal>| match listener {
+        Some(listener) => {
+            listener.recv().await;
+        }
+        // Cannot be listened for: then nobody can interrupt us this way.
+        None => std::future::pending().await,
+    };
+    tokio::select! {
+        () = wait(&mut interrupt) => 2,
+        () = wait(&mut terminate) => 15,
+        () = wait(&mut hangup) => 1,
+    }
+}
+
+#[cfg(not(unix))]
+async fn interrupted() -> u8 {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    2
+}

@@ -1,0 +1,68 @@
+//! From credentials to a line to a service.
+
+use std::rc::Rc;
+
+use super::Stage;
+use crate::credentials::{Account, Databricks};
+use crate::failure::{Code, Failure};
+use crate::http::{Profile, Sockets, Writer};
+use crate::origin::Origin;
+use crate::secret::Secret;
+
+/// A line to the workspace.
+pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writer, Failure> {
+    let Databricks { origin, token } = identity;
+    let profile = Profile {
+        service: "Databricks",
+        origin: origin.to_string(),
+        scheme: "Bearer",
+        secret: token.clone(),
+        user_agent: user_agent(stage, "auth/pat"),
+        said: crate::databricks::said,
+    };
+    line(origin, profile, stage)
+}
+
+/// A line to the dbt account. The caller has checked that this token may go there.
+pub(crate) fn to_dbt(account: &Account, token: Secret, stage: &Stage) -> Result<Writer, Failure> {
+    let profile = Profile {
+        service: "dbt Cloud",
+        origin: account.origin.to_string(),
+        scheme: "Token",
+        secret: token,
+        user_agent: user_agent(stage, "auth/token"),
+        said: crate::dbt::said,
+    };
+    line(&account.origin, profile, stage)
+}
+
+fn line(origin: &Origin, profile: Profile, stage: &Stage) -> Result<Writer, Failure> {
+    let Stage { context, vault: _, events, json: _, account: _, pace, last_known: _ } = stage;
+    let sockets = Sockets::new(origin.url(), pace.connect).map_err(|error| {
+        Failure::new(Code::Tls, "The system's certificates cannot be used.")
+            .cause(error.to_string())
+            .advise("check SSL_CERT_FILE and SSL_CERT_DIR, and that the package ca-certificates is installed")
+    })?;
+    Ok(Writer::new(
+        profile,
+        Rc::new(sockets),
+        pace.clone(),
+        context.entropy.clone(),
+        context.wall.clone(),
+        events.clone(),
+    ))
+}
+
+/// Who we are, truthfully: name, version, system, way of authenticating, and whether CI runs us.
+fn user_agent(stage: &Stage, auth: &str) -> String {
+    let ci = if stage.context.environment.get("GITHUB_ACTIONS").is_some() {
+        " cicd/github"
+    } else if stage.context.environment.get("GITLAB_CI").is_some() {
+        " cicd/gitlab"
+    } else if stage.context.environment.get("TF_BUILD").is_some() {
+        " cicd/azure-devops"
+    } else {
+        ""
+    };
+    format!("dbtrigger/{} os/{} {auth}{ci}", env!("CARGO_PKG_VERSION"), std::env::consts::OS)
+}

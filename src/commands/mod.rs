@@ -1,0 +1,34 @@
+//! One file per subcommand: its arguments, settled into values that are whole, then handed to engine or runs.
+
+pub(crate) mod create_workflow;
+pub(crate) mod demo;
+pub(crate) mod deploy_notebook;
+pub(crate) mod init_secrets;
+pub(crate) mod run;
+pub(crate) mod sandbox;
+
+mod connect;
+mod durations;
+mod last_known;
+pub(crate) mod provision;
+
+pub(crate) use connect::{to_databricks, to_dbt};
+pub(crate) use last_known::LastKnown;
+
+use crate::context::Context;
+use crate::credentials::AccountFlags;
+use crate::events::Events;
+use crate::http::Pace;
+use crate::secret::Vault;
+
+/// What every command finds when it begins. Commands take it apart; the rooms below get the piece they need.
+pub(crate) struct Stage {
+    pub(crate) context: Context,
+    pub(crate) vault: Vault,
+    pub(crate) events: Events,
+    /// Results go out as JSON: progress is for stderr then.
+    pub(crate) json: bool,
+    pub(crate) account: AccountFlags,
+    pub(crate) pace: Pace,
+    pub(crate) last_known: LastKnown,
+}

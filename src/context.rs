@@ -1,0 +1,181 @@
+//! What the world looks like: environment, terminals, clocks, entropy, directories.
+//!
+//! Read once at the start, taken apart in `commands`; the rooms below get the piece they need. This is the only
+//! file that asks the operating system such questions.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use jiff::Timestamp;
+
+/// Everything that one start of the program sees of its surroundings.
+pub(crate) struct Context {
+    pub(crate) environment: Environment,
+    pub(crate) terminals: Terminals,
+    pub(crate) wall: Wall,
+    pub(crate) entropy: Entropy,
+    /// The file of this program, if the system says.
+    pub(crate) program: Option<PathBuf>,
+}
+
+impl Context {
+    /// Looks at the real world.
+    pub(crate) fn look() -> Context {
+        Context {
+            environment: Environment::look(),
+            terminals: Terminals {
+                stdin: std::io::stdin().is_terminal(),
+                stdout: std::io::stdout().is_terminal(),
+                stderr: std::io::stderr().is_terminal(),
+            },
+            wall: Wall::of_the_system(),
+            entropy: Entropy::of_the_system(),
+            program: std::env::current_exe().ok(),
+        }
+    }
+}
+
+/// Which of the three streams are terminals.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terminals {
+    pub(crate) stdin: bool,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+}
+
+/// The environment variables. An empty variable counts as unset.
+#[derive(Clone, Default)]
+pub(crate) struct Environment(Rc<BTreeMap<String, String>>);
+
+impl fmt::Debug for Environment {
+    /// Names only: values may be tokens.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Environment {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+    fn look() -> Environment {
+        let known =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Environment(Rc::new(known.collect()))
+    }
+
+    /// An environment of these variables, for tests and the demo.
+    pub(crate) fn of<const N: usize>(variables: [(&str, &str); N]) -> Environment {
+        Environment(Rc::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()))
+    }
+
+    /// This environment with further variables on top.
+    pub(crate) fn with(&self, variables: impl IntoIterator<Item = (String, String)>) -> Environment {
+        let mut all = (*self.0).clone();
+        all.extend(variables);
+        Environment(Rc::new(all))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The names of all variables that are set.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Whether nobody sits in front: the usual variable of CI services, or GitHub's and Azure's own.
+    pub(crate) fn is_ci(&self) -> bool {
+        self.get("CI").is_some_and(|value| value != "false" && value != "0")
+            || self.get("GITHUB_ACTIONS").is_some()
+            || self.get("TF_BUILD").is_some()
+    }
+
+    /// The folder for what should survive this run but may be lost (the journal of triggers).
+    pub(crate) fn state_folder(&self) -> Option<PathBuf> {
+        self.folder("XDG_STATE_HOME", ".local/state")
+    }
+
+    /// The folder for what can be made again (the sandbox's Python packages).
+    pub(crate) fn cache_folder(&self) -> Option<PathBuf> {
+        self.folder("XDG_CACHE_HOME", ".cache")
+    }
+
+    fn folder(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
+        let base = match self.get(variable).map(PathBuf::from).filter(|path| path.is_absolute()) {
+            Some(base) => base,
+            None if cfg!(windows) => PathBuf::from(self.get("LOCALAPPDATA")?),
+            None => PathBuf::from(self.get("HOME")?).join(below_home),
+        };
+        Some(base.join("dbtrigger"))
+    }
+}
+
+/// The wall clock. Simulations hand in their own.
+#[derive(Clone)]
+pub(crate) struct Wall(Rc<dyn Fn() -> Timestamp>);
+
+impl Wall {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
+    fn of_the_system() -> Wall {
+        Wall(Rc::new(Timestamp::now))
+    }
+
+    /// A clock that somebody else drives.
+    #[cfg(test)]
+    pub(crate) fn of(clock: impl Fn() -> Timestamp + 'static) -> Wall {
+        Wall(Rc::new(clock))
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+}
+
+/// Where randomness comes from: the operating system, or a seed in simulations.
+#[derive(Clone)]
+pub(crate) struct Entropy(Rc<RefCell<dyn FnMut(&mut [u8])>>);
+
+impl Entropy {
+    fn of_the_system() -> Entropy {
+        Entropy(Rc::new(RefCell::new(|buffer: &mut [u8]| {
+            // No randomness means no safe key: there is nothing sensible to go on with.
+            getrandom::fill(buffer).expect("the operating system gives random bytes");
+        })))
+    }
+
+    /// A repeatable source (SplitMix64), for simulations.
+    #[cfg(test)]
+    pub(crate) fn seeded(seed: u64) -> Entropy {
+        let mut state = seed;
+        Entropy(Rc::new(RefCell::new(move |buffer: &mut [u8]| {
+            for byte in buffer {
+                state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mut mixed = state;
+                mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                *byte = (mixed ^ (mixed >> 31)).to_le_bytes()[0];
+            }
+        })))
+    }
+
+    pub(crate) fn bytes<const N: usize>(&self) -> [u8; N] {
+        let mut buffer = [0; N];
+        (self.0.borrow_mut())(&mut buffer);
+        buffer
+    }
+
+    /// A fresh name of 26 letters and digits (130 bits), fit for keys and tokens.
+    pub(crate) fn name(&self) -> String {
+        const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+        self.bytes::<26>().iter().map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect()
+    }
+
+    /// Evenly between 0 and 1.
+    pub(crate) fn fraction(&self) -> f64 {
+        f64::from(u32::from_le_bytes(self.bytes::<4>())) / f64::from(u32::MAX)
+    }
+}

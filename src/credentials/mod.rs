@@ -1,0 +1,51 @@
+//! Who am I for each service, and from where: values with their sources.
+
+mod databricks;
+mod dbt;
+mod wants;
+
+use std::fmt;
+
+pub(crate) use databricks::{Databricks, databricks};
+pub(crate) use dbt::{Account, AccountFlags, KeySource, account, api_token, key_to_store};
+pub(crate) use wants::{Missing, Wants};
+
+/// Where a value came from. Messages name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A flag of this name.
+    Flag(&'static str),
+    /// An environment variable.
+    Variable(&'static str),
+    /// An address pasted as this argument.
+    Pasted(String),
+    /// Standard input.
+    Stdin,
+    /// A file.
+    File(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Flag(name) => write!(formatter, "{name}"),
+            Source::Variable(name) => write!(formatter, "{name}"),
+            Source::Pasted(text) => write!(formatter, "the address {text}"),
+            Source::Stdin => formatter.write_str("--token-stdin"),
+            Source::File(path) => write!(formatter, "the file {path}"),
+        }
+    }
+}
+
+/// A value that remembers where it came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Sourced<T> {
+    pub(crate) value: T,
+    pub(crate) source: Source,
+}
+
+impl<T> Sourced<T> {
+    pub(crate) fn new(value: T, source: Source) -> Sourced<T> {
+        Sourced { value, source }
+    }
+}

@@ -1,0 +1,94 @@
+//! Collects what is missing or wrong, so that a command fails once and names all of it.
+
+use crate::failure::{Code, Failure};
+
+/// A value that nobody gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Missing {
+    /// `the host of your Databricks workspace`.
+    pub(crate) what: &'static str,
+    /// How to give it: flags and variables, in words.
+    pub(crate) give: &'static str,
+}
+
+/// What a command still wants before it can begin.
+#[derive(Debug, Default)]
+pub(crate) struct Wants {
+    missing: Vec<Missing>,
+    wrong: Vec<Failure>,
+    remarks: Vec<String>,
+}
+
+impl Wants {
+    /// Takes a look-up apart: a value is handed on, an absence or a failure is kept for the end.
+    pub(crate) fn need<T>(&mut self, found: Result<Option<T>, Failure>, missing: Missing) -> Option<T> {
+        match found {
+            Ok(Some(value)) => Some(value),
+            Ok(None) => {
+                self.missing.push(missing);
+                None
+            }
+            Err(failure) => {
+                self.wrong.push(failure);
+                None
+            }
+        }
+    }
+
+    /// The same for a value that need not be there.
+    pub(crate) fn optional<T>(&mut self, found: Result<Option<T>, Failure>) -> Option<T> {
+        found.unwrap_or_else(|failure| {
+            self.wrong.push(failure);
+            None
+        })
+    }
+
+    /// Something to add when values are missing, such as variables of other tools that are set.
+    pub(crate) fn remark(&mut self, remark: String) {
+        self.remarks.push(remark);
+    }
+
+    /// Takes over what another collection wants.
+    pub(crate) fn join(&mut self, other: Wants) {
+        let Wants { missing, wrong, remarks } = other;
+        self.missing.extend(missing);
+        self.wrong.extend(wrong);
+        self.remarks.extend(remarks);
+    }
+
+    /// Whether nothing is wrong and nothing missing.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.missing.is_empty() && self.wrong.is_empty()
+    }
+
+    /// Whether a value was given that cannot be used; a missing one may turn out not to be needed.
+    pub(crate) fn has_wrong(&self) -> bool {
+        !self.wrong.is_empty()
+    }
+
+    /// Fails if anything is missing or wrong, naming all of it at once.
+    pub(crate) fn settle(self) -> Result<(), Failure> {
+        let Wants { missing, wrong, remarks } = self;
+        let mut wrong = wrong.into_iter();
+        let missing_lines = missing.iter().map(|Missing { what, give }| format!("{what} is missing: {give}"));
+        if let Some(first) = wrong.next() {
+            let mut first = first;
+            for next in wrong {
+                first.causes.push(next.what);
+                first.causes.extend(next.causes);
+            }
+            first.causes.extend(missing_lines);
+            return Err(first);
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let what = match missing.len() {
+            1 => "A value is missing.".to_owned(),
+            count => format!("{count} values are missing."),
+        };
+        let mut failure = Failure::new(Code::MissingInput, what);
+        failure.causes = missing_lines.chain(remarks).collect();
+        Err(failure.advise("give each as said above, then run the same command again"))
+    }
+}

@@ -1,0 +1,85 @@
+//! Databricks' own words in a refusal (databricks-api §2.1).
+
+use bytes::Bytes;
+use http::Response;
+use serde_json::Value;
+
+use crate::http::{HttpError, Said, shorten, title_of_page};
+
+/// Reads the body shapes in the order in which the vendor's own clients try them.
+pub(crate) fn said(answer: &Response<Bytes>) -> Said {
+    if let Some(title) = title_of_page(answer.body()) {
+        return Said { message: title, page: true, ..Said::default() };
+    }
+    let plain = String::from_utf8_lossy(answer.body());
+    let Ok(body) = serde_json::from_slice::<Value>(answer.body()) else {
+        return coded(&plain);
+    };
+    let text = |field: &str| body[field].as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
+    let message =
+        text("message").or_else(|| text("error_description")).or_else(|| text("detail")).or_else(|| text("error"));
+    // The code may be text or a number, or stand at the start of the message.
+    let code = match &body["error_code"] {
+        Value::String(code) if !code.is_empty() => Some(code.clone()),
+        Value::Number(code) => Some(code.to_string()),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    };
+    match (code, message) {
+        (Some(code), message) => {
+            Said { code: Some(code), message: shorten(&message.unwrap_or_default()), ..Said::default() }
+        }
+        (None, Some(message)) => coded(&message),
+        (None, None) => coded(&plain),
+    }
+}
+
+/// `CODE: message`, or just a message.
+fn coded(text: &str) -> Said {
+    let is_code = |code: &str| code.len() > 3 && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    match text.split_once(": ") {
+        Some((code, message)) if is_code(code) => {
+            Said { code: Some(code.to_owned()), message: shorten(message), ..Said::default() }
+        }
+        Some(_) | None => Said { message: shorten(text), ..Said::default() },
+    }
+}
+
+/// The thing is not there, or not for these eyes: 404, the code, or a 400 that says so in words (§2.2).
+pub(crate) fn is_missing(error: &HttpError) -> bool {
+    let Some(said) = error.said() else { return false };
+    if said.code.as_deref() == Some("RESOURCE_DOES_NOT_EXIST") {
+        return true;
+    }
+    // A page with 404 is a wrong host or a proxy, not a missing thing.
+    (error.is_status(404) && !said.page)
+        || (error.is_status(400) && (said.message.contains("does not exist") || said.message.contains("doesn't exist")))
+}
+
+/// The thing is there already: 400 for scopes and notebooks, 409 for files.
+pub(crate) fn is_there_already(error: &HttpError) -> bool {
+    matches!(error.code(), Some("RESOURCE_ALREADY_EXISTS" | "ALREADY_EXISTS")) || error.is_status(409)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_found_wherever_the_services_put_them() {
+        for (body, code, message) in [
+            (r#"{"error_code":"RESOURCE_DOES_NOT_EXIST","message":"gone"}"#, Some("RESOURCE_DOES_NOT_EXIST"), "gone"),
+            (r#"{"error_code":404,"message":"gone"}"#, Some("404"), "gone"),
+            (
+                r#"{"error_code":"","message":"RESOURCE_ALREADY_EXISTS: /a already exists."}"#,
+                Some("RESOURCE_ALREADY_EXISTS"),
+                "/a already exists.",
+            ),
+            (r#"{"detail":"nope","status":"404"}"#, None, "nope"),
+            ("PERMISSION_DENIED: no", Some("PERMISSION_DENIED"), "no"),
+            ("<pre>Bad thing</pre>", None, "Bad thing"),
+        ] {
+            let said = said(&Response::new(Bytes::from(body)));
+            assert_eq!((said.code.as_deref(), said.message.as_str()), (code, message), "{body}");
+        }
+    }
+}

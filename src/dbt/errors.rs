@@ -1,0 +1,68 @@
+//! dbt Cloud's own words in a refusal (dbt-cloud-api §2.5).
+
+use bytes::Bytes;
+use http::Response;
+use serde_json::Value;
+
+use crate::http::{Said, shorten, title_of_page};
+
+/// Reads the envelope, `{"detail": …}`, a page or plain text.
+pub(crate) fn said(answer: &Response<Bytes>) -> Said {
+    if let Some(title) = title_of_page(answer.body()) {
+        return Said { message: title, page: true, ..Said::default() };
+    }
+    let Ok(body) = serde_json::from_slice::<Value>(answer.body()) else {
+        return Said { message: shorten(&String::from_utf8_lossy(answer.body())), ..Said::default() };
+    };
+    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
+    let mut parts: Vec<String> = text(&body["status"]["user_message"])
+        .or_else(|| text(&body["status"]["developer_message"]))
+        .or_else(|| text(&body["detail"]))
+        .into_iter()
+        .collect();
+    // A 400 carries its reason in `data`, as text or as a map from field to reason.
+    match &body["data"] {
+        Value::String(reason) => parts.push(reason.clone()),
+        Value::Object(fields) if answer.status().as_u16() == 400 => {
+            parts.extend(
+                fields
+                    .iter()
+                    .map(|(field, reason)| format!("{field}: {}", text(reason).unwrap_or_else(|| reason.to_string()))),
+            );
+        }
+        Value::Object(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {}
+    }
+    if parts.is_empty() {
+        parts.push(shorten(&String::from_utf8_lossy(answer.body())));
+    }
+    Said { message: shorten(&parts.join(" ")), ..Said::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_400_is_found_in_data() {
+        for (status, body, message) in [
+            (
+                401,
+                r#"{"status":{"code":401,"user_message":"Invalid token.","developer_message":null},"data":null}"#,
+                "Invalid token.",
+            ),
+            (
+                400,
+                r#"{"status":{"user_message":"The request was invalid."},"data":{"cause":["required"]}}"#,
+                r#"The request was invalid. cause: ["required"]"#,
+            ),
+            (400, r#"{"status":{"user_message":"Bad"},"data":"reason"}"#, "Bad reason"),
+            (405, r#"{"detail":"Method \"GET\" not allowed."}"#, "Method \"GET\" not allowed."),
+            (502, "<html><title>Bad Gateway</title>", "Bad Gateway"),
+            (500, "", ""),
+        ] {
+            let mut answer = Response::new(Bytes::from(body));
+            *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
+            assert_eq!(said(&answer).message, message);
+        }
+    }
+}

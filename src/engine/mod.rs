@@ -1,0 +1,13 @@
+//! The one road of everything that provisions: what should be, what is there, what differs, what was done.
+//!
+//! Observing is handed a [`Reader`](crate::http::Reader) and cannot write. A plan is data; one with anything blocked
+//! in it is not walked at all, so nothing is half written. There is no state file: things are found by name and mark.
+
+pub(crate) mod kinds;
+mod plan;
+mod report;
+mod walk;
+
+pub(crate) use plan::{Action, Change, Consent, Consents, Kind, Plan, Planned, Refusal, Step};
+pub(crate) use report::Provisioned;
+pub(crate) use walk::{Inputs, blocked, walk};

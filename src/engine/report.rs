@@ -1,0 +1,86 @@
+//! How a provisioning command reports: the same for all of them.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use super::plan::{Action, Change, Entry, Progress, Refusal};
+use crate::failure::Report;
+
+/// What was found, and what was done about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Provisioned {
+    /// The workspace that was written to.
+    pub(crate) workspace: String,
+    /// The identity that wrote.
+    pub(crate) identity: String,
+    /// Nothing was written: this is what would be.
+    pub(crate) dry_run: bool,
+    pub(crate) entries: Vec<Entry>,
+    /// What the command adds: lines for people, fields for JSON.
+    pub(crate) lines: Vec<String>,
+    pub(crate) fields: Map<String, Value>,
+}
+
+impl Report for Provisioned {
+    fn text(&self) -> String {
+        let Provisioned { workspace: _, identity: _, dry_run: _, entries, lines, fields: _ } = self;
+        // Once something failed, what was not begun is not reached; otherwise nothing was to be written at all.
+        let stopped = entries.iter().any(|entry| entry.progress == Progress::Failed);
+        let mut text = String::new();
+        for Entry { kind, name, action, progress } in entries {
+            let said = |verb: &str| match progress {
+                Progress::Pending if stopped => "not reached".to_owned(),
+                Progress::Pending => format!("would be {verb}"),
+                Progress::Written => format!("{verb}, not read back"),
+                Progress::Done => verb.to_owned(),
+                Progress::Failed => format!("not {verb}, as far as is known"),
+            };
+            let (sign, state) = match action {
+                Action::Keep(None) => ('=', "as it should be".to_owned()),
+                Action::Keep(Some(note)) => ('=', note.clone()),
+                Action::Create => ('+', said("created")),
+                Action::Update(_) => ('~', said("updated")),
+                Action::Blocked { why, unless: _ } => ('!', why.what.clone()),
+            };
+            let _ = writeln!(text, "  {sign} {kind} {name}: {state}");
+            match action {
+                Action::Update(changes) => changes.iter().for_each(|change| describe(&mut text, change)),
+                Action::Blocked { why: Refusal { what: _, diff: Some(diff), advice: _ }, unless: _ } => {
+                    text.push_str(diff);
+                    if !diff.ends_with('\n') {
+                        text.push('\n');
+                    }
+                }
+                Action::Keep(_)
+                | Action::Create
+                | Action::Blocked { why: Refusal { what: _, diff: None, advice: _ }, unless: _ } => {}
+            }
+        }
+        for line in lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let Provisioned { workspace, identity, dry_run, entries, lines: _, fields } = self;
+        let entries: Vec<Value> = entries.iter().map(Entry::json).collect();
+        let mut data = json!({ "workspace": workspace, "identity": identity, "dry_run": dry_run, "steps": entries });
+        if let Value::Object(data) = &mut data {
+            data.extend(fields.clone());
+        }
+        data
+    }
+}
+
+fn describe(text: &mut String, change: &Change) {
+    let Change { field, from, to, reason } = change;
+    let _ = match (from, to) {
+        (Some(from), Some(to)) => writeln!(text, "      {field}: {from} -> {to} ({reason})"),
+        (None, Some(to)) => writeln!(text, "      {field}: {to} ({reason})"),
+        (Some(from), None) => writeln!(text, "      {field}: {from} -> nothing ({reason})"),
+        (None, None) => writeln!(text, "      {field} ({reason})"),
+    };
+}

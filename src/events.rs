@@ -1,0 +1,44 @@
+//! What can happen while something runs, as data. Rooms emit events; only the printer draws them.
+
+use std::rc::Rc;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Event {
+    /// Something a person should know; goes to stderr unless quiet.
+    Remark(String),
+    /// Something that may be wrong; goes to stderr even when quiet.
+    Warning(String),
+    /// A line of the result as it comes into being (`job_run_id = 123456`, one per change of state).
+    Progress(String),
+    /// A line of stdout in any form of output, for a command that prints and then goes on (`sandbox`).
+    Document(String),
+    /// One request and its answer, secrets and long texts left out; shown with `-v`, bodies with `-vv`.
+    Trace { line: String, bodies: Vec<String> },
+}
+
+/// Where events go.
+#[derive(Clone)]
+pub(crate) struct Events(Rc<dyn Fn(Event)>);
+
+impl Events {
+    pub(crate) fn new(sink: impl Fn(Event) + 'static) -> Events {
+        Events(Rc::new(sink))
+    }
+
+    pub(crate) fn emit(&self, event: Event) {
+        (self.0)(event);
+    }
+
+    pub(crate) fn remark(&self, text: impl Into<String>) {
+        self.emit(Event::Remark(text.into()));
+    }
+
+    pub(crate) fn warning(&self, text: impl Into<String>) {
+        self.emit(Event::Warning(text.into()));
+    }
+
+    pub(crate) fn progress(&self, text: impl Into<String>) {
+        self.emit(Event::Progress(text.into()));
+    }
+}

@@ -1,0 +1,161 @@
+//! Failures of requests, with advice for each service.
+
+use http::StatusCode;
+
+use super::{Code, Failure};
+use crate::http::{Fault, HttpError, NetKind, Said, Shape};
+
+/// A failed request to dbt Cloud; `doing` is what was being done: "cannot read job 123".
+pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
+    let failure = base(doing, error);
+    match failure.code {
+        Code::NotAuthenticated => {
+            // dbt answers 401 for a good token at the wrong host too (dbt-cloud-api §1.2).
+            failure
+                .cause(format!("{} does not accept the token: it is invalid or expired, or this is not your account's host", error.origin))
+                .advise("compare the host with your browser's address bar when signed in to dbt, then set DBT_CLOUD_HOST; make a new token under Account settings > API tokens")
+        }
+        Code::NotAllowed => {
+            let restricted = error.said().is_some_and(|said| said.message.contains("Forbidden: Access denied"));
+            if restricted {
+                failure
+                    .advise("the account restricts IP addresses: ask its administrator to allow this machine's address")
+            } else {
+                failure.advise("check DBT_CLOUD_ACCOUNT_ID, and that the token has the permission set Job Admin (or Job Runner) on the project")
+            }
+        }
+        Code::NotFound => failure.advise(
+            "compare the ids with the URL of the job in dbt; a token without permission on it gets the same answer",
+        ),
+        Code::Failed
+        | Code::Usage
+        | Code::MissingInput
+        | Code::InvalidInput
+        | Code::Contradiction
+        | Code::RunFailed
+        | Code::Refused
+        | Code::StillRunning
+        | Code::OutcomeUnknown
+        | Code::Network
+        | Code::Tls
+        | Code::Nonsense
+        | Code::RunCancelled
+        | Code::Bug
+        | Code::RateLimited
+        | Code::Unavailable
+        | Code::Interrupted(_) => failure,
+    }
+}
+
+/// A failed request to Databricks.
+pub(crate) fn of_databricks(doing: &str, error: &HttpError) -> Failure {
+    let failure = base(doing, error);
+    match failure.code {
+        Code::NotAuthenticated => failure
+            .cause(format!("{} does not accept the token", error.origin))
+            .advise("check DATABRICKS_HOST, and make a new token under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN"),
+        Code::NotAllowed => failure.advise("ask a workspace administrator for the permission, or use the token of somebody who has it"),
+        Code::NotFound => failure.advise("it does not exist, or this identity cannot see it"),
+        Code::Failed
+        | Code::Usage
+        | Code::MissingInput
+        | Code::InvalidInput
+        | Code::Contradiction
+        | Code::RunFailed
+        | Code::Refused
+        | Code::StillRunning
+        | Code::OutcomeUnknown
+        | Code::Network
+        | Code::Tls
+        | Code::Nonsense
+        | Code::RunCancelled
+        | Code::Bug
+        | Code::RateLimited
+        | Code::Unavailable
+        | Code::Interrupted(_) => failure,
+    }
+}
+
+fn base(doing: &str, error: &HttpError) -> Failure {
+    let code = match error.last_fault() {
+        Fault::NotSent(net) | Fault::Lost(net) => match net.kind {
+            NetKind::Certificate | NetKind::Tls => Code::Tls,
+            NetKind::Name
+            | NetKind::Connect
+            | NetKind::ConnectTimeout
+            | NetKind::Proxy
+            | NetKind::Broken
+            | NetKind::Timeout => Code::Network,
+        },
+        Fault::Status(status, said) => of_status(*status, said),
+        Fault::Nonsense(_) => Code::Nonsense,
+        // `last_fault` has unwrapped it.
+        Fault::TooLate(_) => Code::Unavailable,
+    };
+    let failure = Failure::new(code, format!("{doing}.")).cause(error.to_string());
+    match error.last_fault() {
+        Fault::NotSent(net) | Fault::Lost(net) => failure.advise(match net.kind {
+            NetKind::Name => "check the host name for a typing error, and the network",
+            NetKind::Certificate => {
+                "a proxy that opens TLS connections needs its CA: set SSL_CERT_FILE to a file with it"
+            }
+            NetKind::Proxy => "check HTTPS_PROXY and NO_PROXY",
+            NetKind::Connect | NetKind::ConnectTimeout | NetKind::Tls | NetKind::Broken | NetKind::Timeout => {
+                "check the host, the network and HTTPS_PROXY, then run the same command again"
+            }
+        }),
+        Fault::Status(status, said) if status.is_redirection() => {
+            let target = said.location.as_deref().unwrap_or("another place");
+            failure
+                .advise(format!("redirects are not followed with a token; if {target} is your real host, use that one"))
+        }
+        Fault::Status(..) => match code {
+            Code::RateLimited | Code::Unavailable => failure.advise("run the same command again in a few minutes"),
+            Code::Failed
+            | Code::Usage
+            | Code::MissingInput
+            | Code::InvalidInput
+            | Code::Contradiction
+            | Code::RunFailed
+            | Code::NotAuthenticated
+            | Code::NotAllowed
+            | Code::NotFound
+            | Code::Refused
+            | Code::StillRunning
+            | Code::OutcomeUnknown
+            | Code::Network
+            | Code::Tls
+            | Code::Nonsense
+            | Code::RunCancelled
+            | Code::Bug
+            | Code::Interrupted(_) => failure,
+        },
+        Fault::Nonsense(Shape::Page(_)) => {
+            failure.advise("the host may be wrong, or a proxy or login page stands in between: open it in a browser")
+        }
+        Fault::Nonsense(Shape::Empty | Shape::TooLarge { .. } | Shape::Unreadable(_)) | Fault::TooLate(_) => {
+            failure.advise("run the same command again with `-vv` to see the answer")
+        }
+    }
+}
+
+fn of_status(status: StatusCode, said: &Said) -> Code {
+    // Codes first, statuses second: Databricks answers 400 for several of these (databricks-api §2.2).
+    match said.code.as_deref() {
+        Some("RESOURCE_DOES_NOT_EXIST" | "NOT_FOUND") => return Code::NotFound,
+        Some("PERMISSION_DENIED") => return Code::NotAllowed,
+        Some(_) | None => {}
+    }
+    if said.message.contains("does not exist") && status.as_u16() == 400 {
+        return Code::NotFound;
+    }
+    match status.as_u16() {
+        401 => Code::NotAuthenticated,
+        403 => Code::NotAllowed,
+        404 => Code::NotFound,
+        429 => Code::RateLimited,
+        408 | 500 | 502 | 503 | 504 => Code::Unavailable,
+        300..=399 => Code::Nonsense,
+        _ => Code::Failed,
+    }
+}

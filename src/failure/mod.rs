@@ -1,0 +1,186 @@
+//! What went wrong, for people and for machines: a stable code, causes, and the next thing to do.
+//!
+//! One file per layer turns its errors into failures, each an exhaustive mapping.
+
+mod http;
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+pub(crate) use self::http::{of_databricks, of_dbt};
+
+/// The stable codes. Names and exit codes are public interface (`docs/reference/exit-codes.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// Something failed that has no code of its own.
+    Failed,
+    /// A flag or argument that does not exist or does not fit.
+    Usage,
+    /// Values are missing, and nobody can be asked.
+    MissingInput,
+    /// A value is not of its form.
+    InvalidInput,
+    /// Two sources say different things.
+    Contradiction,
+    /// The run ended in error.
+    RunFailed,
+    /// The token is missing, wrong or expired.
+    NotAuthenticated,
+    /// The identity may not do this.
+    NotAllowed,
+    /// It does not exist, or is not visible.
+    NotFound,
+    /// Not ours, changed by hand, or open to others: its own flag consents.
+    Refused,
+    /// Waited long enough; the run goes on.
+    StillRunning,
+    /// Nobody knows whether the run was started; nothing was sent again.
+    OutcomeUnknown,
+    /// Name, connection, proxy.
+    Network,
+    /// Certificate or handshake.
+    Tls,
+    /// The service answered something that makes no sense.
+    Nonsense,
+    /// The run was cancelled.
+    RunCancelled,
+    /// A bug of ours.
+    Bug,
+    /// Rate limited after all retries.
+    RateLimited,
+    /// Unavailable after all retries.
+    Unavailable,
+    /// Ended by a signal: its number.
+    Interrupted(u8),
+}
+
+impl Code {
+    /// The name in JSON output.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Code::Failed => "failed",
+            Code::Usage => "usage",
+            Code::MissingInput => "missing-input",
+            Code::InvalidInput => "invalid-input",
+            Code::Contradiction => "contradiction",
+            Code::RunFailed => "run-failed",
+            Code::NotAuthenticated => "not-authenticated",
+            Code::NotAllowed => "not-allowed",
+            Code::NotFound => "not-found",
+            Code::Refused => "refused",
+            Code::StillRunning => "still-running",
+            Code::OutcomeUnknown => "outcome-unknown",
+            Code::Network => "network",
+            Code::Tls => "tls",
+            Code::Nonsense => "nonsense",
+            Code::RunCancelled => "run-cancelled",
+            Code::Bug => "bug",
+            Code::RateLimited => "rate-limited",
+            Code::Unavailable => "unavailable",
+            Code::Interrupted(_) => "interrupted",
+        }
+    }
+
+    /// The exit code of the contract.
+    pub(crate) fn exit(self) -> u8 {
+        match self {
+            Code::Failed => 1,
+            Code::Usage | Code::MissingInput | Code::InvalidInput | Code::Contradiction => 2,
+            Code::RunFailed => 3,
+            Code::NotAuthenticated | Code::NotAllowed => 4,
+            Code::NotFound => 6,
+            Code::Refused => 7,
+            Code::StillRunning => 8,
+            Code::OutcomeUnknown => 9,
+            Code::Network | Code::Tls => 12,
+            Code::Nonsense => 13,
+            Code::RunCancelled => 20,
+            Code::Bug => 70,
+            Code::RateLimited | Code::Unavailable => 75,
+            Code::Interrupted(signal) => 128 + signal,
+        }
+    }
+}
+
+/// The next thing to do: a command to paste, or advice in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hint {
+    Run(String),
+    Do(String),
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Hint::Run(command) => write!(formatter, "run `{command}`"),
+            Hint::Do(advice) => formatter.write_str(advice),
+        }
+    }
+}
+
+/// One failure, complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    /// What happened to what, in the words of the user's input. A whole sentence.
+    pub(crate) what: String,
+    pub(crate) causes: Vec<String>,
+    pub(crate) hints: Vec<Hint>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, what: impl Into<String>) -> Failure {
+        Failure { code, what: what.into(), causes: Vec::new(), hints: Vec::new() }
+    }
+
+    pub(crate) fn cause(mut self, cause: impl Into<String>) -> Failure {
+        self.causes.push(cause.into());
+        self
+    }
+
+    /// A command to paste.
+    pub(crate) fn run(mut self, command: impl Into<String>) -> Failure {
+        self.hints.push(Hint::Run(command.into()));
+        self
+    }
+
+    /// Advice in words.
+    pub(crate) fn advise(mut self, advice: impl Into<String>) -> Failure {
+        self.hints.push(Hint::Do(advice.into()));
+        self
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let Failure { code, what, causes, hints } = self;
+        let hints: Vec<String> = hints.iter().map(ToString::to_string).collect();
+        json!({ "code": code.name(), "message": what, "causes": causes, "hints": hints })
+    }
+}
+
+/// How a command ended: what is known, and what failed. Both can be there.
+#[derive(Debug)]
+pub(crate) struct Ended<R> {
+    pub(crate) report: Option<R>,
+    pub(crate) failure: Option<Failure>,
+}
+
+impl<R> Ended<R> {
+    pub(crate) fn well(report: R) -> Ended<R> {
+        Ended { report: Some(report), failure: None }
+    }
+}
+
+impl<R> From<Failure> for Ended<R> {
+    fn from(failure: Failure) -> Ended<R> {
+        Ended { report: None, failure: Some(failure) }
+    }
+}
+
+/// What a command found out or did.
+pub(crate) trait Report {
+    /// For people, on stdout; whole lines. May be empty where everything was said on the way.
+    fn text(&self) -> String;
+    /// The `data` of the JSON document.
+    fn json(&self) -> Value;
+}

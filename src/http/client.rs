@@ -1,0 +1,268 @@
+//! The reader and the writer. One function sends one attempt, in this order: base address, credential, headers, time
+//! limit, transport, trace, verdict. Repeating stands around it and never looks inside.
+
+use std::ops::Deref;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderValue, Request, Response};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::call::{Call, Once, Parse, Put, Read, Shape};
+use super::error::{Fault, HttpError, Said, title_of_page};
+use super::retry::{Pace, RetryAfter, wait_before, worth_repeating};
+use super::trace;
+use super::transport::{Lane, Limits, Net, NetKind, Transport, WireError};
+use crate::context::{Entropy, Wall};
+use crate::events::{Event, Events};
+use crate::secret::Secret;
+
+/// How one service is spoken to.
+pub(crate) struct Profile {
+    /// `Databricks` or `dbt Cloud`.
+    pub(crate) service: &'static str,
+    /// `https://host`, without a path.
+    pub(crate) origin: String,
+    /// `Bearer` or `Token`.
+    pub(crate) scheme: &'static str,
+    pub(crate) secret: Secret,
+    pub(crate) user_agent: String,
+    /// Reads the service's own words out of a refusal.
+    pub(crate) said: fn(&Response<Bytes>) -> Said,
+}
+
+struct Line {
+    profile: Profile,
+    transport: Rc<dyn Transport>,
+    pace: Pace,
+    entropy: Entropy,
+    wall: Wall,
+    events: Events,
+}
+
+/// Reads from one service. There is no way to write with it.
+#[derive(Clone)]
+pub(crate) struct Reader(Rc<Line>);
+
+/// Reads and writes.
+#[derive(Clone)]
+pub(crate) struct Writer(Reader);
+
+impl Deref for Writer {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.0
+    }
+}
+
+/// How one send that must not be repeated blindly ended.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Sent<T> {
+    /// Done, and this is the answer.
+    Done(T),
+    /// The service has done nothing (never reached, or told to come back later with 429): it may be sent again.
+    NotSent(HttpError),
+    /// The service refused it.
+    Rejected(HttpError),
+    /// Nobody knows whether it was done.
+    Open(HttpError),
+}
+
+impl Reader {
+    /// Reads, repeating what is worth it until the answer is there or the total time is over.
+    pub(crate) async fn read<T>(&self, read: Read<T>) -> Result<T, HttpError> {
+        self.repeat(&read.call, read.parse, self.0.pace.total).await
+    }
+
+    /// Reads with one attempt, for callers with a rhythm of their own (following a run, looking a trigger up).
+    pub(crate) async fn glance<T>(&self, read: Read<T>) -> Result<T, HttpError> {
+        self.attempt(&read.call, read.parse, Lane::Pooled, Duration::MAX)
+            .await
+            .map_err(|fault| self.error(&read.call, fault, 1))
+    }
+
+    /// The origin that is asked.
+    pub(crate) fn origin(&self) -> &str {
+        &self.0.profile.origin
+    }
+
+    async fn repeat<T>(&self, call: &Call, parse: Parse<T>, total: Duration) -> Result<T, HttpError> {
+        let end = Instant::now() + total;
+        let mut attempts = 1;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let failed = match self.attempt(call, parse, Lane::Pooled, left).await {
+                Ok(value) => return Ok(value),
+                Err(failed) => failed,
+            };
+            if !worth_repeating(&failed.fault) {
+                return Err(self.error(call, failed, attempts));
+            }
+            let asked = match &failed.fault {
+                Fault::Status(_, said) => said.retry_after,
+                Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
+            };
+            let wait = wait_before(attempts + 1, asked, &self.0.pace, self.0.entropy.fraction());
+            if Instant::now() + wait >= end {
+                let late = Failed { fault: Fault::TooLate(Box::new(failed.fault)), request_id: failed.request_id };
+                return Err(self.error(call, late, attempts));
+            }
+            if wait >= Duration::from_secs(2) {
+                let profile = &self.0.profile;
+                let seconds = wait.as_secs();
+                self.0.events.remark(format!(
+                    "{}: {} ({}); trying again in {seconds} s",
+                    profile.service, failed.fault, call.operation
+                ));
+            }
+            sleep(wait).await;
+            attempts += 1;
+        }
+    }
+
+    async fn attempt<T>(&self, call: &Call, parse: Parse<T>, lane: Lane, left: Duration) -> Result<T, Failed> {
+        let line = &*self.0;
+        let limits = Limits { connect: line.pace.connect, attempt: call.attempt.min(left), cap: call.cap };
+        let begun = Instant::now();
+        let sent = timeout(limits.attempt, line.transport.send(self.request(call), limits, lane)).await;
+        let sent = sent.unwrap_or_else(|_| {
+            Err(WireError::Lost(Net::new(NetKind::Timeout, format!("{} s", limits.attempt.as_secs()))))
+        });
+        self.trace(call, &sent, begun.elapsed());
+        let answer = sent.map_err(|error| match error {
+            WireError::NotSent(net) => Fault::NotSent(net).into(),
+            WireError::Lost(net) => Fault::Lost(net).into(),
+            WireError::TooLarge => Failed::from(Fault::Nonsense(Shape::TooLarge { cap: limits.cap })),
+        })?;
+        let request_id = trace::request_id(answer.headers());
+        self.verdict(&answer, parse).map_err(|fault| Failed { fault, request_id })
+    }
+
+    fn verdict<T>(&self, answer: &Response<Bytes>, parse: Parse<T>) -> Result<T, Fault> {
+        if !answer.status().is_success() {
+            let mut said = (self.0.profile.said)(answer);
+            said.retry_after = RetryAfter::read(answer.headers(), self.0.wall.now());
+            if answer.status().is_redirection() {
+                let location = answer.headers().get(http::header::LOCATION).and_then(|value| value.to_str().ok());
+                said.location = location.map(super::error::shorten);
+            }
+            return Err(Fault::Status(answer.status(), said));
+        }
+        parse(answer).map_err(|shape| {
+            // A page is named as one whatever the parser stumbled over.
+            Fault::Nonsense(title_of_page(answer.body()).map_or(shape, Shape::Page))
+        })
+    }
+
+    fn request(&self, call: &Call) -> Request<Bytes> {
+        let profile = &self.0.profile;
+        let mut request = Request::new(call.body.clone().unwrap_or_default());
+        *request.method_mut() = call.method.clone();
+        // Origin and target are made of checked parts, and a secret is printable ASCII: neither can fail to parse.
+        *request.uri_mut() =
+            format!("{}{}", profile.origin, call.target()).parse().expect("a checked origin and an encoded target");
+        let mut authorization = HeaderValue::from_str(&format!("{} {}", profile.scheme, profile.secret.reveal()))
+            .expect("a secret is printable ASCII");
+        authorization.set_sensitive(true);
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, authorization);
+        headers.insert(ACCEPT, HeaderValue::from_static(call.accept));
+        headers.insert(USER_AGENT, HeaderValue::from_str(&profile.user_agent).expect("our own name is printable"));
+        if call.body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        request
+    }
+
+    fn trace(&self, call: &Call, sent: &Result<Response<Bytes>, WireError>, took: Duration) {
+        let mut line = format!("{} {}{}", call.method, self.0.profile.origin, call.target());
+        let mut bodies: Vec<String> =
+            call.body.as_ref().and_then(trace::body).map(|body| format!("> {body}")).into_iter().collect();
+        match sent {
+            Ok(answer) => {
+                line += &format!(" -> {} in {} ms", answer.status().as_u16(), took.as_millis());
+                if let Some(id) = trace::request_id(answer.headers()) {
+                    line += &format!(" (request id {id})");
+                }
+                bodies.extend(trace::body(answer.body()).map(|body| format!("< {body}")));
+            }
+            Err(WireError::NotSent(net) | WireError::Lost(net)) => {
+                line += &format!(" -> {} ({}) after {} ms", net.kind, net.detail, took.as_millis());
+            }
+            Err(WireError::TooLarge) => line += " -> larger than the cap",
+        }
+        self.0.events.emit(Event::Trace { line, bodies });
+    }
+
+    fn error(&self, call: &Call, failed: Failed, attempts: u32) -> HttpError {
+        let profile = &self.0.profile;
+        HttpError {
+            service: profile.service,
+            operation: call.operation,
+            origin: profile.origin.clone(),
+            fault: failed.fault,
+            attempts,
+            request_id: failed.request_id,
+        }
+    }
+}
+
+impl Writer {
+    pub(crate) fn new(
+        profile: Profile,
+        transport: Rc<dyn Transport>,
+        pace: Pace,
+        entropy: Entropy,
+        wall: Wall,
+        events: Events,
+    ) -> Writer {
+        Writer(Reader(Rc::new(Line { profile, transport, pace, entropy, wall, events })))
+    }
+
+    /// The same line with reading only.
+    pub(crate) fn reader(&self) -> Reader {
+        self.0.clone()
+    }
+
+    /// Writes what may be repeated, like a read.
+    pub(crate) async fn put<T>(&self, put: Put<T>) -> Result<T, HttpError> {
+        self.repeat(&put.call, put.parse, self.0.0.pace.total).await
+    }
+
+    /// Sends once, on a connection of its own.
+    pub(crate) async fn once<T>(&self, once: Once<T>) -> Sent<T> {
+        match self.attempt(&once.call, once.parse, Lane::Fresh, Duration::MAX).await {
+            Ok(value) => Sent::Done(value),
+            Err(failed) => {
+                let error = self.error(&once.call, failed, 1);
+                match &error.fault {
+                    Fault::NotSent(_) => Sent::NotSent(error),
+                    Fault::Status(status, _) => match status.as_u16() {
+                        429 => Sent::NotSent(error),
+                        408 => Sent::Open(error),
+                        400..=499 => Sent::Rejected(error),
+                        // Every 5xx may have done its work (dbt-core#2836), and a redirect says nothing about it.
+                        _ => Sent::Open(error),
+                    },
+                    Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => Sent::Open(error),
+                }
+            }
+        }
+    }
+}
+
+/// A failed attempt before it is told which call it belonged to.
+struct Failed {
+    fault: Fault,
+    request_id: Option<String>,
+}
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Failed {
+        Failed { fault, request_id: None }
+    }
+}

@@ -1,0 +1,177 @@
+//! The one error of a request, with what the service itself said.
+
+use std::fmt;
+
+use http::StatusCode;
+
+use super::call::Shape;
+use super::retry::RetryAfter;
+use super::transport::{Net, NetKind};
+
+/// Why a request failed, and which one.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpError {
+    /// `Databricks` or `dbt Cloud`.
+    pub(crate) service: &'static str,
+    /// The operation in the service's words: `secrets/put`.
+    pub(crate) operation: &'static str,
+    /// The origin that was asked: `https://host`.
+    pub(crate) origin: String,
+    pub(crate) fault: Fault,
+    /// How many attempts were made.
+    pub(crate) attempts: u32,
+    /// The service's own name for the request, for its support.
+    pub(crate) request_id: Option<String>,
+}
+
+/// What kind of failure it was. Policy code takes this apart without a catch-all.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// Nothing of the request reached the service.
+    NotSent(Net),
+    /// It may have reached the service; no usable answer came.
+    Lost(Net),
+    /// The service answered with a status that is no success.
+    Status(StatusCode, Said),
+    /// A success whose body is not what it should be.
+    Nonsense(Shape),
+    /// The time set for all attempts together is over; holds the last failure in words.
+    TooLate(Box<Fault>),
+}
+
+/// What the service said about a refusal, already shortened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Said {
+    /// Its own code, such as `RESOURCE_DOES_NOT_EXIST`.
+    pub(crate) code: Option<String>,
+    pub(crate) message: String,
+    /// Where a redirect pointed to (it is never followed).
+    pub(crate) location: Option<String>,
+    pub(crate) retry_after: Option<RetryAfter>,
+    /// The answer was a web page.
+    pub(crate) page: bool,
+}
+
+impl HttpError {
+    /// The failure itself: of attempts cut short by time, the last one's.
+    pub(crate) fn last_fault(&self) -> &Fault {
+        match &self.fault {
+            Fault::TooLate(last) => last,
+            fault @ (Fault::NotSent(_) | Fault::Lost(_) | Fault::Status(..) | Fault::Nonsense(_)) => fault,
+        }
+    }
+
+    pub(crate) fn status(&self) -> Option<StatusCode> {
+        match self.last_fault() {
+            Fault::Status(status, _) => Some(*status),
+            Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
+        }
+    }
+
+    /// What the service said, if it answered with a refusal.
+    pub(crate) fn said(&self) -> Option<&Said> {
+        match self.last_fault() {
+            Fault::Status(_, said) => Some(said),
+            Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
+        }
+    }
+
+    /// The service's own error code.
+    pub(crate) fn code(&self) -> Option<&str> {
+        self.said()?.code.as_deref()
+    }
+
+    pub(crate) fn is_status(&self, status: u16) -> bool {
+        self.status().is_some_and(|found| found.as_u16() == status)
+    }
+
+    /// A certificate that is not trusted will not be trusted next time either.
+    pub(crate) fn is_certificate(&self) -> bool {
+        match self.last_fault() {
+            Fault::NotSent(net) | Fault::Lost(net) => net.kind == NetKind::Certificate,
+            Fault::Status(..) | Fault::Nonsense(_) | Fault::TooLate(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::NotSent(net) | Fault::Lost(net) if net.detail.is_empty() => write!(formatter, "{}", net.kind),
+            Fault::NotSent(net) | Fault::Lost(net) => write!(formatter, "{} ({})", net.kind, net.detail),
+            Fault::Status(status, said) => {
+                write!(formatter, "{}", status.as_u16())?;
+                match &said.code {
+                    Some(code) => write!(formatter, " {code}")?,
+                    None => write!(formatter, " {}", status.canonical_reason().unwrap_or("with no reason"))?,
+                }
+                if !said.message.is_empty() {
+                    write!(formatter, ": {}", said.message)?;
+                }
+                if let Some(location) = &said.location {
+                    write!(formatter, " (it points to {location})")?;
+                }
+                Ok(())
+            }
+            Fault::Nonsense(shape) => write!(formatter, "{shape}"),
+            Fault::TooLate(last) => write!(formatter, "{last}; no time is left to try again"),
+        }
+    }
+}
+
+impl fmt::Display for HttpError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} at {}, {}: {}", self.service, self.origin, self.operation, self.fault)?;
+        if self.attempts > 1 {
+            write!(formatter, " (after {} attempts)", self.attempts)?;
+        }
+        if let Some(id) = &self.request_id {
+            write!(formatter, " (request id {id})")?;
+        }
+        Ok(())
+    }
+}
+
+/// The title of a web page, or the text of its `<pre>` (databricks-api §2.1), shortened; `None` if the body is no page.
+pub(crate) fn title_of_page(body: &[u8]) -> Option<String> {
+    let start = String::from_utf8_lossy(&body[..body.len().min(4096)]).into_owned();
+    let trimmed = start.trim_start_matches('\u{feff}').trim_start();
+    if !trimmed.starts_with('<') {
+        return None;
+    }
+    let lower = trimmed.to_ascii_lowercase();
+    let between = |open: &str, close: &str| {
+        let from = lower.find(open)? + open.len();
+        let to = lower[from..].find(close)? + from;
+        Some(trimmed[from..to].trim().to_owned())
+    };
+    let title = between("<pre>", "</pre>").or_else(|| between("<title>", "</title>")).unwrap_or_default();
+    Some(shorten(&title))
+}
+
+/// At most 200 characters on one line.
+pub(crate) fn shorten(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(200) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_known_by_its_first_character_and_named_by_its_title() {
+        assert_eq!(title_of_page(b" <html><TITLE>Sign in</TITLE>").as_deref(), Some("Sign in"));
+        assert_eq!(title_of_page(b"<html>").as_deref(), Some(""));
+        assert_eq!(title_of_page(b"{\"a\":1}"), None);
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        let long = "ä".repeat(300);
+        assert_eq!(shorten(&long).chars().count(), 201);
+    }
+}

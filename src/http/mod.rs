@@ -1,0 +1,19 @@
+//! Requests as values, and the two handles that send them.
+//!
+//! A [`Read`] may be repeated and changes nothing; a [`Put`] may be repeated; a [`Once`] is sent once, on a
+//! connection of its own, and its outcome may be [`Sent::Open`]. A [`Reader`] has no method that writes.
+
+mod call;
+mod client;
+mod error;
+mod retry;
+mod socket;
+mod trace;
+mod transport;
+
+pub(crate) use call::{Call, Once, Parse, Path, Put, Read, Shape, json as parse_json};
+pub(crate) use client::{Profile, Reader, Sent, Writer};
+pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
+pub(crate) use retry::{Pace, RetryAfter};
+pub(crate) use socket::Sockets;
+pub(crate) use transport::{Lane, Limits, Net, NetKind, Transport, WireError};

@@ -1,0 +1,100 @@
+//! The transport over real sockets.
+
+use std::error::Error;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+
+use super::transport::{Lane, Limits, Net, NetKind, Pending, Transport, WireError};
+
+/// Real connections: one client that keeps them, and one that uses each once.
+///
+/// The second is a client of its own because a kept connection is re-sent on silently by the layer below.
+pub(crate) struct Sockets {
+    pooled: reqwest::Client,
+    fresh: reqwest::Client,
+}
+
+impl Sockets {
+    /// Clients for one origin.
+    ///
+    /// # Errors
+    /// The system's certificates cannot be loaded.
+    pub(crate) fn new(origin: &url::Url, connect: Duration) -> Result<Sockets, reqwest::Error> {
+        let builder = || {
+            let builder = reqwest::Client::builder()
+                .http1_only()
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .connect_timeout(connect);
+            // A proxy for the outside world knows nothing of this machine's own addresses.
+            if crate::origin::is_loopback(origin) { builder.no_proxy() } else { builder }
+        };
+        Ok(Sockets { pooled: builder().build()?, fresh: builder().pool_max_idle_per_host(0).build()? })
+    }
+}
+
+impl Transport for Sockets {
+    fn send(&self, request: Request<Bytes>, limits: Limits, lane: Lane) -> Pending<'_> {
+        Box::pin(async move {
+            let client = match lane {
+                Lane::Pooled => &self.pooled,
+                Lane::Fresh => &self.fresh,
+            };
+            let mut request = reqwest::Request::try_from(request)
+                .map_err(|error| WireError::NotSent(Net::new(NetKind::Connect, error.to_string())))?;
+            if lane == Lane::Fresh {
+                request.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+            }
+            let mut answer = client.execute(request).await.map_err(|error| classify(&error))?;
+            let mut body = BytesMut::new();
+            while let Some(chunk) = answer.chunk().await.map_err(|error| classify(&error))? {
+                if body.len() + chunk.len() > limits.cap {
+                    return Err(WireError::TooLarge);
+                }
+                body.extend_from_slice(&chunk);
+            }
+            let mut whole = Response::new(body.freeze());
+            *whole.status_mut() = answer.status();
+            *whole.headers_mut() = answer.headers().clone();
+            Ok(whole)
+        })
+    }
+}
+
+/// What the library's error means for us: was anything sent, and what is wrong.
+fn classify(error: &reqwest::Error) -> WireError {
+    let mut chain = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        chain.push(error.to_string());
+        cause = error.source();
+    }
+    let text = chain.join(": ").to_ascii_lowercase();
+    // The last cause is the system's own; the ones above repeat the address.
+    let detail = chain.last().cloned().unwrap_or_default();
+    if !error.is_connect() {
+        let kind = if error.is_timeout() { NetKind::Timeout } else { NetKind::Broken };
+        return WireError::Lost(Net::new(kind, detail));
+    }
+    let kind = if error.is_timeout() {
+        NetKind::ConnectTimeout
+    } else if text.contains("dns error") || text.contains("failed to lookup") {
+        NetKind::Name
+    } else if text.contains("certificate") {
+        NetKind::Certificate
+    } else if text.contains("proxy") || text.contains("tunnel") {
+        NetKind::Proxy
+    } else if text.contains("tls")
+        || text.contains("handshake")
+        || text.contains("invalid message")
+        || text.contains("corrupt message")
+    {
+        NetKind::Tls
+    } else {
+        NetKind::Connect
+    };
+    WireError::NotSent(Net::new(kind, detail))
+}

@@ -1,0 +1,98 @@
+//! The seam between requests and whatever carries them: real sockets, or a world in memory on simulated time.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+/// How connections are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Connections are kept and used again.
+    Pooled,
+    /// One connection for this one request; nothing below sends it a second time.
+    Fresh,
+}
+
+/// What one attempt may use up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// For name, connection and TLS together; shorter than `attempt`, so that a slow connection counts as not sent.
+    pub(crate) connect: Duration,
+    /// From the first look-up to the last byte of the body.
+    pub(crate) attempt: Duration,
+    /// Bytes of body.
+    pub(crate) cap: usize,
+}
+
+/// What went wrong on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Net {
+    pub(crate) kind: NetKind,
+    /// The system's own words.
+    pub(crate) detail: String,
+}
+
+impl Net {
+    pub(crate) fn new(kind: NetKind, detail: impl Into<String>) -> Net {
+        Net { kind, detail: detail.into() }
+    }
+}
+
+/// The kinds of trouble between here and the service that call for different advice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NetKind {
+    /// The name does not resolve.
+    Name,
+    /// Nobody accepts the connection.
+    Connect,
+    /// Nobody answers the connection attempt in time.
+    ConnectTimeout,
+    /// The proxy refuses.
+    Proxy,
+    /// The certificate is not trusted: final, never repeated.
+    Certificate,
+    /// The TLS handshake fails otherwise.
+    Tls,
+    /// The connection was closed or reset before the answer was whole.
+    Broken,
+    /// The answer was not whole in time.
+    Timeout,
+}
+
+impl fmt::Display for NetKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            NetKind::Name => "the name does not resolve",
+            NetKind::Connect => "nobody accepts the connection",
+            NetKind::ConnectTimeout => "the connection attempt got no answer in time",
+            NetKind::Proxy => "the proxy refuses the connection",
+            NetKind::Certificate => "the certificate is not trusted",
+            NetKind::Tls => "the TLS handshake fails",
+            NetKind::Broken => "the connection broke before the answer was whole",
+            NetKind::Timeout => "the answer was not whole in time",
+        })
+    }
+}
+
+/// One attempt that brought no whole answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WireError {
+    /// Certainly nothing of the request reached the service.
+    NotSent(Net),
+    /// The request may have reached it.
+    Lost(Net),
+    /// The body outgrew the cap. The service has acted.
+    TooLarge,
+}
+
+/// The pending answer to one request.
+pub(crate) type Pending<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, WireError>> + 'a>>;
+
+/// Carries one request, once. Follows no redirect and repeats nothing.
+pub(crate) trait Transport {
+    fn send(&self, request: Request<Bytes>, limits: Limits, lane: Lane) -> Pending<'_>;
+}

@@ -1,0 +1,6 @@
+//! The one place that writes to the streams.
+
+mod printer;
+mod sanitise;
+
+pub(crate) use printer::{Color, Format, Printer, Voice};

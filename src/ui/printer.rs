@@ -1,0 +1,192 @@
+//! The printer: results to stdout, everything else to stderr, every text through the sanitiser and the filter.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, Write};
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use super::sanitise::sanitise;
+use crate::events::{Event, Events};
+use crate::failure::{Ended, Failure, Report};
+use crate::secret::Filter;
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One JSON document on stdout.
+    Json,
+}
+
+/// When colour is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    Always,
+    Never,
+}
+
+/// How much is said, and in which form.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Voice {
+    pub(crate) format: Format,
+    pub(crate) quiet: bool,
+    pub(crate) verbose: u8,
+    /// Colour on stderr.
+    pub(crate) color: bool,
+}
+
+/// Writes to the two streams. Nothing else does.
+#[derive(Clone)]
+pub(crate) struct Printer(Rc<Inner>);
+
+struct Inner {
+    voice: Voice,
+    filter: Filter,
+    out: RefCell<Box<dyn Write>>,
+    err: RefCell<Box<dyn Write>>,
+    closed: Cell<bool>,
+    on_close: tokio::sync::Notify,
+}
+
+impl Printer {
+    /// A printer on the process's own streams.
+    pub(crate) fn on_streams(voice: Voice, filter: Filter) -> Printer {
+        Printer::new(voice, filter, Box::new(io::stdout()), Box::new(io::stderr()))
+    }
+
+    pub(crate) fn new(voice: Voice, filter: Filter, out: Box<dyn Write>, err: Box<dyn Write>) -> Printer {
+        let on_close = tokio::sync::Notify::new();
+        let (out, err) = (RefCell::new(out), RefCell::new(err));
+        Printer(Rc::new(Inner { voice, filter, out, err, closed: Cell::new(false), on_close }))
+    }
+
+    /// The sink that draws events here.
+    pub(crate) fn events(&self) -> Events {
+        let printer = self.clone();
+        Events::new(move |event| printer.draw(event))
+    }
+
+    /// Whether results go out as JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.0.voice.format == Format::Json
+    }
+
+    /// Waits until somebody closes our stdout.
+    pub(crate) async fn closed(&self) {
+        while !self.0.closed.get() {
+            self.0.on_close.notified().await;
+        }
+    }
+
+    fn draw(&self, event: Event) {
+        let Voice { format, quiet, verbose, color: _ } = self.0.voice;
+        match event {
+            Event::Progress(line) => match format {
+                Format::Text => self.out(&line),
+                Format::Json if quiet => {}
+                Format::Json => self.err(&line),
+            },
+            Event::Document(line) => self.out(&line),
+            Event::Remark(_) if quiet => {}
+            Event::Remark(text) => self.err(&text),
+            Event::Warning(text) => self.labelled("33", "warning", &text),
+            Event::Trace { line, bodies } => {
+                if verbose >= 1 {
+                    self.err(&line);
+                }
+                if verbose >= 2 {
+                    bodies.iter().for_each(|body| self.err(&format!("  {body}")));
+                }
+            }
+        }
+    }
+
+    /// Prints how a command ended and gives its exit code.
+    pub(crate) fn end(&self, ended: &Ended<Box<dyn Report>>) -> u8 {
+        let Ended { report, failure } = ended;
+        match self.0.voice.format {
+            Format::Json => {
+                let mut document = json!({ "version": 1, "ok": failure.is_none() });
+                if let Some(failure) = failure {
+                    document["error"] = failure.json();
+                }
+                if let Some(report) = report {
+                    document["data"] = report.json();
+                } else if failure.is_none() {
+                    document["data"] = Value::Object(serde_json::Map::new());
+                }
+                self.out(&document.to_string());
+            }
+            Format::Text => {
+                if let Some(report) = report {
+                    let text = report.text();
+                    if !text.is_empty() {
+                        self.out(text.trim_end_matches('\n'));
+                    }
+                }
+            }
+        }
+        match failure {
+            // With JSON the document says it all; people who watch still see why.
+            Some(failure) => {
+                if self.0.voice.format == Format::Text {
+                    self.failure(failure);
+                }
+                failure.code.exit()
+            }
+            None => 0,
+        }
+    }
+
+    fn failure(&self, failure: &Failure) {
+        let Failure { code, what, causes, hints } = failure;
+        self.labelled("31", "error", &format!("{what} [{}]", code.name()));
+        for cause in causes {
+            self.err(&format!("  because: {}", cause.replace('\n', "\n  ")));
+        }
+        for hint in hints {
+            self.labelled("36", "next", &hint.to_string());
+        }
+    }
+
+    /// Prints text that is made already, such as help and version.
+    pub(crate) fn page(&self, text: &str, to_stderr: bool) {
+        let text = text.trim_end_matches('\n');
+        if to_stderr { self.err(text) } else { self.out(text) }
+    }
+
+    fn out(&self, text: &str) {
+        if self.0.closed.get() {
+            return;
+        }
+        let line = format!("{}\n", sanitise(text));
+        if self.write(&self.0.out, &line).is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            self.0.closed.set(true);
+            self.0.on_close.notify_one();
+        }
+    }
+
+    fn err(&self, text: &str) {
+        // Nobody can be told that stderr is gone.
+        let _ = self.write(&self.0.err, &format!("{}\n", sanitise(text)));
+    }
+
+    /// A line that begins with a word in colour (an ANSI colour number).
+    fn labelled(&self, color: &str, label: &str, text: &str) {
+        if self.0.voice.color {
+            let _ = self.write(&self.0.err, &format!("\u{1b}[{color}m{label}\u{1b}[0m: {}\n", sanitise(text)));
+        } else {
+            self.err(&format!("{label}: {text}"));
+        }
+    }
+
+    fn write(&self, stream: &RefCell<Box<dyn Write>>, text: &str) -> io::Result<()> {
+        let mut stream = stream.borrow_mut();
+        stream.write_all(self.0.filter.clean(text).as_bytes())?;
+        stream.flush()
+    }
+}

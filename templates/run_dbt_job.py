@@ -1,0 +1,1137 @@
+# Databricks notebook source
+# Run a dbt Cloud job and wait for it
+#
+# This notebook starts one dbt Cloud job, follows its run to the end, and fails when the run fails, so that
+# a Databricks workflow can treat a dbt job like any other task. To try it: run all cells once, enter the
+# job's number (it stands behind /jobs/ in dbt Cloud's address bar) into the widget `job_id`, run all again.
+# In a workflow: a notebook task with the parameter `job_id`.
+#
+# It was written by dbtrigger (`dbtrigger deploy-notebook`) and needs nothing but itself. The next line lets
+# a later deploy see whether somebody has changed the notebook by hand; such a change is never overwritten unasked.
+# dbtrigger-notebook: version=0.0.0 sha256=0000000000000000000000000000000000000000000000000000000000000000
+#
+# Whoever may edit this notebook, or the job around it, can use the dbt key that it reads: keep it in a folder
+# that only the right people may write to.
+#
+# The promise: for one key (one task of one workflow run) at most one dbt run does work. dbt Cloud has no
+# idempotency key, but it keeps the text `cause` of every run. So each trigger carries `[dbtrigger:<key>]` in its
+# cause, and whenever it is unclear whether a trigger arrived, the runs are looked through for that marker first.
+
+# COMMAND ----------
+
+import base64
+import email.utils
+import enum
+import hashlib
+import io
+import json
+import queue
+import random
+import re
+import threading
+import time
+import urllib.parse
+import uuid
+
+import requests
+
+# COMMAND ----------
+
+# Fixed when the notebook was written, and never a parameter: whoever may start the job must not be able to send
+# the key elsewhere, or to run any command in dbt. `override_keys`: which overrides a caller may send (none if
+# empty). `job_ids`: which dbt jobs may be started (any if empty).
+SETTINGS = json.loads('@@DBTRIGGER_SETTINGS@@')
+
+base_url = SETTINGS["dbt_host"]
+account_id = SETTINGS["account_id"]
+secret_scope = SETTINGS["secret_scope"]
+secret_key = SETTINGS["secret_key"]
+
+# COMMAND ----------
+
+# What the notebook is asked to do. Widgets are always text; in a workflow the task's parameters fill them.
+dbutils.widgets.text("job_id", "", "dbt Cloud job id")
+dbutils.widgets.text("dbtrigger_job_id", "", "dbt Cloud job id (wins over job_id)")
+dbutils.widgets.text("dbtrigger_overrides", "{}", "Overrides (JSON object)")
+dbutils.widgets.text("dbtrigger_timeout_minutes", "1440", "Wait at most (minutes)")
+dbutils.widgets.text("dbtrigger_on_timeout", "leave", "Then: leave or cancel the dbt run")
+dbutils.widgets.text("dbtrigger_mode", "run", "Mode: run or check")
+dbutils.widgets.text("dbtrigger_key", "", "Key of this run (filled by the workflow)")
+dbutils.widgets.text("dbtrigger_attempt", "", "Attempt (filled by the workflow)")
+dbutils.widgets.text("dbtrigger_on_repair", "new", "On repair: new or resume")
+
+# COMMAND ----------
+
+# These values are documented in dbt Cloud's API.
+class DbtJobRunStatus(enum.IntEnum):
+    QUEUED = 1
+    STARTING = 2
+    RUNNING = 3
+    SUCCESS = 10
+    ERROR = 20
+    CANCELLED = 30
+
+
+CONNECT_TIMEOUT = 10  # seconds, for one address of the host
+GET_TIMEOUT = 30  # seconds, for one whole request, body included
+POST_TIMEOUT = 60  # triggering is slower; an answer that comes later is looked up, not waited for
+SETTLE = 60  # how long a run whose trigger was not answered may take to show in the list
+PATIENCE = 15 * 60  # how long dbt Cloud may be unreachable before anything runs
+MAX_POSTS = 5  # triggers without an answer and without a run, each looked up for SETTLE seconds
+MAX_BODY = 16 * 1024 * 1024
+MAX_WAIT = 15 * 60  # longest Retry-After that is believed; dbt Cloud's own cool-down is 5 minutes
+LOOK_BACK = 7 * 24 * 3600  # an earlier attempt of this task is not older than that
+
+OVERRIDES = {
+    "git_sha": str,
+    "git_branch": str,
+    "azure_pull_request_id": int,
+    "github_pull_request_id": int,
+    "gitlab_merge_request_id": int,
+    "non_native_pull_request_id": int,
+    "schema_override": str,
+    "dbt_version_override": str,
+    "threads_override": int,
+    "target_name_override": str,
+    "generate_docs_override": bool,
+    "timeout_seconds_override": int,
+    "steps_override": list,
+}
+
+
+class Stopped(Exception):
+    """Why this notebook failed; `reason` is one word, for programs."""
+
+    def __init__(self, reason, message):
+        super().__init__(message)
+        self.reason = reason
+
+
+class NotTriggered(Stopped):
+    """No dbt run was started, or none that this notebook may follow."""
+
+
+class OutcomeUnknown(Stopped):
+    """A trigger was sent, and dbt Cloud could not be asked whether it arrived. Nothing was sent again."""
+
+
+class DbtRunFailed(Stopped):
+    """The dbt run ended in error."""
+
+
+class DbtRunCancelled(Stopped):
+    """The dbt run was cancelled, by a person or by dbt's own time limit."""
+
+
+class StoppedWaiting(Stopped):
+    """The dbt run goes on, but this notebook does not wait for it any longer."""
+
+# COMMAND ----------
+
+# Text. Everything that is printed, returned or raised goes through `clean`: no control characters, never the
+# key (nor its usual encodings: Databricks hides only the exact text), and little of what a server said.
+output = []
+hidden = []
+
+
+def hide(key):
+    plain = key.encode()
+    forms = {key, urllib.parse.quote(key, safe=""), urllib.parse.quote_plus(key), json.dumps(key)[1:-1]}
+    forms |= {plain.hex(), plain.hex().upper()}
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for shift in range(3):  # in the middle of a longer text, Base64 looks different at each of three offsets
+            coded = encode(b"\0" * shift + plain).decode().rstrip("=")
+            forms.add(coded[(0, 2, 3)[shift] : len(coded) - (1 if (shift + len(plain)) % 3 else 0)])
+    hidden.extend(sorted(forms, key=len, reverse=True))
+
+
+def clean(text, limit=200):
+    text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", str(text))
+    text = "".join(" " if c.isspace() else c if c.isprintable() else "" for c in text)
+    text = re.sub(r" {2,}", " ", text).strip()
+    for form in hidden:
+        text = text.replace(form, "[REDACTED]")
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def say(text):
+    text = clean(text, 500)
+    output.append(text)
+    print(text)
+
+
+def whole_number(value):
+    """A number from a number or its text, else None. Ids have more than 32 bits."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        return None
+    return int(value) if re.fullmatch(r"[0-9]{1,19}", str(value)) else None
+
+
+def seconds_of(moment):
+    """The Unix time of dbt Cloud's `2021-11-26 16:48:41.431645+00:00`, or None."""
+    found = re.match(r"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)", moment if isinstance(moment, str) else "")
+    if not found:
+        return None
+    try:
+        return email.utils.mktime_tz(tuple(int(part) for part in found.groups()) + (0, 0, 0, 0))
+    except (ValueError, OverflowError):
+        return None
+
+# COMMAND ----------
+
+# Input. Each mistake is named at once, before anything is sent.
+def widget(name):
+    return dbutils.widgets.get(name).strip()
+
+
+def choice(name, allowed):
+    value = widget(name) or allowed[0]
+    if value not in allowed:
+        raise NotTriggered("input", f"The parameter {name} is {clean(value, 40)!r}; it can be {' or '.join(allowed)}.")
+    return value
+
+
+def read_job_id(required=True):
+    name = "dbtrigger_job_id" if widget("dbtrigger_job_id") else "job_id"
+    number = whole_number(widget(name))
+    if not widget(name) and not required:
+        return None
+    if not number:
+        raise NotTriggered(
+            "input",
+            f"Enter the number of the dbt Cloud job into {name}: digits only, as they stand behind /jobs/ in the "
+            f"address of the job's page in dbt Cloud. Now it is {clean(widget(name), 40)!r}.",
+        )
+    if SETTINGS["job_ids"] and number not in SETTINGS["job_ids"]:
+        allowed = ", ".join(str(job) for job in SETTINGS["job_ids"])
+        raise NotTriggered("input", f"This notebook may not start the dbt job {number}. Allowed: {allowed}.")
+    return number
+
+
+def read_overrides():
+    text = widget("dbtrigger_overrides") or "{}"
+    try:
+        overrides = json.loads(text)
+    except (ValueError, RecursionError):
+        overrides = None
+    if not isinstance(overrides, dict):
+        raise NotTriggered("input", "The parameter dbtrigger_overrides is not a JSON object.")
+    overrides = {key: value for key, value in overrides.items() if value is not None}
+    for key, value in overrides.items():
+        if key not in OVERRIDES or key not in SETTINGS["override_keys"]:
+            allowed = ", ".join(SETTINGS["override_keys"]) or "none"
+            raise NotTriggered(
+                "input", f"This notebook does not allow the override {clean(key, 40)!r}. Allowed: {allowed}."
+            )
+        kind = OVERRIDES[key]
+        good = type(value) is kind and value not in ("", [])  # not isinstance: in Python, True is a number too
+        if not good or (kind is list and not all(isinstance(step, str) and step for step in value)):
+            kind = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}[kind]
+            raise NotTriggered("input", f"The override {key} must be {kind}, and not empty.")
+    return overrides
+
+
+def read_minutes():
+    minutes = whole_number(widget("dbtrigger_timeout_minutes") or "1440")
+    if not minutes or minutes > 43200:
+        raise NotTriggered("input", "The parameter dbtrigger_timeout_minutes must be a whole number from 1 to 43200.")
+    return minutes
+
+
+def read_keys():
+    """The key of this task run first; behind it those of earlier repairs, if a repair is to resume their run.
+
+    Every automatic retry of a task has the same key, a repair has the next one. A reference that Databricks did
+    not fill in (`{{...}}`) means that no workflow runs this: then the key is fresh, and the list has no second
+    meaning to look for."""
+    key = widget("dbtrigger_key")
+    if not key or "{{" in key:
+        return [], "notebook/" + uuid.uuid4().hex
+    keys = [key]
+    repair = re.fullmatch(r"(.+)/([0-9]{1,4})", key)
+    if repair and choice("dbtrigger_on_repair", ["new", "resume"]) == "resume":
+        keys += [f"{repair.group(1)}/{number}" for number in range(int(repair.group(2)) - 1, -1, -1)]
+    for position, text in enumerate(keys):
+        plain = re.sub(r"[^A-Za-z0-9._:/]+", "-", text)
+        if plain != text or len(text) > 190:  # kept unique by a digest, and short: the whole cause has 255 bytes
+            keys[position] = plain[:150].rstrip("-") + "-" + hashlib.sha256(text.encode()).hexdigest()[:32]
+    return keys, keys[0]
+
+
+def cause(marker):
+    """dbt hands this text on into SQL comments: no quotes, backslashes, comment marks or control characters."""
+    attempt = whole_number(widget("dbtrigger_attempt"))
+    human = "Triggered by Databricks Workflows" + (f", attempt {attempt}" if attempt and attempt > 1 else "")
+    return human[: 254 - len(marker)] + " " + marker
+
+
+def check_origin(origin):
+    """https, or http to a literal loopback address: that is how the sandbox of dbtrigger is reached."""
+    https = re.fullmatch(r"https://[A-Za-z0-9._-]+(:[0-9]{1,5})?", origin)
+    loopback = re.fullmatch(r"https?://(127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(:[0-9]{1,5})?", origin)
+    if not https and not loopback:
+        raise NotTriggered("input", f"The dbt host in SETTINGS is not a plain https address: {clean(origin)!r}.")
+    if not re.fullmatch(r"[0-9]+", account_id):
+        raise NotTriggered("input", f"The account id in SETTINGS is not a number: {clean(account_id)!r}.")
+    return bool(loopback)
+
+
+def read_key():
+    """The dbt key. Read again when dbt Cloud refuses it: it may have been rotated meanwhile."""
+    try:
+        key = dbutils.secrets.get(scope=secret_scope, key=secret_key).strip()
+    except Exception as error:
+        raise NotTriggered(
+            "secret",
+            f"The secret {secret_key!r} in scope {secret_scope!r} cannot be read: {clean(error)} "
+            "Whoever runs this notebook needs READ on that scope.",
+        ) from None
+    if not re.fullmatch(r"[!-~]{8,}", key):
+        raise NotTriggered(
+            "secret", f"The secret {secret_key!r} in scope {secret_scope!r} holds characters that no dbt key has."
+        )
+    hide(key)
+    return key
+
+
+is_loopback = check_origin(base_url)
+api_key = None  # read when everything else that was entered is right
+
+# COMMAND ----------
+
+# One request. Each has a connection of its own (a reused one may be dead already, and libraries silently send
+# again then), follows no redirect, and is bounded in time and size whatever the other side does.
+class Body(io.BytesIO):
+    """The body of a trigger, which knows whether it was taken. Not taken: dbt Cloud cannot have acted on the
+    request. Once given up it is not handed out any more: a connection that comes about late triggers nothing."""
+
+    def __init__(self, value):
+        super().__init__(json.dumps(value).encode())
+        self.lock, self.taken, self.given_up = threading.Lock(), False, False
+
+    def read(self, size=-1):
+        with self.lock:
+            if self.given_up:
+                raise TimeoutError("given up")
+            self.taken = True
+        return super().read(size)
+
+    def give_up(self):
+        with self.lock:
+            self.given_up = True
+            return self.taken
+
+
+class Answer:
+    """What came back. `kind`: `ok` (data can be used), `limited` (429), `refused` (another 4xx: dbt did nothing),
+    `unsent` (dbt cannot have seen the request), `open` (anything may have happened)."""
+
+    def __init__(self, kind, why, code=None, data=None, extra=None, wait=None, now=None, trouble=None):
+        self.kind, self.why, self.code, self.data, self.extra = kind, why, code, data, extra
+        self.wait, self.now, self.trouble = wait, now, trouble
+
+
+class TooMuch(Exception):
+    """The answer was too long, or took too long."""
+
+
+def sign(request):
+    request.headers["Authorization"] = "Token " + api_key
+    return request
+
+
+def exchange(method, url, query, body, total, accept):
+    began = time.monotonic()
+    with requests.Session() as session:
+        session.trust_env = not is_loopback  # the proxy and certificates of this compute; no proxy for loopback
+        headers = {
+            "Accept": accept,
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+            "User-Agent": "dbtrigger-notebook",
+        }
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        # `auth` as a function: a .netrc on the cluster must not replace the header.
+        response = session.request(
+            method,
+            url,
+            params=query,
+            data=body,
+            headers=headers,
+            auth=sign,
+            stream=True,
+            allow_redirects=False,
+            timeout=(min(CONNECT_TIMEOUT, total), total),
+        )
+        received = bytearray()
+        for chunk in response.iter_content(1024):
+            received += chunk
+            if len(received) > MAX_BODY or time.monotonic() - began > total:
+                raise TooMuch()
+        return response.status_code, response.headers, bytes(received)
+
+
+def send(method, path, query=None, body=None, total=GET_TIMEOUT, envelope=True):
+    """Sends one request and says what may be concluded. Raises nothing but an interruption of the notebook."""
+    url = f"{base_url}/api/v2/accounts/{account_id}/{path}"
+    body = None if body is None else Body(body)
+    total = max(1, total)
+    results = queue.Queue()
+
+    def work():
+        try:
+            accept = "application/json" if envelope else "*/*"
+            results.put((exchange(method, url, query, body, total, accept), None))
+        except BaseException as error:
+            results.put((None, error))
+
+    # In a thread: name resolution, headers that trickle in and the like know no total time limit.
+    taken = True
+    try:
+        threading.Thread(target=work, daemon=True).start()
+        reply, error = results.get(timeout=total + 1)
+    except queue.Empty:
+        reply, error = None, TooMuch()
+    finally:
+        if body is not None:
+            taken = body.give_up()
+    if error is None:
+        return judge(*reply, envelope=envelope)
+    trouble, why = explain(error, total)
+    return Answer("open" if taken else "unsent", why, trouble=trouble)
+
+
+def explain(error, total):
+    """In our own words, never the library's: those may quote headers, addresses of proxies and the like."""
+    host = base_url.split("//", 1)[1]
+    text, kinds = repr(error).lower(), requests.exceptions
+    if isinstance(error, kinds.SSLError):
+        if "certificate" in text:
+            return "certificate", f"The certificate of {host} is not trusted or not valid"
+        return "tls", f"The TLS connection to {host} failed"
+    if isinstance(error, kinds.ProxyError):
+        return "proxy", f"The proxy of this compute did not connect to {host}"
+    if isinstance(error, kinds.ConnectTimeout):
+        return "blocked", f"{host} could not be reached within {CONNECT_TIMEOUT} seconds"
+    names = ("nameresolution", "name or service not known", "name resolution", "getaddrinfo", "nodename nor servname")
+    if any(name in text for name in names):
+        return "name", f"The name of {host} is not known"
+    if "connection refused" in text:
+        return "refused", f"{host} refused the connection"
+    if "unreachable" in text or "no route" in text:
+        return "blocked", f"There is no way to {host} from this compute"
+    if isinstance(error, (kinds.Timeout, TooMuch, TimeoutError)):
+        return "slow", f"No complete answer of {host} within {total:.0f} seconds and {MAX_BODY >> 20} MB"
+    return "cut", f"The connection to {host} broke ({clean(type(error).__name__, 40)})"
+
+
+def judge(code, headers, received, envelope=True):
+    now = http_date(headers.get("Date"))
+    page = received.lstrip()[:1] == b"<" or "text/html" in str(headers.get("Content-Type", "")).lower()
+    value = None
+    if not page:
+        try:
+            value = json.loads(
+                received.decode("utf-8-sig"), parse_int=lambda text: int(text) if len(text) < 20 else None
+            )
+        except (ValueError, RecursionError):
+            value = None
+    said = f"HTTP {code}" + (" with a page instead of data" if page else "") + described(value)
+    if code == 429:
+        return Answer("limited", said, code, wait=retry_after(headers, now), now=now, trouble="limited")
+    if 400 <= code < 500 and code != 408:
+        return Answer("refused", said, code, now=now, trouble="rejected")
+    if 300 <= code < 400:
+        said += f", a redirect to {clean(redirect_host(headers), 80)}"
+        return Answer("open", said, code, now=now, trouble="redirect")
+    if not 200 <= code < 300:
+        return Answer("open", said, code, wait=retry_after(headers, now), now=now, trouble="http")
+    if not envelope and isinstance(value, dict):
+        return Answer("ok", said, code, data=value, now=now)
+    status = value.get("status") if isinstance(value, dict) else None
+    if not isinstance(status, dict) or status.get("is_success") is False or value.get("data") is None:
+        trouble = "page" if page else "nonsense"
+        return Answer("open", said + ", and nothing that can be used", code, now=now, trouble=trouble)
+    return Answer("ok", said, code, data=value["data"], extra=value.get("extra"), now=now)
+
+
+def redirect_host(headers):
+    try:
+        return urllib.parse.urlsplit(str(headers.get("Location", ""))).hostname or "another path"
+    except ValueError:
+        return "nowhere"
+
+
+def described(value):
+    """What dbt Cloud says about a request, shortened; the reason of a 400 stands in `data`."""
+    if not isinstance(value, dict):
+        return ""
+    status = value.get("status") if isinstance(value.get("status"), dict) else {}
+    parts = [status.get("user_message") or status.get("developer_message") or value.get("detail")]
+    if status.get("is_success") is False or status.get("code") == 400:
+        parts.append(value.get("data"))
+    texts = [part if isinstance(part, str) else json.dumps(part) for part in parts if part]
+    return ": " + clean(" ".join(texts)).rstrip(".") if texts else ""
+
+
+def http_date(text):
+    parsed = email.utils.parsedate_tz(text) if isinstance(text, str) else None
+    try:
+        return email.utils.mktime_tz(parsed) if parsed else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def retry_after(headers, now):
+    """Seconds, from either form of Retry-After; a date is compared with the server's own clock."""
+    text = str(headers.get("Retry-After") or headers.get("x-rate-limit-retry-after-seconds") or "").strip()
+    if re.fullmatch(r"[0-9]{1,12}", text):
+        return min(int(text), MAX_WAIT)
+    moment = http_date(text)
+    return None if moment is None else min(max(0, moment - (now or time.time())), MAX_WAIT)
+
+
+def pause(answer, failures, until):
+    """Waits before something is tried again: longer each time, with jitter, as long as dbt asks, never too long."""
+    if answer.kind == "limited":
+        seconds = min(60 * 2 ** min(failures, 3), 300) if answer.wait is None else answer.wait
+    else:
+        seconds = max(answer.wait or 0, min(2 * 2 ** min(failures, 4), 30))
+    time.sleep(max(0, min(seconds * random.uniform(1.0, 1.2), until - time.monotonic())))
+
+
+def ask(path, query, until, shape=dict):
+    """A GET before anything runs: repeated until it can be used, or until there is proof that it never will."""
+    global api_key
+    failures, proofs = 0, 0
+    while True:
+        answer = send("GET", path, query, total=min(GET_TIMEOUT, max(1, until - time.monotonic())))
+        if answer.kind == "ok" and isinstance(answer.data, shape):
+            return answer
+        proofs = proofs + 1 if answer.code in (400, 401, 403, 404) or answer.trouble == "redirect" else 0
+        if proofs >= 2 or answer.trouble == "certificate" or time.monotonic() >= until:
+            raise NotTriggered(reason_of(answer), f"Nothing was triggered. {answer.why}.{advice(answer)}")
+        if answer.code in (401, 403):
+            api_key = read_key()
+        pause(answer, failures, until)
+        failures += 1
+
+
+def reason_of(answer):
+    if answer.code in (401, 403):
+        return "not-allowed"
+    if answer.code == 404:
+        return "not-found"
+    if answer.kind == "refused":
+        return "rejected"
+    if answer.trouble in ("page", "nonsense", "redirect"):
+        return "nonsense"
+    return "unavailable" if answer.code else "network"
+
+
+def advice(answer):
+    """The next thing to do, by what went wrong."""
+    host = base_url.split("//", 1)[1]
+    if answer.code == 401:
+        key = f"{secret_scope}/{secret_key}"
+        return f" The key in {key} is not valid, has expired, or belongs to another host than {host}."
+    if answer.code == 403:
+        return (
+            f" The key may not do this in account {account_id} (it needs the right to run jobs there), or dbt Cloud's"
+            " IP restrictions do not let this compute in: its outgoing address must be on dbt's list."
+        )
+    if answer.code == 404:
+        return " There is no such job or run in this account, or the key may not see it."
+    way = f" Is the way from this compute to {host}, port 443, open"
+    return {
+        "name": f" Is {host} spelled right, and does this compute resolve names outside (egress policy, private DNS)?",
+        "refused": way + " (firewall, egress policy)?",
+        "blocked": way + " (firewall, egress policy, serverless network policy)?",
+        "certificate": " A proxy that opens TLS needs its certificate in REQUESTS_CA_BUNDLE on this compute.",
+        "proxy": " Check HTTPS_PROXY and NO_PROXY on this compute.",
+        "redirect": f" {host} is probably not the access URL of this account (Account settings in dbt Cloud).",
+        "page": f" A proxy or a login page answered, or {host} is not the access URL of this account.",
+    }.get(answer.trouble, "")
+
+# COMMAND ----------
+
+# Runs as dbt Cloud tells them.
+class Run:
+    def __init__(self, data):
+        self.data = data if isinstance(data, dict) else {}
+        self.id = whole_number(self.data.get("id"))
+        self.status = whole_number(self.data.get("status"))
+        self.resumes = whole_number(self.data.get("retrying_run_id"))
+        self.trigger = self.data.get("trigger") if isinstance(self.data.get("trigger"), dict) else None
+        self.cause = str((self.trigger or {}).get("cause") or "")
+
+    def ended(self):
+        """The final status, or None. The flags only help out where the number is unknown."""
+        if self.status in (DbtJobRunStatus.SUCCESS, DbtJobRunStatus.ERROR, DbtJobRunStatus.CANCELLED):
+            return DbtJobRunStatus(self.status)
+        if self.status in (DbtJobRunStatus.QUEUED, DbtJobRunStatus.STARTING, DbtJobRunStatus.RUNNING):
+            return None
+        flags = (("is_success", 10), ("is_error", 20), ("is_cancelled", 30))
+        complete = self.data.get("is_complete") is True
+        return next((DbtJobRunStatus(code) for flag, code in flags if complete and self.data.get(flag) is True), None)
+
+    def status_text(self):
+        known = self.status in set(DbtJobRunStatus)
+        return f"DbtJobRunStatus.{DbtJobRunStatus(self.status).name}" if known else f"DbtJobRunStatus({self.status})"
+
+    def url(self):
+        href, project = self.data.get("href"), whole_number(self.data.get("project_id"))
+        if isinstance(href, str) and re.match(re.escape(base_url) + r"/|https://[a-z0-9.-]+\.(get)?dbt\.com/", href):
+            return clean(href, 400)  # elsewhere it would not be dbt Cloud's link
+        middle = f"projects/{project}/" if project else ""
+        return f"{base_url}/deploy/{account_id}/{middle}runs/{self.id}/"
+
+    def text(self, field):
+        value = self.data.get(field)
+        return clean(value) if isinstance(value, str) and value else None
+
+    def has_marker(self, marker):
+        """A resumed run is never a second one, whatever its cause says."""
+        return marker in self.cause and self.resumes is None
+
+
+def marker_of(key, round_number):
+    """Triggering anew after a failure that cannot be resumed is a new round: it gets a marker of its own."""
+    return f"[dbtrigger:{key}]" if round_number == 1 else f"[dbtrigger:{key}:{round_number}]"
+
+
+def round_of(run, key):
+    found = re.search(r"\[dbtrigger:" + re.escape(key) + r"(?::([0-9]{1,4}))?\]", run.cause)
+    return int(found.group(1) or 1) if found and run.resumes is None else None
+
+
+WITH_TRIGGER = {"include_related": '["trigger"]'}
+NEWEST_FIRST = {"order_by": "-id", **WITH_TRIGGER}
+
+
+def list_runs(newer_than=None):
+    """All runs of the job, newest first, back 7 days or down to `newer_than`; None where that could not be
+    found out. A run without its trigger is no "no": it is read singly, and if that fails the look-up has failed."""
+    runs, offset, singles, answer = {}, 0, 0, None
+    while True:
+        query = {**NEWEST_FIRST, "job_definition_id": job_id, "limit": 100, "offset": offset}
+        if newer_than is not None:
+            query["id__gt"] = newer_than
+        answer = send("GET", "runs/", query)
+        if answer.kind != "ok":
+            return None, answer
+        if not isinstance(answer.data, list):
+            return None, Answer("open", "The list of runs is no list", trouble="nonsense")
+        horizon, past = (answer.now or time.time()) - LOOK_BACK, False
+        for row in answer.data:
+            run = Run(row)
+            if run.id is None:
+                return None, Answer("open", "The list of runs has a row without an id", trouble="nonsense")
+            if newer_than is None:
+                created = seconds_of(run.data.get("created_at"))
+                past = created is not None and created < horizon
+            else:
+                past = run.id <= newer_than
+            if past:
+                break
+            if run.trigger is None and singles < 10:
+                singles += 1
+                single = Run(send("GET", f"runs/{run.id}/", WITH_TRIGGER).data)
+                run = single if single.id == run.id else run
+            if run.trigger is None:
+                return None, Answer("open", "The list of runs does not say what triggered them", trouble="nonsense")
+            if whole_number(run.data.get("job_definition_id")) in (None, job_id):
+                runs[run.id] = run
+        offset += len(answer.data)
+        pagination = answer.extra.get("pagination") if isinstance(answer.extra, dict) else None
+        total = whole_number(pagination.get("total_count")) if isinstance(pagination, dict) else None
+        if not answer.data or past or (len(answer.data) < 100 if total is None else offset >= total):
+            return sorted(runs.values(), key=lambda run: run.id), answer
+        if offset >= 50_000:
+            return None, Answer("open", "The job has too many runs to look through", trouble="nonsense")
+
+# COMMAND ----------
+
+# The trigger: look_up, post_once, settle. The same steps, by the same names, as in the dbtrigger command.
+class State:
+    """What is known so far, for the result and for an interruption."""
+
+    run = None  # the dbt run that is followed
+    marker = None  # what its cause carries
+    newest = None  # newest run of the job before the trigger
+    find = None  # picks the run that a POST made out of a list
+    posts = 0
+    last_post = None
+    doubtful = False  # sent more than once, or not answered: a second run is looked for while polling
+    adopted = False
+    duplicates = {}
+
+
+state = State()
+
+
+def look_up(keys):
+    """Step 2: looks for the run that an earlier attempt of this task has triggered. Returns it, the run that resumed
+    it last (or itself), its key and its round; all None where there is none. Goes on until it knows."""
+    until, failures = min(deadline, time.monotonic() + PATIENCE), 0
+    ask("runs/", {"job_definition_id": job_id, "order_by": "-id", "limit": 1}, until, list)  # is refused: say so soon
+    while True:
+        runs, answer = list_runs()
+        if runs is not None:
+            break
+        if time.monotonic() >= until or answer.trouble == "certificate":
+            text = f"Nothing was triggered: earlier runs cannot be looked through. {answer.why}.{advice(answer)}"
+            raise NotTriggered(reason_of(answer), text)
+        pause(answer, failures, until)
+        failures += 1
+    state.newest = runs[-1].id if runs else 0
+    for key in keys:
+        rounds = {}
+        for run in runs:
+            if round_of(run, key):
+                rounds.setdefault(round_of(run, key), []).append(run)
+        if rounds:
+            number = max(rounds)
+            first = last = rounds[number][0]  # of two with one marker the lower id counts
+            for run in runs:
+                last = run if run.resumes == last.id else last
+            state.marker, state.newest, state.doubtful = marker_of(key, number), first.id - 1, len(rounds[number]) > 1
+            return first, last, key, number
+    return None, None, None, None
+
+
+def differing(run, overrides):
+    """The first override in which a run differs from what is asked for now, or None."""
+    for name in OVERRIDES:
+        there, here = run.trigger.get(name), overrides.get(name)
+        if there != here and (name in overrides or there):  # what was not asked for is null, or as good as that
+            return name
+    return None
+
+
+def post_once(overrides):
+    """Step 4: one POST on a new connection. Nothing below this line sends it a second time."""
+    state.posts += 1
+    answer = send("POST", f"jobs/{job_id}/run/", body={"cause": cause(state.marker), **overrides}, total=POST_TIMEOUT)
+    state.last_post = time.monotonic()
+    if answer.kind == "ok":
+        run = Run(answer.data)
+        if run.id is None:
+            return None, Answer("open", answer.why + ", without a run id", answer.code, trouble="nonsense")
+        run.cause = run.cause or state.marker
+        return run, answer
+    return None, answer
+
+
+def settle(find, what):
+    """Step 5: the outcome of a POST is open. Looks for its run at growing intervals, for SETTLE seconds and then
+    once more. Returns the run, or None when surely none was made; raises when dbt Cloud cannot be asked."""
+    began, wait = state.last_post, 1.0
+    until = min(began + PATIENCE, deadline)
+    while True:
+        looking = time.monotonic()
+        runs, answer = list_runs(state.newest)
+        found = find(runs or [])
+        if found is not None:
+            return found
+        if runs is not None and looking - began >= SETTLE:
+            return None
+        if time.monotonic() >= until:
+            raise OutcomeUnknown(
+                "unknown",
+                f"It is unknown whether dbt Cloud has started a run. {what}, and looking for it among the runs of job "
+                f"{job_id} gave no result within {time.monotonic() - began:.0f} seconds ({answer.why}). Nothing was "
+                f"sent again. Before you start it again, look for the cause {state.marker} in the job's run history.",
+            )
+        wait = min(wait * 1.7, 15.0)
+        asked = 60 if answer.kind == "limited" and answer.wait is None else answer.wait or 0
+        seconds = max(wait * random.uniform(0.9, 1.1), asked)
+        if answer.kind == "ok" and looking - began < SETTLE:
+            seconds = min(seconds, began + SETTLE - time.monotonic() + 0.01)
+        time.sleep(max(0.1, min(seconds, until - time.monotonic())))
+
+
+def _trigger_job(overrides):
+    """Steps 3 to 5: triggers the job, and returns its run. At most one run does work, whatever gets lost."""
+    until, failures, unanswered = min(deadline, time.monotonic() + PATIENCE), 0, 0
+    if state.newest is None:
+        rows = ask("runs/", {"job_definition_id": job_id, "order_by": "-id", "limit": 1}, until, list).data
+        state.newest = max([Run(row).id or 0 for row in rows] + [0])
+    state.find = lambda runs: next((run for run in runs if run.has_marker(state.marker)), None)
+    while True:
+        run, answer = post_once(overrides)
+        if run is not None:
+            return run
+        if answer.kind == "refused":
+            text = f"dbt Cloud did not start job {job_id}. {answer.why}.{advice(answer)}"
+            raise NotTriggered(reason_of(answer), text)
+        if answer.kind == "open":
+            unanswered, state.doubtful = unanswered + 1, True
+            run = settle(state.find, f"The trigger was not answered clearly ({answer.why})")
+        elif answer.trouble == "certificate" or time.monotonic() >= until:
+            raise NotTriggered(reason_of(answer), f"Nothing was triggered. {answer.why}.{advice(answer)}")
+        else:
+            pause(answer, failures, until)
+            failures += 1
+            if answer.kind == "limited":  # surely not started; but where there is time anyway, looking costs nothing
+                state.doubtful = True
+                run = state.find(list_runs(state.newest)[0] or [])
+        if run is not None:
+            return run
+        if unanswered >= MAX_POSTS or time.monotonic() >= deadline:
+            text = f"dbt Cloud did not start job {job_id}, and no run of it shows. {answer.why}.{advice(answer)}"
+            raise NotTriggered(reason_of(answer), text)
+
+
+def resume(failed):
+    """Lets dbt go on with a failed run from the point of failure. Returns the new run, or None where dbt does not.
+    A resumed run carries no cause of ours; it is known by the run that it resumes."""
+    state.newest, unanswered = failed.id, 0
+    state.find = lambda runs: next((run for run in reversed(runs) if run.resumes == failed.id), None)
+    while unanswered < MAX_POSTS and time.monotonic() < deadline:
+        state.posts += 1
+        answer = send("POST", f"runs/{failed.id}/retry/", total=POST_TIMEOUT)
+        state.last_post = time.monotonic()
+        run = Run(answer.data) if answer.kind == "ok" else None
+        if run is not None and run.id is not None and run.id != failed.id:
+            return run
+        if answer.kind == "refused":  # also where an earlier POST, thought lost, has resumed it already
+            return settle_now(answer)
+        if answer.kind == "limited":
+            pause(answer, unanswered, deadline)
+            run = settle_now(answer)
+        else:
+            run = settle(state.find, f"Resuming dbt run {failed.id} was not answered clearly ({answer.why})")
+        if run is not None:
+            return run
+        unanswered += 1
+    return None
+
+
+def settle_now(answer):
+    """One complete look-up, however long that takes to get."""
+    until, failures = min(deadline, time.monotonic() + PATIENCE), 0
+    while True:
+        runs, looked = list_runs(state.newest)
+        if runs is not None:
+            return state.find(runs)
+        if time.monotonic() >= until:
+            text = f"It is unknown whether dbt Cloud has resumed a run ({answer.why}; {looked.why})."
+            raise OutcomeUnknown("unknown", text)
+        pause(looked, failures, until)
+        failures += 1
+
+# COMMAND ----------
+
+# Following the run to its end.
+def interval(age):
+    """Short at first, longer with the run's age: a fleet of notebooks shares 5,000 requests a minute."""
+    seconds = 5 if age < 60 else 10 if age < 600 else 15 if age < 3600 else 30
+    return seconds * random.uniform(0.85, 1.15)
+
+
+def stop_duplicate(other):
+    """Cancels it only if it came in through the API, as ours do, and has surely not begun to work."""
+    if other.ended():
+        return "ended"
+    if other.trigger.get("cause_category") == "api" and other.status == DbtJobRunStatus.QUEUED:
+        now = Run(send("GET", f"runs/{other.id}/").data)
+        if now.id == other.id and now.status == DbtJobRunStatus.QUEUED:
+            if send("POST", f"runs/{other.id}/cancel/").kind == "ok":
+                return "cancelled"
+    return "left"
+
+
+def audit(run):
+    """Step 6: looks for a second run with our marker. The lower id is kept. Returns the run to follow."""
+    runs, _ = list_runs(state.newest)
+    if runs is None:
+        return run
+    ours = [other for other in runs if other.has_marker(state.marker)]
+    if run.id not in [other.id for other in runs] and run.has_marker(state.marker):
+        ours = sorted(ours + [run], key=lambda other: other.id)
+    if len(ours) < 2:
+        return run
+    for other in ours[1:]:
+        before = state.duplicates.get(other.id)
+        if before not in ("cancelled", "ended"):
+            fate = state.duplicates[other.id] = stop_duplicate(other)
+            if fate != before:
+                said = {
+                    "cancelled": "cancelled while it waited",
+                    "ended": "it has ended",
+                    "left": "LEFT AS IT IS, look at it",
+                }
+                say(f"WARNING: dbt Cloud has made a second run for this trigger, beside {ours[0].id}:")
+                say(f"  {other.id} ({said[fate]}; {other.status_text()}) {other.url()}")
+    if run.resumes is None and ours[0].id != run.id and run.has_marker(state.marker):
+        say(f"Following dbt run {ours[0].id}, the first of them.")
+        return ours[0]
+    return run
+
+
+def follow(run):
+    """Polls until the run has ended. A failed poll is not a failed run: only proof ends the waiting early."""
+    global api_key
+    began, shown, denied, gone, failures, next_audit = time.monotonic(), None, 0, 0, 0, time.monotonic()
+    known(run)
+    while True:
+        if state.doubtful and time.monotonic() >= next_audit:
+            kept = audit(run)
+            if kept.id != run.id:
+                run, shown = kept, None
+                known(run)
+            next_audit = time.monotonic() + (15 if time.monotonic() - began < 600 else 60)
+        last_look = time.monotonic() >= deadline
+        answer = _get_job_run_status(run.id, 5 if last_look else min(GET_TIMEOUT, deadline - time.monotonic()))
+        age = time.monotonic() - began
+        wait = interval(age)
+        now = Run(answer.data) if answer.kind == "ok" else None
+        if now is not None and now.id == run.id and now.status is not None:
+            now.trigger, now.cause = now.trigger or run.trigger, now.cause or run.cause
+            run = state.run = now
+            denied = gone = failures = 0
+            if now.status_text() != shown:
+                shown = now.status_text()
+                say(shown)
+            if now.ended() is not None:
+                break
+        else:
+            failures += 1
+            denied = denied + 1 if answer.code in (401, 403) else 0
+            gone = gone + 1 if answer.code == 404 and age > 60 else 0
+            if denied >= 2 or gone >= 2 or answer.trouble == "certificate":
+                text = f"dbt run {run.id} cannot be followed any longer; it may go on. {answer.why}.{advice(answer)}"
+                raise StoppedWaiting(reason_of(answer), f"{text} {run.url()}")
+            if denied:
+                api_key = read_key()
+            if failures == 3:
+                say(f"dbt Cloud cannot be asked at the moment ({answer.why}); still waiting.")
+            asked = min(60 * failures, 300) if answer.kind == "limited" and answer.wait is None else answer.wait or 0
+            wait = max(wait, asked)
+        if last_look:
+            out_of_time(run)
+        time.sleep(max(0, min(wait, deadline - time.monotonic())))
+    while state.doubtful and state.posts > 1 and time.monotonic() < min(state.last_post + SETTLE, deadline):
+        time.sleep(10)  # a trigger sent twice: the other run may show only now
+        audit(run)
+    if state.doubtful:
+        audit(run)
+    return run
+
+
+def _get_job_run_status(job_run_id, total):
+    return send("GET", f"runs/{job_run_id}/", total=total)
+
+
+def known(run):
+    state.run = run
+    say(f"job_run_id = {run.id}")
+    hand_on("dbt_run_id", run.id)
+    hand_on("dbt_run_url", run.url())
+
+
+def hand_on(name, value):
+    """For later tasks: {{tasks.THIS_TASK.values.dbt_run_id}}. Outside a workflow there is nobody to hand it to."""
+    try:
+        dbutils.jobs.taskValues.set(key=name, value=value)
+    except Exception:
+        pass
+
+
+def cancel(run_id, seconds):
+    """Cancels a run and waits until dbt Cloud says that it has ended. True when it surely has."""
+    until, asked = time.monotonic() + seconds, False
+    while True:
+        left = until - time.monotonic()
+        if left <= 0:
+            return False
+        if not asked:
+            asked = send("POST", f"runs/{run_id}/cancel/", total=min(10, left)).kind == "ok"
+        answer = _get_job_run_status(run_id, min(10, max(1, until - time.monotonic())))
+        now = Run(answer.data)
+        if answer.kind == "ok" and now.id == run_id and now.ended() is not None:
+            return True
+        time.sleep(max(0, min(2, until - time.monotonic())))
+
+
+def stopped(done):
+    return "cancelled" if done else "asked to stop, which dbt Cloud has not confirmed"
+
+
+def out_of_time(run):
+    hand_on("dbt_run_status", run.status_text().split(".")[-1])
+    text = f"Waited {minutes} minutes; dbt run {run.id} has not ended ({run.status_text()})"
+    if on_timeout == "cancel":
+        done = cancel(run.id, 60)
+        raise StoppedWaiting("timeout", f"{text}. It was {stopped(done)}. {run.url()}")
+    raise StoppedWaiting("timeout", f"{text} and goes on. {run.url()}")
+
+# COMMAND ----------
+
+# What failed, for the message. Nothing here changes the verdict, and nothing here may take long.
+def failed_steps(run):
+    until = time.monotonic() + 45
+    while True:
+        answer = send("GET", f"runs/{run.id}/", {"include_related": '["run_steps"]'}, total=15)
+        steps = answer.data.get("run_steps") if answer.kind == "ok" and isinstance(answer.data, dict) else None
+        if isinstance(steps, list) or time.monotonic() >= until:
+            break
+        pause(answer, 0, until)
+    steps = [step for step in steps or [] if isinstance(step, dict)]
+    steps = [step for step in steps if whole_number(step.get("status")) == DbtJobRunStatus.ERROR]
+    return sorted(steps, key=lambda step: whole_number(step.get("index")) or 0)
+
+
+def failed_nodes(run, step):
+    """Models, tests and the like that failed in this step. dbt uploads the file some seconds after the end."""
+    until, index = time.monotonic() + 30, whole_number(step.get("index"))
+    while index:
+        answer = send("GET", f"runs/{run.id}/artifacts/run_results.json", {"step": index}, total=20, envelope=False)
+        if answer.kind == "ok" or time.monotonic() >= until:
+            break
+        pause(answer, 1, until)
+    results = answer.data.get("results") if index and answer.kind == "ok" else None
+    nodes = []
+    for result in results if isinstance(results, list) else []:
+        if isinstance(result, dict) and result.get("status") in ("error", "fail", "runtime error", "partial success"):
+            name = clean(result.get("unique_id") or "?", 150).split(".")
+            message = f": {clean(result['message'])}" if isinstance(result.get("message"), str) else ""
+            nodes.append(f"{name[0]} {name[2] if len(name) > 2 else name[-1]} ({result['status']}){message}")
+    return nodes
+
+
+def failure_report(run):
+    lines = [clean(f"dbt run {run.id} of job {job_id} ended in error. {run.text('status_message') or ''}")]
+    try:
+        nodes = []
+        for step in failed_steps(run)[:5]:
+            name = clean(step.get("name") or "?")
+            lines.append(f"Failed step {whole_number(step.get('index'))}: {name}")
+            if "dbt" in name and not nodes:
+                nodes = failed_nodes(run, step)
+                lines += ["Failed: " + node for node in nodes[:20]]
+                lines += [f"... and {len(nodes) - 20} more"] if len(nodes) > 20 else []
+    except Exception as error:
+        lines.append(f"(What failed could not be read: {type(error).__name__}.)")
+    return "\n".join(lines + [run.url()])
+
+# COMMAND ----------
+
+# The whole: check mode, and the run.
+def check():
+    """Reads the secret, reaches dbt, sees the job; triggers nothing."""
+    say(f"Secret {secret_scope}/{secret_key}: read")
+    path, query, shape = (f"jobs/{job_id}/", None, dict) if job_id else ("jobs/", {"limit": 1}, list)
+    answer = ask(path, query, time.monotonic() + 60, shape)
+    say(f"dbt Cloud {base_url}, account {account_id}: reached, the key is accepted")
+    remarks = []
+    if job_id:
+        job = answer.data
+        say(f"dbt job {job_id}: {clean(job.get('name') or '?')}")
+        triggers = job.get("triggers") if isinstance(job.get("triggers"), dict) else {}
+        if job.get("deactivated") is True or whole_number(job.get("state")) == 2:
+            remarks.append("The job is deactivated in dbt Cloud: triggered runs will not start.")
+        if triggers.get("schedule") is True:
+            remarks.append("The job has a schedule of its own in dbt Cloud as well.")
+        if job.get("job_type") == "ci":
+            remarks.append("This is a CI job.")
+    for remark in remarks:
+        say(remark)
+    say("Nothing was triggered. Whether the key may also start runs shows only when one is started.")
+    result = {"schema_version": 1, "mode": "check", "ok": True, "dbt_job_id": job_id}
+    return json.dumps({**result, "remarks": remarks, "output": output})
+
+
+def find_or_trigger():
+    """The run of this task: found again, resumed, or triggered."""
+    keys, key = read_keys()
+    round_number = 1
+    first, last, found_key, found_round = look_up(keys) if keys else (None, None, None, None)
+    if first is not None:
+        ended, different, same_task = last.ended(), differing(first, overrides), found_key == key
+        if same_task and different:
+            raise NotTriggered(
+                "refused",
+                f"This task has triggered dbt run {first.id} already, with another {different} than asked for now. "
+                f"Nothing was triggered. {first.url()}",
+            )
+        stands = ended in (None, DbtJobRunStatus.SUCCESS) or (same_task and ended == DbtJobRunStatus.CANCELLED)
+        if stands and not different:
+            say(f"Found again: dbt run {last.id}, of an earlier attempt of this task.")
+            state.adopted = True
+            return last
+        if not different and ended == DbtJobRunStatus.ERROR:
+            until = min(deadline, time.monotonic() + PATIENCE)
+            if ask(f"runs/{last.id}/", None, until).data.get("can_retry") is True:
+                run = resume(last)
+                if run is not None:
+                    say(f"Resuming dbt run {last.id}, which failed in an earlier attempt, from the point of failure.")
+                    return run
+        round_number = found_round + 1 if same_task else 1
+    state.marker, state.doubtful, state.posts, state.duplicates = marker_of(key, round_number), False, 0, {}
+    return _trigger_job(overrides)
+
+
+def conclude(run):
+    ended = run.ended()
+    hand_on("dbt_run_status", ended.name)
+    if ended == DbtJobRunStatus.ERROR:
+        raise DbtRunFailed("error", failure_report(run))
+    if ended == DbtJobRunStatus.CANCELLED:
+        reason = run.text("status_message") or "Nobody says why."
+        if state.adopted:
+            reason += " It belongs to this task run, so nothing was triggered again: start the workflow anew for that."
+        raise DbtRunCancelled("cancelled", f"dbt run {run.id} of job {job_id} was cancelled. {reason}\n{run.url()}")
+    say(run.url())
+    result = {
+        "schema_version": 1,
+        "dbt_job_id": job_id,
+        "dbt_run_id": run.id,
+        "status": ended.name,
+        "url": run.url(),
+        "started_at": run.text("started_at"),
+        "finished_at": run.text("finished_at"),
+        "adopted": state.adopted,
+        "duplicates": [{"dbt_run_id": number, "fate": fate} for number, fate in sorted(state.duplicates.items())],
+        "output": output,
+    }
+    return json.dumps(result)
+
+
+def stop_run():
+    """The notebook was interrupted: the dbt run is of no use to anybody then. Best effort, for some seconds."""
+    run = state.run
+    if run is None and state.posts:
+        run = state.find(list_runs(state.newest)[0] or [])
+    if run is not None and run.ended() is None:
+        done = cancel(run.id, 15)
+        say(f"Interrupted: dbt run {run.id} was {stopped(done)}. {run.url()}")
+
+
+def run():
+    if mode == "check":
+        return check()
+    try:
+        return conclude(follow(find_or_trigger()))
+    except Exception:
+        raise
+    except BaseException:
+        stop_run()
+        raise
+
+
+mode = choice("dbtrigger_mode", ["run", "check"])
+on_timeout = choice("dbtrigger_on_timeout", ["leave", "cancel"])
+minutes = read_minutes()
+job_id = read_job_id(required=mode == "run")
+overrides = read_overrides()
+api_key = read_key()
+deadline = time.monotonic() + minutes * 60
+result = run()
+
+# COMMAND ----------
+
+# The result, for whoever started this. It must be the last statement: it ends the notebook.
+dbutils.notebook.exit(result)
