@@ -105,6 +105,11 @@ pub(super) fn is_dbt(path: &str) -> bool {
     path.starts_with("/api/v2/") || path.starts_with("/api/v3/")
 }
 
+/// Whether a path belongs to either service: what does not is answered without asking who calls.
+pub(super) fn is_of_a_service(path: &str) -> bool {
+    is_dbt(path) || path.starts_with("/api/2.")
+}
+
 /// The row of a request and what stood in the places of its path.
 pub(super) fn find(method: &Method, path: &str) -> Option<(&'static Row, Vec<String>)> {
     TABLE.iter().filter(|row| row.method == method.as_str()).find_map(|row| Some((row, places(row.path, path)?)))
