@@ -266,7 +266,8 @@ async fn latency_is_added_to_each_request_and_the_clock_runs_at_its_speed() {
 async fn the_answer_is_dated_by_the_sandboxs_clock_and_names_its_route_when_it_has_none() {
     let sandbox = start(options()).await.expect("a sandbox");
     let mut client = connect(&sandbox).await;
-    let request = get("/api/v9/nothing").replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n");
+    let request =
+        get("/api/v2/accounts/51234/nothing/").replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n");
     client
         .write_all(request.as_bytes())
         .await
