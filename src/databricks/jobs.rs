@@ -195,7 +195,8 @@ mod tests {
         assert_eq!(read(r#"{"has_more":true,"next_page_token":"x"}"#).unwrap().next.as_deref(), Some("x"));
         assert!(read(r#"{"has_more":true,"next_page_token":""}"#).is_err());
         assert!(read(r#"{"jobs":[{"settings":{}}]}"#).is_err());
-        let page = read(r#"{"jobs":[{"job_id":9007199254740993,"settings":{"tags":{"a":"b"}}},{"job_id":1}]}"#).unwrap();
+        let page =
+            read(r#"{"jobs":[{"job_id":9007199254740993,"settings":{"tags":{"a":"b"}}},{"job_id":1}]}"#).unwrap();
         assert_eq!(page.jobs[0].job_id, 9_007_199_254_740_993);
         assert_eq!(page.jobs[0].tags["a"], "b");
         assert_eq!(page.jobs[1].name, "");

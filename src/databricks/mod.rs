@@ -1,7 +1,9 @@
 //! Databricks: its endpoints and wire types, one file per API family.
 
 mod errors;
+pub(crate) mod jobs;
 pub(crate) mod me;
+pub(crate) mod raw;
 pub(crate) mod secrets;
 
 use bytes::Bytes;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::kinds::{Grant, Scope, Secret};
+use super::kinds::{Grant, Scope, Secret, Workflow};
 use super::walk::Inputs;
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, Writer};
@@ -211,6 +211,7 @@ pub(crate) enum Planned {
     Scope(Step<Scope>),
     Secret(Step<Secret>),
     Grant(Step<Grant>),
+    Workflow(Box<Step<Workflow>>),
 }
 
 /// Does the same with a step of whichever kind.
@@ -220,6 +221,7 @@ macro_rules! each {
             Planned::Scope($step) => $same,
             Planned::Secret($step) => $same,
             Planned::Grant($step) => $same,
+            Planned::Workflow($step) => $same,
         }
     };
 }
@@ -239,6 +241,7 @@ impl Planned {
         match self {
             Planned::Scope(_) => 0,
             Planned::Secret(_) | Planned::Grant(_) => 1,
+            Planned::Workflow(_) => 2,
         }
     }
 }

@@ -7,7 +7,9 @@
 mod grant;
 mod scope;
 mod secret;
+mod workflow;
 
 pub(crate) use grant::{Grant, GrantWant};
 pub(crate) use scope::{Scope, ScopeWant};
 pub(crate) use secret::{Secret, SecretHave, SecretWant};
+pub(crate) use workflow::{Identity, Standing, Workflow, WorkflowHave, WorkflowWant};
