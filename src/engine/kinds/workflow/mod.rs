@@ -205,7 +205,7 @@ impl Kind for Workflow {
                     .advise("or choose another name with --name")
                     .unless(Consent::Adopt);
             }
-        } else if settings::is_edited(want, &job.settings) && !lines.is_empty() && !consents.has(Consent::Force) {
+        } else if settings::is_edited(want, &job.settings) && !consents.has(Consent::Force) {
             return Refusal::new(format!("The job {id} \"{}\" was edited since dbtrigger wrote it.", ours[0].name))
                 .diff(lines)
                 .unless(Consent::Force);

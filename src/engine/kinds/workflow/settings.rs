@@ -168,10 +168,11 @@ fn our_tags(want: &WorkflowWant) -> [(&'static str, String); 3] {
     [(MANAGED_BY.0, MANAGED_BY.1.to_owned()), (ID_TAG, identity.clone()), (SETTINGS_TAG, digest(&wanted(want)))]
 }
 
-/// Whether somebody has changed what we manage since we wrote it. Without the tag that would tell, whatever differs
-/// counts as edited.
+/// Whether somebody has changed what we manage since we wrote it, to something else than what is wanted now. Without the
+/// tag that would tell, whatever differs counts as edited.
 pub(super) fn is_edited(want: &WorkflowWant, settings: &Raw) -> bool {
-    tags(settings).get(SETTINGS_TAG) != Some(&digest(&found(want, settings)))
+    let found = found(want, settings);
+    found != wanted(want) && tags(settings).get(SETTINGS_TAG) != Some(&digest(&found))
 }
 
 /// A schedule as it stands in a job.
