@@ -5,6 +5,7 @@ pub(crate) mod jobs;
 pub(crate) mod me;
 pub(crate) mod raw;
 pub(crate) mod secrets;
+pub(crate) mod workspace;
 
 use bytes::Bytes;
 use http::Response;

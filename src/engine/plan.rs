@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::kinds::{Grant, Scope, Secret, Workflow};
+use super::kinds::{Grant, Notebook, Scope, Secret, Workflow};
 use super::walk::Inputs;
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, Writer};
@@ -212,6 +212,7 @@ pub(crate) enum Planned {
     Secret(Step<Secret>),
     Grant(Step<Grant>),
     Workflow(Box<Step<Workflow>>),
+    Notebook(Step<Notebook>),
 }
 
 /// Does the same with a step of whichever kind.
@@ -222,6 +223,7 @@ macro_rules! each {
             Planned::Secret($step) => $same,
             Planned::Grant($step) => $same,
             Planned::Workflow($step) => $same,
+            Planned::Notebook($step) => $same,
         }
     };
 }
@@ -240,7 +242,7 @@ impl Planned {
     pub(super) fn wave(&self) -> u8 {
         match self {
             Planned::Scope(_) => 0,
-            Planned::Secret(_) | Planned::Grant(_) => 1,
+            Planned::Secret(_) | Planned::Grant(_) | Planned::Notebook(_) => 1,
             Planned::Workflow(_) => 2,
         }
     }

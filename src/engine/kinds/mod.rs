@@ -4,12 +4,15 @@
 //! reads nothing it does not have to; errors go up raw and get their "cannot create X" in the walk (`explain` adds what
 //! only the kind knows).
 
+mod difference;
 mod grant;
+mod notebook;
 mod scope;
 mod secret;
 mod workflow;
 
 pub(crate) use grant::{Grant, GrantWant};
+pub(crate) use notebook::{Notebook, NotebookHave, NotebookWant, VERSION};
 pub(crate) use scope::{Scope, ScopeWant};
-pub(crate) use secret::{Secret, SecretHave, SecretWant};
+pub(crate) use secret::{Secret, SecretWant};
 pub(crate) use workflow::{Identity, Standing, Workflow, WorkflowHave, WorkflowWant};
