@@ -15,9 +15,12 @@ mod failure;
 mod http;
 mod notebook;
 mod origin;
+mod runs;
 pub mod sandbox;
 mod schedule;
 mod secret;
+#[cfg(test)]
+mod sim;
 mod ui;
 
 use std::process::ExitCode;

@@ -6,6 +6,10 @@ use http::{Method, Request};
 use super::World;
 use super::answers::{Answer, Handled, Refusal, json_answer};
 use super::call::Call;
+use super::{
+    artifacts, dbt, dbt_calls, dbt_jobs, job_run_views, job_runs, jobs, people, permissions,
+    secrets, workspace,
+};
 
 /// Which service and operation a request belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,201 +61,242 @@ const fn write(
     }
 }
 
-fn later(_: &mut World, _: &Call) -> Handled {
-    Err(Refusal::NotBuilt("this handler yet".to_owned()))
-}
-
 /// `2.x` in a path stands for 2.0, 2.1 and 2.2: the Jobs API exists under the last two.
 static TABLE: &[Row] = &[
     read(
         "GET",
         "/api/2.0/preview/scim/v2/Me",
         "databricks:scim/me",
-        later,
+        people::me,
     ),
     write(
         "POST",
         "/api/2.0/secrets/scopes/create",
         "databricks:secrets/scopes/create",
-        later,
+        secrets::create_scope,
     ),
     read(
         "GET",
         "/api/2.0/secrets/scopes/list",
         "databricks:secrets/scopes/list",
-        later,
+        secrets::list_scopes,
     ),
     write(
         "POST",
         "/api/2.0/secrets/put",
         "databricks:secrets/put",
-        later,
+        secrets::put,
     ),
     read(
         "GET",
         "/api/2.0/secrets/list",
         "databricks:secrets/list",
-        later,
+        secrets::list,
     ),
     read(
         "GET",
         "/api/2.0/secrets/get",
         "databricks:secrets/get",
-        later,
+        secrets::get,
     ),
     write(
         "POST",
         "/api/2.0/secrets/acls/put",
         "databricks:secrets/acls/put",
-        later,
+        secrets::put_acl,
     ),
     read(
         "GET",
         "/api/2.0/secrets/acls/get",
         "databricks:secrets/acls/get",
-        later,
+        secrets::get_acl,
     ),
     read(
         "GET",
         "/api/2.0/secrets/acls/list",
         "databricks:secrets/acls/list",
-        later,
+        secrets::list_acls,
     ),
     read(
         "GET",
         "/api/2.0/workspace/get-status",
         "databricks:workspace/get-status",
-        later,
+        workspace::status,
     ),
     write(
         "POST",
         "/api/2.0/workspace/mkdirs",
         "databricks:workspace/mkdirs",
-        later,
+        workspace::make_directories,
     ),
     write(
         "POST",
         "/api/2.0/workspace/import",
         "databricks:workspace/import",
-        later,
+        workspace::import,
     ),
     read(
         "GET",
         "/api/2.0/workspace/export",
         "databricks:workspace/export",
-        later,
+        workspace::export,
     ),
     read(
         "GET",
         "/api/2.0/permissions/{}/{}",
         "databricks:permissions/get",
-        later,
+        permissions::get,
     ),
     write(
         "PATCH",
         "/api/2.0/permissions/{}/{}",
         "databricks:permissions/update",
-        later,
+        permissions::update,
     ),
     write(
         "POST",
         "/api/2.x/jobs/create",
         "databricks:jobs/create",
-        later,
+        jobs::create,
     ),
     write(
         "POST",
         "/api/2.x/jobs/reset",
         "databricks:jobs/reset",
-        later,
+        jobs::reset,
     ),
     write(
         "POST",
         "/api/2.x/jobs/update",
         "databricks:jobs/update",
-        later,
+        jobs::update,
     ),
-    read("GET", "/api/2.x/jobs/get", "databricks:jobs/get", later),
-    read("GET", "/api/2.x/jobs/list", "databricks:jobs/list", later),
+    read("GET", "/api/2.x/jobs/get", "databricks:jobs/get", jobs::get),
+    read(
+        "GET",
+        "/api/2.x/jobs/list",
+        "databricks:jobs/list",
+        jobs::list,
+    ),
     write(
         "POST",
         "/api/2.x/jobs/run-now",
         "databricks:jobs/run-now",
-        later,
+        job_runs::run_now,
     ),
     read(
         "GET",
         "/api/2.x/jobs/runs/get",
         "databricks:jobs/runs/get",
-        later,
+        job_run_views::get,
     ),
     read(
         "GET",
         "/api/2.x/jobs/runs/get-output",
         "databricks:jobs/runs/get-output",
-        later,
+        job_run_views::output,
     ),
     write(
         "POST",
         "/api/2.x/jobs/runs/cancel",
         "databricks:jobs/runs/cancel",
-        later,
+        job_runs::cancel,
     ),
     read(
         "GET",
         "/api/2.x/jobs/runs/list",
         "databricks:jobs/runs/list",
-        later,
+        job_run_views::list,
     ),
-    read("GET", "/api/v2/accounts", "dbt:accounts/list", later),
-    read("GET", "/api/v3/accounts", "dbt:accounts/list", later),
-    read("GET", "/api/v2/accounts/{}", "dbt:accounts/get", later),
-    read("GET", "/api/v3/accounts/{}", "dbt:accounts/get", later),
-    read("GET", "/api/v2/accounts/{}/jobs", "dbt:jobs/list", later),
-    read("GET", "/api/v2/accounts/{}/jobs/{}", "dbt:jobs/get", later),
+    read(
+        "GET",
+        "/api/v2/accounts",
+        "dbt:accounts/list",
+        dbt::accounts,
+    ),
+    read(
+        "GET",
+        "/api/v3/accounts",
+        "dbt:accounts/list",
+        dbt::accounts,
+    ),
+    read(
+        "GET",
+        "/api/v2/accounts/{}",
+        "dbt:accounts/get",
+        dbt::one_account,
+    ),
+    read(
+        "GET",
+        "/api/v3/accounts/{}",
+        "dbt:accounts/get",
+        dbt::one_account,
+    ),
+    read(
+        "GET",
+        "/api/v2/accounts/{}/jobs",
+        "dbt:jobs/list",
+        dbt_jobs::list,
+    ),
+    read(
+        "GET",
+        "/api/v2/accounts/{}/jobs/{}",
+        "dbt:jobs/get",
+        dbt_jobs::get,
+    ),
     write(
         "POST",
         "/api/v2/accounts/{}/jobs/{}/run",
         "dbt:jobs/run",
-        later,
+        dbt_calls::run,
     ),
     write(
         "POST",
         "/api/v2/accounts/{}/jobs/{}/rerun",
         "dbt:jobs/rerun",
-        later,
+        dbt_calls::rerun,
     ),
-    read("GET", "/api/v2/accounts/{}/runs", "dbt:runs/list", later),
-    read("GET", "/api/v2/accounts/{}/runs/{}", "dbt:runs/get", later),
+    read(
+        "GET",
+        "/api/v2/accounts/{}/runs",
+        "dbt:runs/list",
+        dbt_calls::list,
+    ),
+    read(
+        "GET",
+        "/api/v2/accounts/{}/runs/{}",
+        "dbt:runs/get",
+        dbt_calls::get,
+    ),
     write(
         "POST",
         "/api/v2/accounts/{}/runs/{}/cancel",
         "dbt:runs/cancel",
-        later,
+        dbt_calls::cancel,
     ),
     read(
         "GET",
         "/api/v2/accounts/{}/runs/{}/retry",
         "dbt:runs/retry-preview",
-        later,
+        dbt_calls::retry_preview,
     ),
     write(
         "POST",
         "/api/v2/accounts/{}/runs/{}/retry",
         "dbt:runs/retry",
-        later,
+        dbt_calls::retry,
     ),
     read(
         "GET",
         "/api/v2/accounts/{}/runs/{}/artifacts",
         "dbt:runs/artifacts/list",
-        later,
+        artifacts::list,
     ),
     read(
         "GET",
         "/api/v2/accounts/{}/runs/{}/artifacts/{…}",
         "dbt:runs/artifacts/get",
-        later,
+        artifacts::get,
     ),
 ];
 

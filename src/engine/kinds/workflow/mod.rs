@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep};
 
 use self::settings::ID_TAG;
-pub(crate) use self::settings::{Standing, schedule, standing};
+pub(crate) use self::settings::{Timetable, schedule, standing};
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Consent, Consents, Kind, Refusal, Step};

@@ -177,16 +177,16 @@ pub(super) fn is_edited(want: &WorkflowWant, settings: &Raw) -> bool {
 
 /// A schedule as it stands in a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct Timetable {
     pub(crate) expression: String,
     pub(crate) timezone: String,
     pub(crate) paused: bool,
 }
 
 /// The schedule that is there.
-pub(crate) fn standing(settings: &Raw) -> Option<Standing> {
+pub(crate) fn standing(settings: &Raw) -> Option<Timetable> {
     let schedule: Raw = settings.read("schedule")?;
-    Some(Standing {
+    Some(Timetable {
         expression: schedule.read("quartz_cron_expression")?,
         timezone: schedule.read("timezone_id").unwrap_or_else(|| "UTC".to_owned()),
         paused: schedule.read::<String>("pause_status").as_deref() == Some("PAUSED"),
@@ -195,10 +195,10 @@ pub(crate) fn standing(settings: &Raw) -> Option<Standing> {
 
 /// The schedule that should be there: a flag that was not given leaves its part as it is, or at the default where there
 /// is nothing yet.
-pub(crate) fn schedule(want: &WorkflowWant, standing: Option<Standing>) -> Option<Standing> {
+pub(crate) fn schedule(want: &WorkflowWant, standing: Option<Timetable>) -> Option<Timetable> {
     let expression = want.schedule.clone().or_else(|| standing.as_ref().map(|standing| standing.expression.clone()))?;
     let timezone = want.timezone.clone().or_else(|| standing.as_ref().map(|standing| standing.timezone.clone()));
-    Some(Standing {
+    Some(Timetable {
         expression,
         timezone: timezone.unwrap_or_else(|| "UTC".to_owned()),
         paused: want.paused || standing.is_some_and(|standing| standing.paused),
@@ -237,12 +237,12 @@ pub(super) fn changes(want: &WorkflowWant, settings: &Raw) -> Vec<Change> {
     }
     let standing = standing(settings);
     let schedule = schedule(want, standing.clone());
-    let part = |schedule: Option<&Standing>, part: fn(&Standing) -> String| schedule.map(part);
-    let pause = |standing: &Standing| if standing.paused { "PAUSED".to_owned() } else { "UNPAUSED".to_owned() };
+    let part = |schedule: Option<&Timetable>, part: fn(&Timetable) -> String| schedule.map(part);
+    let pause = |standing: &Timetable| if standing.paused { "PAUSED".to_owned() } else { "UNPAUSED".to_owned() };
     for (field, of, reason) in [
         (
             "schedule.quartz_cron_expression",
-            (|it| it.expression.clone()) as fn(&Standing) -> String,
+            (|it| it.expression.clone()) as fn(&Timetable) -> String,
             "--schedule says so",
         ),
         ("schedule.timezone_id", |it| it.timezone.clone(), "--timezone says so, or its default"),
@@ -294,7 +294,7 @@ pub(super) fn whole(want: &WorkflowWant, there: Option<&Raw>) -> Raw {
     let mut queue = settings.object("queue");
     queue.set("enabled", &true);
     settings.set("queue", &queue);
-    if let Some(Standing { expression, timezone, paused }) = schedule(want, standing(&settings)) {
+    if let Some(Timetable { expression, timezone, paused }) = schedule(want, standing(&settings)) {
         let mut raw = settings.object("schedule");
         raw.set("quartz_cron_expression", &expression);
         raw.set("timezone_id", &timezone);
