@@ -671,11 +671,16 @@ class State:
 state = State()
 
 
+def newest_id(until):
+    rows = ask("runs/", {"job_definition_id": job_id, "order_by": "-id", "limit": 1}, until, list).data
+    return max([Run(row).id or 0 for row in rows] + [0])
+
+
 def look_up(keys):
     """Step 2: looks for the run that an earlier attempt of this task has triggered. Returns it, the run that resumed
     it last (or itself), its key and its round; all None where there is none. Goes on until it knows."""
     until, failures = min(deadline, time.monotonic() + PATIENCE), 0
-    ask("runs/", {"job_definition_id": job_id, "order_by": "-id", "limit": 1}, until, list)  # is refused: say so soon
+    newest = newest_id(until)
     while True:
         runs, answer = list_runs()
         if runs is not None:
@@ -685,7 +690,10 @@ def look_up(keys):
             raise NotTriggered(reason_of(answer), text)
         pause(answer, failures, until)
         failures += 1
-    state.newest = runs[-1].id if runs else 0
+    # A run that an earlier attempt triggered just now may not show yet, and get a lower id than others that do.
+    before = (answer.now or time.time()) - 600
+    settled = [run.id for run in runs if (seconds_of(run.data.get("created_at")) or before) < before]
+    state.newest = max(settled) if settled else runs[0].id - 1 if runs else newest
     for key in keys:
         rounds = {}
         for run in runs:
@@ -756,8 +764,7 @@ def _trigger_job(overrides):
     """Steps 3 to 5: triggers the job, and returns its run. At most one run does work, whatever gets lost."""
     until, failures, unanswered = min(deadline, time.monotonic() + PATIENCE), 0, 0
     if state.newest is None:
-        rows = ask("runs/", {"job_definition_id": job_id, "order_by": "-id", "limit": 1}, until, list).data
-        state.newest = max([Run(row).id or 0 for row in rows] + [0])
+        state.newest = newest_id(until)
     state.find = lambda runs: next((run for run in runs if run.has_marker(state.marker)), None)
     while True:
         run, answer = post_once(overrides)
@@ -787,40 +794,30 @@ def _trigger_job(overrides):
 def resume(failed):
     """Lets dbt go on with a failed run from the point of failure. Returns the new run, or None where dbt does not.
     A resumed run carries no cause of ours; it is known by the run that it resumes."""
-    state.newest, unanswered = failed.id, 0
+    now = ask(f"runs/{failed.id}/", None, min(deadline, time.monotonic() + PATIENCE)).data
+    can_retry, not_latest = (
+        now.get("can_retry") is True,
+        now.get("retry_not_supported_reason") == "RETRY_NOT_LATEST_RUN",
+    )
+    state.newest, state.last_post, unanswered = failed.id, time.monotonic(), 0
     state.find = lambda runs: next((run for run in reversed(runs) if run.resumes == failed.id), None)
-    while unanswered < MAX_POSTS and time.monotonic() < deadline:
+    while can_retry and unanswered < MAX_POSTS and time.monotonic() < deadline:
         state.posts += 1
         answer = send("POST", f"runs/{failed.id}/retry/", total=POST_TIMEOUT)
         state.last_post = time.monotonic()
         run = Run(answer.data) if answer.kind == "ok" else None
         if run is not None and run.id is not None and run.id != failed.id:
             return run
-        if answer.kind == "refused":  # also where an earlier POST, thought lost, has resumed it already
-            return settle_now(answer)
         if answer.kind == "limited":
             pause(answer, unanswered, deadline)
-            run = settle_now(answer)
-        else:
+            run = state.find(list_runs(state.newest)[0] or [])
+        else:  # refused as well: perhaps because an earlier POST, thought lost, has resumed it
             run = settle(state.find, f"Resuming dbt run {failed.id} was not answered clearly ({answer.why})")
-        if run is not None:
+        if run is not None or answer.kind == "refused":
             return run
         unanswered += 1
-    return None
-
-
-def settle_now(answer):
-    """One complete look-up, however long that takes to get."""
-    until, failures = min(deadline, time.monotonic() + PATIENCE), 0
-    while True:
-        runs, looked = list_runs(state.newest)
-        if runs is not None:
-            return state.find(runs)
-        if time.monotonic() >= until:
-            text = f"It is unknown whether dbt Cloud has resumed a run ({answer.why}; {looked.why})."
-            raise OutcomeUnknown("unknown", text)
-        pause(looked, failures, until)
-        failures += 1
+    # A newer run is there: perhaps the one that an earlier attempt has resumed, and not yet in the list.
+    return settle(state.find, f"dbt run {failed.id} has a successor already") if not_latest else None
 
 # COMMAND ----------
 
@@ -913,11 +910,13 @@ def follow(run):
         if last_look:
             out_of_time(run)
         time.sleep(max(0, min(wait, deadline - time.monotonic())))
-    while state.doubtful and state.posts > 1 and time.monotonic() < min(state.last_post + SETTLE, deadline):
-        time.sleep(10)  # a trigger sent twice: the other run may show only now
-        audit(run)
-    if state.doubtful:
-        audit(run)
+    while state.doubtful:
+        kept = audit(run)
+        if kept.id != run.id:
+            return follow(kept)
+        if state.last_post is None or time.monotonic() >= min(state.last_post + SETTLE, deadline):
+            break
+        time.sleep(10)  # over very soon: a second run may not show yet
     return run
 
 
@@ -1063,14 +1062,14 @@ def find_or_trigger():
             state.adopted = True
             return last
         if not different and ended == DbtJobRunStatus.ERROR:
-            until = min(deadline, time.monotonic() + PATIENCE)
-            if ask(f"runs/{last.id}/", None, until).data.get("can_retry") is True:
-                run = resume(last)
-                if run is not None:
-                    say(f"Resuming dbt run {last.id}, which failed in an earlier attempt, from the point of failure.")
-                    return run
+            run = resume(last)
+            if run is not None:
+                say(f"Resuming dbt run {last.id}, which failed in an earlier attempt, from the point of failure.")
+                return run
         round_number = found_round + 1 if same_task else 1
-    state.marker, state.doubtful, state.posts, state.duplicates = marker_of(key, round_number), False, 0, {}
+    state.marker, state.posts = marker_of(key, round_number), 0
+    # An attempt that was killed right after its trigger may have a run that the list does not show yet.
+    state.doubtful = bool(keys) and whole_number(widget("dbtrigger_attempt")) != 1
     return _trigger_job(overrides)
 
 

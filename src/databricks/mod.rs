@@ -3,7 +3,7 @@
 mod errors;
 pub(crate) mod jobs;
 pub(crate) mod me;
-mod raw;
+pub(crate) mod raw;
 mod runs;
 pub(crate) mod secrets;
 pub(crate) mod workspace;
@@ -13,7 +13,6 @@ use http::Response;
 use serde_json::{Map, Value};
 
 pub(crate) use errors::{is_missing, is_there_already, said};
-pub(crate) use raw::Raw;
 pub(crate) use runs::{
     Standing, TaskRun, WorkflowEnd, WorkflowRow, WorkflowRun, get_task_output, get_workflow, get_workflow_run,
     list_workflows_named, run_now,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::kinds::{Grant, Notebook, Scope, Secret};
+use super::kinds::{Grant, Notebook, Scope, Secret, Workflow};
 use super::walk::Inputs;
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, Writer};
@@ -217,6 +217,7 @@ pub(crate) enum Planned {
     Scope(Step<Scope>),
     Secret(Step<Secret>),
     Grant(Step<Grant>),
+    Workflow(Box<Step<Workflow>>),
     Notebook(Step<Notebook>),
 }
 
@@ -227,6 +228,7 @@ macro_rules! each {
             Planned::Scope($step) => $same,
             Planned::Secret($step) => $same,
             Planned::Grant($step) => $same,
+            Planned::Workflow($step) => $same,
             Planned::Notebook($step) => $same,
         }
     };
@@ -247,6 +249,7 @@ impl Planned {
         match self {
             Planned::Scope(_) => 0,
             Planned::Secret(_) | Planned::Grant(_) | Planned::Notebook(_) => 1,
+            Planned::Workflow(_) => 2,
         }
     }
 }

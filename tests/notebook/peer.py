@@ -116,11 +116,15 @@ class Peer:
         status = self.status(run)
         moment = datetime.datetime.fromtimestamp(run["at"] / 1000, datetime.timezone.utc)
         shown = {
-            "id": run["id"], "account_id": ACCOUNT, "project_id": 4101, "job_definition_id": run["job"], "status": status,
+            "id": run["id"], "account_id": ACCOUNT, "project_id": 4101, "status": status,
+            "job_definition_id": run["job"],
             "status_humanized": NAMES[status], "status_message": "Cancelled by user." if status == CANCELLED else None,
-            "is_complete": status >= 10, "is_success": status == 10, "is_error": status == 20, "is_cancelled": status == 30,
+            "is_complete": status >= 10, "is_success": status == 10, "is_error": status == 20,
+            "is_cancelled": status == 30,
             "created_at": moment.strftime("%Y-%m-%d %H:%M:%S.%f+00:00"), "started_at": None, "finished_at": None,
             "retrying_run_id": run["resumes"], "can_retry": status == ERROR and self.latest(run),
+            "retry_not_supported_reason": None if self.latest(run) else "RETRY_NOT_LATEST_RUN",
+           
             "href": f"{HOST}/deploy/{ACCOUNT}/projects/4101/runs/{run['id']}/", "trigger": None, "run_steps": [],
         }  # fmt: skip
         if "trigger" in include:

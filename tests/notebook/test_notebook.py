@@ -8,7 +8,7 @@ import os
 import re
 import unittest
 
-from peer import ACCOUNT, CANCELLED, ERROR, HOST, QUEUED, ROOT, RUNNING, START, SUCCESS, TOKEN, Driver, Peer, render
+from peer import ACCOUNT, HOST, ROOT, START, SUCCESS, TOKEN, Driver, Peer, render
 
 KEY = "7405609032100112/1055/dbt_222222/0"
 HOUR = 3_600_000
@@ -416,6 +416,25 @@ class Notebook(unittest.TestCase):
                     again = self.play(peer, dbtrigger_attempt="2", case={"start_ms": peer.now + 30_000})
                     self.assertEqual((again["killed"], len(peer.runs)), (False, 1), (number, phase))
                     self.assertEqual(json.loads(again["exit"])["status"], "SUCCESS")
+
+    def test_a_run_of_a_killed_attempt_that_shows_late_is_the_one_that_counts(self):
+        for lag in (0, 20_000, 50_000):
+            for pause in (2_000, 10_000, 30_000):
+                peer = Peer(faults=["dbt:jobs/run=kill,phase=after"], lag_ms=lag)
+                self.assertTrue(self.play(peer)["killed"])
+                start = {"start_ms": peer.now + pause}
+                done = self.play(peer, dbtrigger_attempt="2", case=start)
+                self.assertEqual(json.loads(done["exit"])["dbt_run_id"], 123456, (lag, pause))
+                peer.now += HOUR
+                self.assertEqual([peer.worked(run) for run in peer.runs], [True, False][: len(peer.runs)], (lag, pause))
+
+    def test_a_resumed_run_of_a_killed_attempt_that_shows_late_is_the_one_that_counts(self):
+        for lag in (0, 20_000, 50_000):
+            peer = Peer(faults=["dbt:runs/retry=kill,phase=after"], lag_ms=lag)
+            peer.create(222223, marker(), START - 900_000)
+            self.assertTrue(self.play(peer, 222223, dbtrigger_attempt="2")["killed"])
+            done = self.play(peer, 222223, dbtrigger_attempt="3", case={"start_ms": peer.now + 5_000})
+            self.assertEqual((self.reason(done), len(peer.runs), peer.posts), ("error", 2, 0), lag)
 
     # Check mode.
     def test_check_mode_sees_the_job_and_triggers_nothing(self):

@@ -11,8 +11,10 @@ mod scope;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod workflow;
 
 pub(crate) use grant::{Grant, GrantWant};
 pub(crate) use notebook::{Notebook, NotebookHave, NotebookWant, VERSION};
 pub(crate) use scope::{Scope, ScopeWant};
 pub(crate) use secret::{Secret, SecretWant};
+pub(crate) use workflow::{Identity, Timetable, Workflow, WorkflowHave, WorkflowWant};

@@ -246,18 +246,12 @@ def make_dbutils(pipe, widgets):
     return Strict(
         "dbutils",
         widgets=Strict(
-            "dbutils.widgets",
-            text=widgets.text,
-            dropdown=widgets.dropdown,
-            get=widgets.get,
-            getAll=widgets.get_all,
-            remove=widgets.remove,
+            "dbutils.widgets", text=widgets.text, dropdown=widgets.dropdown,
+            get=widgets.get, getAll=widgets.get_all, remove=widgets.remove,
         ),
         secrets=Strict(
-            "dbutils.secrets",
-            get=get_secret,
+            "dbutils.secrets", get=get_secret, list=list_secrets,
             getBytes=lambda scope, key: get_secret(scope, key).encode("utf-8"),
-            list=list_secrets,
         ),
         notebook=Strict("dbutils.notebook", exit=leave),
         jobs=Strict("dbutils.jobs", taskValues=Strict("dbutils.jobs.taskValues", set=set_value, get=get_value)),
@@ -286,8 +280,6 @@ def sandbox_clock(now, speed):
     time.perf_counter, time.perf_counter_ns = perf_counter, lambda: int(perf_counter() * 1e9)
     time.gmtime = lambda secs=None: real_time.gmtime(seconds() if secs is None else secs)
     time.localtime = lambda secs=None: real_time.localtime(seconds() if secs is None else secs)
-    time.ctime = lambda secs=None: real_time.ctime(seconds() if secs is None else secs)
-    time.asctime = lambda t=None: real_time.asctime(time.localtime() if t is None else t)
     time.strftime = lambda form, t=None: real_time.strftime(form, time.localtime() if t is None else t)
 
     class OfReal(type):

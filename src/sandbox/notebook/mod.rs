@@ -5,6 +5,8 @@
 //! while the time limits of sockets stay real.
 
 mod execute;
+#[cfg(test)]
+mod on_the_world;
 mod python;
 #[cfg(test)]
 mod tests;
@@ -121,8 +123,9 @@ impl Cluster for Task<'_> {
         });
     }
 
-    fn task_value(&self, _task: &str, _key: &str) -> Option<Value> {
-        None
+    fn task_value(&self, task: &str, key: &str) -> Option<Value> {
+        self.handle
+            .with_world(|world, _| world.task_value(self.task.task_run_id, task, key))
     }
 
     fn is_cancelled(&self) -> bool {
