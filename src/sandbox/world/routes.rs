@@ -148,6 +148,10 @@ fn decoded(segment: &str) -> String {
 /// everything else is not built.
 pub(super) fn unknown(request: &Request<Bytes>) -> Answer {
     let (method, path) = (request.method(), request.uri().path());
+    if path.contains("/.well-known/") {
+        // databricks-api §1.4, §1.5: a host without metadata and OAuth answers 404, and SDKs go on without.
+        return Refusal::databricks(404, "ENDPOINT_NOT_FOUND", "This workspace has no such document").answer();
+    }
     let known = TABLE.iter().any(|row| places(row.path, path).is_some());
     if known && is_dbt(path) {
         return Refusal::DbtDetail { status: 405, detail: format!("Method \"{method}\" not allowed.") }.answer();
