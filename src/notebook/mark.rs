@@ -28,9 +28,9 @@ pub(super) fn put(text: &str, version: &str) -> String {
     let lines: Vec<&str> = text.split('\n').collect();
     let place = find(&lines).expect("the template has a marker line, a test sees to that");
     let marker = format!("{PREFIX} version={version} sha256={}", digest_without(&lines, place));
-    let mut marked = lines;
-    marked[place] = &marker;
-    marked.join("\n")
+    let mut text = lines;
+    text[place] = &marker;
+    text.join("\n")
 }
 
 /// The marker of a text that has been normalised.
