@@ -15,8 +15,14 @@ mod failure;
 mod http;
 mod notebook;
 mod origin;
+#[cfg(test)]
+mod rooms;
+mod runs;
 pub mod sandbox;
+mod schedule;
 mod secret;
+#[cfg(test)]
+mod sim;
 mod ui;
 
 use std::process::ExitCode;

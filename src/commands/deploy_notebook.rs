@@ -1,12 +1,302 @@
-//! `deploy-notebook`.
+//! `deploy-notebook`: renders the notebook and puts it into the workspace.
+
+use serde_json::{Value, json};
 
 use super::Stage;
+use super::provision::{Carried, Finish, Provision, who};
+use crate::credentials::{self, Account, Wants};
+use crate::databricks::me::Me;
+use crate::databricks::secrets::{KeyName, ScopeName};
+use crate::databricks::workspace::NotebookPath;
+use crate::engine::kinds::{Notebook, NotebookHave, NotebookWant, VERSION};
+use crate::engine::{Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report};
+use crate::http::Reader;
+use crate::notebook::{OverrideKey, digest};
 
-/// Arguments.
+/// Deploy the notebook that runs a dbt job
+///
+/// Writes a readable Python notebook into the workspace; it starts a dbt job, waits for it, and fails if the job fails.
+/// Where the key is sent to is fixed in it. One that is there and unchanged is left alone; one that was edited by hand,
+/// or that dbtrigger did not write, is never overwritten unasked.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the contract")]
+pub(crate) struct Args {
+    /// Where it goes [default: `/Users/<you>/dbtrigger/run_dbt_job_<account>`]
+    #[arg(long, value_name = "PATH")]
+    path: Option<NotebookPath>,
+    /// Put it below /Shared, where everybody in the workspace can edit it and so use the key
+    #[arg(long)]
+    accept_shared_path: bool,
+    /// Secret scope that holds the dbt API key [default: unchanged, at first dbt-cloud]
+    #[arg(long, value_name = "SCOPE")]
+    scope: Option<ScopeName>,
+    /// Name of the key in the scope [default: unchanged, at first api-key]
+    #[arg(long, value_name = "KEY")]
+    key: Option<KeyName>,
+    /// Let whoever starts the workflow pass on this override, such as `git_branch`; repeatable, `none` to take all back [default: unchanged, at first none]
+    #[arg(long, value_name = "KEY", value_parser = parse_override)]
+    allow_override: Vec<Allowed<OverrideKey>>,
+    /// Let it start this dbt job only; repeatable, `any` to lift it [default: unchanged, at first any]
+    #[arg(long, value_name = "ID", value_parser = parse_job)]
+    allow_job: Vec<Allowed<u64>>,
+    /// Overwrite it though it was edited by hand, would be downgraded, or reads or sends the key elsewhere
+    #[arg(long)]
+    force: bool,
+    /// Overwrite a notebook that dbtrigger did not write
+    #[arg(long)]
+    adopt: bool,
+    /// Print the notebook instead of deploying it; asks Databricks nothing
+    #[arg(long, conflicts_with_all = ["path", "accept_shared_path", "force", "adopt", "dry_run"])]
+    print: bool,
+    /// Show what would be done, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
 
-pub(crate) async fn run(_args: Args, _stage: &Stage) -> Ended<Box<dyn Report>> {
-    Failure::new(Code::Bug, "This command is not built yet.").into()
+/// One value of a list, or the word that empties the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Allowed<T> {
+    Nothing,
+    This(T),
+}
+
+fn parse_override(text: &str) -> Result<Allowed<OverrideKey>, String> {
+    if text == "none" {
+        return Ok(Allowed::Nothing);
+    }
+    OverrideKey::named(text).map(Allowed::This).ok_or_else(|| {
+        let names: Vec<&str> = OverrideKey::ALL.into_iter().map(OverrideKey::name).collect();
+        format!("the overrides are none, {}", names.join(", "))
+    })
+}
+
+fn parse_job(text: &str) -> Result<Allowed<u64>, String> {
+    if text == "any" {
+        return Ok(Allowed::Nothing);
+    }
+    match text.parse::<u64>() {
+        Ok(id) if id > 0 => Ok(Allowed::This(id)),
+        Ok(_) | Err(_) => Err("the id of a dbt job has digits only; `any` lifts the restriction".to_owned()),
+    }
+}
+
+/// `None`: not said. The emptying word beside values makes no sense.
+fn settle<T>(flag: &str, word: &str, given: Vec<Allowed<T>>) -> Result<Option<Vec<T>>, Failure> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let count = given.len();
+    let values: Vec<T> = given
+        .into_iter()
+        .filter_map(|value| match value {
+            Allowed::Nothing => None,
+            Allowed::This(value) => Some(value),
+        })
+        .collect();
+    if !values.is_empty() && values.len() != count {
+        return Err(Failure::new(Code::Contradiction, format!("{flag} is given both \"{word}\" and a value."))
+            .advise(format!("give `{flag} {word}` alone, or the values alone")));
+    }
+    Ok(Some(values))
+}
+
+/// What the notebook should say, before it is known where it goes.
+struct Wish {
+    account: Account,
+    scope: Option<String>,
+    key: Option<String>,
+    allow_override: Option<Vec<OverrideKey>>,
+    allow_job: Option<Vec<u64>>,
+}
+
+impl Wish {
+    fn at(self, path: NotebookPath) -> NotebookWant {
+        let Wish { account, scope, key, allow_override, allow_job } = self;
+        NotebookWant { path, host: account.origin, account_id: account.id, scope, key, allow_override, allow_job }
+    }
+}
+
+pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    match deploy(args, stage).await {
+        Ok(ended) => ended,
+        Err(failure) => failure.into(),
+    }
+}
+
+async fn deploy(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
+    let Args { path, accept_shared_path, scope, key, allow_override, allow_job, force, adopt, print, dry_run } = args;
+    let allow_override = settle("--allow-override", "none", allow_override)?;
+    let allow_job = settle("--allow-job", "any", allow_job)?;
+    let environment = &stage.context.environment;
+    let mut wants = Wants::default();
+    let account = credentials::account(&stage.account, &[], environment, &mut wants);
+    let identity = if print { None } else { credentials::databricks(environment, &stage.vault, &mut wants) };
+    wants.settle()?;
+    let Some(account) = account else {
+        return Err(Failure::new(Code::Bug, "The dbt account is settled and yet missing."));
+    };
+    // The notebook will send the key there, so the same rule holds as for sending it from here.
+    account.check_bare_token()?;
+    let (scope, key) = (scope.map(|scope| scope.to_string()), key.map(|key| key.to_string()));
+    let wish = Wish { account, scope, key, allow_override, allow_job };
+
+    let Some(identity) = identity else {
+        return Ok(Ended::well(Box::new(Printed { text: wish.at(nowhere()?).text(None) })));
+    };
+    let writer = super::to_databricks(&identity, stage)?;
+    let consents = Consents::default()
+        .with(Consent::AcceptSharedPath, accept_shared_path)
+        .with(Consent::Force, force)
+        .with(Consent::Adopt, adopt);
+    let default_path = path.is_none();
+    let (me, step) = look(&writer.reader(), path, wish, &consents).await?;
+    let found = step.have.as_ref().map_or("absent", |have| have.state(&step.want));
+    let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
+    let carried = provision.carry_out(Plan { steps: vec![Planned::Notebook(step)] }).await;
+    Ok(describe(carried, found, default_path).end())
+}
+
+/// `--print` has no path; the text does not depend on it.
+fn nowhere() -> Result<NotebookPath, Failure> {
+    "/run_dbt_job".parse().map_err(|bad| Failure::new(Code::Bug, format!("A path of ours cannot be used: {bad}.")))
+}
+
+/// Who is asking, and what is there: at once if the path is given, one after the other if it is in the home folder.
+async fn look(
+    reader: &Reader,
+    path: Option<NotebookPath>,
+    wish: Wish,
+    consents: &Consents,
+) -> Result<(Me, Step<Notebook>), Failure> {
+    if let Some(path) = path {
+        return tokio::try_join!(who(reader), Step::plan(reader, wish.at(path), consents));
+    }
+    let me = who(reader).await?;
+    let path = default_path(&me, wish.account.id)?;
+    let step = Step::plan(reader, wish.at(path), consents).await?;
+    Ok((me, step))
+}
+
+/// Where the notebook goes if nobody says otherwise.
+pub(crate) fn default_path(me: &Me, account: u64) -> Result<NotebookPath, Failure> {
+    let text = format!("{}/dbtrigger/run_dbt_job_{account}", me.home());
+    text.parse().map_err(|bad| {
+        Failure::new(
+            Code::InvalidInput,
+            format!("Your home folder cannot be used: {text} is no path for a notebook, {bad}."),
+        )
+        .advise("say where the notebook goes with --path")
+    })
+}
+
+fn describe(mut carried: Carried, found: &str, default_path: bool) -> Carried {
+    let Some(Planned::Notebook(step)) = carried.plan.steps.first() else { return carried };
+    let path = step.want.path.to_string();
+    let object_id = match step.present() {
+        Some(NotebookHave::Notebook { object_id, text: _ }) => *object_id,
+        Some(NotebookHave::Other(_)) | None => None,
+    };
+    let settings = step.want.settings(step.have.as_ref());
+    let sha256 = digest(&step.want.text(step.have.as_ref()));
+    carried.field("path", path.as_str());
+    carried.field("object_id", object_id);
+    carried.field("version", VERSION);
+    carried.field("sha256", sha256);
+    carried.field("state", found);
+    carried.field("scope", settings.scope.as_str());
+    carried.field("key", settings.key.as_str());
+    match carried.finish {
+        Finish::Changed | Finish::Unchanged => {
+            let at = if default_path { String::new() } else { format!(" --notebook {}", quoted(&path)) };
+            carried.line(format!("It reads the key {}/{} of the secret scopes.", settings.scope, settings.key));
+            carried.line(format!("Next: dbtrigger create-workflow --job <ID>{at}"));
+        }
+        Finish::Shown | Finish::Blocked | Finish::Failed => {}
+    }
+    carried
+}
+
+/// Fit for pasting into a shell.
+fn quoted(text: &str) -> String {
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_-.@+".contains(&byte)) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// The notebook's text and nothing else.
+struct Printed {
+    text: String,
+}
+
+impl Report for Printed {
+    fn text(&self) -> String {
+        self.text.clone()
+    }
+
+    fn json(&self) -> Value {
+        let Printed { text } = self;
+        json!({ "text": text, "version": VERSION, "sha256": digest(text) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::io::{self, Write};
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::secret::Vault;
+    use crate::ui::{Format, Printer, Voice};
+
+    #[derive(Clone, Default)]
+    struct Page(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_printed_is_the_notebook_to_the_byte() {
+        let want = NotebookWant {
+            path: nowhere().unwrap(),
+            host: crate::origin::Origin::parse("ab123.us1.dbt.com").unwrap(),
+            account_id: 51234,
+            scope: None,
+            key: None,
+            allow_override: None,
+            allow_job: None,
+        };
+        let page = Page::default();
+        let voice = Voice { format: Format::Text, quiet: false, verbose: 0, color: false };
+        let printer = Printer::new(voice, Vault::default().filter(), Box::new(page.clone()), Box::new(io::sink()));
+        let ended: Ended<Box<dyn Report>> = Ended::well(Box::new(Printed { text: want.text(None) }));
+        assert_eq!(printer.end(&ended), 0);
+        assert_eq!(String::from_utf8(page.0.borrow().clone()).unwrap(), want.text(None));
+    }
+
+    #[test]
+    fn lists_are_emptied_by_a_word_that_stands_alone() {
+        assert_eq!(settle::<u64>("--allow-job", "any", Vec::new()).unwrap(), None);
+        assert_eq!(settle::<u64>("--allow-job", "any", vec![Allowed::Nothing]).unwrap(), Some(Vec::new()));
+        assert_eq!(settle("--allow-job", "any", vec![Allowed::This(7)]).unwrap(), Some(vec![7]));
+        let both = settle("--allow-job", "any", vec![Allowed::This(7), Allowed::Nothing]).unwrap_err();
+        assert_eq!(both.code, Code::Contradiction);
+        assert!(parse_override("cause").unwrap_err().contains("git_branch"));
+        assert!(parse_job("0").is_err() && parse_job("12a").is_err());
+    }
+
+    #[test]
+    fn a_path_is_quoted_where_a_shell_would_split_it() {
+        assert_eq!(quoted("/Users/ana@example.com/x"), "/Users/ana@example.com/x");
+        assert_eq!(quoted("/Users/a/it's mine"), r"'/Users/a/it'\''s mine'");
+    }
 }

@@ -8,7 +8,9 @@ pub(crate) mod run;
 pub(crate) mod sandbox;
 
 mod connect;
+mod durations;
 mod last_known;
+pub(crate) mod provision;
 
 pub(crate) use connect::{to_databricks, to_dbt};
 pub(crate) use last_known::LastKnown;

@@ -48,6 +48,24 @@ impl Wants {
         self.remarks.push(remark);
     }
 
+    /// Takes over what another collection wants.
+    pub(crate) fn join(&mut self, other: Wants) {
+        let Wants { missing, wrong, remarks } = other;
+        self.missing.extend(missing);
+        self.wrong.extend(wrong);
+        self.remarks.extend(remarks);
+    }
+
+    /// Whether nothing is wrong and nothing missing.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.missing.is_empty() && self.wrong.is_empty()
+    }
+
+    /// Whether a value was given that cannot be used; a missing one may turn out not to be needed.
+    pub(crate) fn has_wrong(&self) -> bool {
+        !self.wrong.is_empty()
+    }
+
     /// Fails if anything is missing or wrong, naming all of it at once.
     pub(crate) fn settle(self) -> Result<(), Failure> {
         let Wants { missing, wrong, remarks } = self;

@@ -3,11 +3,11 @@
 //! Observing is handed a [`Reader`](crate::http::Reader) and cannot write. A plan is data; one with anything blocked
 //! in it is not walked at all, so nothing is half written. There is no state file: things are found by name and mark.
 
-mod kinds;
+pub(crate) mod kinds;
 mod plan;
 mod report;
 mod walk;
 
 pub(crate) use plan::{Action, Change, Consent, Consents, Kind, Plan, Planned, Refusal, Step};
 pub(crate) use report::Provisioned;
-pub(crate) use walk::{Inputs, walk};
+pub(crate) use walk::{Inputs, blocked, walk};

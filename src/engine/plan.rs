@@ -3,7 +3,9 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::kinds::{Grant, Notebook, Scope, Secret, Workflow};
 use super::walk::Inputs;
+use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, Writer};
 
 /// What somebody said yes to: each has its own flag.
@@ -69,6 +71,34 @@ pub(crate) struct Refusal {
     pub(crate) what: String,
     /// The lines that differ, in unified form.
     pub(crate) diff: Option<String>,
+    /// What else to do about it, beside the consent: "set the key in the vault vault.example".
+    pub(crate) advice: Option<String>,
+}
+
+impl Refusal {
+    pub(crate) fn new(what: impl Into<String>) -> Refusal {
+        Refusal { what: what.into(), diff: None, advice: None }
+    }
+
+    pub(crate) fn diff(mut self, diff: impl Into<String>) -> Refusal {
+        self.diff = Some(diff.into());
+        self
+    }
+
+    pub(crate) fn advise(mut self, advice: impl Into<String>) -> Refusal {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    /// As an action: blocked unless somebody consents.
+    pub(crate) fn unless(self, consent: Consent) -> Action {
+        Action::Blocked { why: self, unless: Some(consent) }
+    }
+
+    /// As an action that no consent helps with.
+    pub(crate) fn always(self) -> Action {
+        Action::Blocked { why: self, unless: None }
+    }
 }
 
 /// What is to be done about one thing.
@@ -109,34 +139,118 @@ pub(crate) trait Kind: Sized {
 
     /// Whether a look after `apply` shows what was done.
     fn shows(step: &Step<Self>, now: Option<&Self::Have>) -> bool;
+
+    /// Says more about a failed request than its status does, where the kind knows more.
+    fn explain(_want: &Self::Want, _error: &HttpError, failure: Failure) -> Failure {
+        failure
+    }
 }
 
 /// One thing with what should be, what is there, and what is to be done.
 pub(crate) struct Step<K: Kind> {
     pub(crate) want: K::Want,
+    /// What was there before anything was written.
     pub(crate) have: Option<K::Have>,
     pub(crate) action: Action,
+    pub(crate) progress: Progress,
+    /// What a look after the change shows.
+    pub(crate) now: Option<K::Have>,
+}
+
+/// How far a step has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing was sent for it.
+    Pending,
+    /// The service has taken the change; it has not been seen in a read yet.
+    Written,
+    /// Done and read back, or nothing was to do.
+    Done,
+    /// The change failed, or does not show.
+    Failed,
 }
 
 impl<K: Kind> Step<K> {
     /// Observes and compares.
-    pub(crate) async fn plan(reader: &Reader, want: K::Want, consents: &Consents) -> Result<Step<K>, HttpError> {
-        let have = K::observe(reader, &want).await?;
+    pub(crate) async fn plan(reader: &Reader, want: K::Want, consents: &Consents) -> Result<Step<K>, Failure> {
+        let have = K::observe(reader, &want).await.map_err(|error| failed::<K>("read", &want, &error))?;
         let action = K::diff(&want, have.as_ref(), consents);
-        Ok(Step { want, have, action })
+        Ok(Step { want, have, action, progress: Progress::Pending, now: None })
+    }
+
+    /// A step whose difference is known, for tests.
+    #[cfg(test)]
+    pub(crate) fn settled(want: K::Want, action: Action) -> Step<K> {
+        Step { want, have: None, action, progress: Progress::Pending, now: None }
+    }
+
+    /// What is there as far as is known: after a change what a look showed, else what was found.
+    pub(crate) fn present(&self) -> Option<&K::Have> {
+        self.now.as_ref().or(self.have.as_ref())
+    }
+
+    /// Whether the walk has something to write here.
+    pub(crate) fn writes(&self) -> bool {
+        match self.action {
+            Action::Create | Action::Update(_) => true,
+            Action::Keep(_) | Action::Blocked { .. } => false,
+        }
     }
 
     fn entry(&self) -> Entry {
-        Entry { kind: K::KIND, name: K::name(&self.want), action: self.action.clone() }
+        let progress = match &self.action {
+            Action::Keep(_) => Progress::Done,
+            Action::Create | Action::Update(_) | Action::Blocked { .. } => self.progress,
+        };
+        Entry { kind: K::KIND, name: K::name(&self.want), action: self.action.clone(), progress }
     }
 }
 
+/// A request about one thing that failed: "Cannot create the secret scope dbt-cloud."
+pub(super) fn failed<K: Kind>(verb: &str, want: &K::Want, error: &HttpError) -> Failure {
+    let failure = of_databricks(&format!("Cannot {verb} the {} {}", K::KIND, K::name(want)), error);
+    K::explain(want, error, failure)
+}
+
 /// A step of any kind. Grows with the files in `kinds/`; the walk and the plan match on it without a catch-all.
-pub(crate) enum Planned {}
+pub(crate) enum Planned {
+    Scope(Step<Scope>),
+    Secret(Step<Secret>),
+    Grant(Step<Grant>),
+    Workflow(Box<Step<Workflow>>),
+    Notebook(Step<Notebook>),
+}
+
+/// Does the same with a step of whichever kind.
+macro_rules! each {
+    ($planned:expr, $step:ident => $same:expr) => {
+        match $planned {
+            Planned::Scope($step) => $same,
+            Planned::Secret($step) => $same,
+            Planned::Grant($step) => $same,
+            Planned::Workflow($step) => $same,
+            Planned::Notebook($step) => $same,
+        }
+    };
+}
+pub(super) use each;
 
 impl Planned {
     pub(crate) fn entry(&self) -> Entry {
-        match *self {}
+        each!(self, step => step.entry())
+    }
+
+    pub(crate) fn writes(&self) -> bool {
+        each!(self, step => step.writes())
+    }
+
+    /// Steps of one wave do not need one another; each wave needs the ones before it.
+    pub(super) fn wave(&self) -> u8 {
+        match self {
+            Planned::Scope(_) => 0,
+            Planned::Secret(_) | Planned::Grant(_) | Planned::Notebook(_) => 1,
+            Planned::Workflow(_) => 2,
+        }
     }
 }
 
@@ -146,12 +260,19 @@ pub(crate) struct Entry {
     pub(crate) kind: &'static str,
     pub(crate) name: String,
     pub(crate) action: Action,
+    pub(crate) progress: Progress,
 }
 
 impl Entry {
     pub(crate) fn json(&self) -> Value {
-        let Entry { kind, name, action } = self;
-        let mut entry = json!({ "kind": kind, "name": name });
+        let Entry { kind, name, action, progress } = self;
+        let progress = match progress {
+            Progress::Pending => "pending",
+            Progress::Written => "written",
+            Progress::Done => "done",
+            Progress::Failed => "failed",
+        };
+        let mut entry = json!({ "kind": kind, "name": name, "progress": progress });
         match action {
             Action::Keep(note) => {
                 entry["action"] = "keep".into();
@@ -164,7 +285,7 @@ impl Entry {
                 entry["action"] = "update".into();
                 entry["changes"] = json!(changes);
             }
-            Action::Blocked { why: Refusal { what, diff }, unless } => {
+            Action::Blocked { why: Refusal { what, diff, advice: _ }, unless } => {
                 entry["action"] = "blocked".into();
                 entry["reason"] = what.as_str().into();
                 entry["unless"] = unless.map(Consent::flag).into();
@@ -185,5 +306,10 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.steps.iter().map(Planned::entry).collect()
+    }
+
+    /// Whether walking it would write anything.
+    pub(crate) fn writes(&self) -> bool {
+        self.steps.iter().any(Planned::writes)
     }
 }

@@ -1,8 +1,10 @@
 //! How a provisioning command reports: the same for all of them.
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value, json};
 
-use super::plan::{Action, Entry, Refusal};
+use super::plan::{Action, Change, Entry, Progress, Refusal};
 use crate::failure::Report;
 
 /// What was found, and what was done about it.
@@ -22,37 +24,37 @@ pub(crate) struct Provisioned {
 
 impl Report for Provisioned {
     fn text(&self) -> String {
-        let Provisioned { workspace: _, identity: _, dry_run, entries, lines, fields: _ } = self;
+        let Provisioned { workspace: _, identity: _, dry_run: _, entries, lines, fields: _ } = self;
+        // Once something failed, what was not begun is not reached; otherwise nothing was to be written at all.
+        let stopped = entries.iter().any(|entry| entry.progress == Progress::Failed);
         let mut text = String::new();
-        for Entry { kind, name, action } in entries {
-            let line = match action {
-                Action::Keep(None) => format!("  = {kind} {name}: as it should be"),
-                Action::Keep(Some(note)) => format!("  = {kind} {name}: {note}"),
-                Action::Create if *dry_run => format!("  + {kind} {name}: would be created"),
-                Action::Create => format!("  + {kind} {name}: created"),
-                Action::Update(_) if *dry_run => format!("  ~ {kind} {name}: would be updated"),
-                Action::Update(_) => format!("  ~ {kind} {name}: updated"),
-                Action::Blocked { why, unless: _ } => format!("  ! {kind} {name}: {}", why.what),
+        for Entry { kind, name, action, progress } in entries {
+            let said = |verb: &str| match progress {
+                Progress::Pending if stopped => "not reached".to_owned(),
+                Progress::Pending => format!("would be {verb}"),
+                Progress::Written => format!("{verb}, not read back"),
+                Progress::Done => verb.to_owned(),
+                Progress::Failed => format!("not {verb}, as far as is known"),
             };
-            text.push_str(&line);
-            text.push('\n');
+            let (sign, state) = match action {
+                Action::Keep(None) => ('=', "as it should be".to_owned()),
+                Action::Keep(Some(note)) => ('=', note.clone()),
+                Action::Create => ('+', said("created")),
+                Action::Update(_) => ('~', said("updated")),
+                Action::Blocked { why, unless: _ } => ('!', why.what.clone()),
+            };
+            let _ = writeln!(text, "  {sign} {kind} {name}: {state}");
             match action {
-                Action::Update(changes) => {
-                    for change in changes {
-                        text.push_str(&format!("      {}", change.field));
-                        match (&change.from, &change.to) {
-                            (Some(from), Some(to)) => text.push_str(&format!(": {from} -> {to}")),
-                            (None, Some(to)) => text.push_str(&format!(": {to}")),
-                            (Some(from), None) => text.push_str(&format!(": {from} -> nothing")),
-                            (None, None) => {}
-                        }
-                        text.push_str(&format!(" ({})\n", change.reason));
+                Action::Update(changes) => changes.iter().for_each(|change| describe(&mut text, change)),
+                Action::Blocked { why: Refusal { what: _, diff: Some(diff), advice: _ }, unless: _ } => {
+                    text.push_str(diff);
+                    if !diff.ends_with('\n') {
+                        text.push('\n');
                     }
                 }
-                Action::Blocked { why: Refusal { what: _, diff: Some(diff) }, unless: _ } => text.push_str(diff),
                 Action::Keep(_)
                 | Action::Create
-                | Action::Blocked { why: Refusal { what: _, diff: None }, unless: _ } => {}
+                | Action::Blocked { why: Refusal { what: _, diff: None, advice: _ }, unless: _ } => {}
             }
         }
         for line in lines {
@@ -71,4 +73,14 @@ impl Report for Provisioned {
         }
         data
     }
+}
+
+fn describe(text: &mut String, change: &Change) {
+    let Change { field, from, to, reason } = change;
+    let _ = match (from, to) {
+        (Some(from), Some(to)) => writeln!(text, "      {field}: {from} -> {to} ({reason})"),
+        (None, Some(to)) => writeln!(text, "      {field}: {to} ({reason})"),
+        (Some(from), None) => writeln!(text, "      {field}: {from} -> nothing ({reason})"),
+        (None, None) => writeln!(text, "      {field} ({reason})"),
+    };
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use super::plan::{Action, Kind, Plan, Planned, Step};
-use crate::events::Events;
-use crate::failure::{Code, Failure, of_databricks};
-use crate::http::Writer;
+use super::plan::{Action, Kind, Plan, Planned, Progress, Refusal, Step, each, failed};
+use crate::failure::{Code, Failure};
+use crate::http::{Reader, Writer};
 use crate::secret::Secret;
 
 /// How long a write may take to show in reads before that is reported.
@@ -20,16 +20,25 @@ pub(crate) struct Inputs {
     pub(crate) key: Option<Secret>,
 }
 
-/// Walks the plan from the first step to the last. A plan with anything blocked in it is not walked at all.
+/// Walks the plan in waves: within a wave the writes go out one after another (parallel ACL writes on one scope end
+/// inconsistently, databricks-api §3.4), then all of them are read back at once. A plan with anything blocked in it is
+/// not walked at all.
 ///
 /// # Errors
 /// The first change that fails or does not show. What came before it stays; the same command picks up there.
-pub(crate) async fn walk(writer: &Writer, plan: &Plan, inputs: &Inputs, events: &Events) -> Result<(), Failure> {
+pub(crate) async fn walk(writer: &Writer, plan: &mut Plan, inputs: &Inputs) -> Result<(), Failure> {
     if let Some(failure) = blocked(plan) {
         return Err(failure);
     }
-    for step in &plan.steps {
-        walk_one(writer, step, inputs, events).await?;
+    plan.steps.sort_by_key(Planned::wave);
+    for wave in plan.steps.chunk_by_mut(|left, right| left.wave() == right.wave()) {
+        for planned in wave.iter_mut() {
+            each!(planned, step => write(writer, step, inputs).await)?;
+        }
+        let looks = wave.iter_mut().map(async |planned| each!(planned, step => confirm(writer, step).await));
+        for seen in join_all(looks).await {
+            seen?;
+        }
     }
     Ok(())
 }
@@ -38,48 +47,58 @@ pub(crate) async fn walk(writer: &Writer, plan: &Plan, inputs: &Inputs, events: 
 pub(crate) fn blocked(plan: &Plan) -> Option<Failure> {
     let mut failure: Option<Failure> = None;
     for entry in plan.entries() {
-        let Action::Blocked { why, unless } = entry.action else { continue };
-        let mut next = failure
-            .map_or_else(|| Failure::new(Code::Refused, why.what.clone()), |failure| failure.cause(why.what.clone()));
+        let (Refusal { what, diff: _, advice }, unless) = match entry.action {
+            Action::Blocked { why, unless } => (why, unless),
+            Action::Keep(_) | Action::Create | Action::Update(_) => continue,
+        };
+        let mut next = match failure {
+            None => Failure::new(Code::Refused, what),
+            Some(failure) => failure.cause(what),
+        };
         if let Some(consent) = unless {
             next = next.advise(format!("to do it all the same, add {}", consent.flag()));
+        }
+        if let Some(advice) = advice {
+            next = next.advise(advice);
         }
         failure = Some(next);
     }
     failure
 }
 
-async fn walk_one(_writer: &Writer, step: &Planned, _inputs: &Inputs, _events: &Events) -> Result<(), Failure> {
-    match *step {}
-}
-
-/// Applies one step and waits until it shows.
-async fn take<K: Kind>(writer: &Writer, step: &Step<K>, inputs: &Inputs, events: &Events) -> Result<(), Failure> {
+async fn write<K: Kind>(writer: &Writer, step: &mut Step<K>, inputs: &Inputs) -> Result<(), Failure> {
     let verb = match &step.action {
         Action::Keep(_) | Action::Blocked { .. } => return Ok(()),
         Action::Create => "create",
         Action::Update(_) => "update",
     };
-    let name = K::name(&step.want);
-    K::apply(writer, step, inputs)
-        .await
-        .map_err(|error| of_databricks(&format!("Cannot {verb} the {} {name}", K::KIND), &error))?;
+    let applied = K::apply(writer, step, inputs).await;
+    step.progress = if applied.is_ok() { Progress::Written } else { Progress::Failed };
+    applied.map_err(|error| failed::<K>(verb, &step.want, &error))
+}
+
+/// Looks until a change shows.
+async fn confirm<K: Kind>(reader: &Reader, step: &mut Step<K>) -> Result<(), Failure> {
+    if step.progress != Progress::Written {
+        return Ok(());
+    }
     let end = Instant::now() + SHOWS_WITHIN;
     let mut pause = Duration::from_millis(100);
     loop {
-        let now = K::observe(writer, &step.want)
-            .await
-            .map_err(|error| of_databricks(&format!("Cannot read the {} {name} back", K::KIND), &error))?;
+        let now = K::observe(reader, &step.want).await.map_err(|error| failed::<K>("read back", &step.want, &error))?;
         if K::shows(step, now.as_ref()) {
-            events.remark(format!("{verb}d {} {name}", K::KIND));
+            step.now = now;
+            step.progress = Progress::Done;
             return Ok(());
         }
         if Instant::now() + pause > end {
+            step.progress = Progress::Failed;
+            let (kind, name, seconds) = (K::KIND, K::name(&step.want), SHOWS_WITHIN.as_secs());
             return Err(Failure::new(
                 Code::Failed,
-                format!("The {} {name} was written, but does not read back as written.", K::KIND),
+                format!("The {kind} {name} was written, but does not read back as written."),
             )
-            .cause(format!("{} s after the write a look still shows the old state", SHOWS_WITHIN.as_secs()))
+            .cause(format!("{seconds} s after the write a look still shows the old state"))
             .advise("run the same command again: it compares and writes only what differs"));
         }
         sleep(pause).await;

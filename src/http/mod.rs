@@ -11,7 +11,7 @@ mod socket;
 mod trace;
 mod transport;
 
-pub(crate) use call::{Call, Once, Parse, Path, Put, Read, Shape};
+pub(crate) use call::{Call, Once, Parse, Path, Put, Read, Shape, json as parse_json};
 pub(crate) use client::{Profile, Reader, Sent, Writer};
 pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
 pub(crate) use retry::{Pace, RetryAfter};

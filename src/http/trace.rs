@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::error::shorten;
 
 /// JSON fields whose text is never shown, whatever it is (databricks-api §2.7: `bytes_value` is the one others forget).
-const HIDDEN: [&str; 12] = [
+const HIDDEN: [&str; 13] = [
     "string_value",
     "bytes_value",
     "token_value",
@@ -20,6 +20,8 @@ const HIDDEN: [&str; 12] = [
     "subject_token",
     "api_key",
     "value",
+    // A notebook that somebody wrote by hand may hold a token.
+    "content",
 ];
 
 /// The body in one line, hidden fields starred, long texts cut.

@@ -51,6 +51,13 @@ fn find(lines: &[&str]) -> Option<usize> {
     lines.iter().take_while(|line| line.trim_end() != CELL).position(|line| line.starts_with(PREFIX))
 }
 
+/// The digest that the mark of this text holds, or should hold; `None` for a text without a mark.
+pub(crate) fn digest(text: &str) -> Option<String> {
+    let text = normalise(text);
+    let lines: Vec<&str> = text.split('\n').collect();
+    find(&lines).map(|place| digest_without(&lines, place))
+}
+
 fn digest_without(lines: &[&str], place: usize) -> String {
     let mut body = lines.to_vec();
     body.remove(place);

@@ -10,7 +10,7 @@ mod hostile_tests;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use mark::{compare_versions, normalise};
+pub(crate) use mark::{compare_versions, digest, normalise};
 pub(crate) use settings::{Found, Moved, OverrideKey, Settings};
 
 use std::cmp::Ordering;

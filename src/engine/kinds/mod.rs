@@ -1,4 +1,20 @@
 //! One file per kind of thing, with its observe, diff and apply together.
 //!
 //! The contract of such a file: observing only reads; `diff` is pure; `apply` makes the one change that the action names and
-//! reads nothing it does not have to; errors go up raw and get their "cannot create X" in the walk.
+//! reads nothing it does not have to; errors go up raw and get their "cannot create X" in the walk (`explain` adds what
+//! only the kind knows).
+
+mod difference;
+mod grant;
+mod notebook;
+mod scope;
+mod secret;
+#[cfg(test)]
+mod tests;
+mod workflow;
+
+pub(crate) use grant::{Grant, GrantWant};
+pub(crate) use notebook::{Notebook, NotebookHave, NotebookWant, VERSION};
+pub(crate) use scope::{Scope, ScopeWant};
+pub(crate) use secret::{Secret, SecretWant};
+pub(crate) use workflow::{Identity, Timetable, Workflow, WorkflowHave, WorkflowWant};

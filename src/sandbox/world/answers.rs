@@ -13,17 +13,9 @@ pub(super) type Handled = Result<Answer, Refusal>;
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// databricks-api §2.1 form 1.
-    Databricks {
-        status: u16,
-        code: &'static str,
-        message: String,
-    },
+    Databricks { status: u16, code: &'static str, message: String },
     /// dbt-cloud-api §2.5: the envelope; the reason of a 400 stands in `data`.
-    Dbt {
-        status: u16,
-        message: String,
-        data: Box<Value>,
-    },
+    Dbt { status: u16, message: String, data: Box<Value> },
     /// dbt-cloud-api §2.5: what the framework answers before the application (405, 429).
     DbtDetail { status: u16, detail: String },
     /// The sandbox does not have this; 501 makes sure that a test which meets it fails.
@@ -31,80 +23,55 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn databricks(
-        status: u16,
-        code: &'static str,
-        message: impl Into<String>,
-    ) -> Refusal {
-        Refusal::Databricks {
-            status,
-            code,
-            message: message.into(),
-        }
+    pub(super) fn databricks(status: u16, code: &'static str, message: impl Into<String>) -> Refusal {
+        Refusal::Databricks { status, code, message: message.into() }
     }
 
-    /// 400 INVALID_PARAMETER_VALUE.
+    /// 400 `INVALID_PARAMETER_VALUE`.
     pub(super) fn invalid(message: impl Into<String>) -> Refusal {
         Refusal::databricks(400, "INVALID_PARAMETER_VALUE", message)
     }
 
-    /// 400 MALFORMED_REQUEST.
+    /// 400 `MALFORMED_REQUEST`.
     pub(super) fn malformed(message: impl Into<String>) -> Refusal {
         Refusal::databricks(400, "MALFORMED_REQUEST", message)
     }
 
-    /// 404 RESOURCE_DOES_NOT_EXIST.
+    /// 404 `RESOURCE_DOES_NOT_EXIST`.
     pub(super) fn absent(message: impl Into<String>) -> Refusal {
         Refusal::databricks(404, "RESOURCE_DOES_NOT_EXIST", message)
     }
 
-    /// 403 PERMISSION_DENIED.
+    /// 403 `PERMISSION_DENIED`.
     pub(super) fn denied(message: impl Into<String>) -> Refusal {
         Refusal::databricks(403, "PERMISSION_DENIED", message)
     }
 
     pub(super) fn dbt(status: u16, message: impl Into<String>) -> Refusal {
-        Refusal::Dbt {
-            status,
-            message: message.into(),
-            data: Box::new(Value::Null),
-        }
+        Refusal::Dbt { status, message: message.into(), data: Box::new(Value::Null) }
     }
 
     /// 400 with the reason in `data`, as a map field → reason.
     pub(super) fn dbt_field(field: &str, reason: impl Into<String>) -> Refusal {
         Refusal::Dbt {
             status: 400,
-            message:
-                "The request was invalid. Please double check the provided data and try again."
-                    .to_owned(),
+            message: "The request was invalid. Please double check the provided data and try again.".to_owned(),
             data: Box::new(json!({ field: reason.into() })),
         }
     }
 
     /// 404 for what is not there and for what the token may not see alike.
     pub(super) fn dbt_absent() -> Refusal {
-        Refusal::dbt(
-            404,
-            "The requested resource was not found. Please check that you have the proper permissions.",
-        )
+        Refusal::dbt(404, "The requested resource was not found. Please check that you have the proper permissions.")
     }
 
     pub(super) fn answer(self) -> Answer {
         match self {
-            Refusal::Databricks {
-                status,
-                code,
-                message,
-            } => json_answer(status, &json!({ "error_code": code, "message": message })),
-            Refusal::Dbt {
-                status,
-                message,
-                data,
-            } => json_answer(status, &envelope(status, &message, *data)),
-            Refusal::DbtDetail { status, detail } => {
-                json_answer(status, &json!({ "detail": detail }))
+            Refusal::Databricks { status, code, message } => {
+                json_answer(status, &json!({ "error_code": code, "message": message }))
             }
+            Refusal::Dbt { status, message, data } => json_answer(status, &envelope(status, &message, &data)),
+            Refusal::DbtDetail { status, detail } => json_answer(status, &json!({ "detail": detail })),
             Refusal::NotBuilt(what) => json_answer(
                 501,
                 &json!({ "error_code": "NOT_IMPLEMENTED", "message": format!("The sandbox does not have {what}") }),
@@ -114,7 +81,7 @@ impl Refusal {
 }
 
 /// The envelope around everything that dbt Cloud says.
-pub(super) fn envelope(status: u16, message: &str, data: Value) -> Value {
+pub(super) fn envelope(status: u16, message: &str, data: &Value) -> Value {
     json!({
         "status": {
             "code": status,
@@ -127,7 +94,7 @@ pub(super) fn envelope(status: u16, message: &str, data: Value) -> Value {
 }
 
 /// A successful answer of dbt Cloud.
-pub(super) fn dbt_data(data: Value) -> Answer {
+pub(super) fn dbt_data(data: &Value) -> Answer {
     json_answer(200, &envelope(200, "Success!", data))
 }
 
@@ -142,10 +109,7 @@ pub(super) fn json_answer(status: u16, body: &Value) -> Answer {
 
 pub(super) fn plain(status: u16, kind: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(body.into());
-    *answer.status_mut() =
-        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    answer
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     answer
 }

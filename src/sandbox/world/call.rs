@@ -30,13 +30,8 @@ impl Call {
         places: Vec<String>,
     ) -> Result<Call, Refusal> {
         let text = request.uri().query().unwrap_or_default();
-        let query = url::form_urlencoded::parse(text.as_bytes())
-            .into_owned()
-            .collect();
-        let kind = request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .and_then(|kind| kind.to_str().ok());
+        let query = url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         if kind.is_some_and(|kind| kind.starts_with("multipart/")) {
             return Err(Refusal::NotBuilt("bodies of several parts".to_owned()));
         }
@@ -53,10 +48,7 @@ impl Call {
 
     /// The first query parameter of that name.
     pub(super) fn asked(&self, name: &str) -> Option<&str> {
-        self.query
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The number in the path's n-th place; what is no number names nothing.
@@ -71,9 +63,7 @@ impl Call {
         }
         if self.form {
             let pairs = url::form_urlencoded::parse(&self.body).into_owned();
-            return Ok(pairs
-                .map(|(key, value)| (key, Value::String(value)))
-                .collect());
+            return Ok(pairs.map(|(key, value)| (key, Value::String(value))).collect());
         }
         match serde_json::from_slice(&self.body) {
             Ok(Value::Object(object)) => Ok(object),

@@ -5,19 +5,46 @@
 //! mean what they say. What time alone changes (runs) is brought up to date at the start of each answer.
 
 mod answers;
+mod artifacts;
 mod call;
+mod databricks;
+mod dbt;
+mod dbt_calls;
+mod dbt_jobs;
+mod dbt_run_views;
+mod dbt_runs;
+mod ids;
 mod inspect;
+mod job_checks;
+mod job_run_calls;
+mod job_run_views;
+mod job_runs;
+mod job_settings;
+mod job_verdicts;
+mod jobs;
+mod notebooks;
+mod people;
+mod permissions;
+mod references;
 mod routes;
+mod secrets;
+mod seed;
 mod spoil;
+mod workspace;
+mod workspace_objects;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::Request;
+use http::header::AUTHORIZATION;
 
 use self::answers::Refusal;
 use self::call::Call;
 pub use self::routes::Route;
-use super::fault::{Class, Faults, Phase};
-use super::{Cut, Reply, Rule, SimTime};
+use super::fault::{Faults, Phase};
+use super::{Reply, Rule, SimTime};
 
 /// What a world is made from.
 #[derive(Clone)]
@@ -35,9 +62,22 @@ pub struct Seed {
 /// A Databricks workspace and a dbt Cloud account.
 #[derive(Clone)]
 pub struct World {
+    start: SimTime,
     now: SimTime,
-    faults: Faults,
     origin: String,
+    faults: Faults,
+    ids: ids::Ids,
+    people: people::People,
+    databricks: databricks::Databricks,
+    job_runs: Vec<job_runs::JobRun>,
+    dbt: dbt::Dbt,
+    premium: bool,
+    serverless: bool,
+    secret_reading: bool,
+    stale_reads: u32,
+    /// Old states, by what was written.
+    stale: BTreeMap<String, databricks::Stale>,
+    touched: Vec<String>,
 }
 
 /// A notebook task that waits for somebody to run it.
@@ -50,7 +90,7 @@ pub struct NotebookTask {
     /// Its text in Databricks' source format.
     pub source: String,
     /// The widgets: base parameters, job parameters pushed down over them, references substituted.
-    pub parameters: std::collections::BTreeMap<String, String>,
+    pub parameters: BTreeMap<String, String>,
     /// Who the task runs as.
     pub identity: String,
 }
@@ -106,15 +146,11 @@ impl std::fmt::Display for SecretRefused {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             SecretRefused::Missing { scope, key } => {
-                write!(
-                    out,
-                    "Secret does not exist with scope: {scope} and key: {key}"
-                )
+                write!(out, "Secret does not exist with scope: {scope} and key: {key}")
             }
-            SecretRefused::Forbidden { scope, identity } => write!(
-                out,
-                "PERMISSION_DENIED: User {identity} does not have READ permission on scope: {scope}"
-            ),
+            SecretRefused::Forbidden { scope, identity } => {
+                write!(out, "PERMISSION_DENIED: User {identity} does not have READ permission on scope: {scope}")
+            }
         }
     }
 }
@@ -124,11 +160,26 @@ impl std::error::Error for SecretRefused {}
 impl World {
     /// A world with the seeded account, projects and jobs, and an empty workspace.
     pub fn new(seed: Seed) -> World {
-        World {
-            now: seed.start,
-            faults: Faults::default(),
+        let Seed { databricks_token, dbt_token, start, random } = seed;
+        let mut world = World {
+            start,
+            now: start,
             origin: "https://sandbox.invalid".to_owned(),
-        }
+            faults: Faults::default(),
+            ids: ids::Ids::new(random),
+            people: people::People::seeded(&databricks_token),
+            databricks: databricks::Databricks::default(),
+            job_runs: Vec::new(),
+            dbt: dbt::Dbt::new(dbt_token),
+            premium: true,
+            serverless: true,
+            secret_reading: true,
+            stale_reads: 0,
+            stale: BTreeMap::new(),
+            touched: Vec::new(),
+        };
+        world.seed();
+        world
     }
 
     /// The origin that links in answers begin with; `https://sandbox.invalid` until then.
@@ -141,52 +192,73 @@ impl World {
         self.faults.add(rule);
     }
 
-    /// A new dbt run shows in lists of runs only after so long (dbt-cloud-api §3.3).
-    pub fn set_listing_lag(&mut self, _milliseconds: i64) {}
+    /// The first so many reads of a Databricks object after a write still show the old state. Runs are not
+    /// concerned.
+    pub fn set_stale_reads(&mut self, calls: u32) {
+        self.stale_reads = calls;
+    }
 
-    /// Reading a new dbt run answers 404 for so long after its trigger (dbt-cloud-api §4.5).
-    pub fn set_fresh_404(&mut self, _milliseconds: i64) {}
+    /// A workspace without the Premium plan has no ACLs (databricks-api §3.4, §7).
+    pub fn set_premium(&mut self, premium: bool) {
+        self.premium = premium;
+    }
 
-    /// The first so many reads of a Databricks object after a write still show the old state.
-    pub fn set_stale_reads(&mut self, _calls: u32) {}
+    /// Whether `secrets/get` may be called from outside a cluster (databricks-api §3.1: it may be refused).
+    pub fn set_secret_reading(&mut self, allowed: bool) {
+        self.secret_reading = allowed;
+    }
+
+    /// A workspace without serverless compute refuses notebook tasks that name no cluster.
+    pub fn set_serverless(&mut self, enabled: bool) {
+        self.serverless = enabled;
+    }
+
+    /// Adds somebody to the workspace who calls with a token of their own: a user or, by its application id,
+    /// a service principal.
+    pub fn add_caller(&mut self, name: &str, token: &str, admin: bool, groups: &[&str]) {
+        self.people.add(name, Some(token), admin);
+        for group in groups {
+            self.people.join(name, group);
+        }
+        self.make_directory(&format!("/Users/{name}"));
+    }
 
     /// The route that a request would take, for logs; `None` if the sandbox has none.
     pub fn route(request: &Request<Bytes>) -> Option<Route> {
         routes::find(request.method(), request.uri().path()).map(|(row, _)| row.route())
     }
 
-    /// Answers one request at the moment `now`, which never lies before an earlier one.
+    /// Answers one request at the moment `now`; a moment before an earlier one counts as that earlier one.
     pub fn answer(&mut self, now: SimTime, request: &Request<Bytes>) -> Reply {
         self.advance(now);
-        let found = routes::find(request.method(), request.uri().path());
-        let row = match found {
-            Some((row, _)) => row,
-            None => return Reply::Answer(routes::unknown(request)),
+        let path = request.uri().path();
+        let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let caller = if routes::is_dbt(path) {
+            let allowed = self.dbt.authenticate(authorization).and_then(|()| self.dbt.throttle(self.now.0));
+            allowed.map(|()| String::new()).map_err(Refusal::answer)
+        } else {
+            self.people.authenticate(authorization).map_err(|refused| *refused)
         };
-        let call = match Call::read(
-            self.now,
-            request,
-            String::new(),
-            found.map(|(_, ids)| ids).unwrap_or_default(),
-        ) {
+        let caller = match caller {
+            Ok(caller) => caller,
+            Err(refused) => return Reply::Answer(refused),
+        };
+        let Some((row, places)) = routes::find(request.method(), path) else {
+            return Reply::Answer(routes::unknown(request));
+        };
+        let call = match Call::read(self.now, request, caller, places) {
             Ok(call) => call,
-            Err(refusal) => return Reply::Answer(refusal.answer()),
+            Err(refused) => return Reply::Answer(refused.answer()),
         };
-        let struck = self.faults.strike(row.operation);
-        match struck {
+        match self.faults.strike(row.operation) {
             None => Reply::Answer(self.handle(row, &call)),
-            Some((class, Phase::Before)) => {
-                // Reading has no effect, so its true answer is there to be spoilt even "before".
-                let truth = if row.writes {
-                    spoil::without_effect(row)
-                } else {
-                    self.handle(row, &call)
-                };
-                self.spoilt(&class, row, truth)
+            // Reading has no effect, so its true answer is there to be spoilt even "before".
+            Some((class, Phase::Before)) if row.writes => {
+                spoil::spoil(&class, row, self.now, spoil::without_effect(row))
             }
-            Some((class, Phase::After)) => {
+            Some((class, Phase::Before | Phase::After)) => {
                 let truth = self.handle(row, &call);
-                self.spoilt(&class, row, truth)
+                spoil::spoil(&class, row, self.now, truth)
             }
         }
     }
@@ -194,46 +266,22 @@ impl World {
     /// Brings runs up to the moment `now`; [`World::answer`] does it by itself.
     pub fn advance(&mut self, now: SimTime) {
         self.now = self.now.max(now);
-    }
-
-    /// Hands out the next notebook task that is ready and moves it to RUNNING.
-    pub fn next_notebook(&mut self, now: SimTime) -> Option<NotebookTask> {
-        self.advance(now);
-        None
-    }
-
-    /// What `dbutils.secrets.get` gives to a task, under the run's identity and the scope's ACLs.
-    ///
-    /// # Errors
-    /// No such secret, or no right to read it.
-    pub fn read_secret(&self, _task: i64, scope: &str, key: &str) -> Result<String, SecretRefused> {
-        Err(SecretRefused::Missing {
-            scope: scope.to_owned(),
-            key: key.to_owned(),
-        })
-    }
-
-    /// `dbutils.jobs.taskValues.set` of a task.
-    pub fn set_task_value(&mut self, _task: i64, _key: &str, _value: serde_json::Value) {}
-
-    /// Says how a notebook that [`World::next_notebook`] handed out has ended.
-    pub fn notebook_ended(&mut self, now: SimTime, _task: i64, _end: NotebookEnd) {
-        self.advance(now);
-    }
-
-    /// Whether a task was cancelled or timed out, so that whoever runs its notebook must interrupt it.
-    pub fn is_cancelled(&self, _task: i64) -> bool {
-        false
+        self.dbt.advance(self.now.0);
+        self.advance_job_runs();
     }
 
     fn handle(&mut self, row: &'static routes::Row, call: &Call) -> answers::Answer {
-        (row.run)(self, call).unwrap_or_else(Refusal::answer)
-    }
-
-    fn spoilt(&self, class: &Class, row: &'static routes::Row, truth: answers::Answer) -> Reply {
-        match class {
-            Class::Kill => Reply::Cut(Cut::Kill(None)),
-            other => spoil::spoil(other, row, self.now, truth),
+        let before = (row.writes && self.stale_reads > 0 && !row.is_dbt()).then(|| self.databricks.clone());
+        let answer = (row.run)(self, call).unwrap_or_else(Refusal::answer);
+        for key in std::mem::take(&mut self.touched) {
+            if let Some(old) = before.clone() {
+                let left = Cell::new(self.stale_reads);
+                self.stale.insert(key, databricks::Stale { old, left });
+            }
         }
+        answer
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,11 +17,7 @@ const NESTING: usize = 100_000;
 
 /// The answer of a write that was struck before its effect: the envelope, and no word of anything done.
 pub(super) fn without_effect(row: &Row) -> Answer {
-    if row.is_dbt() {
-        dbt_data(json!({ "status": 1 }))
-    } else {
-        json_answer(200, &json!({}))
-    }
+    if row.is_dbt() { dbt_data(&json!({ "status": 1 })) } else { json_answer(200, &json!({})) }
 }
 
 /// Turns the true answer into what the class makes of it.
@@ -44,23 +40,13 @@ pub(super) fn spoil(class: &Class, row: &Row, now: SimTime, truth: Answer) -> Re
         Class::KillDuring => return Reply::Cut(Cut::Kill(Some(truth))),
         Class::Status(status) => usual_error(*status, row),
         Class::RetryAfter(seconds) => throttled(row, &seconds.to_string()),
-        Class::RetryAfterDate(seconds) => {
-            throttled(row, &http_date(now.plus(i64::from(*seconds) * 1000)))
-        }
+        Class::RetryAfterDate(seconds) => throttled(row, &http_date(now.plus(i64::from(*seconds) * 1000))),
         Class::RetryAfterAbsurd => throttled(row, "999999999"),
         Class::Redirect(address) => redirected(address),
         Class::Login => plain(200, "text/html; charset=utf-8", LOGIN_PAGE),
         Class::Empty => plain(200, "application/json", ""),
-        Class::BadUtf8 => plain(
-            200,
-            "application/json",
-            &b"{\"data\": \"\xff\xfe\xc3\x28\"}"[..],
-        ),
-        Class::Deep => plain(
-            200,
-            "application/json",
-            [vec![b'['; NESTING], vec![b']'; NESTING]].concat(),
-        ),
+        Class::BadUtf8 => plain(200, "application/json", &b"{\"data\": \"\xff\xfe\xc3\x28\"}"[..]),
+        Class::Deep => plain(200, "application/json", [vec![b'['; NESTING], vec![b']'; NESTING]].concat()),
         Class::MissingField => with_body(&truth, row, missing_field),
         Class::UnknownStatus => with_body(&truth, row, |_, body| unknown_status(body)),
         Class::NullData => with_body(&truth, row, null_data),
@@ -90,15 +76,9 @@ fn usual_error(status: u16, row: &Row) -> Answer {
             404 => Refusal::dbt_absent(),
             405 => Refusal::DbtDetail {
                 status,
-                detail: format!(
-                    "Method \"{}\" not allowed.",
-                    if row.writes { "POST" } else { "GET" }
-                ),
+                detail: format!("Method \"{}\" not allowed.", if row.writes { "POST" } else { "GET" }),
             },
-            429 => Refusal::DbtDetail {
-                status,
-                detail: "Request was throttled.".to_owned(),
-            },
+            429 => Refusal::DbtDetail { status, detail: "Request was throttled.".to_owned() },
             other => Refusal::dbt(other, "A fault rule of the sandbox answers here."),
         }
         .answer();
@@ -178,11 +158,7 @@ fn wrong_type(row: &Row, mut body: Value) -> Value {
         }
         Some(object) => {
             for (_, value) in object.iter_mut() {
-                *value = if value.is_string() {
-                    json!([1])
-                } else {
-                    json!("not what was asked for")
-                };
+                *value = if value.is_string() { json!([1]) } else { json!("not what was asked for") };
             }
         }
         None => {}
@@ -200,9 +176,8 @@ fn unknown_status(body: Value) -> Value {
                     let value = match (key.as_str(), value) {
                         ("status", Value::Number(_)) => json!(99),
                         (
-                            "status" | "status_humanized" | "state" | "life_cycle_state"
-                            | "result_state" | "code" | "type" | "object_type" | "backend_type"
-                            | "permission",
+                            "status" | "status_humanized" | "state" | "life_cycle_state" | "result_state" | "code"
+                            | "type" | "object_type" | "backend_type" | "permission",
                             Value::String(_),
                         ) => json!("FANCY_NEW"),
                         (_, value) => unknown_status(value),
@@ -212,7 +187,7 @@ fn unknown_status(body: Value) -> Value {
                 .collect(),
         ),
         Value::Array(items) => Value::Array(items.into_iter().map(unknown_status).collect()),
-        other => other,
+        plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => plain,
     }
 }
 
@@ -239,13 +214,8 @@ fn gzip_bomb() -> Answer {
     body.extend(CRC_OF_ZEROS.to_le_bytes());
     body.extend(LENGTH.to_le_bytes());
     let mut answer = Response::new(body.into());
-    answer.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    answer
-        .headers_mut()
-        .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     answer
 }
 

@@ -1,0 +1,109 @@
+//! What all provisioning commands do alike: say who writes where, refuse, show or walk a plan, report.
+
+use serde_json::{Map, Value};
+
+use super::Stage;
+use crate::databricks::me::{Me, me};
+use crate::engine::{Inputs, Plan, Provisioned, blocked, walk};
+use crate::failure::{Ended, Failure, Report, of_databricks};
+use crate::http::{Reader, Writer};
+
+/// Who the token belongs to. Also the first proof that host and token are good.
+pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
+    reader.read(me()).await.map_err(|error| of_databricks("Cannot find out who DATABRICKS_TOKEN belongs to", &error))
+}
+
+/// A plan and all that it takes to carry it out.
+pub(crate) struct Provision<'a> {
+    pub(crate) stage: &'a Stage,
+    pub(crate) writer: &'a Writer,
+    pub(crate) me: &'a Me,
+    pub(crate) dry_run: bool,
+    pub(crate) inputs: Inputs,
+}
+
+/// How far a plan was carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// Everything is as it should be, and something was written for it.
+    Changed,
+    /// Everything was as it should be; nothing was written.
+    Unchanged,
+    /// Nothing was written: somebody only wanted to see the plan.
+    Shown,
+    /// Nothing was written: something in the plan is blocked.
+    Blocked,
+    /// Something failed on the way.
+    Failed,
+}
+
+/// What became of a plan. Commands add their own lines and fields, then end with it.
+pub(crate) struct Carried {
+    pub(crate) plan: Plan,
+    pub(crate) finish: Finish,
+    workspace: String,
+    identity: String,
+    dry_run: bool,
+    lines: Vec<String>,
+    fields: Map<String, Value>,
+    pub(crate) failure: Option<Failure>,
+}
+
+impl Provision<'_> {
+    /// Carries the plan as far as it goes. Names the workspace and the identity before the first write.
+    pub(crate) async fn carry_out(self, mut plan: Plan) -> Carried {
+        let Provision { stage, writer, me, dry_run, inputs } = self;
+        let (workspace, identity) = (writer.origin().to_owned(), me.user_name.clone());
+        let refusal = blocked(&plan);
+        let mut lines = Vec::new();
+        let (finish, failure) = if dry_run {
+            // A dry run shows what is blocked; that is no failure of it.
+            if let Some(Failure { code: _, what, causes: _, hints }) = refusal {
+                lines.push(format!("Without --dry-run this would be refused: {what}"));
+                lines.extend(hints.iter().map(|hint| format!("next: {hint}")));
+            }
+            (Finish::Shown, None)
+        } else if refusal.is_some() {
+            (Finish::Blocked, refusal)
+        } else if plan.writes() {
+            stage.events.remark(format!("Writing to {workspace} as {identity}"));
+            match walk(writer, &mut plan, &inputs).await {
+                Ok(()) => (Finish::Changed, None),
+                Err(failure) => (Finish::Failed, Some(failure)),
+            }
+        } else {
+            (Finish::Unchanged, None)
+        };
+        Carried { plan, finish, workspace, identity, dry_run, lines, fields: Map::new(), failure }
+    }
+}
+
+impl Carried {
+    /// Whether everything is now as it should be.
+    pub(crate) fn is_well(&self) -> bool {
+        match self.finish {
+            Finish::Changed | Finish::Unchanged => true,
+            Finish::Shown | Finish::Blocked | Finish::Failed => false,
+        }
+    }
+
+    /// Adds a line for people.
+    pub(crate) fn line(&mut self, line: impl Into<String>) {
+        self.lines.push(line.into());
+    }
+
+    /// Adds a field to the JSON data.
+    pub(crate) fn field(&mut self, name: &str, value: impl Into<Value>) {
+        self.fields.insert(name.to_owned(), value.into());
+    }
+
+    /// The report, with the failure beside it if there is one.
+    pub(crate) fn end(self) -> Ended<Box<dyn Report>> {
+        let Carried { plan, finish, workspace, identity, dry_run, mut lines, fields, failure } = self;
+        if finish == Finish::Unchanged {
+            lines.insert(0, "Nothing to change.".to_owned());
+        }
+        let report = Provisioned { workspace, identity, dry_run, entries: plan.entries(), lines, fields };
+        Ended { report: Some(Box::new(report)), failure }
+    }
+}

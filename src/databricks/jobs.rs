@@ -1,0 +1,213 @@
+//! Jobs: list, get, create, reset (databricks-api §5). Settings travel as raw JSON, because most of a job is not ours.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::raw::Raw;
+use crate::http::{Call, HttpError, Once, Path, Put, Read, Reader, Shape};
+
+/// The largest page that the list gives (§5.4).
+const PAGE: u32 = 100;
+/// Far more pages than a workspace may have jobs for (10,000 to 12,000, §2.5): an end for a service that pages in circles.
+const PAGES: usize = 500;
+/// The arrays of a job that come in pages of 100 (§5).
+const PAGED: [&str; 4] = ["tasks", "job_clusters", "environments", "parameters"];
+
+/// A job as the list shows it: enough to recognise it, without its tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Summary {
+    pub(crate) job_id: u64,
+    pub(crate) name: String,
+    pub(crate) tags: BTreeMap<String, String>,
+}
+
+/// One page of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Page {
+    pub(crate) jobs: Vec<Summary>,
+    /// The token of the next page.
+    pub(crate) next: Option<String>,
+}
+
+/// A job with all of its settings.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) job_id: u64,
+    /// Whom its runs act as, as far as it is said.
+    pub(crate) run_as: Option<String>,
+    pub(crate) settings: Raw,
+}
+
+/// A new job.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct Created {
+    pub(crate) job_id: u64,
+}
+
+/// `jobs/list`: one page of all jobs, or of those with exactly this name in any case.
+pub(crate) fn list(name: Option<&str>, page: Option<&str>) -> Read<Page> {
+    #[derive(Deserialize)]
+    struct Settings {
+        name: Option<String>,
+        tags: Option<BTreeMap<String, String>>,
+    }
+    #[derive(Deserialize)]
+    struct Item {
+        job_id: u64,
+        settings: Option<Settings>,
+    }
+    #[derive(Deserialize)]
+    struct Body {
+        jobs: Option<Vec<Item>>,
+        has_more: Option<bool>,
+        next_page_token: Option<String>,
+    }
+    let mut call = Call::get("jobs/list", Path::new("/api/2.2/jobs/list")).query("limit", PAGE);
+    if let Some(name) = name {
+        call = call.query("name", name);
+    }
+    if let Some(page) = page {
+        call = call.query("page_token", page);
+    }
+    Read::new(call, |answer| {
+        let Body { jobs, has_more, next_page_token } = crate::http::parse_json(answer)?;
+        // The field is absent if there are none.
+        let jobs = jobs.unwrap_or_default().into_iter().map(|Item { job_id, settings }| {
+            let Settings { name, tags } = settings.unwrap_or(Settings { name: None, tags: None });
+            Summary { job_id, name: name.unwrap_or_default(), tags: tags.unwrap_or_default() }
+        });
+        Ok(Page { jobs: jobs.collect(), next: next(has_more, next_page_token)? })
+    })
+}
+
+/// A list that says it goes on but not where is no complete list, and must not pass for one.
+fn next(has_more: Option<bool>, token: Option<String>) -> Result<Option<String>, Shape> {
+    match (has_more, token.filter(|token| !token.is_empty())) {
+        (Some(false), _) | (None, None) => Ok(None),
+        (Some(true) | None, Some(token)) => Ok(Some(token)),
+        (Some(true), None) => Err(Shape::Unreadable("it has more pages and no token for them".to_owned())),
+    }
+}
+
+/// All pages of the list.
+pub(crate) async fn all(reader: &Reader, name: Option<&str>) -> Result<Vec<Summary>, HttpError> {
+    let (mut all, mut token) = (Vec::new(), None);
+    for _ in 0..PAGES {
+        let Page { jobs, next } = reader.read(list(name, token.as_deref())).await?;
+        all.extend(jobs);
+        token = next;
+        if token.is_none() {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+/// One page of `jobs/get`: the job, and the token of the next page of its arrays.
+pub(crate) fn get_page(job_id: u64, page: Option<&str>) -> Read<(Job, Option<String>)> {
+    #[derive(Deserialize)]
+    struct Body {
+        job_id: u64,
+        run_as_user_name: Option<String>,
+        settings: Option<Raw>,
+        has_more: Option<bool>,
+        next_page_token: Option<String>,
+    }
+    let mut call = Call::get("jobs/get", Path::new("/api/2.2/jobs/get")).query("job_id", job_id);
+    if let Some(page) = page {
+        call = call.query("page_token", page);
+    }
+    Read::new(call, |answer| {
+        let Body { job_id, run_as_user_name, settings, has_more, next_page_token } = crate::http::parse_json(answer)?;
+        let settings = settings.ok_or_else(|| Shape::Unreadable("it has no settings".to_owned()))?;
+        Ok((Job { job_id, run_as: run_as_user_name, settings }, next(has_more, next_page_token)?))
+    })
+}
+
+/// `jobs/get`, with the arrays of all pages together.
+pub(crate) async fn get(reader: &Reader, job_id: u64) -> Result<Job, HttpError> {
+    let (mut job, mut token) = reader.read(get_page(job_id, None)).await?;
+    for _ in 0..PAGES {
+        let Some(page) = token else { break };
+        let (more, next) = reader.read(get_page(job_id, Some(&page))).await?;
+        for name in PAGED {
+            let added: Vec<Box<RawValue>> = more.settings.read(name).unwrap_or_default();
+            if !added.is_empty() {
+                let mut whole: Vec<Box<RawValue>> = job.settings.read(name).unwrap_or_default();
+                whole.extend(added);
+                job.settings.set(name, &whole);
+            }
+        }
+        token = next;
+    }
+    Ok(job)
+}
+
+/// `jobs/create`. The service has no key against doubles for it: after a lost answer, look for the job's tag.
+pub(crate) fn create(settings: &Raw) -> Once<Created> {
+    Once::json(Call::post("jobs/create", Path::new("/api/2.2/jobs/create")).json(settings))
+}
+
+/// `jobs/reset`: replaces all settings but `run_as`, which stays if it is left out (§5.5).
+pub(crate) fn reset(job_id: u64, settings: &Raw) -> Put<()> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        job_id: u64,
+        new_settings: &'a Raw,
+    }
+    let call = Call::post("jobs/reset", Path::new("/api/2.2/jobs/reset"));
+    Put::new(call.json(&Body { job_id, new_settings: settings }), super::done)
+}
+
+/// The page of a job in the workspace: `https://HOST/jobs/JOB?o=WORKSPACE`.
+pub(crate) fn link(origin: &str, job_id: u64, workspace: Option<u64>) -> String {
+    match workspace {
+        Some(workspace) => format!("{origin}/jobs/{job_id}?o={workspace}"),
+        None => format!("{origin}/jobs/{job_id}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::Response;
+
+    use super::*;
+
+    fn answer(body: &str) -> Response<Bytes> {
+        Response::new(Bytes::from(body.to_owned()))
+    }
+
+    #[test]
+    fn a_name_and_a_token_are_encoded_into_the_list_call() {
+        let Read { call, parse: _ } = list(Some("dbt: a & b (1)"), Some("t="));
+        assert_eq!(call.target(), "/api/2.2/jobs/list?limit=100&name=dbt%3A+a+%26+b+%281%29&page_token=t%3D");
+        assert_eq!(list(None, None).call.target(), "/api/2.2/jobs/list?limit=100");
+    }
+
+    #[test]
+    fn a_list_that_is_cut_short_is_no_list() {
+        let read = |body: &str| (list(None, None).parse)(&answer(body));
+        assert_eq!(read("{}").unwrap(), Page { jobs: vec![], next: None });
+        assert_eq!(read(r#"{"jobs":[],"has_more":false,"next_page_token":"x"}"#).unwrap().next, None);
+        assert_eq!(read(r#"{"has_more":true,"next_page_token":"x"}"#).unwrap().next.as_deref(), Some("x"));
+        assert!(read(r#"{"has_more":true,"next_page_token":""}"#).is_err());
+        assert!(read(r#"{"jobs":[{"settings":{}}]}"#).is_err());
+        let page =
+            read(r#"{"jobs":[{"job_id":9007199254740993,"settings":{"tags":{"a":"b"}}},{"job_id":1}]}"#).unwrap();
+        assert_eq!(page.jobs[0].job_id, 9_007_199_254_740_993);
+        assert_eq!(page.jobs[0].tags["a"], "b");
+        assert_eq!(page.jobs[1].name, "");
+    }
+
+    #[test]
+    fn a_reset_carries_the_whole_settings_as_they_are() {
+        let settings: Raw = serde_json::from_str(r#"{"name":"x","health":{"value":1.0}}"#).unwrap();
+        let Put { call, parse } = reset(5, &settings);
+        assert_eq!(call.body.unwrap(), r#"{"job_id":5,"new_settings":{"name":"x","health":{"value":1.0}}}"#);
+        assert!(parse(&answer("{}")).is_ok());
+        assert!(parse(&answer("<html>")).is_err());
+    }
+}

@@ -1,0 +1,422 @@
+//! Runs of Databricks jobs: start, look, read what a task said (databricks-api §5.4, §5.6 to §5.8).
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::http::{Call, Path, Put, Read};
+
+/// Which workflow a name or id stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct WorkflowRow {
+    pub(crate) job_id: u64,
+    #[serde(default, deserialize_with = "soft")]
+    settings: Option<Named>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) creator_user_name: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Named {
+    #[serde(default, deserialize_with = "soft")]
+    name: Option<String>,
+}
+
+impl WorkflowRow {
+    pub(crate) fn name(&self) -> &str {
+        self.settings.as_ref().and_then(|settings| settings.name.as_deref()).unwrap_or_default()
+    }
+}
+
+/// A page of jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct WorkflowPage {
+    #[serde(default)]
+    pub(crate) jobs: Vec<WorkflowRow>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) next_page_token: Option<String>,
+}
+
+/// Jobs of this name; the service ignores case, so the caller compares (§5.4).
+pub(crate) fn list_workflows_named(name: &str, page: Option<&str>) -> Read<WorkflowPage> {
+    let mut call = Call::get("jobs/list", Path::new("/api/2.2/jobs/list")).query("name", name).query("limit", 100);
+    if let Some(page) = page {
+        call = call.query("page_token", page);
+    }
+    Read::json(call)
+}
+
+/// One job, its name above all.
+pub(crate) fn get_workflow(job: u64) -> Read<WorkflowRow> {
+    Read::json(Call::get("jobs/get", Path::new("/api/2.2/jobs/get")).query("job_id", job))
+}
+
+/// What `run-now` answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Started {
+    pub(crate) run_id: u64,
+}
+
+#[derive(Serialize)]
+struct RunNow<'a> {
+    job_id: u64,
+    idempotency_token: &'a str,
+}
+
+/// Starts the job. May be repeated: the token (at most 64 characters) makes the service give the same run again (§2.6).
+pub(crate) fn run_now(job: u64, token: &str) -> Put<Started> {
+    let call = Call::post("jobs/run-now", Path::new("/api/2.2/jobs/run-now"));
+    Put::json(call.json(&RunNow { job_id: job, idempotency_token: token }))
+}
+
+/// A run of a job, or of one of its tasks (§5.7). States are open lists of words.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct WorkflowRun {
+    pub(crate) run_id: u64,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) job_id: Option<u64>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) run_name: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    run_page_url: Option<String>,
+    /// Milliseconds since the epoch; 0 until then.
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) start_time: Option<u64>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) end_time: Option<u64>,
+    #[serde(default, deserialize_with = "soft")]
+    state: Option<State>,
+    #[serde(default, deserialize_with = "soft")]
+    status: Option<NewStatus>,
+    #[serde(default, deserialize_with = "soft")]
+    tasks: Option<Vec<TaskRun>>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) next_page_token: Option<String>,
+}
+
+/// One attempt of one task.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct TaskRun {
+    pub(crate) run_id: u64,
+    #[serde(default)]
+    pub(crate) task_key: String,
+    /// From 0.
+    #[serde(default, deserialize_with = "soft")]
+    attempt_number: Option<u64>,
+    #[serde(default, deserialize_with = "soft")]
+    state: Option<State>,
+    #[serde(default, deserialize_with = "soft")]
+    status: Option<NewStatus>,
+    #[serde(default, deserialize_with = "soft")]
+    notebook_task: Option<Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+struct State {
+    #[serde(default, deserialize_with = "soft")]
+    life_cycle_state: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    result_state: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    state_message: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    queue_reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+struct NewStatus {
+    #[serde(default, deserialize_with = "soft")]
+    state: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    termination_details: Option<Details>,
+    #[serde(default, deserialize_with = "soft")]
+    queue_details: Option<Details>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+struct Details {
+    #[serde(default, deserialize_with = "soft")]
+    code: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    message: Option<String>,
+}
+
+/// How a run or task stands, from the old and the new form of its state together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// With the service's word for it.
+    Going(String),
+    Ended(WorkflowEnd),
+}
+
+/// How a run or task ended, with the service's word for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WorkflowEnd {
+    Success(String),
+    /// Some tasks failed, all leaves succeeded: good, with a remark (§5.7).
+    SuccessWithFailures(String),
+    /// It never had to run: a condition, or another choice of tasks.
+    Left(String),
+    Cancelled(String),
+    /// FAILED, TIMEDOUT, SKIPPED and whatever else is not good.
+    Failed(String),
+}
+
+impl WorkflowEnd {
+    /// The service's word for it.
+    pub(crate) fn word(&self) -> &str {
+        match self {
+            WorkflowEnd::Success(word)
+            | WorkflowEnd::SuccessWithFailures(word)
+            | WorkflowEnd::Left(word)
+            | WorkflowEnd::Cancelled(word)
+            | WorkflowEnd::Failed(word) => word,
+        }
+    }
+}
+
+impl Standing {
+    /// The service's word for it.
+    pub(crate) fn word(&self) -> &str {
+        match self {
+            Standing::Going(word) => word,
+            Standing::Ended(end) => end.word(),
+        }
+    }
+}
+
+fn standing(state: Option<&State>, status: Option<&NewStatus>) -> Option<Standing> {
+    let life = state.and_then(|state| state.life_cycle_state.as_deref());
+    let new = status.and_then(|status| status.state.as_deref());
+    let result = state.and_then(|state| state.result_state.as_deref());
+    let code =
+        status.and_then(|status| status.termination_details.as_ref()).and_then(|details| details.code.as_deref());
+    let over = match (life, new) {
+        (Some("TERMINATED" | "SKIPPED" | "INTERNAL_ERROR"), _) | (_, Some("TERMINATED")) => true,
+        (Some(_), _) | (None, Some(_)) => false,
+        (None, None) => return None,
+    };
+    if !over {
+        return Some(Standing::Going(life.or(new).unwrap_or_default().to_owned()));
+    }
+    let end = match (result, code) {
+        (Some("SUCCESS"), _) => WorkflowEnd::Success("SUCCESS".to_owned()),
+        (Some("SUCCESS_WITH_FAILURES"), _) => WorkflowEnd::SuccessWithFailures("SUCCESS_WITH_FAILURES".to_owned()),
+        (Some(word @ ("EXCLUDED" | "DISABLED")), _) => WorkflowEnd::Left(word.to_owned()),
+        (Some("CANCELED"), _) => WorkflowEnd::Cancelled("CANCELED".to_owned()),
+        (Some(word), _) => WorkflowEnd::Failed(word.to_owned()),
+        (None, Some("SUCCESS")) => WorkflowEnd::Success("SUCCESS".to_owned()),
+        (None, Some(word @ "SUCCESS_WITH_FAILURES")) => WorkflowEnd::SuccessWithFailures(word.to_owned()),
+        (None, Some(word @ "DISABLED")) => WorkflowEnd::Left(word.to_owned()),
+        (None, Some(word @ ("USER_CANCELED" | "CANCELED"))) => WorkflowEnd::Cancelled(word.to_owned()),
+        (None, Some(word)) => WorkflowEnd::Failed(word.to_owned()),
+        // SKIPPED may come without a result.
+        (None, None) => WorkflowEnd::Failed(life.or(new).unwrap_or_default().to_owned()),
+    };
+    Some(Standing::Ended(end))
+}
+
+fn message<'a>(state: Option<&'a State>, status: Option<&'a NewStatus>) -> Option<&'a str> {
+    let of = |details: Option<&'a Details>| details.and_then(|details| details.message.as_deref());
+    state
+        .and_then(|state| state.state_message.as_deref())
+        .filter(|text| !text.is_empty())
+        .or_else(|| of(status.and_then(|status| status.termination_details.as_ref())))
+        .or_else(|| state.and_then(|state| state.queue_reason.as_deref()))
+        .or_else(|| of(status.and_then(|status| status.queue_details.as_ref())))
+        .filter(|text| !text.is_empty())
+}
+
+impl WorkflowRun {
+    /// How it stands, or `None` where the answer does not say.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        standing(self.state.as_ref(), self.status.as_ref())
+    }
+
+    /// What the service says about it.
+    pub(crate) fn message(&self) -> Option<&str> {
+        message(self.state.as_ref(), self.status.as_ref())
+    }
+
+    /// The page of the run. The service's own form opens for administrators only (§5.7), so it is written anew, with
+    /// the workspace id that it carries.
+    pub(crate) fn url(&self, origin: &str, job: u64) -> String {
+        let workspace = self.run_page_url.as_deref().and_then(|url| {
+            let after = url.split_once("o=")?.1;
+            let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+            (!digits.is_empty()).then_some(digits)
+        });
+        let query = workspace.map(|id| format!("?o={id}")).unwrap_or_default();
+        format!("{origin}/jobs/{job}/runs/{}{query}", self.run_id)
+    }
+
+    /// The tasks, each in its newest attempt (after a repair, its newest run), in the order of the answer.
+    pub(crate) fn newest_tasks(&self) -> Vec<&TaskRun> {
+        let mut newest: Vec<&TaskRun> = Vec::new();
+        for task in self.tasks.iter().flatten() {
+            let rank = |task: &TaskRun| (task.attempt_number.unwrap_or(0), task.run_id);
+            match newest.iter_mut().find(|known| known.task_key == task.task_key) {
+                Some(known) if rank(known) < rank(task) => *known = task,
+                Some(_) => {}
+                None => newest.push(task),
+            }
+        }
+        newest
+    }
+
+    /// Takes in the tasks of a further page.
+    pub(crate) fn add_page(&mut self, page: WorkflowRun) {
+        self.tasks.get_or_insert_default().extend(page.tasks.unwrap_or_default());
+        self.next_page_token = page.next_page_token;
+    }
+}
+
+impl TaskRun {
+    /// How it stands, or `None` where the answer does not say.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        standing(self.state.as_ref(), self.status.as_ref())
+    }
+
+    pub(crate) fn message(&self) -> Option<&str> {
+        message(self.state.as_ref(), self.status.as_ref())
+    }
+
+    /// From 1, as people count.
+    pub(crate) fn attempt(&self) -> u64 {
+        self.attempt_number.unwrap_or(0) + 1
+    }
+
+    pub(crate) fn runs_notebook(&self) -> bool {
+        self.notebook_task.as_ref().is_some_and(Value::is_object)
+    }
+}
+
+/// A run with its tasks; further tasks stand on further pages.
+pub(crate) fn get_workflow_run(run: u64, page: Option<&str>) -> Read<WorkflowRun> {
+    let mut call = Call::get("jobs/runs/get", Path::new("/api/2.2/jobs/runs/get")).query("run_id", run);
+    if let Some(page) = page {
+        call = call.query("page_token", page);
+    }
+    Read::json(call)
+}
+
+/// What one attempt of a task left behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct TaskOutput {
+    #[serde(default, deserialize_with = "soft")]
+    notebook_output: Option<NotebookOutput>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) error: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) error_trace: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+struct NotebookOutput {
+    #[serde(default, deserialize_with = "soft")]
+    result: Option<String>,
+}
+
+impl TaskOutput {
+    /// What the notebook handed to `dbutils.notebook.exit`.
+    pub(crate) fn result(&self) -> Option<&str> {
+        self.notebook_output.as_ref().and_then(|output| output.result.as_deref()).filter(|result| !result.is_empty())
+    }
+}
+
+/// The output of a task's run. With the id of a whole run the service refuses (§5.8).
+pub(crate) fn get_task_output(task_run: u64) -> Read<TaskOutput> {
+    Read::json(Call::get("jobs/runs/get-output", Path::new("/api/2.2/jobs/runs/get-output")).query("run_id", task_run))
+}
+
+/// For fields that are only shown: what has another type than expected counts as absent.
+fn soft<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Value::deserialize(deserializer).map(|value| serde_json::from_value(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn run(value: Value) -> WorkflowRun {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_start_carries_its_token_and_may_be_repeated() {
+        let put = run_now(7, "token");
+        assert_eq!(put.call.target(), "/api/2.2/jobs/run-now");
+        let body: Value = serde_json::from_slice(&put.call.body.unwrap()).unwrap();
+        assert_eq!(body, json!({"job_id": 7, "idempotency_token": "token"}));
+        assert_eq!(
+            list_workflows_named("dbt: a & b", Some("t")).call.target(),
+            "/api/2.2/jobs/list?name=dbt%3A+a+%26+b&limit=100&page_token=t"
+        );
+    }
+
+    #[test]
+    fn both_forms_of_state_are_understood_and_new_words_survive() {
+        let going = |word: &str| Some(Standing::Going(word.to_owned()));
+        let ended = |end: fn(String) -> WorkflowEnd, word: &str| Some(Standing::Ended(end(word.to_owned())));
+        for (value, standing) in [
+            (json!({"state": {"life_cycle_state": "PENDING"}}), going("PENDING")),
+            (json!({"state": {"life_cycle_state": "FANCY_NEW"}}), going("FANCY_NEW")),
+            (json!({"status": {"state": "WAITING"}}), going("WAITING")),
+            (
+                json!({"state": {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}}),
+                ended(WorkflowEnd::Success, "SUCCESS"),
+            ),
+            (
+                json!({"state": {"life_cycle_state": "INTERNAL_ERROR", "result_state": "FAILED"}}),
+                ended(WorkflowEnd::Failed, "FAILED"),
+            ),
+            (json!({"state": {"life_cycle_state": "SKIPPED"}}), ended(WorkflowEnd::Failed, "SKIPPED")),
+            (
+                json!({"state": {"life_cycle_state": "TERMINATED", "result_state": "TIMEDOUT"},
+                       "status": {"state": "TERMINATED", "termination_details": {"code": "CANCELED"}}}),
+                ended(WorkflowEnd::Failed, "TIMEDOUT"),
+            ),
+            (
+                json!({"status": {"state": "TERMINATED", "termination_details": {"code": "USER_CANCELED"}}}),
+                ended(WorkflowEnd::Cancelled, "USER_CANCELED"),
+            ),
+            (
+                json!({"status": {"state": "TERMINATED", "termination_details": {"code": "BRAND_NEW"}}}),
+                ended(WorkflowEnd::Failed, "BRAND_NEW"),
+            ),
+            (
+                json!({"state": {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS_WITH_FAILURES"}}),
+                ended(WorkflowEnd::SuccessWithFailures, "SUCCESS_WITH_FAILURES"),
+            ),
+            (json!({"state": []}), None),
+            (json!({}), None),
+        ] {
+            let mut value = value;
+            value["run_id"] = json!(9_007_199_254_740_993_u64);
+            let run = run(value.clone());
+            assert_eq!((run.standing(), run.run_id), (standing, 9_007_199_254_740_993), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_retried_task_is_shown_once_in_its_newest_attempt() {
+        let run = run(json!({"run_id": 1, "tasks": [
+            {"run_id": 11, "task_key": "a", "attempt_number": 0},
+            {"run_id": 12, "task_key": "b"},
+            {"run_id": 14, "task_key": "a", "attempt_number": 1, "notebook_task": {"notebook_path": "/x"}},
+            {"run_id": 13, "task_key": "a", "attempt_number": 1}]}));
+        let shown: Vec<(u64, u64)> = run.newest_tasks().iter().map(|task| (task.run_id, task.attempt())).collect();
+        assert_eq!(shown, [(14, 2), (12, 1)]);
+        assert!(run.newest_tasks()[0].runs_notebook() && !run.newest_tasks()[1].runs_notebook());
+    }
+
+    #[test]
+    fn the_page_of_a_run_is_written_in_the_form_that_opens_for_everybody() {
+        let origin = "https://dbc.example.com";
+        let old = run(json!({"run_id": 3, "run_page_url": "https://dbc.example.com/?o=12#job/2/run/3"}));
+        assert_eq!(old.url(origin, 2), "https://dbc.example.com/jobs/2/runs/3?o=12");
+        assert_eq!(run(json!({"run_id": 3})).url(origin, 2), "https://dbc.example.com/jobs/2/runs/3");
+    }
+}

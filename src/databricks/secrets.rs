@@ -1,0 +1,351 @@
+//! Secret scopes, secrets and who may read them (databricks-api §3).
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use super::done;
+use crate::http::{Call, Path, Put, Read, Shape, parse_json};
+use crate::secret::Secret;
+
+/// A name that Databricks takes for a scope (databricks-api §3.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct ScopeName(String);
+
+/// A name that Databricks takes for a key in a scope (databricks-api §3.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct KeyName(String);
+
+/// Why a text is no such name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BadName(&'static str);
+
+impl fmt::Display for BadName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.0)
+    }
+}
+
+impl std::error::Error for BadName {}
+
+fn is_name(text: &str, signs: &[u8]) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || signs.contains(&byte))
+}
+
+impl FromStr for ScopeName {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<ScopeName, BadName> {
+        if is_name(text, b"-_.@") {
+            return Ok(ScopeName(text.to_owned()));
+        }
+        Err(BadName("the name of a scope has 1 to 128 letters, digits, hyphens, underscores, at signs and dots"))
+    }
+}
+
+impl FromStr for KeyName {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<KeyName, BadName> {
+        if is_name(text, b"-_.") {
+            return Ok(KeyName(text.to_owned()));
+        }
+        Err(BadName("the name of a key has 1 to 128 letters, digits, hyphens, underscores and dots"))
+    }
+}
+
+impl ScopeName {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Scope names are case-insensitive.
+    pub(crate) fn is(&self, name: &str) -> bool {
+        self.0.eq_ignore_ascii_case(name)
+    }
+}
+
+impl KeyName {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ScopeName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// What a principal may do with a scope; each level holds the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Permission {
+    Read,
+    Write,
+    Manage,
+}
+
+impl Permission {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Permission::Read => "READ",
+            Permission::Write => "WRITE",
+            Permission::Manage => "MANAGE",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Permission> {
+        [Permission::Read, Permission::Write, Permission::Manage].into_iter().find(|level| level.name() == name)
+    }
+}
+
+/// Whose values a scope holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// Databricks' own store.
+    Databricks,
+    /// An Azure Key Vault: read-only from here (databricks-api §3.5). Its address, if it is said.
+    KeyVault(Option<String>),
+    /// A kind of store that this version does not know.
+    Other(String),
+}
+
+/// One scope of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ScopeInfo {
+    pub(crate) name: String,
+    pub(crate) backend: Backend,
+}
+
+/// One entry of a scope's list of secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct SecretInfo {
+    pub(crate) key: String,
+    /// Milliseconds since 1970.
+    pub(crate) last_updated_timestamp: Option<i64>,
+}
+
+/// Who may do what with a scope.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Acl {
+    #[serde(default)]
+    pub(crate) principal: String,
+    /// As Databricks says it: `READ`, or a level that this version does not know.
+    #[serde(default)]
+    pub(crate) permission: String,
+}
+
+/// What a value is recognised by, without holding it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    pub(crate) fn of(secret: &Secret) -> Fingerprint {
+        Fingerprint(Sha256::digest(secret.reveal().as_bytes()).into())
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("***")
+    }
+}
+
+/// `scopes/list`: all scopes of the workspace that this identity sees. There is no way to ask for one.
+pub(crate) fn scopes() -> Read<Vec<ScopeInfo>> {
+    #[derive(Deserialize)]
+    struct Vault {
+        dns_name: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Item {
+        #[serde(default)]
+        name: String,
+        backend_type: Option<String>,
+        keyvault_metadata: Option<Vault>,
+    }
+    #[derive(Deserialize)]
+    struct Body {
+        scopes: Option<Vec<Item>>,
+    }
+    Read::new(Call::get("secrets/scopes/list", Path::new("/api/2.0/secrets/scopes/list")), |answer| {
+        let Body { scopes } = parse_json(answer)?;
+        // The field is absent if there are none.
+        let known = scopes.unwrap_or_default().into_iter().map(|Item { name, backend_type, keyvault_metadata }| {
+            let backend = match backend_type.as_deref() {
+                None | Some("DATABRICKS") => Backend::Databricks,
+                Some("AZURE_KEYVAULT") => Backend::KeyVault(keyvault_metadata.and_then(|vault| vault.dns_name)),
+                Some(other) => Backend::Other(other.to_owned()),
+            };
+            ScopeInfo { name, backend }
+        });
+        Ok(known.collect())
+    })
+}
+
+/// `scopes/create`. Never sends `initial_manage_principal`: that would open the scope to everybody.
+pub(crate) fn create_scope(scope: &ScopeName) -> Put<()> {
+    let call = Call::post("secrets/scopes/create", Path::new("/api/2.0/secrets/scopes/create"));
+    Put::new(call.json(&json!({ "scope": scope.as_str() })), done)
+}
+
+/// `secrets/list`: the keys of a scope, without values.
+pub(crate) fn list(scope: &ScopeName) -> Read<Vec<SecretInfo>> {
+    #[derive(Deserialize)]
+    struct Body {
+        secrets: Option<Vec<SecretInfo>>,
+    }
+    let call = Call::get("secrets/list", Path::new("/api/2.0/secrets/list")).query("scope", scope);
+    Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.secrets.unwrap_or_default()))
+}
+
+/// `secrets/put`: stores a value, over one that is there.
+pub(crate) fn put(scope: &ScopeName, key: &KeyName, value: &Secret) -> Put<()> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        scope: &'a str,
+        key: &'a str,
+        string_value: &'a str,
+    }
+    let call = Call::post("secrets/put", Path::new("/api/2.0/secrets/put"));
+    let body = Body { scope: scope.as_str(), key: key.as_str(), string_value: value.reveal() };
+    Put::new(call.json(&body), done)
+}
+
+/// `secrets/get`, of which only the fingerprint is kept. Outside a cluster it may be refused (databricks-api §3.1).
+pub(crate) fn fingerprint(scope: &ScopeName, key: &KeyName) -> Read<Fingerprint> {
+    #[derive(Deserialize)]
+    struct Body {
+        value: String,
+    }
+    let call = Call::get("secrets/get", Path::new("/api/2.0/secrets/get")).query("scope", scope).query("key", key);
+    Read::new(call, |answer| {
+        // No word of a parser's, which may quote what it read.
+        let odd = |_| Shape::Unreadable("it holds no value".to_owned());
+        let Body { value } = serde_json::from_slice(answer.body()).map_err(odd)?;
+        let plain = STANDARD.decode(Zeroizing::new(value).as_bytes()).map(Zeroizing::new);
+        let plain = plain.map_err(|_| Shape::Unreadable("the value is no base64".to_owned()))?;
+        Ok(Fingerprint(Sha256::digest(plain.as_slice()).into()))
+    })
+}
+
+/// `acls/list`: who may do what. Needs MANAGE.
+pub(crate) fn acls(scope: &ScopeName) -> Read<Vec<Acl>> {
+    #[derive(Deserialize)]
+    struct Body {
+        // The vendor's own pages show both names (databricks-api §3.1).
+        #[serde(alias = "acls")]
+        items: Option<Vec<Acl>>,
+    }
+    let call = Call::get("secrets/acls/list", Path::new("/api/2.0/secrets/acls/list")).query("scope", scope);
+    Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.items.unwrap_or_default()))
+}
+
+/// `acls/get`: what one principal may do. Needs MANAGE; a principal without an entry is missing.
+pub(crate) fn acl(scope: &ScopeName, principal: &str) -> Read<Acl> {
+    let call = Call::get("secrets/acls/get", Path::new("/api/2.0/secrets/acls/get"));
+    Read::json(call.query("scope", scope).query("principal", principal))
+}
+
+/// `acls/put`: sets what one principal may do, over what it may do now.
+pub(crate) fn put_acl(scope: &ScopeName, principal: &str, permission: Permission) -> Put<()> {
+    let call = Call::post("secrets/acls/put", Path::new("/api/2.0/secrets/acls/put"));
+    let body = json!({ "scope": scope.as_str(), "principal": principal, "permission": permission.name() });
+    Put::new(call.json(&body), done)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{Method, Response};
+
+    use super::*;
+    use crate::secret::Vault;
+
+    fn answer(body: &str) -> Response<Bytes> {
+        Response::new(Bytes::from(body.to_owned()))
+    }
+
+    fn body(call: &Call) -> serde_json::Value {
+        serde_json::from_slice(call.body.as_ref().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn names_are_checked_before_anything_is_sent() {
+        for (name, scope, key) in [
+            ("dbt-cloud", true, true),
+            ("a.b_c@d", true, false),
+            ("", false, false),
+            ("a b", false, false),
+            ("a/b", false, false),
+            ("ä", false, false),
+            (&"x".repeat(128), true, true),
+            (&"x".repeat(129), false, false),
+        ] {
+            assert_eq!(name.parse::<ScopeName>().is_ok(), scope, "{name}");
+            assert_eq!(name.parse::<KeyName>().is_ok(), key, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_scope_is_never_opened_to_everybody_by_creating_it() {
+        let Put { call, parse: _ } = create_scope(&"dbt".parse().unwrap());
+        assert_eq!((call.method.clone(), call.path.as_str()), (Method::POST, "/api/2.0/secrets/scopes/create"));
+        assert_eq!(body(&call), json!({ "scope": "dbt" }));
+    }
+
+    #[test]
+    fn the_key_is_put_as_text() {
+        let key = Vault::default().admit("dbtc_1234567890\n".to_owned()).unwrap();
+        let Put { call, parse: _ } = put(&"dbt".parse().unwrap(), &"api-key".parse().unwrap(), &key);
+        assert_eq!(body(&call), json!({ "scope": "dbt", "key": "api-key", "string_value": "dbtc_1234567890" }));
+    }
+
+    #[test]
+    fn absent_lists_are_empty_lists_and_both_names_of_the_acl_list_are_read() {
+        let scope: ScopeName = "dbt".parse().unwrap();
+        assert_eq!((scopes().parse)(&answer("{}")).unwrap(), []);
+        assert_eq!((list(&scope).parse)(&answer("{}")).unwrap(), []);
+        for name in ["items", "acls"] {
+            let text = format!(r#"{{"{name}":[{{"principal":"users","permission":"MANAGE"}}]}}"#);
+            assert_eq!((acls(&scope).parse)(&answer(&text)).unwrap()[0].principal, "users");
+        }
+    }
+
+    #[test]
+    fn the_three_kinds_of_scope_are_told_apart() {
+        let text = r#"{"scopes":[{"name":"a","backend_type":"DATABRICKS"},{"name":"b","backend_type":"AZURE_KEYVAULT",
+            "keyvault_metadata":{"resource_id":"/x","dns_name":"https://v.vault.azure.net/"}},{"name":"c","backend_type":"NEW"}]}"#;
+        let backends: Vec<Backend> =
+            (scopes().parse)(&answer(text)).unwrap().into_iter().map(|scope| scope.backend).collect();
+        let vault = Backend::KeyVault(Some("https://v.vault.azure.net/".to_owned()));
+        assert_eq!(backends, [Backend::Databricks, vault, Backend::Other("NEW".to_owned())]);
+    }
+
+    #[test]
+    fn of_a_stored_value_only_the_fingerprint_is_kept_and_no_error_quotes_it() {
+        let key = Vault::default().admit("dbtc_1234567890".to_owned()).unwrap();
+        let Read { call, parse } = fingerprint(&"dbt".parse().unwrap(), &"api-key".parse().unwrap());
+        assert_eq!(call.target(), "/api/2.0/secrets/get?scope=dbt&key=api-key");
+        let stored = |value: &str| answer(&format!(r#"{{"key":"api-key","value":"{}"}}"#, STANDARD.encode(value)));
+        assert_eq!(parse(&stored("dbtc_1234567890")).unwrap(), Fingerprint::of(&key));
+        assert_ne!(parse(&stored("dbtc_1234567890\n")).unwrap(), Fingerprint::of(&key));
+        let Err(Shape::Unreadable(reason)) = parse(&answer(r#"{"value":["dbtc_1234567890"]}"#)) else { panic!() };
+        assert!(!reason.contains("dbtc"), "{reason}");
+    }
+}

@@ -1,0 +1,212 @@
+//! Notebooks and folders of the workspace (databricks-api §4).
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::done;
+use crate::http::{Call, Path, Put, Read, Shape, parse_json};
+
+/// An exported notebook has at most 10 MB (databricks-api §4.1), a third more as base64.
+const LARGEST_EXPORT: usize = 16 << 20;
+
+/// Where a notebook lies: absolute, without the prefix `/Workspace`, which names the same object, and without `.py`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct NotebookPath(String);
+
+/// Why a text is no path for a notebook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadPath {
+    Relative,
+    NoName,
+    Dots,
+    Extension,
+    Control,
+}
+
+impl fmt::Display for BadPath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            BadPath::Relative => "a path in the workspace begins with `/`, such as /Users/ana@example.com/run_dbt_job",
+            BadPath::NoName => "it names a folder; the name of the notebook comes behind it",
+            BadPath::Dots => "`.` and `..` are not followed in the workspace: write the path out",
+            BadPath::Extension => {
+                "a notebook has no file extension: Databricks would keep the `.py` as part of its name, and jobs would not find it"
+            }
+            BadPath::Control => "it has a line end or another control character in it",
+        })
+    }
+}
+
+impl std::error::Error for BadPath {}
+
+impl FromStr for NotebookPath {
+    type Err = BadPath;
+
+    fn from_str(text: &str) -> Result<NotebookPath, BadPath> {
+        if text.chars().any(char::is_control) {
+            return Err(BadPath::Control);
+        }
+        if !text.starts_with('/') {
+            return Err(BadPath::Relative);
+        }
+        if text.ends_with('/') {
+            return Err(BadPath::NoName);
+        }
+        // Double slashes collapse (databricks-api §4.3).
+        let mut parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
+        if parts.first() == Some(&"Workspace") {
+            parts.remove(0);
+        }
+        if parts.iter().any(|part| matches!(*part, "." | "..")) {
+            return Err(BadPath::Dots);
+        }
+        let Some(name) = parts.last() else { return Err(BadPath::NoName) };
+        if name.to_ascii_lowercase().ends_with(".py") {
+            return Err(BadPath::Extension);
+        }
+        Ok(NotebookPath(format!("/{}", parts.join("/"))))
+    }
+}
+
+impl NotebookPath {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The folder that it lies in.
+    pub(crate) fn folder(&self) -> &str {
+        match self.0.rfind('/') {
+            Some(0) | None => "/",
+            Some(end) => &self.0[..end],
+        }
+    }
+
+    /// Whether everybody in the workspace can edit what lies there (databricks-api §4.4).
+    pub(crate) fn is_shared(&self) -> bool {
+        self.0.starts_with("/Shared/")
+    }
+}
+
+impl fmt::Display for NotebookPath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// What lies at a path.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct ObjectInfo {
+    pub(crate) object_id: Option<u64>,
+    /// `NOTEBOOK`, `DIRECTORY`, `FILE`, `REPO`, …
+    pub(crate) object_type: Option<String>,
+    /// `PYTHON`, `SQL`, … of a notebook.
+    pub(crate) language: Option<String>,
+}
+
+/// `workspace/get-status`: missing also if this identity may not see it.
+pub(crate) fn get_status(path: &NotebookPath) -> Read<ObjectInfo> {
+    Read::json(Call::get("workspace/get-status", Path::new("/api/2.0/workspace/get-status")).query("path", path))
+}
+
+/// `workspace/export`: a notebook's source text.
+pub(crate) fn export(path: &NotebookPath) -> Read<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        content: String,
+    }
+    let call = Call::get("workspace/export", Path::new("/api/2.0/workspace/export"));
+    Read::new(call.query("path", path).query("format", "SOURCE").cap(LARGEST_EXPORT), |answer| {
+        let Body { content } = parse_json(answer)?;
+        let bytes = STANDARD.decode(content).map_err(|_| Shape::Unreadable("the content is no base64".to_owned()))?;
+        // A notebook of ours is ASCII; of any other only the difference is shown.
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    })
+}
+
+/// `workspace/mkdirs`: makes a folder and those above it; one that is there is fine.
+pub(crate) fn mkdirs(folder: &str) -> Put<()> {
+    let call = Call::post("workspace/mkdirs", Path::new("/api/2.0/workspace/mkdirs"));
+    Put::new(call.json(&json!({ "path": folder })), done)
+}
+
+/// `workspace/import` of a Python notebook from its source text. The language is always said: without it the service
+/// expects a zip archive.
+pub(crate) fn import(path: &NotebookPath, source: &str, overwrite: bool) -> Put<()> {
+    let call = Call::post("workspace/import", Path::new("/api/2.0/workspace/import"));
+    let body = json!({
+        "path": path.as_str(),
+        "format": "SOURCE",
+        "language": "PYTHON",
+        "content": STANDARD.encode(source),
+        "overwrite": overwrite,
+    });
+    Put::new(call.json(&body), done)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::Response;
+
+    use super::*;
+
+    #[test]
+    fn both_spellings_of_a_path_are_one_and_odd_ones_are_refused_with_the_reason() {
+        for (text, path) in [
+            ("/Users/ana@example.com/x", Ok("/Users/ana@example.com/x")),
+            ("/Workspace/Users/ana@example.com//x", Ok("/Users/ana@example.com/x")),
+            ("/x", Ok("/x")),
+            ("/Users/a/run me", Ok("/Users/a/run me")),
+            ("Users/a/x", Err(BadPath::Relative)),
+            ("", Err(BadPath::Relative)),
+            ("/", Err(BadPath::NoName)),
+            ("/Workspace", Err(BadPath::NoName)),
+            ("/Users/a/", Err(BadPath::NoName)),
+            ("/Users/../Shared/x", Err(BadPath::Dots)),
+            ("/Users/a/x.py", Err(BadPath::Extension)),
+            ("/Users/a/x.PY", Err(BadPath::Extension)),
+            ("/Users/a\n/x", Err(BadPath::Control)),
+        ] {
+            let parsed = text.parse::<NotebookPath>().map(|path| path.to_string());
+            assert_eq!(parsed.as_deref(), path.as_ref().copied(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn below_shared_is_shared_in_either_spelling() {
+        for (text, shared) in [
+            ("/Shared/x", true),
+            ("/Workspace/Shared/team/x", true),
+            ("/Users/Shared/x", false),
+            ("/SharedStuff/x", false),
+        ] {
+            assert_eq!(text.parse::<NotebookPath>().unwrap().is_shared(), shared, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_what_stands_before_the_name() {
+        assert_eq!("/Users/a/x".parse::<NotebookPath>().unwrap().folder(), "/Users/a");
+        assert_eq!("/x".parse::<NotebookPath>().unwrap().folder(), "/");
+    }
+
+    #[test]
+    fn a_notebook_goes_out_as_source_in_python_and_comes_back_as_text() {
+        let path: NotebookPath = "/Users/a/x".parse().unwrap();
+        let Put { call, parse: _ } = import(&path, "print('é')\n", true);
+        let body: serde_json::Value = serde_json::from_slice(&call.body.unwrap()).unwrap();
+        assert_eq!((body["format"].as_str(), body["language"].as_str()), (Some("SOURCE"), Some("PYTHON")));
+        let content = body["content"].as_str().unwrap();
+        let Read { call, parse } = export(&path);
+        assert_eq!(call.target(), "/api/2.0/workspace/export?path=%2FUsers%2Fa%2Fx&format=SOURCE");
+        let answer = Response::new(Bytes::from(format!(r#"{{"content":"{content}","file_type":"py"}}"#)));
+        assert_eq!(parse(&answer).unwrap(), "print('é')\n");
+        assert!(parse(&Response::new(Bytes::from("{}"))).is_err());
+    }
+}

@@ -1,0 +1,56 @@
+//! Accounts: which ones a token may see.
+
+use serde::Deserialize;
+
+use super::envelope::{data, page, soft};
+use crate::http::{Call, Path, Read};
+
+use super::envelope::Page;
+
+/// An account of dbt Cloud, as far as we look at it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Account {
+    pub(crate) id: u64,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) name: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) plan: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) locked: Option<bool>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) lock_reason: Option<String>,
+}
+
+/// The accounts that the token may see (dbt-cloud-api §2.4): one, for every token of today.
+pub(crate) fn list_accounts() -> Read<Page<Account>> {
+    Read::new(Call::get("accounts/list", Path::new("/api/v3/accounts/")), page)
+}
+
+/// The same by the older endpoint, for hosts that do not have the newer one.
+pub(crate) fn list_accounts_v2() -> Read<Page<Account>> {
+    Read::new(Call::get("accounts/list", Path::new("/api/v2/accounts/")), page)
+}
+
+/// One account.
+pub(crate) fn get_account(account: u64) -> Read<Account> {
+    Read::new(Call::get("accounts/get", Path::new("/api/v2/accounts/").number(account).then("/")), data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_ends_with_a_slash() {
+        assert_eq!(list_accounts().call.target(), "/api/v3/accounts/");
+        assert_eq!(list_accounts_v2().call.target(), "/api/v2/accounts/");
+        assert_eq!(get_account(7).call.target(), "/api/v2/accounts/7/");
+    }
+
+    #[test]
+    fn fields_that_are_only_shown_may_have_any_type() {
+        let account: Account =
+            serde_json::from_str(r#"{"id":70403103916712,"name":7,"locked":null,"new":[]}"#).unwrap();
+        assert_eq!((account.id, account.name, account.locked), (70_403_103_916_712, None, None));
+    }
+}

@@ -1,0 +1,86 @@
+//! Files that a run leaves behind.
+
+use serde::Deserialize;
+
+use super::envelope::soft;
+use super::runs::run_path;
+use crate::http::{Call, Read};
+
+/// `run_results.json` (dbt-cloud-api §6), as far as failures go.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct RunResults {
+    pub(crate) results: Vec<Node>,
+}
+
+/// One model, test, seed or snapshot with its outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Node {
+    /// `kind.package.name[.hash]`.
+    #[serde(default)]
+    pub(crate) unique_id: String,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) status: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) message: Option<String>,
+    /// How many rows a test found wrong.
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) failures: Option<u64>,
+}
+
+impl Node {
+    /// Whether it failed. `warn` did not, whatever it stands on.
+    pub(crate) fn failed(&self) -> bool {
+        matches!(self.status.as_deref(), Some("error" | "fail" | "runtime error" | "partial success"))
+    }
+
+    /// `model`, `test`, `seed` and so on.
+    pub(crate) fn kind(&self) -> &str {
+        self.unique_id.split('.').next().unwrap_or_default()
+    }
+
+    /// The name without kind, package and hash.
+    pub(crate) fn name(&self) -> &str {
+        let mut parts = self.unique_id.splitn(4, '.');
+        match (parts.next(), parts.next(), parts.next()) {
+            (_, _, Some(name)) => name,
+            _ => &self.unique_id,
+        }
+    }
+}
+
+/// The results of one step of a run. Without the step the service gives the last one's, which may be the docs' (§6).
+pub(crate) fn get_run_results(account: u64, run: u64, step: u64) -> Read<RunResults> {
+    let path = run_path(account, run).then("/artifacts/run_results.json");
+    Read::json(Call::get("runs/artifacts/get", path).query("step", step).accept("*/*").cap(64 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_no_trailing_slash_and_names_its_step() {
+        let read = get_run_results(7, 9, 4);
+        assert_eq!(read.call.target(), "/api/v2/accounts/7/runs/9/artifacts/run_results.json?step=4");
+        assert_eq!(read.call.accept, "*/*");
+    }
+
+    #[test]
+    fn failed_nodes_are_told_by_status_and_named_by_their_id() {
+        let text = r#"{"metadata":{},"results":[
+            {"unique_id":"model.shop.orders","status":"error","message":"Database Error","failures":null,"timing":[]},
+            {"unique_id":"test.shop.not_null_orders_id.abc123","status":"fail","message":"Got 3 results","failures":3},
+            {"unique_id":"model.shop.customers","status":"success"},
+            {"unique_id":"model.shop.v","status":"warn"},
+            {"unique_id":"odd","status":7,"message":[]}]}"#;
+        let results: RunResults = serde_json::from_str(text).unwrap();
+        let failed: Vec<(&str, &str, Option<u64>)> = results
+            .results
+            .iter()
+            .filter(|node| node.failed())
+            .map(|node| (node.kind(), node.name(), node.failures))
+            .collect();
+        assert_eq!(failed, [("model", "orders", None), ("test", "not_null_orders_id", Some(3))]);
+        assert_eq!(results.results[4].name(), "odd");
+    }
+}

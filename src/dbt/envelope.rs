@@ -1,0 +1,114 @@
+//! The envelope around everything that dbt Cloud says: `{"status": …, "data": …, "extra": …}` (dbt-cloud-api §2.5, §5.3).
+
+use bytes::Bytes;
+use http::Response;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use crate::http::Shape;
+
+#[derive(Deserialize)]
+struct Envelope<T> {
+    // Not `Option<T>`: a missing field and `null` are told apart from what cannot be read by the message only.
+    #[serde(default = "Option::default", bound(deserialize = "T: Deserialize<'de>"))]
+    data: Option<T>,
+    #[serde(default, deserialize_with = "soft")]
+    extra: Option<Extra>,
+}
+
+#[derive(Deserialize)]
+struct Extra {
+    #[serde(default, deserialize_with = "soft")]
+    pagination: Option<Pagination>,
+}
+
+#[derive(Deserialize)]
+struct Pagination {
+    #[serde(default, deserialize_with = "soft")]
+    total_count: Option<u64>,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Page<T> {
+    pub(crate) rows: Vec<T>,
+    /// How many rows all pages have together, if the service says so.
+    pub(crate) total: Option<u64>,
+    /// The service's own clock.
+    pub(crate) date: Option<Timestamp>,
+}
+
+impl<T> Page<T> {
+    /// Whether rows may follow behind the first `seen` ones. A short page ends a list whose length is not told.
+    pub(crate) fn more_after(&self, seen: u64, limit: u64) -> bool {
+        if self.rows.is_empty() {
+            return false;
+        }
+        match self.total {
+            Some(total) => seen < total,
+            None => self.rows.len() as u64 >= limit,
+        }
+    }
+}
+
+/// Reads `data` of the envelope.
+pub(crate) fn data<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, Shape> {
+    open(answer).map(|(data, _)| data)
+}
+
+/// Reads a page of a list.
+pub(crate) fn page<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<Page<T>, Shape> {
+    let (rows, extra) = open::<Vec<T>>(answer)?;
+    let total = extra.and_then(|extra| extra.pagination).and_then(|pagination| pagination.total_count);
+    let date = answer.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
+    let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).map(|date| date.timestamp());
+    Ok(Page { rows, total, date })
+}
+
+fn open<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<(T, Option<Extra>), Shape> {
+    if answer.body().is_empty() {
+        return Err(Shape::Empty);
+    }
+    let Envelope { data, extra } =
+        serde_json::from_slice(answer.body()).map_err(|error| Shape::Unreadable(error.to_string()))?;
+    let data = data.ok_or_else(|| Shape::Unreadable("it has no `data`".to_owned()))?;
+    Ok((data, extra))
+}
+
+/// For fields that are only shown: what has another type than expected counts as absent.
+pub(super) fn soft<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Value::deserialize(deserializer).map(|value| serde_json::from_value(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(body: &str) -> Response<Bytes> {
+        Response::new(Bytes::from(body.to_owned()))
+    }
+
+    #[test]
+    fn an_answer_without_data_is_no_answer() {
+        assert_eq!(data::<u64>(&answer(r#"{"status":{"code":200},"data":7}"#)), Ok(7));
+        assert_eq!(data::<u64>(&answer("")), Err(Shape::Empty));
+        for body in [r#"{"status":{}}"#, r#"{"data":null}"#, r#"{"data":"seven"}"#, "[]", "{"] {
+            assert!(matches!(data::<u64>(&answer(body)), Err(Shape::Unreadable(_))), "{body}");
+        }
+        let deep = format!("{{\"data\":{}", "[".repeat(100_000));
+        assert!(matches!(data::<Value>(&answer(&deep)), Err(Shape::Unreadable(_))));
+    }
+
+    #[test]
+    fn a_list_ends_where_its_length_says_or_else_at_a_short_page() {
+        let told =
+            page::<u64>(&answer(r#"{"data":[1,2],"extra":{"pagination":{"count":2,"total_count":3}}}"#)).unwrap();
+        assert!(told.more_after(2, 100) && !told.more_after(3, 100));
+        let untold = page::<u64>(&answer(r#"{"data":[1,2],"extra":"odd"}"#)).unwrap();
+        assert!(untold.more_after(2, 2) && !untold.more_after(2, 100));
+        let empty = page::<u64>(&answer(r#"{"data":[],"extra":{"pagination":{"total_count":9}}}"#)).unwrap();
+        assert!(!empty.more_after(4, 2));
+    }
+}

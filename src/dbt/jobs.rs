@@ -1,0 +1,77 @@
+//! dbt jobs.
+
+use serde::Deserialize;
+
+use super::envelope::{data, soft};
+use crate::http::{Call, Path, Read};
+
+/// A dbt job, as far as we look at it (dbt-cloud-api §5.3).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) id: u64,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) name: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) account_id: Option<u64>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) project_id: Option<u64>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) environment_id: Option<u64>,
+    /// 1: active, 2: deleted.
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) state: Option<u64>,
+    /// Set after 100 failures in a row: triggered runs do not start then (dbt-cloud-api §7).
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) deactivated: Option<bool>,
+    /// `ci`, `scheduled`, `other`, `merge` and more.
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) job_type: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    triggers: Option<Triggers>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Triggers {
+    #[serde(default, deserialize_with = "soft")]
+    schedule: Option<bool>,
+}
+
+impl Job {
+    /// Whether dbt Cloud also starts it by itself.
+    pub(crate) fn has_schedule(&self) -> bool {
+        self.triggers.as_ref().and_then(|triggers| triggers.schedule) == Some(true)
+    }
+
+    /// Whether triggered runs would not start: deactivated after failures, or deleted.
+    pub(crate) fn is_deactivated(&self) -> bool {
+        self.deactivated == Some(true) || self.state == Some(2)
+    }
+
+    /// Whether it is a CI job, made for pull requests.
+    pub(crate) fn is_ci(&self) -> bool {
+        self.job_type.as_deref() == Some("ci")
+    }
+}
+
+/// One job; the answer proves host, token, account and job in one call, and needs no more than the right to run it.
+pub(crate) fn get_job(account: u64, job: u64) -> Read<Job> {
+    let path = Path::new("/api/v2/accounts/").number(account).then("/jobs/").number(job).then("/");
+    Read::new(Call::get("jobs/get", path), data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_tells_what_deserves_a_warning() {
+        assert_eq!(get_job(7, 222_222).call.target(), "/api/v2/accounts/7/jobs/222222/");
+        let job: Job = serde_json::from_str(
+            r#"{"id":1,"name":"Nightly","triggers":{"schedule":true},"state":1,"deactivated":true,"job_type":"ci"}"#,
+        )
+        .unwrap();
+        assert!(job.has_schedule() && job.is_deactivated() && job.is_ci());
+        let bare: Job = serde_json::from_str(r#"{"id":1,"triggers":[],"state":"x"}"#).unwrap();
+        assert!(!bare.has_schedule() && !bare.is_deactivated() && !bare.is_ci());
+    }
+}

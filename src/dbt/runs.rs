@@ -1,0 +1,481 @@
+//! Runs of dbt jobs: trigger, look, cancel.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::envelope::{Page, data, page, soft};
+use crate::http::{Call, Once, Path, Put, Read};
+
+/// The longest page that the service gives.
+pub(crate) const PAGE: u64 = 100;
+
+/// How long the trigger may take to answer (dbt-cloud-api §7).
+pub(crate) const TRIGGER_LIMIT: Duration = Duration::from_secs(60);
+
+/// A number for the state of a run or step. Numbers that nobody knows survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "i64")]
+pub(crate) enum Status {
+    Queued,
+    Starting,
+    Running,
+    Success,
+    Error,
+    Cancelled,
+    Other(i64),
+}
+
+impl From<i64> for Status {
+    fn from(number: i64) -> Status {
+        match number {
+            1 => Status::Queued,
+            2 => Status::Starting,
+            3 => Status::Running,
+            10 => Status::Success,
+            20 => Status::Error,
+            30 => Status::Cancelled,
+            other => Status::Other(other),
+        }
+    }
+}
+
+impl Status {
+    /// The service's number.
+    pub(crate) fn number(self) -> i64 {
+        match self {
+            Status::Queued => 1,
+            Status::Starting => 2,
+            Status::Running => 3,
+            Status::Success => 10,
+            Status::Error => 20,
+            Status::Cancelled => 30,
+            Status::Other(number) => number,
+        }
+    }
+
+    /// The name in JSON output; unknown numbers as text.
+    pub(crate) fn word(self) -> String {
+        match self {
+            Status::Queued => "QUEUED".to_owned(),
+            Status::Starting => "STARTING".to_owned(),
+            Status::Running => "RUNNING".to_owned(),
+            Status::Success => "SUCCESS".to_owned(),
+            Status::Error => "ERROR".to_owned(),
+            Status::Cancelled => "CANCELLED".to_owned(),
+            Status::Other(number) => number.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    /// As in the guide: `DbtJobRunStatus.RUNNING`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Status::Other(number) => write!(formatter, "DbtJobRunStatus({number})"),
+            Status::Queued
+            | Status::Starting
+            | Status::Running
+            | Status::Success
+            | Status::Error
+            | Status::Cancelled => write!(formatter, "DbtJobRunStatus.{}", self.word()),
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Success,
+    Error,
+    Cancelled,
+}
+
+/// A run (dbt-cloud-api §4.3). `id` and, in its own answer, `status` decide; the rest is shown.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) id: u64,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) status: Option<Status>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) status_message: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    is_complete: Option<bool>,
+    #[serde(default, deserialize_with = "soft")]
+    is_success: Option<bool>,
+    #[serde(default, deserialize_with = "soft")]
+    is_error: Option<bool>,
+    #[serde(default, deserialize_with = "soft")]
+    is_cancelled: Option<bool>,
+    /// The run that this one resumes from its point of failure.
+    #[serde(default)]
+    pub(crate) retrying_run_id: Option<u64>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) project_id: Option<u64>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) job_definition_id: Option<u64>,
+    #[serde(default, deserialize_with = "soft")]
+    created_at: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    started_at: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    finished_at: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    href: Option<String>,
+    /// Runs that it waits for.
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) blocked_by: Option<Vec<u64>>,
+    /// What started it. Null where it was not asked for, and where the service left it out.
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) trigger: Option<Trigger>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) run_steps: Option<Vec<Step>>,
+}
+
+/// What started a run.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(crate) struct Trigger {
+    /// Decisive for finding a run again, so a trigger without it counts as none.
+    pub(crate) cause: String,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) cause_category: Option<String>,
+    /// Everything else, overrides among it.
+    #[serde(flatten)]
+    pub(crate) rest: Map<String, Value>,
+}
+
+/// One step of a run (dbt-cloud-api §4.4).
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(crate) struct Step {
+    /// From 1; the number that the artifacts want.
+    pub(crate) index: u64,
+    #[serde(default, deserialize_with = "soft")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) status: Option<Status>,
+}
+
+impl Step {
+    /// The command, or the step's own name: `dbt build` for ``Invoke dbt with `dbt build` ``.
+    pub(crate) fn title(&self) -> &str {
+        let name = self.name.as_deref().unwrap_or("(without a name)");
+        name.strip_prefix("Invoke dbt with `").and_then(|rest| rest.strip_suffix('`')).unwrap_or(name)
+    }
+
+    /// Whether it runs dbt, so that it may have results.
+    pub(crate) fn runs_dbt(&self) -> bool {
+        self.name.as_deref().is_some_and(|name| name.contains("dbt"))
+    }
+}
+
+impl Run {
+    /// How it ended, or `None` while it goes on. The flags help out only where the number is unknown (§4.2).
+    pub(crate) fn ended(&self) -> Option<End> {
+        match self.status {
+            Some(Status::Success) => Some(End::Success),
+            Some(Status::Error) => Some(End::Error),
+            Some(Status::Cancelled) => Some(End::Cancelled),
+            Some(Status::Queued | Status::Starting | Status::Running) => None,
+            Some(Status::Other(_)) | None if self.is_complete != Some(true) => None,
+            Some(Status::Other(_)) | None => {
+                [(self.is_success, End::Success), (self.is_error, End::Error), (self.is_cancelled, End::Cancelled)]
+                    .into_iter()
+                    .find_map(|(flag, end)| (flag == Some(true)).then_some(end))
+            }
+        }
+    }
+
+    /// The page of the run: the service's own link if it leads to this origin or to dbt's domains, else ours.
+    pub(crate) fn url(&self, origin: &str, account: u64) -> String {
+        if let Some(href) = &self.href {
+            let leads_to_dbt = url::Url::parse(href).is_ok_and(|url| {
+                let host = url.host_str().unwrap_or_default();
+                url.scheme() == "https" && (host.ends_with(".dbt.com") || host.ends_with(".getdbt.com"))
+            });
+            if leads_to_dbt || href.strip_prefix(origin).is_some_and(|rest| rest.starts_with('/')) {
+                return href.clone();
+            }
+        }
+        match self.project_id {
+            Some(project) => format!("{origin}/deploy/{account}/projects/{project}/runs/{}/", self.id),
+            None => format!("{origin}/deploy/{account}/runs/{}/", self.id),
+        }
+    }
+
+    pub(crate) fn created(&self) -> Option<Timestamp> {
+        self.created_at.as_deref().and_then(moment)
+    }
+
+    pub(crate) fn started(&self) -> Option<Timestamp> {
+        self.started_at.as_deref().and_then(moment)
+    }
+
+    pub(crate) fn finished(&self) -> Option<Timestamp> {
+        self.finished_at.as_deref().and_then(moment)
+    }
+
+    /// From its creation to its end.
+    pub(crate) fn took(&self) -> Option<Duration> {
+        self.finished()?.duration_since(self.created()?).try_into().ok()
+    }
+}
+
+/// Runs write `2021-11-26 16:48:41.431645+00:00`, other objects use `T` and `Z` (dbt-cloud-api §4.3).
+fn moment(text: &str) -> Option<Timestamp> {
+    text.trim().replacen(' ', "T", 1).parse().ok()
+}
+
+/// What a trigger changes against the job's own settings. Absent fields are not sent: empty texts are refused (§3.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Overrides {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) git_sha: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) git_branch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) schema_override: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dbt_version_override: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) threads_override: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) target_name_override: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) generate_docs_override: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout_seconds_override: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) steps_override: Vec<String>,
+}
+
+/// Everything that a run's `trigger` tells about how it differs from the job's own settings.
+const DIFFERENCES: [&str; 13] = [
+    "git_sha",
+    "git_branch",
+    "schema_override",
+    "dbt_version_override",
+    "threads_override",
+    "target_name_override",
+    "generate_docs_override",
+    "timeout_seconds_override",
+    "steps_override",
+    "azure_pull_request_id",
+    "github_pull_request_id",
+    "gitlab_merge_request_id",
+    "non_native_pull_request_id",
+];
+
+/// A parameter in which a run differs from what is wanted now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Difference {
+    pub(crate) name: &'static str,
+    /// As JSON; `nothing` where it is not set.
+    pub(crate) wanted: String,
+    pub(crate) seen: String,
+}
+
+impl Overrides {
+    /// The first parameter in which the run was started differently. What was not asked for may come back as null,
+    /// as false, or empty.
+    pub(crate) fn differs_from(&self, trigger: &Trigger) -> Option<Difference> {
+        let wanted = serde_json::to_value(self).unwrap_or_default();
+        let shown = |value: &Value| if value.is_null() { "nothing".to_owned() } else { value.to_string() };
+        DIFFERENCES.into_iter().find_map(|name| {
+            let seen = trigger.rest.get(name).unwrap_or(&Value::Null);
+            let wanted = wanted.get(name).unwrap_or(&Value::Null);
+            let same = if wanted.is_null() { is_nothing(seen) } else { wanted == seen };
+            (!same).then(|| Difference { name, wanted: shown(wanted), seen: shown(seen) })
+        })
+    }
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Bool(true) | Value::Number(_) | Value::Object(_) => false,
+    }
+}
+
+#[derive(Serialize)]
+struct TriggerBody<'a> {
+    cause: &'a str,
+    #[serde(flatten)]
+    overrides: &'a Overrides,
+}
+
+/// Starts a run of the job. There is no idempotency key: what an unclear outcome means is the caller's to find out.
+pub(crate) fn trigger(account: u64, job: u64, cause: &str, overrides: &Overrides, limit: Duration) -> Once<Run> {
+    let path = Path::new("/api/v2/accounts/").number(account).then("/jobs/").number(job).then("/run/");
+    Once::new(Call::post("jobs/run", path).json(&TriggerBody { cause, overrides }).within(limit), data)
+}
+
+/// A page of the job's runs, newest first, each with its trigger; only those newer than `newer_than`, if given.
+pub(crate) fn list_runs(account: u64, job: u64, newer_than: Option<u64>, offset: u64, limit: u64) -> Read<Page<Run>> {
+    let path = Path::new("/api/v2/accounts/").number(account).then("/runs/");
+    let mut call = Call::get("runs/list", path)
+        .query("job_definition_id", job)
+        .query("order_by", "-id")
+        .query("limit", limit)
+        .query("offset", offset)
+        .query("include_related", r#"["trigger"]"#);
+    if let Some(id) = newer_than {
+        call = call.query("id__gt", id);
+    }
+    Read::new(call, page)
+}
+
+/// One run, bare.
+pub(crate) fn get_run(account: u64, run: u64) -> Read<Run> {
+    Read::new(Call::get("runs/get", run_path(account, run).then("/")), data)
+}
+
+/// One run with what started it.
+pub(crate) fn get_run_with_trigger(account: u64, run: u64) -> Read<Run> {
+    let call = Call::get("runs/get", run_path(account, run).then("/"));
+    Read::new(call.query("include_related", r#"["trigger"]"#), data)
+}
+
+/// One run with its steps, and so with all their logs: megabytes, not for every poll.
+pub(crate) fn get_run_with_steps(account: u64, run: u64) -> Read<Run> {
+    let call = Call::get("runs/get", run_path(account, run).then("/")).cap(64 << 20);
+    Read::new(call.query("include_related", r#"["run_steps"]"#), data)
+}
+
+/// Cancels a run. Doing it twice is doing it once.
+pub(crate) fn cancel_run(account: u64, run: u64) -> Put<Run> {
+    Put::new(Call::post("runs/cancel", run_path(account, run).then("/cancel/")), data)
+}
+
+pub(super) fn run_path(account: u64, run: u64) -> Path {
+    Path::new("/api/v2/accounts/").number(account).then("/runs/").number(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn run(value: Value) -> Run {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn wire_trigger(value: Value) -> Trigger {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn requests_carry_lists_as_json_text_and_end_with_a_slash() {
+        assert_eq!(
+            list_runs(7, 8, Some(9), 100, 100).call.target(),
+            "/api/v2/accounts/7/runs/?job_definition_id=8&order_by=-id&limit=100&offset=100&include_related=%5B%22trigger%22%5D&id__gt=9"
+        );
+        assert_eq!(
+            get_run_with_steps(7, 9).call.target(),
+            "/api/v2/accounts/7/runs/9/?include_related=%5B%22run_steps%22%5D"
+        );
+        assert_eq!(cancel_run(7, 9).call.target(), "/api/v2/accounts/7/runs/9/cancel/");
+        assert_eq!(cancel_run(7, 9).call.body, None);
+    }
+
+    #[test]
+    fn a_trigger_sends_only_what_was_asked_for() {
+        let overrides = Overrides {
+            git_branch: Some("main".to_owned()),
+            steps_override: vec!["dbt build".to_owned()],
+            ..Overrides::default()
+        };
+        let once = trigger(7, 8, "why", &overrides, TRIGGER_LIMIT);
+        assert_eq!(once.call.target(), "/api/v2/accounts/7/jobs/8/run/");
+        let body: Value = serde_json::from_slice(&once.call.body.unwrap()).unwrap();
+        assert_eq!(body, json!({"cause": "why", "git_branch": "main", "steps_override": ["dbt build"]}));
+        assert_eq!(once.call.attempt, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn the_number_decides_and_flags_help_out_only_where_nobody_knows_it() {
+        for (value, ended) in [
+            (json!({"id": 1, "status": 10}), Some(End::Success)),
+            (json!({"id": 1, "status": 20, "is_complete": false}), Some(End::Error)),
+            (json!({"id": 1, "status": 30}), Some(End::Cancelled)),
+            (json!({"id": 1, "status": 3, "is_complete": true, "is_success": true}), None),
+            (json!({"id": 1, "status": 99}), None),
+            (json!({"id": 1, "status": 99, "is_complete": true, "is_error": true}), Some(End::Error)),
+            (json!({"id": 1, "status": 99, "is_complete": true}), None),
+            (json!({"id": 1, "status": "FANCY_NEW"}), None),
+            (json!({"id": 1}), None),
+        ] {
+            assert_eq!(run(value.clone()).ended(), ended, "{value}");
+        }
+        assert_eq!(Status::from(99).to_string(), "DbtJobRunStatus(99)");
+        assert_eq!(Status::from(99).number(), 99);
+        assert_eq!(Status::Running.to_string(), "DbtJobRunStatus.RUNNING");
+    }
+
+    #[test]
+    fn a_trigger_without_a_cause_counts_as_none_and_an_id_must_be_there() {
+        assert_eq!(run(json!({"id": 1, "trigger": {"id": 5}})).trigger, None);
+        assert_eq!(run(json!({"id": 1, "trigger": null})).trigger, None);
+        assert!(serde_json::from_value::<Run>(json!({"status": 1})).is_err());
+        assert!(serde_json::from_value::<Run>(json!({"id": 1, "retrying_run_id": "odd"})).is_err());
+        assert_eq!(run(json!({"id": 70_471_805_314_449_u64})).id, 70_471_805_314_449);
+    }
+
+    #[test]
+    fn a_link_that_leads_elsewhere_is_replaced_by_our_own() {
+        let origin = "https://ab123.us1.dbt.com";
+        for (href, url) in [
+            (
+                Some("https://ab123.us1.dbt.com/deploy/1/projects/2/runs/3/"),
+                "https://ab123.us1.dbt.com/deploy/1/projects/2/runs/3/",
+            ),
+            (Some("https://cloud.getdbt.com/#/accounts/1/runs/3/"), "https://cloud.getdbt.com/#/accounts/1/runs/3/"),
+            (Some("https://evil.example/x"), "https://ab123.us1.dbt.com/deploy/1/projects/2/runs/3/"),
+            (Some("https://ab123.us1.dbt.com.evil.example/x"), "https://ab123.us1.dbt.com/deploy/1/projects/2/runs/3/"),
+            (None, "https://ab123.us1.dbt.com/deploy/1/projects/2/runs/3/"),
+        ] {
+            assert_eq!(run(json!({"id": 3, "project_id": 2, "href": href})).url(origin, 1), url);
+        }
+        let loopback = run(json!({"id": 3, "href": "http://127.0.0.1:80/deploy/1/runs/3/"}));
+        assert_eq!(loopback.url("http://127.0.0.1:80", 1), "http://127.0.0.1:80/deploy/1/runs/3/");
+    }
+
+    #[test]
+    fn times_are_read_in_both_forms() {
+        let run = run(
+            json!({"id": 1, "created_at": "2021-11-26 16:48:41.431645+00:00", "finished_at": "2021-11-26T16:52:53Z"}),
+        );
+        assert_eq!(run.took().unwrap().as_secs(), 251);
+        assert_eq!(moment("yesterday"), None);
+    }
+
+    #[test]
+    fn parameters_are_compared_with_what_the_run_was_started_with() {
+        let nothing = Overrides::default();
+        let bare = json!({"cause": "x", "git_branch": null, "steps_override": [], "generate_docs_override": false, "schema_override": ""});
+        assert_eq!(nothing.differs_from(&wire_trigger(bare)), None);
+        let on_branch = json!({"cause": "x", "git_branch": "main"});
+        let difference = nothing.differs_from(&wire_trigger(on_branch.clone())).unwrap();
+        assert_eq!(
+            (difference.name, difference.wanted.as_str(), difference.seen.as_str()),
+            ("git_branch", "nothing", "\"main\"")
+        );
+        let main = Overrides { git_branch: Some("main".to_owned()), ..Overrides::default() };
+        assert_eq!(main.differs_from(&wire_trigger(on_branch)), None);
+        assert_eq!(main.differs_from(&wire_trigger(json!({"cause": "x"}))).unwrap().seen, "nothing");
+        let docs = json!({"cause": "x", "git_branch": "main", "generate_docs_override": true});
+        assert_eq!(main.differs_from(&wire_trigger(docs)).unwrap().name, "generate_docs_override");
+    }
+
+    #[test]
+    fn a_step_is_titled_by_its_command() {
+        let step = |name: &str| Step { index: 1, name: Some(name.to_owned()), status: None };
+        assert_eq!(step("Invoke dbt with `dbt build --select x`").title(), "dbt build --select x");
+        assert_eq!(step("Clone git repository").title(), "Clone git repository");
+    }
+}

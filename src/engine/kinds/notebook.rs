@@ -1,0 +1,314 @@
+//! The notebook. It carries our mark in its first lines, so that *unchanged*, *outdated*, *edited by hand* and
+//! *somebody else's* are told apart.
+
+use serde::Serialize;
+
+use super::difference::unified;
+use crate::databricks::workspace::{NotebookPath, ObjectInfo, export, get_status, import, mkdirs};
+use crate::databricks::{is_missing, is_there_already};
+use crate::engine::walk::Inputs;
+use crate::engine::{Action, Change, Consent, Consents, Kind, Refusal, Step};
+use crate::failure::{Code, Failure};
+use crate::http::{HttpError, Reader, Writer};
+use crate::notebook::{
+    Difference, Drift, Found, OverrideKey, Reading, Settings, State, drift, normalise, read, render,
+};
+use crate::origin::Origin;
+
+/// The version that is written into the mark.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What stands for an omitted `--scope` and `--key` when the notebook is made.
+const DEFAULT_SCOPE: &str = "dbt-cloud";
+const DEFAULT_KEY: &str = "api-key";
+
+/// The notebook that runs a dbt job.
+pub(crate) enum Notebook {}
+
+/// The notebook that should be there. What is `None` stays as it is in a notebook of ours, else it is the default.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct NotebookWant {
+    pub(crate) path: NotebookPath,
+    #[serde(skip)]
+    pub(crate) host: Origin,
+    pub(crate) account_id: u64,
+    pub(crate) scope: Option<String>,
+    pub(crate) key: Option<String>,
+    #[serde(skip)]
+    pub(crate) allow_override: Option<Vec<OverrideKey>>,
+    pub(crate) allow_job: Option<Vec<u64>>,
+}
+
+/// What lies at the path.
+#[derive(Clone, Debug)]
+pub(crate) enum NotebookHave {
+    Notebook {
+        object_id: Option<u64>,
+        /// As exported.
+        text: String,
+    },
+    /// A folder, a file or whatever else, in Databricks' word: `DIRECTORY`.
+    Other(String),
+}
+
+impl NotebookWant {
+    /// What the notebook will say, given what is there.
+    pub(crate) fn settings(&self, have: Option<&NotebookHave>) -> Settings {
+        let NotebookWant { path: _, host, account_id, scope, key, allow_override, allow_job } = self;
+        let kept = have.and_then(kept);
+        let kept = kept.as_ref();
+        Settings {
+            host: host.clone(),
+            account_id: *account_id,
+            scope: scope
+                .clone()
+                .or_else(|| kept.map(|kept| kept.scope.clone()))
+                .unwrap_or_else(|| DEFAULT_SCOPE.to_owned()),
+            key: key.clone().or_else(|| kept.map(|kept| kept.key.clone())).unwrap_or_else(|| DEFAULT_KEY.to_owned()),
+            allow_override: allow_override
+                .clone()
+                .or_else(|| {
+                    kept.map(|kept| kept.allow_override.iter().filter_map(|name| OverrideKey::named(name)).collect())
+                })
+                .unwrap_or_default(),
+            allow_job: allow_job.clone().or_else(|| kept.map(|kept| kept.allow_job.clone())).unwrap_or_default(),
+        }
+    }
+
+    /// The whole text.
+    pub(crate) fn text(&self, have: Option<&NotebookHave>) -> String {
+        render(&self.settings(have), VERSION)
+    }
+}
+
+/// The settings of a notebook of ours that nobody has touched. One that was edited by hand is no authority on what
+/// somebody once asked for.
+fn kept(have: &NotebookHave) -> Option<Found> {
+    let NotebookHave::Notebook { object_id: _, text } = have else { return None };
+    match read(text) {
+        Reading::Ours { version: _, state: State::Intact, settings } => settings,
+        Reading::Ours { version: _, state: State::EditedByHand, settings: _ } | Reading::NotOurs => None,
+    }
+}
+
+impl NotebookHave {
+    /// What was found, in one word for JSON.
+    pub(crate) fn state(&self, want: &NotebookWant) -> &'static str {
+        match self {
+            NotebookHave::Other(_) => "in-the-way",
+            NotebookHave::Notebook { object_id: _, text } => match drift(text, &want.settings(Some(self)), VERSION) {
+                Drift::NotOurs => "not-ours",
+                Drift::Unchanged => "unchanged",
+                Drift::Outdated(_) => "outdated",
+                Drift::EditedByHand(_) => "edited-by-hand",
+            },
+        }
+    }
+}
+
+impl Kind for Notebook {
+    type Want = NotebookWant;
+    type Have = NotebookHave;
+
+    const KIND: &'static str = "notebook";
+
+    fn name(want: &NotebookWant) -> String {
+        want.path.to_string()
+    }
+
+    async fn observe(reader: &Reader, want: &NotebookWant) -> Result<Option<NotebookHave>, HttpError> {
+        let (status, text) = tokio::join!(reader.read(get_status(&want.path)), reader.read(export(&want.path)));
+        let ObjectInfo { object_id, object_type, language: _ } = match status {
+            Ok(status) => status,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match object_type.as_deref() {
+            Some("NOTEBOOK") => Ok(Some(NotebookHave::Notebook { object_id, text: text? })),
+            other => Ok(Some(NotebookHave::Other(other.unwrap_or("something that is no notebook").to_owned()))),
+        }
+    }
+
+    fn diff(want: &NotebookWant, have: Option<&NotebookHave>, consents: &Consents) -> Action {
+        let path = &want.path;
+        if path.is_shared() && !consents.has(Consent::AcceptSharedPath) {
+            return Refusal::new(format!(
+                "The notebook {path} would lie below /Shared, where everybody in the workspace can edit it, and so use the dbt key that it reads."
+            ))
+            .advise("without --path it goes to your home folder, which only you and administrators can edit")
+            .unless(Consent::AcceptSharedPath);
+        }
+        let text = match have {
+            None => return Action::Create,
+            Some(NotebookHave::Other(kind)) => {
+                let kind = match kind.as_str() {
+                    "DIRECTORY" => "a folder",
+                    "FILE" => "a file",
+                    other => other,
+                };
+                return Refusal::new(format!("There is {kind} at {path}, so no notebook can be put there."))
+                    .advise("choose another --path, or remove what is there yourself")
+                    .always();
+            }
+            Some(NotebookHave::Notebook { object_id: _, text }) => text,
+        };
+        let settings = want.settings(have);
+        let wanted = render(&settings, VERSION);
+        match drift(text, &settings, VERSION) {
+            Drift::Unchanged => Action::Keep(None),
+            Drift::NotOurs if consents.has(Consent::Adopt) => Action::Update(vec![Change {
+                field: "text".to_owned(),
+                from: None,
+                to: None,
+                reason: "--adopt: it was not written by dbtrigger and is replaced as a whole".to_owned(),
+            }]),
+            Drift::NotOurs => {
+                Refusal::new(format!("There is a notebook at {path} already, and dbtrigger did not write it."))
+                    .diff(unified(&normalise(text), &normalise(&wanted)))
+                    .unless(Consent::Adopt)
+            }
+            Drift::Outdated(difference) => outdated(path, text, &settings, &difference, consents),
+            Drift::EditedByHand(difference) if consents.has(Consent::Force) => {
+                let mut changes = changes(text, &settings, &difference);
+                changes.push(Change {
+                    field: "text".to_owned(),
+                    from: None,
+                    to: None,
+                    reason: "--force: what was edited by hand is lost".to_owned(),
+                });
+                Action::Update(changes)
+            }
+            Drift::EditedByHand(Difference { version, downgrade: _, moved: _ }) => {
+                let since = if version.is_empty() { String::new() } else { format!(" {version}") };
+                Refusal::new(format!("The notebook {path} was edited by hand since dbtrigger{since} wrote it."))
+                    .diff(unified(&normalise(text), &normalise(&wanted)))
+                    .unless(Consent::Force)
+            }
+        }
+    }
+
+    async fn apply(writer: &Writer, step: &Step<Notebook>, _inputs: &Inputs) -> Result<(), HttpError> {
+        let Step { want, have, action, progress: _, now: _ } = step;
+        let text = want.text(have.as_ref());
+        if !matches!(action, Action::Create) {
+            return writer.put(import(&want.path, &text, true)).await;
+        }
+        if want.path.folder() != "/" {
+            writer.put(mkdirs(want.path.folder())).await?;
+        }
+        // Without overwriting: what somebody has put there since the look is not ours to replace.
+        match writer.put(import(&want.path, &text, false)).await {
+            // The answer to an earlier attempt was lost; the look after it tells whose it is.
+            Err(error) if is_there_already(&error) => Ok(()),
+            ended => ended,
+        }
+    }
+
+    fn shows(step: &Step<Notebook>, now: Option<&NotebookHave>) -> bool {
+        match now {
+            Some(NotebookHave::Notebook { object_id: _, text }) => {
+                normalise(text) == normalise(&step.want.text(step.have.as_ref()))
+            }
+            Some(NotebookHave::Other(_)) | None => false,
+        }
+    }
+
+    fn explain(want: &NotebookWant, error: &HttpError, failure: Failure) -> Failure {
+        let NotebookWant { path, .. } = want;
+        if error.operation == "workspace/mkdirs" && is_there_already(error) {
+            return Failure::new(
+                Code::Refused,
+                format!("The folder {} cannot be made: something that is no folder is in the way.", path.folder()),
+            )
+            .cause(error.to_string())
+            .advise("choose another --path, or remove what is there yourself");
+        }
+        if failure.code != Code::NotAllowed {
+            return failure;
+        }
+        failure.advise(format!(
+            "this takes the right to edit in {}; without --path the notebook goes to your home folder",
+            path.folder()
+        ))
+    }
+}
+
+fn outdated(
+    path: &NotebookPath,
+    text: &str,
+    settings: &Settings,
+    difference: &Difference,
+    consents: &Consents,
+) -> Action {
+    let Difference { version, downgrade, moved } = difference;
+    let harmless = !*downgrade && moved.is_empty();
+    if harmless || consents.has(Consent::Force) {
+        return Action::Update(changes(text, settings, difference));
+    }
+    let mut reasons: Vec<String> =
+        moved.iter().map(|moved| format!("another {} ({} instead of {})", moved.what, moved.to, moved.from)).collect();
+    if *downgrade {
+        reasons.push(format!("an older version of it ({VERSION} instead of {version})"));
+    }
+    Refusal::new(format!(
+        "The notebook {path} would get {}; workflows that use it would change with it.",
+        reasons.join(", ")
+    ))
+    .diff(unified(&normalise(text), &normalise(&render(settings, VERSION))))
+    .advise("to keep both, choose another --path")
+    .unless(Consent::Force)
+}
+
+/// What an overwrite changes, in words.
+fn changes(text: &str, settings: &Settings, difference: &Difference) -> Vec<Change> {
+    let Difference { version, downgrade, moved } = difference;
+    let change = |field: &str, from: String, to: String, reason: &str| Change {
+        field: field.to_owned(),
+        from: Some(from),
+        to: Some(to),
+        reason: reason.to_owned(),
+    };
+    let mut changes = Vec::new();
+    if version != VERSION && !version.is_empty() {
+        let reason = if *downgrade { "--force: this is older" } else { "this dbtrigger writes a newer one" };
+        changes.push(change("version", version.clone(), VERSION.to_owned(), reason));
+    }
+    changes.extend(moved.iter().map(|moved| change(moved.what, moved.from.clone(), moved.to.clone(), "--force")));
+    let found = match read(text) {
+        Reading::Ours { version: _, state: _, settings } => settings,
+        Reading::NotOurs => None,
+    };
+    if let Some(Found { host: _, account_id: _, scope: _, key: _, mut allow_override, mut allow_job }) = found {
+        allow_override.sort();
+        allow_job.sort_unstable();
+        let mut wanted: Vec<String> = settings.allow_override.iter().map(|key| key.name().to_owned()).collect();
+        wanted.sort();
+        wanted.dedup();
+        if wanted != allow_override {
+            let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            changes.push(change("overrides", list(&allow_override), list(&wanted), "--allow-override"));
+        }
+        let mut wanted = settings.allow_job.clone();
+        wanted.sort_unstable();
+        wanted.dedup();
+        if wanted != allow_job {
+            let list = |ids: &[u64]| {
+                if ids.is_empty() {
+                    "any".to_owned()
+                } else {
+                    ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+                }
+            };
+            changes.push(change("jobs", list(&allow_job), list(&wanted), "--allow-job"));
+        }
+    }
+    if changes.is_empty() {
+        changes.push(Change {
+            field: "text".to_owned(),
+            from: None,
+            to: None,
+            reason: "this dbtrigger writes another one".to_owned(),
+        });
+    }
+    changes
+}

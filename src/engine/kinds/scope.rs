@@ -1,0 +1,86 @@
+//! A secret scope. It carries no mark, so it is found by name and never changed.
+
+use serde::Serialize;
+
+use crate::databricks::is_there_already;
+use crate::databricks::secrets::{Backend, ScopeInfo, ScopeName, create_scope, scopes};
+use crate::engine::walk::Inputs;
+use crate::engine::{Action, Consents, Kind, Refusal, Step};
+use crate::failure::{Code, Failure};
+use crate::http::{HttpError, Reader, Writer};
+
+/// A secret scope.
+pub(crate) enum Scope {}
+
+/// The scope that should be there.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ScopeWant {
+    pub(crate) scope: ScopeName,
+}
+
+impl Kind for Scope {
+    type Want = ScopeWant;
+    type Have = ScopeInfo;
+
+    const KIND: &'static str = "secret scope";
+
+    fn name(want: &ScopeWant) -> String {
+        want.scope.to_string()
+    }
+
+    async fn observe(reader: &Reader, want: &ScopeWant) -> Result<Option<ScopeInfo>, HttpError> {
+        Ok(reader.read(scopes()).await?.into_iter().find(|scope| want.scope.is(&scope.name)))
+    }
+
+    fn diff(want: &ScopeWant, have: Option<&ScopeInfo>, _consents: &Consents) -> Action {
+        let Some(ScopeInfo { name, backend }) = have else { return Action::Create };
+        match backend {
+            Backend::Databricks if name == want.scope.as_str() => Action::Keep(None),
+            Backend::Databricks => {
+                Action::Keep(Some(format!("is there as {name}; upper and lower case are the same to Databricks")))
+            }
+            // Whether that will do depends on the key: see `Secret`.
+            Backend::KeyVault(_) => Action::Keep(Some("is kept in an Azure Key Vault".to_owned())),
+            Backend::Other(backend) => Refusal::new(format!(
+                "The secret scope {name} is of the kind {backend}, which this version of dbtrigger does not know."
+            ))
+            .advise("choose another scope with --scope")
+            .always(),
+        }
+    }
+
+    async fn apply(writer: &Writer, step: &Step<Scope>, _inputs: &Inputs) -> Result<(), HttpError> {
+        match writer.put(create_scope(&step.want.scope)).await {
+            // The answer to an earlier attempt was lost, or somebody else was faster; the look after it tells the kind.
+            Err(error) if is_there_already(&error) => Ok(()),
+            ended => ended,
+        }
+    }
+
+    fn shows(_step: &Step<Scope>, now: Option<&ScopeInfo>) -> bool {
+        now.is_some_and(|scope| scope.backend == Backend::Databricks)
+    }
+
+    fn explain(want: &ScopeWant, error: &HttpError, failure: Failure) -> Failure {
+        let Some(said) = error.said() else { return failure };
+        // Without the Premium plan a scope can only be made open to everybody (databricks-api §3.4).
+        if said.message.contains("initial_manage_principal") || said.message.to_lowercase().contains("premium") {
+            let scope = &want.scope;
+            return Failure::new(
+                Code::Refused,
+                format!("The secret scope {scope} is not created: without the Premium plan everybody in this workspace could read it."),
+            )
+            .cause(error.to_string())
+            .advise("store the key in a workspace with the Premium plan, whose secret scopes can be closed");
+        }
+        match said.code.as_deref() {
+            Some("RESOURCE_LIMIT_EXCEEDED") => {
+                failure.advise("the workspace has as many scopes as it may: choose one that is there with --scope")
+            }
+            Some("CUSTOMER_UNAUTHORIZED") => {
+                failure.advise("this name is reserved by Databricks: choose another with --scope")
+            }
+            Some(_) | None => failure,
+        }
+    }
+}

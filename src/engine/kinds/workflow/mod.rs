@@ -1,0 +1,331 @@
+//! A Databricks job around one dbt job. It is found by a tag, whatever it was renamed to; never made twice.
+
+mod settings;
+
+use std::time::Duration;
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use tokio::time::{Instant, sleep};
+
+use self::settings::ID_TAG;
+pub(crate) use self::settings::{Timetable, schedule, standing};
+use crate::databricks::jobs::{self, Job, Summary};
+use crate::engine::walk::Inputs;
+use crate::engine::{Action, Consent, Consents, Kind, Refusal, Step};
+use crate::failure::{Code, Failure};
+use crate::http::{Fault, HttpError, Reader, RetryAfter, Sent, Writer};
+
+/// How often a job is sent at most when every look in between finds that it was not made.
+const SENDS: u32 = 3;
+/// For all sends that certainly did nothing, their waits included.
+const NOT_SENT_FOR: Duration = Duration::from_secs(120);
+/// How long looking may fail before it is given up after a lost answer.
+const BLIND_FOR: Duration = Duration::from_secs(5 * 60);
+
+/// A Databricks job of ours.
+pub(crate) enum Workflow {}
+
+/// The digest in the tag by which a job of ours is found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Identity(String);
+
+impl Identity {
+    /// Of a workflow that nobody named: the dbt job itself.
+    pub(crate) fn of_job(account: u64, job: u64) -> Identity {
+        Identity::digest(&format!("dbt-account:{account}/job:{job}"))
+    }
+
+    /// Of a workflow that was named: the name as first given.
+    pub(crate) fn of_name(name: &str) -> Identity {
+        Identity::digest(&format!("name:{name}"))
+    }
+
+    /// Tags allow few characters, so names go in as a digest (databricks-api §5.1).
+    fn digest(text: &str) -> Identity {
+        Identity(settings::hex(&Sha256::digest(text.as_bytes()), 32))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn is_of(&self, job: &Summary) -> bool {
+        job.tags.get(ID_TAG) == Some(&self.0)
+    }
+}
+
+/// The workflow that should be there. What is `None` or `false` is left as it is in one that is there already.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct WorkflowWant {
+    pub(crate) name: String,
+    /// The name was given, so a job of ours that bears another gets it.
+    pub(crate) named: bool,
+    pub(crate) identity: Identity,
+    /// The dbt job.
+    pub(crate) job: u64,
+    /// Where the notebook lies in the workspace.
+    pub(crate) notebook: String,
+    /// A checked Quartz expression.
+    pub(crate) schedule: Option<String>,
+    /// A zone by its name in the IANA database.
+    pub(crate) timezone: Option<String>,
+    pub(crate) paused: bool,
+    /// How long a job may take to show after an answer that was lost, before it counts as not made.
+    #[serde(skip)]
+    pub(crate) settle: Duration,
+}
+
+/// What is there.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkflowHave {
+    /// Jobs with our tag. More than one is a fault that somebody has to look at.
+    pub(crate) ours: Vec<Summary>,
+    /// Jobs of the same name without it; looked at only if there is none of ours.
+    pub(crate) namesakes: Vec<Summary>,
+    /// The first of ours, else the first namesake, with all settings.
+    pub(crate) job: Job,
+}
+
+impl WorkflowHave {
+    /// The job that is ours, if it is one.
+    pub(crate) fn own(&self) -> Option<&Summary> {
+        self.ours.first()
+    }
+}
+
+/// Jobs with our tag: under the name first, then through all jobs. And, where there is none, those that bear the name.
+async fn look(reader: &Reader, want: &WorkflowWant) -> Result<(Vec<Summary>, Vec<Summary>), HttpError> {
+    let named = jobs::all(reader, Some(&want.name)).await?;
+    let (ours, others): (Vec<Summary>, Vec<Summary>) = named.into_iter().partition(|job| want.identity.is_of(job));
+    if !ours.is_empty() {
+        return Ok((ours, Vec::new()));
+    }
+    let all = jobs::all(reader, None).await?;
+    let ours: Vec<Summary> = all.into_iter().filter(|job| want.identity.is_of(job)).collect();
+    // The service compares names in any case; two names that differ in case are two names to us.
+    let namesakes = others.into_iter().filter(|job| job.name == want.name);
+    Ok(if ours.is_empty() { (ours, namesakes.collect()) } else { (ours, Vec::new()) })
+}
+
+/// `job 12 "name" and job 34 "name"`.
+pub(crate) fn name_all(jobs: &[Summary]) -> String {
+    let named: Vec<String> = jobs.iter().map(|job| format!("job {} \"{}\"", job.job_id, job.name)).collect();
+    named.join(" and ")
+}
+
+/// Who else manages this job, if somebody does.
+fn managed_elsewhere(job: &Job) -> Option<&'static str> {
+    let deployment = job.settings.object("deployment");
+    if deployment.has("kind") || job.settings.read::<String>("edit_mode").as_deref() == Some("UI_LOCKED") {
+        return Some("a Databricks bundle, which would undo the change at its next deployment");
+    }
+    let tags = job.settings.object("tags");
+    let terraform = tags.names().any(|name| {
+        let bare: String = name.chars().filter(|sign| sign.is_ascii_alphanumeric()).collect();
+        bare.eq_ignore_ascii_case("managedby")
+            && tags.read::<String>(name).is_some_and(|value| value.to_ascii_lowercase().contains("terraform"))
+    });
+    terraform.then_some("Terraform, which would undo the change at its next run")
+}
+
+impl Kind for Workflow {
+    type Want = WorkflowWant;
+    type Have = WorkflowHave;
+
+    const KIND: &'static str = "workflow";
+
+    fn name(want: &WorkflowWant) -> String {
+        format!("\"{}\"", want.name)
+    }
+
+    async fn observe(reader: &Reader, want: &WorkflowWant) -> Result<Option<WorkflowHave>, HttpError> {
+        let (ours, namesakes) = look(reader, want).await?;
+        let Some(first) = ours.first().or(namesakes.first()) else { return Ok(None) };
+        let job = jobs::get(reader, first.job_id).await?;
+        Ok(Some(WorkflowHave { ours, namesakes, job }))
+    }
+
+    fn diff(want: &WorkflowWant, have: Option<&WorkflowHave>, consents: &Consents) -> Action {
+        let Some(WorkflowHave { ours, namesakes, job }) = have else { return Action::Create };
+        let name = &want.name;
+        if ours.len() > 1 {
+            return Refusal::new(format!("Two jobs carry the mark of this workflow: {}.", name_all(ours)))
+                .advise("delete the one that is not needed, or take its tag dbtrigger-id away if it was made as a copy")
+                .always();
+        }
+        let changes = settings::changes(want, &job.settings);
+        if changes.is_empty() {
+            return Action::Keep(None);
+        }
+        let id = job.job_id;
+        if let Some(who) = managed_elsewhere(job) {
+            return Refusal::new(format!("The job {id} \"{name}\" is managed by {who}."))
+                .advise("choose another name with --name, or change it there")
+                .always();
+        }
+        if let Some(start) = settings::other_start(&job.settings).filter(|_| want.schedule.is_some()) {
+            return Refusal::new(format!(
+                "The job {id} \"{name}\" starts by its own `{start}`; a job cannot have a schedule beside it."
+            ))
+            .advise("leave --schedule out, or take the other start away in the workspace")
+            .always();
+        }
+        if let Some((task, needs)) = settings::left_waiting(want, &job.settings) {
+            return Refusal::new(format!(
+                "The task {task} of job {id} \"{name}\" depends on the task {needs}, which would be gone."
+            ))
+            .advise("change the dependency in the workspace, or make another workflow with --name")
+            .always();
+        }
+        let lines = settings::lines(&changes);
+        if ours.is_empty() {
+            if namesakes.len() > 1 {
+                return Refusal::new(format!(
+                    "{} jobs bear this name, and dbtrigger made none of them: {}.",
+                    namesakes.len(),
+                    name_all(namesakes)
+                ))
+                .advise("choose another name with --name")
+                .always();
+            }
+            if !settings::can_be_adopted(want, &job.settings) {
+                return Refusal::new(format!(
+                    "The job {id} \"{name}\" was not made by dbtrigger, and has tasks beside a single notebook, which would be overwritten."
+                ))
+                .advise("choose another name with --name")
+                .always();
+            }
+            if !consents.has(Consent::Adopt) {
+                let marked = job.settings.object("tags").has(ID_TAG);
+                let whose = if marked { "is another workflow of dbtrigger" } else { "was not made by dbtrigger" };
+                return Refusal::new(format!("The job {id} \"{name}\" {whose}."))
+                    .diff(lines)
+                    .advise("or choose another name with --name")
+                    .unless(Consent::Adopt);
+            }
+        } else if settings::is_edited(want, &job.settings) && !consents.has(Consent::Force) {
+            return Refusal::new(format!("The job {id} \"{}\" was edited since dbtrigger wrote it.", ours[0].name))
+                .diff(lines)
+                .unless(Consent::Force);
+        }
+        Action::Update(changes)
+    }
+
+    async fn apply(writer: &Writer, step: &Step<Workflow>, _inputs: &Inputs) -> Result<(), HttpError> {
+        match (&step.action, &step.have) {
+            (Action::Create, _) => create(writer, &step.want).await,
+            (Action::Update(_), Some(WorkflowHave { ours: _, namesakes: _, job })) => {
+                writer.put(jobs::reset(job.job_id, &settings::whole(&step.want, Some(&job.settings)))).await
+            }
+            (Action::Update(_), None) | (Action::Keep(_) | Action::Blocked { .. }, _) => Ok(()),
+        }
+    }
+
+    fn shows(step: &Step<Workflow>, now: Option<&WorkflowHave>) -> bool {
+        now.is_some_and(|now| !now.ours.is_empty() && settings::changes(&step.want, &now.job.settings).is_empty())
+    }
+
+    fn explain(want: &WorkflowWant, error: &HttpError, failure: Failure) -> Failure {
+        if !matches!(error.operation, "jobs/create" | "jobs/reset") {
+            return failure;
+        }
+        if let Fault::TooLate(_) = error.fault
+            && error.operation == "jobs/create"
+        {
+            let Failure { code: _, what, causes, hints: _ } = failure;
+            let mut unknown = Failure::new(Code::OutcomeUnknown, what);
+            unknown.causes = causes;
+            return unknown
+                .cause("the answer was lost and the jobs could not be listed since, so nobody knows whether it was made; nothing was sent again")
+                .advise("run the same command again: it looks for the job by its tag before it makes one");
+        }
+        let Some(said) = error.said() else {
+            return failure.advise("run the same command again: it looks for the job by its tag before it makes one");
+        };
+        let refused = matches!(said.code.as_deref(), Some("INVALID_PARAMETER_VALUE" | "FEATURE_DISABLED"));
+        if refused
+            && (said.message.to_ascii_lowercase().contains("serverless")
+                || said.code.as_deref() == Some("FEATURE_DISABLED"))
+        {
+            return failure
+                .cause("the workspace refuses serverless compute for this job; nothing was changed to another kind of compute")
+                .advise("ask an administrator of the workspace to switch serverless compute for jobs on (it needs Unity Catalog)")
+                .advise(format!(
+                    "or make a job by hand in the workspace, with a cluster, the notebook {} and a parameter job_id = {}",
+                    want.notebook, want.job
+                ))
+                .run(format!("dbtrigger run {}", want.job));
+        }
+        failure
+    }
+}
+
+/// Makes the job, once. The service has no key against doubles (databricks-api §2.6), so an answer that leaves the outcome
+/// open is followed by a look for our tag, and only a complete look that finds nothing allows another send.
+async fn create(writer: &Writer, want: &WorkflowWant) -> Result<(), HttpError> {
+    let whole = settings::whole(want, None);
+    let not_sent_until = Instant::now() + NOT_SENT_FOR;
+    let (mut sends, mut pause) = (0, Duration::from_millis(500));
+    loop {
+        match writer.once(jobs::create(&whole)).await {
+            Sent::Done(_) => return Ok(()),
+            Sent::Rejected(error) => return Err(error),
+            Sent::NotSent(error) => {
+                let asked = error.said().and_then(|said| said.retry_after).map(|RetryAfter(asked)| asked);
+                let wait = pause.max(asked.unwrap_or_default());
+                if error.is_certificate() || Instant::now() + wait > not_sent_until {
+                    return Err(error);
+                }
+                sleep(wait).await;
+                pause = (pause * 2).min(Duration::from_secs(15));
+            }
+            Sent::Open(error) => {
+                sends += 1;
+                match settled(writer, want).await {
+                    Settled::Made => return Ok(()),
+                    Settled::NotMade if sends < SENDS => {}
+                    Settled::NotMade => return Err(error),
+                    Settled::Unknown => {
+                        return Err(HttpError { fault: Fault::TooLate(Box::new(error.fault)), ..error });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What became of a job whose making got no answer.
+enum Settled {
+    Made,
+    /// A complete look that began after the time to settle found nothing.
+    NotMade,
+    /// Looking failed too.
+    Unknown,
+}
+
+async fn settled(reader: &Reader, want: &WorkflowWant) -> Settled {
+    let end = Instant::now() + want.settle;
+    let mut pause = Duration::from_millis(500);
+    loop {
+        let begun = Instant::now();
+        match look(reader, want).await {
+            Ok((ours, _)) if !ours.is_empty() => return Settled::Made,
+            Ok(_) if begun >= end => return Settled::NotMade,
+            Ok(_) => {}
+            // An identity that may not look any more will not be allowed to in a minute either.
+            Err(error) if error.is_status(401) || error.is_status(403) || error.is_certificate() => {
+                return Settled::Unknown;
+            }
+            Err(_) if Instant::now() >= end + BLIND_FOR => return Settled::Unknown,
+            Err(_) => {}
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        sleep(if left.is_zero() { pause } else { pause.min(left) }).await;
+        pause = (pause * 2).min(Duration::from_secs(10));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,422 @@
+use serde_json::{Value, json};
+
+use super::settings::{changes, whole};
+use super::*;
+use crate::databricks::raw::Raw;
+
+const ID: u64 = 987_654_321_012_345_678;
+
+fn want() -> WorkflowWant {
+    WorkflowWant {
+        name: "dbt: Nightly (222222)".to_owned(),
+        named: false,
+        identity: Identity::of_job(51_234, 222_222),
+        job: 222_222,
+        notebook: "/Users/ana@example.com/dbtrigger/run_dbt_job_51234".to_owned(),
+        schedule: None,
+        timezone: None,
+        paused: false,
+        settle: Duration::from_secs(60),
+    }
+}
+
+fn raw(value: &Value) -> Raw {
+    serde_json::from_value::<Raw>(value.clone()).unwrap_or_else(|_| serde_json::from_str(&value.to_string()).unwrap())
+}
+
+fn as_value(raw: &Raw) -> Value {
+    serde_json::from_str(&serde_json::to_string(raw).unwrap()).unwrap()
+}
+
+/// The settings of a job that this want made.
+fn made(want: &WorkflowWant) -> Value {
+    as_value(&whole(want, None))
+}
+
+fn summary(job_id: u64, settings: &Value) -> Summary {
+    Summary {
+        job_id,
+        name: settings["name"].as_str().unwrap_or_default().to_owned(),
+        tags: serde_json::from_value(settings["tags"].clone()).unwrap_or_default(),
+    }
+}
+
+fn have(want: &WorkflowWant, jobs: &[&Value]) -> WorkflowHave {
+    let all = jobs.iter().enumerate().map(|(place, settings)| summary(ID + place as u64, settings));
+    let (ours, namesakes): (Vec<Summary>, Vec<Summary>) = all.partition(|job| want.identity.is_of(job));
+    let job_id = ours.first().or(namesakes.first()).unwrap().job_id;
+    let settings = raw(jobs[usize::try_from(job_id - ID).unwrap()]);
+    WorkflowHave { ours, namesakes, job: Job { job_id, run_as: None, settings } }
+}
+
+fn diff(want: &WorkflowWant, jobs: &[&Value], consents: &Consents) -> Action {
+    Workflow::diff(want, Some(&have(want, jobs)), consents)
+}
+
+fn none() -> Consents {
+    Consents::default()
+}
+
+fn with(consent: Consent) -> Consents {
+    Consents::default().with(consent, true)
+}
+
+fn fields(action: &Action) -> Vec<&str> {
+    match action {
+        Action::Update(changes) => changes.iter().map(|change| change.field.as_str()).collect(),
+        Action::Keep(_) | Action::Create | Action::Blocked { .. } => panic!("{action:?}"),
+    }
+}
+
+fn blocked(action: &Action) -> (&str, Option<Consent>) {
+    match action {
+        Action::Blocked { why, unless } => (&why.what, *unless),
+        Action::Keep(_) | Action::Create | Action::Update(_) => panic!("{action:?}"),
+    }
+}
+
+/// A job that somebody made by the guide.
+fn by_hand(want: &WorkflowWant) -> Value {
+    json!({
+        "name": want.name, "format": "MULTI_TASK", "max_concurrent_runs": 1, "email_notifications": {},
+        "parameters": [{ "name": "job_id", "default": "222222" }],
+        "tasks": [{ "task_key": "run_dbt", "notebook_task": { "notebook_path": "/Shared/run", "source": "WORKSPACE" },
+                    "existing_cluster_id": "0101-abc", "timeout_seconds": 0 }],
+    })
+}
+
+#[test]
+fn a_new_job_is_as_the_guide_says_and_carries_our_tags() {
+    let mut want = want();
+    want.schedule = Some("0 0 6 * * ?".to_owned());
+    let settings = made(&want);
+    assert_eq!(settings["name"], "dbt: Nightly (222222)");
+    assert_eq!(settings["parameters"], json!([{ "name": "job_id", "default": "222222" }]));
+    assert_eq!(
+        settings["tasks"],
+        json!([{
+            "task_key": "dbt_222222",
+            "notebook_task": {
+                "notebook_path": "/Users/ana@example.com/dbtrigger/run_dbt_job_51234",
+                "source": "WORKSPACE",
+                "base_parameters": {
+                    "dbtrigger_key": "{{workspace.id}}/{{job.run_id}}/{{task.name}}/{{job.repair_count}}",
+                    "dbtrigger_attempt": "{{task.execution_count}}"
+                }
+            },
+            "max_retries": 0,
+            "disable_auto_optimization": true,
+            "timeout_seconds": 87_000
+        }])
+    );
+    assert_eq!(
+        settings["schedule"],
+        json!({
+        "quartz_cron_expression": "0 0 6 * * ?", "timezone_id": "UTC", "pause_status": "UNPAUSED" })
+    );
+    assert_eq!((&settings["queue"], &settings["max_concurrent_runs"]), (&json!({ "enabled": true }), &json!(1)));
+    assert_eq!(settings["tags"]["managed-by"], "dbtrigger");
+    let tag = settings["tags"]["dbtrigger-id"].as_str().unwrap();
+    assert!(tag.len() == 32 && tag.bytes().all(|byte| byte.is_ascii_hexdigit()), "{tag}");
+}
+
+#[test]
+fn identities_differ_by_account_job_and_name() {
+    let all = [
+        Identity::of_job(1, 2),
+        Identity::of_job(2, 1),
+        Identity::of_job(12, 3),
+        Identity::of_job(1, 23),
+        Identity::of_name("a"),
+        Identity::of_name("A"),
+        Identity::of_name("dbt-account:1/job:2"),
+    ];
+    for (place, left) in all.iter().enumerate() {
+        assert!(all.iter().skip(place + 1).all(|right| left != right), "{left:?}");
+    }
+}
+
+#[test]
+fn absent_it_is_created_and_as_it_should_be_it_is_kept() {
+    let want = want();
+    assert_eq!(Workflow::diff(&want, None, &none()), Action::Create);
+    assert_eq!(diff(&want, &[&made(&want)], &none()), Action::Keep(None));
+}
+
+#[test]
+fn what_the_service_fills_in_or_spells_otherwise_is_no_difference() {
+    let want = want();
+    type Fill = fn(&mut Value);
+    let fills: [(&str, Fill); 10] = [
+        ("format", |job| job["format"] = "MULTI_TASK".into()),
+        ("empty notifications", |job| {
+            job["email_notifications"] = json!({});
+            job["webhook_notifications"] = json!({});
+            job["tasks"][0]["email_notifications"] = json!({});
+            job["tasks"][0]["notification_settings"] = json!({ "no_alert_for_skipped_runs": false });
+        }),
+        ("run_if", |job| job["tasks"][0]["run_if"] = "ALL_SUCCESS".into()),
+        ("job timeout", |job| job["timeout_seconds"] = 0.into()),
+        ("absent defaults", |job| {
+            job.as_object_mut().unwrap().shift_remove("max_concurrent_runs");
+            job.as_object_mut().unwrap().shift_remove("queue");
+            job["tasks"][0].as_object_mut().unwrap().shift_remove("max_retries");
+        }),
+        ("absent source", |job| {
+            job["tasks"][0]["notebook_task"].as_object_mut().unwrap().shift_remove("source");
+        }),
+        ("prefixed path", |job| {
+            let path = job["tasks"][0]["notebook_task"]["notebook_path"].as_str().unwrap().to_owned();
+            job["tasks"][0]["notebook_task"]["notebook_path"] = format!("/Workspace{path}").into();
+        }),
+        ("nulls", |job| {
+            job["tasks"][0]["existing_cluster_id"] = Value::Null;
+            job["tasks"][0]["notebook_task"]["warehouse_id"] = Value::Null;
+            job["git_source"] = Value::Null;
+        }),
+        ("order of base parameters", |job| {
+            let base = job["tasks"][0]["notebook_task"]["base_parameters"].as_object_mut().unwrap();
+            let first = base.shift_remove("dbtrigger_key").unwrap();
+            base.insert("dbtrigger_key".to_owned(), first);
+        }),
+        ("run_as, performance", |job| {
+            job["run_as"] = json!({ "user_name": "ana@example.com" });
+            job["performance_target"] = "PERFORMANCE_OPTIMIZED".into();
+        }),
+    ];
+    for (what, fill) in fills {
+        let mut job = made(&want);
+        fill(&mut job);
+        assert_eq!(diff(&want, &[&job], &none()), Action::Keep(None), "{what}");
+    }
+}
+
+#[test]
+fn what_we_do_not_manage_is_no_difference_and_survives_a_change_byte_for_byte() {
+    let mut want = want();
+    let mut job = made(&want);
+    job["description"] = "Owned by finance".into();
+    job["email_notifications"] = json!({ "on_failure": ["ops@example.com"] });
+    job["tags"]["cost-center"] = "42".into();
+    job["health"] = json!({ "rules": [{ "metric": "RUN_DURATION_SECONDS", "op": "GREATER_THAN", "value": 9_223_372_036_854_775_807_u64 }] });
+    job["parameters"].as_array_mut().unwrap().insert(0, json!({ "name": "region", "default": "eu" }));
+    job["tasks"][0]["depends_on"] = json!([{ "task_key": "load" }]);
+    job["tasks"][0]["notebook_task"]["base_parameters"]["dbtrigger_timeout_minutes"] = "60".into();
+    let others = json!({ "task_key": "load", "ai_thing_task": { "x": 1.0 }, "max_retries": 3 });
+    job["tasks"].as_array_mut().unwrap().insert(0, others.clone());
+    job["run_as"] = json!({ "service_principal_name": "0000" });
+    assert_eq!(diff(&want, &[&job], &none()), Action::Keep(None));
+
+    want.notebook = "/Shared/other".to_owned();
+    let action = diff(&want, &[&job], &none());
+    assert_eq!(fields(&action), ["task.notebook_task.notebook_path", "tags.dbtrigger-settings"]);
+    let mut expected = job.clone();
+    expected["tasks"][1]["notebook_task"]["notebook_path"] = "/Shared/other".into();
+    expected.as_object_mut().unwrap().shift_remove("run_as");
+    let sent = whole(&want, Some(&raw(&job)));
+    expected["tags"]["dbtrigger-settings"] = as_value(&sent)["tags"]["dbtrigger-settings"].clone();
+    assert_eq!(serde_json::to_string(&sent).unwrap(), expected.to_string());
+    assert_eq!(diff(&want, &[&expected], &none()), Action::Keep(None));
+}
+
+#[test]
+fn a_job_of_ours_that_was_edited_is_shown_and_left_alone_unless_forced() {
+    let want = want();
+    type Edit = fn(&mut Value);
+    let edits: [(&str, Edit); 13] = [
+        ("parameters.job_id", |job| job["parameters"][0]["default"] = "999".into()),
+        ("parameters.job_id", |job| job["parameters"] = json!([])),
+        ("parameters.dbtrigger_job_id", |job| {
+            job["parameters"].as_array_mut().unwrap().push(json!({ "name": "dbtrigger_job_id", "default": "9" }));
+        }),
+        ("max_concurrent_runs", |job| job["max_concurrent_runs"] = 5.into()),
+        ("queue.enabled", |job| job["queue"]["enabled"] = false.into()),
+        ("task.task_key", |job| job["tasks"][0]["task_key"] = "mine".into()),
+        ("task.notebook_task.base_parameters.dbtrigger_key", |job| {
+            job["tasks"][0]["notebook_task"]["base_parameters"]["dbtrigger_key"] = "fixed".into();
+        }),
+        ("task.notebook_task.base_parameters.dbtrigger_job_id", |job| {
+            job["tasks"][0]["notebook_task"]["base_parameters"]["dbtrigger_job_id"] = "9".into();
+        }),
+        ("task.existing_cluster_id", |job| job["tasks"][0]["existing_cluster_id"] = "0101-x".into()),
+        ("task.max_retries", |job| job["tasks"][0]["max_retries"] = 3.into()),
+        ("task.disable_auto_optimization", |job| {
+            job["tasks"][0].as_object_mut().unwrap().shift_remove("disable_auto_optimization");
+        }),
+        ("task.timeout_seconds", |job| job["tasks"][0]["timeout_seconds"] = 60.into()),
+        ("further tasks of dbtrigger", |job| {
+            let mut copy = job["tasks"][0].clone();
+            copy["task_key"] = "dbt_copy".into();
+            job["tasks"].as_array_mut().unwrap().push(copy);
+        }),
+    ];
+    for (field, edit) in edits {
+        let mut job = made(&want);
+        edit(&mut job);
+        let action = diff(&want, &[&job], &none());
+        let (what, unless) = blocked(&action);
+        assert!(what.contains("was edited since dbtrigger wrote it"), "{what}");
+        assert_eq!(unless, Some(Consent::Force));
+        let Action::Blocked { why, unless: _ } = &action else { panic!() };
+        assert!(why.diff.as_ref().unwrap().contains(field), "{field}: {:?}", why.diff);
+        assert_eq!(fields(&diff(&want, &[&job], &with(Consent::Force))), [field]);
+        let fixed = as_value(&whole(&want, Some(&raw(&job))));
+        assert_eq!(diff(&want, &[&fixed], &none()), Action::Keep(None), "{field}");
+    }
+}
+
+#[test]
+fn flags_that_changed_are_no_edit_by_hand() {
+    let mut want = want();
+    want.named = true;
+    want.identity = Identity::of_name(&want.name);
+    let job = made(&want);
+    want.job = 333_333;
+    want.notebook = "/Shared/other".to_owned();
+    assert_eq!(
+        fields(&diff(&want, &[&job], &none())),
+        ["parameters.job_id", "task.task_key", "task.notebook_task.notebook_path", "tags.dbtrigger-settings",]
+    );
+    let next = as_value(&whole(&want, Some(&raw(&job))));
+    assert_eq!(next["tasks"].as_array().unwrap().len(), 1, "nothing of the job before is left behind");
+    assert_eq!(diff(&want, &[&next], &none()), Action::Keep(None));
+}
+
+#[test]
+fn a_lost_tag_is_put_back_and_a_renamed_job_keeps_its_name_unless_it_is_given() {
+    let mut want = want();
+    let mut job = made(&want);
+    job["tags"].as_object_mut().unwrap().shift_remove("managed-by");
+    job["tags"].as_object_mut().unwrap().shift_remove("dbtrigger-settings");
+    job["name"] = "Renamed by hand".into();
+    assert_eq!(fields(&diff(&want, &[&job], &none())), ["tags.managed-by", "tags.dbtrigger-settings"]);
+    assert_eq!(as_value(&whole(&want, Some(&raw(&job))))["name"], "Renamed by hand");
+    want.named = true;
+    assert_eq!(fields(&diff(&want, &[&job], &none()))[0], "name");
+}
+
+#[test]
+fn schedule_and_pause_that_operators_set_survive_unless_a_flag_says_otherwise() {
+    let plain = want();
+    let mut job = made(&plain);
+    job["schedule"] = json!({ "quartz_cron_expression": "0 0 5 * * ?", "timezone_id": "Europe/Berlin", "pause_status": "PAUSED", "x": 1.50 });
+    assert_eq!(diff(&plain, &[&job], &none()), Action::Keep(None));
+
+    let mut other = plain.clone();
+    other.schedule = Some("0 0 6 * * ?".to_owned());
+    assert_eq!(fields(&diff(&other, &[&job], &none())), ["schedule.quartz_cron_expression"]);
+    let next = as_value(&whole(&other, Some(&raw(&job))));
+    assert_eq!(
+        next["schedule"],
+        json!({ "quartz_cron_expression": "0 0 6 * * ?", "timezone_id": "Europe/Berlin", "pause_status": "PAUSED", "x": 1.50 })
+    );
+
+    other.timezone = Some("UTC".to_owned());
+    assert_eq!(fields(&diff(&other, &[&job], &none())), ["schedule.quartz_cron_expression", "schedule.timezone_id"]);
+
+    let mut paused = plain.clone();
+    paused.paused = true;
+    job["schedule"]["pause_status"] = "UNPAUSED".into();
+    assert_eq!(fields(&diff(&paused, &[&job], &none())), ["schedule.pause_status"]);
+    job["schedule"].as_object_mut().unwrap().shift_remove("pause_status");
+    assert_eq!(diff(&plain, &[&job], &none()), Action::Keep(None));
+}
+
+#[test]
+fn a_job_that_starts_by_something_else_gets_no_schedule_beside_it() {
+    let mut want = want();
+    let mut job = made(&want);
+    job["continuous"] = json!({ "pause_status": "UNPAUSED" });
+    assert_eq!(diff(&want, &[&job], &none()), Action::Keep(None));
+    want.schedule = Some("0 0 6 * * ?".to_owned());
+    assert_eq!(blocked(&diff(&want, &[&job], &with(Consent::Force))).1, None);
+}
+
+#[test]
+fn a_namesake_is_left_alone_unless_it_is_to_be_adopted() {
+    let want = want();
+    let job = by_hand(&want);
+    let action = diff(&want, &[&job], &none());
+    assert_eq!(blocked(&action).1, Some(Consent::Adopt));
+    assert!(blocked(&action).0.contains("was not made by dbtrigger"));
+    assert_eq!(blocked(&diff(&want, &[&job], &with(Consent::Force))).1, Some(Consent::Adopt));
+    let Action::Update(_) = diff(&want, &[&job], &with(Consent::Adopt)) else { panic!() };
+    let next = as_value(&whole(&want, Some(&raw(&job))));
+    assert_eq!(next["tasks"].as_array().unwrap().len(), 1, "two tasks would start dbt twice");
+    assert_eq!(diff(&want, &[&next], &none()), Action::Keep(None));
+
+    let mut another = want.clone();
+    another.identity = Identity::of_name("x");
+    let action = diff(&another, &[&made(&want)], &none());
+    assert!(blocked(&action).0.contains("is another workflow of dbtrigger"));
+}
+
+#[test]
+fn what_adopting_would_destroy_is_never_adopted() {
+    let want = want();
+    let mut job = by_hand(&want);
+    job["tasks"].as_array_mut().unwrap().push(json!({ "task_key": "other", "sql_task": {} }));
+    assert_eq!(blocked(&diff(&want, &[&job], &with(Consent::Adopt))).1, None);
+    let mut job = by_hand(&want);
+    job["tasks"] = json!([{ "task_key": "etl", "sql_task": {} }]);
+    assert_eq!(blocked(&diff(&want, &[&job], &with(Consent::Adopt))).1, None);
+    let two = by_hand(&want);
+    let action = diff(&want, &[&two, &two], &with(Consent::Adopt));
+    assert!(
+        blocked(&action).0.contains(&format!("job {ID} ")) && blocked(&action).0.contains(&format!("job {} ", ID + 1))
+    );
+}
+
+#[test]
+fn a_job_of_a_bundle_or_of_terraform_is_never_edited_not_even_one_with_our_tag() {
+    let want = want();
+    type Mark = fn(&mut Value);
+    let marks: [(&str, Mark); 3] = [
+        ("bundle", |job| job["deployment"] = json!({ "kind": "BUNDLE", "metadata_file_path": "/x" })),
+        ("bundle", |job| job["edit_mode"] = "UI_LOCKED".into()),
+        ("Terraform", |job| job["tags"]["ManagedBy"] = "Terraform 1.9".into()),
+    ];
+    for (who, mark) in marks {
+        for job in [by_hand(&want), made(&want)] {
+            let mut job = job;
+            mark(&mut job);
+            let other = WorkflowWant { notebook: "/Shared/other".to_owned(), ..want.clone() };
+            let consents = Consents::default().with(Consent::Adopt, true).with(Consent::Force, true);
+            let action = diff(&other, &[&job], &consents);
+            let (what, unless) = blocked(&action);
+            assert!(what.contains(who) && unless.is_none(), "{what}");
+        }
+    }
+}
+
+#[test]
+fn two_of_ours_with_one_identity_are_refused_naming_both() {
+    let want = want();
+    let job = made(&want);
+    let consents = Consents::default().with(Consent::Adopt, true).with(Consent::Force, true);
+    let action = diff(&want, &[&job, &job], &consents);
+    let (what, unless) = blocked(&action);
+    assert!(what.contains(&ID.to_string()) && what.contains(&(ID + 1).to_string()) && unless.is_none(), "{what}");
+}
+
+#[test]
+fn a_task_of_others_is_not_left_waiting_for_one_that_is_gone() {
+    let mut want = want();
+    let mut job = made(&want);
+    job["tasks"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "task_key": "after", "depends_on": [{ "task_key": "dbt_222222" }], "sql_task": {} }));
+    assert_eq!(diff(&want, &[&job], &none()), Action::Keep(None));
+    want.job = 333_333;
+    let action = diff(&want, &[&job], &none());
+    let (what, unless) = blocked(&action);
+    assert!(what.contains("after") && what.contains("dbt_222222") && unless.is_none(), "{what}");
+}
+
+#[test]
+fn a_foreign_job_beside_ours_is_none_of_our_business() {
+    let want = want();
+    assert_eq!(diff(&want, &[&made(&want), &by_hand(&want)], &none()), Action::Keep(None));
+    assert!(changes(&want, &raw(&made(&want))).is_empty());
+}

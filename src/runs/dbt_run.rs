@@ -1,0 +1,245 @@
+//! Looks at a dbt run, and, where there may be a second one with our marker, for that one too.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::follow::{Probe, Seen};
+use super::look_up::{LookUp, is_own};
+use super::trigger::Doubt;
+use crate::context::Wall;
+use crate::dbt::{self, Run, Status, Step};
+use crate::events::Events;
+use crate::http::{HttpError, Writer};
+
+/// Steps come with all their logs: fetched at changes, and at each of so many looks.
+const LOOKS_PER_STEPS: u32 = 4;
+
+/// Steps are for show: they may not hold the look up.
+const STEPS_LIMIT: Duration = Duration::from_secs(10);
+
+/// A second run is looked for this often, in the first ten minutes and later.
+const AUDIT_EARLY: Duration = Duration::from_secs(15);
+const AUDIT_LATE: Duration = Duration::from_secs(60);
+
+/// A dbt run, as seen last.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DbtState {
+    pub(crate) run: Run,
+    /// The step that runs, where it is known: its number, how many there are, its title.
+    pub(crate) step: Option<(u64, usize, String)>,
+}
+
+/// What became of a second run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It still waited, and was cancelled.
+    Cancelled,
+    /// It works, or could not be cancelled: left alone.
+    Left,
+    /// It had ended before anything could be done.
+    Ended,
+}
+
+impl Fate {
+    /// The word in JSON output.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Fate::Cancelled => "cancelled",
+            Fate::Left => "left",
+            Fate::Ended => "ended",
+        }
+    }
+}
+
+/// The probe of a dbt run.
+pub(crate) struct DbtRun<'a> {
+    writer: &'a Writer,
+    wall: &'a Wall,
+    events: &'a Events,
+    account: u64,
+    run: Run,
+    begun: Instant,
+    shown: Option<Status>,
+    step: Option<(u64, usize, String)>,
+    looks: u32,
+    doubt: Option<Doubt>,
+    next_audit: Instant,
+    duplicates: Vec<(u64, Fate)>,
+}
+
+impl<'a> DbtRun<'a> {
+    pub(crate) fn new(
+        writer: &'a Writer,
+        wall: &'a Wall,
+        events: &'a Events,
+        account: u64,
+        run: Run,
+        doubt: Option<Doubt>,
+    ) -> DbtRun<'a> {
+        let now = Instant::now();
+        DbtRun {
+            writer,
+            wall,
+            events,
+            account,
+            run,
+            begun: now,
+            shown: None,
+            step: None,
+            looks: 0,
+            doubt,
+            next_audit: now,
+            duplicates: Vec::new(),
+        }
+    }
+
+    /// Second runs with our marker, and what became of them.
+    pub(crate) fn duplicates(&self) -> &[(u64, Fate)] {
+        &self.duplicates
+    }
+
+    fn seen(&self) -> DbtState {
+        DbtState { run: self.run.clone(), step: self.step.clone() }
+    }
+
+    async fn fetch_step(&mut self) {
+        let read = dbt::get_run_with_steps(self.account, self.run.id);
+        let Ok(Ok(run)) = timeout(STEPS_LIMIT, self.writer.glance(read)).await else { return };
+        let mut steps: Vec<Step> = run.run_steps.unwrap_or_default();
+        steps.sort_by_key(|step| step.index);
+        if let Some(step) = steps.iter().rev().find(|step| step.status == Some(Status::Running)) {
+            self.step = Some((step.index, steps.len(), step.title().to_owned()));
+        }
+    }
+
+    /// Step 6: a second run with our marker. The lower id is kept. The other is cancelled only if it is surely ours, was
+    /// started through the API, resumes nothing and still waits; else it is left, and said.
+    async fn audit(&mut self, doubt: &Doubt) {
+        let Doubt { account, job, marker, newer_than, until: _ } = doubt;
+        let look_up = LookUp { reader: self.writer, wall: self.wall, account: *account, job: *job, patient: false };
+        // An incomplete look-up may still show a second run; what it does not show, the next one will.
+        let runs = look_up.runs(Some(*newer_than)).await.runs;
+        let mut own: Vec<Run> = runs.into_iter().filter(|run| is_own(run, marker)).collect();
+        let resumes = self.run.retrying_run_id.is_some();
+        if !resumes && own.iter().all(|run| run.id != self.run.id) {
+            // Ours may not show yet.
+            own.push(self.run.clone());
+        }
+        own.sort_by_key(|run| run.id);
+        let mut own = own.into_iter();
+        let Some(kept) = own.next() else { return };
+        for other in own {
+            let known = self.duplicates.iter().find(|(id, _)| *id == other.id).map(|(_, fate)| *fate);
+            if matches!(known, Some(Fate::Cancelled | Fate::Ended)) {
+                continue;
+            }
+            let fate = self.stop(&other, marker).await;
+            if known == Some(fate) {
+                continue;
+            }
+            self.duplicates.retain(|(id, _)| *id != other.id);
+            self.duplicates.push((other.id, fate));
+            self.events.warning(format!(
+                "dbt Cloud has a second run {} for this start, beside {}; it {}: {}",
+                other.id,
+                kept.id,
+                match fate {
+                    Fate::Cancelled => "was cancelled while it still waited",
+                    Fate::Left => "works already or could not be cancelled, and is left alone: look at it",
+                    Fate::Ended => "has ended already: look at it",
+                },
+                other.url(self.writer.origin(), *account)
+            ));
+        }
+        if !resumes && kept.id != self.run.id {
+            self.events.remark(format!("following dbt run {}, the first of the two", kept.id));
+            self.run = kept;
+            (self.shown, self.step) = (None, None);
+        }
+    }
+
+    async fn stop(&self, other: &Run, marker: &str) -> Fate {
+        if other.ended().is_some() {
+            return Fate::Ended;
+        }
+        let may_be_stopped = |run: &Run| {
+            run.status == Some(Status::Queued)
+                && is_own(run, marker)
+                && run.trigger.as_ref().is_some_and(|trigger| trigger.cause_category.as_deref() == Some("api"))
+        };
+        if !may_be_stopped(other) {
+            return Fate::Left;
+        }
+        // The list may be old: what decides is how it stands now.
+        match self.writer.glance(dbt::get_run_with_trigger(self.account, other.id)).await {
+            Ok(now) if now.id == other.id && may_be_stopped(&now) => {}
+            Ok(_) | Err(_) => return Fate::Left,
+        }
+        match self.writer.put(dbt::cancel_run(self.account, other.id)).await {
+            Ok(run) if run.id == other.id && run.ended() == Some(dbt::End::Cancelled) => Fate::Cancelled,
+            Ok(_) | Err(_) => Fate::Left,
+        }
+    }
+}
+
+impl Probe for DbtRun<'_> {
+    type State = DbtState;
+
+    async fn look(&mut self) -> Result<Seen<DbtState>, HttpError> {
+        if let Some(doubt) = self.doubt.clone()
+            && Instant::now() >= self.next_audit
+        {
+            self.audit(&doubt).await;
+            let rhythm = if self.begun.elapsed() < Duration::from_secs(600) { AUDIT_EARLY } else { AUDIT_LATE };
+            self.next_audit = Instant::now() + rhythm;
+        }
+        let mut run = self.writer.glance(dbt::get_run(self.account, self.run.id)).await?;
+        if run.id != self.run.id || (run.status.is_none() && run.ended().is_none()) {
+            return Err(self.nonsense());
+        }
+        // The bare answer carries no trigger; what was known of it stays known.
+        run.trigger = run.trigger.or_else(|| self.run.trigger.take());
+        self.run = run;
+        self.looks += 1;
+        if self.run.status == Some(Status::Running) {
+            if self.shown != self.run.status || self.looks.is_multiple_of(LOOKS_PER_STEPS) {
+                self.fetch_step().await;
+            }
+        } else {
+            self.step = None;
+        }
+        self.shown = self.run.status;
+        if self.run.ended().is_none() {
+            return Ok(Seen::Going(self.seen()));
+        }
+        if let Some(doubt) = self.doubt.clone() {
+            // A second run may come to light only now; the first one's end does not make it harmless.
+            if Instant::now() < doubt.until {
+                return Ok(Seen::Going(self.seen()));
+            }
+            let followed = self.run.id;
+            self.audit(&doubt).await;
+            if self.run.id != followed {
+                return Ok(Seen::Going(self.seen()));
+            }
+        }
+        Ok(Seen::Ended(self.seen()))
+    }
+}
+
+impl DbtRun<'_> {
+    fn nonsense(&self) -> HttpError {
+        HttpError {
+            service: "dbt Cloud",
+            operation: "runs/get",
+            origin: self.writer.origin().to_owned(),
+            fault: crate::http::Fault::Nonsense(crate::http::Shape::Unreadable(format!(
+                "it does not say how run {} stands",
+                self.run.id
+            ))),
+            attempts: 1,
+            request_id: None,
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! One follower for everything that runs somewhere else: dbt runs and Databricks runs.
+//!
+//! A failed look is not a failed run. Waiting ends with the run, with proof that looking is useless, or at the
+//! deadline, which holds whatever the service does.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::Means;
+use crate::context::Wall;
+use crate::http::{Fault, HttpError, Pace};
+
+/// The last look happens so long before the deadline, so that it can end in time.
+const LAST_LOOK: Duration = Duration::from_secs(2);
+
+/// Waiting is cut into pieces of this length, so that a sleep of the machine is noticed soon after.
+const SLICE: Duration = Duration::from_secs(5);
+
+/// Clocks that part by more than this mean that the machine slept.
+const SLEPT: Duration = Duration::from_secs(30);
+
+/// A service that limits without saying for how long cools down for minutes (dbt-cloud-api §7).
+const LIMITED: Duration = Duration::from_secs(60);
+const LIMITED_CAP: Duration = Duration::from_secs(300);
+
+/// A fresh run may not be found for so long (dbt-cloud-api §4.5).
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Looks at one thing that runs.
+pub(crate) trait Probe {
+    type State;
+
+    /// One look. Dropping it at any await does no harm.
+    async fn look(&mut self) -> Result<Seen<Self::State>, HttpError>;
+}
+
+/// What a look saw.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Seen<S> {
+    Going(S),
+    Ended(S),
+}
+
+/// How the following ended.
+#[derive(Debug)]
+pub(crate) enum Followed<S> {
+    /// The run has ended so.
+    Ended(S),
+    /// The deadline has come; the run goes on as seen last, if it was seen at all.
+    OutOfTime(Option<S>),
+    /// Looking further is useless; the run may go on.
+    Blind(Option<S>, HttpError),
+}
+
+/// What has gone wrong so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History {
+    /// Refused with 401 or 403, in a row.
+    denied: u32,
+    /// Not found, in a row, after the first minute.
+    gone: u32,
+    /// Failed in any way, in a row.
+    failed: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    KeepGoing,
+    /// It will not get better by asking again.
+    Proof,
+}
+
+impl History {
+    fn note(&mut self, error: &HttpError, age: Duration) {
+        self.failed += 1;
+        self.denied = if error.is_status(401) || error.is_status(403) { self.denied + 1 } else { 0 };
+        self.gone = if error.is_status(404) && age > FRESH { self.gone + 1 } else { 0 };
+    }
+}
+
+/// Whether a failed look proves anything. `history` has taken this error in already.
+pub(crate) fn verdict(error: &HttpError, history: &History) -> Verdict {
+    let History { denied, gone, failed: _ } = history;
+    // A certificate that is not trusted is nobody's hiccup; anything else may be, once.
+    if error.is_certificate() || *denied >= 2 || *gone >= 2 { Verdict::Proof } else { Verdict::KeepGoing }
+}
+
+/// Looks until the run has ended, until the deadline, or until proof. `on_look` sees every state that was looked at.
+pub(crate) async fn follow<P: Probe>(
+    probe: &mut P,
+    mut deadline: Instant,
+    means: &Means,
+    mut on_look: impl FnMut(&P::State),
+) -> Followed<P::State>
+where
+    P::State: Clone,
+{
+    let Means { pace, wall, entropy, events } = means;
+    let begun = Instant::now();
+    // A short wait keeps half of it for looking.
+    let reserve = LAST_LOOK.min(deadline.saturating_duration_since(begun) / 2);
+    let mut history = History::default();
+    let mut last: Option<P::State> = None;
+    loop {
+        let last_look = Instant::now() >= deadline - reserve;
+        let until = if last_look { deadline } else { deadline - reserve };
+        let mut asked = Duration::ZERO;
+        match timeout_at(until, probe.look()).await {
+            Ok(Ok(Seen::Ended(state))) => {
+                on_look(&state);
+                return Followed::Ended(state);
+            }
+            Ok(Ok(Seen::Going(state))) => {
+                on_look(&state);
+                last = Some(state);
+                history = History::default();
+            }
+            Ok(Err(error)) => {
+                history.note(&error, begun.elapsed());
+                if verdict(&error, &history) == Verdict::Proof {
+                    return Followed::Blind(last, error);
+                }
+                if history.failed == 3 {
+                    events.remark(format!("{error}; still waiting"));
+                }
+                asked = asked_to_wait(&error, &history);
+            }
+            // Cut off by the time that is left.
+            Err(_) => {}
+        }
+        if last_look {
+            return Followed::OutOfTime(last);
+        }
+        let wait = interval(begun.elapsed(), pace, entropy.fraction()).max(asked);
+        let wake = (Instant::now() + wait).min(deadline - reserve);
+        deadline += sleep_until_or_slept(wake, wall, events).await;
+    }
+}
+
+/// What a failed look asks for, before it is cut to the time that is left.
+fn asked_to_wait(error: &HttpError, history: &History) -> Duration {
+    match error.last_fault() {
+        Fault::Status(status, said) => match said.retry_after {
+            Some(after) => after.0,
+            None if status.as_u16() == 429 => (LIMITED * history.failed).min(LIMITED_CAP),
+            None => Duration::ZERO,
+        },
+        Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => Duration::ZERO,
+    }
+}
+
+/// The wait between two looks: grows with the run's age, with jitter, so that many of us stay far below the account's
+/// 5,000 requests a minute.
+fn interval(age: Duration, pace: &Pace, fraction: f64) -> Duration {
+    let wait = (age / 20).clamp(pace.poll, pace.poll_cap.max(pace.poll));
+    wait.mul_f64(0.85 + 0.3 * fraction)
+}
+
+/// Sleeps until `wake`, or until a sleep of the machine is noticed. Returns by how much the deadline has to move: time
+/// in which the machine slept is no time in which we waited.
+async fn sleep_until_or_slept(wake: Instant, wall: &Wall, events: &crate::events::Events) -> Duration {
+    loop {
+        let (monotonic_before, wall_before) = (Instant::now(), wall.now());
+        let left = wake.saturating_duration_since(monotonic_before);
+        if left.is_zero() {
+            return Duration::ZERO;
+        }
+        let slice = left.min(SLICE);
+        sleep(slice).await;
+        let monotonic_over = monotonic_before.elapsed().saturating_sub(slice);
+        let wall_over =
+            Duration::try_from(wall.now().duration_since(wall_before)).unwrap_or_default().saturating_sub(slice);
+        // Some systems' monotonic clock stands still while the machine sleeps, others' goes on.
+        if monotonic_over > SLEPT || wall_over > SLEPT {
+            events
+                .remark(format!("this machine slept for {} s; looking again", wall_over.max(monotonic_over).as_secs()));
+            return if monotonic_over > SLEPT { monotonic_over } else { Duration::ZERO };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+
+    use http::StatusCode;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::context::Entropy;
+    use crate::events::Events;
+    use crate::http::{Net, NetKind, RetryAfter, Said};
+
+    fn error(fault: Fault) -> HttpError {
+        HttpError { service: "x", operation: "y", origin: String::new(), fault, attempts: 1, request_id: None }
+    }
+
+    fn status(status: u16) -> HttpError {
+        error(Fault::Status(StatusCode::from_u16(status).unwrap(), Said::default()))
+    }
+
+    fn retry_after(seconds: u64) -> HttpError {
+        let said = Said { retry_after: Some(RetryAfter(Duration::from_secs(seconds))), ..Said::default() };
+        error(Fault::Status(StatusCode::TOO_MANY_REQUESTS, said))
+    }
+
+    fn lost(kind: NetKind) -> HttpError {
+        error(Fault::Lost(Net::new(kind, "")))
+    }
+
+    /// A run that ends at a given age; each look first takes its turn in a list of faults.
+    struct Script {
+        begun: Instant,
+        ends_at: Duration,
+        faults: Vec<Option<HttpError>>,
+        forever: bool,
+        hang: bool,
+        looks: u32,
+    }
+
+    impl Probe for Script {
+        type State = u64;
+
+        async fn look(&mut self) -> Result<Seen<u64>, HttpError> {
+            self.looks += 1;
+            if self.hang {
+                std::future::pending::<()>().await;
+            }
+            sleep(Duration::from_millis(50)).await;
+            let next = match self.faults.as_slice() {
+                [] => None,
+                [only] if self.forever => only.clone(),
+                _ => self.faults.remove(0),
+            };
+            if let Some(error) = next {
+                return Err(error);
+            }
+            let age = self.begun.elapsed();
+            let state = age.as_secs();
+            Ok(if age >= self.ends_at { Seen::Ended(state) } else { Seen::Going(state) })
+        }
+    }
+
+    fn script(ends_at: u64, faults: Vec<Option<HttpError>>) -> Script {
+        let ends_at = Duration::from_secs(ends_at);
+        Script { begun: Instant::now(), ends_at, faults, forever: false, hang: false, looks: 0 }
+    }
+
+    fn means() -> Means {
+        let begun = Instant::now();
+        Means {
+            pace: Pace::default(),
+            wall: Wall::of(move || Timestamp::UNIX_EPOCH + begun.elapsed()),
+            entropy: Entropy::seeded(7),
+            events: Events::new(|_| {}),
+        }
+    }
+
+    async fn run(probe: &mut Script, seconds: u64) -> (Followed<u64>, Duration) {
+        let begun = Instant::now();
+        let followed = follow(probe, begun + Duration::from_secs(seconds), &means(), |_| {}).await;
+        (followed, begun.elapsed())
+    }
+
+    fn every_fault() -> Vec<HttpError> {
+        let mut all: Vec<HttpError> = [
+            NetKind::Name,
+            NetKind::Connect,
+            NetKind::ConnectTimeout,
+            NetKind::Proxy,
+            NetKind::Tls,
+            NetKind::Broken,
+            NetKind::Timeout,
+        ]
+        .map(lost)
+        .into();
+        all.extend([400, 401, 403, 404, 405, 408, 409, 422, 429, 500, 502, 503, 504, 307].map(status));
+        all.extend([retry_after(7), retry_after(999_999_999)]);
+        all.extend(
+            [crate::http::Shape::Empty, crate::http::Shape::Page(String::new())]
+                .map(|shape| error(Fault::Nonsense(shape))),
+        );
+        all
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_single_failed_look_ends_the_waiting_at_any_place() {
+        for fault in every_fault() {
+            for place in 0..30 {
+                let mut faults = vec![None; place];
+                faults.push(Some(fault.clone()));
+                let mut probe = script(120, faults);
+                let (followed, _) = run(&mut probe, 3600).await;
+                match followed {
+                    Followed::Ended(_) => {}
+                    // An absurd wait is cut to the deadline, and the last look still finds the end.
+                    other @ (Followed::OutOfTime(_) | Followed::Blind(..)) => panic!("{fault} at {place}: {other:?}"),
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_holds_under_every_fault_that_never_ends() {
+        for fault in every_fault() {
+            let proof = [401, 403, 404].iter().any(|status| fault.is_status(*status));
+            for seconds in [1, 10, 59, 3600] {
+                let mut probe = Script { forever: true, ..script(9_999_999, vec![Some(fault.clone())]) };
+                let (followed, took) = run(&mut probe, seconds).await;
+                match followed {
+                    Followed::OutOfTime(None) => {
+                        assert!(took <= Duration::from_secs(seconds), "{fault}: {took:?} of {seconds} s");
+                        assert!(took + LAST_LOOK >= Duration::from_secs(seconds), "{fault}: {took:?} of {seconds} s");
+                    }
+                    Followed::Blind(None, _) => assert!(proof, "{fault}"),
+                    other => panic!("{fault}: {other:?}"),
+                }
+            }
+        }
+        let mut probe = Script { hang: true, ..script(0, Vec::new()) };
+        let (followed, took) = run(&mut probe, 100).await;
+        assert!(matches!(followed, Followed::OutOfTime(None)) && took == Duration::from_secs(100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_ends_just_before_the_deadline_is_seen_by_the_last_look() {
+        let mut probe = script(97, Vec::new());
+        probe.faults = vec![None, Some(retry_after(999_999_999))];
+        let (followed, _) = run(&mut probe, 100).await;
+        assert!(matches!(followed, Followed::Ended(98)), "{followed:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_proof_ends_the_waiting_early() {
+        let twice = |status: HttpError| vec![Some(status.clone()), Some(status)];
+        let late = |status: HttpError| {
+            let mut faults = vec![None; 40];
+            faults.extend(twice(status));
+            faults
+        };
+        for (faults, ends) in [
+            (twice(status(401)), true),
+            (twice(status(403)), true),
+            (vec![Some(status(401)), Some(status(500)), Some(status(403))], false),
+            (vec![Some(status(401)), None, Some(status(401))], false),
+            (twice(status(404)), false),
+            (late(status(404)), true),
+            (vec![Some(error(Fault::NotSent(Net::new(NetKind::Certificate, ""))))], true),
+        ] {
+            let shown = format!("{faults:?}");
+            let (followed, _) = run(&mut script(600, faults), 3600).await;
+            assert_eq!(matches!(followed, Followed::Blind(..)), ends, "{shown}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_become_rarer_with_age() {
+        let mut probe = script(3600, Vec::new());
+        let _ = run(&mut probe, 86400).await;
+        assert!((240..330).contains(&probe.looks), "{}", probe.looks);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn eight_hours_of_sleep_lead_to_a_fresh_look_and_not_to_a_false_timeout() {
+        // The monotonic clock stands still, the wall clock jumps.
+        let jumped = Rc::new(Cell::new(false));
+        let remarks = Rc::new(RefCell::new(Vec::new()));
+        let begun = Instant::now();
+        let (flag, sink) = (jumped.clone(), remarks.clone());
+        let means = Means {
+            wall: Wall::of(move || {
+                let late = begun.elapsed() > Duration::from_secs(400);
+                flag.set(late);
+                Timestamp::UNIX_EPOCH + begun.elapsed() + Duration::from_secs(if late { 8 * 3600 } else { 0 })
+            }),
+            events: Events::new(move |event| sink.borrow_mut().push(format!("{event:?}"))),
+            pace: Pace { poll: Duration::from_secs(300), poll_cap: Duration::from_secs(300), ..Pace::default() },
+            entropy: Entropy::seeded(1),
+        };
+        let mut probe = script(402, Vec::new());
+        let followed = follow(&mut probe, begun + Duration::from_secs(3600), &means, |_| {}).await;
+        assert!(matches!(followed, Followed::Ended(402..=410)), "{followed:?}");
+        assert!(jumped.get() && remarks.borrow()[0].contains("slept"), "{remarks:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_monotonic_clock_that_runs_on_during_sleep_moves_the_deadline() {
+        let begun = Instant::now();
+        let means = means();
+        let moved =
+            tokio::join!(sleep_until_or_slept(begun + Duration::from_secs(60), &means.wall, &means.events), async {
+                tokio::time::advance(Duration::from_secs(8 * 3600)).await
+            });
+        assert!(moved.0 > Duration::from_secs(8 * 3600 - 60), "{:?}", moved.0);
+    }
+}

@@ -1,0 +1,175 @@
+//! The key of a start and the marker that carries it in `cause`: the record that dbt Cloud keeps for us.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::context::Entropy;
+
+/// The whole of `cause` (dbt-cloud-api §3.1: characters or bytes is not told, so bytes).
+const CAUSE_LIMIT: usize = 255;
+
+/// Leaves room in `cause` for a few words of a person's.
+const KEY_LIMIT: usize = 200;
+
+/// What makes one start the same as another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key(String);
+
+/// Why a text is no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadKey {
+    Empty,
+    TooLong,
+    Character(char),
+    CommentMark,
+}
+
+impl fmt::Display for BadKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BadKey::Empty => formatter.write_str("it is empty"),
+            BadKey::TooLong => write!(formatter, "it has more than {KEY_LIMIT} characters"),
+            BadKey::Character(character) => {
+                write!(formatter, "it has {character:?} in it; letters, digits and . _ : / - are possible")
+            }
+            // The cause ends up in SQL comments.
+            BadKey::CommentMark => formatter.write_str("it has `--` in it, which begins a comment in SQL"),
+        }
+    }
+}
+
+impl Key {
+    /// Takes a key that somebody chose.
+    pub(crate) fn parse(text: &str) -> Result<Key, BadKey> {
+        if text.is_empty() {
+            return Err(BadKey::Empty);
+        }
+        let odd = |character: &char| !character.is_ascii_alphanumeric() && !"._:/-".contains(*character);
+        if let Some(character) = text.chars().find(odd) {
+            return Err(BadKey::Character(character));
+        }
+        if text.len() > KEY_LIMIT {
+            return Err(BadKey::TooLong);
+        }
+        if text.contains("--") {
+            return Err(BadKey::CommentMark);
+        }
+        Ok(Key(text.to_owned()))
+    }
+
+    /// A key that nobody has used.
+    pub(crate) fn fresh(entropy: &Entropy) -> Key {
+        Key(entropy.name())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What stands in `cause`.
+    pub(crate) fn marker(&self) -> String {
+        format!("[dbtrigger:{}]", self.0)
+    }
+
+    /// The idempotency token of Databricks for this key and job: 64 characters, the most that it takes.
+    pub(crate) fn token(&self, workflow: u64) -> String {
+        hex(&Sha256::digest(format!("dbtrigger/{workflow}/{}", self.0)))
+    }
+}
+
+/// Lower-case hex digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The text for `cause`: what people read, then the marker, in at most 255 bytes. The marker's room is taken first.
+///
+/// dbt hands the text on into SQL comments, and macros paste it into SQL texts: no quotes, backslashes, control
+/// characters or comment marks; and no brackets, so that nobody can write another marker (dbt-cloud-api §3.1).
+pub(crate) fn cause(said: &str, key: &Key) -> String {
+    let marker = key.marker();
+    let mut plain: String = said
+        .chars()
+        .map(|character| match character {
+            '"' | '\'' | '`' | '\\' | '{' | '}' => ' ',
+            '[' => '(',
+            ']' => ')',
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => ' ',
+            _ if character.is_control() => ' ',
+            _ => character,
+        })
+        .collect();
+    // Cutting one mark can join the parts of another.
+    while let Some(mark) = ["--", "/*", "*/"].into_iter().find(|mark| plain.contains(mark)) {
+        plain = plain.replace(mark, if mark == "--" { "-" } else { " " });
+    }
+    let plain = plain.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut room = (CAUSE_LIMIT - marker.len()).saturating_sub(1).min(plain.len());
+    while !plain.is_char_boundary(room) {
+        room -= 1;
+    }
+    let plain = plain[..room].trim_end();
+    if plain.is_empty() { marker } else { format!("{plain} {marker}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_holds_only_what_is_harmless_in_every_place_it_ends_up_in() {
+        for (text, bad) in [
+            ("", Some(BadKey::Empty)),
+            ("a b", Some(BadKey::Character(' '))),
+            ("a]b", Some(BadKey::Character(']'))),
+            ("ä", Some(BadKey::Character('ä'))),
+            ("a--b", Some(BadKey::CommentMark)),
+            ("2026-11-23/orders:nightly_1.a", None),
+        ] {
+            assert_eq!(Key::parse(text).err(), bad, "{text}");
+        }
+        assert_eq!(Key::parse(&"a".repeat(201)).err(), Some(BadKey::TooLong));
+        assert_eq!(Key::parse(&"a".repeat(200)).unwrap().token(7).len(), 64);
+    }
+
+    #[test]
+    fn tokens_differ_by_job_and_key_and_are_the_same_each_time() {
+        let key = Key::parse("k").unwrap();
+        assert_eq!(key.token(1), key.token(1));
+        assert_ne!(key.token(1), key.token(2));
+        assert_ne!(key.token(1), Key::parse("l").unwrap().token(1));
+    }
+
+    #[test]
+    fn whatever_is_said_the_cause_is_harmless_and_ends_with_the_marker() {
+        let longest = Key::parse(&"k".repeat(200)).unwrap();
+        let short = Key::parse("k").unwrap();
+        for said in [
+            "",
+            "nightly build",
+            "it's \"quoted\" \\ `here`",
+            "a\nb\u{0}c\u{1b}[31m",
+            "-- drop */ table /* x ----y",
+            "-/**/- and /-*-/*",
+            "[dbtrigger:other]",
+            "{{ env_var('X') }}",
+            &"ä".repeat(300),
+            &"-".repeat(300),
+        ] {
+            for key in [&longest, &short] {
+                let cause = cause(said, key);
+                let front = cause.strip_suffix(&key.marker()).unwrap();
+                assert!(cause.len() <= 255, "{cause}");
+                assert!(!front.contains(['"', '\'', '\\', '`', '[', ']', '\n']), "{cause}");
+                assert!(!front.contains("--") && !front.contains("/*") && !front.contains("*/"), "{cause}");
+            }
+        }
+        assert_eq!(cause("nightly build", &short), "nightly build [dbtrigger:k]");
+        assert_eq!(cause(" ", &short), "[dbtrigger:k]");
+    }
+}

@@ -1,0 +1,31 @@
+//! Runs: started exactly once, followed to their end, and reported when they fail.
+
+mod dbt_run;
+mod failed;
+mod follow;
+mod journal;
+mod look_up;
+mod marker;
+mod trigger;
+mod workflow_run;
+
+pub(crate) use dbt_run::{DbtRun, DbtState, Fate};
+pub(crate) use failed::{Findings, find_failures};
+pub(crate) use follow::{Followed, Probe, Seen, follow};
+pub(crate) use journal::{Journal, OpenIntent};
+pub(crate) use marker::{BadKey, Key, cause};
+pub(crate) use trigger::{Doubt, Milestone, NotStarted, Order, Triggered, trigger};
+pub(crate) use workflow_run::{WorkflowProbe, WorkflowState};
+
+use crate::context::{Entropy, Wall};
+use crate::events::Events;
+use crate::http::Pace;
+
+/// What every part of this room needs from outside: time, chance, and somebody to tell.
+#[derive(Clone)]
+pub(crate) struct Means {
+    pub(crate) pace: Pace,
+    pub(crate) wall: Wall,
+    pub(crate) entropy: Entropy,
+    pub(crate) events: Events,
+}

@@ -1,0 +1,381 @@
+//! The trigger: at most one run does work for one key, whatever gets lost.
+//!
+//! The steps carry the numbers of the protocol ("The trigger: exactly one run" in `docs/architecture.md`); step 6 goes
+//! on while the run is followed, in `dbt_run`.
+
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::Means;
+use super::journal::{Entry, Intent, Journal, OpenIntent};
+use super::look_up::{LookUp, first_own, found};
+use super::marker::{Key, cause, hex};
+use crate::dbt::{self, Difference, Overrides, Run, TRIGGER_LIMIT};
+use crate::http::{HttpError, Sent, Writer};
+
+/// How long a trigger that cannot be sent is repeated, and how long an unclear one is looked for at most.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// Sends with an unclear outcome and no run to show for it, before the service is believed to be broken.
+const MOST_OPEN_SENDS: u32 = 5;
+
+/// The first wait between two look-ups, and the longest.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
+/// What is to be started, and how carefully.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub(crate) account: u64,
+    pub(crate) job: u64,
+    pub(crate) key: Key,
+    /// Somebody gave the key, so an earlier start may have used it.
+    pub(crate) look_first: bool,
+    /// The part of `cause` that is for people.
+    pub(crate) said: String,
+    pub(crate) overrides: Overrides,
+    /// How long a run whose trigger was not answered may take to show in lists.
+    pub(crate) settle: Duration,
+    pub(crate) at_most_once: bool,
+    pub(crate) deadline: Instant,
+    /// The command that picks the run up.
+    pub(crate) resume: String,
+}
+
+/// A run that was started, or found again.
+#[derive(Debug)]
+pub(crate) struct Triggered {
+    pub(crate) run: Run,
+    /// It was there already, started with this key by an earlier command.
+    pub(crate) adopted: bool,
+    pub(crate) sends: u32,
+    /// Why there may be a second run, if there may.
+    pub(crate) doubt: Option<Doubt>,
+    pub(crate) intent: Option<Intent>,
+}
+
+/// There may be a second run with our marker: what is needed to look for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Doubt {
+    pub(crate) account: u64,
+    pub(crate) job: u64,
+    pub(crate) marker: String,
+    /// Only newer runs can be ours.
+    pub(crate) newer_than: u64,
+    /// Until then a second run may still come to light.
+    pub(crate) until: Instant,
+}
+
+/// What somebody who watches should remember.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Milestone<'a> {
+    /// From now on a run may exist.
+    Sending,
+    /// It exists.
+    Known(&'a Run),
+}
+
+/// Why no run is followed.
+#[derive(Clone, Debug)]
+pub(crate) enum NotStarted {
+    /// Earlier runs could not be looked through, so nothing was sent.
+    Blind(HttpError),
+    /// The key belongs to a run with other parameters. Nothing was sent.
+    OtherParameters { run: Box<Run>, difference: Difference },
+    /// The service refused.
+    Rejected(HttpError),
+    /// The service was not reached, or said to come back later, until patience or time was over.
+    NeverSent(HttpError),
+    /// The time was over before anything was sent.
+    NoTime,
+    /// The outcome stayed unclear each time, and no run showed each time.
+    NoRunShows { error: HttpError, sends: u32 },
+    /// Nobody knows whether a run was started. Nothing was sent again.
+    Unknown { error: Option<HttpError>, looking: Option<HttpError> },
+}
+
+/// Starts a run of the job, or finds the one that was started with the same key.
+pub(crate) async fn trigger(
+    order: &Order,
+    writer: &Writer,
+    means: &Means,
+    journal: &Journal,
+    milestone: &dyn Fn(Milestone<'_>),
+) -> Result<Triggered, NotStarted> {
+    // 1. Key and marker.
+    let marker = order.key.marker();
+    let cause = cause(&order.said, &order.key);
+    let mut started = Start { order, writer, means, marker: &marker, newer_than: 0, settle_from: Instant::now() };
+
+    // 2. Look before the first POST whenever the key is not fresh; else note the newest run only.
+    let patient = started.look_up(true);
+    if order.look_first {
+        let looked = patient.runs(None).await;
+        if let Some((first, now)) = found(&looked.runs, &marker) {
+            return started.adopt(first, now.clone(), journal, milestone);
+        }
+        if let Some(error) = looked.cut {
+            return Err(NotStarted::Blind(error));
+        }
+        started.newer_than = looked.runs.first().map_or(0, |run| run.id);
+    }
+    // 3. The newest run id of the job, then the intent, on disk and synced.
+    if started.newer_than == 0 {
+        // Nothing within 7 days does not mean nothing at all.
+        started.newer_than = patient.newest().await.map_err(NotStarted::Blind)?;
+    }
+    let (mut intent, earlier) = started.note(journal);
+    if let Some(run) = started.in_flight(earlier).await? {
+        return started.adopt(&run, run.clone(), journal, milestone);
+    }
+
+    let mut progress = Progress::default();
+    match started.send_until_known(&cause, &mut progress, milestone).await {
+        Ok(run) => {
+            milestone(Milestone::Known(&run));
+            if let Some(intent) = &mut intent {
+                // The marker finds it anyway.
+                let _ = intent.run(run.id);
+            }
+            let doubt = (order.look_first || progress.open > 0 || progress.sends > 1).then(|| started.doubt());
+            Ok(Triggered { run, adopted: false, sends: progress.sends, doubt, intent })
+        }
+        Err(failed) => {
+            // What surely was not started leaves nothing to pick up.
+            if progress.open == 0
+                && let Some(intent) = intent
+            {
+                intent.close();
+            }
+            Err(failed)
+        }
+    }
+}
+
+/// What has been sent.
+#[derive(Default)]
+struct Progress {
+    sends: u32,
+    /// Sends whose outcome stayed unclear.
+    open: u32,
+}
+
+/// One start, with what has been found out so far.
+struct Start<'a> {
+    order: &'a Order,
+    writer: &'a Writer,
+    means: &'a Means,
+    marker: &'a str,
+    newer_than: u64,
+    /// The end of the last send: the settle time counts from here.
+    settle_from: Instant,
+}
+
+impl<'a> Start<'a> {
+    fn look_up(&self, patient: bool) -> LookUp<'a> {
+        let Order { account, job, .. } = self.order;
+        LookUp { reader: self.writer, wall: &self.means.wall, account: *account, job: *job, patient }
+    }
+
+    /// Steps 4 and 5.
+    async fn send_until_known(
+        &mut self,
+        cause: &str,
+        progress: &mut Progress,
+        milestone: &dyn Fn(Milestone<'_>),
+    ) -> Result<Run, NotStarted> {
+        let order = self.order;
+        let patience = (Instant::now() + PATIENCE).min(order.deadline);
+        let mut refused = 0;
+        loop {
+            let left = order.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() && progress.sends == 0 {
+                return Err(NotStarted::NoTime);
+            }
+            // 4. One POST on a new connection; nothing below repeats it.
+            milestone(Milestone::Sending);
+            progress.sends += 1;
+            let once = dbt::trigger(order.account, order.job, cause, &order.overrides, TRIGGER_LIMIT.min(left));
+            let sent = self.writer.once(once).await;
+            self.settle_from = Instant::now();
+            // 5. What the outcome means.
+            match sent {
+                Sent::Done(run) => return Ok(run),
+                Sent::Rejected(error) => return Err(NotStarted::Rejected(error)),
+                Sent::NotSent(error) => {
+                    let limited = error.is_status(429);
+                    let over = Instant::now() >= patience || error.is_certificate() || (limited && order.at_most_once);
+                    if over {
+                        return Err(match progress.open {
+                            0 => NotStarted::NeverSent(error),
+                            _ => NotStarted::NoRunShows { error, sends: progress.sends },
+                        });
+                    }
+                    refused += 1;
+                    self.wait_before_repeating(&error, refused, patience).await;
+                    if !limited {
+                        // Nothing left this machine: this was no send.
+                        progress.sends -= 1;
+                        continue;
+                    }
+                    // Surely not started; but the wait is over anyway, and looking costs nothing.
+                    let looked = self.look_up(false).runs(Some(self.newer_than)).await;
+                    if let Some(run) = first_own(&looked.runs, self.marker) {
+                        return Ok(run.clone());
+                    }
+                }
+                Sent::Open(error) => {
+                    progress.open += 1;
+                    self.means.events.remark(format!(
+                        "it is unclear whether the run was started ({error}); looking for it before anything is sent again"
+                    ));
+                    if let Some(run) = self.settle(Some(&error)).await? {
+                        return Ok(run);
+                    }
+                    if order.at_most_once {
+                        return Err(NotStarted::Unknown { error: Some(error), looking: None });
+                    }
+                    if progress.open >= MOST_OPEN_SENDS || Instant::now() >= order.deadline {
+                        return Err(NotStarted::NoRunShows { error, sends: progress.sends });
+                    }
+                    let seconds = self.settle_from.elapsed().as_secs();
+                    self.means.events.remark(format!("no run shows after {seconds} s; starting it again"));
+                }
+            }
+        }
+    }
+
+    /// Looks for our run at growing intervals until the settle time is over and one complete look-up after it has found
+    /// nothing. Looking that fails is no "no": it goes on, for 15 minutes at most.
+    async fn settle(&self, error: Option<&HttpError>) -> Result<Option<Run>, NotStarted> {
+        let settled = self.settle_from + self.order.settle;
+        let give_up = (self.settle_from + PATIENCE.max(self.order.settle * 2)).min(self.order.deadline);
+        let (mut wait, mut failed) = (FIRST_WAIT, None);
+        loop {
+            let looking = Instant::now();
+            let looked = timeout_at(give_up, self.look_up(false).runs(Some(self.newer_than))).await;
+            let mut asked = Duration::ZERO;
+            if let Ok(looked) = looked {
+                if let Some(run) = first_own(&looked.runs, self.marker) {
+                    return Ok(Some(run.clone()));
+                }
+                match looked.cut {
+                    None if looking >= settled => return Ok(None),
+                    None => {}
+                    Some(error) => {
+                        asked = error.said().and_then(|said| said.retry_after).map_or(Duration::ZERO, |after| after.0);
+                        failed = Some(error);
+                    }
+                }
+            }
+            let now = Instant::now();
+            if now >= give_up {
+                return Err(NotStarted::Unknown { error: error.cloned(), looking: failed });
+            }
+            let jitter = wait.mul_f64(0.9 + 0.2 * self.means.entropy.fraction());
+            let mut wake = now + jitter.max(asked.min(PATIENCE));
+            // The look-up that decides is not put off.
+            if asked.is_zero() && now < settled {
+                wake = wake.min(settled);
+            }
+            sleep(wake.min(give_up).saturating_duration_since(now)).await;
+            wait = (wait * 17 / 10).min(LONGEST_WAIT);
+        }
+    }
+
+    async fn wait_before_repeating(&self, error: &HttpError, attempt: u32, patience: Instant) {
+        let asked = error.said().and_then(|said| said.retry_after).map(|after| after.0);
+        let limited = error.is_status(429);
+        let growing = self.means.pace.backoff.saturating_mul(1 << attempt.min(16)).min(self.means.pace.backoff_cap);
+        let wait = match asked {
+            Some(asked) => asked,
+            // dbt Cloud cools down for minutes (dbt-cloud-api §7).
+            None if limited => Duration::from_secs(60).saturating_mul(attempt).min(Duration::from_secs(300)),
+            None => growing,
+        };
+        let wait = wait.saturating_add(Duration::from_secs(1).mul_f64(self.means.entropy.fraction()));
+        let wait = wait.min(patience.saturating_duration_since(Instant::now()));
+        if wait >= Duration::from_secs(2) {
+            self.means.events.remark(format!("{error}; nothing was started, trying again in {} s", wait.as_secs()));
+        }
+        sleep(wait).await;
+    }
+
+    /// Follows the run that carries the key already, if it was started as it would be now.
+    fn adopt(
+        &mut self,
+        first: &Run,
+        now: Run,
+        journal: &Journal,
+        milestone: &dyn Fn(Milestone<'_>),
+    ) -> Result<Triggered, NotStarted> {
+        if let Some(difference) = first.trigger.as_ref().and_then(|trigger| self.order.overrides.differs_from(trigger))
+        {
+            return Err(NotStarted::OtherParameters { run: Box::new(now), difference });
+        }
+        self.newer_than = first.id.saturating_sub(1);
+        milestone(Milestone::Known(&now));
+        let (mut intent, _) = self.note(journal);
+        if let Some(intent) = &mut intent {
+            let _ = intent.run(now.id);
+        }
+        // Whoever started it may have sent it twice.
+        let doubt = now.ended().is_none().then(|| self.doubt());
+        Ok(Triggered { run: now, adopted: true, sends: 0, doubt, intent })
+    }
+
+    /// Somebody has noted the same start, and nobody knows how it went: perhaps their POST is on its way right now.
+    async fn in_flight(&mut self, earlier: Option<OpenIntent>) -> Result<Option<Run>, NotStarted> {
+        let Some(OpenIntent { entry, run }) = earlier else { return Ok(None) };
+        let order = self.order;
+        if let Some(id) = run
+            && let Ok(run) = self.writer.glance(dbt::get_run_with_trigger(order.account, id)).await
+            && run.trigger.as_ref().is_some_and(|trigger| trigger.cause.contains(self.marker))
+        {
+            return Ok(Some(run));
+        }
+        let age = Duration::try_from(self.means.wall.now().duration_since(entry.at)).unwrap_or_default();
+        if age > TRIGGER_LIMIT + order.settle {
+            return Ok(None);
+        }
+        self.means.events.remark("another start with this key was under way a moment ago; looking for its run first");
+        self.settle_from = Instant::now();
+        self.settle(None).await
+    }
+
+    fn note(&self, journal: &Journal) -> (Option<Intent>, Option<OpenIntent>) {
+        let order = self.order;
+        let parameters = serde_json::to_vec(&order.overrides).unwrap_or_default();
+        let entry = Entry {
+            key: order.key.as_str().to_owned(),
+            origin: self.writer.origin().to_owned(),
+            account: order.account,
+            job: order.job,
+            parameters: hex(&Sha256::digest(parameters)),
+            newer_than: self.newer_than,
+            resume: order.resume.clone(),
+            at: self.means.wall.now(),
+        };
+        match journal.note(&entry) {
+            Ok(noted) => noted.map_or((None, None), |noted| (Some(noted.intent), noted.earlier)),
+            Err(error) => {
+                // The marker in `cause` is record enough.
+                self.means.events.remark(format!("this start cannot be noted on disk ({error}); going on without"));
+                (None, None)
+            }
+        }
+    }
+
+    fn doubt(&self) -> Doubt {
+        let Order { account, job, .. } = self.order;
+        Doubt {
+            account: *account,
+            job: *job,
+            marker: self.marker.to_owned(),
+            newer_than: self.newer_than,
+            until: self.settle_from + self.order.settle,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What a Databricks workspace keeps, and how its reads may lag behind its writes.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::World;
+use super::answers::Refusal;
+use super::call::Call;
+use super::jobs::Job;
+use super::permissions::Grant;
+use super::secrets::Scope;
+use super::workspace_objects::Object;
+
+/// Everything in the workspace but its runs: what a stale read shows the old form of.
+#[derive(Clone, Default)]
+pub(super) struct Databricks {
+    /// By name in lower case: scope names differ in more than case (databricks-api §3.2).
+    pub(super) scopes: BTreeMap<String, Scope>,
+    /// By path without `/Workspace`.
+    pub(super) objects: BTreeMap<String, Object>,
+    pub(super) jobs: BTreeMap<i64, Job>,
+    /// Direct grants, by `jobs/123` or `notebooks/123`.
+    pub(super) grants: BTreeMap<String, Vec<Grant>>,
+}
+
+/// The state before a write, shown to the next reads of what it touched.
+#[derive(Clone)]
+pub(super) struct Stale {
+    pub(super) old: Databricks,
+    pub(super) left: Cell<u32>,
+}
+
+impl World {
+    /// The state as a read of `key` sees it.
+    pub(super) fn seen(&self, key: &str) -> &Databricks {
+        match self.stale.get(key) {
+            Some(stale) if stale.left.get() > 0 => {
+                stale.left.set(stale.left.get() - 1);
+                &stale.old
+            }
+            Some(_) | None => &self.databricks,
+        }
+    }
+
+    /// Notes that a write has changed what reads of `key` show.
+    pub(super) fn touched(&mut self, key: impl Into<String>) {
+        self.touched.push(key.into());
+    }
+}
+
+impl Call {
+    /// The body of a Databricks request.
+    pub(super) fn fields(&self) -> Result<Fields, Refusal> {
+        self.object().map(Fields).map_err(|why| Refusal::malformed(format!("Could not parse request object: {why}")))
+    }
+
+    /// A query parameter that must be there.
+    pub(super) fn needed(&self, name: &str) -> Result<&str, Refusal> {
+        match self.asked(name) {
+            Some(value) if !value.is_empty() => Ok(value),
+            Some(_) | None => Err(Refusal::invalid(format!("Missing required field: {name}"))),
+        }
+    }
+
+    /// A query parameter that is a number.
+    pub(super) fn number(&self, name: &str) -> Result<Option<i64>, Refusal> {
+        match self.asked(name) {
+            None | Some("") => Ok(None),
+            Some(value) => {
+                value.parse().map(Some).map_err(|_| Refusal::invalid(format!("Invalid value for {name}: {value}")))
+            }
+        }
+    }
+
+    pub(super) fn is_asked_for(&self, name: &str) -> bool {
+        self.asked(name) == Some("true")
+    }
+}
+
+/// A JSON object from which fields of a given type are taken. Unknown fields are accepted.
+pub(super) struct Fields(pub(super) Map<String, Value>);
+
+impl Fields {
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, Refusal> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(other) => Err(wrong_type(name, "a string", other)),
+        }
+    }
+
+    pub(super) fn needed_text(&self, name: &str) -> Result<String, Refusal> {
+        match self.text(name)? {
+            Some(text) if !text.is_empty() => Ok(text),
+            Some(_) | None => Err(Refusal::invalid(format!("Missing required field: {name}"))),
+        }
+    }
+
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Refusal> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(wrong_type(name, "a boolean", other)),
+        }
+    }
+
+    /// An id: int64 fields are taken as numbers and as texts.
+    pub(super) fn id(&self, name: &str) -> Result<i64, Refusal> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Err(Refusal::invalid(format!("Missing required field: {name}"))),
+            Some(value) => value
+                .as_i64()
+                .or_else(|| value.as_str()?.parse().ok())
+                .ok_or_else(|| wrong_type(name, "a 64-bit integer", value)),
+        }
+    }
+
+    pub(super) fn object(&self, name: &str) -> Result<Option<Map<String, Value>>, Refusal> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(object)) => Ok(Some(object.clone())),
+            Some(other) => Err(wrong_type(name, "an object", other)),
+        }
+    }
+}
+
+fn wrong_type(name: &str, wanted: &str, got: &Value) -> Refusal {
+    let mut shown = got.to_string();
+    shown.truncate(shown.char_indices().nth(40).map_or(shown.len(), |(end, _)| end));
+    Refusal::malformed(format!("Could not parse request object: expected {wanted} for field {name}, got {shown}"))
+}

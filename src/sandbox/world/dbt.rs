@@ -1,0 +1,304 @@
+//! A dbt Cloud account: who may call, what it holds, and how its answers are asked for
+//! (dbt-cloud-api §2.4, §2.5, §4.1, §5.3, §7).
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::World;
+use super::answers::{Handled, Refusal, dbt_data, envelope, json_answer};
+use super::call::Call;
+use super::dbt_jobs::DbtJob;
+use super::dbt_runs::DbtRun;
+
+/// The one account that the seeded token belongs to.
+pub(super) const ACCOUNT: i64 = 51234;
+/// After a throttled request the account cools down for five minutes (§7).
+const COOL_DOWN: i64 = 300_000;
+const MINUTE: i64 = 60_000;
+/// §5.3: both the largest page and the usual one.
+const LARGEST_PAGE: usize = 100;
+
+#[derive(Clone)]
+pub(super) struct Dbt {
+    pub(super) token: String,
+    pub(super) jobs: BTreeMap<i64, DbtJob>,
+    /// In order of their ids.
+    pub(super) runs: Vec<DbtRun>,
+    /// Places of the runs that have not ended.
+    pub(super) open: Vec<usize>,
+    /// When the last run of a job that is over ended.
+    pub(super) last_end: BTreeMap<i64, i64>,
+    pub(super) next_run: i64,
+    pub(super) listing_lag: i64,
+    pub(super) fresh_404: i64,
+    pub(super) resumed_keeps_cause: bool,
+    /// Requests a minute.
+    rate: u32,
+    minute: (i64, u32),
+    cooling_until: i64,
+}
+
+impl Dbt {
+    pub(super) fn new(token: String) -> Dbt {
+        Dbt {
+            token,
+            jobs: BTreeMap::new(),
+            runs: Vec::new(),
+            open: Vec::new(),
+            last_end: BTreeMap::new(),
+            next_run: 0,
+            listing_lag: 0,
+            fresh_404: 0,
+            resumed_keeps_cause: true,
+            rate: 5000,
+            minute: (0, 0),
+            cooling_until: 0,
+        }
+    }
+
+    /// `Token` and `Bearer` mean the same (§2.1).
+    pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<(), Refusal> {
+        let token =
+            authorization.and_then(|value| value.strip_prefix("Token ").or_else(|| value.strip_prefix("Bearer ")));
+        match token {
+            Some(token) if token == self.token => Ok(()),
+            Some(_) => Err(Refusal::dbt(401, "Invalid token.")),
+            None => Err(Refusal::dbt(401, "Authentication credentials were not provided.")),
+        }
+    }
+
+    /// Counts a request against the account's limit.
+    pub(super) fn throttle(&mut self, now: i64) -> Result<(), Refusal> {
+        let minute = now.div_euclid(MINUTE);
+        if self.minute.0 != minute {
+            self.minute = (minute, 0);
+        }
+        self.minute.1 = self.minute.1.saturating_add(1);
+        if self.minute.1 > self.rate && now >= self.cooling_until {
+            self.cooling_until = now + COOL_DOWN;
+        }
+        if now < self.cooling_until {
+            // §2.5: often not the envelope.
+            return Err(Refusal::DbtDetail { status: 429, detail: "Request was throttled.".to_owned() });
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    /// A new dbt run shows in lists of runs only after so many milliseconds (dbt-cloud-api §3.3).
+    pub fn set_listing_lag(&mut self, milliseconds: i64) {
+        self.dbt.listing_lag = milliseconds;
+    }
+
+    /// Reading a new dbt run answers 404 for so many milliseconds after its trigger (dbt-cloud-api §4.5).
+    pub fn set_fresh_404(&mut self, milliseconds: i64) {
+        self.dbt.fresh_404 = milliseconds;
+    }
+
+    /// How many requests a minute dbt Cloud takes before it throttles the account (dbt-cloud-api §7; 5,000).
+    pub fn set_dbt_rate_limit(&mut self, requests_a_minute: u32) {
+        self.dbt.rate = requests_a_minute;
+    }
+
+    /// Whether a run made by retry carries the old run's `cause` (dbt-cloud-api §3.3 point 6: unverified, so
+    /// clients must stand both; it does until told otherwise).
+    pub fn set_resumed_keeps_cause(&mut self, keeps: bool) {
+        self.dbt.resumed_keeps_cause = keeps;
+    }
+}
+
+impl Call {
+    /// The account in the path must be the token's: another one is 403, not 404 (§2.5).
+    pub(super) fn check_account(&self) -> Result<(), Refusal> {
+        match self.id(0) {
+            Some(ACCOUNT) => Ok(()),
+            Some(_) => Err(Refusal::dbt(403, "Access denied: Token is not scoped to account.")),
+            None => Err(Refusal::dbt_absent()),
+        }
+    }
+
+    /// Refuses query parameters that the endpoint does not know (§2.5). `account_id` is taken everywhere,
+    /// since Dagster sends it (§1.4).
+    pub(super) fn check_query(&self, known: &[&str]) -> Result<(), Refusal> {
+        let foreign = self.query.iter().find(|(name, _)| name != "account_id" && !known.contains(&name.as_str()));
+        match foreign {
+            None => Ok(()),
+            Some((name, _)) => {
+                Err(Refusal::dbt(400, format!("Additional properties are not allowed ('{name}' was unexpected)")))
+            }
+        }
+    }
+
+    /// What `include_related` names, in any of its encodings (§4.1): comma text, JSON text, repeated; a
+    /// Python-looking list too, since dbt's own MCP server sends one.
+    pub(super) fn included(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for (name, value) in &self.query {
+            if name == "include_related" || name == "include_related[]" {
+                let bare = value.trim().trim_start_matches('[').trim_end_matches(']');
+                let parts = bare.split(',').map(|part| part.trim().trim_matches(['"', '\'']).to_owned());
+                names.extend(parts.filter(|part| !part.is_empty()));
+            }
+        }
+        names
+    }
+
+    /// A whole number in the query.
+    pub(super) fn dbt_number(&self, name: &str) -> Result<Option<i64>, Refusal> {
+        match self.asked(name) {
+            None => Ok(None),
+            Some(value) => value
+                .parse()
+                .map(Some)
+                .map_err(|_| Refusal::dbt_field(name, format!("'{value}' is not of type 'integer'"))),
+        }
+    }
+
+    pub(super) fn dbt_flag(&self, name: &str) -> Result<Option<bool>, Refusal> {
+        match self.asked(name).map(str::to_lowercase).as_deref() {
+            None => Ok(None),
+            Some("true" | "1") => Ok(Some(true)),
+            Some("false" | "0") => Ok(Some(false)),
+            Some(other) => Err(Refusal::dbt_field(name, format!("'{other}' is not of type 'boolean'"))),
+        }
+    }
+
+    /// `NAME__in`: JSON text `[1,2]`, comma text or repeated (§5.3).
+    pub(super) fn dbt_numbers(&self, name: &str) -> Result<Option<Vec<i64>>, Refusal> {
+        let mut numbers = None;
+        for (_, value) in self.query.iter().filter(|(key, _)| key == name) {
+            let bare = value.trim().trim_start_matches('[').trim_end_matches(']');
+            let list = numbers.get_or_insert_with(Vec::new);
+            for part in bare.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+                list.push(
+                    part.parse().map_err(|_| Refusal::dbt_field(name, format!("'{part}' is not of type 'integer'")))?,
+                );
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// `NAME__range`: JSON text of two times in double quotes; every other form is refused (§4.1).
+    pub(super) fn dbt_range(&self, name: &str) -> Result<Option<(i64, i64)>, Refusal> {
+        let Some(value) = self.asked(name) else {
+            return Ok(None);
+        };
+        let wrong = || Refusal::dbt_field(name, format!("'{value}' is not an array of two times"));
+        let ends: Vec<String> = serde_json::from_str(value).map_err(|_| wrong())?;
+        let [from, to] = ends.as_slice() else {
+            return Err(wrong());
+        };
+        Ok(Some((moment(from).ok_or_else(wrong)?, moment(to).ok_or_else(wrong)?)))
+    }
+
+    /// Sorts, cuts a page and wraps it (§5.3). The order is ascending by id unless something else is asked for.
+    pub(super) fn page<T>(&self, mut rows: Vec<T>, orders: &[Order<T>], show: impl Fn(&T) -> Value) -> Handled {
+        let limit = match self.dbt_number("limit")? {
+            None => LARGEST_PAGE,
+            Some(limit) => match usize::try_from(limit) {
+                Ok(limit @ 1..=LARGEST_PAGE) => limit,
+                Ok(_) | Err(_) => {
+                    return Err(Refusal::dbt_field("limit", format!("{limit} is not between 1 and {LARGEST_PAGE}")));
+                }
+            },
+        };
+        let offset = match self.dbt_number("offset")?.map(usize::try_from) {
+            None => 0,
+            Some(Ok(offset)) => offset,
+            Some(Err(_)) => {
+                return Err(Refusal::dbt_field("offset", "the offset is less than the minimum of 0"));
+            }
+        };
+        let order = self.asked("order_by").unwrap_or("id");
+        let name = order.strip_prefix('-').unwrap_or(order);
+        let Some((_, key)) = orders.iter().find(|(known, _)| *known == name) else {
+            return Err(Refusal::dbt_field("order_by", format!("'{order}' is not one of the orders of this list")));
+        };
+        rows.sort_by_key(key);
+        if order.starts_with('-') {
+            rows.reverse();
+        }
+        let total = rows.len();
+        let page: Vec<Value> = rows.iter().skip(offset).take(limit).map(show).collect();
+        let mut filters = Map::new();
+        for (name, value) in &self.query {
+            if name != "order_by" && name != "include_related" {
+                filters.insert(name.clone(), json!(value));
+            }
+        }
+        filters.insert("limit".to_owned(), json!(limit));
+        filters.insert("offset".to_owned(), json!(offset));
+        filters.insert("account_id".to_owned(), json!(ACCOUNT));
+        let count = page.len();
+        let mut body = envelope(200, "Success!", &json!(page));
+        body["extra"] =
+            json!({ "filters": filters, "order_by": order, "pagination": { "count": count, "total_count": total } });
+        Ok(json_answer(200, &body))
+    }
+}
+
+/// A name for `order_by` and what it sorts by.
+pub(super) type Order<T> = (&'static str, fn(&T) -> i64);
+
+/// Milliseconds of a time as clients write it: `T` or a space, `Z` or an offset.
+fn moment(text: &str) -> Option<i64> {
+    let text = text.trim().replacen(' ', "T", 1);
+    if let Ok(moment) = text.parse::<jiff::Timestamp>() {
+        return Some(moment.as_millisecond());
+    }
+    let civil: jiff::civil::DateTime = text.parse().ok()?;
+    Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
+}
+
+fn written(at: i64, form: &str) -> Option<String> {
+    let moment = jiff::Timestamp::from_millisecond(at).ok()?;
+    Some(moment.strftime(form).to_string())
+}
+
+/// A time of a run: a space between date and time, and an offset (§4.3).
+pub(super) fn run_time(at: i64) -> Value {
+    json!(written(at, "%Y-%m-%d %H:%M:%S.%6f+00:00"))
+}
+
+/// A time of anything else.
+pub(super) fn plain_time(at: i64) -> Value {
+    json!(written(at, "%Y-%m-%dT%H:%M:%S.%6fZ"))
+}
+
+/// `HH:MM:SS`, where hours may exceed 23 (§4.3).
+pub(super) fn clock(milliseconds: i64) -> String {
+    let seconds = milliseconds.max(0) / 1000;
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+pub(super) fn humanized(milliseconds: i64) -> String {
+    let minutes = milliseconds.max(0) / 60_000;
+    let seconds = milliseconds.max(0) / 1000 % 60;
+    if minutes == 0 { format!("{seconds} seconds") } else { format!("{minutes} minutes, {seconds} seconds") }
+}
+
+fn account(world: &World) -> Value {
+    json!({
+        "id": ACCOUNT, "name": "Sandbox", "plan": "enterprise_2025", "state": 1, "run_slots": 15, "queue_limit": 50,
+        "run_duration_limit_seconds": 86_400, "developer_seats": 8, "read_only_seats": 50, "locked": false,
+        "lock_reason": null, "lock_cause": null, "run_locked_until": null, "pending_cancel": false,
+        "identifier": "act_sandbox", "static_subdomain": "sb512", "vanity_subdomain": null, "docs_job_id": null,
+        "freshness_job_id": null, "created_at": plain_time(world.start.0 - 400 * 86_400_000),
+        "updated_at": plain_time(world.start.0 - 86_400_000),
+    })
+}
+
+/// `GET accounts/`: exactly the token's account (§2.4).
+pub(super) fn accounts(world: &mut World, call: &Call) -> Handled {
+    call.check_query(&["limit", "offset", "order_by", "state", "pk", "pk__in"])?;
+    let rows = vec![account(world)];
+    call.page(rows, &[("id", |row| row["id"].as_i64().unwrap_or(0))], Value::clone)
+}
+
+pub(super) fn one_account(world: &mut World, call: &Call) -> Handled {
+    call.check_account()?;
+    call.check_query(&[])?;
+    Ok(dbt_data(&account(world)))
+}

@@ -1,0 +1,272 @@
+//! What can be asked of runs in dbt Cloud: trigger, read, list, cancel, retry (dbt-cloud-api §3, §4.1, §5).
+
+use serde_json::{Map, Value, json};
+
+use super::World;
+use super::answers::{Handled, Refusal, dbt_data};
+use super::call::Call;
+use super::dbt::Order;
+use super::dbt_jobs::{DbtJob, check_members};
+use super::dbt_run_views::{Kind, OVERRIDES, trigger};
+use super::dbt_runs::{DbtRun, Status};
+
+/// §3.1: longer causes were refused in practice.
+const LONGEST_CAUSE: usize = 255;
+const MEMBERS: &[&str] = &[
+    "trigger",
+    "job",
+    "environment",
+    "repository",
+    "run_steps",
+    "run_retries",
+    "used_repo_cache",
+    "repo_cache_restore",
+    "audit",
+    "debug_logs",
+];
+const FILTERS: &[&str] = &[
+    "id__gt",
+    "job_definition_id",
+    "project_id",
+    "project_id__in",
+    "environment_id",
+    "status",
+    "status__in",
+    "created_at__range",
+    "finished_at__range",
+    "dbt_version",
+    "dbt_version__in",
+    "deferring_run_id",
+    "has_docs_generated",
+    "has_sources_generated",
+    "pk",
+    "pk__in",
+    "state",
+    "order_by",
+    "limit",
+    "offset",
+    "include_related",
+    "include_related[]",
+];
+/// Each row with the moment its run ended, or the end of time.
+type Row<'a> = (&'a DbtRun, i64);
+
+/// The trigger of a body: `cause` needed, empty overrides and wrong types refused, null and unknown fields
+/// accepted (§2.5).
+fn asked_for(body: &Map<String, Value>, is_form: bool) -> Result<(String, Map<String, Value>), Refusal> {
+    let cause = match body.get("cause") {
+        Some(Value::String(cause)) if !cause.is_empty() => cause.clone(),
+        Some(Value::String(_)) => return Err(Refusal::dbt_field("cause", "'' is too short")),
+        None | Some(Value::Null) => {
+            return Err(Refusal::dbt_field("cause", "'cause' is a required property"));
+        }
+        Some(other) => {
+            return Err(Refusal::dbt_field("cause", format!("{other} is not of type 'string'")));
+        }
+    };
+    if cause.chars().count() > LONGEST_CAUSE {
+        return Err(Refusal::dbt_field(
+            "cause",
+            format!("Ensure this field has no more than {LONGEST_CAUSE} characters."),
+        ));
+    }
+    let mut overrides = Map::new();
+    for (name, kind) in OVERRIDES {
+        let Some(value) = body.get(*name).filter(|value| !value.is_null()) else {
+            continue;
+        };
+        let value = match (kind, value) {
+            (Kind::Whole, Value::String(text)) if is_form => {
+                text.parse::<i64>().map_or_else(|_| value.clone(), |number| json!(number))
+            }
+            (Kind::Flag, Value::String(text)) if is_form => json!(text == "true"),
+            (Kind::Texts, Value::String(text)) if is_form => json!([text]),
+            (Kind::Text | Kind::Whole | Kind::Flag | Kind::Texts, value) => value.clone(),
+        };
+        let (fits, wanted) = match kind {
+            Kind::Text => (value.is_string(), "string"),
+            Kind::Whole => (value.is_i64() || value.is_u64(), "integer"),
+            Kind::Flag => (value.is_boolean(), "boolean"),
+            Kind::Texts => {
+                (value.as_array().is_some_and(|items| items.iter().all(Value::is_string)), "array of strings")
+            }
+        };
+        if !fits {
+            return Err(Refusal::dbt_field(name, format!("{value} is not of type '{wanted}'")));
+        }
+        let empty =
+            value.as_str() == Some("") || value.as_array().is_some_and(|items| items.iter().any(|item| item == ""));
+        if empty {
+            return Err(Refusal::dbt_field(name, "'' is too short"));
+        }
+        overrides.insert((*name).to_owned(), value);
+    }
+    Ok((cause, overrides))
+}
+
+fn body_of(call: &Call) -> Result<Map<String, Value>, Refusal> {
+    call.object().map_err(|why| Refusal::dbt_field("body", why))
+}
+
+impl World {
+    fn shown_run(&self, id: i64, include: &[String]) -> Handled {
+        let place = self.dbt.find(id).ok_or_else(Refusal::dbt_absent)?;
+        Ok(dbt_data(&self.dbt_run_fields(&self.dbt.runs[place], include)))
+    }
+
+    /// Whether lists show a run already (§3.3).
+    pub(super) fn is_listed(&self, run: &DbtRun) -> bool {
+        self.now.0 >= run.created + if run.seeded { 0 } else { self.dbt.listing_lag }
+    }
+
+    /// The run in the path's second place; a fresh one may answer 404 (§4.5).
+    pub(super) fn dbt_run(&self, call: &Call) -> Result<&DbtRun, Refusal> {
+        call.check_account()?;
+        let place = call.id(1).and_then(|id| self.dbt.find(id)).ok_or_else(Refusal::dbt_absent)?;
+        let run = &self.dbt.runs[place];
+        if !run.seeded && self.now.0 < run.created + self.dbt.fresh_404 {
+            return Err(Refusal::dbt_absent());
+        }
+        Ok(run)
+    }
+
+    fn triggered(
+        &mut self,
+        job: &DbtJob,
+        cause: &str,
+        category: &str,
+        overrides: &Map<String, Value>,
+        retrying: Option<i64>,
+    ) -> Handled {
+        let id = self.dbt.next_run;
+        let trigger = trigger(id + 1_000_000, job.id, cause, category, overrides);
+        let id = self.new_dbt_run(job, trigger, retrying);
+        self.dbt.advance(self.now.0);
+        self.shown_run(id, &["trigger".to_owned()])
+    }
+
+    /// A run that goes on where another failed: its overrides are used again (§5.2).
+    fn resumed(&mut self, run: &DbtRun) -> Handled {
+        let job = self.dbt.jobs.get(&run.job).cloned().ok_or_else(Refusal::dbt_absent)?;
+        let old = run.trigger.get("cause").and_then(Value::as_str).unwrap_or_default();
+        let cause = if self.dbt.resumed_keeps_cause { old } else { "Rerun from the point of failure" };
+        self.triggered(&job, cause, "rerun", &run.trigger, Some(run.id))
+    }
+}
+
+/// `POST jobs/{J}/run/`.
+pub(super) fn run(world: &mut World, call: &Call) -> Handled {
+    let job = world.dbt_job(call)?.clone();
+    call.check_query(&[])?;
+    let (cause, overrides) = asked_for(&body_of(call)?, call.is_form())?;
+    world.triggered(&job, &cause, "api", &overrides, None)
+}
+
+/// `POST jobs/{J}/rerun/`: goes on where the last run failed, else starts anew (§5.2).
+pub(super) fn rerun(world: &mut World, call: &Call) -> Handled {
+    let job = world.dbt_job(call)?.clone();
+    call.check_query(&[])?;
+    let last = world.dbt.runs.iter().rev().find(|run| run.job == job.id).cloned();
+    match last.filter(|run| world.no_retry(run).is_none()) {
+        Some(run) => world.resumed(&run),
+        None => world.triggered(&job, "Rerun", "rerun", &Map::new(), None),
+    }
+}
+
+pub(super) fn get(world: &mut World, call: &Call) -> Handled {
+    let run = world.dbt_run(call)?;
+    call.check_query(&["include_related", "include_related[]"])?;
+    let include = call.included();
+    check_members(&include, MEMBERS)?;
+    Ok(dbt_data(&world.dbt_run_fields(run, &include)))
+}
+
+pub(super) fn list(world: &mut World, call: &Call) -> Handled {
+    call.check_account()?;
+    call.check_query(FILTERS)?;
+    let include = call.included();
+    // §4.1: lists take run_steps and debug_logs too, whatever the documentation says.
+    check_members(&include, MEMBERS)?;
+    let after = call.dbt_number("id__gt")?;
+    let job = call.dbt_number("job_definition_id")?;
+    let (project, projects) = (call.dbt_number("project_id")?, call.dbt_numbers("project_id__in")?);
+    let environment = call.dbt_number("environment_id")?;
+    let (status, statuses) = (call.dbt_number("status")?, call.dbt_numbers("status__in")?);
+    let (created, finished) = (call.dbt_range("created_at__range")?, call.dbt_range("finished_at__range")?);
+    let (one, some) = (call.dbt_number("pk")?, call.dbt_numbers("pk__in")?);
+    let version = call.asked("dbt_version");
+    let nothing = call.dbt_number("deferring_run_id")?.is_some()
+        || call.dbt_flag("has_sources_generated")? == Some(true)
+        || call.asked("state") == Some("2");
+    let now = world.now.0;
+    let within = |range: Option<(i64, i64)>, at: Option<i64>| {
+        range.is_none_or(|(from, to)| at.is_some_and(|at| from <= at && at <= to))
+    };
+    let among = |list: &Option<Vec<i64>>, value: i64| list.as_ref().is_none_or(|list| list.contains(&value));
+    let is = |wanted: Option<i64>, value: i64| wanted.is_none_or(|wanted| wanted == value);
+    let rows: Vec<Row<'_>> = world
+        .dbt
+        .runs
+        .iter()
+        .filter(|run| {
+            let number = run.status(now).number();
+            let end = run.end(now).map(|(at, _)| at);
+            !nothing
+                && world.is_listed(run)
+                && after.is_none_or(|after| run.id > after)
+                && is(job, run.job)
+                && is(project, run.project)
+                && among(&projects, run.project)
+                && is(environment, run.environment)
+                && is(status, number)
+                && among(&statuses, number)
+                && within(created, Some(run.created))
+                && within(finished, end)
+                && is(one, run.id)
+                && among(&some, run.id)
+                && version.is_none_or(|version| version == super::dbt_jobs::DBT_VERSION)
+        })
+        .map(|run| (run, run.end(now).map_or(i64::MAX, |(at, _)| at)))
+        .collect();
+    let orders: &[Order<Row<'_>>] =
+        &[("id", |(run, _)| run.id), ("created_at", |(run, _)| run.created), ("finished_at", |(_, end)| *end)];
+    call.page(rows, orders, |(run, _)| world.dbt_run_fields(run, &include))
+}
+
+/// `POST runs/{R}/cancel/` (§5.1). The answer for a run that is over is unverified; here it is a 400 whose
+/// follow-up GET shows the final status.
+pub(super) fn cancel(world: &mut World, call: &Call) -> Handled {
+    let id = world.dbt_run(call)?.id;
+    call.check_query(&[])?;
+    let now = world.now.0;
+    let place = world.dbt.find(id).ok_or_else(Refusal::dbt_absent)?;
+    let run = &mut world.dbt.runs[place];
+    if run.end(now).is_some() {
+        return Err(Refusal::dbt_field("run", "The run has already finished."));
+    }
+    run.cancelled.get_or_insert(now);
+    world.dbt.advance(now);
+    world.shown_run(id, &["trigger".to_owned()])
+}
+
+/// `GET runs/{R}/retry/`: what a retry would run.
+pub(super) fn retry_preview(world: &mut World, call: &Call) -> Handled {
+    let run = world.dbt_run(call)?;
+    call.check_query(&[])?;
+    let failing = run.failing_step().filter(|_| run.status(world.now.0) == Status::Error);
+    let name = |step: &super::dbt_runs::Step| step.name.clone();
+    let failed = failing.map(|index| name(&run.steps[index]));
+    let skipped: Vec<String> =
+        failing.map(|index| run.steps[index + 1..].iter().map(name).collect()).unwrap_or_default();
+    Ok(dbt_data(&json!({ "failed_step": failed, "skipped_steps": skipped })))
+}
+
+/// `POST runs/{R}/retry/`: a new run that resumes this one.
+pub(super) fn retry(world: &mut World, call: &Call) -> Handled {
+    let run = world.dbt_run(call)?.clone();
+    call.check_query(&[])?;
+    match world.no_retry(&run) {
+        None => world.resumed(&run),
+        Some(reason) => Err(Refusal::dbt_field("retry_not_supported_reason", reason)),
+    }
+}

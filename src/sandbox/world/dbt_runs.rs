@@ -1,0 +1,298 @@
+//! Runs of dbt jobs as a function of time (dbt-cloud-api §4.2, §4.4, §5, §7).
+//!
+//! A run knows when it left the queue and how long each of its stages takes; its status at a moment follows
+//! from that. Only leaving the queue depends on other runs: runs of one deploy job never overlap.
+
+use serde_json::{Map, Value};
+
+use super::World;
+use super::dbt::Dbt;
+use super::dbt_jobs::DbtJob;
+
+/// A running step takes so long to notice that it was cancelled (§5.1).
+const CANCEL_TAKES: i64 = 8_000;
+/// The account's cap on the time of one run (§7).
+const LONGEST_RUN: i64 = 86_400_000;
+
+/// How the runs of a job go.
+#[derive(Clone, Copy)]
+pub(super) struct Script {
+    pub(super) queued: i64,
+    pub(super) starting: i64,
+    pub(super) running: i64,
+    pub(super) ending: Ending,
+    /// How a run made by retry ends.
+    pub(super) resumed: Ending,
+    /// A run elsewhere in the account that new runs seem to wait for.
+    pub(super) blocked_by: Option<i64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Success,
+    /// One model fails, one test fails, what lies behind them is skipped.
+    ModelError,
+    /// Somebody cancels it in the dbt user interface.
+    CancelledElsewhere,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Success,
+    Error,
+    /// By a person: which one is in [`DbtRun::canceller`].
+    Cancelled,
+    TimedOut,
+}
+
+#[derive(Clone)]
+pub(super) struct Step {
+    pub(super) name: String,
+    /// What dbt is called with; none for cloning and the profile.
+    pub(super) command: Option<String>,
+    weight: i64,
+}
+
+#[derive(Clone)]
+pub(super) struct DbtRun {
+    pub(super) id: i64,
+    pub(super) job: i64,
+    pub(super) project: i64,
+    pub(super) environment: i64,
+    pub(super) created: i64,
+    pub(super) script: Script,
+    pub(super) timeout: i64,
+    pub(super) trigger: Map<String, Value>,
+    pub(super) steps: Vec<Step>,
+    pub(super) dequeued: Option<i64>,
+    pub(super) cancelled: Option<i64>,
+    /// The run that this one resumes.
+    pub(super) retrying: Option<i64>,
+    /// CI jobs and runs of pull requests do not wait for each other.
+    pub(super) parallel: bool,
+    pub(super) commit: String,
+    pub(super) seeded: bool,
+}
+
+/// The numbers of §4.2.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    Queued,
+    Starting,
+    Running,
+    Success,
+    Error,
+    Cancelled,
+}
+
+impl Status {
+    pub(super) fn number(self) -> i64 {
+        match self {
+            Status::Queued => 1,
+            Status::Starting => 2,
+            Status::Running => 3,
+            Status::Success => 10,
+            Status::Error => 20,
+            Status::Cancelled => 30,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Status::Queued => "Queued",
+            Status::Starting => "Starting",
+            Status::Running => "Running",
+            Status::Success => "Success",
+            Status::Error => "Error",
+            Status::Cancelled => "Cancelled",
+        }
+    }
+}
+
+impl DbtRun {
+    /// When it reaches RUNNING, whether or not that moment has come.
+    pub(super) fn starts_running(&self) -> Option<i64> {
+        self.dequeued.map(|dequeued| dequeued + self.script.starting)
+    }
+
+    /// Its end as things stand now, perhaps in the future.
+    fn scheduled_end(&self) -> Option<(i64, End)> {
+        let Some(running) = self.starts_running() else {
+            // A queued run is cancelled at once (§5.1).
+            return self.cancelled.map(|at| (at, End::Cancelled));
+        };
+        let done = running + self.script.running;
+        let by_itself = match self.script.ending {
+            Ending::Success => (done, End::Success),
+            Ending::ModelError => (done, End::Error),
+            Ending::CancelledElsewhere => (done, End::Cancelled),
+        };
+        let limit = running + self.timeout.min(LONGEST_RUN);
+        let own = if by_itself.0 > limit { (limit, End::TimedOut) } else { by_itself };
+        match self.cancelled {
+            Some(at) if at < running => Some((at, End::Cancelled)),
+            Some(at) if at < own.0 => Some((own.0.min(at + CANCEL_TAKES), End::Cancelled)),
+            Some(_) | None => Some(own),
+        }
+    }
+
+    /// Its end, if it has come.
+    pub(super) fn end(&self, now: i64) -> Option<(i64, End)> {
+        self.scheduled_end().filter(|(at, _)| *at <= now)
+    }
+
+    pub(super) fn status(&self, now: i64) -> Status {
+        match (self.end(now), self.dequeued, self.starts_running()) {
+            (Some((_, End::Success)), _, _) => Status::Success,
+            (Some((_, End::Error)), _, _) => Status::Error,
+            (Some((_, End::Cancelled | End::TimedOut)), _, _) => Status::Cancelled,
+            (None, _, Some(running)) if now >= running => Status::Running,
+            (None, Some(_), _) => Status::Starting,
+            (None, None, _) => Status::Queued,
+        }
+    }
+
+    /// Whether it has done any work: it reached RUNNING before it ended.
+    pub(super) fn worked(&self, now: i64) -> bool {
+        let last = self.end(now).map_or(now, |(at, _)| at);
+        self.starts_running()
+            .is_some_and(|running| running <= last && running <= now && self.cancelled.is_none_or(|at| at >= running))
+    }
+
+    /// The place of the step that fails, if one does.
+    pub(super) fn failing_step(&self) -> Option<usize> {
+        let works = |step: &Step| step.command.as_deref().is_some_and(|command| !command.starts_with("dbt deps"));
+        (self.script.ending == Ending::ModelError).then(|| self.steps.iter().position(works)).flatten()
+    }
+
+    /// When each step begins and ends if nothing interrupts it; steps behind a failing one have no times.
+    pub(super) fn step_times(&self) -> Vec<Option<(i64, i64)>> {
+        let Some(running) = self.starts_running() else {
+            return vec![None; self.steps.len()];
+        };
+        let last = self.failing_step().unwrap_or(self.steps.len().saturating_sub(1));
+        let total: i64 = self.steps.iter().take(last + 1).map(|step| step.weight).sum();
+        let mut passed = 0;
+        let mut times = Vec::new();
+        for (index, step) in self.steps.iter().enumerate() {
+            if index > last {
+                times.push(None);
+                continue;
+            }
+            let begin = running + self.script.running * passed / total.max(1);
+            passed += step.weight;
+            times.push(Some((begin, running + self.script.running * passed / total.max(1))));
+        }
+        times
+    }
+}
+
+/// The steps of a run (§4.4): clone, profile, deps, one per command, then the docs checkbox.
+pub(super) fn steps(commands: &[String], docs: bool) -> Vec<Step> {
+    let plain = |name: &str, weight| Step { name: name.to_owned(), command: None, weight };
+    let invoke = |command: &str, weight| Step {
+        name: format!("Invoke dbt with `{command}`"),
+        command: Some(command.to_owned()),
+        weight,
+    };
+    let mut steps = vec![plain("Clone git repository", 5), plain("Create profile from connection Databricks", 2)];
+    if !commands.iter().any(|command| command.trim() == "dbt deps") {
+        steps.push(invoke("dbt deps", 8));
+    }
+    steps.extend(commands.iter().map(|command| invoke(command, 70)));
+    if docs {
+        steps.push(Step {
+            name: "Generate docs".to_owned(),
+            command: Some("dbt docs generate".to_owned()),
+            weight: 15,
+        });
+    }
+    steps
+}
+
+impl Dbt {
+    /// Lets runs leave the queue whose turn has come by `now`, each at its own moment.
+    pub(super) fn advance(&mut self, now: i64) {
+        let open = std::mem::take(&mut self.open);
+        for place in open {
+            let run = &self.runs[place];
+            if run.dequeued.is_none() && run.cancelled.is_none() {
+                let blocked = !run.parallel && self.open.iter().any(|earlier| self.runs[*earlier].job == run.job);
+                let free =
+                    if run.parallel { i64::MIN } else { self.last_end.get(&run.job).copied().unwrap_or(i64::MIN) };
+                let turn = free.max(run.created + run.script.queued);
+                if !blocked && turn <= now {
+                    self.runs[place].dequeued = Some(turn);
+                }
+            }
+            let run = &self.runs[place];
+            match run.end(now) {
+                Some((at, _)) => {
+                    let last = self.last_end.entry(run.job).or_insert(at);
+                    *last = at.max(*last);
+                }
+                None => self.open.push(place),
+            }
+        }
+    }
+
+    /// The runs of the same job that a queued run waits for.
+    pub(super) fn blockers(&self, run: &DbtRun) -> Vec<i64> {
+        let earlier = self
+            .open
+            .iter()
+            .map(|place| &self.runs[*place])
+            .filter(|other| !run.parallel && other.job == run.job && other.id < run.id);
+        run.script.blocked_by.into_iter().chain(earlier.map(|other| other.id)).collect()
+    }
+
+    pub(super) fn find(&self, id: i64) -> Option<usize> {
+        self.runs.binary_search_by_key(&id, |run| run.id).ok()
+    }
+
+    pub(super) fn push(&mut self, run: DbtRun) {
+        self.open.push(self.runs.len());
+        self.next_run = self.next_run.max(run.id + 1);
+        self.runs.push(run);
+    }
+}
+
+impl World {
+    /// Makes a run of a job, in whatever way it was asked for.
+    pub(super) fn new_dbt_run(&mut self, job: &DbtJob, trigger: Map<String, Value>, retrying: Option<i64>) -> i64 {
+        let id = self.dbt.next_run;
+        let overridden: Option<Vec<String>> = trigger
+            .get("steps_override")
+            .and_then(Value::as_array)
+            .map(|steps| steps.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        let mut commands = overridden.filter(|steps| !steps.is_empty()).unwrap_or_else(|| job.commands.clone());
+        let mut script = job.script;
+        if retrying.is_some() {
+            script.ending = script.resumed;
+            "dbt retry".clone_into(&mut commands[0]);
+        }
+        let docs = trigger.get("generate_docs_override").and_then(Value::as_bool).unwrap_or(job.generate_docs);
+        let seconds = trigger.get("timeout_seconds_override").and_then(Value::as_i64).unwrap_or(job.timeout_seconds);
+        let for_pull_request = trigger.iter().any(|(name, value)| name.ends_with("_request_id") && !value.is_null());
+        let run = DbtRun {
+            id,
+            job: job.id,
+            project: job.project,
+            environment: job.environment,
+            created: self.now.0,
+            script,
+            timeout: if seconds > 0 { seconds * 1000 } else { LONGEST_RUN },
+            trigger,
+            steps: steps(&commands, docs),
+            dequeued: None,
+            cancelled: None,
+            retrying,
+            parallel: job.is_ci || for_pull_request,
+            commit: self.ids.commit(),
+            seeded: false,
+        };
+        self.dbt.push(run);
+        id
+    }
+}

@@ -1,0 +1,35 @@
+//! Ids that look random and are not: the same seed gives the same ids.
+
+/// A counter behind a mixer.
+#[derive(Clone)]
+pub(super) struct Ids {
+    seed: u64,
+    count: u64,
+}
+
+impl Ids {
+    pub(super) fn new(seed: u64) -> Ids {
+        Ids { seed, count: 0 }
+    }
+
+    fn mixed(&mut self) -> u64 {
+        // The finaliser of SplitMix64: neighbouring counts give ids with nothing in common.
+        self.count += 1;
+        let mut word = self.seed.wrapping_add(self.count.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    /// A Databricks id: above 2^53, where a client that counts in floating point goes wrong.
+    pub(super) fn fresh(&mut self) -> i64 {
+        let bits = (self.mixed() & 0x007f_ffff_ffff_ffff) | (1 << 55);
+        i64::try_from(bits).unwrap_or(i64::MAX)
+    }
+
+    /// Forty hexadecimal digits, as of a git commit.
+    pub(super) fn commit(&mut self) -> String {
+        let text = format!("{:016x}{:016x}{:016x}", self.mixed(), self.mixed(), self.mixed());
+        text[..40].to_owned()
+    }
+}

@@ -1,0 +1,336 @@
+//! Runs of jobs as they are read: both forms of state, pages, outputs (databricks-api §5.7, §5.8).
+
+use serde_json::{Value, json};
+
+use super::World;
+use super::answers::{Handled, Refusal, databricks_data};
+use super::call::Call;
+use super::job_runs::{JobRun, Stage, TaskRun};
+use super::jobs::{page_start, page_token, paged};
+use super::notebooks::LONGEST_RESULT;
+use super::people::WORKSPACE_ID;
+
+/// The old `state` and the new `status` of the same thing.
+struct Shown {
+    life_cycle: &'static str,
+    state: &'static str,
+    result: Option<&'static str>,
+    code: Option<&'static str>,
+    message: String,
+    queued: bool,
+    stopped: bool,
+}
+
+impl Shown {
+    fn into_fields(self, body: &mut Value) {
+        let Shown { life_cycle, state, result, code, message, queued, stopped } = self;
+        let mut old =
+            json!({ "life_cycle_state": life_cycle, "state_message": message, "user_cancelled_or_timedout": stopped });
+        let mut new = json!({ "state": state });
+        if queued {
+            let why = "Queued due to reaching maximum concurrent job runs.";
+            old["queue_reason"] = json!(why);
+            new["queue_details"] = json!({ "code": "MAX_CONCURRENT_RUNS_REACHED", "message": why });
+        }
+        if let Some(result) = result {
+            old["result_state"] = json!(result);
+            let (usual, kind) = termination(result);
+            new["termination_details"] = json!({ "code": code.unwrap_or(usual), "type": kind, "message": message });
+        }
+        body["state"] = old;
+        body["status"] = new;
+    }
+}
+
+fn termination(result: &str) -> (&'static str, &'static str) {
+    match result {
+        "SUCCESS" => ("SUCCESS", "SUCCESS"),
+        "SUCCESS_WITH_FAILURES" => ("SUCCESS_WITH_FAILURES", "SUCCESS"),
+        "CANCELED" => ("USER_CANCELED", "CLIENT_ERROR"),
+        "TIMEDOUT" => ("CANCELED", "CLIENT_ERROR"),
+        "MAXIMUM_CONCURRENT_RUNS_REACHED" => ("MAX_CONCURRENT_RUNS_EXCEEDED", "CLIENT_ERROR"),
+        "UPSTREAM_FAILED" | "UPSTREAM_CANCELED" | "EXCLUDED" => ("SKIPPED", "CLIENT_ERROR"),
+        _ => ("RUN_EXECUTION_ERROR", "CLIENT_ERROR"),
+    }
+}
+
+fn shown_run(run: &JobRun, now: i64) -> Shown {
+    let over = run.is_over(now);
+    let begun = run.tasks.iter().any(|task| task.started.is_some());
+    let (life_cycle, state) = match run.result {
+        Some("MAXIMUM_CONCURRENT_RUNS_REACHED") => ("SKIPPED", "TERMINATED"),
+        // §5.7: measured at the level of the run, over tasks that are TERMINATED/FAILED.
+        Some("FAILED") if over => ("INTERNAL_ERROR", "TERMINATED"),
+        Some(_) if over => ("TERMINATED", "TERMINATED"),
+        Some(_) => ("TERMINATING", "TERMINATING"),
+        None if run.queued => ("QUEUED", "QUEUED"),
+        None if run.stopped.is_some() => ("TERMINATING", "TERMINATING"),
+        None if begun => ("RUNNING", "RUNNING"),
+        None => ("PENDING", "PENDING"),
+    };
+    // §0: termination_details is set while TERMINATING, the old result only at the end.
+    Shown {
+        life_cycle,
+        state,
+        result: run.result,
+        code: None,
+        message: run.message.clone(),
+        queued: run.queued,
+        stopped: run.stopped.is_some(),
+    }
+}
+
+fn shown_task(task: &TaskRun) -> Shown {
+    let (life_cycle, state) = match task.stage {
+        Stage::Blocked => ("BLOCKED", "BLOCKED"),
+        Stage::Pending { .. } => ("PENDING", "PENDING"),
+        Stage::WaitingForRetry { .. } => ("WAITING_FOR_RETRY", "WAITING"),
+        Stage::Running => ("RUNNING", "RUNNING"),
+        Stage::Stopping { .. } => ("TERMINATING", "TERMINATING"),
+        Stage::Ended => match task.result {
+            Some("UPSTREAM_FAILED" | "UPSTREAM_CANCELED" | "EXCLUDED") => ("SKIPPED", "TERMINATED"),
+            Some(_) if task.code.is_some() => ("INTERNAL_ERROR", "TERMINATED"),
+            Some(_) | None => ("TERMINATED", "TERMINATED"),
+        },
+    };
+    let stopped = matches!(task.stage, Stage::Stopping { .. }) || matches!(task.result, Some("CANCELED" | "TIMEDOUT"));
+    Shown {
+        life_cycle,
+        state,
+        result: task.result,
+        code: task.code,
+        message: task.message.clone(),
+        queued: false,
+        stopped,
+    }
+}
+
+impl World {
+    fn run_link(&self, job: i64, run: i64) -> String {
+        // §5.7: the legacy form.
+        format!("{}/?o={WORKSPACE_ID}#job/{job}/run/{run}", self.origin)
+    }
+
+    fn run_fields(&self, run: &JobRun) -> Value {
+        let now = self.now.0;
+        let end = run.finished(now);
+        let parameters: Vec<Value> = run
+            .parameters
+            .iter()
+            .map(|(name, default, value)| match default {
+                Some(default) if default == value => json!({ "name": name, "default": default }),
+                Some(default) => json!({ "name": name, "default": default, "value": value }),
+                None => json!({ "name": name, "value": value }),
+            })
+            .collect();
+        let mut body = json!({
+            "job_id": run.job_id,
+            "run_id": run.id,
+            "number_in_job": run.id,
+            "original_attempt_run_id": run.id,
+            "creator_user_name": run.creator,
+            "run_name": run.settings.get("name"),
+            "run_type": "JOB_RUN",
+            "trigger": "ONE_TIME",
+            "format": "MULTI_TASK",
+            "start_time": run.created,
+            "end_time": end.unwrap_or(0),
+            "setup_duration": 0,
+            "execution_duration": 0,
+            "cleanup_duration": 0,
+            "queue_duration": run.started.map_or(now - run.created, |started| started - run.created),
+            "run_page_url": self.run_link(run.job_id, run.id),
+            "job_parameters": parameters,
+        });
+        if let Some(end) = end {
+            body["run_duration"] = json!(end - run.created);
+        }
+        let mut shown = shown_run(run, now);
+        let result = shown.result.take().filter(|_| run.is_over(now));
+        let early = run.result.map(termination);
+        let message = shown.message.clone();
+        shown.result = result;
+        shown.into_fields(&mut body);
+        if let (None, Some((code, kind))) = (result, early) {
+            body["status"]["termination_details"] = json!({ "code": code, "type": kind, "message": message });
+        }
+        body
+    }
+
+    fn task_fields(&self, run: &JobRun, task: &TaskRun, resolved: bool) -> Value {
+        let settings = run.task_settings(&task.key);
+        let mut body = json!({
+            "run_id": task.id,
+            "job_run_id": run.id,
+            "task_key": task.key,
+            "attempt_number": task.attempt,
+            "original_attempt_run_id": task.first_attempt,
+            "run_if": settings["run_if"],
+            "start_time": task.started.unwrap_or(0),
+            "end_time": task.ended.unwrap_or(0),
+            "setup_duration": 0,
+            "execution_duration": match (task.started, task.ended) { (Some(start), Some(end)) => end - start, _ => 0 },
+            "cleanup_duration": 0,
+            "run_page_url": self.run_link(run.job_id, task.id),
+            "notebook_task": settings["notebook_task"],
+        });
+        for name in [
+            "depends_on",
+            "existing_cluster_id",
+            "new_cluster",
+            "job_cluster_key",
+            "max_retries",
+            "timeout_seconds",
+            "disable_auto_optimization",
+            "description",
+        ] {
+            if let Some(value) = settings.get(name) {
+                body[name] = value.clone();
+            }
+        }
+        if resolved {
+            body["resolved_values"] = json!({ "notebook_task": { "base_parameters": task.parameters } });
+        }
+        shown_task(task).into_fields(&mut body);
+        body
+    }
+
+    fn whole_run(&self, run: &JobRun, call: &Call) -> Value {
+        let resolved = call.is_asked_for("include_resolved_values");
+        let mut body = self.run_fields(run);
+        let tasks: Vec<Value> = run.tasks.iter().rev().map(|task| self.task_fields(run, task, resolved)).collect();
+        body["tasks"] = json!(tasks);
+        if call.is_asked_for("include_history") {
+            let ids: Vec<i64> = run.tasks.iter().map(|task| task.id).collect();
+            body["repair_history"] = json!([{
+                "id": run.id, "type": "ORIGINAL", "start_time": body["start_time"], "end_time": body["end_time"],
+                "state": body["state"], "status": body["status"], "task_run_ids": ids,
+            }]);
+        }
+        body
+    }
+
+    fn found_run(&self, call: &Call) -> Result<(&JobRun, Option<&TaskRun>), Refusal> {
+        let id = call.number("run_id")?.ok_or_else(|| Refusal::invalid("Missing required field: run_id"))?;
+        let found = self.job_runs.iter().find_map(|run| {
+            let task = run.tasks.iter().find(|task| task.id == id);
+            (run.id == id || task.is_some()).then_some((run, task))
+        });
+        let Some((run, task)) = found else {
+            return Err(Refusal::invalid(format!("Run {id} does not exist.")));
+        };
+        // A job that is gone keeps its runs; there is no delete here, so the job is there.
+        self.may(&self.databricks, run.job_id, &call.caller, "CAN_VIEW")?;
+        Ok((run, task))
+    }
+}
+
+pub(super) fn get(world: &mut World, call: &Call) -> Handled {
+    let (run, task) = world.found_run(call)?;
+    if let Some(task) = task {
+        let mut body = world.task_fields(run, task, call.is_asked_for("include_resolved_values"));
+        body["job_id"] = json!(run.job_id);
+        body["creator_user_name"] = json!(run.creator);
+        body["run_name"] = json!(task.key);
+        body["run_type"] = json!("JOB_RUN");
+        body["format"] = json!("SINGLE_TASK");
+        return Ok(databricks_data(&body));
+    }
+    let mut body = world.whole_run(run, call);
+    let start = page_start(call)?;
+    if let Value::Object(object) = &mut body
+        && paged(object, &["tasks", "job_parameters", "repair_history"], start)
+        && !call.older_jobs_api
+    {
+        object.insert("next_page_token".to_owned(), json!(page_token(start + 100)));
+    }
+    Ok(databricks_data(&body))
+}
+
+pub(super) fn list(world: &mut World, call: &Call) -> Handled {
+    let (active, completed) = (call.is_asked_for("active_only"), call.is_asked_for("completed_only"));
+    if active && completed {
+        return Err(Refusal::invalid("active_only and completed_only exclude each other."));
+    }
+    let limit = match call.number("limit")? {
+        None => 20,
+        Some(0) => 24,
+        Some(limit @ 1..=24) => usize::try_from(limit).unwrap_or(24),
+        Some(other) => {
+            return Err(Refusal::invalid(format!("Invalid limit {other}: it must be less than 25.")));
+        }
+    };
+    let start = page_start(call)?;
+    let job = call.number("job_id")?;
+    let (from, to) = (call.number("start_time_from")?, call.number("start_time_to")?);
+    let now = world.now.0;
+    let mut found: Vec<&JobRun> = world
+        .job_runs
+        .iter()
+        .filter(|run| {
+            job.is_none_or(|job| run.job_id == job)
+                && !(active && run.is_over(now))
+                && (!completed || run.is_over(now))
+                && from.is_none_or(|from| run.created >= from)
+                && to.is_none_or(|to| run.created <= to)
+                && world.may(&world.databricks, run.job_id, &call.caller, "CAN_VIEW").is_ok()
+        })
+        .collect();
+    found.reverse();
+    found.sort_by_key(|run| std::cmp::Reverse(run.finished(now).unwrap_or(run.created)));
+    let runs: Vec<Value> = found
+        .iter()
+        .skip(start)
+        .take(limit)
+        .map(|run| if call.is_asked_for("expand_tasks") { world.whole_run(run, call) } else { world.run_fields(run) })
+        .collect();
+    let more = found.len() > start + limit;
+    let mut body = json!({ "has_more": more });
+    if !runs.is_empty() {
+        body["runs"] = json!(runs);
+    }
+    if more {
+        body["next_page_token"] = json!(page_token(start + limit));
+    }
+    Ok(databricks_data(&body))
+}
+
+/// `runs/get-output`: of a task's run, never of a job's.
+pub(super) fn output(world: &mut World, call: &Call) -> Handled {
+    let (run, task) = world.found_run(call)?;
+    let Some(task) = task else {
+        return Err(Refusal::invalid(
+            "Retrieving the output of runs with multiple tasks is not supported. Please retrieve the output of each individual task run instead.",
+        ));
+    };
+    let mut body = json!({ "metadata": world.task_fields(run, task, false), "notebook_output": {} });
+    body["metadata"]["job_id"] = json!(run.job_id);
+    if let Some(result) = &task.exit {
+        let cut = result.floor_char_boundary(LONGEST_RESULT);
+        body["notebook_output"] = json!({ "result": &result[..cut], "truncated": cut < result.len() });
+    }
+    if let Some((error, trace)) = &task.error {
+        body["error"] = json!(error);
+        body["error_trace"] = json!(trace);
+    }
+    Ok(databricks_data(&body))
+}
+
+pub(super) fn inspected(world: &World) -> Value {
+    let now = world.now.0;
+    let rows = world.job_runs.iter().map(|run| {
+        let tasks: Vec<Value> = run
+            .tasks
+            .iter()
+            .map(|task| {
+                json!({
+                    "task_key": task.key, "run_id": task.id, "attempt": task.attempt, "state": shown_task(task).life_cycle,
+                    "result": task.result, "output": task.output, "exit": task.exit, "values": task.values,
+                    "parameters": task.parameters, "error": task.error.as_ref().map(|(error, _)| error),
+                })
+            })
+            .collect();
+        json!({ "run_id": run.id, "job_id": run.job_id, "state": shown_run(run, now).life_cycle, "result": run.result, "tasks": tasks })
+    });
+    Value::Array(rows.collect())
+}

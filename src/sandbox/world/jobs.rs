@@ -1,0 +1,250 @@
+//! Jobs: create, update, reset, get, list (databricks-api §5.1 to §5.5).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value, json};
+
+use super::World;
+use super::answers::{Handled, Refusal, databricks_data};
+use super::call::Call;
+use super::{job_settings, permissions};
+
+/// Arrays of a job come in pages of so many (§5, API 2.2).
+const PAGE: usize = 100;
+
+#[derive(Clone)]
+pub(super) struct Job {
+    pub(super) creator: String,
+    created: i64,
+    pub(super) settings: Map<String, Value>,
+}
+
+impl Job {
+    /// Who its runs run as: `run_as`, else the creator (§7).
+    pub(super) fn identity(&self) -> &str {
+        let run_as = self.settings.get("run_as");
+        ["user_name", "service_principal_name", "group_name"]
+            .iter()
+            .find_map(|field| run_as?.get(field)?.as_str())
+            .unwrap_or(&self.creator)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.settings.get("name").and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+fn key_of(job: i64) -> String {
+    format!("job:{job}")
+}
+
+/// A token that nobody should read into: where the next page begins.
+pub(super) fn page_token(offset: usize) -> String {
+    URL_SAFE_NO_PAD.encode(format!("sandbox-page:{offset}"))
+}
+
+/// Where the page of a request begins.
+pub(super) fn page_start(call: &Call) -> Result<usize, Refusal> {
+    let Some(token) = call.asked("page_token").filter(|token| !token.is_empty()) else {
+        return Ok(0);
+    };
+    let decoded = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    decoded
+        .and_then(|text| text.strip_prefix("sandbox-page:")?.parse().ok())
+        .ok_or_else(|| Refusal::invalid("Invalid page token."))
+}
+
+/// Cuts the arrays of an object into pages of 100: after the first page, exhausted arrays are empty (§5.7).
+pub(super) fn paged(object: &mut Map<String, Value>, arrays: &[&str], start: usize) -> bool {
+    let mut more = false;
+    for name in arrays {
+        if let Some(Value::Array(items)) = object.get_mut(*name) {
+            more |= items.len() > start + PAGE;
+            *items = items.iter().skip(start).take(PAGE).cloned().collect();
+        }
+    }
+    more
+}
+
+impl World {
+    fn may_run_as(&self, call: &Call, settings: &Map<String, Value>) -> Result<(), Refusal> {
+        let Some(run_as) = settings.get("run_as").and_then(Value::as_object) else {
+            return Ok(());
+        };
+        let named = run_as.values().find_map(Value::as_str).unwrap_or_default();
+        if !self.people.knows(named) {
+            return Err(Refusal::invalid(format!("Principal {named} of run_as does not exist.")));
+        }
+        if self.people.is_admin(&call.caller) || named == call.caller {
+            return Ok(());
+        }
+        Err(Refusal::denied(format!("User {} cannot set run_as to {named}.", call.caller)))
+    }
+
+    fn check_compute(&self, settings: &Map<String, Value>) -> Result<(), Refusal> {
+        if self.serverless
+            || !job_settings::tasks(settings)
+                .iter()
+                .any(|task| task.get("notebook_task").is_some() && job_settings::is_serverless(task))
+        {
+            return Ok(());
+        }
+        Err(Refusal::invalid(
+            "Serverless compute for workflows is not enabled in this workspace: the task must have one of existing_cluster_id, new_cluster and job_cluster_key.",
+        ))
+    }
+}
+
+pub(super) fn create(world: &mut World, call: &Call) -> Handled {
+    let fields = call.fields()?;
+    let grants = match fields.0.get("access_control_list") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(list) => permissions::grants(world, list, true)?,
+    };
+    let settings = job_settings::settled(fields.0)?;
+    world.may_run_as(call, &settings)?;
+    world.check_compute(&settings)?;
+    let id = world.ids.fresh();
+    let owner = grants.iter().find(|grant| grant.level == "IS_OWNER").map(|grant| grant.principal.clone());
+    let job = Job { creator: owner.unwrap_or_else(|| call.caller.clone()), created: call.now.0, settings };
+    world.databricks.jobs.insert(id, job);
+    let direct = grants.into_iter().filter(|grant| grant.level != "IS_OWNER").collect();
+    world.databricks.grants.insert(format!("jobs/{id}"), direct);
+    world.touched(key_of(id));
+    world.touched("jobs");
+    Ok(databricks_data(&json!({ "job_id": id })))
+}
+
+pub(super) fn update(world: &mut World, call: &Call) -> Handled {
+    let fields = call.fields()?;
+    let id = fields.id("job_id")?;
+    world.may(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
+    let remove: Vec<String> = match fields.0.get("fields_to_remove") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        Some(_) => {
+            return Err(Refusal::malformed("Could not parse request object: fields_to_remove is no array"));
+        }
+    };
+    let new = fields.object("new_settings")?.unwrap_or_default();
+    let old = world.databricks.jobs.get(&id).map(|job| job.settings.clone()).unwrap_or_default();
+    written(world, call, id, job_settings::merged(&old, new, &remove))
+}
+
+pub(super) fn reset(world: &mut World, call: &Call) -> Handled {
+    let fields = call.fields()?;
+    let id = fields.id("job_id")?;
+    let Some(old) = world.databricks.jobs.get(&id) else {
+        // §2.2: permission is checked before existence here, as measured for reset.
+        return Err(Refusal::denied(format!(
+            "User {} does not have Manage permissions on job with ID {id}, or it does not exist.",
+            call.caller
+        )));
+    };
+    let run_as = old.settings.get("run_as").cloned();
+    world.may(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
+    let Some(mut new) = fields.object("new_settings")? else {
+        return Err(Refusal::invalid("Missing required field: new_settings"));
+    };
+    if let Some(run_as) = run_as {
+        // §5.5: leaving run_as out does not clear it.
+        new.entry("run_as").or_insert(run_as);
+    }
+    written(world, call, id, new)
+}
+
+fn written(world: &mut World, call: &Call, id: i64, settings: Map<String, Value>) -> Handled {
+    let settings = job_settings::settled(settings)?;
+    world.may_run_as(call, &settings)?;
+    world.check_compute(&settings)?;
+    if let Some(job) = world.databricks.jobs.get_mut(&id) {
+        job.settings = settings;
+    }
+    world.touched(key_of(id));
+    world.touched("jobs");
+    Ok(databricks_data(&json!({})))
+}
+
+pub(super) fn get(world: &mut World, call: &Call) -> Handled {
+    let id = call.number("job_id")?.ok_or_else(|| Refusal::invalid("Missing required field: job_id"))?;
+    let state = world.seen(&key_of(id));
+    world.may(state, id, &call.caller, "CAN_VIEW")?;
+    let Some(job) = state.jobs.get(&id) else {
+        return Err(Refusal::invalid(format!("Job {id} does not exist.")));
+    };
+    let start = page_start(call)?;
+    let mut settings = job_settings::shown(&job.settings);
+    let more = paged(&mut settings, &["tasks", "job_clusters", "environments", "parameters"], start);
+    let mut body = json!({
+        "job_id": id,
+        "creator_user_name": job.creator,
+        "run_as_user_name": job.identity(),
+        "created_time": job.created,
+        "settings": settings,
+    });
+    // §5: 2.1 knows no pages, so jobs with more tasks are cut there.
+    if more && !call.older_jobs_api {
+        body["has_more"] = json!(true);
+        body["next_page_token"] = json!(page_token(start + PAGE));
+    }
+    Ok(databricks_data(&body))
+}
+
+pub(super) fn list(world: &mut World, call: &Call) -> Handled {
+    let limit = match call.number("limit")? {
+        None => 20,
+        Some(limit @ 1..=100) => usize::try_from(limit).unwrap_or(100),
+        Some(other) => {
+            return Err(Refusal::invalid(format!("Invalid limit {other}: it must lie between 1 and 100.")));
+        }
+    };
+    let start = match call.number("offset")? {
+        Some(offset) if call.asked("page_token").is_none() => usize::try_from(offset).unwrap_or(0),
+        Some(_) | None => page_start(call)?,
+    };
+    let name = call.asked("name").filter(|name| !name.is_empty()).map(str::to_lowercase);
+    let state = world.seen("jobs");
+    let mut found: Vec<(&i64, &Job)> = state
+        .jobs
+        .iter()
+        .filter(|(id, job)| {
+            world.may(state, **id, &call.caller, "CAN_VIEW").is_ok()
+                && name.as_ref().is_none_or(|name| job.name().to_lowercase() == *name)
+        })
+        .collect();
+    found.sort_by_key(|(id, job)| (std::cmp::Reverse(job.created), **id));
+    let jobs: Vec<Value> = found
+        .iter()
+        .skip(start)
+        .take(limit)
+        .map(|(id, job)| {
+            let mut settings = job_settings::shown(&job.settings);
+            let mut more = false;
+            if call.is_asked_for("expand_tasks") {
+                more = paged(&mut settings, &["tasks", "job_clusters"], 0);
+            } else {
+                for name in ["tasks", "job_clusters", "environments", "parameters"] {
+                    settings.shift_remove(name);
+                }
+            }
+            let mut row = json!({ "job_id": id, "creator_user_name": job.creator, "created_time": job.created, "settings": settings });
+            if more {
+                row["has_more"] = json!(true);
+            }
+            row
+        })
+        .collect();
+    let mut body = Map::new();
+    if !jobs.is_empty() {
+        body.insert("jobs".to_owned(), json!(jobs));
+    }
+    let more = found.len() > start + limit;
+    body.insert("has_more".to_owned(), json!(more));
+    if more {
+        body.insert("next_page_token".to_owned(), json!(page_token(start + limit)));
+    }
+    if start > 0 {
+        body.insert("prev_page_token".to_owned(), json!(page_token(start.saturating_sub(limit))));
+    }
+    Ok(databricks_data(&Value::Object(body)))
+}

@@ -1,0 +1,168 @@
+//! The door for whoever runs notebook tasks: hand one out, hear how it ended.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::job_runs::{JobRun, Stage, TaskRun};
+use super::references::{Meaning, substituted};
+use super::{NotebookEnd, NotebookOutcome, NotebookTask, SecretRefused, World};
+use crate::sandbox::SimTime;
+
+/// §5.7: what a task says whose notebook raised.
+const FAILED: &str = "Workload failed, see run output for details";
+/// §5.8: a longer result is cut.
+pub(super) const LONGEST_RESULT: usize = 5 * 1024 * 1024;
+
+/// The value of `{{tasks.T.WHAT}}`.
+fn of_other(run: &JobRun, key: &str, what: &str) -> Option<String> {
+    let task = run.last(key)?;
+    match what {
+        "run_id" => Some(task.id.to_string()),
+        "result_state" => task.result.map(str::to_lowercase),
+        "error_code" => task.error.as_ref().map(|_| "RUN_EXECUTION_ERROR".to_owned()),
+        values => task
+            .values
+            .get(values.strip_prefix("values.")?)
+            .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
+    }
+}
+
+/// Base parameters, job parameters pushed down over them (§5.3), references substituted (§10.5).
+fn parameters(run: &JobRun, task: &TaskRun, job_name: &str, path: &str, origin: &str) -> BTreeMap<String, String> {
+    let others = |key: &str, what: &str| of_other(run, key, what);
+    let mut meaning = Meaning {
+        job_id: run.job_id,
+        job_name,
+        run_id: run.id,
+        started: SimTime(run.started.unwrap_or(run.created)),
+        task_key: &task.key,
+        task_run_id: task.id,
+        attempt: task.attempt,
+        notebook_path: path,
+        origin,
+        parameters: &[],
+        others: &others,
+    };
+    let pushed: Vec<(String, String)> =
+        run.parameters.iter().map(|(name, _, value)| (name.clone(), substituted(value, &meaning))).collect();
+    meaning.parameters = &pushed;
+    let base =
+        run.task_settings(&task.key)["notebook_task"]["base_parameters"].as_object().cloned().unwrap_or_default();
+    let mut all: BTreeMap<String, String> = base
+        .iter()
+        .map(|(name, value)| (name.clone(), substituted(value.as_str().unwrap_or_default(), &meaning)))
+        .collect();
+    all.extend(pushed);
+    all
+}
+
+impl World {
+    fn place_of(&self, task: i64) -> Option<(usize, usize)> {
+        self.job_runs
+            .iter()
+            .enumerate()
+            .find_map(|(run, found)| Some((run, found.tasks.iter().position(|known| known.id == task)?)))
+    }
+
+    /// Hands out the next notebook task that is ready and moves it to RUNNING. A task whose notebook is
+    /// missing or hidden from the run's identity fails here (databricks-api §4.3).
+    pub fn next_notebook(&mut self, now: SimTime) -> Option<NotebookTask> {
+        self.advance(now);
+        let now = self.now.0;
+        loop {
+            let (run, task) = self.job_runs.iter().enumerate().find_map(|(run, found)| {
+                let ready = |task: &TaskRun| matches!(task.stage, Stage::Pending { ready } if ready <= now);
+                Some((run, found.tasks.iter().position(ready)?))
+            })?;
+            let found = &self.job_runs[run];
+            let attempt = &found.tasks[task];
+            let settings = found.task_settings(&attempt.key);
+            let path = settings["notebook_task"]["notebook_path"].as_str().unwrap_or_default().to_owned();
+            let identity = found.identity.clone();
+            let job_name = found.settings.get("name").and_then(Value::as_str).unwrap_or_default();
+            let parameters = parameters(found, attempt, job_name, &path, &self.origin);
+            let source = self.notebook_for(&identity, &path);
+            let found = &mut self.job_runs[run];
+            let attempt = &mut found.tasks[task];
+            attempt.started = Some(now);
+            attempt.parameters.clone_from(&parameters);
+            let Some(source) = source else {
+                let message = format!(
+                    "Unable to access the notebook \"{path}\". Either it does not exist, or the identity used to run this job, {identity}, lacks the required permissions."
+                );
+                attempt.code = Some("RESOURCE_NOT_FOUND");
+                attempt.error = Some((message.clone(), String::new()));
+                found.end_task(task, now, "FAILED", &message, &mut self.ids);
+                self.advance_job_runs();
+                continue;
+            };
+            attempt.stage = Stage::Running;
+            return Some(NotebookTask { task_run_id: attempt.id, path, source, parameters, identity });
+        }
+    }
+
+    /// What `dbutils.secrets.get` gives to a task, under the run's identity and the scope's ACLs.
+    ///
+    /// # Errors
+    /// No such secret, or no right to read it.
+    pub fn read_secret(&self, task: i64, scope: &str, key: &str) -> Result<String, SecretRefused> {
+        match self.place_of(task) {
+            Some((run, _)) => self.secret_for(&self.job_runs[run].identity, scope, key),
+            None => Err(SecretRefused::Missing { scope: scope.to_owned(), key: key.to_owned() }),
+        }
+    }
+
+    /// `dbutils.jobs.taskValues.set` of a task.
+    pub fn set_task_value(&mut self, task: i64, key: &str, value: Value) {
+        if let Some((run, task)) = self.place_of(task) {
+            self.job_runs[run].tasks[task].values.insert(key.to_owned(), value);
+        }
+    }
+
+    /// `dbutils.jobs.taskValues.get` in a run: what the task with this key set last.
+    pub fn task_value(&self, task: i64, task_key: &str, key: &str) -> Option<Value> {
+        let (run, _) = self.place_of(task)?;
+        self.job_runs[run].last(task_key)?.values.get(key).cloned()
+    }
+
+    /// Says how a notebook that [`World::next_notebook`] handed out has ended. A task that was stopped in
+    /// the meantime keeps its end, and still takes the printed text.
+    pub fn notebook_ended(&mut self, now: SimTime, task: i64, end: NotebookEnd) {
+        self.advance(now);
+        let Some((run, task)) = self.place_of(task) else {
+            return;
+        };
+        let NotebookEnd { output, outcome } = end;
+        let found = &mut self.job_runs[run];
+        let attempt = &mut found.tasks[task];
+        attempt.output = output;
+        let stopped = match attempt.stage {
+            Stage::Stopping { result, .. } => Some(result),
+            Stage::Running => None,
+            Stage::Blocked | Stage::Pending { .. } | Stage::WaitingForRetry { .. } | Stage::Ended => return,
+        };
+        let (result, message) = match outcome {
+            NotebookOutcome::Exited { result } => {
+                attempt.exit = Some(result);
+                ("SUCCESS", "")
+            }
+            NotebookOutcome::Finished => ("SUCCESS", ""),
+            NotebookOutcome::Failed { error, trace } => {
+                attempt.error = Some((error, trace));
+                ("FAILED", FAILED)
+            }
+        };
+        let (result, message) = stopped.map_or((result, message), |stopped| (stopped, ""));
+        found.end_task(task, self.now.0, result, message, &mut self.ids);
+        self.advance_job_runs();
+    }
+
+    /// Whether a task was cancelled or timed out, so that whoever runs its notebook must interrupt it.
+    pub fn is_cancelled(&self, task: i64) -> bool {
+        self.place_of(task).is_none_or(|(run, task)| match self.job_runs[run].tasks[task].stage {
+            Stage::Stopping { .. } | Stage::Ended => true,
+            Stage::Blocked | Stage::Pending { .. } | Stage::WaitingForRetry { .. } | Stage::Running => false,
+        })
+    }
+}

@@ -1,0 +1,135 @@
+//! Who exists in the workspace, who calls, and the `Me` endpoint (databricks-api §7).
+
+use http::{HeaderValue, header};
+use serde_json::{Value, json};
+
+use super::World;
+use super::answers::{Answer, Handled, Refusal, json_answer};
+use super::call::Call;
+
+/// The workspace id, in `X-Databricks-Org-Id`, in links and as `{{workspace.id}}`.
+pub(super) const WORKSPACE_ID: i64 = 7_405_609_032_100_112;
+
+/// The administrator whose token the world is seeded with.
+pub(super) const ANA: &str = "ana@example.com";
+/// Another user: owner of nothing, not an administrator.
+pub(super) const BO: &str = "bo@example.com";
+/// A service principal, named by its application id.
+pub(super) const PRINCIPAL: &str = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11";
+
+const GROUPS: &[&str] = &["users", "admins", "data-team", "data-engineers", "analysts"];
+
+/// A user or service principal of the workspace.
+#[derive(Clone)]
+struct Person {
+    name: String,
+    token: Option<String>,
+    admin: bool,
+    groups: Vec<String>,
+}
+
+/// Everybody in the workspace.
+#[derive(Clone)]
+pub(super) struct People(Vec<Person>);
+
+impl People {
+    pub(super) fn seeded(token: &str) -> People {
+        let mut people = People(Vec::new());
+        people.add(ANA, Some(token), true);
+        people.add(BO, None, false);
+        people.add(PRINCIPAL, None, false);
+        people
+    }
+
+    pub(super) fn add(&mut self, name: &str, token: Option<&str>, admin: bool) {
+        self.0.retain(|person| person.name != name);
+        self.0.push(Person { name: name.to_owned(), token: token.map(str::to_owned), admin, groups: Vec::new() });
+    }
+
+    pub(super) fn join(&mut self, name: &str, group: &str) {
+        if let Some(person) = self.0.iter_mut().find(|person| person.name == name) {
+            person.groups.push(group.to_owned());
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<&Person> {
+        self.0.iter().find(|person| person.name == name)
+    }
+
+    pub(super) fn is_admin(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|person| person.admin)
+    }
+
+    /// Whether what is granted to `principal` reaches `name`.
+    pub(super) fn is_or_belongs_to(&self, name: &str, principal: &str) -> bool {
+        principal == name
+            || principal == "users"
+            || (principal == "admins" && self.is_admin(name))
+            || self.find(name).is_some_and(|person| person.groups.iter().any(|group| group == principal))
+    }
+
+    /// Whether grants can name this principal: people above, anybody at example.com, any application id,
+    /// and the groups of the sandbox.
+    pub(super) fn knows(&self, principal: &str) -> bool {
+        self.find(principal).is_some()
+            || principal.ends_with("@example.com")
+            || is_application_id(principal)
+            || GROUPS.contains(&principal)
+    }
+
+    /// databricks-api §2.2; a token that is no good answers 403, an absent one 401, both with a number for
+    /// a code (§2.1: `error_code` may be a number).
+    pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<String, Box<Answer>> {
+        let Some(token) = authorization.and_then(|value| value.strip_prefix("Bearer ")) else {
+            let body = json!({ "error_code": 401, "message": "Credential was not sent or was of an unsupported type for this API." });
+            return Err(Box::new(json_answer(401, &body)));
+        };
+        match self.0.iter().find(|person| person.token.as_deref() == Some(token)) {
+            Some(person) => Ok(person.name.clone()),
+            None => Err(Box::new(json_answer(403, &json!({ "error_code": 403, "message": "Invalid access token." })))),
+        }
+    }
+}
+
+pub(super) fn is_application_id(name: &str) -> bool {
+    let parts: Vec<usize> = name.split('-').map(str::len).collect();
+    parts == [8, 4, 4, 4, 12] && name.chars().all(|sign| sign == '-' || sign.is_ascii_hexdigit())
+}
+
+pub(super) fn is_group(name: &str) -> bool {
+    GROUPS.contains(&name)
+}
+
+/// `GET preview/scim/v2/Me`.
+pub(super) fn me(world: &mut World, call: &Call) -> Handled {
+    let name = &call.caller;
+    let Some(person) = world.people.find(name) else {
+        return Err(Refusal::denied("The caller is not in this workspace."));
+    };
+    let mut groups = vec![
+        json!({ "display": "users", "type": "direct", "value": "100000000000001", "$ref": "Groups/100000000000001" }),
+    ];
+    if person.admin {
+        groups.push(json!({ "display": "admins", "type": "direct", "value": "100000000000002", "$ref": "Groups/100000000000002" }));
+    }
+    let mut body = json!({
+        "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User", "urn:ietf:params:scim:schemas:extension:workspace:2.0:User"],
+        "id": "4711000000000042",
+        "userName": name,
+        "displayName": name.split('@').next().unwrap_or(name),
+        "active": true,
+        "emails": [{ "type": "work", "value": name, "primary": true }],
+        "groups": groups,
+    });
+    let without: Vec<&str> = call.asked("excludedAttributes").unwrap_or_default().split(',').collect();
+    if !without.contains(&"entitlements") {
+        body["entitlements"] = json!([{ "value": "workspace-access" }, { "value": "databricks-sql-access" }]);
+    }
+    if let Value::Object(object) = &mut body {
+        object.retain(|key, _| key == "id" || key == "schemas" || !without.contains(&key.as_str()));
+    }
+    let mut answer = json_answer(200, &body);
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/scim+json"));
+    answer.headers_mut().insert("x-databricks-org-id", HeaderValue::from(WORKSPACE_ID));
+    Ok(answer)
+}

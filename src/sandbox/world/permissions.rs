@@ -1,0 +1,227 @@
+//! Permissions of jobs and workspace objects (databricks-api §4.4, §7).
+
+use serde_json::{Value, json};
+
+use super::World;
+use super::answers::{Handled, Refusal, databricks_data};
+use super::call::Call;
+use super::databricks::Databricks;
+use super::jobs::Job;
+use super::people;
+use super::workspace;
+use super::workspace_objects::{Kind, Object};
+
+const OBJECT_LEVELS: &[&str] = &["CAN_READ", "CAN_RUN", "CAN_EDIT", "CAN_MANAGE"];
+const JOB_LEVELS: &[&str] = &["CAN_VIEW", "CAN_MANAGE_RUN", "CAN_MANAGE", "IS_OWNER"];
+
+/// A direct grant.
+#[derive(Clone)]
+pub(super) struct Grant {
+    pub(super) principal: String,
+    pub(super) level: &'static str,
+}
+
+/// Reads a permission word into its place in one of the two orders of levels.
+fn place(levels: &'static [&'static str], level: &str) -> Option<usize> {
+    levels.iter().position(|known| *known == level)
+}
+
+pub(super) fn may_edit(rights: &'static str) -> bool {
+    place(OBJECT_LEVELS, rights) >= place(OBJECT_LEVELS, "CAN_EDIT")
+}
+
+impl World {
+    /// The highest level somebody has on a workspace object.
+    pub(super) fn rights_on(&self, state: &Databricks, path: &str, object: &Object, who: &str) -> Option<&'static str> {
+        let inherited =
+            self.people.is_admin(who) || workspace::is_shared(path) || workspace::home_owner(path) == Some(who);
+        if inherited {
+            return Some("CAN_MANAGE");
+        }
+        let direct = state.grants.get(&format!("{}/{}", plural(&object.kind), object.id));
+        let reaching = direct.into_iter().flatten().filter(|grant| self.people.is_or_belongs_to(who, &grant.principal));
+        let best = reaching.filter_map(|grant| place(OBJECT_LEVELS, grant.level)).max();
+        // The top folders can be seen by everybody, or nobody would find a home.
+        let seen = matches!(path, "/" | "/Users" | "/Repos").then_some(0);
+        best.max(seen).map(|index| OBJECT_LEVELS[index])
+    }
+
+    /// Refuses whoever lacks a level on a job.
+    pub(super) fn may(&self, state: &Databricks, job: i64, who: &str, level: &str) -> Result<(), Refusal> {
+        let Some(found) = state.jobs.get(&job) else {
+            return Err(Refusal::invalid(format!("Job {job} does not exist.")));
+        };
+        if self.people.is_admin(who) || found.creator == who {
+            return Ok(());
+        }
+        let direct = state.grants.get(&format!("jobs/{job}"));
+        let reaching = direct.into_iter().flatten().filter(|grant| self.people.is_or_belongs_to(who, &grant.principal));
+        let best = reaching.filter_map(|grant| place(JOB_LEVELS, grant.level)).max();
+        if best.is_some() && best >= place(JOB_LEVELS, level) {
+            return Ok(());
+        }
+        Err(Refusal::denied(format!("User {who} does not have {level} permission on job {job}.")))
+    }
+}
+
+fn plural(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Directory => "directories",
+        Kind::Notebook { .. } => "notebooks",
+        Kind::File(_) => "files",
+    }
+}
+
+/// What the two places of the path name.
+enum Subject<'a> {
+    Job(i64, &'a Job),
+    Object(String, &'a Object),
+}
+
+fn subject<'a>(world: &World, state: &'a Databricks, call: &Call) -> Result<Subject<'a>, Refusal> {
+    let kind = call.places.first().map(String::as_str).unwrap_or_default();
+    let absent =
+        || Refusal::absent(format!("{kind} with id {} does not exist.", call.places.get(1).map_or("", String::as_str)));
+    let id = call.id(1).ok_or_else(absent)?;
+    match kind {
+        "jobs" => {
+            let job = state.jobs.get(&id).ok_or_else(absent)?;
+            world.may(state, id, &call.caller, "CAN_VIEW")?;
+            Ok(Subject::Job(id, job))
+        }
+        "notebooks" | "files" | "directories" => {
+            let found = state.objects.iter().find(|(_, object)| object.id == id && plural(&object.kind) == kind);
+            let (path, object) = found.ok_or_else(absent)?;
+            if world.rights_on(state, path, object, &call.caller).is_none() {
+                return Err(absent());
+            }
+            Ok(Subject::Object(path.clone(), object))
+        }
+        other => Err(Refusal::NotBuilt(format!("permissions of {other}"))),
+    }
+}
+
+fn entry(principal: &str, level: &str, from: Option<&str>) -> Value {
+    let field = if people::is_group(principal) {
+        "group_name"
+    } else if people::is_application_id(principal) {
+        "service_principal_name"
+    } else {
+        "user_name"
+    };
+    let mut permission = json!({ "permission_level": level, "inherited": from.is_some() });
+    if let Some(from) = from {
+        permission["inherited_from_object"] = json!([from]);
+    }
+    json!({ field: principal, "display_name": principal, "all_permissions": [permission] })
+}
+
+fn shown(state: &Databricks, subject: &Subject<'_>) -> Value {
+    let mut entries = Vec::new();
+    let (id, kind) = match subject {
+        Subject::Job(id, job) => {
+            entries.push(entry(&job.creator, "IS_OWNER", None));
+            entries.push(entry("admins", "CAN_MANAGE", Some("/jobs/")));
+            (format!("jobs/{id}"), "job")
+        }
+        Subject::Object(path, object) => {
+            let directory = |path: &str| state.objects.get(path).map(|object| format!("/directories/{}", object.id));
+            if let Some(owner) = workspace::home_owner(path) {
+                let home = directory(&format!("/Users/{owner}"));
+                entries.push(entry(owner, "CAN_MANAGE", home.as_deref()));
+            }
+            if workspace::is_shared(path) {
+                entries.push(entry("users", "CAN_MANAGE", directory("/Shared").as_deref()));
+            }
+            entries.push(entry("admins", "CAN_MANAGE", directory("/").as_deref()));
+            let kind = match object.kind {
+                Kind::Directory => "directory",
+                Kind::Notebook { .. } => "notebook",
+                Kind::File(_) => "file",
+            };
+            (format!("{}/{}", plural(&object.kind), object.id), kind)
+        }
+    };
+    let direct = state.grants.get(&id).into_iter().flatten();
+    entries.extend(direct.map(|grant| entry(&grant.principal, grant.level, None)));
+    json!({ "object_id": format!("/{id}"), "object_type": kind, "access_control_list": entries })
+}
+
+fn key_of(call: &Call) -> String {
+    format!("permissions:{}", call.places.join("/"))
+}
+
+fn needs_premium(world: &World) -> Result<(), Refusal> {
+    if world.premium {
+        return Ok(());
+    }
+    Err(Refusal::databricks(404, "FEATURE_DISABLED", "Access control is not available in this workspace's plan."))
+}
+
+pub(super) fn get(world: &mut World, call: &Call) -> Handled {
+    needs_premium(world)?;
+    let state = world.seen(&key_of(call));
+    let subject = subject(world, state, call)?;
+    Ok(databricks_data(&shown(state, &subject)))
+}
+
+/// The grants of an `access_control_list`, each checked.
+pub(super) fn grants(world: &World, list: &Value, is_job: bool) -> Result<Vec<Grant>, Refusal> {
+    let levels = if is_job { JOB_LEVELS } else { OBJECT_LEVELS };
+    let entries = list
+        .as_array()
+        .ok_or_else(|| Refusal::malformed("Could not parse request object: access_control_list is no array"))?;
+    entries
+        .iter()
+        .map(|entry| {
+            let named: Vec<&str> = ["user_name", "group_name", "service_principal_name"]
+                .iter()
+                .filter_map(|field| entry.get(field)?.as_str())
+                .collect();
+            let [principal] = named.as_slice() else {
+                return Err(Refusal::invalid(
+                    "An access control entry names exactly one of user_name, group_name and service_principal_name.",
+                ));
+            };
+            if !world.people.knows(principal) {
+                return Err(Refusal::absent(format!("Principal: {principal} does not exist")));
+            }
+            let level = entry.get("permission_level").and_then(Value::as_str).unwrap_or_default();
+            match place(levels, level) {
+                Some(index) => Ok(Grant { principal: (*principal).to_owned(), level: levels[index] }),
+                None => Err(Refusal::invalid(format!("Permission level {level} is none of {}", levels.join(", ")))),
+            }
+        })
+        .collect()
+}
+
+/// PATCH: adds or changes only the principals that are named.
+pub(super) fn update(world: &mut World, call: &Call) -> Handled {
+    needs_premium(world)?;
+    let fields = call.fields()?;
+    let (id, is_job) = match subject(world, &world.databricks, call)? {
+        Subject::Job(id, _) => {
+            world.may(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
+            (format!("jobs/{id}"), true)
+        }
+        Subject::Object(path, object) => {
+            if world.rights_on(&world.databricks, &path, object, &call.caller) != Some("CAN_MANAGE") {
+                return Err(Refusal::denied(format!("{} does not have Manage permissions on {path}", call.caller)));
+            }
+            (format!("{}/{}", plural(&object.kind), object.id), false)
+        }
+    };
+    let list = fields.0.get("access_control_list").cloned().unwrap_or_else(|| json!([]));
+    let new = grants(world, &list, is_job)?;
+    if new.iter().any(|grant| grant.level == "IS_OWNER") {
+        return Err(Refusal::invalid("The job must have exactly one owner."));
+    }
+    let direct = world.databricks.grants.entry(id).or_default();
+    for grant in new {
+        direct.retain(|old| old.principal != grant.principal);
+        direct.push(grant);
+    }
+    world.touched(key_of(call));
+    let subject = subject(world, &world.databricks, call)?;
+    Ok(databricks_data(&shown(&world.databricks, &subject)))
+}

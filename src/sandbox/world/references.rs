@@ -1,0 +1,211 @@
+//! Dynamic value references in parameters (databricks-api §10.5): plain substitution, no expressions.
+
+use jiff::tz::TimeZone;
+
+use super::people::WORKSPACE_ID;
+use crate::sandbox::SimTime;
+
+/// What the references of one attempt of a task stand for.
+pub(super) struct Meaning<'a> {
+    pub(super) job_id: i64,
+    pub(super) job_name: &'a str,
+    pub(super) run_id: i64,
+    pub(super) started: SimTime,
+    pub(super) task_key: &'a str,
+    pub(super) task_run_id: i64,
+    /// 0 for the first attempt.
+    pub(super) attempt: i64,
+    pub(super) notebook_path: &'a str,
+    pub(super) origin: &'a str,
+    /// Job parameters by name.
+    pub(super) parameters: &'a [(String, String)],
+    /// `T.run_id`, `T.result_state`, `T.values.K` of the other tasks.
+    pub(super) others: &'a dyn Fn(&str, &str) -> Option<String>,
+}
+
+const START: &str = "job.start_time.";
+const TIMES: &[&str] = &[
+    "iso_date",
+    "iso_datetime",
+    "iso_weekday",
+    "is_weekday",
+    "year",
+    "month",
+    "day",
+    "hour",
+    "minute",
+    "second",
+    "timestamp_ms",
+];
+const PLAIN: &[&str] = &[
+    "job.id",
+    "job.name",
+    "job.run_id",
+    "job.repair_count",
+    "job.trigger.type",
+    "job.trigger.file_arrival.location",
+    "task.name",
+    "task.run_id",
+    "task.execution_count",
+    "task.notebook_path",
+    "workspace.id",
+    "workspace.url",
+];
+/// Deprecated forms that are still seen.
+const OLD: &[&str] = &["job_id", "run_id", "start_date", "task_retry_count", "parent_run_id", "task_key"];
+
+/// Splits a text into literal parts and the insides of `{{…}}`.
+fn parts(text: &str) -> Vec<Result<&str, &str>> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some(start) = rest.find("{{") {
+        let Some(length) = rest[start..].find("}}") else {
+            break;
+        };
+        parts.push(Ok(&rest[..start]));
+        parts.push(Err(&rest[start..start + length + 2]));
+        rest = &rest[start + length + 2..];
+    }
+    parts.push(Ok(rest));
+    parts
+}
+
+fn inside(reference: &str) -> &str {
+    reference.trim_start_matches('{').trim_end_matches('}').trim()
+}
+
+/// Replaces what is known; unknown syntax stays as it stands.
+pub(super) fn substituted(text: &str, meaning: &Meaning<'_>) -> String {
+    let shown = parts(text).into_iter().map(|part| match part {
+        Ok(literal) => literal.to_owned(),
+        Err(reference) => value(inside(reference), meaning).unwrap_or_else(|| reference.to_owned()),
+    });
+    shown.collect()
+}
+
+fn value(name: &str, meaning: &Meaning<'_>) -> Option<String> {
+    let Meaning {
+        job_id,
+        job_name,
+        run_id,
+        started,
+        task_key,
+        task_run_id,
+        attempt,
+        notebook_path,
+        origin,
+        parameters,
+        others,
+    } = meaning;
+    if let Some(part) = name.strip_prefix(START) {
+        return time(part, *started);
+    }
+    if let Some(parameter) = name.strip_prefix("job.parameters.") {
+        let parameter = parameter.trim_matches('`');
+        return parameters.iter().find(|(known, _)| known == parameter).map(|(_, value)| value.clone());
+    }
+    if let Some((task, rest)) = name.strip_prefix("tasks.").and_then(|rest| rest.split_once('.')) {
+        return others(task.trim_matches('`'), rest);
+    }
+    Some(match name {
+        "job.id" | "job_id" => job_id.to_string(),
+        "job.name" => (*job_name).to_owned(),
+        "job.run_id" | "parent_run_id" => run_id.to_string(),
+        "job.repair_count" => "0".to_owned(),
+        "job.trigger.type" => "manual".to_owned(),
+        "job.trigger.file_arrival.location" => String::new(),
+        "task.name" | "task_key" => (*task_key).to_owned(),
+        "task.run_id" | "run_id" => task_run_id.to_string(),
+        "task.execution_count" => (attempt + 1).to_string(),
+        "task_retry_count" => attempt.to_string(),
+        "task.notebook_path" => (*notebook_path).to_owned(),
+        "workspace.id" => WORKSPACE_ID.to_string(),
+        "workspace.url" => (*origin).to_owned(),
+        "start_date" => time("iso_date", *started)?,
+        _ => return None,
+    })
+}
+
+fn time(part: &str, at: SimTime) -> Option<String> {
+    let moment = jiff::Timestamp::from_millisecond(at.0).ok()?.to_zoned(TimeZone::UTC);
+    Some(match part {
+        "iso_date" => moment.strftime("%Y-%m-%d").to_string(),
+        "iso_datetime" => moment.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
+        "iso_weekday" => moment.weekday().to_monday_one_offset().to_string(),
+        "is_weekday" => (moment.weekday().to_monday_one_offset() < 6).to_string(),
+        "year" => moment.year().to_string(),
+        "month" => moment.month().to_string(),
+        "day" => moment.day().to_string(),
+        "hour" => moment.hour().to_string(),
+        "minute" => moment.minute().to_string(),
+        "second" => moment.second().to_string(),
+        "timestamp_ms" => at.0.to_string(),
+        _ => return None,
+    })
+}
+
+/// An unknown name inside a known namespace is an error when a job is written; unknown namespaces are not.
+pub(super) fn check(text: &str, parameters: &[&str], tasks: &[&str]) -> Result<(), String> {
+    for reference in parts(text).into_iter().filter_map(Result::err) {
+        let name = inside(reference);
+        let known = if let Some(part) = name.strip_prefix(START) {
+            TIMES.contains(&part)
+        } else if let Some(parameter) = name.strip_prefix("job.parameters.") {
+            parameters.contains(&parameter.trim_matches('`'))
+        } else if let Some(rest) = name.strip_prefix("tasks.") {
+            rest.split_once('.').is_some_and(|(task, _)| tasks.contains(&task.trim_matches('`')))
+        } else if ["job.", "task.", "workspace."].iter().any(|namespace| name.starts_with(namespace)) {
+            PLAIN.contains(&name)
+        } else {
+            true
+        };
+        if !known && !OLD.contains(&name) {
+            return Err(reference.to_owned());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> String {
+        let parameters = [("job_id".to_owned(), "222222".to_owned())];
+        let others = |task: &str, what: &str| (task == "a" && what == "values.n").then(|| "7".to_owned());
+        let meaning = Meaning {
+            job_id: 1,
+            job_name: "dbt",
+            run_id: 2,
+            started: SimTime(1_700_000_000_000),
+            task_key: "b",
+            task_run_id: 3,
+            attempt: 1,
+            notebook_path: "/Shared/n",
+            origin: "https://sandbox.invalid",
+            parameters: &parameters,
+            others: &others,
+        };
+        substituted(text, &meaning)
+    }
+
+    #[test]
+    fn references_are_replaced_in_the_middle_of_text_and_unknown_ones_stay() {
+        assert_eq!(
+            read("{{workspace.id}}/{{ job.run_id }}/{{task.name}}/{{job.repair_count}}"),
+            format!("{WORKSPACE_ID}/2/b/0")
+        );
+        assert_eq!(read("{{task.execution_count}} {{tasks.a.values.n}} {{job.parameters.job_id}}"), "2 7 222222");
+        assert_eq!(read("{{job.start_time.iso_date}}"), "2023-11-14");
+        assert_eq!(read("{{mystery.thing}} {{ and {unfinished"), "{{mystery.thing}} {{ and {unfinished");
+    }
+
+    #[test]
+    fn an_unknown_name_in_a_known_namespace_is_refused_and_an_unknown_namespace_is_not() {
+        assert_eq!(check("{{job.parameters.x}}", &["x"], &[]), Ok(()));
+        assert_eq!(check("a{{job.parameters.y}}", &["x"], &[]), Err("{{job.parameters.y}}".to_owned()));
+        assert_eq!(check("{{task.nonsense}}", &[], &[]), Err("{{task.nonsense}}".to_owned()));
+        assert_eq!(check("{{tasks.gone.run_id}}", &[], &["here"]), Err("{{tasks.gone.run_id}}".to_owned()));
+        assert_eq!(check("{{mystery.thing}} {{job_id}}", &[], &[]), Ok(()));
+    }
+}

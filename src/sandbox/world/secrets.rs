@@ -1,0 +1,318 @@
+//! Secret scopes, secrets and their ACLs (databricks-api §3).
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::answers::{Answer, Handled, Refusal, databricks_data};
+use super::call::Call;
+use super::databricks::Databricks;
+use super::people::People;
+use super::{SecretRefused, World};
+
+const LARGEST_VALUE: usize = 128 * 1024;
+const MOST_SCOPES: usize = 1000;
+const MOST_SECRETS: usize = 1000;
+
+/// READ ⊂ WRITE ⊂ MANAGE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    Read,
+    Write,
+    Manage,
+}
+
+impl Level {
+    fn parse(text: &str) -> Option<Level> {
+        match text {
+            "READ" => Some(Level::Read),
+            "WRITE" => Some(Level::Write),
+            "MANAGE" => Some(Level::Manage),
+            _ => None,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Level::Read => "READ",
+            Level::Write => "WRITE",
+            Level::Manage => "MANAGE",
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Scope {
+    pub(super) name: String,
+    pub(super) key_vault: bool,
+    pub(super) creator: String,
+    pub(super) secrets: BTreeMap<String, Secret>,
+    pub(super) acls: BTreeMap<String, Level>,
+}
+
+#[derive(Clone)]
+pub(super) struct Secret {
+    pub(super) value: Vec<u8>,
+    /// How often it was put: a repeated write is seen here.
+    pub(super) version: u32,
+    updated: i64,
+}
+
+impl Scope {
+    fn level(&self, people: &People, who: &str) -> Option<Level> {
+        // §3.4: administrators read and manage every scope.
+        if people.is_admin(who) {
+            return Some(Level::Manage);
+        }
+        let granted = self.acls.iter().filter(|(principal, _)| people.is_or_belongs_to(who, principal));
+        granted.map(|(_, level)| *level).max()
+    }
+}
+
+impl World {
+    /// Adds a scope that reads from an Azure Key Vault, which this API cannot make with a personal token.
+    pub fn add_key_vault_scope(&mut self, name: &str, keys: &[&str]) {
+        let secret = Secret { value: b"from the vault".to_vec(), version: 1, updated: self.now.0 };
+        let scope = Scope {
+            name: name.to_owned(),
+            key_vault: true,
+            creator: super::people::ANA.to_owned(),
+            secrets: keys.iter().map(|key| ((*key).to_owned(), secret.clone())).collect(),
+            acls: BTreeMap::from([(super::people::ANA.to_owned(), Level::Manage)]),
+        };
+        self.databricks.scopes.insert(name.to_lowercase(), scope);
+    }
+
+    pub(super) fn secret_for(&self, who: &str, scope: &str, key: &str) -> Result<String, SecretRefused> {
+        let missing = || SecretRefused::Missing { scope: scope.to_owned(), key: key.to_owned() };
+        let found = self.databricks.scopes.get(&scope.to_lowercase()).ok_or_else(missing)?;
+        if found.level(&self.people, who).is_none() {
+            return Err(SecretRefused::Forbidden { scope: scope.to_owned(), identity: who.to_owned() });
+        }
+        let secret = found.secrets.get(key).ok_or_else(missing)?;
+        Ok(String::from_utf8_lossy(&secret.value).into_owned())
+    }
+
+    fn allowed<'a>(
+        &'a self,
+        state: &'a Databricks,
+        call: &Call,
+        scope: &str,
+        level: Level,
+    ) -> Result<&'a Scope, Refusal> {
+        let Some(found) = state.scopes.get(&scope.to_lowercase()) else {
+            return Err(Refusal::absent(format!("Scope {scope} does not exist!")));
+        };
+        if found.level(&self.people, &call.caller) >= Some(level) {
+            return Ok(found);
+        }
+        let (who, level) = (&call.caller, level.name());
+        Err(Refusal::denied(format!("User {who} does not have {level} permission on scope {scope}")))
+    }
+}
+
+fn done() -> Answer {
+    databricks_data(&json!({}))
+}
+
+fn key_of(scope: &str) -> String {
+    format!("scope:{}", scope.to_lowercase())
+}
+
+fn is_name(text: &str, more: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.chars().all(|sign| sign.is_ascii_alphanumeric() || "-_.".contains(sign) || more.contains(sign))
+}
+
+pub(super) fn create_scope(world: &mut World, call: &Call) -> Handled {
+    let fields = call.fields()?;
+    let name = fields.needed_text("scope")?;
+    let first = fields.text("initial_manage_principal")?;
+    if !is_name(&name, "@") {
+        return Err(Refusal::invalid(format!(
+            "Scope name {name} is invalid: it must consist of alphanumeric characters, dashes, underscores, @ and periods, and be at most 128 characters long."
+        )));
+    }
+    match fields.text("scope_backend_type")?.as_deref() {
+        None | Some("DATABRICKS") => {}
+        Some("AZURE_KEYVAULT") => {
+            return Err(Refusal::databricks(
+                401,
+                "UNAUTHENTICATED",
+                "Scope with Azure KeyVault must have userAADToken defined!",
+            ));
+        }
+        Some(other) => {
+            return Err(Refusal::invalid(format!("Unknown scope backend type {other}")));
+        }
+    }
+    if world.databricks.scopes.contains_key(&name.to_lowercase()) {
+        return Err(Refusal::databricks(400, "RESOURCE_ALREADY_EXISTS", format!("Scope {name} already exists!")));
+    }
+    if world.databricks.scopes.len() >= MOST_SCOPES {
+        return Err(Refusal::databricks(
+            400,
+            "RESOURCE_LIMIT_EXCEEDED",
+            format!("Cannot create more than {MOST_SCOPES} scopes"),
+        ));
+    }
+    let manager = match first.as_deref() {
+        Some("users") => "users".to_owned(),
+        Some(other) => {
+            return Err(Refusal::invalid(format!("initial_manage_principal can only be \"users\", not \"{other}\"")));
+        }
+        None if !world.premium => {
+            return Err(Refusal::databricks(
+                400,
+                "BAD_REQUEST",
+                "Premium Tier is disabled in this workspace. Secret scopes can only be created with initial_manage_principal \"users\".",
+            ));
+        }
+        None => call.caller.clone(),
+    };
+    let scope = Scope {
+        name: name.clone(),
+        key_vault: false,
+        creator: call.caller.clone(),
+        secrets: BTreeMap::new(),
+        acls: BTreeMap::from([(manager, Level::Manage)]),
+    };
+    world.databricks.scopes.insert(name.to_lowercase(), scope);
+    world.touched(key_of(&name));
+    world.touched("scopes");
+    Ok(done())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "every row of the route table has this signature")]
+pub(super) fn list_scopes(world: &mut World, _call: &Call) -> Handled {
+    let scopes: Vec<Value> = world
+        .seen("scopes")
+        .scopes
+        .values()
+        .map(|scope| {
+            if scope.key_vault {
+                json!({ "name": scope.name, "backend_type": "AZURE_KEYVAULT", "keyvault_metadata": {
+                    "resource_id": "/subscriptions/0/resourceGroups/sandbox/providers/Microsoft.KeyVault/vaults/sandbox",
+                    "dns_name": "https://sandbox.vault.azure.net/" } })
+            } else {
+                json!({ "name": scope.name, "backend_type": "DATABRICKS" })
+            }
+        })
+        .collect();
+    // §3.1: the field is absent if there are none.
+    Ok(databricks_data(&if scopes.is_empty() { json!({}) } else { json!({ "scopes": scopes }) }))
+}
+
+pub(super) fn put(world: &mut World, call: &Call) -> Handled {
+    let fields = call.fields()?;
+    let (name, key) = (fields.needed_text("scope")?, fields.needed_text("key")?);
+    let value = match (fields.text("string_value")?, fields.text("bytes_value")?) {
+        (Some(text), None) => text.into_bytes(),
+        (None, Some(encoded)) => STANDARD
+            .decode(encoded)
+            .map_err(|_| Refusal::malformed("Could not parse request object: bytes_value is not base64"))?,
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(Refusal::malformed("Exactly one of string_value and bytes_value must be given."));
+        }
+    };
+    let scope = world.allowed(&world.databricks, call, &name, Level::Write)?;
+    if scope.key_vault {
+        return Err(Refusal::databricks(400, "BAD_REQUEST", "Cannot write secrets to Azure KeyVault"));
+    }
+    if !is_name(&key, "") {
+        return Err(Refusal::invalid(format!(
+            "Secret key {key} is invalid: it must consist of alphanumeric characters, dashes, underscores and periods, and be at most 128 characters long."
+        )));
+    }
+    if value.len() > LARGEST_VALUE {
+        return Err(Refusal::invalid(format!("Secret value exceeds the maximum of {LARGEST_VALUE} bytes")));
+    }
+    if scope.secrets.len() >= MOST_SECRETS && !scope.secrets.contains_key(&key) {
+        return Err(Refusal::databricks(
+            400,
+            "RESOURCE_LIMIT_EXCEEDED",
+            format!("Cannot store more than {MOST_SECRETS} secrets in scope {name}"),
+        ));
+    }
+    if let Some(scope) = world.databricks.scopes.get_mut(&name.to_lowercase()) {
+        let version = scope.secrets.get(&key).map_or(1, |old| old.version + 1);
+        scope.secrets.insert(key, Secret { value, version, updated: call.now.0 });
+    }
+    world.touched(key_of(&name));
+    Ok(done())
+}
+
+pub(super) fn list(world: &mut World, call: &Call) -> Handled {
+    let name = call.needed("scope")?;
+    let scope = world.allowed(world.seen(&key_of(name)), call, name, Level::Read)?;
+    let secrets: Vec<Value> = scope
+        .secrets
+        .iter()
+        .map(|(key, secret)| json!({ "key": key, "last_updated_timestamp": secret.updated }))
+        .collect();
+    Ok(databricks_data(&if secrets.is_empty() { json!({}) } else { json!({ "secrets": secrets }) }))
+}
+
+pub(super) fn get(world: &mut World, call: &Call) -> Handled {
+    let (name, key) = (call.needed("scope")?, call.needed("key")?);
+    let scope = world.allowed(world.seen(&key_of(name)), call, name, Level::Read)?;
+    if !world.secret_reading {
+        return Err(Refusal::databricks(
+            400,
+            "BAD_REQUEST",
+            "Secret values can only be read from a command on a cluster.",
+        ));
+    }
+    match scope.secrets.get(key) {
+        Some(secret) => Ok(databricks_data(&json!({ "key": key, "value": STANDARD.encode(&secret.value) }))),
+        None => Err(Refusal::absent(format!("Failed to get secret {key} for scope {name}."))),
+    }
+}
+
+pub(super) fn put_acl(world: &mut World, call: &Call) -> Handled {
+    let fields = call.fields()?;
+    let (name, principal) = (fields.needed_text("scope")?, fields.needed_text("principal")?);
+    let level = fields.needed_text("permission")?;
+    let Some(level) = Level::parse(&level) else {
+        return Err(Refusal::invalid(format!("Invalid permission {level}: it is one of READ, WRITE, MANAGE")));
+    };
+    if !world.premium {
+        return Err(Refusal::databricks(
+            404,
+            "FEATURE_DISABLED",
+            "Secret ACLs are not available in this workspace's plan.",
+        ));
+    }
+    world.allowed(&world.databricks, call, &name, Level::Manage)?;
+    if !world.people.knows(&principal) {
+        return Err(Refusal::absent(format!("User or Group {principal} does not exist.")));
+    }
+    if let Some(scope) = world.databricks.scopes.get_mut(&name.to_lowercase()) {
+        // §3.3: put overwrites, whatever the documentation says about RESOURCE_ALREADY_EXISTS.
+        scope.acls.insert(principal, level);
+    }
+    world.touched(key_of(&name));
+    Ok(done())
+}
+
+pub(super) fn get_acl(world: &mut World, call: &Call) -> Handled {
+    let (name, principal) = (call.needed("scope")?, call.needed("principal")?);
+    let scope = world.allowed(world.seen(&key_of(name)), call, name, Level::Manage)?;
+    match scope.acls.get(principal) {
+        Some(level) => Ok(databricks_data(&json!({ "principal": principal, "permission": level.name() }))),
+        None => Err(Refusal::absent(format!("No ACL for principal {principal} in scope {name}"))),
+    }
+}
+
+pub(super) fn list_acls(world: &mut World, call: &Call) -> Handled {
+    let name = call.needed("scope")?;
+    let scope = world.allowed(world.seen(&key_of(name)), call, name, Level::Manage)?;
+    let items: Vec<Value> = scope
+        .acls
+        .iter()
+        .map(|(principal, level)| json!({ "principal": principal, "permission": level.name() }))
+        .collect();
+    Ok(databricks_data(&json!({ "items": items })))
+}

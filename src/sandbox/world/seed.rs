@@ -1,0 +1,134 @@
+//! What a new world holds: dbt projects, jobs and some history; on the Databricks side only folders.
+
+use super::World;
+use super::dbt_jobs::DbtJob;
+use super::dbt_run_views::trigger;
+use super::dbt_runs::{DbtRun, Ending, Script, steps};
+
+const SECOND: i64 = 1_000;
+const MINUTE: i64 = 60 * SECOND;
+const DAY: i64 = 24 * 60 * MINUTE;
+
+const JAFFLE_SHOP: (i64, i64) = (4101, 41011);
+const FINANCE: (i64, i64) = (4102, 41021);
+
+/// The guide's sample shows this run id.
+const FIRST_RUN: i64 = 123_456;
+/// The run that runs of "Long queue" seem to wait for.
+const LONG_RUN: i64 = 123_450;
+
+/// QUEUED 10 s, STARTING 20 s, RUNNING 3.5 minutes, success.
+const USUAL: Script = Script {
+    queued: 10 * SECOND,
+    starting: 20 * SECOND,
+    running: 210 * SECOND,
+    ending: Ending::Success,
+    resumed: Ending::Success,
+    blocked_by: None,
+};
+
+fn job(id: i64, (project, environment): (i64, i64), name: &str, script: Script) -> DbtJob {
+    DbtJob {
+        id,
+        project,
+        environment,
+        name: name.to_owned(),
+        commands: vec!["dbt build".to_owned()],
+        generate_docs: false,
+        scheduled: false,
+        is_ci: false,
+        deactivated: false,
+        timeout_seconds: 0,
+        script,
+    }
+}
+
+fn jobs() -> Vec<DbtJob> {
+    let mut nightly = job(222_222, JAFFLE_SHOP, "Nightly build", USUAL);
+    nightly.scheduled = true;
+    let mut broken = job(
+        222_223,
+        JAFFLE_SHOP,
+        "Broken models",
+        Script { running: 2 * MINUTE, ending: Ending::ModelError, resumed: Ending::ModelError, ..USUAL },
+    );
+    broken.generate_docs = true;
+    let elsewhere = Script { running: MINUTE, ending: Ending::CancelledElsewhere, ..USUAL };
+    let long_queue = Script { queued: 20 * MINUTE, running: MINUTE, blocked_by: Some(LONG_RUN), ..USUAL };
+    let flaky = Script { running: 90 * SECOND, ending: Ending::ModelError, ..USUAL };
+    let mut jobs = vec![
+        nightly,
+        broken,
+        job(222_224, JAFFLE_SHOP, "Cancelled from elsewhere", elsewhere),
+        job(222_225, JAFFLE_SHOP, "Long queue", long_queue),
+        job(222_226, JAFFLE_SHOP, "Flaky warehouse", flaky),
+    ];
+    let plain = Script { running: MINUTE, ..USUAL };
+    for number in 1..=120 {
+        let home = if number % 3 == 0 { FINANCE } else { JAFFLE_SHOP };
+        jobs.push(job(300_000 + number, home, &format!("Plain job {number:03}"), plain));
+    }
+    let count = jobs.len();
+    for (index, job) in jobs.iter_mut().enumerate() {
+        match count - index {
+            1 => {
+                "Pull requests".clone_into(&mut job.name);
+                job.is_ci = true;
+            }
+            2 => {
+                "Given up".clone_into(&mut job.name);
+                job.deactivated = true;
+            }
+            3 => {
+                "With docs".clone_into(&mut job.name);
+                job.generate_docs = true;
+            }
+            _ => {}
+        }
+    }
+    jobs
+}
+
+impl World {
+    fn past_run(&mut self, id: i64, job: &DbtJob, created: i64, script: Script) {
+        let trigger = trigger(id + 1_000_000, job.id, "scheduled", "scheduled", &serde_json::Map::new());
+        let run = DbtRun {
+            id,
+            job: job.id,
+            project: job.project,
+            environment: job.environment,
+            created,
+            script,
+            timeout: DAY,
+            trigger,
+            steps: steps(&job.commands, job.generate_docs),
+            dequeued: Some(created + script.queued),
+            cancelled: None,
+            retrying: None,
+            parallel: false,
+            commit: self.ids.commit(),
+            seeded: true,
+        };
+        self.dbt.push(run);
+    }
+
+    /// Fills a new world.
+    pub(super) fn seed(&mut self) {
+        super::workspace::seed(self);
+        for job in jobs() {
+            self.dbt.jobs.insert(job.id, job);
+        }
+        let start = self.start.0;
+        if let Some(nightly) = self.dbt.jobs.get(&222_222).cloned() {
+            for (id, days) in [(123_410, 5), (123_418, 4), (123_427, 3), (123_435, 2), (123_442, 1)] {
+                let ending = if days == 3 { Ending::ModelError } else { Ending::Success };
+                self.past_run(id, &nightly, start - days * DAY, Script { ending, ..USUAL });
+            }
+        }
+        if let Some(other) = self.dbt.jobs.get(&300_002).cloned() {
+            self.past_run(LONG_RUN, &other, start - 10 * MINUTE, Script { running: 20 * 60 * MINUTE, ..USUAL });
+        }
+        self.dbt.next_run = FIRST_RUN;
+        self.dbt.advance(start);
+    }
+}

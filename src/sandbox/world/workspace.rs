@@ -1,0 +1,259 @@
+//! Notebooks, files and folders (databricks-api §4).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::World;
+use super::answers::{Answer, Handled, Refusal, databricks_data, plain};
+use super::call::Call;
+use super::databricks::Databricks;
+use super::people;
+use super::workspace_objects::{Kind, Language, Object, canonical};
+
+const LARGEST: usize = 10 * 1024 * 1024;
+
+/// Both spellings name the same object, double slashes collapse (§4.3).
+pub(super) fn normal_path(path: &str) -> Result<String, Refusal> {
+    if !path.starts_with('/') {
+        return Err(Refusal::invalid(format!("Path ({path}) must be an absolute path, i.e. it must start with '/'.")));
+    }
+    let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    if parts.first() == Some(&"Workspace") {
+        parts.remove(0);
+    }
+    Ok(format!("/{}", parts.join("/")))
+}
+
+fn parent(path: &str) -> &str {
+    match path.rfind('/') {
+        Some(0) | None => "/",
+        Some(end) => &path[..end],
+    }
+}
+
+fn key_of(path: &str) -> String {
+    format!("path:{path}")
+}
+
+impl World {
+    pub(super) fn make_directory(&mut self, path: &str) {
+        let object = Object { id: self.ids.fresh(), kind: Kind::Directory, created: self.now.0, modified: self.now.0 };
+        self.databricks.objects.insert(path.to_owned(), object);
+    }
+
+    /// The notebook at a path, if `who` may read it: there is no difference between absent and hidden (§4.3).
+    pub(super) fn notebook_for(&self, who: &str, path: &str) -> Option<String> {
+        let path = normal_path(path).ok()?;
+        let object = self.databricks.objects.get(&path)?;
+        self.rights_on(&self.databricks, &path, object, who)?;
+        match &object.kind {
+            Kind::Notebook { language, source } => Some(canonical(*language, source)),
+            Kind::Directory | Kind::File(_) => None,
+        }
+    }
+
+    fn visible<'a>(&self, state: &'a Databricks, call: &Call, path: &str) -> Result<&'a Object, Refusal> {
+        state
+            .objects
+            .get(path)
+            .filter(|object| self.rights_on(state, path, object, &call.caller).is_some())
+            .ok_or_else(|| Refusal::absent(format!("Path ({path}) doesn't exist.")))
+    }
+}
+
+pub(super) fn status(world: &mut World, call: &Call) -> Handled {
+    let path = normal_path(call.needed("path")?)?;
+    let object = world.visible(world.seen(&key_of(&path)), call, &path)?;
+    let mut body = json!({ "object_type": object.kind.name(), "path": path, "object_id": object.id, "resource_id": object.id.to_string() });
+    match &object.kind {
+        Kind::Directory => {}
+        Kind::Notebook { language, source } => {
+            body["language"] = json!(language.name());
+            body["size"] = json!(source.len());
+        }
+        Kind::File(bytes) => body["size"] = json!(bytes.len()),
+    }
+    if !matches!(object.kind, Kind::Directory) {
+        body["created_at"] = json!(object.created);
+        body["modified_at"] = json!(object.modified);
+    }
+    Ok(databricks_data(&body))
+}
+
+pub(super) fn make_directories(world: &mut World, call: &Call) -> Handled {
+    let path = normal_path(&call.fields()?.needed_text("path")?)?;
+    let mut beginnings: Vec<&str> = path.match_indices('/').skip(1).map(|(end, _)| &path[..end]).collect();
+    beginnings.push(&path);
+    for beginning in &beginnings {
+        if let Some(object) = world.databricks.objects.get(*beginning)
+            && !matches!(object.kind, Kind::Directory)
+        {
+            return Err(Refusal::databricks(
+                400,
+                "RESOURCE_ALREADY_EXISTS",
+                format!("Path ({beginning}) already exists and is not a directory."),
+            ));
+        }
+    }
+    may_write_below(world, call, &path)?;
+    for beginning in beginnings {
+        if !world.databricks.objects.contains_key(beginning) {
+            world.make_directory(beginning);
+            world.touched(key_of(beginning));
+        }
+    }
+    Ok(databricks_data(&json!({})))
+}
+
+/// Writing needs edit rights on the nearest folder that exists.
+fn may_write_below(world: &World, call: &Call, path: &str) -> Result<(), Refusal> {
+    let mut folder = path;
+    while !world.databricks.objects.contains_key(folder) && folder != "/" {
+        folder = parent(folder);
+    }
+    let object = world.databricks.objects.get(folder);
+    let rights = object.and_then(|object| world.rights_on(&world.databricks, folder, object, &call.caller));
+    if rights.is_some_and(super::permissions::may_edit) {
+        return Ok(());
+    }
+    Err(Refusal::denied(format!("{} does not have Edit permissions on {folder}", call.caller)))
+}
+
+pub(super) fn import(world: &mut World, call: &Call) -> Handled {
+    let fields = call.fields()?;
+    let mut path = normal_path(&fields.needed_text("path")?)?;
+    let language = match fields.text("language")? {
+        None => None,
+        Some(text) => Some(Language::parse(&text).ok_or_else(|| Refusal::invalid(format!("Invalid language {text}")))?),
+    };
+    let content = STANDARD
+        .decode(fields.text("content")?.unwrap_or_default())
+        .map_err(|_| Refusal::malformed("Could not parse request object: content is not base64"))?;
+    if content.len() > LARGEST {
+        return Err(Refusal::databricks(
+            400,
+            "MAX_NOTEBOOK_SIZE_EXCEEDED",
+            "File size imported is greater than 10485760 bytes",
+        ));
+    }
+    let kind = match (fields.text("format")?.as_deref(), language) {
+        (None | Some("SOURCE"), Some(language)) => notebook(language, &content)?,
+        // §4.1: without a language the content is read as a zip archive.
+        (None | Some("SOURCE"), None) => {
+            return Err(Refusal::invalid("The zip file may not be valid or may be an unsupported version."));
+        }
+        (Some("AUTO"), _) => {
+            let header = content.starts_with(b"# Databricks notebook source");
+            match path.strip_suffix(".py").filter(|_| header) {
+                Some(bare) => {
+                    path = bare.to_owned();
+                    notebook(Language::Python, &content)?
+                }
+                None => Kind::File(content),
+            }
+        }
+        (Some("JUPYTER" | "HTML" | "DBC" | "R_MARKDOWN" | "RAW"), _) => {
+            return Err(Refusal::NotBuilt("import in formats other than SOURCE and AUTO".to_owned()));
+        }
+        (Some(other), _) => return Err(Refusal::invalid(format!("Invalid format {other}"))),
+    };
+    let folder = parent(&path);
+    if !matches!(world.databricks.objects.get(folder), Some(Object { kind: Kind::Directory, .. })) {
+        return Err(Refusal::absent(format!("The parent folder ({folder}) does not exist.")));
+    }
+    may_write_below(world, call, &path)?;
+    let now = call.now.0;
+    let mut id = None;
+    if let Some(old) = world.databricks.objects.get(&path) {
+        if old.kind.name() != kind.name() {
+            let (asked, actual) = (kind.name(), old.kind.name());
+            return Err(Refusal::invalid(format!(
+                "Cannot overwrite the asset at {path} due to type mismatch (asked: {asked}, actual: {actual})"
+            )));
+        }
+        if !fields.flag("overwrite")? {
+            // §4.1: 400 for notebooks, 409 for files.
+            let status = if matches!(old.kind, Kind::File(_)) { 409 } else { 400 };
+            return Err(Refusal::databricks(
+                status,
+                "RESOURCE_ALREADY_EXISTS",
+                format!(
+                    "RESOURCE_ALREADY_EXISTS: {path} already exists. Please pass overwrite as true to overwrite it."
+                ),
+            ));
+        }
+        id = Some((old.id, old.created));
+    }
+    // §4.1: overwriting keeps the object's id, and so its permissions.
+    let (id, created) = id.unwrap_or_else(|| (world.ids.fresh(), now));
+    world.databricks.objects.insert(path.clone(), Object { id, kind, created, modified: now });
+    world.touched(key_of(&path));
+    Ok(databricks_data(&json!({ "object_id": id })))
+}
+
+fn notebook(language: Language, content: &[u8]) -> Result<Kind, Refusal> {
+    let text =
+        std::str::from_utf8(content).map_err(|_| Refusal::invalid("The content of a notebook must be UTF-8."))?;
+    Ok(Kind::Notebook { language, source: text.replace("\r\n", "\n") })
+}
+
+pub(super) fn export(world: &mut World, call: &Call) -> Handled {
+    let path = normal_path(call.needed("path")?)?;
+    let object = world.visible(world.seen(&key_of(&path)), call, &path)?;
+    match call.asked("format") {
+        None | Some("" | "SOURCE" | "AUTO") => {}
+        Some("JUPYTER" | "HTML" | "DBC" | "R_MARKDOWN" | "RAW") => {
+            return Err(Refusal::NotBuilt("export in formats other than SOURCE and AUTO".to_owned()));
+        }
+        Some(other) => return Err(Refusal::invalid(format!("Invalid format {other}"))),
+    }
+    let Some(bytes) = object.kind.exported() else {
+        return Err(Refusal::NotBuilt("export of folders".to_owned()));
+    };
+    Ok(handed_out(call, object, bytes))
+}
+
+fn handed_out(call: &Call, object: &Object, bytes: Vec<u8>) -> Answer {
+    if call.is_asked_for("direct_download") {
+        return plain(200, "application/octet-stream", bytes);
+    }
+    let ending = match &object.kind {
+        Kind::Notebook { language, .. } => match language {
+            Language::Python => "py",
+            Language::Sql => "sql",
+            Language::Scala => "scala",
+            Language::R => "r",
+        },
+        Kind::Directory | Kind::File(_) => "file",
+    };
+    databricks_data(&json!({ "content": STANDARD.encode(bytes), "file_type": ending }))
+}
+
+/// Whose home folder a path lies in, if any.
+pub(super) fn home_owner(path: &str) -> Option<&str> {
+    path.strip_prefix("/Users/")?.split('/').next()
+}
+
+/// Everything below `/Shared` is managed by everybody (§4.4).
+pub(super) fn is_shared(path: &str) -> bool {
+    path == "/Shared" || path.starts_with("/Shared/")
+}
+
+pub(super) fn seed(world: &mut World) {
+    let homes = [people::ANA, people::BO, people::PRINCIPAL].map(|name| format!("/Users/{name}"));
+    for path in ["/", "/Users", "/Shared", "/Repos"].into_iter().chain(homes.iter().map(String::as_str)) {
+        world.make_directory(path);
+    }
+}
+
+pub(super) fn inspected(world: &World) -> Value {
+    let rows = world.databricks.objects.iter().map(|(path, object)| {
+        let mut row = json!({ "type": object.kind.name(), "object_id": object.id });
+        if let Some(bytes) = object.kind.exported() {
+            row["content"] = json!(String::from_utf8_lossy(&bytes));
+        }
+        (path.clone(), row)
+    });
+    Value::Object(rows.collect())
+}
