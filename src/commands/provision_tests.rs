@@ -36,15 +36,15 @@ fn refused(outcome: &Outcome, words: &[&str]) {
 
 /// The world without what may differ: how often a value was put.
 fn state(stage: &Rehearsal) -> Value {
-    let mut state = stage.world(|world| world.inspect());
-    if let Some(scopes) = state["scopes"].as_object_mut() {
+    let mut found = stage.world(|world| world.inspect());
+    if let Some(scopes) = found["scopes"].as_object_mut() {
         for scope in scopes.values_mut() {
             for secret in scope["secrets"].as_object_mut().unwrap().values_mut() {
                 secret["version"] = Value::Null;
             }
         }
     }
-    state
+    found
 }
 
 fn steps(outcome: &Outcome) -> Vec<String> {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::{FromArgMatches as _, Parser as _};
+use clap::FromArgMatches as _;
 use http::{Request, Response};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -239,11 +239,10 @@ impl Transport for Rehearsal {
             }
             let lost = || Err(WireError::Lost(Net::new(NetKind::Broken, "reset")));
             match trouble {
-                None => {}
                 Some(Trouble::KilledBefore) => return self.killed().await,
                 Some(Trouble::LostBefore) => return lost(),
                 Some(Trouble::Unavailable) => return Ok(status(503)),
-                Some(Trouble::KilledAfter | Trouble::LostAfter | Trouble::ErrorAfter) => {}
+                None | Some(Trouble::KilledAfter | Trouble::LostAfter | Trouble::ErrorAfter) => {}
             }
             let reply = inner.world.borrow_mut().answer(now(inner.begun), &request);
             match trouble {
