@@ -18,6 +18,8 @@ pub(crate) struct Context {
     pub(crate) terminals: Terminals,
     pub(crate) wall: Wall,
     pub(crate) entropy: Entropy,
+    /// The file of this program, if the system says.
+    pub(crate) program: Option<PathBuf>,
 }
 
 impl Context {
@@ -32,6 +34,7 @@ impl Context {
             },
             wall: Wall::of_the_system(),
             entropy: Entropy::of_the_system(),
+            program: std::env::current_exe().ok(),
         }
     }
 }
@@ -77,6 +80,11 @@ impl Environment {
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The names of all variables that are set.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 
     /// Whether nobody sits in front: the usual variable of CI services, or GitHub's and Azure's own.

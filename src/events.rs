@@ -11,6 +11,8 @@ pub(crate) enum Event {
     Warning(String),
     /// A line of the result as it comes into being (`job_run_id = 123456`, one per change of state).
     Progress(String),
+    /// A line of stdout in any form of output, for a command that prints and then goes on (`sandbox`).
+    Document(String),
     /// One request and its answer, secrets and long texts left out; shown with `-v`, bodies with `-vv`.
     Trace { line: String, bodies: Vec<String> },
 }

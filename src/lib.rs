@@ -15,6 +15,8 @@ mod failure;
 mod http;
 mod notebook;
 mod origin;
+#[cfg(test)]
+mod rooms;
 mod runs;
 pub mod sandbox;
 mod schedule;

@@ -147,7 +147,7 @@ def hide(key):
 
 def clean(text, limit=200):
     text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", str(text))
-    text = "".join(c if c.isprintable() else " " for c in text)
+    text = "".join(" " if c.isspace() else c if c.isprintable() else "" for c in text)
     text = re.sub(r" {2,}", " ", text).strip()
     for form in hidden:
         text = text.replace(form, "[REDACTED]")
@@ -203,7 +203,8 @@ def read_job_id(required=True):
             f"address of the job's page in dbt Cloud. Now it is {clean(widget(name), 40)!r}.",
         )
     if SETTINGS["job_ids"] and number not in SETTINGS["job_ids"]:
-        raise NotTriggered("input", f"This notebook may not start the dbt job {number}. Allowed: {SETTINGS['job_ids']}.")
+        allowed = ", ".join(str(job) for job in SETTINGS["job_ids"])
+        raise NotTriggered("input", f"This notebook may not start the dbt job {number}. Allowed: {allowed}.")
     return number
 
 
@@ -219,10 +220,13 @@ def read_overrides():
     for key, value in overrides.items():
         if key not in OVERRIDES or key not in SETTINGS["override_keys"]:
             allowed = ", ".join(SETTINGS["override_keys"]) or "none"
-            raise NotTriggered("input", f"The override {clean(key, 40)!r} is not allowed by this notebook. Allowed: {allowed}.")
-        good = isinstance(value, OVERRIDES[key]) and isinstance(value, bool) == (OVERRIDES[key] is bool) and value not in ("", [])
-        if not good or (isinstance(value, list) and not all(isinstance(step, str) and step for step in value)):
-            kind = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}[OVERRIDES[key]]
+            raise NotTriggered(
+                "input", f"This notebook does not allow the override {clean(key, 40)!r}. Allowed: {allowed}."
+            )
+        kind = OVERRIDES[key]
+        good = type(value) is kind and value not in ("", [])  # not isinstance: in Python, True is a number too
+        if not good or (kind is list and not all(isinstance(step, str) and step for step in value)):
+            kind = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}[kind]
             raise NotTriggered("input", f"The override {key} must be {kind}, and not empty.")
     return overrides
 
@@ -248,9 +252,9 @@ def read_keys():
     if repair and choice("dbtrigger_on_repair", ["new", "resume"]) == "resume":
         keys += [f"{repair.group(1)}/{number}" for number in range(int(repair.group(2)) - 1, -1, -1)]
     for position, text in enumerate(keys):
-        plain = re.sub(r"[^A-Za-z0-9._:/-]|-{2,}", "-", text)
+        plain = re.sub(r"[^A-Za-z0-9._:/]+", "-", text)
         if plain != text or len(text) > 190:  # kept unique by a digest, and short: the whole cause has 255 bytes
-            keys[position] = plain[:150] + "-" + hashlib.sha256(text.encode()).hexdigest()[:32]
+            keys[position] = plain[:150].rstrip("-") + "-" + hashlib.sha256(text.encode()).hexdigest()[:32]
     return keys, keys[0]
 
 
@@ -283,7 +287,9 @@ def read_key():
             "Whoever runs this notebook needs READ on that scope.",
         ) from None
     if not re.fullmatch(r"[!-~]{8,}", key):
-        raise NotTriggered("secret", f"The secret {secret_key!r} in scope {secret_scope!r} does not look like a dbt key.")
+        raise NotTriggered(
+            "secret", f"The secret {secret_key!r} in scope {secret_scope!r} holds characters that no dbt key has."
+        )
     hide(key)
     return key
 
@@ -426,14 +432,16 @@ def judge(code, headers, received, envelope=True):
     value = None
     if not page:
         try:
-            value = json.loads(received.decode("utf-8-sig"), parse_int=lambda digits: int(digits) if len(digits) < 20 else None)
+            value = json.loads(
+                received.decode("utf-8-sig"), parse_int=lambda text: int(text) if len(text) < 20 else None
+            )
         except (ValueError, RecursionError):
             value = None
     said = f"HTTP {code}" + (" with a page instead of data" if page else "") + described(value)
     if code == 429:
         return Answer("limited", said, code, wait=retry_after(headers, now), now=now, trouble="limited")
     if 400 <= code < 500 and code != 408:
-        return Answer("refused", said, code, now=now, trouble="refused")
+        return Answer("refused", said, code, now=now, trouble="rejected")
     if 300 <= code < 400:
         said += f", a redirect to {clean(redirect_host(headers), 80)}"
         return Answer("open", said, code, now=now, trouble="redirect")
@@ -443,7 +451,8 @@ def judge(code, headers, received, envelope=True):
         return Answer("ok", said, code, data=value, now=now)
     status = value.get("status") if isinstance(value, dict) else None
     if not isinstance(status, dict) or status.get("is_success") is False or value.get("data") is None:
-        return Answer("open", said + ", and nothing that can be used", code, now=now, trouble="page" if page else "nonsense")
+        trouble = "page" if page else "nonsense"
+        return Answer("open", said + ", and nothing that can be used", code, now=now, trouble=trouble)
     return Answer("ok", said, code, data=value["data"], extra=value.get("extra"), now=now)
 
 
@@ -463,7 +472,7 @@ def described(value):
     if status.get("is_success") is False or status.get("code") == 400:
         parts.append(value.get("data"))
     texts = [part if isinstance(part, str) else json.dumps(part) for part in parts if part]
-    return ": " + clean(" ".join(texts)) if texts else ""
+    return ": " + clean(" ".join(texts)).rstrip(".") if texts else ""
 
 
 def http_date(text):
@@ -525,18 +534,20 @@ def advice(answer):
     """The next thing to do, by what went wrong."""
     host = base_url.split("//", 1)[1]
     if answer.code == 401:
-        return f" The key in {secret_scope}/{secret_key} is not valid, has expired, or belongs to another host than {host}."
+        key = f"{secret_scope}/{secret_key}"
+        return f" The key in {key} is not valid, has expired, or belongs to another host than {host}."
     if answer.code == 403:
         return (
-            f" The key may not do this in account {account_id} (it needs the right to run jobs there), or dbt Cloud's IP"
-            " restrictions do not let this compute in: its outgoing address must be on dbt's list."
+            f" The key may not do this in account {account_id} (it needs the right to run jobs there), or dbt Cloud's"
+            " IP restrictions do not let this compute in: its outgoing address must be on dbt's list."
         )
     if answer.code == 404:
         return " There is no such job or run in this account, or the key may not see it."
+    way = f" Is the way from this compute to {host}, port 443, open"
     return {
         "name": f" Is {host} spelled right, and does this compute resolve names outside (egress policy, private DNS)?",
-        "refused": f" Is the way from this compute to {host}, port 443, open (firewall, egress policy)?",
-        "blocked": f" Is the way from this compute to {host}, port 443, open (firewall, egress policy, serverless network policy)?",
+        "refused": way + " (firewall, egress policy)?",
+        "blocked": way + " (firewall, egress policy, serverless network policy)?",
         "certificate": " A proxy that opens TLS needs its certificate in REQUESTS_CA_BUNDLE on this compute.",
         "proxy": " Check HTTPS_PROXY and NO_PROXY on this compute.",
         "redirect": f" {host} is probably not the access URL of this account (Account settings in dbt Cloud).",
@@ -595,38 +606,47 @@ def round_of(run, key):
     return int(found.group(1) or 1) if found and run.resumes is None else None
 
 
+WITH_TRIGGER = {"include_related": '["trigger"]'}
+NEWEST_FIRST = {"order_by": "-id", **WITH_TRIGGER}
+
+
 def list_runs(newer_than=None):
     """All runs of the job, newest first, back 7 days or down to `newer_than`; None where that could not be
     found out. A run without its trigger is no "no": it is read singly, and if that fails the look-up has failed."""
     runs, offset, singles, answer = {}, 0, 0, None
     while True:
-        query = {"job_definition_id": job_id, "order_by": "-id", "limit": 100, "offset": offset, "include_related": '["trigger"]'}
+        query = {**NEWEST_FIRST, "job_definition_id": job_id, "limit": 100, "offset": offset}
         if newer_than is not None:
             query["id__gt"] = newer_than
         answer = send("GET", "runs/", query)
-        if answer.kind != "ok" or not isinstance(answer.data, list):
-            return None, answer if answer.kind != "ok" else Answer("open", "The list of runs is no list", trouble="nonsense")
-        oldest = None
+        if answer.kind != "ok":
+            return None, answer
+        if not isinstance(answer.data, list):
+            return None, Answer("open", "The list of runs is no list", trouble="nonsense")
+        horizon, past = (answer.now or time.time()) - LOOK_BACK, False
         for row in answer.data:
             run = Run(row)
             if run.id is None:
                 return None, Answer("open", "The list of runs has a row without an id", trouble="nonsense")
-            if newer_than is not None and run.id <= newer_than:
-                continue
+            if newer_than is None:
+                created = seconds_of(run.data.get("created_at"))
+                past = created is not None and created < horizon
+            else:
+                past = run.id <= newer_than
+            if past:
+                break
             if run.trigger is None and singles < 10:
                 singles += 1
-                single = send("GET", f"runs/{run.id}/", {"include_related": '["trigger"]'})
-                run = Run(single.data) if single.kind == "ok" and Run(single.data).id == run.id else run
+                single = Run(send("GET", f"runs/{run.id}/", WITH_TRIGGER).data)
+                run = single if single.id == run.id else run
             if run.trigger is None:
                 return None, Answer("open", "The list of runs does not say what triggered them", trouble="nonsense")
             if whole_number(run.data.get("job_definition_id")) in (None, job_id):
                 runs[run.id] = run
-            oldest = seconds_of(run.data.get("created_at"))
         offset += len(answer.data)
         pagination = answer.extra.get("pagination") if isinstance(answer.extra, dict) else None
         total = whole_number(pagination.get("total_count")) if isinstance(pagination, dict) else None
-        old = newer_than is None and oldest is not None and oldest < (answer.now or time.time()) - LOOK_BACK
-        if not answer.data or old or (len(answer.data) < 100 if total is None else offset >= total):
+        if not answer.data or past or (len(answer.data) < 100 if total is None else offset >= total):
             return sorted(runs.values(), key=lambda run: run.id), answer
         if offset >= 50_000:
             return None, Answer("open", "The job has too many runs to look through", trouble="nonsense")
@@ -651,22 +671,29 @@ class State:
 state = State()
 
 
+def newest_id(until):
+    rows = ask("runs/", {"job_definition_id": job_id, "order_by": "-id", "limit": 1}, until, list).data
+    return max([Run(row).id or 0 for row in rows] + [0])
+
+
 def look_up(keys):
     """Step 2: looks for the run that an earlier attempt of this task has triggered. Returns it, the run that resumed
     it last (or itself), its key and its round; all None where there is none. Goes on until it knows."""
     until, failures = min(deadline, time.monotonic() + PATIENCE), 0
-    ask("runs/", {"job_definition_id": job_id, "order_by": "-id", "limit": 1}, until, list)  # is refused: say so soon
+    newest = newest_id(until)
     while True:
         runs, answer = list_runs()
         if runs is not None:
             break
         if time.monotonic() >= until or answer.trouble == "certificate":
-            raise NotTriggered(
-                reason_of(answer), f"Nothing was triggered: earlier runs cannot be looked through. {answer.why}.{advice(answer)}"
-            )
+            text = f"Nothing was triggered: earlier runs cannot be looked through. {answer.why}.{advice(answer)}"
+            raise NotTriggered(reason_of(answer), text)
         pause(answer, failures, until)
         failures += 1
-    state.newest = runs[-1].id if runs else 0
+    # A run that an earlier attempt triggered just now may not show yet, and get a lower id than others that do.
+    before = (answer.now or time.time()) - 600
+    settled = [run.id for run in runs if (seconds_of(run.data.get("created_at")) or before) < before]
+    state.newest = max(settled) if settled else runs[0].id - 1 if runs else newest
     for key in keys:
         rounds = {}
         for run in runs:
@@ -722,8 +749,8 @@ def settle(find, what):
             raise OutcomeUnknown(
                 "unknown",
                 f"It is unknown whether dbt Cloud has started a run. {what}, and looking for it among the runs of job "
-                f"{job_id} gave no result within {time.monotonic() - began:.0f} seconds ({answer.why}). Nothing was sent "
-                f"again. Before you start it again, look for the cause {state.marker} in the job's run history: {base_url}/deploy/{account_id}/",
+                f"{job_id} gave no result within {time.monotonic() - began:.0f} seconds ({answer.why}). Nothing was "
+                f"sent again. Before you start it again, look for the cause {state.marker} in the job's run history.",
             )
         wait = min(wait * 1.7, 15.0)
         asked = 60 if answer.kind == "limited" and answer.wait is None else answer.wait or 0
@@ -737,15 +764,15 @@ def _trigger_job(overrides):
     """Steps 3 to 5: triggers the job, and returns its run. At most one run does work, whatever gets lost."""
     until, failures, unanswered = min(deadline, time.monotonic() + PATIENCE), 0, 0
     if state.newest is None:
-        rows = ask("runs/", {"job_definition_id": job_id, "order_by": "-id", "limit": 1}, until, list).data
-        state.newest = max([Run(row).id or 0 for row in rows] + [0])
+        state.newest = newest_id(until)
     state.find = lambda runs: next((run for run in runs if run.has_marker(state.marker)), None)
     while True:
         run, answer = post_once(overrides)
         if run is not None:
             return run
         if answer.kind == "refused":
-            raise NotTriggered(reason_of(answer), f"dbt Cloud did not start job {job_id}. {answer.why}.{advice(answer)}")
+            text = f"dbt Cloud did not start job {job_id}. {answer.why}.{advice(answer)}"
+            raise NotTriggered(reason_of(answer), text)
         if answer.kind == "open":
             unanswered, state.doubtful = unanswered + 1, True
             run = settle(state.find, f"The trigger was not answered clearly ({answer.why})")
@@ -760,47 +787,37 @@ def _trigger_job(overrides):
         if run is not None:
             return run
         if unanswered >= MAX_POSTS or time.monotonic() >= deadline:
-            raise NotTriggered(
-                reason_of(answer), f"dbt Cloud did not start job {job_id}, and no run of it shows. {answer.why}.{advice(answer)}"
-            )
+            text = f"dbt Cloud did not start job {job_id}, and no run of it shows. {answer.why}.{advice(answer)}"
+            raise NotTriggered(reason_of(answer), text)
 
 
 def resume(failed):
     """Lets dbt go on with a failed run from the point of failure. Returns the new run, or None where dbt does not.
     A resumed run carries no cause of ours; it is known by the run that it resumes."""
-    state.newest, unanswered = failed.id, 0
+    now = ask(f"runs/{failed.id}/", None, min(deadline, time.monotonic() + PATIENCE)).data
+    can_retry, not_latest = (
+        now.get("can_retry") is True,
+        now.get("retry_not_supported_reason") == "RETRY_NOT_LATEST_RUN",
+    )
+    state.newest, state.last_post, unanswered = failed.id, time.monotonic(), 0
     state.find = lambda runs: next((run for run in reversed(runs) if run.resumes == failed.id), None)
-    while unanswered < MAX_POSTS and time.monotonic() < deadline:
+    while can_retry and unanswered < MAX_POSTS and time.monotonic() < deadline:
         state.posts += 1
         answer = send("POST", f"runs/{failed.id}/retry/", total=POST_TIMEOUT)
         state.last_post = time.monotonic()
         run = Run(answer.data) if answer.kind == "ok" else None
         if run is not None and run.id is not None and run.id != failed.id:
             return run
-        if answer.kind == "refused":  # also where an earlier POST, thought lost, has resumed it already
-            return settle_now(answer)
         if answer.kind == "limited":
             pause(answer, unanswered, deadline)
-            run = settle_now(answer)
-        else:
+            run = state.find(list_runs(state.newest)[0] or [])
+        else:  # refused as well: perhaps because an earlier POST, thought lost, has resumed it
             run = settle(state.find, f"Resuming dbt run {failed.id} was not answered clearly ({answer.why})")
-        if run is not None:
+        if run is not None or answer.kind == "refused":
             return run
         unanswered += 1
-    return None
-
-
-def settle_now(answer):
-    """One complete look-up, however long that takes to get."""
-    until, failures = min(deadline, time.monotonic() + PATIENCE), 0
-    while True:
-        runs, looked = list_runs(state.newest)
-        if runs is not None:
-            return state.find(runs)
-        if time.monotonic() >= until:
-            raise OutcomeUnknown("unknown", f"It is unknown whether dbt Cloud has resumed a run ({answer.why}; {looked.why}). Nothing was sent again.")
-        pause(looked, failures, until)
-        failures += 1
+    # A newer run is there: perhaps the one that an earlier attempt has resumed, and not yet in the list.
+    return settle(state.find, f"dbt run {failed.id} has a successor already") if not_latest else None
 
 # COMMAND ----------
 
@@ -811,9 +828,20 @@ def interval(age):
     return seconds * random.uniform(0.85, 1.15)
 
 
+def stop_duplicate(other):
+    """Cancels it only if it came in through the API, as ours do, and has surely not begun to work."""
+    if other.ended():
+        return "ended"
+    if other.trigger.get("cause_category") == "api" and other.status == DbtJobRunStatus.QUEUED:
+        now = Run(send("GET", f"runs/{other.id}/").data)
+        if now.id == other.id and now.status == DbtJobRunStatus.QUEUED:
+            if send("POST", f"runs/{other.id}/cancel/").kind == "ok":
+                return "cancelled"
+    return "left"
+
+
 def audit(run):
-    """Step 6: looks for a second run with our marker. The lower id is kept; the other is cancelled only if it is
-    surely ours and has not begun to work. Returns the run to follow."""
+    """Step 6: looks for a second run with our marker. The lower id is kept. Returns the run to follow."""
     runs, _ = list_runs(state.newest)
     if runs is None:
         return run
@@ -823,21 +851,17 @@ def audit(run):
     if len(ours) < 2:
         return run
     for other in ours[1:]:
-        known = state.duplicates.get(other.id)
-        if known in ("cancelled", "ended"):
-            continue
-        fate = "left"
-        if other.ended():
-            fate = "ended"
-        elif (other.trigger or {}).get("cause_category") == "api" and other.status == DbtJobRunStatus.QUEUED:
-            fresh = Run(send("GET", f"runs/{other.id}/").data)
-            if fresh.id == other.id and fresh.status == DbtJobRunStatus.QUEUED:
-                if send("POST", f"runs/{other.id}/cancel/").kind == "ok":
-                    fate = "cancelled"
-        if fate != known:
-            did = {"left": "it works already, or could not be cancelled: look at it", "ended": f"it has ended ({other.status_text()})", "cancelled": "cancelled while it waited"}
-            say(f"WARNING: dbt Cloud has made a second run {other.id} for this trigger, beside {ours[0].id}; {did[fate]}: {other.url()}")
-        state.duplicates[other.id] = fate
+        before = state.duplicates.get(other.id)
+        if before not in ("cancelled", "ended"):
+            fate = state.duplicates[other.id] = stop_duplicate(other)
+            if fate != before:
+                said = {
+                    "cancelled": "cancelled while it waited",
+                    "ended": "it has ended",
+                    "left": "LEFT AS IT IS, look at it",
+                }
+                say(f"WARNING: dbt Cloud has made a second run for this trigger, beside {ours[0].id}:")
+                say(f"  {other.id} ({said[fate]}; {other.status_text()}) {other.url()}")
     if run.resumes is None and ours[0].id != run.id and run.has_marker(state.marker):
         say(f"Following dbt run {ours[0].id}, the first of them.")
         return ours[0]
@@ -857,7 +881,7 @@ def follow(run):
                 known(run)
             next_audit = time.monotonic() + (15 if time.monotonic() - began < 600 else 60)
         last_look = time.monotonic() >= deadline
-        answer = _get_job_run_status(run.id, 10 if last_look else min(GET_TIMEOUT, deadline - time.monotonic() + 1))
+        answer = _get_job_run_status(run.id, 5 if last_look else min(GET_TIMEOUT, deadline - time.monotonic()))
         age = time.monotonic() - began
         wait = interval(age)
         now = Run(answer.data) if answer.kind == "ok" else None
@@ -875,20 +899,24 @@ def follow(run):
             denied = denied + 1 if answer.code in (401, 403) else 0
             gone = gone + 1 if answer.code == 404 and age > 60 else 0
             if denied >= 2 or gone >= 2 or answer.trouble == "certificate":
-                raise StoppedWaiting(reason_of(answer), f"dbt run {run.id} cannot be followed any longer, it may still be going on. {answer.why}.{advice(answer)} {run.url()}")
+                text = f"dbt run {run.id} cannot be followed any longer; it may go on. {answer.why}.{advice(answer)}"
+                raise StoppedWaiting(reason_of(answer), f"{text} {run.url()}")
             if denied:
                 api_key = read_key()
             if failures == 3:
                 say(f"dbt Cloud cannot be asked at the moment ({answer.why}); still waiting.")
-            wait = max(wait, min(60 * failures, 300) if answer.kind == "limited" and answer.wait is None else answer.wait or 0)
+            asked = min(60 * failures, 300) if answer.kind == "limited" and answer.wait is None else answer.wait or 0
+            wait = max(wait, asked)
         if last_look:
             out_of_time(run)
         time.sleep(max(0, min(wait, deadline - time.monotonic())))
-    while state.doubtful and state.posts > 1 and time.monotonic() < min(state.last_post + SETTLE, deadline):
-        time.sleep(10)  # a trigger sent twice: the other run may show only now
-        audit(run)
-    if state.doubtful:
-        audit(run)
+    while state.doubtful:
+        kept = audit(run)
+        if kept.id != run.id:
+            return follow(kept)
+        if state.last_post is None or time.monotonic() >= min(state.last_post + SETTLE, deadline):
+            break
+        time.sleep(10)  # over very soon: a second run may not show yet
     return run
 
 
@@ -927,12 +955,16 @@ def cancel(run_id, seconds):
         time.sleep(max(0, min(2, until - time.monotonic())))
 
 
+def stopped(done):
+    return "cancelled" if done else "asked to stop, which dbt Cloud has not confirmed"
+
+
 def out_of_time(run):
-    hand_on("dbt_run_status", "RUNNING")
+    hand_on("dbt_run_status", run.status_text().split(".")[-1])
     text = f"Waited {minutes} minutes; dbt run {run.id} has not ended ({run.status_text()})"
     if on_timeout == "cancel":
         done = cancel(run.id, 60)
-        raise StoppedWaiting("timeout", f"{text}. It was {'cancelled' if done else 'asked to stop, which is not confirmed'}. {run.url()}")
+        raise StoppedWaiting("timeout", f"{text}. It was {stopped(done)}. {run.url()}")
     raise StoppedWaiting("timeout", f"{text} and goes on. {run.url()}")
 
 # COMMAND ----------
@@ -946,7 +978,8 @@ def failed_steps(run):
         if isinstance(steps, list) or time.monotonic() >= until:
             break
         pause(answer, 0, until)
-    steps = [step for step in steps or [] if isinstance(step, dict) and whole_number(step.get("status")) == DbtJobRunStatus.ERROR]
+    steps = [step for step in steps or [] if isinstance(step, dict)]
+    steps = [step for step in steps if whole_number(step.get("status")) == DbtJobRunStatus.ERROR]
     return sorted(steps, key=lambda step: whole_number(step.get("index")) or 0)
 
 
@@ -969,7 +1002,7 @@ def failed_nodes(run, step):
 
 
 def failure_report(run):
-    lines = [f"dbt run {run.id} of job {job_id} ended in error." + (f" {run.text('status_message')}" if run.text("status_message") else "")]
+    lines = [clean(f"dbt run {run.id} of job {job_id} ended in error. {run.text('status_message') or ''}")]
     try:
         nodes = []
         for step in failed_steps(run)[:5]:
@@ -1006,7 +1039,8 @@ def check():
     for remark in remarks:
         say(remark)
     say("Nothing was triggered. Whether the key may also start runs shows only when one is started.")
-    return json.dumps({"schema_version": 1, "mode": "check", "ok": True, "dbt_job_id": job_id, "remarks": remarks, "output": output})
+    result = {"schema_version": 1, "mode": "check", "ok": True, "dbt_job_id": job_id}
+    return json.dumps({**result, "remarks": remarks, "output": output})
 
 
 def find_or_trigger():
@@ -1019,21 +1053,23 @@ def find_or_trigger():
         if same_task and different:
             raise NotTriggered(
                 "refused",
-                f"This task has triggered dbt run {first.id} already, with another {different} than asked for now. Nothing was triggered. {first.url()}",
+                f"This task has triggered dbt run {first.id} already, with another {different} than asked for now. "
+                f"Nothing was triggered. {first.url()}",
             )
-        if not different and (ended in (None, DbtJobRunStatus.SUCCESS) or (same_task and ended == DbtJobRunStatus.CANCELLED)):
+        stands = ended in (None, DbtJobRunStatus.SUCCESS) or (same_task and ended == DbtJobRunStatus.CANCELLED)
+        if stands and not different:
             say(f"Found again: dbt run {last.id}, of an earlier attempt of this task.")
             state.adopted = True
             return last
         if not different and ended == DbtJobRunStatus.ERROR:
-            until = min(deadline, time.monotonic() + PATIENCE)
-            if ask(f"runs/{last.id}/", None, until).data.get("can_retry") is True:
-                run = resume(last)
-                if run is not None:
-                    say(f"Resuming dbt run {last.id}, which failed in an earlier attempt, from the point of failure.")
-                    return run
+            run = resume(last)
+            if run is not None:
+                say(f"Resuming dbt run {last.id}, which failed in an earlier attempt, from the point of failure.")
+                return run
         round_number = found_round + 1 if same_task else 1
-    state.marker, state.doubtful, state.posts, state.duplicates = marker_of(key, round_number), False, 0, {}
+    state.marker, state.posts = marker_of(key, round_number), 0
+    # An attempt that was killed right after its trigger may have a run that the list does not show yet.
+    state.doubtful = bool(keys) and whole_number(widget("dbtrigger_attempt")) != 1
     return _trigger_job(overrides)
 
 
@@ -1044,8 +1080,9 @@ def conclude(run):
         raise DbtRunFailed("error", failure_report(run))
     if ended == DbtJobRunStatus.CANCELLED:
         reason = run.text("status_message") or "Nobody says why."
-        again = " It belongs to this task run, so it is not triggered again; start the workflow anew for that." if state.adopted else ""
-        raise DbtRunCancelled("cancelled", f"dbt run {run.id} of job {job_id} was cancelled. {reason}{again}\n{run.url()}")
+        if state.adopted:
+            reason += " It belongs to this task run, so nothing was triggered again: start the workflow anew for that."
+        raise DbtRunCancelled("cancelled", f"dbt run {run.id} of job {job_id} was cancelled. {reason}\n{run.url()}")
     say(run.url())
     result = {
         "schema_version": 1,
@@ -1069,7 +1106,7 @@ def stop_run():
         run = state.find(list_runs(state.newest)[0] or [])
     if run is not None and run.ended() is None:
         done = cancel(run.id, 15)
-        say(f"Interrupted: dbt run {run.id} {'was cancelled' if done else 'was asked to stop, which is not confirmed'}. {run.url()}")
+        say(f"Interrupted: dbt run {run.id} was {stopped(done)}. {run.url()}")
 
 
 def run():

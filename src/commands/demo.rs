@@ -1,12 +1,253 @@
-//! `demo`.
+//! `demo`: the whole guide on the sandbox, each step as the command that a person would type.
+//!
+//! The steps are the program itself, started as a process of its own: what the demo shows is what everybody gets.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
 use super::Stage;
+use super::sandbox::{options, start_failure};
+use crate::events::Events;
 use crate::failure::{Code, Ended, Failure, Report};
+use crate::sandbox::Background;
 
-/// Arguments.
+/// Walk the whole guide on a stand-in for both services
+///
+/// Needs no account and asks nothing. Starts the sandbox on loopback and runs, one after another, the commands that a person
+/// would type: the secret, the notebook, the workflow, a run of the workflow with the real notebook in a real Python, a direct run,
+/// and a job that fails.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dbtrigger demo
+  dbtrigger demo -o json")]
 pub(crate) struct Args {}
 
-pub(crate) async fn run(_args: Args, _stage: &Stage) -> Ended<Box<dyn Report>> {
-    Failure::new(Code::Bug, "This command is not built yet.").into()
+/// One step: what it shows, what is typed, and the exit code that belongs there.
+struct Step {
+    about: &'static str,
+    arguments: &'static [&'static str],
+    exit: i32,
+}
+
+const STEPS: [Step; 7] = [
+    Step {
+        about: "The dbt API key becomes a Databricks secret that data engineers may read.",
+        arguments: &["init-secrets", "--grant", "data-engineers"],
+        exit: 0,
+    },
+    Step {
+        about: "The notebook that triggers a dbt job and waits for it is imported.",
+        arguments: &["deploy-notebook"],
+        exit: 0,
+    },
+    Step {
+        about: "A Databricks job around the notebook, every day at six.",
+        arguments: &["create-workflow", "--job", "222222", "--schedule", "0 0 6 * * ?", "--timezone", "Europe/Berlin"],
+        exit: 0,
+    },
+    Step {
+        about: "The same again: it compares, and has nothing to write.",
+        arguments: &["create-workflow", "--job", "222222"],
+        exit: 0,
+    },
+    Step {
+        about: "\"Run now\" on that Databricks job: the notebook runs in this machine's Python.",
+        arguments: &["run", "--workflow", "dbt: Nightly build (222222)"],
+        exit: 0,
+    },
+    Step { about: "The dbt job directly, without Databricks.", arguments: &["run", "222222"], exit: 0 },
+    Step {
+        about: "A dbt job that fails says where, and the exit code tells a pipeline.",
+        arguments: &["run", "222223"],
+        exit: 3,
+    },
+];
+
+pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    let Args {} = args;
+    match walk(stage).await {
+        Ok(ended) => ended,
+        Err(failure) => failure.into(),
+    }
+}
+
+async fn walk(stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
+    let events = &stage.events;
+    let Some(program) = &stage.context.program else {
+        return Err(
+            Failure::new(Code::Failed, "The demo cannot find its own program file.").advise("start it by its path")
+        );
+    };
+    let folder = tempfile::tempdir().map_err(|error| {
+        Failure::new(Code::Failed, "The demo cannot make a temporary folder.")
+            .cause(error.to_string())
+            .advise("check TMPDIR")
+    })?;
+    let (remarks, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let mut options = options(&stage.context);
+    options.remark = Box::new(move |text| {
+        // Nobody listens any more once the demo is over.
+        let _ = remarks.send(text.to_owned());
+    });
+    let sandbox = Background::start(options).map_err(|error| start_failure(&error))?;
+    events.remark(format!(
+        "A stand-in for Databricks and dbt Cloud listens on {}; its clock runs 60 times as fast.",
+        sandbox.origin()
+    ));
+
+    let mut shown = Vec::new();
+    for (number, step) in STEPS.iter().enumerate() {
+        events.progress(format!("\n{}/{}  {}", number + 1, STEPS.len(), step.about));
+        events.progress(format!(
+            "$ dbtrigger {}",
+            step.arguments.iter().map(|argument| quote(argument)).collect::<Vec<_>>().join(" ")
+        ));
+        let child = Child {
+            program,
+            arguments: step.arguments,
+            json: stage.json,
+            variables: sandbox.environment(),
+            state: folder.path(),
+        };
+        let done = child.run(stage, &mut heard).await?;
+        if done.exit != Some(step.exit) {
+            return Ok(Ended {
+                report: Some(Box::new(Shown(shown))),
+                failure: Some(
+                    Failure::new(
+                        Code::Failed,
+                        format!("Step {} of the demo ended with exit code {}.", number + 1, done.exit.unwrap_or(-1)),
+                    )
+                    .cause(format!("{} was due", step.exit))
+                    .advise("this is no fault of yours: report it with the output above"),
+                ),
+            });
+        }
+        if step.exit != 0 {
+            events.progress(format!("(exit code {})", step.exit));
+        }
+        shown.push(json!({ "about": step.about, "arguments": step.arguments, "exit_code": step.exit, "document": done.document }));
+    }
+    events.progress(
+        "\nThat was the whole guide. On a real workspace: set DATABRICKS_HOST, DATABRICKS_TOKEN, DBT_CLOUD_HOST,",
+    );
+    events.progress(
+        "DBT_CLOUD_ACCOUNT_ID and DBT_CLOUD_TOKEN, and type the same commands. To try more here: dbtrigger sandbox",
+    );
+    Ok(Ended::well(Box::new(Shown(shown))))
+}
+
+/// One start of the program against the sandbox.
+struct Child<'a> {
+    program: &'a Path,
+    arguments: &'a [&'a str],
+    json: bool,
+    variables: Vec<(&'static str, String)>,
+    /// Where the journal goes, so that a demo leaves nothing behind.
+    state: &'a Path,
+}
+
+struct Done {
+    exit: Option<i32>,
+    /// The JSON document, if asked for.
+    document: Value,
+}
+
+impl Child<'_> {
+    async fn run(
+        self,
+        stage: &Stage,
+        heard: &mut tokio::sync::mpsc::UnboundedReceiver<String>,
+    ) -> Result<Done, Failure> {
+        let Child { program, arguments, json, variables, state } = self;
+        let failed = |error: std::io::Error| {
+            Failure::new(Code::Failed, format!("The demo cannot start {}.", program.display()))
+                .cause(error.to_string())
+                .advise("start it by its path")
+        };
+        let mut command = tokio::process::Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        if json {
+            command.args(["-o", "json"]);
+        }
+        // The person's own accounts stay out of it.
+        for name in stage.context.environment.names().filter(|name| is_credential(name)) {
+            command.env_remove(name);
+        }
+        command.envs(variables).env("XDG_STATE_HOME", state);
+        let mut child = command.spawn().map_err(failed)?;
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let events = &stage.events;
+        let mut printed = String::new();
+        {
+            let listen = async {
+                // What the sandbox remarks meanwhile (Python's packages are installed) belongs between the lines.
+                while let Some(text) = heard.recv().await {
+                    events.remark(text);
+                }
+                std::future::pending::<()>().await;
+            };
+            let read = async {
+                tokio::join!(
+                    lines(out, events, (!json).then_some("  "), Some(&mut printed)),
+                    lines(err, events, Some("  "), None)
+                )
+            };
+            tokio::select! {
+                biased;
+                _ = read => {}
+                () = listen => {}
+            }
+        }
+        let status = tokio::time::timeout(Duration::from_secs(60), child.wait()).await;
+        let exit = status.ok().and_then(Result::ok).and_then(|status| status.code());
+        Ok(Done { exit, document: serde_json::from_str(&printed).unwrap_or(Value::Null) })
+    }
+}
+
+/// Hands on each line as it comes, indented; or keeps it.
+async fn lines(
+    stream: Option<impl AsyncRead + Unpin>,
+    events: &Events,
+    show: Option<&str>,
+    mut keep: Option<&mut String>,
+) {
+    let Some(stream) = stream else { return };
+    let mut lines = BufReader::new(stream).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Some(indent) = show {
+            events.progress(format!("{indent}{line}"));
+        }
+        if let Some(keep) = keep.as_deref_mut() {
+            keep.push_str(&line);
+            keep.push('\n');
+        }
+    }
+}
+
+fn is_credential(name: &str) -> bool {
+    ["DATABRICKS_", "DBT_", "ARM_", "GITHUB_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The argument as a shell wants it.
+fn quote(argument: &str) -> String {
+    let plain = argument.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:@=,".contains(&byte));
+    if plain { argument.to_owned() } else { format!("\"{argument}\"") }
+}
+
+/// The steps with what each printed.
+struct Shown(Vec<Value>);
+
+impl Report for Shown {
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn json(&self) -> Value {
+        json!({ "steps": self.0 })
+    }
 }

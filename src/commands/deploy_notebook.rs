@@ -20,8 +20,9 @@ use crate::notebook::{OverrideKey, digest};
 /// Where the key is sent to is fixed in it. One that is there and unchanged is left alone; one that was edited by hand,
 /// or that dbtrigger did not write, is never overwritten unasked.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the contract")]
 pub(crate) struct Args {
-    /// Where it goes [default: /Users/<you>/dbtrigger/run_dbt_job_<account>]
+    /// Where it goes [default: `/Users/<you>/dbtrigger/run_dbt_job_<account>`]
     #[arg(long, value_name = "PATH")]
     path: Option<NotebookPath>,
     /// Put it below /Shared, where everybody in the workspace can edit it and so use the key
@@ -150,10 +151,10 @@ async fn deploy(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         .with(Consent::Adopt, adopt);
     let default_path = path.is_none();
     let (me, step) = look(&writer.reader(), path, wish, &consents).await?;
-    let state = step.have.as_ref().map_or("absent", |have| have.state(&step.want));
+    let found = step.have.as_ref().map_or("absent", |have| have.state(&step.want));
     let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
     let carried = provision.carry_out(Plan { steps: vec![Planned::Notebook(step)] }).await;
-    Ok(describe(carried, state, default_path).end())
+    Ok(describe(carried, found, default_path).end())
 }
 
 /// `--print` has no path; the text does not depend on it.
@@ -189,7 +190,7 @@ pub(crate) fn default_path(me: &Me, account: u64) -> Result<NotebookPath, Failur
     })
 }
 
-fn describe(mut carried: Carried, state: &str, default_path: bool) -> Carried {
+fn describe(mut carried: Carried, found: &str, default_path: bool) -> Carried {
     let Some(Planned::Notebook(step)) = carried.plan.steps.first() else { return carried };
     let path = step.want.path.to_string();
     let object_id = match step.present() {
@@ -202,7 +203,7 @@ fn describe(mut carried: Carried, state: &str, default_path: bool) -> Carried {
     carried.field("object_id", object_id);
     carried.field("version", VERSION);
     carried.field("sha256", sha256);
-    carried.field("state", state);
+    carried.field("state", found);
     carried.field("scope", settings.scope.as_str());
     carried.field("key", settings.key.as_str());
     match carried.finish {
@@ -237,5 +238,65 @@ impl Report for Printed {
     fn json(&self) -> Value {
         let Printed { text } = self;
         json!({ "text": text, "version": VERSION, "sha256": digest(text) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::io::{self, Write};
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::secret::Vault;
+    use crate::ui::{Format, Printer, Voice};
+
+    #[derive(Clone, Default)]
+    struct Page(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_printed_is_the_notebook_to_the_byte() {
+        let want = NotebookWant {
+            path: nowhere().unwrap(),
+            host: crate::origin::Origin::parse("ab123.us1.dbt.com").unwrap(),
+            account_id: 51234,
+            scope: None,
+            key: None,
+            allow_override: None,
+            allow_job: None,
+        };
+        let page = Page::default();
+        let voice = Voice { format: Format::Text, quiet: false, verbose: 0, color: false };
+        let printer = Printer::new(voice, Vault::default().filter(), Box::new(page.clone()), Box::new(io::sink()));
+        let ended: Ended<Box<dyn Report>> = Ended::well(Box::new(Printed { text: want.text(None) }));
+        assert_eq!(printer.end(&ended), 0);
+        assert_eq!(String::from_utf8(page.0.borrow().clone()).unwrap(), want.text(None));
+    }
+
+    #[test]
+    fn lists_are_emptied_by_a_word_that_stands_alone() {
+        assert_eq!(settle::<u64>("--allow-job", "any", Vec::new()).unwrap(), None);
+        assert_eq!(settle::<u64>("--allow-job", "any", vec![Allowed::Nothing]).unwrap(), Some(Vec::new()));
+        assert_eq!(settle("--allow-job", "any", vec![Allowed::This(7)]).unwrap(), Some(vec![7]));
+        let both = settle("--allow-job", "any", vec![Allowed::This(7), Allowed::Nothing]).unwrap_err();
+        assert_eq!(both.code, Code::Contradiction);
+        assert!(parse_override("cause").unwrap_err().contains("git_branch"));
+        assert!(parse_job("0").is_err() && parse_job("12a").is_err());
+    }
+
+    #[test]
+    fn a_path_is_quoted_where_a_shell_would_split_it() {
+        assert_eq!(quoted("/Users/ana@example.com/x"), "/Users/ana@example.com/x");
+        assert_eq!(quoted("/Users/a/it's mine"), r"'/Users/a/it'\''s mine'");
     }
 }

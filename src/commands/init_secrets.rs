@@ -257,3 +257,31 @@ async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
         .cause(format!("the accounts that it can see at {}: {seen}", dbt.origin()))
         .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or make a key in that account; an account that restricts IP addresses looks the same from elsewhere"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_principal_comes_with_a_level_or_reads() {
+        let grant = |principal: &str, permission| Ok(GrantTo { principal: principal.to_owned(), permission });
+        for (text, parsed) in [
+            ("ana@example.com", grant("ana@example.com", Permission::Read)),
+            ("data team:WRITE", grant("data team", Permission::Write)),
+            ("odd:name:manage", grant("odd:name", Permission::Manage)),
+            ("ana@example.com:OWN", Err(BadGrant("the level behind the colon is READ, WRITE or MANAGE"))),
+            (":READ", Err(BadGrant("it names nobody"))),
+            ("", Err(BadGrant("it names nobody"))),
+            ("a\nb", Err(BadGrant("it has a control character in it"))),
+        ] {
+            assert_eq!(text.parse::<GrantTo>(), parsed, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn two_levels_for_one_principal_are_a_contradiction_and_the_same_twice_is_once() {
+        let grants = |texts: &[&str]| settle_grants(texts.iter().map(|text| text.parse().unwrap()).collect());
+        assert_eq!(grants(&["a", "A:READ", "b"]).unwrap().len(), 2);
+        assert_eq!(grants(&["a", "a:WRITE"]).unwrap_err().code, Code::Contradiction);
+    }
+}

@@ -8,6 +8,7 @@ pub(crate) mod run;
 pub(crate) mod sandbox;
 
 mod connect;
+mod durations;
 mod last_known;
 pub(crate) mod provision;
 

@@ -1,12 +1,117 @@
-//! `sandbox`.
+//! `sandbox`: both services on loopback until interrupted.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
 
 use super::Stage;
+use super::durations;
+use crate::context::{Context, Environment};
+use crate::events::Event;
 use crate::failure::{Code, Ended, Failure, Report};
+use crate::sandbox::{Options, Rule, Seed, SimTime, StartError};
 
-/// Arguments.
+/// Serve a Databricks workspace and a dbt Cloud account on this machine
+///
+/// Prints the variables that point a client here, and runs until interrupted. Both services stand behind one address on
+/// loopback, with a random token; nothing is kept when it ends. Seeded dbt jobs: 222222 succeeds after a few simulated
+/// minutes, 222223 fails with a model error, 222224 is cancelled from elsewhere, 222225 waits long in the queue.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+#[command(after_help = "Examples:
+  dbtrigger sandbox --env-file sandbox.env
+  dbtrigger sandbox --speed 600 --fault 'dbt:jobs/run=reset,phase=after'
 
-pub(crate) async fn run(_args: Args, _stage: &Stage) -> Ended<Box<dyn Report>> {
-    Failure::new(Code::Bug, "This command is not built yet.").into()
+A fault is OPERATION=CLASS[,phase=before|after][,nth=N][,times=M|forever]. OPERATION is the service and the path behind its
+version, such as dbt:jobs/run, databricks:jobs/create or databricks:secrets/*. CLASS is reset, close, hang, truncated, drip, status=503,
+retry-after=5, login, empty, kill and so on; a class that does not exist is refused with the whole list.")]
+pub(crate) struct Args {
+    /// Port on 127.0.0.1 (any free one)
+    #[arg(long)]
+    port: Option<u16>,
+    /// Write the variables to this file too, as NAME=value lines
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+    /// Delay each request by this long, such as 50ms
+    #[arg(long, value_name = "DURATION", value_parser = durations::parse)]
+    latency: Option<Duration>,
+    /// How many seconds pass in the sandbox in one second
+    #[arg(long, default_value_t = 60.0)]
+    speed: f64,
+    /// Let a request go wrong; repeatable
+    #[arg(long, value_name = "RULE", value_parser = Rule::parse)]
+    fault: Vec<Rule>,
+    /// Append one JSON line per request to this file, secrets replaced
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+}
+
+pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    let Args { port, env_file, latency, speed, fault, log } = args;
+    let (remarks, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let options = Options {
+        port,
+        env_file,
+        latency: latency.unwrap_or_default(),
+        speed,
+        faults: fault,
+        log,
+        remark: Box::new(move |text| {
+            // The receiver lives as long as this command.
+            let _ = remarks.send(text.to_owned());
+        }),
+        ..options(&stage.context)
+    };
+    let sandbox = match crate::sandbox::start(options).await {
+        Ok(sandbox) => sandbox,
+        Err(error) => return start_failure(&error).into(),
+    };
+    let variables = sandbox.environment();
+    if stage.json {
+        let object: Map<String, Value> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
+        stage.events.emit(Event::Document(Value::Object(object).to_string()));
+    } else {
+        for (name, value) in &variables {
+            stage.events.emit(Event::Document(format!("export {name}={value}")));
+        }
+    }
+    stage
+        .events
+        .remark(format!("Serving a Databricks workspace and dbt account on {}; Ctrl-C ends it.", sandbox.origin()));
+    while let Some(text) = heard.recv().await {
+        stage.events.remark(text);
+    }
+    // The sandbox holds the other end of the channel, so only an interruption ends this command.
+    std::future::pending().await
+}
+
+/// Options with fresh tokens, the wall clock's start, and a place for Python's packages.
+pub(super) fn options(context: &Context) -> Options {
+    let Context { environment, terminals: _, wall, entropy, program: _ } = context;
+    let mut options = Options::new(Seed {
+        databricks_token: format!("dapi{}", entropy.name()),
+        dbt_token: format!("dbtc_{}", entropy.name()),
+        start: SimTime(wall.now().as_millisecond()),
+        random: u64::from_le_bytes(entropy.bytes()),
+    });
+    let folder = |environment: &Environment| Some(environment.cache_folder()?.join("sandbox-python"));
+    options.search_path = environment.get("PATH").map(Into::into);
+    options.python_environment = folder(environment);
+    options
+}
+
+pub(super) fn start_failure(error: &StartError) -> Failure {
+    let what = format!("{error}.");
+    match error {
+        StartError::Port { .. } => Failure::new(Code::Failed, what).advise("leave --port out to take any free port"),
+        StartError::Fault { .. } => Failure::new(Code::InvalidInput, what).advise("leave this fault out"),
+        StartError::Speed(_) => Failure::new(Code::InvalidInput, what).advise("give --speed a number such as 60"),
+        StartError::File { path: _, source } => Failure::new(Code::Failed, what)
+            .cause(source.to_string())
+            .advise("name a file in a folder that you may write to"),
+        StartError::System(source) => {
+            Failure::new(Code::Failed, what).cause(source.to_string()).advise("check the limits with `ulimit -a`")
+        }
+    }
 }

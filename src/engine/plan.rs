@@ -178,6 +178,12 @@ impl<K: Kind> Step<K> {
         Ok(Step { want, have, action, progress: Progress::Pending, now: None })
     }
 
+    /// A step whose difference is known, for tests.
+    #[cfg(test)]
+    pub(crate) fn settled(want: K::Want, action: Action) -> Step<K> {
+        Step { want, have: None, action, progress: Progress::Pending, now: None }
+    }
+
     /// What is there as far as is known: after a change what a look showed, else what was found.
     pub(crate) fn present(&self) -> Option<&K::Have> {
         self.now.as_ref().or(self.have.as_ref())

@@ -4,10 +4,21 @@
 //! sockets and runs notebook tasks with the machine's Python. This room shares no type with the clients,
 //! so that one misunderstanding cannot cancel the other.
 
+mod carrier;
+mod environment;
 mod fault;
+mod log;
+mod notebook;
+mod options;
+mod peer;
+mod stream;
 mod world;
 
+pub use carrier::{Background, Handle, Sandbox, start};
+pub use environment::Variables;
 pub use fault::{Class, Cut, Phase, Rule};
+pub use log::LogLine;
+pub use options::{Options, Remark, StartError};
 pub use world::{NotebookEnd, NotebookOutcome, NotebookTask, Route, SecretRefused, Seed, World};
 
 /// A moment on the sandbox's own clock: milliseconds since the Unix epoch.

@@ -90,6 +90,7 @@ impl Printer {
                 Format::Json if quiet => {}
                 Format::Json => self.err(&line),
             },
+            Event::Document(line) => self.out(&line),
             Event::Remark(_) if quiet => {}
             Event::Remark(text) => self.err(&text),
             Event::Warning(text) => self.labelled("33", "warning", &text),

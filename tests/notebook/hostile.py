@@ -52,7 +52,11 @@ def main(path):
             good = found == cell_shape and commands(case["cell"]) == cell_commands and json.loads(text) == case["value"]
             if good and case["whole"] is not None:
                 found, text = shape(case["whole"])
-                good = found == whole_shape and commands(case["whole"]) == whole_commands and json.loads(text) == case["value"]
+                good = (
+                    found == whole_shape
+                    and commands(case["whole"]) == whole_commands
+                    and json.loads(text) == case["value"]
+                )
             if good:
                 harmless += 1
             else:

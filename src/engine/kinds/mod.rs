@@ -9,6 +9,8 @@ mod grant;
 mod notebook;
 mod scope;
 mod secret;
+#[cfg(test)]
+mod tests;
 mod workflow;
 
 pub(crate) use grant::{Grant, GrantWant};

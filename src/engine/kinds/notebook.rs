@@ -241,7 +241,8 @@ fn outdated(
     consents: &Consents,
 ) -> Action {
     let Difference { version, downgrade, moved } = difference;
-    if consents.has(Consent::Force) || !(*downgrade || !moved.is_empty()) {
+    let harmless = !*downgrade && moved.is_empty();
+    if harmless || consents.has(Consent::Force) {
         return Action::Update(changes(text, settings, difference));
     }
     let mut reasons: Vec<String> =

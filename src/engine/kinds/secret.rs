@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::databricks::is_missing;
 use crate::databricks::secrets::{
-    Acl, Backend, Fingerprint, KeyName, Permission, ScopeInfo, ScopeName, acls, fingerprint, list, put,
+    Backend, Fingerprint, KeyName, Permission, ScopeInfo, ScopeName, acls, fingerprint, list, put,
 };
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Change, Consent, Consents, Kind, Refusal, Step};
@@ -76,12 +76,20 @@ impl Kind for Secret {
             Err(error) if is_missing(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
+        let everybody = match acls {
+            Ok(acls) => acls.into_iter().find(|acl| acl.principal == "users").map(|acl| acl.permission),
+            // No Premium plan, no ACLs: everybody manages everything (databricks-api §3.4).
+            Err(error) if error.code() == Some("FEATURE_DISABLED") => Some(Permission::Manage.name().to_owned()),
+            // Who has no MANAGE cannot look, and is not hindered by that.
+            Err(error) if error.is_status(403) || is_missing(&error) => None,
+            Err(error) => return Err(error),
+        };
         Ok(Some(SecretHave {
             updated: listed
                 .into_iter()
                 .find(|secret| secret.key == key.as_str())
                 .map(|secret| secret.last_updated_timestamp.unwrap_or_default()),
-            everybody: everybody(acls)?,
+            everybody,
             same: match (stored, compare) {
                 (Ok(Some(stored)), Some(wanted)) => Some(stored == *wanted),
                 (Ok(_), _) => None,
@@ -165,15 +173,4 @@ fn rotated(reason: &str) -> Action {
         to: None,
         reason: format!("--rotate; {reason}"),
     }])
-}
-
-/// What everybody may do. Who has no MANAGE cannot look, and is not hindered by that.
-fn everybody(acls: Result<Vec<Acl>, HttpError>) -> Result<Option<String>, HttpError> {
-    match acls {
-        Ok(acls) => Ok(acls.into_iter().find(|acl| acl.principal == "users").map(|acl| acl.permission)),
-        // No Premium plan, no ACLs: everybody manages everything (databricks-api §3.4).
-        Err(error) if error.code() == Some("FEATURE_DISABLED") => Ok(Some(Permission::Manage.name().to_owned())),
-        Err(error) if error.is_status(403) || is_missing(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -27,22 +27,22 @@ impl Refusal {
         Refusal::Databricks { status, code, message: message.into() }
     }
 
-    /// 400 INVALID_PARAMETER_VALUE.
+    /// 400 `INVALID_PARAMETER_VALUE`.
     pub(super) fn invalid(message: impl Into<String>) -> Refusal {
         Refusal::databricks(400, "INVALID_PARAMETER_VALUE", message)
     }
 
-    /// 400 MALFORMED_REQUEST.
+    /// 400 `MALFORMED_REQUEST`.
     pub(super) fn malformed(message: impl Into<String>) -> Refusal {
         Refusal::databricks(400, "MALFORMED_REQUEST", message)
     }
 
-    /// 404 RESOURCE_DOES_NOT_EXIST.
+    /// 404 `RESOURCE_DOES_NOT_EXIST`.
     pub(super) fn absent(message: impl Into<String>) -> Refusal {
         Refusal::databricks(404, "RESOURCE_DOES_NOT_EXIST", message)
     }
 
-    /// 403 PERMISSION_DENIED.
+    /// 403 `PERMISSION_DENIED`.
     pub(super) fn denied(message: impl Into<String>) -> Refusal {
         Refusal::databricks(403, "PERMISSION_DENIED", message)
     }
@@ -70,7 +70,7 @@ impl Refusal {
             Refusal::Databricks { status, code, message } => {
                 json_answer(status, &json!({ "error_code": code, "message": message }))
             }
-            Refusal::Dbt { status, message, data } => json_answer(status, &envelope(status, &message, *data)),
+            Refusal::Dbt { status, message, data } => json_answer(status, &envelope(status, &message, &data)),
             Refusal::DbtDetail { status, detail } => json_answer(status, &json!({ "detail": detail })),
             Refusal::NotBuilt(what) => json_answer(
                 501,
@@ -81,7 +81,7 @@ impl Refusal {
 }
 
 /// The envelope around everything that dbt Cloud says.
-pub(super) fn envelope(status: u16, message: &str, data: Value) -> Value {
+pub(super) fn envelope(status: u16, message: &str, data: &Value) -> Value {
     json!({
         "status": {
             "code": status,
@@ -94,7 +94,7 @@ pub(super) fn envelope(status: u16, message: &str, data: Value) -> Value {
 }
 
 /// A successful answer of dbt Cloud.
-pub(super) fn dbt_data(data: Value) -> Answer {
+pub(super) fn dbt_data(data: &Value) -> Answer {
     json_answer(200, &envelope(200, "Success!", data))
 }
 

@@ -27,47 +27,30 @@ fn failure(node: &str) -> Option<(&'static str, &'static str, Value)> {
             "Database Error in model orders (models/marts/orders.sql)\n  [UNRESOLVED_COLUMN.WITH_SUGGESTION] A column, variable, or function parameter with name `amout` cannot be resolved. Did you mean one of the following? [`amount`, `status`].\n  compiled code at target/run/jaffle_shop/models/marts/orders.sql",
             Value::Null,
         )),
-        "test.jaffle_shop.unique_stg_orders_order_id.e3b841c71a" => Some((
-            "fail",
-            "Got 3 results, configured to fail if != 0",
-            json!(3),
-        )),
-        "model.jaffle_shop.customer_report" => Some((
-            "skipped",
-            "Skipping due to failed upstream nodes",
-            Value::Null,
-        )),
+        "test.jaffle_shop.unique_stg_orders_order_id.e3b841c71a" => {
+            Some(("fail", "Got 3 results, configured to fail if != 0", json!(3)))
+        }
+        "model.jaffle_shop.customer_report" => Some(("skipped", "Skipping due to failed upstream nodes", Value::Null)),
         _ => None,
     }
 }
 
 /// The command's word: `build` of `dbt build --select x`.
 fn which(step: &Step) -> Option<&str> {
-    let mut words = step
-        .command
-        .as_deref()?
-        .split_whitespace()
-        .skip(1)
-        .filter(|word| !word.starts_with('-'));
+    let mut words = step.command.as_deref()?.split_whitespace().skip(1).filter(|word| !word.starts_with('-'));
     words.next()
 }
 
 fn run_results(world: &World, run: &DbtRun, index: usize) -> Option<Value> {
     let step = run.steps.get(index)?;
-    let word = which(step)?;
+    let verb = which(step)?;
     let (begin, end) = run.step_times().get(index).copied().flatten()?;
-    let nodes: Vec<&str> = match word {
+    let nodes: Vec<&str> = match verb {
         "build" | "retry" => NODES.to_vec(),
-        "run" | "seed" | "snapshot" | "compile" | "docs" => NODES
-            .iter()
-            .copied()
-            .filter(|node| node.starts_with("model."))
-            .collect(),
-        "test" => NODES
-            .iter()
-            .copied()
-            .filter(|node| node.starts_with("test."))
-            .collect(),
+        "run" | "seed" | "snapshot" | "compile" | "docs" => {
+            NODES.iter().copied().filter(|node| node.starts_with("model.")).collect()
+        }
+        "test" => NODES.iter().copied().filter(|node| node.starts_with("test.")).collect(),
         _ => return None,
     };
     let failing = run.failing_step() == Some(index);
@@ -98,7 +81,7 @@ fn run_results(world: &World, run: &DbtRun, index: usize) -> Option<Value> {
             "env": { "DBT_CLOUD_RUN_ID": run.id.to_string(), "DBT_CLOUD_JOB_ID": run.job.to_string(), "DBT_CLOUD_PROJECT_ID": run.project.to_string(),
                      "DBT_CLOUD_RUN_REASON": run.trigger.get("cause"), "DBT_CLOUD_ACCOUNT_ID": super::dbt::ACCOUNT.to_string() },
         },
-        "elapsed_time": elapsed, "args": { "which": if word == "docs" { "generate" } else { word }, "target": "prod", "origin": world.origin },
+        "elapsed_time": elapsed, "args": { "which": if verb == "docs" { "generate" } else { verb }, "target": "prod", "origin": world.origin },
         "results": results,
     }))
 }
@@ -124,15 +107,11 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     let run = world.dbt_run(call)?;
     call.check_query(&["step"])?;
     if !world.has_artifacts(run) {
-        return Ok(dbt_data(Value::Null));
+        return Ok(dbt_data(&Value::Null));
     }
-    let made =
-        |path: &&str| (0..run.steps.len()).any(|index| file(world, run, index, path).is_some());
-    let paths: Vec<&str> = ["manifest.json", "run_results.json", "catalog.json"]
-        .into_iter()
-        .filter(made)
-        .collect();
-    Ok(dbt_data(json!(paths)))
+    let made = |path: &&str| (0..run.steps.len()).any(|index| file(world, run, index, path).is_some());
+    let paths: Vec<&str> = ["manifest.json", "run_results.json", "catalog.json"].into_iter().filter(made).collect();
+    Ok(dbt_data(&json!(paths)))
 }
 
 /// `GET runs/{R}/artifacts/{path}?step=N`: the last step unless one is named (§6). 404 before the upload,

@@ -11,7 +11,7 @@ use super::call::Call;
 use super::jobs::Job;
 use super::permissions::Grant;
 use super::secrets::Scope;
-use super::workspace::Object;
+use super::workspace_objects::Object;
 
 /// Everything in the workspace but its runs: what a stale read shows the old form of.
 #[derive(Clone, Default)]
@@ -53,9 +53,7 @@ impl World {
 impl Call {
     /// The body of a Databricks request.
     pub(super) fn fields(&self) -> Result<Fields, Refusal> {
-        self.object()
-            .map(Fields)
-            .map_err(|why| Refusal::malformed(format!("Could not parse request object: {why}")))
+        self.object().map(Fields).map_err(|why| Refusal::malformed(format!("Could not parse request object: {why}")))
     }
 
     /// A query parameter that must be there.
@@ -70,10 +68,9 @@ impl Call {
     pub(super) fn number(&self, name: &str) -> Result<Option<i64>, Refusal> {
         match self.asked(name) {
             None | Some("") => Ok(None),
-            Some(value) => value
-                .parse()
-                .map(Some)
-                .map_err(|_| Refusal::invalid(format!("Invalid value for {name}: {value}"))),
+            Some(value) => {
+                value.parse().map(Some).map_err(|_| Refusal::invalid(format!("Invalid value for {name}: {value}")))
+            }
         }
     }
 
@@ -112,9 +109,7 @@ impl Fields {
     /// An id: int64 fields are taken as numbers and as texts.
     pub(super) fn id(&self, name: &str) -> Result<i64, Refusal> {
         match self.0.get(name) {
-            None | Some(Value::Null) => {
-                Err(Refusal::invalid(format!("Missing required field: {name}")))
-            }
+            None | Some(Value::Null) => Err(Refusal::invalid(format!("Missing required field: {name}"))),
             Some(value) => value
                 .as_i64()
                 .or_else(|| value.as_str()?.parse().ok())
@@ -133,13 +128,6 @@ impl Fields {
 
 fn wrong_type(name: &str, wanted: &str, got: &Value) -> Refusal {
     let mut shown = got.to_string();
-    shown.truncate(
-        shown
-            .char_indices()
-            .nth(40)
-            .map_or(shown.len(), |(end, _)| end),
-    );
-    Refusal::malformed(format!(
-        "Could not parse request object: expected {wanted} for field {name}, got {shown}"
-    ))
+    shown.truncate(shown.char_indices().nth(40).map_or(shown.len(), |(end, _)| end));
+    Refusal::malformed(format!("Could not parse request object: expected {wanted} for field {name}, got {shown}"))
 }

@@ -59,18 +59,12 @@ impl Dbt {
 
     /// `Token` and `Bearer` mean the same (§2.1).
     pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<(), Refusal> {
-        let token = authorization.and_then(|value| {
-            value
-                .strip_prefix("Token ")
-                .or_else(|| value.strip_prefix("Bearer "))
-        });
+        let token =
+            authorization.and_then(|value| value.strip_prefix("Token ").or_else(|| value.strip_prefix("Bearer ")));
         match token {
             Some(token) if token == self.token => Ok(()),
             Some(_) => Err(Refusal::dbt(401, "Invalid token.")),
-            None => Err(Refusal::dbt(
-                401,
-                "Authentication credentials were not provided.",
-            )),
+            None => Err(Refusal::dbt(401, "Authentication credentials were not provided.")),
         }
     }
 
@@ -86,10 +80,7 @@ impl Dbt {
         }
         if now < self.cooling_until {
             // §2.5: often not the envelope.
-            return Err(Refusal::DbtDetail {
-                status: 429,
-                detail: "Request was throttled.".to_owned(),
-            });
+            return Err(Refusal::DbtDetail { status: 429, detail: "Request was throttled.".to_owned() });
         }
         Ok(())
     }
@@ -123,10 +114,7 @@ impl Call {
     pub(super) fn check_account(&self) -> Result<(), Refusal> {
         match self.id(0) {
             Some(ACCOUNT) => Ok(()),
-            Some(_) => Err(Refusal::dbt(
-                403,
-                "Access denied: Token is not scoped to account.",
-            )),
+            Some(_) => Err(Refusal::dbt(403, "Access denied: Token is not scoped to account.")),
             None => Err(Refusal::dbt_absent()),
         }
     }
@@ -134,16 +122,12 @@ impl Call {
     /// Refuses query parameters that the endpoint does not know (§2.5). `account_id` is taken everywhere,
     /// since Dagster sends it (§1.4).
     pub(super) fn check_query(&self, known: &[&str]) -> Result<(), Refusal> {
-        let foreign = self
-            .query
-            .iter()
-            .find(|(name, _)| name != "account_id" && !known.contains(&name.as_str()));
+        let foreign = self.query.iter().find(|(name, _)| name != "account_id" && !known.contains(&name.as_str()));
         match foreign {
             None => Ok(()),
-            Some((name, _)) => Err(Refusal::dbt(
-                400,
-                format!("Additional properties are not allowed ('{name}' was unexpected)"),
-            )),
+            Some((name, _)) => {
+                Err(Refusal::dbt(400, format!("Additional properties are not allowed ('{name}' was unexpected)")))
+            }
         }
     }
 
@@ -154,9 +138,7 @@ impl Call {
         for (name, value) in &self.query {
             if name == "include_related" || name == "include_related[]" {
                 let bare = value.trim().trim_start_matches('[').trim_end_matches(']');
-                let parts = bare
-                    .split(',')
-                    .map(|part| part.trim().trim_matches(['"', '\'']).to_owned());
+                let parts = bare.split(',').map(|part| part.trim().trim_matches(['"', '\'']).to_owned());
                 names.extend(parts.filter(|part| !part.is_empty()));
             }
         }
@@ -167,9 +149,10 @@ impl Call {
     pub(super) fn dbt_number(&self, name: &str) -> Result<Option<i64>, Refusal> {
         match self.asked(name) {
             None => Ok(None),
-            Some(value) => value.parse().map(Some).map_err(|_| {
-                Refusal::dbt_field(name, format!("'{value}' is not of type 'integer'"))
-            }),
+            Some(value) => value
+                .parse()
+                .map(Some)
+                .map_err(|_| Refusal::dbt_field(name, format!("'{value}' is not of type 'integer'"))),
         }
     }
 
@@ -178,10 +161,7 @@ impl Call {
             None => Ok(None),
             Some("true" | "1") => Ok(Some(true)),
             Some("false" | "0") => Ok(Some(false)),
-            Some(other) => Err(Refusal::dbt_field(
-                name,
-                format!("'{other}' is not of type 'boolean'"),
-            )),
+            Some(other) => Err(Refusal::dbt_field(name, format!("'{other}' is not of type 'boolean'"))),
         }
     }
 
@@ -191,14 +171,10 @@ impl Call {
         for (_, value) in self.query.iter().filter(|(key, _)| key == name) {
             let bare = value.trim().trim_start_matches('[').trim_end_matches(']');
             let list = numbers.get_or_insert_with(Vec::new);
-            for part in bare
-                .split(',')
-                .map(str::trim)
-                .filter(|part| !part.is_empty())
-            {
-                list.push(part.parse().map_err(|_| {
-                    Refusal::dbt_field(name, format!("'{part}' is not of type 'integer'"))
-                })?);
+            for part in bare.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+                list.push(
+                    part.parse().map_err(|_| Refusal::dbt_field(name, format!("'{part}' is not of type 'integer'")))?,
+                );
             }
         }
         Ok(numbers)
@@ -214,28 +190,17 @@ impl Call {
         let [from, to] = ends.as_slice() else {
             return Err(wrong());
         };
-        Ok(Some((
-            moment(from).ok_or_else(wrong)?,
-            moment(to).ok_or_else(wrong)?,
-        )))
+        Ok(Some((moment(from).ok_or_else(wrong)?, moment(to).ok_or_else(wrong)?)))
     }
 
     /// Sorts, cuts a page and wraps it (§5.3). The order is ascending by id unless something else is asked for.
-    pub(super) fn page<T>(
-        &self,
-        mut rows: Vec<T>,
-        orders: &[Order<T>],
-        show: impl Fn(&T) -> Value,
-    ) -> Handled {
+    pub(super) fn page<T>(&self, mut rows: Vec<T>, orders: &[Order<T>], show: impl Fn(&T) -> Value) -> Handled {
         let limit = match self.dbt_number("limit")? {
             None => LARGEST_PAGE,
             Some(limit) => match usize::try_from(limit) {
                 Ok(limit @ 1..=LARGEST_PAGE) => limit,
                 Ok(_) | Err(_) => {
-                    return Err(Refusal::dbt_field(
-                        "limit",
-                        format!("{limit} is not between 1 and {LARGEST_PAGE}"),
-                    ));
+                    return Err(Refusal::dbt_field("limit", format!("{limit} is not between 1 and {LARGEST_PAGE}")));
                 }
             },
         };
@@ -243,19 +208,13 @@ impl Call {
             None => 0,
             Some(Ok(offset)) => offset,
             Some(Err(_)) => {
-                return Err(Refusal::dbt_field(
-                    "offset",
-                    "the offset is less than the minimum of 0",
-                ));
+                return Err(Refusal::dbt_field("offset", "the offset is less than the minimum of 0"));
             }
         };
         let order = self.asked("order_by").unwrap_or("id");
         let name = order.strip_prefix('-').unwrap_or(order);
         let Some((_, key)) = orders.iter().find(|(known, _)| *known == name) else {
-            return Err(Refusal::dbt_field(
-                "order_by",
-                format!("'{order}' is not one of the orders of this list"),
-            ));
+            return Err(Refusal::dbt_field("order_by", format!("'{order}' is not one of the orders of this list")));
         };
         rows.sort_by_key(key);
         if order.starts_with('-') {
@@ -273,8 +232,9 @@ impl Call {
         filters.insert("offset".to_owned(), json!(offset));
         filters.insert("account_id".to_owned(), json!(ACCOUNT));
         let count = page.len();
-        let mut body = envelope(200, "Success!", json!(page));
-        body["extra"] = json!({ "filters": filters, "order_by": order, "pagination": { "count": count, "total_count": total } });
+        let mut body = envelope(200, "Success!", &json!(page));
+        body["extra"] =
+            json!({ "filters": filters, "order_by": order, "pagination": { "count": count, "total_count": total } });
         Ok(json_answer(200, &body))
     }
 }
@@ -289,13 +249,7 @@ fn moment(text: &str) -> Option<i64> {
         return Some(moment.as_millisecond());
     }
     let civil: jiff::civil::DateTime = text.parse().ok()?;
-    Some(
-        civil
-            .to_zoned(jiff::tz::TimeZone::UTC)
-            .ok()?
-            .timestamp()
-            .as_millisecond(),
-    )
+    Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
 }
 
 fn written(at: i64, form: &str) -> Option<String> {
@@ -316,22 +270,13 @@ pub(super) fn plain_time(at: i64) -> Value {
 /// `HH:MM:SS`, where hours may exceed 23 (§4.3).
 pub(super) fn clock(milliseconds: i64) -> String {
     let seconds = milliseconds.max(0) / 1000;
-    format!(
-        "{:02}:{:02}:{:02}",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60
-    )
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 pub(super) fn humanized(milliseconds: i64) -> String {
     let minutes = milliseconds.max(0) / 60_000;
     let seconds = milliseconds.max(0) / 1000 % 60;
-    if minutes == 0 {
-        format!("{seconds} seconds")
-    } else {
-        format!("{minutes} minutes, {seconds} seconds")
-    }
+    if minutes == 0 { format!("{seconds} seconds") } else { format!("{minutes} minutes, {seconds} seconds") }
 }
 
 fn account(world: &World) -> Value {
@@ -349,15 +294,11 @@ fn account(world: &World) -> Value {
 pub(super) fn accounts(world: &mut World, call: &Call) -> Handled {
     call.check_query(&["limit", "offset", "order_by", "state", "pk", "pk__in"])?;
     let rows = vec![account(world)];
-    call.page(
-        rows,
-        &[("id", |row| row["id"].as_i64().unwrap_or(0))],
-        Value::clone,
-    )
+    call.page(rows, &[("id", |row| row["id"].as_i64().unwrap_or(0))], Value::clone)
 }
 
 pub(super) fn one_account(world: &mut World, call: &Call) -> Handled {
     call.check_account()?;
     call.check_query(&[])?;
-    Ok(dbt_data(account(world)))
+    Ok(dbt_data(&account(world)))
 }

@@ -53,24 +53,15 @@ type Row<'a> = (&'a DbtRun, i64);
 
 /// The trigger of a body: `cause` needed, empty overrides and wrong types refused, null and unknown fields
 /// accepted (§2.5).
-fn asked_for(
-    body: &Map<String, Value>,
-    is_form: bool,
-) -> Result<(String, Map<String, Value>), Refusal> {
+fn asked_for(body: &Map<String, Value>, is_form: bool) -> Result<(String, Map<String, Value>), Refusal> {
     let cause = match body.get("cause") {
         Some(Value::String(cause)) if !cause.is_empty() => cause.clone(),
         Some(Value::String(_)) => return Err(Refusal::dbt_field("cause", "'' is too short")),
         None | Some(Value::Null) => {
-            return Err(Refusal::dbt_field(
-                "cause",
-                "'cause' is a required property",
-            ));
+            return Err(Refusal::dbt_field("cause", "'cause' is a required property"));
         }
         Some(other) => {
-            return Err(Refusal::dbt_field(
-                "cause",
-                format!("{other} is not of type 'string'"),
-            ));
+            return Err(Refusal::dbt_field("cause", format!("{other} is not of type 'string'")));
         }
     };
     if cause.chars().count() > LONGEST_CAUSE {
@@ -85,9 +76,9 @@ fn asked_for(
             continue;
         };
         let value = match (kind, value) {
-            (Kind::Whole, Value::String(text)) if is_form => text
-                .parse::<i64>()
-                .map_or_else(|_| value.clone(), |number| json!(number)),
+            (Kind::Whole, Value::String(text)) if is_form => {
+                text.parse::<i64>().map_or_else(|_| value.clone(), |number| json!(number))
+            }
             (Kind::Flag, Value::String(text)) if is_form => json!(text == "true"),
             (Kind::Texts, Value::String(text)) if is_form => json!([text]),
             (Kind::Text | Kind::Whole | Kind::Flag | Kind::Texts, value) => value.clone(),
@@ -96,23 +87,15 @@ fn asked_for(
             Kind::Text => (value.is_string(), "string"),
             Kind::Whole => (value.is_i64() || value.is_u64(), "integer"),
             Kind::Flag => (value.is_boolean(), "boolean"),
-            Kind::Texts => (
-                value
-                    .as_array()
-                    .is_some_and(|items| items.iter().all(Value::is_string)),
-                "array of strings",
-            ),
+            Kind::Texts => {
+                (value.as_array().is_some_and(|items| items.iter().all(Value::is_string)), "array of strings")
+            }
         };
         if !fits {
-            return Err(Refusal::dbt_field(
-                name,
-                format!("{value} is not of type '{wanted}'"),
-            ));
+            return Err(Refusal::dbt_field(name, format!("{value} is not of type '{wanted}'")));
         }
-        let empty = value.as_str() == Some("")
-            || value
-                .as_array()
-                .is_some_and(|items| items.iter().any(|item| item == ""));
+        let empty =
+            value.as_str() == Some("") || value.as_array().is_some_and(|items| items.iter().any(|item| item == ""));
         if empty {
             return Err(Refusal::dbt_field(name, "'' is too short"));
         }
@@ -128,9 +111,7 @@ fn body_of(call: &Call) -> Result<Map<String, Value>, Refusal> {
 impl World {
     fn shown_run(&self, id: i64, include: &[String]) -> Handled {
         let place = self.dbt.find(id).ok_or_else(Refusal::dbt_absent)?;
-        Ok(dbt_data(
-            self.dbt_run_fields(&self.dbt.runs[place], include),
-        ))
+        Ok(dbt_data(&self.dbt_run_fields(&self.dbt.runs[place], include)))
     }
 
     /// Whether lists show a run already (§3.3).
@@ -141,10 +122,7 @@ impl World {
     /// The run in the path's second place; a fresh one may answer 404 (§4.5).
     pub(super) fn dbt_run(&self, call: &Call) -> Result<&DbtRun, Refusal> {
         call.check_account()?;
-        let place = call
-            .id(1)
-            .and_then(|id| self.dbt.find(id))
-            .ok_or_else(Refusal::dbt_absent)?;
+        let place = call.id(1).and_then(|id| self.dbt.find(id)).ok_or_else(Refusal::dbt_absent)?;
         let run = &self.dbt.runs[place];
         if !run.seeded && self.now.0 < run.created + self.dbt.fresh_404 {
             return Err(Refusal::dbt_absent());
@@ -169,22 +147,9 @@ impl World {
 
     /// A run that goes on where another failed: its overrides are used again (§5.2).
     fn resumed(&mut self, run: &DbtRun) -> Handled {
-        let job = self
-            .dbt
-            .jobs
-            .get(&run.job)
-            .cloned()
-            .ok_or_else(Refusal::dbt_absent)?;
-        let old = run
-            .trigger
-            .get("cause")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        let cause = if self.dbt.resumed_keeps_cause {
-            old
-        } else {
-            "Rerun from the point of failure"
-        };
+        let job = self.dbt.jobs.get(&run.job).cloned().ok_or_else(Refusal::dbt_absent)?;
+        let old = run.trigger.get("cause").and_then(Value::as_str).unwrap_or_default();
+        let cause = if self.dbt.resumed_keeps_cause { old } else { "Rerun from the point of failure" };
         self.triggered(&job, cause, "rerun", &run.trigger, Some(run.id))
     }
 }
@@ -201,13 +166,7 @@ pub(super) fn run(world: &mut World, call: &Call) -> Handled {
 pub(super) fn rerun(world: &mut World, call: &Call) -> Handled {
     let job = world.dbt_job(call)?.clone();
     call.check_query(&[])?;
-    let last = world
-        .dbt
-        .runs
-        .iter()
-        .rev()
-        .find(|run| run.job == job.id)
-        .cloned();
+    let last = world.dbt.runs.iter().rev().find(|run| run.job == job.id).cloned();
     match last.filter(|run| world.no_retry(run).is_none()) {
         Some(run) => world.resumed(&run),
         None => world.triggered(&job, "Rerun", "rerun", &Map::new(), None),
@@ -219,7 +178,7 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
     call.check_query(&["include_related", "include_related[]"])?;
     let include = call.included();
     check_members(&include, MEMBERS)?;
-    Ok(dbt_data(world.dbt_run_fields(run, &include)))
+    Ok(dbt_data(&world.dbt_run_fields(run, &include)))
 }
 
 pub(super) fn list(world: &mut World, call: &Call) -> Handled {
@@ -230,16 +189,10 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     check_members(&include, MEMBERS)?;
     let after = call.dbt_number("id__gt")?;
     let job = call.dbt_number("job_definition_id")?;
-    let (project, projects) = (
-        call.dbt_number("project_id")?,
-        call.dbt_numbers("project_id__in")?,
-    );
+    let (project, projects) = (call.dbt_number("project_id")?, call.dbt_numbers("project_id__in")?);
     let environment = call.dbt_number("environment_id")?;
     let (status, statuses) = (call.dbt_number("status")?, call.dbt_numbers("status__in")?);
-    let (created, finished) = (
-        call.dbt_range("created_at__range")?,
-        call.dbt_range("finished_at__range")?,
-    );
+    let (created, finished) = (call.dbt_range("created_at__range")?, call.dbt_range("finished_at__range")?);
     let (one, some) = (call.dbt_number("pk")?, call.dbt_numbers("pk__in")?);
     let version = call.asked("dbt_version");
     let nothing = call.dbt_number("deferring_run_id")?.is_some()
@@ -249,9 +202,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     let within = |range: Option<(i64, i64)>, at: Option<i64>| {
         range.is_none_or(|(from, to)| at.is_some_and(|at| from <= at && at <= to))
     };
-    let among = |list: &Option<Vec<i64>>, value: i64| {
-        list.as_ref().is_none_or(|list| list.contains(&value))
-    };
+    let among = |list: &Option<Vec<i64>>, value: i64| list.as_ref().is_none_or(|list| list.contains(&value));
     let is = |wanted: Option<i64>, value: i64| wanted.is_none_or(|wanted| wanted == value);
     let rows: Vec<Row<'_>> = world
         .dbt
@@ -277,11 +228,8 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
         })
         .map(|run| (run, run.end(now).map_or(i64::MAX, |(at, _)| at)))
         .collect();
-    let orders: &[Order<Row<'_>>] = &[
-        ("id", |(run, _)| run.id),
-        ("created_at", |(run, _)| run.created),
-        ("finished_at", |(_, end)| *end),
-    ];
+    let orders: &[Order<Row<'_>>] =
+        &[("id", |(run, _)| run.id), ("created_at", |(run, _)| run.created), ("finished_at", |(_, end)| *end)];
     call.page(rows, orders, |(run, _)| world.dbt_run_fields(run, &include))
 }
 
@@ -305,17 +253,12 @@ pub(super) fn cancel(world: &mut World, call: &Call) -> Handled {
 pub(super) fn retry_preview(world: &mut World, call: &Call) -> Handled {
     let run = world.dbt_run(call)?;
     call.check_query(&[])?;
-    let failing = run
-        .failing_step()
-        .filter(|_| run.status(world.now.0) == Status::Error);
+    let failing = run.failing_step().filter(|_| run.status(world.now.0) == Status::Error);
     let name = |step: &super::dbt_runs::Step| step.name.clone();
     let failed = failing.map(|index| name(&run.steps[index]));
-    let skipped: Vec<String> = failing
-        .map(|index| run.steps[index + 1..].iter().map(name).collect())
-        .unwrap_or_default();
-    Ok(dbt_data(
-        json!({ "failed_step": failed, "skipped_steps": skipped }),
-    ))
+    let skipped: Vec<String> =
+        failing.map(|index| run.steps[index + 1..].iter().map(name).collect()).unwrap_or_default();
+    Ok(dbt_data(&json!({ "failed_step": failed, "skipped_steps": skipped })))
 }
 
 /// `POST runs/{R}/retry/`: a new run that resumes this one.

@@ -9,6 +9,7 @@ use super::dbt::{ACCOUNT, Order, plain_time};
 use super::dbt_runs::Script;
 
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent settings of the service")]
 pub(super) struct DbtJob {
     pub(super) id: i64,
     pub(super) project: i64,
@@ -85,33 +86,19 @@ impl World {
             body["custom_environment_variables"] = json!([]);
         }
         let now = self.now.0;
-        let mut runs = self
-            .dbt
-            .runs
-            .iter()
-            .rev()
-            .filter(|run| run.job == job.id && self.is_listed(run));
+        let mut runs = self.dbt.runs.iter().rev().filter(|run| run.job == job.id && self.is_listed(run));
         if asked("most_recent_run") {
-            body["most_recent_run"] = runs
-                .clone()
-                .next()
-                .map_or(Value::Null, |run| self.dbt_run_fields(run, &[]));
+            body["most_recent_run"] = runs.clone().next().map_or(Value::Null, |run| self.dbt_run_fields(run, &[]));
         }
         if asked("most_recent_completed_run") {
-            body["most_recent_completed_run"] = runs
-                .find(|run| run.end(now).is_some())
-                .map_or(Value::Null, |run| self.dbt_run_fields(run, &[]));
+            body["most_recent_completed_run"] =
+                runs.find(|run| run.end(now).is_some()).map_or(Value::Null, |run| self.dbt_run_fields(run, &[]));
         }
         body
     }
 
     pub(super) fn environment_fields(&self, environment: i64) -> Value {
-        let project = self
-            .dbt
-            .jobs
-            .values()
-            .find(|job| job.environment == environment)
-            .map(|job| job.project);
+        let project = self.dbt.jobs.values().find(|job| job.environment == environment).map(|job| job.project);
         json!({
             "id": environment, "account_id": ACCOUNT, "project_id": project, "name": "Production", "type": "deployment",
             "deployment_type": "production", "dbt_version": DBT_VERSION, "state": 1, "use_custom_branch": false, "custom_branch": null,
@@ -121,9 +108,7 @@ impl World {
     /// The job in the path's second place.
     pub(super) fn dbt_job(&self, call: &Call) -> Result<&DbtJob, Refusal> {
         call.check_account()?;
-        call.id(1)
-            .and_then(|id| self.dbt.jobs.get(&id))
-            .ok_or_else(Refusal::dbt_absent)
+        call.id(1).and_then(|id| self.dbt.jobs.get(&id)).ok_or_else(Refusal::dbt_absent)
     }
 }
 
@@ -131,10 +116,7 @@ impl World {
 pub(super) fn check_members(include: &[String], known: &[&str]) -> Result<(), Refusal> {
     match include.iter().find(|name| !known.contains(&name.as_str())) {
         None => Ok(()),
-        Some(name) => Err(Refusal::dbt_field(
-            "include_related",
-            format!("'{name}' is not one of {known:?}"),
-        )),
+        Some(name) => Err(Refusal::dbt_field("include_related", format!("'{name}' is not one of {known:?}"))),
     }
 }
 
@@ -158,13 +140,9 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
             !deleted
                 && !system
                 && project.is_none_or(|project| job.project == project)
-                && projects
-                    .as_ref()
-                    .is_none_or(|projects| projects.contains(&job.project))
+                && projects.as_ref().is_none_or(|projects| projects.contains(&job.project))
                 && environment.is_none_or(|environment| job.environment == environment)
-                && part
-                    .as_ref()
-                    .is_none_or(|part| job.name.to_lowercase().contains(part))
+                && part.as_ref().is_none_or(|part| job.name.to_lowercase().contains(part))
                 && scheduled.is_none_or(|scheduled| job.scheduled == scheduled)
         })
         .collect();
@@ -182,5 +160,5 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
     call.check_query(&["include_related", "include_related[]"])?;
     let include = call.included();
     check_members(&include, MEMBERS)?;
-    Ok(dbt_data(world.job_fields(job, &include)))
+    Ok(dbt_data(&world.job_fields(job, &include)))
 }

@@ -51,10 +51,7 @@ pub(super) fn trigger(
     trigger.insert("cause_humanized".to_owned(), json!(cause));
     trigger.insert("job_definition_id".to_owned(), json!(job));
     for (name, _) in OVERRIDES {
-        trigger.insert(
-            (*name).to_owned(),
-            overrides.get(*name).cloned().unwrap_or(Value::Null),
-        );
+        trigger.insert((*name).to_owned(), overrides.get(*name).cloned().unwrap_or(Value::Null));
     }
     trigger.insert("cause_category".to_owned(), json!(category));
     trigger
@@ -70,13 +67,7 @@ impl World {
         if run.status(self.now.0) != Status::Error {
             return Some("RETRY_NOT_FAILED_RUN");
         }
-        let newer = self
-            .dbt
-            .runs
-            .iter()
-            .rev()
-            .take_while(|other| other.id > run.id)
-            .any(|other| other.job == run.job);
+        let newer = self.dbt.runs.iter().rev().take_while(|other| other.id > run.id).any(|other| other.job == run.job);
         newer.then_some("RETRY_NOT_LATEST_RUN")
     }
 
@@ -126,26 +117,14 @@ impl World {
         let status = run.status(now);
         let end = run.end(now).map(|(at, _)| at);
         let last = end.unwrap_or(now);
-        let started = run
-            .starts_running()
-            .filter(|at| *at <= last && run.worked(now));
+        let started = run.starts_running().filter(|at| *at <= last && run.worked(now));
         let dequeued = run.dequeued;
-        let (queued_for, ran_for) = (
-            dequeued.unwrap_or(last) - run.created,
-            started.map_or(0, |at| last - at),
-        );
+        let (queued_for, ran_for) = (dequeued.unwrap_or(last) - run.created, started.map_or(0, |at| last - at));
         let no_retry = self.no_retry(run);
-        let blocked_by = if status == Status::Queued {
-            self.dbt.blockers(run)
-        } else {
-            Vec::new()
-        };
+        let blocked_by = if status == Status::Queued { self.dbt.blockers(run) } else { Vec::new() };
         let cloned = started.is_some_and(|at| now > at + 5_000);
         let saved = self.has_artifacts(run);
-        let updated = [Some(run.created), dequeued, started, end]
-            .into_iter()
-            .flatten()
-            .max();
+        let updated = [Some(run.created), dequeued, started, end].into_iter().flatten().max();
         let mut body = json!({
             "id": run.id, "trigger_id": run.trigger.get("id"), "account_id": ACCOUNT, "environment_id": run.environment,
             "project_id": run.project, "job_definition_id": run.job, "job_id": run.job,
@@ -181,33 +160,28 @@ impl World {
 
     fn include(&self, run: &DbtRun, include: &[String], body: &mut Value) {
         for member in include {
-            match member.as_str() {
-                "trigger" => body["trigger"] = Value::Object(run.trigger.clone()),
+            let value = match member.as_str() {
+                "trigger" => Value::Object(run.trigger.clone()),
                 "job" => {
-                    body["job"] = self
-                        .dbt
-                        .jobs
-                        .get(&run.job)
-                        .map_or(Value::Null, |job| self.job_fields(job, &[]))
+                    let job = self.dbt.jobs.get(&run.job);
+                    job.map_or(Value::Null, |job| self.job_fields(job, &[]))
                 }
-                "environment" => body["environment"] = self.environment_fields(run.environment),
-                "run_steps" => {
-                    body["run_steps"] =
-                        self.steps(run, include.iter().any(|name| name == "debug_logs"))
-                }
-                "audit" => {
-                    body["audit"] = json!({ "trigger": { "actor": { "id": 7001, "type": "service_token", "name": "sandbox" } }, "cancellation": { "actor": self.canceller(run) } })
-                }
+                "environment" => self.environment_fields(run.environment),
+                "run_steps" => self.steps(run, include.iter().any(|name| name == "debug_logs")),
+                "audit" => json!({
+                    "trigger": { "actor": { "id": 7001, "type": "service_token", "name": "sandbox" } },
+                    "cancellation": { "actor": self.canceller(run) },
+                }),
                 "run_retries" => {
-                    let resumed = self
-                        .dbt
-                        .runs
-                        .iter()
-                        .filter(|other| other.retrying == Some(run.id));
-                    body["run_retries"] = resumed.map(|other| json!({ "id": other.id, "status": other.status(self.now.0).number() })).collect();
+                    let resumed = self.dbt.runs.iter().filter(|other| other.retrying == Some(run.id));
+                    resumed
+                        .map(|other| json!({ "id": other.id, "status": other.status(self.now.0).number() }))
+                        .collect()
                 }
-                _ => {}
-            }
+                // Known members without content here; unknown ones were refused before.
+                _ => continue,
+            };
+            body[member.as_str()] = value;
         }
     }
 

@@ -113,8 +113,7 @@ impl Status {
 impl DbtRun {
     /// When it reaches RUNNING, whether or not that moment has come.
     pub(super) fn starts_running(&self) -> Option<i64> {
-        self.dequeued
-            .map(|dequeued| dequeued + self.script.starting)
+        self.dequeued.map(|dequeued| dequeued + self.script.starting)
     }
 
     /// Its end as things stand now, perhaps in the future.
@@ -130,11 +129,7 @@ impl DbtRun {
             Ending::CancelledElsewhere => (done, End::Cancelled),
         };
         let limit = running + self.timeout.min(LONGEST_RUN);
-        let own = if by_itself.0 > limit {
-            (limit, End::TimedOut)
-        } else {
-            by_itself
-        };
+        let own = if by_itself.0 > limit { (limit, End::TimedOut) } else { by_itself };
         match self.cancelled {
             Some(at) if at < running => Some((at, End::Cancelled)),
             Some(at) if at < own.0 => Some((own.0.min(at + CANCEL_TAKES), End::Cancelled)),
@@ -161,21 +156,14 @@ impl DbtRun {
     /// Whether it has done any work: it reached RUNNING before it ended.
     pub(super) fn worked(&self, now: i64) -> bool {
         let last = self.end(now).map_or(now, |(at, _)| at);
-        self.starts_running().is_some_and(|running| {
-            running <= last && running <= now && self.cancelled.is_none_or(|at| at >= running)
-        })
+        self.starts_running()
+            .is_some_and(|running| running <= last && running <= now && self.cancelled.is_none_or(|at| at >= running))
     }
 
     /// The place of the step that fails, if one does.
     pub(super) fn failing_step(&self) -> Option<usize> {
-        let works = |step: &Step| {
-            step.command
-                .as_deref()
-                .is_some_and(|command| !command.starts_with("dbt deps"))
-        };
-        (self.script.ending == Ending::ModelError)
-            .then(|| self.steps.iter().position(works))
-            .flatten()
+        let works = |step: &Step| step.command.as_deref().is_some_and(|command| !command.starts_with("dbt deps"));
+        (self.script.ending == Ending::ModelError).then(|| self.steps.iter().position(works)).flatten()
     }
 
     /// When each step begins and ends if nothing interrupts it; steps behind a failing one have no times.
@@ -183,15 +171,8 @@ impl DbtRun {
         let Some(running) = self.starts_running() else {
             return vec![None; self.steps.len()];
         };
-        let last = self
-            .failing_step()
-            .unwrap_or(self.steps.len().saturating_sub(1));
-        let total: i64 = self
-            .steps
-            .iter()
-            .take(last + 1)
-            .map(|step| step.weight)
-            .sum();
+        let last = self.failing_step().unwrap_or(self.steps.len().saturating_sub(1));
+        let total: i64 = self.steps.iter().take(last + 1).map(|step| step.weight).sum();
         let mut passed = 0;
         let mut times = Vec::new();
         for (index, step) in self.steps.iter().enumerate() {
@@ -201,10 +182,7 @@ impl DbtRun {
             }
             let begin = running + self.script.running * passed / total.max(1);
             passed += step.weight;
-            times.push(Some((
-                begin,
-                running + self.script.running * passed / total.max(1),
-            )));
+            times.push(Some((begin, running + self.script.running * passed / total.max(1))));
         }
         times
     }
@@ -212,20 +190,13 @@ impl DbtRun {
 
 /// The steps of a run (§4.4): clone, profile, deps, one per command, then the docs checkbox.
 pub(super) fn steps(commands: &[String], docs: bool) -> Vec<Step> {
-    let plain = |name: &str, weight| Step {
-        name: name.to_owned(),
-        command: None,
-        weight,
-    };
+    let plain = |name: &str, weight| Step { name: name.to_owned(), command: None, weight };
     let invoke = |command: &str, weight| Step {
         name: format!("Invoke dbt with `{command}`"),
         command: Some(command.to_owned()),
         weight,
     };
-    let mut steps = vec![
-        plain("Clone git repository", 5),
-        plain("Create profile from connection Databricks", 2),
-    ];
+    let mut steps = vec![plain("Clone git repository", 5), plain("Create profile from connection Databricks", 2)];
     if !commands.iter().any(|command| command.trim() == "dbt deps") {
         steps.push(invoke("dbt deps", 8));
     }
@@ -247,16 +218,9 @@ impl Dbt {
         for place in open {
             let run = &self.runs[place];
             if run.dequeued.is_none() && run.cancelled.is_none() {
-                let blocked = !run.parallel
-                    && self
-                        .open
-                        .iter()
-                        .any(|earlier| self.runs[*earlier].job == run.job);
-                let free = if run.parallel {
-                    i64::MIN
-                } else {
-                    self.last_end.get(&run.job).copied().unwrap_or(i64::MIN)
-                };
+                let blocked = !run.parallel && self.open.iter().any(|earlier| self.runs[*earlier].job == run.job);
+                let free =
+                    if run.parallel { i64::MIN } else { self.last_end.get(&run.job).copied().unwrap_or(i64::MIN) };
                 let turn = free.max(run.created + run.script.queued);
                 if !blocked && turn <= now {
                     self.runs[place].dequeued = Some(turn);
@@ -280,11 +244,7 @@ impl Dbt {
             .iter()
             .map(|place| &self.runs[*place])
             .filter(|other| !run.parallel && other.job == run.job && other.id < run.id);
-        run.script
-            .blocked_by
-            .into_iter()
-            .chain(earlier.map(|other| other.id))
-            .collect()
+        run.script.blocked_by.into_iter().chain(earlier.map(|other| other.id)).collect()
     }
 
     pub(super) fn find(&self, id: i64) -> Option<usize> {
@@ -300,42 +260,21 @@ impl Dbt {
 
 impl World {
     /// Makes a run of a job, in whatever way it was asked for.
-    pub(super) fn new_dbt_run(
-        &mut self,
-        job: &DbtJob,
-        trigger: Map<String, Value>,
-        retrying: Option<i64>,
-    ) -> i64 {
+    pub(super) fn new_dbt_run(&mut self, job: &DbtJob, trigger: Map<String, Value>, retrying: Option<i64>) -> i64 {
         let id = self.dbt.next_run;
         let overridden: Option<Vec<String>> = trigger
             .get("steps_override")
             .and_then(Value::as_array)
-            .map(|steps| {
-                steps
-                    .iter()
-                    .filter_map(Value::as_str)
-                    .map(str::to_owned)
-                    .collect()
-            });
-        let mut commands = overridden
-            .filter(|steps| !steps.is_empty())
-            .unwrap_or_else(|| job.commands.clone());
+            .map(|steps| steps.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        let mut commands = overridden.filter(|steps| !steps.is_empty()).unwrap_or_else(|| job.commands.clone());
         let mut script = job.script;
         if retrying.is_some() {
             script.ending = script.resumed;
             "dbt retry".clone_into(&mut commands[0]);
         }
-        let docs = trigger
-            .get("generate_docs_override")
-            .and_then(Value::as_bool)
-            .unwrap_or(job.generate_docs);
-        let seconds = trigger
-            .get("timeout_seconds_override")
-            .and_then(Value::as_i64)
-            .unwrap_or(job.timeout_seconds);
-        let for_pull_request = trigger
-            .iter()
-            .any(|(name, value)| name.ends_with("_request_id") && !value.is_null());
+        let docs = trigger.get("generate_docs_override").and_then(Value::as_bool).unwrap_or(job.generate_docs);
+        let seconds = trigger.get("timeout_seconds_override").and_then(Value::as_i64).unwrap_or(job.timeout_seconds);
+        let for_pull_request = trigger.iter().any(|(name, value)| name.ends_with("_request_id") && !value.is_null());
         let run = DbtRun {
             id,
             job: job.id,
@@ -343,11 +282,7 @@ impl World {
             environment: job.environment,
             created: self.now.0,
             script,
-            timeout: if seconds > 0 {
-                seconds * 1000
-            } else {
-                LONGEST_RUN
-            },
+            timeout: if seconds > 0 { seconds * 1000 } else { LONGEST_RUN },
             trigger,
             steps: steps(&commands, docs),
             dequeued: None,

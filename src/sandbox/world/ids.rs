@@ -15,9 +15,7 @@ impl Ids {
     fn mixed(&mut self) -> u64 {
         // The finaliser of SplitMix64: neighbouring counts give ids with nothing in common.
         self.count += 1;
-        let mut word = self
-            .seed
-            .wrapping_add(self.count.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut word = self.seed.wrapping_add(self.count.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         word ^ (word >> 31)
@@ -31,12 +29,7 @@ impl Ids {
 
     /// Forty hexadecimal digits, as of a git commit.
     pub(super) fn commit(&mut self) -> String {
-        let text = format!(
-            "{:016x}{:016x}{:016x}",
-            self.mixed(),
-            self.mixed(),
-            self.mixed()
-        );
+        let text = format!("{:016x}{:016x}{:016x}", self.mixed(), self.mixed(), self.mixed());
         text[..40].to_owned()
     }
 }

@@ -17,7 +17,9 @@ impl World {
                 let secrets: Map<String, Value> = scope
                     .secrets
                     .iter()
-                    .map(|(key, secret)| (key.clone(), json!({ "sha256": hex(&secret.value), "version": secret.version })))
+                    .map(|(key, secret)| {
+                        (key.clone(), json!({ "sha256": hex(&secret.value), "version": secret.version }))
+                    })
                     .collect();
                 let acls: Map<String, Value> =
                     scope.acls.iter().map(|(principal, level)| (principal.clone(), json!(level.name()))).collect();
@@ -37,10 +39,8 @@ impl World {
             .grants
             .iter()
             .map(|(object, grants)| {
-                let rows: Map<String, Value> = grants
-                    .iter()
-                    .map(|grant| (grant.principal.clone(), json!(grant.level)))
-                    .collect();
+                let rows: Map<String, Value> =
+                    grants.iter().map(|grant| (grant.principal.clone(), json!(grant.level))).collect();
                 (object.clone(), Value::Object(rows))
             })
             .collect();

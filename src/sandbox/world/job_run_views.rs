@@ -23,16 +23,9 @@ struct Shown {
 
 impl Shown {
     fn into_fields(self, body: &mut Value) {
-        let Shown {
-            life_cycle,
-            state,
-            result,
-            code,
-            message,
-            queued,
-            stopped,
-        } = self;
-        let mut old = json!({ "life_cycle_state": life_cycle, "state_message": message, "user_cancelled_or_timedout": stopped });
+        let Shown { life_cycle, state, result, code, message, queued, stopped } = self;
+        let mut old =
+            json!({ "life_cycle_state": life_cycle, "state_message": message, "user_cancelled_or_timedout": stopped });
         let mut new = json!({ "state": state });
         if queued {
             let why = "Queued due to reaching maximum concurrent job runs.";
@@ -42,8 +35,7 @@ impl Shown {
         if let Some(result) = result {
             old["result_state"] = json!(result);
             let (usual, kind) = termination(result);
-            new["termination_details"] =
-                json!({ "code": code.unwrap_or(usual), "type": kind, "message": message });
+            new["termination_details"] = json!({ "code": code.unwrap_or(usual), "type": kind, "message": message });
         }
         body["state"] = old;
         body["status"] = new;
@@ -101,8 +93,7 @@ fn shown_task(task: &TaskRun) -> Shown {
             Some(_) | None => ("TERMINATED", "TERMINATED"),
         },
     };
-    let stopped = matches!(task.stage, Stage::Stopping { .. })
-        || matches!(task.result, Some("CANCELED" | "TIMEDOUT"));
+    let stopped = matches!(task.stage, Stage::Stopping { .. }) || matches!(task.result, Some("CANCELED" | "TIMEDOUT"));
     Shown {
         life_cycle,
         state,
@@ -161,8 +152,7 @@ impl World {
         shown.result = result;
         shown.into_fields(&mut body);
         if let (None, Some((code, kind))) = (result, early) {
-            body["status"]["termination_details"] =
-                json!({ "code": code, "type": kind, "message": message });
+            body["status"]["termination_details"] = json!({ "code": code, "type": kind, "message": message });
         }
         body
     }
@@ -199,8 +189,7 @@ impl World {
             }
         }
         if resolved {
-            body["resolved_values"] =
-                json!({ "notebook_task": { "base_parameters": task.parameters } });
+            body["resolved_values"] = json!({ "notebook_task": { "base_parameters": task.parameters } });
         }
         shown_task(task).into_fields(&mut body);
         body
@@ -209,12 +198,7 @@ impl World {
     fn whole_run(&self, run: &JobRun, call: &Call) -> Value {
         let resolved = call.is_asked_for("include_resolved_values");
         let mut body = self.run_fields(run);
-        let tasks: Vec<Value> = run
-            .tasks
-            .iter()
-            .rev()
-            .map(|task| self.task_fields(run, task, resolved))
-            .collect();
+        let tasks: Vec<Value> = run.tasks.iter().rev().map(|task| self.task_fields(run, task, resolved)).collect();
         body["tasks"] = json!(tasks);
         if call.is_asked_for("include_history") {
             let ids: Vec<i64> = run.tasks.iter().map(|task| task.id).collect();
@@ -227,9 +211,7 @@ impl World {
     }
 
     fn found_run(&self, call: &Call) -> Result<(&JobRun, Option<&TaskRun>), Refusal> {
-        let id = call
-            .number("run_id")?
-            .ok_or_else(|| Refusal::invalid("Missing required field: run_id"))?;
+        let id = call.number("run_id")?.ok_or_else(|| Refusal::invalid("Missing required field: run_id"))?;
         let found = self.job_runs.iter().find_map(|run| {
             let task = run.tasks.iter().find(|task| task.id == id);
             (run.id == id || task.is_some()).then_some((run, task))
@@ -257,11 +239,7 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
     let mut body = world.whole_run(run, call);
     let start = page_start(call)?;
     if let Value::Object(object) = &mut body
-        && paged(
-            object,
-            &["tasks", "job_parameters", "repair_history"],
-            start,
-        )
+        && paged(object, &["tasks", "job_parameters", "repair_history"], start)
         && !call.older_jobs_api
     {
         object.insert("next_page_token".to_owned(), json!(page_token(start + 100)));
@@ -270,31 +248,21 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
 }
 
 pub(super) fn list(world: &mut World, call: &Call) -> Handled {
-    let (active, completed) = (
-        call.is_asked_for("active_only"),
-        call.is_asked_for("completed_only"),
-    );
+    let (active, completed) = (call.is_asked_for("active_only"), call.is_asked_for("completed_only"));
     if active && completed {
-        return Err(Refusal::invalid(
-            "active_only and completed_only exclude each other.",
-        ));
+        return Err(Refusal::invalid("active_only and completed_only exclude each other."));
     }
     let limit = match call.number("limit")? {
         None => 20,
         Some(0) => 24,
         Some(limit @ 1..=24) => usize::try_from(limit).unwrap_or(24),
         Some(other) => {
-            return Err(Refusal::invalid(format!(
-                "Invalid limit {other}: it must be less than 25."
-            )));
+            return Err(Refusal::invalid(format!("Invalid limit {other}: it must be less than 25.")));
         }
     };
     let start = page_start(call)?;
     let job = call.number("job_id")?;
-    let (from, to) = (
-        call.number("start_time_from")?,
-        call.number("start_time_to")?,
-    );
+    let (from, to) = (call.number("start_time_from")?, call.number("start_time_to")?);
     let now = world.now.0;
     let mut found: Vec<&JobRun> = world
         .job_runs
@@ -302,12 +270,10 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
         .filter(|run| {
             job.is_none_or(|job| run.job_id == job)
                 && !(active && run.is_over(now))
-                && !(completed && !run.is_over(now))
+                && (!completed || run.is_over(now))
                 && from.is_none_or(|from| run.created >= from)
                 && to.is_none_or(|to| run.created <= to)
-                && world
-                    .may(&world.databricks, run.job_id, &call.caller, "CAN_VIEW")
-                    .is_ok()
+                && world.may(&world.databricks, run.job_id, &call.caller, "CAN_VIEW").is_ok()
         })
         .collect();
     found.reverse();
@@ -316,13 +282,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
         .iter()
         .skip(start)
         .take(limit)
-        .map(|run| {
-            if call.is_asked_for("expand_tasks") {
-                world.whole_run(run, call)
-            } else {
-                world.run_fields(run)
-            }
-        })
+        .map(|run| if call.is_asked_for("expand_tasks") { world.whole_run(run, call) } else { world.run_fields(run) })
         .collect();
     let more = found.len() > start + limit;
     let mut body = json!({ "has_more": more });
@@ -343,13 +303,11 @@ pub(super) fn output(world: &mut World, call: &Call) -> Handled {
             "Retrieving the output of runs with multiple tasks is not supported. Please retrieve the output of each individual task run instead.",
         ));
     };
-    let mut body =
-        json!({ "metadata": world.task_fields(run, task, false), "notebook_output": {} });
+    let mut body = json!({ "metadata": world.task_fields(run, task, false), "notebook_output": {} });
     body["metadata"]["job_id"] = json!(run.job_id);
     if let Some(result) = &task.exit {
         let cut = result.floor_char_boundary(LONGEST_RESULT);
-        body["notebook_output"] =
-            json!({ "result": &result[..cut], "truncated": cut < result.len() });
+        body["notebook_output"] = json!({ "result": &result[..cut], "truncated": cut < result.len() });
     }
     if let Some((error, trace)) = &task.error {
         body["error"] = json!(error);

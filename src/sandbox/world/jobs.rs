@@ -30,10 +30,7 @@ impl Job {
     }
 
     pub(super) fn name(&self) -> &str {
-        self.settings
-            .get("name")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+        self.settings.get("name").and_then(Value::as_str).unwrap_or_default()
     }
 }
 
@@ -51,10 +48,7 @@ pub(super) fn page_start(call: &Call) -> Result<usize, Refusal> {
     let Some(token) = call.asked("page_token").filter(|token| !token.is_empty()) else {
         return Ok(0);
     };
-    let decoded = URL_SAFE_NO_PAD
-        .decode(token)
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok());
+    let decoded = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     decoded
         .and_then(|text| text.strip_prefix("sandbox-page:")?.parse().ok())
         .ok_or_else(|| Refusal::invalid("Invalid page token."))
@@ -79,35 +73,25 @@ impl World {
         };
         let named = run_as.values().find_map(Value::as_str).unwrap_or_default();
         if !self.people.knows(named) {
-            return Err(Refusal::invalid(format!(
-                "Principal {named} of run_as does not exist."
-            )));
+            return Err(Refusal::invalid(format!("Principal {named} of run_as does not exist.")));
         }
         if self.people.is_admin(&call.caller) || named == call.caller {
             return Ok(());
         }
-        Err(Refusal::denied(format!(
-            "User {} cannot set run_as to {named}.",
-            call.caller
-        )))
+        Err(Refusal::denied(format!("User {} cannot set run_as to {named}.", call.caller)))
     }
 
     fn check_compute(&self, settings: &Map<String, Value>) -> Result<(), Refusal> {
         if self.serverless
-            || !job_settings::tasks(settings).iter().any(|task| {
-                task.get("notebook_task").is_some() && job_settings::is_serverless(task)
-            })
+            || !job_settings::tasks(settings)
+                .iter()
+                .any(|task| task.get("notebook_task").is_some() && job_settings::is_serverless(task))
         {
             return Ok(());
         }
         Err(Refusal::invalid(
             "Serverless compute for workflows is not enabled in this workspace: the task must have one of existing_cluster_id, new_cluster and job_cluster_key.",
         ))
-    }
-
-    /// A workspace without serverless compute refuses notebook tasks that name no cluster.
-    pub fn set_serverless(&mut self, enabled: bool) {
-        self.serverless = enabled;
     }
 }
 
@@ -121,20 +105,10 @@ pub(super) fn create(world: &mut World, call: &Call) -> Handled {
     world.may_run_as(call, &settings)?;
     world.check_compute(&settings)?;
     let id = world.ids.fresh();
-    let owner = grants
-        .iter()
-        .find(|grant| grant.level == "IS_OWNER")
-        .map(|grant| grant.principal.clone());
-    let job = Job {
-        creator: owner.unwrap_or_else(|| call.caller.clone()),
-        created: call.now.0,
-        settings,
-    };
+    let owner = grants.iter().find(|grant| grant.level == "IS_OWNER").map(|grant| grant.principal.clone());
+    let job = Job { creator: owner.unwrap_or_else(|| call.caller.clone()), created: call.now.0, settings };
     world.databricks.jobs.insert(id, job);
-    let direct = grants
-        .into_iter()
-        .filter(|grant| grant.level != "IS_OWNER")
-        .collect();
+    let direct = grants.into_iter().filter(|grant| grant.level != "IS_OWNER").collect();
     world.databricks.grants.insert(format!("jobs/{id}"), direct);
     world.touched(key_of(id));
     world.touched("jobs");
@@ -147,24 +121,13 @@ pub(super) fn update(world: &mut World, call: &Call) -> Handled {
     world.may(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
     let remove: Vec<String> = match fields.0.get("fields_to_remove") {
         None | Some(Value::Null) => Vec::new(),
-        Some(Value::Array(names)) => names
-            .iter()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect(),
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         Some(_) => {
-            return Err(Refusal::malformed(
-                "Could not parse request object: fields_to_remove is no array",
-            ));
+            return Err(Refusal::malformed("Could not parse request object: fields_to_remove is no array"));
         }
     };
     let new = fields.object("new_settings")?.unwrap_or_default();
-    let old = world
-        .databricks
-        .jobs
-        .get(&id)
-        .map(|job| job.settings.clone())
-        .unwrap_or_default();
+    let old = world.databricks.jobs.get(&id).map(|job| job.settings.clone()).unwrap_or_default();
     written(world, call, id, job_settings::merged(&old, new, &remove))
 }
 
@@ -203,9 +166,7 @@ fn written(world: &mut World, call: &Call, id: i64, settings: Map<String, Value>
 }
 
 pub(super) fn get(world: &mut World, call: &Call) -> Handled {
-    let id = call
-        .number("job_id")?
-        .ok_or_else(|| Refusal::invalid("Missing required field: job_id"))?;
+    let id = call.number("job_id")?.ok_or_else(|| Refusal::invalid("Missing required field: job_id"))?;
     let state = world.seen(&key_of(id));
     world.may(state, id, &call.caller, "CAN_VIEW")?;
     let Some(job) = state.jobs.get(&id) else {
@@ -213,11 +174,7 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
     };
     let start = page_start(call)?;
     let mut settings = job_settings::shown(&job.settings);
-    let more = paged(
-        &mut settings,
-        &["tasks", "job_clusters", "environments", "parameters"],
-        start,
-    );
+    let more = paged(&mut settings, &["tasks", "job_clusters", "environments", "parameters"], start);
     let mut body = json!({
         "job_id": id,
         "creator_user_name": job.creator,
@@ -238,28 +195,21 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
         None => 20,
         Some(limit @ 1..=100) => usize::try_from(limit).unwrap_or(100),
         Some(other) => {
-            return Err(Refusal::invalid(format!(
-                "Invalid limit {other}: it must lie between 1 and 100."
-            )));
+            return Err(Refusal::invalid(format!("Invalid limit {other}: it must lie between 1 and 100.")));
         }
     };
     let start = match call.number("offset")? {
         Some(offset) if call.asked("page_token").is_none() => usize::try_from(offset).unwrap_or(0),
         Some(_) | None => page_start(call)?,
     };
-    let name = call
-        .asked("name")
-        .filter(|name| !name.is_empty())
-        .map(str::to_lowercase);
+    let name = call.asked("name").filter(|name| !name.is_empty()).map(str::to_lowercase);
     let state = world.seen("jobs");
     let mut found: Vec<(&i64, &Job)> = state
         .jobs
         .iter()
         .filter(|(id, job)| {
             world.may(state, **id, &call.caller, "CAN_VIEW").is_ok()
-                && name
-                    .as_ref()
-                    .is_none_or(|name| job.name().to_lowercase() == *name)
+                && name.as_ref().is_none_or(|name| job.name().to_lowercase() == *name)
         })
         .collect();
     found.sort_by_key(|(id, job)| (std::cmp::Reverse(job.created), **id));
@@ -291,16 +241,10 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     let more = found.len() > start + limit;
     body.insert("has_more".to_owned(), json!(more));
     if more {
-        body.insert(
-            "next_page_token".to_owned(),
-            json!(page_token(start + limit)),
-        );
+        body.insert("next_page_token".to_owned(), json!(page_token(start + limit)));
     }
     if start > 0 {
-        body.insert(
-            "prev_page_token".to_owned(),
-            json!(page_token(start.saturating_sub(limit))),
-        );
+        body.insert("prev_page_token".to_owned(), json!(page_token(start.saturating_sub(limit))));
     }
     Ok(databricks_data(&Value::Object(body)))
 }

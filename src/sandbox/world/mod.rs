@@ -15,9 +15,12 @@ mod dbt_run_views;
 mod dbt_runs;
 mod ids;
 mod inspect;
+mod job_checks;
+mod job_run_calls;
 mod job_run_views;
 mod job_runs;
 mod job_settings;
+mod job_verdicts;
 mod jobs;
 mod notebooks;
 mod people;
@@ -28,6 +31,7 @@ mod secrets;
 mod seed;
 mod spoil;
 mod workspace;
+mod workspace_objects;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -142,15 +146,11 @@ impl std::fmt::Display for SecretRefused {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             SecretRefused::Missing { scope, key } => {
-                write!(
-                    out,
-                    "Secret does not exist with scope: {scope} and key: {key}"
-                )
+                write!(out, "Secret does not exist with scope: {scope} and key: {key}")
             }
-            SecretRefused::Forbidden { scope, identity } => write!(
-                out,
-                "PERMISSION_DENIED: User {identity} does not have READ permission on scope: {scope}"
-            ),
+            SecretRefused::Forbidden { scope, identity } => {
+                write!(out, "PERMISSION_DENIED: User {identity} does not have READ permission on scope: {scope}")
+            }
         }
     }
 }
@@ -160,12 +160,7 @@ impl std::error::Error for SecretRefused {}
 impl World {
     /// A world with the seeded account, projects and jobs, and an empty workspace.
     pub fn new(seed: Seed) -> World {
-        let Seed {
-            databricks_token,
-            dbt_token,
-            start,
-            random,
-        } = seed;
+        let Seed { databricks_token, dbt_token, start, random } = seed;
         let mut world = World {
             start,
             now: start,
@@ -203,6 +198,21 @@ impl World {
         self.stale_reads = calls;
     }
 
+    /// A workspace without the Premium plan has no ACLs (databricks-api §3.4, §7).
+    pub fn set_premium(&mut self, premium: bool) {
+        self.premium = premium;
+    }
+
+    /// Whether `secrets/get` may be called from outside a cluster (databricks-api §3.1: it may be refused).
+    pub fn set_secret_reading(&mut self, allowed: bool) {
+        self.secret_reading = allowed;
+    }
+
+    /// A workspace without serverless compute refuses notebook tasks that name no cluster.
+    pub fn set_serverless(&mut self, enabled: bool) {
+        self.serverless = enabled;
+    }
+
     /// Adds somebody to the workspace who calls with a token of their own: a user or, by its application id,
     /// a service principal.
     pub fn add_caller(&mut self, name: &str, token: &str, admin: bool, groups: &[&str]) {
@@ -222,18 +232,12 @@ impl World {
     pub fn answer(&mut self, now: SimTime, request: &Request<Bytes>) -> Reply {
         self.advance(now);
         let path = request.uri().path();
-        let authorization = request
-            .headers()
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok());
+        let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let caller = if routes::is_dbt(path) {
-            let allowed = self
-                .dbt
-                .authenticate(authorization)
-                .and_then(|()| self.dbt.throttle(self.now.0));
+            let allowed = self.dbt.authenticate(authorization).and_then(|()| self.dbt.throttle(self.now.0));
             allowed.map(|()| String::new()).map_err(Refusal::answer)
         } else {
-            self.people.authenticate(authorization)
+            self.people.authenticate(authorization).map_err(|refused| *refused)
         };
         let caller = match caller {
             Ok(caller) => caller,
@@ -267,8 +271,7 @@ impl World {
     }
 
     fn handle(&mut self, row: &'static routes::Row, call: &Call) -> answers::Answer {
-        let before =
-            (row.writes && self.stale_reads > 0 && !row.is_dbt()).then(|| self.databricks.clone());
+        let before = (row.writes && self.stale_reads > 0 && !row.is_dbt()).then(|| self.databricks.clone());
         let answer = (row.run)(self, call).unwrap_or_else(Refusal::answer);
         for key in std::mem::take(&mut self.touched) {
             if let Some(old) = before.clone() {

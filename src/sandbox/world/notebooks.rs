@@ -20,28 +20,16 @@ fn of_other(run: &JobRun, key: &str, what: &str) -> Option<String> {
     match what {
         "run_id" => Some(task.id.to_string()),
         "result_state" => task.result.map(str::to_lowercase),
-        "error_code" => task
-            .error
-            .as_ref()
-            .map(|_| "RUN_EXECUTION_ERROR".to_owned()),
+        "error_code" => task.error.as_ref().map(|_| "RUN_EXECUTION_ERROR".to_owned()),
         values => task
             .values
             .get(values.strip_prefix("values.")?)
-            .map(|value| match value {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            }),
+            .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
     }
 }
 
 /// Base parameters, job parameters pushed down over them (§5.3), references substituted (§10.5).
-fn parameters(
-    run: &JobRun,
-    task: &TaskRun,
-    job_name: &str,
-    path: &str,
-    origin: &str,
-) -> BTreeMap<String, String> {
+fn parameters(run: &JobRun, task: &TaskRun, job_name: &str, path: &str, origin: &str) -> BTreeMap<String, String> {
     let others = |key: &str, what: &str| of_other(run, key, what);
     let mut meaning = Meaning {
         job_id: run.job_id,
@@ -56,24 +44,14 @@ fn parameters(
         parameters: &[],
         others: &others,
     };
-    let pushed: Vec<(String, String)> = run
-        .parameters
-        .iter()
-        .map(|(name, _, value)| (name.clone(), substituted(value, &meaning)))
-        .collect();
+    let pushed: Vec<(String, String)> =
+        run.parameters.iter().map(|(name, _, value)| (name.clone(), substituted(value, &meaning))).collect();
     meaning.parameters = &pushed;
-    let base = run.task_settings(&task.key)["notebook_task"]["base_parameters"]
-        .as_object()
-        .cloned()
-        .unwrap_or_default();
+    let base =
+        run.task_settings(&task.key)["notebook_task"]["base_parameters"].as_object().cloned().unwrap_or_default();
     let mut all: BTreeMap<String, String> = base
         .iter()
-        .map(|(name, value)| {
-            (
-                name.clone(),
-                substituted(value.as_str().unwrap_or_default(), &meaning),
-            )
-        })
+        .map(|(name, value)| (name.clone(), substituted(value.as_str().unwrap_or_default(), &meaning)))
         .collect();
     all.extend(pushed);
     all
@@ -81,9 +59,10 @@ fn parameters(
 
 impl World {
     fn place_of(&self, task: i64) -> Option<(usize, usize)> {
-        self.job_runs.iter().enumerate().find_map(|(run, found)| {
-            Some((run, found.tasks.iter().position(|known| known.id == task)?))
-        })
+        self.job_runs
+            .iter()
+            .enumerate()
+            .find_map(|(run, found)| Some((run, found.tasks.iter().position(|known| known.id == task)?)))
     }
 
     /// Hands out the next notebook task that is ready and moves it to RUNNING. A task whose notebook is
@@ -93,23 +72,15 @@ impl World {
         let now = self.now.0;
         loop {
             let (run, task) = self.job_runs.iter().enumerate().find_map(|(run, found)| {
-                let ready =
-                    |task: &TaskRun| matches!(task.stage, Stage::Pending { ready } if ready <= now);
+                let ready = |task: &TaskRun| matches!(task.stage, Stage::Pending { ready } if ready <= now);
                 Some((run, found.tasks.iter().position(ready)?))
             })?;
             let found = &self.job_runs[run];
             let attempt = &found.tasks[task];
             let settings = found.task_settings(&attempt.key);
-            let path = settings["notebook_task"]["notebook_path"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
+            let path = settings["notebook_task"]["notebook_path"].as_str().unwrap_or_default().to_owned();
             let identity = found.identity.clone();
-            let job_name = found
-                .settings
-                .get("name")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
+            let job_name = found.settings.get("name").and_then(Value::as_str).unwrap_or_default();
             let parameters = parameters(found, attempt, job_name, &path, &self.origin);
             let source = self.notebook_for(&identity, &path);
             let found = &mut self.job_runs[run];
@@ -127,13 +98,7 @@ impl World {
                 continue;
             };
             attempt.stage = Stage::Running;
-            return Some(NotebookTask {
-                task_run_id: attempt.id,
-                path,
-                source,
-                parameters,
-                identity,
-            });
+            return Some(NotebookTask { task_run_id: attempt.id, path, source, parameters, identity });
         }
     }
 
@@ -144,19 +109,14 @@ impl World {
     pub fn read_secret(&self, task: i64, scope: &str, key: &str) -> Result<String, SecretRefused> {
         match self.place_of(task) {
             Some((run, _)) => self.secret_for(&self.job_runs[run].identity, scope, key),
-            None => Err(SecretRefused::Missing {
-                scope: scope.to_owned(),
-                key: key.to_owned(),
-            }),
+            None => Err(SecretRefused::Missing { scope: scope.to_owned(), key: key.to_owned() }),
         }
     }
 
     /// `dbutils.jobs.taskValues.set` of a task.
     pub fn set_task_value(&mut self, task: i64, key: &str, value: Value) {
         if let Some((run, task)) = self.place_of(task) {
-            self.job_runs[run].tasks[task]
-                .values
-                .insert(key.to_owned(), value);
+            self.job_runs[run].tasks[task].values.insert(key.to_owned(), value);
         }
     }
 
@@ -180,10 +140,7 @@ impl World {
         let stopped = match attempt.stage {
             Stage::Stopping { result, .. } => Some(result),
             Stage::Running => None,
-            Stage::Blocked
-            | Stage::Pending { .. }
-            | Stage::WaitingForRetry { .. }
-            | Stage::Ended => return,
+            Stage::Blocked | Stage::Pending { .. } | Stage::WaitingForRetry { .. } | Stage::Ended => return,
         };
         let (result, message) = match outcome {
             NotebookOutcome::Exited { result } => {
@@ -203,13 +160,9 @@ impl World {
 
     /// Whether a task was cancelled or timed out, so that whoever runs its notebook must interrupt it.
     pub fn is_cancelled(&self, task: i64) -> bool {
-        self.place_of(task)
-            .is_none_or(|(run, task)| match self.job_runs[run].tasks[task].stage {
-                Stage::Stopping { .. } | Stage::Ended => true,
-                Stage::Blocked
-                | Stage::Pending { .. }
-                | Stage::WaitingForRetry { .. }
-                | Stage::Running => false,
-            })
+        self.place_of(task).is_none_or(|(run, task)| match self.job_runs[run].tasks[task].stage {
+            Stage::Stopping { .. } | Stage::Ended => true,
+            Stage::Blocked | Stage::Pending { .. } | Stage::WaitingForRetry { .. } | Stage::Running => false,
+        })
     }
 }

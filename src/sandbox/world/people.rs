@@ -43,12 +43,7 @@ impl People {
 
     pub(super) fn add(&mut self, name: &str, token: Option<&str>, admin: bool) {
         self.0.retain(|person| person.name != name);
-        self.0.push(Person {
-            name: name.to_owned(),
-            token: token.map(str::to_owned),
-            admin,
-            groups: Vec::new(),
-        });
+        self.0.push(Person { name: name.to_owned(), token: token.map(str::to_owned), admin, groups: Vec::new() });
     }
 
     pub(super) fn join(&mut self, name: &str, group: &str) {
@@ -70,9 +65,7 @@ impl People {
         principal == name
             || principal == "users"
             || (principal == "admins" && self.is_admin(name))
-            || self
-                .find(name)
-                .is_some_and(|person| person.groups.iter().any(|group| group == principal))
+            || self.find(name).is_some_and(|person| person.groups.iter().any(|group| group == principal))
     }
 
     /// Whether grants can name this principal: people above, anybody at example.com, any application id,
@@ -86,31 +79,21 @@ impl People {
 
     /// databricks-api §2.2; a token that is no good answers 403, an absent one 401, both with a number for
     /// a code (§2.1: `error_code` may be a number).
-    pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<String, Answer> {
+    pub(super) fn authenticate(&self, authorization: Option<&str>) -> Result<String, Box<Answer>> {
         let Some(token) = authorization.and_then(|value| value.strip_prefix("Bearer ")) else {
             let body = json!({ "error_code": 401, "message": "Credential was not sent or was of an unsupported type for this API." });
-            return Err(json_answer(401, &body));
+            return Err(Box::new(json_answer(401, &body)));
         };
-        match self
-            .0
-            .iter()
-            .find(|person| person.token.as_deref() == Some(token))
-        {
+        match self.0.iter().find(|person| person.token.as_deref() == Some(token)) {
             Some(person) => Ok(person.name.clone()),
-            None => Err(json_answer(
-                403,
-                &json!({ "error_code": 403, "message": "Invalid access token." }),
-            )),
+            None => Err(Box::new(json_answer(403, &json!({ "error_code": 403, "message": "Invalid access token." })))),
         }
     }
 }
 
 pub(super) fn is_application_id(name: &str) -> bool {
     let parts: Vec<usize> = name.split('-').map(str::len).collect();
-    parts == [8, 4, 4, 4, 12]
-        && name
-            .chars()
-            .all(|sign| sign == '-' || sign.is_ascii_hexdigit())
+    parts == [8, 4, 4, 4, 12] && name.chars().all(|sign| sign == '-' || sign.is_ascii_hexdigit())
 }
 
 pub(super) fn is_group(name: &str) -> bool {
@@ -138,25 +121,15 @@ pub(super) fn me(world: &mut World, call: &Call) -> Handled {
         "emails": [{ "type": "work", "value": name, "primary": true }],
         "groups": groups,
     });
-    let without: Vec<&str> = call
-        .asked("excludedAttributes")
-        .unwrap_or_default()
-        .split(',')
-        .collect();
+    let without: Vec<&str> = call.asked("excludedAttributes").unwrap_or_default().split(',').collect();
     if !without.contains(&"entitlements") {
-        body["entitlements"] =
-            json!([{ "value": "workspace-access" }, { "value": "databricks-sql-access" }]);
+        body["entitlements"] = json!([{ "value": "workspace-access" }, { "value": "databricks-sql-access" }]);
     }
     if let Value::Object(object) = &mut body {
         object.retain(|key, _| key == "id" || key == "schemas" || !without.contains(&key.as_str()));
     }
     let mut answer = json_answer(200, &body);
-    answer.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/scim+json"),
-    );
-    answer
-        .headers_mut()
-        .insert("x-databricks-org-id", HeaderValue::from(WORKSPACE_ID));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/scim+json"));
+    answer.headers_mut().insert("x-databricks-org-id", HeaderValue::from(WORKSPACE_ID));
     Ok(answer)
 }

@@ -8,7 +8,8 @@ use super::call::Call;
 use super::databricks::Databricks;
 use super::jobs::Job;
 use super::people;
-use super::workspace::{self, Kind, Object};
+use super::workspace;
+use super::workspace_objects::{Kind, Object};
 
 const OBJECT_LEVELS: &[&str] = &["CAN_READ", "CAN_RUN", "CAN_EDIT", "CAN_MANAGE"];
 const JOB_LEVELS: &[&str] = &["CAN_VIEW", "CAN_MANAGE_RUN", "CAN_MANAGE", "IS_OWNER"];
@@ -31,42 +32,22 @@ pub(super) fn may_edit(rights: &'static str) -> bool {
 
 impl World {
     /// The highest level somebody has on a workspace object.
-    pub(super) fn rights_on(
-        &self,
-        state: &Databricks,
-        path: &str,
-        object: &Object,
-        who: &str,
-    ) -> Option<&'static str> {
-        let inherited = self.people.is_admin(who)
-            || workspace::is_shared(path)
-            || workspace::home_owner(path) == Some(who);
+    pub(super) fn rights_on(&self, state: &Databricks, path: &str, object: &Object, who: &str) -> Option<&'static str> {
+        let inherited =
+            self.people.is_admin(who) || workspace::is_shared(path) || workspace::home_owner(path) == Some(who);
         if inherited {
             return Some("CAN_MANAGE");
         }
-        let direct = state
-            .grants
-            .get(&format!("{}/{}", plural(&object.kind), object.id));
-        let reaching = direct
-            .into_iter()
-            .flatten()
-            .filter(|grant| self.people.is_or_belongs_to(who, &grant.principal));
-        let best = reaching
-            .filter_map(|grant| place(OBJECT_LEVELS, grant.level))
-            .max();
+        let direct = state.grants.get(&format!("{}/{}", plural(&object.kind), object.id));
+        let reaching = direct.into_iter().flatten().filter(|grant| self.people.is_or_belongs_to(who, &grant.principal));
+        let best = reaching.filter_map(|grant| place(OBJECT_LEVELS, grant.level)).max();
         // The top folders can be seen by everybody, or nobody would find a home.
         let seen = matches!(path, "/" | "/Users" | "/Repos").then_some(0);
         best.max(seen).map(|index| OBJECT_LEVELS[index])
     }
 
     /// Refuses whoever lacks a level on a job.
-    pub(super) fn may(
-        &self,
-        state: &Databricks,
-        job: i64,
-        who: &str,
-        level: &str,
-    ) -> Result<(), Refusal> {
+    pub(super) fn may(&self, state: &Databricks, job: i64, who: &str, level: &str) -> Result<(), Refusal> {
         let Some(found) = state.jobs.get(&job) else {
             return Err(Refusal::invalid(format!("Job {job} does not exist.")));
         };
@@ -74,19 +55,12 @@ impl World {
             return Ok(());
         }
         let direct = state.grants.get(&format!("jobs/{job}"));
-        let reaching = direct
-            .into_iter()
-            .flatten()
-            .filter(|grant| self.people.is_or_belongs_to(who, &grant.principal));
-        let best = reaching
-            .filter_map(|grant| place(JOB_LEVELS, grant.level))
-            .max();
+        let reaching = direct.into_iter().flatten().filter(|grant| self.people.is_or_belongs_to(who, &grant.principal));
+        let best = reaching.filter_map(|grant| place(JOB_LEVELS, grant.level)).max();
         if best.is_some() && best >= place(JOB_LEVELS, level) {
             return Ok(());
         }
-        Err(Refusal::denied(format!(
-            "User {who} does not have {level} permission on job {job}."
-        )))
+        Err(Refusal::denied(format!("User {who} does not have {level} permission on job {job}.")))
     }
 }
 
@@ -106,12 +80,8 @@ enum Subject<'a> {
 
 fn subject<'a>(world: &World, state: &'a Databricks, call: &Call) -> Result<Subject<'a>, Refusal> {
     let kind = call.places.first().map(String::as_str).unwrap_or_default();
-    let absent = || {
-        Refusal::absent(format!(
-            "{kind} with id {} does not exist.",
-            call.places.get(1).map_or("", String::as_str)
-        ))
-    };
+    let absent =
+        || Refusal::absent(format!("{kind} with id {} does not exist.", call.places.get(1).map_or("", String::as_str)));
     let id = call.id(1).ok_or_else(absent)?;
     match kind {
         "jobs" => {
@@ -120,10 +90,7 @@ fn subject<'a>(world: &World, state: &'a Databricks, call: &Call) -> Result<Subj
             Ok(Subject::Job(id, job))
         }
         "notebooks" | "files" | "directories" => {
-            let found = state
-                .objects
-                .iter()
-                .find(|(_, object)| object.id == id && plural(&object.kind) == kind);
+            let found = state.objects.iter().find(|(_, object)| object.id == id && plural(&object.kind) == kind);
             let (path, object) = found.ok_or_else(absent)?;
             if world.rights_on(state, path, object, &call.caller).is_none() {
                 return Err(absent());
@@ -158,22 +125,13 @@ fn shown(state: &Databricks, subject: &Subject<'_>) -> Value {
             (format!("jobs/{id}"), "job")
         }
         Subject::Object(path, object) => {
-            let directory = |path: &str| {
-                state
-                    .objects
-                    .get(path)
-                    .map(|object| format!("/directories/{}", object.id))
-            };
+            let directory = |path: &str| state.objects.get(path).map(|object| format!("/directories/{}", object.id));
             if let Some(owner) = workspace::home_owner(path) {
                 let home = directory(&format!("/Users/{owner}"));
                 entries.push(entry(owner, "CAN_MANAGE", home.as_deref()));
             }
             if workspace::is_shared(path) {
-                entries.push(entry(
-                    "users",
-                    "CAN_MANAGE",
-                    directory("/Shared").as_deref(),
-                ));
+                entries.push(entry("users", "CAN_MANAGE", directory("/Shared").as_deref()));
             }
             entries.push(entry("admins", "CAN_MANAGE", directory("/").as_deref()));
             let kind = match object.kind {
@@ -197,11 +155,7 @@ fn needs_premium(world: &World) -> Result<(), Refusal> {
     if world.premium {
         return Ok(());
     }
-    Err(Refusal::databricks(
-        404,
-        "FEATURE_DISABLED",
-        "Access control is not available in this workspace's plan.",
-    ))
+    Err(Refusal::databricks(404, "FEATURE_DISABLED", "Access control is not available in this workspace's plan."))
 }
 
 pub(super) fn get(world: &mut World, call: &Call) -> Handled {
@@ -214,9 +168,9 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
 /// The grants of an `access_control_list`, each checked.
 pub(super) fn grants(world: &World, list: &Value, is_job: bool) -> Result<Vec<Grant>, Refusal> {
     let levels = if is_job { JOB_LEVELS } else { OBJECT_LEVELS };
-    let entries = list.as_array().ok_or_else(|| {
-        Refusal::malformed("Could not parse request object: access_control_list is no array")
-    })?;
+    let entries = list
+        .as_array()
+        .ok_or_else(|| Refusal::malformed("Could not parse request object: access_control_list is no array"))?;
     entries
         .iter()
         .map(|entry| {
@@ -225,7 +179,9 @@ pub(super) fn grants(world: &World, list: &Value, is_job: bool) -> Result<Vec<Gr
                 .filter_map(|field| entry.get(field)?.as_str())
                 .collect();
             let [principal] = named.as_slice() else {
-                return Err(Refusal::invalid("An access control entry names exactly one of user_name, group_name and service_principal_name."));
+                return Err(Refusal::invalid(
+                    "An access control entry names exactly one of user_name, group_name and service_principal_name.",
+                ));
             };
             if !world.people.knows(principal) {
                 return Err(Refusal::absent(format!("Principal: {principal} does not exist")));
@@ -249,21 +205,13 @@ pub(super) fn update(world: &mut World, call: &Call) -> Handled {
             (format!("jobs/{id}"), true)
         }
         Subject::Object(path, object) => {
-            if world.rights_on(&world.databricks, &path, object, &call.caller) != Some("CAN_MANAGE")
-            {
-                return Err(Refusal::denied(format!(
-                    "{} does not have Manage permissions on {path}",
-                    call.caller
-                )));
+            if world.rights_on(&world.databricks, &path, object, &call.caller) != Some("CAN_MANAGE") {
+                return Err(Refusal::denied(format!("{} does not have Manage permissions on {path}", call.caller)));
             }
             (format!("{}/{}", plural(&object.kind), object.id), false)
         }
     };
-    let list = fields
-        .0
-        .get("access_control_list")
-        .cloned()
-        .unwrap_or_else(|| json!([]));
+    let list = fields.0.get("access_control_list").cloned().unwrap_or_else(|| json!([]));
     let new = grants(world, &list, is_job)?;
     if new.iter().any(|grant| grant.level == "IS_OWNER") {
         return Err(Refusal::invalid("The job must have exactly one owner."));

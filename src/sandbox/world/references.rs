@@ -52,14 +52,7 @@ const PLAIN: &[&str] = &[
     "workspace.url",
 ];
 /// Deprecated forms that are still seen.
-const OLD: &[&str] = &[
-    "job_id",
-    "run_id",
-    "start_date",
-    "task_retry_count",
-    "parent_run_id",
-    "task_key",
-];
+const OLD: &[&str] = &["job_id", "run_id", "start_date", "task_retry_count", "parent_run_id", "task_key"];
 
 /// Splits a text into literal parts and the insides of `{{…}}`.
 fn parts(text: &str) -> Vec<Result<&str, &str>> {
@@ -78,10 +71,7 @@ fn parts(text: &str) -> Vec<Result<&str, &str>> {
 }
 
 fn inside(reference: &str) -> &str {
-    reference
-        .trim_start_matches('{')
-        .trim_end_matches('}')
-        .trim()
+    reference.trim_start_matches('{').trim_end_matches('}').trim()
 }
 
 /// Replaces what is known; unknown syntax stays as it stands.
@@ -112,15 +102,9 @@ fn value(name: &str, meaning: &Meaning<'_>) -> Option<String> {
     }
     if let Some(parameter) = name.strip_prefix("job.parameters.") {
         let parameter = parameter.trim_matches('`');
-        return parameters
-            .iter()
-            .find(|(known, _)| known == parameter)
-            .map(|(_, value)| value.clone());
+        return parameters.iter().find(|(known, _)| known == parameter).map(|(_, value)| value.clone());
     }
-    if let Some((task, rest)) = name
-        .strip_prefix("tasks.")
-        .and_then(|rest| rest.split_once('.'))
-    {
+    if let Some((task, rest)) = name.strip_prefix("tasks.").and_then(|rest| rest.split_once('.')) {
         return others(task.trim_matches('`'), rest);
     }
     Some(match name {
@@ -143,9 +127,7 @@ fn value(name: &str, meaning: &Meaning<'_>) -> Option<String> {
 }
 
 fn time(part: &str, at: SimTime) -> Option<String> {
-    let moment = jiff::Timestamp::from_millisecond(at.0)
-        .ok()?
-        .to_zoned(TimeZone::UTC);
+    let moment = jiff::Timestamp::from_millisecond(at.0).ok()?.to_zoned(TimeZone::UTC);
     Some(match part {
         "iso_date" => moment.strftime("%Y-%m-%d").to_string(),
         "iso_datetime" => moment.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
@@ -171,12 +153,8 @@ pub(super) fn check(text: &str, parameters: &[&str], tasks: &[&str]) -> Result<(
         } else if let Some(parameter) = name.strip_prefix("job.parameters.") {
             parameters.contains(&parameter.trim_matches('`'))
         } else if let Some(rest) = name.strip_prefix("tasks.") {
-            rest.split_once('.')
-                .is_some_and(|(task, _)| tasks.contains(&task.trim_matches('`')))
-        } else if ["job.", "task.", "workspace."]
-            .iter()
-            .any(|namespace| name.starts_with(namespace))
-        {
+            rest.split_once('.').is_some_and(|(task, _)| tasks.contains(&task.trim_matches('`')))
+        } else if ["job.", "task.", "workspace."].iter().any(|namespace| name.starts_with(namespace)) {
             PLAIN.contains(&name)
         } else {
             true
@@ -194,8 +172,7 @@ mod tests {
 
     fn read(text: &str) -> String {
         let parameters = [("job_id".to_owned(), "222222".to_owned())];
-        let others =
-            |task: &str, what: &str| (task == "a" && what == "values.n").then(|| "7".to_owned());
+        let others = |task: &str, what: &str| (task == "a" && what == "values.n").then(|| "7".to_owned());
         let meaning = Meaning {
             job_id: 1,
             job_name: "dbt",
@@ -218,32 +195,17 @@ mod tests {
             read("{{workspace.id}}/{{ job.run_id }}/{{task.name}}/{{job.repair_count}}"),
             format!("{WORKSPACE_ID}/2/b/0")
         );
-        assert_eq!(
-            read("{{task.execution_count}} {{tasks.a.values.n}} {{job.parameters.job_id}}"),
-            "2 7 222222"
-        );
+        assert_eq!(read("{{task.execution_count}} {{tasks.a.values.n}} {{job.parameters.job_id}}"), "2 7 222222");
         assert_eq!(read("{{job.start_time.iso_date}}"), "2023-11-14");
-        assert_eq!(
-            read("{{mystery.thing}} {{ and {unfinished"),
-            "{{mystery.thing}} {{ and {unfinished"
-        );
+        assert_eq!(read("{{mystery.thing}} {{ and {unfinished"), "{{mystery.thing}} {{ and {unfinished");
     }
 
     #[test]
     fn an_unknown_name_in_a_known_namespace_is_refused_and_an_unknown_namespace_is_not() {
         assert_eq!(check("{{job.parameters.x}}", &["x"], &[]), Ok(()));
-        assert_eq!(
-            check("a{{job.parameters.y}}", &["x"], &[]),
-            Err("{{job.parameters.y}}".to_owned())
-        );
-        assert_eq!(
-            check("{{task.nonsense}}", &[], &[]),
-            Err("{{task.nonsense}}".to_owned())
-        );
-        assert_eq!(
-            check("{{tasks.gone.run_id}}", &[], &["here"]),
-            Err("{{tasks.gone.run_id}}".to_owned())
-        );
+        assert_eq!(check("a{{job.parameters.y}}", &["x"], &[]), Err("{{job.parameters.y}}".to_owned()));
+        assert_eq!(check("{{task.nonsense}}", &[], &[]), Err("{{task.nonsense}}".to_owned()));
+        assert_eq!(check("{{tasks.gone.run_id}}", &[], &["here"]), Err("{{tasks.gone.run_id}}".to_owned()));
         assert_eq!(check("{{mystery.thing}} {{job_id}}", &[], &[]), Ok(()));
     }
 }

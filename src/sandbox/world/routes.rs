@@ -7,8 +7,7 @@ use super::World;
 use super::answers::{Answer, Handled, Refusal, json_answer};
 use super::call::Call;
 use super::{
-    artifacts, dbt, dbt_calls, dbt_jobs, job_run_views, job_runs, jobs, people, permissions,
-    secrets, workspace,
+    artifacts, dbt, dbt_calls, dbt_jobs, job_run_calls, job_run_views, jobs, people, permissions, secrets, workspace,
 };
 
 /// Which service and operation a request belongs to.
@@ -28,286 +27,72 @@ pub(super) struct Row {
     path: &'static str,
     pub(super) operation: &'static str,
     pub(super) writes: bool,
-    pub(super) run: fn(&mut World, &Call) -> Handled,
+    pub(super) run: Handler,
 }
 
-const fn read(
-    method: &'static str,
-    path: &'static str,
-    operation: &'static str,
-    run: fn(&mut World, &Call) -> Handled,
-) -> Row {
-    Row {
-        method,
-        path,
-        operation,
-        writes: false,
-        run,
-    }
+type Handler = fn(&mut World, &Call) -> Handled;
+
+const fn get(path: &'static str, operation: &'static str, run: Handler) -> Row {
+    row("GET", path, operation, run)
 }
 
-const fn write(
-    method: &'static str,
-    path: &'static str,
-    operation: &'static str,
-    run: fn(&mut World, &Call) -> Handled,
-) -> Row {
-    Row {
-        method,
-        path,
-        operation,
-        writes: true,
-        run,
-    }
+const fn post(path: &'static str, operation: &'static str, run: Handler) -> Row {
+    row("POST", path, operation, run)
+}
+
+const fn row(method: &'static str, path: &'static str, operation: &'static str, run: Handler) -> Row {
+    let writes = !matches!(method.as_bytes(), b"GET");
+    Row { method, path, operation, writes, run }
 }
 
 /// `2.x` in a path stands for 2.0, 2.1 and 2.2: the Jobs API exists under the last two.
 static TABLE: &[Row] = &[
-    read(
-        "GET",
-        "/api/2.0/preview/scim/v2/Me",
-        "databricks:scim/me",
-        people::me,
-    ),
-    write(
-        "POST",
-        "/api/2.0/secrets/scopes/create",
-        "databricks:secrets/scopes/create",
-        secrets::create_scope,
-    ),
-    read(
-        "GET",
-        "/api/2.0/secrets/scopes/list",
-        "databricks:secrets/scopes/list",
-        secrets::list_scopes,
-    ),
-    write(
-        "POST",
-        "/api/2.0/secrets/put",
-        "databricks:secrets/put",
-        secrets::put,
-    ),
-    read(
-        "GET",
-        "/api/2.0/secrets/list",
-        "databricks:secrets/list",
-        secrets::list,
-    ),
-    read(
-        "GET",
-        "/api/2.0/secrets/get",
-        "databricks:secrets/get",
-        secrets::get,
-    ),
-    write(
-        "POST",
-        "/api/2.0/secrets/acls/put",
-        "databricks:secrets/acls/put",
-        secrets::put_acl,
-    ),
-    read(
-        "GET",
-        "/api/2.0/secrets/acls/get",
-        "databricks:secrets/acls/get",
-        secrets::get_acl,
-    ),
-    read(
-        "GET",
-        "/api/2.0/secrets/acls/list",
-        "databricks:secrets/acls/list",
-        secrets::list_acls,
-    ),
-    read(
-        "GET",
-        "/api/2.0/workspace/get-status",
-        "databricks:workspace/get-status",
-        workspace::status,
-    ),
-    write(
-        "POST",
-        "/api/2.0/workspace/mkdirs",
-        "databricks:workspace/mkdirs",
-        workspace::make_directories,
-    ),
-    write(
-        "POST",
-        "/api/2.0/workspace/import",
-        "databricks:workspace/import",
-        workspace::import,
-    ),
-    read(
-        "GET",
-        "/api/2.0/workspace/export",
-        "databricks:workspace/export",
-        workspace::export,
-    ),
-    read(
-        "GET",
-        "/api/2.0/permissions/{}/{}",
-        "databricks:permissions/get",
-        permissions::get,
-    ),
-    write(
-        "PATCH",
-        "/api/2.0/permissions/{}/{}",
-        "databricks:permissions/update",
-        permissions::update,
-    ),
-    write(
-        "POST",
-        "/api/2.x/jobs/create",
-        "databricks:jobs/create",
-        jobs::create,
-    ),
-    write(
-        "POST",
-        "/api/2.x/jobs/reset",
-        "databricks:jobs/reset",
-        jobs::reset,
-    ),
-    write(
-        "POST",
-        "/api/2.x/jobs/update",
-        "databricks:jobs/update",
-        jobs::update,
-    ),
-    read("GET", "/api/2.x/jobs/get", "databricks:jobs/get", jobs::get),
-    read(
-        "GET",
-        "/api/2.x/jobs/list",
-        "databricks:jobs/list",
-        jobs::list,
-    ),
-    write(
-        "POST",
-        "/api/2.x/jobs/run-now",
-        "databricks:jobs/run-now",
-        job_runs::run_now,
-    ),
-    read(
-        "GET",
-        "/api/2.x/jobs/runs/get",
-        "databricks:jobs/runs/get",
-        job_run_views::get,
-    ),
-    read(
-        "GET",
-        "/api/2.x/jobs/runs/get-output",
-        "databricks:jobs/runs/get-output",
-        job_run_views::output,
-    ),
-    write(
-        "POST",
-        "/api/2.x/jobs/runs/cancel",
-        "databricks:jobs/runs/cancel",
-        job_runs::cancel,
-    ),
-    read(
-        "GET",
-        "/api/2.x/jobs/runs/list",
-        "databricks:jobs/runs/list",
-        job_run_views::list,
-    ),
-    read(
-        "GET",
-        "/api/v2/accounts",
-        "dbt:accounts/list",
-        dbt::accounts,
-    ),
-    read(
-        "GET",
-        "/api/v3/accounts",
-        "dbt:accounts/list",
-        dbt::accounts,
-    ),
-    read(
-        "GET",
-        "/api/v2/accounts/{}",
-        "dbt:accounts/get",
-        dbt::one_account,
-    ),
-    read(
-        "GET",
-        "/api/v3/accounts/{}",
-        "dbt:accounts/get",
-        dbt::one_account,
-    ),
-    read(
-        "GET",
-        "/api/v2/accounts/{}/jobs",
-        "dbt:jobs/list",
-        dbt_jobs::list,
-    ),
-    read(
-        "GET",
-        "/api/v2/accounts/{}/jobs/{}",
-        "dbt:jobs/get",
-        dbt_jobs::get,
-    ),
-    write(
-        "POST",
-        "/api/v2/accounts/{}/jobs/{}/run",
-        "dbt:jobs/run",
-        dbt_calls::run,
-    ),
-    write(
-        "POST",
-        "/api/v2/accounts/{}/jobs/{}/rerun",
-        "dbt:jobs/rerun",
-        dbt_calls::rerun,
-    ),
-    read(
-        "GET",
-        "/api/v2/accounts/{}/runs",
-        "dbt:runs/list",
-        dbt_calls::list,
-    ),
-    read(
-        "GET",
-        "/api/v2/accounts/{}/runs/{}",
-        "dbt:runs/get",
-        dbt_calls::get,
-    ),
-    write(
-        "POST",
-        "/api/v2/accounts/{}/runs/{}/cancel",
-        "dbt:runs/cancel",
-        dbt_calls::cancel,
-    ),
-    read(
-        "GET",
-        "/api/v2/accounts/{}/runs/{}/retry",
-        "dbt:runs/retry-preview",
-        dbt_calls::retry_preview,
-    ),
-    write(
-        "POST",
-        "/api/v2/accounts/{}/runs/{}/retry",
-        "dbt:runs/retry",
-        dbt_calls::retry,
-    ),
-    read(
-        "GET",
-        "/api/v2/accounts/{}/runs/{}/artifacts",
-        "dbt:runs/artifacts/list",
-        artifacts::list,
-    ),
-    read(
-        "GET",
-        "/api/v2/accounts/{}/runs/{}/artifacts/{…}",
-        "dbt:runs/artifacts/get",
-        artifacts::get,
-    ),
+    get("/api/2.0/preview/scim/v2/Me", "databricks:scim/me", people::me),
+    post("/api/2.0/secrets/scopes/create", "databricks:secrets/scopes/create", secrets::create_scope),
+    get("/api/2.0/secrets/scopes/list", "databricks:secrets/scopes/list", secrets::list_scopes),
+    post("/api/2.0/secrets/put", "databricks:secrets/put", secrets::put),
+    get("/api/2.0/secrets/list", "databricks:secrets/list", secrets::list),
+    get("/api/2.0/secrets/get", "databricks:secrets/get", secrets::get),
+    post("/api/2.0/secrets/acls/put", "databricks:secrets/acls/put", secrets::put_acl),
+    get("/api/2.0/secrets/acls/get", "databricks:secrets/acls/get", secrets::get_acl),
+    get("/api/2.0/secrets/acls/list", "databricks:secrets/acls/list", secrets::list_acls),
+    get("/api/2.0/workspace/get-status", "databricks:workspace/get-status", workspace::status),
+    post("/api/2.0/workspace/mkdirs", "databricks:workspace/mkdirs", workspace::make_directories),
+    post("/api/2.0/workspace/import", "databricks:workspace/import", workspace::import),
+    get("/api/2.0/workspace/export", "databricks:workspace/export", workspace::export),
+    get("/api/2.0/permissions/{}/{}", "databricks:permissions/get", permissions::get),
+    row("PATCH", "/api/2.0/permissions/{}/{}", "databricks:permissions/update", permissions::update),
+    post("/api/2.x/jobs/create", "databricks:jobs/create", jobs::create),
+    post("/api/2.x/jobs/reset", "databricks:jobs/reset", jobs::reset),
+    post("/api/2.x/jobs/update", "databricks:jobs/update", jobs::update),
+    get("/api/2.x/jobs/get", "databricks:jobs/get", jobs::get),
+    get("/api/2.x/jobs/list", "databricks:jobs/list", jobs::list),
+    post("/api/2.x/jobs/run-now", "databricks:jobs/run-now", job_run_calls::run_now),
+    get("/api/2.x/jobs/runs/get", "databricks:jobs/runs/get", job_run_views::get),
+    get("/api/2.x/jobs/runs/get-output", "databricks:jobs/runs/get-output", job_run_views::output),
+    post("/api/2.x/jobs/runs/cancel", "databricks:jobs/runs/cancel", job_run_calls::cancel),
+    get("/api/2.x/jobs/runs/list", "databricks:jobs/runs/list", job_run_views::list),
+    get("/api/v2/accounts", "dbt:accounts/list", dbt::accounts),
+    get("/api/v3/accounts", "dbt:accounts/list", dbt::accounts),
+    get("/api/v2/accounts/{}", "dbt:accounts/get", dbt::one_account),
+    get("/api/v3/accounts/{}", "dbt:accounts/get", dbt::one_account),
+    get("/api/v2/accounts/{}/jobs", "dbt:jobs/list", dbt_jobs::list),
+    get("/api/v2/accounts/{}/jobs/{}", "dbt:jobs/get", dbt_jobs::get),
+    post("/api/v2/accounts/{}/jobs/{}/run", "dbt:jobs/run", dbt_calls::run),
+    post("/api/v2/accounts/{}/jobs/{}/rerun", "dbt:jobs/rerun", dbt_calls::rerun),
+    get("/api/v2/accounts/{}/runs", "dbt:runs/list", dbt_calls::list),
+    get("/api/v2/accounts/{}/runs/{}", "dbt:runs/get", dbt_calls::get),
+    post("/api/v2/accounts/{}/runs/{}/cancel", "dbt:runs/cancel", dbt_calls::cancel),
+    get("/api/v2/accounts/{}/runs/{}/retry", "dbt:runs/retry-preview", dbt_calls::retry_preview),
+    post("/api/v2/accounts/{}/runs/{}/retry", "dbt:runs/retry", dbt_calls::retry),
+    get("/api/v2/accounts/{}/runs/{}/artifacts", "dbt:runs/artifacts/list", artifacts::list),
+    get("/api/v2/accounts/{}/runs/{}/artifacts/{…}", "dbt:runs/artifacts/get", artifacts::get),
 ];
 
 impl Row {
     pub(super) fn route(&self) -> Route {
         let service = if self.is_dbt() { "dbt" } else { "databricks" };
-        Route {
-            service,
-            operation: self.operation,
-            writes: self.writes,
-        }
+        Route { service, operation: self.operation, writes: self.writes }
     }
 
     pub(super) fn is_dbt(&self) -> bool {
@@ -322,19 +107,12 @@ pub(super) fn is_dbt(path: &str) -> bool {
 
 /// The row of a request and what stood in the places of its path.
 pub(super) fn find(method: &Method, path: &str) -> Option<(&'static Row, Vec<String>)> {
-    TABLE
-        .iter()
-        .filter(|row| row.method == method.as_str())
-        .find_map(|row| Some((row, places(row.path, path)?)))
+    TABLE.iter().filter(|row| row.method == method.as_str()).find_map(|row| Some((row, places(row.path, path)?)))
 }
 
 fn places(pattern: &str, path: &str) -> Option<Vec<String>> {
     // dbt's maintained clients leave the last slash out or put it (dbt-cloud-api §1.4); Databricks has none.
-    let path = if is_dbt(path) {
-        path.strip_suffix('/').unwrap_or(path)
-    } else {
-        path
-    };
+    let path = if is_dbt(path) { path.strip_suffix('/').unwrap_or(path) } else { path };
     let mut places = Vec::new();
     let mut given = path.split('/');
     let mut wanted = pattern.split('/');
@@ -356,15 +134,9 @@ fn places(pattern: &str, path: &str) -> Option<Vec<String>> {
 
 fn decoded(segment: &str) -> String {
     // A lone value is what the form decoder gives back when nothing in it separates pairs.
-    let guarded = segment
-        .replace('+', "%2B")
-        .replace('&', "%26")
-        .replace('=', "%3D");
+    let guarded = segment.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
     let mut pairs = url::form_urlencoded::parse(guarded.as_bytes());
-    pairs
-        .next()
-        .map(|(key, _)| key.into_owned())
-        .unwrap_or_default()
+    pairs.next().map(|(key, _)| key.into_owned()).unwrap_or_default()
 }
 
 /// The answer to a request without a row: another method of a known path is refused as the services do it,
@@ -373,22 +145,11 @@ pub(super) fn unknown(request: &Request<Bytes>) -> Answer {
     let (method, path) = (request.method(), request.uri().path());
     let known = TABLE.iter().any(|row| places(row.path, path).is_some());
     if known && is_dbt(path) {
-        return Refusal::DbtDetail {
-            status: 405,
-            detail: format!("Method \"{method}\" not allowed."),
-        }
-        .answer();
+        return Refusal::DbtDetail { status: 405, detail: format!("Method \"{method}\" not allowed.") }.answer();
     }
     if known {
-        let short = path
-            .strip_prefix("/api/2.")
-            .map_or(path, |rest| rest.get(1..).unwrap_or(path));
-        return Refusal::databricks(
-            404,
-            "ENDPOINT_NOT_FOUND",
-            format!("No API found for '{method} {short}'"),
-        )
-        .answer();
+        let short = path.strip_prefix("/api/2.").map_or(path, |rest| rest.get(1..).unwrap_or(path));
+        return Refusal::databricks(404, "ENDPOINT_NOT_FOUND", format!("No API found for '{method} {short}'")).answer();
     }
     json_answer(
         501,
@@ -409,23 +170,10 @@ mod tests {
 
     #[test]
     fn dbt_paths_work_with_and_without_the_last_slash() {
-        assert_eq!(
-            operation("POST", "/api/v2/accounts/51234/jobs/1/run/"),
-            Some("dbt:jobs/run")
-        );
-        assert_eq!(
-            operation("POST", "/api/v2/accounts/51234/jobs/1/run"),
-            Some("dbt:jobs/run")
-        );
-        assert_eq!(
-            operation("GET", "/api/v2/accounts/51234/runs/1/artifacts/"),
-            Some("dbt:runs/artifacts/list")
-        );
-        let found = find(
-            &Method::GET,
-            "/api/v2/accounts/1/runs/2/artifacts/run/a%20b.sql",
-        )
-        .expect("a row");
+        assert_eq!(operation("POST", "/api/v2/accounts/51234/jobs/1/run/"), Some("dbt:jobs/run"));
+        assert_eq!(operation("POST", "/api/v2/accounts/51234/jobs/1/run"), Some("dbt:jobs/run"));
+        assert_eq!(operation("GET", "/api/v2/accounts/51234/runs/1/artifacts/"), Some("dbt:runs/artifacts/list"));
+        let found = find(&Method::GET, "/api/v2/accounts/1/runs/2/artifacts/run/a%20b.sql").expect("a row");
         assert_eq!(found.1, ["1", "2", "run/a b.sql"]);
     }
 
@@ -433,14 +181,8 @@ mod tests {
     fn double_slashes_and_foreign_versions_name_nothing() {
         assert_eq!(operation("GET", "/api/v2/accounts/51234//runs/"), None);
         assert_eq!(operation("GET", "/api/2.0/jobs/get"), None);
-        assert_eq!(
-            operation("GET", "/api/2.1/jobs/get"),
-            Some("databricks:jobs/get")
-        );
-        assert_eq!(
-            operation("GET", "/api/2.2/jobs/get"),
-            Some("databricks:jobs/get")
-        );
+        assert_eq!(operation("GET", "/api/2.1/jobs/get"), Some("databricks:jobs/get"));
+        assert_eq!(operation("GET", "/api/2.2/jobs/get"), Some("databricks:jobs/get"));
         assert_eq!(operation("GET", "/api/2.2/jobs/get/"), None);
     }
 
@@ -451,10 +193,7 @@ mod tests {
             if let Some(path) = row.path.strip_prefix("/api/2.").map(|rest| &rest[2..]) {
                 let path = path.replace("preview/scim/v2/Me", "scim/me");
                 let named = row.operation.trim_start_matches("databricks:");
-                assert!(
-                    path == named || named.starts_with("permissions/"),
-                    "{path} is {named}"
-                );
+                assert!(path == named || named.starts_with("permissions/"), "{path} is {named}");
             }
         }
     }

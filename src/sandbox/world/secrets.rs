@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::answers::{Handled, Refusal, databricks_data};
+use super::answers::{Answer, Handled, Refusal, databricks_data};
 use super::call::Call;
 use super::databricks::Databricks;
 use super::people::People;
@@ -66,10 +66,7 @@ impl Scope {
         if people.is_admin(who) {
             return Some(Level::Manage);
         }
-        let granted = self
-            .acls
-            .iter()
-            .filter(|(principal, _)| people.is_or_belongs_to(who, principal));
+        let granted = self.acls.iter().filter(|(principal, _)| people.is_or_belongs_to(who, principal));
         granted.map(|(_, level)| *level).max()
     }
 }
@@ -77,54 +74,22 @@ impl Scope {
 impl World {
     /// Adds a scope that reads from an Azure Key Vault, which this API cannot make with a personal token.
     pub fn add_key_vault_scope(&mut self, name: &str, keys: &[&str]) {
-        let secret = Secret {
-            value: b"from the vault".to_vec(),
-            version: 1,
-            updated: self.now.0,
-        };
+        let secret = Secret { value: b"from the vault".to_vec(), version: 1, updated: self.now.0 };
         let scope = Scope {
             name: name.to_owned(),
             key_vault: true,
             creator: super::people::ANA.to_owned(),
-            secrets: keys
-                .iter()
-                .map(|key| ((*key).to_owned(), secret.clone()))
-                .collect(),
+            secrets: keys.iter().map(|key| ((*key).to_owned(), secret.clone())).collect(),
             acls: BTreeMap::from([(super::people::ANA.to_owned(), Level::Manage)]),
         };
         self.databricks.scopes.insert(name.to_lowercase(), scope);
     }
 
-    /// A workspace without the Premium plan has no ACLs (databricks-api §3.4, §7).
-    pub fn set_premium(&mut self, premium: bool) {
-        self.premium = premium;
-    }
-
-    /// Whether `secrets/get` may be called from outside a cluster (databricks-api §3.1: it may be refused).
-    pub fn set_secret_reading(&mut self, allowed: bool) {
-        self.secret_reading = allowed;
-    }
-
-    pub(super) fn secret_for(
-        &self,
-        who: &str,
-        scope: &str,
-        key: &str,
-    ) -> Result<String, SecretRefused> {
-        let missing = || SecretRefused::Missing {
-            scope: scope.to_owned(),
-            key: key.to_owned(),
-        };
-        let found = self
-            .databricks
-            .scopes
-            .get(&scope.to_lowercase())
-            .ok_or_else(missing)?;
+    pub(super) fn secret_for(&self, who: &str, scope: &str, key: &str) -> Result<String, SecretRefused> {
+        let missing = || SecretRefused::Missing { scope: scope.to_owned(), key: key.to_owned() };
+        let found = self.databricks.scopes.get(&scope.to_lowercase()).ok_or_else(missing)?;
         if found.level(&self.people, who).is_none() {
-            return Err(SecretRefused::Forbidden {
-                scope: scope.to_owned(),
-                identity: who.to_owned(),
-            });
+            return Err(SecretRefused::Forbidden { scope: scope.to_owned(), identity: who.to_owned() });
         }
         let secret = found.secrets.get(key).ok_or_else(missing)?;
         Ok(String::from_utf8_lossy(&secret.value).into_owned())
@@ -144,14 +109,12 @@ impl World {
             return Ok(found);
         }
         let (who, level) = (&call.caller, level.name());
-        Err(Refusal::denied(format!(
-            "User {who} does not have {level} permission on scope {scope}"
-        )))
+        Err(Refusal::denied(format!("User {who} does not have {level} permission on scope {scope}")))
     }
 }
 
-fn done() -> Handled {
-    Ok(databricks_data(&json!({})))
+fn done() -> Answer {
+    databricks_data(&json!({}))
 }
 
 fn key_of(scope: &str) -> String {
@@ -160,9 +123,7 @@ fn key_of(scope: &str) -> String {
 
 fn is_name(text: &str, more: &str) -> bool {
     (1..=128).contains(&text.len())
-        && text
-            .chars()
-            .all(|sign| sign.is_ascii_alphanumeric() || "-_.".contains(sign) || more.contains(sign))
+        && text.chars().all(|sign| sign.is_ascii_alphanumeric() || "-_.".contains(sign) || more.contains(sign))
 }
 
 pub(super) fn create_scope(world: &mut World, call: &Call) -> Handled {
@@ -184,17 +145,11 @@ pub(super) fn create_scope(world: &mut World, call: &Call) -> Handled {
             ));
         }
         Some(other) => {
-            return Err(Refusal::invalid(format!(
-                "Unknown scope backend type {other}"
-            )));
+            return Err(Refusal::invalid(format!("Unknown scope backend type {other}")));
         }
     }
     if world.databricks.scopes.contains_key(&name.to_lowercase()) {
-        return Err(Refusal::databricks(
-            400,
-            "RESOURCE_ALREADY_EXISTS",
-            format!("Scope {name} already exists!"),
-        ));
+        return Err(Refusal::databricks(400, "RESOURCE_ALREADY_EXISTS", format!("Scope {name} already exists!")));
     }
     if world.databricks.scopes.len() >= MOST_SCOPES {
         return Err(Refusal::databricks(
@@ -206,9 +161,7 @@ pub(super) fn create_scope(world: &mut World, call: &Call) -> Handled {
     let manager = match first.as_deref() {
         Some("users") => "users".to_owned(),
         Some(other) => {
-            return Err(Refusal::invalid(format!(
-                "initial_manage_principal can only be \"users\", not \"{other}\""
-            )));
+            return Err(Refusal::invalid(format!("initial_manage_principal can only be \"users\", not \"{other}\"")));
         }
         None if !world.premium => {
             return Err(Refusal::databricks(
@@ -229,9 +182,10 @@ pub(super) fn create_scope(world: &mut World, call: &Call) -> Handled {
     world.databricks.scopes.insert(name.to_lowercase(), scope);
     world.touched(key_of(&name));
     world.touched("scopes");
-    done()
+    Ok(done())
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "every row of the route table has this signature")]
 pub(super) fn list_scopes(world: &mut World, _call: &Call) -> Handled {
     let scopes: Vec<Value> = world
         .seen("scopes")
@@ -248,11 +202,7 @@ pub(super) fn list_scopes(world: &mut World, _call: &Call) -> Handled {
         })
         .collect();
     // §3.1: the field is absent if there are none.
-    Ok(databricks_data(&if scopes.is_empty() {
-        json!({})
-    } else {
-        json!({ "scopes": scopes })
-    }))
+    Ok(databricks_data(&if scopes.is_empty() { json!({}) } else { json!({ "scopes": scopes }) }))
 }
 
 pub(super) fn put(world: &mut World, call: &Call) -> Handled {
@@ -260,22 +210,16 @@ pub(super) fn put(world: &mut World, call: &Call) -> Handled {
     let (name, key) = (fields.needed_text("scope")?, fields.needed_text("key")?);
     let value = match (fields.text("string_value")?, fields.text("bytes_value")?) {
         (Some(text), None) => text.into_bytes(),
-        (None, Some(encoded)) => STANDARD.decode(encoded).map_err(|_| {
-            Refusal::malformed("Could not parse request object: bytes_value is not base64")
-        })?,
+        (None, Some(encoded)) => STANDARD
+            .decode(encoded)
+            .map_err(|_| Refusal::malformed("Could not parse request object: bytes_value is not base64"))?,
         (Some(_), Some(_)) | (None, None) => {
-            return Err(Refusal::malformed(
-                "Exactly one of string_value and bytes_value must be given.",
-            ));
+            return Err(Refusal::malformed("Exactly one of string_value and bytes_value must be given."));
         }
     };
     let scope = world.allowed(&world.databricks, call, &name, Level::Write)?;
     if scope.key_vault {
-        return Err(Refusal::databricks(
-            400,
-            "BAD_REQUEST",
-            "Cannot write secrets to Azure KeyVault",
-        ));
+        return Err(Refusal::databricks(400, "BAD_REQUEST", "Cannot write secrets to Azure KeyVault"));
     }
     if !is_name(&key, "") {
         return Err(Refusal::invalid(format!(
@@ -283,9 +227,7 @@ pub(super) fn put(world: &mut World, call: &Call) -> Handled {
         )));
     }
     if value.len() > LARGEST_VALUE {
-        return Err(Refusal::invalid(format!(
-            "Secret value exceeds the maximum of {LARGEST_VALUE} bytes"
-        )));
+        return Err(Refusal::invalid(format!("Secret value exceeds the maximum of {LARGEST_VALUE} bytes")));
     }
     if scope.secrets.len() >= MOST_SECRETS && !scope.secrets.contains_key(&key) {
         return Err(Refusal::databricks(
@@ -296,17 +238,10 @@ pub(super) fn put(world: &mut World, call: &Call) -> Handled {
     }
     if let Some(scope) = world.databricks.scopes.get_mut(&name.to_lowercase()) {
         let version = scope.secrets.get(&key).map_or(1, |old| old.version + 1);
-        scope.secrets.insert(
-            key,
-            Secret {
-                value,
-                version,
-                updated: call.now.0,
-            },
-        );
+        scope.secrets.insert(key, Secret { value, version, updated: call.now.0 });
     }
     world.touched(key_of(&name));
-    done()
+    Ok(done())
 }
 
 pub(super) fn list(world: &mut World, call: &Call) -> Handled {
@@ -317,11 +252,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
         .iter()
         .map(|(key, secret)| json!({ "key": key, "last_updated_timestamp": secret.updated }))
         .collect();
-    Ok(databricks_data(&if secrets.is_empty() {
-        json!({})
-    } else {
-        json!({ "secrets": secrets })
-    }))
+    Ok(databricks_data(&if secrets.is_empty() { json!({}) } else { json!({ "secrets": secrets }) }))
 }
 
 pub(super) fn get(world: &mut World, call: &Call) -> Handled {
@@ -335,26 +266,17 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
         ));
     }
     match scope.secrets.get(key) {
-        Some(secret) => Ok(databricks_data(
-            &json!({ "key": key, "value": STANDARD.encode(&secret.value) }),
-        )),
-        None => Err(Refusal::absent(format!(
-            "Failed to get secret {key} for scope {name}."
-        ))),
+        Some(secret) => Ok(databricks_data(&json!({ "key": key, "value": STANDARD.encode(&secret.value) }))),
+        None => Err(Refusal::absent(format!("Failed to get secret {key} for scope {name}."))),
     }
 }
 
 pub(super) fn put_acl(world: &mut World, call: &Call) -> Handled {
     let fields = call.fields()?;
-    let (name, principal) = (
-        fields.needed_text("scope")?,
-        fields.needed_text("principal")?,
-    );
+    let (name, principal) = (fields.needed_text("scope")?, fields.needed_text("principal")?);
     let level = fields.needed_text("permission")?;
     let Some(level) = Level::parse(&level) else {
-        return Err(Refusal::invalid(format!(
-            "Invalid permission {level}: it is one of READ, WRITE, MANAGE"
-        )));
+        return Err(Refusal::invalid(format!("Invalid permission {level}: it is one of READ, WRITE, MANAGE")));
     };
     if !world.premium {
         return Err(Refusal::databricks(
@@ -365,28 +287,22 @@ pub(super) fn put_acl(world: &mut World, call: &Call) -> Handled {
     }
     world.allowed(&world.databricks, call, &name, Level::Manage)?;
     if !world.people.knows(&principal) {
-        return Err(Refusal::absent(format!(
-            "User or Group {principal} does not exist."
-        )));
+        return Err(Refusal::absent(format!("User or Group {principal} does not exist.")));
     }
     if let Some(scope) = world.databricks.scopes.get_mut(&name.to_lowercase()) {
         // §3.3: put overwrites, whatever the documentation says about RESOURCE_ALREADY_EXISTS.
         scope.acls.insert(principal, level);
     }
     world.touched(key_of(&name));
-    done()
+    Ok(done())
 }
 
 pub(super) fn get_acl(world: &mut World, call: &Call) -> Handled {
     let (name, principal) = (call.needed("scope")?, call.needed("principal")?);
     let scope = world.allowed(world.seen(&key_of(name)), call, name, Level::Manage)?;
     match scope.acls.get(principal) {
-        Some(level) => Ok(databricks_data(
-            &json!({ "principal": principal, "permission": level.name() }),
-        )),
-        None => Err(Refusal::absent(format!(
-            "No ACL for principal {principal} in scope {name}"
-        ))),
+        Some(level) => Ok(databricks_data(&json!({ "principal": principal, "permission": level.name() }))),
+        None => Err(Refusal::absent(format!("No ACL for principal {principal} in scope {name}"))),
     }
 }
 

@@ -50,30 +50,12 @@ fn jobs() -> Vec<DbtJob> {
         222_223,
         JAFFLE_SHOP,
         "Broken models",
-        Script {
-            running: 2 * MINUTE,
-            ending: Ending::ModelError,
-            resumed: Ending::ModelError,
-            ..USUAL
-        },
+        Script { running: 2 * MINUTE, ending: Ending::ModelError, resumed: Ending::ModelError, ..USUAL },
     );
     broken.generate_docs = true;
-    let elsewhere = Script {
-        running: MINUTE,
-        ending: Ending::CancelledElsewhere,
-        ..USUAL
-    };
-    let long_queue = Script {
-        queued: 20 * MINUTE,
-        running: MINUTE,
-        blocked_by: Some(LONG_RUN),
-        ..USUAL
-    };
-    let flaky = Script {
-        running: 90 * SECOND,
-        ending: Ending::ModelError,
-        ..USUAL
-    };
+    let elsewhere = Script { running: MINUTE, ending: Ending::CancelledElsewhere, ..USUAL };
+    let long_queue = Script { queued: 20 * MINUTE, running: MINUTE, blocked_by: Some(LONG_RUN), ..USUAL };
+    let flaky = Script { running: 90 * SECOND, ending: Ending::ModelError, ..USUAL };
     let mut jobs = vec![
         nightly,
         broken,
@@ -81,22 +63,10 @@ fn jobs() -> Vec<DbtJob> {
         job(222_225, JAFFLE_SHOP, "Long queue", long_queue),
         job(222_226, JAFFLE_SHOP, "Flaky warehouse", flaky),
     ];
-    let plain = Script {
-        running: MINUTE,
-        ..USUAL
-    };
+    let plain = Script { running: MINUTE, ..USUAL };
     for number in 1..=120 {
-        let home = if number % 3 == 0 {
-            FINANCE
-        } else {
-            JAFFLE_SHOP
-        };
-        jobs.push(job(
-            300_000 + number,
-            home,
-            &format!("Plain job {number:03}"),
-            plain,
-        ));
+        let home = if number % 3 == 0 { FINANCE } else { JAFFLE_SHOP };
+        jobs.push(job(300_000 + number, home, &format!("Plain job {number:03}"), plain));
     }
     let count = jobs.len();
     for (index, job) in jobs.iter_mut().enumerate() {
@@ -121,13 +91,7 @@ fn jobs() -> Vec<DbtJob> {
 
 impl World {
     fn past_run(&mut self, id: i64, job: &DbtJob, created: i64, script: Script) {
-        let trigger = trigger(
-            id + 1_000_000,
-            job.id,
-            "scheduled",
-            "scheduled",
-            &serde_json::Map::new(),
-        );
+        let trigger = trigger(id + 1_000_000, job.id, "scheduled", "scheduled", &serde_json::Map::new());
         let run = DbtRun {
             id,
             job: job.id,
@@ -156,31 +120,13 @@ impl World {
         }
         let start = self.start.0;
         if let Some(nightly) = self.dbt.jobs.get(&222_222).cloned() {
-            for (id, days) in [
-                (123_410, 5),
-                (123_418, 4),
-                (123_427, 3),
-                (123_435, 2),
-                (123_442, 1),
-            ] {
-                let ending = if days == 3 {
-                    Ending::ModelError
-                } else {
-                    Ending::Success
-                };
+            for (id, days) in [(123_410, 5), (123_418, 4), (123_427, 3), (123_435, 2), (123_442, 1)] {
+                let ending = if days == 3 { Ending::ModelError } else { Ending::Success };
                 self.past_run(id, &nightly, start - days * DAY, Script { ending, ..USUAL });
             }
         }
         if let Some(other) = self.dbt.jobs.get(&300_002).cloned() {
-            self.past_run(
-                LONG_RUN,
-                &other,
-                start - 10 * MINUTE,
-                Script {
-                    running: 20 * 60 * MINUTE,
-                    ..USUAL
-                },
-            );
+            self.past_run(LONG_RUN, &other, start - 10 * MINUTE, Script { running: 20 * 60 * MINUTE, ..USUAL });
         }
         self.dbt.next_run = FIRST_RUN;
         self.dbt.advance(start);

@@ -17,7 +17,7 @@ const NESTING: usize = 100_000;
 
 /// The answer of a write that was struck before its effect: the envelope, and no word of anything done.
 pub(super) fn without_effect(row: &Row) -> Answer {
-    if row.is_dbt() { dbt_data(json!({ "status": 1 })) } else { json_answer(200, &json!({})) }
+    if row.is_dbt() { dbt_data(&json!({ "status": 1 })) } else { json_answer(200, &json!({})) }
 }
 
 /// Turns the true answer into what the class makes of it.
@@ -187,7 +187,7 @@ fn unknown_status(body: Value) -> Value {
                 .collect(),
         ),
         Value::Array(items) => Value::Array(items.into_iter().map(unknown_status).collect()),
-        other => other,
+        plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => plain,
     }
 }
 

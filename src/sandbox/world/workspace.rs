@@ -9,133 +9,14 @@ use super::answers::{Answer, Handled, Refusal, databricks_data, plain};
 use super::call::Call;
 use super::databricks::Databricks;
 use super::people;
+use super::workspace_objects::{Kind, Language, Object, canonical};
 
 const LARGEST: usize = 10 * 1024 * 1024;
-
-/// A folder, notebook or file.
-#[derive(Clone)]
-pub(super) struct Object {
-    pub(super) id: i64,
-    pub(super) kind: Kind,
-    created: i64,
-    modified: i64,
-}
-
-#[derive(Clone)]
-pub(super) enum Kind {
-    Directory,
-    Notebook { language: Language, source: String },
-    File(Vec<u8>),
-}
-
-#[derive(Clone, Copy)]
-pub(super) enum Language {
-    Python,
-    Sql,
-    Scala,
-    R,
-}
-
-impl Language {
-    fn parse(text: &str) -> Option<Language> {
-        match text {
-            "PYTHON" => Some(Language::Python),
-            "SQL" => Some(Language::Sql),
-            "SCALA" => Some(Language::Scala),
-            "R" => Some(Language::R),
-            _ => None,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Language::Python => "PYTHON",
-            Language::Sql => "SQL",
-            Language::Scala => "SCALA",
-            Language::R => "R",
-        }
-    }
-
-    /// What a line of Databricks' own begins with (§4.2).
-    fn mark(self) -> &'static str {
-        match self {
-            Language::Python | Language::R => "#",
-            Language::Sql => "--",
-            Language::Scala => "//",
-        }
-    }
-}
-
-impl Kind {
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Kind::Directory => "DIRECTORY",
-            Kind::Notebook { .. } => "NOTEBOOK",
-            Kind::File(_) => "FILE",
-        }
-    }
-
-    /// What SOURCE export gives back.
-    pub(super) fn exported(&self) -> Option<Vec<u8>> {
-        match self {
-            Kind::Directory => None,
-            Kind::Notebook { language, source } => Some(canonical(*language, source).into_bytes()),
-            Kind::File(bytes) => Some(bytes.clone()),
-        }
-    }
-}
-
-/// §4.5: the header line is there, cell separators stand between single blank lines, and exactly one
-/// newline at the end is lost.
-fn canonical(language: Language, source: &str) -> String {
-    let mark = language.mark();
-    let header = format!("{mark} Databricks notebook source");
-    let separator = format!("{mark} COMMAND ----------");
-    let body = match source.strip_prefix(&header) {
-        Some(rest) => rest.strip_prefix('\n').unwrap_or(rest),
-        None => source,
-    };
-    let mut cells: Vec<Vec<&str>> = vec![Vec::new()];
-    for line in body.split('\n') {
-        if line == separator {
-            cells.push(Vec::new());
-        } else if let Some(cell) = cells.last_mut() {
-            cell.push(line);
-        }
-    }
-    let last = cells.len() - 1;
-    let texts: Vec<String> = cells
-        .iter()
-        .enumerate()
-        .map(|(index, cell)| {
-            let mut lines = cell.as_slice();
-            while let Some(("", rest)) = lines
-                .split_first()
-                .map(|(first, rest)| (*first, rest))
-                .filter(|_| index > 0)
-            {
-                lines = rest;
-            }
-            while let Some(("", rest)) = lines
-                .split_last()
-                .map(|(end, rest)| (*end, rest))
-                .filter(|_| index < last)
-            {
-                lines = rest;
-            }
-            lines.join("\n")
-        })
-        .collect();
-    let whole = format!("{header}\n{}", texts.join(&format!("\n\n{separator}\n\n")));
-    whole.strip_suffix('\n').map(str::to_owned).unwrap_or(whole)
-}
 
 /// Both spellings name the same object, double slashes collapse (§4.3).
 pub(super) fn normal_path(path: &str) -> Result<String, Refusal> {
     if !path.starts_with('/') {
-        return Err(Refusal::invalid(format!(
-            "Path ({path}) must be an absolute path, i.e. it must start with '/'."
-        )));
+        return Err(Refusal::invalid(format!("Path ({path}) must be an absolute path, i.e. it must start with '/'.")));
     }
     let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     if parts.first() == Some(&"Workspace") {
@@ -157,12 +38,7 @@ fn key_of(path: &str) -> String {
 
 impl World {
     pub(super) fn make_directory(&mut self, path: &str) {
-        let object = Object {
-            id: self.ids.fresh(),
-            kind: Kind::Directory,
-            created: self.now.0,
-            modified: self.now.0,
-        };
+        let object = Object { id: self.ids.fresh(), kind: Kind::Directory, created: self.now.0, modified: self.now.0 };
         self.databricks.objects.insert(path.to_owned(), object);
     }
 
@@ -170,24 +46,14 @@ impl World {
     pub(super) fn notebook_for(&self, who: &str, path: &str) -> Option<String> {
         let path = normal_path(path).ok()?;
         let object = self.databricks.objects.get(&path)?;
-        if self
-            .rights_on(&self.databricks, &path, object, who)
-            .is_none()
-        {
-            return None;
-        }
+        self.rights_on(&self.databricks, &path, object, who)?;
         match &object.kind {
             Kind::Notebook { language, source } => Some(canonical(*language, source)),
             Kind::Directory | Kind::File(_) => None,
         }
     }
 
-    fn visible<'a>(
-        &self,
-        state: &'a Databricks,
-        call: &Call,
-        path: &str,
-    ) -> Result<&'a Object, Refusal> {
+    fn visible<'a>(&self, state: &'a Databricks, call: &Call, path: &str) -> Result<&'a Object, Refusal> {
         state
             .objects
             .get(path)
@@ -217,11 +83,7 @@ pub(super) fn status(world: &mut World, call: &Call) -> Handled {
 
 pub(super) fn make_directories(world: &mut World, call: &Call) -> Handled {
     let path = normal_path(&call.fields()?.needed_text("path")?)?;
-    let mut beginnings: Vec<&str> = path
-        .match_indices('/')
-        .skip(1)
-        .map(|(end, _)| &path[..end])
-        .collect();
+    let mut beginnings: Vec<&str> = path.match_indices('/').skip(1).map(|(end, _)| &path[..end]).collect();
     beginnings.push(&path);
     for beginning in &beginnings {
         if let Some(object) = world.databricks.objects.get(*beginning)
@@ -251,15 +113,11 @@ fn may_write_below(world: &World, call: &Call, path: &str) -> Result<(), Refusal
         folder = parent(folder);
     }
     let object = world.databricks.objects.get(folder);
-    let rights =
-        object.and_then(|object| world.rights_on(&world.databricks, folder, object, &call.caller));
+    let rights = object.and_then(|object| world.rights_on(&world.databricks, folder, object, &call.caller));
     if rights.is_some_and(super::permissions::may_edit) {
         return Ok(());
     }
-    Err(Refusal::denied(format!(
-        "{} does not have Edit permissions on {folder}",
-        call.caller
-    )))
+    Err(Refusal::denied(format!("{} does not have Edit permissions on {folder}", call.caller)))
 }
 
 pub(super) fn import(world: &mut World, call: &Call) -> Handled {
@@ -267,10 +125,7 @@ pub(super) fn import(world: &mut World, call: &Call) -> Handled {
     let mut path = normal_path(&fields.needed_text("path")?)?;
     let language = match fields.text("language")? {
         None => None,
-        Some(text) => Some(
-            Language::parse(&text)
-                .ok_or_else(|| Refusal::invalid(format!("Invalid language {text}")))?,
-        ),
+        Some(text) => Some(Language::parse(&text).ok_or_else(|| Refusal::invalid(format!("Invalid language {text}")))?),
     };
     let content = STANDARD
         .decode(fields.text("content")?.unwrap_or_default())
@@ -286,9 +141,7 @@ pub(super) fn import(world: &mut World, call: &Call) -> Handled {
         (None | Some("SOURCE"), Some(language)) => notebook(language, &content)?,
         // §4.1: without a language the content is read as a zip archive.
         (None | Some("SOURCE"), None) => {
-            return Err(Refusal::invalid(
-                "The zip file may not be valid or may be an unsupported version.",
-            ));
+            return Err(Refusal::invalid("The zip file may not be valid or may be an unsupported version."));
         }
         (Some("AUTO"), _) => {
             let header = content.starts_with(b"# Databricks notebook source");
@@ -301,23 +154,13 @@ pub(super) fn import(world: &mut World, call: &Call) -> Handled {
             }
         }
         (Some("JUPYTER" | "HTML" | "DBC" | "R_MARKDOWN" | "RAW"), _) => {
-            return Err(Refusal::NotBuilt(
-                "import in formats other than SOURCE and AUTO".to_owned(),
-            ));
+            return Err(Refusal::NotBuilt("import in formats other than SOURCE and AUTO".to_owned()));
         }
         (Some(other), _) => return Err(Refusal::invalid(format!("Invalid format {other}"))),
     };
     let folder = parent(&path);
-    if !matches!(
-        world.databricks.objects.get(folder),
-        Some(Object {
-            kind: Kind::Directory,
-            ..
-        })
-    ) {
-        return Err(Refusal::absent(format!(
-            "The parent folder ({folder}) does not exist."
-        )));
+    if !matches!(world.databricks.objects.get(folder), Some(Object { kind: Kind::Directory, .. })) {
+        return Err(Refusal::absent(format!("The parent folder ({folder}) does not exist.")));
     }
     may_write_below(world, call, &path)?;
     let now = call.now.0;
@@ -331,11 +174,7 @@ pub(super) fn import(world: &mut World, call: &Call) -> Handled {
         }
         if !fields.flag("overwrite")? {
             // §4.1: 400 for notebooks, 409 for files.
-            let status = if matches!(old.kind, Kind::File(_)) {
-                409
-            } else {
-                400
-            };
+            let status = if matches!(old.kind, Kind::File(_)) { 409 } else { 400 };
             return Err(Refusal::databricks(
                 status,
                 "RESOURCE_ALREADY_EXISTS",
@@ -348,26 +187,15 @@ pub(super) fn import(world: &mut World, call: &Call) -> Handled {
     }
     // §4.1: overwriting keeps the object's id, and so its permissions.
     let (id, created) = id.unwrap_or_else(|| (world.ids.fresh(), now));
-    world.databricks.objects.insert(
-        path.clone(),
-        Object {
-            id,
-            kind,
-            created,
-            modified: now,
-        },
-    );
+    world.databricks.objects.insert(path.clone(), Object { id, kind, created, modified: now });
     world.touched(key_of(&path));
     Ok(databricks_data(&json!({ "object_id": id })))
 }
 
 fn notebook(language: Language, content: &[u8]) -> Result<Kind, Refusal> {
-    let text = std::str::from_utf8(content)
-        .map_err(|_| Refusal::invalid("The content of a notebook must be UTF-8."))?;
-    Ok(Kind::Notebook {
-        language,
-        source: text.replace("\r\n", "\n"),
-    })
+    let text =
+        std::str::from_utf8(content).map_err(|_| Refusal::invalid("The content of a notebook must be UTF-8."))?;
+    Ok(Kind::Notebook { language, source: text.replace("\r\n", "\n") })
 }
 
 pub(super) fn export(world: &mut World, call: &Call) -> Handled {
@@ -376,9 +204,7 @@ pub(super) fn export(world: &mut World, call: &Call) -> Handled {
     match call.asked("format") {
         None | Some("" | "SOURCE" | "AUTO") => {}
         Some("JUPYTER" | "HTML" | "DBC" | "R_MARKDOWN" | "RAW") => {
-            return Err(Refusal::NotBuilt(
-                "export in formats other than SOURCE and AUTO".to_owned(),
-            ));
+            return Err(Refusal::NotBuilt("export in formats other than SOURCE and AUTO".to_owned()));
         }
         Some(other) => return Err(Refusal::invalid(format!("Invalid format {other}"))),
     }
@@ -416,10 +242,7 @@ pub(super) fn is_shared(path: &str) -> bool {
 
 pub(super) fn seed(world: &mut World) {
     let homes = [people::ANA, people::BO, people::PRINCIPAL].map(|name| format!("/Users/{name}"));
-    for path in ["/", "/Users", "/Shared", "/Repos"]
-        .into_iter()
-        .chain(homes.iter().map(String::as_str))
-    {
+    for path in ["/", "/Users", "/Shared", "/Repos"].into_iter().chain(homes.iter().map(String::as_str)) {
         world.make_directory(path);
     }
 }

@@ -1,0 +1,281 @@
+//! Ownership, cell by cell: what is done about a thing that is absent, ours, edited, or somebody else's.
+
+use super::grant::GrantHave;
+use super::secret::SecretHave;
+use super::*;
+use crate::databricks::secrets::{Backend, Fingerprint, Permission, ScopeInfo};
+use crate::engine::{Action, Consent, Consents, Kind, Step};
+use crate::notebook::{OverrideKey, Settings, normalise, render};
+use crate::origin::Origin;
+use crate::secret::Vault;
+
+fn none() -> Consents {
+    Consents::default()
+}
+
+fn with(consent: Consent) -> Consents {
+    Consents::default().with(consent, true)
+}
+
+/// `keep`, `create`, `update`, or the refusal with its flag.
+fn word(action: &Action) -> String {
+    match action {
+        Action::Keep(_) => "keep".to_owned(),
+        Action::Create => "create".to_owned(),
+        Action::Update(_) => "update".to_owned(),
+        Action::Blocked { why: _, unless } => format!("blocked {}", unless.map_or("always", Consent::flag)),
+    }
+}
+
+fn note(action: &Action) -> &str {
+    match action {
+        Action::Keep(Some(note)) => note,
+        Action::Blocked { why, unless: _ } => &why.what,
+        Action::Keep(None) | Action::Create | Action::Update(_) => "",
+    }
+}
+
+#[test]
+fn a_scope_is_made_if_it_is_missing_and_never_changed() {
+    let want = ScopeWant { scope: "dbt-cloud".parse().unwrap() };
+    let have = |name: &str, backend| ScopeInfo { name: name.to_owned(), backend };
+    for (have, expected) in [
+        (None, "create"),
+        (Some(have("dbt-cloud", Backend::Databricks)), "keep"),
+        (Some(have("DBT-Cloud", Backend::Databricks)), "keep"),
+        (Some(have("dbt-cloud", Backend::KeyVault(None))), "keep"),
+        (Some(have("dbt-cloud", Backend::Other("NEW".to_owned()))), "blocked always"),
+    ] {
+        assert_eq!(word(&Scope::diff(&want, have.as_ref(), &none())), expected, "{have:?}");
+    }
+    let step = Step::<Scope>::settled(want, Action::Create);
+    assert!(!Scope::shows(&step, Some(&have("dbt-cloud", Backend::KeyVault(None)))), "a vault that came meanwhile");
+}
+
+fn secret_want(rotate: bool, open_to_all: bool) -> SecretWant {
+    let key = Vault::default().admit("dbtc_1234567890".to_owned()).unwrap();
+    SecretWant {
+        scope: "dbt-cloud".parse().unwrap(),
+        key: "api-key".parse().unwrap(),
+        compare: rotate.then(|| Fingerprint::of(&key)),
+        open_to_all,
+    }
+}
+
+fn secret_have(updated: Option<i64>, everybody: Option<&str>, same: Option<bool>) -> Option<SecretHave> {
+    Some(SecretHave { updated, everybody: everybody.map(ToOwned::to_owned), same })
+}
+
+#[test]
+fn a_key_that_is_there_is_left_alone_unless_it_is_to_be_rotated_and_differs() {
+    for (have, rotate, expected) in [
+        (None, false, "create"),
+        (None, true, "create"),
+        (secret_have(None, None, None), false, "create"),
+        (secret_have(Some(1), None, None), false, "keep"),
+        (secret_have(Some(1), None, Some(true)), true, "keep"),
+        (secret_have(Some(1), None, Some(false)), true, "update"),
+        (secret_have(Some(1), None, None), true, "update"),
+    ] {
+        let consents = none().with(Consent::Rotate, rotate);
+        let action = Secret::diff(&secret_want(rotate, false), have.as_ref(), &consents);
+        assert_eq!(word(&action), expected, "{have:?} {rotate}");
+    }
+    let kept = Secret::diff(&secret_want(false, false), secret_have(Some(1), None, None).as_ref(), &none());
+    assert_eq!(note(&kept), "left as it is, not compared");
+}
+
+#[test]
+fn a_key_is_not_put_where_everybody_reads_unless_somebody_asked_for_that() {
+    for (have, open_to_all, rotate, expected) in [
+        (secret_have(None, Some("MANAGE"), None), false, false, "blocked always"),
+        (secret_have(None, Some("READ"), None), true, false, "create"),
+        (secret_have(Some(1), Some("READ"), Some(false)), false, true, "blocked always"),
+        (secret_have(Some(1), Some("READ"), Some(true)), false, true, "keep"),
+        (secret_have(Some(1), Some("READ"), None), false, false, "keep"),
+    ] {
+        let consents = none().with(Consent::Rotate, rotate);
+        let action = Secret::diff(&secret_want(rotate, open_to_all), have.as_ref(), &consents);
+        assert_eq!(word(&action), expected, "{have:?} {open_to_all} {rotate}");
+    }
+}
+
+#[test]
+fn a_key_in_an_azure_key_vault_is_kept_or_the_way_to_set_it_in_azure_is_said() {
+    let address = "https://v.vault.azure.net/";
+    let scope = ScopeInfo { name: "dbt-cloud".to_owned(), backend: Backend::KeyVault(Some(address.to_owned())) };
+    for (action, expected) in [
+        (Action::Keep(None), "keep"),
+        (Action::Create, "blocked always"),
+        (Action::Update(Vec::new()), "blocked always"),
+    ] {
+        let mut step = Step::<Secret>::settled(secret_want(false, false), action);
+        step.settle(Some(&scope));
+        assert_eq!(word(&step.action), expected);
+        if let Action::Blocked { why, unless: _ } = &step.action {
+            assert!(why.advice.as_ref().unwrap().contains(address));
+        }
+    }
+    let mut untouched = Step::<Secret>::settled(secret_want(false, false), Action::Create);
+    untouched.settle(None);
+    assert_eq!(untouched.action, Action::Create);
+}
+
+#[test]
+fn a_write_shows_only_once_the_time_of_the_last_one_has_changed() {
+    let mut step = Step::<Secret>::settled(secret_want(true, false), Action::Update(Vec::new()));
+    step.have = secret_have(Some(1), None, Some(false));
+    for (now, shows) in [
+        (None, false),
+        (secret_have(None, None, None), false),
+        (secret_have(Some(1), None, Some(false)), false),
+        (secret_have(Some(2), None, None), true),
+    ] {
+        assert_eq!(Secret::shows(&step, now.as_ref()), shows, "{now:?}");
+    }
+}
+
+fn grant_want(permission: Permission) -> GrantWant {
+    GrantWant { scope: "dbt-cloud".parse().unwrap(), principal: "data-team".to_owned(), permission }
+}
+
+#[test]
+fn access_is_raised_and_never_lowered() {
+    use Permission::{Manage, Read, Write};
+    let level = |name: &str| Some(GrantHave::Level(name.to_owned()));
+    for (want, have, expected) in [
+        (Read, None, "create"),
+        (Read, level("READ"), "keep"),
+        (Read, level("WRITE"), "keep"),
+        (Read, level("MANAGE"), "keep"),
+        (Write, level("READ"), "update"),
+        (Manage, level("WRITE"), "update"),
+        (Write, level("FANCY_NEW"), "keep"),
+        (Read, Some(GrantHave::NoAcls), "blocked always"),
+    ] {
+        assert_eq!(word(&Grant::diff(&grant_want(want), have.as_ref(), &none())), expected, "{want:?} {have:?}");
+    }
+    let more = Grant::diff(&grant_want(Read), level("MANAGE").as_ref(), &none());
+    assert_eq!(note(&more), "has MANAGE, which is more, and keeps it");
+}
+
+#[test]
+fn whoever_creates_the_scope_keeps_the_manage_that_comes_with_it() {
+    for (creates, me, expected) in
+        [(true, "Data-Team", "keep"), (true, "ana@example.com", "create"), (false, "data-team", "create")]
+    {
+        let mut step = Step::<Grant>::settled(grant_want(Permission::Read), Action::Create);
+        step.settle(creates, me);
+        assert_eq!(word(&step.action), expected, "{creates} {me}");
+    }
+}
+
+fn notebook_want() -> NotebookWant {
+    NotebookWant {
+        path: "/Users/ana@example.com/dbtrigger/run_dbt_job_51234".parse().unwrap(),
+        host: Origin::parse("ab123.us1.dbt.com").unwrap(),
+        account_id: 51234,
+        scope: None,
+        key: None,
+        allow_override: None,
+        allow_job: None,
+    }
+}
+
+fn settings() -> Settings {
+    notebook_want().settings(None)
+}
+
+fn there(text: impl Into<String>) -> Option<NotebookHave> {
+    Some(NotebookHave::Notebook { object_id: Some(7), text: text.into() })
+}
+
+/// As Databricks gives it back: without the line end at the end.
+fn exported(settings: &Settings, version: &str) -> String {
+    normalise(&render(settings, version))
+}
+
+fn edited(text: &str) -> String {
+    format!("{text}\n# a remark of somebody's\n")
+}
+
+#[test]
+fn a_notebook_is_written_only_where_nobodys_work_is_lost() {
+    let ours = exported(&settings(), VERSION);
+    let older = exported(&settings(), "0.0.1");
+    let newer = exported(&settings(), "99.0.0");
+    let other_account = exported(&Settings { account_id: 7, ..settings() }, VERSION);
+    let other_host = exported(&Settings { host: Origin::parse("cd.eu1.dbt.com").unwrap(), ..settings() }, VERSION);
+    let foreign = "# Databricks notebook source\nprint(1)";
+    let cells: [(&str, Option<NotebookHave>, &str, &str, &str); 12] = [
+        ("absent", None, "create", "create", "create"),
+        ("ours", there(ours.clone()), "keep", "keep", "keep"),
+        ("ours, with other line ends", there(ours.replace('\n', "\r\n") + "\r\n"), "keep", "keep", "keep"),
+        ("ours, older", there(older.clone()), "update", "update", "update"),
+        ("ours, newer", there(newer), "blocked --force", "update", "blocked --force"),
+        ("ours, other account", there(other_account), "blocked --force", "update", "blocked --force"),
+        ("ours, other host", there(other_host), "blocked --force", "update", "blocked --force"),
+        ("ours, edited", there(edited(&ours)), "blocked --force", "update", "blocked --force"),
+        ("ours, older and edited", there(edited(&older)), "blocked --force", "update", "blocked --force"),
+        ("foreign", there(foreign), "blocked --adopt", "blocked --adopt", "update"),
+        (
+            "a folder",
+            Some(NotebookHave::Other("DIRECTORY".into())),
+            "blocked always",
+            "blocked always",
+            "blocked always",
+        ),
+        ("a file", Some(NotebookHave::Other("FILE".into())), "blocked always", "blocked always", "blocked always"),
+    ];
+    for (cell, have, plain, force, adopt) in cells {
+        let act = |consents: &Consents| word(&Notebook::diff(&notebook_want(), have.as_ref(), consents));
+        assert_eq!(act(&none()), plain, "{cell}");
+        assert_eq!(act(&with(Consent::Force)), force, "{cell} --force");
+        assert_eq!(act(&with(Consent::Adopt)), adopt, "{cell} --adopt");
+    }
+}
+
+#[test]
+fn a_refusal_shows_the_lines_that_differ() {
+    let ours = exported(&settings(), VERSION);
+    let Action::Blocked { why, unless: _ } = Notebook::diff(&notebook_want(), there(edited(&ours)).as_ref(), &none())
+    else {
+        panic!("it was edited")
+    };
+    assert!(why.diff.unwrap().contains("-# a remark of somebody's"));
+    let moved = exported(&Settings { account_id: 7, ..settings() }, VERSION);
+    let action = Notebook::diff(&notebook_want(), there(moved).as_ref(), &none());
+    assert!(note(&action).contains("another dbt account (51234 instead of 7)"), "{}", note(&action));
+}
+
+#[test]
+fn below_shared_nothing_is_written_unasked_whatever_is_there() {
+    let want = NotebookWant { path: "/Workspace/Shared/run".parse().unwrap(), ..notebook_want() };
+    for have in [None, there(exported(&settings(), VERSION)), there("print(1)")] {
+        assert_eq!(word(&Notebook::diff(&want, have.as_ref(), &none())), "blocked --accept-shared-path");
+    }
+    assert_eq!(word(&Notebook::diff(&want, None, &with(Consent::AcceptSharedPath))), "create");
+}
+
+#[test]
+fn what_is_not_said_stays_as_it_is_in_a_notebook_of_ours() {
+    let deployed = Settings {
+        scope: "other".to_owned(),
+        key: "token".to_owned(),
+        allow_override: vec![OverrideKey::GitBranch],
+        allow_job: vec![222_222],
+        ..settings()
+    };
+    let have = there(exported(&deployed, VERSION));
+    assert_eq!(word(&Notebook::diff(&notebook_want(), have.as_ref(), &none())), "keep");
+    // Said is said: fewer rights are an ordinary change, another key is not.
+    let fewer = NotebookWant { allow_override: Some(Vec::new()), ..notebook_want() };
+    let Action::Update(changes) = Notebook::diff(&fewer, have.as_ref(), &none()) else { panic!("it differs") };
+    assert_eq!((changes.len(), changes[0].field.as_str()), (1, "overrides"));
+    assert_eq!((changes[0].from.as_deref(), changes[0].to.as_deref()), (Some("git_branch"), Some("none")));
+    let elsewhere = NotebookWant { key: Some("api-key".to_owned()), ..notebook_want() };
+    assert_eq!(word(&Notebook::diff(&elsewhere, have.as_ref(), &none())), "blocked --force");
+    // What was edited by hand is no authority.
+    let have = there(edited(&exported(&deployed, VERSION)));
+    assert_eq!(notebook_want().settings(have.as_ref()), settings());
+}

@@ -1,0 +1,291 @@
+//! Puts [`World`] on loopback sockets, on a clock of its own, with a log of every request.
+
+#[cfg(test)]
+mod tests;
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::environment::{self, Variables};
+use super::log::{Log, LogLine};
+use super::notebook::{self, Wanted};
+use super::options::{FASTEST, Options, Remark, StartError};
+use super::{Class, Reply, Rule, SimTime, World, peer, stream};
+
+struct Shared {
+    origin: String,
+    variables: Variables,
+    started: Instant,
+    start: SimTime,
+    speed: f64,
+    latency: Duration,
+    world: Mutex<World>,
+    log: Mutex<Log>,
+    remark: Mutex<Remark>,
+    connections: AtomicU64,
+    changes: watch::Sender<u64>,
+}
+
+/// A running sandbox, seen from inside this process. Cheap to clone; keeps nothing running.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic of one request must not take the others with it.
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Handle {
+    /// `http://127.0.0.1:PORT`: both services.
+    pub fn origin(&self) -> &str {
+        &self.0.origin
+    }
+
+    /// The variables that point a client here, in the order in which they are printed.
+    pub fn environment(&self) -> Variables {
+        self.0.variables.clone()
+    }
+
+    /// Now, on the sandbox's clock.
+    pub fn now(&self) -> SimTime {
+        let passed = self.0.started.elapsed().mul_f64(self.0.speed).as_millis();
+        SimTime(self.0.start.0.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX)))
+    }
+
+    /// Looks into the world, or changes it, between two requests.
+    pub fn with_world<R>(&self, look: impl FnOnce(&mut World, SimTime) -> R) -> R {
+        let mut world = lock(&self.0.world);
+        // Read under the lock, so that the world never sees its clock go back.
+        let now = self.now();
+        look(&mut world, now)
+    }
+
+    /// Waits until `look` finds something. It looks after every change and every 25 ms.
+    pub async fn until<R>(&self, mut look: impl FnMut(&mut World, SimTime) -> Option<R>) -> R {
+        loop {
+            if let Some(found) = self.with_world(&mut look) {
+                return found;
+            }
+            self.changed_within(Duration::from_millis(25)).await;
+        }
+    }
+
+    /// Every request so far, secrets replaced.
+    pub fn log(&self) -> Vec<LogLine> {
+        lock(&self.0.log).lines().to_vec()
+    }
+
+    /// How many TCP connections were accepted so far.
+    pub fn connections(&self) -> u64 {
+        self.0.connections.load(Ordering::Relaxed)
+    }
+
+    /// Wakes whoever waits for a change.
+    pub(super) fn changed(&self) {
+        self.0.changes.send_modify(|count| *count += 1);
+    }
+
+    pub(super) async fn changed_within(&self, limit: Duration) {
+        let mut changes = self.0.changes.subscribe();
+        let _ = tokio::time::timeout(limit, changes.changed()).await;
+    }
+
+    pub(super) fn speed(&self) -> f64 {
+        self.0.speed
+    }
+
+    pub(super) fn latency(&self) -> Duration {
+        self.0.latency
+    }
+
+    pub(super) fn remark(&self, text: &str) {
+        (lock(&self.0.remark))(text);
+    }
+
+    /// One request: effect, answer, and its line in the log before a byte of the answer leaves.
+    pub(super) fn answer(&self, request: &Request<Bytes>) -> (Reply, SimTime) {
+        let (reply, now) = self.with_world(|world, now| (world.answer(now, request), now));
+        let written = lock(&self.0.log).note(now, request, &reply);
+        if let Err(failure) = written {
+            self.remark(&format!("The request log cannot be written: {failure}"));
+        }
+        self.changed();
+        (reply, now)
+    }
+}
+
+/// A sandbox on the current runtime. Dropping it stops it.
+pub struct Sandbox {
+    handle: Handle,
+    work: [JoinHandle<()>; 2],
+}
+
+impl std::ops::Deref for Sandbox {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Sandbox {
+    /// Ends every connection and every notebook, and returns when nothing is left.
+    pub async fn stop(mut self) {
+        for work in &mut self.work {
+            work.abort();
+            // Cancelled is what was asked for.
+            let _ = work.await;
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        for work in &self.work {
+            work.abort();
+        }
+    }
+}
+
+/// Starts the sandbox on the current tokio runtime.
+pub async fn start(options: Options) -> Result<Sandbox, StartError> {
+    let Options { port, latency, speed, faults, log, env_file, python, search_path, python_environment, seed, remark } =
+        options;
+    if !(speed > 0.0 && speed <= FASTEST) {
+        return Err(StartError::Speed(speed));
+    }
+    for rule in &faults {
+        refuse(rule)?;
+    }
+    let port = port.unwrap_or(0);
+    let failed = |source| StartError::Port { port, source };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(failed)?;
+    let origin = format!("http://{}", listener.local_addr().map_err(failed)?);
+
+    let tokens = [seed.databricks_token.clone(), seed.dbt_token.clone()];
+    let variables = environment::variables(&origin, &seed);
+    let log = match log {
+        Some(path) => Log::at(&path, &tokens).map_err(|source| StartError::File { path, source })?,
+        None => Log::in_memory(&tokens),
+    };
+    let start = seed.start;
+    let mut world = World::new(seed);
+    world.set_origin(origin.clone());
+    for rule in faults {
+        world.add_fault(rule);
+    }
+    let handle = Handle(Arc::new(Shared {
+        origin,
+        variables,
+        started: Instant::now(),
+        start,
+        speed,
+        latency,
+        world: Mutex::new(world),
+        log: Mutex::new(log),
+        remark: Mutex::new(remark),
+        connections: AtomicU64::new(0),
+        changes: watch::Sender::new(0),
+    }));
+    // Last: a script that waits for the file finds the sandbox listening.
+    if let Some(path) = env_file {
+        environment::write(&path, &handle.0.variables).map_err(|source| StartError::File { path, source })?;
+    }
+    let wanted = Wanted { python, search_path, environment: python_environment };
+    Ok(Sandbox {
+        work: [tokio::spawn(accept(listener, handle.clone())), tokio::spawn(notebook::serve(handle.clone(), wanted))],
+        handle,
+    })
+}
+
+fn refuse(rule: &Rule) -> Result<(), StartError> {
+    let refused = |reason| Err(StartError::Fault { rule: rule.to_string(), reason });
+    if !rule.class().on_sockets() {
+        return refused("it strikes before a connection is there, so a listening sandbox cannot show it");
+    }
+    let kills = matches!(rule.class(), Class::Kill | Class::KillDuring);
+    if kills && !peer::CAN_FIND {
+        return refused("the calling process can only be found on Linux");
+    }
+    Ok(())
+}
+
+async fn accept(listener: TcpListener, handle: Handle) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                handle.0.connections.fetch_add(1, Ordering::Relaxed);
+                connections.spawn(stream::serve(stream, peer, handle.clone()));
+            }
+            // A client that left at once, or no file descriptor left: the next try may work.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+/// A sandbox on a thread and runtime of its own, for tests and for programs that drive another one against
+/// it. Stopped when dropped.
+pub struct Background {
+    handle: Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl std::ops::Deref for Background {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Background {
+    /// Returns when the sandbox listens.
+    pub fn start(options: Options) -> Result<Background, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::System)?;
+        let (stop, stopped) = oneshot::channel();
+        let (tell, started) = std::sync::mpsc::sync_channel(1);
+        let work = move || {
+            runtime.block_on(async move {
+                match start(options).await {
+                    Ok(sandbox) => {
+                        let _ = tell.send(Ok(sandbox.handle.clone()));
+                        let _ = stopped.await;
+                        sandbox.stop().await;
+                    }
+                    Err(failure) => {
+                        let _ = tell.send(Err(failure));
+                    }
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("sandbox".to_owned()).spawn(work).map_err(StartError::System)?;
+        let handle = started
+            .recv()
+            .map_err(|_| StartError::System(std::io::Error::other("the sandbox's thread ended early")))??;
+        Ok(Background { handle, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            // A panic over there was reported over there.
+            let _ = thread.join();
+        }
+    }
+}

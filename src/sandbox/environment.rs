@@ -1,0 +1,59 @@
+//! The variables that point a client at the sandbox.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use super::Seed;
+
+/// The one dbt account of the world.
+const ACCOUNT_ID: &str = "51234";
+
+/// Names and values, in the order in which they are printed.
+pub type Variables = Vec<(&'static str, String)>;
+
+pub(super) fn variables(origin: &str, seed: &Seed) -> Variables {
+    vec![
+        ("DATABRICKS_HOST", origin.to_owned()),
+        ("DATABRICKS_TOKEN", seed.databricks_token.clone()),
+        ("DBT_CLOUD_HOST", origin.to_owned()),
+        ("DBT_CLOUD_ACCOUNT_ID", ACCOUNT_ID.to_owned()),
+        ("DBT_CLOUD_TOKEN", seed.dbt_token.clone()),
+    ]
+}
+
+/// `NAME=value` lines, whole or not at all, readable by the owner only (the mode that temporary files have).
+pub(super) fn write(path: &Path, variables: &[(&'static str, String)]) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    };
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    for (name, value) in variables {
+        writeln!(file, "{name}={value}")?;
+    }
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|failure| failure.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::write;
+
+    #[test]
+    fn the_env_file_is_replaced_whole_and_is_for_its_owner_only() {
+        let folder = tempfile::tempdir().expect("works");
+        let path = folder.path().join("sandbox.env");
+        std::fs::write(&path, "OLD=1\n").expect("works");
+        let variables = [("A", "1".to_owned()), ("B", "2".to_owned())];
+        write(&path, &variables).expect("works");
+        assert_eq!(std::fs::read_to_string(&path).expect("works"), "A=1\nB=2\n");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(&path).expect("works").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).expect("works").count(), 1);
+    }
+}

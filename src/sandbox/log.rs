@@ -1,0 +1,283 @@
+//! The request log: what came in and how it was answered, with every secret replaced.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http::Request;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::{Cut, Reply, SimTime, World};
+
+/// Stands where a secret stood.
+const HIDDEN: &str = "[secret]";
+
+/// Members of a request body that are secret whatever they hold.
+const SECRET_MEMBERS: &[&str] = &["string_value", "bytes_value", "token", "token_value", "password"];
+
+/// Longer texts (a notebook in base64) would bury the rest of the line.
+const LONGEST: usize = 2_000;
+
+/// Shorter values would blot out half of the log; neither service issues such tokens.
+const SHORTEST_SECRET: usize = 6;
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LogLine {
+    /// On the sandbox's clock; ISO 8601 in the file.
+    #[serde(serialize_with = "iso")]
+    pub time: SimTime,
+    /// `databricks`, `dbt`, or `none` for a path that the sandbox does not serve.
+    pub service: &'static str,
+    /// As in fault rules, or `none`.
+    pub operation: &'static str,
+    /// The HTTP method.
+    pub method: String,
+    /// The path without the query.
+    pub path: String,
+    /// The query without its question mark.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// The HTTP status, if there was a whole answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// How the connection was spoilt instead, by the name of the fault class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<&'static str>,
+    /// Whether the operation changes something.
+    pub writes: bool,
+    /// The body: JSON as it is, long texts shortened; anything else as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<Value>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]
+fn iso<S: Serializer>(time: &SimTime, to: S) -> Result<S::Ok, S::Error> {
+    match jiff::Timestamp::from_millisecond(time.0) {
+        Ok(time) => to.collect_str(&format_args!("{time:.3}")),
+        Err(_) => to.serialize_i64(time.0),
+    }
+}
+
+/// All lines so far, and the secrets that must not show in them.
+pub(super) struct Log {
+    file: Option<File>,
+    lines: Vec<LogLine>,
+    /// Each secret in every form in which it may be written.
+    hidden: BTreeSet<String>,
+}
+
+impl Log {
+    pub(super) fn in_memory(secrets: &[String]) -> Log {
+        let mut log = Log { file: None, lines: Vec::new(), hidden: BTreeSet::new() };
+        for secret in secrets {
+            log.hide(secret);
+        }
+        log
+    }
+
+    /// Appends to the file too; a new one is readable by its owner only.
+    pub(super) fn at(path: &Path, secrets: &[String]) -> io::Result<Log> {
+        let mut options = OpenOptions::new();
+        options.create(true).append(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut log = Log::in_memory(secrets);
+        log.file = Some(options.open(path)?);
+        Ok(log)
+    }
+
+    pub(super) fn lines(&self) -> &[LogLine] {
+        &self.lines
+    }
+
+    /// Adds one request. The first failure to write the file is returned; from then on memory is all.
+    pub(super) fn note(&mut self, time: SimTime, request: &Request<Bytes>, reply: &Reply) -> io::Result<()> {
+        let body = self.body(request.body());
+        let (service, operation, writes) = match World::route(request) {
+            Some(route) => (route.service, route.operation, route.writes),
+            None => ("none", "none", false),
+        };
+        let (status, cut) = match reply {
+            Reply::Answer(answer) => (Some(answer.status().as_u16()), None),
+            Reply::Cut(cut) => (None, Some(name(cut))),
+            Reply::Hold => (None, Some("hang")),
+        };
+        let line = LogLine {
+            time,
+            service,
+            operation,
+            method: request.method().to_string(),
+            path: self.without_secrets(request.uri().path()),
+            query: request.uri().query().map(|query| self.without_secrets(query)),
+            status,
+            cut,
+            writes,
+            body,
+        };
+        let written = match &mut self.file {
+            // One write a line, so that a reader never sees half of one.
+            Some(file) => serde_json::to_vec(&line).map_err(io::Error::from).and_then(|mut text| {
+                text.push(b'\n');
+                file.write_all(&text)
+            }),
+            None => Ok(()),
+        };
+        if written.is_err() {
+            self.file = None;
+        }
+        self.lines.push(line);
+        written
+    }
+
+    fn body(&mut self, body: &Bytes) -> Option<Value> {
+        if body.is_empty() {
+            return None;
+        }
+        if let Ok(mut json) = serde_json::from_slice(body) {
+            // All values first: one member may repeat what another one says is secret.
+            self.learn(&json);
+            self.clean(&mut json);
+            return Some(json);
+        }
+        Some(match std::str::from_utf8(body) {
+            Ok(text) => Value::String(shortened(self.without_secrets(text))),
+            Err(_) => Value::String(format!("[{} bytes]", body.len())),
+        })
+    }
+
+    fn learn(&mut self, json: &Value) {
+        match json {
+            Value::Object(members) => {
+                for (name, value) in members {
+                    if !SECRET_MEMBERS.contains(&name.as_str()) {
+                        self.learn(value);
+                        continue;
+                    }
+                    let Some(secret) = value.as_str() else {
+                        continue;
+                    };
+                    self.hide(secret);
+                    // `bytes_value` is base64 of what is really secret.
+                    let inner = STANDARD.decode(secret).ok();
+                    if let Some(inner) = inner.and_then(|bytes| String::from_utf8(bytes).ok()) {
+                        self.hide(&inner);
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.learn(item)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    fn hide(&mut self, secret: &str) {
+        if secret.len() < SHORTEST_SECRET {
+            return;
+        }
+        let forms = [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD];
+        self.hidden.extend(forms.map(|form| form.encode(secret)));
+        let escaped: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        self.hidden.insert(escaped);
+        self.hidden.insert(secret.to_owned());
+    }
+
+    fn clean(&self, json: &mut Value) {
+        match json {
+            Value::Object(members) => {
+                for (name, value) in members {
+                    if SECRET_MEMBERS.contains(&name.as_str()) && !value.is_null() {
+                        *value = Value::String(HIDDEN.to_owned());
+                    } else {
+                        self.clean(value);
+                    }
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.clean(item)),
+            Value::String(text) => *text = shortened(self.without_secrets(text)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn without_secrets(&self, text: &str) -> String {
+        let mut clean = text.to_owned();
+        // Longest first: the form without padding is the beginning of the one with it.
+        let mut forms: Vec<&String> = self.hidden.iter().filter(|form| text.contains(form.as_str())).collect();
+        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        for form in forms {
+            clean = clean.replace(form.as_str(), HIDDEN);
+        }
+        clean
+    }
+}
+
+fn shortened(text: String) -> String {
+    if text.len() > LONGEST { format!("[{} bytes]", text.len()) } else { text }
+}
+
+/// The name of the fault class that cuts so.
+fn name(cut: &Cut) -> &'static str {
+    match cut {
+        Cut::NoName => "no-name",
+        Cut::Refused => "refused",
+        Cut::Blackhole => "blackhole",
+        Cut::Tls => "tls",
+        Cut::Reset => "reset",
+        Cut::Close => "close",
+        Cut::ResetAfterHead(_) => "reset-after-head",
+        Cut::ResetInBody(_) => "reset-in-body",
+        Cut::Silence(_) => "silence",
+        Cut::Truncated(_) => "truncated",
+        Cut::Drip(_) => "drip",
+        Cut::Huge => "huge",
+        Cut::Kill(None) => "kill",
+        Cut::Kill(Some(_)) => "kill-during",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{Request, Response};
+
+    use super::Log;
+    use crate::sandbox::{Reply, SimTime};
+
+    #[test]
+    fn no_form_of_a_secret_reaches_the_log() {
+        let folder = tempfile::tempdir().expect("works");
+        let path = folder.path().join("requests.log");
+        let token = "dapi-hidden/value+1";
+        let mut log = Log::at(&path, &[token.to_owned()]).expect("works");
+        let bodies = [
+            r#"{"scope":"s","key":"k","string_value":"c4nary-value"}"#,
+            // base64 of `other-canary`
+            r#"{"scope":"s","key":"k","bytes_value":"b3RoZXItY2FuYXJ5"}"#,
+            r#"{"text":"c4nary-value and YzRuYXJ5LXZhbHVl and other-canary and dapi-hidden/value+1"}"#,
+            "c4nary-value=dapi-hidden%2Fvalue%2B1",
+        ];
+        for body in bodies {
+            let request =
+                Request::post("http://localhost/api/2.0/secrets/put?x=c4nary-value&y=dapi-hidden%2Fvalue%2B1")
+                    .body(Bytes::from(body))
+                    .expect("works");
+            let reply = Reply::Answer(Response::new(Bytes::new()));
+            log.note(SimTime(1_700_000_000_000), &request, &reply).expect("works");
+        }
+        let text = std::fs::read_to_string(&path).expect("works");
+        let first = text.lines().next().expect("works");
+        assert!(first.contains(r#""time":"2023-11-14T22:13:20.000Z""#), "{first}");
+        assert!(first.contains(r#""string_value":"[secret]""#), "{first}");
+        for line in text.lines().skip(1) {
+            for canary in ["c4nary-value", "YzRuYXJ5LXZhbHVl", "other-canary", "b3RoZXItY2FuYXJ5", "dapi-hidden"] {
+                assert!(!line.contains(canary), "{canary} in {line}");
+            }
+        }
+        assert!(!first.contains("dapi-hidden"));
+        assert_eq!(log.lines().len(), bodies.len());
+    }
+}

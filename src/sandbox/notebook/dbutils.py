@@ -1,0 +1,400 @@
+# Runs one notebook in Databricks source format, cell by cell, for the sandbox.
+#
+# Started as `python -I -c <this text>`. It speaks JSON lines: the first line on stdin is the order, then
+# every line that this side writes to its first stdout is a question or a remark, and questions are answered
+# on stdin. What the notebook prints travels as remarks; what its subprocesses print goes to stderr.
+#
+# The `dbutils` below is strict on purpose: where Databricks raises, it raises, and what it does not offer
+# is an AttributeError. Facts: databricks-api section 10.
+
+import builtins
+import datetime as real_datetime
+import io
+import json
+import linecache
+import os
+import queue
+import signal
+import sys
+import threading
+import time as real_time
+import traceback
+import types
+
+SEPARATOR = "# COMMAND ----------"
+HEADER = "# Databricks notebook source"
+MAGIC = "# MAGIC"
+EXIT_LIMIT = 5 * 1024 * 1024  # longer results are cut by Databricks
+TASK_VALUE_LIMIT = 48 * 1024
+
+
+class Pipe:
+    """The line to the sandbox. An interruption never tears a line: it waits until the line is out."""
+
+    def __init__(self):
+        self.out = os.dup(1)
+        self.source = os.fdopen(os.dup(0), "rb")
+        # From here on, whatever a subprocess prints or reads cannot disturb the protocol.
+        os.dup2(2, 1)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        self.lock = threading.Lock()
+        self.answers = queue.SimpleQueue()
+        self.number = 0
+        self.busy = False
+        self.interrupted = False
+
+    def order(self):
+        line = self.source.readline()
+        if not line:
+            os._exit(70)
+        threading.Thread(target=self.listen, daemon=True).start()
+        return json.loads(line)
+
+    def listen(self):
+        for line in self.source:
+            self.answers.put(json.loads(line))
+        os._exit(70)  # the sandbox is gone: nobody is left to report to
+
+    def on_interrupt(self, _signal, _frame):
+        if self.busy:
+            self.interrupted = True
+        else:
+            raise KeyboardInterrupt
+
+    def tell(self, message):
+        data = json.dumps(message).encode("ascii") + b"\n"
+        main = threading.current_thread() is threading.main_thread()
+        if main:
+            self.busy = True
+        try:
+            with self.lock:
+                while data:
+                    data = data[os.write(self.out, data):]
+        finally:
+            if main:
+                self.busy = False
+        if main and self.interrupted:
+            self.interrupted = False
+            raise KeyboardInterrupt
+
+    def ask(self, **question):
+        self.number += 1
+        number = self.number
+        self.tell({**question, "number": number})
+        while True:
+            answer = self.answers.get()
+            # An interrupted question leaves its answer behind.
+            if answer["number"] == number:
+                return answer
+
+
+class Output(io.TextIOBase):
+    """stdout and stderr of the notebook, in the order of printing."""
+
+    encoding = "utf-8"
+
+    def __init__(self, pipe):
+        self.pipe = pipe
+
+    def writable(self):
+        return True
+
+    def write(self, text):
+        if not isinstance(text, str):
+            raise TypeError("write() argument must be str, not " + type(text).__name__)
+        text.encode("utf-8")  # a lone surrogate fails here, as on a real stream
+        if text:
+            self.pipe.tell({"say": "print", "text": text})
+        return len(text)
+
+
+class Py4JJavaError(Exception):
+    """What an error of dbutils looks like on a cluster: Java's class and words in the text."""
+
+    def __init__(self, call, java):
+        super().__init__(call, java)
+        self.text = "An error occurred while calling " + call + ".\n: " + java
+
+    def __str__(self):
+        return self.text
+
+
+Py4JJavaError.__module__ = "py4j.protocol"
+
+
+class NotebookExit(Exception):
+    """How `dbutils.notebook.exit` leaves. An ordinary Exception: a broad `except Exception` around the call
+    swallows it, and the notebook goes on (databricks-api section 10.3)."""
+
+
+def text_only(what, value):
+    if not isinstance(value, str):
+        raise TypeError(what + " must be a string, not " + type(value).__name__)
+    return value
+
+
+class Strict:
+    """Only what is written down here exists."""
+
+    def __init__(self, name, **offers):
+        object.__setattr__(self, "_name", name)
+        self.__dict__.update(offers)
+
+    def __getattr__(self, name):
+        offers = ", ".join(sorted(key for key in self.__dict__ if not key.startswith("_")))
+        raise AttributeError(self._name + " has no `" + name + "` in the sandbox (it offers: " + offers + ")")
+
+    def __setattr__(self, name, _value):
+        raise AttributeError(self._name + "." + name + " cannot be set")
+
+
+class Widgets:
+    def __init__(self, parameters):
+        # A parameter of the job is a widget from the start, and wins over every default.
+        self.parameters = parameters
+        self.values = dict(parameters)
+        self.removed = set()
+
+    def text(self, name, defaultValue, label=None):
+        text_only("the name of a widget", name)
+        text_only("the default of widget " + name, defaultValue)
+        if label is not None:
+            text_only("the label of widget " + name, label)
+        if name in self.removed:
+            self.removed.discard(name)  # made again in the same cell: the old value stays
+        elif name not in self.values:
+            self.values[name] = self.parameters.get(name, defaultValue)
+
+    def dropdown(self, name, defaultValue, choices, label=None):
+        for choice in choices:
+            text_only("a choice of widget " + text_only("the name of a widget", name), choice)
+        if defaultValue not in choices:
+            raise Py4JJavaError(
+                "o0.dropdown",
+                "com.databricks.dbutils_v1.InvalidInputWidgetDefinition: the default of " + name + " is not among its choices",
+            )
+        self.text(name, defaultValue, label)
+
+    def get(self, name):
+        text_only("the name of a widget", name)
+        if name not in self.values or name in self.removed:
+            raise Py4JJavaError(
+                "o0.getArgument",
+                "com.databricks.dbutils_v1.InputWidgetNotDefined: No input widget named " + name + " is defined",
+            )
+        return self.values[name]
+
+    def get_all(self):
+        return {name: value for name, value in self.values.items() if name not in self.removed}
+
+    def remove(self, name):
+        self.get(name)
+        self.removed.add(name)
+
+    def cell_ended(self):
+        for name in self.removed:
+            del self.values[name]
+        self.removed.clear()
+
+
+class SecretMetadata:
+    def __init__(self, key):
+        self.key = key
+
+    def __repr__(self):
+        return "SecretMetadata(key=" + repr(self.key) + ")"
+
+
+def make_dbutils(pipe, widgets):
+    def secret(call, **question):
+        answer = pipe.ask(say=call, **question)
+        if "error" in answer:
+            java = {
+                "missing": "java.lang.IllegalArgumentException: ",
+                "forbidden": "com.databricks.common.client.DatabricksServiceHttpClientException: ",
+            }[answer["kind"]]
+            raise Py4JJavaError("o0.get", java + answer["error"])
+        return answer["value"]
+
+    def get_secret(scope, key):
+        return secret("secret", scope=text_only("scope", scope), key=text_only("key", key))
+
+    def list_secrets(scope):
+        return [SecretMetadata(key) for key in secret("secrets", scope=text_only("scope", scope))]
+
+    def leave(value):
+        raise NotebookExit(text_only("the value of dbutils.notebook.exit", value))
+
+    def set_value(key, value):
+        text_only("the key of a task value", key)
+        size = len(json.dumps(value).encode())
+        if size > TASK_VALUE_LIMIT:
+            raise ValueError("Task value " + key + " has " + str(size) + " bytes as JSON; at most 48 KiB are allowed")
+        pipe.ask(say="set-value", key=key, value=value)
+
+    def get_value(taskKey, key, default=None, debugValue=None):
+        text_only("taskKey", taskKey)
+        answer = pipe.ask(say="get-value", task=taskKey, key=text_only("the key of a task value", key))
+        if "value" in answer:
+            return answer["value"]
+        if default is None:
+            raise ValueError("No task value with key " + key + " found for task " + taskKey + ", and no default was given")
+        return default
+
+    return Strict(
+        "dbutils",
+        widgets=Strict(
+            "dbutils.widgets", text=widgets.text, dropdown=widgets.dropdown,
+            get=widgets.get, getAll=widgets.get_all, remove=widgets.remove,
+        ),
+        secrets=Strict(
+            "dbutils.secrets", get=get_secret, list=list_secrets,
+            getBytes=lambda scope, key: get_secret(scope, key).encode("utf-8"),
+        ),
+        notebook=Strict("dbutils.notebook", exit=leave),
+        jobs=Strict("dbutils.jobs", taskValues=Strict("dbutils.jobs.taskValues", set=set_value, get=get_value)),
+    )
+
+
+def sandbox_clock(now, speed):
+    """The modules `time` and `datetime` on the sandbox's clock. Only code of the notebook sees them:
+    libraries keep the real ones, so a socket's time limit stays real."""
+    wall, mono, perf = real_time.time(), real_time.monotonic(), real_time.perf_counter()
+
+    def seconds():
+        return now + (real_time.time() - wall) * speed
+
+    def monotonic():
+        return mono + (real_time.monotonic() - mono) * speed
+
+    def perf_counter():
+        return perf + (real_time.perf_counter() - perf) * speed
+
+    time = types.ModuleType("time")
+    time.__dict__.update(vars(real_time))
+    time.sleep = lambda secs: real_time.sleep(secs / speed)
+    time.time, time.time_ns = seconds, lambda: int(seconds() * 1e9)
+    time.monotonic, time.monotonic_ns = monotonic, lambda: int(monotonic() * 1e9)
+    time.perf_counter, time.perf_counter_ns = perf_counter, lambda: int(perf_counter() * 1e9)
+    time.gmtime = lambda secs=None: real_time.gmtime(seconds() if secs is None else secs)
+    time.localtime = lambda secs=None: real_time.localtime(seconds() if secs is None else secs)
+    time.strftime = lambda form, t=None: real_time.strftime(form, time.localtime() if t is None else t)
+
+    class OfReal(type):
+        def __instancecheck__(cls, value):
+            return isinstance(value, cls.__mro__[1])
+
+    class datetime(real_datetime.datetime, metaclass=OfReal):
+        @classmethod
+        def now(cls, tz=None):
+            return cls.fromtimestamp(seconds(), tz)
+
+        @classmethod
+        def utcnow(cls):
+            return cls.fromtimestamp(seconds(), real_datetime.timezone.utc).replace(tzinfo=None)
+
+        @classmethod
+        def today(cls):
+            return cls.fromtimestamp(seconds())
+
+    class date(real_datetime.date, metaclass=OfReal):
+        @classmethod
+        def today(cls):
+            return cls.fromtimestamp(seconds())
+
+    dates = types.ModuleType("datetime")
+    dates.__dict__.update(vars(real_datetime))
+    for kind in (datetime, date):
+        kind.__module__, kind.__qualname__ = "datetime", kind.__name__
+        setattr(dates, kind.__name__, kind)
+    return {"time": time, "datetime": dates}
+
+
+def cells_of(source):
+    """The lines of each cell. Line 1 is the first one with text, as the editor shows it."""
+    cells = [[]]
+    for number, line in enumerate(source.split("\n")):
+        line = line.rstrip("\r")
+        if line.rstrip() == SEPARATOR:
+            cells.append([])
+        elif (number > 0 or line.rstrip() != HEADER) and (cells[-1] or line.strip()):
+            cells[-1].append(line)
+    return cells
+
+
+def python_of(lines, say):
+    """The Python text of a cell: None for a cell that does nothing here."""
+    magic = [line for line in lines if line.startswith(MAGIC)]
+    if not magic:
+        return "\n".join(lines) + "\n" if lines else None
+    words = magic[0][len(MAGIC):].strip().split(None, 1)
+    name = words[0] if words else ""
+    if name.startswith("%md"):
+        return None
+    if name == "%pip":
+        say("[sandbox] skipped, nothing is installed here: " + " ".join(words) + "\n")
+        return None
+    raise NotImplementedError("the sandbox runs Python cells only, not `" + (name or MAGIC) + "`")
+
+
+def run(order, pipe):
+    widgets = Widgets(order["parameters"])
+    clocks = sandbox_clock(order["now"] / 1000, order["speed"])
+
+    def notebook_import(name, globals=None, locals=None, fromlist=(), level=0):
+        if level == 0 and name in clocks:
+            return clocks[name]
+        return builtins.__import__(name, globals, locals, fromlist, level)
+
+    main = types.ModuleType("__main__")
+    main.__builtins__ = {**vars(builtins), "__import__": notebook_import}
+    main.dbutils = make_dbutils(pipe, widgets)
+    sys.modules["__main__"] = main
+    files = set()
+    try:
+        for index, lines in enumerate(cells_of(order["source"]), 1):
+            text = python_of(lines, sys.stdout.write)
+            if text is None:
+                continue
+            file = order["path"] + ", cell " + str(index)
+            files.add(file)
+            linecache.cache[file] = (len(text), None, text.splitlines(True), file)
+            exec(compile(text, file, "exec", dont_inherit=True), main.__dict__)
+            widgets.cell_ended()
+    except NotebookExit as end:
+        result = end.args[0].encode("utf-8", "backslashreplace")[:EXIT_LIMIT].decode("utf-8", "ignore")
+        return {"say": "end", "outcome": "exited", "result": result}
+    except BaseException as failure:
+        frames = failure.__traceback__
+        while frames is not None and frames.tb_frame.f_code.co_filename not in files:
+            frames = frames.tb_next
+        error = "".join(traceback.format_exception_only(type(failure), failure)).strip()
+        trace = "".join(traceback.format_exception(type(failure), failure, frames))
+        return {"say": "end", "outcome": "failed", "error": printable(error), "trace": printable(trace)}
+    return {"say": "end", "outcome": "finished"}
+
+
+def printable(text):
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def start():
+    pipe = Pipe()
+    signal.signal(signal.SIGINT, pipe.on_interrupt)
+    try:
+        order = pipe.order()
+        # Where this machine's Python finds `requests` when it is not isolated (a user's own site folder).
+        sys.path.extend(entry for entry in order["import_from"] if entry not in sys.path)
+        sys.stdout = sys.stderr = Output(pipe)
+        end = run(order, pipe)
+    except KeyboardInterrupt:
+        end = {"say": "end", "outcome": "failed", "error": "KeyboardInterrupt", "trace": "KeyboardInterrupt\n"}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pipe.tell(end)
+    # Threads that the notebook left behind do not outlive it.
+    os._exit(0)
+
+
+start()

@@ -1,0 +1,327 @@
+//! One notebook in one Python process.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::python::Python;
+use crate::sandbox::SimTime;
+
+const DRIVER: &str = include_str!("dbutils.py");
+
+/// How long a notebook may clean up after its cancellation. Real time: cleaning up is network.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How often a cancellation is looked for.
+const TICK: Duration = Duration::from_millis(25);
+
+/// Printed text beyond this is cut, as Databricks cuts the output of a run.
+const OUTPUT_LIMIT: usize = 5 * 1024 * 1024;
+
+/// Why a secret is not handed out.
+pub(super) struct Refused {
+    /// `missing` or `forbidden`.
+    pub(super) kind: &'static str,
+    /// In Databricks' words.
+    pub(super) words: String,
+}
+
+/// What a notebook may ask the sandbox while it runs.
+pub(super) trait Cluster {
+    fn secret(&self, scope: &str, key: &str) -> Result<String, Refused>;
+    fn secrets(&self, scope: &str) -> Result<Vec<String>, Refused>;
+    fn set_task_value(&self, key: &str, value: Value);
+    fn task_value(&self, task: &str, key: &str) -> Option<Value>;
+    fn is_cancelled(&self) -> bool;
+}
+
+/// One notebook to run.
+pub(super) struct Order<'a> {
+    pub(super) path: &'a str,
+    pub(super) source: &'a str,
+    pub(super) parameters: &'a BTreeMap<String, String>,
+    /// The sandbox's clock at the start.
+    pub(super) now: SimTime,
+    pub(super) speed: f64,
+    pub(super) search_path: Option<&'a OsStr>,
+}
+
+/// How a notebook ended.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub(super) enum Outcome {
+    Exited { result: String },
+    Finished,
+    Failed { error: String, trace: String },
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "say", rename_all = "kebab-case")]
+enum Said {
+    Print { text: String },
+    Secret { number: u64, scope: String, key: String },
+    Secrets { number: u64, scope: String },
+    SetValue { number: u64, key: String, value: Value },
+    GetValue { number: u64, task: String, key: String },
+    End(Outcome),
+}
+
+/// Runs the notebook to its end and gives the outcome and what it printed.
+///
+/// The printed text has every secret that was handed out replaced by `[REDACTED]`, exact text only. Error,
+/// trace and exit value are left as they are: that Databricks redacts them is unverified (databricks-api
+/// §10.2), and here a leak is to be seen.
+pub(super) async fn execute(python: &Python, order: &Order<'_>, cluster: &impl Cluster) -> (Outcome, String) {
+    let mut run = Run { printed: Vec::new(), handed_out: Vec::new(), outcome: None };
+    let outcome = match run.drive(python, order, cluster).await {
+        Ok(outcome) => outcome,
+        Err(failure) => failed(format!("The notebook's Python process failed: {failure}")),
+    };
+    (outcome, run.output())
+}
+
+fn failed(error: String) -> Outcome {
+    Outcome::Failed { error, trace: String::new() }
+}
+
+struct Run {
+    printed: Vec<u8>,
+    handed_out: Vec<String>,
+    outcome: Option<Outcome>,
+}
+
+impl Run {
+    async fn drive(&mut self, python: &Python, order: &Order<'_>, cluster: &impl Cluster) -> std::io::Result<Outcome> {
+        let folder = tempfile::tempdir()?;
+        let mut child = spawn(python, order, folder.path())?;
+        let group = Group::of(&child);
+        let (Some(mut stdin), Some(stdout), Some(mut stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(std::io::Error::other("its pipes are missing"));
+        };
+        let mut lines = BufReader::new(stdout).lines();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut raw = [0; 8192];
+        let mut raw_open = true;
+        let mut kill_at = None;
+
+        let first = json!({
+            "path": order.path,
+            "source": order.source,
+            "parameters": order.parameters,
+            "now": order.now.0,
+            "speed": order.speed,
+            "import_from": python.import_from,
+        });
+        // A process that is gone already is told by the end of its stdout.
+        let _ = write_line(&mut stdin, &first).await;
+        let killed = loop {
+            tokio::select! {
+                biased;
+                _ = tick.tick() => match kill_at {
+                    Some(at) if Instant::now() >= at => break true,
+                    None if cluster.is_cancelled() => {
+                        group.interrupt(&mut child);
+                        kill_at = Some(Instant::now() + GRACE);
+                    }
+                    Some(_) | None => {}
+                },
+                line = lines.next_line() => {
+                    let Some(line) = line? else { break false };
+                    if let Some(answer) = self.hear(&line, cluster) {
+                        let _ = write_line(&mut stdin, &answer).await;
+                    }
+                    if self.outcome.is_some() {
+                        break false;
+                    }
+                }
+                count = stderr.read(&mut raw), if raw_open => match count? {
+                    0 => raw_open = false,
+                    count => self.print(&raw[..count]),
+                },
+            }
+        };
+        if self.outcome.is_none() {
+            // Killed, or its stdout is closed: nothing more can be learnt from it.
+            let _ = child.start_kill();
+        }
+        // Python is about to leave by itself; what its subprocesses have printed by then still counts, but
+        // one that stays behind with the pipe open must not hold the task.
+        let drain = async {
+            while let Ok(count @ 1..) = stderr.read(&mut raw).await {
+                self.print(&raw[..count]);
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(200), drain).await;
+        group.kill(&mut child);
+        let status = child.wait().await?;
+        Ok(self.outcome.take().unwrap_or_else(|| {
+            failed(if killed {
+                format!("The notebook did not end within {} s of its cancellation and was killed.", GRACE.as_secs())
+            } else {
+                format!("The notebook's Python process ended early: {status}.")
+            })
+        }))
+    }
+
+    /// Takes one line of the driver in and gives the answer that it waits for.
+    fn hear(&mut self, line: &str, cluster: &impl Cluster) -> Option<Value> {
+        let refused = |number: u64, refused: Refused| {
+            let Refused { kind, words } = refused;
+            json!({"number": number, "kind": kind, "error": words})
+        };
+        match serde_json::from_str(line) {
+            Ok(Said::Print { text }) => {
+                self.print(text.as_bytes());
+                None
+            }
+            Ok(Said::Secret { number, scope, key }) => Some(match cluster.secret(&scope, &key) {
+                Ok(value) => {
+                    let answer = json!({"number": number, "value": value});
+                    self.handed_out.push(value);
+                    answer
+                }
+                Err(why) => refused(number, why),
+            }),
+            Ok(Said::Secrets { number, scope }) => Some(match cluster.secrets(&scope) {
+                Ok(keys) => json!({"number": number, "value": keys}),
+                Err(why) => refused(number, why),
+            }),
+            Ok(Said::SetValue { number, key, value }) => {
+                cluster.set_task_value(&key, value);
+                Some(json!({"number": number}))
+            }
+            Ok(Said::GetValue { number, task, key }) => Some(match cluster.task_value(&task, &key) {
+                Some(value) => json!({"number": number, "value": value}),
+                None => json!({"number": number}),
+            }),
+            Ok(Said::End(outcome)) => {
+                self.outcome = Some(outcome);
+                None
+            }
+            // Written past our stand-in, to the file descriptor itself.
+            Err(_) => {
+                self.print(line.as_bytes());
+                self.print(b"\n");
+                None
+            }
+        }
+    }
+
+    fn print(&mut self, text: &[u8]) {
+        // Somewhat more than is shown, so that a secret at the limit is still whole when it is looked for.
+        let room = (2 * OUTPUT_LIMIT).saturating_sub(self.printed.len());
+        self.printed.extend_from_slice(&text[..text.len().min(room)]);
+    }
+
+    fn output(&mut self) -> String {
+        let mut text = String::from_utf8_lossy(&self.printed).into_owned();
+        self.handed_out.retain(|secret| !secret.is_empty());
+        // A secret that contains another one goes first, or its rest would stay.
+        self.handed_out.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        self.handed_out.dedup();
+        for secret in &self.handed_out {
+            text = text.replace(secret.as_str(), "[REDACTED]");
+        }
+        if text.len() > OUTPUT_LIMIT {
+            text.truncate(text.floor_char_boundary(OUTPUT_LIMIT));
+            text.push_str("\n*** WARNING: output was truncated ***\n");
+        }
+        text
+    }
+}
+
+fn spawn(python: &Python, order: &Order<'_>, folder: &std::path::Path) -> std::io::Result<Child> {
+    let mut command = Command::new(&python.executable);
+    // A cluster knows nothing of this machine's variables: no proxies, no tokens, no `.netrc` below HOME.
+    // Windows starts no program without some of them.
+    if cfg!(not(windows)) {
+        command.env_clear();
+    }
+    if let Some(path) = order.search_path {
+        command.env("PATH", path);
+    }
+    command
+        .args(["-I", "-B", "-X", "utf8", "-c", DRIVER])
+        .env("HOME", folder)
+        .env("NO_PROXY", "127.0.0.1,localhost")
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    // Ctrl-C at the sandbox's terminal is for the sandbox.
+    #[cfg(unix)]
+    command.process_group(0);
+    command.spawn()
+}
+
+async fn write_line(stdin: &mut tokio::process::ChildStdin, line: &Value) -> std::io::Result<()> {
+    let mut text = line.to_string();
+    text.push('\n');
+    stdin.write_all(text.as_bytes()).await?;
+    stdin.flush().await
+}
+
+/// The notebook's process group: Python and whatever it started. Killed when dropped, so that nothing
+/// outlives a sandbox that stops.
+struct Group {
+    #[cfg(unix)]
+    leader: std::cell::Cell<Option<rustix::process::Pid>>,
+}
+
+#[cfg(unix)]
+impl Group {
+    fn of(child: &Child) -> Group {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Group { leader: std::cell::Cell::new(id.and_then(rustix::process::Pid::from_raw)) }
+    }
+
+    /// SIGINT to Python alone, as Databricks interrupts its interpreter.
+    fn interrupt(&self, _child: &mut Child) {
+        if let Some(leader) = self.leader.get() {
+            let _ = rustix::process::kill_process(leader, rustix::process::Signal::INT);
+        }
+    }
+
+    /// Only while the leader is not waited for: afterwards its number may be somebody else's.
+    fn kill(&self, _child: &mut Child) {
+        if let Some(leader) = self.leader.take() {
+            let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.leader.take() {
+            let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Group {
+    fn of(_child: &Child) -> Group {
+        Group {}
+    }
+
+    /// There is no interruption that reaches one process only; it ends at once.
+    fn interrupt(&self, child: &mut Child) {
+        let _ = child.start_kill();
+    }
+
+    fn kill(&self, child: &mut Child) {
+        let _ = child.start_kill();
+    }
+}

@@ -1,0 +1,134 @@
+//! Runs the notebook tasks of [`World`](super::World) with the machine's Python.
+//!
+//! Each task is one process: the driver `dbutils.py` with a strict `dbutils`, talking JSON lines over pipes.
+//! Inside, `time` and `datetime` follow the sandbox's clock (at speed 60 a notebook's minute takes a second),
+//! while the time limits of sockets stay real.
+
+mod execute;
+#[cfg(test)]
+mod on_the_world;
+mod python;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{OnceCell, Semaphore};
+use tokio::task::JoinSet;
+
+use self::execute::{Cluster, Order, Outcome, Refused, execute};
+pub(super) use self::python::Wanted;
+use self::python::{Python, prepare};
+use super::carrier::Handle;
+use super::{NotebookEnd, NotebookOutcome, NotebookTask, SecretRefused};
+
+/// More tasks than this wait, as they would for a cluster.
+const AT_ONCE: usize = 8;
+
+/// A task may become due by time alone, without a request.
+const TICK: Duration = Duration::from_millis(25);
+
+/// Takes tasks and runs them, for ever.
+pub(super) async fn serve(handle: Handle, wanted: Wanted) {
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let python = Arc::new(OnceCell::new());
+    let wanted = Arc::new(wanted);
+    let mut running = JoinSet::new();
+    loop {
+        let place = Arc::clone(&room).acquire_owned().await;
+        let task = loop {
+            if let Some(task) = handle.with_world(super::World::next_notebook) {
+                break task;
+            }
+            while running.try_join_next().is_some() {}
+            handle.changed_within(TICK).await;
+        };
+        let (handle, wanted, python) = (handle.clone(), Arc::clone(&wanted), Arc::clone(&python));
+        running.spawn(async move {
+            let end = run(&handle, &task, &wanted, &python).await;
+            handle.with_world(|world, now| world.notebook_ended(now, task.task_run_id, end));
+            handle.changed();
+            drop(place);
+        });
+    }
+}
+
+async fn run(handle: &Handle, task: &NotebookTask, wanted: &Wanted, python: &OnceCell<Python>) -> NotebookEnd {
+    let ready = python.get_or_try_init(|| prepare(wanted, |remark| handle.remark(remark))).await;
+    let (outcome, output) = match ready {
+        Ok(python) => {
+            let order = Order {
+                path: &task.path,
+                source: &task.source,
+                parameters: &task.parameters,
+                now: handle.now(),
+                speed: handle.speed(),
+                search_path: wanted.search_path.as_deref(),
+            };
+            execute(python, &order, &Task { handle, task }).await
+        }
+        Err(why) => {
+            handle.remark(why.as_str());
+            let failed = Outcome::Failed { error: why, trace: String::new() };
+            (failed, String::new())
+        }
+    };
+    NotebookEnd {
+        outcome: match outcome {
+            Outcome::Exited { result } => NotebookOutcome::Exited { result },
+            Outcome::Finished => NotebookOutcome::Finished,
+            Outcome::Failed { error, trace } => NotebookOutcome::Failed { error, trace },
+        },
+        output,
+    }
+}
+
+/// A task's view of the world: what its run's identity may see.
+struct Task<'a> {
+    handle: &'a Handle,
+    task: &'a NotebookTask,
+}
+
+impl Cluster for Task<'_> {
+    fn secret(&self, scope: &str, key: &str) -> Result<String, Refused> {
+        let read = |world: &mut super::World, _| world.read_secret(self.task.task_run_id, scope, key);
+        self.handle.with_world(read).map_err(|refused| Refused {
+            kind: match &refused {
+                SecretRefused::Missing { .. } => "missing",
+                SecretRefused::Forbidden { .. } => "forbidden",
+            },
+            words: refused.to_string(),
+        })
+    }
+
+    fn secrets(&self, scope: &str) -> Result<Vec<String>, Refused> {
+        let state = self.handle.with_world(|world, _| world.inspect());
+        let keys: Vec<String> = state["scopes"][scope]["secrets"]
+            .as_object()
+            .map(|secrets| secrets.keys().cloned().collect())
+            .unwrap_or_default();
+        // Listing needs the same READ as getting; an empty or missing scope answers as a missing key does.
+        match keys.first() {
+            Some(key) => self.secret(scope, key).map(|_| keys),
+            None if state["scopes"][scope].is_object() => Ok(keys),
+            None => Err(Refused { kind: "missing", words: format!("Scope {scope} does not exist!") }),
+        }
+    }
+
+    fn set_task_value(&self, key: &str, value: Value) {
+        self.handle.with_world(|world, _| {
+            world.set_task_value(self.task.task_run_id, key, value);
+        });
+    }
+
+    fn task_value(&self, task: &str, key: &str) -> Option<Value> {
+        self.handle
+            .with_world(|world, _| world.task_value(self.task.task_run_id, task, key))
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.handle.with_world(|world, _| world.is_cancelled(self.task.task_run_id))
+    }
+}

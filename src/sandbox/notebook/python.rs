@@ -1,0 +1,304 @@
+//! Finds a Python that has `requests`, or makes one: a private virtual environment, built once and reused.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::process::Command;
+
+/// Older ones lack what the driver of a notebook uses.
+const OLDEST: (u32, u32) = (3, 8);
+
+/// A probe imports `requests` from a cold disk at worst.
+const PROBE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Making the environment and downloading five small packages.
+const MAKE_LIMIT: Duration = Duration::from_mins(5);
+
+const PROBE: &str = "\
+import json, sys
+try:
+    import requests
+    found = True
+except Exception:
+    found = False
+print(json.dumps({'executable': sys.executable, 'version': sys.version_info[:2], 'requests': found,
+                  'import_from': [entry for entry in sys.path if entry]}))
+";
+
+/// Where to look, as handed in: this room reads no environment.
+#[derive(Clone, Debug, Default)]
+pub(in crate::sandbox) struct Wanted {
+    /// This interpreter and no other.
+    pub(in crate::sandbox) python: Option<PathBuf>,
+    /// The `PATH` in which `python3` and `python` are looked for.
+    pub(in crate::sandbox) search_path: Option<OsString>,
+    /// The folder of the private environment. Without it none is made.
+    pub(in crate::sandbox) environment: Option<PathBuf>,
+}
+
+/// An interpreter that can run notebooks.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(in crate::sandbox) struct Python {
+    /// The real file, behind shims and links of version managers.
+    pub(in crate::sandbox) executable: PathBuf,
+    version: (u32, u32),
+    requests: bool,
+    /// `sys.path`, so that an isolated start finds packages of the user's own site folder too.
+    pub(in crate::sandbox) import_from: Vec<String>,
+}
+
+/// The first interpreter that has `requests`; else the private environment, made on first use.
+///
+/// # Errors
+///
+/// One text for people: what was tried and what to install.
+pub(in crate::sandbox) async fn prepare(wanted: &Wanted, say: impl Fn(&str)) -> Result<Python, String> {
+    let Some(base) = find(wanted).await else {
+        return Err(match &wanted.python {
+            Some(python) => format!(
+                "Notebook tasks need Python {}.{} or newer, and {} is none.",
+                OLDEST.0,
+                OLDEST.1,
+                python.display()
+            ),
+            None => format!(
+                "Notebook tasks need Python {}.{} or newer, and neither `python3` nor `python` on the PATH is one. \
+                 Install Python with the package `requests`.",
+                OLDEST.0, OLDEST.1
+            ),
+        });
+    };
+    if base.requests {
+        return Ok(base);
+    }
+    let Some(folder) = &wanted.environment else {
+        return Err(advice(&base, "no folder for a private environment is set"));
+    };
+    // Made earlier, by this program or by another one that was faster.
+    if let Some(python) = probe(&interpreter(folder)).await
+        && python.requests
+    {
+        return Ok(python);
+    }
+    say(&format!(
+        "The Python at {} has no `requests`; making a private environment in {} (once)",
+        base.executable.display(),
+        folder.display()
+    ));
+    make(&base, folder).await.map_err(|why| advice(&base, &why))?;
+    match probe(&interpreter(folder)).await {
+        Some(python) if python.requests => Ok(python),
+        Some(_) | None => Err(advice(&base, "the environment made cannot import it")),
+    }
+}
+
+/// The first that has `requests`, else the first of all.
+pub(super) async fn find(wanted: &Wanted) -> Option<Python> {
+    let mut first = None;
+    for candidate in candidates(wanted) {
+        if let Some(python) = probe(&candidate).await {
+            if python.requests {
+                return Some(python);
+            }
+            first.get_or_insert(python);
+        }
+    }
+    first
+}
+
+fn advice(base: &Python, why: &str) -> String {
+    let python = base.executable.display();
+    format!(
+        "The Python at {python} has no `requests`, and a private environment with it could not be made: {why}. \
+         Install it with `{python} -m pip install requests`, or on Debian and Ubuntu with \
+         `apt install python3-requests`."
+    )
+}
+
+fn candidates(wanted: &Wanted) -> Vec<PathBuf> {
+    if let Some(python) = &wanted.python {
+        return vec![python.clone()];
+    }
+    let Some(path) = &wanted.search_path else {
+        return Vec::new();
+    };
+    ["python3", "python"]
+        .iter()
+        .flat_map(|name| {
+            std::env::split_paths(path)
+                .map(move |folder| folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX)))
+        })
+        .filter(|file| file.is_file())
+        .collect()
+}
+
+fn interpreter(environment: &Path) -> PathBuf {
+    if cfg!(windows) { environment.join("Scripts").join("python.exe") } else { environment.join("bin").join("python") }
+}
+
+async fn probe(python: &Path) -> Option<Python> {
+    if !python.is_file() {
+        return None;
+    }
+    // From an empty folder: `-c` puts the current one first, and a file `requests.py` there would count.
+    let folder = tempfile::tempdir().ok()?;
+    let answer =
+        output(Command::new(python).args(["-B", "-c", PROBE]).current_dir(folder.path()), PROBE_LIMIT).await.ok()?;
+    serde_json::from_str(answer.lines().last()?).ok().filter(|found: &Python| found.version >= OLDEST)
+}
+
+/// Builds beside the target and moves it there whole, so that a half-made environment is never found.
+async fn make(base: &Python, folder: &Path) -> Result<(), String> {
+    let text = |failure: std::io::Error| format!("{}: {failure}", folder.display());
+    let parent = folder.parent().ok_or_else(|| format!("{} has no parent folder", folder.display()))?;
+    std::fs::create_dir_all(parent).map_err(text)?;
+    let stage = tempfile::Builder::new().prefix("sandbox-python-").tempdir_in(parent).map_err(text)?;
+    let made = stage.path().join("environment");
+    let venv = |more: &'static [&'static str]| {
+        let mut command = Command::new(&base.executable);
+        command.args(["-I", "-m", "venv"]).arg(&made).args(more);
+        command
+    };
+    let install = ["install", "--quiet", "--disable-pip-version-check", "requests"];
+    match output(&mut venv(&[]), MAKE_LIMIT).await {
+        Ok(_) => {
+            let mut pip = Command::new(interpreter(&made));
+            pip.args(["-I", "-m", "pip"]).args(install);
+            output(&mut pip, MAKE_LIMIT).await?;
+        }
+        // Debian splits `venv` in two packages. Without the second one the environment has no pip of its
+        // own, but the base may have one that can fill it.
+        Err(why) => {
+            let without_pip = output(&mut venv(&["--clear", "--without-pip"]), MAKE_LIMIT).await;
+            let mut pip = Command::new(&base.executable);
+            pip.args(["-I", "-m", "pip", "--python"]).arg(interpreter(&made)).args(install);
+            if without_pip.is_err() || output(&mut pip, MAKE_LIMIT).await.is_err() {
+                return Err(why);
+            }
+        }
+    }
+    if folder.exists() {
+        // What stands there was probed and cannot be used (its base interpreter is gone, mostly).
+        std::fs::remove_dir_all(folder).map_err(text)?;
+    }
+    std::fs::rename(&made, folder).map_err(text)
+}
+
+/// Runs to the end and gives stdout; a failure gives the last lines that were printed.
+async fn output(command: &mut Command, limit: Duration) -> Result<String, String> {
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    let run = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    let ended = tokio::time::timeout(limit, run)
+        .await
+        .map_err(|_| format!("`{program}` took longer than {} s", limit.as_secs()))?
+        .map_err(|failure| format!("`{program}` could not be started: {failure}"))?;
+    if ended.status.success() {
+        return Ok(String::from_utf8_lossy(&ended.stdout).into_owned());
+    }
+    let printed = [ended.stdout, ended.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed);
+    let lines: Vec<&str> = printed.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(3)..].join(" / ");
+    Err(format!("`{program}` ended with {}: {last}", ended.status))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::io::Write as _;
+    use std::path::{Path, PathBuf};
+    use std::process::{Command, Stdio};
+    use std::sync::Mutex;
+
+    use super::{Wanted, prepare};
+
+    /// Written by another process: a file that this one has open for writing cannot be started, and a test
+    /// beside this one may be forking.
+    fn script(file: &Path, text: &str) -> PathBuf {
+        let mut shell = Command::new("sh")
+            .args(["-c", "cat >\"$1\" && chmod +x \"$1\"", "sh"])
+            .arg(file)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut stdin = shell.stdin.take().expect("its stdin");
+        stdin.write_all(text.as_bytes()).expect("the script is written");
+        drop(stdin);
+        assert!(shell.wait().expect("the shell ends").success());
+        file.to_owned()
+    }
+
+    /// Answers the probe; anything else (`-m venv`, `-m pip`) goes on to `otherwise`.
+    fn python(folder: &Path, name: &str, version: &str, requests: bool, otherwise: &str) -> PathBuf {
+        let text = format!(
+            "#!/bin/sh\ncase \"$*\" in *json.dumps*)\n\
+             echo '{{\"executable\":\"{0}/{name}\",\"version\":[{version}],\"requests\":{requests},\"import_from\":[]}}';;\n\
+             *) {otherwise};;\nesac\n",
+            folder.display()
+        );
+        script(&folder.join(name), &text)
+    }
+
+    #[tokio::test]
+    async fn the_first_python_with_requests_wins_over_an_earlier_one_without() {
+        let folder = tempfile::tempdir().expect("a folder");
+        python(folder.path(), "python3", "3, 12", false, "exit 1");
+        let second = python(folder.path(), "python", "3, 9", true, "exit 1");
+        let wanted =
+            Wanted { python: None, search_path: Some(folder.path().as_os_str().to_owned()), environment: None };
+        let found = prepare(&wanted, |_| ()).await.expect("one is found");
+        assert_eq!(found.executable, second);
+    }
+
+    #[tokio::test]
+    async fn without_requests_an_environment_is_made_once_and_used_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = tempfile::tempdir().expect("a folder");
+        let inner = python(home.path(), "inner", "3, 12", true, "exit 0");
+        // `-I -m venv DIR`
+        let make = format!("mkdir -p \"$4/bin\" && cp \"{}\" \"$4/bin/python\"", inner.display());
+        let base = python(folder.path(), "python3", "3, 12", false, &make);
+        let environment = home.path().join("cache").join("sandbox-python");
+        let wanted = Wanted { python: Some(base), search_path: None, environment: Some(environment.clone()) };
+        let remarks = Mutex::new(Vec::new());
+        let remark = |text: &str| remarks.lock().expect("a remark").push(text.to_owned());
+        prepare(&wanted, &remark).await.expect("it is made");
+        assert!(environment.join("bin/python").is_file());
+        prepare(&wanted, &remark).await.expect("it is used again");
+        let remarks = remarks.lock().expect("remarks");
+        assert_eq!(remarks.len(), 1, "{remarks:?}");
+        assert!(remarks[0].contains("no `requests`"), "{remarks:?}");
+        let beside = std::fs::read_dir(home.path().join("cache")).expect("the cache").count();
+        assert_eq!(beside, 1, "nothing half-made stays behind");
+    }
+
+    #[tokio::test]
+    async fn an_environment_that_cannot_be_made_ends_with_what_to_install() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let base = python(folder.path(), "python3", "3, 12", false, "echo no ensurepip >&2; exit 1");
+        let mut wanted = Wanted {
+            python: Some(base),
+            search_path: None,
+            environment: Some(folder.path().join("cache").join("sandbox-python")),
+        };
+        let said = prepare(&wanted, |_| ()).await.expect_err("it cannot be made");
+        assert!(said.contains("no ensurepip"), "{said}");
+        assert!(said.contains("pip install requests") && said.contains("apt install"), "{said}");
+        wanted.environment = None;
+        let said = prepare(&wanted, |_| ()).await.expect_err("none may be made");
+        assert!(said.contains("pip install requests"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn no_python_and_an_old_python_are_said() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let old = python(folder.path(), "python3", "3, 6", true, "exit 1");
+        for (python, named) in [(Some(old.clone()), old.display().to_string()), (None, "on the PATH".to_owned())] {
+            let wanted = Wanted { python, search_path: Some(folder.path().as_os_str().to_owned()), environment: None };
+            let said = prepare(&wanted, |_| ()).await.expect_err("too old");
+            assert!(said.contains("Python 3.8") && said.contains(&named), "{said}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! One connection: whole answers go through hyper, spoilt ones are written by hand.
+//!
+//! A spoilt answer is the last thing that happens on its connection: the service function fails, hyper gives
+//! the socket back with nothing written, and [`spoil`] does to it what the fault asks for.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, TRANSFER_ENCODING};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::carrier::Handle;
+use super::{Cut, Reply, SimTime, peer};
+
+/// Above what both services take (10 MB in one notebook), so that the world itself refuses what is too large.
+const REQUEST_LIMIT: usize = 64 * 1024 * 1024;
+
+/// What a body without end announces. It is streamed from one small block.
+const HUGE: usize = 1 << 30;
+
+/// What is left to do to a connection that hyper gave back.
+enum Spoilt {
+    Cut(Cut, SimTime),
+    Hold,
+}
+
+/// Tells hyper that no answer comes. The reason lies in the slot beside it.
+#[derive(Debug)]
+struct NoAnswer;
+
+impl std::fmt::Display for NoAnswer {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.write_str("the answer is spoilt on purpose")
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
+type Slot = Arc<Mutex<Option<Spoilt>>>;
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, NoAnswer>> + Send>>;
+
+/// Serves one connection to its end.
+pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, handle: Handle) {
+    // One byte a second means one segment a second; and latencies are ours to add, not the kernel's.
+    let _ = stream.set_nodelay(true);
+    let Ok(local) = stream.local_addr() else {
+        return;
+    };
+    let slot = Slot::default();
+    let service = {
+        let (handle, slot) = (handle.clone(), Arc::clone(&slot));
+        service_fn(move |request| -> Answering { Box::pin(answer(handle.clone(), Arc::clone(&slot), request)) })
+    };
+    // The date is the sandbox's own; hyper would add the machine's.
+    let mut connection = http1::Builder::new().auto_date_header(false).serve_connection(TokioIo::new(stream), service);
+    let _ = poll_fn(|context| connection.poll_without_shutdown(context)).await;
+    let mut stream = connection.into_parts().io.into_inner();
+    let spoilt = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // A client that has gone by itself is no failure of the sandbox.
+    let _ = match spoilt {
+        None => stream.shutdown().await,
+        Some(Spoilt::Hold) => hold(stream).await,
+        Some(Spoilt::Cut(cut, now)) => spoil(stream, cut, now, local, peer, &handle).await,
+    };
+}
+
+async fn answer(handle: Handle, slot: Slot, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, NoAnswer> {
+    let (head, body) = request.into_parts();
+    let body = match Limited::new(body, REQUEST_LIMIT).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(failure) if failure.is::<http_body_util::LengthLimitError>() => {
+            let mut refused = Response::new(Full::default());
+            *refused.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+            return Ok(refused);
+        }
+        // The client left in the middle of its request: nothing has happened.
+        Err(_) => return Err(NoAnswer),
+    };
+    wait(handle.latency() / 2).await;
+    let (reply, now) = handle.answer(&Request::from_parts(head, body));
+    wait(handle.latency() / 2).await;
+    let spoilt = match reply {
+        Reply::Answer(mut answer) => {
+            date(&mut answer, now);
+            return Ok(answer.map(Full::new));
+        }
+        Reply::Cut(cut) => Spoilt::Cut(cut, now),
+        Reply::Hold => Spoilt::Hold,
+    };
+    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(spoilt);
+    Err(NoAnswer)
+}
+
+async fn wait(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}
+
+fn date(answer: &mut Response<Bytes>, now: SimTime) {
+    let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+    let text = jiff::Timestamp::from_millisecond(now.0).and_then(|now| printer.timestamp_to_rfc9110_string(&now));
+    if let Some(value) = text.ok().and_then(|text| HeaderValue::try_from(text).ok()) {
+        answer.headers_mut().entry(DATE).or_insert(value);
+    }
+}
+
+async fn spoil(
+    mut stream: TcpStream,
+    cut: Cut,
+    now: SimTime,
+    local: SocketAddr,
+    peer: SocketAddr,
+    handle: &Handle,
+) -> io::Result<()> {
+    match cut {
+        // Not to be shown on an accepted connection, and refused at start. Nearest to it: no answer.
+        Cut::NoName | Cut::Refused | Cut::Blackhole | Cut::Tls | Cut::Reset => reset(stream),
+        Cut::Close => stream.shutdown().await,
+        Cut::ResetAfterHead(answer) => {
+            send(&mut stream, answer, now, |_| 0).await?;
+            reset(stream)
+        }
+        Cut::ResetInBody(answer) => {
+            send(&mut stream, answer, now, half).await?;
+            reset(stream)
+        }
+        Cut::Silence(answer) => {
+            send(&mut stream, answer, now, |_| 0).await?;
+            hold(stream).await
+        }
+        Cut::Truncated(answer) => {
+            send(&mut stream, answer, now, half).await?;
+            stream.shutdown().await
+        }
+        Cut::Drip(answer) => {
+            let (head, body) = wire(answer, now, 0);
+            for byte in head.bytes().chain(body) {
+                stream.write_all(&[byte]).await?;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            stream.shutdown().await
+        }
+        Cut::Huge => huge(&mut stream, now).await,
+        Cut::Kill(answer) => {
+            if let Some(answer) = answer {
+                send(&mut stream, answer, now, half).await?;
+            }
+            match peer::kill(local, peer) {
+                Ok(()) => hold(stream).await,
+                Err(why) => {
+                    handle.remark(&format!("The kill rule killed nobody: {why}"));
+                    reset(stream)
+                }
+            }
+        }
+    }
+}
+
+fn half(length: usize) -> usize {
+    length / 2
+}
+
+/// RST: closing with no time to linger.
+fn reset(stream: TcpStream) -> io::Result<()> {
+    stream.set_zero_linger()?;
+    drop(stream);
+    Ok(())
+}
+
+/// Keeps the connection open, silent, until the client leaves.
+async fn hold(mut stream: TcpStream) -> io::Result<()> {
+    let mut ignored = [0; 1024];
+    while stream.read(&mut ignored).await? > 0 {}
+    Ok(())
+}
+
+/// Writes the head and as much of the body as `part` of its length. The head always announces at least one
+/// byte, or an answer without a body would be whole after all.
+async fn send(
+    stream: &mut TcpStream,
+    answer: Response<Bytes>,
+    now: SimTime,
+    part: fn(usize) -> usize,
+) -> io::Result<()> {
+    let (head, body) = wire(answer, now, 1);
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(&body[..part(body.len())]).await?;
+    stream.flush().await
+}
+
+async fn huge(stream: &mut TcpStream, now: SimTime) -> io::Result<()> {
+    let mut answer = Response::new(Bytes::new());
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let (head, _) = wire(answer, now, HUGE);
+    stream.write_all(head.as_bytes()).await?;
+    // Valid JSON as far as it goes, so that only a limit on the length stops a parser.
+    let opening = b"{\"data\":\"";
+    stream.write_all(opening).await?;
+    let block = vec![b'x'; 64 * 1024];
+    let mut left = HUGE - opening.len();
+    while left > 0 {
+        let count = left.min(block.len());
+        stream.write_all(&block[..count]).await?;
+        left -= count;
+    }
+    stream.shutdown().await
+}
+
+/// The head as text, with a length of at least `announced`, and the body.
+fn wire(mut answer: Response<Bytes>, now: SimTime, announced: usize) -> (String, Bytes) {
+    date(&mut answer, now);
+    let (head, body) = answer.into_parts();
+    let mut text =
+        format!("HTTP/1.1 {} {}\r\n", head.status.as_str(), head.status.canonical_reason().unwrap_or_default());
+    for (name, value) in &head.headers {
+        if name == CONTENT_LENGTH || name == TRANSFER_ENCODING {
+            continue;
+        }
+        text.push_str(name.as_str());
+        text.push_str(": ");
+        text.push_str(&String::from_utf8_lossy(value.as_bytes()));
+        text.push_str("\r\n");
+    }
+    let length = body.len().max(announced);
+    text.push_str("content-length: ");
+    text.push_str(&length.to_string());
+    text.push_str("\r\n\r\n");
+    (text, body)
+}

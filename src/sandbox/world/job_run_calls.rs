@@ -1,0 +1,120 @@
+//! Starting and stopping runs of jobs (databricks-api §5.6, §5.8).
+
+use serde_json::{Map, Value, json};
+
+use super::World;
+use super::answers::{Handled, Refusal, databricks_data};
+use super::call::Call;
+use super::job_runs::{CLEAN_UP, JobRun, Stage, TaskRun};
+use super::job_settings::{tasks, whole};
+
+/// `run-now`.
+pub(super) fn run_now(world: &mut World, call: &Call) -> Handled {
+    let fields = call.fields()?;
+    let job_id = fields.id("job_id")?;
+    world.may(&world.databricks, job_id, &call.caller, "CAN_MANAGE_RUN")?;
+    let token = fields.text("idempotency_token")?.filter(|token| !token.is_empty());
+    if let Some(token) = &token {
+        if token.len() > 64 {
+            return Err(Refusal::invalid("The idempotency token must not be longer than 64 characters."));
+        }
+        // §2.6: the same token gives the run that it made, whatever else the request says.
+        if let Some(run) = world.job_runs.iter().find(|run| run.job_id == job_id && run.token.as_ref() == Some(token)) {
+            return Ok(databricks_data(&json!({ "run_id": run.id, "number_in_job": run.id })));
+        }
+    }
+    if fields.0.get("only").is_some_and(|only| !only.is_null()) {
+        return Err(Refusal::NotBuilt("run-now with `only`".to_owned()));
+    }
+    let Some(job) = world.databricks.jobs.get(&job_id).cloned() else {
+        return Err(Refusal::invalid(format!("Job {job_id} does not exist.")));
+    };
+    if let Some(other) = tasks(&job.settings).iter().find(|task| task.get("notebook_task").is_none()) {
+        return Err(Refusal::NotBuilt(format!("runs of tasks without a notebook, such as {}", other["task_key"])));
+    }
+    let given = fields.object("job_parameters")?.unwrap_or_default();
+    let legacy = fields.object("notebook_params")?.unwrap_or_default();
+    let defined = job.settings.get("parameters").and_then(Value::as_array).cloned().unwrap_or_default();
+    if !defined.is_empty() && !legacy.is_empty() {
+        return Err(Refusal::invalid(
+            "notebook_params cannot be used with a job that defines job parameters: use job_parameters.",
+        ));
+    }
+    if Value::Object(legacy.clone()).to_string().len() > 10_000 {
+        return Err(Refusal::invalid("notebook_params must not be larger than 10000 bytes."));
+    }
+    let parameters = parameters(&defined, &given, &legacy)?;
+    let queue = fields.object("queue")?.map(Value::Object).or_else(|| job.settings.get("queue").cloned());
+    let may_wait = queue.is_some_and(|queue| queue.get("enabled") == Some(&json!(true)));
+    let most = whole(&job.settings, "max_concurrent_runs", 1);
+    let now = call.now.0;
+    let mut run = JobRun::new(world.ids.fresh(), job_id, &job, &call.caller, now);
+    run.token = token;
+    run.parameters = parameters;
+    for task in tasks(&job.settings) {
+        let id = world.ids.fresh();
+        run.tasks.push(TaskRun::new(task["task_key"].as_str().unwrap_or_default(), id, 0, id, Stage::Blocked));
+    }
+    if world.active_runs(job_id) < most {
+        run.begin(now);
+    } else if may_wait && most > 0 {
+        run.queued = true;
+    } else {
+        // §5.6: the run exists, and never ran.
+        run.tasks.clear();
+        run.ended = Some(now - CLEAN_UP);
+        run.result = Some("MAXIMUM_CONCURRENT_RUNS_REACHED");
+        "Run skipped because the limit of concurrent runs of the job is reached.".clone_into(&mut run.message);
+    }
+    let id = run.id;
+    world.job_runs.push(run);
+    world.advance_job_runs();
+    Ok(databricks_data(&json!({ "run_id": id, "number_in_job": id })))
+}
+
+/// Job parameters of a run; names that the job does not define are pushed down too.
+fn parameters(
+    defined: &[Value],
+    given: &Map<String, Value>,
+    legacy: &Map<String, Value>,
+) -> Result<Vec<(String, Option<String>, String)>, Refusal> {
+    let text = |name: &str, value: &Value| match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Err(Refusal::malformed(format!("Could not parse request object: job parameter {name} is no string")))
+        }
+    };
+    let mut all = Vec::new();
+    for parameter in defined {
+        let name = parameter["name"].as_str().unwrap_or_default();
+        let default = parameter["default"].as_str().unwrap_or_default().to_owned();
+        let value = given.get(name).map(|value| text(name, value)).transpose()?;
+        all.push((name.to_owned(), Some(default.clone()), value.unwrap_or(default)));
+    }
+    for (name, value) in given.iter().chain(legacy) {
+        if !all.iter().any(|(known, _, _)| known == name) {
+            all.push((name.clone(), None, text(name, value)?));
+        }
+    }
+    Ok(all)
+}
+
+/// `runs/cancel`: asynchronous; takes job runs and task runs. What is over stays as it is.
+pub(super) fn cancel(world: &mut World, call: &Call) -> Handled {
+    let id = call.fields()?.id("run_id")?;
+    let now = call.now.0;
+    let found = world.job_runs.iter().position(|run| run.id == id || run.tasks.iter().any(|task| task.id == id));
+    let Some(index) = found else {
+        return Err(Refusal::invalid(format!("Run {id} does not exist.")));
+    };
+    let job = world.job_runs[index].job_id;
+    world.may(&world.databricks, job, &call.caller, "CAN_MANAGE_RUN")?;
+    let run = &mut world.job_runs[index];
+    if run.id == id {
+        run.stop(now, "CANCELED", "Run cancelled.");
+    } else if let Some(task) = run.tasks.iter_mut().find(|task| task.id == id) {
+        task.stop(now, "CANCELED");
+    }
+    world.advance_job_runs();
+    Ok(databricks_data(&json!({})))
+}

@@ -1,0 +1,111 @@
+//! Folders, notebooks and files, and what export makes of a notebook (databricks-api §4.2, §4.5).
+
+/// A folder, notebook or file.
+#[derive(Clone)]
+pub(super) struct Object {
+    pub(super) id: i64,
+    pub(super) kind: Kind,
+    pub(super) created: i64,
+    pub(super) modified: i64,
+}
+
+#[derive(Clone)]
+pub(super) enum Kind {
+    Directory,
+    Notebook { language: Language, source: String },
+    File(Vec<u8>),
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Language {
+    Python,
+    Sql,
+    Scala,
+    R,
+}
+
+impl Language {
+    pub(super) fn parse(text: &str) -> Option<Language> {
+        match text {
+            "PYTHON" => Some(Language::Python),
+            "SQL" => Some(Language::Sql),
+            "SCALA" => Some(Language::Scala),
+            "R" => Some(Language::R),
+            _ => None,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Language::Python => "PYTHON",
+            Language::Sql => "SQL",
+            Language::Scala => "SCALA",
+            Language::R => "R",
+        }
+    }
+
+    /// What a line of Databricks' own begins with (§4.2).
+    fn mark(self) -> &'static str {
+        match self {
+            Language::Python | Language::R => "#",
+            Language::Sql => "--",
+            Language::Scala => "//",
+        }
+    }
+}
+
+impl Kind {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Kind::Directory => "DIRECTORY",
+            Kind::Notebook { .. } => "NOTEBOOK",
+            Kind::File(_) => "FILE",
+        }
+    }
+
+    /// What SOURCE export gives back.
+    pub(super) fn exported(&self) -> Option<Vec<u8>> {
+        match self {
+            Kind::Directory => None,
+            Kind::Notebook { language, source } => Some(canonical(*language, source).into_bytes()),
+            Kind::File(bytes) => Some(bytes.clone()),
+        }
+    }
+}
+
+/// §4.5: the header line is there, cell separators stand between single blank lines, and exactly one
+/// newline at the end is lost.
+pub(super) fn canonical(language: Language, source: &str) -> String {
+    let mark = language.mark();
+    let header = format!("{mark} Databricks notebook source");
+    let separator = format!("{mark} COMMAND ----------");
+    let body = match source.strip_prefix(&header) {
+        Some(rest) => rest.strip_prefix('\n').unwrap_or(rest),
+        None => source,
+    };
+    let mut cells: Vec<Vec<&str>> = vec![Vec::new()];
+    for line in body.split('\n') {
+        if line == separator {
+            cells.push(Vec::new());
+        } else if let Some(cell) = cells.last_mut() {
+            cell.push(line);
+        }
+    }
+    let last = cells.len() - 1;
+    let texts: Vec<String> = cells
+        .iter()
+        .enumerate()
+        .map(|(index, cell)| {
+            let mut lines = cell.as_slice();
+            while let Some(("", rest)) = lines.split_first().map(|(first, rest)| (*first, rest)).filter(|_| index > 0) {
+                lines = rest;
+            }
+            while let Some(("", rest)) = lines.split_last().map(|(end, rest)| (*end, rest)).filter(|_| index < last) {
+                lines = rest;
+            }
+            lines.join("\n")
+        })
+        .collect();
+    let whole = format!("{header}\n{}", texts.join(&format!("\n\n{separator}\n\n")));
+    whole.strip_suffix('\n').map(str::to_owned).unwrap_or(whole)
+}

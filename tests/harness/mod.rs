@@ -1,0 +1,193 @@
+//! A hermetic world for each test: its own sandbox, its own home, the built program.
+//!
+//! Everything that a program prints here, and the sandbox's log, is also kept in a folder, so that the leak suite can search
+//! the output of the whole test run for the tokens.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dbtrigger::sandbox::{Background, Options, Rule, Seed, SimTime, World};
+use serde_json::Value;
+
+/// The tokens of every test: what the leak suite looks for.
+pub const DATABRICKS_TOKEN: &str = "dapi5eed0canary0databricks0token0";
+pub const DBT_TOKEN: &str = "dbtc_Canary+dbt/token-5EED0xyz_Q";
+
+/// The moment at which every sandbox starts: 2026-11-02T03:04:05Z.
+pub const START: SimTime = SimTime(1_793_588_645_000);
+
+/// Where everything printed is kept.
+pub fn outputs() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("outputs");
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn keep(kind: &str, text: &str) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("{}-{number}-{kind}.txt", std::process::id());
+    std::fs::write(outputs().join(name), text).unwrap();
+}
+
+/// One test's surroundings.
+pub struct Site {
+    pub sandbox: Background,
+    pub home: tempfile::TempDir,
+    variables: Vec<(String, String)>,
+}
+
+impl Site {
+    /// A sandbox with its usual seed and no delay.
+    pub fn new() -> Site {
+        Site::with(|_| ())
+    }
+
+    /// A sandbox with other options.
+    pub fn with(change: impl FnOnce(&mut Options)) -> Site {
+        let mut options = Options::new(Seed {
+            databricks_token: DATABRICKS_TOKEN.to_owned(),
+            dbt_token: DBT_TOKEN.to_owned(),
+            start: START,
+            random: 7,
+        });
+        options.search_path = search_path();
+        options.python_environment = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("sandbox-python"));
+        change(&mut options);
+        let sandbox = Background::start(options).unwrap();
+        let variables = sandbox.environment().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Site { sandbox, home: tempfile::tempdir().unwrap(), variables }
+    }
+
+    /// Adds a fault rule in its text form.
+    pub fn fault(&self, rule: &str) {
+        let rule = Rule::parse(rule).unwrap();
+        self.sandbox.with_world(|world, _| world.add_fault(rule));
+    }
+
+    /// Looks at the world.
+    pub fn inspect(&self) -> Value {
+        self.sandbox.with_world(|world: &mut World, _| world.inspect())
+    }
+
+    /// The program with these arguments, in this world and nothing else of the machine's.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dbtrigger"));
+        command.args(arguments).env_clear().current_dir(self.home.path());
+        command.env("HOME", self.home.path()).env("PATH", search_path().unwrap_or_default());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs the program to its end.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.finish(arguments, self.command(arguments).spawn().unwrap())
+    }
+
+    /// Runs it with this on standard input.
+    #[must_use]
+    pub fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        self.finish(arguments, child)
+    }
+
+    /// Waits for a program that was started with [`Site::command`].
+    #[must_use]
+    pub fn finish(&self, arguments: &[&str], child: Child) -> Output {
+        let output = child.wait_with_output().unwrap();
+        let output = Output {
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+            exit: output.status.code(),
+        };
+        keep("output", &output.to_string());
+        output
+    }
+
+    /// The operations that were asked to write, in order, from request number `since`.
+    pub fn writes(&self, since: usize) -> Vec<String> {
+        let log = self.sandbox.log();
+        log.iter()
+            .skip(since)
+            .filter(|line| line.writes)
+            .map(|line| format!("{}:{}", line.service, line.operation))
+            .collect()
+    }
+
+    /// How many requests came so far.
+    pub fn requests(&self) -> usize {
+        self.sandbox.log().len()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let lines: Vec<String> = self.sandbox.log().iter().map(|line| serde_json::to_string(line).unwrap()).collect();
+        keep("log", &lines.join("\n"));
+        // What the program left in its home belongs to the search too.
+        let mut left = String::new();
+        walk(self.home.path(), &mut |path| {
+            left += &String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default());
+            left.push('\n');
+        });
+        keep("home", &left);
+    }
+}
+
+fn walk(folder: &Path, visit: &mut impl FnMut(&Path)) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() { walk(&path, visit) } else { visit(&path) }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the tests look for the machine's Python")]
+fn search_path() -> Option<OsString> {
+    std::env::var_os("PATH")
+}
+
+/// What one start of the program printed, and how it ended.
+#[must_use]
+pub struct Output {
+    pub arguments: Vec<String>,
+    pub stdout: String,
+    pub stderr: String,
+    pub exit: Option<i32>,
+}
+
+impl Output {
+    /// Fails with everything printed unless the program ended with this code.
+    #[track_caller]
+    pub fn ends(self, exit: i32) -> Output {
+        assert_eq!(self.exit, Some(exit), "{self}");
+        self
+    }
+
+    /// The one JSON document on stdout.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}\n{self}"))
+    }
+
+    /// Fails unless stdout or stderr has this text.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Output {
+        assert!(self.stdout.contains(text) || self.stderr.contains(text), "nothing says {text:?}\n{self}");
+        self
+    }
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Output { arguments, stdout, stderr, exit } = self;
+        writeln!(formatter, "$ dbtrigger {}\n{stdout}---- stderr\n{stderr}---- exit {exit:?}", arguments.join(" "))
+    }
+}

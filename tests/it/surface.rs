@@ -1,0 +1,84 @@
+//! The command line as everybody meets it first: help, version, usage errors, missing values.
+
+use std::process::Command;
+
+use crate::harness::Site;
+
+/// The program in an empty environment.
+fn bare(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_dbtrigger")).args(arguments).env_clear().output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn help_and_version_go_to_stdout_and_name_only_what_is_built() {
+    let (exit, out, err) = bare(&["--version"]);
+    assert_eq!((exit, out.as_str(), err.as_str()), (0, concat!("dbtrigger ", env!("CARGO_PKG_VERSION"), "\n"), ""));
+    let (exit, out, _) = bare(&["--help"]);
+    assert_eq!(exit, 0);
+    for command in ["init-secrets", "deploy-notebook", "create-workflow", "run", "sandbox", "demo"] {
+        assert!(out.contains(command), "{out}");
+        let (exit, help, _) = bare(&[command, "--help"]);
+        assert_eq!(exit, 0, "{command}");
+        assert!(help.contains("Examples:"), "{command} has no example\n{help}");
+    }
+}
+
+#[test]
+fn a_wrong_flag_is_a_usage_error_in_text_and_in_json() {
+    let (exit, out, err) = bare(&["run", "--frobnicate"]);
+    assert_eq!((exit, out.as_str()), (2, ""));
+    assert!(err.contains("--frobnicate"), "{err}");
+    let (exit, out, _) = bare(&["run", "--frobnicate", "-o", "json"]);
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((exit, &document["ok"], &document["error"]["code"]), (2, &false.into(), &"usage".into()));
+}
+
+#[test]
+fn all_missing_values_are_named_at_once() {
+    for (arguments, variables) in [
+        (
+            &["init-secrets"][..],
+            &["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"][..],
+        ),
+        (&["deploy-notebook"], &["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID"]),
+        (&["run", "222222"], &["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"]),
+        (&["run", "--workflow", "x"], &["DATABRICKS_HOST", "DATABRICKS_TOKEN"]),
+    ] {
+        let (exit, out, err) = bare(arguments);
+        assert_eq!((exit, out.as_str()), (2, ""), "{arguments:?}\n{err}");
+        for variable in variables {
+            assert!(err.contains(variable), "{arguments:?} does not name {variable}\n{err}");
+        }
+        let (_, out, _) = bare(&[arguments, &["-o", "json"]].concat());
+        let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(document["error"]["code"], "missing-input", "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_sandbox_points_a_client_at_itself_and_ends_when_interrupted() {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::Stdio;
+
+    let site = Site::new();
+    let file = site.home.path().join("sandbox.env");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dbtrigger"))
+        .args(["sandbox", "--env-file"])
+        .arg(&file)
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines: Vec<String> = BufReader::new(child.stdout.take().unwrap()).lines().take(5).map(Result::unwrap).collect();
+    let written = std::fs::read_to_string(&file).unwrap();
+    for line in &lines {
+        let pair = line.strip_prefix("export ").unwrap();
+        assert!(written.lines().any(|line| line == pair), "{pair}");
+    }
+    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}

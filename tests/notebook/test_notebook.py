@@ -1,0 +1,475 @@
+"""The real notebook on virtual time: `python3 -m unittest discover tests/notebook`. Needs nothing but Python."""
+
+import base64
+import collections
+import glob
+import json
+import os
+import re
+import unittest
+
+from peer import ACCOUNT, HOST, ROOT, START, SUCCESS, TOKEN, Driver, Peer, render
+
+KEY = "7405609032100112/1055/dbt_222222/0"
+HOUR = 3_600_000
+
+
+def marker(key=KEY):
+    return f"Triggered by Databricks Workflows [dbtrigger:{key}]"
+
+
+class Notebook(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.driver = Driver()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.driver.close()
+
+    def play(self, peer, job=222222, key=KEY, settings=None, case=None, **widgets):
+        given = {"job_id": str(job), "dbtrigger_key": key, **widgets}
+        done = self.driver.run(peer, widgets=given, source=render(**(settings or {})), **(case or {}))
+        self.assertIsNone(done.get("violation"))
+        text = json.dumps(done)
+        for form in (TOKEN, base64.b64encode(TOKEN.encode()).decode(), TOKEN.encode().hex(), TOKEN[:-2], TOKEN[-8:]):
+            self.assertNotIn(form, text)
+            self.assertNotIn(json.dumps(form)[1:-1], text)
+        if done["exception"] and not done["exception"]["reason"] and done["exception"]["class"] != "KeyboardInterrupt":
+            self.fail(done["exception"]["trace"])
+        return done
+
+    def reason(self, done):
+        return done["exception"] and done["exception"]["reason"]
+
+    def protocol(self, case):
+        key = KEY if case["key"] == "fixed" else ""
+        peer = Peer(case["lag_ms"], case["fresh_404_ms"], case["faults"])
+        for run in case["earlier"]:
+            carried = {"own": KEY, "other": "other/1", "longer": KEY + "0"}[run.get("key", "own")]
+            made = peer.create(case["job"], marker(carried), START - run["age_s"] * 1000, body=run.get("overrides"))
+            if "resumes" in run:
+                made["resumes"], made["category"] = peer.runs[run["resumes"]]["id"], "rerun"
+            if run["outcome"] == "cancelled":
+                made["cancelled"] = made["at"] + 60_000
+        allowed = {"override_keys": ["git_branch", "threads_override"]}
+        asked = json.dumps(case.get("overrides", {}))
+        done = self.play(peer, case["job"], key, settings=allowed, dbtrigger_overrides=asked)
+        peer.now += 24 * HOUR
+        made = peer.runs[len(case["earlier"]) :]
+        expect = {**case["expect"], **case.get("notebook", {})}
+        verdict = self.reason(done) or json.loads(done["exit"])["status"].lower()
+        got = {
+            "posts": peer.posts,
+            "runs_made": len(made),
+            "runs_worked": sum(peer.worked(run) for run in made),
+            "verdict": verdict,
+        }
+        if isinstance(expect["posts"], list):
+            least, most = expect["posts"]
+            self.assertTrue(least <= got.pop("posts") <= most, got)
+        if "retries" in expect:
+            got["retries"] = peer.retries
+        if done["exit"]:
+            got["adopted"] = json.loads(done["exit"])["adopted"]
+        self.assertEqual(got, {name: expect[name] for name in got}, done)
+
+    def test_protocol(self):
+        paths = sorted(glob.glob(os.path.join(ROOT, "tests", "protocol", "*.json")))
+        good = 0
+        for path in paths:
+            with open(path) as file:
+                case = json.load(file)
+            with self.subTest(case["name"]):
+                self.protocol(case)
+                good += 1
+        print(f"\nprotocol cases, notebook: {good} of {len(paths)}")
+        self.assertGreater(len(paths), 40)
+
+    # What people see.
+    def test_the_output_is_the_guides_sample_with_one_line_per_change(self):
+        done = self.play(Peer())
+        self.assertEqual(
+            done["lines"],
+            [
+                "job_run_id = 123456",
+                "DbtJobRunStatus.QUEUED",
+                "DbtJobRunStatus.STARTING",
+                "DbtJobRunStatus.RUNNING",
+                "DbtJobRunStatus.SUCCESS",
+                f"{HOST}/deploy/{ACCOUNT}/projects/4101/runs/123456/",
+            ],
+        )
+        result = json.loads(done["exit"])
+        self.assertEqual(result["output"], done["lines"])
+        self.assertEqual((result["schema_version"], result["dbt_job_id"], result["dbt_run_id"]), (1, 222222, 123456))
+        self.assertEqual((result["status"], result["adopted"], result["duplicates"]), ("SUCCESS", False, []))
+        self.assertEqual(done["task_values"]["dbt_run_id"], 123456)
+        self.assertEqual(done["task_values"]["dbt_run_url"], result["url"])
+        self.assertEqual(done["task_values"]["dbt_run_status"], "SUCCESS")
+
+    def test_a_failure_names_step_models_and_link(self):
+        done = self.play(Peer(), 222223)
+        message = done["exception"]["message"]
+        self.assertEqual(done["exception"]["class"], "DbtRunFailed")
+        for part in (
+            "dbt run 123456",
+            "Failed step 4: Invoke dbt with `dbt build`",
+            "model orders",
+            "not_null_orders_id",
+        ):
+            self.assertIn(part, message)
+        self.assertTrue(message.endswith(f"{HOST}/deploy/{ACCOUNT}/projects/4101/runs/123456/"))
+        self.assertNotIn("late", message)
+        self.assertEqual(done["task_values"]["dbt_run_status"], "ERROR")
+        self.assertIsNone(done["exit"])
+
+    def test_a_failure_is_told_even_where_its_details_cannot_be_read(self):
+        for fault in ("status=500", "login", "wrong-type", "hang", "empty", "deep", "status=404"):
+            with self.subTest(fault):
+                done = self.play(Peer(faults=[f"dbt:runs/artifacts/get={fault},times=forever"]), 222223)
+                self.assertEqual(done["exception"]["class"], "DbtRunFailed")
+                self.assertIn("Failed step 4", done["exception"]["message"])
+
+    def test_a_cancelled_run_is_another_failure_than_a_failed_one(self):
+        done = self.play(Peer(), 222224)
+        self.assertEqual(done["exception"]["class"], "DbtRunCancelled")
+        self.assertIn("Cancelled by user.", done["exception"]["message"])
+
+    def test_unknown_statuses_are_shown_raw(self):
+        done = self.play(Peer(faults=["dbt:runs/get=unknown-status,nth=4"]))
+        self.assertIn("DbtJobRunStatus(99)", done["lines"])
+        self.assertIn("DbtJobRunStatus.SUCCESS", done["lines"])
+
+    # Input.
+    def test_a_missing_or_odd_job_id_is_refused_before_anything_is_sent(self):
+        for text in ("", "  ", "abc", "12a", "-1", "0", "1.5", "{{job.parameters.job_id}}", "٣", "9" * 30, "1;2"):
+            peer = Peer()
+            done = self.play(peer, job=text)
+            self.assertEqual((self.reason(done), peer.log), ("input", []), text)
+            self.assertIn("job_id", done["exception"]["message"])
+
+    def test_the_second_job_id_wins(self):
+        peer = Peer()
+        self.play(peer, job="17", dbtrigger_job_id=" 222222 ")
+        self.assertEqual([run["job"] for run in peer.runs], [222222])
+
+    def test_only_allowed_jobs_are_started(self):
+        peer = Peer()
+        done = self.play(peer, settings={"job_ids": [222223]})
+        self.assertEqual((self.reason(done), peer.log), ("input", []))
+        self.assertIsNone(self.play(Peer(), settings={"job_ids": [222223, 222222]})["exception"])
+
+    def test_only_allowed_and_well_formed_overrides_are_sent(self):
+        allowed = {"override_keys": ["git_branch", "threads_override", "steps_override", "generate_docs_override"]}
+        for text in (
+            "[]", "1", "{", "null", "[" * 100_000, '{"cause": "x"}', '{"schema_override": "x"}', '{"git_branch": ""}',
+            '{"git_branch": 1}', '{"threads_override": true}', '{"threads_override": "4"}', '{"steps_override": []}',
+            '{"steps_override": "dbt build"}', '{"steps_override": ["dbt build", ""]}', '{"generate_docs_override": 1}',
+        ):  # fmt: skip
+            peer = Peer()
+            done = self.play(peer, settings=allowed, dbtrigger_overrides=text)
+            self.assertEqual((self.reason(done), peer.log), ("input", []), text)
+        peer = Peer()
+        good = {
+            "git_branch": "main",
+            "threads_override": 4,
+            "steps_override": ["dbt build"],
+            "generate_docs_override": False,
+        }
+        done = self.play(peer, settings=allowed, dbtrigger_overrides=json.dumps({**good, "schema_override": None}))
+        self.assertEqual(peer.runs[0]["body"], good)
+
+    def test_other_input_is_refused_by_name(self):
+        for name, values in {
+            "dbtrigger_timeout_minutes": ("x", "0", "-1", "1.5", "999999"),
+            "dbtrigger_on_timeout": ("stop",),
+            "dbtrigger_mode": ("dry-run",),
+            "dbtrigger_on_repair": ("again",),
+        }.items():
+            for value in values:
+                peer = Peer()
+                done = self.play(peer, **{name: value})
+                self.assertEqual((self.reason(done), peer.log), ("input", []), value)
+                self.assertIn(name, done["exception"]["message"])
+
+    def test_the_key_goes_to_a_plain_https_host_or_a_loopback_address_only(self):
+        for host in (
+            "http://ab123.us1.dbt.com",
+            "http://localhost:80",
+            "ftp://x",
+            "https://a@b",
+            "https://a/b",
+            "https://",
+            "x",
+        ):
+            peer = Peer()
+            done = self.play(peer, settings={"dbt_host": host})
+            self.assertEqual((self.reason(done), peer.log), ("input", []), host)
+        for account in ("", "1/../2", "12a"):
+            self.assertEqual(self.reason(self.play(Peer(), settings={"account_id": account})), "input")
+
+    # The key (secret).
+    def test_a_secret_that_cannot_be_read_is_told_with_its_name(self):
+        done = self.play(Peer(), case={"secret_error": "PERMISSION_DENIED: no READ"})
+        self.assertEqual(self.reason(done), "secret")
+        self.assertIn("'api-key' in scope 'dbt-cloud'", done["exception"]["message"])
+
+    def test_a_secret_with_odd_characters_is_never_sent_nor_shown(self):
+        for secret in ("", "short", "two words here", "dbtc_line\nbreak0123", "dbtc_ünicode0123456"):
+            peer = Peer()
+            done = self.play(peer, case={"secret": secret})
+            self.assertEqual((self.reason(done), peer.log), ("secret", []))
+            if len(secret) > 8:
+                self.assertNotIn(secret[:9], json.dumps(done))
+
+    def test_a_trailing_line_end_of_the_secret_is_cut(self):
+        self.assertIsNone(self.play(Peer(), case={"secret": TOKEN + "\n"})["exception"])
+
+    def test_an_echoed_key_is_struck_out(self):
+        coded = base64.b64encode(b"x" + f"Token {TOKEN}".encode()).decode()
+        split = TOKEN[:5] + "\x00" + TOKEN[5:]
+        for echo in (TOKEN, coded, TOKEN.encode().hex(), split, "%2B".join(TOKEN.split("+")), "\x1b[31m" + TOKEN):
+            peer = Peer(faults=["dbt:jobs/run=status=400,times=forever"])
+            peer.echo = echo
+            done = self.play(peer)
+            self.assertEqual(self.reason(done), "rejected")
+            self.assertNotIn("\x1b", done["exception"]["message"])
+            self.assertNotIn(coded[12:40], json.dumps(done))
+
+    def test_a_long_answer_is_shortened(self):
+        peer = Peer(faults=["dbt:jobs/run=status=400,times=forever"])
+        peer.echo = "words " * 1000
+        self.assertLess(len(self.play(peer)["exception"]["message"]), 400)
+
+    # The key (of the run).
+    def test_an_unfilled_key_means_a_fresh_one(self):
+        causes = set()
+        for key in ("", "{{workspace.id}}/{{job.run_id}}/{{task.name}}/{{job.repair_count}}", "1/{{job.run_id}}/t/0"):
+            peer = Peer()
+            self.play(peer, key=key)
+            causes.add(peer.runs[0]["cause"])
+        self.assertEqual(len(causes), 3)
+        for cause in causes:
+            self.assertRegex(cause, r"^Triggered by Databricks Workflows \[dbtrigger:notebook/[0-9a-f]{32}\]$")
+
+    def test_the_cause_stays_within_its_limits_whatever_the_key_is(self):
+        causes = set()
+        keys = ("a" * 400, "a" * 401, "tâche\n'; --", "tâche\n'; -_", "x--y", "x-y", "/*a*/", "]" * 30, "é" * 100)
+        for key in keys:
+            peer = Peer()  # which checks the cause's form and length
+            self.play(peer, key=key, dbtrigger_attempt="12")
+            causes.add(peer.runs[0]["cause"])
+            self.assertRegex(peer.runs[0]["cause"], r"\[dbtrigger:[A-Za-z0-9._:/-]+\]$")
+        self.assertEqual(len(causes), len(keys))
+
+    # Retries and repairs.
+    def test_a_task_retry_finds_its_run_again_behind_hundreds_of_others(self):
+        peer = Peer()
+        peer.create(222222, marker(), START - 3000 * 1000)
+        for number in range(350):
+            peer.create(222222, marker(f"other/{number}"), START - 2000 * 1000, outcome=SUCCESS)["cancelled"] = (
+                START - 1999_000
+            )
+        done = self.play(peer, dbtrigger_attempt="2")
+        self.assertEqual((peer.posts, json.loads(done["exit"])["dbt_run_id"]), (0, 123456))
+
+    def test_rows_without_a_trigger_are_no_no(self):
+        peer = Peer(faults=["dbt:jobs/run=reset,phase=after"])
+        peer.null_triggers = True
+        done = self.play(peer)
+        self.assertEqual((peer.posts, json.loads(done["exit"])["status"]), (1, "SUCCESS"))
+
+    def test_a_second_failure_is_triggered_in_a_round_of_its_own_and_found_again(self):
+        peer = Peer(faults=["dbt:runs/retry=status=400,times=forever"])
+        for attempt in (1, 2, 3):
+            done = self.play(peer, 222223, dbtrigger_attempt=str(attempt), case={"start_ms": max(peer.now, START)})
+            self.assertEqual(self.reason(done), "error")
+        rounds = [re.search(r"\[dbtrigger:.*\]", run["cause"]).group() for run in peer.runs]
+        self.assertEqual(rounds, [f"[dbtrigger:{KEY}]", f"[dbtrigger:{KEY}:2]", f"[dbtrigger:{KEY}:3]"])
+
+    def test_a_repair_triggers_anew_unless_told_to_resume(self):
+        repair = KEY[:-1] + "1"
+        for choice, retries, posts in (("new", 0, 1), ("resume", 1, 0)):
+            peer = Peer()
+            peer.create(222223, marker(), START - 900_000)
+            self.play(peer, 222223, key=repair, dbtrigger_on_repair=choice)
+            self.assertEqual((peer.retries, peer.posts), (retries, posts), choice)
+
+    def test_a_repair_of_a_cancelled_run_triggers_anew(self):
+        peer = Peer()
+        peer.create(222222, marker(), START - 900_000)["cancelled"] = START - 800_000
+        done = self.play(peer, key=KEY[:-1] + "1", dbtrigger_on_repair="resume")
+        self.assertEqual((peer.posts, json.loads(done["exit"])["adopted"]), (1, False))
+
+    # A second run behind our back.
+    def test_a_second_run_is_cancelled_while_it_waits_and_said(self):
+        peer = Peer(faults=["dbt:jobs/run=reset,phase=after"])
+        peer.behind_our_back = [40_000]
+        done = self.play(peer)
+        self.assertEqual((peer.posts, peer.cancels), (1, [123457]))
+        result = json.loads(done["exit"])
+        self.assertEqual(result["duplicates"], [{"dbt_run_id": 123457, "fate": "cancelled"}])
+        self.assertTrue(any("WARNING" in line for line in done["lines"]))
+
+    def test_a_second_run_that_did_not_come_in_through_the_api_is_left_and_said(self):
+        peer = Peer(faults=["dbt:jobs/run=reset,phase=after"])
+        peer.behind_our_back = [40_000]
+        create = peer.create
+        peer.create = lambda *a, **k: create(*a, **{**k, "category": "ui" if len(peer.runs) else "api"})
+        done = self.play(peer)
+        self.assertEqual(peer.cancels, [])
+        self.assertIn("LEFT AS IT IS", "\n".join(done["lines"]))
+
+    def test_a_cancel_that_fails_is_tried_again(self):
+        peer = Peer(faults=["dbt:jobs/run=reset,phase=after", "dbt:runs/cancel=status=500,times=2"])
+        peer.behind_our_back = [20_000]
+        done = self.play(peer)
+        self.assertEqual(json.loads(done["exit"])["duplicates"], [{"dbt_run_id": 123457, "fate": "cancelled"}])
+
+    # The end of the waiting.
+    def test_the_deadline_holds_to_the_second_under_every_fault(self):
+        for fault in (
+            "status=500",
+            "hang",
+            "drip",
+            "silence",
+            "retry-after-absurd",
+            "no-name",
+            "login",
+            "status=404,nth=1",
+        ):
+            with self.subTest(fault):
+                times = "" if "nth" in fault else ",times=forever"
+                peer = Peer(faults=[f"dbt:runs/get={fault}{times}"])
+                done = self.play(peer, dbtrigger_timeout_minutes="2")
+                self.assertEqual(self.reason(done), "timeout")
+                late = (done["now"] - START) / 1000 - 120
+                self.assertTrue(-0.01 <= late <= 6.1, late)  # one last look, of 5 seconds at most
+                self.assertEqual(peer.cancels, [])
+                self.assertIn("goes on", done["exception"]["message"])
+
+    def test_at_the_deadline_the_run_is_cancelled_if_so_told(self):
+        peer = Peer()
+        done = self.play(peer, dbtrigger_timeout_minutes="2", dbtrigger_on_timeout="cancel")
+        self.assertEqual((self.reason(done), peer.cancels), ("timeout", [123456]))
+        self.assertIn("cancelled", done["exception"]["message"])
+
+    def test_a_run_that_ends_right_at_the_deadline_is_not_lost(self):
+        done = self.play(Peer(), dbtrigger_timeout_minutes="4", case={"latency_ms": 0})
+        self.assertIn(self.reason(done), (None, "timeout"))
+        peer = Peer()
+        peer.create(222222, marker(), START - 1000)
+        done = self.play(peer, dbtrigger_timeout_minutes="4", case={"latency_ms": 0})
+        self.assertEqual(json.loads(done["exit"])["status"], "SUCCESS")
+
+    def test_a_certificate_error_ends_it_at_once(self):
+        peer = Peer(faults=["dbt:*=certificate,times=forever"])
+        done = self.play(peer)
+        self.assertEqual((self.reason(done), len(peer.log)), ("network", 1))
+        self.assertIn("REQUESTS_CA_BUNDLE", done["exception"]["message"])
+
+    def test_a_run_that_is_gone_ends_the_waiting(self):
+        done = self.play(Peer(faults=["dbt:runs/get=status=404,times=forever"]))
+        self.assertEqual(self.reason(done), "not-found")
+        self.assertTrue(60 <= (done["now"] - START) / 1000 <= 120)
+
+    def test_polling_stays_far_below_the_accounts_limit(self):
+        peer = Peer()
+        for number in range(15):
+            peer.create(222222, marker(f"x/{number}"), START - 1000)  # an hour of queue
+        self.play(peer)
+        polls = collections.Counter(at // 60_000 for at, operation, _ in peer.log if operation == "dbt:runs/get")
+        self.assertLessEqual(max(polls.values()), 14)
+        self.assertLessEqual(max(count for minute, count in polls.items() if minute > 12), 5)
+
+    # Interruption.
+    def test_an_interrupted_notebook_cancels_its_run_at_any_moment(self):
+        for moment in range(0, 240_000, 7_000):
+            peer = Peer()
+            done = self.play(peer, case={"interrupt_at_ms": moment})
+            self.assertEqual(done["exception"]["class"], "KeyboardInterrupt")
+            self.assertEqual(peer.cancels, [123456], moment)
+
+    def test_an_interruption_during_any_request_leaves_no_run_behind(self):
+        for number in range(1, 30):
+            for faults in ([], ["dbt:jobs/run=reset,phase=after"], ["dbt:jobs/run=status=502,phase=before"]):
+                peer = Peer(faults=faults, lag_ms=0)
+                done = self.play(peer, case={"interrupt_at_request": number})
+                self.assertEqual(done["exception"]["class"], "KeyboardInterrupt", (number, faults))
+                self.assertEqual([run["id"] for run in peer.runs], peer.cancels, (number, faults))
+
+    def test_cancelling_after_an_interruption_takes_seconds_whatever_happens(self):
+        for fault in ("hang", "status=500", "drip", "retry-after-absurd"):
+            peer = Peer(faults=[f"dbt:runs/cancel={fault},times=forever"])
+            done = self.play(peer, case={"interrupt_at_ms": 60_000})
+            self.assertEqual(done["exception"]["class"], "KeyboardInterrupt")
+            self.assertLess(done["now"] - START, 60_000 + 40_000)
+
+    def test_killed_at_any_request_the_next_attempt_makes_no_second_run(self):
+        for lag in (0, 5_000):
+            for number in range(1, 24):
+                for phase in ("before", "after"):
+                    peer = Peer(faults=[f"dbt:*=kill,nth={number},phase={phase}"], lag_ms=lag)
+                    done = self.play(peer)
+                    self.assertTrue(done["killed"])
+                    again = self.play(peer, dbtrigger_attempt="2", case={"start_ms": peer.now + 30_000})
+                    self.assertEqual((again["killed"], len(peer.runs)), (False, 1), (number, phase))
+                    self.assertEqual(json.loads(again["exit"])["status"], "SUCCESS")
+
+    def test_a_run_of_a_killed_attempt_that_shows_late_is_the_one_that_counts(self):
+        for lag in (0, 20_000, 50_000):
+            for pause in (2_000, 10_000, 30_000):
+                peer = Peer(faults=["dbt:jobs/run=kill,phase=after"], lag_ms=lag)
+                self.assertTrue(self.play(peer)["killed"])
+                start = {"start_ms": peer.now + pause}
+                done = self.play(peer, dbtrigger_attempt="2", case=start)
+                self.assertEqual(json.loads(done["exit"])["dbt_run_id"], 123456, (lag, pause))
+                peer.now += HOUR
+                self.assertEqual([peer.worked(run) for run in peer.runs], [True, False][: len(peer.runs)], (lag, pause))
+
+    def test_a_resumed_run_of_a_killed_attempt_that_shows_late_is_the_one_that_counts(self):
+        for lag in (0, 20_000, 50_000):
+            peer = Peer(faults=["dbt:runs/retry=kill,phase=after"], lag_ms=lag)
+            peer.create(222223, marker(), START - 900_000)
+            self.assertTrue(self.play(peer, 222223, dbtrigger_attempt="2")["killed"])
+            done = self.play(peer, 222223, dbtrigger_attempt="3", case={"start_ms": peer.now + 5_000})
+            self.assertEqual((self.reason(done), len(peer.runs), peer.posts), ("error", 2, 0), lag)
+
+    # Check mode.
+    def test_check_mode_sees_the_job_and_triggers_nothing(self):
+        for job in (222222, ""):
+            peer = Peer(
+                jobs={222222: {"triggers": {"schedule": True}, "deactivated": True, "name": "Nightly\x1b[31m build"}}
+            )
+            done = self.play(peer, job, dbtrigger_mode="check")
+            result = json.loads(done["exit"])
+            self.assertEqual((result["mode"], result["ok"], peer.posts), ("check", True, 0))
+            self.assertEqual(len(result["remarks"]), 2 if job else 0)
+            self.assertNotIn("\x1b", done["exit"])
+
+    def test_check_mode_tells_what_is_wrong(self):
+        words = {
+            "no-name": ("network", "name"),
+            "refused": ("network", "refused"),
+            "blackhole": ("network", "egress"),
+            "certificate": ("network", "certificate"),
+            "proxy": ("network", "HTTPS_PROXY"),
+            "status=401": ("not-allowed", "expired"),
+            "status=403": ("not-allowed", "IP restrictions"),
+            "status=404": ("not-found", "no such job"),
+            "status=503": ("unavailable", "503"),
+            "login": ("nonsense", "login page"),
+            "redirect=https://other.invalid/x": ("nonsense", "other.invalid"),
+        }
+        for fault, (reason, word) in words.items():
+            with self.subTest(fault):
+                peer = Peer(faults=[f"dbt:*={fault},times=forever"])
+                done = self.play(peer, dbtrigger_mode="check")
+                self.assertEqual((self.reason(done), peer.posts), (reason, 0))
+                self.assertIn(word, done["exception"]["message"])
+                self.assertLess(done["now"] - START, 130_000)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,34 @@
+//! The slower suites: each prints `NAME: N of M`.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod killed;
+mod sockets;
+
+/// Runs `work` over all cases on a few threads, and gives what it returned, in order.
+///
+/// A case mostly waits for processes and clocks, so more of them than processors run at once.
+fn all<C: Sync, R: Send>(cases: &[C], work: impl Fn(&C) -> R + Sync) -> Vec<R> {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let results: Vec<std::sync::Mutex<Option<R>>> = cases.iter().map(|_| std::sync::Mutex::new(None)).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let Some(case) = cases.get(index) else { break };
+                    *results[index].lock().unwrap() = Some(work(case));
+                }
+            });
+        }
+    });
+    results.into_iter().map(|result| result.into_inner().unwrap().unwrap()).collect()
+}
+
+/// Prints the line of a suite and fails unless all cases held.
+#[expect(clippy::print_stdout, reason = "the line is what the suite is for")]
+fn conclude(name: &str, failures: &[String], cases: usize) {
+    println!("{name}: {} of {cases}", cases - failures.len());
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
