@@ -1,11 +1,11 @@
 //! What a workflow stands on: the deployed notebook, and the key that it reads.
 
 use super::input::Input;
-use crate::commands::deploy_notebook::default_path;
+use crate::commands::deploy_notebook::{default_path, quoted};
+use crate::databricks::is_missing;
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName, list};
 use crate::databricks::workspace::{NotebookPath, export};
-use crate::databricks::is_missing;
 use crate::failure::{Code, Failure, of_databricks};
 use crate::http::Reader;
 use crate::notebook::{Found, Reading, State, read};
@@ -28,9 +28,12 @@ pub(super) async fn survey(reader: &Reader, input: &Input, me: &Me) -> Result<Gr
     };
     let text = reader.read(export(&path)).await.map_err(|error| {
         if is_missing(&error) {
-            return Failure::new(Code::NotFound, format!("There is no notebook at {path}, or it is not visible to {}.", me.user_name))
-                .cause(error.to_string())
-                .run(deploy(input, &path, ""));
+            return Failure::new(
+                Code::NotFound,
+                format!("There is no notebook at {path}, or it is not visible to {}.", me.user_name),
+            )
+            .cause(error.to_string())
+            .run(deploy(input, &path, ""));
         }
         of_databricks(&format!("Cannot read the notebook {path}"), &error)
     })?;
@@ -44,21 +47,29 @@ pub(super) async fn survey(reader: &Reader, input: &Input, me: &Me) -> Result<Gr
             .advise("or name the deployed notebook with --notebook"));
         }
         Reading::Ours { version: _, state: _, settings: None } => {
-            return Err(Failure::new(Code::Refused, format!("The settings of the notebook {path} cannot be read: it was edited by hand."))
-                .run(deploy(input, &path, " --force")));
+            return Err(Failure::new(
+                Code::Refused,
+                format!("The settings of the notebook {path} cannot be read: it was edited by hand."),
+            )
+            .run(deploy(input, &path, " --force")));
         }
         Reading::Ours { version: _, state, settings: Some(found) } => (state, found),
     };
     check_settings(input, &path, &found)?;
     let mut warnings = Vec::new();
     if state == State::EditedByHand {
-        warnings.push(format!("The notebook {path} was edited by hand since dbtrigger wrote it; its runs do what it says now."));
+        warnings.push(format!(
+            "The notebook {path} was edited by hand since dbtrigger wrote it; its runs do what it says now."
+        ));
     }
     let Found { host, account_id: _, scope, key, allow_override: _, allow_job: _ } = found;
     if let Some((account, _)) = &input.access
         && account.origin.to_string() != host
     {
-        warnings.push(format!("The notebook {path} starts jobs at {host}, not at {}, where the job was looked up.", account.origin));
+        warnings.push(format!(
+            "The notebook {path} starts jobs at {host}, not at {}, where the job was looked up.",
+            account.origin
+        ));
     }
     Ok(Ground { path, scope, key, warnings })
 }
@@ -78,10 +89,14 @@ fn check_settings(input: &Input, path: &NotebookPath, found: &Found) -> Result<(
     }
     if !found.allow_job.is_empty() && !found.allow_job.contains(&job) {
         let allowed: Vec<String> = found.allow_job.iter().map(ToString::to_string).collect();
-        let flags: Vec<String> = found.allow_job.iter().chain([&job]).map(|job| format!(" --allow-job {job}")).collect();
+        let flags: Vec<String> =
+            found.allow_job.iter().chain([&job]).map(|job| format!(" --allow-job {job}")).collect();
         return Err(Failure::new(
             Code::Refused,
-            format!("The notebook {path} may start only these dbt jobs: {}; {job} is not among them.", allowed.join(", ")),
+            format!(
+                "The notebook {path} may start only these dbt jobs: {}; {job} is not among them.",
+                allowed.join(", ")
+            ),
         )
         .run(deploy(input, path, &flags.concat())));
     }
@@ -120,7 +135,8 @@ impl Ground {
             .cause(error.to_string())
             .run(command)),
             Err(error) => {
-                let failure = of_databricks(&format!("Cannot read the secret scope {scope} as {}", me.user_name), &error);
+                let failure =
+                    of_databricks(&format!("Cannot read the secret scope {scope} as {}", me.user_name), &error);
                 Err(if failure.code == Code::NotAllowed {
                     failure.advise(format!(
                         "whoever manages the scope can give the right: `dbtrigger init-secrets --scope {scope} --grant {}:READ`",
@@ -132,12 +148,4 @@ impl Ground {
             }
         }
     }
-}
-
-/// Fit for pasting into a shell.
-fn quoted(text: &str) -> String {
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_-.@+".contains(&byte)) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }

@@ -34,10 +34,10 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     let Args { job, name, notebook, schedule, timezone, paused, run_now: _, adopt, force, dry_run: _ } = args;
     let environment = &stage.context.environment;
     let mut wants = Wants::default();
-    let found = wants.check(read_job(&job));
-    let name = wants.check(name.map(check_name).transpose()).flatten();
-    let zone = wants.check(timezone.map(|text| read_zone(&text)).transpose()).flatten();
-    let schedule = wants.check(schedule.map(|text| read_schedule(&text, zone.as_ref(), stage)).transpose()).flatten();
+    let found = wants.optional(read_job(&job).map(Some));
+    let name = wants.optional(name.map(check_name).transpose());
+    let zone = wants.optional(timezone.map(|text| read_zone(&text)).transpose());
+    let schedule = wants.optional(schedule.map(|text| read_schedule(&text, zone.as_ref(), stage)).transpose());
     let databricks = credentials::databricks(environment, &stage.vault, &mut wants);
     let pasted: Vec<(String, Link)> = match &found {
         Some(Found { id: _, link: Some(link) }) => vec![(job.clone(), link.clone())],
@@ -59,12 +59,14 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
         let token = wants.optional(token);
         let id = wants.optional(credentials::account_id(&stage.account, &pasted, environment));
         if id.is_none() && notebook.is_none() {
-            wants.missing(Missing {
+            let missing = Missing {
                 what: "the notebook",
                 give: "--notebook with its path, or the id of the dbt account that it was deployed for: --dbt-account or DBT_CLOUD_ACCOUNT_ID",
-            });
+            };
+            wants.need(Ok(None::<u64>), missing);
         }
-        (id, token.and_then(|token| Some((whole_account(stage, &pasted, &mut wants)?, token))))
+        let access = id.zip(token).and_then(|(_, token)| Some((whole_account(stage, &pasted, &mut wants)?, token)));
+        (id, access)
     };
     wants.settle()?;
     let (Some(databricks), Some(Found { id: job, link: _ })) = (databricks, found) else {

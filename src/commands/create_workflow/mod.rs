@@ -15,15 +15,17 @@ use crate::credentials::Account;
 use crate::databricks::jobs;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
-use crate::engine::kinds::{Identity, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, timetable, timetable_after};
-use crate::engine::{Action, Consent, Consents, Inputs, Plan, Planned, Step};
+use crate::dbt;
+use crate::engine::kinds::{
+    Identity, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, timetable, timetable_after,
+};
+use crate::engine::{Action, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
 use crate::http::Writer;
 use crate::schedule::{Schedule, Zone};
-use crate::{dbt, schedule};
 
 /// How long a new job may take to show in lists after an answer that was lost.
-const SETTLE: Duration = Duration::from_secs(60);
+const SETTLE: Duration = Duration::from_mins(1);
 /// So many firing times are shown.
 const SHOWN: usize = 3;
 
@@ -33,6 +35,7 @@ const SHOWN: usize = 3;
 /// command made before is found by its tag, whatever it was renamed to, and brought up to date; what others set in
 /// it (notifications, further parameters, tags, tasks) stays. A flag that is left out changes nothing in it.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
     /// The dbt job: its id, or its address copied from the browser
     #[arg(long, value_name = "JOB")]
@@ -40,7 +43,7 @@ pub(crate) struct Args {
     /// Name of the workflow; with it dbt need not be asked [default: `dbt: <name of the dbt job> (<id>)`]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// The deployed notebook [default: /Users/<you>/dbtrigger/run_dbt_job_<account>]
+    /// The deployed notebook [default: `/Users/<you>/dbtrigger/run_dbt_job_<account>`]
     #[arg(long, value_name = "PATH")]
     notebook: Option<NotebookPath>,
     /// Quartz cron expression by which it starts, such as `0 0 6 * * ?` [default: unchanged, at first none]
@@ -93,7 +96,9 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let carried = provision.carry_out(Plan { steps: vec![Planned::Workflow(Box::new(planned))] }).await;
     let (carried, job) = describe(carried, &writer, &me, stage, &warnings, run_now);
     match job {
-        Some(job) if run_now && carried.is_well() && carried.failure.is_none() => Ok(press(carried, job, &writer, stage).await),
+        Some(job) if run_now && carried.is_well() && carried.failure.is_none() => {
+            Ok(press(carried, job, &writer, stage).await)
+        }
         Some(_) | None => Ok(carried.end()),
     }
 }
@@ -114,7 +119,10 @@ async fn look_up(input: &Input, stage: &Stage) -> Result<LookedUp, Failure> {
     account.check_bare_token()?;
     let reader = super::to_dbt(account, token.clone(), stage)?.reader();
     let Account { id, .. } = account;
-    let found = reader.read(dbt::get_job(*id, *job)).await.map_err(|error| of_dbt(&format!("Cannot read the dbt job {job}"), &error))?;
+    let found = reader
+        .read(dbt::get_job(*id, *job))
+        .await
+        .map_err(|error| of_dbt(&format!("Cannot read the dbt job {job}"), &error))?;
     let title = found.name.as_deref().unwrap_or("without a name").split_whitespace().collect::<Vec<_>>().join(" ");
     let mut warnings = Vec::new();
     if found.has_schedule() {
@@ -174,7 +182,7 @@ fn other_identity(have: &WorkflowHave, me: &Me) -> Option<String> {
     have.own()?;
     Some(format!(
         "The runs of job {} act as {run_as}, not as {}: whether {run_as} may read the notebook and the key was not checked.",
-        have.job.job_id, me.user_name
+        have.job.id, me.user_name
     ))
 }
 
@@ -199,7 +207,7 @@ fn describe(
     let standing = present.as_ref().and_then(|have| timetable(&have.job.settings));
     // What will be, where nothing was written.
     let timetable = if running { standing } else { timetable_after(&want, standing) };
-    let job = present.as_ref().map(|have| have.job.job_id);
+    let job = present.as_ref().map(|have| have.job.id);
     let name = present.as_ref().and_then(|have| have.job.settings.read::<String>("name")).unwrap_or(want.name);
     let url = job.map(|job| jobs::link(writer.origin(), job, me.workspace_id));
     carried.field("job_id", job);
@@ -211,7 +219,8 @@ fn describe(
     carried.field("notebook", want.notebook);
     carried.field("warnings", json!(warnings));
     let moments = timetable.as_ref().map(|timetable| firing(timetable, stage)).unwrap_or_default();
-    carried.field("schedule", timetable.as_ref().map_or(Value::Null, |timetable| describe_schedule(timetable, &moments)));
+    carried
+        .field("schedule", timetable.as_ref().map_or(Value::Null, |timetable| describe_schedule(timetable, &moments)));
     if let Some(Timetable { expression, timezone, paused }) = &timetable {
         let paused = if *paused { ", paused" } else { "" };
         carried.line(format!("Schedule: {expression} in {timezone}{paused}"));
@@ -226,9 +235,14 @@ fn describe(
         && carried.failure.is_none()
     {
         carried.failure = Some(
-            Failure::new(Code::Refused, format!("There are two jobs with the mark of this workflow now: {}.", name_all(&have.ours)))
-                .cause("the service made one more behind an answer that was lost, or this command ran twice at the same time")
-                .advise("delete one of the two in the workspace before one of them starts"),
+            Failure::new(
+                Code::Refused,
+                format!("There are two jobs with the mark of this workflow now: {}.", name_all(&have.ours)),
+            )
+            .cause(
+                "the service made one more behind an answer that was lost, or this command ran twice at the same time",
+            )
+            .advise("delete one of the two in the workspace before one of them starts"),
         );
     }
     match job {
