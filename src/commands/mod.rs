@@ -11,14 +11,20 @@ mod connect;
 mod durations;
 mod last_known;
 pub(crate) mod provision;
+#[cfg(test)]
+mod provision_tests;
+#[cfg(test)]
+pub(crate) mod rehearsal;
 
 pub(crate) use connect::{to_databricks, to_dbt};
 pub(crate) use last_known::LastKnown;
 
+use std::rc::Rc;
+
 use crate::context::Context;
 use crate::credentials::AccountFlags;
 use crate::events::Events;
-use crate::http::Pace;
+use crate::http::{Pace, Transport};
 use crate::secret::Vault;
 
 /// What every command finds when it begins. Commands take it apart; the rooms below get the piece they need.
@@ -31,4 +37,14 @@ pub(crate) struct Stage {
     pub(crate) account: AccountFlags,
     pub(crate) pace: Pace,
     pub(crate) last_known: LastKnown,
+    pub(crate) wire: Wire,
+}
+
+/// What carries the requests of both services.
+pub(crate) enum Wire {
+    /// Real connections.
+    Sockets,
+    /// A world in memory.
+    #[cfg(test)]
+    Given(Rc<dyn Transport>),
 }
