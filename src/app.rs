@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::commands::{self, LastKnown, Stage};
+use crate::commands::{self, LastKnown, Stage, Wire};
 use crate::context::{Context, Environment, Terminals};
 use crate::credentials::AccountFlags;
 use crate::failure::{Code, Ended, Failure, Report};
@@ -85,6 +85,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         account,
         pace: Pace::default(),
         last_known: last_known.clone(),
+        wire: Wire::Sockets,
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

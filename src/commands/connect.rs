@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use super::Stage;
+use super::{Stage, Wire};
 use crate::credentials::{Account, Databricks};
 use crate::failure::{Code, Failure};
-use crate::http::{Profile, Sockets, Writer};
+use crate::http::{Profile, Sockets, Transport, Writer};
 use crate::origin::Origin;
 use crate::secret::Secret;
 
@@ -37,20 +37,17 @@ pub(crate) fn to_dbt(account: &Account, token: Secret, stage: &Stage) -> Result<
 }
 
 fn line(origin: &Origin, profile: Profile, stage: &Stage) -> Result<Writer, Failure> {
-    let Stage { context, vault: _, events, json: _, account: _, pace, last_known: _ } = stage;
-    let sockets = Sockets::new(origin.url(), pace.connect).map_err(|error| {
-        Failure::new(Code::Tls, "The system's certificates cannot be used.")
-            .cause(error.to_string())
-            .advise("check SSL_CERT_FILE and SSL_CERT_DIR, and that the package ca-certificates is installed")
-    })?;
-    Ok(Writer::new(
-        profile,
-        Rc::new(sockets),
-        pace.clone(),
-        context.entropy.clone(),
-        context.wall.clone(),
-        events.clone(),
-    ))
+    let Stage { context, vault: _, events, json: _, account: _, pace, last_known: _, wire } = stage;
+    let transport: Rc<dyn Transport> = match wire {
+        Wire::Sockets => Rc::new(Sockets::new(origin.url(), pace.connect).map_err(|error| {
+            Failure::new(Code::Tls, "The system's certificates cannot be used.")
+                .cause(error.to_string())
+                .advise("check SSL_CERT_FILE and SSL_CERT_DIR, and that the package ca-certificates is installed")
+        })?),
+        #[cfg(test)]
+        Wire::Given(transport) => transport.clone(),
+    };
+    Ok(Writer::new(profile, transport, pace.clone(), context.entropy.clone(), context.wall.clone(), events.clone()))
 }
 
 /// Who we are, truthfully: name, version, system, way of authenticating, and whether CI runs us.

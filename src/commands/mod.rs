@@ -11,6 +11,10 @@ mod connect;
 mod durations;
 mod last_known;
 pub(crate) mod provision;
+#[cfg(test)]
+mod provision_tests;
+#[cfg(test)]
+pub(crate) mod rehearsal;
 
 pub(crate) use connect::{to_databricks, to_dbt};
 pub(crate) use last_known::LastKnown;
@@ -31,4 +35,14 @@ pub(crate) struct Stage {
     pub(crate) account: AccountFlags,
     pub(crate) pace: Pace,
     pub(crate) last_known: LastKnown,
+    pub(crate) wire: Wire,
+}
+
+/// What carries the requests of both services.
+pub(crate) enum Wire {
+    /// Real connections.
+    Sockets,
+    /// A world in memory.
+    #[cfg(test)]
+    Given(std::rc::Rc<dyn crate::http::Transport>),
 }

@@ -16,4 +16,4 @@ pub(crate) use client::{Profile, Reader, Sent, Writer};
 pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
 pub(crate) use retry::{Pace, RetryAfter};
 pub(crate) use socket::Sockets;
-pub(crate) use transport::{Lane, Limits, Net, NetKind, Transport, WireError};
+pub(crate) use transport::{Lane, Limits, Net, NetKind, Pending, Transport, WireError};

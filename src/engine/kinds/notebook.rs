@@ -124,7 +124,12 @@ impl Kind for Notebook {
             Err(error) => return Err(error),
         };
         match object_type.as_deref() {
-            Some("NOTEBOOK") => Ok(Some(NotebookHave::Notebook { object_id, text: text? })),
+            Some("NOTEBOOK") => match text {
+                Ok(text) => Ok(Some(NotebookHave::Notebook { object_id, text })),
+                // Just made or just deleted, and the two reads differ. A write as if it were absent overwrites nothing.
+                Err(error) if is_missing(&error) => Ok(None),
+                Err(error) => Err(error),
+            },
             other => Ok(Some(NotebookHave::Other(other.unwrap_or("something that is no notebook").to_owned()))),
         }
     }

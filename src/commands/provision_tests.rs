@@ -1,0 +1,456 @@
+//! `init-secrets` and `deploy-notebook` whole, against the world in memory.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::rehearsal::{ACCOUNT, ANA, DBT_TOKEN, Outcome, Rehearsal, Trouble};
+use super::{deploy_notebook, init_secrets};
+use crate::failure::Code;
+use crate::sandbox::{Rule, SimTime};
+
+const PATH: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
+const TROUBLES: [Trouble; 6] = [
+    Trouble::KilledBefore,
+    Trouble::KilledAfter,
+    Trouble::LostBefore,
+    Trouble::LostAfter,
+    Trouble::ErrorAfter,
+    Trouble::Unavailable,
+];
+
+async fn init(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(init_secrets::run, line).await.expect("nobody kills it")
+}
+
+async fn deploy(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(deploy_notebook::run, line).await.expect("nobody kills it")
+}
+
+fn refused(outcome: &Outcome, words: &[&str]) {
+    assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
+    for word in words {
+        assert!(outcome.failure.contains(word), "{word} in {}", outcome.failure);
+    }
+}
+
+/// The world without what may differ: how often a value was put.
+fn state(stage: &Rehearsal) -> Value {
+    let mut found = stage.world(|world| world.inspect());
+    if let Some(scopes) = found["scopes"].as_object_mut() {
+        for scope in scopes.values_mut() {
+            for secret in scope["secrets"].as_object_mut().unwrap().values_mut() {
+                secret["version"] = Value::Null;
+            }
+        }
+    }
+    found
+}
+
+fn steps(outcome: &Outcome) -> Vec<String> {
+    let step = |step: &Value| format!("{} {}", step["action"].as_str().unwrap(), step["progress"].as_str().unwrap());
+    outcome.data["steps"].as_array().unwrap().iter().map(step).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn init_secrets_stores_the_key_and_gives_access_and_the_second_time_writes_nothing() {
+    let stage = Rehearsal::new();
+    stage.set_latency(Duration::from_millis(50));
+    let line = ["--grant", "users:READ"];
+    let first = init(&stage, &line).await;
+    assert_eq!(first.exit, 0, "{first:?}");
+    assert_eq!(steps(&first), ["create done", "create done", "create done"]);
+    assert_eq!(
+        (first.data["workspace"].as_str(), first.data["identity"].as_str()),
+        (Some("http://127.0.0.1:1"), Some(ANA))
+    );
+    assert!(first.said().contains("Writing to http://127.0.0.1:1 as ana@example.com"), "{}", first.said());
+    // Looking, trying the key, and one look after each of the two waves, beside three writes.
+    assert_eq!(first.took, Duration::from_millis(50) * 7);
+    let writes = ["databricks:secrets/scopes/create", "databricks:secrets/put", "databricks:secrets/acls/put"];
+    assert_eq!(stage.take_writes(), writes);
+    let scope = stage.world(|world| world.inspect())["scopes"]["dbt-cloud"].clone();
+    assert_eq!(scope["acls"], json!({ ANA: "MANAGE", "users": "READ" }));
+
+    let second = init(&stage, &line).await;
+    assert_eq!((second.exit, steps(&second)), (0, vec!["keep done".to_owned(); 3]));
+    assert!(second.text.contains("left as it is, not compared"), "{}", second.text);
+    assert!(second.text.contains("init-secrets --rotate"), "{}", second.text);
+    assert_eq!(second.took, Duration::from_millis(50));
+    assert_eq!(stage.take_writes(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_there_needs_no_key_and_a_missing_one_is_named_with_everything_else() {
+    let stage = Rehearsal::new();
+    stage.set("DBT_CLOUD_TOKEN", "");
+    stage.set("DBT_CLOUD_HOST", "");
+    let missing = init(&stage, &[]).await;
+    assert_eq!((missing.exit, missing.code), (2, Some(Code::MissingInput)));
+    for word in ["the dbt API key to store", "--token-stdin", "DBT_CLOUD_HOST"] {
+        assert!(missing.failure.contains(word), "{}", missing.failure);
+    }
+    assert_eq!(stage.take_writes(), [""; 0]);
+
+    stage.set("DATABRICKS_TOKEN", "");
+    let all = init(&stage, &[]).await;
+    assert!(all.failure.contains("3 values are missing") && stage.take_log().is_empty(), "{}", all.failure);
+
+    let stage = Rehearsal::new();
+    assert_eq!(init(&stage, &[]).await.exit, 0);
+    stage.set("DBT_CLOUD_TOKEN", "");
+    stage.set("DBT_CLOUD_HOST", "");
+    assert_eq!(init(&stage, &[]).await.exit, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rotate_writes_only_another_key_and_writes_blindly_where_values_cannot_be_read() {
+    let stage = Rehearsal::new();
+    init(&stage, &[]).await;
+    stage.take_log();
+    let same = init(&stage, &["--rotate"]).await;
+    assert!(same.text.contains("holds this key already"), "{}", same.text);
+    assert_eq!(stage.take_writes(), [""; 0]);
+
+    stage.world(|world| world.set_secret_reading(false));
+    let blind = init(&stage, &["--rotate"]).await;
+    assert!(blind.exit == 0 && blind.text.contains("cannot be read"), "{blind:?}");
+    assert_eq!(stage.take_writes(), ["databricks:secrets/put"]);
+
+    stage.set("DBT_CLOUD_TOKEN", "");
+    assert_eq!(init(&stage, &["--rotate"]).await.code, Some(Code::MissingInput));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_key_is_found_out_before_anything_is_written() {
+    for (rule, code, word) in [
+        ("dbt:accounts/list=status=401,times=forever", Code::NotAuthenticated, "does not accept the key"),
+        ("dbt:accounts/list=status=403,times=forever", Code::NotAllowed, "does not let it see any account"),
+        ("dbt:accounts/list=status=404,times=forever", Code::NotFound, "does not answer as dbt Cloud does"),
+        ("dbt:accounts/list=login,times=forever", Code::Nonsense, "web page"),
+    ] {
+        let stage = Rehearsal::new();
+        stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        let outcome = init(&stage, &[]).await;
+        assert_eq!(outcome.code, Some(code), "{rule}: {}", outcome.failure);
+        assert!(
+            outcome.failure.contains(word) && outcome.failure.contains("Nothing was written"),
+            "{}",
+            outcome.failure
+        );
+        assert_eq!(stage.take_writes(), [""; 0]);
+    }
+    let stage = Rehearsal::new();
+    stage.set("DBT_CLOUD_ACCOUNT_ID", "7");
+    let outcome = init(&stage, &[]).await;
+    assert_eq!(outcome.code, Some(Code::NotFound));
+    assert!(
+        outcome.failure.contains("not for the account 7") && outcome.failure.contains("51234"),
+        "{}",
+        outcome.failure
+    );
+    assert_eq!(stage.take_writes(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_personal_key_is_stored_with_a_warning() {
+    let stage = Rehearsal::new();
+    stage.set("DBT_CLOUD_TOKEN", "dbtu_personal-0123456789");
+    let outcome = init(&stage, &[]).await;
+    assert!(outcome.said().contains("personal token"), "{}", outcome.said());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_of_init_secrets_tries_the_key_and_writes_nothing() {
+    let stage = Rehearsal::new();
+    let before = state(&stage);
+    let outcome = init(&stage, &["--dry-run", "--grant", "users"]).await;
+    assert_eq!((outcome.exit, outcome.data["dry_run"].as_bool()), (0, Some(true)));
+    assert!(outcome.text.contains("secret scope dbt-cloud: would be created"), "{}", outcome.text);
+    assert!(stage.take_log().iter().any(|seen| seen.operation == "dbt:accounts/list"));
+    assert_eq!(state(&stage), before);
+    assert!(!outcome.said().contains("Writing to"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_premium_plan_nothing_is_opened_silently() {
+    let stage = Rehearsal::new();
+    stage.world(|world| world.set_premium(false));
+    let outcome = init(&stage, &[]).await;
+    refused(&outcome, &["everybody in this workspace could read it", "Premium"]);
+    assert!(!stage.take_log().iter().any(|seen| seen.body.contains("initial_manage_principal")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_that_everybody_reads_takes_no_key_unless_somebody_asks_for_that() {
+    let stage = Rehearsal::new();
+    assert_eq!(init(&stage, &["--grant", "users", "--key", "first"]).await.exit, 0);
+    stage.take_log();
+    let outcome = init(&stage, &[]).await;
+    refused(
+        &outcome,
+        &["everybody in this workspace can read the secret scope dbt-cloud (users: READ)", "--grant users"],
+    );
+    assert_eq!(stage.take_writes(), [""; 0]);
+    let asked = init(&stage, &["--grant", "users"]).await;
+    assert_eq!(asked.exit, 0);
+    assert!(asked.said().contains("everybody in this workspace can read"), "{}", asked.said());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_vault_scope_is_used_if_the_key_is_there_else_the_way_in_azure_is_said() {
+    let stage = Rehearsal::new();
+    stage.world(|world| world.add_key_vault_scope("dbt-cloud", &["api-key"]));
+    let kept = init(&stage, &[]).await;
+    assert_eq!(kept.exit, 0, "{kept:?}");
+    assert!(kept.text.contains("Azure Key Vault"), "{}", kept.text);
+    let outcome = init(&stage, &["--key", "other_key"]).await;
+    refused(&outcome, &["which only Azure can write", "https://sandbox.vault.azure.net/", "hyphens only"]);
+    assert_eq!(stage.take_writes(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn access_is_never_lowered_and_a_stranger_is_named() {
+    let stage = Rehearsal::new();
+    let own = init(&stage, &["--grant", ANA]).await;
+    assert!(own.text.contains("gets MANAGE by creating the scope"), "{}", own.text);
+    let again = init(&stage, &["--grant", ANA]).await;
+    assert!(again.text.contains("has MANAGE, which is more, and keeps it"), "{}", again.text);
+    let stranger = init(&stage, &["--grant", "strangers"]).await;
+    assert_eq!(stranger.code, Some(Code::NotFound), "{stranger:?}");
+    assert!(stranger.failure.contains("strangers") && stranger.failure.contains("application id"));
+    assert_eq!(steps(&stranger), ["keep done", "keep done", "create failed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_grants_go_out_one_after_another() {
+    let stage = Rehearsal::new();
+    let outcome = init(&stage, &["--grant", "users", "--grant", "admins:WRITE"]).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    let again = init(&stage, &["--grant", "users", "--grant", "admins:MANAGE"]).await;
+    assert!(again.text.contains("permission: WRITE -> MANAGE"), "{}", again.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn init_secrets_survives_every_trouble_at_every_request() {
+    let line = ["--grant", "users"];
+    let clean = Rehearsal::new();
+    init(&clean, &line).await;
+    let (requests, goal) = (clean.take_log().len(), state(&clean));
+    let mut shown = 0;
+    for index in 0..requests {
+        for trouble in TROUBLES {
+            let stage = Rehearsal::new();
+            stage.trouble_at(index, trouble);
+            if let Some(outcome) = stage.run(init_secrets::run, &line).await {
+                assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
+            }
+            assert_eq!(init(&stage, &line).await.exit, 0, "{trouble:?} at {index}");
+            assert_eq!(state(&stage), goal, "{trouble:?} at {index}");
+            stage.take_log();
+            init(&stage, &line).await;
+            assert_eq!(stage.take_writes(), [""; 0], "{trouble:?} at {index}");
+            shown += 1;
+        }
+    }
+    assert_eq!(shown, requests * TROUBLES.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stale_reads_after_a_write_are_waited_out() {
+    let stage = Rehearsal::new();
+    stage.world(|world| world.set_stale_reads(3));
+    assert_eq!(init(&stage, &["--grant", "users"]).await.exit, 0);
+    let deployed = deploy(&stage, &[]).await;
+    assert_eq!(deployed.exit, 0, "{deployed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn deploy_notebook_writes_once_and_the_second_time_nothing() {
+    let stage = Rehearsal::new();
+    stage.set("DBT_CLOUD_TOKEN", "");
+    stage.set_latency(Duration::from_millis(50));
+    let first = deploy(&stage, &[]).await;
+    assert_eq!(first.exit, 0, "{first:?}");
+    assert_eq!(stage.take_writes(), ["databricks:workspace/mkdirs", "databricks:workspace/import"]);
+    assert_eq!(first.took, Duration::from_millis(50) * 5);
+    assert_eq!((first.data["path"].as_str(), first.data["state"].as_str()), (Some(PATH), Some("absent")));
+    assert!(first.data["object_id"].is_u64() && first.data["sha256"].as_str().unwrap().len() == 64, "{}", first.data);
+    assert!(first.text.contains("Next: dbtrigger create-workflow --job <ID>"), "{}", first.text);
+    assert!(first.said().contains("Writing to http://127.0.0.1:1 as ana@example.com"));
+    let text = stage.world(|world| world.inspect())["workspace"][PATH]["content"].as_str().unwrap().to_owned();
+    assert!(text.contains(&ACCOUNT.to_string()) && !text.contains(DBT_TOKEN));
+
+    let second = deploy(&stage, &[]).await;
+    assert_eq!(
+        (second.exit, second.data["state"].as_str(), steps(&second)),
+        (0, Some("unchanged"), vec!["keep done".to_owned()])
+    );
+    assert_eq!(second.took, Duration::from_millis(50) * 2);
+    let given = deploy(&stage, &["--path", &format!("/Workspace{PATH}")]).await;
+    assert_eq!((given.took, given.data["state"].as_str()), (Duration::from_millis(50), Some("unchanged")));
+    assert_eq!(stage.take_writes(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deploy_notebook_survives_every_trouble_at_every_request() {
+    let clean = Rehearsal::new();
+    deploy(&clean, &[]).await;
+    let (requests, goal) = (clean.take_log().len(), state(&clean));
+    for index in 0..requests {
+        for trouble in TROUBLES {
+            let stage = Rehearsal::new();
+            stage.trouble_at(index, trouble);
+            if let Some(outcome) = stage.run(deploy_notebook::run, &[]).await {
+                assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
+            }
+            assert_eq!(deploy(&stage, &[]).await.exit, 0, "{trouble:?} at {index}");
+            assert_eq!(state(&stage), goal, "{trouble:?} at {index}");
+            stage.take_log();
+            deploy(&stage, &[]).await;
+            assert_eq!(stage.take_writes(), [""; 0], "{trouble:?} at {index}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_settings_is_written_and_listed_and_what_is_not_said_stays() {
+    let stage = Rehearsal::new();
+    deploy(&stage, &["--scope", "other", "--allow-override", "git_branch", "--allow-job", "222222"]).await;
+    stage.take_log();
+    assert_eq!(deploy(&stage, &[]).await.data["state"], "unchanged");
+    let less = deploy(&stage, &["--allow-override", "none"]).await;
+    assert!(less.text.contains("overrides: git_branch -> none (--allow-override)"), "{}", less.text);
+    assert_eq!((less.data["scope"].as_str(), less.data["state"].as_str()), (Some("other"), Some("outdated")));
+    assert_eq!(stage.take_writes(), ["databricks:workspace/import"]);
+    let moved = deploy(&stage, &["--scope", "dbt-cloud"]).await;
+    refused(&moved, &["another secret scope (dbt-cloud instead of other)", "--force"]);
+    assert!(moved.text.contains("--- in the workspace"), "{}", moved.text);
+    let forced = deploy(&stage, &["--scope", "dbt-cloud", "--force"]).await;
+    assert_eq!((forced.exit, forced.data["scope"].as_str()), (0, Some("dbt-cloud")));
+    stage.set("DBT_CLOUD_ACCOUNT_ID", "7");
+    refused(&deploy(&stage, &["--path", PATH]).await, &["another dbt account (7 instead of 51234)"]);
+}
+
+/// Somebody writes this text to the path.
+fn write(stage: &Rehearsal, path: &str, format: &str, text: &str) {
+    use base64::Engine as _;
+    let content = base64::engine::general_purpose::STANDARD.encode(text);
+    let body = json!({ "path": path, "format": format, "language": "PYTHON", "content": content, "overwrite": true });
+    post(stage, "workspace/import", &body);
+}
+
+fn post(stage: &Rehearsal, endpoint: &str, body: &Value) {
+    let request = http::Request::post(format!("http://127.0.0.1:1/api/2.0/{endpoint}"))
+        .header("authorization", format!("Bearer {}", super::rehearsal::DATABRICKS_TOKEN))
+        .header("content-type", "application/json")
+        .body(bytes::Bytes::from(body.to_string()))
+        .unwrap();
+    match stage.world(|world| world.answer(SimTime(0), &request)) {
+        crate::sandbox::Reply::Answer(answer) => assert_eq!(answer.status(), 200, "{answer:?}"),
+        other @ (crate::sandbox::Reply::Cut(_) | crate::sandbox::Reply::Hold) => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_edited_by_hand_is_shown_and_left_alone_unless_forced() {
+    let stage = Rehearsal::new();
+    deploy(&stage, &[]).await;
+    let text = stage.world(|world| world.inspect())["workspace"][PATH]["content"].as_str().unwrap().to_owned();
+    write(&stage, PATH, "SOURCE", &format!("{text}\n# mine\n"));
+    stage.take_log();
+    let outcome = deploy(&stage, &[]).await;
+    refused(&outcome, &["was edited by hand since dbtrigger", "--force"]);
+    assert!(outcome.text.contains("-# mine") && outcome.data["steps"][0]["diff"].as_str().unwrap().contains("-# mine"));
+    assert_eq!(outcome.data["state"], "edited-by-hand");
+    let shown = deploy(&stage, &["--dry-run"]).await;
+    assert_eq!(shown.exit, 0);
+    assert!(shown.text.contains("this would be refused"), "{}", shown.text);
+    assert_eq!(deploy(&stage, &["--adopt"]).await.exit, 7);
+    assert_eq!(stage.take_writes(), [""; 0]);
+    let forced = deploy(&stage, &["--force"]).await;
+    assert!(forced.text.contains("what was edited by hand is lost"), "{}", forced.text);
+    assert_eq!(deploy(&stage, &[]).await.data["state"], "unchanged");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notebook_of_somebody_elses_is_shown_and_left_alone_unless_adopted() {
+    let stage = Rehearsal::new();
+    let token = "dbtc_somebodys-own-0123456789";
+    post(&stage, "workspace/mkdirs", &json!({ "path": "/Users/ana@example.com/dbtrigger" }));
+    write(&stage, PATH, "SOURCE", &format!("# Databricks notebook source\ntoken = \"{token}\"\n"));
+    let outcome = deploy(&stage, &[]).await;
+    refused(&outcome, &["dbtrigger did not write it", "--adopt"]);
+    assert!(outcome.text.contains("-token = ") && !outcome.text.contains(token), "{}", outcome.text);
+    assert_eq!(deploy(&stage, &["--force"]).await.exit, 7);
+    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(deploy(&stage, &["--adopt"]).await.exit, 0);
+    assert_eq!(deploy(&stage, &[]).await.data["state"], "unchanged");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_or_file_in_the_way_is_named_and_no_flag_helps() {
+    let stage = Rehearsal::new();
+    post(&stage, "workspace/mkdirs", &json!({ "path": PATH }));
+    let all = ["--force", "--adopt", "--accept-shared-path"];
+    refused(&deploy(&stage, &all).await, &["There is a folder at", "choose another --path"]);
+    let stage = Rehearsal::new();
+    post(&stage, "workspace/mkdirs", &json!({ "path": "/Users/ana@example.com/dbtrigger" }));
+    write(&stage, PATH, "AUTO", "just text");
+    refused(&deploy(&stage, &all).await, &["There is a file at"]);
+    let below = format!("{PATH}/deeper");
+    refused(&deploy(&stage, &["--path", &below]).await, &["something that is no folder is in the way"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn below_shared_it_takes_a_flag_of_its_own() {
+    let stage = Rehearsal::new();
+    for path in ["/Shared/run_dbt_job", "/Workspace/Shared/run_dbt_job"] {
+        refused(
+            &deploy(&stage, &["--path", path]).await,
+            &["everybody in the workspace can edit it", "--accept-shared-path"],
+        );
+    }
+    assert_eq!(stage.take_writes(), [""; 0]);
+    let outcome = deploy(&stage, &["--path", "/Shared/run_dbt_job", "--accept-shared-path"]).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    assert!(outcome.text.contains("--notebook /Shared/run_dbt_job"), "{}", outcome.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn print_asks_nobody_anything() {
+    let stage = Rehearsal::new();
+    stage.set("DATABRICKS_TOKEN", "");
+    stage.set("DBT_CLOUD_TOKEN", "");
+    let outcome = deploy(&stage, &["--print", "--scope", "other"]).await;
+    assert!(outcome.text.starts_with("# Databricks notebook source\n") && outcome.text.contains("other"));
+    assert_eq!(outcome.data["text"].as_str(), Some(outcome.text.as_str()));
+    assert!(stage.take_log().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_only_a_pasted_address_names_is_not_sent_the_key_by_a_notebook_either() {
+    let stage = Rehearsal::new();
+    stage.set("DBT_CLOUD_HOST", "");
+    stage.set("DBT_CLOUD_ACCOUNT_ID", "");
+    let url = ["--dbt-url", "https://dbt.evil.example/deploy/51234/"];
+    assert_eq!(deploy(&stage, &url).await.exit, 7);
+    assert_eq!(init(&stage, &url).await.exit, 7);
+    assert_eq!(stage.take_writes(), [""; 0]);
+    assert!(!stage.take_log().iter().any(|seen| seen.operation.starts_with("dbt:")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_workspace_token_is_one_failure_and_nothing_is_written() {
+    for (rule, code) in [
+        ("databricks:*=status=401,times=forever", Code::NotAuthenticated),
+        ("databricks:*=status=403,times=forever", Code::NotAllowed),
+        ("databricks:*=login,times=forever", Code::Nonsense),
+    ] {
+        let stage = Rehearsal::new();
+        stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        assert_eq!(init(&stage, &[]).await.code, Some(code), "{rule}");
+        assert_eq!(deploy(&stage, &[]).await.code, Some(code), "{rule}");
+        assert_eq!(stage.take_writes(), [""; 0]);
+    }
+}

@@ -1,0 +1,279 @@
+//! Whole commands against the world in memory, on paused time: what tests of commands begin with.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::FromArgMatches as _;
+use http::{Request, Response};
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::{LastKnown, Stage, Wire};
+use crate::context::{Context, Entropy, Environment, Terminals, Wall};
+use crate::credentials::AccountFlags;
+use crate::events::{Event, Events};
+use crate::failure::{Code, Ended, Report};
+use crate::http::{Lane, Limits, Net, NetKind, Pace, Pending, Transport, WireError};
+use crate::sandbox::{Cut, Reply, Seed, SimTime, World};
+use crate::secret::Vault;
+
+pub(crate) const DATABRICKS_TOKEN: &str = "dapi-rehearsal-0123456789";
+pub(crate) const DBT_TOKEN: &str = "dbtc_rehearsal-0123456789";
+pub(crate) const ANA: &str = "ana@example.com";
+pub(crate) const ACCOUNT: u64 = 51234;
+
+const START: i64 = 1_760_000_000_000;
+
+/// What goes wrong with one request, counted over both services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The program is killed before the request has an effect.
+    KilledBefore,
+    /// The program is killed after the effect, before the answer.
+    KilledAfter,
+    /// The connection breaks before the effect.
+    LostBefore,
+    /// The effect happens, the answer is lost.
+    LostAfter,
+    /// The effect happens, the answer is a 500.
+    ErrorAfter,
+    /// 503 without an effect.
+    Unavailable,
+}
+
+/// One request as it was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) operation: &'static str,
+    pub(crate) writes: bool,
+    pub(crate) body: String,
+}
+
+/// The world, and everything that was asked of it.
+#[derive(Clone)]
+pub(crate) struct Rehearsal(Rc<Inner>);
+
+struct Inner {
+    world: RefCell<World>,
+    log: RefCell<Vec<Seen>>,
+    latency: Cell<Duration>,
+    trouble: Cell<Option<(usize, Trouble)>>,
+    killed: tokio::sync::Notify,
+    begun: Instant,
+    environment: RefCell<Environment>,
+}
+
+/// How a command ended, taken apart for asserting.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// 0 or the failure's exit code.
+    pub(crate) exit: u8,
+    pub(crate) code: Option<Code>,
+    /// The failure in one text: what, causes and hints.
+    pub(crate) failure: String,
+    pub(crate) text: String,
+    pub(crate) data: Value,
+    pub(crate) events: Vec<Event>,
+    pub(crate) took: Duration,
+}
+
+impl Rehearsal {
+    /// A fresh world, and an environment that points to it.
+    pub(crate) fn new() -> Rehearsal {
+        let seed = Seed {
+            databricks_token: DATABRICKS_TOKEN.to_owned(),
+            dbt_token: DBT_TOKEN.to_owned(),
+            start: SimTime(START),
+            random: 7,
+        };
+        let account = ACCOUNT.to_string();
+        let environment = Environment::of([
+            ("DATABRICKS_HOST", "http://127.0.0.1:1"),
+            ("DATABRICKS_TOKEN", DATABRICKS_TOKEN),
+            ("DBT_CLOUD_HOST", "http://127.0.0.1:1"),
+            ("DBT_CLOUD_ACCOUNT_ID", account.as_str()),
+            ("DBT_CLOUD_TOKEN", DBT_TOKEN),
+        ]);
+        Rehearsal(Rc::new(Inner {
+            world: RefCell::new(World::new(seed)),
+            log: RefCell::default(),
+            // The world's clock counts milliseconds: two writes in one would look like one.
+            latency: Cell::new(Duration::from_millis(10)),
+            trouble: Cell::default(),
+            killed: tokio::sync::Notify::new(),
+            begun: Instant::now(),
+            environment: RefCell::new(environment),
+        }))
+    }
+
+    pub(crate) fn world<R>(&self, look: impl FnOnce(&mut World) -> R) -> R {
+        look(&mut self.0.world.borrow_mut())
+    }
+
+    /// Sets a variable for the commands to come; empty counts as unset.
+    pub(crate) fn set(&self, name: &str, value: &str) {
+        let changed = self.0.environment.borrow().with([(name.to_owned(), value.to_owned())]);
+        *self.0.environment.borrow_mut() = changed;
+    }
+
+    /// Every request takes this long.
+    pub(crate) fn set_latency(&self, latency: Duration) {
+        self.0.latency.set(latency);
+    }
+
+    /// The request with this number, counted from 0 and from now, goes wrong, once.
+    pub(crate) fn trouble_at(&self, index: usize, trouble: Trouble) {
+        self.0.trouble.set(Some((self.0.log.borrow().len() + index, trouble)));
+    }
+
+    /// The requests since the last time this was asked.
+    pub(crate) fn take_log(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.0.log.borrow_mut())
+    }
+
+    /// The operations that write among the requests since the last time.
+    pub(crate) fn take_writes(&self) -> Vec<&'static str> {
+        self.take_log().into_iter().filter(|seen| seen.writes).map(|seen| seen.operation).collect()
+    }
+
+    /// Runs a command on a line of arguments. `None`: it was killed on the way.
+    pub(crate) async fn run<A: clap::Args>(
+        &self,
+        command: impl AsyncFnOnce(A, &Stage) -> Ended<Box<dyn Report>>,
+        line: &[&str],
+    ) -> Option<Outcome> {
+        let words = std::iter::once("dbtrigger").chain(line.iter().copied());
+        let root = A::augment_args(Globals::command_for_tests());
+        let matches = root.try_get_matches_from(words).unwrap_or_else(|error| panic!("{error}"));
+        let args = A::from_arg_matches(&matches).unwrap();
+        let Globals { account } = Globals::from_arg_matches(&matches).unwrap();
+        let events: Rc<RefCell<Vec<Event>>> = Rc::default();
+        let sink = events.clone();
+        let begun = Instant::now();
+        let clock = self.0.begun;
+        let stage = Stage {
+            context: Context {
+                environment: self.0.environment.borrow().clone(),
+                terminals: Terminals { stdin: false, stdout: false, stderr: false },
+                wall: Wall::of(move || Timestamp::from_millisecond(now(clock).0).unwrap()),
+                entropy: Entropy::seeded(1),
+                program: None,
+            },
+            vault: Vault::default(),
+            events: Events::new(move |event| sink.borrow_mut().push(event)),
+            json: false,
+            account,
+            pace: Pace::default(),
+            last_known: LastKnown::default(),
+            wire: Wire::Given(Rc::new(self.clone())),
+        };
+        let ended = tokio::select! {
+            biased;
+            () = self.0.killed.notified() => return None,
+            ended = command(args, &stage) => ended,
+        };
+        let Ended { report, failure } = ended;
+        let filter = stage.vault.filter();
+        let outcome = Outcome {
+            exit: failure.as_ref().map_or(0, |failure| failure.code.exit()),
+            code: failure.as_ref().map(|failure| failure.code),
+            failure: failure.as_ref().map(|failure| failure.json().to_string()).unwrap_or_default(),
+            text: report.as_ref().map(|report| report.text()).unwrap_or_default(),
+            data: report.as_ref().map(|report| report.json()).unwrap_or_default(),
+            events: events.borrow().clone(),
+            took: begun.elapsed(),
+        };
+        // Whatever a command says has no secret in it even before the filter.
+        let said = format!("{outcome:?}");
+        assert_eq!(filter.clean(&said), said);
+        Some(outcome)
+    }
+}
+
+impl Outcome {
+    /// Everything that was said beside the result.
+    pub(crate) fn said(&self) -> String {
+        let said = self.events.iter().filter_map(|event| match event {
+            Event::Remark(text) | Event::Warning(text) | Event::Progress(text) => Some(text.as_str()),
+            Event::Document(_) | Event::Trace { line: _, bodies: _ } => None,
+        });
+        said.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// The global flags that commands read.
+#[derive(clap::Parser)]
+struct Globals {
+    #[command(flatten)]
+    account: AccountFlags,
+}
+
+impl Globals {
+    fn command_for_tests() -> clap::Command {
+        <Globals as clap::CommandFactory>::command()
+    }
+}
+
+fn now(begun: Instant) -> SimTime {
+    SimTime(START + i64::try_from(begun.elapsed().as_millis()).unwrap())
+}
+
+impl Transport for Rehearsal {
+    fn send(&self, request: Request<Bytes>, _limits: Limits, _lane: Lane) -> Pending<'_> {
+        Box::pin(async move {
+            let inner = &*self.0;
+            let route = World::route(&request);
+            let index = inner.log.borrow().len();
+            inner.log.borrow_mut().push(Seen {
+                operation: route.map_or("unknown", |route| route.operation),
+                writes: route.is_some_and(|route| route.writes),
+                body: String::from_utf8_lossy(request.body()).into_owned(),
+            });
+            sleep(inner.latency.get() / 2).await;
+            let trouble = inner.trouble.get().filter(|(at, _)| *at == index).map(|(_, trouble)| trouble);
+            if trouble.is_some() {
+                inner.trouble.set(None);
+            }
+            let lost = || Err(WireError::Lost(Net::new(NetKind::Broken, "reset")));
+            match trouble {
+                Some(Trouble::KilledBefore) => return self.killed().await,
+                Some(Trouble::LostBefore) => return lost(),
+                Some(Trouble::Unavailable) => return Ok(status(503)),
+                None | Some(Trouble::KilledAfter | Trouble::LostAfter | Trouble::ErrorAfter) => {}
+            }
+            let reply = inner.world.borrow_mut().answer(now(inner.begun), &request);
+            match trouble {
+                Some(Trouble::KilledAfter) => return self.killed().await,
+                Some(Trouble::LostAfter) => return lost(),
+                Some(Trouble::ErrorAfter) => return Ok(status(500)),
+                None | Some(Trouble::KilledBefore | Trouble::LostBefore | Trouble::Unavailable) => {}
+            }
+            sleep(inner.latency.get() / 2).await;
+            match reply {
+                Reply::Answer(answer) => Ok(answer),
+                Reply::Cut(Cut::Kill(_)) => self.killed().await,
+                Reply::Cut(Cut::Refused) => Err(WireError::NotSent(Net::new(NetKind::Connect, "refused"))),
+                Reply::Cut(Cut::Huge) => Err(WireError::TooLarge),
+                Reply::Cut(_) => lost(),
+                Reply::Hold => std::future::pending().await,
+            }
+        })
+    }
+}
+
+impl Rehearsal {
+    async fn killed(&self) -> Result<Response<Bytes>, WireError> {
+        self.0.killed.notify_one();
+        std::future::pending().await
+    }
+}
+
+fn status(status: u16) -> Response<Bytes> {
+    let mut answer =
+        Response::new(Bytes::from_static(br#"{"error_code":"TEMPORARILY_UNAVAILABLE","message":"later"}"#));
+    *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
+    answer
+}
