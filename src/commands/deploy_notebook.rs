@@ -218,7 +218,7 @@ fn describe(mut carried: Carried, found: &str, default_path: bool) -> Carried {
 }
 
 /// Fit for pasting into a shell.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_-.@+".contains(&byte)) {
         return text.to_owned();
     }

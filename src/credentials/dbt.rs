@@ -75,6 +75,15 @@ pub(crate) fn account(
     Some(Account { origin, id: id?, trusted })
 }
 
+/// Finds the account id alone, for what asks dbt nothing.
+pub(crate) fn account_id(
+    flags: &AccountFlags,
+    pasted: &[(String, Link)],
+    environment: &Environment,
+) -> Result<Option<u64>, Failure> {
+    find_id(flags, pasted, environment)
+}
+
 impl Account {
     /// Refuses to send a token that belongs to no host to a host that only a pasted address names.
     pub(crate) fn check_bare_token(&self) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ mod wants;
 use std::fmt;
 
 pub(crate) use databricks::{Databricks, databricks};
-pub(crate) use dbt::{Account, AccountFlags, KeySource, account, api_token, key_to_store};
+pub(crate) use dbt::{Account, AccountFlags, KeySource, account, account_id, api_token, key_to_store};
 pub(crate) use wants::{Missing, Wants};
 
 /// Where a value came from. Messages name it.

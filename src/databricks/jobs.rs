@@ -18,7 +18,7 @@ const PAGED: [&str; 4] = ["tasks", "job_clusters", "environments", "parameters"]
 /// A job as the list shows it: enough to recognise it, without its tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Summary {
-    pub(crate) job_id: u64,
+    pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) tags: BTreeMap<String, String>,
 }
@@ -34,16 +34,10 @@ pub(crate) struct Page {
 /// A job with all of its settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
-    pub(crate) job_id: u64,
+    pub(crate) id: u64,
     /// Whom its runs act as, as far as it is said.
     pub(crate) run_as: Option<String>,
     pub(crate) settings: Raw,
-}
-
-/// A new job.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub(crate) struct Created {
-    pub(crate) job_id: u64,
 }
 
 /// `jobs/list`: one page of all jobs, or of those with exactly this name in any case.
@@ -76,7 +70,7 @@ pub(crate) fn list(name: Option<&str>, page: Option<&str>) -> Read<Page> {
         // The field is absent if there are none.
         let jobs = jobs.unwrap_or_default().into_iter().map(|Item { job_id, settings }| {
             let Settings { name, tags } = settings.unwrap_or(Settings { name: None, tags: None });
-            Summary { job_id, name: name.unwrap_or_default(), tags: tags.unwrap_or_default() }
+            Summary { id: job_id, name: name.unwrap_or_default(), tags: tags.unwrap_or_default() }
         });
         Ok(Page { jobs: jobs.collect(), next: next(has_more, next_page_token)? })
     })
@@ -122,7 +116,7 @@ pub(crate) fn get_page(job_id: u64, page: Option<&str>) -> Read<(Job, Option<Str
     Read::new(call, |answer| {
         let Body { job_id, run_as_user_name, settings, has_more, next_page_token } = crate::http::parse_json(answer)?;
         let settings = settings.ok_or_else(|| Shape::Unreadable("it has no settings".to_owned()))?;
-        Ok((Job { job_id, run_as: run_as_user_name, settings }, next(has_more, next_page_token)?))
+        Ok((Job { id: job_id, run_as: run_as_user_name, settings }, next(has_more, next_page_token)?))
     })
 }
 
@@ -145,9 +139,16 @@ pub(crate) async fn get(reader: &Reader, job_id: u64) -> Result<Job, HttpError> 
     Ok(job)
 }
 
-/// `jobs/create`. The service has no key against doubles for it: after a lost answer, look for the job's tag.
-pub(crate) fn create(settings: &Raw) -> Once<Created> {
-    Once::json(Call::post("jobs/create", Path::new("/api/2.2/jobs/create")).json(settings))
+/// `jobs/create`, which answers the new job's id. The service has no key against doubles for it: after a lost answer, look
+/// for the job's tag.
+pub(crate) fn create(settings: &Raw) -> Once<u64> {
+    #[derive(Deserialize)]
+    struct Body {
+        job_id: u64,
+    }
+    Once::new(Call::post("jobs/create", Path::new("/api/2.2/jobs/create")).json(settings), |answer| {
+        crate::http::parse_json(answer).map(|Body { job_id }| job_id)
+    })
 }
 
 /// `jobs/reset`: replaces all settings but `run_as`, which stays if it is left out (§5.5).
@@ -197,7 +198,7 @@ mod tests {
         assert!(read(r#"{"jobs":[{"settings":{}}]}"#).is_err());
         let page =
             read(r#"{"jobs":[{"job_id":9007199254740993,"settings":{"tags":{"a":"b"}}},{"job_id":1}]}"#).unwrap();
-        assert_eq!(page.jobs[0].job_id, 9_007_199_254_740_993);
+        assert_eq!(page.jobs[0].id, 9_007_199_254_740_993);
         assert_eq!(page.jobs[0].tags["a"], "b");
         assert_eq!(page.jobs[1].name, "");
     }

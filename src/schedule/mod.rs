@@ -14,6 +14,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use self::quartz::Expression;
+use self::unix::Reading;
 
 /// When a workflow starts by itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,9 +48,11 @@ impl fmt::Display for BadSchedule {
                 write!(formatter, "it is Unix cron; Databricks uses Quartz cron, where it is written \"{quartz}\"")
             }
             BadSchedule::Unix { quartz: None } => formatter.write_str(
-                "it is Unix cron with both a day of the month and a day of the week; Databricks uses Quartz cron, which takes one of the two and `?` for the other",
+                "it is Unix cron; Databricks uses Quartz cron, with seconds in front and `?` for one of the two days",
             ),
-            BadSchedule::NotQuartz { reason, meant: Some(meant) } => write!(formatter, "{reason}; did you mean \"{meant}\"?"),
+            BadSchedule::NotQuartz { reason, meant: Some(meant) } => {
+                write!(formatter, "{reason}; did you mean \"{meant}\"?")
+            }
             BadSchedule::NotQuartz { reason, meant: None } => formatter.write_str(reason),
             BadSchedule::Never => formatter.write_str("no moment from now on fits it"),
             BadSchedule::Zone => formatter.write_str("the IANA database has no time zone of this name"),
@@ -77,8 +80,12 @@ impl Schedule {
     /// Reads an expression and makes sure that it fires at all after `now`.
     pub(crate) fn parse(text: &str, zone: Zone, now: Timestamp) -> Result<Schedule, BadSchedule> {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        if let Some(unix) = unix::read(&text) {
-            return Err(BadSchedule::Unix { quartz: unix.filter(|form| Expression::parse(form).is_ok()) });
+        match unix::read(&text) {
+            Reading::Quartz(form) if Expression::parse(&form).is_ok() => {
+                return Err(BadSchedule::Unix { quartz: Some(form) });
+            }
+            Reading::Quartz(_) | Reading::NoQuartz => return Err(BadSchedule::Unix { quartz: None }),
+            Reading::NotUnix => {}
         }
         let expression =
             Expression::parse(&text).map_err(|reason| BadSchedule::NotQuartz { reason, meant: meant(&text) })?;
@@ -89,10 +96,6 @@ impl Schedule {
     /// The expression with single spaces, as it is sent.
     pub(crate) fn expression(&self) -> &str {
         &self.text
-    }
-
-    pub(crate) fn zone(&self) -> &Zone {
-        &self.zone
     }
 
     /// The next moments at which it fires after `now`, at most `count`.
@@ -106,8 +109,8 @@ impl Schedule {
         let here = now.to_zoned(zone.clone()).datetime();
         let mut day = here.date().yesterday().unwrap_or(here.date());
         while day.year() <= quartz::LAST_YEAR {
-            if let Some(skipped) = expression.year_after(day) {
-                let Some(first) = skipped.and_then(|year| Date::new(year, 1, 1).ok()) else { break };
+            if !expression.has_year_of(day) {
+                let Some(first) = expression.year_after(day).and_then(|year| Date::new(year, 1, 1).ok()) else { break };
                 day = first;
                 continue;
             }

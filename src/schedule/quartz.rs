@@ -102,19 +102,20 @@ impl Expression {
         })
     }
 
-    /// If nothing fires in the day's year: the next year in which something may, `None` in it if there is none.
-    pub(super) fn year_after(&self, day: Date) -> Option<Option<i16>> {
-        let year = day.year().unsigned_abs();
-        if self.years.binary_search(&year).is_ok() {
-            return None;
-        }
-        Some(self.years.iter().find(|next| **next > year).and_then(|next| i16::try_from(*next).ok()))
+    /// Whether anything fires in the day's year.
+    pub(super) fn has_year_of(&self, day: Date) -> bool {
+        self.years.binary_search(&day.year().unsigned_abs()).is_ok()
+    }
+
+    /// The first year behind the day's in which something fires.
+    pub(super) fn year_after(&self, day: Date) -> Option<i16> {
+        self.years.iter().filter_map(|year| i16::try_from(*year).ok()).find(|year| *year > day.year())
     }
 
     /// Whether the day fits.
     pub(super) fn fires_on(&self, date: Date) -> bool {
         let has = |values: &Values, value: i8| values.binary_search(&u16::from(value.unsigned_abs())).is_ok();
-        if !has(&self.months, date.month()) || self.years.binary_search(&date.year().unsigned_abs()).is_err() {
+        if !has(&self.months, date.month()) || !self.has_year_of(date) {
             return false;
         }
         let last = date.days_in_month();

@@ -2,9 +2,18 @@
 
 use super::quartz::DAYS;
 
-/// `None`: it is no Unix cron. `Some(None)`: it is, and Quartz cannot say the same in one expression.
-pub(super) fn read(text: &str) -> Option<Option<String>> {
-    let nickname = |quartz: &str| Some(Some(quartz.to_owned()));
+/// What a text is, seen from Unix cron.
+pub(super) enum Reading {
+    /// It has not five fields and is no nickname.
+    NotUnix,
+    /// The same in Quartz, if the fields themselves are good.
+    Quartz(String),
+    /// Quartz cannot say the same in one expression, or nobody knows what it is to mean.
+    NoQuartz,
+}
+
+pub(super) fn read(text: &str) -> Reading {
+    let nickname = |quartz: &str| Reading::Quartz(quartz.to_owned());
     match text.to_ascii_lowercase().as_str() {
         "@hourly" => return nickname("0 0 * * * ?"),
         "@daily" | "@midnight" => return nickname("0 0 0 * * ?"),
@@ -14,7 +23,7 @@ pub(super) fn read(text: &str) -> Option<Option<String>> {
         _ => {}
     }
     let fields: Vec<&str> = text.split(' ').collect();
-    let [minute, hour, of_month, month, of_week] = fields.as_slice() else { return None };
+    let [minute, hour, of_month, month, of_week] = fields.as_slice() else { return Reading::NotUnix };
     let any = |field: &str| field == "*" || field == "?";
     let days = match (any(of_month), any(of_week)) {
         (_, true) => Some(((*of_month).replace('?', "*"), "?".to_owned())),
@@ -22,7 +31,10 @@ pub(super) fn read(text: &str) -> Option<Option<String>> {
         // Unix cron means "or" here.
         (false, false) => None,
     };
-    Some(days.map(|(of_month, of_week)| format!("0 {minute} {hour} {of_month} {month} {of_week}")))
+    match days {
+        Some((of_month, of_week)) => Reading::Quartz(format!("0 {minute} {hour} {of_month} {month} {of_week}")),
+        None => Reading::NoQuartz,
+    }
 }
 
 /// Days of the week, counted from Sunday as 0 (and 7), written with names so that nobody has to know who counts how.

@@ -17,4 +17,6 @@ pub(crate) use grant::{Grant, GrantWant};
 pub(crate) use notebook::{DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookWant, VERSION};
 pub(crate) use scope::{Scope, ScopeWant};
 pub(crate) use secret::{Secret, SecretWant};
-pub(crate) use workflow::{Identity, Timetable, Workflow, WorkflowHave, WorkflowWant};
+pub(crate) use workflow::{
+    Identity, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, timetable, timetable_after,
+};

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep};
 
 use self::settings::ID_TAG;
-pub(crate) use self::settings::{Timetable, schedule, standing};
+pub(crate) use self::settings::{Timetable, timetable, timetable_after};
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Consent, Consents, Kind, Refusal, Step};
@@ -19,9 +19,9 @@ use crate::http::{Fault, HttpError, Reader, RetryAfter, Sent, Writer};
 /// How often a job is sent at most when every look in between finds that it was not made.
 const SENDS: u32 = 3;
 /// For all sends that certainly did nothing, their waits included.
-const NOT_SENT_FOR: Duration = Duration::from_secs(120);
+const NOT_SENT_FOR: Duration = Duration::from_mins(2);
 /// How long looking may fail before it is given up after a lost answer.
-const BLIND_FOR: Duration = Duration::from_secs(5 * 60);
+const BLIND_FOR: Duration = Duration::from_mins(5);
 
 /// A Databricks job of ours.
 pub(crate) enum Workflow {}
@@ -111,7 +111,7 @@ async fn look(reader: &Reader, want: &WorkflowWant) -> Result<(Vec<Summary>, Vec
 
 /// `job 12 "name" and job 34 "name"`.
 pub(crate) fn name_all(jobs: &[Summary]) -> String {
-    let named: Vec<String> = jobs.iter().map(|job| format!("job {} \"{}\"", job.job_id, job.name)).collect();
+    let named: Vec<String> = jobs.iter().map(|job| format!("job {} \"{}\"", job.id, job.name)).collect();
     named.join(" and ")
 }
 
@@ -123,7 +123,7 @@ fn managed_elsewhere(job: &Job) -> Option<&'static str> {
     }
     let tags = job.settings.object("tags");
     let terraform = tags.names().any(|name| {
-        let bare: String = name.chars().filter(|sign| sign.is_ascii_alphanumeric()).collect();
+        let bare: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
         bare.eq_ignore_ascii_case("managedby")
             && tags.read::<String>(name).is_some_and(|value| value.to_ascii_lowercase().contains("terraform"))
     });
@@ -143,7 +143,7 @@ impl Kind for Workflow {
     async fn observe(reader: &Reader, want: &WorkflowWant) -> Result<Option<WorkflowHave>, HttpError> {
         let (ours, namesakes) = look(reader, want).await?;
         let Some(first) = ours.first().or(namesakes.first()) else { return Ok(None) };
-        let job = jobs::get(reader, first.job_id).await?;
+        let job = jobs::get(reader, first.id).await?;
         Ok(Some(WorkflowHave { ours, namesakes, job }))
     }
 
@@ -159,7 +159,7 @@ impl Kind for Workflow {
         if changes.is_empty() {
             return Action::Keep(None);
         }
-        let id = job.job_id;
+        let id = job.id;
         if let Some(who) = managed_elsewhere(job) {
             return Refusal::new(format!("The job {id} \"{name}\" is managed by {who}."))
                 .advise("choose another name with --name, or change it there")
@@ -217,7 +217,7 @@ impl Kind for Workflow {
         match (&step.action, &step.have) {
             (Action::Create, _) => create(writer, &step.want).await,
             (Action::Update(_), Some(WorkflowHave { ours: _, namesakes: _, job })) => {
-                writer.put(jobs::reset(job.job_id, &settings::whole(&step.want, Some(&job.settings)))).await
+                writer.put(jobs::reset(job.id, &settings::whole(&step.want, Some(&job.settings)))).await
             }
             (Action::Update(_), None) | (Action::Keep(_) | Action::Blocked { .. }, _) => Ok(()),
         }
@@ -274,11 +274,11 @@ async fn create(writer: &Writer, want: &WorkflowWant) -> Result<(), HttpError> {
             Sent::Rejected(error) => return Err(error),
             Sent::NotSent(error) => {
                 let asked = error.said().and_then(|said| said.retry_after).map(|RetryAfter(asked)| asked);
-                let wait = pause.max(asked.unwrap_or_default());
-                if error.is_certificate() || Instant::now() + wait > not_sent_until {
+                let longer = pause.max(asked.unwrap_or_default());
+                if error.is_certificate() || Instant::now() + longer > not_sent_until {
                     return Err(error);
                 }
-                sleep(wait).await;
+                sleep(longer).await;
                 pause = (pause * 2).min(Duration::from_secs(15));
             }
             Sent::Open(error) => {
@@ -313,13 +313,12 @@ async fn settled(reader: &Reader, want: &WorkflowWant) -> Settled {
         match look(reader, want).await {
             Ok((ours, _)) if !ours.is_empty() => return Settled::Made,
             Ok(_) if begun >= end => return Settled::NotMade,
-            Ok(_) => {}
             // An identity that may not look any more will not be allowed to in a minute either.
             Err(error) if error.is_status(401) || error.is_status(403) || error.is_certificate() => {
                 return Settled::Unknown;
             }
             Err(_) if Instant::now() >= end + BLIND_FOR => return Settled::Unknown,
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
         let left = end.saturating_duration_since(Instant::now());
         sleep(if left.is_zero() { pause } else { pause.min(left) }).await;

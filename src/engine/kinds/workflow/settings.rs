@@ -4,6 +4,7 @@
 //! belongs to whoever set it, and goes back byte for byte.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -153,7 +154,10 @@ fn digest(fields: &[Field]) -> String {
 
 /// The first digits of a digest in hex: tags take few other characters.
 pub(super) fn hex(digest: &[u8], digits: usize) -> String {
-    let mut text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut text = String::new();
+    for byte in digest {
+        let _ = write!(text, "{byte:02x}");
+    }
     text.truncate(digits);
     text
 }
@@ -184,7 +188,7 @@ pub(crate) struct Timetable {
 }
 
 /// The schedule that is there.
-pub(crate) fn standing(settings: &Raw) -> Option<Timetable> {
+pub(crate) fn timetable(settings: &Raw) -> Option<Timetable> {
     let schedule: Raw = settings.read("schedule")?;
     Some(Timetable {
         expression: schedule.read("quartz_cron_expression")?,
@@ -195,7 +199,7 @@ pub(crate) fn standing(settings: &Raw) -> Option<Timetable> {
 
 /// The schedule that should be there: a flag that was not given leaves its part as it is, or at the default where there
 /// is nothing yet.
-pub(crate) fn schedule(want: &WorkflowWant, standing: Option<Timetable>) -> Option<Timetable> {
+pub(crate) fn timetable_after(want: &WorkflowWant, standing: Option<Timetable>) -> Option<Timetable> {
     let expression = want.schedule.clone().or_else(|| standing.as_ref().map(|standing| standing.expression.clone()))?;
     let timezone = want.timezone.clone().or_else(|| standing.as_ref().map(|standing| standing.timezone.clone()));
     Some(Timetable {
@@ -235,8 +239,8 @@ pub(super) fn changes(want: &WorkflowWant, settings: &Raw) -> Vec<Change> {
         };
         compare(field, from, to, reason);
     }
-    let standing = standing(settings);
-    let schedule = schedule(want, standing.clone());
+    let standing = timetable(settings);
+    let schedule = timetable_after(want, standing.clone());
     let part = |schedule: Option<&Timetable>, part: fn(&Timetable) -> String| schedule.map(part);
     let pause = |standing: &Timetable| if standing.paused { "PAUSED".to_owned() } else { "UNPAUSED".to_owned() };
     for (field, of, reason) in [
@@ -294,7 +298,7 @@ pub(super) fn whole(want: &WorkflowWant, there: Option<&Raw>) -> Raw {
     let mut queue = settings.object("queue");
     queue.set("enabled", &true);
     settings.set("queue", &queue);
-    if let Some(Timetable { expression, timezone, paused }) = schedule(want, standing(&settings)) {
+    if let Some(Timetable { expression, timezone, paused }) = timetable_after(want, timetable(&settings)) {
         let mut raw = settings.object("schedule");
         raw.set("quartz_cron_expression", &expression);
         raw.set("timezone_id", &timezone);
@@ -361,7 +365,7 @@ pub(super) fn lines(changes: &[Change]) -> String {
         }
         for (sign, value) in [('-', from), ('+', to)] {
             if let Some(value) = value {
-                text.push_str(&format!("      {sign} {field}: {value}\n"));
+                let _ = writeln!(text, "      {sign} {field}: {value}");
             }
         }
     }

@@ -35,7 +35,7 @@ fn made(want: &WorkflowWant) -> Value {
 
 fn summary(job_id: u64, settings: &Value) -> Summary {
     Summary {
-        job_id,
+        id: job_id,
         name: settings["name"].as_str().unwrap_or_default().to_owned(),
         tags: serde_json::from_value(settings["tags"].clone()).unwrap_or_default(),
     }
@@ -44,9 +44,9 @@ fn summary(job_id: u64, settings: &Value) -> Summary {
 fn have(want: &WorkflowWant, jobs: &[&Value]) -> WorkflowHave {
     let all = jobs.iter().enumerate().map(|(place, settings)| summary(ID + place as u64, settings));
     let (ours, namesakes): (Vec<Summary>, Vec<Summary>) = all.partition(|job| want.identity.is_of(job));
-    let job_id = ours.first().or(namesakes.first()).unwrap().job_id;
+    let job_id = ours.first().or(namesakes.first()).unwrap().id;
     let settings = raw(jobs[usize::try_from(job_id - ID).unwrap()]);
-    WorkflowHave { ours, namesakes, job: Job { job_id, run_as: None, settings } }
+    WorkflowHave { ours, namesakes, job: Job { id: job_id, run_as: None, settings } }
 }
 
 fn diff(want: &WorkflowWant, jobs: &[&Value], consents: &Consents) -> Action {

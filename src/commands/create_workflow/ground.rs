@@ -1,0 +1,151 @@
+//! What a workflow stands on: the deployed notebook, and the key that it reads.
+
+use super::input::Input;
+use crate::commands::deploy_notebook::{default_path, quoted};
+use crate::databricks::is_missing;
+use crate::databricks::me::Me;
+use crate::databricks::secrets::{KeyName, ScopeName, list};
+use crate::databricks::workspace::{NotebookPath, export};
+use crate::failure::{Code, Failure, of_databricks};
+use crate::http::Reader;
+use crate::notebook::{Found, Reading, State, read};
+
+/// A notebook that can run the job, and where it takes the key from.
+pub(super) struct Ground {
+    pub(super) path: NotebookPath,
+    scope: String,
+    key: String,
+    /// What somebody should look at, though it does not stand in the way.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Reads the notebook as whoever asks; since runs act as them, that proves that the runs may read it.
+pub(super) async fn survey(reader: &Reader, input: &Input, me: &Me) -> Result<Ground, Failure> {
+    let path = match (&input.notebook, input.account) {
+        (Some(path), _) => path.clone(),
+        (None, Some(account)) => default_path(me, account)?,
+        (None, None) => return Err(Failure::new(Code::Bug, "Neither a notebook nor an account is known.")),
+    };
+    let text = reader.read(export(&path)).await.map_err(|error| {
+        if is_missing(&error) {
+            return Failure::new(
+                Code::NotFound,
+                format!("There is no notebook at {path}, or it is not visible to {}.", me.user_name),
+            )
+            .cause(error.to_string())
+            .run(deploy(input, &path, ""));
+        }
+        of_databricks(&format!("Cannot read the notebook {path}"), &error)
+    })?;
+    let (state, found) = match read(&text) {
+        Reading::NotOurs => {
+            return Err(Failure::new(
+                Code::Refused,
+                format!("The notebook {path} was not written by dbtrigger, so nobody knows which dbt account and key it uses."),
+            )
+            .run(deploy(input, &path, " --adopt"))
+            .advise("or name the deployed notebook with --notebook"));
+        }
+        Reading::Ours { version: _, state: _, settings: None } => {
+            return Err(Failure::new(
+                Code::Refused,
+                format!("The settings of the notebook {path} cannot be read: it was edited by hand."),
+            )
+            .run(deploy(input, &path, " --force")));
+        }
+        Reading::Ours { version: _, state, settings: Some(found) } => (state, found),
+    };
+    check_settings(input, &path, &found)?;
+    let mut warnings = Vec::new();
+    if state == State::EditedByHand {
+        warnings.push(format!(
+            "The notebook {path} was edited by hand since dbtrigger wrote it; its runs do what it says now."
+        ));
+    }
+    let Found { host, account_id: _, scope, key, allow_override: _, allow_job: _ } = found;
+    if let Some((account, _)) = &input.access
+        && account.origin.to_string() != host
+    {
+        warnings.push(format!(
+            "The notebook {path} starts jobs at {host}, not at {}, where the job was looked up.",
+            account.origin
+        ));
+    }
+    Ok(Ground { path, scope, key, warnings })
+}
+
+/// The notebook is for the account of the job, and may start it.
+fn check_settings(input: &Input, path: &NotebookPath, found: &Found) -> Result<(), Failure> {
+    let job = input.job;
+    if let Some(account) = input.account
+        && found.account_id != account.to_string()
+    {
+        return Err(Failure::new(
+            Code::Contradiction,
+            format!("The notebook {path} is for the dbt account {}, and the dbt job {job} belongs to the account {account}.", found.account_id),
+        )
+        .advise("name the notebook of that account with --notebook, or leave --notebook out")
+        .run(format!("dbtrigger deploy-notebook --dbt-account {account}")));
+    }
+    if !found.allow_job.is_empty() && !found.allow_job.contains(&job) {
+        let allowed: Vec<String> = found.allow_job.iter().map(ToString::to_string).collect();
+        let flags: Vec<String> =
+            found.allow_job.iter().chain([&job]).map(|job| format!(" --allow-job {job}")).collect();
+        return Err(Failure::new(
+            Code::Refused,
+            format!(
+                "The notebook {path} may start only these dbt jobs: {}; {job} is not among them.",
+                allowed.join(", ")
+            ),
+        )
+        .run(deploy(input, path, &flags.concat())));
+    }
+    Ok(())
+}
+
+/// The command that deploys the notebook there.
+fn deploy(input: &Input, path: &NotebookPath, flags: &str) -> String {
+    let at = if input.notebook.is_some() { format!(" --path {}", quoted(path.as_str())) } else { String::new() };
+    format!("dbtrigger deploy-notebook{at}{flags}")
+}
+
+impl Ground {
+    /// The key is there, and the identity that runs will act as may read it: listing needs the same right as reading.
+    pub(super) async fn check_key(&self, reader: &Reader, me: &Me) -> Result<(), Failure> {
+        let Ground { path, scope, key, warnings: _ } = self;
+        let command = format!("dbtrigger init-secrets --scope {} --key {}", quoted(scope), quoted(key));
+        let (Ok(scope), Ok(_)) = (scope.parse::<ScopeName>(), key.parse::<KeyName>()) else {
+            return Err(Failure::new(
+                Code::Refused,
+                format!("The notebook {path} reads the key \"{key}\" of the secret scope \"{scope}\", which cannot exist under these names."),
+            )
+            .run("dbtrigger deploy-notebook --force --scope dbt-cloud --key api-key"));
+        };
+        match reader.read(list(&scope)).await {
+            Ok(keys) if keys.iter().any(|found| found.key == *key) => Ok(()),
+            Ok(_) => Err(Failure::new(
+                Code::NotFound,
+                format!("The secret scope {scope} has no key {key}, which the notebook {path} reads."),
+            )
+            .run(command)),
+            Err(error) if is_missing(&error) => Err(Failure::new(
+                Code::NotFound,
+                format!("There is no secret scope {scope}, from which the notebook {path} reads its key."),
+            )
+            .cause(error.to_string())
+            .run(command)),
+            Err(error) => {
+                let failure =
+                    of_databricks(&format!("Cannot read the secret scope {scope} as {}", me.user_name), &error);
+                Err(if failure.code == Code::NotAllowed {
+                    failure.advise(format!(
+                        "whoever manages the scope can give the right: `dbtrigger init-secrets --scope {scope} --grant {}:READ`",
+                        me.user_name
+                    ))
+                } else {
+                    failure
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! `create-workflow`: the Databricks job around one dbt job.
+
+mod ground;
+mod input;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use self::ground::{Ground, survey};
+use self::input::{Input, settle};
+use super::Stage;
+use super::provision::{Carried, Finish, Provision, who};
+use crate::credentials::Account;
+use crate::databricks::jobs;
+use crate::databricks::me::Me;
+use crate::databricks::workspace::NotebookPath;
+use crate::dbt;
+use crate::engine::kinds::{
+    Identity, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, timetable, timetable_after,
+};
+use crate::engine::{Action, Inputs, Plan, Planned, Step};
+use crate::failure::{Code, Ended, Failure, Report, of_dbt};
+use crate::http::Writer;
+use crate::schedule::{Schedule, Zone};
+
+/// How long a new job may take to show in lists after an answer that was lost.
+const SETTLE: Duration = Duration::from_mins(1);
+/// So many firing times are shown.
+const SHOWN: usize = 3;
+
+/// Create the Databricks job that runs a dbt job
+///
+/// Makes a job with one serverless notebook task and the parameter `job_id`, as the guide does by hand. A job that this
+/// command made before is found by its tag, whatever it was renamed to, and brought up to date; what others set in
+/// it (notifications, further parameters, tags, tasks) stays. A flag that is left out changes nothing in it.
+#[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
+pub(crate) struct Args {
+    /// The dbt job: its id, or its address copied from the browser
+    #[arg(long, value_name = "JOB")]
+    job: String,
+    /// Name of the workflow; with it dbt need not be asked [default: `dbt: <name of the dbt job> (<id>)`]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// The deployed notebook [default: `/Users/<you>/dbtrigger/run_dbt_job_<account>`]
+    #[arg(long, value_name = "PATH")]
+    notebook: Option<NotebookPath>,
+    /// Quartz cron expression by which it starts, such as `0 0 6 * * ?` [default: unchanged, at first none]
+    #[arg(long, value_name = "CRON")]
+    schedule: Option<String>,
+    /// Time zone of the schedule by its IANA name, such as Europe/Berlin [default: unchanged, at first UTC]
+    #[arg(long, value_name = "ZONE")]
+    timezone: Option<String>,
+    /// Pause the schedule
+    #[arg(long)]
+    paused: bool,
+    /// Run it at once, and wait for the end: its outcome is the outcome of this command
+    #[arg(long)]
+    run_now: bool,
+    /// Take over a job of the same name that dbtrigger did not make
+    #[arg(long)]
+    adopt: bool,
+    /// Undo what was edited by hand in what dbtrigger manages
+    #[arg(long)]
+    force: bool,
+    /// Show what would be done, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    match create(args, stage).await {
+        Ok(ended) => ended,
+        Err(failure) => failure.into(),
+    }
+}
+
+async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
+    let (run_now, dry_run) = (args.run_now, args.dry_run);
+    let input = settle(args, stage)?;
+    let writer = super::to_databricks(&input.databricks, stage)?;
+    let (me, looked_up) = tokio::try_join!(who(&writer), look_up(&input, stage))?;
+    let LookedUp { name, mut warnings } = looked_up;
+    let ground = survey(&writer, &input, &me).await?;
+    let want = want(&input, name, &ground)?;
+    let (planned, ()) =
+        tokio::try_join!(Step::<Workflow>::plan(&writer, want, &input.consents), ground.check_key(&writer, &me))?;
+    check_flags(&planned)?;
+    warnings.extend(ground.warnings.iter().cloned());
+    warnings.extend(planned.have.as_ref().and_then(|have| other_identity(have, &me)));
+    for warning in &warnings {
+        stage.events.warning(warning.as_str());
+    }
+    let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
+    let carried = provision.carry_out(Plan { steps: vec![Planned::Workflow(Box::new(planned))] }).await;
+    let (carried, job) = describe(carried, &writer, &me, stage, &warnings, run_now);
+    match job {
+        Some(job) if run_now && carried.is_well() && carried.failure.is_none() => {
+            Ok(press(carried, job, &writer, stage).await)
+        }
+        Some(_) | None => Ok(carried.end()),
+    }
+}
+
+/// What dbt says about the job, as far as it was asked.
+struct LookedUp {
+    name: String,
+    warnings: Vec<String>,
+}
+
+/// Asks dbt for the job, if there is access; with a name given, that is no must.
+async fn look_up(input: &Input, stage: &Stage) -> Result<LookedUp, Failure> {
+    let Input { job, name, access, .. } = input;
+    let Some((account, token)) = access else {
+        // Without access there is a name, the input was settled so.
+        return Ok(LookedUp { name: name.clone().unwrap_or_default(), warnings: Vec::new() });
+    };
+    account.check_bare_token()?;
+    let reader = super::to_dbt(account, token.clone(), stage)?.reader();
+    let Account { id, .. } = account;
+    let found = reader
+        .read(dbt::get_job(*id, *job))
+        .await
+        .map_err(|error| of_dbt(&format!("Cannot read the dbt job {job}"), &error))?;
+    let title = found.name.as_deref().unwrap_or("without a name").split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut warnings = Vec::new();
+    if found.has_schedule() {
+        warnings.push(format!(
+            "The dbt job {job} \"{title}\" has a schedule of its own in dbt Cloud, which this does not change: it will run from both."
+        ));
+    }
+    if found.is_deactivated() {
+        warnings.push(format!(
+            "The dbt job {job} \"{title}\" is deactivated: dbt Cloud does not start it until its settings are saved there."
+        ));
+    }
+    if found.is_ci() {
+        warnings.push(format!("The dbt job {job} \"{title}\" is a CI job, made for pull requests."));
+    }
+    Ok(LookedUp { name: name.clone().unwrap_or_else(|| format!("dbt: {title} ({job})")), warnings })
+}
+
+fn want(input: &Input, name: String, ground: &Ground) -> Result<WorkflowWant, Failure> {
+    let identity = match (&input.name, input.account) {
+        (Some(name), _) => Identity::of_name(name),
+        (None, Some(account)) => Identity::of_job(account, input.job),
+        (None, None) => return Err(Failure::new(Code::Bug, "A workflow without a name has no account either.")),
+    };
+    Ok(WorkflowWant {
+        name,
+        named: input.name.is_some(),
+        identity,
+        job: input.job,
+        notebook: ground.path.as_str().to_owned(),
+        schedule: input.schedule.as_ref().map(|schedule| schedule.expression().to_owned()),
+        timezone: input.zone.as_ref().map(|zone| zone.name().to_owned()),
+        paused: input.paused,
+        settle: SETTLE,
+    })
+}
+
+/// Flags that say something about a schedule need one, in the flags or in the job.
+fn check_flags(step: &Step<Workflow>) -> Result<(), Failure> {
+    let WorkflowWant { schedule, timezone, paused, .. } = &step.want;
+    let standing = step.have.as_ref().and_then(|have| timetable(&have.job.settings));
+    let flag = match (paused, timezone) {
+        (true, _) => "--paused",
+        (false, Some(_)) => "--timezone",
+        (false, None) => return Ok(()),
+    };
+    if schedule.is_some() || standing.is_some() {
+        return Ok(());
+    }
+    Err(Failure::new(Code::Usage, format!("{flag} is given, and there is no schedule that it could be about."))
+        .advise("add --schedule, such as --schedule '0 0 6 * * ?'"))
+}
+
+/// Somebody made the runs of this job act as another identity than the one whose rights were checked.
+fn other_identity(have: &WorkflowHave, me: &Me) -> Option<String> {
+    let run_as = have.job.run_as.as_deref().filter(|run_as| *run_as != me.user_name)?;
+    have.own()?;
+    Some(format!(
+        "The runs of job {} act as {run_as}, not as {}: whether {run_as} may read the notebook and the key was not checked.",
+        have.job.id, me.user_name
+    ))
+}
+
+/// Adds what is known of the job to the report. The id comes back if there is a job of ours to run.
+fn describe(
+    mut carried: Carried,
+    writer: &Writer,
+    me: &Me,
+    stage: &Stage,
+    warnings: &[String],
+    run_now: bool,
+) -> (Carried, Option<u64>) {
+    let Some(Planned::Workflow(step)) = carried.plan.steps.first() else { return (carried, None) };
+    let (result, running) = match (&step.action, carried.finish) {
+        (_, Finish::Shown | Finish::Blocked | Finish::Failed) => (None, false),
+        (Action::Create, Finish::Changed | Finish::Unchanged) => (Some("created"), true),
+        (Action::Update(_), Finish::Changed | Finish::Unchanged) => (Some("updated"), true),
+        (Action::Keep(_) | Action::Blocked { .. }, Finish::Changed | Finish::Unchanged) => (Some("kept"), true),
+    };
+    let want = step.want.clone();
+    let present = step.present().filter(|have| have.own().is_some()).cloned();
+    let standing = present.as_ref().and_then(|have| timetable(&have.job.settings));
+    // What will be, where nothing was written.
+    let timetable = if running { standing } else { timetable_after(&want, standing) };
+    let job = present.as_ref().map(|have| have.job.id);
+    let name = present.as_ref().and_then(|have| have.job.settings.read::<String>("name")).unwrap_or(want.name);
+    let url = job.map(|job| jobs::link(writer.origin(), job, me.workspace_id));
+    carried.field("job_id", job);
+    carried.field("url", url.clone());
+    carried.field("name", name);
+    carried.field("identity", want.identity.as_str());
+    carried.field("result", result);
+    carried.field("dbt_job_id", want.job);
+    carried.field("notebook", want.notebook);
+    carried.field("warnings", json!(warnings));
+    let moments = timetable.as_ref().map(|timetable| firing(timetable, stage)).unwrap_or_default();
+    carried
+        .field("schedule", timetable.as_ref().map_or(Value::Null, |timetable| describe_schedule(timetable, &moments)));
+    if let Some(Timetable { expression, timezone, paused }) = &timetable {
+        let paused = if *paused { ", paused" } else { "" };
+        carried.line(format!("Schedule: {expression} in {timezone}{paused}"));
+        for moment in &moments {
+            carried.line(format!("  {}  ({})", moment.timestamp(), moment.strftime("%a %F %H:%M:%S %Z")));
+        }
+    }
+    if let Some(url) = url {
+        carried.line(url);
+    }
+    if let Some(have) = present.filter(|have| have.ours.len() > 1)
+        && carried.failure.is_none()
+    {
+        carried.failure = Some(
+            Failure::new(
+                Code::Refused,
+                format!("There are two jobs with the mark of this workflow now: {}.", name_all(&have.ours)),
+            )
+            .cause(
+                "the service made one more behind an answer that was lost, or this command ran twice at the same time",
+            )
+            .advise("delete one of the two in the workspace before one of them starts"),
+        );
+    }
+    match job {
+        Some(job) if running && !run_now => carried.line(format!("Next: dbtrigger run --workflow {job}")),
+        Some(_) | None => {}
+    }
+    (carried, job)
+}
+
+fn firing(timetable: &Timetable, stage: &Stage) -> Vec<jiff::Zoned> {
+    let now = stage.context.wall.now();
+    let Timetable { expression, timezone, paused: _ } = timetable;
+    // What somebody else wrote into a job need not be readable here; then it is shown without times.
+    Zone::parse(timezone)
+        .and_then(|zone| Schedule::parse(expression, zone, now))
+        .map(|schedule| schedule.next(now, SHOWN))
+        .unwrap_or_default()
+}
+
+fn describe_schedule(timetable: &Timetable, moments: &[jiff::Zoned]) -> Value {
+    let Timetable { expression, timezone, paused } = timetable;
+    let next: Vec<String> = moments.iter().map(|moment| moment.timestamp().to_string()).collect();
+    json!({ "quartz_cron_expression": expression, "timezone_id": timezone, "paused": paused, "next": next })
+}
+
+/// Presses "Run now" on the job and follows the run; its outcome is the outcome.
+async fn press(carried: Carried, _job: u64, _writer: &Writer, _stage: &Stage) -> Ended<Box<dyn Report>> {
+    carried.end()
+}
