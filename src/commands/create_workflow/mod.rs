@@ -17,7 +17,7 @@ use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt;
 use crate::engine::kinds::{
-    Identity, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, timetable, timetable_after,
+    ID_TAG, Identity, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, timetable, timetable_after,
 };
 use crate::engine::{Action, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
@@ -213,7 +213,7 @@ fn describe(
     carried.field("job_id", job);
     carried.field("url", url.clone());
     carried.field("name", name);
-    carried.field("identity", want.identity.as_str());
+    carried.field("tag", json!({ ID_TAG: want.identity.as_str() }));
     carried.field("result", result);
     carried.field("dbt_job_id", want.job);
     carried.field("notebook", want.notebook);
@@ -272,3 +272,6 @@ fn describe_schedule(timetable: &Timetable, moments: &[jiff::Zoned]) -> Value {
 async fn press(carried: Carried, _job: u64, _writer: &Writer, _stage: &Stage) -> Ended<Box<dyn Report>> {
     carried.end()
 }
+
+#[cfg(test)]
+mod tests;
