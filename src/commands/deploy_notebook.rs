@@ -209,7 +209,7 @@ fn describe(mut carried: Carried, found: &str, default_path: bool) -> Carried {
     match carried.finish {
         Finish::Changed | Finish::Unchanged => {
             let at = if default_path { String::new() } else { format!(" --notebook {}", quoted(&path)) };
-            carried.line(format!("It reads the key {}/{} of the secret scopes.", settings.scope, settings.key));
+            carried.line(format!("It reads the dbt API key from the secret {}/{}.", settings.scope, settings.key));
             carried.line(format!("Next: dbtrigger create-workflow --job <ID>{at}"));
         }
         Finish::Shown | Finish::Blocked | Finish::Failed => {}

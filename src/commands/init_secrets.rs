@@ -10,7 +10,7 @@ use super::provision::{Provision, who};
 use crate::credentials::{self, Account, KeySource, Missing, Sourced, Wants};
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
 use crate::dbt::{list_accounts, list_accounts_v2};
-use crate::engine::kinds::{Grant, GrantWant, Scope, ScopeWant, Secret, SecretWant};
+use crate::engine::kinds::{DEFAULT_KEY, DEFAULT_SCOPE, Grant, GrantWant, Scope, ScopeWant, Secret, SecretWant};
 use crate::engine::{Action, Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
 use crate::http::{Fault, Writer};
@@ -24,10 +24,10 @@ use crate::secret::Secret as Value;
 #[command(after_help = "The key comes from --token-stdin, --token-file or DBT_CLOUD_TOKEN; no flag takes its value.")]
 pub(crate) struct Args {
     /// Secret scope
-    #[arg(long, value_name = "SCOPE", default_value = "dbt-cloud")]
+    #[arg(long, value_name = "SCOPE", default_value = DEFAULT_SCOPE)]
     scope: ScopeName,
     /// Name of the key in the scope
-    #[arg(long, value_name = "KEY", default_value = "api-key")]
+    #[arg(long, value_name = "KEY", default_value = DEFAULT_KEY)]
     key: KeyName,
     /// Give a user (e-mail), group (name) or service principal (application id) access to the scope: READ if not said
     #[arg(long, value_name = "PRINCIPAL[:READ|WRITE|MANAGE]")]
@@ -96,7 +96,7 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let mut wants = Wants::default();
     let identity = credentials::databricks(&stage.context.environment, &stage.vault, &mut wants);
     let mut storing = Wants::default();
-    let value = Storing::find(&source, stage, &mut storing);
+    let value = Storing::find(&source, stage, &mut storing).await;
     // Whether a key has to be stored is known only after a look. But if the command has to fail anyway, or the key is
     // certain to be used, everything that is missing is named now.
     if !wants.is_settled() || storing.has_wrong() || (rotate && !storing.is_settled()) {
@@ -132,7 +132,7 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.updated.is_some());
     let writes_key = secret_step.writes();
     let warn_open = secret_step.have.as_ref().is_some_and(|have| have.everybody.is_some()) || open_to_all;
-    let name = format!("{scope}/{key}");
+    let named = names(&scope, &key);
 
     let mut inputs = Inputs::default();
     if writes_key {
@@ -155,11 +155,23 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     carried.field("key", key.as_str());
     if carried.is_well() {
         if key_is_there && !rotate {
-            carried.line(format!("To replace the key {name}: dbtrigger init-secrets --rotate"));
+            carried.line(format!("To replace the key: dbtrigger init-secrets{named} --rotate"));
         }
-        carried.line("Next: dbtrigger deploy-notebook");
+        carried.line(format!("Next: dbtrigger deploy-notebook{named}"));
     }
     Ok(carried.end())
+}
+
+/// The flags that repeat these names in the next command.
+fn names(scope: &ScopeName, key: &KeyName) -> String {
+    let mut flags = String::new();
+    if scope.as_str() != DEFAULT_SCOPE {
+        flags += &format!(" --scope {scope}");
+    }
+    if key.as_str() != DEFAULT_KEY {
+        flags += &format!(" --key {key}");
+    }
+    flags
 }
 
 /// One grant per principal; two levels for one are a contradiction.
@@ -189,10 +201,10 @@ struct Storing {
 }
 
 impl Storing {
-    fn find(source: &KeySource, stage: &Stage, wants: &mut Wants) -> Option<Storing> {
+    async fn find(source: &KeySource, stage: &Stage, wants: &mut Wants) -> Option<Storing> {
         let environment = &stage.context.environment;
         let key = wants.need(
-            credentials::key_to_store(source, environment, &stage.vault),
+            credentials::key_to_store(source, environment, &stage.vault).await,
             Missing {
                 what: "the dbt API key to store",
                 give: "--token-stdin, --token-file FILE, or the variable DBT_CLOUD_TOKEN",

@@ -19,12 +19,10 @@ pub(crate) mod rehearsal;
 pub(crate) use connect::{to_databricks, to_dbt};
 pub(crate) use last_known::LastKnown;
 
-use std::rc::Rc;
-
 use crate::context::Context;
 use crate::credentials::AccountFlags;
 use crate::events::Events;
-use crate::http::{Pace, Transport};
+use crate::http::Pace;
 use crate::secret::Vault;
 
 /// What every command finds when it begins. Commands take it apart; the rooms below get the piece they need.
@@ -46,5 +44,5 @@ pub(crate) enum Wire {
     Sockets,
     /// A world in memory.
     #[cfg(test)]
-    Given(Rc<dyn Transport>),
+    Given(std::rc::Rc<dyn crate::http::Transport>),
 }

@@ -5,12 +5,19 @@ use serde_json::{Map, Value};
 use super::Stage;
 use crate::databricks::me::{Me, me};
 use crate::engine::{Inputs, Plan, Provisioned, blocked, walk};
-use crate::failure::{Ended, Failure, Report, of_databricks};
+use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::{Reader, Writer};
 
 /// Who the token belongs to. Also the first proof that host and token are good.
 pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
-    reader.read(me()).await.map_err(|error| of_databricks("Cannot find out who DATABRICKS_TOKEN belongs to", &error))
+    reader.read(me()).await.map_err(|error| {
+        let failure = of_databricks("Cannot find out who DATABRICKS_TOKEN belongs to", &error);
+        if failure.code != Code::NotAllowed {
+            return failure;
+        }
+        // The service answers 403 for a token that it does not know (databricks-api §7).
+        failure.advise("a wrong or expired token gets the same answer: make a new one under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN")
+    })
 }
 
 /// A plan and all that it takes to carry it out.

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::rehearsal::{ACCOUNT, ANA, DBT_TOKEN, Outcome, Rehearsal, Trouble};
 use super::{deploy_notebook, init_secrets};
-use crate::failure::Code;
-use crate::sandbox::{Rule, SimTime};
+use crate::failure::{Code, Ended, Report};
+use crate::sandbox::{Class, Phase, Rule, SimTime};
 
 const PATH: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
 const TROUBLES: [Trouble; 6] = [
@@ -36,15 +36,15 @@ fn refused(outcome: &Outcome, words: &[&str]) {
 
 /// The world without what may differ: how often a value was put.
 fn state(stage: &Rehearsal) -> Value {
-    let mut state = stage.world(|world| world.inspect());
-    if let Some(scopes) = state["scopes"].as_object_mut() {
+    let mut found = stage.world(|world| world.inspect());
+    if let Some(scopes) = found["scopes"].as_object_mut() {
         for scope in scopes.values_mut() {
             for secret in scope["secrets"].as_object_mut().unwrap().values_mut() {
                 secret["version"] = Value::Null;
             }
         }
     }
-    state
+    found
 }
 
 fn steps(outcome: &Outcome) -> Vec<String> {
@@ -150,6 +150,25 @@ async fn a_wrong_key_is_found_out_before_anything_is_written() {
         outcome.failure
     );
     assert_eq!(stage.take_writes(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_from_a_file_loses_its_line_end_and_a_missing_file_is_named() {
+    let stage = Rehearsal::new();
+    stage.set("DBT_CLOUD_TOKEN", "");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, format!("{DBT_TOKEN}\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let outcome = init(&stage, &["--token-file", file, "--scope", "team", "--key", "dbt"]).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    assert!(outcome.text.contains("Next: dbtrigger deploy-notebook --scope team --key dbt"), "{}", outcome.text);
+    let same = init(&stage, &["--token-file", file, "--scope", "team", "--key", "dbt", "--rotate"]).await;
+    assert!(same.text.contains("holds this key already"), "{}", same.text);
+    stage.take_log();
+    let missing = init(&stage, &["--token-file", "/nowhere/token"]).await;
+    assert_eq!((missing.exit, missing.code), (2, Some(Code::InvalidInput)));
+    assert!(missing.failure.contains("/nowhere/token") && stage.take_log().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -453,4 +472,79 @@ async fn a_wrong_workspace_token_is_one_failure_and_nothing_is_written() {
         assert_eq!(deploy(&stage, &[]).await.code, Some(code), "{rule}");
         assert_eq!(stage.take_writes(), [""; 0]);
     }
+}
+
+/// Every class of fault, before and after the effect, once and for ever, at every operation of a command.
+async fn every_fault<A: clap::Args>(
+    command: impl AsyncFn(A, &super::Stage) -> Ended<Box<dyn Report>>,
+    operations: &[&str],
+    line: &[&str],
+) -> usize {
+    let clean = Rehearsal::new();
+    clean.run(&command, line).await.unwrap();
+    let goal = state(&clean);
+    let mut shown = 0;
+    for operation in operations {
+        for (class, phase) in
+            Class::catalogue().iter().flat_map(|class| [(class, Phase::Before), (class, Phase::After)])
+        {
+            if !class.allows(phase) {
+                continue;
+            }
+            let phase = if phase == Phase::After { "after" } else { "before" };
+            for times in ["1", "forever"] {
+                let case = format!("{operation}={class},phase={phase},times={times}");
+                let stage = Rehearsal::new();
+                stage.world(|world| {
+                    world.add_fault(Rule::parse(&case).unwrap_or_else(|error| panic!("{case}: {error}")))
+                });
+                let begun = tokio::time::Instant::now();
+                if let Some(outcome) = stage.run(&command, line).await {
+                    assert_ne!(outcome.code, Some(Code::Bug), "{case}: {outcome:?}");
+                    assert!(begun.elapsed() < Duration::from_secs(150), "{case} took {:?}", begun.elapsed());
+                    if outcome.exit == 0 {
+                        assert_eq!(state(&stage), goal, "{case}");
+                    } else {
+                        assert!(outcome.failure.contains("hints\":[\""), "{case}: {}", outcome.failure);
+                    }
+                }
+                if times == "1" {
+                    let again = stage.run(&command, line).await.unwrap();
+                    assert_eq!((again.exit, state(&stage)), (0, goal.clone()), "{case}: {again:?}");
+                }
+                shown += 1;
+            }
+        }
+    }
+    shown
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_fault_at_every_operation_of_init_secrets_ends_well_or_says_what_to_do() {
+    let operations = [
+        "databricks:scim/me",
+        "databricks:secrets/scopes/list",
+        "databricks:secrets/list",
+        "databricks:secrets/acls/list",
+        "databricks:secrets/acls/get",
+        "dbt:accounts/list",
+        "databricks:secrets/scopes/create",
+        "databricks:secrets/put",
+        "databricks:secrets/acls/put",
+    ];
+    let shown = every_fault(init_secrets::run, &operations, &["--grant", "users"]).await;
+    assert!(shown > 400, "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_fault_at_every_operation_of_deploy_notebook_ends_well_or_says_what_to_do() {
+    let operations = [
+        "databricks:scim/me",
+        "databricks:workspace/get-status",
+        "databricks:workspace/export",
+        "databricks:workspace/mkdirs",
+        "databricks:workspace/import",
+    ];
+    let shown = every_fault(deploy_notebook::run, &operations, &[]).await;
+    assert!(shown > 200, "{shown}");
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::{FromArgMatches as _, Parser as _};
+use clap::FromArgMatches as _;
 use http::{Request, Response};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -239,11 +239,10 @@ impl Transport for Rehearsal {
             }
             let lost = || Err(WireError::Lost(Net::new(NetKind::Broken, "reset")));
             match trouble {
-                None => {}
                 Some(Trouble::KilledBefore) => return self.killed().await,
                 Some(Trouble::LostBefore) => return lost(),
                 Some(Trouble::Unavailable) => return Ok(status(503)),
-                Some(Trouble::KilledAfter | Trouble::LostAfter | Trouble::ErrorAfter) => {}
+                None | Some(Trouble::KilledAfter | Trouble::LostAfter | Trouble::ErrorAfter) => {}
             }
             let reply = inner.world.borrow_mut().answer(now(inner.begun), &request);
             match trouble {
@@ -256,9 +255,11 @@ impl Transport for Rehearsal {
             match reply {
                 Reply::Answer(answer) => Ok(answer),
                 Reply::Cut(Cut::Kill(_)) => self.killed().await,
-                Reply::Cut(Cut::Refused) => Err(WireError::NotSent(Net::new(NetKind::Connect, "refused"))),
                 Reply::Cut(Cut::Huge) => Err(WireError::TooLarge),
-                Reply::Cut(_) => lost(),
+                Reply::Cut(cut) => match not_sent(&cut) {
+                    Some(kind) => Err(WireError::NotSent(Net::new(kind, "rehearsed"))),
+                    None => lost(),
+                },
                 Reply::Hold => std::future::pending().await,
             }
         })
@@ -269,6 +270,25 @@ impl Rehearsal {
     async fn killed(&self) -> Result<Response<Bytes>, WireError> {
         self.0.killed.notify_one();
         std::future::pending().await
+    }
+}
+
+/// The cuts before a connection is there.
+fn not_sent(cut: &Cut) -> Option<NetKind> {
+    match cut {
+        Cut::NoName => Some(NetKind::Name),
+        Cut::Refused => Some(NetKind::Connect),
+        Cut::Blackhole => Some(NetKind::ConnectTimeout),
+        Cut::Tls => Some(NetKind::Tls),
+        Cut::Reset
+        | Cut::Close
+        | Cut::ResetAfterHead(_)
+        | Cut::ResetInBody(_)
+        | Cut::Silence(_)
+        | Cut::Truncated(_)
+        | Cut::Drip(_)
+        | Cut::Huge
+        | Cut::Kill(_) => None,
     }
 }
 

@@ -227,41 +227,40 @@ pub(crate) struct KeySource {
 }
 
 /// The key to store, with its source: standard input, a file, or the environment.
-pub(crate) fn key_to_store(
+///
+/// Standard input may stay silent for ever, so it is read beside the program: an interruption is still heard.
+pub(crate) async fn key_to_store(
     from: &KeySource,
     environment: &Environment,
     vault: &Vault,
 ) -> Result<Option<Sourced<Secret>>, Failure> {
-    let KeySource { token_stdin, token_file } = from;
-    // A token is short: more is some other file, and is not read to its end.
-    let limit = 64 << 10;
-    if *token_stdin {
-        let mut text = String::new();
-        std::io::stdin()
-            .lock()
-            .take(limit)
-            .read_to_string(&mut text)
-            .map_err(|error| unreadable("standard input", &error))?;
-        return admit(vault, text, &Source::Stdin).map(|secret| Some(Sourced::new(secret, Source::Stdin)));
-    }
-    if let Some(path) = token_file {
-        let shown = path.display().to_string();
-        let mut text = String::new();
-        std::fs::File::open(path)
-            .and_then(|file| file.take(limit).read_to_string(&mut text))
-            .map_err(|error| unreadable(&shown, &error))?;
-        let source = Source::File(shown);
-        return admit(vault, text, &source).map(|secret| Some(Sourced::new(secret, source)));
-    }
-    Ok(api_token(environment, vault)?.map(|secret| {
+    let KeySource { token_stdin, token_file } = from.clone();
+    if !token_stdin && token_file.is_none() {
         let name =
             TOKEN_VARIABLES.into_iter().find(|name| environment.get(name).is_some()).unwrap_or(TOKEN_VARIABLES[0]);
-        Sourced::new(secret, Source::Variable(name))
-    }))
+        return Ok(api_token(environment, vault)?.map(|secret| Sourced::new(secret, Source::Variable(name))));
+    }
+    let source = token_file.as_ref().map_or(Source::Stdin, |path| Source::File(path.display().to_string()));
+    let read = tokio::task::spawn_blocking(move || match token_file {
+        Some(path) => std::fs::File::open(path).and_then(short),
+        None => short(std::io::stdin()),
+    });
+    match read.await {
+        Ok(Ok(text)) => admit(vault, text, &source).map(|secret| Some(Sourced::new(secret, source))),
+        Ok(Err(error)) => Err(unreadable(&source, &error)),
+        Err(error) => Err(unreadable(&source, &std::io::Error::other(error))),
+    }
 }
 
-fn unreadable(what: &str, error: &std::io::Error) -> Failure {
-    Failure::new(Code::InvalidInput, format!("The dbt API key cannot be read from {what}."))
+/// A token is short: more is some other file, and is not read to its end.
+fn short(from: impl std::io::Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    from.take(64 << 10).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn unreadable(source: &Source, error: &std::io::Error) -> Failure {
+    Failure::new(Code::InvalidInput, format!("The dbt API key cannot be read from {source}."))
         .cause(error.to_string())
         .advise("give a readable file to --token-file, or pipe the key into --token-stdin")
 }

@@ -111,8 +111,8 @@ fn base(doing: &str, error: &HttpError) -> Failure {
         }
         Fault::Status(..) => match code {
             Code::RateLimited | Code::Unavailable => failure.advise("run the same command again in a few minutes"),
-            Code::Failed
-            | Code::Usage
+            Code::Failed => failure.advise("run the same command again with `-vv` to see what was asked and answered"),
+            Code::Usage
             | Code::MissingInput
             | Code::InvalidInput
             | Code::Contradiction

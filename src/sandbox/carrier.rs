@@ -112,9 +112,9 @@ impl Handle {
     }
 
     /// One request: effect, answer, and its line in the log before a byte of the answer leaves.
-    pub(super) fn answer(&self, request: &Request<Bytes>) -> (Reply, SimTime) {
+    pub(super) fn answer(&self, request: &Request<Bytes>, port: u16) -> (Reply, SimTime) {
         let (reply, now) = self.with_world(|world, now| (world.answer(now, request), now));
-        let written = lock(&self.0.log).note(now, request, &reply);
+        let written = lock(&self.0.log).note(now, request, port, &reply);
         if let Err(failure) = written {
             self.remark(&format!("The request log cannot be written: {failure}"));
         }

@@ -51,6 +51,11 @@ pub struct LogLine {
     pub cut: Option<&'static str>,
     /// Whether the operation changes something.
     pub writes: bool,
+    /// The client's name for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// The client's port: requests with the same one came over one connection.
+    pub connection: u16,
     /// The body: JSON as it is, long texts shortened; anything else as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<Value>,
@@ -97,7 +102,7 @@ impl Log {
     }
 
     /// Adds one request. The first failure to write the file is returned; from then on memory is all.
-    pub(super) fn note(&mut self, time: SimTime, request: &Request<Bytes>, reply: &Reply) -> io::Result<()> {
+    pub(super) fn note(&mut self, time: SimTime, request: &Request<Bytes>, port: u16, reply: &Reply) -> io::Result<()> {
         let body = self.body(request.body());
         let (service, operation, writes) = match World::route(request) {
             Some(route) => (route.service, route.operation, route.writes),
@@ -118,6 +123,11 @@ impl Log {
             status,
             cut,
             writes,
+            agent: request
+                .headers()
+                .get(http::header::USER_AGENT)
+                .and_then(|agent| Some(agent.to_str().ok()?.to_owned())),
+            connection: port,
             body,
         };
         let written = match &mut self.file {
@@ -266,7 +276,7 @@ mod tests {
                     .body(Bytes::from(body))
                     .expect("works");
             let reply = Reply::Answer(Response::new(Bytes::new()));
-            log.note(SimTime(1_700_000_000_000), &request, &reply).expect("works");
+            log.note(SimTime(1_700_000_000_000), &request, 40_000, &reply).expect("works");
         }
         let text = std::fs::read_to_string(&path).expect("works");
         let first = text.lines().next().expect("works");

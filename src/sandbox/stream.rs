@@ -61,7 +61,9 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, handle: Handle) {
     let slot = Slot::default();
     let service = {
         let (handle, slot) = (handle.clone(), Arc::clone(&slot));
-        service_fn(move |request| -> Answering { Box::pin(answer(handle.clone(), Arc::clone(&slot), request)) })
+        service_fn(move |request| -> Answering {
+            Box::pin(answer(handle.clone(), Arc::clone(&slot), peer.port(), request))
+        })
     };
     // The date is the sandbox's own; hyper would add the machine's.
     let mut connection = http1::Builder::new().auto_date_header(false).serve_connection(TokioIo::new(stream), service);
@@ -76,7 +78,12 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, handle: Handle) {
     };
 }
 
-async fn answer(handle: Handle, slot: Slot, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, NoAnswer> {
+async fn answer(
+    handle: Handle,
+    slot: Slot,
+    port: u16,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, NoAnswer> {
     let (head, body) = request.into_parts();
     let body = match Limited::new(body, REQUEST_LIMIT).collect().await {
         Ok(body) => body.to_bytes(),
@@ -89,7 +96,7 @@ async fn answer(handle: Handle, slot: Slot, request: Request<Incoming>) -> Resul
         Err(_) => return Err(NoAnswer),
     };
     wait(handle.latency() / 2).await;
-    let (reply, now) = handle.answer(&Request::from_parts(head, body));
+    let (reply, now) = handle.answer(&Request::from_parts(head, body), port);
     wait(handle.latency() / 2).await;
     let spoilt = match reply {
         Reply::Answer(mut answer) => {

@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_long_difference_is_cut_and_says_so() {
-        let long: String = (0..1000).map(|line| format!("{line}\n")).collect();
+        let long = (0..1000).map(|line| line.to_string()).collect::<Vec<_>>().join("\n");
         let text = unified(&long, "x");
         assert_eq!(text.lines().count(), MOST_LINES + 1);
         assert!(text.contains("more lines"));

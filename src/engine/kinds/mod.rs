@@ -14,7 +14,7 @@ mod tests;
 mod workflow;
 
 pub(crate) use grant::{Grant, GrantWant};
-pub(crate) use notebook::{Notebook, NotebookHave, NotebookWant, VERSION};
+pub(crate) use notebook::{DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookWant, VERSION};
 pub(crate) use scope::{Scope, ScopeWant};
 pub(crate) use secret::{Secret, SecretWant};
 pub(crate) use workflow::{

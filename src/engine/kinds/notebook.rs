@@ -18,9 +18,9 @@ use crate::origin::Origin;
 /// The version that is written into the mark.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What stands for an omitted `--scope` and `--key` when the notebook is made.
-const DEFAULT_SCOPE: &str = "dbt-cloud";
-const DEFAULT_KEY: &str = "api-key";
+/// What stands for an omitted `--scope` and `--key` when something is made.
+pub(crate) const DEFAULT_SCOPE: &str = "dbt-cloud";
+pub(crate) const DEFAULT_KEY: &str = "api-key";
 
 /// The notebook that runs a dbt job.
 pub(crate) enum Notebook {}
@@ -117,20 +117,26 @@ impl Kind for Notebook {
     }
 
     async fn observe(reader: &Reader, want: &NotebookWant) -> Result<Option<NotebookHave>, HttpError> {
-        let (status, text) = tokio::join!(reader.read(get_status(&want.path)), reader.read(export(&want.path)));
-        let ObjectInfo { object_id, object_type, language: _ } = match status {
-            Ok(status) => status,
-            Err(error) if is_missing(&error) => return Ok(None),
-            Err(error) => return Err(error),
+        // What is no notebook needs no text, and no waiting for it.
+        let status = async {
+            match reader.read(get_status(&want.path)).await {
+                Ok(ObjectInfo { object_id, object_type, language: _ }) => match object_type.as_deref() {
+                    Some("NOTEBOOK") => Ok(object_id),
+                    other => {
+                        Err(Ok(Some(NotebookHave::Other(other.unwrap_or("something that is no notebook").to_owned()))))
+                    }
+                },
+                Err(error) if is_missing(&error) => Err(Ok(None)),
+                Err(error) => Err(Err(error)),
+            }
         };
-        match object_type.as_deref() {
-            Some("NOTEBOOK") => match text {
-                Ok(text) => Ok(Some(NotebookHave::Notebook { object_id, text })),
-                // Just made or just deleted, and the two reads differ. A write as if it were absent overwrites nothing.
-                Err(error) if is_missing(&error) => Ok(None),
-                Err(error) => Err(error),
-            },
-            other => Ok(Some(NotebookHave::Other(other.unwrap_or("something that is no notebook").to_owned()))),
+        let text = async { Ok(reader.read(export(&want.path)).await) };
+        match tokio::try_join!(status, text) {
+            Ok((object_id, Ok(text))) => Ok(Some(NotebookHave::Notebook { object_id, text })),
+            // Just made or just deleted, and the two reads differ. A write as if it were absent overwrites nothing.
+            Ok((_, Err(error))) if is_missing(&error) => Ok(None),
+            Ok((_, Err(error))) => Err(error),
+            Err(settled) => settled,
         }
     }
 

@@ -64,40 +64,41 @@ impl Kind for Secret {
 
     async fn observe(reader: &Reader, want: &SecretWant) -> Result<Option<SecretHave>, HttpError> {
         let SecretWant { scope, key, compare, open_to_all: _ } = want;
-        let stored = async {
-            match compare {
-                Some(_) => reader.read(fingerprint(scope, key)).await.map(Some),
-                None => Ok(None),
+        let updated = async {
+            let listed = reader.read(list(scope)).await.map_err(|error| match is_missing(&error) {
+                true => None,
+                false => Some(error),
+            })?;
+            let found = listed.into_iter().find(|secret| secret.key == key.as_str());
+            Ok(found.map(|secret| secret.last_updated_timestamp.unwrap_or_default()))
+        };
+        let everybody = async {
+            match reader.read(acls(scope)).await {
+                Ok(acls) => Ok(acls.into_iter().find(|acl| acl.principal == "users").map(|acl| acl.permission)),
+                // No Premium plan, no ACLs: everybody manages everything (databricks-api §3.4).
+                Err(error) if error.code() == Some("FEATURE_DISABLED") => {
+                    Ok(Some(Permission::Manage.name().to_owned()))
+                }
+                // Who has no MANAGE cannot look, and is not hindered by that.
+                Err(error) if error.is_status(403) || is_missing(&error) => Ok(None),
+                Err(error) => Err(Some(error)),
             }
         };
-        let (listed, acls, stored) = tokio::join!(reader.read(list(scope)), reader.read(acls(scope)), stored);
-        let listed = match listed {
-            Ok(listed) => listed,
-            Err(error) if is_missing(&error) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let everybody = match acls {
-            Ok(acls) => acls.into_iter().find(|acl| acl.principal == "users").map(|acl| acl.permission),
-            // No Premium plan, no ACLs: everybody manages everything (databricks-api §3.4).
-            Err(error) if error.code() == Some("FEATURE_DISABLED") => Some(Permission::Manage.name().to_owned()),
-            // Who has no MANAGE cannot look, and is not hindered by that.
-            Err(error) if error.is_status(403) || is_missing(&error) => None,
-            Err(error) => return Err(error),
-        };
-        Ok(Some(SecretHave {
-            updated: listed
-                .into_iter()
-                .find(|secret| secret.key == key.as_str())
-                .map(|secret| secret.last_updated_timestamp.unwrap_or_default()),
-            everybody,
-            same: match (stored, compare) {
-                (Ok(Some(stored)), Some(wanted)) => Some(stored == *wanted),
-                (Ok(_), _) => None,
+        let same = async {
+            let Some(wanted) = compare else { return Ok(None) };
+            match reader.read(fingerprint(scope, key)).await {
+                Ok(stored) => Ok(Some(stored == *wanted)),
                 // Reading a value may be refused outside a cluster, and a missing one cannot be read.
-                (Err(error), _) if error.status().is_some_and(|status| status.is_client_error()) => None,
-                (Err(error), _) => return Err(error),
-            },
-        }))
+                Err(error) if error.status().is_some_and(|status| status.is_client_error()) => Ok(None),
+                Err(error) => Err(Some(error)),
+            }
+        };
+        // Where the scope is missing, the other two answers are not waited for.
+        match tokio::try_join!(updated, everybody, same) {
+            Ok((updated, everybody, same)) => Ok(Some(SecretHave { updated, everybody, same })),
+            Err(None) => Ok(None),
+            Err(Some(error)) => Err(error),
+        }
     }
 
     fn diff(want: &SecretWant, have: Option<&SecretHave>, consents: &Consents) -> Action {

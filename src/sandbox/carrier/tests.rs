@@ -65,11 +65,7 @@ async fn observe(stream: &mut TcpStream) -> (Vec<u8>, End) {
 
 /// What the head announces, and the body that came.
 fn parts(bytes: &[u8]) -> (usize, &[u8]) {
-    let middle = bytes
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .expect("a whole head")
-        + 4;
+    let middle = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head") + 4;
     let head = std::str::from_utf8(&bytes[..middle]).expect("a head in ASCII");
     assert!(head.starts_with("HTTP/1.1 "), "{head}");
     let announced = head
@@ -136,29 +132,17 @@ async fn every_class_arrives_on_a_real_socket_as_what_it_is() {
         options.faults = vec![rule(&format!("{operation}={class}"))];
         match look {
             Look::NotOnSockets => {
-                let refused = start(options)
-                    .await
-                    .err()
-                    .expect("it is refused")
-                    .to_string();
+                let refused = start(options).await.err().expect("it is refused").to_string();
                 assert!(refused.contains(&class.to_string()), "{refused}");
                 continue;
             }
             Look::Kills => continue,
-            Look::Nothing(_)
-            | Look::Head(_)
-            | Look::Half(_)
-            | Look::Drip
-            | Look::Flood
-            | Look::Whole => {}
+            Look::Nothing(_) | Look::Head(_) | Look::Half(_) | Look::Drip | Look::Flood | Look::Whole => {}
         }
         let sandbox = start(options).await.expect("a sandbox");
         let mut client = connect(&sandbox).await;
         let begun = Instant::now();
-        client
-            .write_all(get(path).as_bytes())
-            .await
-            .expect("a request");
+        client.write_all(get(path).as_bytes()).await.expect("a request");
         if look == Look::Whole {
             whole(&mut client, path, &class).await;
         } else {
@@ -193,26 +177,15 @@ async fn every_class_arrives_on_a_real_socket_as_what_it_is() {
             }
         }
         let log = sandbox.log();
-        let shown = log[0]
-            .cut
-            .map(str::to_owned)
-            .or_else(|| log[0].status.map(|_| "whole".to_owned()));
-        let wanted = if look == Look::Whole {
-            "whole".to_owned()
-        } else {
-            class.to_string()
-        };
+        let shown = log[0].cut.map(str::to_owned).or_else(|| log[0].status.map(|_| "whole".to_owned()));
+        let wanted = if look == Look::Whole { "whole".to_owned() } else { class.to_string() };
         assert_eq!(shown, Some(wanted), "{class}");
         sandbox.stop().await;
     }
 }
 
 fn operation_of(path: &str) -> &'static str {
-    let request = Request::builder()
-        .method(Method::GET)
-        .uri(path)
-        .body(bytes::Bytes::new())
-        .expect("a request");
+    let request = Request::builder().method(Method::GET).uri(path).body(bytes::Bytes::new()).expect("a request");
     World::route(&request).expect("a route").operation
 }
 
@@ -233,10 +206,7 @@ async fn whole(client: &mut TcpStream, path: &str, class: &Class) {
             bytes.extend_from_slice(&block[..count]);
         }
         if round == 1 {
-            client
-                .write_all(get(path).as_bytes())
-                .await
-                .expect("a second request");
+            client.write_all(get(path).as_bytes()).await.expect("a second request");
         }
     }
 }
@@ -249,10 +219,7 @@ async fn latency_is_added_to_each_request_and_the_clock_runs_at_its_speed() {
     let sandbox = start(options).await.expect("a sandbox");
     let (begun, sim) = (Instant::now(), sandbox.now());
     let mut client = connect(&sandbox).await;
-    client
-        .write_all(get("/api/v2/accounts/51234/").as_bytes())
-        .await
-        .expect("a request");
+    client.write_all(get("/api/v2/accounts/51234/").as_bytes()).await.expect("a request");
     whole(&mut client, "/api/v2/accounts/51234/", &Class::Hang).await;
     let passed = begun.elapsed();
     assert!((100..110).contains(&passed.as_millis()), "{passed:?}");
@@ -266,12 +233,8 @@ async fn latency_is_added_to_each_request_and_the_clock_runs_at_its_speed() {
 async fn the_answer_is_dated_by_the_sandboxs_clock_and_names_its_route_when_it_has_none() {
     let sandbox = start(options()).await.expect("a sandbox");
     let mut client = connect(&sandbox).await;
-    let request =
-        get("/api/v2/accounts/51234/nothing/").replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n");
-    client
-        .write_all(request.as_bytes())
-        .await
-        .expect("a request");
+    let request = get("/api/v2/accounts/51234/nothing/").replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n");
+    client.write_all(request.as_bytes()).await.expect("a request");
     let (bytes, end) = observe(&mut client).await;
     let text = String::from_utf8_lossy(&bytes);
     assert_eq!(end, End::Fin);
@@ -284,27 +247,15 @@ async fn the_answer_is_dated_by_the_sandboxs_clock_and_names_its_route_when_it_h
 #[tokio::test]
 async fn a_taken_port_a_bad_speed_and_an_unwritable_file_are_said_before_anything_runs() {
     let sandbox = start(options()).await.expect("a sandbox");
-    let port = sandbox
-        .origin()
-        .rsplit(':')
-        .next()
-        .expect("a port")
-        .parse()
-        .expect("a number");
+    let port = sandbox.origin().rsplit(':').next().expect("a port").parse().expect("a number");
     let mut taken = options();
     taken.port = Some(port);
     let said = start(taken).await.err().expect("it is taken").to_string();
-    assert_eq!(
-        said,
-        format!("Port {port} on 127.0.0.1 is taken by another program")
-    );
+    assert_eq!(said, format!("Port {port} on 127.0.0.1 is taken by another program"));
     for speed in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let mut wrong = options();
         wrong.speed = speed;
-        assert!(matches!(
-            start(wrong).await.err(),
-            Some(StartError::Speed(_))
-        ));
+        assert!(matches!(start(wrong).await.err(), Some(StartError::Speed(_))));
     }
     let folder = tempfile::tempdir().expect("a folder");
     let nowhere = folder.path().join("absent").join("file");
@@ -312,11 +263,7 @@ async fn a_taken_port_a_bad_speed_and_an_unwritable_file_are_said_before_anythin
     log.log = Some(nowhere.clone());
     env.env_file = Some(nowhere.clone());
     for wrong in [log, env] {
-        let said = start(wrong)
-            .await
-            .err()
-            .expect("it cannot be written")
-            .to_string();
+        let said = start(wrong).await.err().expect("it cannot be written").to_string();
         assert!(said.contains(&nowhere.display().to_string()), "{said}");
     }
     // The port is free again at once.
@@ -333,11 +280,7 @@ fn in_the_background_it_listens_when_started_and_is_gone_when_dropped() {
     options.env_file = Some(folder.path().join("env"));
     options.log = Some(folder.path().join("log"));
     let sandbox = Background::start(options).expect("a sandbox");
-    let address = sandbox
-        .origin()
-        .strip_prefix("http://")
-        .expect("an origin")
-        .to_owned();
+    let address = sandbox.origin().strip_prefix("http://").expect("an origin").to_owned();
     let env = std::fs::read_to_string(folder.path().join("env")).expect("the file");
     for (name, value) in sandbox.environment() {
         assert!(env.contains(&format!("{name}={value}\n")), "{env}");
@@ -391,10 +334,7 @@ async fn a_kill_that_would_hit_the_sandbox_itself_resets_the_connection_and_is_s
     options.remark = Box::new(move |text| heard.lock().expect("remarks").push(text.to_owned()));
     let sandbox = start(options).await.expect("a sandbox");
     let mut client = connect(&sandbox).await;
-    client
-        .write_all(get(path).as_bytes())
-        .await
-        .expect("a request");
+    client.write_all(get(path).as_bytes()).await.expect("a request");
     assert_eq!(observe(&mut client).await, (Vec::new(), End::Reset));
     let said = said.lock().expect("remarks").join("\n");
     assert!(said.contains("own process"), "{said}");
