@@ -242,8 +242,8 @@ def read_keys():
     """The key of this task run first; behind it those of earlier repairs, if a repair is to resume their run.
 
     Every automatic retry of a task has the same key, a repair has the next one. A reference that Databricks did
-    not fill in (`{{...}}`) means that no workflow runs this: then the key is fresh, and the list has no second
-    meaning to look for."""
+    not fill in (`{{...}}`) means that no workflow runs this: then the key is fresh, and there is nothing to look
+    for (an empty list)."""
     key = widget("dbtrigger_key")
     if not key or "{{" in key:
         return [], "notebook/" + uuid.uuid4().hex
@@ -393,6 +393,8 @@ def send(method, path, query=None, body=None, total=GET_TIMEOUT, envelope=True):
         reply, error = results.get(timeout=total + 1)
     except queue.Empty:
         reply, error = None, TooMuch()
+    except RuntimeError as failure:  # no thread to be had
+        reply, error = None, failure
     finally:
         if body is not None:
             taken = body.give_up()
@@ -536,10 +538,12 @@ def advice(answer):
     if answer.code == 401:
         key = f"{secret_scope}/{secret_key}"
         return f" The key in {key} is not valid, has expired, or belongs to another host than {host}."
+    if answer.code == 403 and "account_access_denied" in answer.why:
+        return " dbt Cloud's IP restrictions do not let this compute in: its outgoing address must be on dbt's list."
     if answer.code == 403:
         return (
-            f" The key may not do this in account {account_id} (it needs the right to run jobs there), or dbt Cloud's"
-            " IP restrictions do not let this compute in: its outgoing address must be on dbt's list."
+            f" The key does not belong to account {account_id}, or may not do this there (to run jobs it needs the"
+            " permission set Job Runner or more), or dbt Cloud's IP restrictions do not let this compute in."
         )
     if answer.code == 404:
         return " There is no such job or run in this account, or the key may not see it."
@@ -548,6 +552,7 @@ def advice(answer):
         "name": f" Is {host} spelled right, and does this compute resolve names outside (egress policy, private DNS)?",
         "refused": way + " (firewall, egress policy)?",
         "blocked": way + " (firewall, egress policy, serverless network policy)?",
+        "tls": way + ", and does nothing on the way open TLS connections?",
         "certificate": " A proxy that opens TLS needs its certificate in REQUESTS_CA_BUNDLE on this compute.",
         "proxy": " Check HTTPS_PROXY and NO_PROXY on this compute.",
         "redirect": f" {host} is probably not the access URL of this account (Account settings in dbt Cloud).",
@@ -795,10 +800,8 @@ def resume(failed):
     """Lets dbt go on with a failed run from the point of failure. Returns the new run, or None where dbt does not.
     A resumed run carries no cause of ours; it is known by the run that it resumes."""
     now = ask(f"runs/{failed.id}/", None, min(deadline, time.monotonic() + PATIENCE)).data
-    can_retry, not_latest = (
-        now.get("can_retry") is True,
-        now.get("retry_not_supported_reason") == "RETRY_NOT_LATEST_RUN",
-    )
+    can_retry = now.get("can_retry") is True
+    not_latest = now.get("retry_not_supported_reason") == "RETRY_NOT_LATEST_RUN"
     state.newest, state.last_post, unanswered = failed.id, time.monotonic(), 0
     state.find = lambda runs: next((run for run in reversed(runs) if run.resumes == failed.id), None)
     while can_retry and unanswered < MAX_POSTS and time.monotonic() < deadline:
@@ -1101,9 +1104,10 @@ def conclude(run):
 
 def stop_run():
     """The notebook was interrupted: the dbt run is of no use to anybody then. Best effort, for some seconds."""
-    run = state.run
-    if run is None and state.posts:
+    run, until = state.run, time.monotonic() + 10
+    while run is None and state.posts and time.monotonic() < until:
         run = state.find(list_runs(state.newest)[0] or [])
+        time.sleep(0 if run else 2)
     if run is not None and run.ended() is None:
         done = cancel(run.id, 15)
         say(f"Interrupted: dbt run {run.id} was {stopped(done)}. {run.url()}")

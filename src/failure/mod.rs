@@ -3,12 +3,14 @@
 //! One file per layer turns its errors into failures, each an exhaustive mapping.
 
 mod http;
+mod runs;
 
 use std::fmt;
 
 use serde_json::{Value, json};
 
 pub(crate) use self::http::{of_databricks, of_dbt};
+pub(crate) use self::runs::of_start;
 
 /// The stable codes. Names and exit codes are public interface (`docs/reference/exit-codes.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! No value, however hostile, changes the program around the settings. CPython is the judge.
+//! No value, however hostile, changes the program around the settings. `CPython` is the judge.
 
 use std::fs;
 use std::io::Write as _;
@@ -46,7 +46,7 @@ const PIECES: [&str; 34] = [
     "\\\n",
 ];
 
-/// SplitMix64: the same values on every machine.
+/// `SplitMix64`: the same values on every machine.
 struct Numbers(u64);
 
 impl Numbers {

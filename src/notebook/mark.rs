@@ -1,6 +1,7 @@
 //! The marker line, by which a later deploy tells *unchanged*, *outdated* and *edited by hand* apart.
 
 use std::cmp::Ordering;
+use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
@@ -28,9 +29,9 @@ pub(super) fn put(text: &str, version: &str) -> String {
     let lines: Vec<&str> = text.split('\n').collect();
     let place = find(&lines).expect("the template has a marker line, a test sees to that");
     let marker = format!("{PREFIX} version={version} sha256={}", digest_without(&lines, place));
-    let mut marked = lines;
-    marked[place] = &marker;
-    marked.join("\n")
+    let mut text = lines;
+    text[place] = &marker;
+    text.join("\n")
 }
 
 /// The marker of a text that has been normalised.
@@ -62,7 +63,10 @@ fn digest_without(lines: &[&str], place: usize) -> String {
     let mut body = lines.to_vec();
     body.remove(place);
     let digest = Sha256::digest(normalise(&body.join("\n")).as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes everything");
+        text
+    })
 }
 
 /// Orders versions as `MAJOR.MINOR.PATCH[-PRE]`; `None` where one of them is not of that form.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::follow::{Probe, Seen};
 use super::look_up::{LookUp, is_own};
@@ -97,6 +97,20 @@ impl<'a> DbtRun<'a> {
     /// Second runs with our marker, and what became of them.
     pub(crate) fn duplicates(&self) -> &[(u64, Fate)] {
         &self.duplicates
+    }
+
+    /// The run as seen last.
+    pub(crate) fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// Looks for a second run until none can come to light any more, for callers who do not wait for the end.
+    pub(crate) async fn outlast_doubt(&mut self) {
+        let Some(doubt) = self.doubt.clone() else { return };
+        while Instant::now() < doubt.until {
+            sleep_until(doubt.until.min(Instant::now() + AUDIT_EARLY)).await;
+            self.audit(&doubt).await;
+        }
     }
 
     fn seen(&self) -> DbtState {

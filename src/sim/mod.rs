@@ -1,1 +1,3 @@
+//! Simulations on virtual time.
 
+mod notebook;

@@ -74,7 +74,7 @@ class Peer:
         self.triggers_at = []
         self.behind_our_back = []  # milliseconds after the first POST at which another run with its cause appears
         self.null_triggers = False
-        self.echo = None
+        self.echo = self.denied = None
         self.jobs = jobs or {}
 
     # The course of a run. Runs of one job do not overlap.
@@ -161,7 +161,7 @@ class Peer:
             return self.raw(code, b"<html><title>Bad gateway</title></html>", "text/html")
         if code == 503:
             return self.raw(code, b"")
-        return self.envelope(None, code, user_message=said, headers=headers)
+        return self.envelope(self.denied, code, user_message=said, headers=headers)
 
     def spoil(self, kind, answer):
         name, _, value = kind.partition("=") if "=" in kind else (kind, "", "")

@@ -394,9 +394,10 @@ class Notebook(unittest.TestCase):
     def test_an_interruption_during_any_request_leaves_no_run_behind(self):
         for number in range(1, 30):
             for faults in ([], ["dbt:jobs/run=reset,phase=after"], ["dbt:jobs/run=status=502,phase=before"]):
-                peer = Peer(faults=faults, lag_ms=0)
+                peer = Peer(faults=faults, lag_ms=6_000 * (number % 2))
                 done = self.play(peer, case={"interrupt_at_request": number})
                 self.assertEqual(done["exception"]["class"], "KeyboardInterrupt", (number, faults))
+                peer.now += HOUR
                 self.assertEqual([run["id"] for run in peer.runs], peer.cancels, (number, faults))
 
     def test_cancelling_after_an_interruption_takes_seconds_whatever_happens(self):
@@ -457,6 +458,7 @@ class Notebook(unittest.TestCase):
             "proxy": ("network", "HTTPS_PROXY"),
             "status=401": ("not-allowed", "expired"),
             "status=403": ("not-allowed", "IP restrictions"),
+            "status=403,denied": ("not-allowed", "outgoing address must be"),
             "status=404": ("not-found", "no such job"),
             "status=503": ("unavailable", "503"),
             "login": ("nonsense", "login page"),
@@ -464,7 +466,8 @@ class Notebook(unittest.TestCase):
         }
         for fault, (reason, word) in words.items():
             with self.subTest(fault):
-                peer = Peer(faults=[f"dbt:*={fault},times=forever"])
+                peer = Peer(faults=[f"dbt:*={fault.split(',')[0]},times=forever"])
+                peer.denied = {"account_id": ACCOUNT, "account_access_denied": True} if "denied" in fault else None
                 done = self.play(peer, dbtrigger_mode="check")
                 self.assertEqual((self.reason(done), peer.posts), (reason, 0))
                 self.assertIn(word, done["exception"]["message"])

@@ -124,8 +124,7 @@ impl Cluster for Task<'_> {
     }
 
     fn task_value(&self, task: &str, key: &str) -> Option<Value> {
-        self.handle
-            .with_world(|world, _| world.task_value(self.task.task_run_id, task, key))
+        self.handle.with_world(|world, _| world.task_value(self.task.task_run_id, task, key))
     }
 
     fn is_cancelled(&self) -> bool {

@@ -28,11 +28,7 @@ async fn sandbox() -> Sandbox {
 async fn call(to: &Handle, method: &str, path: &str, body: &Value) -> Value {
     let address = to.origin().strip_prefix("http://").expect("an origin");
     let mut stream = TcpStream::connect(address).await.expect("a connection");
-    let text = if body.is_null() {
-        String::new()
-    } else {
-        body.to_string()
-    };
+    let text = if body.is_null() { String::new() } else { body.to_string() };
     let head = format!(
         "{method} {path} HTTP/1.1\r\nhost: sandbox\r\nauthorization: Bearer {TOKEN}\r\n\
          content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
@@ -42,10 +38,7 @@ async fn call(to: &Handle, method: &str, path: &str, body: &Value) -> Value {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an answer");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    assert!(
-        head.starts_with("HTTP/1.1 200 "),
-        "{method} {path}: {answer}"
-    );
+    assert!(head.starts_with("HTTP/1.1 200 "), "{method} {path}: {answer}");
     serde_json::from_str(body).expect("JSON")
 }
 
@@ -72,10 +65,7 @@ async fn ended(on: &Handle, run: i64) -> Value {
         world.advance(now);
         let state = world.inspect();
         let runs = state["job_runs"].as_array().expect("runs");
-        let found = runs
-            .iter()
-            .find(|found| found["run_id"] == run)
-            .expect("the run");
+        let found = runs.iter().find(|found| found["run_id"] == run).expect("the run");
         (!found["result"].is_null()).then(|| found.clone())
     })
     .await
@@ -86,8 +76,7 @@ async fn a_notebook_task_reads_its_secret_calls_the_sandbox_and_leaves_its_resul
     let sandbox = sandbox().await;
     let scope = json!({"scope": "dbt-cloud"});
     call(&sandbox, "POST", "/api/2.0/secrets/scopes/create", &scope).await;
-    let secret =
-        json!({"scope": "dbt-cloud", "key": "api-key", "string_value": "dbtc_sandbox-token"});
+    let secret = json!({"scope": "dbt-cloud", "key": "api-key", "string_value": "dbtc_sandbox-token"});
     call(&sandbox, "POST", "/api/2.0/secrets/put", &secret).await;
     let source = format!(
         "# Databricks notebook source\nimport requests\ntoken = dbutils.secrets.get('dbt-cloud', 'api-key')\n\n\
@@ -110,10 +99,7 @@ async fn a_notebook_task_reads_its_secret_calls_the_sandbox_and_leaves_its_resul
     assert_eq!(output["notebook_output"]["result"], "done", "{output}");
     let log = serde_json::to_string(&sandbox.log()).expect("JSON");
     assert!(log.contains("dbt:jobs/get"), "{log}");
-    assert!(
-        !log.contains("dbtc_sandbox") && !log.contains(TOKEN),
-        "{log}"
-    );
+    assert!(!log.contains("dbtc_sandbox") && !log.contains(TOKEN), "{log}");
     sandbox.stop().await;
 }
 
@@ -129,13 +115,7 @@ async fn a_cancelled_run_interrupts_its_notebook() {
             value.as_bool()
         })
         .await;
-    call(
-        &sandbox,
-        "POST",
-        "/api/2.2/jobs/runs/cancel",
-        &json!({"run_id": run}),
-    )
-    .await;
+    call(&sandbox, "POST", "/api/2.2/jobs/runs/cancel", &json!({"run_id": run})).await;
     let run = ended(&sandbox, run).await;
     assert_eq!(run["result"], "CANCELED", "{run}");
     sandbox
@@ -160,10 +140,7 @@ async fn without_a_python_the_task_fails_and_says_what_to_install() {
     let run = begin(&sandbox, "# Databricks notebook source\nprint(1)\n").await;
     let run = ended(&sandbox, run).await;
     assert_eq!(run["result"], "FAILED", "{run}");
-    let path = format!(
-        "/api/2.2/jobs/runs/get-output?run_id={}",
-        run["tasks"][0]["run_id"]
-    );
+    let path = format!("/api/2.2/jobs/runs/get-output?run_id={}", run["tasks"][0]["run_id"]);
     let output = call(&sandbox, "GET", &path, &Value::Null).await;
     let said = output["error"].as_str().expect("an error");
     assert!(said.contains("Install Python"), "{output}");

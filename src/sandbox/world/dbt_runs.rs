@@ -41,7 +41,7 @@ pub(super) enum Ending {
 pub(super) enum End {
     Success,
     Error,
-    /// By a person: which one is in [`DbtRun::canceller`].
+    /// By a person: which one is said by [`World::canceller`].
     Cancelled,
     TimedOut,
 }

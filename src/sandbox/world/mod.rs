@@ -232,6 +232,9 @@ impl World {
     pub fn answer(&mut self, now: SimTime, request: &Request<Bytes>) -> Reply {
         self.advance(now);
         let path = request.uri().path();
+        if !routes::is_of_a_service(path) {
+            return Reply::Answer(routes::unknown(request));
+        }
         let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let caller = if routes::is_dbt(path) {
             let allowed = self.dbt.authenticate(authorization).and_then(|()| self.dbt.throttle(self.now.0));

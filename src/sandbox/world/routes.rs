@@ -105,6 +105,11 @@ pub(super) fn is_dbt(path: &str) -> bool {
     path.starts_with("/api/v2/") || path.starts_with("/api/v3/")
 }
 
+/// Whether a path belongs to either service: what does not is answered without asking who calls.
+pub(super) fn is_of_a_service(path: &str) -> bool {
+    is_dbt(path) || path.starts_with("/api/2.")
+}
+
 /// The row of a request and what stood in the places of its path.
 pub(super) fn find(method: &Method, path: &str) -> Option<(&'static Row, Vec<String>)> {
     TABLE.iter().filter(|row| row.method == method.as_str()).find_map(|row| Some((row, places(row.path, path)?)))
@@ -143,6 +148,10 @@ fn decoded(segment: &str) -> String {
 /// everything else is not built.
 pub(super) fn unknown(request: &Request<Bytes>) -> Answer {
     let (method, path) = (request.method(), request.uri().path());
+    if path.contains("/.well-known/") {
+        // databricks-api §1.4, §1.5: a host without metadata and OAuth answers 404, and SDKs go on without.
+        return Refusal::databricks(404, "ENDPOINT_NOT_FOUND", "This workspace has no such document").answer();
+    }
     let known = TABLE.iter().any(|row| places(row.path, path).is_some());
     if known && is_dbt(path) {
         return Refusal::DbtDetail { status: 405, detail: format!("Method \"{method}\" not allowed.") }.answer();

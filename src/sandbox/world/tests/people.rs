@@ -58,3 +58,11 @@ fn what_is_not_built_answers_501_with_its_name_and_a_wrong_method_as_the_service
     assert_eq!((status, &body["detail"]), (405, &Value::from("Method \"GET\" not allowed.")));
     assert_eq!(bench.refused("GET", "/api/2.0/secrets/put", &Value::Null), (404, "ENDPOINT_NOT_FOUND".to_owned()));
 }
+
+#[test]
+fn a_path_of_neither_service_is_not_built_whoever_asks() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.call_as("wrong", "GET", "/oidc/v1/token", &Value::Null).0, 501);
+    // What SDKs look for before their first call is absent, as on hosts without it.
+    assert_eq!(bench.call_as("wrong", "GET", "/.well-known/databricks-config", &Value::Null).0, 404);
+}

@@ -1,0 +1,150 @@
+//! `run`: starts a dbt job, or a Databricks job with `--workflow`, and follows it to its end.
+
+mod dbt;
+mod duration;
+mod resume;
+mod workflow;
+
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
+
+use self::duration::parse as duration;
+use super::Stage;
+use crate::credentials::Wants;
+use crate::dbt::Overrides;
+use crate::failure::{Code, Ended, Failure, Report};
+use crate::runs::Key;
+
+/// Start a dbt job, each time exactly once, and follow its run to the end
+///
+/// The exit code is the run's own outcome: 0 success, 3 error, 20 cancelled, 8 when the waiting was long enough and the run
+/// goes on, 9 when it is unknown whether it was started.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The dbt job: its id, or its address copied from the browser
+    #[arg(value_name = "JOB", required_unless_present = "workflow", conflicts_with = "workflow")]
+    job: Option<String>,
+    /// Press "Run now" on this Databricks job instead: its id, its address or its exact name
+    #[arg(long, value_name = "WORKFLOW")]
+    workflow: Option<String>,
+    /// How long to wait, time in the queue included (90s, 10m, 2h)
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    timeout: Duration,
+    /// Start it and do not wait for the end
+    #[arg(long)]
+    no_wait: bool,
+    /// Makes starts with the same key the same run: letters, digits and . _ : / -
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// How long a run whose start was not answered may take to show before it is started again
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, conflicts_with = "workflow")]
+    settle: Duration,
+    /// Never send the start a second time, even if no run shows
+    #[arg(long, conflicts_with = "workflow")]
+    at_most_once: bool,
+    #[command(flatten)]
+    changes: Changes,
+}
+
+/// What this run does differently from the job's own settings.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "For this run only")]
+struct Changes {
+    /// Why it is started, as people read it in dbt
+    #[arg(long, value_name = "TEXT", conflicts_with = "workflow")]
+    cause: Option<String>,
+    /// Commit to check out
+    #[arg(long, value_name = "SHA", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new())]
+    git_sha: Option<String>,
+    /// Branch to check out
+    #[arg(long, value_name = "BRANCH", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new())]
+    git_branch: Option<String>,
+    /// Schema to build in
+    #[arg(long, value_name = "SCHEMA", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new())]
+    schema: Option<String>,
+    /// Name of the target (`target.name` in dbt)
+    #[arg(long, value_name = "NAME", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new())]
+    dbt_target: Option<String>,
+    /// How many threads dbt uses
+    #[arg(long, value_name = "N", conflicts_with = "workflow", value_parser = clap::value_parser!(u32).range(1..))]
+    threads: Option<u32>,
+    /// Version of dbt, or release track
+    #[arg(long, value_name = "VERSION", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new())]
+    dbt_version: Option<String>,
+    /// Command to run instead of the job's own; repeat it for several
+    #[arg(long, value_name = "COMMAND", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new())]
+    step: Vec<String>,
+    /// Whether to generate docs
+    #[arg(long, value_name = "true|false", conflicts_with = "workflow", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    generate_docs: Option<bool>,
+    /// How long dbt lets the run last
+    #[arg(long, value_name = "DURATION", conflicts_with = "workflow", value_parser = duration)]
+    run_timeout: Option<Duration>,
+}
+
+impl Changes {
+    /// What is for people, and what is for dbt.
+    fn settle(self) -> (Option<String>, Overrides) {
+        let Changes {
+            cause,
+            git_sha,
+            git_branch,
+            schema,
+            dbt_target,
+            threads,
+            dbt_version,
+            step,
+            generate_docs,
+            run_timeout,
+        } = self;
+        let overrides = Overrides {
+            git_sha,
+            git_branch,
+            schema_override: schema,
+            dbt_version_override: dbt_version,
+            threads_override: threads,
+            target_name_override: dbt_target,
+            generate_docs_override: generate_docs,
+            timeout_seconds_override: run_timeout.map(|timeout| timeout.as_secs()),
+            steps_override: step,
+        };
+        (cause, overrides)
+    }
+}
+
+/// How to wait, and for which start.
+struct Waiting {
+    timeout: Duration,
+    no_wait: bool,
+    key: Key,
+    /// Somebody gave the key.
+    given: bool,
+}
+
+pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    let Args { job, workflow, timeout, no_wait, idempotency_key, settle, at_most_once, changes } = args;
+    let mut wants = Wants::default();
+    let given = idempotency_key.is_some();
+    let key = wants.optional(idempotency_key.map(|text| read_key(&text)).transpose());
+    let key = key.unwrap_or_else(|| Key::fresh(&stage.context.entropy));
+    let waiting = Waiting { timeout, no_wait, key, given };
+    match (job, workflow) {
+        (_, Some(workflow)) => workflow::run(&workflow, waiting, wants, stage).await,
+        (Some(job), None) => {
+            let (cause, overrides) = changes.settle();
+            let care = dbt::Care { settle, at_most_once };
+            dbt::run(dbt::Asked { job, cause, overrides }, care, waiting, wants, stage).await
+        }
+        (None, None) => {
+            Failure::new(Code::Usage, "Neither a JOB nor a --workflow is given.").run("dbtrigger run --help").into()
+        }
+    }
+}
+
+fn read_key(text: &str) -> Result<Key, Failure> {
+    Key::parse(text).map_err(|bad| {
+        Failure::new(Code::InvalidInput, format!("--idempotency-key is \"{text}\", which cannot be used: {bad}."))
+            .advise("use what names this start and no other, such as a date and the name of the pipeline")
+    })
+}

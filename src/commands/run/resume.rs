@@ -1,0 +1,83 @@
+//! The command that picks a run up: the same start with its key, which follows the run instead of starting another.
+
+use crate::credentials::AccountFlags;
+use crate::dbt::Overrides;
+
+/// The command for a dbt job. The parameters belong to it: with others the key is refused.
+pub(super) fn of_dbt(job: &str, account: &AccountFlags, overrides: &Overrides, key: Option<&str>) -> String {
+    let AccountFlags { dbt_url, dbt_host, dbt_account } = account;
+    let Overrides {
+        git_sha,
+        git_branch,
+        schema_override,
+        dbt_version_override,
+        threads_override,
+        target_name_override,
+        generate_docs_override,
+        timeout_seconds_override,
+        steps_override,
+    } = overrides;
+    let mut words = vec!["dbtrigger".to_owned(), "run".to_owned(), quoted(job)];
+    let mut flag = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            words.extend([name.to_owned(), quoted(&value)]);
+        }
+    };
+    flag("--dbt-url", dbt_url.clone());
+    flag("--dbt-host", dbt_host.clone());
+    flag("--dbt-account", dbt_account.clone());
+    flag("--git-sha", git_sha.clone());
+    flag("--git-branch", git_branch.clone());
+    flag("--schema", schema_override.clone());
+    flag("--dbt-target", target_name_override.clone());
+    flag("--threads", threads_override.map(|threads| threads.to_string()));
+    flag("--dbt-version", dbt_version_override.clone());
+    for step in steps_override {
+        flag("--step", Some(step.clone()));
+    }
+    flag("--run-timeout", timeout_seconds_override.map(|seconds| format!("{seconds}s")));
+    flag("--idempotency-key", key.map(ToOwned::to_owned));
+    if let Some(docs) = generate_docs_override {
+        words.push(format!("--generate-docs={docs}"));
+    }
+    words.join(" ")
+}
+
+/// The command for a Databricks job.
+pub(super) fn of_workflow(workflow: &str, key: Option<&str>) -> String {
+    let key = key.map(|key| format!(" --idempotency-key {}", quoted(key))).unwrap_or_default();
+    format!("dbtrigger run --workflow {}{key}", quoted(workflow))
+}
+
+/// As one word for a shell.
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_carries_every_parameter_in_a_form_that_can_be_pasted() {
+        let account = AccountFlags { dbt_host: Some("ab123.us1.dbt.com".into()), ..AccountFlags::default() };
+        let overrides = Overrides {
+            git_branch: Some("it's".into()),
+            threads_override: Some(8),
+            generate_docs_override: Some(false),
+            timeout_seconds_override: Some(600),
+            steps_override: vec!["dbt seed".into(), "dbt build --select tag:nightly".into()],
+            ..Overrides::default()
+        };
+        assert_eq!(
+            of_dbt("222222", &account, &overrides, Some("k")),
+            r"dbtrigger run 222222 --dbt-host ab123.us1.dbt.com --git-branch 'it'\''s' --threads 8 --step 'dbt seed' --step 'dbt build --select tag:nightly' --run-timeout 600s --idempotency-key k --generate-docs=false"
+        );
+        assert_eq!(of_workflow("dbt: Nightly (1)", None), "dbtrigger run --workflow 'dbt: Nightly (1)'");
+    }
+}

@@ -1,0 +1,415 @@
+//! `run --workflow W`.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use url::Url;
+
+use super::duration::shown;
+use super::{Waiting, resume};
+use crate::commands::last_known::Known;
+use crate::commands::{Stage, to_databricks};
+use crate::credentials::{Databricks, Wants, databricks};
+use crate::databricks::{Standing, WorkflowEnd, WorkflowRow, get_workflow, is_missing, list_workflows_named, run_now};
+use crate::events::Events;
+use crate::failure::{Code, Ended, Failure, Report, of_databricks};
+use crate::http::{Fault, HttpError, Reader};
+use crate::origin::{Origin, with_scheme};
+use crate::runs::{Followed, Means, TaskState, WorkflowProbe, WorkflowState, follow};
+
+/// More pages of jobs of one name are not read.
+const MOST_PAGES: u32 = 20;
+
+/// A workflow as a person names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Named {
+    Id(u64),
+    Name(String),
+}
+
+pub(super) async fn run(text: &str, waiting: Waiting, mut wants: Wants, stage: &Stage) -> Ended<Box<dyn Report>> {
+    let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
+    let named = wants.optional(read_workflow(text, identity.as_ref().map(|identity| &identity.origin)).map(Some));
+    if let Err(failure) = wants.settle() {
+        return failure.into();
+    }
+    let (Some(identity), Some(named)) = (identity, named) else {
+        return Failure::new(Code::Bug, "A value is missing, and nothing said so.").into();
+    };
+    match start(text, &identity, named, &waiting, stage).await {
+        Ok(ended) => ended,
+        Err(failure) => failure.into(),
+    }
+}
+
+/// An id, an address in either of its forms (databricks-api §5.7), or else a name.
+fn read_workflow(text: &str, own: Option<&Origin>) -> Result<Named, Failure> {
+    let invalid = |why: String| {
+        Failure::new(Code::InvalidInput, format!("\"{text}\" cannot be used as a workflow: {why}."))
+            .advise("give the id of the Databricks job, its address, or its exact name")
+    };
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().map(Named::Id).map_err(|_| invalid("the number is too large for an id".to_owned()));
+    }
+    if text.trim().is_empty() {
+        return Err(invalid("it is empty".to_owned()));
+    }
+    if !text.contains("://") {
+        return Ok(Named::Name(text.to_owned()));
+    }
+    let url = with_scheme(text)
+        .map_err(|bad| bad.to_string())
+        .and_then(|text| Url::parse(&text).map_err(|error| error.to_string()))
+        .map_err(invalid)?;
+    let origin = Origin::of(&url).map_err(|bad| invalid(bad.to_string()))?;
+    if let Some(own) = own.filter(|own| **own != origin) {
+        return Err(Failure::new(
+            Code::Contradiction,
+            format!("The workflow's address is at {origin}, and DATABRICKS_HOST says {own}."),
+        )
+        .advise("set DATABRICKS_HOST and DATABRICKS_TOKEN for the workspace that the workflow is in"));
+    }
+    let path = format!("{}/{}", url.path(), url.fragment().unwrap_or_default());
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let id = parts.windows(2).find(|pair| matches!(pair[0], "jobs" | "job")).and_then(|pair| pair[1].parse().ok());
+    id.map(Named::Id).ok_or_else(|| invalid("the address names no job".to_owned()))
+}
+
+async fn start(
+    text: &str,
+    identity: &Databricks,
+    named: Named,
+    waiting: &Waiting,
+    stage: &Stage,
+) -> Result<Ended<Box<dyn Report>>, Failure> {
+    let deadline = Instant::now() + waiting.timeout;
+    let writer = to_databricks(identity, stage)?;
+    let row = find(&writer, text, named).await?;
+    let job = row.job_id;
+    let mut report = WorkflowReport {
+        workflow: job,
+        name: row.name().to_owned(),
+        origin: identity.origin.to_string(),
+        key: waiting.key.as_str().to_owned(),
+        run: None,
+        url: None,
+        state: None,
+    };
+    let again = resume::of_workflow(text, None);
+    let resume = resume::of_workflow(text, Some(waiting.key.as_str()));
+    let shown_name = report.shown_name();
+    stage.last_known.set(Known {
+        data: report.json(),
+        line: format!("a run of {shown_name} may have been started"),
+        resume: resume.clone(),
+    });
+    let started = match writer.put(run_now(job, &waiting.key.token(job))).await {
+        Ok(started) => started,
+        Err(error) => {
+            let failure = not_started(&shown_name, &resume, &error);
+            return Ok(Ended { report: Some(Box::new(report)), failure: Some(failure) });
+        }
+    };
+    let run = started.run_id;
+    report.run = Some(run);
+    report.url = Some(format!("{}/jobs/{job}/runs/{run}", identity.origin));
+    stage.last_known.set(Known {
+        data: report.json(),
+        line: format!("Databricks run {run} goes on: {}", report.url()),
+        resume: resume.clone(),
+    });
+    let mut lines = Lines { events: &stage.events, run: String::new(), tasks: Vec::new(), waited: false };
+    stage.events.progress(format!("workflow_run_id = {run}"));
+    stage.events.progress(report.url());
+    if waiting.no_wait {
+        stage.last_known.clear();
+        return Ok(Ended::well(Box::new(report)));
+    }
+    let means = Means {
+        pace: stage.pace.clone(),
+        wall: stage.context.wall.clone(),
+        entropy: stage.context.entropy.clone(),
+        events: stage.events.clone(),
+    };
+    let mut probe = WorkflowProbe::new(&writer, run);
+    let followed = follow(&mut probe, deadline, &means, |state| lines.state(state)).await;
+    let failure = match followed {
+        Followed::Ended(state) => {
+            report.url = Some(state.run.url(&report.origin, job));
+            let failure = verdict(&report, &state, &again, stage);
+            report.state = Some(state);
+            failure
+        }
+        Followed::OutOfTime(state) => {
+            let word = state.as_ref().map_or_else(|| "not seen".to_owned(), |state| state.standing.word().to_owned());
+            report.state = state;
+            Some(
+                Failure::new(Code::StillRunning, format!("Waited long enough; Databricks run {run} goes on."))
+                    .cause(format!("it is {word} now"))
+                    .run(resume)
+                    .advise(format!("see it at {}", report.url())),
+            )
+        }
+        Followed::Blind(state, error) => {
+            report.state = state;
+            Some(
+                of_databricks(&format!("Cannot follow Databricks run {run} any longer; it may go on"), &error)
+                    .run(resume),
+            )
+        }
+    };
+    if failure.is_none() {
+        stage.last_known.clear();
+    }
+    Ok(Ended { report: Some(Box::new(report)), failure })
+}
+
+async fn find(reader: &Reader, text: &str, named: Named) -> Result<WorkflowRow, Failure> {
+    let name = match named {
+        Named::Id(id) => {
+            return reader.read(get_workflow(id)).await.map_err(|error| {
+                let failure =
+                    of_databricks(&format!("Cannot look at the workflow {text}; nothing was started"), &error);
+                if is_missing(&error) { Failure { code: Code::NotFound, ..failure } } else { failure }
+            });
+        }
+        Named::Name(name) => name,
+    };
+    let (mut found, mut others, mut page) = (Vec::new(), Vec::new(), None);
+    for _ in 0..MOST_PAGES {
+        let listed = reader.read(list_workflows_named(&name, page.as_deref())).await.map_err(|error| {
+            of_databricks(&format!("Cannot look for a workflow named \"{name}\"; nothing was started"), &error)
+        })?;
+        // The service ignores case (§5.4).
+        for row in listed.jobs {
+            if row.name() == name { found.push(row) } else { others.push(row) }
+        }
+        page = listed.next_page_token.filter(|token| !token.is_empty());
+        if page.is_none() {
+            break;
+        }
+    }
+    if found.len() == 1 {
+        return Ok(found.remove(0));
+    }
+    if found.is_empty() {
+        let failure =
+            Failure::new(Code::NotFound, format!("No workflow is named \"{name}\", or this identity cannot see it."))
+                .advise("compare the name with the workspace's page Jobs & Pipelines, or give the id");
+        return Err(others.iter().fold(failure, |failure, other| {
+            failure.cause(format!("there is one named \"{}\" with the id {}", other.name(), other.job_id))
+        }));
+    }
+    let failure = Failure::new(Code::InvalidInput, format!("{} workflows are named \"{name}\".", found.len()));
+    Err(found.iter().fold(failure, |failure, row| {
+        let creator = row.creator_user_name.as_deref().unwrap_or("somebody");
+        failure
+            .cause(format!("{} was made by {creator}", row.job_id))
+            .run(format!("dbtrigger run --workflow {}", row.job_id))
+    }))
+}
+
+/// `run-now` failed after all its attempts. Any of them may have started the run; the token makes the next try safe.
+fn not_started(workflow: &str, resume: &str, error: &HttpError) -> Failure {
+    let surely_not = match &error.fault {
+        Fault::Status(status, _) => status.is_client_error() && !matches!(status.as_u16(), 408 | 429),
+        Fault::NotSent(_) => error.attempts == 1,
+        Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => false,
+    };
+    if surely_not {
+        return of_databricks(&format!("Databricks did not start {workflow}"), error);
+    }
+    Failure::new(Code::OutcomeUnknown, format!("It is unknown whether a run of {workflow} was started."))
+        .cause(error.to_string())
+        .run(resume)
+        .advise("that command cannot start a second run: it carries the same idempotency token")
+}
+
+fn verdict(report: &WorkflowReport, state: &WorkflowState, again: &str, stage: &Stage) -> Option<Failure> {
+    let name = report.shown_name();
+    let run = state.run.run_id;
+    let end = match &state.standing {
+        Standing::Ended(end) => end,
+        Standing::Going(_) => return None,
+    };
+    let failure = match end {
+        WorkflowEnd::Success(_) | WorkflowEnd::Left(_) => return None,
+        WorkflowEnd::SuccessWithFailures(_) => {
+            stage.events.remark("some tasks failed, and all that had to end well did: SUCCESS_WITH_FAILURES");
+            return None;
+        }
+        WorkflowEnd::Cancelled(word) => {
+            Failure::new(Code::RunCancelled, format!("Databricks run {run} of {name} was cancelled ({word})."))
+        }
+        WorkflowEnd::Failed(word) => {
+            Failure::new(Code::RunFailed, format!("Databricks run {run} of {name} ended as {word}."))
+        }
+    };
+    let mut failure = failure;
+    for task in &state.tasks {
+        if let Some(Standing::Ended(WorkflowEnd::Failed(word))) = &task.standing {
+            let said = task.said.as_ref().map(|said| said.error.join("\n")).filter(|error| !error.is_empty());
+            let why = said.or_else(|| task.message.clone()).unwrap_or_else(|| word.clone());
+            failure = failure.cause(format!("task {}: {why}", task.key));
+        }
+    }
+    if failure.causes.is_empty() {
+        failure.causes.extend(state.run.message().map(ToOwned::to_owned));
+    }
+    Some(failure.advise(format!("see the run at {}", report.url())).run(again))
+}
+
+/// One line per change of the run and of each task.
+struct Lines<'a> {
+    events: &'a Events,
+    run: String,
+    /// What was printed of each task last, and whether its output was.
+    tasks: Vec<(String, String, bool)>,
+    /// Why it waits was said.
+    waited: bool,
+}
+
+impl Lines<'_> {
+    fn state(&mut self, state: &WorkflowState) {
+        let WorkflowState { run, standing, tasks } = state;
+        // Tasks end before their run does, and are read so too.
+        let over = matches!(standing, Standing::Ended(_));
+        if !over {
+            self.run_line(standing.word().to_owned());
+            if standing.word() == "QUEUED" && !self.waited {
+                self.waited = true;
+                self.events.remark(run.message().unwrap_or("the run waits for its turn").to_owned());
+            }
+        }
+        for task in tasks {
+            self.task(task);
+        }
+        if over {
+            let milliseconds = run.end_time.zip(run.start_time).and_then(|(end, start)| end.checked_sub(start));
+            let took = milliseconds.map(|took| format!("   in {}", shown(Duration::from_millis(took))));
+            self.run_line(format!("{}{}", standing.word(), took.unwrap_or_default()));
+        }
+    }
+
+    fn run_line(&mut self, line: String) {
+        if line != self.run {
+            self.events.progress(line.clone());
+            self.run = line;
+        }
+    }
+
+    fn task(&mut self, task: &TaskState) {
+        let TaskState { key, run_id: _, attempt, standing, message: _, said } = task;
+        let Some(standing) = standing else { return };
+        let attempt = if *attempt > 1 { format!("   (attempt {attempt})") } else { String::new() };
+        let line = format!("task {key}   {}{attempt}", standing.word());
+        let index = self.tasks.iter().position(|(known, _, _)| known == key).unwrap_or_else(|| {
+            self.tasks.push((key.clone(), String::new(), false));
+            self.tasks.len() - 1
+        });
+        let (_, last, told) = &mut self.tasks[index];
+        if *last != line {
+            self.events.progress(line.clone());
+            (*last, *told) = (line, false);
+        }
+        let Some(said) = said.as_ref().filter(|_| !*told) else { return };
+        *told = true;
+        for line in said.lines.iter().chain(&said.error) {
+            self.events.progress(format!("  {line}"));
+        }
+        if let Some(url) = said.dbt_run_url.as_ref().filter(|url| !said.lines.contains(url)) {
+            self.events.progress(format!("  {url}"));
+        }
+    }
+}
+
+/// What is known of the run: the `data` of `run --workflow`.
+struct WorkflowReport {
+    workflow: u64,
+    name: String,
+    origin: String,
+    key: String,
+    run: Option<u64>,
+    url: Option<String>,
+    state: Option<WorkflowState>,
+}
+
+impl WorkflowReport {
+    fn url(&self) -> &str {
+        self.url.as_deref().unwrap_or_default()
+    }
+
+    fn shown_name(&self) -> String {
+        if self.name.is_empty() { format!("workflow {}", self.workflow) } else { format!("workflow \"{}\"", self.name) }
+    }
+}
+
+impl Report for WorkflowReport {
+    /// Everything was said on the way.
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn json(&self) -> Value {
+        let WorkflowReport { workflow, name, origin: _, key, run, url, state } = self;
+        let tasks: Vec<Value> = state.iter().flat_map(|state| &state.tasks).map(task_json).collect();
+        json!({
+            "workflow_id": workflow,
+            "workflow_name": name,
+            "key": key,
+            "workflow_run_id": run,
+            "workflow_run_url": url,
+            "status": state.as_ref().map(|state| state.standing.word()),
+            "message": state.as_ref().and_then(|state| state.run.message()).map(|text| crate::runs::plain(text, 500)),
+            "tasks": tasks,
+        })
+    }
+}
+
+fn task_json(task: &TaskState) -> Value {
+    let TaskState { key, run_id, attempt, standing, message, said } = task;
+    let said = said.as_ref();
+    json!({
+        "task_key": key,
+        "run_id": run_id,
+        "attempt": attempt,
+        "status": standing.as_ref().map(Standing::word),
+        "message": message,
+        "output": said.map(|said| &said.lines),
+        "error": said.filter(|said| !said.error.is_empty()).map(|said| said.error.join("\n")),
+        "dbt_run_id": said.and_then(|said| said.dbt_run_id),
+        "dbt_run_url": said.and_then(|said| said.dbt_run_url.as_ref()),
+        "dbt_run_status": said.and_then(|said| said.dbt_status.as_ref()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workflow_is_an_id_an_address_or_a_name() {
+        let own = Origin::parse("https://dbc.cloud.databricks.com").unwrap();
+        let read = |text: &str| read_workflow(text, Some(&own));
+        for text in [
+            "9007199254740993",
+            "https://dbc.cloud.databricks.com/jobs/9007199254740993?o=12",
+            "https://dbc.cloud.databricks.com/jobs/9007199254740993/runs/5?o=12",
+            "https://dbc.cloud.databricks.com/?o=12#job/9007199254740993/run/5",
+            "https://dbc.cloud.databricks.com/?o=12#/jobs/9007199254740993",
+        ] {
+            assert_eq!(read(text), Ok(Named::Id(9_007_199_254_740_993)), "{text}");
+        }
+        assert_eq!(read("dbt: Nightly/Build (1)"), Ok(Named::Name("dbt: Nightly/Build (1)".to_owned())));
+        for (text, code) in [
+            ("https://other.cloud.databricks.com/jobs/1", Code::Contradiction),
+            ("http://dbc.cloud.databricks.com/jobs/1", Code::InvalidInput),
+            ("https://dbc.cloud.databricks.com/explore", Code::InvalidInput),
+            ("  ", Code::InvalidInput),
+            ("99999999999999999999", Code::InvalidInput),
+        ] {
+            assert_eq!(read(text).unwrap_err().code, code, "{text}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Starts that led to no run.
+
+use super::http::of_dbt;
+use super::{Code, Failure};
+use crate::dbt::Difference;
+use crate::runs::NotStarted;
+
+/// A dbt job of which no run is followed. `job` is how the person named it; `start` is the command that starts it with
+/// the same key, `page` the job's page.
+pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -> Failure {
+    match error {
+        NotStarted::Blind(error) => {
+            of_dbt(&format!("Cannot look for earlier runs of dbt job {job}; nothing was started"), error)
+        }
+        NotStarted::Rejected(error) => of_dbt(&format!("dbt Cloud did not start job {job}"), error),
+        NotStarted::NeverSent(error) => of_dbt(&format!("Cannot start dbt job {job}; nothing was started"), error),
+        NotStarted::NoTime => Failure::new(
+            Code::Unavailable,
+            format!("The time was over before dbt job {job} could be started; nothing was started."),
+        )
+        .advise("give more time with --timeout"),
+        NotStarted::OtherParameters { run, difference } => {
+            let Difference { name, wanted, seen } = difference;
+            Failure::new(
+                Code::Refused,
+                format!("The key belongs to dbt run {} already, which was started with other parameters.", run.id),
+            )
+            .cause(format!("{name} is wanted as {wanted}, and run {} has {seen}", run.id))
+            .advise("give a new --idempotency-key for a new run, or the same parameters to follow that run")
+        }
+        NotStarted::NoRunShows { error, sends } => {
+            let failure = of_dbt(&format!("dbt Cloud did not start job {job}, as far as can be seen"), error);
+            let times = if *sends == 1 { "once".to_owned() } else { format!("{sends} times") };
+            failure
+                .cause(format!("it was asked {times}, gave no clear answer, and no run showed after each time"))
+                .run(start)
+                .advise(format!(
+                    "that command looks for the run again before it starts anything; the job's page is {page}"
+                ))
+        }
+        NotStarted::Unknown { error, looking } => {
+            let mut failure = Failure::new(
+                Code::OutcomeUnknown,
+                format!("It is unknown whether a run of dbt job {job} was started; nothing was sent again."),
+            );
+            failure.causes.extend(error.iter().map(ToString::to_string));
+            match looking {
+                Some(error) => failure = failure.cause(format!("looking for the run failed too: {error}")),
+                None => failure = failure.cause("no run with this start's key has shown so far"),
+            }
+            failure
+                .run(start)
+                .advise(format!("that command looks for the run before it starts anything; the job's page is {page}"))
+        }
+    }
+}
