@@ -8,7 +8,7 @@ use crate::commands::rehearsal::{ANA, DATABRICKS_TOKEN, Outcome, Rehearsal, Trou
 use crate::commands::{deploy_notebook, init_secrets};
 use crate::events::Event;
 use crate::failure::Code;
-use crate::sandbox::{Class, Phase, Reply, Rule, SimTime};
+use crate::sandbox::{Class, NotebookEnd, NotebookOutcome, Phase, Reply, Rule, SimTime};
 
 const NAME: &str = "dbt: Nightly build (222222)";
 const JOB: [&str; 2] = ["--job", "222222"];
@@ -60,11 +60,11 @@ fn edit(stage: &Rehearsal, job: &Value, edit: impl FnOnce(&mut Value)) {
 }
 
 fn warnings(outcome: &Outcome) -> Vec<&str> {
-    let warning = |event| match event {
-        &Event::Warning(ref text) => Some(text.as_str()),
+    let all = outcome.events.iter().filter_map(|event| match event {
+        Event::Warning(text) => Some(text.as_str()),
         Event::Remark(_) | Event::Progress(_) | Event::Document(_) | Event::Trace { line: _, bodies: _ } => None,
-    };
-    outcome.events.iter().filter_map(warning).collect()
+    });
+    all.collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,6 +100,7 @@ async fn the_third_step_of_the_guide_makes_one_job_and_the_second_time_writes_no
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_of_jobs_create_never_makes_a_second_job_whatever_the_way_it_is_lost() {
     let mut cases = 0;
+    let base = prepared().await;
     for class in Class::catalogue() {
         for phase in [Phase::Before, Phase::After] {
             if !class.allows(phase) {
@@ -107,7 +108,7 @@ async fn a_lost_answer_of_jobs_create_never_makes_a_second_job_whatever_the_way_
             }
             let word = if phase == Phase::Before { "before" } else { "after" };
             let rule = format!("databricks:jobs/create={class},phase={word}");
-            let stage = prepared().await;
+            let stage = base.copy();
             stage.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
             let first = stage.run(super::run, &JOB).await;
             let (kills, lies) = (matches!(class, Class::Kill | Class::KillDuring), class.denies_effect());
@@ -138,13 +139,14 @@ async fn killed_or_disturbed_at_any_request_the_same_command_again_ends_in_the_s
         Trouble::Unavailable,
     ];
     let line = ["--job", "222222", "--schedule", "0 0 6 * * ?"];
-    let calm = prepared().await;
+    let base = prepared().await;
+    let calm = base.copy();
     create(&calm, &line).await;
     let (requests, wanted) = (calm.take_log().len(), only_job(&calm)["settings"].clone());
     assert!(requests >= 8, "{requests}");
     for trouble in TROUBLES {
         for index in 0..requests {
-            let stage = prepared().await;
+            let stage = base.copy();
             stage.trouble_at(index, trouble);
             let first = stage.run(super::run, &line).await;
             let killed = matches!(trouble, Trouble::KilledBefore | Trouble::KilledAfter);
@@ -164,10 +166,11 @@ async fn killed_or_disturbed_at_any_request_the_same_command_again_ends_in_the_s
 #[tokio::test(start_paused = true)]
 async fn killed_at_any_request_of_an_update_the_same_command_again_ends_in_the_same_world() {
     let line = ["--job", "222222", "--schedule", "0 0 7 * * ?"];
+    let base = prepared().await;
+    create(&base, &["--job", "222222", "--schedule", "0 0 6 * * ?"]).await;
     for trouble in [Trouble::KilledBefore, Trouble::KilledAfter, Trouble::LostAfter, Trouble::Unavailable] {
         for index in 0.. {
-            let stage = prepared().await;
-            create(&stage, &["--job", "222222", "--schedule", "0 0 6 * * ?"]).await;
+            let stage = base.copy();
             stage.take_log();
             stage.trouble_at(index, trouble);
             stage.run(super::run, &line).await;
@@ -438,7 +441,7 @@ async fn a_workspace_without_serverless_is_told_so_with_the_ways_out() {
     let stage = prepared().await;
     stage.world(|world| world.set_serverless(false));
     let outcome = create(&stage, &JOB).await;
-    assert_ne!(outcome.exit, 0);
+    assert_eq!((outcome.exit, outcome.code), (1, Some(Code::Failed)), "{outcome:?}");
     assert!(
         outcome.failure.contains("serverless") && outcome.failure.contains("dbtrigger run 222222"),
         "{}",
@@ -455,4 +458,61 @@ async fn stale_reads_after_the_write_are_waited_out() {
     let outcome = create(&stage, &JOB).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     only_job(&stage);
+}
+
+/// Ends every notebook that begins, as it is told, until dropped.
+async fn notebooks(stage: &Rehearsal, outcome: NotebookOutcome) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        stage.world(|world| {
+            while let Some(task) = world.next_notebook(SimTime(0)) {
+                assert_eq!(task.parameters["job_id"], "222222");
+                let end = NotebookEnd { outcome: outcome.clone(), output: String::new() };
+                world.notebook_ended(SimTime(0), task.task_run_id, end);
+            }
+        });
+    }
+}
+
+async fn run_now(stage: &Rehearsal, line: &[&str], outcome: NotebookOutcome) -> Outcome {
+    tokio::select! {
+        ended = create(stage, line) => ended,
+        () = notebooks(stage, outcome) => unreachable!("it goes on until dropped"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_run_now_the_outcome_of_the_run_is_the_outcome() {
+    let line = ["--job", "222222", "--run-now"];
+    let failed = NotebookOutcome::Failed { error: "RuntimeError: model orders".into(), trace: String::new() };
+    let stage = prepared().await;
+    let outcome = run_now(&stage, &line, NotebookOutcome::Finished).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    assert_eq!((&outcome.data["result"], &outcome.data["run"]["status"]), (&json!("created"), &json!("SUCCESS")));
+    let said = outcome.said();
+    let place = |word: &str| said.find(word).unwrap_or_else(|| panic!("{word} in {said}"));
+    assert!(place(NAME) < place("workflow_run_id"), "{said}");
+    let writes = ["databricks:jobs/create", "databricks:jobs/run-now"];
+    assert_eq!(stage.take_writes(), writes);
+
+    // Chance is repeatable here, so the same start in the same world would be the same run.
+    let stage = prepared().await;
+    create(&stage, &JOB).await;
+    stage.take_log();
+    let outcome = run_now(&stage, &line, failed).await;
+    assert_eq!((outcome.exit, outcome.code), (3, Some(Code::RunFailed)), "{outcome:?}");
+    assert!(outcome.failure.contains("model orders"), "{}", outcome.failure);
+    assert_eq!((&outcome.data["result"], &outcome.data["run"]["status"]), (&json!("kept"), &json!("FAILED")));
+    assert_eq!(stage.take_writes(), ["databricks:jobs/run-now"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_run_where_nothing_was_made() {
+    let stage = prepared().await;
+    let dry = create(&stage, &["--job", "222222", "--run-now", "--dry-run"]).await;
+    assert_eq!(dry.exit, 0, "{dry:?}");
+    ask(&stage, "/api/2.2/jobs/create", &json!({ "name": NAME, "tasks": [] }));
+    stage.take_log();
+    let outcome = create(&stage, &["--job", "222222", "--run-now"]).await;
+    assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
 }

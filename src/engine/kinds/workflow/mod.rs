@@ -261,7 +261,10 @@ impl Kind for Workflow {
             && (said.message.to_ascii_lowercase().contains("serverless")
                 || said.code.as_deref() == Some("FEATURE_DISABLED"))
         {
-            return failure
+            let Failure { code: _, what, causes, hints: _ } = failure;
+            let mut refusal = Failure::new(Code::Failed, what);
+            refusal.causes = causes;
+            return refusal
                 .cause("the workspace refuses serverless compute for this job; nothing was changed to another kind of compute")
                 .advise("ask an administrator of the workspace to switch serverless compute for jobs on (it needs Unity Catalog)")
                 .advise(format!(
