@@ -109,6 +109,20 @@ impl Rehearsal {
         }))
     }
 
+    /// The same world once more, which goes its own way from here.
+    pub(crate) fn copy(&self) -> Rehearsal {
+        let Inner { world, log: _, latency, trouble: _, killed: _, begun, environment } = &*self.0;
+        Rehearsal(Rc::new(Inner {
+            world: RefCell::new(world.borrow().clone()),
+            log: RefCell::default(),
+            latency: latency.clone(),
+            trouble: Cell::default(),
+            killed: tokio::sync::Notify::new(),
+            begun: *begun,
+            environment: environment.clone(),
+        }))
+    }
+
     pub(crate) fn world<R>(&self, look: impl FnOnce(&mut World) -> R) -> R {
         look(&mut self.0.world.borrow_mut())
     }

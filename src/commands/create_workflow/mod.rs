@@ -11,13 +11,13 @@ use self::ground::{Ground, survey};
 use self::input::{Input, settle};
 use super::Stage;
 use super::provision::{Carried, Finish, Provision, who};
-use crate::credentials::Account;
+use crate::credentials::{Account, Databricks};
 use crate::databricks::jobs;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt;
 use crate::engine::kinds::{
-    Identity, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, timetable, timetable_after,
+    ID_TAG, Identity, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, timetable, timetable_after,
 };
 use crate::engine::{Action, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
@@ -97,7 +97,7 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let (carried, job) = describe(carried, &writer, &me, stage, &warnings, run_now);
     match job {
         Some(job) if run_now && carried.is_well() && carried.failure.is_none() => {
-            Ok(press(carried, job, &writer, stage).await)
+            Ok(press(carried, job, &input.databricks, stage).await)
         }
         Some(_) | None => Ok(carried.end()),
     }
@@ -213,7 +213,7 @@ fn describe(
     carried.field("job_id", job);
     carried.field("url", url.clone());
     carried.field("name", name);
-    carried.field("identity", want.identity.as_str());
+    carried.field("tag", json!({ ID_TAG: want.identity.as_str() }));
     carried.field("result", result);
     carried.field("dbt_job_id", want.job);
     carried.field("notebook", want.notebook);
@@ -269,6 +269,35 @@ fn describe_schedule(timetable: &Timetable, moments: &[jiff::Zoned]) -> Value {
 }
 
 /// Presses "Run now" on the job and follows the run; its outcome is the outcome.
-async fn press(carried: Carried, _job: u64, _writer: &Writer, _stage: &Stage) -> Ended<Box<dyn Report>> {
-    carried.end()
+async fn press(carried: Carried, job: u64, databricks: &Databricks, stage: &Stage) -> Ended<Box<dyn Report>> {
+    let Ended { report: made, failure: _ } = carried.end();
+    // What was made is said before the run begins, not after it.
+    for line in made.iter().flat_map(|made| made.text().lines().map(ToOwned::to_owned).collect::<Vec<_>>()) {
+        stage.events.progress(line);
+    }
+    let Ended { report: run, failure } = super::run::press(job, databricks, stage).await;
+    Ended { report: Some(Box::new(MadeAndRun { made, run })), failure }
 }
+
+/// The workflow, and the run of it.
+struct MadeAndRun {
+    made: Option<Box<dyn Report>>,
+    run: Option<Box<dyn Report>>,
+}
+
+impl Report for MadeAndRun {
+    fn text(&self) -> String {
+        let MadeAndRun { made: _, run } = self;
+        run.as_ref().map(|run| run.text()).unwrap_or_default()
+    }
+
+    fn json(&self) -> Value {
+        let MadeAndRun { made, run } = self;
+        let mut data = made.as_ref().map_or_else(|| json!({}), |made| made.json());
+        data["run"] = run.as_ref().map(|run| run.json()).into();
+        data
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,10 +11,13 @@ use clap::builder::NonEmptyStringValueParser;
 
 use self::duration::parse as duration;
 use super::Stage;
-use crate::credentials::Wants;
+use crate::credentials::{Databricks, Wants};
 use crate::dbt::Overrides;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::runs::Key;
+
+/// How long is waited if nobody says otherwise; `--timeout` has the same in words.
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// Start a dbt job, each time exactly once, and follow its run to the end
 ///
@@ -140,6 +143,13 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
             Failure::new(Code::Usage, "Neither a JOB nor a --workflow is given.").run("dbtrigger run --help").into()
         }
     }
+}
+
+/// Presses "Run now" on a workflow of this id and follows the run, as `run --workflow ID` does.
+pub(super) async fn press(workflow: u64, databricks: &Databricks, stage: &Stage) -> Ended<Box<dyn Report>> {
+    let key = Key::fresh(&stage.context.entropy);
+    let waiting = Waiting { timeout: LONGEST, no_wait: false, key, given: false };
+    workflow::press(workflow, databricks, &waiting, stage).await
 }
 
 fn read_key(text: &str) -> Result<Key, Failure> {

@@ -43,6 +43,16 @@ pub(super) async fn run(text: &str, waiting: Waiting, mut wants: Wants, stage: &
     }
 }
 
+/// The same for a workflow that is known by its id.
+pub(super) async fn press(
+    workflow: u64,
+    identity: &Databricks,
+    waiting: &Waiting,
+    stage: &Stage,
+) -> Ended<Box<dyn Report>> {
+    start(&workflow.to_string(), identity, Named::Id(workflow), waiting, stage).await.unwrap_or_else(Ended::from)
+}
+
 /// An id, an address in either of its forms (databricks-api §5.7), or else a name.
 fn read_workflow(text: &str, own: Option<&Origin>) -> Result<Named, Failure> {
     let invalid = |why: String| {

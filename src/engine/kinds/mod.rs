@@ -18,5 +18,5 @@ pub(crate) use notebook::{DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, No
 pub(crate) use scope::{Scope, ScopeWant};
 pub(crate) use secret::{Secret, SecretWant};
 pub(crate) use workflow::{
-    Identity, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, timetable, timetable_after,
+    ID_TAG, Identity, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, timetable, timetable_after,
 };

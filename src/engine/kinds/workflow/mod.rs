@@ -8,8 +8,8 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep};
 
-use self::settings::ID_TAG;
-pub(crate) use self::settings::{Timetable, timetable, timetable_after};
+pub(crate) use self::settings::{ID_TAG, Timetable, timetable, timetable_after};
+use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Consent, Consents, Kind, Refusal, Step};
@@ -20,6 +20,8 @@ use crate::http::{Fault, HttpError, Reader, RetryAfter, Sent, Writer};
 const SENDS: u32 = 3;
 /// For all sends that certainly did nothing, their waits included.
 const NOT_SENT_FOR: Duration = Duration::from_mins(2);
+/// How long the list and the job itself may say different things.
+const AGREES_WITHIN: Duration = Duration::from_secs(30);
 /// How long looking may fail before it is given up after a lost answer.
 const BLIND_FOR: Duration = Duration::from_mins(5);
 
@@ -141,10 +143,20 @@ impl Kind for Workflow {
     }
 
     async fn observe(reader: &Reader, want: &WorkflowWant) -> Result<Option<WorkflowHave>, HttpError> {
-        let (ours, namesakes) = look(reader, want).await?;
-        let Some(first) = ours.first().or(namesakes.first()) else { return Ok(None) };
-        let job = jobs::get(reader, first.id).await?;
-        Ok(Some(WorkflowHave { ours, namesakes, job }))
+        let end = Instant::now() + AGREES_WITHIN;
+        let mut pause = Duration::from_millis(250);
+        loop {
+            let (ours, namesakes) = look(reader, want).await?;
+            let Some(first) = ours.first().or(namesakes.first()) else { return Ok(None) };
+            match jobs::get(reader, first.id).await {
+                Ok(job) => return Ok(Some(WorkflowHave { ours, namesakes, job })),
+                // Listed and not there: just made, or just deleted. Taking it for absent would make a second one.
+                Err(error) if is_missing(&error) && Instant::now() < end => {}
+                Err(error) => return Err(error),
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
     }
 
     fn diff(want: &WorkflowWant, have: Option<&WorkflowHave>, consents: &Consents) -> Action {
@@ -249,7 +261,10 @@ impl Kind for Workflow {
             && (said.message.to_ascii_lowercase().contains("serverless")
                 || said.code.as_deref() == Some("FEATURE_DISABLED"))
         {
-            return failure
+            let Failure { code: _, what, causes, hints: _ } = failure;
+            let mut refusal = Failure::new(Code::Failed, what);
+            refusal.causes = causes;
+            return refusal
                 .cause("the workspace refuses serverless compute for this job; nothing was changed to another kind of compute")
                 .advise("ask an administrator of the workspace to switch serverless compute for jobs on (it needs Unity Catalog)")
                 .advise(format!(
@@ -280,6 +295,10 @@ async fn create(writer: &Writer, want: &WorkflowWant) -> Result<(), HttpError> {
                 }
                 sleep(longer).await;
                 pause = (pause * 2).min(Duration::from_secs(15));
+                // A gateway that says "later" is believed, but a look costs little beside a second job.
+                if error.status().is_some() && !look(writer, want).await?.0.is_empty() {
+                    return Ok(());
+                }
             }
             Sent::Open(error) => {
                 sends += 1;

@@ -16,7 +16,7 @@ use crate::engine::Change;
 /// Whose job it is, for people who filter by tags.
 const MANAGED_BY: (&str, &str) = ("managed-by", "dbtrigger");
 /// Which of ours: the mark that a job is found by.
-pub(super) const ID_TAG: &str = "dbtrigger-id";
+pub(crate) const ID_TAG: &str = "dbtrigger-id";
 /// What we wrote last, as a digest: tells "edited by hand" from "to be changed". The number before the hyphen is the list of
 /// fields that the digest is over; a version that manages other fields counts on.
 const SETTINGS_TAG: &str = "dbtrigger-settings";

@@ -4,6 +4,9 @@ use super::settings::{changes, whole};
 use super::*;
 use crate::databricks::raw::Raw;
 
+/// Something that somebody does to a job.
+type Edit = fn(&mut Value);
+
 const ID: u64 = 987_654_321_012_345_678;
 
 fn want() -> WorkflowWant {
@@ -16,7 +19,7 @@ fn want() -> WorkflowWant {
         schedule: None,
         timezone: None,
         paused: false,
-        settle: Duration::from_secs(60),
+        settle: Duration::from_mins(1),
     }
 }
 
@@ -146,8 +149,7 @@ fn absent_it_is_created_and_as_it_should_be_it_is_kept() {
 #[test]
 fn what_the_service_fills_in_or_spells_otherwise_is_no_difference() {
     let want = want();
-    type Fill = fn(&mut Value);
-    let fills: [(&str, Fill); 10] = [
+    let fills: [(&str, Edit); 10] = [
         ("format", |job| job["format"] = "MULTI_TASK".into()),
         ("empty notifications", |job| {
             job["email_notifications"] = json!({});
@@ -222,7 +224,6 @@ fn what_we_do_not_manage_is_no_difference_and_survives_a_change_byte_for_byte() 
 #[test]
 fn a_job_of_ours_that_was_edited_is_shown_and_left_alone_unless_forced() {
     let want = want();
-    type Edit = fn(&mut Value);
     let edits: [(&str, Edit); 13] = [
         ("parameters.job_id", |job| job["parameters"][0]["default"] = "999".into()),
         ("parameters.job_id", |job| job["parameters"] = json!([])),
@@ -370,8 +371,7 @@ fn what_adopting_would_destroy_is_never_adopted() {
 #[test]
 fn a_job_of_a_bundle_or_of_terraform_is_never_edited_not_even_one_with_our_tag() {
     let want = want();
-    type Mark = fn(&mut Value);
-    let marks: [(&str, Mark); 3] = [
+    let marks: [(&str, Edit); 3] = [
         ("bundle", |job| job["deployment"] = json!({ "kind": "BUNDLE", "metadata_file_path": "/x" })),
         ("bundle", |job| job["edit_mode"] = "UI_LOCKED".into()),
         ("Terraform", |job| job["tags"]["ManagedBy"] = "Terraform 1.9".into()),

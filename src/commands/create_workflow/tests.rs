@@ -1,0 +1,518 @@
+//! `create-workflow` whole, against the world in memory.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::commands::rehearsal::{ANA, DATABRICKS_TOKEN, Outcome, Rehearsal, Trouble};
+use crate::commands::{deploy_notebook, init_secrets};
+use crate::events::Event;
+use crate::failure::Code;
+use crate::sandbox::{Class, NotebookEnd, NotebookOutcome, Phase, Reply, Rule, SimTime};
+
+const NAME: &str = "dbt: Nightly build (222222)";
+const JOB: [&str; 2] = ["--job", "222222"];
+
+async fn create(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(super::run, line).await.expect("nobody kills it")
+}
+
+/// A world in which the first two steps of the guide are done.
+async fn prepared() -> Rehearsal {
+    let stage = Rehearsal::new();
+    assert_eq!(stage.run(init_secrets::run, &[]).await.unwrap().exit, 0);
+    assert_eq!(stage.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
+    stage.take_log();
+    stage
+}
+
+fn jobs(stage: &Rehearsal) -> Vec<Value> {
+    stage.world(|world| world.inspect())["jobs"].as_array().unwrap().clone()
+}
+
+fn only_job(stage: &Rehearsal) -> Value {
+    let jobs = jobs(stage);
+    assert_eq!(jobs.len(), 1, "{jobs:#?}");
+    jobs[0].clone()
+}
+
+/// A request of somebody else's.
+fn ask(stage: &Rehearsal, path: &str, body: &Value) -> Value {
+    let request = http::Request::post(format!("http://127.0.0.1:1{path}"))
+        .header("authorization", format!("Bearer {DATABRICKS_TOKEN}"))
+        .header("content-type", "application/json")
+        .body(body.to_string().into())
+        .unwrap();
+    match stage.world(|world| world.answer(SimTime(0), &request)) {
+        Reply::Answer(answer) => {
+            assert!(answer.status().is_success(), "{answer:?}");
+            serde_json::from_slice(answer.body()).unwrap()
+        }
+        other @ (Reply::Cut(_) | Reply::Hold) => panic!("{other:?}"),
+    }
+}
+
+/// Somebody edits a job in the workspace.
+fn edit(stage: &Rehearsal, job: &Value, edit: impl FnOnce(&mut Value)) {
+    let mut settings = job["settings"].clone();
+    edit(&mut settings);
+    ask(stage, "/api/2.2/jobs/reset", &json!({ "job_id": job["job_id"], "new_settings": settings }));
+}
+
+fn warnings(outcome: &Outcome) -> Vec<&str> {
+    let all = outcome.events.iter().filter_map(|event| match event {
+        Event::Warning(text) => Some(text.as_str()),
+        Event::Remark(_) | Event::Progress(_) | Event::Document(_) | Event::Trace { line: _, bodies: _ } => None,
+    });
+    all.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_third_step_of_the_guide_makes_one_job_and_the_second_time_writes_nothing() {
+    let stage = prepared().await;
+    let line = ["--job", "222222", "--schedule", "0 0 6 ? * MON-FRI", "--timezone", "europe/berlin"];
+    let first = create(&stage, &line).await;
+    assert_eq!(first.exit, 0, "{first:?}");
+    assert_eq!(stage.take_writes(), ["databricks:jobs/create"]);
+    let job = only_job(&stage);
+    let settings = &job["settings"];
+    assert_eq!(settings["name"], NAME);
+    assert_eq!(settings["schedule"]["timezone_id"], "Europe/Berlin");
+    assert_eq!(settings["parameters"], json!([{ "name": "job_id", "default": "222222" }]));
+    let notebook = &settings["tasks"][0]["notebook_task"]["notebook_path"];
+    assert_eq!(notebook, "/Users/ana@example.com/dbtrigger/run_dbt_job_51234");
+    let data = &first.data;
+    assert_eq!((&data["job_id"], &data["result"]), (&job["job_id"], &json!("created")));
+    assert_eq!((&data["name"], &data["identity"]), (&json!(NAME), &json!(ANA)));
+    assert_eq!(data["url"], format!("http://127.0.0.1:1/jobs/{}?o=7405609032100112", job["job_id"]));
+    assert_eq!(data["schedule"]["next"].as_array().unwrap().len(), 3, "{data}");
+    assert!(first.text.contains(&format!("dbtrigger run --workflow {}", job["job_id"])), "{}", first.text);
+    assert!(warnings(&first)[0].contains("has a schedule of its own"), "{first:?}");
+
+    for line in [&line[..], &JOB] {
+        let second = create(&stage, line).await;
+        assert_eq!((second.exit, &second.data["result"]), (0, &json!("kept")), "{second:?}");
+        assert_eq!(stage.take_writes(), [""; 0]);
+        assert_eq!(only_job(&stage), job);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_of_jobs_create_never_makes_a_second_job_whatever_the_way_it_is_lost() {
+    let mut cases = 0;
+    let base = prepared().await;
+    for class in Class::catalogue() {
+        for phase in [Phase::Before, Phase::After] {
+            if !class.allows(phase) {
+                continue;
+            }
+            let word = if phase == Phase::Before { "before" } else { "after" };
+            let rule = format!("databricks:jobs/create={class},phase={word}");
+            let stage = base.copy();
+            stage.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+            let first = stage.run(super::run, &JOB).await;
+            let (kills, lies) = (matches!(class, Class::Kill | Class::KillDuring), class.denies_effect());
+            assert_eq!(first.is_none(), kills, "{rule}");
+            // A refusal is believed, and nobody waits for a week; but "come back later" is no refusal.
+            let refuses = lies && matches!(class, Class::Status(status) if status != 429);
+            if let Some(first) = first {
+                let fails = refuses || class == Class::RetryAfterAbsurd;
+                assert_eq!(first.exit != 0, fails, "{rule}: {first:?}");
+            }
+            let again = create(&stage, &JOB).await;
+            assert_eq!(again.exit, 0, "{rule}: {again:?}");
+            only_job(&stage);
+            cases += 1;
+        }
+    }
+    assert!(cases > 60, "{cases}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_or_disturbed_at_any_request_the_same_command_again_ends_in_the_same_world() {
+    const TROUBLES: [Trouble; 6] = [
+        Trouble::KilledBefore,
+        Trouble::KilledAfter,
+        Trouble::LostBefore,
+        Trouble::LostAfter,
+        Trouble::ErrorAfter,
+        Trouble::Unavailable,
+    ];
+    let line = ["--job", "222222", "--schedule", "0 0 6 * * ?"];
+    let base = prepared().await;
+    let calm = base.copy();
+    create(&calm, &line).await;
+    let (requests, wanted) = (calm.take_log().len(), only_job(&calm)["settings"].clone());
+    assert!(requests >= 8, "{requests}");
+    for trouble in TROUBLES {
+        for index in 0..requests {
+            let stage = base.copy();
+            stage.trouble_at(index, trouble);
+            let first = stage.run(super::run, &line).await;
+            let killed = matches!(trouble, Trouble::KilledBefore | Trouble::KilledAfter);
+            assert_eq!(first.is_none(), killed, "{trouble:?} at {index}");
+            if let Some(first) = first {
+                assert_eq!(first.exit, 0, "{trouble:?} at {index}: {first:?}");
+            }
+            assert_eq!(create(&stage, &line).await.exit, 0, "{trouble:?} at {index}");
+            assert_eq!(only_job(&stage)["settings"], wanted, "{trouble:?} at {index}");
+            stage.take_log();
+            create(&stage, &line).await;
+            assert_eq!(stage.take_writes(), [""; 0], "{trouble:?} at {index}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_at_any_request_of_an_update_the_same_command_again_ends_in_the_same_world() {
+    let line = ["--job", "222222", "--schedule", "0 0 7 * * ?"];
+    let base = prepared().await;
+    create(&base, &["--job", "222222", "--schedule", "0 0 6 * * ?"]).await;
+    for trouble in [Trouble::KilledBefore, Trouble::KilledAfter, Trouble::LostAfter, Trouble::Unavailable] {
+        for index in 0.. {
+            let stage = base.copy();
+            stage.take_log();
+            stage.trouble_at(index, trouble);
+            stage.run(super::run, &line).await;
+            let reached = stage.take_log().len() > index;
+            assert_eq!(create(&stage, &line).await.exit, 0, "{trouble:?} at {index}");
+            assert_eq!(only_job(&stage)["settings"]["schedule"]["quartz_cron_expression"], "0 0 7 * * ?");
+            if !reached {
+                assert!(index > 5);
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_lost_answer_nothing_is_sent_again_before_the_time_to_settle_has_passed() {
+    let stage = prepared().await;
+    stage.world(|world| world.add_fault(Rule::parse("databricks:jobs/create=reset,phase=before").unwrap()));
+    let outcome = create(&stage, &JOB).await;
+    assert_eq!(outcome.exit, 0);
+    assert!(outcome.took >= Duration::from_mins(1), "{:?}", outcome.took);
+    assert_eq!(stage.take_writes(), ["databricks:jobs/create"; 2]);
+    only_job(&stage);
+
+    let stage = prepared().await;
+    stage.world(|world| world.add_fault(Rule::parse("databricks:jobs/create=reset,phase=after").unwrap()));
+    let outcome = create(&stage, &JOB).await;
+    assert_eq!(outcome.exit, 0);
+    assert!(outcome.took < Duration::from_secs(5), "{:?}", outcome.took);
+    assert_eq!(stage.take_writes(), ["databricks:jobs/create"]);
+    only_job(&stage);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_looking_fails_too_nothing_is_sent_again_and_that_is_said() {
+    for (rule, within) in [
+        ("databricks:jobs/list=status=403,nth=3", Duration::from_mins(1)),
+        ("databricks:jobs/list=status=503,nth=3,times=forever", Duration::from_mins(10)),
+    ] {
+        for phase in ["before", "after"] {
+            let stage = prepared().await;
+            stage.world(|world| {
+                world.add_fault(Rule::parse(&format!("databricks:jobs/create=reset,phase={phase}")).unwrap());
+                world.add_fault(Rule::parse(rule).unwrap());
+            });
+            let outcome = create(&stage, &JOB).await;
+            assert_eq!((outcome.exit, outcome.code), (9, Some(Code::OutcomeUnknown)), "{rule}: {outcome:?}");
+            assert!(outcome.failure.contains("nothing was sent again"), "{}", outcome.failure);
+            assert!(outcome.took <= within, "{rule}: {:?}", outcome.took);
+            assert_eq!(stage.take_writes(), ["databricks:jobs/create"]);
+            if !rule.contains("forever") {
+                assert_eq!(create(&stage, &JOB).await.exit, 0);
+                only_job(&stage);
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_that_ran_at_the_same_time_are_named_loudly_and_refused_from_then_on() {
+    let stage = prepared().await;
+    let (left, right) = tokio::join!(create(&stage, &JOB), create(&stage, &JOB));
+    let ids: Vec<String> = jobs(&stage).iter().map(|job| job["job_id"].to_string()).collect();
+    assert_eq!(ids.len(), 2, "both looked before either had written");
+    for outcome in [left, right, create(&stage, &JOB).await] {
+        assert_eq!(outcome.exit, 7, "{outcome:?}");
+        assert!(ids.iter().all(|id| outcome.failure.contains(id)), "{}", outcome.failure);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renamed_job_is_found_through_all_pages_and_keeps_its_name() {
+    let stage = prepared().await;
+    create(&stage, &JOB).await;
+    let job = only_job(&stage);
+    edit(&stage, &job, |settings| settings["name"] = "Ours by another name".into());
+    for number in 0..230 {
+        ask(&stage, "/api/2.2/jobs/create", &json!({ "name": format!("other {number}"), "tasks": [] }));
+    }
+    stage.take_log();
+    let outcome = create(&stage, &JOB).await;
+    assert_eq!((outcome.exit, &outcome.data["name"]), (0, &json!("Ours by another name")), "{outcome:?}");
+    assert_eq!(outcome.data["job_id"], job["job_id"]);
+    assert_eq!(stage.take_writes(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_set_in_the_job_survives_an_update() {
+    let stage = prepared().await;
+    create(&stage, &JOB).await;
+    edit(&stage, &only_job(&stage), |settings| {
+        settings["description"] = "Owned by finance".into();
+        settings["email_notifications"] = json!({ "on_failure": ["ops@example.com"] });
+        settings["tags"]["cost"] = "42".into();
+        settings["schedule"] =
+            json!({ "quartz_cron_expression": "0 0 5 * * ?", "timezone_id": "UTC", "pause_status": "PAUSED" });
+    });
+    stage.take_log();
+    let kept = create(&stage, &JOB).await;
+    assert_eq!((kept.exit, stage.take_writes()), (0, vec![]), "{kept:?}");
+
+    let outcome = create(&stage, &["--job", "222222", "--schedule", "0 0 6 * * ?"]).await;
+    assert_eq!((outcome.exit, &outcome.data["result"]), (0, &json!("updated")), "{outcome:?}");
+    assert!(outcome.text.contains("0 0 5 * * ? -> 0 0 6 * * ? (--schedule says so)"), "{}", outcome.text);
+    let settings = only_job(&stage)["settings"].clone();
+    assert_eq!((&settings["description"], &settings["tags"]["cost"]), (&json!("Owned by finance"), &json!("42")));
+    assert_eq!(settings["email_notifications"]["on_failure"], json!(["ops@example.com"]));
+    assert_eq!(settings["schedule"]["pause_status"], "PAUSED", "what operators paused stays paused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edited_a_foreign_and_a_bundles_job_are_left_alone_with_the_flag_named() {
+    let stage = prepared().await;
+    create(&stage, &JOB).await;
+    edit(&stage, &only_job(&stage), |settings| settings["tasks"][0]["max_retries"] = 3.into());
+    stage.take_log();
+    let outcome = create(&stage, &JOB).await;
+    assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
+    assert!(outcome.failure.contains("--force") && outcome.text.contains("- task.max_retries: 3"), "{outcome:?}");
+    let dry = create(&stage, &["--job", "222222", "--dry-run"]).await;
+    assert_eq!((dry.exit, stage.take_writes()), (0, vec![]), "{dry:?}");
+    assert_eq!(create(&stage, &["--job", "222222", "--force"]).await.exit, 0);
+    assert_eq!(stage.take_writes(), ["databricks:jobs/reset"]);
+    assert_eq!(create(&stage, &JOB).await.data["result"], "kept");
+
+    let stage = prepared().await;
+    let foreign = json!({ "name": NAME, "parameters": [{ "name": "job_id", "default": "222222" }], "tasks": [
+        { "task_key": "run", "notebook_task": { "notebook_path": "/Shared/by-hand", "source": "WORKSPACE" }, "max_retries": 1 }] });
+    ask(&stage, "/api/2.2/jobs/create", &foreign);
+    stage.take_log();
+    let outcome = create(&stage, &JOB).await;
+    assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
+    assert!(outcome.failure.contains("--adopt"), "{outcome:?}");
+    assert_eq!(create(&stage, &["--job", "222222", "--adopt"]).await.exit, 0);
+    assert_eq!(create(&stage, &JOB).await.data["result"], "kept");
+    assert_eq!(only_job(&stage)["settings"]["tasks"].as_array().unwrap().len(), 1);
+
+    let stage = prepared().await;
+    let mut bundled = foreign.clone();
+    bundled["deployment"] = json!({ "kind": "BUNDLE", "metadata_file_path": "/x" });
+    bundled["edit_mode"] = "UI_LOCKED".into();
+    ask(&stage, "/api/2.2/jobs/create", &bundled);
+    stage.take_log();
+    let outcome = create(&stage, &["--job", "222222", "--adopt", "--force"]).await;
+    assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
+    assert!(outcome.failure.contains("bundle"), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_notebook_or_key_names_the_command_that_makes_it_and_nothing_is_written() {
+    let stage = Rehearsal::new();
+    let outcome = create(&stage, &JOB).await;
+    assert_eq!((outcome.exit, outcome.code), (6, Some(Code::NotFound)), "{outcome:?}");
+    assert!(outcome.failure.contains("run `dbtrigger deploy-notebook`"), "{}", outcome.failure);
+    let outcome = create(&stage, &["--job", "222222", "--notebook", "/Users/ana@example.com/my run"]).await;
+    assert!(outcome.failure.contains("deploy-notebook --path '/Users/ana@example.com/my run'"), "{}", outcome.failure);
+
+    stage.run(deploy_notebook::run, &[]).await;
+    let outcome = create(&stage, &JOB).await;
+    assert_eq!(outcome.exit, 6, "{outcome:?}");
+    assert!(outcome.failure.contains("dbtrigger init-secrets --scope dbt-cloud --key api-key"), "{}", outcome.failure);
+    stage.run(init_secrets::run, &["--key", "other"]).await;
+    assert_eq!(create(&stage, &JOB).await.exit, 6);
+    assert!(jobs(&stage).is_empty());
+    stage.run(init_secrets::run, &[]).await;
+    assert_eq!(create(&stage, &JOB).await.exit, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notebook_that_cannot_run_the_job_is_refused_with_the_way_out() {
+    let stage = prepared().await;
+    let path = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
+    let outcome =
+        create(&stage, &["--job", "222222", "--dbt-account", "51235", "--name", "x", "--notebook", path]).await;
+    // Whether dbt or the notebook objects first: nothing is made.
+    assert_ne!(outcome.exit, 0);
+    stage.set("DBT_CLOUD_TOKEN", "");
+    let outcome =
+        create(&stage, &["--job", "222222", "--dbt-account", "51235", "--name", "x", "--notebook", path]).await;
+    assert_eq!((outcome.exit, outcome.code), (2, Some(Code::Contradiction)), "{outcome:?}");
+    assert!(outcome.failure.contains("51234") && outcome.failure.contains("51235"), "{}", outcome.failure);
+
+    let stage = prepared().await;
+    stage.run(deploy_notebook::run, &["--allow-job", "222223"]).await;
+    let outcome = create(&stage, &JOB).await;
+    assert_eq!(outcome.exit, 7, "{outcome:?}");
+    assert!(outcome.failure.contains("deploy-notebook --allow-job 222223 --allow-job 222222"), "{}", outcome.failure);
+
+    let import = json!({ "path": "/Users/ana@example.com/foreign", "format": "SOURCE", "language": "PYTHON",
+        "content": "IyBEYXRhYnJpY2tzIG5vdGVib29rIHNvdXJjZQo=", "overwrite": true });
+    ask(&stage, "/api/2.0/workspace/import", &import);
+    let outcome = create(&stage, &["--job", "222222", "--notebook", "/Users/ana@example.com/foreign"]).await;
+    assert_eq!(outcome.exit, 7, "{outcome:?}");
+    assert!(jobs(&stage).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_an_id_and_a_name_dbt_is_not_needed_at_all() {
+    let stage = prepared().await;
+    for name in ["DBT_CLOUD_TOKEN", "DBT_CLOUD_HOST"] {
+        stage.set(name, "");
+    }
+    let line = ["--job", "222222", "--name", "Nightly"];
+    let outcome = create(&stage, &line).await;
+    assert_eq!((outcome.exit, &outcome.data["name"]), (0, &json!("Nightly")), "{outcome:?}");
+    assert!(stage.take_log().iter().all(|seen| seen.operation.starts_with("databricks:")));
+    // With access later, the workflow is the same one.
+    stage.set("DBT_CLOUD_TOKEN", crate::commands::rehearsal::DBT_TOKEN);
+    stage.set("DBT_CLOUD_HOST", "http://127.0.0.1:1");
+    assert_eq!(create(&stage, &line).await.data["result"], "kept");
+    only_job(&stage);
+
+    stage.set("DBT_CLOUD_ACCOUNT_ID", "");
+    let outcome = create(&stage, &line).await;
+    assert_eq!((outcome.exit, outcome.code), (2, Some(Code::MissingInput)), "{outcome:?}");
+    assert!(outcome.failure.contains("--notebook"), "{}", outcome.failure);
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_missing_or_wrong_is_named_at_once_before_anything_is_sent() {
+    let stage = Rehearsal::new();
+    for name in ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID"] {
+        stage.set(name, "");
+    }
+    let outcome = create(&stage, &JOB).await;
+    assert_eq!((outcome.exit, outcome.code), (2, Some(Code::MissingInput)), "{outcome:?}");
+    for word in
+        ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN", "--name"]
+    {
+        assert!(outcome.failure.contains(word), "{word}: {}", outcome.failure);
+    }
+    let stage = Rehearsal::new();
+    for (line, words) in [
+        (&["--job", "Nightly build"][..], &["not found by name yet"][..]),
+        (&["--job", "222222", "--schedule", "0 6 * * 1-5"], &["0 0 6 ? * MON-FRI"]),
+        (&["--job", "222222", "--schedule", "0 0 6 30 2 ?"], &["no moment from now on"]),
+        (
+            &["--job", "x", "--schedule", "no", "--timezone", "Mars/Base", "--name", " "],
+            &["--job", "--schedule", "Mars/Base", "--name"],
+        ),
+        (&["--job", "222222", "--dbt-account", "x"], &["account id"]),
+    ] {
+        let outcome = create(&stage, line).await;
+        assert_eq!(outcome.exit, 2, "{outcome:?}");
+        for word in words {
+            assert!(outcome.failure.contains(word), "{word}: {}", outcome.failure);
+        }
+    }
+    assert!(stage.take_log().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn flags_about_a_schedule_need_one() {
+    let stage = prepared().await;
+    for line in [&["--job", "222222", "--paused"][..], &["--job", "222222", "--timezone", "UTC"]] {
+        let outcome = create(&stage, line).await;
+        assert_eq!((outcome.exit, outcome.code), (2, Some(Code::Usage)), "{outcome:?}");
+        assert!(jobs(&stage).is_empty());
+    }
+    create(&stage, &["--job", "222222", "--schedule", "0 0 6 * * ?"]).await;
+    let outcome = create(&stage, &["--job", "222222", "--paused"]).await;
+    assert_eq!((outcome.exit, &outcome.data["schedule"]["paused"]), (0, &json!(true)), "{outcome:?}");
+    assert_eq!(only_job(&stage)["settings"]["schedule"]["pause_status"], "PAUSED");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workspace_without_serverless_is_told_so_with_the_ways_out() {
+    let stage = prepared().await;
+    stage.world(|world| world.set_serverless(false));
+    let outcome = create(&stage, &JOB).await;
+    assert_eq!((outcome.exit, outcome.code), (1, Some(Code::Failed)), "{outcome:?}");
+    assert!(
+        outcome.failure.contains("serverless") && outcome.failure.contains("dbtrigger run 222222"),
+        "{}",
+        outcome.failure
+    );
+    assert_eq!(stage.take_writes(), ["databricks:jobs/create"]);
+    assert!(jobs(&stage).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stale_reads_after_the_write_are_waited_out() {
+    let stage = prepared().await;
+    stage.world(|world| world.set_stale_reads(3));
+    let outcome = create(&stage, &JOB).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    only_job(&stage);
+}
+
+/// Ends every notebook that begins, as it is told, until dropped.
+async fn notebooks(stage: &Rehearsal, outcome: NotebookOutcome) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        stage.world(|world| {
+            while let Some(task) = world.next_notebook(SimTime(0)) {
+                assert_eq!(task.parameters["job_id"], "222222");
+                let end = NotebookEnd { outcome: outcome.clone(), output: String::new() };
+                world.notebook_ended(SimTime(0), task.task_run_id, end);
+            }
+        });
+    }
+}
+
+async fn run_now(stage: &Rehearsal, line: &[&str], outcome: NotebookOutcome) -> Outcome {
+    tokio::select! {
+        ended = create(stage, line) => ended,
+        () = notebooks(stage, outcome) => unreachable!("it goes on until dropped"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_run_now_the_outcome_of_the_run_is_the_outcome() {
+    let line = ["--job", "222222", "--run-now"];
+    let failed = NotebookOutcome::Failed { error: "RuntimeError: model orders".into(), trace: String::new() };
+    let stage = prepared().await;
+    let outcome = run_now(&stage, &line, NotebookOutcome::Finished).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    assert_eq!((&outcome.data["result"], &outcome.data["run"]["status"]), (&json!("created"), &json!("SUCCESS")));
+    let said = outcome.said();
+    let place = |word: &str| said.find(word).unwrap_or_else(|| panic!("{word} in {said}"));
+    assert!(place(NAME) < place("workflow_run_id"), "{said}");
+    let writes = ["databricks:jobs/create", "databricks:jobs/run-now"];
+    assert_eq!(stage.take_writes(), writes);
+
+    // Chance is repeatable here, so the same start in the same world would be the same run.
+    let stage = prepared().await;
+    create(&stage, &JOB).await;
+    stage.take_log();
+    let outcome = run_now(&stage, &line, failed).await;
+    assert_eq!((outcome.exit, outcome.code), (3, Some(Code::RunFailed)), "{outcome:?}");
+    assert!(outcome.failure.contains("model orders"), "{}", outcome.failure);
+    assert_eq!((&outcome.data["result"], &outcome.data["run"]["status"]), (&json!("kept"), &json!("FAILED")));
+    assert_eq!(stage.take_writes(), ["databricks:jobs/run-now"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_run_where_nothing_was_made() {
+    let stage = prepared().await;
+    let dry = create(&stage, &["--job", "222222", "--run-now", "--dry-run"]).await;
+    assert_eq!(dry.exit, 0, "{dry:?}");
+    ask(&stage, "/api/2.2/jobs/create", &json!({ "name": NAME, "tasks": [] }));
+    stage.take_log();
+    let outcome = create(&stage, &["--job", "222222", "--run-now"]).await;
+    assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
+}
