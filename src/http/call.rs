@@ -62,7 +62,7 @@ impl Path {
     /// Appends a value as one segment; everything but letters, digits, `-`, `_` and inner dots is encoded.
     pub(crate) fn segment(mut self, value: &str) -> Path {
         for byte in value.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-_".contains(&byte) || (byte == b'.' && value.trim_matches('.') != "")
+            if byte.is_ascii_alphanumeric() || b"-_".contains(&byte) || (byte == b'.' && !value.trim_matches('.').is_empty())
             {
                 self.0.push(char::from(byte));
             } else {

@@ -21,11 +21,11 @@ const SLICE: Duration = Duration::from_secs(5);
 const SLEPT: Duration = Duration::from_secs(30);
 
 /// A service that limits without saying for how long cools down for minutes (dbt-cloud-api §7).
-const LIMITED: Duration = Duration::from_secs(60);
-const LIMITED_CAP: Duration = Duration::from_secs(300);
+const LIMITED: Duration = Duration::from_mins(1);
+const LIMITED_CAP: Duration = Duration::from_mins(5);
 
 /// A fresh run may not be found for so long (dbt-cloud-api §4.5).
-const FRESH: Duration = Duration::from_secs(60);
+const FRESH: Duration = Duration::from_mins(1);
 
 /// Looks at one thing that runs.
 pub(crate) trait Probe {
