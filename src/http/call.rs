@@ -59,19 +59,6 @@ impl Path {
         self
     }
 
-    /// Appends a value as one segment; everything but letters, digits, `-`, `_` and inner dots is encoded.
-    pub(crate) fn segment(mut self, value: &str) -> Path {
-        for byte in value.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-_".contains(&byte) || (byte == b'.' && !value.trim_matches('.').is_empty())
-            {
-                self.0.push(char::from(byte));
-            } else {
-                let _ = write!(self.0, "%{byte:02X}");
-            }
-        }
-        self
-    }
-
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -110,10 +97,6 @@ impl Call {
 
     pub(crate) fn post(operation: &'static str, path: Path) -> Call {
         Call { method: Method::POST, ..Call::get(operation, path) }
-    }
-
-    pub(crate) fn patch(operation: &'static str, path: Path) -> Call {
-        Call { method: Method::PATCH, ..Call::get(operation, path) }
     }
 
     pub(crate) fn query(mut self, name: &'static str, value: impl fmt::Display) -> Call {
@@ -201,15 +184,6 @@ pub(crate) fn json<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, S
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_value_can_leave_its_segment() {
-        for (value, encoded) in
-            [("..", "%2E%2E"), ("a/b", "a%2Fb"), ("run_results.json", "run_results.json"), ("?x=1", "%3Fx%3D1")]
-        {
-            assert_eq!(Path::new("/x/").segment(value).as_str(), format!("/x/{encoded}"));
-        }
-    }
 
     #[test]
     fn a_query_is_percent_encoded() {
