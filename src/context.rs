@@ -134,7 +134,7 @@ impl Entropy {
         })))
     }
 
-    /// A repeatable source (SplitMix64), for simulations.
+    /// A repeatable source (the generator `SplitMix64`), for simulations.
     #[cfg(test)]
     pub(crate) fn seeded(seed: u64) -> Entropy {
         let mut state = seed;

@@ -150,13 +150,6 @@ macro_rules! lane {
                 $name { call, parse }
             }
         }
-
-        impl<T: DeserializeOwned> $name<T> {
-            /// The answer's whole body is JSON of this type.
-            pub(crate) fn json(call: Call) -> $name<T> {
-                $name { call, parse: json }
-            }
-        }
     };
 }
 
@@ -172,6 +165,19 @@ lane!(
     /// A request that must not be repeated blindly.
     Once
 );
+
+macro_rules! whole_json {
+    ($($name:ident),*) => {$(
+        impl<T: DeserializeOwned> $name<T> {
+            /// The answer's whole body is JSON of this type.
+            pub(crate) fn json(call: Call) -> $name<T> {
+                $name { call, parse: json }
+            }
+        }
+    )*};
+}
+
+whole_json!(Read, Put);
 
 /// Reads the whole body as JSON.
 pub(crate) fn json<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, Shape> {
