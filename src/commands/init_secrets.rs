@@ -164,14 +164,10 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
 
 /// The flags that repeat these names in the next command.
 fn names(scope: &ScopeName, key: &KeyName) -> String {
-    let mut flags = String::new();
-    if scope.as_str() != DEFAULT_SCOPE {
-        flags += &format!(" --scope {scope}");
-    }
-    if key.as_str() != DEFAULT_KEY {
-        flags += &format!(" --key {key}");
-    }
-    flags
+    let flag = |name: &str, value: &str, default: &str| {
+        if value == default { String::new() } else { format!(" {name} {value}") }
+    };
+    flag("--scope", scope.as_str(), DEFAULT_SCOPE) + &flag("--key", key.as_str(), DEFAULT_KEY)
 }
 
 /// One grant per principal; two levels for one are a contradiction.

@@ -493,6 +493,10 @@ async fn every_fault<A: clap::Args>(
             }
             let phase = if phase == Phase::After { "after" } else { "before" };
             for times in ["1", "forever"] {
+                // An effect that happens each time adds nothing to one that happens once.
+                if (phase, times) == ("after", "forever") {
+                    continue;
+                }
                 let case = format!("{operation}={class},phase={phase},times={times}");
                 let stage = Rehearsal::new();
                 stage.world(|world| {
@@ -533,7 +537,7 @@ async fn every_fault_at_every_operation_of_init_secrets_ends_well_or_says_what_t
         "databricks:secrets/acls/put",
     ];
     let shown = every_fault(init_secrets::run, &operations, &["--grant", "users"]).await;
-    assert!(shown > 400, "{shown}");
+    assert!(shown > 300, "{shown}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -546,5 +550,5 @@ async fn every_fault_at_every_operation_of_deploy_notebook_ends_well_or_says_wha
         "databricks:workspace/import",
     ];
     let shown = every_fault(deploy_notebook::run, &operations, &[]).await;
-    assert!(shown > 200, "{shown}");
+    assert!(shown > 180, "{shown}");
 }

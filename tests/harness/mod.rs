@@ -115,11 +115,7 @@ impl Site {
     /// The operations that were asked to write, in order, from request number `since`.
     pub fn writes(&self, since: usize) -> Vec<String> {
         let log = self.sandbox.log();
-        log.iter()
-            .skip(since)
-            .filter(|line| line.writes)
-            .map(|line| format!("{}:{}", line.service, line.operation))
-            .collect()
+        log.iter().skip(since).filter(|line| line.writes).map(|line| line.operation.to_owned()).collect()
     }
 
     /// How many requests came so far.
