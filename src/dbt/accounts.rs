@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::envelope::{data, page, soft};
+use super::envelope::{page, soft};
 use crate::http::{Call, Path, Read};
 
 use super::envelope::Page;

@@ -394,7 +394,7 @@ mod tests {
         assert_eq!(once.call.target(), "/api/v2/accounts/7/jobs/8/run/");
         let body: Value = serde_json::from_slice(&once.call.body.unwrap()).unwrap();
         assert_eq!(body, json!({"cause": "why", "git_branch": "main", "steps_override": ["dbt build"]}));
-        assert_eq!(once.call.attempt, Duration::from_secs(60));
+        assert_eq!(once.call.attempt, Duration::from_mins(1));
     }
 
     #[test]
