@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{self, LastKnown, Stage, Wire};
-use crate::context::{Context, Environment, Terminals};
+use crate::context::{Context, Environment};
 use crate::credentials::AccountFlags;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Pace;
@@ -74,7 +74,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let Root { command, globals } = root;
     let Globals { output, quiet, verbose, color, no_input: _, account } = globals;
-    let color = use_color(color, &context.environment, context.terminals);
+    let color = use_color(color, &context.environment, context.stderr_is_terminal);
     let printer = Printer::on_streams(Voice { format: output, quiet, verbose, color }, vault.filter());
     let last_known = LastKnown::default();
     let stage = Stage {
@@ -127,7 +127,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString], context: &Context, vault:
     let json = text.iter().any(|argument| matches!(*argument, "-ojson" | "-o=json" | "--output=json"))
         || text.windows(2).any(|pair| matches!(pair[0], "-o" | "--output") && pair[1] == "json");
     let format = if json { Format::Json } else { Format::Text };
-    let color = use_color(Color::Auto, &context.environment, context.terminals);
+    let color = use_color(Color::Auto, &context.environment, context.stderr_is_terminal);
     let printer = Printer::on_streams(Voice { format, quiet: false, verbose: 0, color }, vault.filter());
     if !error.use_stderr() {
         printer.page(&error.render().to_string(), false);
@@ -145,13 +145,13 @@ fn refuse(error: &clap::Error, arguments: &[OsString], context: &Context, vault:
     Code::Usage.exit()
 }
 
-fn use_color(wish: Color, environment: &Environment, terminals: Terminals) -> bool {
+fn use_color(wish: Color, environment: &Environment, stderr_is_terminal: bool) -> bool {
     match wish {
         Color::Always => true,
         Color::Never => false,
         Color::Auto if environment.get("NO_COLOR").is_some() => false,
         Color::Auto if environment.get("CLICOLOR_FORCE").is_some_and(|value| value != "0") => true,
-        Color::Auto => terminals.stderr && environment.get("TERM") != Some("dumb"),
+        Color::Auto => stderr_is_terminal && environment.get("TERM") != Some("dumb"),
     }
 }
 

@@ -15,7 +15,8 @@ use jiff::Timestamp;
 /// Everything that one start of the program sees of its surroundings.
 pub(crate) struct Context {
     pub(crate) environment: Environment,
-    pub(crate) terminals: Terminals,
+    /// Colour goes there only then.
+    pub(crate) stderr_is_terminal: bool,
     pub(crate) wall: Wall,
     pub(crate) entropy: Entropy,
     /// The file of this program, if the system says.
@@ -27,24 +28,12 @@ impl Context {
     pub(crate) fn look() -> Context {
         Context {
             environment: Environment::look(),
-            terminals: Terminals {
-                stdin: std::io::stdin().is_terminal(),
-                stdout: std::io::stdout().is_terminal(),
-                stderr: std::io::stderr().is_terminal(),
-            },
+            stderr_is_terminal: std::io::stderr().is_terminal(),
             wall: Wall::of_the_system(),
             entropy: Entropy::of_the_system(),
             program: std::env::current_exe().ok(),
         }
     }
-}
-
-/// Which of the three streams are terminals.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Terminals {
-    pub(crate) stdin: bool,
-    pub(crate) stdout: bool,
-    pub(crate) stderr: bool,
 }
 
 /// The environment variables. An empty variable counts as unset.
@@ -66,12 +55,14 @@ impl Environment {
         Environment(Rc::new(known.collect()))
     }
 
-    /// An environment of these variables, for tests and the demo.
+    /// An environment of these variables.
+    #[cfg(test)]
     pub(crate) fn of<const N: usize>(variables: [(&str, &str); N]) -> Environment {
         Environment(Rc::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()))
     }
 
     /// This environment with further variables on top.
+    #[cfg(test)]
     pub(crate) fn with(&self, variables: impl IntoIterator<Item = (String, String)>) -> Environment {
         let mut all = (*self.0).clone();
         all.extend(variables);
@@ -85,13 +76,6 @@ impl Environment {
     /// The names of all variables that are set.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
-    }
-
-    /// Whether nobody sits in front: the usual variable of CI services, or GitHub's and Azure's own.
-    pub(crate) fn is_ci(&self) -> bool {
-        self.get("CI").is_some_and(|value| value != "false" && value != "0")
-            || self.get("GITHUB_ACTIONS").is_some()
-            || self.get("TF_BUILD").is_some()
     }
 
     /// The folder for what should survive this run but may be lost (the journal of triggers).
@@ -137,7 +121,10 @@ impl Wall {
 
 /// Where randomness comes from: the operating system, or a seed in simulations.
 #[derive(Clone)]
-pub(crate) struct Entropy(Rc<RefCell<dyn FnMut(&mut [u8])>>);
+pub(crate) struct Entropy(Rc<RefCell<Fill>>);
+
+/// Fills a buffer with random bytes.
+type Fill = dyn FnMut(&mut [u8]);
 
 impl Entropy {
     fn of_the_system() -> Entropy {
@@ -147,7 +134,7 @@ impl Entropy {
         })))
     }
 
-    /// A repeatable source (SplitMix64), for simulations.
+    /// A repeatable source (the generator `SplitMix64`), for simulations.
     #[cfg(test)]
     pub(crate) fn seeded(seed: u64) -> Entropy {
         let mut state = seed;

@@ -66,10 +66,6 @@ impl Origin {
         self.0.host_str().unwrap_or_default()
     }
 
-    pub(crate) fn is_loopback(&self) -> bool {
-        is_loopback(&self.0)
-    }
-
     /// Whether the host is this domain or below it.
     pub(crate) fn is_under(&self, domain: &str) -> bool {
         let host = self.host();

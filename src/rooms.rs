@@ -126,7 +126,7 @@ fn sources(room: &str) -> Vec<PathBuf> {
     // Tests stand beside their code and may drive one room against another.
     found.retain(|path| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        path.is_file() && !name.contains("tests") && name.ends_with(".rs")
+        path.is_file() && !name.contains("tests") && path.extension().is_some_and(|extension| extension == "rs")
     });
     found
 }

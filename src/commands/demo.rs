@@ -203,7 +203,7 @@ impl Child<'_> {
                 () = listen => {}
             }
         }
-        let status = tokio::time::timeout(Duration::from_secs(60), child.wait()).await;
+        let status = tokio::time::timeout(Duration::from_mins(1), child.wait()).await;
         let exit = status.ok().and_then(Result::ok).and_then(|status| status.code());
         Ok(Done { exit, document: serde_json::from_str(&printed).unwrap_or(Value::Null) })
     }

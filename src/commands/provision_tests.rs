@@ -499,9 +499,8 @@ async fn every_fault<A: clap::Args>(
                 }
                 let case = format!("{operation}={class},phase={phase},times={times}");
                 let stage = Rehearsal::new();
-                stage.world(|world| {
-                    world.add_fault(Rule::parse(&case).unwrap_or_else(|error| panic!("{case}: {error}")))
-                });
+                let rule = Rule::parse(&case).unwrap_or_else(|error| panic!("{case}: {error}"));
+                stage.world(|world| world.add_fault(rule));
                 let begun = tokio::time::Instant::now();
                 if let Some(outcome) = stage.run(&command, line).await {
                     assert_ne!(outcome.code, Some(Code::Bug), "{case}: {outcome:?}");

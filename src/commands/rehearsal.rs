@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::{LastKnown, Stage, Wire};
-use crate::context::{Context, Entropy, Environment, Terminals, Wall};
+use crate::context::{Context, Entropy, Environment, Wall};
 use crate::credentials::AccountFlags;
 use crate::events::{Event, Events};
 use crate::failure::{Code, Ended, Report};
@@ -171,7 +171,7 @@ impl Rehearsal {
         let stage = Stage {
             context: Context {
                 environment: self.0.environment.borrow().clone(),
-                terminals: Terminals { stdin: false, stdout: false, stderr: false },
+                stderr_is_terminal: false,
                 wall: Wall::of(move || Timestamp::from_millisecond(now(clock).0).unwrap()),
                 entropy: Entropy::seeded(1),
                 program: None,

@@ -88,7 +88,7 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 
 /// Options with fresh tokens, the wall clock's start, and a place for Python's packages.
 pub(super) fn options(context: &Context) -> Options {
-    let Context { environment, terminals: _, wall, entropy, program: _ } = context;
+    let Context { environment, stderr_is_terminal: _, wall, entropy, program: _ } = context;
     let mut options = Options::new(Seed {
         databricks_token: format!("dapi{}", entropy.name()),
         dbt_token: format!("dbtc_{}", entropy.name()),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::raw::Raw;
-use crate::http::{Call, HttpError, Once, Path, Put, Read, Reader, Shape};
+use crate::http::{Call, Fault, HttpError, Once, Path, Put, Read, Reader, Shape};
 
 /// The largest page that the list gives (§5.4).
 const PAGE: u32 = 100;
@@ -93,10 +93,22 @@ pub(crate) async fn all(reader: &Reader, name: Option<&str>) -> Result<Vec<Summa
         all.extend(jobs);
         token = next;
         if token.is_none() {
-            break;
+            return Ok(all);
         }
     }
-    Ok(all)
+    Err(endless(reader, "jobs/list"))
+}
+
+/// Half a list must not pass for a whole one: somebody would make a job a second time.
+fn endless(reader: &Reader, operation: &'static str) -> HttpError {
+    HttpError {
+        service: "Databricks",
+        operation,
+        origin: reader.origin().to_owned(),
+        fault: Fault::Nonsense(Shape::Unreadable(format!("its pages do not end after {PAGES}"))),
+        attempts: 1,
+        request_id: None,
+    }
 }
 
 /// One page of `jobs/get`: the job, and the token of the next page of its arrays.
@@ -124,7 +136,7 @@ pub(crate) fn get_page(job_id: u64, page: Option<&str>) -> Read<(Job, Option<Str
 pub(crate) async fn get(reader: &Reader, job_id: u64) -> Result<Job, HttpError> {
     let (mut job, mut token) = reader.read(get_page(job_id, None)).await?;
     for _ in 0..PAGES {
-        let Some(page) = token else { break };
+        let Some(page) = token else { return Ok(job) };
         let (more, next) = reader.read(get_page(job_id, Some(&page))).await?;
         for name in PAGED {
             let added: Vec<Box<RawValue>> = more.settings.read(name).unwrap_or_default();
@@ -136,7 +148,7 @@ pub(crate) async fn get(reader: &Reader, job_id: u64) -> Result<Job, HttpError> 
         }
         token = next;
     }
-    Ok(job)
+    Err(endless(reader, "jobs/get"))
 }
 
 /// `jobs/create`, which answers the new job's id. The service has no key against doubles for it: after a lost answer, look

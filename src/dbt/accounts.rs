@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::envelope::{data, page, soft};
+use super::envelope::{page, soft};
 use crate::http::{Call, Path, Read};
 
 use super::envelope::Page;
@@ -31,11 +31,6 @@ pub(crate) fn list_accounts_v2() -> Read<Page<Account>> {
     Read::new(Call::get("accounts/list", Path::new("/api/v2/accounts/")), page)
 }
 
-/// One account.
-pub(crate) fn get_account(account: u64) -> Read<Account> {
-    Read::new(Call::get("accounts/get", Path::new("/api/v2/accounts/").number(account).then("/")), data)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,7 +39,6 @@ mod tests {
     fn every_path_ends_with_a_slash() {
         assert_eq!(list_accounts().call.target(), "/api/v3/accounts/");
         assert_eq!(list_accounts_v2().call.target(), "/api/v2/accounts/");
-        assert_eq!(get_account(7).call.target(), "/api/v2/accounts/7/");
     }
 
     #[test]

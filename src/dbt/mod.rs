@@ -8,12 +8,11 @@ mod jobs;
 mod link;
 mod runs;
 
-pub(crate) use accounts::{Account, get_account, list_accounts, list_accounts_v2};
-pub(crate) use artifacts::{Node, RunResults, get_run_results};
-pub(crate) use envelope::Page;
+pub(crate) use accounts::{list_accounts, list_accounts_v2};
+pub(crate) use artifacts::{Node, get_run_results};
 pub(crate) use errors::said;
-pub(crate) use jobs::{Job, get_job};
-pub(crate) use link::{Link, LinkError, parse_host};
+pub(crate) use jobs::get_job;
+pub(crate) use link::{Link, parse_host};
 pub(crate) use runs::{
     Difference, End, Overrides, PAGE, Run, Status, Step, TRIGGER_LIMIT, Trigger, cancel_run, get_run,
     get_run_with_steps, get_run_with_trigger, list_runs, trigger,

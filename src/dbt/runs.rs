@@ -14,7 +14,7 @@ use crate::http::{Call, Once, Path, Put, Read};
 pub(crate) const PAGE: u64 = 100;
 
 /// How long the trigger may take to answer (dbt-cloud-api §7).
-pub(crate) const TRIGGER_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const TRIGGER_LIMIT: Duration = Duration::from_mins(1);
 
 /// A number for the state of a run or step. Numbers that nobody knows survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -394,7 +394,7 @@ mod tests {
         assert_eq!(once.call.target(), "/api/v2/accounts/7/jobs/8/run/");
         let body: Value = serde_json::from_slice(&once.call.body.unwrap()).unwrap();
         assert_eq!(body, json!({"cause": "why", "git_branch": "main", "steps_override": ["dbt build"]}));
-        assert_eq!(once.call.attempt, Duration::from_secs(60));
+        assert_eq!(once.call.attempt, Duration::from_mins(1));
     }
 
     #[test]

@@ -59,19 +59,6 @@ impl Path {
         self
     }
 
-    /// Appends a value as one segment; everything but letters, digits, `-`, `_` and inner dots is encoded.
-    pub(crate) fn segment(mut self, value: &str) -> Path {
-        for byte in value.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-_".contains(&byte) || (byte == b'.' && value.trim_matches('.') != "")
-            {
-                self.0.push(char::from(byte));
-            } else {
-                let _ = write!(self.0, "%{byte:02X}");
-            }
-        }
-        self
-    }
-
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -110,10 +97,6 @@ impl Call {
 
     pub(crate) fn post(operation: &'static str, path: Path) -> Call {
         Call { method: Method::POST, ..Call::get(operation, path) }
-    }
-
-    pub(crate) fn patch(operation: &'static str, path: Path) -> Call {
-        Call { method: Method::PATCH, ..Call::get(operation, path) }
     }
 
     pub(crate) fn query(mut self, name: &'static str, value: impl fmt::Display) -> Call {
@@ -167,13 +150,6 @@ macro_rules! lane {
                 $name { call, parse }
             }
         }
-
-        impl<T: DeserializeOwned> $name<T> {
-            /// The answer's whole body is JSON of this type.
-            pub(crate) fn json(call: Call) -> $name<T> {
-                $name { call, parse: json }
-            }
-        }
     };
 }
 
@@ -190,6 +166,19 @@ lane!(
     Once
 );
 
+macro_rules! whole_json {
+    ($($name:ident),*) => {$(
+        impl<T: DeserializeOwned> $name<T> {
+            /// The answer's whole body is JSON of this type.
+            pub(crate) fn json(call: Call) -> $name<T> {
+                $name { call, parse: json }
+            }
+        }
+    )*};
+}
+
+whole_json!(Read, Put);
+
 /// Reads the whole body as JSON.
 pub(crate) fn json<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, Shape> {
     if answer.body().is_empty() {
@@ -201,15 +190,6 @@ pub(crate) fn json<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, S
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_value_can_leave_its_segment() {
-        for (value, encoded) in
-            [("..", "%2E%2E"), ("a/b", "a%2Fb"), ("run_results.json", "run_results.json"), ("?x=1", "%3Fx%3D1")]
-        {
-            assert_eq!(Path::new("/x/").segment(value).as_str(), format!("/x/{encoded}"));
-        }
-    }
 
     #[test]
     fn a_query_is_percent_encoded() {

@@ -1,6 +1,7 @@
 //! The reader and the writer. One function sends one attempt, in this order: base address, credential, headers, time
 //! limit, transport, trace, verdict. Repeating stands around it and never looks inside.
 
+use std::fmt::Write as _;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
@@ -184,14 +185,14 @@ impl Reader {
             call.body.as_ref().and_then(trace::body).map(|body| format!("> {body}")).into_iter().collect();
         match sent {
             Ok(answer) => {
-                line += &format!(" -> {} in {} ms", answer.status().as_u16(), took.as_millis());
+                let _ = write!(line, " -> {} in {} ms", answer.status().as_u16(), took.as_millis());
                 if let Some(id) = trace::request_id(answer.headers()) {
-                    line += &format!(" (request id {id})");
+                    let _ = write!(line, " (request id {id})");
                 }
                 bodies.extend(trace::body(answer.body()).map(|body| format!("< {body}")));
             }
             Err(WireError::NotSent(net) | WireError::Lost(net)) => {
-                line += &format!(" -> {} ({}) after {} ms", net.kind, net.detail, took.as_millis());
+                let _ = write!(line, " -> {} ({}) after {} ms", net.kind, net.detail, took.as_millis());
             }
             Err(WireError::TooLarge) => line += " -> larger than the cap",
         }

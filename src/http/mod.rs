@@ -11,9 +11,11 @@ mod socket;
 mod trace;
 mod transport;
 
-pub(crate) use call::{Call, Once, Parse, Path, Put, Read, Shape, json as parse_json};
+pub(crate) use call::{Call, Once, Path, Put, Read, Shape, json as parse_json};
 pub(crate) use client::{Profile, Reader, Sent, Writer};
 pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
 pub(crate) use retry::{Pace, RetryAfter};
 pub(crate) use socket::Sockets;
-pub(crate) use transport::{Lane, Limits, Net, NetKind, Pending, Transport, WireError};
+#[cfg(test)]
+pub(crate) use transport::{Lane, Limits, Net, Pending, WireError};
+pub(crate) use transport::{NetKind, Transport};

@@ -49,7 +49,7 @@ impl Default for Pace {
         Pace {
             backoff: Duration::from_millis(500),
             backoff_cap: Duration::from_secs(20),
-            total: Duration::from_secs(120),
+            total: Duration::from_mins(2),
             connect: Duration::from_secs(10),
             poll: Duration::from_secs(1),
             poll_cap: Duration::from_secs(15),

@@ -20,7 +20,7 @@ const STEPS_LIMIT: Duration = Duration::from_secs(10);
 
 /// A second run is looked for this often, in the first ten minutes and later.
 const AUDIT_EARLY: Duration = Duration::from_secs(15);
-const AUDIT_LATE: Duration = Duration::from_secs(60);
+const AUDIT_LATE: Duration = Duration::from_mins(1);
 
 /// A dbt run, as seen last.
 #[derive(Clone, Debug, PartialEq)]
@@ -213,7 +213,7 @@ impl Probe for DbtRun<'_> {
             && Instant::now() >= self.next_audit
         {
             self.audit(&doubt).await;
-            let rhythm = if self.begun.elapsed() < Duration::from_secs(600) { AUDIT_EARLY } else { AUDIT_LATE };
+            let rhythm = if self.begun.elapsed() < Duration::from_mins(10) { AUDIT_EARLY } else { AUDIT_LATE };
             self.next_audit = Instant::now() + rhythm;
         }
         let mut run = self.writer.glance(dbt::get_run(self.account, self.run.id)).await?;

@@ -8,7 +8,7 @@ use crate::dbt::{self, Node, Status, Step};
 use crate::http::Reader;
 
 /// Finding out what failed may take so long in all.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// dbt uploads results some seconds after the end of the run (dbt-cloud-api §6).
 const UPLOAD: Duration = Duration::from_secs(30);

@@ -11,10 +11,10 @@ mod workflow_run;
 
 pub(crate) use dbt_run::{DbtRun, DbtState, Fate};
 pub(crate) use failed::{FailedNode, Findings, find_failures, plain};
-pub(crate) use follow::{Followed, Probe, Seen, follow};
-pub(crate) use journal::{Journal, OpenIntent};
-pub(crate) use marker::{BadKey, Key, cause};
-pub(crate) use trigger::{Doubt, Milestone, NotStarted, Order, Triggered, trigger};
+pub(crate) use follow::{Followed, follow};
+pub(crate) use journal::Journal;
+pub(crate) use marker::Key;
+pub(crate) use trigger::{Milestone, NotStarted, Order, Triggered, trigger};
 pub(crate) use workflow_run::{TaskState, WorkflowProbe, WorkflowState};
 
 use crate::context::{Entropy, Wall};

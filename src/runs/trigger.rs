@@ -16,7 +16,7 @@ use crate::dbt::{self, Difference, Overrides, Run, TRIGGER_LIMIT};
 use crate::http::{HttpError, Sent, Writer};
 
 /// How long a trigger that cannot be sent is repeated, and how long an unclear one is looked for at most.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+const PATIENCE: Duration = Duration::from_mins(15);
 
 /// Sends with an unclear outcome and no run to show for it, before the service is believed to be broken.
 const MOST_OPEN_SENDS: u32 = 5;
@@ -292,7 +292,7 @@ impl<'a> Start<'a> {
         let wait = match asked {
             Some(asked) => asked,
             // dbt Cloud cools down for minutes (dbt-cloud-api §7).
-            None if limited => Duration::from_secs(60).saturating_mul(attempt).min(Duration::from_secs(300)),
+            None if limited => Duration::from_mins(1).saturating_mul(attempt).min(Duration::from_mins(5)),
             None => growing,
         };
         let wait = wait.saturating_add(Duration::from_secs(1).mul_f64(self.means.entropy.fraction()));

@@ -70,11 +70,6 @@ impl Printer {
         Events::new(move |event| printer.draw(event))
     }
 
-    /// Whether results go out as JSON.
-    pub(crate) fn is_json(&self) -> bool {
-        self.0.voice.format == Format::Json
-    }
-
     /// Waits until somebody closes our stdout.
     pub(crate) async fn closed(&self) {
         while !self.0.closed.get() {
@@ -99,7 +94,9 @@ impl Printer {
                     self.err(&line);
                 }
                 if verbose >= 2 {
-                    bodies.iter().for_each(|body| self.err(&format!("  {body}")));
+                    for body in &bodies {
+                        self.err(&format!("  {body}"));
+                    }
                 }
             }
         }

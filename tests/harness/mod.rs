@@ -14,14 +14,14 @@ use dbtrigger::sandbox::{Background, Options, Rule, Seed, SimTime, World};
 use serde_json::Value;
 
 /// The tokens of every test: what the leak suite looks for.
-pub const DATABRICKS_TOKEN: &str = "dapi5eed0canary0databricks0token0";
-pub const DBT_TOKEN: &str = "dbtc_Canary+dbt/token-5EED0xyz_Q";
+pub(crate) const DATABRICKS_TOKEN: &str = "dapi5eed0canary0databricks0token0";
+pub(crate) const DBT_TOKEN: &str = "dbtc_Canary+dbt/token-5EED0xyz_Q";
 
 /// The moment at which every sandbox starts: 2026-11-02T03:04:05Z.
-pub const START: SimTime = SimTime(1_793_588_645_000);
+pub(crate) const START: SimTime = SimTime(1_793_588_645_000);
 
 /// Where everything printed is kept.
-pub fn outputs() -> PathBuf {
+pub(crate) fn outputs() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("outputs");
     std::fs::create_dir_all(&folder).unwrap();
     folder
@@ -35,20 +35,20 @@ fn keep(kind: &str, text: &str) {
 }
 
 /// One test's surroundings.
-pub struct Site {
-    pub sandbox: Background,
-    pub home: tempfile::TempDir,
+pub(crate) struct Site {
+    pub(crate) sandbox: Background,
+    pub(crate) home: tempfile::TempDir,
     variables: Vec<(String, String)>,
 }
 
 impl Site {
     /// A sandbox with its usual seed and no delay.
-    pub fn new() -> Site {
+    pub(crate) fn new() -> Site {
         Site::with(|_| ())
     }
 
     /// A sandbox with other options.
-    pub fn with(change: impl FnOnce(&mut Options)) -> Site {
+    pub(crate) fn with(change: impl FnOnce(&mut Options)) -> Site {
         let mut options = Options::new(Seed {
             databricks_token: DATABRICKS_TOKEN.to_owned(),
             dbt_token: DBT_TOKEN.to_owned(),
@@ -64,18 +64,18 @@ impl Site {
     }
 
     /// Adds a fault rule in its text form.
-    pub fn fault(&self, rule: &str) {
+    pub(crate) fn fault(&self, rule: &str) {
         let rule = Rule::parse(rule).unwrap();
         self.sandbox.with_world(|world, _| world.add_fault(rule));
     }
 
     /// Looks at the world.
-    pub fn inspect(&self) -> Value {
+    pub(crate) fn inspect(&self) -> Value {
         self.sandbox.with_world(|world: &mut World, _| world.inspect())
     }
 
     /// The program with these arguments, in this world and nothing else of the machine's.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dbtrigger"));
         command.args(arguments).env_clear().current_dir(self.home.path());
         command.env("HOME", self.home.path()).env("PATH", search_path().unwrap_or_default());
@@ -85,22 +85,19 @@ impl Site {
     }
 
     /// Runs the program to its end.
-    #[must_use]
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.finish(arguments, self.command(arguments).spawn().unwrap())
     }
 
     /// Runs it with this on standard input.
-    #[must_use]
-    pub fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
+    pub(crate) fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         self.finish(arguments, child)
     }
 
     /// Waits for a program that was started with [`Site::command`].
-    #[must_use]
-    pub fn finish(&self, arguments: &[&str], child: Child) -> Output {
+    pub(crate) fn finish(&self, arguments: &[&str], child: Child) -> Output {
         let output = child.wait_with_output().unwrap();
         let output = Output {
             arguments: arguments.iter().map(ToString::to_string).collect(),
@@ -113,13 +110,13 @@ impl Site {
     }
 
     /// The operations that were asked to write, in order, from request number `since`.
-    pub fn writes(&self, since: usize) -> Vec<String> {
+    pub(crate) fn writes(&self, since: usize) -> Vec<String> {
         let log = self.sandbox.log();
         log.iter().skip(since).filter(|line| line.writes).map(|line| line.operation.to_owned()).collect()
     }
 
     /// How many requests came so far.
-    pub fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.sandbox.log().len()
     }
 }
@@ -151,31 +148,31 @@ fn search_path() -> Option<OsString> {
 }
 
 /// What one start of the program printed, and how it ended.
-#[must_use]
-pub struct Output {
-    pub arguments: Vec<String>,
-    pub stdout: String,
-    pub stderr: String,
-    pub exit: Option<i32>,
+#[must_use = "the exit code says whether it worked: call `ends`"]
+pub(crate) struct Output {
+    pub(crate) arguments: Vec<String>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) exit: Option<i32>,
 }
 
 impl Output {
     /// Fails with everything printed unless the program ended with this code.
     #[track_caller]
-    pub fn ends(self, exit: i32) -> Output {
+    pub(crate) fn ends(self, exit: i32) -> Output {
         assert_eq!(self.exit, Some(exit), "{self}");
         self
     }
 
     /// The one JSON document on stdout.
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}\n{self}"))
     }
 
     /// Fails unless stdout or stderr has this text.
     #[track_caller]
-    pub fn says(self, text: &str) -> Output {
+    pub(crate) fn says(self, text: &str) -> Output {
         assert!(self.stdout.contains(text) || self.stderr.contains(text), "nothing says {text:?}\n{self}");
         self
     }

@@ -1,5 +1,7 @@
 //! The built program against the sandbox.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "../harness/mod.rs"]
 mod harness;
 

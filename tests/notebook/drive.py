@@ -367,6 +367,7 @@ def run(case):
     network, dbutils, printed = Network(case, clock), Dbutils(case), io.StringIO()
     sys.modules["requests"], sys.modules["requests.exceptions"] = network.module()
     time.sleep, time.monotonic = clock.sleep, lambda: clock.elapsed + 1000
+    time.perf_counter = time.monotonic
     time.time = lambda: clock.start + clock.elapsed
     random.seed(case.get("seed", 0))
     sys.stdout = printed

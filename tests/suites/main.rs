@@ -1,5 +1,7 @@
 //! The slower suites: each prints `NAME: N of M`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "../harness/mod.rs"]
 mod harness;
 

@@ -249,6 +249,9 @@ fn describe(
         Some(job) if running && !run_now => carried.line(format!("Next: dbtrigger run --workflow {job}")),
         Some(_) | None => {}
     }
+    if run_now && carried.finish == Finish::Shown {
+        carried.line("Then it would be run, and followed to its end.");
+    }
     (carried, job)
 }
 

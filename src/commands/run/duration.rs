@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Longer waits are typing errors.
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+const LONGEST: Duration = Duration::from_hours(8784);
 
 /// Reads `90s`, `10m` or `2h`.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {

@@ -65,10 +65,8 @@ impl Kind for Secret {
     async fn observe(reader: &Reader, want: &SecretWant) -> Result<Option<SecretHave>, HttpError> {
         let SecretWant { scope, key, compare, open_to_all: _ } = want;
         let updated = async {
-            let listed = reader.read(list(scope)).await.map_err(|error| match is_missing(&error) {
-                true => None,
-                false => Some(error),
-            })?;
+            let listed = reader.read(list(scope)).await;
+            let listed = listed.map_err(|error| if is_missing(&error) { None } else { Some(error) })?;
             let found = listed.into_iter().find(|secret| secret.key == key.as_str());
             Ok(found.map(|secret| secret.last_updated_timestamp.unwrap_or_default()))
         };

@@ -62,6 +62,7 @@ fn secret_want(rotate: bool, open_to_all: bool) -> SecretWant {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as observing gives it")]
 fn secret_have(updated: Option<i64>, everybody: Option<&str>, same: Option<bool>) -> Option<SecretHave> {
     Some(SecretHave { updated, everybody: everybody.map(ToOwned::to_owned), same })
 }
@@ -186,6 +187,7 @@ fn settings() -> Settings {
     notebook_want().settings(None)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as observing gives it")]
 fn there(text: impl Into<String>) -> Option<NotebookHave> {
     Some(NotebookHave::Notebook { object_id: Some(7), text: text.into() })
 }

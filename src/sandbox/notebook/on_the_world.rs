@@ -1,5 +1,7 @@
 //! The whole road: a job made and started over HTTP, its notebook in real Python, its end read over HTTP.
 
+#![expect(clippy::disallowed_methods, reason = "these tests look for the machine's Python")]
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};

@@ -1,5 +1,7 @@
 //! Notebooks in the machine's real Python, on a cluster that is a plain table.
 
+#![expect(clippy::disallowed_methods, reason = "these tests look for the machine's Python")]
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
