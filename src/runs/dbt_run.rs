@@ -18,7 +18,7 @@ const LOOKS_PER_STEPS: u32 = 4;
 /// Steps are for show: they may not hold the look up.
 const STEPS_LIMIT: Duration = Duration::from_secs(10);
 
-/// A second run is looked for this often, in the first ten minutes and later.
+/// A second run is looked for this often, in the first two minutes and later.
 const AUDIT_EARLY: Duration = Duration::from_secs(15);
 const AUDIT_LATE: Duration = Duration::from_mins(1);
 

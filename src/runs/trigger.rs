@@ -25,6 +25,9 @@ const MOST_OPEN_SENDS: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
+/// The service's own cool-down (dbt-cloud-api §7): a longer wish between two look-ups is not believed.
+const COOL_DOWN: Duration = Duration::from_secs(300);
+
 /// What is to be started, and how carefully.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
@@ -275,7 +278,7 @@ impl<'a> Start<'a> {
                 return Err(NotStarted::Unknown { error: error.cloned(), looking: failed });
             }
             let jitter = wait.mul_f64(0.9 + 0.2 * self.means.entropy.fraction());
-            let mut wake = now + jitter.max(asked.min(PATIENCE));
+            let mut wake = now + jitter.max(asked.min(COOL_DOWN));
             // The look-up that decides is not put off.
             if asked.is_zero() && now < settled {
                 wake = wake.min(settled);

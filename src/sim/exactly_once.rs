@@ -17,6 +17,8 @@ enum Expect {
     Nothing,
     /// The service cannot be looked at any more: nobody knows, and nothing was sent again.
     Unknown,
+    /// Looking at the run is refused for good: it goes on, and the caller is told so.
+    LeftAlone,
 }
 
 #[derive(Debug)]
@@ -73,7 +75,7 @@ fn cases() -> Vec<Case> {
     let mut add = |scene: Scene, starts, same_machine, expect| {
         let seed = cases.len() as u64 + 1;
         let scene = Scene { seed, ..scene };
-        let Scene { faults, lag, fresh_404, key, at_most_once: _, seed: _, timeout: _ } = &scene;
+        let Scene { faults, lag, fresh_404, key, .. } = &scene;
         let name = format!(
             "#{seed} {} lag {lag} ms, fresh 404 {fresh_404} ms, {} key, {starts} starts, same machine: {same_machine}",
             faults.join(" + "),
@@ -108,7 +110,7 @@ fn cases() -> Vec<Case> {
                     .filter(|fault| !fault.is_empty())
                     .map(ToString::to_string)
                     .collect();
-                for lag in [0, 700, 3_000, 9_000, 21_000, 37_000, 50_000] {
+                for lag in [0, 2_000, 11_000, 29_000, 50_000] {
                     for (fresh_404, key) in [(0, None), (25_000, Some("orders:7".to_owned()))] {
                         add(Scene { lag, fresh_404, key, ..Scene::new(faults.clone()) }, 1, true, expect);
                     }
@@ -121,13 +123,20 @@ fn cases() -> Vec<Case> {
             for times in ["1", "4"] {
                 for lag in [0, 12_000, 50_000] {
                     let fault = format!("{operation}={class},nth=2,times={times}");
-                    let proof =
-                        operation == "dbt:runs/get" && times == "4" && matches!(class, Class::Status(401 | 403));
-                    if proof || kills(&class) || class == Class::KillDuring {
+                    if kills(&class) {
                         continue;
                     }
                     let Ok(_) = crate::sandbox::Rule::parse(&fault) else { continue };
-                    add(Scene { lag, ..Scene::new(vec![lost.clone(), fault]) }, 1, true, Expect::Run);
+                    // Four waits of five minutes are more than the fifteen that looking may take.
+                    let too_long = class == Class::RetryAfterAbsurd && times == "4" && operation == "dbt:runs/list";
+                    let proof =
+                        operation == "dbt:runs/get" && times == "4" && matches!(class, Class::Status(401 | 403 | 404));
+                    let expect = match (too_long, proof) {
+                        (true, _) => Expect::Unknown,
+                        (false, true) => Expect::LeftAlone,
+                        (false, false) => Expect::Run,
+                    };
+                    add(Scene { lag, ..Scene::new(vec![lost.clone(), fault]) }, 1, true, expect);
                 }
             }
         }
@@ -164,7 +173,8 @@ async fn wrong(case: &Case, world: &crate::sandbox::World) -> Option<String> {
         (Expect::Run, Told::Ended { run, end, adopted: _ }) => *end == Some(End::Success) && truth.worked == [*run],
         (Expect::Nothing, Told::NotStarted(NotStarted::Rejected(_))) => truth.all.is_empty() && truth.posts == 1,
         (Expect::Unknown, Told::NotStarted(NotStarted::Unknown { .. })) => truth.posts == 1 && truth.all.len() <= 1,
-        _ => false,
+        (Expect::LeftAlone, Told::Left { run, error: Some(_) }) => truth.worked == [*run],
+        (Expect::Run | Expect::Nothing | Expect::Unknown | Expect::LeftAlone, _) => false,
     };
     let duplicates = truth.worked.len() > 1;
     (!good || duplicates).then(|| format!("told {told:?}\n  truth {truth:?}\n  said {:#?}", stage.remarks.borrow()))
@@ -172,13 +182,7 @@ async fn wrong(case: &Case, world: &crate::sandbox::World) -> Option<String> {
 
 #[test]
 fn exactly_once_whatever_gets_lost() {
-    let mut cases = cases();
-    if let Some(step) = option_env!("SIM_EVERY") {
-        let step: usize = step.parse().unwrap();
-        cases = cases.into_iter().step_by(step).collect();
-    }
-    let begun = std::time::SystemTime::UNIX_EPOCH;
-    let _ = begun;
+    let cases = cases();
     let (next, failed) = (std::sync::atomic::AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
@@ -186,23 +190,17 @@ fn exactly_once_whatever_gets_lost() {
                 let world = world();
                 on_paused_time(async {
                     while let Some(case) = cases.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                        #[allow(clippy::disallowed_methods)]
-                        let t = std::time::Instant::now();
-                        let why = wrong(case, &world).await;
-                        let t = t.elapsed();
-                        if t.as_millis() > 600 { crate::sim::say(&format!("{t:?} {}", case.name)); }
-                        if let Some(why) = why {
+                        if let Some(why) = wrong(case, &world).await {
                             failed.lock().unwrap().push(format!("{}: {why}", case.name));
                         }
                     }
                 });
-                crate::sim::say(&format!("{:?}", super::memory::STAT.with_borrow(|m| m.clone())));
             });
         }
     });
     let failed = failed.into_inner().unwrap();
     let total = cases.len();
     crate::sim::say(&format!("exactly once, simulated: {} of {total}", total - failed.len()));
-    assert!(failed.is_empty(), "{} cases failed, such as\n{}", failed.len(), failed[..failed.len().min(3)].join("\n"));
+    assert!(failed.is_empty(), "{} cases failed, such as\n{}", failed.len(), failed[..failed.len().min(12)].join("\n"));
     assert!(total >= 10_000, "only {total} cases");
 }

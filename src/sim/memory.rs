@@ -55,12 +55,7 @@ impl Transport for MemoryTransport {
                 self.posts.set(self.posts.get() + 1);
             }
             sleep(LATENCY / 2).await;
-            let t0 = tokio::time::Instant::now().into_std();
-            #[allow(clippy::disallowed_methods)]
-            let t0 = {let _=t0; std::time::Instant::now()};
             let reply = self.world.borrow_mut().answer(self.now(), &request);
-            #[allow(clippy::disallowed_methods)]
-            STAT.with_borrow_mut(|m| { let o = World::route(&request).map_or("?", |r| r.operation); let e = m.entry(o).or_insert((0u64,Duration::ZERO)); e.0+=1; e.1+=t0.elapsed(); });
             sleep(LATENCY / 2).await;
             let not_sent = |kind| Err(WireError::NotSent(Net::new(kind, "")));
             let broken = || Err(WireError::Lost(Net::new(NetKind::Broken, "")));
@@ -91,5 +86,3 @@ impl Transport for MemoryTransport {
         })
     }
 }
-
-thread_local! { pub(super) static STAT: RefCell<std::collections::BTreeMap<&'static str,(u64,Duration)>> = RefCell::default(); }

@@ -11,7 +11,7 @@ use super::memory::MemoryTransport;
 use crate::context::{Entropy, Wall};
 use crate::dbt::{self, End, Overrides};
 use crate::events::{Event, Events};
-use crate::http::{Pace, Profile, Writer};
+use crate::http::{HttpError, Pace, Profile, Writer};
 use crate::runs::{DbtRun, Followed, Journal, Key, Means, NotStarted, Order, follow, trigger};
 use crate::sandbox::{Rule, Seed, SimTime, World};
 use crate::secret::Vault;
@@ -22,7 +22,7 @@ pub(super) const JOB: u64 = 222_222;
 /// 2026-11-23T12:00:00Z.
 pub(super) const START: SimTime = SimTime(1_795_435_200_000);
 
-const TOKEN: &str = "dbtc_simulation_token_0123456789";
+pub(super) const TOKEN: &str = "dbtc_simulation_token_0123456789";
 
 /// What the world does, and how the start is made.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub(super) struct Scene {
     pub(super) at_most_once: bool,
     pub(super) seed: u64,
     pub(super) timeout: Duration,
+    pub(super) job: u64,
+    pub(super) overrides: Overrides,
 }
 
 impl Scene {
@@ -47,6 +49,8 @@ impl Scene {
             at_most_once: false,
             seed: 1,
             timeout: Duration::from_secs(4 * 3600),
+            job: JOB,
+            overrides: Overrides::default(),
         }
     }
 }
@@ -63,7 +67,8 @@ pub(super) enum Told {
     /// The following ended without the run's end.
     Left {
         run: u64,
-        why: String,
+        /// Why looking ended early; `None` at the deadline.
+        error: Option<HttpError>,
     },
     /// A fault killed the process.
     Killed,
@@ -105,15 +110,24 @@ impl Stage {
         for fault in &scene.faults {
             world.add_fault(Rule::parse(fault).unwrap());
         }
+        Stage::with_seed(world, scene.seed)
+    }
+
+    /// On a world that is prepared already.
+    pub(super) fn on(world: World) -> Stage {
+        Stage::with_seed(world, 1)
+    }
+
+    fn with_seed(world: World, seed: u64) -> Stage {
         let transport = MemoryTransport::new(world, START);
         let clock = transport.clone();
         let remarks = Rc::new(std::cell::RefCell::new(Vec::new()));
         let sink = remarks.clone();
         let means = Means {
             // Polls far apart keep ten thousand runs affordable; what is shown does not depend on them.
-            pace: Pace { poll: Duration::from_secs(20), poll_cap: Duration::from_secs(60), ..Pace::default() },
+            pace: Pace { poll: Duration::from_secs(40), poll_cap: Duration::from_secs(60), ..Pace::default() },
             wall: Wall::of(move || Timestamp::from_millisecond(clock.now().0).unwrap()),
-            entropy: Entropy::seeded(scene.seed),
+            entropy: Entropy::seeded(seed),
             events: Events::new(move |event| {
                 if let Event::Remark(text) | Event::Warning(text) = event {
                     sink.borrow_mut().push(text);
@@ -151,11 +165,11 @@ impl Stage {
     async fn start_undisturbed(&self, scene: &Scene, journal: &Journal, key: &Key) -> Told {
         let order = Order {
             account: ACCOUNT,
-            job: JOB,
+            job: scene.job,
             key: key.clone(),
             look_first: scene.key.is_some(),
             said: "simulated".to_owned(),
-            overrides: Overrides::default(),
+            overrides: scene.overrides.clone(),
             settle: Duration::from_secs(60),
             at_most_once: scene.at_most_once,
             deadline: Instant::now() + scene.timeout,
@@ -167,8 +181,8 @@ impl Stage {
         };
         let adopted = triggered.adopted;
         let Means { wall, events, .. } = &self.means;
-        let mut probe = DbtRun::new(&self.writer, wall, events, ACCOUNT, triggered.run, triggered.doubt)
-            .without_steps();
+        let mut probe =
+            DbtRun::new(&self.writer, wall, events, ACCOUNT, triggered.run, triggered.doubt).without_steps();
         let followed = follow(&mut probe, order.deadline, &self.means, |_| {}).await;
         let run = probe.run().id;
         match followed {
@@ -178,8 +192,8 @@ impl Stage {
                 }
                 Told::Ended { run, end: state.run.ended(), adopted }
             }
-            Followed::OutOfTime(_) => Told::Left { run, why: "out of time".to_owned() },
-            Followed::Blind(_, error) => Told::Left { run, why: error.to_string() },
+            Followed::OutOfTime(_) => Told::Left { run, error: None },
+            Followed::Blind(_, error) => Told::Left { run, error: Some(error) },
         }
     }
 
