@@ -25,7 +25,7 @@ const LIMITED: Duration = Duration::from_mins(1);
 const LIMITED_CAP: Duration = Duration::from_mins(5);
 
 /// A longer wish to be left alone is not believed: it would turn every hiccup into the deadline.
-const LONGEST_WISH: Duration = Duration::from_secs(15 * 60);
+const LONGEST_WISH: Duration = Duration::from_mins(15);
 
 /// A fresh run may not be found for so long (dbt-cloud-api §4.5).
 const FRESH: Duration = Duration::from_mins(1);
