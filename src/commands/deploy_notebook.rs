@@ -20,6 +20,10 @@ use crate::notebook::{OverrideKey, digest};
 /// Where the key is sent to is fixed in it. One that is there and unchanged is left alone; one that was edited by hand,
 /// or that dbtrigger did not write, is never overwritten unasked.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dbtrigger deploy-notebook
+  dbtrigger deploy-notebook --allow-override git_branch --allow-job 222222 --dry-run
+  dbtrigger deploy-notebook --print")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the contract")]
 pub(crate) struct Args {
     /// Where it goes [default: `/Users/<you>/dbtrigger/run_dbt_job_<account>`]

@@ -21,7 +21,11 @@ use crate::secret::Secret as Value;
 /// Creates the secret scope if it is missing, puts the key into it, and lets the given principals read it. The key is
 /// tried at dbt before anything is written. What is there already is left as it is.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The key comes from --token-stdin, --token-file or DBT_CLOUD_TOKEN; no flag takes its value.")]
+#[command(after_help = "The key comes from --token-stdin, --token-file or DBT_CLOUD_TOKEN; no flag takes its value.
+
+Examples:
+  dbtrigger init-secrets --grant data-engineers
+  dbtrigger init-secrets --rotate --token-file new-key")]
 pub(crate) struct Args {
     /// Secret scope
     #[arg(long, value_name = "SCOPE", default_value = DEFAULT_SCOPE)]

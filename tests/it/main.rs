@@ -6,4 +6,5 @@
 mod harness;
 
 mod guide;
+mod running;
 mod surface;

@@ -82,3 +82,37 @@ fn the_sandbox_points_a_client_at_itself_and_ends_when_interrupted() {
     assert!(status.success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }
+
+#[test]
+fn every_example_in_the_help_works() {
+    use std::collections::BTreeMap;
+
+    let site = Site::with(|options| options.speed = 600.0);
+    std::fs::write(site.home.path().join("new-key"), crate::harness::DBT_TOKEN).unwrap();
+    let mut counted = BTreeMap::new();
+    // In the order in which a person would come to them.
+    for command in ["init-secrets", "deploy-notebook", "create-workflow", "run"] {
+        let (_, help, _) = bare(&[command, "--help"]);
+        let examples = help.split("Examples:").nth(1).unwrap();
+        for example in examples.lines().filter_map(|line| line.strip_prefix("  dbtrigger ")) {
+            let arguments = words(example);
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            let _ = site.run(&arguments).ends(0);
+            *counted.entry(command).or_insert(0) += 1;
+        }
+    }
+    assert!(counted.len() == 4 && counted.values().all(|count| *count >= 2), "{counted:?}");
+    std::fs::remove_file(site.home.path().join("new-key")).unwrap();
+}
+
+/// Splits as a shell does, for single quotes only.
+fn words(line: &str) -> Vec<String> {
+    line.split('\'').enumerate().fold(Vec::new(), |mut words, (index, part)| {
+        if index % 2 == 1 {
+            words.push(part.to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(ToOwned::to_owned));
+        }
+        words
+    })
+}

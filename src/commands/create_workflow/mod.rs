@@ -35,6 +35,9 @@ const SHOWN: usize = 3;
 /// command made before is found by its tag, whatever it was renamed to, and brought up to date; what others set in
 /// it (notifications, further parameters, tags, tasks) stays. A flag that is left out changes nothing in it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dbtrigger create-workflow --job 222222 --run-now
+  dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?' --timezone Europe/Berlin")]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
     /// The dbt job: its id, or its address copied from the browser

@@ -24,6 +24,10 @@ const LONGEST: Duration = Duration::from_hours(24);
 /// The exit code is the run's own outcome: 0 success, 3 error, 20 cancelled, 8 when the waiting was long enough and the run
 /// goes on, 9 when it is unknown whether it was started.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dbtrigger run 222222
+  dbtrigger run 222222 --idempotency-key nightly-2026-11-23 --step 'dbt build --select tag:nightly'
+  dbtrigger run --workflow 'dbt: Nightly build (222222)'")]
 pub(crate) struct Args {
     /// The dbt job: its id, or its address copied from the browser
     #[arg(value_name = "JOB", required_unless_present = "workflow", conflicts_with = "workflow")]

@@ -1,0 +1,133 @@
+//! Running dbt jobs with the built program: outcomes, JSON, interruption, closed pipes.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command};
+
+use crate::harness::Site;
+
+/// Sends a signal to a program that this test started.
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn each_outcome_has_its_exit_code_and_the_document_says_the_same_beside_the_error() {
+    let site = Site::with(|options| options.speed = 600.0);
+    for (job, exit, status, code) in [
+        ("222222", 0, "SUCCESS", None),
+        ("222223", 3, "ERROR", Some("run-failed")),
+        ("222224", 20, "CANCELLED", Some("run-cancelled")),
+    ] {
+        let document = site.run(&["run", job, "-o", "json"]).ends(exit).json();
+        assert_eq!(document["ok"], code.is_none(), "{document}");
+        assert_eq!(document["error"]["code"].as_str(), code, "{document}");
+        assert_eq!(document["data"]["status"], status, "{document}");
+        assert!(document["data"]["run_id"].is_u64() && document["data"]["run_url"].is_string(), "{document}");
+    }
+}
+
+#[test]
+fn a_failed_run_names_the_step_the_model_and_the_test_and_what_to_do() {
+    let site = Site::with(|options| options.speed = 600.0);
+    let _ = site
+        .run(&["run", "222223"])
+        .ends(3)
+        .says("dbt build")
+        .says("model orders")
+        .says("test unique_stg_orders_order_id")
+        .says("next:");
+}
+
+#[test]
+fn an_interrupted_command_leaves_the_run_and_its_last_line_picks_it_up_again() {
+    // Slow enough that the run is still going when the signal comes.
+    let site = Site::with(|options| options.speed = 20.0);
+    for (name, exit) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+        let mut child = site.command(&["run", "222222"]).spawn().unwrap();
+        let mut line = String::new();
+        // Kept open, so that the program has somewhere to write to.
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        out.read_line(&mut line).unwrap();
+        let run = line.trim().strip_prefix("job_run_id = ").unwrap().to_owned();
+        signal(&child, name);
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(exit), "{said}");
+        let command =
+            said.split('`').find(|part| part.starts_with("dbtrigger run")).unwrap_or_else(|| panic!("{said}"));
+        let arguments: Vec<&str> = command.split(' ').skip(1).chain(["-o", "json"]).collect();
+        let document = site.run(&arguments).ends(0).json();
+        assert_eq!(document["data"]["run_id"].to_string(), run, "{document}");
+        assert_eq!(document["data"]["adopted"], true, "{document}");
+    }
+}
+
+#[test]
+fn waiting_shorter_than_the_run_ends_with_8_and_the_run_goes_on() {
+    let site = Site::with(|options| options.speed = 20.0);
+    let document = site.run(&["run", "222222", "--timeout", "1s", "-o", "json"]).ends(8).json();
+    assert_eq!(document["error"]["code"], "still-running", "{document}");
+    assert!(document["data"]["run_id"].is_u64(), "{document}");
+    let document = site.run(&["run", "222225", "--no-wait", "-o", "json"]).ends(0).json();
+    assert!(document["data"]["run_id"].is_u64(), "{document}");
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_program_quietly() {
+    let site = Site::with(|options| options.speed = 20.0);
+    let mut child = site.command(&["run", "222222"]).spawn().unwrap();
+    // Reads one line and closes the pipe, like `head -1`.
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(141), ""));
+}
+
+#[test]
+fn the_key_comes_from_stdin_or_a_file_and_anything_odd_is_refused_before_a_request() {
+    let site = Site::new();
+    let other = "dbtc_5EED0another0key0of0the0same0account";
+    let output =
+        site.run_with_input(&["init-secrets", "--token-stdin", "--scope", "one"], "  quoted \"key\"\n").ends(2);
+    assert_eq!(site.requests(), 0, "{output}");
+    let _ = output.says("--token-stdin");
+    // A key that dbt does not know is not stored.
+    let _ = site.run_with_input(&["init-secrets", "--token-stdin", "--scope", "one"], &format!("{other}\n")).ends(4);
+    assert_eq!(site.inspect()["scopes"]["one"], serde_json::Value::Null);
+    let file = site.home.path().join("key");
+    std::fs::write(&file, format!("{}\r\n", crate::harness::DBT_TOKEN)).unwrap();
+    let _ = site.run(&["init-secrets", "--token-file", file.to_str().unwrap(), "--scope", "one"]).ends(0);
+    assert_eq!(site.inspect()["scopes"]["one"]["secrets"]["api-key"]["version"], 1);
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn a_token_is_not_sent_to_a_host_that_only_a_pasted_address_names() {
+    let site = Site::new();
+    let address = format!("{}/deploy/51234/projects/4101/jobs/222222", site.sandbox.origin());
+    let mut command = site.command(&["run", &address]);
+    let arguments = ["run", address.as_str()];
+    let output = site.finish(&arguments, command.env_remove("DBT_CLOUD_HOST").spawn().unwrap()).ends(7);
+    assert_eq!(site.requests(), 0, "{output}");
+}
+
+#[test]
+fn traces_show_requests_and_never_a_secret() {
+    let site = Site::new();
+    let output = site.run(&["init-secrets", "-vv"]).ends(0).says("POST ").says("\"string_value\":\"***\"");
+    assert!(!output.stderr.contains(crate::harness::DBT_TOKEN));
+}
+
+#[test]
+fn what_looks_wrong_in_the_world_is_said_with_the_next_step() {
+    let site = Site::new();
+    // The notebook is not there yet.
+    let _ = site.run(&["create-workflow", "--job", "222222"]).ends(6).says("dbtrigger deploy-notebook");
+    // Somebody else's notebook stands in the way.
+    let _ = site.run(&["init-secrets"]).ends(0);
+    let _ = site.run(&["deploy-notebook", "--path", "/Shared/nb"]).ends(7).says("--accept-shared-path");
+    let _ = site.run(&["create-workflow", "--job", "222222", "--schedule", "0 6 * * *"]).ends(2).says("0 0 6 * * ?");
+    site.fault("dbt:jobs/run=status=401,times=forever");
+    let _ = site.run(&["run", "222222"]).ends(4).says("DBT_CLOUD_HOST");
+}
