@@ -26,7 +26,7 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
 /// The service's own cool-down (dbt-cloud-api §7): a longer wish between two look-ups is not believed.
-const COOL_DOWN: Duration = Duration::from_secs(300);
+const COOL_DOWN: Duration = Duration::from_mins(5);
 
 /// What is to be started, and how carefully.
 #[derive(Clone, Debug)]

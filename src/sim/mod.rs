@@ -1,5 +1,6 @@
 //! Simulations: our own protocol, in Rust and in the notebook, against the sandbox's world, on virtual time.
 
+mod edges;
 mod exactly_once;
 mod memory;
 mod notebook;

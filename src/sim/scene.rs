@@ -48,7 +48,7 @@ impl Scene {
             key: None,
             at_most_once: false,
             seed: 1,
-            timeout: Duration::from_secs(4 * 3600),
+            timeout: Duration::from_hours(4),
             job: JOB,
             overrides: Overrides::default(),
         }
@@ -125,7 +125,7 @@ impl Stage {
         let sink = remarks.clone();
         let means = Means {
             // Polls far apart keep ten thousand runs affordable; what is shown does not depend on them.
-            pace: Pace { poll: Duration::from_secs(40), poll_cap: Duration::from_secs(60), ..Pace::default() },
+            pace: Pace { poll: Duration::from_secs(40), poll_cap: Duration::from_mins(1), ..Pace::default() },
             wall: Wall::of(move || Timestamp::from_millisecond(clock.now().0).unwrap()),
             entropy: Entropy::seeded(seed),
             events: Events::new(move |event| {
@@ -170,7 +170,7 @@ impl Stage {
             look_first: scene.key.is_some(),
             said: "simulated".to_owned(),
             overrides: scene.overrides.clone(),
-            settle: Duration::from_secs(60),
+            settle: Duration::from_mins(1),
             at_most_once: scene.at_most_once,
             deadline: Instant::now() + scene.timeout,
             resume: String::new(),
