@@ -214,9 +214,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_row_whose_trigger_nobody_tells_makes_the_look_up_a_failed_one() {
-        let (looked, _) = looked(Some(3), |target| match target.contains("/runs/5/") {
-            true => json!({"id": 5, "trigger": null}),
-            false => json!([{"id": 5, "trigger": null}, {"id": 4, "trigger": {"cause": "by hand"}}]),
+        let (looked, _) = looked(Some(3), |target| {
+            if target.contains("/runs/5/") {
+                json!({"id": 5, "trigger": null})
+            } else {
+                json!([{"id": 5, "trigger": null}, {"id": 4, "trigger": {"cause": "by hand"}}])
+            }
         })
         .await;
         assert!(looked.cut.is_some() && looked.runs.is_empty(), "{looked:?}");

@@ -259,7 +259,8 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: &str, stage: &
     let mut failure = failure;
     for task in &state.tasks {
         if let Some(Standing::Ended(WorkflowEnd::Failed(word))) = &task.standing {
-            let said = task.said.as_ref().map(|said| said.error.join("\n")).filter(|error| !error.is_empty());
+            // The rest was shown with the task, and stands in the data.
+            let said = task.said.as_ref().and_then(|said| said.error.first().cloned());
             let why = said.or_else(|| task.message.clone()).unwrap_or_else(|| word.clone());
             failure = failure.cause(format!("task {}: {why}", task.key));
         }
@@ -328,7 +329,8 @@ impl Lines<'_> {
         for line in said.lines.iter().chain(&said.error) {
             self.events.progress(format!("  {line}"));
         }
-        if let Some(url) = said.dbt_run_url.as_ref().filter(|url| !said.lines.contains(url)) {
+        let shown = |url: &&String| said.lines.contains(url) || said.error.contains(url);
+        if let Some(url) = said.dbt_run_url.as_ref().filter(|url| !shown(url)) {
             self.events.progress(format!("  {url}"));
         }
     }
