@@ -91,7 +91,8 @@ fn settle(asked: Asked, care: Care, waiting: Waiting, mut wants: Wants, stage: &
         resume: resume::of_dbt(&text, &stage.account, &overrides, Some(key.as_str())),
         key,
         look_first: given,
-        said: cause.unwrap_or_else(|| usual_cause(environment)),
+        // Everybody who sees the run sees its cause.
+        said: stage.vault.filter().clean(&cause.unwrap_or_else(|| usual_cause(environment))).into_owned(),
         overrides,
         settle,
         at_most_once,
