@@ -142,7 +142,12 @@ pub(crate) async fn trigger(
                 // The marker finds it anyway.
                 let _ = intent.run(run.id);
             }
-            let doubt = (order.look_first || progress.open > 0 || progress.sends > 1).then(|| started.doubt());
+            let doubt = if progress.open > 0 || progress.sends > 1 {
+                Some(started.doubt(started.settle_from + order.settle))
+            } else {
+                // Somebody who used the key before us may have started it too: looked for while we wait anyway.
+                order.look_first.then(|| started.doubt(Instant::now()))
+            };
             Ok(Triggered { run, adopted: false, sends: progress.sends, doubt, intent })
         }
         Err(failed) => {
@@ -329,8 +334,10 @@ impl<'a> Start<'a> {
         if let Some(intent) = &mut intent {
             let _ = intent.run(now.id);
         }
-        // Whoever started it may have sent it twice.
-        let doubt = now.ended().is_none().then(|| self.doubt());
+        // Whoever started it may have sent it twice: a second run would show within the settle time of the first.
+        let age = first.created().and_then(|at| Duration::try_from(self.means.wall.now().duration_since(at)).ok());
+        let until = Instant::now() + self.order.settle.saturating_sub(age.unwrap_or_default());
+        let doubt = now.ended().is_none().then(|| self.doubt(until));
         Ok(Triggered { run: now, adopted: true, sends: 0, doubt, intent })
     }
 
@@ -376,14 +383,8 @@ impl<'a> Start<'a> {
         }
     }
 
-    fn doubt(&self) -> Doubt {
+    fn doubt(&self, until: Instant) -> Doubt {
         let Order { account, job, .. } = self.order;
-        Doubt {
-            account: *account,
-            job: *job,
-            marker: self.marker.to_owned(),
-            newer_than: self.newer_than,
-            until: self.settle_from + self.order.settle,
-        }
+        Doubt { account: *account, job: *job, marker: self.marker.to_owned(), newer_than: self.newer_than, until }
     }
 }
