@@ -98,7 +98,8 @@ impl Journal {
         let _ = file.try_lock();
         let mut intent = Intent { path, file };
         intent.write(&Line::Intent(entry.clone()))?;
-        // The name of the file is on disk only when the folder is.
+        // The name of the file is on disk only when the folder is (where a folder can be opened at all).
+        #[cfg(unix)]
         File::open(folder)?.sync_all()?;
         let earlier = parse(&contents(&intent.path).unwrap_or_default(), true);
         Ok(Some(Noted { intent, earlier }))

@@ -143,12 +143,109 @@ pub(super) fn found<'a>(runs: &'a [Run], marker: &str) -> Option<(&'a Run, &'a R
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::context::Entropy;
+    use crate::events::Events;
+    use crate::http::{Lane, Limits, Pace, Pending, Profile, Transport, Writer};
+    use crate::secret::Vault;
 
     fn run(id: u64, cause: &str, retrying: Option<u64>) -> Run {
         serde_json::from_value(json!({"id": id, "retrying_run_id": retrying, "trigger": {"cause": cause}})).unwrap()
+    }
+
+    /// A service that answers by path, and remembers what it was asked.
+    struct Canned {
+        answer: fn(&str) -> Value,
+        asked: Rc<RefCell<Vec<String>>>,
+    }
+
+    impl Transport for Canned {
+        fn send(&self, request: Request<Bytes>, _: Limits, _: Lane) -> Pending<'_> {
+            let target = request.uri().path_and_query().unwrap().to_string();
+            let body = json!({"status": {}, "data": (self.answer)(&target)}).to_string();
+            self.asked.borrow_mut().push(target);
+            Box::pin(async move { Ok(Response::new(Bytes::from(body))) })
+        }
+    }
+
+    async fn looked(newer_than: Option<u64>, answer: fn(&str) -> Value) -> (Looked, Vec<String>) {
+        let asked = Rc::new(RefCell::new(Vec::new()));
+        let profile = Profile {
+            service: "dbt Cloud",
+            origin: "https://sandbox.invalid".to_owned(),
+            scheme: "Token",
+            secret: Vault::default().admit("token-0123456789".to_owned()).unwrap(),
+            user_agent: "test".to_owned(),
+            said: dbt::said,
+        };
+        let wall = Wall::of(|| "2026-11-23T12:00:00Z".parse().unwrap());
+        let transport = Rc::new(Canned { answer, asked: asked.clone() });
+        let (entropy, events) = (Entropy::seeded(1), Events::new(|_| {}));
+        let writer = Writer::new(profile, transport, Pace::default(), entropy, wall.clone(), events);
+        let look_up = LookUp { reader: &writer, wall: &wall, account: 1, job: 2, patient: false };
+        let looked = look_up.runs(newer_than).await;
+        let asked = asked.borrow().clone();
+        (looked, asked)
+    }
+
+    fn ids(looked: &Looked) -> Vec<u64> {
+        looked.runs.iter().map(|run| run.id).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_row_without_its_trigger_is_read_by_itself() {
+        let (looked, asked) = looked(Some(3), |target| match target {
+            "/api/v2/accounts/1/runs/5/?include_related=%5B%22trigger%22%5D" => {
+                json!({"id": 5, "trigger": {"cause": "[dbtrigger:k]"}})
+            }
+            _ => json!([{"id": 5, "trigger": null}, {"id": 4, "trigger": {"cause": "by hand"}}]),
+        })
+        .await;
+        assert!(looked.cut.is_none() && asked.len() == 2, "{asked:?}");
+        assert_eq!(first_own(&looked.runs, "[dbtrigger:k]").map(|run| run.id), Some(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_row_whose_trigger_nobody_tells_makes_the_look_up_a_failed_one() {
+        let (looked, _) = looked(Some(3), |target| {
+            if target.contains("/runs/5/") {
+                json!({"id": 5, "trigger": null})
+            } else {
+                json!([{"id": 5, "trigger": null}, {"id": 4, "trigger": {"cause": "by hand"}}])
+            }
+        })
+        .await;
+        assert!(looked.cut.is_some() && looked.runs.is_empty(), "{looked:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pages_are_read_until_a_run_is_too_old_and_other_jobs_are_passed_over() {
+        let (looked, asked) = looked(None, |target| {
+            let row = |id: u64, job: u64, day: u64| {
+                json!({"id": id, "job_definition_id": job, "trigger": {"cause": "x"},
+                       "created_at": format!("2026-11-{day:02} 13:00:00.000000+00:00")})
+            };
+            let first = target.contains("offset=0");
+            let days = if first { 23 } else { 16 };
+            let mut rows: Vec<Value> =
+                (0..100).map(|number| row(if first { 500 } else { 300 } - number, 2, days)).collect();
+            rows[1]["job_definition_id"] = json!(7);
+            if !first {
+                rows[2] = row(298, 2, 15);
+            }
+            Value::Array(rows)
+        })
+        .await;
+        assert!(looked.cut.is_none());
+        assert_eq!((looked.runs.len(), asked.len()), (100, 2), "{:?}", ids(&looked));
+        assert_eq!(looked.runs.last().map(|run| run.id), Some(300));
     }
 
     #[test]

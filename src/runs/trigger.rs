@@ -115,7 +115,7 @@ pub(crate) async fn trigger(
     // 2. Look before the first POST whenever the key is not fresh; else note the newest run only.
     let patient = started.look_up(true);
     if order.look_first {
-        let looked = patient.runs(None).await;
+        let looked = in_time(order, patient.runs(None)).await?;
         if let Some((first, now)) = found(&looked.runs, &marker) {
             return started.adopt(first, now.clone(), journal, milestone);
         }
@@ -127,7 +127,7 @@ pub(crate) async fn trigger(
     // 3. The newest run id of the job, then the intent, on disk and synced.
     if started.newer_than == 0 {
         // Nothing within 7 days does not mean nothing at all.
-        started.newer_than = patient.newest().await.map_err(NotStarted::Blind)?;
+        started.newer_than = in_time(order, patient.newest()).await?.map_err(NotStarted::Blind)?;
     }
     let (mut intent, earlier) = started.note(journal);
     if let Some(run) = started.in_flight(earlier).await? {
@@ -160,6 +160,11 @@ pub(crate) async fn trigger(
             Err(failed)
         }
     }
+}
+
+/// Before anything is sent the deadline only means that nothing will be.
+async fn in_time<T>(order: &Order, looking: impl Future<Output = T>) -> Result<T, NotStarted> {
+    timeout_at(order.deadline, looking).await.map_err(|_| NotStarted::NoTime)
 }
 
 /// What has been sent.
@@ -341,7 +346,7 @@ impl<'a> Start<'a> {
         let Some(OpenIntent { entry, run }) = earlier else { return Ok(None) };
         let order = self.order;
         if let Some(id) = run
-            && let Ok(run) = self.writer.glance(dbt::get_run_with_trigger(order.account, id)).await
+            && let Ok(run) = in_time(order, self.writer.glance(dbt::get_run_with_trigger(order.account, id))).await?
             && run.trigger.as_ref().is_some_and(|trigger| trigger.cause.contains(self.marker))
         {
             return Ok(Some(run));

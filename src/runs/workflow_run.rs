@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use super::failed::plain;
 use super::follow::{Probe, Seen};
 use crate::databricks::{Standing, TaskOutput, TaskRun, WorkflowEnd, WorkflowRun, get_task_output, get_workflow_run};
+use crate::dbt::Link;
 use crate::http::{Fault, HttpError, Reader, Shape};
 
 /// More pages of tasks than this are not read.
@@ -111,7 +112,19 @@ fn understood(output: &TaskOutput, notebook: bool) -> TaskSaid {
     }
     let error = output.error.as_deref().or(output.error_trace.as_deref()).unwrap_or_default();
     said.error = error.lines().map(|line| plain(line, LINE)).filter(|line| !line.is_empty()).take(LINES).collect();
+    // A notebook that failed hands no result over; the exception ends with the dbt run's link.
+    if said.dbt_run_url.is_none()
+        && let Some((url, run)) = said.error.iter().rev().find_map(|line| run_in(line))
+    {
+        (said.dbt_run_url, said.dbt_run_id) = (Some(url), Some(run));
+    }
     said
+}
+
+/// A line that is the address of a dbt run.
+fn run_in(line: &str) -> Option<(String, u64)> {
+    let link = line.starts_with("http").then(|| Link::parse(line).ok())??;
+    Some((line.to_owned(), link.run?))
 }
 
 impl Probe for WorkflowProbe<'_> {
@@ -187,6 +200,12 @@ mod tests {
         assert_eq!(said(json!({"notebook_output": {}}), true), TaskSaid::default());
         assert_eq!(said(json!({"notebook_output": []}), false), TaskSaid::default());
         let failed = said(json!({"error": "\u{1b}[0;31mDbtRunFailed\u{1b}[0m: dbt run 1\nFailed step 4\n\n"}), true);
-        assert_eq!(failed.error, ["DbtRunFailed: dbt run 1", "Failed step 4"]);
+        assert_eq!(
+            (failed.error, failed.dbt_run_id),
+            (vec!["DbtRunFailed: dbt run 1".to_owned(), "Failed step 4".to_owned()], None)
+        );
+        let linked =
+            said(json!({"error": "E: dbt run 7 failed\nhttps://ab.us1.dbt.com/deploy/1/projects/2/runs/7/"}), true);
+        assert_eq!(linked.dbt_run_id, Some(7));
     }
 }

@@ -25,6 +25,8 @@ fn the_deadline_holds_while_the_run_is_started() {
         ("dbt:jobs/run=retry-after-absurd,times=forever", 30),
         ("dbt:jobs/run=refused,times=forever", 30),
         ("dbt:runs/list=hang,nth=2,times=forever", 15),
+        ("dbt:runs/list=hang,times=forever", 15),
+        ("dbt:runs/list=retry-after=60,times=forever", 15),
     ] {
         let lost = "dbt:jobs/run=reset,phase=after";
         let faults = if fault.starts_with("dbt:runs") { vec![lost, fault] } else { vec![fault] };
@@ -111,4 +113,48 @@ fn looking_that_never_works_ends_after_fifteen_minutes_and_nothing_is_sent_again
         assert!((900..=931).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
         assert_eq!(stage.truth(&key_of(&scene)).posts, 1);
     });
+}
+
+#[test]
+fn a_workflow_is_started_once_whatever_happens_to_the_answer() {
+    use bytes::Bytes;
+
+    use super::memory::MemoryTransport;
+    use super::scene::{DATABRICKS_TOKEN, START};
+    use crate::runs::Key;
+    use crate::sandbox::{Class, Phase, Reply, Rule};
+
+    let key = Key::parse("nightly").unwrap();
+    for class in Class::catalogue().into_iter().filter(|class| !matches!(class, Class::Kill | Class::KillDuring)) {
+        for (word, phase) in [("before", Phase::Before), ("after", Phase::After)] {
+            if !class.allows(phase) || (phase == Phase::After && class.denies_effect()) {
+                continue;
+            }
+            let mut world = world();
+            let created = http::Request::post("https://sandbox.invalid/api/2.2/jobs/create")
+                .header("authorization", format!("Bearer {DATABRICKS_TOKEN}"))
+                .header("content-type", "application/json")
+                .body(Bytes::from(
+                    r#"{"name":"w","tasks":[{"task_key":"t","notebook_task":{"notebook_path":"/Shared/n"}}]}"#,
+                ))
+                .unwrap();
+            let Reply::Answer(answer) = world.answer(START, &created) else { panic!("no answer") };
+            let job = serde_json::from_slice::<serde_json::Value>(answer.body()).unwrap()["job_id"].as_u64().unwrap();
+            world.add_fault(Rule::parse(&format!("databricks:jobs/run-now={class},phase={word}")).unwrap());
+            on_paused_time(async {
+                let stage = Stage::for_databricks(MemoryTransport::new(world, START));
+                // A second start with the same key, as after code 9.
+                let mut runs = Vec::new();
+                for _ in 0..2 {
+                    if let Ok(started) = stage.writer.put(crate::databricks::run_now(job, &key.token(job))).await {
+                        runs.push(started.run_id);
+                    }
+                }
+                let state = stage.transport.world.borrow().inspect();
+                let made = state["job_runs"].as_array().unwrap().len();
+                assert!(!runs.is_empty() && made == 1, "{class} {word}: {runs:?}, {made} made");
+                assert!(runs.iter().all(|run| *run == runs[0]), "{class} {word}: {runs:?}");
+            });
+        }
+    }
 }

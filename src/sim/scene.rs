@@ -22,6 +22,7 @@ pub(super) const JOB: u64 = 222_222;
 /// 2026-11-23T12:00:00Z.
 pub(super) const START: SimTime = SimTime(1_795_435_200_000);
 
+pub(super) const DATABRICKS_TOKEN: &str = "dapi_simulation_token_0123456789";
 pub(super) const TOKEN: &str = "dbtc_simulation_token_0123456789";
 
 /// What the world does, and how the start is made.
@@ -87,7 +88,7 @@ pub(super) struct Truth {
 /// A fresh world, to be cloned: making one is the dearest part of a case.
 pub(super) fn world() -> World {
     World::new(Seed {
-        databricks_token: "dapi_simulation_token_0123456789".to_owned(),
+        databricks_token: DATABRICKS_TOKEN.to_owned(),
         dbt_token: TOKEN.to_owned(),
         start: START,
         random: 7,
@@ -99,7 +100,7 @@ pub(super) struct Stage {
     pub(super) transport: MemoryTransport,
     pub(super) means: Means,
     pub(super) remarks: Rc<std::cell::RefCell<Vec<String>>>,
-    writer: Writer,
+    pub(super) writer: Writer,
 }
 
 impl Stage {
@@ -119,7 +120,22 @@ impl Stage {
     }
 
     fn with_seed(world: World, seed: u64) -> Stage {
-        let transport = MemoryTransport::new(world, START);
+        Stage::with(MemoryTransport::new(world, START), seed, "dbt Cloud", "Token", TOKEN, dbt::said)
+    }
+
+    /// With a line to Databricks.
+    pub(super) fn for_databricks(transport: MemoryTransport) -> Stage {
+        Stage::with(transport, 1, "Databricks", "Bearer", DATABRICKS_TOKEN, crate::databricks::said)
+    }
+
+    fn with(
+        transport: MemoryTransport,
+        seed: u64,
+        service: &'static str,
+        scheme: &'static str,
+        token: &str,
+        said: fn(&http::Response<bytes::Bytes>) -> crate::http::Said,
+    ) -> Stage {
         let clock = transport.clone();
         let remarks = Rc::new(std::cell::RefCell::new(Vec::new()));
         let sink = remarks.clone();
@@ -135,12 +151,12 @@ impl Stage {
             }),
         };
         let profile = Profile {
-            service: "dbt Cloud",
+            service,
             origin: "https://sandbox.invalid".to_owned(),
-            scheme: "Token",
-            secret: Vault::default().admit(TOKEN.to_owned()).unwrap(),
+            scheme,
+            secret: Vault::default().admit(token.to_owned()).unwrap(),
             user_agent: "dbtrigger/sim".to_owned(),
-            said: dbt::said,
+            said,
         };
         let writer = Writer::new(
             profile,

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::dbt_report::DbtReport;
 use super::duration::shown;
 use super::{Waiting, resume};
 use crate::commands::last_known::Known;
@@ -16,8 +16,8 @@ use crate::events::Events;
 use crate::failure::{Code, Ended, Failure, Report, of_dbt, of_start};
 use crate::http::Writer;
 use crate::runs::{
-    DbtRun, DbtState, Fate, Findings, Followed, Journal, Means, Milestone, Order, Triggered, find_failures, follow,
-    plain, trigger,
+    DbtRun, DbtState, Findings, Followed, Journal, Means, Milestone, Order, Triggered, find_failures, follow, plain,
+    trigger,
 };
 
 /// Of the starts that nobody followed to their end so many are pointed at.
@@ -91,7 +91,8 @@ fn settle(asked: Asked, care: Care, waiting: Waiting, mut wants: Wants, stage: &
         resume: resume::of_dbt(&text, &stage.account, &overrides, Some(key.as_str())),
         key,
         look_first: given,
-        said: cause.unwrap_or_else(|| usual_cause(environment)),
+        // Everybody who sees the run sees its cause.
+        said: stage.vault.filter().clean(&cause.unwrap_or_else(|| usual_cause(environment))).into_owned(),
         overrides,
         settle,
         at_most_once,
@@ -159,7 +160,7 @@ impl Start {
             events: stage.events.clone(),
         };
         let journal = Journal::new(stage.context.environment.state_folder());
-        point_at_open_starts(&journal, order, &means);
+        point_at_open_starts(&journal, order, writer.origin(), &means);
         let mut report = DbtReport::new(order, account);
         let known = report.clone();
         let milestone = |milestone: Milestone<'_>| {
@@ -185,7 +186,12 @@ impl Start {
         report.adopted = triggered.adopted;
         report.sends = triggered.sends;
         if triggered.adopted {
-            means.events.remark("this key was used before; following the run that it started");
+            means.events.remark(match triggered.run.ended() {
+                None => "this key was used before; following the run that it started",
+                Some(_) => {
+                    "this key was used before, and the run that it started has ended; a new run needs a new --idempotency-key"
+                }
+            });
         }
         let mut ended = self.follow(triggered, report, &means, &milestone).await;
         if ended.failure.is_none() {
@@ -272,10 +278,13 @@ impl Start {
 }
 
 /// Starts that an earlier command left behind. `run` with their key follows them.
-fn point_at_open_starts(journal: &Journal, order: &Order, means: &Means) {
-    let own = |key: &str| key == order.key.as_str();
+fn point_at_open_starts(journal: &Journal, order: &Order, origin: &str, means: &Means) {
     let open = journal.open_intents(means.wall.now());
-    for open in open.iter().filter(|open| !own(&open.entry.key)).take(MOST_REMARKS) {
+    // The command of another account's start would not work with what is set now.
+    let others = open.iter().filter(|open| {
+        open.entry.key != order.key.as_str() && open.entry.origin == origin && open.entry.account == order.account
+    });
+    for open in others.take(MOST_REMARKS) {
         let what = match open.run {
             Some(run) => format!("dbt run {run} of job {}", open.entry.job),
             None => format!("a start of dbt job {}", open.entry.job),
@@ -363,132 +372,4 @@ fn cancelled(report: &DbtReport, again: &str) -> Failure {
         None => failure,
     };
     failure.advise(format!("see who cancelled it, and why, at {}", report.url())).run(again)
-}
-
-/// What is known of the run: the `data` of `run JOB`.
-#[derive(Clone, Debug)]
-struct DbtReport {
-    origin: String,
-    account_id: u64,
-    job_id: u64,
-    key: String,
-    run_id: Option<u64>,
-    run_url: Option<String>,
-    status: Option<Status>,
-    end: Option<End>,
-    message: Option<String>,
-    created: Option<jiff::Timestamp>,
-    started: Option<jiff::Timestamp>,
-    finished: Option<jiff::Timestamp>,
-    took: Option<Duration>,
-    adopted: bool,
-    sends: u32,
-    duplicates: Vec<(u64, Fate)>,
-    findings: Findings,
-}
-
-impl DbtReport {
-    fn new(order: &Order, account: &Account) -> DbtReport {
-        DbtReport {
-            origin: account.origin.to_string(),
-            account_id: account.id,
-            job_id: order.job,
-            key: order.key.as_str().to_owned(),
-            run_id: None,
-            run_url: None,
-            status: None,
-            end: None,
-            message: None,
-            created: None,
-            started: None,
-            finished: None,
-            took: None,
-            adopted: false,
-            sends: 0,
-            duplicates: Vec::new(),
-            findings: Findings::default(),
-        }
-    }
-
-    fn take(&mut self, run: &Run) {
-        self.run_id = Some(run.id);
-        self.run_url = Some(run.url(&self.origin, self.account_id));
-        self.status = run.status;
-        self.end = run.ended();
-        self.message = run.status_message.as_deref().map(|text| plain(text, 400)).filter(|text| !text.is_empty());
-        self.created = run.created();
-        self.started = run.started();
-        self.finished = run.finished();
-        self.took = run.took();
-    }
-
-    fn url(&self) -> &str {
-        self.run_url.as_deref().unwrap_or_default()
-    }
-
-    /// Why it was cancelled: dbt's own time limit ends a run as cancelled too (dbt-cloud-api §4.2).
-    fn reason(&self) -> Option<&'static str> {
-        let cancelled = self.end == Some(End::Cancelled);
-        let timed_out = self.message.as_ref().is_some_and(|message| message.contains("timed out"));
-        cancelled.then_some(if timed_out { "timed-out" } else { "cancelled" })
-    }
-}
-
-impl Report for DbtReport {
-    /// Everything was said on the way.
-    fn text(&self) -> String {
-        String::new()
-    }
-
-    fn json(&self) -> Value {
-        let DbtReport {
-            origin: _,
-            account_id,
-            job_id,
-            key,
-            run_id,
-            run_url,
-            status,
-            end: _,
-            message,
-            created,
-            started,
-            finished,
-            took,
-            adopted,
-            sends,
-            duplicates,
-            findings: Findings { step, nodes },
-        } = self;
-        let time = |time: &Option<jiff::Timestamp>| time.map(|time| time.to_string());
-        let duplicates: Vec<Value> =
-            duplicates.iter().map(|(id, fate)| json!({ "run_id": id, "fate": fate.word() })).collect();
-        let nodes: Vec<Value> = nodes
-            .iter()
-            .map(|node| {
-                let crate::runs::FailedNode { unique_id, kind, name, status, message, failures } = node;
-                json!({ "unique_id": unique_id, "kind": kind, "name": name, "status": status, "message": message, "failures": failures })
-            })
-            .collect();
-        json!({
-            "account_id": account_id,
-            "job_id": job_id,
-            "key": key,
-            "run_id": run_id,
-            "run_url": run_url,
-            "status": status.map(Status::word),
-            "status_code": status.map(Status::number),
-            "reason": self.reason(),
-            "message": message,
-            "created_at": time(created),
-            "started_at": time(started),
-            "finished_at": time(finished),
-            "duration_seconds": took.map(|took| took.as_secs()),
-            "adopted": adopted,
-            "sends": sends,
-            "duplicates": duplicates,
-            "failed_step": step.as_ref().map(|step| json!({ "index": step.index, "count": step.count, "name": step.title })),
-            "failed_nodes": nodes,
-        })
-    }
 }

@@ -1,25 +1,16 @@
-//! Durations as people write them, and as they read them.
+//! Durations as people read them.
 
 use std::time::Duration;
 
-/// Longer waits are typing errors.
-const LONGEST: Duration = Duration::from_hours(8784);
+use crate::commands::durations;
 
-/// Reads `90s`, `10m` or `2h`.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
-    let form = "a duration is written like 90s, 10m or 2h";
-    let (number, unit) = text.split_at(text.trim_end_matches(|character: char| !character.is_ascii_digit()).len());
-    let seconds: u64 = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return Err(form.to_owned()),
-    };
-    let number: u64 = number.parse().map_err(|_| form.to_owned())?;
-    match number.checked_mul(seconds).map(Duration::from_secs) {
-        Some(duration) if duration <= LONGEST => Ok(duration),
-        Some(_) | None => Err("it is longer than a year".to_owned()),
+/// Reads a duration of whole seconds, at least one: for dbt, no seconds mean no limit (dbt-cloud-api §3.1).
+pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let duration = durations::parse(text)?;
+    if duration.as_secs() == 0 || duration.subsec_millis() != 0 {
+        return Err(format!("\"{text}\" is no whole number of seconds from 1"));
     }
+    Ok(duration)
 }
 
 /// `4m 12s`, `1h 2m 3s`, `12s`.
@@ -37,14 +28,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_a_number_and_one_unit() {
-        for (text, seconds) in
-            [("90s", Some(90)), ("10m", Some(600)), ("2h", Some(7200)), ("0s", Some(0)), ("24h", Some(86400))]
-        {
-            assert_eq!(parse(text).ok().map(|duration| duration.as_secs()), seconds, "{text}");
-        }
-        for text in ["", "10", "h", "1.5h", "-1s", "1h30m", "1d", "99999999999999999999s", "9999999h", "ä"] {
-            assert!(parse(text).is_err(), "{text}");
+    fn a_limit_for_dbt_has_whole_seconds() {
+        assert_eq!(whole_seconds("10m"), Ok(Duration::from_mins(10)));
+        for text in ["0s", "500ms", "1500ms", "soon"] {
+            assert!(whole_seconds(text).is_err(), "{text}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! `run`: starts a dbt job, or a Databricks job with `--workflow`, and follows it to its end.
 
 mod dbt;
+mod dbt_report;
 mod duration;
 mod resume;
 mod workflow;
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 
-use self::duration::parse as duration;
 use super::Stage;
+use super::durations;
 use crate::credentials::{Databricks, Wants};
 use crate::dbt::Overrides;
 use crate::failure::{Code, Ended, Failure, Report};
@@ -36,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WORKFLOW")]
     workflow: Option<String>,
     /// How long to wait, time in the queue included (90s, 10m, 2h)
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = durations::parse)]
     timeout: Duration,
     /// Start it and do not wait for the end
     #[arg(long)]
@@ -45,7 +46,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// How long a run whose start was not answered may take to show before it is started again
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, conflicts_with = "workflow")]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = durations::parse, conflicts_with = "workflow")]
     settle: Duration,
     /// Never send the start a second time, even if no run shows
     #[arg(long, conflicts_with = "workflow")]
@@ -86,7 +87,7 @@ struct Changes {
     #[arg(long, value_name = "true|false", conflicts_with = "workflow", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     generate_docs: Option<bool>,
     /// How long dbt lets the run last
-    #[arg(long, value_name = "DURATION", conflicts_with = "workflow", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", conflicts_with = "workflow", value_parser = duration::whole_seconds)]
     run_timeout: Option<Duration>,
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::duration::shown;
@@ -95,7 +95,10 @@ async fn start(
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
     let deadline = Instant::now() + waiting.timeout;
     let writer = to_databricks(identity, stage)?;
-    let row = find(&writer, text, named).await?;
+    let row = timeout_at(deadline, find(&writer, text, named)).await.unwrap_or_else(|_| {
+        Err(Failure::new(Code::Unavailable, format!("The time was over before {text} was found; nothing was started."))
+            .advise("give more time with --timeout"))
+    })?;
     let job = row.job_id;
     let mut report = WorkflowReport {
         workflow: job,
@@ -114,10 +117,12 @@ async fn start(
         line: format!("a run of {shown_name} may have been started"),
         resume: resume.clone(),
     });
-    let started = match writer.put(run_now(job, &waiting.key.token(job))).await {
+    let token = waiting.key.token(job);
+    let sent = timeout_at(deadline, writer.put(run_now(job, &token))).await;
+    let started = match sent.map_err(|_| None).and_then(|sent| sent.map_err(Some)) {
         Ok(started) => started,
         Err(error) => {
-            let failure = not_started(&shown_name, &resume, &error);
+            let failure = not_started(&shown_name, &resume, error.as_ref());
             return Ok(Ended { report: Some(Box::new(report)), failure: Some(failure) });
         }
     };
@@ -221,7 +226,12 @@ async fn find(reader: &Reader, text: &str, named: Named) -> Result<WorkflowRow, 
 }
 
 /// `run-now` failed after all its attempts. Any of them may have started the run; the token makes the next try safe.
-fn not_started(workflow: &str, resume: &str, error: &HttpError) -> Failure {
+fn not_started(workflow: &str, resume: &str, error: Option<&HttpError>) -> Failure {
+    let unknown = Failure::new(Code::OutcomeUnknown, format!("It is unknown whether a run of {workflow} was started."));
+    let advice = "that command cannot start a second run: it carries the same idempotency token";
+    let Some(error) = error else {
+        return unknown.cause("the time was over before Databricks answered").run(resume).advise(advice);
+    };
     let surely_not = match &error.fault {
         Fault::Status(status, _) => status.is_client_error() && !matches!(status.as_u16(), 408 | 429),
         Fault::NotSent(_) => error.attempts == 1,
@@ -230,10 +240,7 @@ fn not_started(workflow: &str, resume: &str, error: &HttpError) -> Failure {
     if surely_not {
         return of_databricks(&format!("Databricks did not start {workflow}"), error);
     }
-    Failure::new(Code::OutcomeUnknown, format!("It is unknown whether a run of {workflow} was started."))
-        .cause(error.to_string())
-        .run(resume)
-        .advise("that command cannot start a second run: it carries the same idempotency token")
+    unknown.cause(error.to_string()).run(resume).advise(advice)
 }
 
 fn verdict(report: &WorkflowReport, state: &WorkflowState, again: &str, stage: &Stage) -> Option<Failure> {
@@ -259,7 +266,8 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: &str, stage: &
     let mut failure = failure;
     for task in &state.tasks {
         if let Some(Standing::Ended(WorkflowEnd::Failed(word))) = &task.standing {
-            let said = task.said.as_ref().map(|said| said.error.join("\n")).filter(|error| !error.is_empty());
+            // The rest was shown with the task, and stands in the data.
+            let said = task.said.as_ref().and_then(|said| said.error.first().cloned());
             let why = said.or_else(|| task.message.clone()).unwrap_or_else(|| word.clone());
             failure = failure.cause(format!("task {}: {why}", task.key));
         }
@@ -328,7 +336,8 @@ impl Lines<'_> {
         for line in said.lines.iter().chain(&said.error) {
             self.events.progress(format!("  {line}"));
         }
-        if let Some(url) = said.dbt_run_url.as_ref().filter(|url| !said.lines.contains(url)) {
+        let shown = |url: &&String| said.lines.contains(url) || said.error.contains(url);
+        if let Some(url) = said.dbt_run_url.as_ref().filter(|url| !shown(url)) {
             self.events.progress(format!("  {url}"));
         }
     }

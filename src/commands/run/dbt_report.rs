@@ -1,0 +1,139 @@
+//! What `run JOB` knows of its run.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::credentials::Account;
+use crate::dbt::{End, Run, Status};
+use crate::failure::Report;
+use crate::runs::{FailedNode, Fate, Findings, Order, plain};
+
+/// What is known of the run: the `data` of `run JOB`.
+#[derive(Clone, Debug)]
+pub(super) struct DbtReport {
+    pub(super) origin: String,
+    pub(super) account_id: u64,
+    pub(super) job_id: u64,
+    pub(super) key: String,
+    pub(super) run_id: Option<u64>,
+    pub(super) run_url: Option<String>,
+    pub(super) status: Option<Status>,
+    pub(super) end: Option<End>,
+    pub(super) message: Option<String>,
+    pub(super) created: Option<Timestamp>,
+    pub(super) started: Option<Timestamp>,
+    pub(super) finished: Option<Timestamp>,
+    pub(super) took: Option<Duration>,
+    pub(super) adopted: bool,
+    pub(super) sends: u32,
+    pub(super) duplicates: Vec<(u64, Fate)>,
+    pub(super) findings: Findings,
+}
+
+impl DbtReport {
+    pub(super) fn new(order: &Order, account: &Account) -> DbtReport {
+        DbtReport {
+            origin: account.origin.to_string(),
+            account_id: account.id,
+            job_id: order.job,
+            key: order.key.as_str().to_owned(),
+            run_id: None,
+            run_url: None,
+            status: None,
+            end: None,
+            message: None,
+            created: None,
+            started: None,
+            finished: None,
+            took: None,
+            adopted: false,
+            sends: 0,
+            duplicates: Vec::new(),
+            findings: Findings::default(),
+        }
+    }
+
+    pub(super) fn take(&mut self, run: &Run) {
+        self.run_id = Some(run.id);
+        self.run_url = Some(run.url(&self.origin, self.account_id));
+        self.status = run.status;
+        self.end = run.ended();
+        self.message = run.status_message.as_deref().map(|text| plain(text, 400)).filter(|text| !text.is_empty());
+        self.created = run.created();
+        self.started = run.started();
+        self.finished = run.finished();
+        self.took = run.took();
+    }
+
+    pub(super) fn url(&self) -> &str {
+        self.run_url.as_deref().unwrap_or_default()
+    }
+
+    /// Why it was cancelled: dbt's own time limit ends a run as cancelled too (dbt-cloud-api §4.2).
+    pub(super) fn reason(&self) -> Option<&'static str> {
+        let cancelled = self.end == Some(End::Cancelled);
+        let timed_out = self.message.as_ref().is_some_and(|message| message.contains("timed out"));
+        cancelled.then_some(if timed_out { "timed-out" } else { "cancelled" })
+    }
+}
+
+impl Report for DbtReport {
+    /// Everything was said on the way.
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn json(&self) -> Value {
+        let DbtReport {
+            origin: _,
+            account_id,
+            job_id,
+            key,
+            run_id,
+            run_url,
+            status,
+            end: _,
+            message,
+            created,
+            started,
+            finished,
+            took,
+            adopted,
+            sends,
+            duplicates,
+            findings: Findings { step, nodes },
+        } = self;
+        let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
+        let duplicates: Vec<Value> =
+            duplicates.iter().map(|(id, fate)| json!({ "run_id": id, "fate": fate.word() })).collect();
+        let nodes: Vec<Value> = nodes
+            .iter()
+            .map(|node| {
+                let FailedNode { unique_id, kind, name, status, message, failures } = node;
+                json!({ "unique_id": unique_id, "kind": kind, "name": name, "status": status, "message": message, "failures": failures })
+            })
+            .collect();
+        json!({
+            "account_id": account_id,
+            "job_id": job_id,
+            "key": key,
+            "run_id": run_id,
+            "run_url": run_url,
+            "status": status.map(Status::word),
+            "status_code": status.map(Status::number),
+            "reason": self.reason(),
+            "message": message,
+            "created_at": time(created),
+            "started_at": time(started),
+            "finished_at": time(finished),
+            "duration_seconds": took.map(|took| took.as_secs()),
+            "adopted": adopted,
+            "sends": sends,
+            "duplicates": duplicates,
+            "failed_step": step.as_ref().map(|step| json!({ "index": step.index, "count": step.count, "name": step.title })),
+            "failed_nodes": nodes,
+        })
+    }
+}
