@@ -68,9 +68,13 @@ impl Provision<'_> {
         let refusal = blocked(&plan);
         let mut lines = Vec::new();
         let (finish, failure) = if dry_run {
+            if plan.writes() {
+                stage.events.remark(format!("Would write to {workspace} as {identity}"));
+            }
             // A dry run shows what is blocked; that is no failure of it.
-            if let Some(Failure { code: _, what, causes: _, hints }) = refusal {
+            if let Some(Failure { code: _, what, causes, hints }) = refusal {
                 lines.push(format!("Without --dry-run this would be refused: {what}"));
+                lines.extend(causes.iter().map(|cause| format!("  because: {cause}")));
                 lines.extend(hints.iter().map(|hint| format!("next: {hint}")));
             }
             (Finish::Shown, None)
