@@ -19,15 +19,28 @@ pub(crate) enum Event {
 
 /// Where events go.
 #[derive(Clone)]
-pub(crate) struct Events(Rc<dyn Fn(Event)>);
+pub(crate) struct Events {
+    sink: Rc<dyn Fn(Event)>,
+    bodies: bool,
+}
 
 impl Events {
     pub(crate) fn new(sink: impl Fn(Event) + 'static) -> Events {
-        Events(Rc::new(sink))
+        Events { sink: Rc::new(sink), bodies: false }
+    }
+
+    /// Asks for the bodies of requests and answers in [`Event::Trace`]: making them presentable costs more than all else.
+    pub(crate) fn with_bodies(self, bodies: bool) -> Events {
+        Events { bodies, ..self }
+    }
+
+    /// Whether anybody looks at bodies.
+    pub(crate) fn wants_bodies(&self) -> bool {
+        self.bodies
     }
 
     pub(crate) fn emit(&self, event: Event) {
-        (self.0)(event);
+        (self.sink)(event);
     }
 
     pub(crate) fn remark(&self, text: impl Into<String>) {

@@ -181,15 +181,17 @@ impl Reader {
 
     fn trace(&self, call: &Call, sent: &Result<Response<Bytes>, WireError>, took: Duration) {
         let mut line = format!("{} {}{}", call.method, self.0.profile.origin, call.target());
+        let wanted = self.0.events.wants_bodies();
+        let shown = |body: &Bytes| if wanted { trace::body(body) } else { None };
         let mut bodies: Vec<String> =
-            call.body.as_ref().and_then(trace::body).map(|body| format!("> {body}")).into_iter().collect();
+            call.body.as_ref().and_then(shown).map(|body| format!("> {body}")).into_iter().collect();
         match sent {
             Ok(answer) => {
                 let _ = write!(line, " -> {} in {} ms", answer.status().as_u16(), took.as_millis());
                 if let Some(id) = trace::request_id(answer.headers()) {
                     let _ = write!(line, " (request id {id})");
                 }
-                bodies.extend(trace::body(answer.body()).map(|body| format!("< {body}")));
+                bodies.extend(shown(answer.body()).map(|body| format!("< {body}")));
             }
             Err(WireError::NotSent(net) | WireError::Lost(net)) => {
                 let _ = write!(line, " -> {} ({}) after {} ms", net.kind, net.detail, took.as_millis());

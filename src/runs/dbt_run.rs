@@ -18,7 +18,7 @@ const LOOKS_PER_STEPS: u32 = 4;
 /// Steps are for show: they may not hold the look up.
 const STEPS_LIMIT: Duration = Duration::from_secs(10);
 
-/// A second run is looked for this often, in the first ten minutes and later.
+/// A second run is looked for this often, in the first two minutes and later.
 const AUDIT_EARLY: Duration = Duration::from_secs(15);
 const AUDIT_LATE: Duration = Duration::from_mins(1);
 
@@ -63,6 +63,7 @@ pub(crate) struct DbtRun<'a> {
     shown: Option<Status>,
     step: Option<(u64, usize, String)>,
     looks: u32,
+    shows_steps: bool,
     doubt: Option<Doubt>,
     next_audit: Instant,
     duplicates: Vec<(u64, Fate)>,
@@ -88,6 +89,7 @@ impl<'a> DbtRun<'a> {
             shown: None,
             step: None,
             looks: 0,
+            shows_steps: true,
             doubt,
             next_audit: now,
             duplicates: Vec::new(),
@@ -97,6 +99,12 @@ impl<'a> DbtRun<'a> {
     /// Second runs with our marker, and what became of them.
     pub(crate) fn duplicates(&self) -> &[(u64, Fate)] {
         &self.duplicates
+    }
+
+    /// The same without the steps, which nothing is decided by.
+    #[cfg(test)]
+    pub(crate) fn without_steps(self) -> DbtRun<'a> {
+        DbtRun { shows_steps: false, ..self }
     }
 
     /// The run as seen last.
@@ -216,7 +224,7 @@ impl Probe for DbtRun<'_> {
         run.trigger = run.trigger.or_else(|| self.run.trigger.take());
         self.run = run;
         self.looks += 1;
-        if self.run.status == Some(Status::Running) {
+        if self.shows_steps && self.run.status == Some(Status::Running) {
             if self.shown != self.run.status || self.looks.is_multiple_of(LOOKS_PER_STEPS) {
                 self.fetch_step().await;
             }

@@ -25,6 +25,9 @@ const MOST_OPEN_SENDS: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
+/// The service's own cool-down (dbt-cloud-api §7): a longer wish between two look-ups is not believed.
+const COOL_DOWN: Duration = Duration::from_mins(5);
+
 /// What is to be started, and how carefully.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
@@ -139,7 +142,12 @@ pub(crate) async fn trigger(
                 // The marker finds it anyway.
                 let _ = intent.run(run.id);
             }
-            let doubt = (order.look_first || progress.open > 0 || progress.sends > 1).then(|| started.doubt());
+            let doubt = if progress.open > 0 || progress.sends > 1 {
+                Some(started.doubt(started.settle_from + order.settle))
+            } else {
+                // Somebody who used the key before us may have started it too: looked for while we wait anyway.
+                order.look_first.then(|| started.doubt(Instant::now()))
+            };
             Ok(Triggered { run, adopted: false, sends: progress.sends, doubt, intent })
         }
         Err(failed) => {
@@ -275,7 +283,7 @@ impl<'a> Start<'a> {
                 return Err(NotStarted::Unknown { error: error.cloned(), looking: failed });
             }
             let jitter = wait.mul_f64(0.9 + 0.2 * self.means.entropy.fraction());
-            let mut wake = now + jitter.max(asked.min(PATIENCE));
+            let mut wake = now + jitter.max(asked.min(COOL_DOWN));
             // The look-up that decides is not put off.
             if asked.is_zero() && now < settled {
                 wake = wake.min(settled);
@@ -321,8 +329,10 @@ impl<'a> Start<'a> {
         if let Some(intent) = &mut intent {
             let _ = intent.run(now.id);
         }
-        // Whoever started it may have sent it twice.
-        let doubt = now.ended().is_none().then(|| self.doubt());
+        // Whoever started it may have sent it twice: a second run would show within the settle time of the first.
+        let age = first.created().and_then(|at| Duration::try_from(self.means.wall.now().duration_since(at)).ok());
+        let until = Instant::now() + self.order.settle.saturating_sub(age.unwrap_or_default());
+        let doubt = now.ended().is_none().then(|| self.doubt(until));
         Ok(Triggered { run: now, adopted: true, sends: 0, doubt, intent })
     }
 
@@ -368,14 +378,8 @@ impl<'a> Start<'a> {
         }
     }
 
-    fn doubt(&self) -> Doubt {
+    fn doubt(&self, until: Instant) -> Doubt {
         let Order { account, job, .. } = self.order;
-        Doubt {
-            account: *account,
-            job: *job,
-            marker: self.marker.to_owned(),
-            newer_than: self.newer_than,
-            until: self.settle_from + self.order.settle,
-        }
+        Doubt { account: *account, job: *job, marker: self.marker.to_owned(), newer_than: self.newer_than, until }
     }
 }

@@ -67,7 +67,8 @@ impl Printer {
     /// The sink that draws events here.
     pub(crate) fn events(&self) -> Events {
         let printer = self.clone();
-        Events::new(move |event| printer.draw(event))
+        let bodies = self.0.voice.verbose >= 2;
+        Events::new(move |event| printer.draw(event)).with_bodies(bodies)
     }
 
     /// Waits until somebody closes our stdout.

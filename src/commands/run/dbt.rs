@@ -31,6 +31,7 @@ pub(super) struct Asked {
 }
 
 /// How carefully.
+#[derive(Clone, Copy)]
 pub(super) struct Care {
     pub(super) settle: Duration,
     pub(super) at_most_once: bool,

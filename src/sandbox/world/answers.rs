@@ -82,15 +82,18 @@ impl Refusal {
 
 /// The envelope around everything that dbt Cloud says.
 pub(super) fn envelope(status: u16, message: &str, data: &Value) -> Value {
-    json!({
+    let mut envelope = json!({
         "status": {
             "code": status,
             "is_success": status < 400,
             "user_message": message,
             "developer_message": if status < 400 { Value::String(String::new()) } else { Value::Null },
         },
-        "data": data,
-    })
+        "data": null,
+    });
+    // Not inside the macro: that would take the whole of it apart and build it anew.
+    envelope["data"] = data.clone();
+    envelope
 }
 
 /// A successful answer of dbt Cloud.

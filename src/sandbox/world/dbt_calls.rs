@@ -208,14 +208,13 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
         .dbt
         .runs
         .iter()
+        // What is cheap to tell comes first: most runs belong to another job or are too old.
+        .filter(|run| after.is_none_or(|after| run.id > after) && is(job, run.job) && is(project, run.project))
         .filter(|run| {
             let number = run.status(now).number();
             let end = run.end(now).map(|(at, _)| at);
             !nothing
                 && world.is_listed(run)
-                && after.is_none_or(|after| run.id > after)
-                && is(job, run.job)
-                && is(project, run.project)
                 && among(&projects, run.project)
                 && is(environment, run.environment)
                 && is(status, number)

@@ -1,0 +1,114 @@
+//! Single situations at the edges of the protocol, each told by its name.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::scene::{Scene, Stage, Told, key_of, on_paused_time, world};
+use crate::dbt::End;
+use crate::runs::{Journal, NotStarted};
+
+/// A job for pull requests: its runs do not wait for each other.
+const CI_JOB: u64 = 300_120;
+
+fn given(faults: &[&str]) -> Scene {
+    let faults = faults.iter().map(ToString::to_string).collect();
+    Scene { key: Some("edge".to_owned()), ..Scene::new(faults) }
+}
+
+#[test]
+fn the_deadline_holds_while_the_run_is_started() {
+    for (fault, seconds) in [
+        ("dbt:jobs/run=hang,phase=after", 10),
+        ("dbt:jobs/run=reset,phase=before", 20),
+        ("dbt:jobs/run=status=503,times=forever", 90),
+        ("dbt:jobs/run=retry-after-absurd,times=forever", 30),
+        ("dbt:jobs/run=refused,times=forever", 30),
+        ("dbt:runs/list=hang,nth=2,times=forever", 15),
+    ] {
+        let lost = "dbt:jobs/run=reset,phase=after";
+        let faults = if fault.starts_with("dbt:runs") { vec![lost, fault] } else { vec![fault] };
+        let scene = Scene { timeout: Duration::from_secs(seconds), lag: 50_000, ..given(&faults) };
+        on_paused_time(async {
+            let stage = Stage::new(&world(), &scene);
+            let begun = Instant::now();
+            let told = stage.start(&scene, &Journal::default(), &key_of(&scene)).await;
+            assert!(matches!(told, Told::NotStarted(_)), "{fault}: {told:?}");
+            let took = begun.elapsed();
+            assert!(took <= Duration::from_millis(seconds * 1000 + 1000), "{fault}: {took:?} of {seconds} s");
+        });
+    }
+}
+
+#[test]
+fn of_two_that_race_with_one_key_one_run_does_work() {
+    for lag in [0, 500, 20_000, 50_000] {
+        for same_machine in [true, false] {
+            let scene = Scene { lag, ..given(&[]) };
+            on_paused_time(async {
+                let stage = Stage::new(&world(), &scene);
+                let folder = tempfile::tempdir().unwrap();
+                let journal = Journal::new(same_machine.then(|| folder.path().to_owned()));
+                let key = key_of(&scene);
+                let (one, two) = tokio::join!(stage.start(&scene, &journal, &key), stage.start(&scene, &journal, &key));
+                let truth = stage.truth(&key);
+                assert_eq!(truth.worked.len(), 1, "lag {lag}, same machine: {same_machine}: {truth:?}");
+                for told in [&one, &two] {
+                    let followed = match told {
+                        Told::Ended { run, end: Some(End::Success), adopted: _ } => Some(*run),
+                        Told::Ended { .. } | Told::NotStarted(_) | Told::Left { .. } | Told::Killed => None,
+                    };
+                    assert_eq!(followed, Some(truth.worked[0]), "{one:?} {two:?}");
+                }
+                if same_machine {
+                    assert_eq!(truth.all.len(), 1, "{truth:?}");
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn a_second_run_that_works_already_is_left_alone_and_said_aloud() {
+    let scene = Scene { job: CI_JOB, lag: 30_000, ..given(&["dbt:jobs/run=kill,phase=after"]) };
+    on_paused_time(async {
+        let stage = Stage::new(&world(), &scene);
+        let key = key_of(&scene);
+        let journal = Journal::default();
+        assert!(matches!(stage.start(&scene, &journal, &key).await, Told::Killed));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let told = stage.start(&scene, &journal, &key).await;
+        let truth = stage.truth(&key);
+        assert_eq!(truth.all.len(), 2);
+        assert!(matches!(told, Told::Ended { run, .. } if run == truth.all[0]), "{told:?} {truth:?}");
+        let warned =
+            stage.remarks.borrow().iter().any(|text| text.contains("second run") && text.contains("left alone"));
+        assert!(warned, "{:?}", stage.remarks.borrow());
+    });
+}
+
+#[test]
+fn no_disk_never_stops_a_start() {
+    let scene = given(&["dbt:jobs/run=reset,phase=after"]);
+    on_paused_time(async {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("starts"), "a file where a folder should be").unwrap();
+        let stage = Stage::new(&world(), &scene);
+        let told = stage.start(&scene, &Journal::new(Some(folder.path().to_owned())), &key_of(&scene)).await;
+        assert!(matches!(told, Told::Ended { end: Some(End::Success), .. }), "{told:?}");
+        assert!(stage.remarks.borrow().iter().any(|text| text.contains("cannot be noted on disk")));
+    });
+}
+
+#[test]
+fn looking_that_never_works_ends_after_fifteen_minutes_and_nothing_is_sent_again() {
+    let scene = given(&["dbt:jobs/run=status=504,phase=after", "dbt:runs/list=status=500,nth=2,times=forever"]);
+    on_paused_time(async {
+        let stage = Stage::new(&world(), &scene);
+        let begun = Instant::now();
+        let told = stage.start(&scene, &Journal::default(), &key_of(&scene)).await;
+        assert!(matches!(told, Told::NotStarted(NotStarted::Unknown { .. })), "{told:?}");
+        assert!((900..=931).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+        assert_eq!(stage.truth(&key_of(&scene)).posts, 1);
+    });
+}

@@ -1,0 +1,88 @@
+//! The transport in memory: the world on one side, on the other the errors that real sockets give.
+
+use std::cell::{Cell, RefCell};
+use std::future::pending;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use crate::http::{Lane, Limits, Net, NetKind, Pending, Transport, WireError};
+use crate::sandbox::{Cut, Reply, SimTime, World};
+
+/// Each request takes so long even where nothing goes wrong, so that time passes.
+const LATENCY: Duration = Duration::from_millis(40);
+
+/// A world that can be reached.
+#[derive(Clone)]
+pub(super) struct MemoryTransport {
+    pub(super) world: Rc<RefCell<World>>,
+    start: SimTime,
+    begun: Instant,
+    /// How many triggers have been sent off.
+    pub(super) posts: Rc<Cell<u32>>,
+    killed: Rc<Notify>,
+}
+
+impl MemoryTransport {
+    pub(super) fn new(world: World, start: SimTime) -> MemoryTransport {
+        MemoryTransport {
+            world: Rc::new(RefCell::new(world)),
+            start,
+            begun: Instant::now(),
+            posts: Rc::new(Cell::new(0)),
+            killed: Rc::new(Notify::new()),
+        }
+    }
+
+    pub(super) fn now(&self) -> SimTime {
+        self.start.plus(i64::try_from(self.begun.elapsed().as_millis()).unwrap())
+    }
+
+    /// Waits until a fault kills the process that called.
+    pub(super) async fn killed(&self) {
+        self.killed.notified().await;
+    }
+}
+
+impl Transport for MemoryTransport {
+    fn send(&self, request: Request<Bytes>, limits: Limits, lane: Lane) -> Pending<'_> {
+        Box::pin(async move {
+            if lane == Lane::Fresh {
+                self.posts.set(self.posts.get() + 1);
+            }
+            sleep(LATENCY / 2).await;
+            let reply = self.world.borrow_mut().answer(self.now(), &request);
+            sleep(LATENCY / 2).await;
+            let not_sent = |kind| Err(WireError::NotSent(Net::new(kind, "")));
+            let broken = || Err(WireError::Lost(Net::new(NetKind::Broken, "")));
+            match reply {
+                Reply::Answer(answer) if answer.body().len() > limits.cap => Err(WireError::TooLarge),
+                Reply::Answer(answer) => Ok(answer),
+                Reply::Hold => pending().await,
+                Reply::Cut(cut) => match cut {
+                    Cut::NoName => not_sent(NetKind::Name),
+                    Cut::Refused => not_sent(NetKind::Connect),
+                    Cut::Blackhole => {
+                        sleep(limits.connect).await;
+                        not_sent(NetKind::ConnectTimeout)
+                    }
+                    Cut::Tls => not_sent(NetKind::Tls),
+                    Cut::Reset | Cut::Close | Cut::ResetAfterHead(_) | Cut::ResetInBody(_) | Cut::Truncated(_) => {
+                        broken()
+                    }
+                    // The caller's own limit ends it.
+                    Cut::Silence(_) | Cut::Drip(_) => pending().await,
+                    Cut::Huge => Err(WireError::TooLarge),
+                    Cut::Kill(_) => {
+                        self.killed.notify_one();
+                        pending().await
+                    }
+                },
+            }
+        })
+    }
+}

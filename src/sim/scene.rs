@@ -1,0 +1,233 @@
+//! One start of a dbt job in a world with faults, from the trigger to the end of the run, and the truth about it.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::memory::MemoryTransport;
+use crate::context::{Entropy, Wall};
+use crate::dbt::{self, End, Overrides};
+use crate::events::{Event, Events};
+use crate::http::{HttpError, Pace, Profile, Writer};
+use crate::runs::{DbtRun, Followed, Journal, Key, Means, NotStarted, Order, follow, trigger};
+use crate::sandbox::{Rule, Seed, SimTime, World};
+use crate::secret::Vault;
+
+pub(super) const ACCOUNT: u64 = 51234;
+pub(super) const JOB: u64 = 222_222;
+
+/// 2026-11-23T12:00:00Z.
+pub(super) const START: SimTime = SimTime(1_795_435_200_000);
+
+pub(super) const TOKEN: &str = "dbtc_simulation_token_0123456789";
+
+/// What the world does, and how the start is made.
+#[derive(Clone, Debug)]
+pub(super) struct Scene {
+    pub(super) faults: Vec<String>,
+    pub(super) lag: i64,
+    pub(super) fresh_404: i64,
+    /// A given key; else a fresh one.
+    pub(super) key: Option<String>,
+    pub(super) at_most_once: bool,
+    pub(super) seed: u64,
+    pub(super) timeout: Duration,
+    pub(super) job: u64,
+    pub(super) overrides: Overrides,
+}
+
+impl Scene {
+    pub(super) fn new(faults: Vec<String>) -> Scene {
+        Scene {
+            faults,
+            lag: 0,
+            fresh_404: 0,
+            key: None,
+            at_most_once: false,
+            seed: 1,
+            timeout: Duration::from_hours(4),
+            job: JOB,
+            overrides: Overrides::default(),
+        }
+    }
+}
+
+/// How the start went, as the caller was told.
+#[derive(Debug)]
+pub(super) enum Told {
+    Ended {
+        run: u64,
+        end: Option<End>,
+        adopted: bool,
+    },
+    NotStarted(NotStarted),
+    /// The following ended without the run's end.
+    Left {
+        run: u64,
+        /// Why looking ended early; `None` at the deadline.
+        error: Option<HttpError>,
+    },
+    /// A fault killed the process.
+    Killed,
+}
+
+/// What the world knows of the runs with the marker.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Truth {
+    /// Ids of those that did work.
+    pub(super) worked: Vec<u64>,
+    /// Ids of all of them, resumed ones left out.
+    pub(super) all: Vec<u64>,
+    pub(super) posts: u32,
+}
+
+/// A fresh world, to be cloned: making one is the dearest part of a case.
+pub(super) fn world() -> World {
+    World::new(Seed {
+        databricks_token: "dapi_simulation_token_0123456789".to_owned(),
+        dbt_token: TOKEN.to_owned(),
+        start: START,
+        random: 7,
+    })
+}
+
+/// A place where processes start one after another.
+pub(super) struct Stage {
+    pub(super) transport: MemoryTransport,
+    pub(super) means: Means,
+    pub(super) remarks: Rc<std::cell::RefCell<Vec<String>>>,
+    writer: Writer,
+}
+
+impl Stage {
+    pub(super) fn new(world: &World, scene: &Scene) -> Stage {
+        let mut world = world.clone();
+        world.set_listing_lag(scene.lag);
+        world.set_fresh_404(scene.fresh_404);
+        for fault in &scene.faults {
+            world.add_fault(Rule::parse(fault).unwrap());
+        }
+        Stage::with_seed(world, scene.seed)
+    }
+
+    /// On a world that is prepared already.
+    pub(super) fn on(world: World) -> Stage {
+        Stage::with_seed(world, 1)
+    }
+
+    fn with_seed(world: World, seed: u64) -> Stage {
+        let transport = MemoryTransport::new(world, START);
+        let clock = transport.clone();
+        let remarks = Rc::new(std::cell::RefCell::new(Vec::new()));
+        let sink = remarks.clone();
+        let means = Means {
+            // Polls far apart keep ten thousand runs affordable; what is shown does not depend on them.
+            pace: Pace { poll: Duration::from_secs(40), poll_cap: Duration::from_mins(1), ..Pace::default() },
+            wall: Wall::of(move || Timestamp::from_millisecond(clock.now().0).unwrap()),
+            entropy: Entropy::seeded(seed),
+            events: Events::new(move |event| {
+                if let Event::Remark(text) | Event::Warning(text) = event {
+                    sink.borrow_mut().push(text);
+                }
+            }),
+        };
+        let profile = Profile {
+            service: "dbt Cloud",
+            origin: "https://sandbox.invalid".to_owned(),
+            scheme: "Token",
+            secret: Vault::default().admit(TOKEN.to_owned()).unwrap(),
+            user_agent: "dbtrigger/sim".to_owned(),
+            said: dbt::said,
+        };
+        let writer = Writer::new(
+            profile,
+            Rc::new(transport.clone()),
+            means.pace.clone(),
+            means.entropy.clone(),
+            means.wall.clone(),
+            means.events.clone(),
+        );
+        Stage { transport, means, remarks, writer }
+    }
+
+    /// One process: triggers, follows to the end, unless a fault kills it.
+    pub(super) async fn start(&self, scene: &Scene, journal: &Journal, key: &Key) -> Told {
+        tokio::select! {
+            biased;
+            () = self.transport.killed() => Told::Killed,
+            told = self.start_undisturbed(scene, journal, key) => told,
+        }
+    }
+
+    async fn start_undisturbed(&self, scene: &Scene, journal: &Journal, key: &Key) -> Told {
+        let order = Order {
+            account: ACCOUNT,
+            job: scene.job,
+            key: key.clone(),
+            look_first: scene.key.is_some(),
+            said: "simulated".to_owned(),
+            overrides: scene.overrides.clone(),
+            settle: Duration::from_mins(1),
+            at_most_once: scene.at_most_once,
+            deadline: Instant::now() + scene.timeout,
+            resume: String::new(),
+        };
+        let triggered = match trigger(&order, &self.writer, &self.means, journal, &|_| {}).await {
+            Ok(triggered) => triggered,
+            Err(error) => return Told::NotStarted(error),
+        };
+        let adopted = triggered.adopted;
+        let Means { wall, events, .. } = &self.means;
+        let mut probe =
+            DbtRun::new(&self.writer, wall, events, ACCOUNT, triggered.run, triggered.doubt).without_steps();
+        let followed = follow(&mut probe, order.deadline, &self.means, |_| {}).await;
+        let run = probe.run().id;
+        match followed {
+            Followed::Ended(state) => {
+                if let Some(intent) = triggered.intent {
+                    intent.close();
+                }
+                Told::Ended { run, end: state.run.ended(), adopted }
+            }
+            Followed::OutOfTime(_) => Told::Left { run, error: None },
+            Followed::Blind(_, error) => Told::Left { run, error: Some(error) },
+        }
+    }
+
+    /// What really happened, long after.
+    pub(super) fn truth(&self, key: &Key) -> Truth {
+        let mut world = self.transport.world.borrow_mut();
+        world.advance(self.transport.now().plus(6 * 3600 * 1000));
+        let marker = key.marker();
+        let state = world.inspect();
+        let own: Vec<&Value> = state["dbt_runs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|run| run["retrying_run_id"].is_null())
+            .filter(|run| run["cause"].as_str().is_some_and(|cause| cause.contains(&marker)))
+            .collect();
+        let id = |run: &&Value| run["id"].as_u64().unwrap();
+        Truth {
+            worked: own.iter().filter(|run| run["worked"] == true).map(id).collect(),
+            all: own.iter().map(id).collect(),
+            posts: self.transport.posts.get(),
+        }
+    }
+}
+
+/// The key of a scene.
+pub(super) fn key_of(scene: &Scene) -> Key {
+    match &scene.key {
+        Some(text) => Key::parse(text).unwrap(),
+        None => Key::fresh(&Entropy::seeded(scene.seed)),
+    }
+}
+
+/// Runs a future on a runtime whose time is paused.
+pub(super) fn on_paused_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
+}
