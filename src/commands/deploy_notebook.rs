@@ -80,8 +80,8 @@ fn parse_job(text: &str) -> Result<Allowed<u64>, String> {
         return Ok(Allowed::Nothing);
     }
     match text.parse::<u64>() {
-        Ok(id) if id > 0 => Ok(Allowed::This(id)),
-        Ok(_) | Err(_) => Err("the id of a dbt job has digits only; `any` lifts the restriction".to_owned()),
+        Ok(id) if id > 0 && !text.starts_with('+') => Ok(Allowed::This(id)),
+        Ok(_) | Err(_) => Err("the id of a dbt job is a number such as 222222; `any` lifts the restriction".to_owned()),
     }
 }
 
@@ -295,7 +295,7 @@ mod tests {
         let both = settle("--allow-job", "any", vec![Allowed::This(7), Allowed::Nothing]).unwrap_err();
         assert_eq!(both.code, Code::Contradiction);
         assert!(parse_override("cause").unwrap_err().contains("git_branch"));
-        assert!(parse_job("0").is_err() && parse_job("12a").is_err());
+        assert!(parse_job("0").is_err() && parse_job("+7").is_err() && parse_job("12a").is_err());
     }
 
     #[test]

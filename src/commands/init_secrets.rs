@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use super::Stage;
 use super::provision::{Provision, who};
 use crate::credentials::{self, Account, KeySource, Missing, Sourced, Wants};
-use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
+use crate::databricks::secrets::{EVERYBODY, Fingerprint, KeyName, Permission, ScopeName};
 use crate::dbt::{list_accounts, list_accounts_v2};
 use crate::engine::kinds::{DEFAULT_KEY, DEFAULT_SCOPE, Grant, GrantWant, Scope, ScopeWant, Secret, SecretWant};
 use crate::engine::{Action, Consent, Consents, Inputs, Plan, Planned, Step};
@@ -115,16 +115,11 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
 
     let consents = Consents::default().with(Consent::Rotate, rotate);
     let compare = value.as_ref().filter(|_| rotate).map(|value| Fingerprint::of(&value.key.value));
-    let open_to_all = grants.iter().any(|grant| grant.principal == "users");
     let reader = writer.reader();
     let (me, scope_step, mut secret_step, mut grant_steps) = tokio::try_join!(
         who(&reader),
         Step::<Scope>::plan(&reader, ScopeWant { scope: scope.clone() }, &consents),
-        Step::<Secret>::plan(
-            &reader,
-            SecretWant { scope: scope.clone(), key: key.clone(), compare, open_to_all },
-            &consents
-        ),
+        Step::<Secret>::plan(&reader, SecretWant { scope: scope.clone(), key: key.clone(), compare }, &consents),
         try_join_all(grants.into_iter().map(|GrantTo { principal, permission }| {
             Step::<Grant>::plan(&reader, GrantWant { scope: scope.clone(), principal, permission }, &consents)
         })),
@@ -135,7 +130,7 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     }
     let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.updated.is_some());
     let writes_key = secret_step.writes();
-    let warn_open = secret_step.have.as_ref().is_some_and(|have| have.everybody.is_some()) || open_to_all;
+    let is_open = secret_step.have.as_ref().is_some_and(|have| have.everybody.is_some());
     let named = names(&scope, &key);
 
     let mut inputs = Inputs::default();
@@ -147,7 +142,7 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
         value.validate(stage).await?;
         inputs.key = Some(value.key.value);
     }
-    if warn_open {
+    if is_open {
         stage.events.warning(format!("everybody in this workspace can read the secret scope {scope}"));
     }
 
@@ -174,10 +169,18 @@ fn names(scope: &ScopeName, key: &KeyName) -> String {
     flag("--scope", scope.as_str(), DEFAULT_SCOPE) + &flag("--key", key.as_str(), DEFAULT_KEY)
 }
 
-/// One grant per principal; two levels for one are a contradiction.
+/// One grant per principal; two levels for one are a contradiction. The group of everybody takes a consent of its own,
+/// which this version has no flag for.
 fn settle_grants(grants: Vec<GrantTo>) -> Result<Vec<GrantTo>, Failure> {
     let mut settled: Vec<GrantTo> = Vec::new();
     for grant in grants {
+        if grant.principal.eq_ignore_ascii_case(EVERYBODY) {
+            return Err(Failure::new(
+                Code::Refused,
+                "--grant users would let everybody in this workspace read the dbt API key; nothing was written.",
+            )
+            .advise("name the user, the group or the service principal that the workflow runs as, such as --grant data-engineers"));
+        }
         match settled.iter().find(|known| known.principal.eq_ignore_ascii_case(&grant.principal)) {
             None => settled.push(grant),
             Some(known) if known.permission == grant.permission => {}
@@ -295,5 +298,6 @@ mod tests {
         let grants = |texts: &[&str]| settle_grants(texts.iter().map(|text| text.parse().unwrap()).collect());
         assert_eq!(grants(&["a", "A:READ", "b"]).unwrap().len(), 2);
         assert_eq!(grants(&["a", "a:WRITE"]).unwrap_err().code, Code::Contradiction);
+        assert_eq!(grants(&["a", "Users:WRITE"]).unwrap_err().code, Code::Refused);
     }
 }

@@ -11,12 +11,16 @@ use crate::http::{Reader, Writer};
 /// Who the token belongs to. Also the first proof that host and token are good.
 pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
     reader.read(me()).await.map_err(|error| {
-        let failure = of_databricks("Cannot find out who DATABRICKS_TOKEN belongs to", &error);
+        let mut failure = of_databricks("Cannot find out who DATABRICKS_TOKEN belongs to", &error);
         if failure.code != Code::NotAllowed {
             return failure;
         }
-        // The service answers 403 for a token that it does not know (databricks-api §7).
-        failure.advise("a wrong or expired token gets the same answer: make a new one under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN")
+        // The service answers 403 for a token that it does not know (databricks-api §7), and anybody may ask who they are.
+        failure.hints.clear();
+        failure
+            .cause("a wrong or expired token gets this answer, and so does a good one of another workspace")
+            .advise("check DATABRICKS_HOST, or make a new token under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN")
+            .advise("if the token is good, ask a workspace administrator whether access is restricted to certain IP addresses")
     })
 }
 
@@ -64,9 +68,13 @@ impl Provision<'_> {
         let refusal = blocked(&plan);
         let mut lines = Vec::new();
         let (finish, failure) = if dry_run {
+            if plan.writes() {
+                stage.events.remark(format!("Would write to {workspace} as {identity}"));
+            }
             // A dry run shows what is blocked; that is no failure of it.
-            if let Some(Failure { code: _, what, causes: _, hints }) = refusal {
+            if let Some(Failure { code: _, what, causes, hints }) = refusal {
                 lines.push(format!("Without --dry-run this would be refused: {what}"));
+                lines.extend(causes.iter().map(|cause| format!("  because: {cause}")));
                 lines.extend(hints.iter().map(|hint| format!("next: {hint}")));
             }
             (Finish::Shown, None)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::rehearsal::{ACCOUNT, ANA, DBT_TOKEN, Outcome, Rehearsal, Trouble};
+use super::rehearsal::{ACCOUNT, ANA, DATABRICKS_TOKEN, DBT_TOKEN, Outcome, Rehearsal, Trouble};
 use super::{deploy_notebook, init_secrets};
 use crate::failure::{Code, Ended, Report};
 use crate::sandbox::{Class, Phase, Rule, SimTime};
@@ -56,7 +56,7 @@ fn steps(outcome: &Outcome) -> Vec<String> {
 async fn init_secrets_stores_the_key_and_gives_access_and_the_second_time_writes_nothing() {
     let stage = Rehearsal::new();
     stage.set_latency(Duration::from_millis(50));
-    let line = ["--grant", "users:READ"];
+    let line = ["--grant", "data-engineers:READ"];
     let first = init(&stage, &line).await;
     assert_eq!(first.exit, 0, "{first:?}");
     assert_eq!(steps(&first), ["create done", "create done", "create done"]);
@@ -70,7 +70,7 @@ async fn init_secrets_stores_the_key_and_gives_access_and_the_second_time_writes
     let writes = ["databricks:secrets/scopes/create", "databricks:secrets/put", "databricks:secrets/acls/put"];
     assert_eq!(stage.take_writes(), writes);
     let scope = stage.world(|world| world.inspect())["scopes"]["dbt-cloud"].clone();
-    assert_eq!(scope["acls"], json!({ ANA: "MANAGE", "users": "READ" }));
+    assert_eq!(scope["acls"], json!({ ANA: "MANAGE", "data-engineers": "READ" }));
 
     let second = init(&stage, &line).await;
     assert_eq!((second.exit, steps(&second)), (0, vec!["keep done".to_owned(); 3]));
@@ -183,7 +183,7 @@ async fn a_personal_key_is_stored_with_a_warning() {
 async fn a_dry_run_of_init_secrets_tries_the_key_and_writes_nothing() {
     let stage = Rehearsal::new();
     let before = state(&stage);
-    let outcome = init(&stage, &["--dry-run", "--grant", "users"]).await;
+    let outcome = init(&stage, &["--dry-run", "--grant", "data-engineers"]).await;
     assert_eq!((outcome.exit, outcome.data["dry_run"].as_bool()), (0, Some(true)));
     assert!(outcome.text.contains("secret scope dbt-cloud: would be created"), "{}", outcome.text);
     assert!(stage.take_log().iter().any(|seen| seen.operation == "dbt:accounts/list"));
@@ -201,19 +201,30 @@ async fn without_the_premium_plan_nothing_is_opened_silently() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scope_that_everybody_reads_takes_no_key_unless_somebody_asks_for_that() {
+async fn a_scope_that_everybody_reads_takes_no_key_and_nobody_is_let_make_it_one() {
     let stage = Rehearsal::new();
-    assert_eq!(init(&stage, &["--grant", "users", "--key", "first"]).await.exit, 0);
+    let asked = init(&stage, &["--grant", "users"]).await;
+    refused(&asked, &["everybody in this workspace"]);
+    assert!(stage.take_log().is_empty());
+    assert_eq!(init(&stage, &["--key", "first"]).await.exit, 0);
+    open_to_everybody(&stage);
     stage.take_log();
     let outcome = init(&stage, &[]).await;
-    refused(
-        &outcome,
-        &["everybody in this workspace can read the secret scope dbt-cloud (users: READ)", "--grant users"],
-    );
+    refused(&outcome, &["everybody in this workspace can read the secret scope dbt-cloud (users: READ)", "--scope"]);
     assert_eq!(stage.take_writes(), [""; 0]);
-    let asked = init(&stage, &["--grant", "users"]).await;
-    assert_eq!(asked.exit, 0);
-    assert!(asked.said().contains("everybody in this workspace can read"), "{}", asked.said());
+    let kept = init(&stage, &["--key", "first"]).await;
+    assert_eq!(kept.exit, 0);
+    assert!(kept.said().contains("everybody in this workspace can read"), "{}", kept.said());
+}
+
+/// Somebody gives the group of everybody access to the scope, past us.
+fn open_to_everybody(stage: &Rehearsal) {
+    let body = json!({ "scope": "dbt-cloud", "principal": "users", "permission": "READ" }).to_string();
+    let request = http::Request::post("http://127.0.0.1:1/api/2.0/secrets/acls/put")
+        .header("authorization", format!("Bearer {DATABRICKS_TOKEN}"))
+        .body(bytes::Bytes::from(body))
+        .unwrap();
+    stage.world(|world| world.answer(SimTime(1_760_000_100_000), &request));
 }
 
 #[tokio::test(start_paused = true)]
@@ -244,15 +255,15 @@ async fn access_is_never_lowered_and_a_stranger_is_named() {
 #[tokio::test(start_paused = true)]
 async fn two_grants_go_out_one_after_another() {
     let stage = Rehearsal::new();
-    let outcome = init(&stage, &["--grant", "users", "--grant", "admins:WRITE"]).await;
+    let outcome = init(&stage, &["--grant", "analysts", "--grant", "admins:WRITE"]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    let again = init(&stage, &["--grant", "users", "--grant", "admins:MANAGE"]).await;
+    let again = init(&stage, &["--grant", "analysts", "--grant", "admins:MANAGE"]).await;
     assert!(again.text.contains("permission: WRITE -> MANAGE"), "{}", again.text);
 }
 
 #[tokio::test(start_paused = true)]
 async fn init_secrets_survives_every_trouble_at_every_request() {
-    let line = ["--grant", "users"];
+    let line = ["--grant", "data-engineers"];
     let clean = Rehearsal::new();
     init(&clean, &line).await;
     let (requests, goal) = (clean.take_log().len(), state(&clean));
@@ -279,7 +290,7 @@ async fn init_secrets_survives_every_trouble_at_every_request() {
 async fn stale_reads_after_a_write_are_waited_out() {
     let stage = Rehearsal::new();
     stage.world(|world| world.set_stale_reads(3));
-    assert_eq!(init(&stage, &["--grant", "users"]).await.exit, 0);
+    assert_eq!(init(&stage, &["--grant", "data-engineers"]).await.exit, 0);
     let deployed = deploy(&stage, &[]).await;
     assert_eq!(deployed.exit, 0, "{deployed:?}");
 }
@@ -535,7 +546,7 @@ async fn every_fault_at_every_operation_of_init_secrets_ends_well_or_says_what_t
         "databricks:secrets/put",
         "databricks:secrets/acls/put",
     ];
-    let shown = every_fault(init_secrets::run, &operations, &["--grant", "users"]).await;
+    let shown = every_fault(init_secrets::run, &operations, &["--grant", "data-engineers"]).await;
     assert!(shown > 300, "{shown}");
 }
 

@@ -20,13 +20,13 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
     let host = environment.get("DATABRICKS_HOST").map(|text| {
         Origin::parse(text).map_err(|bad| {
             Failure::new(Code::InvalidInput, format!("DATABRICKS_HOST is \"{text}\", which cannot be used: {bad}."))
-                .advise("set it to the address in your browser when signed in to the workspace, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com")
+                .advise("set DATABRICKS_HOST to the address in your browser when signed in to the workspace, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com")
         })
     });
     let token = environment.get("DATABRICKS_TOKEN").map(|text| {
         vault.admit(text.to_owned()).map_err(|odd| {
             Failure::new(Code::InvalidInput, format!("DATABRICKS_TOKEN does not hold a token: {odd}."))
-                .advise("make a personal access token in the workspace under Settings > Developer > Access tokens")
+                .advise("make a personal access token in the workspace under Settings > Developer > Access tokens, and set DATABRICKS_TOKEN to it alone")
         })
     });
     let origin = wants.need(

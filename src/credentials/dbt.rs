@@ -14,6 +14,9 @@ use crate::secret::{Secret, Vault};
 const TOKEN_VARIABLES: [&str; 4] =
     ["DBT_CLOUD_TOKEN", "DBT_CLOUD_API_KEY", "DBT_CLOUD_API_TOKEN", "DBT_CLOUD_SERVICE_TOKEN"];
 
+/// Far more bytes than a token has.
+const LONGEST_TOKEN: u64 = 64 << 10;
+
 /// Other tools' names (dbt-cloud-api §2.4a), named when they are set and ours are not.
 const OTHERS: [(&str, &str); 6] = [
     ("DBT_TOKEN", "DBT_CLOUD_TOKEN"),
@@ -107,8 +110,9 @@ impl Account {
             Code::Refused,
             format!("The dbt token is not sent to {host}: it is no host of dbt's, and only a pasted address names it."),
         )
-        .run(format!("export DBT_CLOUD_HOST={}", self.origin))
-        .advise("do that only if you know that this host is yours; --dbt-host does the same for one command"))
+        .advise(format!(
+            "only if you know that {host} is your dbt host: name it with --dbt-host {host}, or set DBT_CLOUD_HOST to it"
+        )))
     }
 }
 
@@ -162,10 +166,10 @@ fn find_host(
 
 fn find_id(flags: &AccountFlags, pasted: &[(String, Link)], environment: &Environment) -> Result<Option<u64>, Failure> {
     let read = |text: &str, source: Source| match text.trim().parse::<u64>() {
-        Ok(id) if id > 0 => Ok(Sourced::new(id, source)),
+        Ok(id) if id > 0 && !text.contains('+') => Ok(Sourced::new(id, source)),
         Ok(_) | Err(_) => Err(Failure::new(
             Code::InvalidInput,
-            format!("{source} is \"{text}\", which is no account id: it has digits only."),
+            format!("{source} is \"{text}\", which is no account id: that is a number such as 51234."),
         )
         .advise("the id is the number behind /deploy/ in the address of any page of your dbt account")),
     };
@@ -264,11 +268,14 @@ pub(crate) async fn key_to_store(
     }
 }
 
-/// A token is short: more is some other file, and is not read to its end.
+/// A token is short: more is some other file. It is not read to its end, and a piece of it is not taken for the token.
 fn short(from: impl std::io::Read) -> std::io::Result<String> {
-    let mut text = String::new();
-    from.take(64 << 10).read_to_string(&mut text)?;
-    Ok(text)
+    let mut bytes = Vec::new();
+    from.take(LONGEST_TOKEN + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST_TOKEN {
+        return Err(std::io::Error::other(format!("it is longer than any token: more than {LONGEST_TOKEN} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is no text"))
 }
 
 fn unreadable(source: &Source, error: &std::io::Error) -> Failure {
@@ -325,6 +332,23 @@ mod tests {
         assert!(trusts(&url, None, &Environment::of([("DBT_CLOUD_HOST", "dbt.example.com")])));
         let flag = AccountFlags { dbt_host: Some("dbt.example.com".into()), ..AccountFlags::default() };
         assert!(trusts(&flag, Some(strange), &nothing));
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_or_no_text_is_refused_and_never_cut_to_a_token() {
+        let full = "a".repeat(64 << 10);
+        assert_eq!(short(full.as_bytes()).unwrap(), full);
+        assert!(short(format!("{full}a").as_bytes()).unwrap_err().to_string().contains("longer than any token"));
+        assert_eq!(short([0xff].as_slice()).unwrap_err().to_string(), "it is no text");
+    }
+
+    #[test]
+    fn an_account_id_is_digits() {
+        for text in ["0", "+1", "-1", "1e3", "", "99999999999999999999"] {
+            let flags = AccountFlags { dbt_account: Some(text.into()), ..AccountFlags::default() };
+            let failure = find(&flags, None, &Environment::of([("DBT_CLOUD_HOST", "ab.us1.dbt.com")])).unwrap_err();
+            assert_eq!(failure.code, Code::InvalidInput, "{text:?}");
+        }
     }
 
     #[test]

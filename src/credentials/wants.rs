@@ -73,11 +73,12 @@ impl Wants {
         let missing_lines = missing.iter().map(|Missing { what, give }| format!("{what} is missing: {give}"));
         if let Some(first) = wrong.next() {
             let mut first = first;
-            for next in wrong {
-                first.causes.push(next.what);
-                first.causes.extend(next.causes);
+            for Failure { code: _, what, causes, hints } in wrong {
+                first.causes.push(what);
+                first.causes.extend(causes);
+                first.hints.extend(hints.into_iter().filter(|hint| !first.hints.contains(hint)).collect::<Vec<_>>());
             }
-            first.causes.extend(missing_lines);
+            first.causes.extend(missing_lines.chain(remarks));
             return Err(first);
         }
         if missing.is_empty() {
@@ -90,5 +91,25 @@ impl Wants {
         let mut failure = Failure::new(Code::MissingInput, what);
         failure.causes = missing_lines.chain(remarks).collect();
         Err(failure.advise("give each as said above, then run the same command again"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_keeps_its_advice_beside_what_is_missing() {
+        let mut wants = Wants::default();
+        let wrong = |what: &str, advice: &str| Failure::new(Code::InvalidInput, what).advise(advice);
+        for (what, advice) in [("A is odd.", "set A"), ("B is odd.", "set B"), ("C is odd.", "set B")] {
+            assert_eq!(wants.optional::<()>(Err(wrong(what, advice))), None);
+        }
+        assert_eq!(wants.need::<()>(Ok(None), Missing { what: "D", give: "set D" }), None);
+        wants.remark("D2 is set".to_owned());
+        let failure = wants.settle().unwrap_err();
+        assert_eq!((failure.code, failure.what.as_str()), (Code::InvalidInput, "A is odd."));
+        assert_eq!(failure.causes, ["B is odd.", "C is odd.", "D is missing: set D", "D2 is set"]);
+        assert_eq!(failure.hints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["set A", "set B"]);
     }
 }

@@ -21,7 +21,8 @@ pub(crate) fn said(answer: &Response<Bytes>) -> Said {
     // The code may be text or a number, or stand at the start of the message.
     let code = match &body["error_code"] {
         Value::String(code) if !code.is_empty() => Some(code.clone()),
-        Value::Number(code) => Some(code.to_string()),
+        // The status once more says nothing new.
+        Value::Number(code) => Some(code.to_string()).filter(|code| code != answer.status().as_str()),
         Value::String(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     };
     match (code, message) {

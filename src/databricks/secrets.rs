@@ -91,6 +91,9 @@ impl fmt::Display for KeyName {
     }
 }
 
+/// The group that every identity of a workspace is in.
+pub(crate) const EVERYBODY: &str = "users";
+
 /// What a principal may do with a scope; each level holds the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "UPPERCASE")]

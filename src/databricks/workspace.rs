@@ -60,7 +60,8 @@ impl FromStr for NotebookPath {
         }
         // Double slashes collapse (databricks-api §4.3).
         let mut parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
-        if parts.first() == Some(&"Workspace") {
+        // Each time it stands in front: what is left over would name the same place to the service and another one to us.
+        while parts.first() == Some(&"Workspace") {
             parts.remove(0);
         }
         if parts.iter().any(|part| matches!(*part, "." | "..")) {
@@ -87,9 +88,10 @@ impl NotebookPath {
         }
     }
 
-    /// Whether everybody in the workspace can edit what lies there (databricks-api §4.4).
+    /// Whether everybody in the workspace can edit what lies there (databricks-api §4.4). In any case: should the service
+    /// tell `/shared` apart, a consent too many is asked for; the other way round, a key would be open to all.
     pub(crate) fn is_shared(&self) -> bool {
-        self.0.starts_with("/Shared/")
+        self.0.split('/').nth(1).is_some_and(|top| top.eq_ignore_ascii_case("Shared"))
     }
 }
 
@@ -183,6 +185,8 @@ mod tests {
         for (text, shared) in [
             ("/Shared/x", true),
             ("/Workspace/Shared/team/x", true),
+            ("/Workspace/Workspace//Shared/x", true),
+            ("/shared/x", true),
             ("/Users/Shared/x", false),
             ("/SharedStuff/x", false),
         ] {

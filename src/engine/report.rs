@@ -41,7 +41,8 @@ impl Report for Provisioned {
                 Action::Keep(Some(note)) => ('=', note.clone()),
                 Action::Create => ('+', said("created")),
                 Action::Update(_) => ('~', said("updated")),
-                Action::Blocked { why, unless: _ } => ('!', why.what.clone()),
+                // The reason is said with the error, or with the dry run's last lines.
+                Action::Blocked { why: _, unless: _ } => ('!', "left as it is".to_owned()),
             };
             let _ = writeln!(text, "  {sign} {kind} {name}: {state}");
             match action {

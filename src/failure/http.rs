@@ -55,7 +55,7 @@ pub(crate) fn of_databricks(doing: &str, error: &HttpError) -> Failure {
             .cause(format!("{} does not accept the token", error.origin))
             .advise("check DATABRICKS_HOST, and make a new token under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN"),
         Code::NotAllowed => failure.advise("ask a workspace administrator for the permission, or use the token of somebody who has it"),
-        Code::NotFound => failure.advise("it does not exist, or this identity cannot see it"),
+        Code::NotFound => failure.advise("check the name: what is there but not visible to this identity gets the same answer"),
         Code::Failed
         | Code::Usage
         | Code::MissingInput

@@ -51,7 +51,7 @@ impl fmt::Display for BadSchedule {
                 "it is Unix cron; Databricks uses Quartz cron, with seconds in front and `?` for one of the two days",
             ),
             BadSchedule::NotQuartz { reason, meant: Some(meant) } => {
-                write!(formatter, "{reason}; did you mean \"{meant}\"?")
+                write!(formatter, "{reason}; perhaps \"{meant}\" is meant")
             }
             BadSchedule::NotQuartz { reason, meant: None } => formatter.write_str(reason),
             BadSchedule::Never => formatter.write_str("no moment from now on fits it"),

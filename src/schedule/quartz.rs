@@ -72,7 +72,7 @@ impl Expression {
             fields if fields.len() == 6 => (fields, "*"),
             fields => {
                 return Err(format!(
-                    "it has {} fields; Quartz cron has six, from seconds to day of week, and a year if you like",
+                    "Quartz cron has six fields, from seconds to day of week, and a year if you like; this has {}",
                     fields.len()
                 ));
             }

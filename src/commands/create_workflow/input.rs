@@ -50,7 +50,7 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
         let token = wants.need(
             token,
             Missing {
-                what: "the dbt token, to ask dbt for the name of the job",
+                what: "the dbt token, which is needed to ask for the name of the job,",
                 give: "set DBT_CLOUD_TOKEN, or say with --name how the workflow is called",
             },
         );

@@ -34,7 +34,7 @@ impl Kind for Grant {
     type Want = GrantWant;
     type Have = GrantHave;
 
-    const KIND: &'static str = "access";
+    const KIND: &'static str = "grant";
 
     fn name(want: &GrantWant) -> String {
         let GrantWant { scope, principal, permission } = want;

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::databricks::is_missing;
 use crate::databricks::secrets::{
-    Backend, Fingerprint, KeyName, Permission, ScopeInfo, ScopeName, acls, fingerprint, list, put,
+    Backend, EVERYBODY, Fingerprint, KeyName, Permission, ScopeInfo, ScopeName, acls, fingerprint, list, put,
 };
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Change, Consent, Consents, Kind, Refusal, Step};
@@ -23,8 +23,6 @@ pub(crate) struct SecretWant {
     /// What the stored value is compared with; only when it is to be rotated.
     #[serde(skip)]
     pub(crate) compare: Option<Fingerprint>,
-    /// Somebody asked for everybody to have access (`--grant users`).
-    pub(crate) open_to_all: bool,
 }
 
 /// What is known of the scope's inside.
@@ -40,13 +38,13 @@ pub(crate) struct SecretHave {
 
 impl SecretWant {
     fn is_open(&self, have: &SecretHave) -> Option<Action> {
-        let level = have.everybody.as_ref().filter(|_| !self.open_to_all)?;
+        let level = have.everybody.as_ref()?;
         let (scope, key) = (&self.scope, &self.key);
         Some(
             Refusal::new(format!(
                 "The key {key} is not stored: everybody in this workspace can read the secret scope {scope} (users: {level})."
             ))
-            .advise("choose another scope with --scope; to let everybody read the key, add --grant users")
+            .advise("choose another scope with --scope, or take the access of the group `users` away from this one")
             .always(),
         )
     }
@@ -63,7 +61,7 @@ impl Kind for Secret {
     }
 
     async fn observe(reader: &Reader, want: &SecretWant) -> Result<Option<SecretHave>, HttpError> {
-        let SecretWant { scope, key, compare, open_to_all: _ } = want;
+        let SecretWant { scope, key, compare } = want;
         let updated = async {
             let listed = reader.read(list(scope)).await;
             let listed = listed.map_err(|error| if is_missing(&error) { None } else { Some(error) })?;
@@ -72,7 +70,7 @@ impl Kind for Secret {
         };
         let everybody = async {
             match reader.read(acls(scope)).await {
-                Ok(acls) => Ok(acls.into_iter().find(|acl| acl.principal == "users").map(|acl| acl.permission)),
+                Ok(acls) => Ok(acls.into_iter().find(|acl| acl.principal == EVERYBODY).map(|acl| acl.permission)),
                 // No Premium plan, no ACLs: everybody manages everything (databricks-api §3.4).
                 Err(error) if error.code() == Some("FEATURE_DISABLED") => {
                     Ok(Some(Permission::Manage.name().to_owned()))

@@ -52,13 +52,12 @@ fn a_scope_is_made_if_it_is_missing_and_never_changed() {
     assert!(!Scope::shows(&step, Some(&have("dbt-cloud", Backend::KeyVault(None)))), "a vault that came meanwhile");
 }
 
-fn secret_want(rotate: bool, open_to_all: bool) -> SecretWant {
+fn secret_want(rotate: bool) -> SecretWant {
     let key = Vault::default().admit("dbtc_1234567890".to_owned()).unwrap();
     SecretWant {
         scope: "dbt-cloud".parse().unwrap(),
         key: "api-key".parse().unwrap(),
         compare: rotate.then(|| Fingerprint::of(&key)),
-        open_to_all,
     }
 }
 
@@ -79,25 +78,24 @@ fn a_key_that_is_there_is_left_alone_unless_it_is_to_be_rotated_and_differs() {
         (secret_have(Some(1), None, None), true, "update"),
     ] {
         let consents = none().with(Consent::Rotate, rotate);
-        let action = Secret::diff(&secret_want(rotate, false), have.as_ref(), &consents);
+        let action = Secret::diff(&secret_want(rotate), have.as_ref(), &consents);
         assert_eq!(word(&action), expected, "{have:?} {rotate}");
     }
-    let kept = Secret::diff(&secret_want(false, false), secret_have(Some(1), None, None).as_ref(), &none());
+    let kept = Secret::diff(&secret_want(false), secret_have(Some(1), None, None).as_ref(), &none());
     assert_eq!(note(&kept), "left as it is, not compared");
 }
 
 #[test]
-fn a_key_is_not_put_where_everybody_reads_unless_somebody_asked_for_that() {
-    for (have, open_to_all, rotate, expected) in [
-        (secret_have(None, Some("MANAGE"), None), false, false, "blocked always"),
-        (secret_have(None, Some("READ"), None), true, false, "create"),
-        (secret_have(Some(1), Some("READ"), Some(false)), false, true, "blocked always"),
-        (secret_have(Some(1), Some("READ"), Some(true)), false, true, "keep"),
-        (secret_have(Some(1), Some("READ"), None), false, false, "keep"),
+fn a_key_is_not_put_where_everybody_reads() {
+    for (have, rotate, expected) in [
+        (secret_have(None, Some("MANAGE"), None), false, "blocked always"),
+        (secret_have(Some(1), Some("READ"), Some(false)), true, "blocked always"),
+        (secret_have(Some(1), Some("READ"), Some(true)), true, "keep"),
+        (secret_have(Some(1), Some("READ"), None), false, "keep"),
     ] {
         let consents = none().with(Consent::Rotate, rotate);
-        let action = Secret::diff(&secret_want(rotate, open_to_all), have.as_ref(), &consents);
-        assert_eq!(word(&action), expected, "{have:?} {open_to_all} {rotate}");
+        let action = Secret::diff(&secret_want(rotate), have.as_ref(), &consents);
+        assert_eq!(word(&action), expected, "{have:?} {rotate}");
     }
 }
 
@@ -110,21 +108,21 @@ fn a_key_in_an_azure_key_vault_is_kept_or_the_way_to_set_it_in_azure_is_said() {
         (Action::Create, "blocked always"),
         (Action::Update(Vec::new()), "blocked always"),
     ] {
-        let mut step = Step::<Secret>::settled(secret_want(false, false), action);
+        let mut step = Step::<Secret>::settled(secret_want(false), action);
         step.settle(Some(&scope));
         assert_eq!(word(&step.action), expected);
         if let Action::Blocked { why, unless: _ } = &step.action {
             assert!(why.advice.as_ref().unwrap().contains(address));
         }
     }
-    let mut untouched = Step::<Secret>::settled(secret_want(false, false), Action::Create);
+    let mut untouched = Step::<Secret>::settled(secret_want(false), Action::Create);
     untouched.settle(None);
     assert_eq!(untouched.action, Action::Create);
 }
 
 #[test]
 fn a_write_shows_only_once_the_time_of_the_last_one_has_changed() {
-    let mut step = Step::<Secret>::settled(secret_want(true, false), Action::Update(Vec::new()));
+    let mut step = Step::<Secret>::settled(secret_want(true), Action::Update(Vec::new()));
     step.have = secret_have(Some(1), None, Some(false));
     for (now, shows) in [
         (None, false),

@@ -161,10 +161,11 @@ impl Kind for Workflow {
 
     fn diff(want: &WorkflowWant, have: Option<&WorkflowHave>, consents: &Consents) -> Action {
         let Some(WorkflowHave { ours, namesakes, job }) = have else { return Action::Create };
-        let name = &want.name;
+        // As it is called in the workspace: ours is found whatever it was renamed to.
+        let name = ours.first().or(namesakes.first()).map_or(&want.name, |job| &job.name);
         if ours.len() > 1 {
-            return Refusal::new(format!("Two jobs carry the mark of this workflow: {}.", name_all(ours)))
-                .advise("delete the one that is not needed, or take its tag dbtrigger-id away if it was made as a copy")
+            return Refusal::new(format!("{} jobs carry the mark of this workflow: {}.", ours.len(), name_all(ours)))
+                .advise("delete what is not needed, or take the tag dbtrigger-id away from what was made as a copy")
                 .always();
         }
         let changes = settings::changes(want, &job.settings);
@@ -218,7 +219,7 @@ impl Kind for Workflow {
                     .unless(Consent::Adopt);
             }
         } else if settings::is_edited(want, &job.settings) && !consents.has(Consent::Force) {
-            return Refusal::new(format!("The job {id} \"{}\" was edited since dbtrigger wrote it.", ours[0].name))
+            return Refusal::new(format!("The job {id} \"{name}\" was edited since dbtrigger wrote it."))
                 .diff(lines)
                 .unless(Consent::Force);
         }
