@@ -123,26 +123,63 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
 
 /// Help, version, and usage errors, before anything else is there.
 fn refuse(error: &clap::Error, arguments: &[OsString], context: &Context, vault: &Vault) -> u8 {
-    let text: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
-    let json = text.iter().any(|argument| matches!(*argument, "-ojson" | "-o=json" | "--output=json"))
-        || text.windows(2).any(|pair| matches!(pair[0], "-o" | "--output") && pair[1] == "json");
+    let json = wants_json(arguments);
     let format = if json { Format::Json } else { Format::Text };
     let color = use_color(Color::Auto, &context.environment, context.stderr_is_terminal);
     let printer = Printer::on_streams(Voice { format, quiet: false, verbose: 0, color }, vault.filter());
-    if !error.use_stderr() {
-        printer.page(&error.render().to_string(), false);
-        return 0;
-    }
-    let usage = error.exit_code() != 0;
     let rendered = error.render().to_string();
-    if json && usage {
-        let what = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let failure =
-            Failure::new(Code::Usage, format!("{what}.")).run(format!("{} --help", Root::command().get_name()));
-        return printer.end(&failure.into());
+    if !error.use_stderr() {
+        return printer.page(&rendered);
     }
-    printer.page(&rendered, true);
+    if json {
+        return printer.end(&misuse(error, &rendered, arguments).into());
+    }
+    printer.usage(&rendered);
     Code::Usage.exit()
+}
+
+/// Whether JSON was asked for, in arguments that could not be parsed as a whole.
+fn wants_json(arguments: &[OsString]) -> bool {
+    let mut arguments = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
+    while let Some(argument) = arguments.next() {
+        // Short flags may stand together, and `-o` takes the rest: `-qojson`, `-vo json`.
+        let short = argument.strip_prefix('-').map(|flags| flags.trim_start_matches(['q', 'v']));
+        let value = match argument {
+            "--" => return false,
+            "--output" => arguments.next(),
+            _ => match (argument.strip_prefix("--output="), short.and_then(|flags| flags.strip_prefix('o'))) {
+                (Some(value), _) => Some(value),
+                (None, Some("")) => arguments.next(),
+                (None, Some(value)) => Some(value.strip_prefix('=').unwrap_or(value)),
+                (None, None) => None,
+            },
+        };
+        if value == Some("json") {
+            return true;
+        }
+    }
+    false
+}
+
+/// A usage error as data: clap's first paragraph is what is wrong, with everything that is missing; its tips say what to do.
+fn misuse(error: &clap::Error, rendered: &str, arguments: &[OsString]) -> Failure {
+    let root = Root::command();
+    let subcommand = arguments
+        .iter()
+        .filter_map(|argument| argument.to_str())
+        .find(|argument| root.find_subcommand(argument).is_some());
+    let help = match subcommand {
+        Some(subcommand) => format!("{} {subcommand} --help", root.get_name()),
+        None => format!("{} --help", root.get_name()),
+    };
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::new(Code::Usage, "No command is given.").run(help);
+    }
+    let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut paragraphs = rendered.split("\n\n");
+    let what = in_one_line(paragraphs.next().unwrap_or_default().trim_start_matches("error: "));
+    let tips = paragraphs.flat_map(str::lines).filter_map(|line| line.trim().strip_prefix("tip: "));
+    tips.fold(Failure::new(Code::Usage, format!("{what}.")), |failure, tip| failure.advise(in_one_line(tip))).run(help)
 }
 
 fn use_color(wish: Color, environment: &Environment, stderr_is_terminal: bool) -> bool {
@@ -212,4 +249,41 @@ async fn interrupted() -> u8 {
         std::future::pending::<()>().await;
     }
     2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn json_is_recognised_in_arguments_that_cannot_be_parsed() {
+        for line in
+            ["x -o json run", "x run --output json", "x --output=json", "x -ojson", "x -o=json", "x -qvo json run"]
+        {
+            assert!(wants_json(&arguments(line)), "{line}");
+        }
+        for line in ["x run json", "x -o text run", "x run -- -o json", "x -q run --output", "x --color json"] {
+            assert!(!wants_json(&arguments(line)), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_usage_error_as_data_names_everything_that_is_missing_and_the_commands_own_help() {
+        let misused = |line: &str| {
+            let arguments = arguments(line);
+            let error = Root::try_parse_from(&arguments).expect_err("misused");
+            misuse(&error, &error.render().to_string(), &arguments)
+        };
+        let missing = misused("dbtrigger run");
+        assert!(missing.what.contains("<JOB>"), "{missing:?}");
+        assert!(format!("{:?}", missing.hints).contains("dbtrigger run --help"), "{missing:?}");
+        let unknown = misused("dbtrigger create-workflow --jop 1");
+        assert!(unknown.what.contains("'--jop'"), "{unknown:?}");
+        assert!(format!("{:?}", unknown.hints).contains("'--job'"), "{unknown:?}");
+        assert_eq!(misused("dbtrigger").what, "No command is given.");
+    }
 }

@@ -119,7 +119,26 @@ impl Filter {
                 cleaned = Cow::Owned(cleaned.replace(form.as_str(), MASK));
             }
         }
-        cleaned
+        self.without_cut_forms(cleaned)
+    }
+
+    /// Long texts of services are cut and end with `…`: the cut may go through a secret, whose beginning is left then.
+    fn without_cut_forms<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
+        let mut pieces: Vec<Cow<'_, str>> = text.split('…').map(Cow::Borrowed).collect();
+        let cuts = pieces.len() - 1;
+        let mut changed = false;
+        for piece in &mut pieces[..cuts] {
+            let forms = self.forms.borrow();
+            let beginning = forms.iter().filter_map(|form| {
+                // Forms and so their beginnings are ASCII.
+                (SHORTEST_FORM..form.len()).rev().find(|length| piece.ends_with(&form[..*length]))
+            });
+            if let Some(length) = beginning.max() {
+                *piece = Cow::Owned(format!("{}{MASK}", &piece[..piece.len() - length]));
+                changed = true;
+            }
+        }
+        if changed { Cow::Owned(pieces.join("…")) } else { text }
     }
 
     fn learn(&self, value: &str) {
@@ -200,6 +219,14 @@ mod tests {
         for text in [TOKEN.to_owned(), hex, "dbtc_aB3-xyz%2F%2B0123456789%3D%3D".to_owned()] {
             assert_eq!(filter.clean(&format!("<{text}>")), format!("<{MASK}>"));
         }
+    }
+
+    #[test]
+    fn the_beginning_of_a_secret_before_a_cut_is_masked() {
+        let (_vault, filter) = knowing();
+        assert_eq!(filter.clean(&format!("said: {}… (9 bytes)", &TOKEN[..15])), format!("said: {MASK}… (9 bytes)"));
+        assert_eq!(filter.clean("said: dbtc…, dbt…"), "said: dbtc…, dbt…");
+        assert_eq!(filter.clean(&format!("ä… {}…", &TOKEN[..9])), format!("ä… {MASK}…"));
     }
 
     #[test]

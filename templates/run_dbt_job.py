@@ -249,7 +249,7 @@ def read_keys():
         return [], "notebook/" + uuid.uuid4().hex
     keys = [key]
     repair = re.fullmatch(r"(.+)/([0-9]{1,4})", key)
-    if repair and choice("dbtrigger_on_repair", ["new", "resume"]) == "resume":
+    if repair and on_repair == "resume":
         keys += [f"{repair.group(1)}/{number}" for number in range(int(repair.group(2)) - 1, -1, -1)]
     for position, text in enumerate(keys):
         plain = re.sub(r"[^A-Za-z0-9._:/]+", "-", text)
@@ -662,18 +662,16 @@ def list_runs(newer_than=None):
 class State:
     """What is known so far, for the result and for an interruption."""
 
-    run = None  # the dbt run that is followed
-    marker = None  # what its cause carries
-    newest = None  # newest run of the job before the trigger
-    find = None  # picks the run that a POST made out of a list
-    posts = 0
-    last_post = None
-    doubtful = False  # sent more than once, or not answered: a second run is looked for while polling
-    adopted = False
-    duplicates = {}
-
-
-state = State()
+    def __init__(self):
+        self.run = None  # the dbt run that is followed
+        self.marker = None  # what its cause carries
+        self.newest = None  # newest run of the job before the trigger
+        self.find = None  # picks the run that a POST made out of a list
+        self.posts = 0
+        self.last_post = None
+        self.doubtful = False  # sent more than once, or not answered: a second run is looked for while polling
+        self.adopted = False
+        self.duplicates = {}
 
 
 def newest_id(until):
@@ -835,7 +833,7 @@ def stop_duplicate(other):
     """Cancels it only if it came in through the API, as ours do, and has surely not begun to work."""
     if other.ended():
         return "ended"
-    if other.trigger.get("cause_category") == "api" and other.status == DbtJobRunStatus.QUEUED:
+    if (other.trigger or {}).get("cause_category") == "api" and other.status == DbtJobRunStatus.QUEUED:
         now = Run(send("GET", f"runs/{other.id}/").data)
         if now.id == other.id and now.status == DbtJobRunStatus.QUEUED:
             if send("POST", f"runs/{other.id}/cancel/").kind == "ok":
@@ -1127,11 +1125,13 @@ def run():
 
 mode = choice("dbtrigger_mode", ["run", "check"])
 on_timeout = choice("dbtrigger_on_timeout", ["leave", "cancel"])
+on_repair = choice("dbtrigger_on_repair", ["new", "resume"])
 minutes = read_minutes()
 job_id = read_job_id(required=mode == "run")
 overrides = read_overrides()
 api_key = read_key()
 deadline = time.monotonic() + minutes * 60
+state, output[:] = State(), []  # by hand, this cell may be run more than once
 result = run()
 
 # COMMAND ----------

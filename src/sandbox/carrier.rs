@@ -212,6 +212,9 @@ fn refuse(rule: &Rule) -> Result<(), StartError> {
     if !rule.class().on_sockets() {
         return refused("it strikes before a connection is there, so a listening sandbox cannot show it");
     }
+    if !World::operations().any(|operation| rule.matches(operation)) {
+        return refused("there is no such operation; the log (--log) names the operation of each request");
+    }
     let kills = matches!(rule.class(), Class::Kill | Class::KillDuring);
     if kills && !peer::CAN_FIND {
         return refused("the calling process can only be found on Linux");

@@ -299,7 +299,7 @@ impl Rule {
         self.phase
     }
 
-    fn matches(&self, operation: &str) -> bool {
+    pub(super) fn matches(&self, operation: &str) -> bool {
         match self.operation.strip_suffix('*') {
             Some(beginning) => operation.starts_with(beginning),
             None => operation == self.operation,

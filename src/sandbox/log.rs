@@ -126,7 +126,7 @@ impl Log {
             agent: request
                 .headers()
                 .get(http::header::USER_AGENT)
-                .and_then(|agent| Some(agent.to_str().ok()?.to_owned())),
+                .and_then(|agent| Some(self.without_secrets(agent.to_str().ok()?))),
             connection: port,
             body,
         };
@@ -156,6 +156,10 @@ impl Log {
             return Some(json);
         }
         Some(match std::str::from_utf8(body) {
+            // JSON that somebody got wrong: what is secret in it cannot be told.
+            Ok(text) if SECRET_MEMBERS.iter().any(|name| text.contains(name)) => {
+                Value::String(format!("[{} bytes]", text.len()))
+            }
             Ok(text) => Value::String(shortened(self.without_secrets(text))),
             Err(_) => Value::String(format!("[{} bytes]", body.len())),
         })
@@ -268,11 +272,13 @@ mod tests {
             // base64 of `other-canary`
             r#"{"scope":"s","key":"k","bytes_value":"b3RoZXItY2FuYXJ5"}"#,
             r#"{"text":"c4nary-value and YzRuYXJ5LXZhbHVl and other-canary and dapi-hidden/value+1"}"#,
+            r#"{"scope": "s", "string_value": "unlearnt-value""#,
             "c4nary-value=dapi-hidden%2Fvalue%2B1",
         ];
         for body in bodies {
             let request =
                 Request::post("http://localhost/api/2.0/secrets/put?x=c4nary-value&y=dapi-hidden%2Fvalue%2B1")
+                    .header("user-agent", "agent dapi-hidden/value+1")
                     .body(Bytes::from(body))
                     .expect("works");
             let reply = Reply::Answer(Response::new(Bytes::new()));
@@ -283,7 +289,9 @@ mod tests {
         assert!(first.contains(r#""time":"2023-11-14T22:13:20.000Z""#), "{first}");
         assert!(first.contains(r#""string_value":"[secret]""#), "{first}");
         for line in text.lines().skip(1) {
-            for canary in ["c4nary-value", "YzRuYXJ5LXZhbHVl", "other-canary", "b3RoZXItY2FuYXJ5", "dapi-hidden"] {
+            for canary in
+                ["c4nary-value", "YzRuYXJ5LXZhbHVl", "other-canary", "b3RoZXItY2FuYXJ5", "dapi-hidden", "unlearnt"]
+            {
                 assert!(!line.contains(canary), "{canary} in {line}");
             }
         }

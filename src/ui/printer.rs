@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::sanitise::sanitise;
 use crate::events::{Event, Events};
-use crate::failure::{Ended, Failure, Report};
+use crate::failure::{Code, Ended, Failure, Report};
 use crate::secret::Filter;
 
 /// How results are printed.
@@ -49,6 +49,8 @@ struct Inner {
     out: RefCell<Box<dyn Write>>,
     err: RefCell<Box<dyn Write>>,
     closed: Cell<bool>,
+    /// Results were lost: the disk is full, say.
+    lost: Cell<bool>,
     on_close: tokio::sync::Notify,
 }
 
@@ -61,7 +63,7 @@ impl Printer {
     pub(crate) fn new(voice: Voice, filter: Filter, out: Box<dyn Write>, err: Box<dyn Write>) -> Printer {
         let on_close = tokio::sync::Notify::new();
         let (out, err) = (RefCell::new(out), RefCell::new(err));
-        Printer(Rc::new(Inner { voice, filter, out, err, closed: Cell::new(false), on_close }))
+        Printer(Rc::new(Inner { voice, filter, out, err, closed: Cell::new(false), lost: Cell::new(false), on_close }))
     }
 
     /// The sink that draws events here.
@@ -103,7 +105,7 @@ impl Printer {
         }
     }
 
-    /// Prints how a command ended and gives its exit code.
+    /// Prints how a command ended and gives its exit code. Done means that the results could be written, too.
     pub(crate) fn end(&self, ended: &Ended<Box<dyn Report>>) -> u8 {
         let Ended { report, failure } = ended;
         match self.0.voice.format {
@@ -136,6 +138,7 @@ impl Printer {
                 }
                 failure.code.exit()
             }
+            None if self.0.lost.get() => Code::Failed.exit(),
             None => 0,
         }
     }
@@ -151,10 +154,15 @@ impl Printer {
         }
     }
 
-    /// Prints text that is made already, such as help and version.
-    pub(crate) fn page(&self, text: &str, to_stderr: bool) {
-        let text = text.trim_end_matches('\n');
-        if to_stderr { self.err(text) } else { self.out(text) }
+    /// Prints text that is made already and was asked for, such as help and version, and gives the exit code.
+    pub(crate) fn page(&self, text: &str) -> u8 {
+        self.out(text.trim_end_matches('\n'));
+        if self.0.lost.get() { Code::Failed.exit() } else { 0 }
+    }
+
+    /// Prints why the arguments cannot be understood, in clap's own layout.
+    pub(crate) fn usage(&self, text: &str) {
+        self.err(text.trim_end_matches('\n'));
     }
 
     fn out(&self, text: &str) {
@@ -162,9 +170,17 @@ impl Printer {
             return;
         }
         let line = format!("{}\n", sanitise(text));
-        if self.write(&self.0.out, &line).is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-            self.0.closed.set(true);
-            self.0.on_close.notify_one();
+        match self.write(&self.0.out, &line) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.0.closed.set(true);
+                self.0.on_close.notify_one();
+            }
+            Err(error) => {
+                if !self.0.lost.replace(true) {
+                    self.labelled("31", "error", &format!("The output cannot be written: {error}."));
+                }
+            }
         }
     }
 

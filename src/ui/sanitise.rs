@@ -9,8 +9,9 @@ pub(crate) fn sanitise(text: &str) -> String {
         if index > 0 {
             clean.push('\n');
         }
-        // GitHub reads `::name` at the start of a line, Azure `##vso[` and `##[` anywhere (peers-reliability B19).
-        let line = line.replace("##vso[", "## vso[").replace("##[", "## [");
+        // GitHub reads `::name` at the start of a line, Azure `##vso[` and `##[` anywhere (peers-reliability B19),
+        // TeamCity `##teamcity[`.
+        let line = line.replace("##vso[", "## vso[").replace("##[", "## [").replace("##teamcity[", "## teamcity[");
         if line.trim_start().starts_with("::") {
             clean.push_str(&line.replacen("::", ": :", 1));
         } else {
@@ -29,22 +30,21 @@ fn without_escapes(text: &str) -> String {
             '\u{1b}' => match characters.peek() {
                 Some('[') => {
                     characters.next();
-                    // A control sequence ends with a byte from `@` to `~`.
-                    for part in characters.by_ref() {
-                        if ('@'..='~').contains(&part) {
-                            break;
-                        }
-                    }
+                    // Parameters run from space to `?`, and one byte from `@` to `~` ends the sequence. Anything else
+                    // is text again: what a service left unfinished must not swallow the words behind it.
+                    while characters.next_if(|part| (' '..='?').contains(part)).is_some() {}
+                    characters.next_if(|part| ('@'..='~').contains(part));
                 }
                 Some(']' | 'P' | 'X' | '^' | '_') => {
                     characters.next();
-                    // A string sequence ends with BEL or ESC `\`.
-                    while let Some(part) = characters.next() {
+                    // A string sequence ends with BEL or ESC `\`; an unfinished one with its line.
+                    while let Some(part) = characters.next_if(|part| *part != '\n') {
                         if part == '\u{7}' || (part == '\u{1b}' && characters.next_if_eq(&'\\').is_some()) {
                             break;
                         }
                     }
                 }
+                Some('\n') => {}
                 Some(_) => {
                     characters.next();
                 }
@@ -53,7 +53,18 @@ fn without_escapes(text: &str) -> String {
             '\n' | '\t' => clean.push(character),
             '\r' => {}
             _ if character.is_control() => clean.push('\u{fffd}'),
-            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => {}
+            // Some viewers break the line there, and a command could begin behind it.
+            '\u{2028}' | '\u{2029}' => clean.push(' '),
+            // Soft hyphen, bidi controls, invisible joiners and fillers, tags.
+            '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}' => {}
             _ => clean.push(character),
         }
     }
@@ -72,6 +83,12 @@ mod tests {
             ("\u{1b}]8;;http://evil\u{1b}\\link", "link"),
             ("\u{9b}31m", "\u{fffd}31m"),
             ("ab\u{202e}cd", "abcd"),
+            ("ab\u{61c}c\u{ad}d\u{e0041}", "abcd"),
+            ("x\u{2028}::set-output name=a::b", "x ::set-output name=a::b"),
+            ("\u{1b}]0;never ended\nthe link", "\nthe link"),
+            ("\u{1b}[31\nthe link", "\nthe link"),
+            ("\u{1b}\nthe link", "\nthe link"),
+            ("##teamcity[buildStop]", "## teamcity[buildStop]"),
             ("one\r\ntwo", "one\ntwo"),
             ("x\n::set-output name=a::b", "x\n: :set-output name=a::b"),
             ("##vso[task.setvariable]x", "## vso[task.setvariable]x"),

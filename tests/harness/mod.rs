@@ -86,18 +86,18 @@ impl Site {
 
     /// Runs the program to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        self.finish(arguments, self.command(arguments).spawn().unwrap())
+        Site::finish(arguments, self.command(arguments).spawn().unwrap())
     }
 
     /// Runs it with this on standard input.
     pub(crate) fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        self.finish(arguments, child)
+        Site::finish(arguments, child)
     }
 
     /// Waits for a program that was started with [`Site::command`].
-    pub(crate) fn finish(&self, arguments: &[&str], child: Child) -> Output {
+    pub(crate) fn finish(arguments: &[&str], child: Child) -> Output {
         let output = child.wait_with_output().unwrap();
         let output = Output {
             arguments: arguments.iter().map(ToString::to_string).collect(),

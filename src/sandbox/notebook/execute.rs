@@ -274,14 +274,15 @@ async fn write_line(stdin: &mut tokio::process::ChildStdin, line: &Value) -> std
 
 /// The notebook's process group: Python and whatever it started. Killed when dropped, so that nothing
 /// outlives a sandbox that stops.
-struct Group {
+pub(super) struct Group {
     #[cfg(unix)]
     leader: std::cell::Cell<Option<rustix::process::Pid>>,
 }
 
 #[cfg(unix)]
 impl Group {
-    fn of(child: &Child) -> Group {
+    /// The group of a child that was started as the leader of its own.
+    pub(super) fn of(child: &Child) -> Group {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         Group { leader: std::cell::Cell::new(id.and_then(rustix::process::Pid::from_raw)) }
     }
@@ -291,6 +292,11 @@ impl Group {
         if let Some(leader) = self.leader.get() {
             let _ = rustix::process::kill_process(leader, rustix::process::Signal::INT);
         }
+    }
+
+    /// The leader was waited for and has left nobody behind.
+    pub(super) fn ended(&self) {
+        self.leader.set(None);
     }
 
     /// Only while the leader is not waited for: afterwards its number may be somebody else's.
@@ -312,9 +318,12 @@ impl Drop for Group {
 
 #[cfg(not(unix))]
 impl Group {
-    fn of(_child: &Child) -> Group {
+    pub(super) fn of(_child: &Child) -> Group {
         Group {}
     }
+
+    #[expect(clippy::unused_self, reason = "there are groups elsewhere")]
+    pub(super) fn ended(&self) {}
 
     /// There is no interruption that reaches one process only; it ends at once.
     fn interrupt(&self, child: &mut Child) {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::process::Command;
 
+use super::execute::Group;
+
 /// Older ones lack what the driver of a notebook uses.
 const OLDEST: (u32, u32) = (3, 8);
 
@@ -190,11 +192,21 @@ async fn make(base: &Python, folder: &Path) -> Result<(), String> {
 /// Runs to the end and gives stdout; a failure gives the last lines that were printed.
 async fn output(command: &mut Command, limit: Duration) -> Result<String, String> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
-    let run = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let ended = tokio::time::timeout(limit, run)
+    let failed = |failure: std::io::Error| format!("`{program}` could not be started: {failure}");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    // `venv` and `pip` start processes of their own, which must end with them when somebody interrupts.
+    #[cfg(unix)]
+    command.process_group(0);
+    let child = command.spawn().map_err(failed)?;
+    let group = Group::of(&child);
+    let mut run = std::pin::pin!(child.wait_with_output());
+    // Declared last, so dropped first: the leader's number is still its own then.
+    let group = group;
+    let ended = tokio::time::timeout(limit, &mut run)
         .await
         .map_err(|_| format!("`{program}` took longer than {} s", limit.as_secs()))?
-        .map_err(|failure| format!("`{program}` could not be started: {failure}"))?;
+        .map_err(failed)?;
+    group.ended();
     if ended.status.success() {
         return Ok(String::from_utf8_lossy(&ended.stdout).into_owned());
     }

@@ -228,6 +228,11 @@ impl World {
         routes::find(request.method(), request.uri().path()).map(|(row, _)| row.route())
     }
 
+    /// The operations that are served, for fault rules: `dbt:jobs/run` and so on. Some are named more than once.
+    pub fn operations() -> impl Iterator<Item = &'static str> {
+        routes::operations()
+    }
+
     /// Answers one request at the moment `now`; a moment before an earlier one counts as that earlier one.
     pub fn answer(&mut self, now: SimTime, request: &Request<Bytes>) -> Reply {
         self.advance(now);

@@ -169,6 +169,11 @@ pub(super) fn unknown(request: &Request<Bytes>) -> Answer {
     )
 }
 
+/// The operation of each row.
+pub(super) fn operations() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|row| row.operation)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
