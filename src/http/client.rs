@@ -100,7 +100,7 @@ impl Reader {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };
-            if !worth_repeating(&failed.fault) {
+            if !worth_repeating(&failed.fault, attempts) {
                 return Err(self.error(call, failed, attempts));
             }
             let asked = match &failed.fault {

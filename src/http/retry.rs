@@ -57,18 +57,17 @@ impl Default for Pace {
     }
 }
 
-/// Whether one more attempt of something repeatable is worth it. Exhaustive on purpose: a new fault has to decide.
-pub(crate) fn worth_repeating(fault: &Fault) -> bool {
+/// Attempts at a name that does not resolve, or at a host where nobody listens, before that is believed: a hiccup is over by
+/// then, and a typing error should not take minutes to be told.
+const MOST_UNREACHED: u32 = 4;
+
+/// Whether one more attempt of something repeatable is worth it after so many. Exhaustive on purpose: a new fault has to decide.
+pub(crate) fn worth_repeating(fault: &Fault, attempts: u32) -> bool {
     match fault {
         Fault::NotSent(net) | Fault::Lost(net) => match net.kind {
             NetKind::Certificate => false,
-            NetKind::Name
-            | NetKind::Connect
-            | NetKind::ConnectTimeout
-            | NetKind::Proxy
-            | NetKind::Tls
-            | NetKind::Broken
-            | NetKind::Timeout => true,
+            NetKind::Name | NetKind::Connect => attempts < MOST_UNREACHED,
+            NetKind::ConnectTimeout | NetKind::Proxy | NetKind::Tls | NetKind::Broken | NetKind::Timeout => true,
         },
         Fault::Status(status, _) => matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504),
         Fault::Nonsense(shape) => match shape {
