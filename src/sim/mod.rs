@@ -6,6 +6,7 @@ mod memory;
 mod notebook;
 mod protocol_cases;
 mod scene;
+mod table;
 
 /// A line of a proof, for whoever runs it with `--nocapture`.
 #[expect(clippy::print_stdout, reason = "a test reports to its runner; the printer belongs to the program")]
