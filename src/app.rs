@@ -133,7 +133,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString], context: &Context, vault:
         return printer.page(&rendered);
     }
     if json {
-        return printer.end(&misuse(error, &rendered, arguments).into());
+        return printer.end(&misuse(&rendered, arguments).into());
     }
     printer.usage(&rendered);
     Code::Usage.exit()
@@ -163,7 +163,7 @@ fn wants_json(arguments: &[OsString]) -> bool {
 }
 
 /// A usage error as data: clap's first paragraph is what is wrong, with everything that is missing; its tips say what to do.
-fn misuse(error: &clap::Error, rendered: &str, arguments: &[OsString]) -> Failure {
+fn misuse(rendered: &str, arguments: &[OsString]) -> Failure {
     let root = Root::command();
     let subcommand = arguments
         .iter()
@@ -173,9 +173,6 @@ fn misuse(error: &clap::Error, rendered: &str, arguments: &[OsString]) -> Failur
         Some(subcommand) => format!("{} {subcommand} --help", root.get_name()),
         None => format!("{} --help", root.get_name()),
     };
-    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return Failure::new(Code::Usage, "No command is given.").run(help);
-    }
     let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut paragraphs = rendered.split("\n\n");
     let what = in_one_line(paragraphs.next().unwrap_or_default().trim_start_matches("error: "));
@@ -303,7 +300,7 @@ mod tests {
         let misused = |line: &str| {
             let arguments = arguments(line);
             let error = Root::try_parse_from(&arguments).expect_err("misused");
-            misuse(&error, &error.render().to_string(), &arguments)
+            misuse(&error.render().to_string(), &arguments)
         };
         let missing = misused("dbtrigger run");
         assert!(missing.what.contains("<JOB>"), "{missing:?}");
@@ -311,6 +308,7 @@ mod tests {
         let unknown = misused("dbtrigger create-workflow --jop 1");
         assert!(unknown.what.contains("'--jop'"), "{unknown:?}");
         assert!(format!("{:?}", unknown.hints).contains("'--job'"), "{unknown:?}");
-        assert_eq!(misused("dbtrigger").what, "No command is given.");
+        let nothing = misused("dbtrigger -o json");
+        assert!(nothing.what.contains("requires a subcommand"), "{nothing:?}");
     }
 }
