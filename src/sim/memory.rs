@@ -16,6 +16,9 @@ use crate::sandbox::{Cut, Reply, SimTime, World};
 /// Each request takes so long even where nothing goes wrong, so that time passes.
 const LATENCY: Duration = Duration::from_millis(40);
 
+/// After so long a connection that nobody answers is given up, as `Pace` has it.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
 /// A world that can be reached.
 #[derive(Clone)]
 pub(super) struct MemoryTransport {
@@ -67,7 +70,7 @@ impl Transport for MemoryTransport {
                     Cut::NoName => not_sent(NetKind::Name),
                     Cut::Refused => not_sent(NetKind::Connect),
                     Cut::Blackhole => {
-                        sleep(limits.connect).await;
+                        sleep(CONNECT_LIMIT).await;
                         not_sent(NetKind::ConnectTimeout)
                     }
                     Cut::Tls => not_sent(NetKind::Tls),

@@ -259,7 +259,6 @@ fn cases() -> Vec<PathBuf> {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a suite's result line, for .ci/run")]
 fn every_protocol_case_comes_out_of_the_notebook_as_expected() {
     let mut driver = Driver::start();
     let source = source();
@@ -273,6 +272,7 @@ fn every_protocol_case_comes_out_of_the_notebook_as_expected() {
         }
     }
     driver.end();
-    println!("protocol cases, notebook on the sandbox's world: {} of {}", paths.len() - wrong.len(), paths.len());
+    let right = paths.len() - wrong.len();
+    super::say(&format!("protocol cases, notebook on the sandbox's world: {right} of {}", paths.len()));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -50,7 +50,7 @@ async fn send(transport: &impl Transport, origin: &str, patience: Duration) -> A
         .header("Content-Type", "application/json")
         .body(Bytes::from_static(br#"{"cause":"table"}"#))
         .unwrap();
-    let limits = Limits { connect: SILENT, attempt: Duration::from_secs(60), cap: 8 << 20 };
+    let limits = Limits { attempt: Duration::from_mins(1), cap: 8 << 20 };
     match timeout(patience, transport.send(request, limits, Lane::Fresh)).await {
         Ok(Ok(answer)) => {
             // Times differ between the two, and so do the bytes that are no text.
@@ -88,6 +88,7 @@ async fn over_a_socket(rule: &Rule, patience: Duration) -> Arrived {
 async fn without_a_connection(class: &Class) -> Arrived {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = free.local_addr().unwrap();
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is `on_sockets`, which the caller has asked")]
     let origin = match class {
         // A label of 64 characters cannot even be asked for, so no network is needed to fail.
         Class::NoName => format!("http://{}.invalid:1", "a".repeat(64)),
@@ -113,7 +114,7 @@ async fn without_a_connection(class: &Class) -> Arrived {
             let origin = format!("http://{full}");
             return (send(&sockets_to(&origin), &origin, DUE).await, listener, waiting).0;
         }
-        other => panic!("{other} can be shown on a connection"),
+        shown => unreachable!("{shown} can be shown on a connection"),
     };
     send(&sockets_to(&origin), &origin, DUE).await
 }
@@ -139,10 +140,7 @@ fn every_fault_arrives_over_a_socket_as_it_does_in_memory() {
         let patience = if here == Arrived::Nothing { SILENT } else { DUE };
         let sockets = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let there = sockets.block_on(async {
-            match class.on_sockets() {
-                true => over_a_socket(rule, patience).await,
-                false => without_a_connection(class).await,
-            }
+            if class.on_sockets() { over_a_socket(rule, patience).await } else { without_a_connection(class).await }
         });
         if here != there {
             wrong.push(format!("{rule}: in memory {here:?}, over a socket {there:?}"));
