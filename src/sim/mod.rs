@@ -8,6 +8,8 @@ mod protocol_cases;
 mod scene;
 mod table;
 
+pub(crate) use memory::arrive;
+
 /// A line of a proof. Written past the test runner's capture, so that every run shows it.
 fn say(line: &str) {
     use std::io::Write as _;
