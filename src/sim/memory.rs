@@ -83,6 +83,8 @@ pub(crate) async fn arrive(reply: Reply, cap: usize, killed: &Notify) -> Result<
             }
             Cut::Tls => not_sent(NetKind::Tls),
             Cut::Reset | Cut::Close | Cut::ResetAfterHead(_) | Cut::ResetInBody(_) | Cut::Truncated(_) => broken(),
+            // Nothing uses a connection twice here; what comes of that is shown on sockets.
+            Cut::Stale(answer) => Ok(answer),
             // The caller's own limit ends it.
             Cut::Silence(_) | Cut::Drip(_) => pending().await,
             Cut::Huge => Err(WireError::TooLarge),
