@@ -14,10 +14,11 @@ use super::transport::NetKind;
 pub(crate) struct RetryAfter(pub(crate) Duration);
 
 impl RetryAfter {
-    /// Reads the header. A date is judged against the answer's own `Date`, so that a wrong local clock does no
+    /// Reads the header, or dbt Cloud's own beside it (dbt-cloud-api §7). A date is judged against the answer's own `Date`, so that a wrong local clock does no
     /// harm; without one, against the local clock.
     pub(crate) fn read(headers: &HeaderMap, now: Timestamp) -> Option<RetryAfter> {
-        let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+        let value = headers.get(http::header::RETRY_AFTER).or_else(|| headers.get("x-rate-limit-retry-after-seconds"));
+        let text = value?.to_str().ok()?.trim();
         if let Ok(seconds) = text.parse::<u64>() {
             return Some(RetryAfter(Duration::from_secs(seconds)));
         }
@@ -107,6 +108,7 @@ mod tests {
         let date = ("date", "Wed, 21 Oct 2026 07:28:00 GMT");
         assert_eq!(read(&[("retry-after", "Wed, 21 Oct 2026 07:28:09 GMT"), date]), Some(9));
         assert_eq!(read(&[("retry-after", "Wed, 21 Oct 2026 07:27:00 GMT"), date]), Some(0));
+        assert_eq!(read(&[("x-rate-limit-retry-after-seconds", "11")]), Some(11));
         assert_eq!(read(&[("retry-after", "soon")]), None);
         assert_eq!(read(&[("retry-after", "-3")]), None);
     }

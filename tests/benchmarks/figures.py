@@ -23,8 +23,8 @@ PROGRAM = os.path.join(ROOT, "target", "release", "dbtrigger")
 PEERS = os.path.join(ROOT, "target", "tmp", "peers")
 LATENCY_MS = 50
 TIME = shutil.which("time")
-# A dbt run takes a quarter of a second. Between the two starts with one idempotency key lie two real minutes (each of
-# the twins settles for one): at this speed 33 hours, well within the 7 days in which the key is looked for.
+# A dbt run takes a quarter of a second, and even minutes between two starts with one idempotency key stay well within
+# the 7 days in which the key is looked for.
 SPEED = 1000
 
 # What the guide does by hand, with the vendor's own Python client: the same objects, one call each.
