@@ -3,6 +3,7 @@
 mod errors;
 pub(crate) mod jobs;
 pub(crate) mod me;
+pub(crate) mod permissions;
 pub(crate) mod raw;
 mod runs;
 pub(crate) mod secrets;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::{Map, Value};
 
-pub(crate) use errors::{is_missing, is_there_already, said};
+pub(crate) use errors::{has_no_acls, is_missing, is_there_already, said};
 pub(crate) use runs::{
     Standing, TaskOutput, TaskRun, WorkflowEnd, WorkflowRow, WorkflowRun, get_task_output, get_workflow,
     get_workflow_run, list_workflows_named, run_now,

@@ -93,6 +93,8 @@ impl fmt::Display for KeyName {
 
 /// The group that every identity of a workspace is in.
 pub(crate) const EVERYBODY: &str = "users";
+/// The group of the administrators, who manage every scope anyhow (databricks-api §3.4).
+pub(crate) const ADMINISTRATORS: &str = "admins";
 
 /// What a principal may do with a scope; each level holds the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -144,7 +146,7 @@ pub(crate) struct SecretInfo {
 }
 
 /// Who may do what with a scope.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Acl {
     #[serde(default)]
     pub(crate) principal: String,
@@ -201,10 +203,17 @@ pub(crate) fn scopes() -> Read<Vec<ScopeInfo>> {
     })
 }
 
-/// `scopes/create`. Never sends `initial_manage_principal`: that would open the scope to everybody.
+/// `scopes/create`. Whoever creates it has MANAGE, and nobody else anything.
 pub(crate) fn create_scope(scope: &ScopeName) -> Put<()> {
     let call = Call::post("secrets/scopes/create", Path::new("/api/2.0/secrets/scopes/create"));
     Put::new(call.json(&json!({ "scope": scope.as_str() })), done)
+}
+
+/// `scopes/create` of a scope that everybody in the workspace manages: the only kind there is without the Premium plan
+/// (databricks-api §3.4).
+pub(crate) fn create_open_scope(scope: &ScopeName) -> Put<()> {
+    let call = Call::post("secrets/scopes/create", Path::new("/api/2.0/secrets/scopes/create"));
+    Put::new(call.json(&json!({ "scope": scope.as_str(), "initial_manage_principal": EVERYBODY })), done)
 }
 
 /// `secrets/list`: the keys of a scope, without values.
@@ -306,10 +315,12 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_is_never_opened_to_everybody_by_creating_it() {
+    fn a_scope_is_opened_to_everybody_only_where_it_is_asked_for() {
         let Put { call, parse: _ } = create_scope(&"dbt".parse().unwrap());
         assert_eq!((call.method.clone(), call.path.as_str()), (Method::POST, "/api/2.0/secrets/scopes/create"));
         assert_eq!(body(&call), json!({ "scope": "dbt" }));
+        let Put { call, parse: _ } = create_open_scope(&"dbt".parse().unwrap());
+        assert_eq!(body(&call), json!({ "scope": "dbt", "initial_manage_principal": "users" }));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(crate) enum Consent {
     Rotate,
     /// `--accept-shared-path`: a place where everybody may edit.
     AcceptSharedPath,
+    /// `--accept-shared-scope`: a scope that others can read.
+    AcceptSharedScope,
 }
 
 impl Consent {
@@ -29,6 +31,7 @@ impl Consent {
             Consent::Adopt => "--adopt",
             Consent::Rotate => "--rotate",
             Consent::AcceptSharedPath => "--accept-shared-path",
+            Consent::AcceptSharedScope => "--accept-shared-scope",
         }
     }
 }
@@ -139,6 +142,11 @@ pub(crate) trait Kind: Sized {
 
     /// Whether a look after `apply` shows what was done.
     fn shows(step: &Step<Self>, now: Option<&Self::Have>) -> bool;
+
+    /// What a look after `apply` shows to be needless after all, as a note in place of the change.
+    fn came_out(_step: &Step<Self>, _now: Option<&Self::Have>) -> Option<String> {
+        None
+    }
 
     /// Says more about a failed request than its status does, where the kind knows more.
     fn explain(_want: &Self::Want, _error: &HttpError, failure: Failure) -> Failure {

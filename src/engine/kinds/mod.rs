@@ -16,7 +16,7 @@ mod workflow;
 pub(crate) use grant::{Grant, GrantWant};
 pub(crate) use notebook::{DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookWant, VERSION};
 pub(crate) use scope::{Scope, ScopeWant};
-pub(crate) use secret::{Secret, SecretWant};
+pub(crate) use secret::{Readers, Secret, SecretWant, told};
 pub(crate) use workflow::{
     ID_TAG, Identity, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, timetable, timetable_after,
 };
