@@ -169,7 +169,6 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
         // A scope that was made just now may have come out open to everybody.
         warn_of_readers(now_read(&carried.plan), &scope, stage);
     }
-    tell_of_grants(&carried.plan, stage);
     if let Some(readers) = readers {
         carried.field("readers", told_in_json(&readers));
         if let Readers::Listed(acls) = &readers {
@@ -206,19 +205,12 @@ fn warn_of_readers(readers: Option<&Readers>, scope: &ScopeName, stage: &Stage) 
 fn now_read(plan: &Plan) -> Option<&Readers> {
     plan.steps.iter().find_map(|step| match step {
         Planned::Secret(step) => step.now.as_ref().map(|now| &now.readers),
-        Planned::Scope(_) | Planned::Grant(_) | Planned::Workflow(_) | Planned::Notebook(_) => None,
+        Planned::Scope(_)
+        | Planned::Grant(_)
+        | Planned::Workflow(_)
+        | Planned::Notebook(_)
+        | Planned::NotebookGrant(_) => None,
     })
-}
-
-/// A grant that was left out is never left out silently.
-fn tell_of_grants(plan: &Plan, stage: &Stage) {
-    for entry in plan.entries() {
-        if let Action::Keep(Some(note)) = &entry.action
-            && note.starts_with("skipped")
-        {
-            stage.events.remark(format!("{} {}: {note}", entry.kind, entry.name));
-        }
-    }
 }
 
 fn told_in_json(readers: &Readers) -> serde_json::Value {

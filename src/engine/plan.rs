@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::kinds::{Grant, Notebook, Scope, Secret, Workflow};
+use super::kinds::{Grant, Notebook, NotebookGrant, Scope, Secret, Workflow};
 use super::walk::Inputs;
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, Writer};
@@ -227,6 +227,7 @@ pub(crate) enum Planned {
     Grant(Step<Grant>),
     Workflow(Box<Step<Workflow>>),
     Notebook(Step<Notebook>),
+    NotebookGrant(Step<NotebookGrant>),
 }
 
 /// Does the same with a step of whichever kind.
@@ -238,6 +239,7 @@ macro_rules! each {
             Planned::Grant($step) => $same,
             Planned::Workflow($step) => $same,
             Planned::Notebook($step) => $same,
+            Planned::NotebookGrant($step) => $same,
         }
     };
 }
@@ -257,7 +259,7 @@ impl Planned {
         match self {
             Planned::Scope(_) => 0,
             Planned::Secret(_) | Planned::Grant(_) | Planned::Notebook(_) => 1,
-            Planned::Workflow(_) => 2,
+            Planned::Workflow(_) | Planned::NotebookGrant(_) => 2,
         }
     }
 }

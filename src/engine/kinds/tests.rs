@@ -1,9 +1,11 @@
 //! Ownership, cell by cell: what is done about a thing that is absent, ours, edited, or somebody else's.
 
 use super::grant::GrantHave;
+use super::notebook_grant::NotebookGrantHave;
 use super::secret::Readers;
 use super::secret::SecretHave;
 use super::*;
+use crate::databricks::permissions::Holding;
 use crate::databricks::secrets::{Acl, Backend, Fingerprint, Permission, ScopeInfo};
 use crate::engine::{Action, Consent, Consents, Kind, Step};
 use crate::notebook::{OverrideKey, Settings, normalise, render};
@@ -200,6 +202,42 @@ fn whoever_creates_the_scope_keeps_the_manage_that_comes_with_it() {
         let mut step = Step::<Grant>::settled(grant_want(Permission::Read), Action::Create);
         step.settle(creates, me);
         assert_eq!(word(&step.action), expected, "{creates} {me}");
+    }
+}
+
+#[test]
+fn access_to_the_notebook_is_added_and_never_lowered() {
+    use crate::databricks::permissions::NotebookLevel::{CanManage, CanRead, CanRun};
+    let held = |levels: &[(&str, bool)], everybody: &[&str]| {
+        let holding = |principal: &str, level: &str, inherited| Holding {
+            principal: principal.to_owned(),
+            level: level.to_owned(),
+            inherited,
+        };
+        Some(NotebookGrantHave::Held {
+            object_id: 7,
+            own: levels.iter().map(|(level, inherited)| holding("data-team", level, *inherited)).collect(),
+            everybody: everybody.iter().map(|level| holding("users", level, true)).collect(),
+        })
+    };
+    for (level, have, expected, says) in [
+        (CanRun, None, "create", ""),
+        (CanRun, held(&[], &[]), "create", ""),
+        (CanRun, held(&[("CAN_RUN", false)], &[]), "keep", ""),
+        (CanRead, held(&[("CAN_EDIT", false)], &[]), "keep", "has CAN_EDIT, which is more, and keeps it"),
+        (CanRun, held(&[("CAN_READ", false)], &[]), "update", ""),
+        (CanManage, held(&[("CAN_READ", true)], &[]), "update", ""),
+        (CanRun, held(&[("CAN_RUN", true)], &[]), "keep", "has it from the folder"),
+        (CanRun, held(&[("CAN_READ", false), ("CAN_MANAGE", true)], &[]), "keep", "from the folder, which is more"),
+        (CanRun, held(&[], &["CAN_MANAGE"]), "keep", "everybody in this workspace has CAN_MANAGE there anyhow"),
+        (CanManage, held(&[], &["CAN_RUN"]), "create", ""),
+        (CanManage, held(&[("FANCY_NEW", false)], &[]), "keep", "FANCY_NEW, a level that this version does not know"),
+        (CanRun, Some(NotebookGrantHave::NoAcls), "keep", "no access lists for notebooks"),
+    ] {
+        let want = NotebookGrantWant { path: notebook_want().path, principal: "data-team".to_owned(), level };
+        let action = NotebookGrant::diff(&want, have.as_ref(), &none());
+        assert_eq!(word(&action), expected, "{level:?} {have:?}");
+        assert!(note(&action).contains(says), "{}", note(&action));
     }
 }
 
