@@ -878,6 +878,29 @@ async fn a_newer_notebook_and_one_of_another_account_or_host_are_left_alone_unle
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_write_that_is_done_without_a_body_in_its_answer_is_done() {
+    let stage = Rehearsal::new();
+    for operation in [
+        "secrets/scopes/create",
+        "secrets/put",
+        "secrets/acls/put",
+        "workspace/mkdirs",
+        "workspace/import",
+        "permissions/update",
+    ] {
+        let rule = format!("databricks:{operation}=empty,phase=after,times=forever");
+        stage.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+    }
+    for _ in 0..2 {
+        let stored = init(&stage, &["--grant", "data-engineers"]).await;
+        assert_eq!(stored.exit, 0, "{stored:?}");
+        let deployed = deploy(&stage, &["--grant", "data-engineers"]).await;
+        assert_eq!(deployed.exit, 0, "{deployed:?}");
+    }
+    assert_eq!(stage.take_writes().len(), 6, "each once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn names_that_need_escaping_arrive_as_they_are() {
     for name in ["run me", "it's \"mine\"", "50%2F&a=b?c#d+e", "läuft 走", "a;b|c`d$(e)\\f"] {
         let stage = Rehearsal::new();

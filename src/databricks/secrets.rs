@@ -10,7 +10,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::done;
+use super::{done, or_default};
 use crate::http::{Call, Path, Put, Read, Shape, parse_json};
 use crate::secret::Secret;
 
@@ -140,6 +140,7 @@ pub(crate) struct ScopeInfo {
 /// One entry of a scope's list of secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct SecretInfo {
+    #[serde(default, deserialize_with = "or_default")]
     pub(crate) key: String,
     /// Milliseconds since 1970.
     pub(crate) last_updated_timestamp: Option<i64>,
@@ -148,10 +149,10 @@ pub(crate) struct SecretInfo {
 /// Who may do what with a scope.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Acl {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(crate) principal: String,
     /// As Databricks says it: `READ`, or a level that this version does not know.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(crate) permission: String,
 }
 
@@ -179,7 +180,7 @@ pub(crate) fn scopes() -> Read<Vec<ScopeInfo>> {
     }
     #[derive(Deserialize)]
     struct Item {
-        #[serde(default)]
+        #[serde(default, deserialize_with = "or_default")]
         name: String,
         backend_type: Option<String>,
         keyvault_metadata: Option<Vault>,
