@@ -1,14 +1,18 @@
 //! `deploy-notebook`: renders the notebook and puts it into the workspace.
 
+use std::str::FromStr;
+
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::Stage;
 use super::provision::{Carried, Finish, Provision, who};
 use crate::credentials::{self, Account, Wants};
 use crate::databricks::me::Me;
-use crate::databricks::secrets::{KeyName, ScopeName};
+use crate::databricks::permissions::NotebookLevel;
+use crate::databricks::secrets::{EVERYBODY, KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
-use crate::engine::kinds::{Notebook, NotebookHave, NotebookWant, VERSION};
+use crate::engine::kinds::{Notebook, NotebookGrant, NotebookGrantWant, NotebookHave, NotebookWant, VERSION};
 use crate::engine::{Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
@@ -22,6 +26,7 @@ use crate::notebook::{OverrideKey, digest};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger deploy-notebook
+  dbtrigger deploy-notebook --grant data-engineers:CAN_RUN
   dbtrigger deploy-notebook --allow-override git_branch --allow-job 222222 --dry-run
   dbtrigger deploy-notebook --print")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the contract")]
@@ -44,6 +49,9 @@ pub(crate) struct Args {
     /// Let it start this dbt job only; repeatable, `any` to lift it [default: unchanged, at first any]
     #[arg(long, value_name = "ID", value_parser = parse_job)]
     allow_job: Vec<Allowed<u64>>,
+    /// Give a user (e-mail), group (name) or service principal (application id) access to the notebook: `CAN_RUN` if not said; nobody's access is taken away
+    #[arg(long, value_name = "PRINCIPAL[:CAN_READ|CAN_RUN|CAN_EDIT|CAN_MANAGE]")]
+    grant: Vec<NotebookGrantTo>,
     /// Overwrite it though it was edited by hand, would be downgraded, or reads or sends the key elsewhere
     #[arg(long)]
     force: bool,
@@ -51,11 +59,73 @@ pub(crate) struct Args {
     #[arg(long)]
     adopt: bool,
     /// Print the notebook instead of deploying it; asks Databricks nothing
-    #[arg(long, conflicts_with_all = ["path", "accept_shared_path", "force", "adopt", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["path", "accept_shared_path", "grant", "force", "adopt", "dry_run"])]
     print: bool,
     /// Show what would be done, and write nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+/// A principal and what it should be able to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct NotebookGrantTo {
+    principal: String,
+    level: NotebookLevel,
+}
+
+impl FromStr for NotebookGrantTo {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<NotebookGrantTo, String> {
+        let (principal, level) = match text.rsplit_once(':') {
+            None => (text, NotebookLevel::CanRun),
+            Some((principal, level)) => (
+                principal,
+                NotebookLevel::named(&level.to_ascii_uppercase())
+                    .ok_or("the level behind the colon is CAN_READ, CAN_RUN, CAN_EDIT or CAN_MANAGE")?,
+            ),
+        };
+        let principal = principal.trim();
+        if principal.is_empty() {
+            return Err("it names nobody".to_owned());
+        }
+        if principal.chars().any(char::is_control) {
+            return Err("it has a control character in it".to_owned());
+        }
+        Ok(NotebookGrantTo { principal: principal.to_owned(), level })
+    }
+}
+
+/// One grant per principal; two levels for one are a contradiction. Who edits the notebook can use the key, so everybody
+/// gets that only with the flag for shared places.
+fn settle_grants(grants: Vec<NotebookGrantTo>, accept_shared_path: bool) -> Result<Vec<NotebookGrantTo>, Failure> {
+    let mut settled: Vec<NotebookGrantTo> = Vec::new();
+    for grant in grants {
+        let NotebookGrantTo { principal, level } = &grant;
+        if principal.eq_ignore_ascii_case(EVERYBODY) && *level >= NotebookLevel::CanEdit && !accept_shared_path {
+            return Err(Failure::new(
+                Code::Refused,
+                format!(
+                    "--grant {principal}:{} would let everybody in this workspace edit the notebook, and so use the dbt key that it reads; nothing was written.",
+                    level.name()
+                ),
+            )
+            .advise("give CAN_RUN, or name the user or group that is to edit it")
+            .advise("to do it all the same, add --accept-shared-path"));
+        }
+        match settled.iter().find(|known| known.principal.eq_ignore_ascii_case(principal)) {
+            None => settled.push(grant),
+            Some(known) if known.level == *level => {}
+            Some(known) => {
+                return Err(Failure::new(
+                    Code::Contradiction,
+                    format!("--grant names {principal} with {} and with {}.", known.level.name(), level.name()),
+                )
+                .advise("name each principal once; each level includes the ones before it: CAN_READ, CAN_RUN, CAN_EDIT, CAN_MANAGE"));
+            }
+        }
+    }
+    Ok(settled)
 }
 
 /// One value of a list, or the word that empties the list.
@@ -129,7 +199,9 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 }
 
 async fn deploy(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let Args { path, accept_shared_path, scope, key, allow_override, allow_job, force, adopt, print, dry_run } = args;
+    let Args { path, accept_shared_path, scope, key, allow_override, allow_job, grant, force, adopt, print, dry_run } =
+        args;
+    let grants = settle_grants(grant, accept_shared_path)?;
     let allow_override = settle("--allow-override", "none", allow_override)?;
     let allow_job = settle("--allow-job", "any", allow_job)?;
     let environment = &stage.context.environment;
@@ -154,10 +226,12 @@ async fn deploy(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         .with(Consent::Force, force)
         .with(Consent::Adopt, adopt);
     let default_path = path.is_none();
-    let (me, step) = look(&writer.reader(), path, wish, &consents).await?;
+    let (me, step, grant_steps) = look(&writer.reader(), path, wish, grants, &consents).await?;
     let found = step.have.as_ref().map_or("absent", |have| have.state(&step.want));
     let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
-    let carried = provision.carry_out(Plan { steps: vec![Planned::Notebook(step)] }).await;
+    let mut steps = vec![Planned::Notebook(step)];
+    steps.extend(grant_steps.into_iter().map(Planned::NotebookGrant));
+    let carried = provision.carry_out(Plan { steps }).await;
     Ok(describe(carried, found, default_path).end())
 }
 
@@ -171,15 +245,24 @@ async fn look(
     reader: &Reader,
     path: Option<NotebookPath>,
     wish: Wish,
+    grants: Vec<NotebookGrantTo>,
     consents: &Consents,
-) -> Result<(Me, Step<Notebook>), Failure> {
+) -> Result<(Me, Step<Notebook>, Vec<Step<NotebookGrant>>), Failure> {
+    let account = wish.account.id;
+    let plans = async move |path: NotebookPath| {
+        let granting = grants.into_iter().map(|NotebookGrantTo { principal, level }| {
+            Step::<NotebookGrant>::plan(reader, NotebookGrantWant { path: path.clone(), principal, level }, consents)
+        });
+        tokio::try_join!(Step::<Notebook>::plan(reader, wish.at(path.clone()), consents), try_join_all(granting))
+    };
     if let Some(path) = path {
-        return tokio::try_join!(who(reader), Step::plan(reader, wish.at(path), consents));
+        let (me, (step, grants)) = tokio::try_join!(who(reader), plans(path))?;
+        return Ok((me, step, grants));
     }
     let me = who(reader).await?;
-    let path = default_path(&me, wish.account.id)?;
-    let step = Step::plan(reader, wish.at(path), consents).await?;
-    Ok((me, step))
+    let path = default_path(&me, account)?;
+    let (step, grants) = plans(path).await?;
+    Ok((me, step, grants))
 }
 
 /// Where the notebook goes if nobody says otherwise.

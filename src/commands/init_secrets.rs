@@ -6,11 +6,14 @@ use std::str::FromStr;
 use futures_util::future::try_join_all;
 
 use super::Stage;
+use super::deploy_notebook::quoted;
 use super::provision::{Provision, who};
 use crate::credentials::{self, Account, KeySource, Missing, Sourced, Wants};
 use crate::databricks::secrets::{EVERYBODY, Fingerprint, KeyName, Permission, ScopeName};
 use crate::dbt::{list_accounts, list_accounts_v2};
-use crate::engine::kinds::{DEFAULT_KEY, DEFAULT_SCOPE, Grant, GrantWant, Scope, ScopeWant, Secret, SecretWant};
+use crate::engine::kinds::{
+    DEFAULT_KEY, DEFAULT_SCOPE, Grant, GrantWant, Readers, Scope, ScopeWant, Secret, SecretWant, told,
+};
 use crate::engine::{Action, Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
 use crate::http::{Fault, Writer};
@@ -25,7 +28,9 @@ use crate::secret::Secret as Value;
 
 Examples:
   dbtrigger init-secrets --grant data-engineers
-  dbtrigger init-secrets --rotate --token-file new-key")]
+  dbtrigger init-secrets --rotate --token-file new-key --grant data-engineers
+  dbtrigger init-secrets --scope team --accept-shared-scope --no-validate --dry-run")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the contract")]
 pub(crate) struct Args {
     /// Secret scope
     #[arg(long, value_name = "SCOPE", default_value = DEFAULT_SCOPE)]
@@ -41,6 +46,12 @@ pub(crate) struct Args {
     /// Replace a key that is there
     #[arg(long)]
     rotate: bool,
+    /// Store the key although others than those named with --grant, the scope's creator and administrators can read it
+    #[arg(long)]
+    accept_shared_scope: bool,
+    /// Store the key without trying it at dbt first
+    #[arg(long)]
+    no_validate: bool,
     /// Show what would be done, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -95,12 +106,12 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 }
 
 async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let Args { scope, key, grant, source, rotate, dry_run } = args;
-    let grants = settle_grants(grant)?;
+    let Args { scope, key, grant, source, rotate, accept_shared_scope, no_validate, dry_run } = args;
+    let grants = settle_grants(grant, accept_shared_scope)?;
     let mut wants = Wants::default();
     let identity = credentials::databricks(&stage.context.environment, &stage.vault, &mut wants);
     let mut storing = Wants::default();
-    let value = Storing::find(&source, stage, &mut storing).await;
+    let value = Storing::find(&source, no_validate, stage, &mut storing).await;
     // Whether a key has to be stored is known only after a look. But if the command has to fail anyway, or the key is
     // certain to be used, everything that is missing is named now.
     if !wants.is_settled() || storing.has_wrong() || (rotate && !storing.is_settled()) {
@@ -113,24 +124,28 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     };
     let writer = super::to_databricks(&identity, stage)?;
 
-    let consents = Consents::default().with(Consent::Rotate, rotate);
+    let consents =
+        Consents::default().with(Consent::Rotate, rotate).with(Consent::AcceptSharedScope, accept_shared_scope);
+    let meant: Vec<String> = grants.iter().map(|grant| grant.principal.clone()).collect();
+    let again = repeated(&grants);
     let compare = value.as_ref().filter(|_| rotate).map(|value| Fingerprint::of(&value.key.value));
     let reader = writer.reader();
     let (me, scope_step, mut secret_step, mut grant_steps) = tokio::try_join!(
         who(&reader),
-        Step::<Scope>::plan(&reader, ScopeWant { scope: scope.clone() }, &consents),
+        Step::<Scope>::plan(&reader, ScopeWant { scope: scope.clone(), accept_open: accept_shared_scope }, &consents),
         Step::<Secret>::plan(&reader, SecretWant { scope: scope.clone(), key: key.clone(), compare }, &consents),
         try_join_all(grants.into_iter().map(|GrantTo { principal, permission }| {
             Step::<Grant>::plan(&reader, GrantWant { scope: scope.clone(), principal, permission }, &consents)
         })),
     )?;
     secret_step.settle(scope_step.have.as_ref());
+    secret_step.settle_readers(&me.user_name, &meant, &consents);
     for step in &mut grant_steps {
         step.settle(scope_step.action == Action::Create, &me.user_name);
     }
     let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.updated.is_some());
     let writes_key = secret_step.writes();
-    let is_open = secret_step.have.as_ref().is_some_and(|have| have.everybody.is_some());
+    let readers = secret_step.have.as_ref().map(|have| have.readers.clone());
     let named = names(&scope, &key);
 
     let mut inputs = Inputs::default();
@@ -142,9 +157,7 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
         value.validate(stage).await?;
         inputs.key = Some(value.key.value);
     }
-    if is_open {
-        stage.events.warning(format!("everybody in this workspace can read the secret scope {scope}"));
-    }
+    warn_of_readers(readers.as_ref(), &scope, stage);
 
     let mut steps = vec![Planned::Scope(scope_step), Planned::Secret(secret_step)];
     steps.extend(grant_steps.into_iter().map(Planned::Grant));
@@ -152,13 +165,72 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let mut carried = provision.carry_out(Plan { steps }).await;
     carried.field("scope", scope.as_str());
     carried.field("key", key.as_str());
+    if readers.is_none() {
+        // A scope that was made just now may have come out open to everybody.
+        warn_of_readers(now_read(&carried.plan), &scope, stage);
+    }
+    if let Some(readers) = readers {
+        carried.field("readers", told_in_json(&readers));
+        if let Readers::Listed(acls) = &readers {
+            carried
+                .line(format!("Who could read the secret scope {scope} before: {}, and administrators.", told(acls)));
+        }
+    }
     if carried.is_well() {
         if key_is_there && !rotate {
-            carried.line(format!("To replace the key: dbtrigger init-secrets{named} --rotate"));
+            carried.line(format!("To replace the key: dbtrigger init-secrets{named} --rotate{again}"));
         }
         carried.line(format!("Next: dbtrigger deploy-notebook{named}"));
     }
     Ok(carried.end())
+}
+
+/// Says what somebody who stores a key there has to know.
+fn warn_of_readers(readers: Option<&Readers>, scope: &ScopeName, stage: &Stage) {
+    let Some(readers) = readers else { return };
+    if readers.everybody().is_some() {
+        let why = match readers {
+            Readers::NoAcls => " (no Premium plan, so there are no access lists)",
+            Readers::Listed(_) | Readers::Hidden => "",
+        };
+        stage.events.warning(format!("everybody in this workspace can read the secret scope {scope}{why}"));
+    } else if *readers == Readers::Hidden {
+        stage.events.warning(format!(
+            "who can read the secret scope {scope} cannot be seen: that takes MANAGE on it, which its creator and administrators have"
+        ));
+    }
+}
+
+/// Who can read the scope now, as the look after the write showed it.
+fn now_read(plan: &Plan) -> Option<&Readers> {
+    plan.steps.iter().find_map(|step| match step {
+        Planned::Secret(step) => step.now.as_ref().map(|now| &now.readers),
+        Planned::Scope(_)
+        | Planned::Grant(_)
+        | Planned::Workflow(_)
+        | Planned::Notebook(_)
+        | Planned::NotebookGrant(_) => None,
+    })
+}
+
+fn told_in_json(readers: &Readers) -> serde_json::Value {
+    match readers {
+        Readers::Listed(acls) => serde_json::json!(acls),
+        Readers::NoAcls => serde_json::json!([{ "principal": EVERYBODY, "permission": Permission::Manage.name() }]),
+        Readers::Hidden => serde_json::Value::Null,
+    }
+}
+
+/// The flags that say again who is meant to read the key.
+fn repeated(grants: &[GrantTo]) -> String {
+    let level = |permission: Permission| match permission {
+        Permission::Read => String::new(),
+        Permission::Write | Permission::Manage => format!(":{}", permission.name()),
+    };
+    let flag = |GrantTo { principal, permission }: &GrantTo| {
+        format!(" --grant {}", quoted(&format!("{principal}{}", level(*permission))))
+    };
+    grants.iter().map(flag).collect()
 }
 
 /// The flags that repeat these names in the next command.
@@ -169,17 +241,17 @@ fn names(scope: &ScopeName, key: &KeyName) -> String {
     flag("--scope", scope.as_str(), DEFAULT_SCOPE) + &flag("--key", key.as_str(), DEFAULT_KEY)
 }
 
-/// One grant per principal; two levels for one are a contradiction. The group of everybody takes a consent of its own,
-/// which this version has no flag for.
-fn settle_grants(grants: Vec<GrantTo>) -> Result<Vec<GrantTo>, Failure> {
+/// One grant per principal; two levels for one are a contradiction. The group of everybody takes a consent of its own.
+fn settle_grants(grants: Vec<GrantTo>, accept_shared_scope: bool) -> Result<Vec<GrantTo>, Failure> {
     let mut settled: Vec<GrantTo> = Vec::new();
     for grant in grants {
-        if grant.principal.eq_ignore_ascii_case(EVERYBODY) {
+        if grant.principal.eq_ignore_ascii_case(EVERYBODY) && !accept_shared_scope {
             return Err(Failure::new(
                 Code::Refused,
                 "--grant users would let everybody in this workspace read the dbt API key; nothing was written.",
             )
-            .advise("name the user, the group or the service principal that the workflow runs as, such as --grant data-engineers"));
+            .advise("name the user, the group or the service principal that the workflow runs as, such as --grant data-engineers")
+            .advise("to do it all the same, add --accept-shared-scope"));
         }
         match settled.iter().find(|known| known.principal.eq_ignore_ascii_case(&grant.principal)) {
             None => settled.push(grant),
@@ -197,14 +269,14 @@ fn settle_grants(grants: Vec<GrantTo>) -> Result<Vec<GrantTo>, Failure> {
     Ok(settled)
 }
 
-/// The key that is to be stored, and the account that it belongs to.
+/// The key that is to be stored, and the account that it is tried at, unless nobody wants that.
 struct Storing {
     key: Sourced<Value>,
-    account: Account,
+    account: Option<Account>,
 }
 
 impl Storing {
-    async fn find(source: &KeySource, stage: &Stage, wants: &mut Wants) -> Option<Storing> {
+    async fn find(source: &KeySource, no_validate: bool, stage: &Stage, wants: &mut Wants) -> Option<Storing> {
         let environment = &stage.context.environment;
         let key = wants.need(
             credentials::key_to_store(source, environment, &stage.vault).await,
@@ -213,19 +285,28 @@ impl Storing {
                 give: "--token-stdin, --token-file FILE, or the variable DBT_CLOUD_TOKEN",
             },
         );
+        if no_validate {
+            return Some(Storing { key: key?, account: None });
+        }
         let account = credentials::account(&stage.account, &[], environment, wants);
-        Some(Storing { key: key?, account: account? })
+        Some(Storing { key: key?, account: Some(account?) })
     }
 
     /// Tries the key at dbt, so that no wrong one is stored.
     async fn validate(&self, stage: &Stage) -> Result<(), Failure> {
         let Storing { key: Sourced { value, source }, account } = self;
-        account.check_bare_token()?;
+        if let Some(account) = account {
+            account.check_bare_token()?;
+        }
         if value.reveal().starts_with("dbtu_") {
             stage.events.warning(format!(
                 "the key from {source} is a personal token: whoever can read the secret acts as you in dbt; a service token (dbtc_) is made for this"
             ));
         }
+        let Some(account) = account else {
+            stage.events.warning(format!("the key from {source} was not tried at dbt: --no-validate"));
+            return Ok(());
+        };
         let dbt = super::to_dbt(account, value.clone(), stage)?;
         validate(&dbt, account.id).await
     }
@@ -295,7 +376,7 @@ mod tests {
 
     #[test]
     fn two_levels_for_one_principal_are_a_contradiction_and_the_same_twice_is_once() {
-        let grants = |texts: &[&str]| settle_grants(texts.iter().map(|text| text.parse().unwrap()).collect());
+        let grants = |texts: &[&str]| settle_grants(texts.iter().map(|text| text.parse().unwrap()).collect(), false);
         assert_eq!(grants(&["a", "A:READ", "b"]).unwrap().len(), 2);
         assert_eq!(grants(&["a", "a:WRITE"]).unwrap_err().code, Code::Contradiction);
         assert_eq!(grants(&["a", "Users:WRITE"]).unwrap_err().code, Code::Refused);

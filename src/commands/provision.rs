@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Stage;
 use crate::databricks::me::{Me, me};
-use crate::engine::{Inputs, Plan, Provisioned, blocked, walk};
+use crate::engine::{Action, Inputs, Plan, Provisioned, blocked, walk};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::{Reader, Writer};
 
@@ -89,7 +89,19 @@ impl Provision<'_> {
         } else {
             (Finish::Unchanged, None)
         };
+        tell_of_skipped(&plan, stage);
         Carried { plan, finish, workspace, identity, dry_run, lines, fields: Map::new(), failure }
+    }
+}
+
+/// A grant that was left out is never left out silently.
+fn tell_of_skipped(plan: &Plan, stage: &Stage) {
+    for entry in plan.entries() {
+        if let Action::Keep(Some(note)) = &entry.action
+            && note.starts_with("skipped")
+        {
+            stage.events.remark(format!("{} {}: {note}", entry.kind, entry.name));
+        }
     }
 }
 

@@ -56,14 +56,23 @@ pub(crate) fn is_missing(error: &HttpError) -> bool {
         || (error.is_status(400) && (said.message.contains("does not exist") || said.message.contains("doesn't exist")))
 }
 
-/// The thing is there already: 400 for scopes and notebooks, 409 for files.
+/// The thing is there already: 400 for scopes and notebooks, 409 for files; a look-alike may leave the code out.
 pub(crate) fn is_there_already(error: &HttpError) -> bool {
     match error.code() {
         Some("RESOURCE_ALREADY_EXISTS" | "ALREADY_EXISTS") => true,
         // A 409 is also what two writers at once get, and that says nothing of what is there.
         Some("ABORTED" | "RESOURCE_CONFLICT") => false,
-        Some(_) | None => error.is_status(409),
+        Some(_) => error.is_status(409),
+        None => {
+            let in_words = error.said().is_some_and(|said| said.message.contains("already exists"));
+            error.is_status(409) || (error.is_status(400) && in_words)
+        }
     }
+}
+
+/// Access lists do not exist here: no Premium plan (databricks-api §3.4, §7), or a look-alike without these endpoints.
+pub(crate) fn has_no_acls(error: &HttpError) -> bool {
+    matches!(error.code(), Some("FEATURE_DISABLED" | "NOT_IMPLEMENTED" | "ENDPOINT_NOT_FOUND")) || error.is_status(501)
 }
 
 #[cfg(test)]

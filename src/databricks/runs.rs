@@ -31,7 +31,7 @@ impl WorkflowRow {
 /// A page of jobs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct WorkflowPage {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::or_default")]
     pub(crate) jobs: Vec<WorkflowRow>,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) next_page_token: Option<String>,
@@ -98,7 +98,7 @@ pub(crate) struct WorkflowRun {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct TaskRun {
     pub(crate) run_id: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::or_default")]
     pub(crate) task_key: String,
     /// From 0.
     #[serde(default, deserialize_with = "soft")]

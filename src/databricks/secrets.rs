@@ -10,7 +10,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::done;
+use super::{done, or_default};
 use crate::http::{Call, Path, Put, Read, Shape, parse_json};
 use crate::secret::Secret;
 
@@ -93,6 +93,8 @@ impl fmt::Display for KeyName {
 
 /// The group that every identity of a workspace is in.
 pub(crate) const EVERYBODY: &str = "users";
+/// The group of the administrators, who manage every scope anyhow (databricks-api §3.4).
+pub(crate) const ADMINISTRATORS: &str = "admins";
 
 /// What a principal may do with a scope; each level holds the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -138,18 +140,19 @@ pub(crate) struct ScopeInfo {
 /// One entry of a scope's list of secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct SecretInfo {
+    #[serde(default, deserialize_with = "or_default")]
     pub(crate) key: String,
     /// Milliseconds since 1970.
     pub(crate) last_updated_timestamp: Option<i64>,
 }
 
 /// Who may do what with a scope.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Acl {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(crate) principal: String,
     /// As Databricks says it: `READ`, or a level that this version does not know.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(crate) permission: String,
 }
 
@@ -177,7 +180,7 @@ pub(crate) fn scopes() -> Read<Vec<ScopeInfo>> {
     }
     #[derive(Deserialize)]
     struct Item {
-        #[serde(default)]
+        #[serde(default, deserialize_with = "or_default")]
         name: String,
         backend_type: Option<String>,
         keyvault_metadata: Option<Vault>,
@@ -201,10 +204,17 @@ pub(crate) fn scopes() -> Read<Vec<ScopeInfo>> {
     })
 }
 
-/// `scopes/create`. Never sends `initial_manage_principal`: that would open the scope to everybody.
+/// `scopes/create`. Whoever creates it has MANAGE, and nobody else anything.
 pub(crate) fn create_scope(scope: &ScopeName) -> Put<()> {
     let call = Call::post("secrets/scopes/create", Path::new("/api/2.0/secrets/scopes/create"));
     Put::new(call.json(&json!({ "scope": scope.as_str() })), done)
+}
+
+/// `scopes/create` of a scope that everybody in the workspace manages: the only kind there is without the Premium plan
+/// (databricks-api §3.4).
+pub(crate) fn create_open_scope(scope: &ScopeName) -> Put<()> {
+    let call = Call::post("secrets/scopes/create", Path::new("/api/2.0/secrets/scopes/create"));
+    Put::new(call.json(&json!({ "scope": scope.as_str(), "initial_manage_principal": EVERYBODY })), done)
 }
 
 /// `secrets/list`: the keys of a scope, without values.
@@ -306,10 +316,12 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_is_never_opened_to_everybody_by_creating_it() {
+    fn a_scope_is_opened_to_everybody_only_where_it_is_asked_for() {
         let Put { call, parse: _ } = create_scope(&"dbt".parse().unwrap());
         assert_eq!((call.method.clone(), call.path.as_str()), (Method::POST, "/api/2.0/secrets/scopes/create"));
         assert_eq!(body(&call), json!({ "scope": "dbt" }));
+        let Put { call, parse: _ } = create_open_scope(&"dbt".parse().unwrap());
+        assert_eq!(body(&call), json!({ "scope": "dbt", "initial_manage_principal": "users" }));
     }
 
     #[test]

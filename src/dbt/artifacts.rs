@@ -2,13 +2,14 @@
 
 use serde::Deserialize;
 
-use super::envelope::soft;
+use super::envelope::{or_default, soft};
 use super::runs::run_path;
 use crate::http::{Call, Read};
 
 /// `run_results.json` (dbt-cloud-api §6), as far as failures go.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct RunResults {
+    #[serde(default, deserialize_with = "or_default")]
     pub(crate) results: Vec<Node>,
 }
 
@@ -16,7 +17,7 @@ pub(crate) struct RunResults {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Node {
     /// `kind.package.name[.hash]`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(crate) unique_id: String,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) status: Option<String>,

@@ -82,6 +82,13 @@ pub(super) fn soft<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer:
     Value::deserialize(deserializer).map(|value| serde_json::from_value(value).ok())
 }
 
+/// For fields where `null` is as good as absent.
+pub(super) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

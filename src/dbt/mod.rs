@@ -6,6 +6,8 @@ mod envelope;
 mod errors;
 mod jobs;
 mod link;
+#[cfg(test)]
+mod look_alike_tests;
 mod runs;
 
 pub(crate) use accounts::{list_accounts, list_accounts_v2};

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::kinds::{Grant, Notebook, Scope, Secret, Workflow};
+use super::kinds::{Grant, Notebook, NotebookGrant, Scope, Secret, Workflow};
 use super::walk::Inputs;
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, Writer};
@@ -19,6 +19,8 @@ pub(crate) enum Consent {
     Rotate,
     /// `--accept-shared-path`: a place where everybody may edit.
     AcceptSharedPath,
+    /// `--accept-shared-scope`: a scope that others can read.
+    AcceptSharedScope,
 }
 
 impl Consent {
@@ -29,6 +31,7 @@ impl Consent {
             Consent::Adopt => "--adopt",
             Consent::Rotate => "--rotate",
             Consent::AcceptSharedPath => "--accept-shared-path",
+            Consent::AcceptSharedScope => "--accept-shared-scope",
         }
     }
 }
@@ -140,6 +143,11 @@ pub(crate) trait Kind: Sized {
     /// Whether a look after `apply` shows what was done.
     fn shows(step: &Step<Self>, now: Option<&Self::Have>) -> bool;
 
+    /// What a look after `apply` shows to be needless after all, as a note in place of the change.
+    fn came_out(_step: &Step<Self>, _now: Option<&Self::Have>) -> Option<String> {
+        None
+    }
+
     /// Says more about a failed request than its status does, where the kind knows more.
     fn explain(_want: &Self::Want, _error: &HttpError, failure: Failure) -> Failure {
         failure
@@ -219,6 +227,7 @@ pub(crate) enum Planned {
     Grant(Step<Grant>),
     Workflow(Box<Step<Workflow>>),
     Notebook(Step<Notebook>),
+    NotebookGrant(Step<NotebookGrant>),
 }
 
 /// Does the same with a step of whichever kind.
@@ -230,6 +239,7 @@ macro_rules! each {
             Planned::Grant($step) => $same,
             Planned::Workflow($step) => $same,
             Planned::Notebook($step) => $same,
+            Planned::NotebookGrant($step) => $same,
         }
     };
 }
@@ -249,7 +259,7 @@ impl Planned {
         match self {
             Planned::Scope(_) => 0,
             Planned::Secret(_) | Planned::Grant(_) | Planned::Notebook(_) => 1,
-            Planned::Workflow(_) => 2,
+            Planned::Workflow(_) | Planned::NotebookGrant(_) => 2,
         }
     }
 }

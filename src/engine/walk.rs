@@ -87,6 +87,9 @@ async fn confirm<K: Kind>(reader: &Reader, step: &mut Step<K>) -> Result<(), Fai
     loop {
         let now = K::observe(reader, &step.want).await.map_err(|error| failed::<K>("read back", &step.want, &error))?;
         if K::shows(step, now.as_ref()) {
+            if let Some(note) = K::came_out(step, now.as_ref()) {
+                step.action = Action::Keep(Some(note));
+            }
             step.now = now;
             step.progress = Progress::Done;
             return Ok(());

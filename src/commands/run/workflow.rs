@@ -198,7 +198,12 @@ async fn find(reader: &Reader, text: &str, named: Named) -> Result<WorkflowRow, 
         })?;
         // The service ignores case (§5.4).
         for row in listed.jobs {
-            if row.name() == name { found.push(row) } else { others.push(row) }
+            if row.name() == name {
+                found.push(row);
+            } else if row.name().to_lowercase() == name.to_lowercase() {
+                // What else comes is from a look-alike that ignores the filter.
+                others.push(row);
+            }
         }
         page = listed.next_page_token.filter(|token| !token.is_empty());
         if page.is_none() {

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use crate::databricks::is_missing;
-use crate::databricks::secrets::{Permission, ScopeName, acl, put_acl};
+use crate::databricks::secrets::{Acl, EVERYBODY, Permission, ScopeName, acl, acls, put_acl};
+use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Change, Consents, Kind, Refusal, Step};
-use crate::failure::{Code, Failure};
+use crate::engine::{Action, Change, Consents, Kind, Step};
+use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Writer};
 
 /// Access to a scope.
@@ -28,6 +28,9 @@ pub(crate) enum GrantHave {
     Level(String),
     /// The workspace has no ACLs.
     NoAcls,
+    /// Everybody manages the scope and nobody else is named: how a scope looks without the Premium plan
+    /// (databricks-api §3.4). There is nothing to add to that.
+    Everybody,
 }
 
 impl Kind for Grant {
@@ -46,8 +49,13 @@ impl Kind for Grant {
             Ok(acl) => {
                 Ok(Some(GrantHave::Level(acl.permission)).filter(|have| *have != GrantHave::Level(String::new())))
             }
-            Err(error) if error.code() == Some("FEATURE_DISABLED") => Ok(Some(GrantHave::NoAcls)),
-            Err(error) if is_missing(&error) => Ok(None),
+            // A look-alike may have the list and nothing else; one refusal alone proves no plan.
+            Err(error) if has_no_acls(&error) || is_missing(&error) => match reader.read(acls(&want.scope)).await {
+                Ok(acls) => Ok(listed(&acls, &want.principal)),
+                Err(error) if has_no_acls(&error) => Ok(Some(GrantHave::NoAcls)),
+                Err(error) if is_missing(&error) => Ok(None),
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         }
     }
@@ -55,7 +63,8 @@ impl Kind for Grant {
     fn diff(want: &GrantWant, have: Option<&GrantHave>, _consents: &Consents) -> Action {
         let level = match have {
             None => return Action::Create,
-            Some(GrantHave::NoAcls) => return no_acls(want).always(),
+            // Whether a key may lie in such a scope is the secret's question.
+            Some(have @ (GrantHave::NoAcls | GrantHave::Everybody)) => return Action::Keep(needless(have)),
             Some(GrantHave::Level(level)) => level,
         };
         match Permission::named(level) {
@@ -75,24 +84,32 @@ impl Kind for Grant {
 
     async fn apply(writer: &Writer, step: &Step<Grant>, _inputs: &Inputs) -> Result<(), HttpError> {
         let GrantWant { scope, principal, permission } = &step.want;
-        writer.put(put_acl(scope, principal, *permission)).await
+        match writer.put(put_acl(scope, principal, *permission)).await {
+            // A scope that could only be made open: the look after it shows that.
+            Err(error) if has_no_acls(&error) => match writer.read(acls(scope)).await {
+                Ok(acls) if is_open_to_all(&acls) => Ok(()),
+                Err(again) if has_no_acls(&again) => Ok(()),
+                Ok(_) | Err(_) => Err(error),
+            },
+            ended => ended,
+        }
     }
 
     fn shows(step: &Step<Grant>, now: Option<&GrantHave>) -> bool {
         match now {
             Some(GrantHave::Level(level)) => Permission::named(level).is_none_or(|found| found >= step.want.permission),
-            Some(GrantHave::NoAcls) | None => false,
+            Some(GrantHave::NoAcls | GrantHave::Everybody) => true,
+            None => false,
         }
+    }
+
+    fn came_out(_step: &Step<Grant>, now: Option<&GrantHave>) -> Option<String> {
+        now.and_then(needless)
     }
 
     fn explain(want: &GrantWant, error: &HttpError, failure: Failure) -> Failure {
         let GrantWant { scope, principal, permission: _ } = want;
         match error.code() {
-            Some("FEATURE_DISABLED") => {
-                let Refusal { what, diff: _, advice } = no_acls(want);
-                let refused = Failure::new(Code::Refused, what).cause(error.to_string());
-                advice.into_iter().fold(refused, Failure::advise)
-            }
             Some("PERMISSION_DENIED") => failure.advise(format!(
                 "seeing and giving access takes MANAGE on the secret scope {scope}, which its creator and administrators have"
             )),
@@ -113,11 +130,26 @@ impl Step<Grant> {
     }
 }
 
-fn no_acls(want: &GrantWant) -> Refusal {
-    let GrantWant { scope, principal, permission } = want;
-    let level = permission.name();
-    Refusal::new(format!(
-        "{principal} is not given {level} on the secret scope {scope}: this workspace has no access lists for secrets (no Premium plan), so everybody can read every scope."
-    ))
-    .advise("store the key in a workspace with the Premium plan, whose secret scopes can be closed")
+/// Why somebody is not given anything, where access lists would add nothing.
+fn needless(have: &GrantHave) -> Option<String> {
+    match have {
+        GrantHave::NoAcls => Some(
+            "skipped: this workspace has no access lists for secrets (no Premium plan), so everybody has access anyhow"
+                .to_owned(),
+        ),
+        GrantHave::Everybody => Some("skipped: everybody in this workspace manages the scope anyhow".to_owned()),
+        GrantHave::Level(_) => None,
+    }
+}
+
+fn listed(acls: &[Acl], principal: &str) -> Option<GrantHave> {
+    match acls.iter().find(|acl| acl.principal.eq_ignore_ascii_case(principal)) {
+        Some(acl) => Some(GrantHave::Level(acl.permission.clone())),
+        None => is_open_to_all(acls).then_some(GrantHave::Everybody),
+    }
+}
+
+fn is_open_to_all(acls: &[Acl]) -> bool {
+    let [Acl { principal, permission }] = acls else { return false };
+    principal == EVERYBODY && permission == Permission::Manage.name()
 }

@@ -7,6 +7,7 @@
 mod difference;
 mod grant;
 mod notebook;
+mod notebook_grant;
 mod scope;
 mod secret;
 #[cfg(test)]
@@ -15,8 +16,9 @@ mod workflow;
 
 pub(crate) use grant::{Grant, GrantWant};
 pub(crate) use notebook::{DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookWant, VERSION};
+pub(crate) use notebook_grant::{NotebookGrant, NotebookGrantWant};
 pub(crate) use scope::{Scope, ScopeWant};
-pub(crate) use secret::{Secret, SecretWant};
+pub(crate) use secret::{Readers, Secret, SecretWant, told};
 pub(crate) use workflow::{
     ID_TAG, Identity, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, timetable, timetable_after,
 };

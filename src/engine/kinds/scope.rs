@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::databricks::is_there_already;
-use crate::databricks::secrets::{Backend, ScopeInfo, ScopeName, create_scope, scopes};
+use crate::databricks::secrets::{Backend, ScopeInfo, ScopeName, create_open_scope, create_scope, scopes};
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Consents, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
@@ -16,6 +16,9 @@ pub(crate) enum Scope {}
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ScopeWant {
     pub(crate) scope: ScopeName,
+    /// Where it can only be made open to everybody, make it so: `--accept-shared-scope`.
+    #[serde(skip)]
+    pub(crate) accept_open: bool,
 }
 
 impl Kind for Scope {
@@ -50,7 +53,15 @@ impl Kind for Scope {
     }
 
     async fn apply(writer: &Writer, step: &Step<Scope>, _inputs: &Inputs) -> Result<(), HttpError> {
-        match writer.put(create_scope(&step.want.scope)).await {
+        let ScopeWant { scope, accept_open } = &step.want;
+        let mut made = writer.put(create_scope(scope)).await;
+        if let Err(error) = &made
+            && *accept_open
+            && is_for_premium_only(error)
+        {
+            made = writer.put(create_open_scope(scope)).await;
+        }
+        match made {
             // The answer to an earlier attempt was lost, or somebody else was faster; the look after it tells the kind.
             Err(error) if is_there_already(&error) => Ok(()),
             ended => ended,
@@ -63,24 +74,34 @@ impl Kind for Scope {
 
     fn explain(want: &ScopeWant, error: &HttpError, failure: Failure) -> Failure {
         let Some(said) = error.said() else { return failure };
-        // Without the Premium plan a scope can only be made open to everybody (databricks-api §3.4).
-        if said.message.contains("initial_manage_principal") || said.message.to_lowercase().contains("premium") {
-            let scope = &want.scope;
+        let scope = &want.scope;
+        if is_for_premium_only(error) {
             return Failure::new(
                 Code::Refused,
                 format!("The secret scope {scope} is not created: without the Premium plan everybody in this workspace could read it."),
             )
             .cause(error.to_string())
-            .advise("store the key in a workspace with the Premium plan, whose secret scopes can be closed");
+            .advise("to do it all the same, add --accept-shared-scope")
+            .advise("or store the key in a workspace with the Premium plan, whose secret scopes can be closed");
         }
         match said.code.as_deref() {
             Some("RESOURCE_LIMIT_EXCEEDED") => {
                 failure.advise("the workspace has as many scopes as it may: choose one that is there with --scope")
             }
-            Some("CUSTOMER_UNAUTHORIZED") => {
-                failure.advise("this name is reserved by Databricks: choose another with --scope")
-            }
+            // Permission to create a scope has another code (databricks-api §3.3).
+            Some("CUSTOMER_UNAUTHORIZED") => Failure::new(
+                Code::InvalidInput,
+                format!("The secret scope {scope} cannot be created: Databricks keeps this name for itself."),
+            )
+            .cause(error.to_string())
+            .advise("choose another name with --scope"),
             Some(_) | None => failure,
         }
     }
+}
+
+/// Without the Premium plan a scope can only be made open to everybody (databricks-api §3.4).
+fn is_for_premium_only(error: &HttpError) -> bool {
+    let Some(said) = error.said() else { return false };
+    said.message.contains("initial_manage_principal") || said.message.to_lowercase().contains("premium")
 }

@@ -3,10 +3,12 @@
 
 use serde::Serialize;
 
-use crate::databricks::is_missing;
+use crate::databricks::permissions::Principal;
 use crate::databricks::secrets::{
-    Backend, EVERYBODY, Fingerprint, KeyName, Permission, ScopeInfo, ScopeName, acls, fingerprint, list, put,
+    ADMINISTRATORS, Acl, Backend, EVERYBODY, Fingerprint, KeyName, Permission, ScopeInfo, ScopeName, acls, fingerprint,
+    list, put,
 };
+use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Change, Consent, Consents, Kind, Refusal, Step};
 use crate::failure::Failure;
@@ -30,22 +32,66 @@ pub(crate) struct SecretWant {
 pub(crate) struct SecretHave {
     /// When the key was last written, if it is there: milliseconds since 1970.
     pub(crate) updated: Option<i64>,
-    /// What everybody in the workspace may do with the scope.
-    pub(crate) everybody: Option<String>,
+    pub(crate) readers: Readers,
     /// Whether the stored value is the wanted one, where that can be told.
     pub(crate) same: Option<bool>,
 }
 
+/// Who can read all that is in a scope: every level includes reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Readers {
+    Listed(Vec<Acl>),
+    /// The workspace has no ACLs: everybody manages everything (databricks-api §3.4).
+    NoAcls,
+    /// Seeing it takes MANAGE, which this identity has not.
+    Hidden,
+}
+
+impl Readers {
+    /// What everybody in the workspace may do with the scope.
+    pub(crate) fn everybody(&self) -> Option<&str> {
+        match self {
+            Readers::Listed(acls) => {
+                acls.iter().find(|acl| acl.principal == EVERYBODY).map(|acl| acl.permission.as_str())
+            }
+            Readers::NoAcls => Some(Permission::Manage.name()),
+            Readers::Hidden => None,
+        }
+    }
+
+    /// Who can read beside `me`, the administrators, those who are meant to, and whoever made the scope. Databricks does not
+    /// tell who did; they have MANAGE from it, so the only person who has is taken for them.
+    fn strangers(&self, me: &str, meant: &[String]) -> Vec<&Acl> {
+        let Readers::Listed(acls) = self else { return Vec::new() };
+        let is_manager = |acl: &&Acl| {
+            acl.permission == Permission::Manage.name()
+                && match Principal::of(&acl.principal) {
+                    Principal::User | Principal::ServicePrincipal => true,
+                    Principal::Group => false,
+                }
+        };
+        let mut managers = acls.iter().filter(is_manager);
+        let creator = managers.next().filter(|_| managers.next().is_none());
+        let known = |acl: &Acl| {
+            [me, ADMINISTRATORS]
+                .into_iter()
+                .chain(meant.iter().map(String::as_str))
+                .any(|name| acl.principal.eq_ignore_ascii_case(name))
+        };
+        acls.iter().filter(|acl| !known(acl) && creator != Some(*acl) && !acl.principal.is_empty()).collect()
+    }
+}
+
 impl SecretWant {
     fn is_open(&self, have: &SecretHave) -> Option<Action> {
-        let level = have.everybody.as_ref()?;
+        let level = have.readers.everybody()?;
         let (scope, key) = (&self.scope, &self.key);
         Some(
             Refusal::new(format!(
                 "The key {key} is not stored: everybody in this workspace can read the secret scope {scope} (users: {level})."
             ))
             .advise("choose another scope with --scope, or take the access of the group `users` away from this one")
-            .always(),
+            .unless(Consent::AcceptSharedScope),
         )
     }
 }
@@ -63,21 +109,21 @@ impl Kind for Secret {
     async fn observe(reader: &Reader, want: &SecretWant) -> Result<Option<SecretHave>, HttpError> {
         let SecretWant { scope, key, compare } = want;
         let updated = async {
-            let listed = reader.read(list(scope)).await;
-            let listed = listed.map_err(|error| if is_missing(&error) { None } else { Some(error) })?;
+            let listed = match reader.read(list(scope)).await {
+                Ok(listed) => listed,
+                Err(error) if is_missing(&error) => return Ok(None),
+                Err(error) => return Err(error),
+            };
             let found = listed.into_iter().find(|secret| secret.key == key.as_str());
-            Ok(found.map(|secret| secret.last_updated_timestamp.unwrap_or_default()))
+            Ok(Some(found.map(|secret| secret.last_updated_timestamp.unwrap_or_default())))
         };
-        let everybody = async {
+        let readers = async {
             match reader.read(acls(scope)).await {
-                Ok(acls) => Ok(acls.into_iter().find(|acl| acl.principal == EVERYBODY).map(|acl| acl.permission)),
-                // No Premium plan, no ACLs: everybody manages everything (databricks-api §3.4).
-                Err(error) if error.code() == Some("FEATURE_DISABLED") => {
-                    Ok(Some(Permission::Manage.name().to_owned()))
-                }
+                Ok(acls) => Ok(Readers::Listed(acls)),
+                Err(error) if has_no_acls(&error) => Ok(Readers::NoAcls),
                 // Who has no MANAGE cannot look, and is not hindered by that.
-                Err(error) if error.is_status(403) || is_missing(&error) => Ok(None),
-                Err(error) => Err(Some(error)),
+                Err(error) if error.is_status(403) || is_missing(&error) => Ok(Readers::Hidden),
+                Err(error) => Err(error),
             }
         };
         let same = async {
@@ -86,20 +132,22 @@ impl Kind for Secret {
                 Ok(stored) => Ok(Some(stored == *wanted)),
                 // Reading a value may be refused outside a cluster, and a missing one cannot be read.
                 Err(error) if error.status().is_some_and(|status| status.is_client_error()) => Ok(None),
-                Err(error) => Err(Some(error)),
+                Err(error) => Err(error),
             }
         };
-        // Where the scope is missing, the other two answers are not waited for.
-        match tokio::try_join!(updated, everybody, same) {
-            Ok((updated, everybody, same)) => Ok(Some(SecretHave { updated, everybody, same })),
-            Err(None) => Ok(None),
-            Err(Some(error)) => Err(error),
-        }
+        let (listed, readers, same) = tokio::try_join!(updated, readers, same)?;
+        Ok(match listed {
+            Some(updated) => Some(SecretHave { updated, readers, same }),
+            // The scope is missing; but where there are no ACLs, a new one would be open to everybody.
+            None if readers == Readers::NoAcls => Some(SecretHave { updated: None, readers, same: None }),
+            None => None,
+        })
     }
 
     fn diff(want: &SecretWant, have: Option<&SecretHave>, consents: &Consents) -> Action {
         let Some(have) = have else { return Action::Create };
-        let write = |action| want.is_open(have).unwrap_or(action);
+        let accepted = consents.has(Consent::AcceptSharedScope);
+        let write = |action| want.is_open(have).filter(|_| !accepted).unwrap_or(action);
         match have.updated {
             None => write(Action::Create),
             Some(_) if !consents.has(Consent::Rotate) => Action::Keep(Some("left as it is, not compared".to_owned())),
@@ -136,13 +184,35 @@ impl Kind for Secret {
 }
 
 impl Step<Secret> {
+    /// Settles what only the command knows: who is meant to read what is stored. Refuses to store a key where somebody
+    /// else can read it, unless that is accepted.
+    pub(crate) fn settle_readers(&mut self, me: &str, meant: &[String], consents: &Consents) {
+        let Some(have) = &self.have else { return };
+        if !self.writes() || consents.has(Consent::AcceptSharedScope) {
+            return;
+        }
+        let strangers = have.readers.strangers(me, meant);
+        if strangers.is_empty() {
+            return;
+        }
+        let (scope, key) = (&self.want.scope, &self.want.key);
+        self.action = Refusal::new(format!(
+            "The key {key} is not stored: the secret scope {scope} was there before, and others can read it: {}.",
+            told(strangers)
+        ))
+        .advise("name with --grant who is meant to read the key, take the access of the others away, or choose another scope with --scope")
+        .unless(Consent::AcceptSharedScope);
+    }
+
     /// Settles what only the scope's kind can tell: a Key Vault cannot be written to from here (databricks-api §3.5).
     pub(crate) fn settle(&mut self, scope: Option<&ScopeInfo>) {
         let Some(ScopeInfo { name, backend: Backend::KeyVault(address) }) = scope else { return };
         let key = &self.want.key;
         match &self.action {
             Action::Keep(_) => {
-                self.action = Action::Keep(Some("is kept in an Azure Key Vault, not compared".to_owned()));
+                let same = self.have.as_ref().and_then(|have| have.same) == Some(true);
+                let compared = if same { "and is this key already" } else { "not compared" };
+                self.action = Action::Keep(Some(format!("is kept in an Azure Key Vault, {compared}")));
             }
             Action::Create | Action::Update(_) | Action::Blocked { .. } => {
                 let vault = address.as_deref().unwrap_or("the Key Vault behind the scope");
@@ -161,6 +231,12 @@ impl Step<Secret> {
             }
         }
     }
+}
+
+/// `ana@example.com (MANAGE), analysts (READ)`.
+pub(crate) fn told<'a>(acls: impl IntoIterator<Item = &'a Acl>) -> String {
+    let words = acls.into_iter().map(|Acl { principal, permission }| format!("{principal} ({permission})"));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 fn rotated(reason: &str) -> Action {

@@ -1,9 +1,12 @@
 //! Ownership, cell by cell: what is done about a thing that is absent, ours, edited, or somebody else's.
 
 use super::grant::GrantHave;
+use super::notebook_grant::NotebookGrantHave;
+use super::secret::Readers;
 use super::secret::SecretHave;
 use super::*;
-use crate::databricks::secrets::{Backend, Fingerprint, Permission, ScopeInfo};
+use crate::databricks::permissions::Holding;
+use crate::databricks::secrets::{Acl, Backend, Fingerprint, Permission, ScopeInfo};
 use crate::engine::{Action, Consent, Consents, Kind, Step};
 use crate::notebook::{OverrideKey, Settings, normalise, render};
 use crate::origin::Origin;
@@ -37,7 +40,7 @@ fn note(action: &Action) -> &str {
 
 #[test]
 fn a_scope_is_made_if_it_is_missing_and_never_changed() {
-    let want = ScopeWant { scope: "dbt-cloud".parse().unwrap() };
+    let want = ScopeWant { scope: "dbt-cloud".parse().unwrap(), accept_open: false };
     let have = |name: &str, backend| ScopeInfo { name: name.to_owned(), backend };
     for (have, expected) in [
         (None, "create"),
@@ -63,7 +66,8 @@ fn secret_want(rotate: bool) -> SecretWant {
 
 #[expect(clippy::unnecessary_wraps, reason = "as observing gives it")]
 fn secret_have(updated: Option<i64>, everybody: Option<&str>, same: Option<bool>) -> Option<SecretHave> {
-    Some(SecretHave { updated, everybody: everybody.map(ToOwned::to_owned), same })
+    let acl = |permission: &str| Acl { principal: "users".to_owned(), permission: permission.to_owned() };
+    Some(SecretHave { updated, readers: Readers::Listed(everybody.map(acl).into_iter().collect()), same })
 }
 
 #[test]
@@ -88,14 +92,45 @@ fn a_key_that_is_there_is_left_alone_unless_it_is_to_be_rotated_and_differs() {
 #[test]
 fn a_key_is_not_put_where_everybody_reads() {
     for (have, rotate, expected) in [
-        (secret_have(None, Some("MANAGE"), None), false, "blocked always"),
-        (secret_have(Some(1), Some("READ"), Some(false)), true, "blocked always"),
+        (secret_have(None, Some("MANAGE"), None), false, "blocked --accept-shared-scope"),
+        (secret_have(Some(1), Some("READ"), Some(false)), true, "blocked --accept-shared-scope"),
         (secret_have(Some(1), Some("READ"), Some(true)), true, "keep"),
         (secret_have(Some(1), Some("READ"), None), false, "keep"),
     ] {
         let consents = none().with(Consent::Rotate, rotate);
         let action = Secret::diff(&secret_want(rotate), have.as_ref(), &consents);
         assert_eq!(word(&action), expected, "{have:?} {rotate}");
+    }
+}
+
+#[test]
+fn a_key_is_stored_only_where_those_read_who_are_meant_to_or_others_are_accepted() {
+    let listed = |names: &[(&str, &str)]| {
+        let acl = |(principal, permission): &(&str, &str)| Acl {
+            principal: (*principal).to_owned(),
+            permission: (*permission).to_owned(),
+        };
+        Readers::Listed(names.iter().map(acl).collect())
+    };
+    let (ana, bo) = ("ana@example.com", "bo@example.com");
+    for (readers, meant, expected) in [
+        (listed(&[(ana, "MANAGE"), ("admins", "MANAGE")]), &[][..], "create"),
+        (listed(&[(ana, "MANAGE"), ("analysts", "READ")]), &[], "blocked --accept-shared-scope"),
+        (listed(&[(ana, "MANAGE"), ("analysts", "READ")]), &["Analysts".to_owned()], "create"),
+        // The only person with MANAGE made it; of two nobody knows which.
+        (listed(&[(bo, "MANAGE"), (ana, "WRITE")]), &[], "create"),
+        (listed(&[(bo, "MANAGE"), (ana, "MANAGE")]), &[], "blocked --accept-shared-scope"),
+        (listed(&[("platform", "MANAGE"), (ana, "WRITE")]), &[], "blocked --accept-shared-scope"),
+        (listed(&[(bo, "READ")]), &[], "blocked --accept-shared-scope"),
+        (Readers::Hidden, &[], "create"),
+    ] {
+        let have = SecretHave { updated: None, readers: readers.clone(), same: None };
+        for (consents, expected) in [(none(), expected), (with(Consent::AcceptSharedScope), "create")] {
+            let mut step = Step::<Secret>::settled(secret_want(false), Action::Create);
+            step.have = Some(have.clone());
+            step.settle_readers(ana, meant, &consents);
+            assert_eq!(word(&step.action), expected, "{readers:?} {meant:?}");
+        }
     }
 }
 
@@ -150,7 +185,8 @@ fn access_is_raised_and_never_lowered() {
         (Write, level("READ"), "update"),
         (Manage, level("WRITE"), "update"),
         (Write, level("FANCY_NEW"), "keep"),
-        (Read, Some(GrantHave::NoAcls), "blocked always"),
+        (Read, Some(GrantHave::NoAcls), "keep"),
+        (Manage, Some(GrantHave::Everybody), "keep"),
     ] {
         assert_eq!(word(&Grant::diff(&grant_want(want), have.as_ref(), &none())), expected, "{want:?} {have:?}");
     }
@@ -166,6 +202,42 @@ fn whoever_creates_the_scope_keeps_the_manage_that_comes_with_it() {
         let mut step = Step::<Grant>::settled(grant_want(Permission::Read), Action::Create);
         step.settle(creates, me);
         assert_eq!(word(&step.action), expected, "{creates} {me}");
+    }
+}
+
+#[test]
+fn access_to_the_notebook_is_added_and_never_lowered() {
+    use crate::databricks::permissions::NotebookLevel::{CanManage, CanRead, CanRun};
+    let held = |levels: &[(&str, bool)], everybody: &[&str]| {
+        let holding = |principal: &str, level: &str, inherited| Holding {
+            principal: principal.to_owned(),
+            level: level.to_owned(),
+            inherited,
+        };
+        Some(NotebookGrantHave::Held {
+            object_id: 7,
+            own: levels.iter().map(|(level, inherited)| holding("data-team", level, *inherited)).collect(),
+            everybody: everybody.iter().map(|level| holding("users", level, true)).collect(),
+        })
+    };
+    for (level, have, expected, says) in [
+        (CanRun, None, "create", ""),
+        (CanRun, held(&[], &[]), "create", ""),
+        (CanRun, held(&[("CAN_RUN", false)], &[]), "keep", ""),
+        (CanRead, held(&[("CAN_EDIT", false)], &[]), "keep", "has CAN_EDIT, which is more, and keeps it"),
+        (CanRun, held(&[("CAN_READ", false)], &[]), "update", ""),
+        (CanManage, held(&[("CAN_READ", true)], &[]), "update", ""),
+        (CanRun, held(&[("CAN_RUN", true)], &[]), "keep", "has it from the folder"),
+        (CanRun, held(&[("CAN_READ", false), ("CAN_MANAGE", true)], &[]), "keep", "from the folder, which is more"),
+        (CanRun, held(&[], &["CAN_MANAGE"]), "keep", "everybody in this workspace has CAN_MANAGE there anyhow"),
+        (CanManage, held(&[], &["CAN_RUN"]), "create", ""),
+        (CanManage, held(&[("FANCY_NEW", false)], &[]), "keep", "FANCY_NEW, a level that this version does not know"),
+        (CanRun, Some(NotebookGrantHave::NoAcls), "keep", "no access lists for notebooks"),
+    ] {
+        let want = NotebookGrantWant { path: notebook_want().path, principal: "data-team".to_owned(), level };
+        let action = NotebookGrant::diff(&want, have.as_ref(), &none());
+        assert_eq!(word(&action), expected, "{level:?} {have:?}");
+        assert!(note(&action).contains(says), "{}", note(&action));
     }
 }
 

@@ -18,6 +18,8 @@ use super::workspace_objects::Object;
 pub(super) struct Databricks {
     /// By name in lower case: scope names differ in more than case (databricks-api §3.2).
     pub(super) scopes: BTreeMap<String, Scope>,
+    /// In lower case.
+    pub(super) reserved_scopes: Vec<String>,
     /// By path without `/Workspace`.
     pub(super) objects: BTreeMap<String, Object>,
     pub(super) jobs: BTreeMap<i64, Job>,

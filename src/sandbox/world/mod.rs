@@ -203,6 +203,11 @@ impl World {
         self.premium = premium;
     }
 
+    /// The token that dbt takes from now on, such as a personal one.
+    pub fn set_dbt_token(&mut self, token: &str) {
+        token.clone_into(&mut self.dbt.token);
+    }
+
     /// Whether `secrets/get` may be called from outside a cluster (databricks-api §3.1: it may be refused).
     pub fn set_secret_reading(&mut self, allowed: bool) {
         self.secret_reading = allowed;

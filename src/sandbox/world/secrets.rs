@@ -74,7 +74,7 @@ impl Scope {
 impl World {
     /// Adds a scope that reads from an Azure Key Vault, which this API cannot make with a personal token.
     pub fn add_key_vault_scope(&mut self, name: &str, keys: &[&str]) {
-        let secret = Secret { value: b"from the vault".to_vec(), version: 1, updated: self.now.0 };
+        let secret = Secret { value: b"from-the-vault".to_vec(), version: 1, updated: self.now.0 };
         let scope = Scope {
             name: name.to_owned(),
             key_vault: true,
@@ -83,6 +83,11 @@ impl World {
             acls: BTreeMap::from([(super::people::ANA.to_owned(), Level::Manage)]),
         };
         self.databricks.scopes.insert(name.to_lowercase(), scope);
+    }
+
+    /// A name that nobody may give to a scope (databricks-api §3.3); which ones Databricks keeps is not documented.
+    pub fn reserve_scope(&mut self, name: &str) {
+        self.databricks.reserved_scopes.push(name.to_lowercase());
     }
 
     pub(super) fn secret_for(&self, who: &str, scope: &str, key: &str) -> Result<String, SecretRefused> {
@@ -147,6 +152,9 @@ pub(super) fn create_scope(world: &mut World, call: &Call) -> Handled {
         Some(other) => {
             return Err(Refusal::invalid(format!("Unknown scope backend type {other}")));
         }
+    }
+    if world.databricks.reserved_scopes.contains(&name.to_lowercase()) {
+        return Err(Refusal::databricks(403, "CUSTOMER_UNAUTHORIZED", format!("Scope name {name} is reserved.")));
     }
     if world.databricks.scopes.contains_key(&name.to_lowercase()) {
         return Err(Refusal::databricks(400, "RESOURCE_ALREADY_EXISTS", format!("Scope {name} already exists!")));

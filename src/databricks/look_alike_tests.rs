@@ -1,0 +1,193 @@
+//! Services that look like Databricks and differ in small ways: a list absent, null or empty, a success without a body, an
+//! error without a code, an id above 2^53, access lists that answer 501.
+
+use std::fmt::Debug;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+
+use super::permissions::{NotebookLevel, grant_on_notebook, notebook_permissions};
+use super::secrets::{Permission, ScopeName, acl, acls, create_open_scope, create_scope, list, put_acl, scopes};
+use super::workspace::{NotebookPath, get_status, import, mkdirs};
+use super::*;
+use crate::http::{Fault, HttpError, Once, Put, Read};
+
+/// Above 2^53, where a double loses the last digit.
+const ID: u64 = 9_007_199_254_740_993;
+
+fn answer(status: u16, body: &str) -> Response<Bytes> {
+    let mut answer = Response::new(Bytes::from(body.to_owned()));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+    answer
+}
+
+/// What is read, in Rust's words, or the reason why nothing is.
+fn read<T: Debug>(parse: fn(&Response<Bytes>) -> Result<T, Shape>, body: &str) -> String {
+    parse(&answer(200, body)).map_or_else(|shape| format!("unreadable: {shape}"), |value| format!("{value:?}"))
+}
+
+fn scope() -> ScopeName {
+    "dbt".parse().unwrap()
+}
+
+fn path() -> NotebookPath {
+    "/Users/a/x".parse().unwrap()
+}
+
+#[test]
+fn a_list_may_be_absent_null_or_empty() {
+    type Reader = Box<dyn Fn(&str) -> String>;
+    let lists: [(&str, &str, Reader); 7] = [
+        ("secrets/scopes/list", "scopes", Box::new(|body| read(scopes().parse, body))),
+        ("secrets/list", "secrets", Box::new(|body| read(list(&scope()).parse, body))),
+        ("secrets/acls/list", "items", Box::new(|body| read(acls(&scope()).parse, body))),
+        ("secrets/acls/list", "acls", Box::new(|body| read(acls(&scope()).parse, body))),
+        ("permissions/get", "access_control_list", Box::new(|body| read(notebook_permissions(1).parse, body))),
+        (
+            "jobs/list",
+            "jobs",
+            Box::new(|body| read(|answer| (jobs::list(None, None).parse)(answer).map(|page| page.jobs), body)),
+        ),
+        (
+            "jobs/list by name",
+            "jobs",
+            Box::new(|body| read(|answer| (list_workflows_named("x", None).parse)(answer).map(|page| page.jobs), body)),
+        ),
+    ];
+    for (operation, field, parse) in lists {
+        for body in ["{}".to_owned(), format!(r#"{{"{field}":null}}"#), format!(r#"{{"{field}":[]}}"#)] {
+            assert_eq!(parse(&body), "[]", "{operation} {body}");
+        }
+        assert!(parse("7").starts_with("unreadable") && parse("").starts_with("unreadable"), "{operation}");
+    }
+    for tasks in ["", r#","tasks":null"#, r#","tasks":[]"#] {
+        let body = format!(r#"{{"run_id":1{tasks}}}"#);
+        let Read { call: _, parse } = get_workflow_run(1, None);
+        assert_eq!(parse(&answer(200, &body)).unwrap().newest_tasks().len(), 0, "{body}");
+    }
+}
+
+#[test]
+fn fields_of_a_row_may_be_null_and_unknown_ones_are_passed_over() {
+    assert!(read(scopes().parse, r#"{"scopes":[{"name":null,"backend_type":null,"new":{}}]}"#).contains("Databricks"));
+    let keys = r#"{"secrets":[{"key":null},{"key":"api-key","last_updated_timestamp":null,"new":1}]}"#;
+    assert!(read(list(&scope()).parse, keys).contains("api-key"));
+    let items = r#"{"items":[{"principal":null,"permission":null},{"principal":"users","permission":"FANCY"}]}"#;
+    assert!(read(acls(&scope()).parse, items).contains("FANCY"));
+    assert!(!read(acl(&scope(), "x").parse, r#"{"principal":null,"permission":null}"#).starts_with("unreadable"));
+    let entries = r#"{"access_control_list":[{"user_name":null,"all_permissions":null},{}]}"#;
+    assert_eq!(read(notebook_permissions(1).parse, entries), "[]");
+    let rows =
+        r#"{"jobs":[{"job_id":1},{"job_id":2,"settings":null},{"job_id":3,"settings":{"name":null,"tags":null}}]}"#;
+    assert!(read(|answer| (jobs::list(None, None).parse)(answer).map(|page| page.jobs.len()), rows) == "3");
+    assert!(!read(list_workflows_named("x", None).parse, rows).starts_with("unreadable"));
+    assert!(!read(get_workflow(1).parse, r#"{"job_id":1,"settings":null}"#).starts_with("unreadable"));
+    let run = r#"{"run_id":1,"state":null,"status":null,"tasks":[{"run_id":2,"task_key":null,"state":null}]}"#;
+    assert!(read(|answer| (get_workflow_run(1, None).parse)(answer).map(|run| run.newest_tasks().len()), run) == "1");
+    assert!(!read(get_task_output(1).parse, r#"{"notebook_output":null,"error":null}"#).starts_with("unreadable"));
+    let status = r#"{"object_id":null,"object_type":null,"language":null}"#;
+    assert!(!read(get_status(&path()).parse, status).starts_with("unreadable"));
+    let me = r#"{"userName":"a","groups":null,"emails":null,"active":"yes"}"#;
+    assert!(!read(me::me().parse, me).starts_with("unreadable"));
+}
+
+#[test]
+fn a_success_may_have_no_body_where_nothing_is_told_and_never_where_an_id_is() {
+    let key = crate::secret::Vault::default().admit("dbtc_1234567890".to_owned()).unwrap();
+    let puts: [(&str, Put<()>); 8] = [
+        ("secrets/scopes/create", create_scope(&scope())),
+        ("secrets/scopes/create", create_open_scope(&scope())),
+        ("secrets/put", secrets::put(&scope(), &"api-key".parse().unwrap(), &key)),
+        ("secrets/acls/put", put_acl(&scope(), "x", Permission::Read)),
+        ("workspace/mkdirs", mkdirs("/a")),
+        ("workspace/import", import(&path(), "", true)),
+        ("permissions/update", grant_on_notebook(1, "x", NotebookLevel::CanRun)),
+        ("jobs/reset", jobs::reset(1, &raw::Raw::default())),
+    ];
+    for (operation, Put { call: _, parse }) in puts {
+        for body in ["", "{}", r#"{"object_id":1,"new":[]}"#] {
+            assert_eq!(read(parse, body), "()", "{operation} {body:?}");
+        }
+        for body in ["<html></html>", "[]", "OK", "null"] {
+            assert!(read(parse, body).starts_with("unreadable"), "{operation} {body:?}");
+        }
+    }
+    let Once { call: _, parse } = jobs::create(&raw::Raw::default());
+    let Put { call: _, parse: start } = run_now(1, "x");
+    for body in ["", "{}", "null"] {
+        assert!(read(parse, body).starts_with("unreadable") && read(start, body).starts_with("unreadable"), "{body:?}");
+    }
+}
+
+#[test]
+fn ids_above_what_a_double_holds_keep_their_last_digit() {
+    let id = ID.to_string();
+    for (operation, text) in [
+        ("workspace/get-status", read(get_status(&path()).parse, &format!(r#"{{"object_id":{id}}}"#))),
+        ("jobs/list", read(jobs::list(None, None).parse, &format!(r#"{{"jobs":[{{"job_id":{id}}}]}}"#))),
+        (
+            "jobs/list by name",
+            read(list_workflows_named("x", None).parse, &format!(r#"{{"jobs":[{{"job_id":{id}}}]}}"#)),
+        ),
+        ("jobs/get", read(jobs::get_page(1, None).parse, &format!(r#"{{"job_id":{id},"settings":{{}}}}"#))),
+        ("jobs/get by id", read(get_workflow(1).parse, &format!(r#"{{"job_id":{id}}}"#))),
+        ("jobs/create", read(jobs::create(&raw::Raw::default()).parse, &format!(r#"{{"job_id":{id}}}"#))),
+        ("jobs/run-now", read(run_now(1, "x").parse, &format!(r#"{{"run_id":{id}}}"#))),
+        ("jobs/runs/get", read(get_workflow_run(1, None).parse, &format!(r#"{{"run_id":{id}}}"#))),
+    ] {
+        assert!(text.contains(&id), "{operation}: {text}");
+    }
+    for target in [
+        notebook_permissions(ID).call.target(),
+        get_workflow(ID).call.target(),
+        get_workflow_run(ID, None).call.target(),
+        get_task_output(ID).call.target(),
+        jobs::get_page(ID, None).call.target(),
+    ] {
+        assert!(target.contains(&id), "{target}");
+    }
+}
+
+fn error(status: u16, body: &str) -> HttpError {
+    let answer = answer(status, body);
+    HttpError {
+        service: "Databricks",
+        operation: "secrets/acls/list",
+        origin: "https://x".to_owned(),
+        fault: Fault::Status(answer.status(), said(&answer)),
+        attempts: 1,
+        request_id: None,
+    }
+}
+
+#[test]
+fn an_error_without_a_code_is_told_by_its_status_and_words() {
+    // What it is: missing, there already, without access lists.
+    for (status, body, expected) in [
+        (404, r#"{"error_code":"RESOURCE_DOES_NOT_EXIST","message":"gone"}"#, [true, false, false]),
+        (404, r#"{"message":"gone"}"#, [true, false, false]),
+        (404, "", [true, false, false]),
+        (404, r#"{"error_code":null,"message":null}"#, [true, false, false]),
+        (404, "<html><title>nginx</title>", [false, false, false]),
+        (400, r#"{"message":"Scope x does not exist!"}"#, [true, false, false]),
+        (400, r#"{"message":"Scope x already exists!"}"#, [false, true, false]),
+        (400, r#"{"error_code":"","message":"RESOURCE_ALREADY_EXISTS: /a"}"#, [false, true, false]),
+        (409, "", [false, true, false]),
+        (400, r#"{"error_code":"INVALID_PARAMETER_VALUE","message":"a job of this name already exists"}"#, [false; 3]),
+        (501, "", [false, false, true]),
+        (501, r#"{"error_code":"NOT_IMPLEMENTED"}"#, [false, false, true]),
+        (501, "<html><title>Not Implemented</title>", [false, false, true]),
+        (400, r#"{"error_code":"FEATURE_DISABLED","message":"no"}"#, [false, false, true]),
+        (403, r#"{"error_code":"PERMISSION_DENIED","message":"no"}"#, [false; 3]),
+        (500, "", [false; 3]),
+    ] {
+        let error = error(status, body);
+        assert_eq!([is_missing(&error), is_there_already(&error), has_no_acls(&error)], expected, "{status} {body}");
+    }
+    // A disabled feature may come as 404 as well: whoever asks for both asks for the access lists first.
+    let disabled = error(404, r#"{"error_code":"FEATURE_DISABLED","message":"no"}"#);
+    assert!(has_no_acls(&disabled));
+    // Nothing that is read carries a text that a later parser would choke on.
+    let Read { call: _, parse } = scopes();
+    assert!(parse(&answer(200, "")).is_err());
+}

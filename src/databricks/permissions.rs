@@ -1,0 +1,173 @@
+//! Who may do what with notebooks, jobs and other objects (databricks-api §4.4, §7).
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::http::{Call, Path, Put, Read, Shape, parse_json};
+
+/// Which kind of identity a name stands for. Users are named by e-mail, service principals by their application id (a
+/// UUID), groups by display name; the name is all that tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Principal {
+    User,
+    Group,
+    ServicePrincipal,
+}
+
+impl Principal {
+    pub(crate) fn of(name: &str) -> Principal {
+        let parts: Vec<usize> = name.split('-').map(str::len).collect();
+        if parts == [8, 4, 4, 4, 12] && name.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()) {
+            return Principal::ServicePrincipal;
+        }
+        if name.contains('@') { Principal::User } else { Principal::Group }
+    }
+
+    /// The field of an access list that holds the name.
+    fn field(self) -> &'static str {
+        match self {
+            Principal::User => "user_name",
+            Principal::Group => "group_name",
+            Principal::ServicePrincipal => "service_principal_name",
+        }
+    }
+}
+
+/// What somebody may do with a notebook; each level holds the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(crate) enum NotebookLevel {
+    CanRead,
+    CanRun,
+    CanEdit,
+    CanManage,
+}
+
+impl NotebookLevel {
+    const ALL: [NotebookLevel; 4] =
+        [NotebookLevel::CanRead, NotebookLevel::CanRun, NotebookLevel::CanEdit, NotebookLevel::CanManage];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            NotebookLevel::CanRead => "CAN_READ",
+            NotebookLevel::CanRun => "CAN_RUN",
+            NotebookLevel::CanEdit => "CAN_EDIT",
+            NotebookLevel::CanManage => "CAN_MANAGE",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<NotebookLevel> {
+        NotebookLevel::ALL.into_iter().find(|level| level.name() == name)
+    }
+}
+
+/// One level that a principal has on an object, directly or from a folder above it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holding {
+    /// E-mail of a user, display name of a group, application id of a service principal.
+    pub(crate) principal: String,
+    /// As Databricks says it: `CAN_RUN`, or a level that this version does not know.
+    pub(crate) level: String,
+    pub(crate) inherited: bool,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    access_control_list: Option<Vec<Entry>>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    user_name: Option<String>,
+    group_name: Option<String>,
+    service_principal_name: Option<String>,
+    all_permissions: Option<Vec<Level>>,
+}
+
+#[derive(Deserialize)]
+struct Level {
+    permission_level: Option<String>,
+    inherited: Option<bool>,
+}
+
+fn notebook(id: u64) -> Path {
+    Path::new("/api/2.0/permissions/notebooks/").number(id)
+}
+
+/// `GET permissions/notebooks/{id}`: who may do what, by its object id from `get-status`.
+pub(crate) fn notebook_permissions(id: u64) -> Read<Vec<Holding>> {
+    Read::new(Call::get("permissions/get", notebook(id)), |answer| {
+        let Body { access_control_list } = parse_json(answer)?;
+        let entries = access_control_list.unwrap_or_default().into_iter();
+        Ok(entries.flat_map(holdings).collect())
+    })
+}
+
+fn holdings(entry: Entry) -> Vec<Holding> {
+    let Entry { user_name, group_name, service_principal_name, all_permissions } = entry;
+    let named = [user_name, group_name, service_principal_name].into_iter().flatten().find(|name| !name.is_empty());
+    let Some(principal) = named else { return Vec::new() };
+    let levels = all_permissions.unwrap_or_default().into_iter();
+    levels
+        .filter_map(|Level { permission_level, inherited }| {
+            let inherited = inherited.unwrap_or_default();
+            Some(Holding { principal: principal.clone(), level: permission_level?, inherited })
+        })
+        .collect()
+}
+
+/// `PATCH permissions/notebooks/{id}`: sets what this one principal may do directly; all others keep what they have.
+pub(crate) fn grant_on_notebook(id: u64, principal: &str, level: NotebookLevel) -> Put<()> {
+    let call = Call { method: http::Method::PATCH, ..Call::post("permissions/update", notebook(id)) };
+    let entry = json!({ Principal::of(principal).field(): principal, "permission_level": level.name() });
+    // What comes back is read in a look of its own.
+    Put::new(call.json(&json!({ "access_control_list": [entry] })), |answer| -> Result<(), Shape> {
+        super::done(answer)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{Method, Response};
+
+    use super::*;
+
+    #[test]
+    fn a_name_tells_what_it_stands_for() {
+        for (name, principal) in [
+            ("ana@example.com", Principal::User),
+            ("data-engineers", Principal::Group),
+            ("Data Team", Principal::Group),
+            ("0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11", Principal::ServicePrincipal),
+            ("0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d1x", Principal::Group),
+        ] {
+            assert_eq!(Principal::of(name), principal, "{name}");
+        }
+    }
+
+    #[test]
+    fn levels_are_read_whatever_they_were_given_to_and_a_grant_names_one_principal() {
+        let Read { call, parse } = notebook_permissions(9_007_199_254_740_993);
+        assert_eq!(call.target(), "/api/2.0/permissions/notebooks/9007199254740993");
+        let text = r#"{"object_id":"/notebooks/1","access_control_list":[
+            {"user_name":"ana@example.com","all_permissions":[{"permission_level":"CAN_MANAGE","inherited":true},
+                {"permission_level":"CAN_RUN","inherited":false}]},
+            {"group_name":"users","all_permissions":null},{"display_name":"nobody"},
+            {"service_principal_name":"x","all_permissions":[{"permission_level":"FANCY"},{"inherited":true}]}]}"#;
+        let found = parse(&Response::new(Bytes::from(text))).unwrap();
+        let found: Vec<(&str, &str, bool)> =
+            found.iter().map(|held| (held.principal.as_str(), held.level.as_str(), held.inherited)).collect();
+        let ana = "ana@example.com";
+        assert_eq!(found, [(ana, "CAN_MANAGE", true), (ana, "CAN_RUN", false), ("x", "FANCY", false)]);
+
+        let Put { call, parse: _ } = grant_on_notebook(7, "data-engineers", NotebookLevel::CanRun);
+        assert_eq!(
+            (call.method.clone(), call.target()),
+            (Method::PATCH, "/api/2.0/permissions/notebooks/7".to_owned())
+        );
+        let body: serde_json::Value = serde_json::from_slice(&call.body.unwrap()).unwrap();
+        let entry = json!({ "group_name": "data-engineers", "permission_level": "CAN_RUN" });
+        assert_eq!(body, json!({ "access_control_list": [entry] }));
+    }
+}

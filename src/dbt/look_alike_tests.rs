@@ -1,0 +1,125 @@
+//! Services that look like dbt Cloud and differ in small ways. A list of runs without rows must never be taken from an
+//! answer that has none: "there is no such run" is what decides about triggering once more.
+
+use std::fmt::Debug;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+
+use super::*;
+use crate::http::{Once, Put, Read, Shape};
+
+/// Above 2^53, where a double loses the last digit.
+const ID: u64 = 9_007_199_254_740_993;
+
+fn answer(status: u16, body: &str) -> Response<Bytes> {
+    let mut answer = Response::new(Bytes::from(body.to_owned()));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+    answer
+}
+
+fn read<T: Debug>(parse: fn(&Response<Bytes>) -> Result<T, Shape>, body: &str) -> String {
+    parse(&answer(200, body)).map_or_else(|shape| format!("unreadable: {shape}"), |value| format!("{value:?}"))
+}
+
+#[test]
+fn an_empty_list_is_empty_and_an_absent_or_null_one_is_no_answer() {
+    type Reader = Box<dyn Fn(&str) -> String>;
+    let lists: [(&str, Reader); 3] = [
+        ("accounts/list", Box::new(|body| read(list_accounts().parse, body))),
+        ("accounts/list v2", Box::new(|body| read(list_accounts_v2().parse, body))),
+        ("runs/list", Box::new(|body| read(list_runs(1, 2, None, 0, PAGE).parse, body))),
+    ];
+    for (operation, parse) in lists {
+        for body in [
+            r#"{"data":[]}"#,
+            r#"{"data":[],"extra":null,"status":null}"#,
+            r#"{"data":[],"extra":{"pagination":null,"filters":7}}"#,
+            r#"{"data":[],"extra":{"pagination":{"total_count":"0"}},"new":[]}"#,
+        ] {
+            assert!(parse(body).contains("rows: []"), "{operation} {body}: {}", parse(body));
+        }
+        for body in ["", "{}", r#"{"data":null}"#, r#"{"data":{}}"#, r#"{"data":""}"#, "[]", "null"] {
+            assert!(parse(body).starts_with("unreadable"), "{operation} {body}");
+        }
+    }
+    // The file of results is no envelope, and only shown.
+    for body in ["{}", r#"{"results":null}"#, r#"{"results":[]}"#] {
+        assert_eq!(read(get_run_results(1, 2, 3).parse, body), "RunResults { results: [] }", "{body}");
+    }
+}
+
+#[test]
+fn fields_that_are_only_shown_may_be_null_absent_or_of_another_type() {
+    let bare = [
+        r#"{"data":{"id":1}}"#,
+        r#"{"data":{"id":1,"status":null,"trigger":null,"run_steps":null,"blocked_by":null,"href":null,"project_id":null}}"#,
+        r#"{"data":{"id":1,"status":"x","trigger":[],"run_steps":{},"blocked_by":7,"href":7,"created_at":7,"is_error":"no"}}"#,
+    ];
+    for body in bare {
+        for parse in [get_run(1, 1).parse, get_run_with_trigger(1, 1).parse, get_run_with_steps(1, 1).parse] {
+            assert!(!read(parse, body).starts_with("unreadable"), "{body}: {}", read(parse, body));
+        }
+        assert!(!read(get_job(1, 1).parse, body).starts_with("unreadable"), "{body}");
+        assert!(!read(cancel_run(1, 1).parse, body).starts_with("unreadable"), "{body}");
+    }
+    let job = r#"{"data":{"id":1,"name":null,"triggers":null,"state":"1","deactivated":"no","job_type":7}}"#;
+    assert!(!read(get_job(1, 1).parse, job).starts_with("unreadable"));
+    let accounts = r#"{"data":[{"id":1,"name":null,"plan":7,"locked":"no","lock_reason":{}}]}"#;
+    assert!(!read(list_accounts().parse, accounts).starts_with("unreadable"));
+    let results = r#"{"results":[{"unique_id":null,"status":null,"message":7,"failures":"3"},{}]}"#;
+    assert!(!read(get_run_results(1, 2, 3).parse, results).starts_with("unreadable"));
+}
+
+#[test]
+fn a_success_without_a_body_starts_nothing_that_is_known() {
+    let Once { call: _, parse } = trigger(1, 2, "x", &Overrides::default(), TRIGGER_LIMIT);
+    let Put { call: _, parse: cancel } = cancel_run(1, 2);
+    let Read { call: _, parse: look } = get_run(1, 2);
+    for body in ["", "{}", r#"{"status":{"code":200}}"#, r#"{"data":null}"#, r#"{"data":{}}"#] {
+        for parse in [parse, cancel, look] {
+            assert!(read(parse, body).starts_with("unreadable"), "{body}");
+        }
+    }
+}
+
+#[test]
+fn ids_above_what_a_double_holds_keep_their_last_digit() {
+    let id = ID.to_string();
+    let (one, many) = (format!(r#"{{"data":{{"id":{id}}}}}"#), format!(r#"{{"data":[{{"id":{id}}}]}}"#));
+    for (operation, text) in [
+        ("jobs/get", read(get_job(1, 1).parse, &one)),
+        ("runs/get", read(get_run(1, 1).parse, &one)),
+        ("runs/cancel", read(cancel_run(1, 1).parse, &one)),
+        ("jobs/run", read(trigger(1, 2, "x", &Overrides::default(), TRIGGER_LIMIT).parse, &one)),
+        ("runs/list", read(list_runs(1, 2, None, 0, PAGE).parse, &many)),
+        ("accounts/list", read(list_accounts().parse, &many)),
+    ] {
+        assert!(text.contains(&id), "{operation}: {text}");
+    }
+    for target in [
+        get_job(ID, 1).call.target(),
+        get_run(1, ID).call.target(),
+        cancel_run(1, ID).call.target(),
+        list_runs(1, ID, None, 0, PAGE).call.target(),
+        list_runs(1, 2, Some(ID), 0, PAGE).call.target(),
+        get_run_results(1, ID, 4).call.target(),
+    ] {
+        assert!(target.contains(&id), "{target}");
+    }
+}
+
+#[test]
+fn an_error_says_what_it_can_whatever_its_shape() {
+    for (status, body, message) in [
+        (404, "", ""),
+        (404, "{}", "{}"),
+        (404, r#"{"status":null,"data":null}"#, r#"{"status":null,"data":null}"#),
+        (404, r#"{"status":{"user_message":null,"developer_message":"no such run"}}"#, "no such run"),
+        (403, r#"{"detail":"denied"}"#, "denied"),
+        (500, "null", "null"),
+        (400, r#"{"data":{"cause":null}}"#, "cause: null"),
+    ] {
+        assert_eq!(said(&answer(status, body)).message, message, "{status} {body}");
+    }
+}

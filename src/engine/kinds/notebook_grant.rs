@@ -1,0 +1,195 @@
+//! Access to the notebook for one principal. Levels are added, never lowered or removed.
+
+use serde::Serialize;
+
+use crate::databricks::permissions::{Holding, NotebookLevel, grant_on_notebook, notebook_permissions};
+use crate::databricks::secrets::EVERYBODY;
+use crate::databricks::workspace::{NotebookPath, get_status};
+use crate::databricks::{has_no_acls, is_missing};
+use crate::engine::walk::Inputs;
+use crate::engine::{Action, Change, Consents, Kind, Step};
+use crate::failure::{Code, Failure};
+use crate::http::{HttpError, Reader, Writer};
+
+/// Access to the notebook.
+pub(crate) enum NotebookGrant {}
+
+/// What a principal should be able to do.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct NotebookGrantWant {
+    pub(crate) path: NotebookPath,
+    /// E-mail of a user, display name of a group, application id of a service principal.
+    pub(crate) principal: String,
+    pub(crate) level: NotebookLevel,
+}
+
+/// What it can do now with the notebook that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotebookGrantHave {
+    /// What the principal has by name, and what everybody in the workspace has.
+    Held { object_id: u64, own: Vec<Holding>, everybody: Vec<Holding> },
+    /// The workspace has no ACLs.
+    NoAcls,
+}
+
+/// The highest of these levels, as far as they are known.
+fn highest(holdings: &[Holding]) -> Option<NotebookLevel> {
+    holdings.iter().filter_map(|held| NotebookLevel::named(&held.level)).max()
+}
+
+/// A level that this version does not know, which must not be overwritten.
+fn unknown(holdings: &[Holding]) -> Option<&str> {
+    let direct = |held: &&Holding| !held.inherited && NotebookLevel::named(&held.level).is_none();
+    holdings.iter().find(direct).map(|held| held.level.as_str())
+}
+
+impl Kind for NotebookGrant {
+    type Want = NotebookGrantWant;
+    type Have = NotebookGrantHave;
+
+    const KIND: &'static str = "notebook grant";
+
+    fn name(want: &NotebookGrantWant) -> String {
+        let NotebookGrantWant { path, principal, level } = want;
+        format!("{} on {path} for {principal}", level.name())
+    }
+
+    async fn observe(reader: &Reader, want: &NotebookGrantWant) -> Result<Option<NotebookGrantHave>, HttpError> {
+        let object_id = match reader.read(get_status(&want.path)).await {
+            Ok(status) if status.object_type.as_deref() == Some("NOTEBOOK") => status.object_id,
+            // What is in the way is the notebook's to refuse.
+            Ok(_) => None,
+            Err(error) if is_missing(&error) => None,
+            Err(error) => return Err(error),
+        };
+        let Some(object_id) = object_id else { return Ok(None) };
+        match reader.read(notebook_permissions(object_id)).await {
+            Ok(holdings) => {
+                let of = |name: &str| {
+                    holdings.iter().filter(|held| held.principal.eq_ignore_ascii_case(name)).cloned().collect()
+                };
+                Ok(Some(NotebookGrantHave::Held { object_id, own: of(&want.principal), everybody: of(EVERYBODY) }))
+            }
+            Err(error) if has_no_acls(&error) => Ok(Some(NotebookGrantHave::NoAcls)),
+            // Deleted since.
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn diff(want: &NotebookGrantWant, have: Option<&NotebookGrantHave>, _consents: &Consents) -> Action {
+        let Some(have) = have else { return Action::Create };
+        let NotebookGrantHave::Held { object_id: _, own, everybody: _ } = have else {
+            return Action::Keep(needless(want, have));
+        };
+        if suffices(want, have) {
+            return Action::Keep(needless(want, have));
+        }
+        if let Some(level) = unknown(own) {
+            return Action::Keep(Some(format!("has {level}, a level that this version does not know, and keeps it")));
+        }
+        match highest(own) {
+            None => Action::Create,
+            Some(level) => Action::Update(vec![Change {
+                field: "permission_level".to_owned(),
+                from: Some(level.name().to_owned()),
+                to: Some(want.level.name().to_owned()),
+                reason: "--grant asks for more".to_owned(),
+            }]),
+        }
+    }
+
+    async fn apply(writer: &Writer, step: &Step<NotebookGrant>, _inputs: &Inputs) -> Result<(), HttpError> {
+        let NotebookGrantWant { path: _, principal, level } = &step.want;
+        // The notebook may be new, and so its id and what its folder hands down.
+        let now = match &step.have {
+            Some(have) => Some(have.clone()),
+            None => NotebookGrant::observe(writer, &step.want).await?,
+        };
+        let object_id = match &now {
+            Some(have) if suffices(&step.want, have) => return Ok(()),
+            Some(NotebookGrantHave::Held { object_id, own: _, everybody: _ }) => *object_id,
+            Some(NotebookGrantHave::NoAcls) => return Ok(()),
+            None => match writer.read(get_status(&step.want.path)).await?.object_id {
+                Some(object_id) => object_id,
+                // Without an id nothing can be named; the look after this one tells.
+                None => return Ok(()),
+            },
+        };
+        match writer.put(grant_on_notebook(object_id, principal, *level)).await {
+            Err(error) if has_no_acls(&error) => match writer.read(notebook_permissions(object_id)).await {
+                // Only the look after it decides that there are none.
+                Err(again) if has_no_acls(&again) => Ok(()),
+                Ok(_) | Err(_) => Err(error),
+            },
+            ended => ended,
+        }
+    }
+
+    fn shows(step: &Step<NotebookGrant>, now: Option<&NotebookGrantHave>) -> bool {
+        now.is_some_and(|have| suffices(&step.want, have))
+    }
+
+    fn came_out(step: &Step<NotebookGrant>, now: Option<&NotebookGrantHave>) -> Option<String> {
+        match now {
+            Some(NotebookGrantHave::NoAcls) => now.and_then(|have| needless(&step.want, have)),
+            // Handed down by the folder of a notebook that was made just now.
+            Some(NotebookGrantHave::Held { object_id: _, own, everybody: _ })
+                if own.iter().all(|held| held.inherited) =>
+            {
+                now.and_then(|have| needless(&step.want, have))
+            }
+            Some(NotebookGrantHave::Held { .. }) | None => None,
+        }
+    }
+
+    fn explain(want: &NotebookGrantWant, error: &HttpError, failure: Failure) -> Failure {
+        let NotebookGrantWant { path, principal, level: _ } = want;
+        if error.operation == "permissions/update" && (is_missing(error) || error.is_status(400)) {
+            return failure.advise(format!(
+                "check \"{principal}\": a user is given by e-mail, a group by its display name, a service principal by its application id (a UUID)"
+            ));
+        }
+        if failure.code == Code::NotAllowed {
+            return failure.advise(format!(
+                "seeing and giving access takes CAN_MANAGE on {path}, which the owner of its folder and administrators have"
+            ));
+        }
+        failure
+    }
+}
+
+/// Whether the principal can do what is wanted, by name or with everybody.
+fn suffices(want: &NotebookGrantWant, have: &NotebookGrantHave) -> bool {
+    match have {
+        NotebookGrantHave::NoAcls => true,
+        NotebookGrantHave::Held { object_id: _, own, everybody } => {
+            highest(own).max(highest(everybody)) >= Some(want.level)
+        }
+    }
+}
+
+/// Why nothing is given where that would add nothing.
+fn needless(want: &NotebookGrantWant, have: &NotebookGrantHave) -> Option<String> {
+    match have {
+        NotebookGrantHave::NoAcls => Some(
+            "skipped: this workspace has no access lists for notebooks (no Premium plan), so everybody can read, run and edit it"
+                .to_owned(),
+        ),
+        NotebookGrantHave::Held { object_id: _, own, everybody } => {
+            let held = highest(own);
+            if held < Some(want.level) {
+                let level = highest(everybody)?.name();
+                return Some(format!("everybody in this workspace has {level} there anyhow"));
+            }
+            let level = held?;
+            let handed_down = !own.iter().any(|held| !held.inherited && held.level == level.name());
+            match (level > want.level, handed_down) {
+                (true, true) => Some(format!("has {} from the folder, which is more, and keeps it", level.name())),
+                (true, false) => Some(format!("has {}, which is more, and keeps it", level.name())),
+                (false, true) => Some("has it from the folder".to_owned()),
+                (false, false) => None,
+            }
+        }
+    }
+}
