@@ -1,6 +1,11 @@
 //! What the flags and the environment say, settled into values that are whole; everything missing is named at once.
 
-use super::Args;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::{Args, options};
 use crate::commands::Stage;
 use crate::credentials::{self, Account, Databricks, Missing, Wants};
 use crate::databricks::workspace::NotebookPath;
@@ -26,18 +31,47 @@ pub(super) struct Input {
     pub(super) notebook: Option<NotebookPath>,
     pub(super) schedule: Option<Schedule>,
     pub(super) zone: Option<Zone>,
-    pub(super) paused: bool,
+    pub(super) paused: Option<bool>,
+    pub(super) no_schedule: bool,
+    pub(super) retries: Option<u32>,
+    pub(super) task_timeout: Option<Duration>,
+    pub(super) overrides: Option<Map<String, Value>>,
+    pub(super) tags: BTreeMap<String, String>,
+    pub(super) notify: Option<Vec<String>>,
     pub(super) consents: Consents,
 }
 
 pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
-    let Args { job, name, notebook, schedule, timezone, paused, run_now: _, adopt, force, dry_run: _ } = args;
+    let Args {
+        job,
+        name,
+        notebook,
+        schedule,
+        timezone,
+        no_schedule,
+        paused,
+        unpaused,
+        overrides,
+        tag,
+        notify,
+        retries,
+        task_timeout,
+        run_now: _,
+        adopt,
+        force,
+        dry_run: _,
+    } = args;
+    // The command line takes only one of the two.
+    let paused = (paused || unpaused).then_some(paused);
     let environment = &stage.context.environment;
     let mut wants = Wants::default();
     let found = wants.optional(read_job(&job).map(Some));
     let name = wants.optional(name.map(check_name).transpose());
     let zone = wants.optional(timezone.map(|text| read_zone(&text)).transpose());
     let schedule = wants.optional(schedule.map(|text| read_schedule(&text, zone.as_ref(), stage)).transpose());
+    let overrides = wants.optional(options::overrides(overrides));
+    let tags = wants.optional(options::tags(tag).map(Some)).unwrap_or_default();
+    let notify = wants.optional(options::addresses(notify));
     let databricks = credentials::databricks(environment, &stage.vault, &mut wants);
     let pasted: Vec<(String, Link)> = match &found {
         Some(Found { id: _, link: Some(link) }) => vec![(job.clone(), link.clone())],
@@ -73,7 +107,24 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
         return Err(Failure::new(Code::Bug, "The input is settled and yet something is missing."));
     };
     let consents = Consents::default().with(Consent::Adopt, adopt).with(Consent::Force, force);
-    Ok(Input { databricks, job, name, account, access, notebook, schedule, zone, paused, consents })
+    Ok(Input {
+        databricks,
+        job,
+        name,
+        account,
+        access,
+        notebook,
+        schedule,
+        zone,
+        paused,
+        no_schedule,
+        retries,
+        task_timeout,
+        overrides,
+        tags,
+        notify,
+        consents,
+    })
 }
 
 /// The account, if host and id are known; what is wrong about them is wrong, what is missing is not needed.

@@ -2,6 +2,7 @@
 
 mod ground;
 mod input;
+mod options;
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt;
 use crate::engine::kinds::{
-    ID_TAG, Identity, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, timetable, timetable_after,
+    ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, override_names, timetable,
+    timetable_after,
 };
 use crate::engine::{Action, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
@@ -37,7 +39,9 @@ const SHOWN: usize = 3;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger create-workflow --job 222222 --run-now
-  dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?' --timezone Europe/Berlin")]
+  dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?' --timezone Europe/Berlin
+  dbtrigger create-workflow --job 222222 --retries 1 --task-timeout 4h --tag team=finance --notify ops@example.com
+  dbtrigger create-workflow --job 222222 --no-schedule")]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
     /// The dbt job: its id, or its address copied from the browser
@@ -55,9 +59,30 @@ pub(crate) struct Args {
     /// Time zone of the schedule by its IANA name, such as Europe/Berlin [default: unchanged, at first UTC]
     #[arg(long, value_name = "ZONE")]
     timezone: Option<String>,
+    /// Take the schedule away
+    #[arg(long, conflicts_with_all = ["schedule", "timezone", "paused", "unpaused"])]
+    no_schedule: bool,
     /// Pause the schedule
-    #[arg(long)]
+    #[arg(long, conflicts_with = "unpaused")]
     paused: bool,
+    /// Let the schedule run again
+    #[arg(long)]
+    unpaused: bool,
+    /// Start every run of dbt with this override, such as `git_branch=main`; the notebook must allow it; repeatable, `none` to take all back [default: unchanged, at first none]
+    #[arg(long = "override", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// A tag on the workflow, beside those that it has; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    tag: Vec<String>,
+    /// Who gets an email when a run fails; repeatable, `none` to take all away [default: unchanged, at first nobody]
+    #[arg(long, value_name = "EMAIL")]
+    notify: Vec<String>,
+    /// How often a failed task is run again; it resumes or repeats the dbt run [default: unchanged, at first 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
+    retries: Option<u32>,
+    /// When a task is cut off [default: unchanged, at first 24h10m, which is ten minutes more than the notebook waits]
+    #[arg(long, value_name = "DURATION", value_parser = options::whole_seconds)]
+    task_timeout: Option<Duration>,
     /// Run it at once, and wait for the end: its outcome is the outcome of this command
     #[arg(long)]
     run_now: bool,
@@ -90,6 +115,10 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let (planned, ()) =
         tokio::try_join!(Step::<Workflow>::plan(&writer, want, &input.consents), ground.check_key(&writer, &me))?;
     check_flags(&planned)?;
+    ground.check_overrides(
+        &input,
+        &override_names(&planned.want, planned.have.as_ref().map(|have| &have.job.settings)),
+    )?;
     warnings.extend(ground.warnings.iter().cloned());
     warnings.extend(planned.have.as_ref().and_then(|have| other_identity(have, &me)));
     for warning in &warnings {
@@ -154,11 +183,17 @@ fn want(input: &Input, name: String, ground: &Ground) -> Result<WorkflowWant, Fa
         name,
         named: input.name.is_some(),
         identity,
-        job: input.job,
+        tasks: vec![TaskWant { key: format!("dbt_{}", input.job), job: input.job, depends_on: None }],
         notebook: ground.path.as_str().to_owned(),
         schedule: input.schedule.as_ref().map(|schedule| schedule.expression().to_owned()),
         timezone: input.zone.as_ref().map(|zone| zone.name().to_owned()),
         paused: input.paused,
+        no_schedule: input.no_schedule,
+        retries: input.retries,
+        task_timeout: input.task_timeout.map(|limit| limit.as_secs()),
+        overrides: input.overrides.clone(),
+        tags: input.tags.clone(),
+        notify: input.notify.clone(),
         settle: SETTLE,
     })
 }
@@ -168,9 +203,10 @@ fn check_flags(step: &Step<Workflow>) -> Result<(), Failure> {
     let WorkflowWant { schedule, timezone, paused, .. } = &step.want;
     let standing = step.have.as_ref().and_then(|have| timetable(&have.job.settings));
     let flag = match (paused, timezone) {
-        (true, _) => "--paused",
-        (false, Some(_)) => "--timezone",
-        (false, None) => return Ok(()),
+        (Some(true), _) => "--paused",
+        (Some(false), _) => "--unpaused",
+        (None, Some(_)) => "--timezone",
+        (None, None) => return Ok(()),
     };
     if schedule.is_some() || standing.is_some() {
         return Ok(());
@@ -218,7 +254,7 @@ fn describe(
     carried.field("name", name);
     carried.field("tag", json!({ ID_TAG: want.identity.as_str() }));
     carried.field("result", result);
-    carried.field("dbt_job_id", want.job);
+    carried.field("dbt_job_id", want.tasks.first().map(|task| task.job));
     carried.field("notebook", want.notebook);
     carried.field("warnings", json!(warnings));
     let moments = timetable.as_ref().map(|timetable| firing(timetable, stage)).unwrap_or_default();

@@ -285,11 +285,14 @@ async fn what_others_set_in_the_job_survives_an_update() {
 async fn an_edited_a_foreign_and_a_bundles_job_are_left_alone_with_the_flag_named() {
     let stage = prepared().await;
     create(&stage, &JOB).await;
-    edit(&stage, &only_job(&stage), |settings| settings["tasks"][0]["max_retries"] = 3.into());
+    edit(&stage, &only_job(&stage), |settings| settings["tasks"][0]["existing_cluster_id"] = "0101-x".into());
     stage.take_log();
     let outcome = create(&stage, &JOB).await;
     assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
-    assert!(outcome.failure.contains("--force") && outcome.text.contains("- task.max_retries: 3"), "{outcome:?}");
+    assert!(
+        outcome.failure.contains("--force") && outcome.text.contains("- task.existing_cluster_id: 0101-x"),
+        "{outcome:?}"
+    );
     let dry = create(&stage, &["--job", "222222", "--dry-run"]).await;
     assert_eq!((dry.exit, stage.take_writes()), (0, vec![]), "{dry:?}");
     assert_eq!(create(&stage, &["--job", "222222", "--force"]).await.exit, 0);
@@ -515,4 +518,98 @@ async fn nothing_is_run_where_nothing_was_made() {
     stage.take_log();
     let outcome = create(&stage, &["--job", "222222", "--run-now"]).await;
     assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_small_print_is_written_once_and_left_out_it_stays() {
+    let stage = prepared().await;
+    stage.run(deploy_notebook::run, &["--allow-override", "git_branch"]).await;
+    stage.take_log();
+    let line = [
+        &["--job", "222222", "--retries", "2", "--task-timeout", "4h", "--tag", "team=finance", "--tag", "tier="][..],
+        &["--notify", "ops@example.com", "--override", "git_branch=main", "--schedule", "0 0 6 * * ?", "--paused"],
+    ]
+    .concat();
+    let first = create(&stage, &line).await;
+    assert_eq!((first.exit, stage.take_writes()), (0, vec!["databricks:jobs/create"]), "{first:?}");
+    let job = only_job(&stage);
+    let (settings, task) = (&job["settings"], &job["settings"]["tasks"][0]);
+    assert_eq!((&task["max_retries"], &task["timeout_seconds"]), (&json!(2), &json!(14_400)));
+    assert_eq!(task["notebook_task"]["base_parameters"]["dbtrigger_overrides"], r#"{"git_branch":"main"}"#);
+    assert_eq!((&settings["tags"]["team"], &settings["tags"]["tier"]), (&json!("finance"), &json!("")));
+    assert_eq!(settings["email_notifications"]["on_failure"], json!(["ops@example.com"]));
+    for line in [&line[..], &JOB] {
+        let again = create(&stage, line).await;
+        assert_eq!((again.exit, stage.take_writes()), (0, vec![]), "{again:?}");
+    }
+    edit(&stage, &job, |settings| settings["tasks"][0]["max_retries"] = 5.into());
+    stage.take_log();
+    assert_eq!((create(&stage, &JOB).await.exit, stage.take_writes()), (0, vec![]));
+
+    let back = ["--job", "222222", "--unpaused", "--override", "none", "--notify", "none", "--retries", "0"];
+    let outcome = create(&stage, &back).await;
+    assert_eq!((outcome.exit, &outcome.data["schedule"]["paused"]), (0, &json!(false)), "{outcome:?}");
+    let settings = only_job(&stage)["settings"].clone();
+    assert_eq!(settings["tasks"][0]["max_retries"], 0);
+    assert!(settings["tasks"][0]["notebook_task"]["base_parameters"].get("dbtrigger_overrides").is_none());
+    assert!(settings["email_notifications"].get("on_failure").is_none());
+    stage.take_log();
+    let gone = create(&stage, &["--job", "222222", "--no-schedule"]).await;
+    assert_eq!((gone.exit, &gone.data["schedule"]), (0, &Value::Null), "{gone:?}");
+    assert!(only_job(&stage)["settings"].get("schedule").is_none());
+    assert_eq!(stage.take_writes(), ["databricks:jobs/reset"]);
+    let again = create(&stage, &["--job", "222222", "--no-schedule"]).await;
+    assert_eq!((again.exit, stage.take_writes()), (0, vec![]), "{again:?}");
+    assert_eq!(create(&stage, &["--job", "222222", "--unpaused"]).await.code, Some(Code::Usage));
+}
+
+#[tokio::test(start_paused = true)]
+async fn overrides_that_the_notebook_does_not_allow_are_refused_with_the_command_that_allows_them() {
+    let stage = prepared().await;
+    let line = ["--job", "222222", "--override", "git_branch=main", "--override", "threads_override=4"];
+    let outcome = create(&stage, &line).await;
+    assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
+    let deploy = "dbtrigger deploy-notebook --allow-override git_branch --allow-override threads_override";
+    assert!(outcome.failure.contains(deploy), "{}", outcome.failure);
+    let allow = ["--allow-override", "git_branch", "--allow-override", "threads_override"];
+    stage.run(deploy_notebook::run, &allow).await;
+    assert_eq!(create(&stage, &line).await.exit, 0);
+
+    // Taken back from the notebook, those that stand in the workflow would make every run fail.
+    stage.run(deploy_notebook::run, &["--allow-override", "none"]).await;
+    stage.take_log();
+    let outcome = create(&stage, &JOB).await;
+    assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
+    assert!(outcome.failure.contains("--override none"), "{}", outcome.failure);
+    assert_eq!(create(&stage, &["--job", "222222", "--override", "none"]).await.exit, 0);
+    assert_eq!(create(&stage, &JOB).await.exit, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_print_that_cannot_be_used_is_refused_before_anything_is_sent() {
+    let stage = Rehearsal::new();
+    let line = ["--job", "222222", "--tag", "a", "--notify", "ops", "--override", "cause=x"];
+    let outcome = create(&stage, &line).await;
+    assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
+    for flag in ["--tag", "--notify", "--override"] {
+        assert!(outcome.failure.contains(flag), "{flag}: {}", outcome.failure);
+    }
+    assert!(stage.take_log().is_empty());
+    let parse = |line: &[&str]| {
+        let command = <super::Args as clap::Args>::augment_args(clap::Command::new("create-workflow"));
+        command.try_get_matches_from(["create-workflow", "--job", "1"].iter().chain(line)).is_ok()
+    };
+    for line in [
+        &["--paused", "--unpaused"][..],
+        &["--no-schedule", "--paused"],
+        &["--no-schedule", "--unpaused"],
+        &["--no-schedule", "--schedule", "x"],
+        &["--no-schedule", "--timezone", "UTC"],
+        &["--retries", "-1"],
+        &["--retries", "101"],
+        &["--task-timeout", "0s"],
+    ] {
+        assert!(!parse(line), "{line:?}");
+    }
+    assert!(parse(&["--no-schedule", "--retries", "0"]));
 }
