@@ -80,26 +80,33 @@ pub(super) async fn survey(reader: &Reader, input: &Input, me: &Me) -> Result<Gr
 
 /// The notebook is for the account of the job, and may start it.
 fn check_settings(input: &Input, path: &NotebookPath, found: &Found) -> Result<(), Failure> {
-    let job = input.job;
+    let jobs: Vec<u64> = input.jobs.iter().map(|task| task.job).collect();
+    let named: Vec<String> = jobs.iter().map(ToString::to_string).collect();
     if let Some(account) = input.account
         && found.account_id != account.to_string()
     {
         return Err(Failure::new(
             Code::Contradiction,
-            format!("The notebook {path} is for the dbt account {}, and the dbt job {job} belongs to the account {account}.", found.account_id),
+            format!(
+                "The notebook {path} is for the dbt account {}, and the dbt job {} belongs to the account {account}.",
+                found.account_id,
+                named.join(", ")
+            ),
         )
         .advise("name the notebook of that account with --notebook, or leave --notebook out")
         .run(format!("dbtrigger deploy-notebook --dbt-account {account}")));
     }
-    if !found.allow_job.is_empty() && !found.allow_job.contains(&job) {
+    let refused: Vec<u64> = jobs.into_iter().filter(|job| !found.allow_job.contains(job)).collect();
+    if !found.allow_job.is_empty() && !refused.is_empty() {
         let allowed: Vec<String> = found.allow_job.iter().map(ToString::to_string).collect();
         let flags: Vec<String> =
-            found.allow_job.iter().chain([&job]).map(|job| format!(" --allow-job {job}")).collect();
+            found.allow_job.iter().chain(&refused).map(|job| format!(" --allow-job {job}")).collect();
         return Err(Failure::new(
             Code::Refused,
             format!(
-                "The notebook {path} may start only these dbt jobs: {}; {job} is not among them.",
-                allowed.join(", ")
+                "The notebook {path} may start only these dbt jobs: {}; {} is not among them.",
+                allowed.join(", "),
+                refused.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             ),
         )
         .run(deploy(input, path, &flags.concat())));

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{Args, options};
+use super::{Args, jobs, options};
 use crate::commands::Stage;
 use crate::credentials::{self, Account, Databricks, Missing, Wants};
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt::Link;
+use crate::engine::kinds::TaskWant;
 use crate::engine::{Consent, Consents};
 use crate::failure::{Code, Failure};
 use crate::schedule::{BadSchedule, Schedule, Zone};
@@ -21,8 +22,8 @@ const LONGEST_NAME: usize = 4096;
 /// Everything that is known before anybody is asked.
 pub(super) struct Input {
     pub(super) databricks: Databricks,
-    /// The id of the dbt job.
-    pub(super) job: u64,
+    /// At least one.
+    pub(super) jobs: Vec<TaskWant>,
     pub(super) name: Option<String>,
     /// The dbt account, by its id alone.
     pub(super) account: Option<u64>,
@@ -43,7 +44,8 @@ pub(super) struct Input {
 
 pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     let Args {
-        job,
+        job: given,
+        depends_on,
         name,
         notebook,
         schedule,
@@ -65,7 +67,19 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     let paused = (paused || unpaused).then_some(paused);
     let environment = &stage.context.environment;
     let mut wants = Wants::default();
-    let found = wants.optional(read_job(&job).map(Some));
+    let (mut jobs, mut pasted) = (Vec::new(), Vec::new());
+    for text in &given {
+        let (key, job) = jobs::split(text);
+        let Some(Found { id, link }) = wants.optional(read_job(job).map(Some)) else { continue };
+        pasted.extend(link.map(|link| (job.to_owned(), link)));
+        jobs.push((key.map_or_else(|| format!("dbt_{id}"), ToOwned::to_owned), id));
+    }
+    // With a job missing, its key would be missing too.
+    let jobs = if jobs.len() == given.len() {
+        wants.optional(jobs::tasks(&jobs, &depends_on).map(Some)).unwrap_or_default()
+    } else {
+        Vec::new()
+    };
     let name = wants.optional(name.map(check_name).transpose());
     let zone = wants.optional(timezone.map(|text| read_zone(&text)).transpose());
     let schedule = wants.optional(schedule.map(|text| read_schedule(&text, zone.as_ref(), stage)).transpose());
@@ -73,12 +87,12 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     let tags = wants.optional(options::tags(tag).map(Some)).unwrap_or_default();
     let notify = wants.optional(options::addresses(notify));
     let databricks = credentials::databricks(environment, &stage.vault, &mut wants);
-    let pasted: Vec<(String, Link)> = match &found {
-        Some(Found { id: _, link: Some(link) }) => vec![(job.clone(), link.clone())],
-        Some(Found { id: _, link: None }) | None => Vec::new(),
-    };
     let token = credentials::api_token(environment, &stage.vault);
-    let (account, access) = if name.is_none() {
+    let (account, access) = if name.is_none() && given.len() > 1 {
+        let give = "--name, as it should be called in the workspace; several jobs have no name in common";
+        wants.need(Ok(None::<u64>), Missing { what: "the name of the workflow", give });
+        (None, None)
+    } else if name.is_none() {
         // The name comes from dbt, so dbt has to be asked.
         let account = credentials::account(&stage.account, &pasted, environment, &mut wants);
         let token = wants.need(
@@ -103,13 +117,13 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
         (id, access)
     };
     wants.settle()?;
-    let (Some(databricks), Some(Found { id: job, link: _ })) = (databricks, found) else {
+    let Some(databricks) = databricks else {
         return Err(Failure::new(Code::Bug, "The input is settled and yet something is missing."));
     };
     let consents = Consents::default().with(Consent::Adopt, adopt).with(Consent::Force, force);
     Ok(Input {
         databricks,
-        job,
+        jobs,
         name,
         account,
         access,

@@ -1,7 +1,8 @@
-//! `create-workflow`: the Databricks job around one dbt job.
+//! `create-workflow`: the Databricks job around dbt jobs.
 
 mod ground;
 mod input;
+mod jobs;
 mod options;
 
 use std::time::Duration;
@@ -13,7 +14,7 @@ use self::input::{Input, settle};
 use super::Stage;
 use super::provision::{Carried, Finish, Provision, who};
 use crate::credentials::{Account, Databricks};
-use crate::databricks::jobs;
+use crate::databricks::jobs as databricks_jobs;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt;
@@ -31,9 +32,10 @@ const SETTLE: Duration = Duration::from_mins(1);
 /// So many firing times are shown.
 const SHOWN: usize = 3;
 
-/// Create the Databricks job that runs a dbt job
+/// Create the Databricks job that runs a dbt job, or several
 ///
-/// Makes a job with one serverless notebook task and the parameter `job_id`, as the guide does by hand. A job that this
+/// Makes a job with one serverless notebook task and the parameter `job_id`, as the guide does by hand; for several dbt
+/// jobs a task each, with keys such as `dbt_222222`, and each with its own `job_id`. A job that this
 /// command made before is found by its tag, whatever it was renamed to, and brought up to date; what others set in
 /// it (notifications, further parameters, tags, tasks) stays. A flag that is left out changes nothing in it.
 #[derive(Debug, clap::Args)]
@@ -41,13 +43,17 @@ const SHOWN: usize = 3;
   dbtrigger create-workflow --job 222222 --run-now
   dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?' --timezone Europe/Berlin
   dbtrigger create-workflow --job 222222 --retries 1 --task-timeout 4h --tag team=finance --notify ops@example.com
+  dbtrigger create-workflow --name 'Load and report' --job load=222222 --job 222225 --depends-on dbt_222225=load
   dbtrigger create-workflow --job 222222 --no-schedule")]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
-    /// The dbt job: its id, or its address copied from the browser
-    #[arg(long, value_name = "JOB")]
-    job: String,
-    /// Name of the workflow; with it dbt need not be asked [default: `dbt: <name of the dbt job> (<id>)`]
+    /// The dbt job: its id, or its address copied from the browser; repeatable, a task each, which may be given a key
+    #[arg(long, value_name = "[KEY=]JOB", required = true)]
+    job: Vec<String>,
+    /// Which task waits for which others; repeatable, `none` to take all back [default: unchanged, at first none waits]
+    #[arg(long, value_name = "KEY=KEY[,KEY]")]
+    depends_on: Vec<String>,
+    /// Name of the workflow; with it dbt need not be asked; required for several jobs [default: `dbt: <name of the dbt job> (<id>)`]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// The deployed notebook [default: `/Users/<you>/dbtrigger/run_dbt_job_<account>`]
@@ -135,15 +141,15 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     }
 }
 
-/// What dbt says about the job, as far as it was asked.
+/// What dbt says about the jobs, as far as it was asked.
 struct LookedUp {
     name: String,
     warnings: Vec<String>,
 }
 
-/// Asks dbt for the job, if there is access; with a name given, that is no must.
+/// Asks dbt for the jobs, if there is access; with a name given, that is no must.
 async fn look_up(input: &Input, stage: &Stage) -> Result<LookedUp, Failure> {
-    let Input { job, name, access, .. } = input;
+    let Input { jobs, name, access, .. } = input;
     let Some((account, token)) = access else {
         // Without access there is a name, the input was settled so.
         return Ok(LookedUp { name: name.clone().unwrap_or_default(), warnings: Vec::new() });
@@ -151,39 +157,44 @@ async fn look_up(input: &Input, stage: &Stage) -> Result<LookedUp, Failure> {
     account.check_bare_token()?;
     let reader = super::to_dbt(account, token.clone(), stage)?.reader();
     let Account { id, .. } = account;
-    let found = reader
-        .read(dbt::get_job(*id, *job))
-        .await
-        .map_err(|error| of_dbt(&format!("Cannot read the dbt job {job}"), &error))?;
-    let title = found.name.as_deref().unwrap_or("without a name").split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut warnings = Vec::new();
-    if found.has_schedule() {
-        warnings.push(format!(
-            "The dbt job {job} \"{title}\" has a schedule of its own in dbt Cloud, which this does not change: it will run from both."
-        ));
+    let (mut warnings, mut named) = (Vec::new(), name.clone());
+    for TaskWant { key: _, job, depends_on: _ } in jobs {
+        let found = reader
+            .read(dbt::get_job(*id, *job))
+            .await
+            .map_err(|error| of_dbt(&format!("Cannot read the dbt job {job}"), &error))?;
+        let title = found.name.as_deref().unwrap_or("without a name").split_whitespace().collect::<Vec<_>>().join(" ");
+        if found.has_schedule() {
+            warnings.push(format!(
+                "The dbt job {job} \"{title}\" has a schedule of its own in dbt Cloud, which this does not change: it will run from both."
+            ));
+        }
+        if found.is_deactivated() {
+            warnings.push(format!(
+                "The dbt job {job} \"{title}\" is deactivated: dbt Cloud does not start it until its settings are saved there."
+            ));
+        }
+        if found.is_ci() {
+            warnings.push(format!("The dbt job {job} \"{title}\" is a CI job, made for pull requests."));
+        }
+        named.get_or_insert_with(|| format!("dbt: {title} ({job})"));
     }
-    if found.is_deactivated() {
-        warnings.push(format!(
-            "The dbt job {job} \"{title}\" is deactivated: dbt Cloud does not start it until its settings are saved there."
-        ));
-    }
-    if found.is_ci() {
-        warnings.push(format!("The dbt job {job} \"{title}\" is a CI job, made for pull requests."));
-    }
-    Ok(LookedUp { name: name.clone().unwrap_or_else(|| format!("dbt: {title} ({job})")), warnings })
+    Ok(LookedUp { name: named.unwrap_or_default(), warnings })
 }
 
 fn want(input: &Input, name: String, ground: &Ground) -> Result<WorkflowWant, Failure> {
-    let identity = match (&input.name, input.account) {
-        (Some(name), _) => Identity::of_name(name),
-        (None, Some(account)) => Identity::of_job(account, input.job),
-        (None, None) => return Err(Failure::new(Code::Bug, "A workflow without a name has no account either.")),
+    let identity = match (&input.name, input.account, input.jobs.as_slice()) {
+        (Some(name), _, _) => Identity::of_name(name),
+        (None, Some(account), [only]) => Identity::of_job(account, only.job),
+        (None, _, _) => {
+            return Err(Failure::new(Code::Bug, "A workflow without a name is not of one job of an account."));
+        }
     };
     Ok(WorkflowWant {
         name,
         named: input.name.is_some(),
         identity,
-        tasks: vec![TaskWant { key: format!("dbt_{}", input.job), job: input.job, depends_on: None }],
+        tasks: input.jobs.clone(),
         notebook: ground.path.as_str().to_owned(),
         schedule: input.schedule.as_ref().map(|schedule| schedule.expression().to_owned()),
         timezone: input.zone.as_ref().map(|zone| zone.name().to_owned()),
@@ -248,13 +259,16 @@ fn describe(
     let timetable = if running { standing } else { timetable_after(&want, standing) };
     let job = present.as_ref().map(|have| have.job.id);
     let name = present.as_ref().and_then(|have| have.job.settings.read::<String>("name")).unwrap_or(want.name);
-    let url = job.map(|job| jobs::link(writer.origin(), job, me.workspace_id));
+    let url = job.map(|job| databricks_jobs::link(writer.origin(), job, me.workspace_id));
     carried.field("job_id", job);
     carried.field("url", url.clone());
     carried.field("name", name);
     carried.field("tag", json!({ ID_TAG: want.identity.as_str() }));
     carried.field("result", result);
-    carried.field("dbt_job_id", want.tasks.first().map(|task| task.job));
+    let only = if let [only] = want.tasks.as_slice() { Some(only.job) } else { None };
+    carried.field("dbt_job_id", only);
+    let tasks = want.tasks.iter().map(|task| json!({ "task_key": task.key, "dbt_job_id": task.job }));
+    carried.field("tasks", tasks.collect::<Value>());
     carried.field("notebook", want.notebook);
     carried.field("warnings", json!(warnings));
     let moments = timetable.as_ref().map(|timetable| firing(timetable, stage)).unwrap_or_default();

@@ -613,3 +613,76 @@ async fn small_print_that_cannot_be_used_is_refused_before_anything_is_sent() {
     }
     assert!(parse(&["--no-schedule", "--retries", "0"]));
 }
+
+const SEVERAL: [&str; 8] =
+    ["--name", "Both", "--job", "load=222222", "--job", "222223", "--depends-on", "dbt_222223=load"];
+
+#[tokio::test(start_paused = true)]
+async fn several_jobs_are_a_task_each_and_one_job_to_two_and_back_leaves_nothing_behind() {
+    let stage = prepared().await;
+    let one = ["--name", "Both", "--job", "load=222222"];
+    create(&stage, &one).await;
+    let before = only_job(&stage);
+    stage.take_log();
+    let outcome = create(&stage, &SEVERAL).await;
+    assert_eq!((outcome.exit, stage.take_writes()), (0, vec!["databricks:jobs/reset"]), "{outcome:?}");
+    let tasks =
+        json!([{ "task_key": "load", "dbt_job_id": 222_222 }, { "task_key": "dbt_222223", "dbt_job_id": 222_223 }]);
+    assert_eq!((&outcome.data["tasks"], &outcome.data["dbt_job_id"]), (&tasks, &Value::Null));
+    let settings = only_job(&stage)["settings"].clone();
+    assert!(settings.get("parameters").is_none(), "{settings:#}");
+    assert_eq!(settings["tasks"].as_array().unwrap().len(), 2, "{settings:#}");
+    let again = create(&stage, &SEVERAL).await;
+    assert_eq!((again.exit, stage.take_writes()), (0, vec![]), "{again:?}");
+    let back = create(&stage, &one).await;
+    assert_eq!((back.exit, stage.take_writes()), (0, vec!["databricks:jobs/reset"]), "{back:?}");
+    assert_eq!(only_job(&stage), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_at_any_request_on_the_way_from_one_job_to_two_it_ends_in_the_same_world() {
+    let one = ["--name", "Both", "--job", "load=222222"];
+    let base = prepared().await;
+    create(&base, &one).await;
+    let calm = base.copy();
+    create(&calm, &SEVERAL).await;
+    let wanted = only_job(&calm)["settings"].clone();
+    for trouble in [Trouble::KilledBefore, Trouble::KilledAfter, Trouble::LostAfter, Trouble::Unavailable] {
+        for index in 0.. {
+            let stage = base.copy();
+            stage.take_log();
+            stage.trouble_at(index, trouble);
+            stage.run(super::run, &SEVERAL).await;
+            let reached = stage.take_log().len() > index;
+            assert_eq!(create(&stage, &SEVERAL).await.exit, 0, "{trouble:?} at {index}");
+            assert_eq!(only_job(&stage)["settings"], wanted, "{trouble:?} at {index}");
+            if !reached {
+                assert!(index > 5);
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_jobs_need_a_name_and_keys_that_fit() {
+    let stage = prepared().await;
+    let outcome = create(&stage, &["--job", "222222", "--job", "222223"]).await;
+    assert_eq!((outcome.exit, outcome.code), (2, Some(Code::MissingInput)), "{outcome:?}");
+    assert!(outcome.failure.contains("--name"), "{}", outcome.failure);
+    for (line, reason) in [
+        (&["--name", "x", "--job", "222222", "--job", "222222"][..], "two tasks would have it"),
+        (&["--name", "x", "--job", "a b=222222"], "letters, digits"),
+        (&["--name", "x", "--job", "222222", "--depends-on", "dbt_222222=load"], "no --job has the key"),
+    ] {
+        let outcome = create(&stage, line).await;
+        assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
+        assert!(outcome.failure.contains(reason), "{}", outcome.failure);
+    }
+    assert!(stage.take_log().is_empty());
+    stage.run(deploy_notebook::run, &["--allow-job", "222222"]).await;
+    let outcome = create(&stage, &SEVERAL).await;
+    assert_eq!(outcome.exit, 7, "{outcome:?}");
+    assert!(outcome.failure.contains("--allow-job 222222 --allow-job 222223"), "{}", outcome.failure);
+    assert!(jobs(&stage).is_empty());
+}

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -26,33 +27,43 @@ const SETTINGS_VERSION: &str = "2-";
 /// One field that we manage, in the service's words, and its value as text; `None`: it is not there.
 pub(super) type Field = (String, Option<String>);
 
-/// What is wanted of the fields that never depend on anybody else.
-pub(super) fn wanted(want: &WorkflowWant) -> Vec<Field> {
+/// What is wanted of the fields of the job that never depend on anybody else.
+fn wanted_of_job(want: &WorkflowWant) -> Vec<Field> {
     let only = match want.tasks.as_slice() {
         [only] => Some(only.job.to_string()),
         _ => None,
     };
-    let mut fields = vec![
+    vec![
         ("parameters.job_id".to_owned(), only),
         ("parameters.dbtrigger_job_id".to_owned(), None),
         ("max_concurrent_runs".to_owned(), Some("1".to_owned())),
         ("queue.enabled".to_owned(), Some("true".to_owned())),
-    ];
-    fields.extend(tasks::wanted(want));
-    fields
+    ]
 }
 
 /// The same fields as they are, defaults that the service fills in or leaves out made alike (databricks-api §5.5).
-pub(super) fn found(want: &WorkflowWant, settings: &Raw) -> Vec<Field> {
+fn found_of_job(settings: &Raw) -> Vec<Field> {
     let text = |raw: &Raw, name: &str, default: &str| {
         Some(raw.read::<Value>(name).map_or_else(|| default.to_owned(), |value| plain(&value)))
     };
-    let mut fields = vec![
+    vec![
         ("parameters.job_id".to_owned(), parameter(settings, "job_id")),
         ("parameters.dbtrigger_job_id".to_owned(), parameter(settings, "dbtrigger_job_id")),
         ("max_concurrent_runs".to_owned(), text(settings, "max_concurrent_runs", "1")),
         ("queue.enabled".to_owned(), text(&settings.object("queue"), "enabled", "true")),
-    ];
+    ]
+}
+
+/// Everything that is wanted of the fields that never depend on anybody else.
+fn wanted(want: &WorkflowWant) -> Vec<Field> {
+    let mut fields = wanted_of_job(want);
+    fields.extend(tasks::wanted(want));
+    fields
+}
+
+/// The same fields as they are.
+fn found(want: &WorkflowWant, settings: &Raw) -> Vec<Field> {
+    let mut fields = found_of_job(settings);
     fields.extend(tasks::found(want, settings));
     fields
 }
@@ -68,10 +79,19 @@ fn parameter(settings: &Raw, name: &str) -> Option<String> {
     Some(found.read::<Value>("default").map(|value| plain(&value)).unwrap_or_default())
 }
 
-/// What the digest tag says of these fields.
-fn digest(fields: &[Field]) -> String {
-    let text = json!(fields).to_string();
+/// What the digest tag says of a job in this state.
+fn digest(state: &impl Serialize) -> String {
+    let text = json!(state).to_string();
     format!("{SETTINGS_VERSION}{}", hex(&Sha256::digest(text.as_bytes()), 16))
+}
+
+fn digest_wanted(want: &WorkflowWant) -> String {
+    digest(&(wanted_of_job(want), tasks::state_wanted(want)))
+}
+
+/// Does not depend on what is wanted now, so that other tasks than before are no edit by hand.
+fn digest_found(settings: &Raw) -> String {
+    digest(&(found_of_job(settings), tasks::state_found(settings)))
 }
 
 /// The first digits of a digest in hex: tags take few other characters.
@@ -91,14 +111,13 @@ fn tags(settings: &Raw) -> BTreeMap<String, String> {
 /// The tags as they should be: those of others, and ours.
 fn our_tags(want: &WorkflowWant) -> [(&'static str, String); 3] {
     let Identity(identity) = &want.identity;
-    [(MANAGED_BY.0, MANAGED_BY.1.to_owned()), (ID_TAG, identity.clone()), (SETTINGS_TAG, digest(&wanted(want)))]
+    [(MANAGED_BY.0, MANAGED_BY.1.to_owned()), (ID_TAG, identity.clone()), (SETTINGS_TAG, digest_wanted(want))]
 }
 
 /// Whether somebody has changed what we manage since we wrote it, to something else than what is wanted now. Without the
 /// tag that would tell, whatever differs counts as edited.
 pub(super) fn is_edited(want: &WorkflowWant, settings: &Raw) -> bool {
-    let found = found(want, settings);
-    found != wanted(want) && tags(settings).get(SETTINGS_TAG) != Some(&digest(&found))
+    found(want, settings) != wanted(want) && tags(settings).get(SETTINGS_TAG) != Some(&digest_found(settings))
 }
 
 /// Whether these are the settings of the job of ours that is wanted. What its operators chose stays; elsewhere the defaults

@@ -1,6 +1,6 @@
 //! What of the tasks in a job of ours is ours: reading it out, comparing it, writing it in. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -16,6 +16,8 @@ const TASK_TIMEOUT: u64 = (1440 + 10) * 60;
 
 /// The parameter of the notebook by which our tasks are known.
 const KEY_PARAMETER: &str = "dbtrigger_key";
+/// What is called so when tasks of ours are there that are wanted no more.
+const FURTHER: &str = "further tasks of dbtrigger";
 const OVERRIDES: &str = "dbtrigger_overrides";
 
 /// How a field of this task is called in what is shown and in the digest.
@@ -23,64 +25,69 @@ fn called(want: &WorkflowWant, task: &TaskWant, field: &str) -> String {
     if want.tasks.len() == 1 { format!("task.{field}") } else { format!("tasks.{}.{field}", task.key) }
 }
 
-/// What is wanted of the fields that never depend on anybody else.
-pub(super) fn wanted(want: &WorkflowWant) -> Vec<Field> {
+/// What is wanted of the fields of a task that never depend on anybody else.
+fn wanted_of(want: &WorkflowWant, task: &TaskWant) -> [(&'static str, Option<String>); 13] {
     let some = |text: &str| Some(text.to_owned());
-    let mut fields = Vec::new();
-    for task in &want.tasks {
-        // A parameter of the workflow would win over each task's own (databricks-api §5.3).
-        let own_job = (want.tasks.len() > 1).then(|| task.job.to_string());
-        for (field, value) in [
-            ("task_key", some(&task.key)),
-            ("notebook_task.notebook_path", Some(bare(&want.notebook))),
-            ("notebook_task.source", some("WORKSPACE")),
-            ("notebook_task.base_parameters.dbtrigger_key", some(KEY)),
-            ("notebook_task.base_parameters.dbtrigger_attempt", some(ATTEMPT)),
-            ("notebook_task.base_parameters.job_id", own_job),
-            ("notebook_task.base_parameters.dbtrigger_job_id", None),
-            ("notebook_task.warehouse_id", None),
-            ("existing_cluster_id", None),
-            ("new_cluster", None),
-            ("job_cluster_key", None),
-            ("environment_key", None),
-            ("disable_auto_optimization", some("true")),
-        ] {
-            fields.push((called(want, task, field), value));
-        }
-    }
-    fields.push(("further tasks of dbtrigger".to_owned(), None));
-    fields
+    // A parameter of the workflow would win over each task's own (databricks-api §5.3).
+    let own_job = (want.tasks.len() > 1).then(|| task.job.to_string());
+    [
+        ("task_key", some(&task.key)),
+        ("notebook_task.notebook_path", Some(bare(&want.notebook))),
+        ("notebook_task.source", some("WORKSPACE")),
+        ("notebook_task.base_parameters.dbtrigger_key", some(KEY)),
+        ("notebook_task.base_parameters.dbtrigger_attempt", some(ATTEMPT)),
+        ("notebook_task.base_parameters.job_id", own_job),
+        ("notebook_task.base_parameters.dbtrigger_job_id", None),
+        ("notebook_task.warehouse_id", None),
+        ("existing_cluster_id", None),
+        ("new_cluster", None),
+        ("job_cluster_key", None),
+        ("environment_key", None),
+        ("disable_auto_optimization", some("true")),
+    ]
 }
 
 /// The same fields as they are, defaults that the service fills in or leaves out made alike (databricks-api §5.5).
+fn found_of(task: Option<&Raw>) -> [(&'static str, Option<String>); 13] {
+    let notebook = task.map(|task| task.object("notebook_task")).unwrap_or_default();
+    let base = notebook.object("base_parameters");
+    let text = |raw: &Raw, name: &str| raw.read::<Value>(name).map(|value| plain(&value));
+    let of_task = |name: &str| task.and_then(|task| text(task, name));
+    let or = |value: Option<String>, default: &str| task.map(|_| value.unwrap_or_else(|| default.to_owned()));
+    [
+        ("task_key", of_task("task_key")),
+        ("notebook_task.notebook_path", text(&notebook, "notebook_path").map(|path| bare(&path))),
+        ("notebook_task.source", or(text(&notebook, "source"), "WORKSPACE")),
+        ("notebook_task.base_parameters.dbtrigger_key", text(&base, KEY_PARAMETER)),
+        ("notebook_task.base_parameters.dbtrigger_attempt", text(&base, "dbtrigger_attempt")),
+        ("notebook_task.base_parameters.job_id", text(&base, "job_id")),
+        ("notebook_task.base_parameters.dbtrigger_job_id", text(&base, "dbtrigger_job_id")),
+        ("notebook_task.warehouse_id", text(&notebook, "warehouse_id")),
+        ("existing_cluster_id", of_task("existing_cluster_id")),
+        ("new_cluster", of_task("new_cluster").map(|_| "a cluster of its own".to_owned())),
+        ("job_cluster_key", of_task("job_cluster_key")),
+        ("environment_key", of_task("environment_key")),
+        ("disable_auto_optimization", or(of_task("disable_auto_optimization"), "false")),
+    ]
+}
+
+/// All tasks as they are wanted.
+pub(super) fn wanted(want: &WorkflowWant) -> Vec<Field> {
+    let each = want
+        .tasks
+        .iter()
+        .flat_map(|task| wanted_of(want, task).into_iter().map(|(field, value)| (called(want, task, field), value)));
+    each.chain([(FURTHER.to_owned(), None)]).collect()
+}
+
+/// The same fields as they are.
 pub(super) fn found(want: &WorkflowWant, settings: &Raw) -> Vec<Field> {
     let tasks = settings.list("tasks");
     let places = places(want, &tasks);
     let mut fields = Vec::new();
     for (wanted, place) in want.tasks.iter().zip(&places) {
-        let task = place.map(|place| &tasks[place]);
-        let notebook = task.map(|task| task.object("notebook_task")).unwrap_or_default();
-        let base = notebook.object("base_parameters");
-        let text = |raw: &Raw, name: &str| raw.read::<Value>(name).map(|value| plain(&value));
-        let of_task = |name: &str| task.and_then(|task| text(task, name));
-        let or = |value: Option<String>, default: &str| task.map(|_| value.unwrap_or_else(|| default.to_owned()));
-        for (field, value) in [
-            ("task_key", of_task("task_key")),
-            ("notebook_task.notebook_path", text(&notebook, "notebook_path").map(|path| bare(&path))),
-            ("notebook_task.source", or(text(&notebook, "source"), "WORKSPACE")),
-            ("notebook_task.base_parameters.dbtrigger_key", text(&base, KEY_PARAMETER)),
-            ("notebook_task.base_parameters.dbtrigger_attempt", text(&base, "dbtrigger_attempt")),
-            ("notebook_task.base_parameters.job_id", text(&base, "job_id")),
-            ("notebook_task.base_parameters.dbtrigger_job_id", text(&base, "dbtrigger_job_id")),
-            ("notebook_task.warehouse_id", text(&notebook, "warehouse_id")),
-            ("existing_cluster_id", of_task("existing_cluster_id")),
-            ("new_cluster", of_task("new_cluster").map(|_| "a cluster of its own".to_owned())),
-            ("job_cluster_key", of_task("job_cluster_key")),
-            ("environment_key", of_task("environment_key")),
-            ("disable_auto_optimization", or(of_task("disable_auto_optimization"), "false")),
-        ] {
-            fields.push((called(want, wanted, field), value));
-        }
+        let found = found_of(place.map(|place| &tasks[place]));
+        fields.extend(found.into_iter().map(|(field, value)| (called(want, wanted, field), value)));
     }
     let further: Vec<String> = tasks
         .iter()
@@ -88,8 +95,19 @@ pub(super) fn found(want: &WorkflowWant, settings: &Raw) -> Vec<Field> {
         .filter(|(place, task)| !places.contains(&Some(*place)) && is_ours(task))
         .map(|(_, task)| key_of(task))
         .collect();
-    fields.push(("further tasks of dbtrigger".to_owned(), (!further.is_empty()).then(|| further.join(", "))));
+    fields.push((FURTHER.to_owned(), (!further.is_empty()).then(|| further.join(", "))));
     fields
+}
+
+/// The tasks as they will be written, by their keys: the same whatever other tasks are wanted later.
+pub(super) fn state_wanted(want: &WorkflowWant) -> BTreeMap<String, Vec<(&'static str, Option<String>)>> {
+    want.tasks.iter().map(|task| (task.key.clone(), wanted_of(want, task).to_vec())).collect()
+}
+
+/// The tasks of ours as they are, by their keys.
+pub(super) fn state_found(settings: &Raw) -> BTreeMap<String, Vec<(&'static str, Option<String>)>> {
+    let tasks = settings.list("tasks");
+    tasks.iter().filter(|task| is_ours(task)).map(|task| (key_of(task), found_of(Some(task)).to_vec())).collect()
 }
 
 /// What a flag may choose and an operator may change: each field as it is and as it will be, with the reason.

@@ -508,3 +508,88 @@ fn more_tags_than_databricks_takes_and_a_key_that_others_use_are_refused() {
     let action = diff(&want, &[&job], &with(Consent::Force));
     assert!(blocked(&action).0.contains("a task dbt_333333") && blocked(&action).1.is_none(), "{action:?}");
 }
+
+#[test]
+fn from_one_job_to_two_and_back_leaves_nothing_behind_and_needs_no_force() {
+    let mut one = want();
+    one.named = true;
+    one.identity = Identity::of_name(&one.name);
+    let mut two = one.clone();
+    two.tasks = vec![task(222_222), TaskWant { depends_on: Some(vec!["dbt_222222".to_owned()]), ..task(333_333) }];
+    two.tasks[0].depends_on = Some(vec![]);
+    let mut first = made(&one);
+    first["tasks"][0]["max_retries"] = 4.into();
+    let action = diff(&two, &[&first], &none());
+    assert!(fields(&action).contains(&"parameters.job_id"), "{action:?}");
+    let second = as_value(&whole(&two, Some(&raw(&first))));
+    assert_eq!(diff(&two, &[&second], &none()), Action::Keep(None));
+    assert!(second.get("parameters").is_none(), "it would win over the tasks' own");
+    let tasks = second["tasks"].as_array().unwrap();
+    let own = |task: &Value| task["notebook_task"]["base_parameters"]["job_id"].clone();
+    assert_eq!((tasks.len(), own(&tasks[0]), own(&tasks[1])), (2, json!("222222"), json!("333333")));
+    assert_eq!(tasks[1]["depends_on"], json!([{ "task_key": "dbt_222222" }]));
+    assert_eq!((&tasks[0]["max_retries"], &tasks[1]["max_retries"]), (&json!(4), &json!(0)));
+
+    // Without the flag the dependencies stay; taken back, they go.
+    let mut unsaid = two.clone();
+    unsaid.tasks.iter_mut().for_each(|task| task.depends_on = None);
+    assert_eq!(diff(&unsaid, &[&second], &none()), Action::Keep(None));
+    let mut taken = two.clone();
+    taken.tasks.iter_mut().for_each(|task| task.depends_on = Some(vec![]));
+    assert_eq!(fields(&diff(&taken, &[&second], &none())), ["tasks.dbt_333333.depends_on"]);
+
+    for back in [one.clone(), WorkflowWant { tasks: vec![task(333_333)], ..one.clone() }] {
+        let third = as_value(&whole(&back, Some(&raw(&second))));
+        assert!(matches!(diff(&back, &[&second], &none()), Action::Update(_)));
+        assert_eq!(diff(&back, &[&third], &none()), Action::Keep(None));
+        assert_eq!(third["tasks"].as_array().unwrap().len(), 1, "{third:#}");
+        assert!(third["tasks"][0].get("depends_on").is_none(), "{third:#}");
+        assert!(third["tasks"][0]["notebook_task"]["base_parameters"].get("job_id").is_none());
+        if back.tasks == one.tasks {
+            // As objects, since a parameter that was gone stands at another place than before.
+            assert_eq!(third, first);
+        }
+    }
+}
+
+#[test]
+fn several_tasks_that_were_edited_are_left_alone_and_tasks_of_others_stay_whole() {
+    let mut want = want();
+    want.tasks = vec![task(222_222), task(333_333)];
+    let mut job = made(&want);
+    let others = json!({ "task_key": "load", "sql_task": { "x": 1.0 }, "depends_on": [{ "task_key": "dbt_222222" }] });
+    job["tasks"].as_array_mut().unwrap().insert(0, others.clone());
+    job["tasks"][2]["depends_on"] = json!([{ "task_key": "load" }]);
+    assert_eq!(diff(&want, &[&job], &none()), Action::Keep(None), "a dependency on others is theirs");
+    let next = WorkflowWant {
+        tasks: vec![task(222_222), TaskWant { depends_on: Some(vec!["dbt_222222".to_owned()]), ..task(333_333) }],
+        ..want.clone()
+    };
+    let sent = as_value(&whole(&next, Some(&raw(&job))));
+    assert_eq!(sent["tasks"][0], others);
+    assert_eq!(sent["tasks"][2]["depends_on"], json!([{ "task_key": "dbt_222222" }, { "task_key": "load" }]));
+
+    let edits: [(&str, Edit); 4] = [
+        ("tasks.dbt_333333.notebook_task.base_parameters.job_id", |job| {
+            job["tasks"][2]["notebook_task"]["base_parameters"]["job_id"] = "9".into();
+        }),
+        ("parameters.job_id", |job| job["parameters"] = json!([{ "name": "job_id", "default": "9" }])),
+        ("tasks.dbt_222222.existing_cluster_id", |job| job["tasks"][1]["existing_cluster_id"] = "x".into()),
+        ("tasks.dbt_333333.task_key", |job| {
+            job["tasks"].as_array_mut().unwrap().pop();
+        }),
+    ];
+    for (field, edit) in edits {
+        let mut job = job.clone();
+        edit(&mut job);
+        let action = diff(&want, &[&job], &none());
+        assert_eq!(blocked(&action).1, Some(Consent::Force), "{field}");
+        assert!(fields(&diff(&want, &[&job], &with(Consent::Force))).contains(&field), "{field}");
+        let fixed = as_value(&whole(&want, Some(&raw(&job))));
+        assert_eq!(diff(&want, &[&fixed], &none()), Action::Keep(None), "{field}");
+    }
+
+    // A task that others wait for does not go away under them.
+    let fewer = WorkflowWant { tasks: vec![task(333_333)], ..want };
+    assert!(blocked(&diff(&fewer, &[&job], &with(Consent::Force))).0.contains("load"));
+}
