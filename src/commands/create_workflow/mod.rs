@@ -42,8 +42,8 @@ const SHOWN: usize = 3;
 #[command(after_help = "Examples:
   dbtrigger create-workflow --job 222222 --run-now
   dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?' --timezone Europe/Berlin
-  dbtrigger create-workflow --job 222222 --retries 1 --task-timeout 4h --tag team=finance --notify ops@example.com
-  dbtrigger create-workflow --name 'Load and report' --job load=222222 --job 222225 --depends-on dbt_222225=load
+  dbtrigger create-workflow --job 222222 --retries 1 --tag team=bi --notify ops@example.com
+  dbtrigger create-workflow --name Both --job one=222222 --job two=222225 --depends-on two=one
   dbtrigger create-workflow --job 222222 --no-schedule")]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
