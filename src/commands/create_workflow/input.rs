@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{Args, jobs, options};
+use super::compute::Wish;
+use super::{Args, compute, jobs, options};
 use crate::commands::Stage;
 use crate::credentials::{self, Account, Databricks, Missing, Wants};
 use crate::databricks::workspace::NotebookPath;
@@ -32,6 +33,7 @@ pub(super) struct Input {
     pub(super) notebook: Option<NotebookPath>,
     pub(super) schedule: Option<Schedule>,
     pub(super) zone: Option<Zone>,
+    pub(super) compute: Option<Wish>,
     pub(super) paused: Option<bool>,
     pub(super) no_schedule: bool,
     pub(super) retries: Option<u32>,
@@ -48,6 +50,9 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
         depends_on,
         name,
         notebook,
+        compute,
+        policy,
+        cluster_json,
         schedule,
         timezone,
         no_schedule,
@@ -83,6 +88,7 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     let name = wants.optional(name.map(check_name).transpose());
     let zone = wants.optional(timezone.map(|text| read_zone(&text)).transpose());
     let schedule = wants.optional(schedule.map(|text| read_schedule(&text, zone.as_ref(), stage)).transpose());
+    let compute = wants.optional(compute::wish(compute.as_deref(), policy, cluster_json.as_ref()));
     let overrides = wants.optional(options::overrides(overrides));
     let tags = wants.optional(options::tags(tag).map(Some)).unwrap_or_default();
     let notify = wants.optional(options::addresses(notify));
@@ -130,6 +136,7 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
         notebook,
         schedule,
         zone,
+        compute,
         paused,
         no_schedule,
         retries,

@@ -1,10 +1,12 @@
 //! `create-workflow`: the Databricks job around dbt jobs.
 
+mod compute;
 mod ground;
 mod input;
 mod jobs;
 mod options;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -19,8 +21,8 @@ use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt;
 use crate::engine::kinds::{
-    ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, override_names, timetable,
-    timetable_after,
+    Compute, ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, override_names,
+    timetable, timetable_after,
 };
 use crate::engine::{Action, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
@@ -34,7 +36,7 @@ const SHOWN: usize = 3;
 
 /// Create the Databricks job that runs a dbt job, or several
 ///
-/// Makes a job with one serverless notebook task and the parameter `job_id`, as the guide does by hand; for several dbt
+/// Makes a job with one notebook task, serverless unless `--compute` says otherwise, and the parameter `job_id`, as the guide does by hand; for several dbt
 /// jobs a task each, with keys such as `dbt_222222`, and each with its own `job_id`. A job that this
 /// command made before is found by its tag, whatever it was renamed to, and brought up to date; what others set in
 /// it (notifications, further parameters, tags, tasks) stays. A flag that is left out changes nothing in it.
@@ -44,6 +46,7 @@ const SHOWN: usize = 3;
   dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?' --timezone Europe/Berlin
   dbtrigger create-workflow --job 222222 --retries 1 --tag team=bi --notify ops@example.com
   dbtrigger create-workflow --name Both --job one=222222 --job two=222225 --depends-on two=one
+  dbtrigger create-workflow --job 222222 --compute new
   dbtrigger create-workflow --job 222222 --no-schedule")]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
@@ -59,6 +62,15 @@ pub(crate) struct Args {
     /// The deployed notebook [default: `/Users/<you>/dbtrigger/run_dbt_job_<account>`]
     #[arg(long, value_name = "PATH")]
     notebook: Option<NotebookPath>,
+    /// What it runs on; `new` is the smallest machine for each run [default: unchanged, at first serverless]
+    #[arg(long, value_name = "serverless|cluster:ID|job-cluster:KEY|new[:NODE_TYPE]")]
+    compute: Option<String>,
+    /// The cluster policy of a new cluster
+    #[arg(long, value_name = "ID")]
+    policy: Option<String>,
+    /// A file with the new cluster as JSON, as it stands under `new_cluster` in a job
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compute", "policy"])]
+    cluster_json: Option<PathBuf>,
     /// Quartz cron expression by which it starts, such as `0 0 6 * * ?` [default: unchanged, at first none]
     #[arg(long, value_name = "CRON")]
     schedule: Option<String>,
@@ -117,7 +129,11 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let (me, looked_up) = tokio::try_join!(who(&writer), look_up(&input, stage))?;
     let LookedUp { name, mut warnings } = looked_up;
     let ground = survey(&writer, &input, &me).await?;
-    let want = want(&input, name, &ground)?;
+    let compute = match &input.compute {
+        Some(wish) => Some(compute::settle(&writer, wish, &me, &mut warnings).await?),
+        None => None,
+    };
+    let want = want(&input, name, compute, &ground)?;
     let (planned, ()) =
         tokio::try_join!(Step::<Workflow>::plan(&writer, want, &input.consents), ground.check_key(&writer, &me))?;
     check_flags(&planned)?;
@@ -182,7 +198,7 @@ async fn look_up(input: &Input, stage: &Stage) -> Result<LookedUp, Failure> {
     Ok(LookedUp { name: named.unwrap_or_default(), warnings })
 }
 
-fn want(input: &Input, name: String, ground: &Ground) -> Result<WorkflowWant, Failure> {
+fn want(input: &Input, name: String, compute: Option<Compute>, ground: &Ground) -> Result<WorkflowWant, Failure> {
     let identity = match (&input.name, input.account, input.jobs.as_slice()) {
         (Some(name), _, _) => Identity::of_name(name),
         (None, Some(account), [only]) => Identity::of_job(account, only.job),
@@ -200,6 +216,7 @@ fn want(input: &Input, name: String, ground: &Ground) -> Result<WorkflowWant, Fa
         timezone: input.zone.as_ref().map(|zone| zone.name().to_owned()),
         paused: input.paused,
         no_schedule: input.no_schedule,
+        compute,
         retries: input.retries,
         task_timeout: input.task_timeout.map(|limit| limit.as_secs()),
         overrides: input.overrides.clone(),

@@ -285,12 +285,12 @@ async fn what_others_set_in_the_job_survives_an_update() {
 async fn an_edited_a_foreign_and_a_bundles_job_are_left_alone_with_the_flag_named() {
     let stage = prepared().await;
     create(&stage, &JOB).await;
-    edit(&stage, &only_job(&stage), |settings| settings["tasks"][0]["existing_cluster_id"] = "0101-x".into());
+    edit(&stage, &only_job(&stage), |settings| settings["tasks"][0]["disable_auto_optimization"] = false.into());
     stage.take_log();
     let outcome = create(&stage, &JOB).await;
     assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
     assert!(
-        outcome.failure.contains("--force") && outcome.text.contains("- task.existing_cluster_id: 0101-x"),
+        outcome.failure.contains("--force") && outcome.text.contains("- task.disable_auto_optimization: false"),
         "{outcome:?}"
     );
     let dry = create(&stage, &["--job", "222222", "--dry-run"]).await;
@@ -685,4 +685,96 @@ async fn several_jobs_need_a_name_and_keys_that_fit() {
     assert_eq!(outcome.exit, 7, "{outcome:?}");
     assert!(outcome.failure.contains("--allow-job 222222 --allow-job 222223"), "{}", outcome.failure);
     assert!(jobs(&stage).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_form_of_compute_is_written_once_left_out_it_stays_and_taken_back_it_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("cluster.json");
+    let cluster = r#"{"spark_version":"16.4.x-scala2.12","node_type_id":"m5d.xlarge","num_workers":1}"#;
+    std::fs::write(&file, cluster).unwrap();
+    let file = file.to_str().unwrap();
+    let stage = prepared().await;
+    stage.world(|world| world.set_serverless(false));
+    for (flags, field, value) in [
+        (&["--compute", "cluster:0101-120000-shared01"][..], "existing_cluster_id", json!("0101-120000-shared01")),
+        (
+            &["--compute", "new"],
+            "new_cluster",
+            json!({
+            "spark_version": "16.4.x-scala2.12", "node_type_id": "m5d.large", "num_workers": 0,
+            "data_security_mode": "SINGLE_USER", "custom_tags": { "ResourceClass": "SingleNode" },
+            "spark_conf": { "spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*]" } }),
+        ),
+        (&["--cluster-json", file], "new_cluster", serde_json::from_str(cluster).unwrap()),
+    ] {
+        let line = [&JOB[..], flags].concat();
+        assert_eq!(create(&stage, &line).await.exit, 0, "{flags:?}");
+        let task = only_job(&stage)["settings"]["tasks"][0].clone();
+        assert_eq!(task[field], value, "{flags:?}");
+        let fields = ["existing_cluster_id", "new_cluster", "job_cluster_key"];
+        assert_eq!(fields.iter().filter(|name| task.get(**name).is_some()).count(), 1, "{task:#}");
+        stage.take_log();
+        for line in [&line[..], &JOB] {
+            let again = create(&stage, line).await;
+            assert_eq!((again.exit, stage.take_writes()), (0, vec![]), "{again:?}");
+        }
+    }
+    // What operators chose stays too, and what the service fills in is no difference.
+    edit(&stage, &only_job(&stage), |settings| {
+        settings["tasks"][0]["new_cluster"]["aws_attributes"] = json!({ "zone_id": "auto" });
+    });
+    stage.take_log();
+    for line in [&[&JOB[..], &["--cluster-json", file]].concat()[..], &JOB] {
+        let again = create(&stage, line).await;
+        assert_eq!((again.exit, stage.take_writes()), (0, vec![]), "{again:?}");
+    }
+    edit(&stage, &only_job(&stage), |settings| {
+        settings["job_clusters"] = json!([{ "job_cluster_key": "small", "new_cluster": { "num_workers": 0 } }]);
+    });
+    let line = ["--job", "222222", "--compute", "job-cluster:small"];
+    assert_eq!(create(&stage, &line).await.exit, 0);
+    assert_eq!(only_job(&stage)["settings"]["tasks"][0]["job_cluster_key"], "small");
+    stage.take_log();
+    assert_eq!((create(&stage, &line).await.exit, stage.take_writes()), (0, vec![]));
+    stage.world(|world| world.set_serverless(true));
+    assert_eq!(create(&stage, &["--job", "222222", "--compute", "serverless"]).await.exit, 0);
+    assert!(only_job(&stage)["settings"]["tasks"][0].get("new_cluster").is_none());
+    let with_policy = ["--job", "222222", "--compute", "new", "--policy", "A1B2C3D4E5F60718"];
+    for writes in [1, 0] {
+        stage.take_log();
+        assert_eq!(create(&stage, &with_policy).await.exit, 0);
+        assert_eq!(stage.take_writes().len(), writes);
+    }
+    let cluster = only_job(&stage)["settings"]["tasks"][0]["new_cluster"].clone();
+    assert_eq!(cluster["policy_id"], "A1B2C3D4E5F60718");
+    assert!(cluster.get("node_type_id").is_none(), "the policy says it: {cluster}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn compute_that_is_not_there_is_refused_with_what_there_is() {
+    let stage = prepared().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("cluster.json");
+    std::fs::write(&file, r#"{"spark_version":"1.0","node_type_id":"m5d.large","num_workers":0}"#).unwrap();
+    for (flags, exit, words) in [
+        (&["--compute", "cluster:none"][..], 6, &["cluster:0101-120000-shared01", "does not exist"][..]),
+        (&["--compute", "cluster:0103-120000-jobrun03"], 7, &["made by a run", "--compute new"]),
+        (&["--compute", "job-cluster:small"], 7, &["no job cluster small", "--compute serverless"]),
+        (&["--compute", "new:m9.huge"], 6, &["m9.huge", "m5d.large"]),
+        (&["--compute", "new:c1.medium"], 6, &["no usable node type"]),
+        (&["--compute", "new", "--policy", "X"], 6, &["A1B2C3D4E5F60718", "Small jobs"]),
+        (&["--compute", "serverless", "--policy", "X"], 2, &["--policy"]),
+        (&["--cluster-json", file.to_str().unwrap()], 6, &["no runtime 1.0", "16.4.x-scala2.12"]),
+        (&["--compute", "pool:x"], 2, &["job-cluster:KEY"]),
+    ] {
+        let outcome = create(&stage, &[&JOB[..], flags].concat()).await;
+        assert_eq!((outcome.exit, stage.take_writes()), (exit, vec![]), "{flags:?}: {outcome:?}");
+        for word in words {
+            assert!(outcome.failure.contains(word), "{word}: {}", outcome.failure);
+        }
+    }
+    let outcome = create(&stage, &["--job", "222222", "--compute", "cluster:0102-120000-bosown02"]).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    assert!(warnings(&outcome).iter().any(|text| text.contains("for bo@example.com alone")), "{outcome:?}");
 }

@@ -18,6 +18,6 @@ pub(crate) use notebook::{DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, No
 pub(crate) use scope::{Scope, ScopeWant};
 pub(crate) use secret::{Secret, SecretWant};
 pub(crate) use workflow::{
-    ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, override_names, timetable,
-    timetable_after,
+    Compute, ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, override_names,
+    timetable, timetable_after,
 };

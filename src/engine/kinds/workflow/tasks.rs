@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use super::compute;
 use super::settings::{Field, is_own, plain};
 use super::{TaskWant, WorkflowWant};
 use crate::databricks::raw::Raw;
@@ -26,7 +27,7 @@ fn called(want: &WorkflowWant, task: &TaskWant, field: &str) -> String {
 }
 
 /// What is wanted of the fields of a task that never depend on anybody else.
-fn wanted_of(want: &WorkflowWant, task: &TaskWant) -> [(&'static str, Option<String>); 13] {
+fn wanted_of(want: &WorkflowWant, task: &TaskWant) -> [(&'static str, Option<String>); 10] {
     let some = |text: &str| Some(text.to_owned());
     // A parameter of the workflow would win over each task's own (databricks-api §5.3).
     let own_job = (want.tasks.len() > 1).then(|| task.job.to_string());
@@ -39,16 +40,13 @@ fn wanted_of(want: &WorkflowWant, task: &TaskWant) -> [(&'static str, Option<Str
         ("notebook_task.base_parameters.job_id", own_job),
         ("notebook_task.base_parameters.dbtrigger_job_id", None),
         ("notebook_task.warehouse_id", None),
-        ("existing_cluster_id", None),
-        ("new_cluster", None),
-        ("job_cluster_key", None),
         ("environment_key", None),
         ("disable_auto_optimization", some("true")),
     ]
 }
 
 /// The same fields as they are, defaults that the service fills in or leaves out made alike (databricks-api §5.5).
-fn found_of(task: Option<&Raw>) -> [(&'static str, Option<String>); 13] {
+fn found_of(task: Option<&Raw>) -> [(&'static str, Option<String>); 10] {
     let notebook = task.map(|task| task.object("notebook_task")).unwrap_or_default();
     let base = notebook.object("base_parameters");
     let text = |raw: &Raw, name: &str| raw.read::<Value>(name).map(|value| plain(&value));
@@ -63,9 +61,6 @@ fn found_of(task: Option<&Raw>) -> [(&'static str, Option<String>); 13] {
         ("notebook_task.base_parameters.job_id", text(&base, "job_id")),
         ("notebook_task.base_parameters.dbtrigger_job_id", text(&base, "dbtrigger_job_id")),
         ("notebook_task.warehouse_id", text(&notebook, "warehouse_id")),
-        ("existing_cluster_id", of_task("existing_cluster_id")),
-        ("new_cluster", of_task("new_cluster").map(|_| "a cluster of its own".to_owned())),
-        ("job_cluster_key", of_task("job_cluster_key")),
         ("environment_key", of_task("environment_key")),
         ("disable_auto_optimization", or(of_task("disable_auto_optimization"), "false")),
     ]
@@ -152,6 +147,9 @@ pub(super) fn chosen(
             ),
         ] {
             fields.push((called(want, wanted, field), from, to, reason));
+        }
+        for (field, from, to) in compute::fields(want.compute.as_ref(), task, own) {
+            fields.push((called(want, wanted, field), from, to, "--compute says so, or its default"));
         }
     }
     fields
@@ -333,9 +331,8 @@ fn whole_task(want: &WorkflowWant, wanted: &TaskWant, there: Option<&Raw>, own: 
     }
     notebook.set("base_parameters", &base);
     task.set("notebook_task", &notebook);
-    for compute in ["existing_cluster_id", "new_cluster", "job_cluster_key", "environment_key"] {
-        task.remove(compute);
-    }
+    compute::write(want.compute.as_ref(), &mut task, standing.is_some());
+    task.remove("environment_key");
     task.set("max_retries", &retries(want, standing));
     task.set("disable_auto_optimization", &true);
     task.set("timeout_seconds", &timeout(want, standing));

@@ -24,6 +24,7 @@ fn want() -> WorkflowWant {
         timezone: None,
         paused: None,
         no_schedule: false,
+        compute: None,
         retries: None,
         task_timeout: None,
         overrides: None,
@@ -249,7 +250,7 @@ fn a_job_of_ours_that_was_edited_is_shown_and_left_alone_unless_forced() {
         ("task.notebook_task.base_parameters.dbtrigger_job_id", |job| {
             job["tasks"][0]["notebook_task"]["base_parameters"]["dbtrigger_job_id"] = "9".into();
         }),
-        ("task.existing_cluster_id", |job| job["tasks"][0]["existing_cluster_id"] = "0101-x".into()),
+        ("task.environment_key", |job| job["tasks"][0]["environment_key"] = "x".into()),
         ("task.disable_auto_optimization", |job| {
             job["tasks"][0].as_object_mut().unwrap().shift_remove("disable_auto_optimization");
         }),
@@ -574,7 +575,7 @@ fn several_tasks_that_were_edited_are_left_alone_and_tasks_of_others_stay_whole(
             job["tasks"][2]["notebook_task"]["base_parameters"]["job_id"] = "9".into();
         }),
         ("parameters.job_id", |job| job["parameters"] = json!([{ "name": "job_id", "default": "9" }])),
-        ("tasks.dbt_222222.existing_cluster_id", |job| job["tasks"][1]["existing_cluster_id"] = "x".into()),
+        ("tasks.dbt_222222.environment_key", |job| job["tasks"][1]["environment_key"] = "x".into()),
         ("tasks.dbt_333333.task_key", |job| {
             job["tasks"].as_array_mut().unwrap().pop();
         }),
