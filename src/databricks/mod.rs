@@ -1,5 +1,6 @@
 //! Databricks: its endpoints and wire types, one file per API family.
 
+pub(crate) mod clusters;
 mod errors;
 pub(crate) mod jobs;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What a workflow stands on: the deployed notebook, and the key that it reads.
 
+use std::collections::BTreeSet;
+
 use super::input::Input;
 use crate::commands::deploy_notebook::{default_path, quoted};
 use crate::databricks::is_missing;
@@ -15,6 +17,8 @@ pub(super) struct Ground {
     pub(super) path: NotebookPath,
     scope: String,
     key: String,
+    /// The overrides that a caller may send.
+    allowed: Vec<String>,
     /// What somebody should look at, though it does not stand in the way.
     pub(super) warnings: Vec<String>,
 }
@@ -62,7 +66,7 @@ pub(super) async fn survey(reader: &Reader, input: &Input, me: &Me) -> Result<Gr
             "The notebook {path} was edited by hand since dbtrigger wrote it; its runs do what it says now."
         ));
     }
-    let Found { host, account_id: _, scope, key, allow_override: _, allow_job: _ } = found;
+    let Found { host, account_id: _, scope, key, allow_override: allowed, allow_job: _ } = found;
     if let Some((account, _)) = &input.access
         && account.origin.to_string() != host
     {
@@ -71,31 +75,38 @@ pub(super) async fn survey(reader: &Reader, input: &Input, me: &Me) -> Result<Gr
             account.origin
         ));
     }
-    Ok(Ground { path, scope, key, warnings })
+    Ok(Ground { path, scope, key, allowed, warnings })
 }
 
 /// The notebook is for the account of the job, and may start it.
 fn check_settings(input: &Input, path: &NotebookPath, found: &Found) -> Result<(), Failure> {
-    let job = input.job;
+    let jobs: Vec<u64> = input.jobs.iter().map(|task| task.job).collect();
+    let named: Vec<String> = jobs.iter().map(ToString::to_string).collect();
     if let Some(account) = input.account
         && found.account_id != account.to_string()
     {
         return Err(Failure::new(
             Code::Contradiction,
-            format!("The notebook {path} is for the dbt account {}, and the dbt job {job} belongs to the account {account}.", found.account_id),
+            format!(
+                "The notebook {path} is for the dbt account {}, and the dbt job {} belongs to the account {account}.",
+                found.account_id,
+                named.join(", ")
+            ),
         )
         .advise("name the notebook of that account with --notebook, or leave --notebook out")
         .run(format!("dbtrigger deploy-notebook --dbt-account {account}")));
     }
-    if !found.allow_job.is_empty() && !found.allow_job.contains(&job) {
+    let refused: Vec<u64> = jobs.into_iter().filter(|job| !found.allow_job.contains(job)).collect();
+    if !found.allow_job.is_empty() && !refused.is_empty() {
         let allowed: Vec<String> = found.allow_job.iter().map(ToString::to_string).collect();
         let flags: Vec<String> =
-            found.allow_job.iter().chain([&job]).map(|job| format!(" --allow-job {job}")).collect();
+            found.allow_job.iter().chain(&refused).map(|job| format!(" --allow-job {job}")).collect();
         return Err(Failure::new(
             Code::Refused,
             format!(
-                "The notebook {path} may start only these dbt jobs: {}; {job} is not among them.",
-                allowed.join(", ")
+                "The notebook {path} may start only these dbt jobs: {}; {} is not among them.",
+                allowed.join(", "),
+                refused.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             ),
         )
         .run(deploy(input, path, &flags.concat())));
@@ -110,9 +121,28 @@ fn deploy(input: &Input, path: &NotebookPath, flags: &str) -> String {
 }
 
 impl Ground {
+    /// The notebook takes the overrides that its runs would be started with, those from before included: otherwise every run
+    /// would fail.
+    pub(super) fn check_overrides(&self, input: &Input, names: &BTreeSet<String>) -> Result<(), Failure> {
+        let Ground { path, scope: _, key: _, allowed, warnings: _ } = self;
+        let refused: Vec<&str> = names.iter().filter(|name| !allowed.contains(name)).map(String::as_str).collect();
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let all: BTreeSet<&String> = allowed.iter().chain(names).collect();
+        let flags: Vec<String> = all.into_iter().map(|name| format!(" --allow-override {name}")).collect();
+        let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
+        Err(Failure::new(
+            Code::Refused,
+            format!("The notebook {path} does not allow the override {}. Allowed: {allowed}.", refused.join(", ")),
+        )
+        .run(deploy(input, path, &flags.concat()))
+        .advise("or take the overrides of the workflow back with --override none"))
+    }
+
     /// The key is there, and the identity that runs will act as may read it: listing needs the same right as reading.
     pub(super) async fn check_key(&self, reader: &Reader, me: &Me) -> Result<(), Failure> {
-        let Ground { path, scope, key, warnings: _ } = self;
+        let Ground { path, scope, key, allowed: _, warnings: _ } = self;
         let command = format!("dbtrigger init-secrets --scope {} --key {}", quoted(scope), quoted(key));
         let (Ok(scope), Ok(_)) = (scope.parse::<ScopeName>(), key.parse::<KeyName>()) else {
             return Err(Failure::new(

@@ -1,10 +1,17 @@
 //! What the flags and the environment say, settled into values that are whole; everything missing is named at once.
 
-use super::Args;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::compute::Wish;
+use super::{Args, compute, jobs, options};
 use crate::commands::Stage;
 use crate::credentials::{self, Account, Databricks, Missing, Wants};
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt::Link;
+use crate::engine::kinds::TaskWant;
 use crate::engine::{Consent, Consents};
 use crate::failure::{Code, Failure};
 use crate::origin::shown;
@@ -17,8 +24,8 @@ const LONGEST_NAME: usize = 4096;
 /// Everything that is known before anybody is asked.
 pub(super) struct Input {
     pub(super) databricks: Databricks,
-    /// The id of the dbt job.
-    pub(super) job: u64,
+    /// At least one.
+    pub(super) jobs: Vec<TaskWant>,
     pub(super) name: Option<String>,
     /// The dbt account, by its id alone.
     pub(super) account: Option<u64>,
@@ -27,25 +34,72 @@ pub(super) struct Input {
     pub(super) notebook: Option<NotebookPath>,
     pub(super) schedule: Option<Schedule>,
     pub(super) zone: Option<Zone>,
-    pub(super) paused: bool,
+    pub(super) compute: Option<Wish>,
+    pub(super) paused: Option<bool>,
+    pub(super) no_schedule: bool,
+    pub(super) retries: Option<u32>,
+    pub(super) task_timeout: Option<Duration>,
+    pub(super) overrides: Option<Map<String, Value>>,
+    pub(super) tags: BTreeMap<String, String>,
+    pub(super) notify: Option<Vec<String>>,
     pub(super) consents: Consents,
 }
 
 pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
-    let Args { job, name, notebook, schedule, timezone, paused, run_now: _, adopt, force, dry_run: _ } = args;
+    let Args {
+        job: given,
+        depends_on,
+        name,
+        notebook,
+        compute,
+        policy,
+        cluster_json,
+        schedule,
+        timezone,
+        no_schedule,
+        paused,
+        unpaused,
+        overrides,
+        tag,
+        notify,
+        retries,
+        task_timeout,
+        run_now: _,
+        adopt,
+        force,
+        dry_run: _,
+    } = args;
+    // The command line takes only one of the two.
+    let paused = (paused || unpaused).then_some(paused);
     let environment = &stage.context.environment;
     let mut wants = Wants::default();
-    let found = wants.optional(read_job(&job).map(Some));
+    let (mut jobs, mut pasted) = (Vec::new(), Vec::new());
+    for text in &given {
+        let (key, job) = jobs::split(text);
+        let Some(Found { id, link }) = wants.optional(read_job(job).map(Some)) else { continue };
+        pasted.extend(link.map(|link| (job.to_owned(), link)));
+        jobs.push((key.map_or_else(|| format!("dbt_{id}"), ToOwned::to_owned), id));
+    }
+    // With a job missing, its key would be missing too.
+    let jobs = if jobs.len() == given.len() {
+        wants.optional(jobs::tasks(&jobs, &depends_on).map(Some)).unwrap_or_default()
+    } else {
+        Vec::new()
+    };
     let name = wants.optional(name.map(check_name).transpose());
     let zone = wants.optional(timezone.map(|text| read_zone(&text)).transpose());
     let schedule = wants.optional(schedule.map(|text| read_schedule(&text, zone.as_ref(), stage)).transpose());
+    let compute = wants.optional(compute::wish(compute.as_deref(), policy, cluster_json.as_ref()));
+    let overrides = wants.optional(options::overrides(overrides));
+    let tags = wants.optional(options::tags(tag).map(Some)).unwrap_or_default();
+    let notify = wants.optional(options::addresses(notify));
     let databricks = credentials::databricks(environment, &stage.vault, &mut wants);
-    let pasted: Vec<(String, Link)> = match &found {
-        Some(Found { id: _, link: Some(link) }) => vec![(job.clone(), link.clone())],
-        Some(Found { id: _, link: None }) | None => Vec::new(),
-    };
     let token = credentials::api_token(environment, &stage.vault);
-    let (account, access) = if name.is_none() {
+    let (account, access) = if name.is_none() && given.len() > 1 {
+        let give = "--name, as it should be called in the workspace; several jobs have no name in common";
+        wants.need(Ok(None::<u64>), Missing { what: "the name of the workflow", give });
+        (None, None)
+    } else if name.is_none() {
         // The name comes from dbt, so dbt has to be asked.
         let account = credentials::account(&stage.account, &pasted, environment, &mut wants);
         let token = wants.need(
@@ -70,11 +124,29 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
         (id, access)
     };
     wants.settle()?;
-    let (Some(databricks), Some(Found { id: job, link: _ })) = (databricks, found) else {
+    let Some(databricks) = databricks else {
         return Err(Failure::new(Code::Bug, "The input is settled and yet something is missing."));
     };
     let consents = Consents::default().with(Consent::Adopt, adopt).with(Consent::Force, force);
-    Ok(Input { databricks, job, name, account, access, notebook, schedule, zone, paused, consents })
+    Ok(Input {
+        databricks,
+        jobs,
+        name,
+        account,
+        access,
+        notebook,
+        schedule,
+        zone,
+        compute,
+        paused,
+        no_schedule,
+        retries,
+        task_timeout,
+        overrides,
+        tags,
+        notify,
+        consents,
+    })
 }
 
 /// The account, if host and id are known; what is wrong about them is wrong, what is missing is not needed.

@@ -285,11 +285,14 @@ async fn what_others_set_in_the_job_survives_an_update() {
 async fn an_edited_a_foreign_and_a_bundles_job_are_left_alone_with_the_flag_named() {
     let stage = prepared().await;
     create(&stage, &JOB).await;
-    edit(&stage, &only_job(&stage), |settings| settings["tasks"][0]["max_retries"] = 3.into());
+    edit(&stage, &only_job(&stage), |settings| settings["tasks"][0]["disable_auto_optimization"] = false.into());
     stage.take_log();
     let outcome = create(&stage, &JOB).await;
     assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
-    assert!(outcome.failure.contains("--force") && outcome.text.contains("- task.max_retries: 3"), "{outcome:?}");
+    assert!(
+        outcome.failure.contains("--force") && outcome.text.contains("- task.disable_auto_optimization: false"),
+        "{outcome:?}"
+    );
     let dry = create(&stage, &["--job", "222222", "--dry-run"]).await;
     assert_eq!((dry.exit, stage.take_writes()), (0, vec![]), "{dry:?}");
     assert_eq!(create(&stage, &["--job", "222222", "--force"]).await.exit, 0);
@@ -515,4 +518,263 @@ async fn nothing_is_run_where_nothing_was_made() {
     stage.take_log();
     let outcome = create(&stage, &["--job", "222222", "--run-now"]).await;
     assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_small_print_is_written_once_and_left_out_it_stays() {
+    let stage = prepared().await;
+    stage.run(deploy_notebook::run, &["--allow-override", "git_branch"]).await;
+    stage.take_log();
+    let line = [
+        &["--job", "222222", "--retries", "2", "--task-timeout", "4h", "--tag", "team=finance", "--tag", "tier="][..],
+        &["--notify", "ops@example.com", "--override", "git_branch=main", "--schedule", "0 0 6 * * ?", "--paused"],
+    ]
+    .concat();
+    let first = create(&stage, &line).await;
+    assert_eq!((first.exit, stage.take_writes()), (0, vec!["databricks:jobs/create"]), "{first:?}");
+    let job = only_job(&stage);
+    let (settings, task) = (&job["settings"], &job["settings"]["tasks"][0]);
+    assert_eq!((&task["max_retries"], &task["timeout_seconds"]), (&json!(2), &json!(14_400)));
+    assert_eq!(task["notebook_task"]["base_parameters"]["dbtrigger_overrides"], r#"{"git_branch":"main"}"#);
+    assert_eq!((&settings["tags"]["team"], &settings["tags"]["tier"]), (&json!("finance"), &json!("")));
+    assert_eq!(settings["email_notifications"]["on_failure"], json!(["ops@example.com"]));
+    for line in [&line[..], &JOB] {
+        let again = create(&stage, line).await;
+        assert_eq!((again.exit, stage.take_writes()), (0, vec![]), "{again:?}");
+    }
+    edit(&stage, &job, |settings| settings["tasks"][0]["max_retries"] = 5.into());
+    stage.take_log();
+    assert_eq!((create(&stage, &JOB).await.exit, stage.take_writes()), (0, vec![]));
+
+    let back = ["--job", "222222", "--unpaused", "--override", "none", "--notify", "none", "--retries", "0"];
+    let outcome = create(&stage, &back).await;
+    assert_eq!((outcome.exit, &outcome.data["schedule"]["paused"]), (0, &json!(false)), "{outcome:?}");
+    let settings = only_job(&stage)["settings"].clone();
+    assert_eq!(settings["tasks"][0]["max_retries"], 0);
+    assert!(settings["tasks"][0]["notebook_task"]["base_parameters"].get("dbtrigger_overrides").is_none());
+    assert!(settings["email_notifications"].get("on_failure").is_none());
+    stage.take_log();
+    let gone = create(&stage, &["--job", "222222", "--no-schedule"]).await;
+    assert_eq!((gone.exit, &gone.data["schedule"]), (0, &Value::Null), "{gone:?}");
+    assert!(only_job(&stage)["settings"].get("schedule").is_none());
+    assert_eq!(stage.take_writes(), ["databricks:jobs/reset"]);
+    let again = create(&stage, &["--job", "222222", "--no-schedule"]).await;
+    assert_eq!((again.exit, stage.take_writes()), (0, vec![]), "{again:?}");
+    assert_eq!(create(&stage, &["--job", "222222", "--unpaused"]).await.code, Some(Code::Usage));
+}
+
+#[tokio::test(start_paused = true)]
+async fn overrides_that_the_notebook_does_not_allow_are_refused_with_the_command_that_allows_them() {
+    let stage = prepared().await;
+    let line = ["--job", "222222", "--override", "git_branch=main", "--override", "threads_override=4"];
+    let outcome = create(&stage, &line).await;
+    assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
+    let deploy = "dbtrigger deploy-notebook --allow-override git_branch --allow-override threads_override";
+    assert!(outcome.failure.contains(deploy), "{}", outcome.failure);
+    let allow = ["--allow-override", "git_branch", "--allow-override", "threads_override"];
+    stage.run(deploy_notebook::run, &allow).await;
+    assert_eq!(create(&stage, &line).await.exit, 0);
+
+    // Taken back from the notebook, those that stand in the workflow would make every run fail.
+    stage.run(deploy_notebook::run, &["--allow-override", "none"]).await;
+    stage.take_log();
+    let outcome = create(&stage, &JOB).await;
+    assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
+    assert!(outcome.failure.contains("--override none"), "{}", outcome.failure);
+    assert_eq!(create(&stage, &["--job", "222222", "--override", "none"]).await.exit, 0);
+    assert_eq!(create(&stage, &JOB).await.exit, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_print_that_cannot_be_used_is_refused_before_anything_is_sent() {
+    let stage = Rehearsal::new();
+    let line = ["--job", "222222", "--tag", "a", "--notify", "ops", "--override", "cause=x"];
+    let outcome = create(&stage, &line).await;
+    assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
+    for flag in ["--tag", "--notify", "--override"] {
+        assert!(outcome.failure.contains(flag), "{flag}: {}", outcome.failure);
+    }
+    assert!(stage.take_log().is_empty());
+    let parse = |line: &[&str]| {
+        let command = <super::Args as clap::Args>::augment_args(clap::Command::new("create-workflow"));
+        command.try_get_matches_from(["create-workflow", "--job", "1"].iter().chain(line)).is_ok()
+    };
+    for line in [
+        &["--paused", "--unpaused"][..],
+        &["--no-schedule", "--paused"],
+        &["--no-schedule", "--unpaused"],
+        &["--no-schedule", "--schedule", "x"],
+        &["--no-schedule", "--timezone", "UTC"],
+        &["--retries", "-1"],
+        &["--retries", "101"],
+        &["--task-timeout", "0s"],
+    ] {
+        assert!(!parse(line), "{line:?}");
+    }
+    assert!(parse(&["--no-schedule", "--retries", "0"]));
+}
+
+const SEVERAL: [&str; 8] =
+    ["--name", "Both", "--job", "load=222222", "--job", "222223", "--depends-on", "dbt_222223=load"];
+
+#[tokio::test(start_paused = true)]
+async fn several_jobs_are_a_task_each_and_one_job_to_two_and_back_leaves_nothing_behind() {
+    let stage = prepared().await;
+    let one = ["--name", "Both", "--job", "load=222222"];
+    create(&stage, &one).await;
+    let before = only_job(&stage);
+    stage.take_log();
+    let outcome = create(&stage, &SEVERAL).await;
+    assert_eq!((outcome.exit, stage.take_writes()), (0, vec!["databricks:jobs/reset"]), "{outcome:?}");
+    let tasks =
+        json!([{ "task_key": "load", "dbt_job_id": 222_222 }, { "task_key": "dbt_222223", "dbt_job_id": 222_223 }]);
+    assert_eq!((&outcome.data["tasks"], &outcome.data["dbt_job_id"]), (&tasks, &Value::Null));
+    let settings = only_job(&stage)["settings"].clone();
+    assert!(settings.get("parameters").is_none(), "{settings:#}");
+    assert_eq!(settings["tasks"].as_array().unwrap().len(), 2, "{settings:#}");
+    let again = create(&stage, &SEVERAL).await;
+    assert_eq!((again.exit, stage.take_writes()), (0, vec![]), "{again:?}");
+    let back = create(&stage, &one).await;
+    assert_eq!((back.exit, stage.take_writes()), (0, vec!["databricks:jobs/reset"]), "{back:?}");
+    assert_eq!(only_job(&stage), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_at_any_request_on_the_way_from_one_job_to_two_it_ends_in_the_same_world() {
+    let one = ["--name", "Both", "--job", "load=222222"];
+    let base = prepared().await;
+    create(&base, &one).await;
+    let calm = base.copy();
+    create(&calm, &SEVERAL).await;
+    let wanted = only_job(&calm)["settings"].clone();
+    for trouble in [Trouble::KilledBefore, Trouble::KilledAfter, Trouble::LostAfter, Trouble::Unavailable] {
+        for index in 0.. {
+            let stage = base.copy();
+            stage.take_log();
+            stage.trouble_at(index, trouble);
+            stage.run(super::run, &SEVERAL).await;
+            let reached = stage.take_log().len() > index;
+            assert_eq!(create(&stage, &SEVERAL).await.exit, 0, "{trouble:?} at {index}");
+            assert_eq!(only_job(&stage)["settings"], wanted, "{trouble:?} at {index}");
+            if !reached {
+                assert!(index > 5);
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_jobs_need_a_name_and_keys_that_fit() {
+    let stage = prepared().await;
+    let outcome = create(&stage, &["--job", "222222", "--job", "222223"]).await;
+    assert_eq!((outcome.exit, outcome.code), (2, Some(Code::MissingInput)), "{outcome:?}");
+    assert!(outcome.failure.contains("--name"), "{}", outcome.failure);
+    for (line, reason) in [
+        (&["--name", "x", "--job", "222222", "--job", "222222"][..], "two tasks would have it"),
+        (&["--name", "x", "--job", "a b=222222"], "letters, digits"),
+        (&["--name", "x", "--job", "222222", "--depends-on", "dbt_222222=load"], "no --job has the key"),
+    ] {
+        let outcome = create(&stage, line).await;
+        assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
+        assert!(outcome.failure.contains(reason), "{}", outcome.failure);
+    }
+    assert!(stage.take_log().is_empty());
+    stage.run(deploy_notebook::run, &["--allow-job", "222222"]).await;
+    let outcome = create(&stage, &SEVERAL).await;
+    assert_eq!(outcome.exit, 7, "{outcome:?}");
+    assert!(outcome.failure.contains("--allow-job 222222 --allow-job 222223"), "{}", outcome.failure);
+    assert!(jobs(&stage).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_form_of_compute_is_written_once_left_out_it_stays_and_taken_back_it_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("cluster.json");
+    let cluster = r#"{"spark_version":"16.4.x-scala2.12","node_type_id":"m5d.xlarge","num_workers":1}"#;
+    std::fs::write(&file, cluster).unwrap();
+    let file = file.to_str().unwrap();
+    let stage = prepared().await;
+    stage.world(|world| world.set_serverless(false));
+    for (flags, field, value) in [
+        (&["--compute", "cluster:0101-120000-shared01"][..], "existing_cluster_id", json!("0101-120000-shared01")),
+        (
+            &["--compute", "new"],
+            "new_cluster",
+            json!({
+            "spark_version": "16.4.x-scala2.12", "node_type_id": "m5d.large", "num_workers": 0,
+            "data_security_mode": "SINGLE_USER", "custom_tags": { "ResourceClass": "SingleNode" },
+            "spark_conf": { "spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*]" } }),
+        ),
+        (&["--cluster-json", file], "new_cluster", serde_json::from_str(cluster).unwrap()),
+    ] {
+        let line = [&JOB[..], flags].concat();
+        assert_eq!(create(&stage, &line).await.exit, 0, "{flags:?}");
+        let task = only_job(&stage)["settings"]["tasks"][0].clone();
+        assert_eq!(task[field], value, "{flags:?}");
+        let fields = ["existing_cluster_id", "new_cluster", "job_cluster_key"];
+        assert_eq!(fields.iter().filter(|name| task.get(**name).is_some()).count(), 1, "{task:#}");
+        stage.take_log();
+        for line in [&line[..], &JOB] {
+            let again = create(&stage, line).await;
+            assert_eq!((again.exit, stage.take_writes()), (0, vec![]), "{again:?}");
+        }
+    }
+    // What operators chose stays too, and what the service fills in is no difference.
+    edit(&stage, &only_job(&stage), |settings| {
+        settings["tasks"][0]["new_cluster"]["aws_attributes"] = json!({ "zone_id": "auto" });
+    });
+    stage.take_log();
+    for line in [&[&JOB[..], &["--cluster-json", file]].concat()[..], &JOB] {
+        let again = create(&stage, line).await;
+        assert_eq!((again.exit, stage.take_writes()), (0, vec![]), "{again:?}");
+    }
+    edit(&stage, &only_job(&stage), |settings| {
+        settings["job_clusters"] = json!([{ "job_cluster_key": "small", "new_cluster": { "num_workers": 0 } }]);
+    });
+    let line = ["--job", "222222", "--compute", "job-cluster:small"];
+    assert_eq!(create(&stage, &line).await.exit, 0);
+    assert_eq!(only_job(&stage)["settings"]["tasks"][0]["job_cluster_key"], "small");
+    stage.take_log();
+    assert_eq!((create(&stage, &line).await.exit, stage.take_writes()), (0, vec![]));
+    stage.world(|world| world.set_serverless(true));
+    assert_eq!(create(&stage, &["--job", "222222", "--compute", "serverless"]).await.exit, 0);
+    assert!(only_job(&stage)["settings"]["tasks"][0].get("new_cluster").is_none());
+    let with_policy = ["--job", "222222", "--compute", "new", "--policy", "A1B2C3D4E5F60718"];
+    for writes in [1, 0] {
+        stage.take_log();
+        assert_eq!(create(&stage, &with_policy).await.exit, 0);
+        assert_eq!(stage.take_writes().len(), writes);
+    }
+    let cluster = only_job(&stage)["settings"]["tasks"][0]["new_cluster"].clone();
+    assert_eq!(cluster["policy_id"], "A1B2C3D4E5F60718");
+    assert!(cluster.get("node_type_id").is_none(), "the policy says it: {cluster}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn compute_that_is_not_there_is_refused_with_what_there_is() {
+    let stage = prepared().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("cluster.json");
+    std::fs::write(&file, r#"{"spark_version":"1.0","node_type_id":"m5d.large","num_workers":0}"#).unwrap();
+    for (flags, exit, words) in [
+        (&["--compute", "cluster:none"][..], 6, &["cluster:0101-120000-shared01", "does not exist"][..]),
+        (&["--compute", "cluster:0103-120000-jobrun03"], 7, &["made by a run", "--compute new"]),
+        (&["--compute", "job-cluster:small"], 7, &["no job cluster small", "--compute serverless"]),
+        (&["--compute", "new:m9.huge"], 6, &["m9.huge", "m5d.large"]),
+        (&["--compute", "new:c1.medium"], 6, &["no usable node type"]),
+        (&["--compute", "new", "--policy", "X"], 6, &["A1B2C3D4E5F60718", "Small jobs"]),
+        (&["--compute", "serverless", "--policy", "X"], 2, &["--policy"]),
+        (&["--cluster-json", file.to_str().unwrap()], 6, &["no runtime 1.0", "16.4.x-scala2.12"]),
+        (&["--compute", "pool:x"], 2, &["job-cluster:KEY"]),
+    ] {
+        let outcome = create(&stage, &[&JOB[..], flags].concat()).await;
+        assert_eq!((outcome.exit, stage.take_writes()), (exit, vec![]), "{flags:?}: {outcome:?}");
+        for word in words {
+            assert!(outcome.failure.contains(word), "{word}: {}", outcome.failure);
+        }
+    }
+    let outcome = create(&stage, &["--job", "222222", "--compute", "cluster:0102-120000-bosown02"]).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    assert!(warnings(&outcome).iter().any(|text| text.contains("for bo@example.com alone")), "{outcome:?}");
 }

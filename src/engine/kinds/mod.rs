@@ -20,5 +20,6 @@ pub(crate) use notebook_grant::{NotebookGrant, NotebookGrantWant};
 pub(crate) use scope::{Scope, ScopeWant};
 pub(crate) use secret::{Readers, Secret, SecretWant, told};
 pub(crate) use workflow::{
-    ID_TAG, Identity, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, timetable, timetable_after,
+    Compute, ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, override_names,
+    timetable, timetable_after,
 };

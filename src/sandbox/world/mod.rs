@@ -7,6 +7,7 @@
 mod answers;
 mod artifacts;
 mod call;
+mod clusters;
 mod databricks;
 mod dbt;
 mod dbt_calls;

@@ -7,7 +7,8 @@ use super::World;
 use super::answers::{Answer, Handled, Refusal, json_answer};
 use super::call::Call;
 use super::{
-    artifacts, dbt, dbt_calls, dbt_jobs, job_run_calls, job_run_views, jobs, people, permissions, secrets, workspace,
+    artifacts, clusters, dbt, dbt_calls, dbt_jobs, job_run_calls, job_run_views, jobs, people, permissions, secrets,
+    workspace,
 };
 
 /// Which service and operation a request belongs to.
@@ -62,6 +63,11 @@ static TABLE: &[Row] = &[
     get("/api/2.0/workspace/export", "databricks:workspace/export", workspace::export),
     get("/api/2.0/permissions/{}/{}", "databricks:permissions/get", permissions::get),
     row("PATCH", "/api/2.0/permissions/{}/{}", "databricks:permissions/update", permissions::update),
+    get("/api/2.1/clusters/list", "databricks:clusters/list", clusters::list),
+    get("/api/2.1/clusters/get", "databricks:clusters/get", clusters::get),
+    get("/api/2.1/clusters/list-node-types", "databricks:clusters/list-node-types", clusters::node_types),
+    get("/api/2.1/clusters/spark-versions", "databricks:clusters/spark-versions", clusters::spark_versions),
+    get("/api/2.0/policies/clusters/list", "databricks:policies/clusters/list", clusters::policies),
     post("/api/2.x/jobs/create", "databricks:jobs/create", jobs::create),
     post("/api/2.x/jobs/reset", "databricks:jobs/reset", jobs::reset),
     post("/api/2.x/jobs/update", "databricks:jobs/update", jobs::update),

@@ -1,29 +1,35 @@
-//! A Databricks job around one dbt job. It is found by a tag, whatever it was renamed to; never made twice.
+//! A Databricks job around dbt jobs. It is found by a tag, whatever it was renamed to; never made twice.
 
+mod compute;
+mod creation;
 mod settings;
+mod tasks;
+mod timetable;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep};
 
-pub(crate) use self::settings::{ID_TAG, Timetable, timetable, timetable_after};
+pub(crate) use self::compute::Compute;
+pub(crate) use self::settings::ID_TAG;
+pub(crate) use self::tasks::override_names;
+pub(crate) use self::timetable::{Timetable, timetable, timetable_after};
 use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
+use crate::databricks::raw::Raw;
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Consent, Consents, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
-use crate::http::{Fault, HttpError, Reader, RetryAfter, Sent, Writer};
+use crate::http::{Fault, HttpError, Reader, Writer};
 
-/// How often a job is sent at most when every look in between finds that it was not made.
-const SENDS: u32 = 3;
-/// For all sends that certainly did nothing, their waits included.
-const NOT_SENT_FOR: Duration = Duration::from_mins(2);
 /// How long the list and the job itself may say different things.
 const AGREES_WITHIN: Duration = Duration::from_secs(30);
-/// How long looking may fail before it is given up after a lost answer.
-const BLIND_FOR: Duration = Duration::from_mins(5);
+/// Databricks allows so many on a job (databricks-api §5.1).
+const MOST_TAGS: usize = 25;
 
 /// A Databricks job of ours.
 pub(crate) enum Workflow {}
@@ -58,22 +64,47 @@ impl Identity {
     }
 }
 
-/// The workflow that should be there. What is `None` or `false` is left as it is in one that is there already.
+/// A task that starts one dbt job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct TaskWant {
+    /// Its key in the workflow.
+    pub(crate) key: String,
+    /// The dbt job.
+    pub(crate) job: u64,
+    /// Which of our tasks it waits for; `None`: as they are.
+    pub(crate) depends_on: Option<Vec<String>>,
+}
+
+/// The workflow that should be there. What is `None`, `false` or empty is left as it is in one that is there already.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct WorkflowWant {
     pub(crate) name: String,
     /// The name was given, so a job of ours that bears another gets it.
     pub(crate) named: bool,
     pub(crate) identity: Identity,
-    /// The dbt job.
-    pub(crate) job: u64,
+    /// At least one. The job's id is a parameter of the workflow if it is the only one, else of its task.
+    pub(crate) tasks: Vec<TaskWant>,
     /// Where the notebook lies in the workspace.
     pub(crate) notebook: String,
     /// A checked Quartz expression.
     pub(crate) schedule: Option<String>,
     /// A zone by its name in the IANA database.
     pub(crate) timezone: Option<String>,
-    pub(crate) paused: bool,
+    pub(crate) paused: Option<bool>,
+    /// Takes the schedule away.
+    pub(crate) no_schedule: bool,
+    /// What the tasks run on; `None`: as it is, at first serverless.
+    pub(crate) compute: Option<Compute>,
+    /// How often a failed task is run again.
+    pub(crate) retries: Option<u32>,
+    /// In seconds.
+    pub(crate) task_timeout: Option<u64>,
+    /// What every run of the dbt job is started with; an empty one takes away what is there.
+    pub(crate) overrides: Option<Map<String, Value>>,
+    /// Beside ours and those of others.
+    pub(crate) tags: BTreeMap<String, String>,
+    /// Who gets an email when a run fails, in order; an empty list takes away who is there.
+    pub(crate) notify: Option<Vec<String>>,
     /// How long a job may take to show after an answer that was lost, before it counts as not made.
     #[serde(skip)]
     pub(crate) settle: Duration,
@@ -160,6 +191,17 @@ impl Kind for Workflow {
     }
 
     fn diff(want: &WorkflowWant, have: Option<&WorkflowHave>, consents: &Consents) -> Action {
+        let nothing = Raw::default();
+        let there = have.map_or(&nothing, |have| &have.job.settings);
+        if let Some((key, keys)) = compute::missing_cluster(want.compute.as_ref(), there) {
+            let known = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
+            return Refusal::new(format!(
+                "The workflow \"{}\" has no job cluster {key}. Its job clusters: {known}.",
+                want.name
+            ))
+            .advise("name one of them, or choose --compute serverless, cluster:ID or new")
+            .always();
+        }
         let Some(WorkflowHave { ours, namesakes, job }) = have else { return Action::Create };
         // As it is called in the workspace: ours is found whatever it was renamed to.
         let name = ours.first().or(namesakes.first()).map_or(&want.name, |job| &job.name);
@@ -178,18 +220,33 @@ impl Kind for Workflow {
                 .advise("choose another name with --name, or change it there")
                 .always();
         }
-        if let Some(start) = settings::other_start(&job.settings).filter(|_| want.schedule.is_some()) {
+        if let Some(start) = timetable::other_start(&job.settings).filter(|_| want.schedule.is_some()) {
             return Refusal::new(format!(
                 "The job {id} \"{name}\" starts by its own `{start}`; a job cannot have a schedule beside it."
             ))
             .advise("leave --schedule out, or take the other start away in the workspace")
             .always();
         }
-        if let Some((task, needs)) = settings::left_waiting(want, &job.settings) {
+        if let Some((task, needs)) = tasks::left_waiting(want, &job.settings) {
             return Refusal::new(format!(
                 "The task {task} of job {id} \"{name}\" depends on the task {needs}, which would be gone."
             ))
             .advise("change the dependency in the workspace, or make another workflow with --name")
+            .always();
+        }
+        if let Some(key) = tasks::taken_key(want, &job.settings) {
+            return Refusal::new(format!(
+                "The job {id} \"{name}\" has a task {key} that dbtrigger did not make and that is in the way."
+            ))
+            .advise("give the task another key with --job KEY=JOB, or rename the other one in the workspace")
+            .always();
+        }
+        let tags = settings::count_tags(want, &job.settings);
+        if tags > MOST_TAGS {
+            return Refusal::new(format!(
+                "The job {id} \"{name}\" would have {tags} tags, and Databricks allows {MOST_TAGS}."
+            ))
+            .advise("give fewer --tag, or take tags away in the workspace")
             .always();
         }
         let lines = settings::lines(&changes);
@@ -203,7 +260,7 @@ impl Kind for Workflow {
                 .advise("choose another name with --name")
                 .always();
             }
-            if !settings::can_be_adopted(want, &job.settings) {
+            if !tasks::can_be_adopted(want, &job.settings) {
                 return Refusal::new(format!(
                     "The job {id} \"{name}\" was not made by dbtrigger, and has tasks beside a single notebook, which would be overwritten."
                 ))
@@ -228,7 +285,7 @@ impl Kind for Workflow {
 
     async fn apply(writer: &Writer, step: &Step<Workflow>, _inputs: &Inputs) -> Result<(), HttpError> {
         match (&step.action, &step.have) {
-            (Action::Create, _) => create(writer, &step.want).await,
+            (Action::Create, _) => creation::create(writer, &step.want).await,
             (Action::Update(_), Some(WorkflowHave { ours: _, namesakes: _, job })) => {
                 writer.put(jobs::reset(job.id, &settings::whole(&step.want, Some(&job.settings)))).await
             }
@@ -265,84 +322,14 @@ impl Kind for Workflow {
             let Failure { code: _, what, causes, hints: _ } = failure;
             let mut refusal = Failure::new(Code::Failed, what);
             refusal.causes = causes;
+            let jobs: Vec<String> = want.tasks.iter().map(|task| task.job.to_string()).collect();
             return refusal
                 .cause("the workspace refuses serverless compute for this job; nothing was changed to another kind of compute")
                 .advise("ask an administrator of the workspace to switch serverless compute for jobs on (it needs Unity Catalog)")
-                .advise(format!(
-                    "or make a job by hand in the workspace, with a cluster, the notebook {} and a parameter job_id = {}",
-                    want.notebook, want.job
-                ))
-                .run(format!("dbtrigger run {}", want.job));
+                .advise("or choose other compute: --compute cluster:ID, or --compute new for a small cluster of its own")
+                .run(format!("dbtrigger run {}", jobs[0]));
         }
         failure
-    }
-}
-
-/// Makes the job, once. The service has no key against doubles (databricks-api §2.6), so an answer that leaves the outcome
-/// open is followed by a look for our tag, and only a complete look that finds nothing allows another send.
-async fn create(writer: &Writer, want: &WorkflowWant) -> Result<(), HttpError> {
-    let whole = settings::whole(want, None);
-    let not_sent_until = Instant::now() + NOT_SENT_FOR;
-    let (mut sends, mut pause) = (0, Duration::from_millis(500));
-    loop {
-        match writer.once(jobs::create(&whole)).await {
-            Sent::Done(_) => return Ok(()),
-            Sent::Rejected(error) => return Err(error),
-            Sent::NotSent(error) => {
-                let asked = error.said().and_then(|said| said.retry_after).map(|RetryAfter(asked)| asked);
-                let longer = pause.max(asked.unwrap_or_default());
-                if error.is_certificate() || Instant::now() + longer > not_sent_until {
-                    return Err(error);
-                }
-                sleep(longer).await;
-                pause = (pause * 2).min(Duration::from_secs(15));
-                // A gateway that says "later" is believed, but a look costs little beside a second job.
-                if error.status().is_some() && !look(writer, want).await?.0.is_empty() {
-                    return Ok(());
-                }
-            }
-            Sent::Open(error) => {
-                sends += 1;
-                match settled(writer, want).await {
-                    Settled::Made => return Ok(()),
-                    Settled::NotMade if sends < SENDS => {}
-                    Settled::NotMade => return Err(error),
-                    Settled::Unknown => {
-                        return Err(HttpError { fault: Fault::TooLate(Box::new(error.fault)), ..error });
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// What became of a job whose making got no answer.
-enum Settled {
-    Made,
-    /// A complete look that began after the time to settle found nothing.
-    NotMade,
-    /// Looking failed too.
-    Unknown,
-}
-
-async fn settled(reader: &Reader, want: &WorkflowWant) -> Settled {
-    let end = Instant::now() + want.settle;
-    let mut pause = Duration::from_millis(500);
-    loop {
-        let begun = Instant::now();
-        match look(reader, want).await {
-            Ok((ours, _)) if !ours.is_empty() => return Settled::Made,
-            Ok(_) if begun >= end => return Settled::NotMade,
-            // An identity that may not look any more will not be allowed to in a minute either.
-            Err(error) if error.is_status(401) || error.is_status(403) || error.is_certificate() => {
-                return Settled::Unknown;
-            }
-            Err(_) if Instant::now() >= end + BLIND_FOR => return Settled::Unknown,
-            Ok(_) | Err(_) => {}
-        }
-        let left = end.saturating_duration_since(Instant::now());
-        sleep(if left.is_zero() { pause } else { pause.min(left) }).await;
-        pause = (pause * 2).min(Duration::from_secs(10));
     }
 }
 

@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Identity, WorkflowWant};
+use super::timetable::{Timetable, timetable, timetable_after};
+use super::{Identity, WorkflowWant, tasks};
 use crate::databricks::raw::Raw;
 use crate::engine::Change;
 
@@ -20,94 +22,54 @@ pub(crate) const ID_TAG: &str = "dbtrigger-id";
 /// What we wrote last, as a digest: tells "edited by hand" from "to be changed". The number before the hyphen is the list of
 /// fields that the digest is over; a version that manages other fields counts on.
 const SETTINGS_TAG: &str = "dbtrigger-settings";
-const SETTINGS_VERSION: &str = "1-";
-
-/// Filled in by the workflow when it runs (databricks-api §10.5); constant for all automatic retries of one task.
-const KEY: &str = "{{workspace.id}}/{{job.run_id}}/{{task.name}}/{{job.repair_count}}";
-const ATTEMPT: &str = "{{task.execution_count}}";
-/// The notebook waits 1440 minutes; ten more let it end by itself, with its own message, before the task is cut off.
-const TASK_TIMEOUT: u64 = (1440 + 10) * 60;
-
-/// The parameter of the notebook by which our tasks are known.
-const KEY_PARAMETER: &str = "dbtrigger_key";
+const SETTINGS_VERSION: &str = "2-";
 
 /// One field that we manage, in the service's words, and its value as text; `None`: it is not there.
-type Field = (&'static str, Option<String>);
+pub(super) type Field = (String, Option<String>);
 
-/// What is wanted of the fields that never depend on anybody else.
-pub(super) fn wanted(want: &WorkflowWant) -> Vec<Field> {
-    let some = |text: &str| Some(text.to_owned());
+/// What is wanted of the fields of the job that never depend on anybody else.
+fn wanted_of_job(want: &WorkflowWant) -> Vec<Field> {
+    let only = match want.tasks.as_slice() {
+        [only] => Some(only.job.to_string()),
+        _ => None,
+    };
     vec![
-        ("parameters.job_id", Some(want.job.to_string())),
-        ("parameters.dbtrigger_job_id", None),
-        ("max_concurrent_runs", some("1")),
-        ("queue.enabled", some("true")),
-        ("task.task_key", Some(task_key(want))),
-        ("task.notebook_task.notebook_path", Some(bare(&want.notebook))),
-        ("task.notebook_task.source", some("WORKSPACE")),
-        ("task.notebook_task.base_parameters.dbtrigger_key", some(KEY)),
-        ("task.notebook_task.base_parameters.dbtrigger_attempt", some(ATTEMPT)),
-        ("task.notebook_task.base_parameters.job_id", None),
-        ("task.notebook_task.base_parameters.dbtrigger_job_id", None),
-        ("task.notebook_task.warehouse_id", None),
-        ("task.existing_cluster_id", None),
-        ("task.new_cluster", None),
-        ("task.job_cluster_key", None),
-        ("task.environment_key", None),
-        ("task.max_retries", some("0")),
-        ("task.disable_auto_optimization", some("true")),
-        ("task.timeout_seconds", Some(TASK_TIMEOUT.to_string())),
-        ("further tasks of dbtrigger", None),
+        ("parameters.job_id".to_owned(), only),
+        ("parameters.dbtrigger_job_id".to_owned(), None),
+        ("max_concurrent_runs".to_owned(), Some("1".to_owned())),
+        ("queue.enabled".to_owned(), Some("true".to_owned())),
     ]
 }
 
 /// The same fields as they are, defaults that the service fills in or leaves out made alike (databricks-api §5.5).
-pub(super) fn found(want: &WorkflowWant, settings: &Raw) -> Vec<Field> {
-    let tasks = settings.list("tasks");
-    let ours = our_task(want, &tasks);
-    let task = ours.map(|place| &tasks[place]);
-    let notebook = task.map(|task| task.object("notebook_task")).unwrap_or_default();
-    let base = notebook.object("base_parameters");
-    let text = |raw: &Raw, name: &str| raw.read::<Value>(name).map(|value| plain(&value));
-    let of_task = |name: &str| task.and_then(|task| text(task, name));
-    let or = |value: Option<String>, default: &str| task.map(|_| value.unwrap_or_else(|| default.to_owned()));
-    let further: Vec<String> = tasks
-        .iter()
-        .enumerate()
-        .filter(|(place, task)| Some(*place) != ours && is_ours(task))
-        .map(|(_, task)| key_of(task))
-        .collect();
+fn found_of_job(settings: &Raw) -> Vec<Field> {
+    let text = |raw: &Raw, name: &str, default: &str| {
+        Some(raw.read::<Value>(name).map_or_else(|| default.to_owned(), |value| plain(&value)))
+    };
     vec![
-        ("parameters.job_id", parameter(settings, "job_id")),
-        ("parameters.dbtrigger_job_id", parameter(settings, "dbtrigger_job_id")),
-        ("max_concurrent_runs", Some(text(settings, "max_concurrent_runs").unwrap_or_else(|| "1".to_owned()))),
-        ("queue.enabled", Some(text(&settings.object("queue"), "enabled").unwrap_or_else(|| "true".to_owned()))),
-        ("task.task_key", of_task("task_key")),
-        ("task.notebook_task.notebook_path", text(&notebook, "notebook_path").map(|path| bare(&path))),
-        ("task.notebook_task.source", or(text(&notebook, "source"), "WORKSPACE")),
-        ("task.notebook_task.base_parameters.dbtrigger_key", text(&base, KEY_PARAMETER)),
-        ("task.notebook_task.base_parameters.dbtrigger_attempt", text(&base, "dbtrigger_attempt")),
-        ("task.notebook_task.base_parameters.job_id", text(&base, "job_id")),
-        ("task.notebook_task.base_parameters.dbtrigger_job_id", text(&base, "dbtrigger_job_id")),
-        ("task.notebook_task.warehouse_id", text(&notebook, "warehouse_id")),
-        ("task.existing_cluster_id", of_task("existing_cluster_id")),
-        ("task.new_cluster", of_task("new_cluster").map(|_| "a cluster of its own".to_owned())),
-        ("task.job_cluster_key", of_task("job_cluster_key")),
-        ("task.environment_key", of_task("environment_key")),
-        ("task.max_retries", or(of_task("max_retries"), "0")),
-        ("task.disable_auto_optimization", or(of_task("disable_auto_optimization"), "false")),
-        ("task.timeout_seconds", or(of_task("timeout_seconds"), "0")),
-        ("further tasks of dbtrigger", (!further.is_empty()).then(|| further.join(", "))),
+        ("parameters.job_id".to_owned(), parameter(settings, "job_id")),
+        ("parameters.dbtrigger_job_id".to_owned(), parameter(settings, "dbtrigger_job_id")),
+        ("max_concurrent_runs".to_owned(), text(settings, "max_concurrent_runs", "1")),
+        ("queue.enabled".to_owned(), text(&settings.object("queue"), "enabled", "true")),
     ]
 }
 
-/// Both spellings of a path name one thing, and the service may answer with either (databricks-api §4.3).
-fn bare(path: &str) -> String {
-    path.strip_prefix("/Workspace").filter(|rest| rest.starts_with('/')).unwrap_or(path).to_owned()
+/// Everything that is wanted of the fields that never depend on anybody else.
+fn wanted(want: &WorkflowWant) -> Vec<Field> {
+    let mut fields = wanted_of_job(want);
+    fields.extend(tasks::wanted(want));
+    fields
+}
+
+/// The same fields as they are.
+fn found(want: &WorkflowWant, settings: &Raw) -> Vec<Field> {
+    let mut fields = found_of_job(settings);
+    fields.extend(tasks::found(want, settings));
+    fields
 }
 
 /// Texts as they are, everything else as JSON.
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
 }
 
@@ -117,39 +79,19 @@ fn parameter(settings: &Raw, name: &str) -> Option<String> {
     Some(found.read::<Value>("default").map(|value| plain(&value)).unwrap_or_default())
 }
 
-fn task_key(want: &WorkflowWant) -> String {
-    format!("dbt_{}", want.job)
-}
-
-fn key_of(task: &Raw) -> String {
-    task.read("task_key").unwrap_or_default()
-}
-
-fn is_ours(task: &Raw) -> bool {
-    task.object("notebook_task").object("base_parameters").has(KEY_PARAMETER)
-}
-
-/// The place of the task that is to be ours: ours by key, else the first of ours, else the one notebook task that there is
-/// (which is what a job looks like that somebody made by the guide, and that is to be adopted).
-fn our_task(want: &WorkflowWant, tasks: &[Raw]) -> Option<usize> {
-    let key = task_key(want);
-    let by_key = tasks.iter().position(|task| is_ours(task) && key_of(task) == key);
-    by_key.or_else(|| tasks.iter().position(is_ours)).or(match tasks {
-        [only] if only.has("notebook_task") => Some(0),
-        _ => None,
-    })
-}
-
-/// Whether a job of somebody else is one that can become ours without harm: a single notebook task, or no task at all.
-pub(super) fn can_be_adopted(want: &WorkflowWant, settings: &Raw) -> bool {
-    let tasks = settings.list("tasks");
-    tasks.len() <= 1 && (tasks.is_empty() || our_task(want, &tasks).is_some())
-}
-
-/// What the digest tag says of these fields.
-fn digest(fields: &[Field]) -> String {
-    let text = json!(fields).to_string();
+/// What the digest tag says of a job in this state.
+fn digest(state: &impl Serialize) -> String {
+    let text = json!(state).to_string();
     format!("{SETTINGS_VERSION}{}", hex(&Sha256::digest(text.as_bytes()), 16))
+}
+
+fn digest_wanted(want: &WorkflowWant) -> String {
+    digest(&(wanted_of_job(want), tasks::state_wanted(want)))
+}
+
+/// Does not depend on what is wanted now, so that other tasks than before are no edit by hand.
+fn digest_found(settings: &Raw) -> String {
+    digest(&(found_of_job(settings), tasks::state_found(settings)))
 }
 
 /// The first digits of a digest in hex: tags take few other characters.
@@ -169,49 +111,26 @@ fn tags(settings: &Raw) -> BTreeMap<String, String> {
 /// The tags as they should be: those of others, and ours.
 fn our_tags(want: &WorkflowWant) -> [(&'static str, String); 3] {
     let Identity(identity) = &want.identity;
-    [(MANAGED_BY.0, MANAGED_BY.1.to_owned()), (ID_TAG, identity.clone()), (SETTINGS_TAG, digest(&wanted(want)))]
+    [(MANAGED_BY.0, MANAGED_BY.1.to_owned()), (ID_TAG, identity.clone()), (SETTINGS_TAG, digest_wanted(want))]
 }
 
 /// Whether somebody has changed what we manage since we wrote it, to something else than what is wanted now. Without the
 /// tag that would tell, whatever differs counts as edited.
 pub(super) fn is_edited(want: &WorkflowWant, settings: &Raw) -> bool {
-    let found = found(want, settings);
-    found != wanted(want) && tags(settings).get(SETTINGS_TAG) != Some(&digest(&found))
+    found(want, settings) != wanted(want) && tags(settings).get(SETTINGS_TAG) != Some(&digest_found(settings))
 }
 
-/// A schedule as it stands in a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Timetable {
-    pub(crate) expression: String,
-    pub(crate) timezone: String,
-    pub(crate) paused: bool,
+/// Whether these are the settings of the job of ours that is wanted. What its operators chose stays; elsewhere the defaults
+/// hold for what no flag says.
+pub(super) fn is_own(want: &WorkflowWant, settings: &Raw) -> bool {
+    tags(settings).get(ID_TAG).map(String::as_str) == Some(want.identity.as_str())
 }
 
-/// The schedule that is there.
-pub(crate) fn timetable(settings: &Raw) -> Option<Timetable> {
-    let schedule: Raw = settings.read("schedule")?;
-    Some(Timetable {
-        expression: schedule.read("quartz_cron_expression")?,
-        timezone: schedule.read("timezone_id").unwrap_or_else(|| "UTC".to_owned()),
-        paused: schedule.read::<String>("pause_status").as_deref() == Some("PAUSED"),
-    })
-}
-
-/// The schedule that should be there: a flag that was not given leaves its part as it is, or at the default where there
-/// is nothing yet.
-pub(crate) fn timetable_after(want: &WorkflowWant, standing: Option<Timetable>) -> Option<Timetable> {
-    let expression = want.schedule.clone().or_else(|| standing.as_ref().map(|standing| standing.expression.clone()))?;
-    let timezone = want.timezone.clone().or_else(|| standing.as_ref().map(|standing| standing.timezone.clone()));
-    Some(Timetable {
-        expression,
-        timezone: timezone.unwrap_or_else(|| "UTC".to_owned()),
-        paused: want.paused || standing.is_some_and(|standing| standing.paused),
-    })
-}
-
-/// Something else than a schedule starts this job, and the service takes one of them only (databricks-api §5.1).
-pub(super) fn other_start(settings: &Raw) -> Option<&'static str> {
-    ["continuous", "trigger", "triggers"].into_iter().find(|name| settings.has(name))
+/// Who is told of failed runs, in one order.
+fn notified(settings: &Raw) -> Vec<String> {
+    let mut all: Vec<String> = settings.object("email_notifications").read("on_failure").unwrap_or_default();
+    all.sort_unstable();
+    all
 }
 
 /// What is to be changed in a job that is there, field by field.
@@ -227,17 +146,19 @@ pub(super) fn changes(want: &WorkflowWant, settings: &Raw) -> Vec<Change> {
     }
     let there = found(want, settings);
     for ((field, to), (_, from)) in wanted(want).into_iter().zip(there) {
-        let reason = match field {
-            "parameters.job_id" | "task.task_key" => "--job says so",
-            "task.notebook_task.notebook_path" => "the notebook that reads the key and starts the dbt job",
-            "task.max_retries" | "task.disable_auto_optimization" => "a task that is run again would start dbt again",
-            "task.timeout_seconds" => "the notebook is to end by itself before it is cut off",
-            "parameters.dbtrigger_job_id"
-            | "task.notebook_task.base_parameters.job_id"
-            | "task.notebook_task.base_parameters.dbtrigger_job_id" => "it would start another dbt job than --job",
+        let reason = match field.as_str() {
+            "parameters.job_id" => "--job says so",
+            "parameters.dbtrigger_job_id" => "it would start another dbt job than --job",
+            field if field.ends_with(".task_key") => "--job says so",
+            field if field.ends_with(".notebook_path") => "the notebook that reads the key and starts the dbt job",
+            field if field.ends_with(".disable_auto_optimization") => "a task that is run again would start dbt again",
+            field if field.ends_with("job_id") => "each task starts the dbt job that --job says",
             _ => "what dbtrigger manages in a workflow of its own",
         };
-        compare(field, from, to, reason);
+        compare(&field, from, to, reason);
+    }
+    for (field, from, to, reason) in tasks::chosen(want, settings) {
+        compare(&field, from, to, reason);
     }
     let standing = timetable(settings);
     let schedule = timetable_after(want, standing.clone());
@@ -250,11 +171,18 @@ pub(super) fn changes(want: &WorkflowWant, settings: &Raw) -> Vec<Change> {
             "--schedule says so",
         ),
         ("schedule.timezone_id", |it| it.timezone.clone(), "--timezone says so, or its default"),
-        ("schedule.pause_status", pause, "--paused says so, or its default"),
+        ("schedule.pause_status", pause, "--paused or --unpaused says so, or the default"),
     ] {
         compare(field, part(standing.as_ref(), of), part(schedule.as_ref(), of), reason);
     }
+    if let Some(notify) = &want.notify {
+        let shown = |all: &[String]| (!all.is_empty()).then(|| all.join(", "));
+        compare("email_notifications.on_failure", shown(&notified(settings)), shown(notify), "--notify says so");
+    }
     let there = tags(settings);
+    for (name, value) in &want.tags {
+        compare(&format!("tags.{name}"), there.get(name).cloned(), Some(value.clone()), "--tag says so");
+    }
     for (name, value) in our_tags(want) {
         let reason = if name == SETTINGS_TAG { "what was written last" } else { "the mark of dbtrigger" };
         compare(&format!("tags.{name}"), there.get(name).cloned(), Some(value), reason);
@@ -262,21 +190,12 @@ pub(super) fn changes(want: &WorkflowWant, settings: &Raw) -> Vec<Change> {
     changes
 }
 
-/// Tasks that are not ours and wait for one that would be gone.
-pub(super) fn left_waiting(want: &WorkflowWant, settings: &Raw) -> Option<(String, String)> {
-    let tasks = settings.list("tasks");
-    let ours = our_task(want, &tasks);
-    let stays = |key: &str| {
-        key == task_key(want)
-            || tasks
-                .iter()
-                .enumerate()
-                .any(|(place, task)| Some(place) != ours && !is_ours(task) && key_of(task) == key)
-    };
-    tasks.iter().filter(|task| !is_ours(task)).find_map(|task| {
-        let needs = task.list("depends_on").into_iter().map(|need| key_of(&need)).find(|key| !stays(key))?;
-        Some((key_of(task), needs))
-    })
+/// How many tags the job would have.
+pub(super) fn count_tags(want: &WorkflowWant, settings: &Raw) -> usize {
+    let mut all = tags(settings);
+    all.extend(want.tags.clone());
+    all.extend(our_tags(want).map(|(name, value)| (name.to_owned(), value)));
+    all.len()
 }
 
 /// The whole settings to send: what is there with our fields in it, or a new job's.
@@ -288,12 +207,22 @@ pub(super) fn whole(want: &WorkflowWant, there: Option<&Raw>) -> Raw {
         settings.set("name", &want.name);
     }
     let mut all_tags = settings.object("tags");
+    for (name, value) in &want.tags {
+        all_tags.set(name, value);
+    }
     for (name, value) in our_tags(want) {
         all_tags.set(name, &value);
     }
+    // Whose job it is decides what of it stays, and is read from the tags before ours are in it.
+    let tasks = tasks::whole(want, &settings);
     settings.set("tags", &all_tags);
-    settings.set("parameters", &parameters(want, settings.list("parameters")));
-    settings.set("tasks", &tasks(want, settings.list("tasks")));
+    let parameters = parameters(want, settings.list("parameters"));
+    if parameters.is_empty() {
+        settings.remove("parameters");
+    } else {
+        settings.set("parameters", &parameters);
+    }
+    settings.set("tasks", &tasks);
     settings.set("max_concurrent_runs", &1);
     let mut queue = settings.object("queue");
     queue.set("enabled", &true);
@@ -304,6 +233,17 @@ pub(super) fn whole(want: &WorkflowWant, there: Option<&Raw>) -> Raw {
         raw.set("timezone_id", &timezone);
         raw.set("pause_status", if paused { "PAUSED" } else { "UNPAUSED" });
         settings.set("schedule", &raw);
+    } else if want.no_schedule {
+        settings.remove("schedule");
+    }
+    if let Some(notify) = want.notify.as_ref().filter(|notify| **notify != notified(&settings)) {
+        let mut emails = settings.object("email_notifications");
+        if notify.is_empty() {
+            emails.remove("on_failure");
+        } else {
+            emails.set("on_failure", notify);
+        }
+        settings.set("email_notifications", &emails);
     }
     settings
 }
@@ -311,47 +251,18 @@ pub(super) fn whole(want: &WorkflowWant, there: Option<&Raw>) -> Raw {
 fn parameters(want: &WorkflowWant, mut all: Vec<Raw>) -> Vec<Raw> {
     let name = |parameter: &Raw| parameter.read::<String>("name").unwrap_or_default();
     all.retain(|parameter| name(parameter) != "dbtrigger_job_id");
+    let [only] = want.tasks.as_slice() else {
+        // It would win over each task's own (databricks-api §5.3).
+        all.retain(|parameter| name(parameter) != "job_id");
+        return all;
+    };
     let place = all.iter().position(|parameter| name(parameter) == "job_id");
     let place = place.unwrap_or_else(|| {
         all.push(Raw::default());
         all.len() - 1
     });
     all[place].set("name", "job_id");
-    all[place].set("default", &want.job.to_string());
-    all
-}
-
-fn tasks(want: &WorkflowWant, mut all: Vec<Raw>) -> Vec<Raw> {
-    let place = our_task(want, &all);
-    let mut task = place.map(|place| all[place].clone()).unwrap_or_default();
-    task.set("task_key", &task_key(want));
-    let mut notebook = task.object("notebook_task");
-    notebook.set("notebook_path", &want.notebook);
-    notebook.set("source", "WORKSPACE");
-    notebook.remove("warehouse_id");
-    let mut base = notebook.object("base_parameters");
-    base.remove("job_id");
-    base.remove("dbtrigger_job_id");
-    base.set(KEY_PARAMETER, KEY);
-    base.set("dbtrigger_attempt", ATTEMPT);
-    notebook.set("base_parameters", &base);
-    task.set("notebook_task", &notebook);
-    for compute in ["existing_cluster_id", "new_cluster", "job_cluster_key", "environment_key"] {
-        task.remove(compute);
-    }
-    task.set("max_retries", &0);
-    task.set("disable_auto_optimization", &true);
-    task.set("timeout_seconds", &TASK_TIMEOUT);
-    match place {
-        Some(place) => all[place] = task,
-        None => all.push(task),
-    }
-    let mut at = 0;
-    let ours = place.unwrap_or(all.len() - 1);
-    all.retain(|task| {
-        at += 1;
-        at - 1 == ours || !is_ours(task)
-    });
+    all[place].set("default", &only.job.to_string());
     all
 }
 

@@ -9,16 +9,27 @@ type Edit = fn(&mut Value);
 
 const ID: u64 = 987_654_321_012_345_678;
 
+fn task(job: u64) -> TaskWant {
+    TaskWant { key: format!("dbt_{job}"), job, depends_on: None }
+}
+
 fn want() -> WorkflowWant {
     WorkflowWant {
         name: "dbt: Nightly (222222)".to_owned(),
         named: false,
         identity: Identity::of_job(51_234, 222_222),
-        job: 222_222,
+        tasks: vec![task(222_222)],
         notebook: "/Users/ana@example.com/dbtrigger/run_dbt_job_51234".to_owned(),
         schedule: None,
         timezone: None,
-        paused: false,
+        paused: None,
+        no_schedule: false,
+        compute: None,
+        retries: None,
+        task_timeout: None,
+        overrides: None,
+        tags: BTreeMap::new(),
+        notify: None,
         settle: Duration::from_mins(1),
     }
 }
@@ -224,7 +235,7 @@ fn what_we_do_not_manage_is_no_difference_and_survives_a_change_byte_for_byte() 
 #[test]
 fn a_job_of_ours_that_was_edited_is_shown_and_left_alone_unless_forced() {
     let want = want();
-    let edits: [(&str, Edit); 13] = [
+    let edits: [(&str, Edit); 11] = [
         ("parameters.job_id", |job| job["parameters"][0]["default"] = "999".into()),
         ("parameters.job_id", |job| job["parameters"] = json!([])),
         ("parameters.dbtrigger_job_id", |job| {
@@ -239,12 +250,10 @@ fn a_job_of_ours_that_was_edited_is_shown_and_left_alone_unless_forced() {
         ("task.notebook_task.base_parameters.dbtrigger_job_id", |job| {
             job["tasks"][0]["notebook_task"]["base_parameters"]["dbtrigger_job_id"] = "9".into();
         }),
-        ("task.existing_cluster_id", |job| job["tasks"][0]["existing_cluster_id"] = "0101-x".into()),
-        ("task.max_retries", |job| job["tasks"][0]["max_retries"] = 3.into()),
+        ("task.environment_key", |job| job["tasks"][0]["environment_key"] = "x".into()),
         ("task.disable_auto_optimization", |job| {
             job["tasks"][0].as_object_mut().unwrap().shift_remove("disable_auto_optimization");
         }),
-        ("task.timeout_seconds", |job| job["tasks"][0]["timeout_seconds"] = 60.into()),
         ("further tasks of dbtrigger", |job| {
             let mut copy = job["tasks"][0].clone();
             copy["task_key"] = "dbt_copy".into();
@@ -272,7 +281,7 @@ fn flags_that_changed_are_no_edit_by_hand() {
     want.named = true;
     want.identity = Identity::of_name(&want.name);
     let job = made(&want);
-    want.job = 333_333;
+    want.tasks = vec![task(333_333)];
     want.notebook = "/Shared/other".to_owned();
     assert_eq!(
         fields(&diff(&want, &[&job], &none())),
@@ -316,7 +325,7 @@ fn schedule_and_pause_that_operators_set_survive_unless_a_flag_says_otherwise() 
     assert_eq!(fields(&diff(&other, &[&job], &none())), ["schedule.quartz_cron_expression", "schedule.timezone_id"]);
 
     let mut paused = plain.clone();
-    paused.paused = true;
+    paused.paused = Some(true);
     job["schedule"]["pause_status"] = "UNPAUSED".into();
     assert_eq!(fields(&diff(&paused, &[&job], &none())), ["schedule.pause_status"]);
     job["schedule"].as_object_mut().unwrap().shift_remove("pause_status");
@@ -408,7 +417,7 @@ fn a_task_of_others_is_not_left_waiting_for_one_that_is_gone() {
         .unwrap()
         .push(json!({ "task_key": "after", "depends_on": [{ "task_key": "dbt_222222" }], "sql_task": {} }));
     assert_eq!(diff(&want, &[&job], &none()), Action::Keep(None));
-    want.job = 333_333;
+    want.tasks = vec![task(333_333)];
     let action = diff(&want, &[&job], &none());
     let (what, unless) = blocked(&action);
     assert!(what.contains("after") && what.contains("dbt_222222") && unless.is_none(), "{what}");
@@ -419,4 +428,169 @@ fn a_foreign_job_beside_ours_is_none_of_our_business() {
     let want = want();
     assert_eq!(diff(&want, &[&made(&want), &by_hand(&want)], &none()), Action::Keep(None));
     assert!(changes(&want, &raw(&made(&want))).is_empty());
+}
+
+#[test]
+fn what_operators_chose_survives_and_a_flag_changes_only_its_own_field() {
+    let plain = want();
+    let mut job = made(&plain);
+    job["tasks"][0]["max_retries"] = 3.into();
+    job["tasks"][0]["timeout_seconds"] = 0.into();
+    job["tasks"][0]["notebook_task"]["base_parameters"]["dbtrigger_overrides"] =
+        r#"{"threads_override":4,"git_branch":"x"}"#.into();
+    job["email_notifications"] = json!({ "on_failure": ["b@x.example", "a@x.example"], "on_start": ["c@x.example"] });
+    job["schedule"] =
+        json!({ "quartz_cron_expression": "0 0 5 * * ?", "timezone_id": "UTC", "pause_status": "PAUSED" });
+    assert_eq!(diff(&plain, &[&job], &none()), Action::Keep(None));
+
+    let same = WorkflowWant {
+        retries: Some(3),
+        overrides: Some(serde_json::from_str(r#"{"git_branch":"x","threads_override":4}"#).unwrap()),
+        notify: Some(vec!["a@x.example".to_owned(), "b@x.example".to_owned()]),
+        paused: Some(true),
+        ..plain.clone()
+    };
+    assert_eq!(diff(&same, &[&job], &none()), Action::Keep(None), "said again in another order");
+
+    let flags: [(&str, WorkflowWant); 8] = [
+        ("task.max_retries", WorkflowWant { retries: Some(0), ..plain.clone() }),
+        ("task.timeout_seconds", WorkflowWant { task_timeout: Some(60), ..plain.clone() }),
+        (
+            "task.notebook_task.base_parameters.dbtrigger_overrides",
+            WorkflowWant { overrides: Some(Map::new()), ..plain.clone() },
+        ),
+        ("email_notifications.on_failure", WorkflowWant { notify: Some(vec![]), ..plain.clone() }),
+        (
+            "email_notifications.on_failure",
+            WorkflowWant { notify: Some(vec!["d@x.example".to_owned()]), ..plain.clone() },
+        ),
+        ("tags.team", WorkflowWant { tags: BTreeMap::from([("team".to_owned(), "x".to_owned())]), ..plain.clone() }),
+        ("schedule.pause_status", WorkflowWant { paused: Some(false), ..plain.clone() }),
+        ("schedule.quartz_cron_expression", WorkflowWant { no_schedule: true, ..plain.clone() }),
+    ];
+    for (field, want) in flags {
+        let action = diff(&want, &[&job], &none());
+        assert_eq!(fields(&action)[0], field);
+        let next = as_value(&whole(&want, Some(&raw(&job))));
+        assert_eq!(diff(&want, &[&next], &none()), Action::Keep(None), "{field}: the second time");
+        assert_eq!(diff(&plain, &[&next], &none()), Action::Keep(None), "{field}: without the flag");
+        assert_eq!(next["email_notifications"]["on_start"], json!(["c@x.example"]));
+        assert_eq!(next.get("schedule").is_none(), want.no_schedule);
+    }
+}
+
+#[test]
+fn what_others_chose_in_a_job_that_is_taken_over_does_not_count() {
+    let want = want();
+    let mut job = by_hand(&want);
+    job["tasks"][0]["max_retries"] = 5.into();
+    job["tasks"][0]["notebook_task"]["base_parameters"] = json!({ "dbtrigger_overrides": "{\"git_branch\":\"x\"}" });
+    let next = as_value(&whole(&want, Some(&raw(&job))));
+    let task = &next["tasks"][0];
+    assert_eq!((&task["max_retries"], &task["timeout_seconds"]), (&json!(0), &json!(87_000)));
+    assert!(task["notebook_task"]["base_parameters"].get("dbtrigger_overrides").is_none());
+    assert!(override_names(&want, Some(&raw(&job))).is_empty());
+    assert_eq!(diff(&want, &[&next], &none()), Action::Keep(None));
+}
+
+#[test]
+fn more_tags_than_databricks_takes_and_a_key_that_others_use_are_refused() {
+    let mut want = want();
+    let job = made(&want);
+    want.tags = (0..23).map(|number| (format!("t{number}"), String::new())).collect();
+    let action = diff(&want, &[&job], &with(Consent::Force));
+    assert!(blocked(&action).0.contains("26 tags") && blocked(&action).1.is_none(), "{action:?}");
+    want.tags.pop_first();
+    assert!(matches!(diff(&want, &[&job], &none()), Action::Update(_)));
+
+    let mut job = job;
+    job["tasks"].as_array_mut().unwrap().push(json!({ "task_key": "dbt_333333", "sql_task": {} }));
+    want.tasks = vec![task(333_333)];
+    let action = diff(&want, &[&job], &with(Consent::Force));
+    assert!(blocked(&action).0.contains("a task dbt_333333") && blocked(&action).1.is_none(), "{action:?}");
+}
+
+#[test]
+fn from_one_job_to_two_and_back_leaves_nothing_behind_and_needs_no_force() {
+    let mut one = want();
+    one.named = true;
+    one.identity = Identity::of_name(&one.name);
+    let mut two = one.clone();
+    two.tasks = vec![task(222_222), TaskWant { depends_on: Some(vec!["dbt_222222".to_owned()]), ..task(333_333) }];
+    two.tasks[0].depends_on = Some(vec![]);
+    let mut first = made(&one);
+    first["tasks"][0]["max_retries"] = 4.into();
+    let action = diff(&two, &[&first], &none());
+    assert!(fields(&action).contains(&"parameters.job_id"), "{action:?}");
+    let second = as_value(&whole(&two, Some(&raw(&first))));
+    assert_eq!(diff(&two, &[&second], &none()), Action::Keep(None));
+    assert!(second.get("parameters").is_none(), "it would win over the tasks' own");
+    let tasks = second["tasks"].as_array().unwrap();
+    let own = |task: &Value| task["notebook_task"]["base_parameters"]["job_id"].clone();
+    assert_eq!((tasks.len(), own(&tasks[0]), own(&tasks[1])), (2, json!("222222"), json!("333333")));
+    assert_eq!(tasks[1]["depends_on"], json!([{ "task_key": "dbt_222222" }]));
+    assert_eq!((&tasks[0]["max_retries"], &tasks[1]["max_retries"]), (&json!(4), &json!(0)));
+
+    // Without the flag the dependencies stay; taken back, they go.
+    let mut unsaid = two.clone();
+    unsaid.tasks.iter_mut().for_each(|task| task.depends_on = None);
+    assert_eq!(diff(&unsaid, &[&second], &none()), Action::Keep(None));
+    let mut taken = two.clone();
+    taken.tasks.iter_mut().for_each(|task| task.depends_on = Some(vec![]));
+    assert_eq!(fields(&diff(&taken, &[&second], &none())), ["tasks.dbt_333333.depends_on"]);
+
+    for back in [one.clone(), WorkflowWant { tasks: vec![task(333_333)], ..one.clone() }] {
+        let third = as_value(&whole(&back, Some(&raw(&second))));
+        assert!(matches!(diff(&back, &[&second], &none()), Action::Update(_)));
+        assert_eq!(diff(&back, &[&third], &none()), Action::Keep(None));
+        assert_eq!(third["tasks"].as_array().unwrap().len(), 1, "{third:#}");
+        assert!(third["tasks"][0].get("depends_on").is_none(), "{third:#}");
+        assert!(third["tasks"][0]["notebook_task"]["base_parameters"].get("job_id").is_none());
+        if back.tasks == one.tasks {
+            // As objects, since a parameter that was gone stands at another place than before.
+            assert_eq!(third, first);
+        }
+    }
+}
+
+#[test]
+fn several_tasks_that_were_edited_are_left_alone_and_tasks_of_others_stay_whole() {
+    let mut want = want();
+    want.tasks = vec![task(222_222), task(333_333)];
+    let mut job = made(&want);
+    let others = json!({ "task_key": "load", "sql_task": { "x": 1.0 }, "depends_on": [{ "task_key": "dbt_222222" }] });
+    job["tasks"].as_array_mut().unwrap().insert(0, others.clone());
+    job["tasks"][2]["depends_on"] = json!([{ "task_key": "load" }]);
+    assert_eq!(diff(&want, &[&job], &none()), Action::Keep(None), "a dependency on others is theirs");
+    let next = WorkflowWant {
+        tasks: vec![task(222_222), TaskWant { depends_on: Some(vec!["dbt_222222".to_owned()]), ..task(333_333) }],
+        ..want.clone()
+    };
+    let sent = as_value(&whole(&next, Some(&raw(&job))));
+    assert_eq!(sent["tasks"][0], others);
+    assert_eq!(sent["tasks"][2]["depends_on"], json!([{ "task_key": "dbt_222222" }, { "task_key": "load" }]));
+
+    let edits: [(&str, Edit); 4] = [
+        ("tasks.dbt_333333.notebook_task.base_parameters.job_id", |job| {
+            job["tasks"][2]["notebook_task"]["base_parameters"]["job_id"] = "9".into();
+        }),
+        ("parameters.job_id", |job| job["parameters"] = json!([{ "name": "job_id", "default": "9" }])),
+        ("tasks.dbt_222222.environment_key", |job| job["tasks"][1]["environment_key"] = "x".into()),
+        ("tasks.dbt_333333.task_key", |job| {
+            job["tasks"].as_array_mut().unwrap().pop();
+        }),
+    ];
+    for (field, edit) in edits {
+        let mut job = job.clone();
+        edit(&mut job);
+        let action = diff(&want, &[&job], &none());
+        assert_eq!(blocked(&action).1, Some(Consent::Force), "{field}");
+        assert!(fields(&diff(&want, &[&job], &with(Consent::Force))).contains(&field), "{field}");
+        let fixed = as_value(&whole(&want, Some(&raw(&job))));
+        assert_eq!(diff(&want, &[&fixed], &none()), Action::Keep(None), "{field}");
+    }
+
+    // A task that others wait for does not go away under them.
+    let fewer = WorkflowWant { tasks: vec![task(333_333)], ..want };
+    assert!(blocked(&diff(&fewer, &[&job], &with(Consent::Force))).0.contains("load"));
 }

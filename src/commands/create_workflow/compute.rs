@@ -1,0 +1,292 @@
+//! What the workflow is to run on, as the flags say it, and whether the workspace has it.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use crate::databricks::clusters::{self, Policy};
+use crate::databricks::is_missing;
+use crate::databricks::me::Me;
+use crate::engine::kinds::Compute;
+use crate::failure::{Code, Failure, of_databricks};
+use crate::http::Reader;
+
+/// Far more than any cluster needs.
+const LARGEST_FILE: u64 = 1024 * 1024;
+/// So many alternatives are named.
+const NAMED: usize = 10;
+
+/// The flags, read.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Wish {
+    Serverless,
+    Cluster(String),
+    JobCluster(String),
+    New {
+        node_type: Option<String>,
+        policy: Option<String>,
+    },
+    /// The cluster as a file says it.
+    Whole(Map<String, Value>),
+}
+
+/// Reads the flags. That `--cluster-json` stands alone is the command line's to see.
+pub(super) fn wish(
+    compute: Option<&str>,
+    policy: Option<String>,
+    file: Option<&PathBuf>,
+) -> Result<Option<Wish>, Failure> {
+    if let Some(file) = file {
+        return whole(file).map(|cluster| Some(Wish::Whole(cluster)));
+    }
+    let wish = match compute {
+        None => None,
+        Some("serverless") => Some(Wish::Serverless),
+        Some("new") => Some(Wish::New { node_type: None, policy: policy.clone() }),
+        Some(text) => match text.split_once(':').filter(|(_, rest)| !rest.trim().is_empty()) {
+            Some(("cluster", id)) => Some(Wish::Cluster(id.to_owned())),
+            Some(("job-cluster", key)) => Some(Wish::JobCluster(key.to_owned())),
+            Some(("new", node)) => Some(Wish::New { node_type: Some(node.to_owned()), policy: policy.clone() }),
+            Some(_) | None => {
+                return Err(Failure::new(
+                    Code::InvalidInput,
+                    format!("--compute is \"{text}\", which cannot be used."),
+                )
+                .advise("write serverless, cluster:ID, job-cluster:KEY, new or new:NODE_TYPE"));
+            }
+        },
+    };
+    match (&wish, policy) {
+        (Some(Wish::New { .. }), _) | (_, None) => Ok(wish),
+        (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy is given, and it is about new clusters only.")
+            .advise("add --compute new, or leave --policy out")),
+    }
+}
+
+/// The cluster in a file: the object that stands under `new_cluster` in a job.
+fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
+    let wrong = |reason: String| {
+        Failure::new(Code::InvalidInput, format!("--cluster-json {} cannot be used: {reason}.", file.display()))
+            .advise("give a file with one JSON object, as it stands under `new_cluster` in a job, such as {\"spark_version\": \"16.4.x-scala2.12\", \"node_type_id\": \"m5d.large\", \"num_workers\": 0}")
+    };
+    let mut text = String::new();
+    std::fs::File::open(file)
+        .and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text))
+        .map_err(|error| wrong(error.to_string()))?;
+    if text.len() as u64 > LARGEST_FILE {
+        return Err(wrong("it is larger than 1 MiB".to_owned()));
+    }
+    let cluster: Map<String, Value> =
+        serde_json::from_str(&text).map_err(|error| wrong(format!("it is no JSON object: {error}")))?;
+    let has = |name: &str| cluster.get(name).is_some_and(|value| !value.is_null());
+    if has("new_cluster") {
+        return Err(wrong("the cluster stands under new_cluster in it; give what is inside".to_owned()));
+    }
+    // What a policy may fill in need not stand there.
+    let policy = has("policy_id");
+    if !has("spark_version") && !policy {
+        return Err(wrong("it has no spark_version".to_owned()));
+    }
+    if !has("node_type_id") && !has("instance_pool_id") && !policy {
+        return Err(wrong("it has neither node_type_id nor instance_pool_id".to_owned()));
+    }
+    let sized = ["num_workers", "autoscale", "is_single_node"].iter().any(|name| has(name));
+    if !sized && !policy {
+        return Err(wrong("it has neither num_workers nor autoscale".to_owned()));
+    }
+    Ok(cluster)
+}
+
+/// Looks up what the wish names. Warnings are added for what may not work although it is there.
+pub(super) async fn settle(
+    reader: &Reader,
+    wish: &Wish,
+    me: &Me,
+    warnings: &mut Vec<String>,
+) -> Result<Compute, Failure> {
+    match wish {
+        Wish::Serverless => Ok(Compute::Serverless),
+        // Whether the job has it is seen where the job is.
+        Wish::JobCluster(key) => Ok(Compute::JobCluster(key.clone())),
+        Wish::Cluster(id) => existing(reader, id, me, warnings).await,
+        Wish::New { node_type, policy } => new(reader, node_type.as_deref(), policy.as_deref()).await,
+        Wish::Whole(cluster) => {
+            let text = |name: &str| cluster.get(name).and_then(Value::as_str);
+            if let Some(id) = text("policy_id") {
+                find_policy(reader, id).await?;
+            }
+            if let Some(node) = text("node_type_id") {
+                check_node(reader, node).await?;
+            }
+            if let Some(version) = text("spark_version").filter(|version| !version.starts_with("custom:")) {
+                let versions = reader.read(clusters::spark_versions()).await;
+                let versions =
+                    versions.map_err(|error| of_databricks("Cannot list the Databricks runtimes", &error))?;
+                if !versions.iter().any(|known| known.key == version) {
+                    let newest = clusters::newest_with_long_support(&versions).map(|known| known.key.clone());
+                    return Err(missing("runtime", version, newest.into_iter().collect()));
+                }
+            }
+            Ok(Compute::New { cluster: cluster.clone(), open: Vec::new() })
+        }
+    }
+}
+
+/// What is not there, with what is.
+fn missing(what: &str, name: &str, mut known: Vec<String>) -> Failure {
+    known.sort_unstable();
+    let more = known.len().saturating_sub(NAMED);
+    known.truncate(NAMED);
+    let known = if known.is_empty() { "none is visible to you".to_owned() } else { known.join(", ") };
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Failure::new(Code::NotFound, format!("The workspace has no {what} {name}."))
+        .advise(format!("choose another: {known}{more}"))
+}
+
+async fn existing(reader: &Reader, id: &str, me: &Me, warnings: &mut Vec<String>) -> Result<Compute, Failure> {
+    let cluster = match reader.read(clusters::get(id)).await {
+        Ok(cluster) => cluster,
+        Err(error) if is_missing(&error) => {
+            // Only for naming what there is: where it cannot be had, the refusal stands without it.
+            let known = reader.read(clusters::list()).await.unwrap_or_default();
+            let known = known.into_iter().filter(|cluster| cluster.cluster_source.as_deref() != Some("JOB"));
+            let known = known.map(|cluster| format!("cluster:{} \"{}\"", cluster.cluster_id, cluster.cluster_name));
+            return Err(missing("cluster", id, known.collect()).cause(error.to_string()));
+        }
+        Err(error) => return Err(of_databricks(&format!("Cannot read the cluster {id}"), &error)),
+    };
+    if cluster.cluster_source.as_deref() == Some("JOB") {
+        return Err(Failure::new(
+            Code::Refused,
+            format!("The cluster {id} was made by a run of a job for itself, and is gone with it."),
+        )
+        .advise("name a cluster that people made, or choose --compute new"));
+    }
+    if let Some(single) = cluster.single_user_name.filter(|single| *single != me.user_name && !single.is_empty()) {
+        warnings.push(format!(
+            "The cluster {id} \"{}\" is for {single} alone: runs that act as {} cannot use it.",
+            cluster.cluster_name, me.user_name
+        ));
+    }
+    Ok(Compute::Cluster(id.to_owned()))
+}
+
+async fn find_policy(reader: &Reader, id: &str) -> Result<Policy, Failure> {
+    let policies = reader.read(clusters::policies()).await;
+    let policies = policies.map_err(|error| of_databricks("Cannot list the cluster policies", &error))?;
+    let known = policies.iter().map(|policy| format!("{} \"{}\"", policy.policy_id, policy.name)).collect();
+    policies.into_iter().find(|policy| policy.policy_id == id).ok_or_else(|| missing("cluster policy", id, known))
+}
+
+/// The node type exists and can be had; without one, the smallest is chosen.
+async fn pick_node(reader: &Reader, wanted: Option<&str>) -> Result<String, Failure> {
+    let types = reader.read(clusters::node_types()).await;
+    let types = types.map_err(|error| of_databricks("Cannot list the node types", &error))?;
+    match wanted {
+        Some(wanted) if types.iter().any(|node| node.node_type_id == wanted && node.can_be_had()) => {
+            Ok(wanted.to_owned())
+        }
+        Some(wanted) => {
+            let known = types.iter().filter(|node| node.can_be_had()).map(|node| node.node_type_id.clone());
+            Err(missing("usable node type", wanted, known.collect()))
+        }
+        None => clusters::smallest(&types).map(|node| node.node_type_id.clone()).ok_or_else(|| {
+            Failure::new(Code::NotFound, "The workspace lists no plain node type that could be chosen.")
+                .advise("name one with --compute new:NODE_TYPE, or say the whole cluster with --cluster-json")
+        }),
+    }
+}
+
+async fn check_node(reader: &Reader, wanted: &str) -> Result<(), Failure> {
+    pick_node(reader, Some(wanted)).await.map(|_| ())
+}
+
+/// The smallest cluster that a waiting notebook needs: one machine (databricks-api §6.2).
+async fn new(reader: &Reader, node_type: Option<&str>, policy: Option<&str>) -> Result<Compute, Failure> {
+    let policy = match policy {
+        Some(id) => Some(find_policy(reader, id).await?),
+        None => None,
+    };
+    let is_fixed = |field: &str| policy.as_ref().is_some_and(|policy| policy.fixes(field));
+    let mut cluster = Map::new();
+    let mut open = Vec::new();
+    if !is_fixed("spark_version") {
+        let versions = reader.read(clusters::spark_versions()).await;
+        let versions = versions.map_err(|error| of_databricks("Cannot list the Databricks runtimes", &error))?;
+        let newest = clusters::newest_with_long_support(&versions).ok_or_else(|| {
+            Failure::new(Code::NotFound, "The workspace lists no Databricks runtime with long support.")
+                .advise("say the whole cluster with --cluster-json")
+        })?;
+        cluster.insert("spark_version".to_owned(), newest.key.as_str().into());
+        // A newer one next month is no reason to change a workflow.
+        open.push("spark_version");
+    }
+    if node_type.is_some() || !is_fixed("node_type_id") {
+        cluster.insert("node_type_id".to_owned(), pick_node(reader, node_type).await?.into());
+        if node_type.is_none() {
+            open.push("node_type_id");
+        }
+    }
+    for (name, value) in [
+        ("num_workers", json!(0)),
+        ("data_security_mode", json!("SINGLE_USER")),
+        ("spark_conf", json!({ "spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*]" })),
+        ("custom_tags", json!({ "ResourceClass": "SingleNode" })),
+    ] {
+        if !is_fixed(name) {
+            cluster.insert(name.to_owned(), value);
+        }
+    }
+    if let Some(policy) = policy {
+        cluster.insert("policy_id".to_owned(), policy.policy_id.into());
+        cluster.insert("apply_policy_default_values".to_owned(), true.into());
+    }
+    Ok(Compute::New { cluster, open })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_compute_is_read_and_others_are_refused_with_the_list() {
+        let read = |text: &str| wish(Some(text), None, None).unwrap().unwrap();
+        assert_eq!(read("serverless"), Wish::Serverless);
+        assert_eq!(read("cluster:0101-a"), Wish::Cluster("0101-a".to_owned()));
+        assert_eq!(read("job-cluster:small"), Wish::JobCluster("small".to_owned()));
+        assert_eq!(read("new"), Wish::New { node_type: None, policy: None });
+        assert_eq!(read("new:m5d.large"), Wish::New { node_type: Some("m5d.large".to_owned()), policy: None });
+        assert_eq!(wish(None, None, None).unwrap(), None);
+        for text in ["", "cluster", "cluster:", "new:", "job-cluster: ", "pool:x", "Serverless"] {
+            let failure = wish(Some(text), None, None).unwrap_err();
+            assert_eq!(failure.code, Code::InvalidInput, "{text:?}");
+        }
+        for compute in [None, Some("serverless"), Some("cluster:x")] {
+            assert_eq!(wish(compute, Some("P".to_owned()), None).unwrap_err().code, Code::Usage);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_cluster_is_refused_with_the_reason() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("cluster.json");
+        for (text, reason) in [
+            ("", "no JSON object"),
+            ("[]", "no JSON object"),
+            (r#"{"new_cluster":{}}"#, "under new_cluster"),
+            (r#"{"node_type_id":"x","num_workers":0}"#, "no spark_version"),
+            (r#"{"spark_version":"x","num_workers":0}"#, "neither node_type_id"),
+            (r#"{"spark_version":"x","node_type_id":"y","num_workers":null}"#, "neither num_workers"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let failure = wish(None, None, Some(&file)).unwrap_err();
+            assert!(failure.what.contains(reason), "{text}: {}", failure.what);
+        }
+        std::fs::write(&file, " ".repeat(1024 * 1024 + 1)).unwrap();
+        assert!(wish(None, None, Some(&file)).unwrap_err().what.contains("larger"));
+        assert!(wish(None, None, Some(&directory.path().join("no"))).is_err());
+        std::fs::write(&file, r#"{"policy_id":"P"}"#).unwrap();
+        assert!(matches!(wish(None, None, Some(&file)).unwrap(), Some(Wish::Whole(_))));
+    }
+}

@@ -1,0 +1,149 @@
+//! Several dbt jobs in one workflow: their keys, and which waits for which. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::engine::kinds::TaskWant;
+use crate::failure::{Code, Failure};
+
+/// Longer keys are cut in what runs say of them (databricks-api §5.2).
+const LONGEST_KEY: usize = 100;
+
+/// `KEY=JOB` taken apart; an address may have a `=` too, but no key has a slash.
+pub(super) fn split(text: &str) -> (Option<&str>, &str) {
+    match text.split_once('=') {
+        Some((key, job)) if !key.contains('/') => (Some(key), job),
+        Some(_) | None => (None, text),
+    }
+}
+
+/// The tasks, each with what it waits for. Without `--depends-on` nothing is said about that.
+pub(super) fn tasks(jobs: &[(String, u64)], depends_on: &[String]) -> Result<Vec<TaskWant>, Failure> {
+    let mut keys = BTreeSet::new();
+    for (key, job) in jobs {
+        let wrong = |reason: &str| {
+            Failure::new(Code::InvalidInput, format!("The key \"{key}\" in --job cannot be used: {reason}."))
+                .advise(format!("write --job KEY={job}, such as --job load={job}"))
+        };
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+            return Err(wrong("a key has letters, digits, - and _ only"));
+        }
+        if key.len() > LONGEST_KEY {
+            return Err(wrong("a key has at most 100 characters"));
+        }
+        if !keys.insert(key.as_str()) {
+            return Err(wrong("two tasks would have it"));
+        }
+    }
+    let needs = needs(&keys, depends_on)?;
+    let of = |key: &str| needs.as_ref().map(|needs| needs.get(key).into_iter().flatten().cloned().collect());
+    let tasks = jobs.iter().map(|(key, job)| TaskWant { key: key.clone(), job: *job, depends_on: of(key) });
+    Ok(tasks.collect())
+}
+
+/// Which key waits for which; nothing if nothing was given.
+fn needs(keys: &BTreeSet<&str>, given: &[String]) -> Result<Option<BTreeMap<String, BTreeSet<String>>>, Failure> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let mut needs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    if given == ["none"] {
+        return Ok(Some(needs));
+    }
+    for text in given {
+        let wrong = |reason: String| {
+            Failure::new(Code::InvalidInput, format!("--depends-on is \"{text}\", which cannot be used: {reason}."))
+                .advise("write --depends-on KEY=KEY[,KEY] with keys of --job; `none` alone takes all back")
+        };
+        let (key, others) = text.split_once('=').ok_or_else(|| wrong("it has no = between the keys".to_owned()))?;
+        for name in [key].into_iter().chain(others.split(',')) {
+            if !keys.contains(name) {
+                let known: Vec<&str> = keys.iter().copied().collect();
+                return Err(wrong(format!("no --job has the key \"{name}\"; the keys are {}", known.join(", "))));
+            }
+        }
+        needs.entry(key.to_owned()).or_default().extend(others.split(',').map(ToOwned::to_owned));
+    }
+    // What is left after taking away again and again what waits for nothing that is left is a circle.
+    let mut left: BTreeMap<&str, &BTreeSet<String>> = needs.iter().map(|(key, needs)| (key.as_str(), needs)).collect();
+    loop {
+        let free: Vec<&str> = left
+            .iter()
+            .filter(|(_, needs)| !needs.iter().any(|need| left.contains_key(need.as_str())))
+            .map(|(key, _)| *key)
+            .collect();
+        if free.is_empty() {
+            break;
+        }
+        for key in free {
+            left.remove(key);
+        }
+    }
+    if !left.is_empty() {
+        let circle: Vec<&str> = left.into_keys().collect();
+        return Err(Failure::new(
+            Code::InvalidInput,
+            format!("--depends-on makes a circle of {}: none of them could ever start.", circle.join(", ")),
+        )
+        .advise("leave one of the dependencies out"));
+    }
+    Ok(Some(needs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jobs(keys: &[&str]) -> Vec<(String, u64)> {
+        keys.iter().zip(1..).map(|(key, id)| ((*key).to_owned(), id)).collect()
+    }
+
+    fn owned(given: &[&str]) -> Vec<String> {
+        given.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_key_stands_before_the_job_and_an_address_is_left_whole() {
+        assert_eq!(split("222222"), (None, "222222"));
+        assert_eq!(split("load=222222"), (Some("load"), "222222"));
+        assert_eq!(split("=222222"), (Some(""), "222222"));
+        let address = "https://ab123.us1.dbt.com/deploy/1/projects/2/jobs/3?a=b";
+        assert_eq!(split(address), (None, address));
+        assert_eq!(split(&format!("load={address}")), (Some("load"), address));
+    }
+
+    #[test]
+    fn keys_that_databricks_would_refuse_cut_or_mix_up_are_refused() {
+        for (keys, reason) in [
+            (&["a b"][..], "letters, digits"),
+            (&[""], "letters, digits"),
+            (&["ä"], "letters, digits"),
+            (&["x".repeat(101).as_str()], "at most 100"),
+            (&["a", "a"], "two tasks"),
+        ] {
+            let failure = tasks(&jobs(keys), &[]).unwrap_err();
+            assert!(failure.what.contains(reason), "{keys:?}: {}", failure.what);
+        }
+        assert!(tasks(&jobs(&["a", "B-2_c"]), &[]).unwrap().iter().all(|task| task.depends_on.is_none()));
+    }
+
+    #[test]
+    fn dependencies_name_tasks_of_the_same_line_and_make_no_circle() {
+        let all = tasks(&jobs(&["a", "b", "c"]), &owned(&["c=a,b", "b=a", "c=a"])).unwrap();
+        let needs: Vec<Vec<String>> = all.into_iter().map(|task| task.depends_on.unwrap()).collect();
+        assert_eq!(needs, [vec![], owned(&["a"]), owned(&["a", "b"])]);
+        let none = tasks(&jobs(&["a", "b"]), &owned(&["none"])).unwrap();
+        assert!(none.iter().all(|task| task.depends_on == Some(vec![])));
+        for (given, reason) in [
+            (&["a"][..], "no ="),
+            (&["a=x"], "no --job has the key \"x\""),
+            (&["x=a"], "no --job has the key \"x\""),
+            (&["a="], "no --job has the key \"\""),
+            (&["a=a"], "circle of a"),
+            (&["a=b", "b=c", "c=a"], "circle of a, b, c"),
+            (&["a=b", "none"], "no ="),
+        ] {
+            let failure = tasks(&jobs(&["a", "b", "c"]), &owned(given)).unwrap_err();
+            assert!(failure.code == Code::InvalidInput && failure.what.contains(reason), "{given:?}: {}", failure.what);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What the flags of the workflow's small print say: tags, addresses, retries, overrides. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::commands::durations;
+use crate::failure::{Code, Failure};
+use crate::notebook::OverrideKey;
+
+/// A word that takes back what was there.
+const NONE: &str = "none";
+/// Tags that are ours.
+const OUR_TAGS: [&str; 3] = ["managed-by", "dbtrigger-id", "dbtrigger-settings"];
+
+fn wrong(flag: &str, text: &str, reason: &str) -> Failure {
+    Failure::new(Code::InvalidInput, format!("{flag} is \"{text}\", which cannot be used: {reason}."))
+}
+
+/// Reads a limit of whole seconds; none at all would let a task hang for ever.
+pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let duration = durations::parse(text)?;
+    if duration.as_secs() == 0 || duration.subsec_millis() != 0 {
+        return Err(format!("\"{text}\" is no whole number of seconds from 1"));
+    }
+    Ok(duration)
+}
+
+/// Tags become tags of clusters, so the rules of those hold (databricks-api §5.1).
+pub(super) fn tags(given: Vec<String>) -> Result<BTreeMap<String, String>, Failure> {
+    let mut tags = BTreeMap::new();
+    for text in given {
+        let wrong =
+            |reason: &str| wrong("--tag", &text, reason).advise("write --tag KEY=VALUE, such as --tag team=finance");
+        let (key, value) = text.split_once('=').ok_or_else(|| wrong("it has no = between key and value"))?;
+        let plain = |text: &str| text.chars().all(|sign| sign.is_ascii_alphanumeric() || " +-=._:/@".contains(sign));
+        if key.is_empty() || key.len() > 127 {
+            return Err(wrong("a key has 1 to 127 characters"));
+        }
+        if value.len() > 255 {
+            return Err(wrong("a value has at most 255 characters"));
+        }
+        if !plain(key) || !plain(value) {
+            return Err(wrong("Databricks takes letters without accents, digits, spaces and + - = . _ : / @ only"));
+        }
+        if OUR_TAGS.iter().any(|ours| ours.eq_ignore_ascii_case(key)) {
+            return Err(wrong("dbtrigger finds its workflows by this tag"));
+        }
+        if tags.insert(key.to_owned(), value.to_owned()).is_some_and(|before| before != value) {
+            return Err(wrong("the same key is given with another value too"));
+        }
+    }
+    Ok(tags)
+}
+
+/// Addresses, each once and in order; an empty list for `none`; nothing if nothing was given.
+pub(super) fn addresses(given: Vec<String>) -> Result<Option<Vec<String>>, Failure> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    if given.iter().any(|text| text == NONE) {
+        return if given.len() == 1 {
+            Ok(Some(Vec::new()))
+        } else {
+            Err(Failure::new(Code::Contradiction, "--notify none and an address contradict each other.")
+                .advise("leave one of them out"))
+        };
+    }
+    let mut all = Vec::new();
+    for text in given {
+        let sides =
+            text.split_once('@').filter(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'));
+        let odd = text.chars().any(|sign| sign.is_whitespace() || sign.is_control() || ",;<>\"".contains(sign));
+        if sides.is_none() || odd || text.len() > 320 {
+            return Err(wrong("--notify", &text, "it is no address of one mailbox")
+                .advise("give one address at a time, such as --notify ops@example.com; `none` takes all away"));
+        }
+        all.push(text);
+    }
+    all.sort_unstable();
+    all.dedup();
+    Ok(Some(all))
+}
+
+/// What dbt's trigger takes for this key.
+enum Shape {
+    Text,
+    Number,
+    Flag,
+    Texts,
+}
+
+fn shape(key: OverrideKey) -> Shape {
+    match key {
+        OverrideKey::GitSha
+        | OverrideKey::GitBranch
+        | OverrideKey::SchemaOverride
+        | OverrideKey::DbtVersionOverride
+        | OverrideKey::TargetNameOverride => Shape::Text,
+        OverrideKey::AzurePullRequestId
+        | OverrideKey::GithubPullRequestId
+        | OverrideKey::GitlabMergeRequestId
+        | OverrideKey::NonNativePullRequestId
+        | OverrideKey::ThreadsOverride
+        | OverrideKey::TimeoutSecondsOverride => Shape::Number,
+        OverrideKey::GenerateDocsOverride => Shape::Flag,
+        OverrideKey::StepsOverride => Shape::Texts,
+    }
+}
+
+/// Overrides as the notebook reads them; an empty object for `none`; nothing if nothing was given.
+pub(super) fn overrides(given: Vec<String>) -> Result<Option<Map<String, Value>>, Failure> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    if given.iter().any(|text| text == NONE) {
+        return if given.len() == 1 {
+            Ok(Some(Map::new()))
+        } else {
+            Err(Failure::new(Code::Contradiction, "--override none and an override contradict each other.")
+                .advise("leave one of them out"))
+        };
+    }
+    // In order of the keys, so that the order of the flags makes no difference.
+    let mut all: BTreeMap<String, Value> = BTreeMap::new();
+    for text in given {
+        let wrong = |reason: &str| wrong("--override", &text, reason);
+        let Some((name, value)) = text.split_once('=') else {
+            return Err(wrong("it has no = between key and value").advise("write --override git_branch=main"));
+        };
+        let Some(key) = OverrideKey::named(name) else {
+            let names: Vec<&str> = OverrideKey::ALL.into_iter().map(OverrideKey::name).collect();
+            return Err(wrong("dbt has no such override").advise(format!("the overrides are {}", names.join(", "))));
+        };
+        if value.trim().is_empty() {
+            return Err(wrong("its value is empty"));
+        }
+        if value.contains("{{") {
+            return Err(wrong(
+                "Databricks would fill in what stands in {{ }}, and whoever starts the workflow could change it",
+            ));
+        }
+        let read = match shape(key) {
+            Shape::Text => json!(value),
+            Shape::Number => match value.parse::<u64>() {
+                Ok(number) => json!(number),
+                Err(_) => return Err(wrong("its value is no whole number")),
+            },
+            Shape::Flag => match value {
+                "true" => json!(true),
+                "false" => json!(false),
+                _ => return Err(wrong("its value can be true or false")),
+            },
+            Shape::Texts => {
+                let steps = all.entry(name.to_owned()).or_insert_with(|| json!([]));
+                steps.as_array_mut().into_iter().for_each(|steps| steps.push(json!(value)));
+                continue;
+            }
+        };
+        if all.insert(name.to_owned(), read).is_some() {
+            return Err(wrong("the same key is given more than once"));
+        }
+    }
+    Ok(Some(all.into_iter().collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owned(given: &[&str]) -> Vec<String> {
+        given.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn tags_that_databricks_would_refuse_or_that_are_ours_are_refused_here() {
+        let good = tags(owned(&["team=finance", "a b=x=y", "empty=", "team=finance"])).unwrap();
+        assert_eq!((good["team"].as_str(), good["a b"].as_str(), good["empty"].as_str()), ("finance", "x=y", ""));
+        let long = "k".repeat(128) + "=v";
+        let wide = "k=".to_owned() + &"v".repeat(256);
+        for (given, reason) in [
+            (&["team"][..], "no ="),
+            (&["=x"], "1 to 127"),
+            (&[&long], "1 to 127"),
+            (&[&wide], "at most 255"),
+            (&["team=Bü"], "without accents"),
+            (&["a=b\n"], "without accents"),
+            (&["Managed-By=me"], "by this tag"),
+            (&["dbtrigger-id=x"], "by this tag"),
+            (&["a=1", "a=2"], "another value"),
+        ] {
+            let failure = tags(owned(given)).unwrap_err();
+            assert!(failure.code == Code::InvalidInput && failure.what.contains(reason), "{given:?}: {}", failure.what);
+        }
+    }
+
+    #[test]
+    fn addresses_are_one_mailbox_each_and_none_takes_all_away() {
+        assert_eq!(addresses(vec![]).unwrap(), None);
+        assert_eq!(addresses(owned(&["none"])).unwrap(), Some(vec![]));
+        let both = addresses(owned(&["b@x.example", "a@x.example", "b@x.example"])).unwrap().unwrap();
+        assert_eq!(both, ["a@x.example", "b@x.example"]);
+        for text in ["ops", "@x", "a@", "a@b@c", "a@x,b@x", "A <a@x>", "a@x\n"] {
+            assert_eq!(addresses(owned(&[text])).unwrap_err().code, Code::InvalidInput, "{text:?}");
+        }
+        assert_eq!(addresses(owned(&["none", "a@x"])).unwrap_err().code, Code::Contradiction);
+    }
+
+    #[test]
+    fn overrides_get_the_type_that_dbt_wants_whatever_the_order_of_the_flags() {
+        let given = [
+            "threads_override=8",
+            "steps_override=dbt seed",
+            "git_branch=a=b",
+            "generate_docs_override=true",
+            "steps_override=dbt run",
+        ];
+        let all = overrides(owned(&given)).unwrap().unwrap();
+        assert_eq!(
+            Value::Object(all).to_string(),
+            r#"{"generate_docs_override":true,"git_branch":"a=b","steps_override":["dbt seed","dbt run"],"threads_override":8}"#
+        );
+        assert_eq!(overrides(vec![]).unwrap(), None);
+        assert_eq!(overrides(owned(&["none"])).unwrap(), Some(Map::new()));
+        for (given, reason) in [
+            (&["git_branch"][..], "no ="),
+            (&["cause=x"], "no such override"),
+            (&["git_branch= "], "is empty"),
+            (&["threads_override=many"], "no whole number"),
+            (&["threads_override=-1"], "no whole number"),
+            (&["generate_docs_override=yes"], "true or false"),
+            (&["git_branch={{job.parameters.x}}"], "fill in"),
+            (&["git_branch=a", "git_branch=b"], "more than once"),
+            (&["git_branch=a", "none"], "contradict"),
+        ] {
+            let failure = overrides(owned(given)).unwrap_err();
+            assert!(failure.what.contains(reason), "{given:?}: {}", failure.what);
+        }
+    }
+
+    #[test]
+    fn a_limit_is_whole_seconds_from_one() {
+        assert_eq!(whole_seconds("90s"), Ok(Duration::from_secs(90)));
+        for text in ["0s", "500ms", "90", "x"] {
+            assert!(whole_seconds(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What a task of ours runs on. Pure.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::databricks::raw::Raw;
+
+/// The fields of a task that name what it runs on; without any of them it is serverless (databricks-api §5.2).
+const FIELDS: [&str; 3] = ["existing_cluster_id", "job_cluster_key", "new_cluster"];
+
+/// What tasks run on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Compute {
+    Serverless,
+    /// A cluster that is there, by its id.
+    Cluster(String),
+    /// A cluster that the job defines, by its key.
+    JobCluster(String),
+    /// A cluster for the run alone.
+    New {
+        cluster: Map<String, Value>,
+        /// Fields that nobody asked for in particular: whatever stands there is fine.
+        open: Vec<&'static str>,
+    },
+}
+
+impl Compute {
+    fn field(&self) -> (&'static str, Value) {
+        match self {
+            Compute::Serverless => ("", Value::Null),
+            Compute::Cluster(id) => (FIELDS[0], id.as_str().into()),
+            Compute::JobCluster(key) => (FIELDS[1], key.as_str().into()),
+            Compute::New { cluster, open: _ } => (FIELDS[2], Value::Object(cluster.clone())),
+        }
+    }
+
+    /// Whether this field of a task says the same; the service fills in what a new cluster leaves out (databricks-api §5.5).
+    fn is_met(&self, field: &str, there: Option<&Value>) -> bool {
+        match (self, there) {
+            (Compute::New { cluster, open }, Some(Value::Object(there))) if field == FIELDS[2] => {
+                cluster.iter().all(|(name, value)| {
+                    // Never given back.
+                    name == "apply_policy_default_values"
+                        || there.get(name) == Some(value)
+                        || (open.contains(&name.as_str()) && there.contains_key(name))
+                })
+            }
+            _ => {
+                let (own, value) = self.field();
+                if own == field { there == Some(&value) } else { there.is_none() }
+            }
+        }
+    }
+}
+
+/// Each field as it is and as it will be. Without a choice, an operator's stays in a job of ours (`own`), and elsewhere it
+/// becomes serverless.
+pub(super) fn fields(
+    want: Option<&Compute>,
+    task: Option<&Raw>,
+    own: bool,
+) -> [(&'static str, Option<String>, Option<String>); 3] {
+    FIELDS.map(|field| {
+        let there: Option<Value> = task.and_then(|task| task.read(field));
+        let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+        let from = there.as_ref().map(shown);
+        let to = match want.or(if own && task.is_some() { None } else { Some(&Compute::Serverless) }) {
+            None => from.clone(),
+            Some(compute) if compute.is_met(field, there.as_ref()) => from.clone(),
+            Some(compute) => Some(compute.field()).filter(|(own, _)| *own == field).map(|(_, value)| shown(&value)),
+        };
+        (field, from, to)
+    })
+}
+
+/// Writes the choice into a task.
+pub(super) fn write(want: Option<&Compute>, task: &mut Raw, own: bool) {
+    let Some(compute) = want.or(if own { None } else { Some(&Compute::Serverless) }) else { return };
+    for field in FIELDS {
+        if compute.is_met(field, task.read::<Value>(field).as_ref()) {
+            continue;
+        }
+        match compute.field() {
+            (name, value) if name == field => task.set(field, &value),
+            _ => task.remove(field),
+        }
+    }
+}
+
+/// The job cluster that is wanted and that the job does not define, with those that it does.
+pub(super) fn missing_cluster(want: Option<&Compute>, settings: &Raw) -> Option<(String, Vec<String>)> {
+    let Some(Compute::JobCluster(key)) = want else { return None };
+    let clusters = settings.list("job_clusters");
+    let keys: Vec<String> = clusters.iter().filter_map(|cluster| cluster.read("job_cluster_key")).collect();
+    (!keys.contains(key)).then(|| (key.clone(), keys))
+}

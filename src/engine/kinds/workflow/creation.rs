@@ -1,0 +1,84 @@
+//! Making a job once, whatever becomes of the answers.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{WorkflowWant, look, settings};
+use crate::databricks::jobs;
+use crate::http::{Fault, HttpError, Reader, RetryAfter, Sent, Writer};
+
+/// How often a job is sent at most when every look in between finds that it was not made.
+const SENDS: u32 = 3;
+/// For all sends that certainly did nothing, their waits included.
+const NOT_SENT_FOR: Duration = Duration::from_mins(2);
+/// How long looking may fail before it is given up after a lost answer.
+const BLIND_FOR: Duration = Duration::from_mins(5);
+
+/// Makes the job, once. The service has no key against doubles (databricks-api §2.6), so an answer that leaves the outcome
+/// open is followed by a look for our tag, and only a complete look that finds nothing allows another send.
+pub(super) async fn create(writer: &Writer, want: &WorkflowWant) -> Result<(), HttpError> {
+    let whole = settings::whole(want, None);
+    let not_sent_until = Instant::now() + NOT_SENT_FOR;
+    let (mut sends, mut pause) = (0, Duration::from_millis(500));
+    loop {
+        match writer.once(jobs::create(&whole)).await {
+            Sent::Done(_) => return Ok(()),
+            Sent::Rejected(error) => return Err(error),
+            Sent::NotSent(error) => {
+                let asked = error.said().and_then(|said| said.retry_after).map(|RetryAfter(asked)| asked);
+                let longer = pause.max(asked.unwrap_or_default());
+                if error.is_certificate() || Instant::now() + longer > not_sent_until {
+                    return Err(error);
+                }
+                sleep(longer).await;
+                pause = (pause * 2).min(Duration::from_secs(15));
+                // A gateway that says "later" is believed, but a look costs little beside a second job.
+                if error.status().is_some() && !look(writer, want).await?.0.is_empty() {
+                    return Ok(());
+                }
+            }
+            Sent::Open(error) => {
+                sends += 1;
+                match settled(writer, want).await {
+                    Settled::Made => return Ok(()),
+                    Settled::NotMade if sends < SENDS => {}
+                    Settled::NotMade => return Err(error),
+                    Settled::Unknown => {
+                        return Err(HttpError { fault: Fault::TooLate(Box::new(error.fault)), ..error });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What became of a job whose making got no answer.
+enum Settled {
+    Made,
+    /// A complete look that began after the time to settle found nothing.
+    NotMade,
+    /// Looking failed too.
+    Unknown,
+}
+
+async fn settled(reader: &Reader, want: &WorkflowWant) -> Settled {
+    let end = Instant::now() + want.settle;
+    let mut pause = Duration::from_millis(500);
+    loop {
+        let begun = Instant::now();
+        match look(reader, want).await {
+            Ok((ours, _)) if !ours.is_empty() => return Settled::Made,
+            Ok(_) if begun >= end => return Settled::NotMade,
+            // An identity that may not look any more will not be allowed to in a minute either.
+            Err(error) if error.is_status(401) || error.is_status(403) || error.is_certificate() => {
+                return Settled::Unknown;
+            }
+            Err(_) if Instant::now() >= end + BLIND_FOR => return Settled::Unknown,
+            Ok(_) | Err(_) => {}
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        sleep(if left.is_zero() { pause } else { pause.min(left) }).await;
+        pause = (pause * 2).min(Duration::from_secs(10));
+    }
+}
