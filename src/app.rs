@@ -59,6 +59,7 @@ enum Command {
     DeployNotebook(commands::deploy_notebook::Args),
     CreateWorkflow(commands::create_workflow::Args),
     Run(commands::run::Args),
+    Watch(commands::watch::Args),
     Sandbox(commands::sandbox::Args),
     Demo(commands::demo::Args),
 }
@@ -116,6 +117,7 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
         Command::DeployNotebook(args) => commands::deploy_notebook::run(args, stage).await,
         Command::CreateWorkflow(args) => commands::create_workflow::run(args, stage).await,
         Command::Run(args) => commands::run::run(args, stage).await,
+        Command::Watch(args) => commands::watch::run(args, stage).await,
         Command::Sandbox(args) => commands::sandbox::run(args, stage).await,
         Command::Demo(args) => commands::demo::run(args, stage).await,
     }

@@ -6,6 +6,7 @@ pub(crate) mod deploy_notebook;
 pub(crate) mod init_secrets;
 pub(crate) mod run;
 pub(crate) mod sandbox;
+pub(crate) mod watch;
 
 mod connect;
 mod durations;
@@ -15,14 +16,16 @@ pub(crate) mod provision;
 mod provision_tests;
 #[cfg(test)]
 pub(crate) mod rehearsal;
+mod run_named;
 
-pub(crate) use connect::{to_databricks, to_dbt};
+pub(crate) use connect::{line_to_dbt, to_databricks, to_dbt};
 pub(crate) use last_known::LastKnown;
 
 use crate::context::Context;
 use crate::credentials::AccountFlags;
 use crate::events::Events;
 use crate::http::Pace;
+use crate::runs::Means;
 use crate::secret::Vault;
 
 /// What every command finds when it begins. Commands take it apart; the rooms below get the piece they need.
@@ -36,6 +39,18 @@ pub(crate) struct Stage {
     pub(crate) pace: Pace,
     pub(crate) last_known: LastKnown,
     pub(crate) wire: Wire,
+}
+
+impl Stage {
+    /// The pieces that the room of runs needs.
+    pub(crate) fn means(&self) -> Means {
+        Means {
+            pace: self.pace.clone(),
+            wall: self.context.wall.clone(),
+            entropy: self.context.entropy.clone(),
+            events: self.events.clone(),
+        }
+    }
 }
 
 /// What carries the requests of both services.

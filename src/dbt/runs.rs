@@ -172,6 +172,29 @@ impl Step {
 }
 
 impl Run {
+    /// A run of which nothing is known but its id.
+    pub(crate) fn unseen(id: u64) -> Run {
+        Run {
+            id,
+            status: None,
+            status_message: None,
+            is_complete: None,
+            is_success: None,
+            is_error: None,
+            is_cancelled: None,
+            retrying_run_id: None,
+            project_id: None,
+            job_definition_id: None,
+            created_at: None,
+            started_at: None,
+            finished_at: None,
+            href: None,
+            blocked_by: None,
+            trigger: None,
+            run_steps: None,
+        }
+    }
+
     /// How it ended, or `None` while it goes on. The flags help out only where the number is unknown (§4.2).
     pub(crate) fn ended(&self) -> Option<End> {
         match self.status {

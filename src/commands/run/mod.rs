@@ -3,12 +3,18 @@
 mod dbt;
 mod dbt_report;
 mod duration;
-mod resume;
+mod follow_dbt;
+mod follow_workflow;
+pub(crate) mod resume;
 mod workflow;
 
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
+
+pub(crate) use dbt_report::DbtReport;
+pub(crate) use follow_dbt::{Following, Lines, see};
+pub(crate) use follow_workflow::{WorkflowReport, follow_run};
 
 use super::Stage;
 use super::durations;
@@ -18,7 +24,7 @@ use crate::failure::{Code, Ended, Failure, Report};
 use crate::runs::Key;
 
 /// How long is waited if nobody says otherwise; `--timeout` has the same in words.
-const LONGEST: Duration = Duration::from_hours(24);
+pub(crate) const LONGEST: Duration = Duration::from_hours(24);
 
 /// Start a dbt job, each time exactly once, and follow its run to the end
 ///
