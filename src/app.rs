@@ -60,6 +60,7 @@ enum Command {
     CreateWorkflow(commands::create_workflow::Args),
     Run(commands::run::Args),
     Watch(commands::watch::Args),
+    Cancel(commands::cancel::Args),
     Sandbox(commands::sandbox::Args),
     Demo(commands::demo::Args),
 }
@@ -118,6 +119,7 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
         Command::CreateWorkflow(args) => commands::create_workflow::run(args, stage).await,
         Command::Run(args) => commands::run::run(args, stage).await,
         Command::Watch(args) => commands::watch::run(args, stage).await,
+        Command::Cancel(args) => commands::cancel::run(args, stage).await,
         Command::Sandbox(args) => commands::sandbox::run(args, stage).await,
         Command::Demo(args) => commands::demo::run(args, stage).await,
     }

@@ -1,5 +1,6 @@
 //! One file per subcommand: its arguments, settled into values that are whole, then handed to engine or runs.
 
+pub(crate) mod cancel;
 pub(crate) mod create_workflow;
 pub(crate) mod demo;
 pub(crate) mod deploy_notebook;
@@ -17,6 +18,8 @@ mod provision_tests;
 #[cfg(test)]
 pub(crate) mod rehearsal;
 mod run_named;
+#[cfg(test)]
+mod run_tests;
 
 pub(crate) use connect::{line_to_dbt, to_databricks, to_dbt};
 pub(crate) use last_known::LastKnown;

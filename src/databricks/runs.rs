@@ -241,13 +241,15 @@ impl WorkflowRun {
     /// The page of the run. The service's own form opens for administrators only (§5.7), so it is written anew, with
     /// the workspace id that it carries.
     pub(crate) fn url(&self, origin: &str, job: u64) -> String {
-        let workspace = self.run_page_url.as_deref().and_then(|url| {
-            let after = url.split_once("o=")?.1;
-            let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
-            (!digits.is_empty()).then_some(digits)
-        });
-        let query = workspace.map(|id| format!("?o={id}")).unwrap_or_default();
+        let query = self.workspace().map(|id| format!("?o={id}")).unwrap_or_default();
         format!("{origin}/jobs/{job}/runs/{}{query}", self.run_id)
+    }
+
+    /// The id of the workspace, as the run's own address has it.
+    pub(crate) fn workspace(&self) -> Option<String> {
+        let after = self.run_page_url.as_deref()?.split_once("o=")?.1;
+        let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+        (!digits.is_empty()).then_some(digits)
     }
 
     /// The tasks, each in its newest attempt (after a repair, its newest run), in the order of the answer.
@@ -298,6 +300,18 @@ pub(crate) fn get_workflow_run(run: u64, page: Option<&str>) -> Read<WorkflowRun
         call = call.query("page_token", page);
     }
     Read::json(call)
+}
+
+#[derive(Serialize)]
+struct CancelRun {
+    run_id: u64,
+}
+
+/// Asks for a run to be stopped. Doing it twice is doing it once; it has ended only when `runs/get` says so (§5.8).
+pub(crate) fn cancel_workflow_run(run: u64) -> Put<()> {
+    let call = Call::post("jobs/runs/cancel", Path::new("/api/2.2/jobs/runs/cancel")).json(&CancelRun { run_id: run });
+    // The body is an empty object, or nothing at all.
+    Put::new(call, |_| Ok(()))
 }
 
 /// What one attempt of a task left behind.

@@ -14,6 +14,6 @@ pub(crate) use errors::said;
 pub(crate) use jobs::get_job;
 pub(crate) use link::{Link, parse_host};
 pub(crate) use runs::{
-    Difference, End, Overrides, PAGE, Run, Status, Step, TRIGGER_LIMIT, Trigger, cancel_run, get_run,
-    get_run_with_steps, get_run_with_trigger, list_runs, trigger,
+    Difference, End, Overrides, PAGE, Run, RunFilter, Status, Step, TRIGGER_LIMIT, Trigger, cancel_run, get_run,
+    get_run_with_steps, get_run_with_trigger, list_account_runs, list_runs, trigger,
 };

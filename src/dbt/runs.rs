@@ -128,11 +128,20 @@ pub(crate) struct Run {
     /// Runs that it waits for.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) blocked_by: Option<Vec<u64>>,
+    /// Its job, where that was asked for.
+    #[serde(default, deserialize_with = "soft")]
+    job: Option<NamedJob>,
     /// What started it. Null where it was not asked for, and where the service left it out.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) trigger: Option<Trigger>,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) run_steps: Option<Vec<Step>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+struct NamedJob {
+    #[serde(default, deserialize_with = "soft")]
+    name: Option<String>,
 }
 
 /// What started a run.
@@ -190,6 +199,7 @@ impl Run {
             finished_at: None,
             href: None,
             blocked_by: None,
+            job: None,
             trigger: None,
             run_steps: None,
         }
@@ -226,6 +236,11 @@ impl Run {
             Some(project) => format!("{origin}/deploy/{account}/projects/{project}/runs/{}/", self.id),
             None => format!("{origin}/deploy/{account}/runs/{}/", self.id),
         }
+    }
+
+    /// The name of its job, where that was asked for.
+    pub(crate) fn job_name(&self) -> Option<&str> {
+        self.job.as_ref().and_then(|job| job.name.as_deref())
     }
 
     pub(crate) fn created(&self) -> Option<Timestamp> {
@@ -352,6 +367,37 @@ pub(crate) fn list_runs(account: u64, job: u64, newer_than: Option<u64>, offset:
     Read::new(call, page)
 }
 
+/// Which runs of an account are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RunFilter {
+    pub(crate) job: Option<u64>,
+    pub(crate) project: Option<u64>,
+    pub(crate) environment: Option<u64>,
+    /// None: any.
+    pub(crate) statuses: Vec<Status>,
+}
+
+/// A page of the account's runs, newest first, each with its trigger and its job.
+pub(crate) fn list_account_runs(account: u64, filter: &RunFilter, offset: u64, limit: u64) -> Read<Page<Run>> {
+    let RunFilter { job, project, environment, statuses } = filter;
+    let path = Path::new("/api/v2/accounts/").number(account).then("/runs/");
+    let mut call = Call::get("runs/list", path)
+        .query("order_by", "-id")
+        .query("limit", limit)
+        .query("offset", offset)
+        .query("include_related", r#"["trigger","job"]"#);
+    for (name, id) in [("job_definition_id", job), ("project_id", project), ("environment_id", environment)] {
+        if let Some(id) = id {
+            call = call.query(name, id);
+        }
+    }
+    if !statuses.is_empty() {
+        let numbers: Vec<i64> = statuses.iter().map(|status| status.number()).collect();
+        call = call.query("status__in", serde_json::json!(numbers));
+    }
+    Read::new(call, page)
+}
+
 /// One run, bare.
 pub(crate) fn get_run(account: u64, run: u64) -> Read<Run> {
     Read::new(Call::get("runs/get", run_path(account, run).then("/")), data)
@@ -397,6 +443,12 @@ mod tests {
         assert_eq!(
             list_runs(7, 8, Some(9), 100, 100).call.target(),
             "/api/v2/accounts/7/runs/?job_definition_id=8&order_by=-id&limit=100&offset=100&include_related=%5B%22trigger%22%5D&id__gt=9"
+        );
+        let active =
+            RunFilter { job: Some(8), statuses: vec![Status::Queued, Status::Running], ..RunFilter::default() };
+        assert_eq!(
+            list_account_runs(7, &active, 0, 100).call.target(),
+            "/api/v2/accounts/7/runs/?order_by=-id&limit=100&offset=0&include_related=%5B%22trigger%22%2C%22job%22%5D&job_definition_id=8&status__in=%5B1%2C3%5D"
         );
         assert_eq!(
             get_run_with_steps(7, 9).call.target(),

@@ -1,0 +1,173 @@
+//! `run`, `watch` and `cancel` whole, against the world in memory.
+
+use super::rehearsal::{Outcome, Rehearsal, Trouble};
+use super::{cancel, create_workflow, deploy_notebook, init_secrets, run, watch};
+use crate::events::Event;
+use crate::failure::Code;
+use crate::sandbox::Rule;
+
+/// The workspace of the world.
+const WORKSPACE: &str = "7405609032100112";
+
+async fn start(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(run::run, line).await.expect("nobody kills it")
+}
+
+async fn watched(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(watch::run, line).await.expect("nobody kills it")
+}
+
+async fn cancelled(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(cancel::run, line).await.expect("nobody kills it")
+}
+
+fn fault(stage: &Rehearsal, rule: &str) {
+    stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+}
+
+async fn started(stage: &Rehearsal, job: &str) -> String {
+    start(stage, &[job, "--no-wait"]).await.data["run_id"].to_string()
+}
+
+/// A run of a workflow, as if its notebook had been reached, and the dbt run that this one has started.
+async fn workflow_with_dbt_run(stage: &Rehearsal) -> (String, String) {
+    let _ = stage.run(init_secrets::run, &[]).await.unwrap();
+    let _ = stage.run(deploy_notebook::run, &[]).await.unwrap();
+    let made = stage.run(create_workflow::run, &["--job", "222225"]).await.unwrap();
+    assert_eq!(made.exit, 0, "{made:?}");
+    let pressed = start(stage, &["--workflow", "dbt: Long queue (222225)", "--no-wait"]).await;
+    let run = pressed.data["workflow_run_id"].to_string();
+    let key = format!("{WORKSPACE}/{run}/dbt/0");
+    let behind = start(stage, &["222225", "--no-wait", "--idempotency-key", &key]).await;
+    let _ = stage.take_log();
+    (run, behind.data["run_id"].to_string())
+}
+
+#[tokio::test(start_paused = true)]
+async fn watch_shows_what_run_shows_and_ends_as_the_run_does() {
+    for (job, exit, code) in
+        [("222222", 0, None), ("222223", 3, Some(Code::RunFailed)), ("222224", 20, Some(Code::RunCancelled))]
+    {
+        let stage = Rehearsal::new();
+        let run = started(&stage, job).await;
+        let _ = stage.take_log();
+        let outcome = watched(&stage, &[&run]).await;
+        assert_eq!((outcome.exit, outcome.code), (exit, code), "{outcome:?}");
+        assert!(outcome.said().contains("DbtJobRunStatus.RUNNING"), "{}", outcome.said());
+        assert_eq!(outcome.data["job_id"].to_string(), job);
+        assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_not_there_is_said_soon_and_one_that_does_not_show_yet_is_waited_for() {
+    let stage = Rehearsal::new();
+    let outcome = watched(&stage, &["99"]).await;
+    assert_eq!(outcome.code, Some(Code::NotFound), "{outcome:?}");
+    assert!(outcome.took.as_secs() <= 10, "{:?}", outcome.took);
+    stage.world(|world| world.set_fresh_404(4_000));
+    let run = started(&stage, "222222").await;
+    assert_eq!(watched(&stage, &[&run]).await.exit, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn watching_outlasts_what_proves_nothing_and_stops_at_proof() {
+    for (rule, exit) in [
+        ("dbt:runs/get=status=503,times=30", 0),
+        ("dbt:runs/get=reset,times=30", 0),
+        ("dbt:runs/get=status=401,times=forever", 4),
+        ("dbt:runs/get=status=403,times=forever", 4),
+    ] {
+        let stage = Rehearsal::new();
+        let run = started(&stage, "222222").await;
+        fault(&stage, rule);
+        let outcome = watched(&stage, &[&run]).await;
+        assert_eq!(outcome.exit, exit, "{rule}: {outcome:?}");
+    }
+    let stage = Rehearsal::new();
+    let run = started(&stage, "222222").await;
+    let outcome = watched(&stage, &[&run, "--timeout", "30s"]).await;
+    assert_eq!(outcome.code, Some(Code::StillRunning), "{outcome:?}");
+    assert!(outcome.failure.contains(&format!("`dbtrigger watch {run}`")), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dbt_run_is_cancelled_and_that_is_confirmed() {
+    let stage = Rehearsal::new();
+    let run = started(&stage, "222222").await;
+    let _ = stage.take_log();
+    let outcome = cancelled(&stage, &[&run]).await;
+    assert_eq!((outcome.exit, &outcome.data["dbt_runs"][0]["cancelled"]), (0, &true.into()), "{outcome:?}");
+    assert!(outcome.text.contains(&format!("dbt run {run} was cancelled")), "{}", outcome.text);
+    assert_eq!(stage.take_writes(), ["dbt:runs/cancel"]);
+    // The second time there is nothing to do.
+    let outcome = cancelled(&stage, &[&run]).await;
+    assert_eq!((outcome.exit, &outcome.data["dbt_runs"][0]["already_ended"]), (0, &true.into()), "{outcome:?}");
+    assert!(outcome.text.contains("has ended already: CANCELLED"), "{}", outcome.text);
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    assert_eq!(cancelled(&stage, &["99"]).await.code, Some(Code::NotFound));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_happens_to_one_request_of_a_cancellation_the_run_is_cancelled() {
+    for index in 0..3 {
+        for trouble in [Trouble::LostBefore, Trouble::LostAfter, Trouble::ErrorAfter, Trouble::Unavailable] {
+            let stage = Rehearsal::new();
+            let run = started(&stage, "222222").await;
+            stage.trouble_at(index, trouble);
+            let outcome = cancelled(&stage, &[&run]).await;
+            assert_eq!((outcome.exit, &outcome.data["dbt_runs"][0]["status"]), (0, &"CANCELLED".into()), "{outcome:?}");
+        }
+    }
+    let stage = Rehearsal::new();
+    let run = started(&stage, "222222").await;
+    fault(&stage, "dbt:runs/cancel=status=403,times=forever");
+    let outcome = cancelled(&stage, &[&run]).await;
+    assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
+    assert!(outcome.failure.contains(&format!("`dbtrigger cancel {run}`")), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelling_a_databricks_run_cancels_the_dbt_run_behind_it_and_no_other() {
+    let stage = Rehearsal::new();
+    let (run, behind) = workflow_with_dbt_run(&stage).await;
+    let other = started(&stage, "300005").await;
+    let _ = stage.take_log();
+    let outcome = cancelled(&stage, &["--workflow-run", &run]).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    assert_eq!(outcome.data["workflow_run"]["cancelled"], true, "{outcome:?}");
+    let dbt_runs = outcome.data["dbt_runs"].as_array().unwrap();
+    assert_eq!((dbt_runs.len(), dbt_runs[0]["run_id"].to_string()), (1, behind), "{outcome:?}");
+    assert_eq!(dbt_runs[0]["cancelled"], true, "{outcome:?}");
+    assert_eq!(stage.take_writes(), ["databricks:jobs/runs/cancel", "dbt:runs/cancel"]);
+    assert_eq!(watched(&stage, &[&other]).await.exit, 0);
+    // The second time nothing is written.
+    let outcome = cancelled(&stage, &["--workflow-run", &run]).await;
+    assert_eq!((outcome.exit, &outcome.data["workflow_run"]["already_ended"]), (0, &true.into()), "{outcome:?}");
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    assert_eq!(cancelled(&stage, &["--workflow-run", "99"]).await.code, Some(Code::NotFound));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_access_to_dbt_the_databricks_run_is_cancelled_and_the_rest_is_said() {
+    let stage = Rehearsal::new();
+    let (run, _) = workflow_with_dbt_run(&stage).await;
+    stage.set("DBT_CLOUD_TOKEN", "");
+    let outcome = cancelled(&stage, &["--workflow-run", &run]).await;
+    assert_eq!((outcome.exit, &outcome.data["dbt_runs"]), (0, &serde_json::Value::Null), "{outcome:?}");
+    let warned =
+        outcome.events.iter().any(|event| matches!(event, Event::Warning(text) if text.contains("DBT_CLOUD_TOKEN")));
+    assert!(warned, "{}", outcome.said());
+    let stage = Rehearsal::new();
+    let (run, _) = workflow_with_dbt_run(&stage).await;
+    fault(&stage, "dbt:runs/list=status=403,times=forever");
+    let outcome = cancelled(&stage, &["--workflow-run", &run]).await;
+    assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
+    assert_eq!(outcome.data["workflow_run"]["cancelled"], true, "{outcome:?}");
+    let stage = Rehearsal::new();
+    let (run, _) = workflow_with_dbt_run(&stage).await;
+    fault(&stage, "databricks:jobs/runs/cancel=status=403,times=forever");
+    let outcome = cancelled(&stage, &["--workflow-run", &run]).await;
+    assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
+    assert!(outcome.failure.contains(&format!("`dbtrigger cancel --workflow-run {run}`")), "{outcome:?}");
+}
