@@ -5,12 +5,15 @@ pub(crate) mod create_workflow;
 pub(crate) mod demo;
 pub(crate) mod deploy_notebook;
 pub(crate) mod init_secrets;
+pub(crate) mod jobs;
 pub(crate) mod run;
+pub(crate) mod runs;
 pub(crate) mod sandbox;
 pub(crate) mod watch;
 
 mod connect;
 mod durations;
+pub(crate) mod job_named;
 mod last_known;
 pub(crate) mod provision;
 #[cfg(test)]
@@ -20,6 +23,7 @@ pub(crate) mod rehearsal;
 mod run_named;
 #[cfg(test)]
 mod run_tests;
+mod table;
 
 pub(crate) use connect::{line_to_dbt, to_databricks, to_dbt};
 pub(crate) use last_known::LastKnown;

@@ -1,7 +1,7 @@
-//! `run`, `watch` and `cancel` whole, against the world in memory.
+//! `run`, `watch`, `cancel`, `jobs` and `runs` whole, against the world in memory.
 
 use super::rehearsal::{Outcome, Rehearsal, Trouble};
-use super::{cancel, create_workflow, deploy_notebook, init_secrets, run, watch};
+use super::{cancel, create_workflow, deploy_notebook, init_secrets, jobs, run, runs, watch};
 use crate::events::Event;
 use crate::failure::Code;
 use crate::sandbox::Rule;
@@ -170,4 +170,128 @@ async fn without_access_to_dbt_the_databricks_run_is_cancelled_and_the_rest_is_s
     let outcome = cancelled(&stage, &["--workflow-run", &run]).await;
     assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
     assert!(outcome.failure.contains(&format!("`dbtrigger cancel --workflow-run {run}`")), "{outcome:?}");
+}
+
+async fn jobs_listed(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(jobs::run, line).await.expect("nobody kills it")
+}
+
+async fn runs_listed(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(runs::run, line).await.expect("nobody kills it")
+}
+
+fn names(outcome: &Outcome) -> Vec<&str> {
+    outcome.data["jobs"].as_array().unwrap().iter().map(|job| job["name"].as_str().unwrap()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_lists_every_page_with_project_environment_and_last_run() {
+    let stage = Rehearsal::new();
+    let outcome = jobs_listed(&stage, &[]).await;
+    assert_eq!((outcome.exit, names(&outcome).len()), (0, 125), "{}", outcome.text);
+    let first = &outcome.data["jobs"][0];
+    assert_eq!(
+        (&first["job_id"], &first["project"], &first["environment"], &first["last_run"]["status"]),
+        (&222_222.into(), &"Jaffle Shop".into(), &"Production".into(), &"SUCCESS".into())
+    );
+    let line = outcome.text.lines().find(|line| line.starts_with("222222 ")).unwrap();
+    for part in ["Nightly build", "Jaffle Shop", "Production", "SUCCESS 2025-10-0"] {
+        assert!(line.contains(part), "{line}");
+    }
+    assert!(outcome.text.contains("Given up") && outcome.text.contains("(deactivated)"), "{}", outcome.text);
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    for project in ["Finance", "4102"] {
+        assert_eq!(names(&jobs_listed(&stage, &["--project", project]).await).len(), 40, "{project}");
+    }
+    let line = ["--project", "Finance", "--environment", "41021"];
+    assert_eq!(names(&jobs_listed(&stage, &line).await).len(), 40);
+    assert_eq!(names(&jobs_listed(&stage, &["--environment", "Production"]).await).len(), 125);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_is_not_there_is_refused_with_those_that_are() {
+    let stage = Rehearsal::new();
+    let outcome = jobs_listed(&stage, &["--project", "finance"]).await;
+    assert_eq!(outcome.code, Some(Code::NotFound), "{outcome:?}");
+    assert!(outcome.failure.contains("Jaffle Shop") && outcome.failure.contains("4102"), "{outcome:?}");
+    let outcome = jobs_listed(&stage, &["--environment", "Staging"]).await;
+    assert_eq!(outcome.code, Some(Code::NotFound), "{outcome:?}");
+    assert!(outcome.failure.contains("Production"), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_may_not_list_projects_sees_jobs_all_the_same() {
+    let stage = Rehearsal::new();
+    fault(&stage, "dbt:projects/list=status=403,times=forever");
+    let outcome = jobs_listed(&stage, &[]).await;
+    assert_eq!((outcome.exit, names(&outcome).len()), (0, 125), "{outcome:?}");
+    assert!(outcome.said().contains("may not list projects"), "{}", outcome.said());
+    assert_eq!(jobs_listed(&stage, &["--project", "4102"]).await.exit, 0);
+    assert_eq!(jobs_listed(&stage, &["--project", "Finance"]).await.code, Some(Code::NotAllowed));
+    fault(&stage, "dbt:jobs/list=status=403,times=forever");
+    assert_eq!(jobs_listed(&stage, &[]).await.code, Some(Code::NotAllowed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_run_by_its_name_and_the_commands_for_later_name_its_id() {
+    let stage = Rehearsal::new();
+    let outcome = start(&stage, &["Nightly build"]).await;
+    assert_eq!((outcome.exit, &outcome.data["job_id"]), (0, &222_222.into()), "{outcome:?}");
+    let outcome = start(&stage, &["Plain job 003", "--project", "Finance", "--environment", "Production"]).await;
+    assert_eq!((outcome.exit, &outcome.data["job_id"]), (0, &300_003.into()), "{outcome:?}");
+    let outcome = start(&stage, &["Broken models"]).await;
+    assert!(outcome.failure.contains("`dbtrigger run 222223`"), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_no_job_has_or_several_have_starts_nothing() {
+    let stage = Rehearsal::new();
+    for (line, code, says) in [
+        (&["nightly build"][..], Code::NotFound, "there is \\\"Nightly build\\\" with the id 222222"),
+        (&["Nighly build"], Code::NotFound, "222222"),
+        (&["Plain job 003", "--project", "Jaffle Shop"], Code::NotFound, "there is"),
+        (&["no such thing at all"], Code::NotFound, "dbtrigger jobs"),
+        (&["222222", "--project", "Finance"], Code::Usage, "narrow a name"),
+        (&["  "], Code::InvalidInput, "empty"),
+    ] {
+        let outcome = start(&stage, line).await;
+        assert_eq!(outcome.code, Some(code), "{line:?} {outcome:?}");
+        assert!(outcome.failure.contains(says), "{line:?} {outcome:?}");
+    }
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    stage.world(|world| world.rename_dbt_job(300_003, "Nightly build"));
+    let outcome = start(&stage, &["Nightly build"]).await;
+    assert_eq!(outcome.code, Some(Code::InvalidInput), "{outcome:?}");
+    for says in ["222222 is in project Jaffle Shop", "300003 is in project Finance", "--project"] {
+        assert!(outcome.failure.contains(says), "{outcome:?}");
+    }
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    assert_eq!(start(&stage, &["Nightly build", "--project", "Finance"]).await.data["job_id"], 300_003);
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_lists_the_newest_first_of_the_account_or_of_a_job() {
+    let stage = Rehearsal::new();
+    for job in ["222222", "222223"] {
+        let _ = start(&stage, &[job]).await;
+    }
+    let _ = stage.take_log();
+    let ids = |outcome: &Outcome| -> Vec<u64> {
+        outcome.data["runs"].as_array().unwrap().iter().map(|run| run["run_id"].as_u64().unwrap()).collect()
+    };
+    let all = runs_listed(&stage, &[]).await;
+    assert_eq!(all.exit, 0, "{all:?}");
+    assert!(ids(&all).len() == 8 && ids(&all).is_sorted_by(|one, next| one > next), "{}", all.text);
+    assert!(all.text.lines().nth(1).unwrap().contains("Broken models (222223)"), "{}", all.text);
+    for job in ["222222", "Nightly build"] {
+        assert_eq!(ids(&runs_listed(&stage, &["--job", job]).await).len(), 6, "{job}");
+    }
+    let failed = runs_listed(&stage, &["--status", "error", "--limit", "1"]).await;
+    assert_eq!((ids(&failed).len(), &failed.data["runs"][0]["job_id"]), (1, &222_223.into()), "{}", failed.text);
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    let none = runs_listed(&stage, &["--job", "300001"]).await;
+    assert!(none.exit == 0 && none.said().contains("no run shows"), "{none:?}");
+    assert_eq!(runs_listed(&stage, &["--job", "Nighly build"]).await.code, Some(Code::NotFound));
+    fault(&stage, "dbt:runs/list=status=401,times=forever");
+    assert_eq!(runs_listed(&stage, &[]).await.code, Some(Code::NotAuthenticated));
 }

@@ -371,25 +371,21 @@ pub(crate) fn list_runs(account: u64, job: u64, newer_than: Option<u64>, offset:
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RunFilter {
     pub(crate) job: Option<u64>,
-    pub(crate) project: Option<u64>,
-    pub(crate) environment: Option<u64>,
     /// None: any.
     pub(crate) statuses: Vec<Status>,
 }
 
 /// A page of the account's runs, newest first, each with its trigger and its job.
 pub(crate) fn list_account_runs(account: u64, filter: &RunFilter, offset: u64, limit: u64) -> Read<Page<Run>> {
-    let RunFilter { job, project, environment, statuses } = filter;
+    let RunFilter { job, statuses } = filter;
     let path = Path::new("/api/v2/accounts/").number(account).then("/runs/");
     let mut call = Call::get("runs/list", path)
         .query("order_by", "-id")
         .query("limit", limit)
         .query("offset", offset)
         .query("include_related", r#"["trigger","job"]"#);
-    for (name, id) in [("job_definition_id", job), ("project_id", project), ("environment_id", environment)] {
-        if let Some(id) = id {
-            call = call.query(name, id);
-        }
+    if let Some(job) = job {
+        call = call.query("job_definition_id", job);
     }
     if !statuses.is_empty() {
         let numbers: Vec<i64> = statuses.iter().map(|status| status.number()).collect();
@@ -444,8 +440,7 @@ mod tests {
             list_runs(7, 8, Some(9), 100, 100).call.target(),
             "/api/v2/accounts/7/runs/?job_definition_id=8&order_by=-id&limit=100&offset=100&include_related=%5B%22trigger%22%5D&id__gt=9"
         );
-        let active =
-            RunFilter { job: Some(8), statuses: vec![Status::Queued, Status::Running], ..RunFilter::default() };
+        let active = RunFilter { job: Some(8), statuses: vec![Status::Queued, Status::Running] };
         assert_eq!(
             list_account_runs(7, &active, 0, 100).call.target(),
             "/api/v2/accounts/7/runs/?order_by=-id&limit=100&offset=0&include_related=%5B%22trigger%22%2C%22job%22%5D&job_definition_id=8&status__in=%5B1%2C3%5D"

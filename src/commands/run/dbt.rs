@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::dbt_report::DbtReport;
 use super::follow_dbt::{Following, Lines};
 use super::{Waiting, resume};
+use crate::commands::job_named::{JobNamed, Narrow};
 use crate::commands::last_known::Known;
-use crate::commands::{Stage, to_dbt};
+use crate::commands::{Stage, line_to_dbt};
 use crate::context::Environment;
-use crate::credentials::{Account, Missing, Wants, account, api_token};
-use crate::dbt::{Link, Overrides, Run};
+use crate::credentials::{Account, Wants};
+use crate::dbt::{Overrides, Run};
 use crate::failure::{Code, Ended, Failure, Report, of_start};
 use crate::http::Writer;
 use crate::runs::{DbtRun, DbtState, Journal, Means, Milestone, Order, Triggered, trigger};
@@ -22,6 +23,7 @@ const MOST_REMARKS: usize = 3;
 /// What is to be started, in the person's words.
 pub(super) struct Asked {
     pub(super) job: String,
+    pub(super) narrow: Narrow,
     pub(super) cause: Option<String>,
     pub(super) overrides: Overrides,
 }
@@ -40,7 +42,7 @@ pub(super) async fn run(
     wants: Wants,
     stage: &Stage,
 ) -> Ended<Box<dyn Report>> {
-    match settle(asked, care, waiting, wants, stage) {
+    match settle(asked, care, waiting, wants, stage).await {
         Ok(start) => start.run(stage).await,
         Err(failure) => failure.into(),
     }
@@ -60,27 +62,30 @@ struct Start {
     again: String,
 }
 
-fn settle(asked: Asked, care: Care, waiting: Waiting, mut wants: Wants, stage: &Stage) -> Result<Start, Failure> {
+async fn settle(asked: Asked, care: Care, waiting: Waiting, mut wants: Wants, stage: &Stage) -> Result<Start, Failure> {
     let deadline = Instant::now() + waiting.timeout;
-    let Asked { job: text, cause, overrides } = asked;
+    let Asked { job: text, narrow, cause, overrides } = asked;
     let environment = &stage.context.environment;
-    let job = wants.optional(read_job(&text).map(Some));
-    let pasted = match &job {
-        Some((_, Some(link))) => vec![(text.clone(), link.clone())],
-        Some((_, None)) | None => Vec::new(),
-    };
+    let named = wants.optional(JobNamed::read(&text).map(Some));
+    let pasted = named.as_ref().map(JobNamed::pasted).unwrap_or_default();
     let by_address = !pasted.is_empty();
-    let account = account(&stage.account, &pasted, environment, &mut wants);
-    let token = wants.need(
-        api_token(environment, &stage.vault),
-        Missing { what: "the token for dbt", give: "set DBT_CLOUD_TOKEN to a service token or personal access token" },
-    );
-    wants.settle()?;
-    let (Some((job, _)), Some(account), Some(token)) = (job, account, token) else {
+    let (account, writer) = line_to_dbt(&pasted, wants, stage)?;
+    let Some(named) = named else {
         return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
     };
-    account.check_bare_token()?;
-    let writer = to_dbt(&account, token, stage)?;
+    let found = timeout_at(deadline, named.find(&writer, &account, &narrow)).await;
+    let job = found.unwrap_or_else(|_| {
+        Err(Failure::new(
+            Code::Unavailable,
+            format!("The time was over before dbt job {text} was found; nothing was started."),
+        )
+        .advise("give more time with --timeout"))
+    })?;
+    // A name may be given to another job one day; the commands that pick this start up name the id.
+    let (text, shown) = match &named {
+        JobNamed::Name(name) => (job.to_string(), format!("\"{name}\" ({job})")),
+        JobNamed::Id(_) | JobNamed::Address { .. } => (text.clone(), text),
+    };
     let Waiting { timeout: _, no_wait, key, given } = waiting;
     let Care { settle, at_most_once } = care;
     let again = resume::of_dbt(&text, &stage.account, &overrides, None);
@@ -97,42 +102,7 @@ fn settle(asked: Asked, care: Care, waiting: Waiting, mut wants: Wants, stage: &
         at_most_once,
         deadline,
     };
-    Ok(Start { account, writer, order, no_wait, job: text, by_address, again })
-}
-
-/// A job by id or address. Names come later.
-fn read_job(text: &str) -> Result<(u64, Option<Link>), Failure> {
-    let advice =
-        "give its id or its address: the id is the number behind /jobs/ in the address of the job's page in dbt";
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return match text.parse() {
-            Ok(id) if id > 0 => Ok((id, None)),
-            Ok(_) | Err(_) => {
-                Err(Failure::new(Code::InvalidInput, format!("{text} is no id of a dbt job.")).advise(advice))
-            }
-        };
-    }
-    if !text.contains('/') {
-        return Err(Failure::new(
-            Code::InvalidInput,
-            format!("\"{text}\" is neither an id nor an address of a dbt job, and jobs are not looked up by name yet."),
-        )
-        .advise(advice));
-    }
-    let link = Link::parse(text).map_err(|bad| {
-        Failure::new(Code::InvalidInput, format!("\"{text}\" cannot be used as the address of a dbt job: {bad}."))
-            .advise(advice)
-    })?;
-    match (link.job, link.run) {
-        (Some(job), _) => Ok((job, Some(link))),
-        (None, Some(run)) => {
-            Err(Failure::new(Code::InvalidInput, format!("\"{text}\" is the address of run {run}, not of a job."))
-                .advise(advice))
-        }
-        (None, None) => {
-            Err(Failure::new(Code::InvalidInput, format!("The address \"{text}\" names no dbt job.")).advise(advice))
-        }
-    }
+    Ok(Start { account, writer, order, no_wait, job: shown, by_address, again })
 }
 
 /// What the CI calls itself is text for people only: steps and matrix legs share it, so it is no key.

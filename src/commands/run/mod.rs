@@ -13,11 +13,13 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 
 pub(crate) use dbt_report::DbtReport;
+pub(crate) use duration::shown;
 pub(crate) use follow_dbt::{Following, Lines, see};
 pub(crate) use follow_workflow::{WorkflowReport, follow_run};
 
 use super::Stage;
 use super::durations;
+use super::job_named::Narrow;
 use crate::credentials::{Databricks, Wants};
 use crate::dbt::Overrides;
 use crate::failure::{Code, Ended, Failure, Report};
@@ -33,12 +35,19 @@ pub(crate) const LONGEST: Duration = Duration::from_hours(24);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger run 222222
+  dbtrigger run 'Nightly build' --project 'Jaffle Shop'
   dbtrigger run 222222 --idempotency-key nightly-2026-11-23 --step 'dbt build --select tag:nightly'
   dbtrigger run --workflow 'dbt: Nightly build (222222)'")]
 pub(crate) struct Args {
-    /// The dbt job: its id, or its address copied from the browser
+    /// The dbt job: its id, its address copied from the browser, or its name
     #[arg(value_name = "JOB", required_unless_present = "workflow", conflicts_with = "workflow")]
     job: Option<String>,
+    /// The project of a job given by name: its name or id
+    #[arg(long, value_name = "PROJECT", conflicts_with = "workflow")]
+    project: Option<String>,
+    /// The environment of a job given by name: its name or id
+    #[arg(long, value_name = "ENVIRONMENT", conflicts_with = "workflow")]
+    environment: Option<String>,
     /// Press "Run now" on this Databricks job instead: its id, its address or its exact name
     #[arg(long, value_name = "WORKFLOW")]
     workflow: Option<String>,
@@ -137,7 +146,8 @@ struct Waiting {
 }
 
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
-    let Args { job, workflow, timeout, no_wait, idempotency_key, settle, at_most_once, changes } = args;
+    let Args { job, project, environment, workflow, timeout, no_wait, idempotency_key, settle, at_most_once, changes } =
+        args;
     let mut wants = Wants::default();
     let given = idempotency_key.is_some();
     let key = wants.optional(idempotency_key.map(|text| read_key(&text)).transpose());
@@ -148,7 +158,14 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
         (Some(job), None) => {
             let (cause, overrides) = changes.settle();
             let care = dbt::Care { settle, at_most_once };
-            dbt::run(dbt::Asked { job, cause, overrides }, care, waiting, wants, stage).await
+            dbt::run(
+                dbt::Asked { job, narrow: Narrow { project, environment }, cause, overrides },
+                care,
+                waiting,
+                wants,
+                stage,
+            )
+            .await
         }
         (None, None) => {
             Failure::new(Code::Usage, "Neither a JOB nor a --workflow is given.").run("dbtrigger run --help").into()
