@@ -295,3 +295,32 @@ async fn runs_lists_the_newest_first_of_the_account_or_of_a_job() {
     fault(&stage, "dbt:runs/list=status=401,times=forever");
     assert_eq!(runs_listed(&stage, &[]).await.code, Some(Code::NotAuthenticated));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_workflow_gets_its_parameters_and_a_key_does_not_take_others() {
+    let stage = Rehearsal::new();
+    let _ = workflow_with_dbt_run(&stage).await;
+    let named = ["--workflow", "dbt: Long queue (222225)", "--no-wait", "--idempotency-key", "k"];
+    let with = |parameters: &[&'static str]| -> Vec<&str> {
+        named.iter().copied().chain(parameters.iter().flat_map(|parameter| ["--param", *parameter])).collect()
+    };
+    let first = start(&stage, &with(&["job_id=222222", "note=a=b"])).await;
+    assert_eq!(first.exit, 0, "{first:?}");
+    let sent = stage.take_log().into_iter().find(|seen| seen.operation == "databricks:jobs/run-now").unwrap();
+    assert!(sent.body.contains(r#""job_parameters":{"job_id":"222222","note":"a=b"}"#), "{}", sent.body);
+    // The same key and parameters are the same run; with others it is refused, and nothing else is started.
+    let again = start(&stage, &with(&["note=a=b", "job_id=222222"])).await;
+    assert_eq!((again.exit, &again.data["workflow_run_id"]), (0, &first.data["workflow_run_id"]), "{again:?}");
+    for other in [&["job_id=222223", "note=a=b"][..], &[]] {
+        let outcome = start(&stage, &with(other)).await;
+        assert_eq!(outcome.code, Some(Code::Refused), "{other:?} {outcome:?}");
+        assert!(outcome.failure.contains("job_id is wanted as"), "{outcome:?}");
+    }
+    let _ = stage.take_log();
+    for wrong in ["note", "=x", " note=x"] {
+        let outcome = start(&stage, &with(&[wrong])).await;
+        assert_eq!(outcome.code, Some(Code::InvalidInput), "{wrong}: {outcome:?}");
+    }
+    assert_eq!(start(&stage, &with(&["a=1", "a=2"])).await.code, Some(Code::InvalidInput));
+    assert_eq!(stage.take_log(), []);
+}

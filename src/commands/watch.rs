@@ -1,5 +1,6 @@
 //! `watch`: picks a run up again, from any machine.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -128,6 +129,6 @@ async fn watch_workflow(
     if !report.url().is_empty() {
         stage.events.progress(report.url());
     }
-    let again = (job != 0).then(|| resume::of_workflow(&job.to_string(), None));
+    let again = (job != 0).then(|| resume::of_workflow(&job.to_string(), &BTreeMap::new(), None));
     Ok(follow_run(report, run, &writer, deadline, again.as_deref(), stage).await)
 }

@@ -6,6 +6,7 @@ mod envelope;
 mod errors;
 mod jobs;
 mod link;
+mod overrides;
 mod places;
 mod runs;
 
@@ -14,8 +15,9 @@ pub(crate) use artifacts::{Node, get_run_results};
 pub(crate) use errors::said;
 pub(crate) use jobs::{Job, JobFilter, get_job, list_jobs};
 pub(crate) use link::{Link, parse_host};
+pub(crate) use overrides::{Difference, Overrides};
 pub(crate) use places::{Project, list_projects};
 pub(crate) use runs::{
-    Difference, End, Overrides, PAGE, Run, RunFilter, Status, Step, TRIGGER_LIMIT, Trigger, cancel_run, get_run,
-    get_run_with_steps, get_run_with_trigger, list_account_runs, list_runs, trigger,
+    End, PAGE, Run, RunFilter, Status, Step, TRIGGER_LIMIT, Trigger, cancel_run, get_run, get_run_with_steps,
+    get_run_with_trigger, list_account_runs, list_runs, trigger,
 };

@@ -86,7 +86,7 @@ async fn settle(asked: Asked, care: Care, waiting: Waiting, mut wants: Wants, st
         JobNamed::Name(name) => (job.to_string(), format!("\"{name}\" ({job})")),
         JobNamed::Id(_) | JobNamed::Address { .. } => (text.clone(), text),
     };
-    let Waiting { timeout: _, no_wait, key, given } = waiting;
+    let Waiting { timeout: _, no_wait, key, given, parameters: _ } = waiting;
     let Care { settle, at_most_once } = care;
     let again = resume::of_dbt(&text, &stage.account, &overrides, None);
     let order = Order {

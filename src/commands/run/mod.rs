@@ -8,6 +8,7 @@ mod follow_workflow;
 pub(crate) mod resume;
 mod workflow;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
@@ -51,6 +52,9 @@ pub(crate) struct Args {
     /// Press "Run now" on this Databricks job instead: its id, its address or its exact name
     #[arg(long, value_name = "WORKFLOW")]
     workflow: Option<String>,
+    /// A job parameter for this run of the workflow; repeat it for several
+    #[arg(long, value_name = "NAME=VALUE", requires = "workflow")]
+    param: Vec<String>,
     /// How long to wait, time in the queue included (90s, 10m, 2h)
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = durations::parse)]
     timeout: Duration,
@@ -143,16 +147,30 @@ struct Waiting {
     key: Key,
     /// Somebody gave the key.
     given: bool,
+    /// For a workflow.
+    parameters: BTreeMap<String, String>,
 }
 
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
-    let Args { job, project, environment, workflow, timeout, no_wait, idempotency_key, settle, at_most_once, changes } =
-        args;
+    let Args {
+        job,
+        project,
+        environment,
+        workflow,
+        param,
+        timeout,
+        no_wait,
+        idempotency_key,
+        settle,
+        at_most_once,
+        changes,
+    } = args;
     let mut wants = Wants::default();
     let given = idempotency_key.is_some();
     let key = wants.optional(idempotency_key.map(|text| read_key(&text)).transpose());
     let key = key.unwrap_or_else(|| Key::fresh(&stage.context.entropy));
-    let waiting = Waiting { timeout, no_wait, key, given };
+    let parameters = wants.optional(read_parameters(&param).map(Some)).unwrap_or_default();
+    let waiting = Waiting { timeout, no_wait, key, given, parameters };
     match (job, workflow) {
         (_, Some(workflow)) => workflow::run(&workflow, waiting, wants, stage).await,
         (Some(job), None) => {
@@ -176,8 +194,26 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 /// Presses "Run now" on a workflow of this id and follows the run, as `run --workflow ID` does.
 pub(super) async fn press(workflow: u64, databricks: &Databricks, stage: &Stage) -> Ended<Box<dyn Report>> {
     let key = Key::fresh(&stage.context.entropy);
-    let waiting = Waiting { timeout: LONGEST, no_wait: false, key, given: false };
+    let waiting = Waiting { timeout: LONGEST, no_wait: false, key, given: false, parameters: BTreeMap::new() };
     workflow::press(workflow, databricks, &waiting, stage).await
+}
+
+fn read_parameters(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let invalid = |text: &str, why: &str| {
+        Failure::new(Code::InvalidInput, format!("--param \"{text}\" cannot be used: {why}."))
+            .advise("write it as NAME=VALUE, each name once")
+    };
+    let mut parameters = BTreeMap::new();
+    for text in texts {
+        let Some((name, value)) = text.split_once('=') else { return Err(invalid(text, "it has no = in it")) };
+        if name.trim().is_empty() || name.trim() != name {
+            return Err(invalid(text, "its name is empty, or has blanks around it"));
+        }
+        if parameters.insert(name.to_owned(), value.to_owned()).is_some() {
+            return Err(invalid(text, &format!("{name} is given twice")));
+        }
+    }
+    Ok(parameters)
 }
 
 fn read_key(text: &str) -> Result<Key, Failure> {

@@ -1,5 +1,7 @@
 //! The command that picks a run up: the same start with its key, which follows the run instead of starting another.
 
+use std::collections::BTreeMap;
+
 use crate::credentials::{Account, AccountFlags};
 use crate::dbt::Overrides;
 
@@ -66,9 +68,12 @@ pub(crate) fn watch_workflow(run: u64) -> String {
 }
 
 /// The command for a Databricks job.
-pub(crate) fn of_workflow(workflow: &str, key: Option<&str>) -> String {
+pub(crate) fn of_workflow(workflow: &str, parameters: &BTreeMap<String, String>, key: Option<&str>) -> String {
+    let words: Vec<String> =
+        parameters.iter().map(|(name, value)| format!(" --param {}", quoted(&format!("{name}={value}")))).collect();
+    let parameters = words.concat();
     let key = key.map(|key| format!(" --idempotency-key {}", quoted(key))).unwrap_or_default();
-    format!("dbtrigger run --workflow {}{key}", quoted(workflow))
+    format!("dbtrigger run --workflow {}{parameters}{key}", quoted(workflow))
 }
 
 /// As one word for a shell.
@@ -100,6 +105,10 @@ mod tests {
             of_dbt("222222", &account, &overrides, Some("k")),
             r"dbtrigger run 222222 --dbt-host ab123.us1.dbt.com --git-branch 'it'\''s' --threads 8 --step 'dbt seed' --step 'dbt build --select tag:nightly' --run-timeout 600s --idempotency-key k --generate-docs=false"
         );
-        assert_eq!(of_workflow("dbt: Nightly (1)", None), "dbtrigger run --workflow 'dbt: Nightly (1)'");
+        let parameters = BTreeMap::from([("day".to_owned(), "last monday".to_owned())]);
+        assert_eq!(
+            of_workflow("dbt: Nightly (1)", &parameters, Some("k")),
+            "dbtrigger run --workflow 'dbt: Nightly (1)' --param 'day=last monday' --idempotency-key k"
+        );
     }
 }

@@ -8,7 +8,9 @@ use super::{Waiting, resume};
 use crate::commands::last_known::Known;
 use crate::commands::{Stage, to_databricks};
 use crate::credentials::{Databricks, Wants, databricks};
-use crate::databricks::{WorkflowRow, get_workflow, is_missing, list_workflows_named, run_now};
+use crate::databricks::{
+    OtherParameter, WorkflowRow, get_workflow, get_workflow_run, is_missing, list_workflows_named, run_now,
+};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::{Fault, HttpError, Reader};
 use crate::origin::{Origin, with_scheme};
@@ -104,8 +106,8 @@ async fn start(
         url: None,
         state: None,
     };
-    let again = resume::of_workflow(text, None);
-    let resume = resume::of_workflow(text, Some(waiting.key.as_str()));
+    let again = resume::of_workflow(text, &waiting.parameters, None);
+    let resume = resume::of_workflow(text, &waiting.parameters, Some(waiting.key.as_str()));
     let shown_name = report.shown_name();
     stage.last_known.set(Known {
         data: report.json(),
@@ -113,7 +115,7 @@ async fn start(
         resume: resume.clone(),
     });
     let token = waiting.key.token(job);
-    let sent = timeout_at(deadline, writer.put(run_now(job, &token))).await;
+    let sent = timeout_at(deadline, writer.put(run_now(job, &token, &waiting.parameters))).await;
     let started = match sent.map_err(|_| None).and_then(|sent| sent.map_err(Some)) {
         Ok(started) => started,
         Err(error) => {
@@ -126,11 +128,32 @@ async fn start(
     report.url = Some(format!("{}/jobs/{job}/runs/{run}", identity.origin));
     stage.events.progress(format!("workflow_run_id = {run}"));
     stage.events.progress(report.url());
+    if waiting.given
+        && let Some(failure) = other_parameters(&writer, run, waiting, deadline).await
+    {
+        stage.last_known.clear();
+        return Ok(Ended { report: Some(Box::new(report)), failure: Some(failure) });
+    }
     if waiting.no_wait {
         stage.last_known.clear();
         return Ok(Ended::well(Box::new(report)));
     }
     Ok(follow_run(report, run, &writer, deadline, Some(&again), stage).await)
+}
+
+/// The service gives the run of a key again whatever parameters come with it (databricks-api §2.6).
+async fn other_parameters(reader: &Reader, run: u64, waiting: &Waiting, deadline: Instant) -> Option<Failure> {
+    // A run that cannot be looked at now is followed all the same, and shows what it is.
+    let seen = timeout_at(deadline, reader.glance(get_workflow_run(run, None))).await.ok()?.ok()?;
+    let OtherParameter { name, wanted, seen } = seen.differs_from(&waiting.parameters)?;
+    Some(
+        Failure::new(
+            Code::Refused,
+            format!("The key belongs to Databricks run {run} already, which was started with other parameters."),
+        )
+        .cause(format!("{name} is wanted as \"{wanted}\", and run {run} has \"{seen}\""))
+        .advise("give a new --idempotency-key for a new run, or the same parameters to follow that run"),
+    )
 }
 
 async fn find(reader: &Reader, text: &str, named: Named) -> Result<WorkflowRow, Failure> {
