@@ -58,7 +58,11 @@ enum Command {
     InitSecrets(commands::init_secrets::Args),
     DeployNotebook(commands::deploy_notebook::Args),
     CreateWorkflow(commands::create_workflow::Args),
-    Run(commands::run::Args),
+    Run(Box<commands::run::Args>),
+    Watch(commands::watch::Args),
+    Cancel(commands::cancel::Args),
+    Runs(commands::runs::Args),
+    Jobs(commands::jobs::Args),
     Sandbox(commands::sandbox::Args),
     Demo(commands::demo::Args),
 }
@@ -116,7 +120,11 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
         Command::InitSecrets(args) => commands::init_secrets::run(args, stage).await,
         Command::DeployNotebook(args) => commands::deploy_notebook::run(args, stage).await,
         Command::CreateWorkflow(args) => commands::create_workflow::run(args, stage).await,
-        Command::Run(args) => commands::run::run(args, stage).await,
+        Command::Run(args) => commands::run::run(*args, stage).await,
+        Command::Watch(args) => commands::watch::run(args, stage).await,
+        Command::Cancel(args) => commands::cancel::run(args, stage).await,
+        Command::Runs(args) => commands::runs::run(args, stage).await,
+        Command::Jobs(args) => commands::jobs::run(args, stage).await,
         Command::Sandbox(args) => commands::sandbox::run(args, stage).await,
         Command::Demo(args) => commands::demo::run(args, stage).await,
     }
@@ -197,6 +205,8 @@ enum Leaves {
     Half,
     /// A run that goes on, if one was started.
     Run,
+    /// Something asked for, and not yet confirmed.
+    Unconfirmed,
     /// Nothing: interrupting is how it ends.
     Nothing,
 }
@@ -205,8 +215,9 @@ impl Command {
     fn leaves(&self) -> Leaves {
         match self {
             Command::InitSecrets(_) | Command::DeployNotebook(_) | Command::CreateWorkflow(_) => Leaves::Half,
-            Command::Run(_) => Leaves::Run,
-            Command::Sandbox(_) | Command::Demo(_) => Leaves::Nothing,
+            Command::Run(_) | Command::Watch(_) => Leaves::Run,
+            Command::Cancel(_) => Leaves::Unconfirmed,
+            Command::Runs(_) | Command::Jobs(_) | Command::Sandbox(_) | Command::Demo(_) => Leaves::Nothing,
         }
     }
 }
@@ -229,6 +240,9 @@ fn farewell(signal: u8, leaves: Leaves, last_known: &LastKnown, printer: &Printe
             printer.end(&failure.advise(advice).into())
         }
         (None, Leaves::Run) => printer.end(&failure.advise("nothing was started").into()),
+        (None, Leaves::Unconfirmed) => {
+            printer.end(&failure.advise("run the same command again: it says how the run stands").into())
+        }
         (None, Leaves::Nothing) => failure.code.exit(),
     }
 }

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use super::{Stage, Wire};
-use crate::credentials::{Account, Databricks};
+use crate::credentials::{Account, Databricks, Missing, Wants, account, api_token};
+use crate::dbt::Link;
 use crate::failure::{Code, Failure};
 use crate::http::{Profile, Sockets, Transport, Writer};
 use crate::origin::Origin;
@@ -34,6 +35,27 @@ pub(crate) fn to_dbt(account: &Account, token: Secret, stage: &Stage) -> Result<
         said: crate::dbt::said,
     };
     line(&account.origin, profile, stage)
+}
+
+/// The account of dbt and a line to it, from what flags, pasted addresses and the environment say.
+pub(crate) fn line_to_dbt(
+    pasted: &[(String, Link)],
+    mut wants: Wants,
+    stage: &Stage,
+) -> Result<(Account, Writer), Failure> {
+    let environment = &stage.context.environment;
+    let account = account(&stage.account, pasted, environment, &mut wants);
+    let token = wants.need(
+        api_token(environment, &stage.vault),
+        Missing { what: "the token for dbt", give: "set DBT_CLOUD_TOKEN to a service token or personal access token" },
+    );
+    wants.settle()?;
+    let (Some(account), Some(token)) = (account, token) else {
+        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+    };
+    account.check_bare_token()?;
+    let writer = to_dbt(&account, token, stage)?;
+    Ok((account, writer))
 }
 
 fn line(origin: &Origin, profile: Profile, stage: &Stage) -> Result<Writer, Failure> {

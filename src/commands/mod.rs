@@ -1,28 +1,38 @@
 //! One file per subcommand: its arguments, settled into values that are whole, then handed to engine or runs.
 
+pub(crate) mod cancel;
 pub(crate) mod create_workflow;
 pub(crate) mod demo;
 pub(crate) mod deploy_notebook;
 pub(crate) mod init_secrets;
+pub(crate) mod jobs;
 pub(crate) mod run;
+pub(crate) mod runs;
 pub(crate) mod sandbox;
+pub(crate) mod watch;
 
 mod connect;
 mod durations;
+pub(crate) mod job_named;
 mod last_known;
 pub(crate) mod provision;
 #[cfg(test)]
 mod provision_tests;
 #[cfg(test)]
 pub(crate) mod rehearsal;
+mod run_named;
+#[cfg(test)]
+mod run_tests;
+mod table;
 
-pub(crate) use connect::{to_databricks, to_dbt};
+pub(crate) use connect::{line_to_dbt, to_databricks, to_dbt};
 pub(crate) use last_known::LastKnown;
 
 use crate::context::Context;
 use crate::credentials::AccountFlags;
 use crate::events::Events;
 use crate::http::Pace;
+use crate::runs::Means;
 use crate::secret::Vault;
 
 /// What every command finds when it begins. Commands take it apart; the rooms below get the piece they need.
@@ -36,6 +46,18 @@ pub(crate) struct Stage {
     pub(crate) pace: Pace,
     pub(crate) last_known: LastKnown,
     pub(crate) wire: Wire,
+}
+
+impl Stage {
+    /// The pieces that the room of runs needs.
+    pub(crate) fn means(&self) -> Means {
+        Means {
+            pace: self.pace.clone(),
+            wall: self.context.wall.clone(),
+            entropy: self.context.entropy.clone(),
+            events: self.events.clone(),
+        }
+    }
 }
 
 /// What carries the requests of both services.

@@ -1,6 +1,8 @@
 //! Services that look like Databricks and differ in small ways: a list absent, null or empty, a success without a body, an
 //! error without a code, an id above 2^53, access lists that answer 501.
 
+use std::collections::BTreeMap;
+
 use std::fmt::Debug;
 
 use bytes::Bytes;
@@ -113,7 +115,7 @@ fn a_success_may_have_no_body_where_nothing_is_told_and_never_where_an_id_is() {
         }
     }
     let Once { call: _, parse } = jobs::create(&raw::Raw::default());
-    let Put { call: _, parse: start } = run_now(1, "x");
+    let Put { call: _, parse: start } = run_now(1, "x", &BTreeMap::new());
     for body in ["", "{}", "null"] {
         assert!(read(parse, body).starts_with("unreadable") && read(start, body).starts_with("unreadable"), "{body:?}");
     }
@@ -132,7 +134,7 @@ fn ids_above_what_a_double_holds_keep_their_last_digit() {
         ("jobs/get", read(jobs::get_page(1, None).parse, &format!(r#"{{"job_id":{id},"settings":{{}}}}"#))),
         ("jobs/get by id", read(get_workflow(1).parse, &format!(r#"{{"job_id":{id}}}"#))),
         ("jobs/create", read(jobs::create(&raw::Raw::default()).parse, &format!(r#"{{"job_id":{id}}}"#))),
-        ("jobs/run-now", read(run_now(1, "x").parse, &format!(r#"{{"run_id":{id}}}"#))),
+        ("jobs/run-now", read(run_now(1, "x", &BTreeMap::new()).parse, &format!(r#"{{"run_id":{id}}}"#))),
         ("jobs/runs/get", read(get_workflow_run(1, None).parse, &format!(r#"{{"run_id":{id}}}"#))),
     ] {
         assert!(text.contains(&id), "{operation}: {text}");

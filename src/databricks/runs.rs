@@ -1,5 +1,7 @@
 //! Runs of Databricks jobs: start, look, read what a task said (databricks-api §5.4, §5.6 to §5.8).
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -61,12 +63,14 @@ pub(crate) struct Started {
 struct RunNow<'a> {
     job_id: u64,
     idempotency_token: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    job_parameters: &'a BTreeMap<String, String>,
 }
 
 /// Starts the job. May be repeated: the token (at most 64 characters) makes the service give the same run again (§2.6).
-pub(crate) fn run_now(job: u64, token: &str) -> Put<Started> {
+pub(crate) fn run_now(job: u64, token: &str, parameters: &BTreeMap<String, String>) -> Put<Started> {
     let call = Call::post("jobs/run-now", Path::new("/api/2.2/jobs/run-now"));
-    Put::json(call.json(&RunNow { job_id: job, idempotency_token: token }))
+    Put::json(call.json(&RunNow { job_id: job, idempotency_token: token, job_parameters: parameters }))
 }
 
 /// A run of a job, or of one of its tasks (§5.7). States are open lists of words.
@@ -91,7 +95,26 @@ pub(crate) struct WorkflowRun {
     #[serde(default, deserialize_with = "soft")]
     tasks: Option<Vec<TaskRun>>,
     #[serde(default, deserialize_with = "soft")]
+    job_parameters: Option<Vec<Parameter>>,
+    #[serde(default, deserialize_with = "soft")]
     pub(crate) next_page_token: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Parameter {
+    name: String,
+    #[serde(default, deserialize_with = "soft")]
+    value: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    default: Option<String>,
+}
+
+/// A parameter in which a run differs from what is wanted now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OtherParameter {
+    pub(crate) name: String,
+    pub(crate) wanted: String,
+    pub(crate) seen: String,
 }
 
 /// One attempt of one task.
@@ -241,13 +264,27 @@ impl WorkflowRun {
     /// The page of the run. The service's own form opens for administrators only (§5.7), so it is written anew, with
     /// the workspace id that it carries.
     pub(crate) fn url(&self, origin: &str, job: u64) -> String {
-        let workspace = self.run_page_url.as_deref().and_then(|url| {
-            let after = url.split_once("o=")?.1;
-            let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
-            (!digits.is_empty()).then_some(digits)
-        });
-        let query = workspace.map(|id| format!("?o={id}")).unwrap_or_default();
+        let query = self.workspace().map(|id| format!("?o={id}")).unwrap_or_default();
         format!("{origin}/jobs/{job}/runs/{}{query}", self.run_id)
+    }
+
+    /// The first job parameter in which the run was started differently. What the service fills in (`{{…}}`), and what it
+    /// does not tell, differs in nothing.
+    pub(crate) fn differs_from(&self, wanted: &BTreeMap<String, String>) -> Option<OtherParameter> {
+        self.job_parameters.iter().flatten().find_map(|parameter| {
+            let Parameter { name, value, default } = parameter;
+            let seen = value.as_ref().or(default.as_ref())?;
+            let wanted = wanted.get(name).or(default.as_ref())?;
+            let other = seen != wanted && !wanted.contains("{{");
+            other.then(|| OtherParameter { name: name.clone(), wanted: wanted.clone(), seen: seen.clone() })
+        })
+    }
+
+    /// The id of the workspace, as the run's own address has it.
+    pub(crate) fn workspace(&self) -> Option<String> {
+        let after = self.run_page_url.as_deref()?.split_once("o=")?.1;
+        let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+        (!digits.is_empty()).then_some(digits)
     }
 
     /// The tasks, each in its newest attempt (after a repair, its newest run), in the order of the answer.
@@ -300,6 +337,18 @@ pub(crate) fn get_workflow_run(run: u64, page: Option<&str>) -> Read<WorkflowRun
     Read::json(call)
 }
 
+#[derive(Serialize)]
+struct CancelRun {
+    run_id: u64,
+}
+
+/// Asks for a run to be stopped. Doing it twice is doing it once; it has ended only when `runs/get` says so (§5.8).
+pub(crate) fn cancel_workflow_run(run: u64) -> Put<()> {
+    let call = Call::post("jobs/runs/cancel", Path::new("/api/2.2/jobs/runs/cancel")).json(&CancelRun { run_id: run });
+    // The body is an empty object, or nothing at all.
+    Put::new(call, |_| Ok(()))
+}
+
 /// What one attempt of a task left behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(crate) struct TaskOutput {
@@ -346,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_start_carries_its_token_and_may_be_repeated() {
-        let put = run_now(7, "token");
+        let put = run_now(7, "token", &BTreeMap::new());
         assert_eq!(put.call.target(), "/api/2.2/jobs/run-now");
         let body: Value = serde_json::from_slice(&put.call.body.unwrap()).unwrap();
         assert_eq!(body, json!({"job_id": 7, "idempotency_token": "token"}));
@@ -418,5 +467,25 @@ mod tests {
         let old = run(json!({"run_id": 3, "run_page_url": "https://dbc.example.com/?o=12#job/2/run/3"}));
         assert_eq!(old.url(origin, 2), "https://dbc.example.com/jobs/2/runs/3?o=12");
         assert_eq!(run(json!({"run_id": 3})).url(origin, 2), "https://dbc.example.com/jobs/2/runs/3");
+    }
+
+    #[test]
+    fn parameters_of_a_run_are_compared_with_what_is_wanted() {
+        let run: WorkflowRun = serde_json::from_value(json!({"run_id": 1, "job_parameters": [
+            {"name": "day", "value": "monday", "default": "sunday"},
+            {"name": "at", "value": "12:00", "default": "{{job.start_time.iso_time}}"},
+            {"name": "untold"},
+        ]}))
+        .unwrap();
+        let wanted = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        for same in [&[("day", "monday")][..], &[("day", "{{job.trigger.type}}")], &[("day", "monday"), ("more", "x")]]
+        {
+            assert_eq!(run.differs_from(&wanted(same)), None, "{same:?}");
+        }
+        let other = run.differs_from(&wanted(&[])).unwrap();
+        assert_eq!((other.name.as_str(), other.wanted.as_str(), other.seen.as_str()), ("day", "sunday", "monday"));
+        assert_eq!(run.differs_from(&wanted(&[("day", "monday"), ("at", "13:00")])).unwrap().name, "at");
     }
 }

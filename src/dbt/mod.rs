@@ -8,14 +8,18 @@ mod jobs;
 mod link;
 #[cfg(test)]
 mod look_alike_tests;
+mod overrides;
+mod places;
 mod runs;
 
 pub(crate) use accounts::{list_accounts, list_accounts_v2};
 pub(crate) use artifacts::{Node, get_run_results};
 pub(crate) use errors::said;
-pub(crate) use jobs::get_job;
+pub(crate) use jobs::{Job, JobFilter, get_job, list_jobs};
 pub(crate) use link::{Link, parse_host};
+pub(crate) use overrides::{Difference, Overrides};
+pub(crate) use places::{Project, list_projects};
 pub(crate) use runs::{
-    Difference, End, Overrides, PAGE, Run, Status, Step, TRIGGER_LIMIT, Trigger, cancel_run, get_run,
-    get_run_with_steps, get_run_with_trigger, list_runs, trigger,
+    End, PAGE, Run, RunFilter, Status, Step, TRIGGER_LIMIT, Trigger, cancel_run, get_run, get_run_with_steps,
+    get_run_with_trigger, list_account_runs, list_runs, trigger,
 };

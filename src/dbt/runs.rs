@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::envelope::{Page, data, page, soft};
+use super::overrides::Overrides;
 use crate::http::{Call, Once, Path, Put, Read};
 
 /// The longest page that the service gives.
@@ -128,11 +129,20 @@ pub(crate) struct Run {
     /// Runs that it waits for.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) blocked_by: Option<Vec<u64>>,
+    /// Its job, where that was asked for.
+    #[serde(default, deserialize_with = "soft")]
+    job: Option<NamedJob>,
     /// What started it. Null where it was not asked for, and where the service left it out.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) trigger: Option<Trigger>,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) run_steps: Option<Vec<Step>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+struct NamedJob {
+    #[serde(default, deserialize_with = "soft")]
+    name: Option<String>,
 }
 
 /// What started a run.
@@ -172,6 +182,30 @@ impl Step {
 }
 
 impl Run {
+    /// A run of which nothing is known but its id.
+    pub(crate) fn unseen(id: u64) -> Run {
+        Run {
+            id,
+            status: None,
+            status_message: None,
+            is_complete: None,
+            is_success: None,
+            is_error: None,
+            is_cancelled: None,
+            retrying_run_id: None,
+            project_id: None,
+            job_definition_id: None,
+            created_at: None,
+            started_at: None,
+            finished_at: None,
+            href: None,
+            blocked_by: None,
+            job: None,
+            trigger: None,
+            run_steps: None,
+        }
+    }
+
     /// How it ended, or `None` while it goes on. The flags help out only where the number is unknown (§4.2).
     pub(crate) fn ended(&self) -> Option<End> {
         match self.status {
@@ -205,6 +239,11 @@ impl Run {
         }
     }
 
+    /// The name of its job, where that was asked for.
+    pub(crate) fn job_name(&self) -> Option<&str> {
+        self.job.as_ref().and_then(|job| job.name.as_deref())
+    }
+
     pub(crate) fn created(&self) -> Option<Timestamp> {
         self.created_at.as_deref().and_then(moment)
     }
@@ -226,79 +265,6 @@ impl Run {
 /// Runs write `2021-11-26 16:48:41.431645+00:00`, other objects use `T` and `Z` (dbt-cloud-api §4.3).
 fn moment(text: &str) -> Option<Timestamp> {
     text.trim().replacen(' ', "T", 1).parse().ok()
-}
-
-/// What a trigger changes against the job's own settings. Absent fields are not sent: empty texts are refused (§3.1).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Overrides {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) git_sha: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) git_branch: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) schema_override: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) dbt_version_override: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) threads_override: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) target_name_override: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) generate_docs_override: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) timeout_seconds_override: Option<u64>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) steps_override: Vec<String>,
-}
-
-/// Everything that a run's `trigger` tells about how it differs from the job's own settings.
-const DIFFERENCES: [&str; 13] = [
-    "git_sha",
-    "git_branch",
-    "schema_override",
-    "dbt_version_override",
-    "threads_override",
-    "target_name_override",
-    "generate_docs_override",
-    "timeout_seconds_override",
-    "steps_override",
-    "azure_pull_request_id",
-    "github_pull_request_id",
-    "gitlab_merge_request_id",
-    "non_native_pull_request_id",
-];
-
-/// A parameter in which a run differs from what is wanted now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Difference {
-    pub(crate) name: &'static str,
-    /// As JSON; `nothing` where it is not set.
-    pub(crate) wanted: String,
-    pub(crate) seen: String,
-}
-
-impl Overrides {
-    /// The first parameter in which the run was started differently. What was not asked for may come back as null,
-    /// as false, or empty.
-    pub(crate) fn differs_from(&self, trigger: &Trigger) -> Option<Difference> {
-        let wanted = serde_json::to_value(self).unwrap_or_default();
-        let shown = |value: &Value| if value.is_null() { "nothing".to_owned() } else { value.to_string() };
-        DIFFERENCES.into_iter().find_map(|name| {
-            let seen = trigger.rest.get(name).unwrap_or(&Value::Null);
-            let wanted = wanted.get(name).unwrap_or(&Value::Null);
-            let same = if wanted.is_null() { is_nothing(seen) } else { wanted == seen };
-            (!same).then(|| Difference { name, wanted: shown(wanted), seen: shown(seen) })
-        })
-    }
-}
-
-fn is_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Bool(true) | Value::Number(_) | Value::Object(_) => false,
-    }
 }
 
 #[derive(Serialize)]
@@ -325,6 +291,33 @@ pub(crate) fn list_runs(account: u64, job: u64, newer_than: Option<u64>, offset:
         .query("include_related", r#"["trigger"]"#);
     if let Some(id) = newer_than {
         call = call.query("id__gt", id);
+    }
+    Read::new(call, page)
+}
+
+/// Which runs of an account are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RunFilter {
+    pub(crate) job: Option<u64>,
+    /// None: any.
+    pub(crate) statuses: Vec<Status>,
+}
+
+/// A page of the account's runs, newest first, each with its trigger and its job.
+pub(crate) fn list_account_runs(account: u64, filter: &RunFilter, offset: u64, limit: u64) -> Read<Page<Run>> {
+    let RunFilter { job, statuses } = filter;
+    let path = Path::new("/api/v2/accounts/").number(account).then("/runs/");
+    let mut call = Call::get("runs/list", path)
+        .query("order_by", "-id")
+        .query("limit", limit)
+        .query("offset", offset)
+        .query("include_related", r#"["trigger","job"]"#);
+    if let Some(job) = job {
+        call = call.query("job_definition_id", job);
+    }
+    if !statuses.is_empty() {
+        let numbers: Vec<i64> = statuses.iter().map(|status| status.number()).collect();
+        call = call.query("status__in", serde_json::json!(numbers));
     }
     Read::new(call, page)
 }
@@ -374,6 +367,11 @@ mod tests {
         assert_eq!(
             list_runs(7, 8, Some(9), 100, 100).call.target(),
             "/api/v2/accounts/7/runs/?job_definition_id=8&order_by=-id&limit=100&offset=100&include_related=%5B%22trigger%22%5D&id__gt=9"
+        );
+        let active = RunFilter { job: Some(8), statuses: vec![Status::Queued, Status::Running] };
+        assert_eq!(
+            list_account_runs(7, &active, 0, 100).call.target(),
+            "/api/v2/accounts/7/runs/?order_by=-id&limit=100&offset=0&include_related=%5B%22trigger%22%2C%22job%22%5D&job_definition_id=8&status__in=%5B1%2C3%5D"
         );
         assert_eq!(
             get_run_with_steps(7, 9).call.target(),

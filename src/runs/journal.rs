@@ -105,6 +105,19 @@ impl Journal {
         Ok(Some(Noted { intent, earlier }))
     }
 
+    /// The run has ended, whoever started it and whoever saw that: an intent for it leaves nothing to pick up.
+    pub(crate) fn close_run(&self, origin: &str, account: u64, run: u64, now: Timestamp) {
+        let Some(listed) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else { return };
+        for path in listed.filter_map(|item| Some(item.ok()?.path())) {
+            let is_it = |open: &OpenIntent| {
+                open.run == Some(run) && open.entry.origin == origin && open.entry.account == account
+            };
+            if read(&path, now).as_ref().is_some_and(is_it) {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
     /// Intents that no living process follows, newest first. Those that are too old to pick up are removed.
     pub(crate) fn open_intents(&self, now: Timestamp) -> Vec<OpenIntent> {
         let Some(listed) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else { return Vec::new() };
@@ -231,6 +244,15 @@ mod tests {
         assert_eq!(journal.open_intents(now()), []);
         drop(held);
         assert_eq!(journal.open_intents(now()), [OpenIntent { entry: entry("held", now()), run: Some(123) }]);
+        let origin = entry("held", now()).origin;
+        for (origin, account, run) in [("https://other", 1, 123), (origin.as_str(), 2, 123), (origin.as_str(), 1, 124)]
+        {
+            journal.close_run(origin, account, run, now());
+            assert_eq!(journal.open_intents(now()).len(), 1);
+        }
+        journal.close_run(&origin, 1, 123, now());
+        assert_eq!(journal.open_intents(now()), []);
+        journal.note(&entry("held", now())).unwrap().unwrap().intent.run(123).unwrap();
         journal.note(&entry("closed", now())).unwrap().unwrap().intent.close();
         let old = now() - SignedDuration::from_hours(8 * 24);
         drop(journal.note(&entry("old", old)).unwrap().unwrap());

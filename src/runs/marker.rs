@@ -40,6 +40,13 @@ impl fmt::Display for BadKey {
 }
 
 impl Key {
+    /// The key of the marker that a `cause` carries, if it does.
+    pub(crate) fn in_cause(cause: &str) -> Option<Key> {
+        let (_, behind) = cause.rsplit_once("[dbtrigger:")?;
+        let (key, _) = behind.split_once(']')?;
+        Key::parse(key).ok()
+    }
+
     /// Takes a key that somebody chose.
     pub(crate) fn parse(text: &str) -> Result<Key, BadKey> {
         if text.is_empty() {
@@ -135,6 +142,14 @@ mod tests {
         }
         assert_eq!(Key::parse(&"a".repeat(201)).err(), Some(BadKey::TooLong));
         assert_eq!(Key::parse(&"a".repeat(200)).unwrap().token(7).len(), 64);
+    }
+
+    #[test]
+    fn the_key_is_read_back_from_a_cause() {
+        assert_eq!(Key::in_cause(&cause("why", &Key::parse("a/1").unwrap())).unwrap().as_str(), "a/1");
+        for cause in ["", "why", "[dbtrigger:a", "[dbtrigger:]", "[dbtrigger:a b]"] {
+            assert_eq!(Key::in_cause(cause), None, "{cause}");
+        }
     }
 
     #[test]

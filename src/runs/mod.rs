@@ -1,5 +1,6 @@
 //! Runs: started exactly once, followed to their end, and reported when they fail.
 
+mod behind;
 mod dbt_run;
 mod failed;
 mod follow;
@@ -9,6 +10,7 @@ mod marker;
 mod trigger;
 mod workflow_run;
 
+pub(crate) use behind::dbt_runs_behind;
 pub(crate) use dbt_run::{DbtRun, DbtState, Fate};
 pub(crate) use failed::{FailedNode, Findings, find_failures, plain};
 pub(crate) use follow::{Followed, follow};

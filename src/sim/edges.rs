@@ -146,7 +146,11 @@ fn a_workflow_is_started_once_whatever_happens_to_the_answer() {
                 // A second start with the same key, as after code 9.
                 let mut runs = Vec::new();
                 for _ in 0..2 {
-                    if let Ok(started) = stage.writer.put(crate::databricks::run_now(job, &key.token(job))).await {
+                    if let Ok(started) = stage
+                        .writer
+                        .put(crate::databricks::run_now(job, &key.token(job), &std::collections::BTreeMap::new()))
+                        .await
+                    {
                         runs.push(started.run_id);
                     }
                 }

@@ -54,7 +54,7 @@ fn an_interrupted_command_leaves_the_run_and_its_last_line_picks_it_up_again() {
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(exit), "{said}");
         let command =
-            said.split('`').find(|part| part.starts_with("dbtrigger run")).unwrap_or_else(|| panic!("{said}"));
+            said.split('`').find(|part| part.starts_with("dbtrigger watch")).unwrap_or_else(|| panic!("{said}"));
         let arguments: Vec<&str> = command.split(' ').skip(1).chain(["-o", "json"]).collect();
         let document = site.run(&arguments).ends(0).json();
         assert_eq!(document["data"]["run_id"].to_string(), run, "{document}");
@@ -68,8 +68,30 @@ fn waiting_shorter_than_the_run_ends_with_8_and_the_run_goes_on() {
     let document = site.run(&["run", "222222", "--timeout", "1s", "-o", "json"]).ends(8).json();
     assert_eq!(document["error"]["code"], "still-running", "{document}");
     assert!(document["data"]["run_id"].is_u64(), "{document}");
+    // The command that the error names picks it up, with its outcome and the start's own key.
+    let hint = document["error"]["hints"].to_string();
+    let run = document["data"]["run_id"].to_string();
+    assert!(hint.contains(&format!("`dbtrigger watch {run}`")), "{document}");
+    let watched = site.run(&["watch", &run, "-o", "json"]).ends(0).json();
+    assert_eq!((&watched["data"]["status"], &watched["data"]["key"]), (&"SUCCESS".into(), &document["data"]["key"]));
     let document = site.run(&["run", "222225", "--no-wait", "-o", "json"]).ends(0).json();
     assert!(document["data"]["run_id"].is_u64(), "{document}");
+}
+
+#[test]
+fn watch_follows_what_runs_elsewhere_and_says_how_it_ended() {
+    let site = Site::with(|options| options.speed = 600.0);
+    for (job, exit) in [("222222", 0), ("222223", 3), ("222224", 20)] {
+        let document = site.run(&["run", job, "--no-wait", "-o", "json"]).ends(0).json();
+        let address = document["data"]["run_url"].as_str().unwrap().to_owned();
+        let by_run = site.run(&["watch", &address, "-o", "json"]).ends(exit).json();
+        assert_eq!(by_run["data"]["run_id"], document["data"]["run_id"], "{by_run}");
+        assert_eq!(by_run["data"]["job_id"].to_string(), job, "{by_run}");
+    }
+    let _ = site.run(&["watch", "99"]).ends(6).says("dbt run 99");
+    let _ = site.run(&["watch", "--workflow-run", "99"]).ends(6).says("Databricks run 99");
+    let _ = site.run(&["watch", "nightly"]).ends(2).says("--workflow-run");
+    assert_eq!(site.writes(0).len(), 3, "only the starts wrote");
 }
 
 #[test]

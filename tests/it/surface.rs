@@ -17,7 +17,18 @@ fn help_and_version_go_to_stdout_and_name_only_what_is_built() {
     assert_eq!((exit, out.as_str(), err.as_str()), (0, concat!("dbtrigger ", env!("CARGO_PKG_VERSION"), "\n"), ""));
     let (exit, out, _) = bare(&["--help"]);
     assert_eq!(exit, 0);
-    for command in ["init-secrets", "deploy-notebook", "create-workflow", "run", "sandbox", "demo"] {
+    for command in [
+        "init-secrets",
+        "deploy-notebook",
+        "create-workflow",
+        "run",
+        "watch",
+        "cancel",
+        "runs",
+        "jobs",
+        "sandbox",
+        "demo",
+    ] {
         assert!(out.contains(command), "{out}");
         let (exit, help, _) = bare(&[command, "--help"]);
         assert_eq!(exit, 0, "{command}");
@@ -44,6 +55,11 @@ fn all_missing_values_are_named_at_once() {
         ),
         (&["deploy-notebook"], &["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID"]),
         (&["run", "222222"], &["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"]),
+        (&["watch", "1"], &["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"]),
+        (&["cancel", "--workflow-run", "1"], &["DATABRICKS_HOST", "DATABRICKS_TOKEN"]),
+        (&["jobs"], &["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"]),
+        (&["runs"], &["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"]),
+        (&["watch", "--workflow-run", "1"], &["DATABRICKS_HOST", "DATABRICKS_TOKEN"]),
         (&["run", "--workflow", "x"], &["DATABRICKS_HOST", "DATABRICKS_TOKEN"]),
     ] {
         let (exit, out, err) = bare(arguments);
@@ -91,7 +107,7 @@ fn every_example_in_the_help_works() {
     std::fs::write(site.home.path().join("new-key"), crate::harness::DBT_TOKEN).unwrap();
     let mut counted = BTreeMap::new();
     // In the order in which a person would come to them.
-    for command in ["init-secrets", "deploy-notebook", "create-workflow", "run"] {
+    for command in ["init-secrets", "deploy-notebook", "create-workflow", "run", "watch", "cancel", "runs", "jobs"] {
         let (_, help, _) = bare(&[command, "--help"]);
         let examples = help.split("Examples:").nth(1).unwrap();
         for example in examples.lines().filter_map(|line| line.strip_prefix("  dbtrigger ")) {
@@ -101,7 +117,7 @@ fn every_example_in_the_help_works() {
             *counted.entry(command).or_insert(0) += 1;
         }
     }
-    assert!(counted.len() == 4 && counted.values().all(|count| *count >= 2), "{counted:?}");
+    assert!(counted.len() == 8 && counted.values().all(|count| *count >= 2), "{counted:?}");
     std::fs::remove_file(site.home.path().join("new-key")).unwrap();
 }
 

@@ -8,37 +8,38 @@ use serde_json::{Value, json};
 use crate::credentials::Account;
 use crate::dbt::{End, Run, Status};
 use crate::failure::Report;
-use crate::runs::{FailedNode, Fate, Findings, Order, plain};
+use crate::runs::{FailedNode, Fate, Findings, Key, plain};
 
-/// What is known of the run: the `data` of `run JOB`.
+/// What is known of the run: the `data` of `run JOB` and of `watch RUN`.
 #[derive(Clone, Debug)]
-pub(super) struct DbtReport {
-    pub(super) origin: String,
-    pub(super) account_id: u64,
-    pub(super) job_id: u64,
-    pub(super) key: String,
-    pub(super) run_id: Option<u64>,
-    pub(super) run_url: Option<String>,
-    pub(super) status: Option<Status>,
-    pub(super) end: Option<End>,
-    pub(super) message: Option<String>,
-    pub(super) created: Option<Timestamp>,
-    pub(super) started: Option<Timestamp>,
-    pub(super) finished: Option<Timestamp>,
-    pub(super) took: Option<Duration>,
-    pub(super) adopted: bool,
-    pub(super) sends: u32,
-    pub(super) duplicates: Vec<(u64, Fate)>,
-    pub(super) findings: Findings,
+pub(crate) struct DbtReport {
+    pub(crate) origin: String,
+    pub(crate) account_id: u64,
+    pub(crate) job_id: Option<u64>,
+    /// What its start carried, if one of ours started it.
+    pub(crate) key: Option<String>,
+    pub(crate) run_id: Option<u64>,
+    pub(crate) run_url: Option<String>,
+    pub(crate) status: Option<Status>,
+    pub(crate) end: Option<End>,
+    pub(crate) message: Option<String>,
+    pub(crate) created: Option<Timestamp>,
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) finished: Option<Timestamp>,
+    pub(crate) took: Option<Duration>,
+    pub(crate) adopted: bool,
+    pub(crate) sends: u32,
+    pub(crate) duplicates: Vec<(u64, Fate)>,
+    pub(crate) findings: Findings,
 }
 
 impl DbtReport {
-    pub(super) fn new(order: &Order, account: &Account) -> DbtReport {
+    pub(crate) fn new(account: &Account) -> DbtReport {
         DbtReport {
             origin: account.origin.to_string(),
             account_id: account.id,
-            job_id: order.job,
-            key: order.key.as_str().to_owned(),
+            job_id: None,
+            key: None,
             run_id: None,
             run_url: None,
             status: None,
@@ -55,8 +56,13 @@ impl DbtReport {
         }
     }
 
-    pub(super) fn take(&mut self, run: &Run) {
+    pub(crate) fn take(&mut self, run: &Run) {
         self.run_id = Some(run.id);
+        self.job_id = run.job_definition_id.or(self.job_id);
+        if self.key.is_none() {
+            let key = run.trigger.as_ref().and_then(|trigger| Key::in_cause(&trigger.cause));
+            self.key = key.map(|key| key.as_str().to_owned());
+        }
         self.run_url = Some(run.url(&self.origin, self.account_id));
         self.status = run.status;
         self.end = run.ended();
@@ -67,12 +73,17 @@ impl DbtReport {
         self.took = run.took();
     }
 
-    pub(super) fn url(&self) -> &str {
+    /// ` of job 222222`.
+    pub(crate) fn of_job(&self) -> String {
+        self.job_id.map(|job| format!(" of job {job}")).unwrap_or_default()
+    }
+
+    pub(crate) fn url(&self) -> &str {
         self.run_url.as_deref().unwrap_or_default()
     }
 
     /// Why it was cancelled: dbt's own time limit ends a run as cancelled too (dbt-cloud-api §4.2).
-    pub(super) fn reason(&self) -> Option<&'static str> {
+    pub(crate) fn reason(&self) -> Option<&'static str> {
         let cancelled = self.end == Some(End::Cancelled);
         let timed_out = self.message.as_ref().is_some_and(|message| message.contains("timed out"));
         cancelled.then_some(if timed_out { "timed-out" } else { "cancelled" })

@@ -14,7 +14,7 @@ pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// `4m 12s`, `1h 2m 3s`, `12s`.
-pub(super) fn shown(duration: Duration) -> String {
+pub(crate) fn shown(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds}s"),

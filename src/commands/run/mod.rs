@@ -3,22 +3,31 @@
 mod dbt;
 mod dbt_report;
 mod duration;
-mod resume;
+mod follow_dbt;
+mod follow_workflow;
+pub(crate) mod resume;
 mod workflow;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 
+pub(crate) use dbt_report::DbtReport;
+pub(crate) use duration::shown;
+pub(crate) use follow_dbt::{Following, Lines, see};
+pub(crate) use follow_workflow::{WorkflowReport, follow_run};
+
 use super::Stage;
 use super::durations;
+use super::job_named::Narrow;
 use crate::credentials::{Databricks, Wants};
 use crate::dbt::Overrides;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::runs::Key;
 
 /// How long is waited if nobody says otherwise; `--timeout` has the same in words.
-const LONGEST: Duration = Duration::from_hours(24);
+pub(crate) const LONGEST: Duration = Duration::from_hours(24);
 
 /// Start a dbt job, each time exactly once, and follow its run to the end
 ///
@@ -27,15 +36,25 @@ const LONGEST: Duration = Duration::from_hours(24);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger run 222222
+  dbtrigger run 'Nightly build' --project 'Jaffle Shop'
   dbtrigger run 222222 --idempotency-key nightly-2026-11-23 --step 'dbt build --select tag:nightly'
   dbtrigger run --workflow 'dbt: Nightly build (222222)'")]
 pub(crate) struct Args {
-    /// The dbt job: its id, or its address copied from the browser
+    /// The dbt job: its id, its address copied from the browser, or its name
     #[arg(value_name = "JOB", required_unless_present = "workflow", conflicts_with = "workflow")]
     job: Option<String>,
+    /// The project of a job given by name: its name or id
+    #[arg(long, value_name = "PROJECT", conflicts_with = "workflow")]
+    project: Option<String>,
+    /// The environment of a job given by name: its name or id
+    #[arg(long, value_name = "ENVIRONMENT", conflicts_with = "workflow")]
+    environment: Option<String>,
     /// Press "Run now" on this Databricks job instead: its id, its address or its exact name
     #[arg(long, value_name = "WORKFLOW")]
     workflow: Option<String>,
+    /// A job parameter for this run of the workflow; repeat it for several
+    #[arg(long, value_name = "NAME=VALUE", requires = "workflow")]
+    param: Vec<String>,
     /// How long to wait, time in the queue included (90s, 10m, 2h)
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = durations::parse)]
     timeout: Duration,
@@ -128,21 +147,43 @@ struct Waiting {
     key: Key,
     /// Somebody gave the key.
     given: bool,
+    /// For a workflow.
+    parameters: BTreeMap<String, String>,
 }
 
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
-    let Args { job, workflow, timeout, no_wait, idempotency_key, settle, at_most_once, changes } = args;
+    let Args {
+        job,
+        project,
+        environment,
+        workflow,
+        param,
+        timeout,
+        no_wait,
+        idempotency_key,
+        settle,
+        at_most_once,
+        changes,
+    } = args;
     let mut wants = Wants::default();
     let given = idempotency_key.is_some();
     let key = wants.optional(idempotency_key.map(|text| read_key(&text)).transpose());
     let key = key.unwrap_or_else(|| Key::fresh(&stage.context.entropy));
-    let waiting = Waiting { timeout, no_wait, key, given };
+    let parameters = wants.optional(read_parameters(&param).map(Some)).unwrap_or_default();
+    let waiting = Waiting { timeout, no_wait, key, given, parameters };
     match (job, workflow) {
         (_, Some(workflow)) => workflow::run(&workflow, waiting, wants, stage).await,
         (Some(job), None) => {
             let (cause, overrides) = changes.settle();
             let care = dbt::Care { settle, at_most_once };
-            dbt::run(dbt::Asked { job, cause, overrides }, care, waiting, wants, stage).await
+            dbt::run(
+                dbt::Asked { job, narrow: Narrow { project, environment }, cause, overrides },
+                care,
+                waiting,
+                wants,
+                stage,
+            )
+            .await
         }
         (None, None) => {
             Failure::new(Code::Usage, "Neither a JOB nor a --workflow is given.").run("dbtrigger run --help").into()
@@ -153,8 +194,26 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 /// Presses "Run now" on a workflow of this id and follows the run, as `run --workflow ID` does.
 pub(super) async fn press(workflow: u64, databricks: &Databricks, stage: &Stage) -> Ended<Box<dyn Report>> {
     let key = Key::fresh(&stage.context.entropy);
-    let waiting = Waiting { timeout: LONGEST, no_wait: false, key, given: false };
+    let waiting = Waiting { timeout: LONGEST, no_wait: false, key, given: false, parameters: BTreeMap::new() };
     workflow::press(workflow, databricks, &waiting, stage).await
+}
+
+fn read_parameters(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let invalid = |text: &str, why: &str| {
+        Failure::new(Code::InvalidInput, format!("--param \"{text}\" cannot be used: {why}."))
+            .advise("write it as NAME=VALUE, each name once")
+    };
+    let mut parameters = BTreeMap::new();
+    for text in texts {
+        let Some((name, value)) = text.split_once('=') else { return Err(invalid(text, "it has no = in it")) };
+        if name.trim().is_empty() || name.trim() != name {
+            return Err(invalid(text, "its name is empty, or has blanks around it"));
+        }
+        if parameters.insert(name.to_owned(), value.to_owned()).is_some() {
+            return Err(invalid(text, &format!("{name} is given twice")));
+        }
+    }
+    Ok(parameters)
 }
 
 fn read_key(text: &str) -> Result<Key, Failure> {

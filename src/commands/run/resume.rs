@@ -1,10 +1,12 @@
 //! The command that picks a run up: the same start with its key, which follows the run instead of starting another.
 
-use crate::credentials::AccountFlags;
+use std::collections::BTreeMap;
+
+use crate::credentials::{Account, AccountFlags};
 use crate::dbt::Overrides;
 
 /// The command for a dbt job. The parameters belong to it: with others the key is refused.
-pub(super) fn of_dbt(job: &str, account: &AccountFlags, overrides: &Overrides, key: Option<&str>) -> String {
+pub(crate) fn of_dbt(job: &str, account: &AccountFlags, overrides: &Overrides, key: Option<&str>) -> String {
     let AccountFlags { dbt_url, dbt_host, dbt_account } = account;
     let Overrides {
         git_sha,
@@ -43,10 +45,35 @@ pub(super) fn of_dbt(job: &str, account: &AccountFlags, overrides: &Overrides, k
     words.join(" ")
 }
 
+/// The command that picks a dbt run up. A job that was given by its address has no other source of host and account.
+pub(crate) fn watch_dbt(run: u64, account: &Account, flags: &AccountFlags, by_address: bool) -> String {
+    on_dbt_run("watch", run, account, flags, by_address)
+}
+
+/// A command on a dbt run.
+pub(crate) fn on_dbt_run(command: &str, run: u64, account: &Account, flags: &AccountFlags, by_address: bool) -> String {
+    let AccountFlags { dbt_url, dbt_host, dbt_account } = flags;
+    let run =
+        if by_address { format!("{}/deploy/{}/runs/{run}/", account.origin, account.id) } else { run.to_string() };
+    let mut words = vec!["dbtrigger".to_owned(), command.to_owned(), quoted(&run)];
+    for (flag, value) in [("--dbt-url", dbt_url), ("--dbt-host", dbt_host), ("--dbt-account", dbt_account)] {
+        words.extend(value.iter().flat_map(|value| [flag.to_owned(), quoted(value)]));
+    }
+    words.join(" ")
+}
+
+/// The command that picks a run of a Databricks job up.
+pub(crate) fn watch_workflow(run: u64) -> String {
+    format!("dbtrigger watch --workflow-run {run}")
+}
+
 /// The command for a Databricks job.
-pub(super) fn of_workflow(workflow: &str, key: Option<&str>) -> String {
+pub(crate) fn of_workflow(workflow: &str, parameters: &BTreeMap<String, String>, key: Option<&str>) -> String {
+    let words: Vec<String> =
+        parameters.iter().map(|(name, value)| format!(" --param {}", quoted(&format!("{name}={value}")))).collect();
+    let parameters = words.concat();
     let key = key.map(|key| format!(" --idempotency-key {}", quoted(key))).unwrap_or_default();
-    format!("dbtrigger run --workflow {}{key}", quoted(workflow))
+    format!("dbtrigger run --workflow {}{parameters}{key}", quoted(workflow))
 }
 
 /// As one word for a shell.
@@ -78,6 +105,10 @@ mod tests {
             of_dbt("222222", &account, &overrides, Some("k")),
             r"dbtrigger run 222222 --dbt-host ab123.us1.dbt.com --git-branch 'it'\''s' --threads 8 --step 'dbt seed' --step 'dbt build --select tag:nightly' --run-timeout 600s --idempotency-key k --generate-docs=false"
         );
-        assert_eq!(of_workflow("dbt: Nightly (1)", None), "dbtrigger run --workflow 'dbt: Nightly (1)'");
+        let parameters = BTreeMap::from([("day".to_owned(), "last monday".to_owned())]);
+        assert_eq!(
+            of_workflow("dbt: Nightly (1)", &parameters, Some("k")),
+            "dbtrigger run --workflow 'dbt: Nightly (1)' --param 'day=last monday' --idempotency-key k"
+        );
     }
 }

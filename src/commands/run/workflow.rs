@@ -1,22 +1,19 @@
 //! `run --workflow W`.
 
-use std::time::Duration;
-
-use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::duration::shown;
+use super::follow_workflow::{WorkflowReport, follow_run};
 use super::{Waiting, resume};
 use crate::commands::last_known::Known;
 use crate::commands::{Stage, to_databricks};
 use crate::credentials::{Databricks, Wants, databricks};
-use crate::databricks::{Standing, WorkflowEnd, WorkflowRow, get_workflow, is_missing, list_workflows_named, run_now};
-use crate::events::Events;
+use crate::databricks::{
+    OtherParameter, WorkflowRow, get_workflow, get_workflow_run, is_missing, list_workflows_named, run_now,
+};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::{Fault, HttpError, Reader};
 use crate::origin::{Origin, with_scheme};
-use crate::runs::{Followed, Means, TaskState, WorkflowProbe, WorkflowState, follow};
 
 /// More pages of jobs of one name are not read.
 const MOST_PAGES: u32 = 20;
@@ -104,13 +101,13 @@ async fn start(
         workflow: job,
         name: row.name().to_owned(),
         origin: identity.origin.to_string(),
-        key: waiting.key.as_str().to_owned(),
+        key: Some(waiting.key.as_str().to_owned()),
         run: None,
         url: None,
         state: None,
     };
-    let again = resume::of_workflow(text, None);
-    let resume = resume::of_workflow(text, Some(waiting.key.as_str()));
+    let again = resume::of_workflow(text, &waiting.parameters, None);
+    let resume = resume::of_workflow(text, &waiting.parameters, Some(waiting.key.as_str()));
     let shown_name = report.shown_name();
     stage.last_known.set(Known {
         data: report.json(),
@@ -118,7 +115,7 @@ async fn start(
         resume: resume.clone(),
     });
     let token = waiting.key.token(job);
-    let sent = timeout_at(deadline, writer.put(run_now(job, &token))).await;
+    let sent = timeout_at(deadline, writer.put(run_now(job, &token, &waiting.parameters))).await;
     let started = match sent.map_err(|_| None).and_then(|sent| sent.map_err(Some)) {
         Ok(started) => started,
         Err(error) => {
@@ -129,55 +126,34 @@ async fn start(
     let run = started.run_id;
     report.run = Some(run);
     report.url = Some(format!("{}/jobs/{job}/runs/{run}", identity.origin));
-    stage.last_known.set(Known {
-        data: report.json(),
-        line: format!("Databricks run {run} goes on: {}", report.url()),
-        resume: resume.clone(),
-    });
-    let mut lines = Lines { events: &stage.events, run: String::new(), tasks: Vec::new(), waited: false };
     stage.events.progress(format!("workflow_run_id = {run}"));
     stage.events.progress(report.url());
+    if waiting.given
+        && let Some(failure) = other_parameters(&writer, run, waiting, deadline).await
+    {
+        stage.last_known.clear();
+        return Ok(Ended { report: Some(Box::new(report)), failure: Some(failure) });
+    }
     if waiting.no_wait {
         stage.last_known.clear();
         return Ok(Ended::well(Box::new(report)));
     }
-    let means = Means {
-        pace: stage.pace.clone(),
-        wall: stage.context.wall.clone(),
-        entropy: stage.context.entropy.clone(),
-        events: stage.events.clone(),
-    };
-    let mut probe = WorkflowProbe::new(&writer, run);
-    let followed = follow(&mut probe, deadline, &means, |state| lines.state(state)).await;
-    let failure = match followed {
-        Followed::Ended(state) => {
-            report.url = Some(state.run.url(&report.origin, job));
-            let failure = verdict(&report, &state, &again, stage);
-            report.state = Some(state);
-            failure
-        }
-        Followed::OutOfTime(state) => {
-            let word = state.as_ref().map_or_else(|| "not seen".to_owned(), |state| state.standing.word().to_owned());
-            report.state = state;
-            Some(
-                Failure::new(Code::StillRunning, format!("Waited long enough; Databricks run {run} goes on."))
-                    .cause(format!("it is {word} now"))
-                    .run(resume)
-                    .advise(format!("see it at {}", report.url())),
-            )
-        }
-        Followed::Blind(state, error) => {
-            report.state = state;
-            Some(
-                of_databricks(&format!("Cannot follow Databricks run {run} any longer; it may go on"), &error)
-                    .run(resume),
-            )
-        }
-    };
-    if failure.is_none() {
-        stage.last_known.clear();
-    }
-    Ok(Ended { report: Some(Box::new(report)), failure })
+    Ok(follow_run(report, run, &writer, deadline, Some(&again), stage).await)
+}
+
+/// The service gives the run of a key again whatever parameters come with it (databricks-api §2.6).
+async fn other_parameters(reader: &Reader, run: u64, waiting: &Waiting, deadline: Instant) -> Option<Failure> {
+    // A run that cannot be looked at now is followed all the same, and shows what it is.
+    let seen = timeout_at(deadline, reader.glance(get_workflow_run(run, None))).await.ok()?.ok()?;
+    let OtherParameter { name, wanted, seen } = seen.differs_from(&waiting.parameters)?;
+    Some(
+        Failure::new(
+            Code::Refused,
+            format!("The key belongs to Databricks run {run} already, which was started with other parameters."),
+        )
+        .cause(format!("{name} is wanted as \"{wanted}\", and run {run} has \"{seen}\""))
+        .advise("give a new --idempotency-key for a new run, or the same parameters to follow that run"),
+    )
 }
 
 async fn find(reader: &Reader, text: &str, named: Named) -> Result<WorkflowRow, Failure> {
@@ -246,166 +222,6 @@ fn not_started(workflow: &str, resume: &str, error: Option<&HttpError>) -> Failu
         return of_databricks(&format!("Databricks did not start {workflow}"), error);
     }
     unknown.cause(error.to_string()).run(resume).advise(advice)
-}
-
-fn verdict(report: &WorkflowReport, state: &WorkflowState, again: &str, stage: &Stage) -> Option<Failure> {
-    let name = report.shown_name();
-    let run = state.run.run_id;
-    let end = match &state.standing {
-        Standing::Ended(end) => end,
-        Standing::Going(_) => return None,
-    };
-    let failure = match end {
-        WorkflowEnd::Success(_) | WorkflowEnd::Left(_) => return None,
-        WorkflowEnd::SuccessWithFailures(_) => {
-            stage.events.remark("some tasks failed, and all that had to end well did: SUCCESS_WITH_FAILURES");
-            return None;
-        }
-        WorkflowEnd::Cancelled(word) => {
-            Failure::new(Code::RunCancelled, format!("Databricks run {run} of {name} was cancelled ({word})."))
-        }
-        WorkflowEnd::Failed(word) => {
-            Failure::new(Code::RunFailed, format!("Databricks run {run} of {name} ended as {word}."))
-        }
-    };
-    let mut failure = failure;
-    for task in &state.tasks {
-        if let Some(Standing::Ended(WorkflowEnd::Failed(word))) = &task.standing {
-            // The rest was shown with the task, and stands in the data.
-            let said = task.said.as_ref().and_then(|said| said.error.first().cloned());
-            let why = said.or_else(|| task.message.clone()).unwrap_or_else(|| word.clone());
-            failure = failure.cause(format!("task {}: {why}", task.key));
-        }
-    }
-    if failure.causes.is_empty() {
-        failure.causes.extend(state.run.message().map(ToOwned::to_owned));
-    }
-    Some(failure.advise(format!("see the run at {}", report.url())).run(again))
-}
-
-/// One line per change of the run and of each task.
-struct Lines<'a> {
-    events: &'a Events,
-    run: String,
-    /// What was printed of each task last, and whether its output was.
-    tasks: Vec<(String, String, bool)>,
-    /// Why it waits was said.
-    waited: bool,
-}
-
-impl Lines<'_> {
-    fn state(&mut self, state: &WorkflowState) {
-        let WorkflowState { run, standing, tasks } = state;
-        // Tasks end before their run does, and are read so too.
-        let over = matches!(standing, Standing::Ended(_));
-        if !over {
-            self.run_line(standing.word().to_owned());
-            if standing.word() == "QUEUED" && !self.waited {
-                self.waited = true;
-                self.events.remark(run.message().unwrap_or("the run waits for its turn").to_owned());
-            }
-        }
-        for task in tasks {
-            self.task(task);
-        }
-        if over {
-            let milliseconds = run.end_time.zip(run.start_time).and_then(|(end, start)| end.checked_sub(start));
-            let took = milliseconds.map(|took| format!("   in {}", shown(Duration::from_millis(took))));
-            self.run_line(format!("{}{}", standing.word(), took.unwrap_or_default()));
-        }
-    }
-
-    fn run_line(&mut self, line: String) {
-        if line != self.run {
-            self.events.progress(line.clone());
-            self.run = line;
-        }
-    }
-
-    fn task(&mut self, task: &TaskState) {
-        let TaskState { key, run_id: _, attempt, standing, message: _, said } = task;
-        let Some(standing) = standing else { return };
-        let attempt = if *attempt > 1 { format!("   (attempt {attempt})") } else { String::new() };
-        let line = format!("task {key}   {}{attempt}", standing.word());
-        let index = self.tasks.iter().position(|(known, _, _)| known == key).unwrap_or_else(|| {
-            self.tasks.push((key.clone(), String::new(), false));
-            self.tasks.len() - 1
-        });
-        let (_, last, told) = &mut self.tasks[index];
-        if *last != line {
-            self.events.progress(line.clone());
-            (*last, *told) = (line, false);
-        }
-        let Some(said) = said.as_ref().filter(|_| !*told) else { return };
-        *told = true;
-        for line in said.lines.iter().chain(&said.error) {
-            self.events.progress(format!("  {line}"));
-        }
-        let shown = |url: &&String| said.lines.contains(url) || said.error.contains(url);
-        if let Some(url) = said.dbt_run_url.as_ref().filter(|url| !shown(url)) {
-            self.events.progress(format!("  {url}"));
-        }
-    }
-}
-
-/// What is known of the run: the `data` of `run --workflow`.
-struct WorkflowReport {
-    workflow: u64,
-    name: String,
-    origin: String,
-    key: String,
-    run: Option<u64>,
-    url: Option<String>,
-    state: Option<WorkflowState>,
-}
-
-impl WorkflowReport {
-    fn url(&self) -> &str {
-        self.url.as_deref().unwrap_or_default()
-    }
-
-    fn shown_name(&self) -> String {
-        if self.name.is_empty() { format!("workflow {}", self.workflow) } else { format!("workflow \"{}\"", self.name) }
-    }
-}
-
-impl Report for WorkflowReport {
-    /// Everything was said on the way.
-    fn text(&self) -> String {
-        String::new()
-    }
-
-    fn json(&self) -> Value {
-        let WorkflowReport { workflow, name, origin: _, key, run, url, state } = self;
-        let tasks: Vec<Value> = state.iter().flat_map(|state| &state.tasks).map(task_json).collect();
-        json!({
-            "workflow_id": workflow,
-            "workflow_name": name,
-            "key": key,
-            "workflow_run_id": run,
-            "workflow_run_url": url,
-            "status": state.as_ref().map(|state| state.standing.word()),
-            "message": state.as_ref().and_then(|state| state.run.message()).map(|text| crate::runs::plain(text, 500)),
-            "tasks": tasks,
-        })
-    }
-}
-
-fn task_json(task: &TaskState) -> Value {
-    let TaskState { key, run_id, attempt, standing, message, said } = task;
-    let said = said.as_ref();
-    json!({
-        "task_key": key,
-        "run_id": run_id,
-        "attempt": attempt,
-        "status": standing.as_ref().map(Standing::word),
-        "message": message,
-        "output": said.map(|said| &said.lines),
-        "error": said.filter(|said| !said.error.is_empty()).map(|said| said.error.join("\n")),
-        "dbt_run_id": said.and_then(|said| said.dbt_run_id),
-        "dbt_run_url": said.and_then(|said| said.dbt_run_url.as_ref()),
-        "dbt_run_status": said.and_then(|said| said.dbt_status.as_ref()),
-    })
 }
 
 #[cfg(test)]

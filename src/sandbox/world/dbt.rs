@@ -97,6 +97,13 @@ impl World {
         self.dbt.fresh_404 = milliseconds;
     }
 
+    /// Gives a dbt job another name, as somebody in dbt might. A job that is not there stays so.
+    pub fn rename_dbt_job(&mut self, job: i64, name: &str) {
+        if let Some(job) = self.dbt.jobs.get_mut(&job) {
+            name.clone_into(&mut job.name);
+        }
+    }
+
     /// How many requests a minute dbt Cloud takes before it throttles the account (dbt-cloud-api §7; 5,000).
     pub fn set_dbt_rate_limit(&mut self, requests_a_minute: u32) {
         self.dbt.rate = requests_a_minute;

@@ -12,6 +12,7 @@ mod databricks;
 mod dbt;
 mod dbt_calls;
 mod dbt_jobs;
+mod dbt_projects;
 mod dbt_run_views;
 mod dbt_runs;
 mod ids;

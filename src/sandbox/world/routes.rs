@@ -7,8 +7,8 @@ use super::World;
 use super::answers::{Answer, Handled, Refusal, json_answer};
 use super::call::Call;
 use super::{
-    artifacts, clusters, dbt, dbt_calls, dbt_jobs, job_run_calls, job_run_views, jobs, people, permissions, secrets,
-    workspace,
+    artifacts, clusters, dbt, dbt_calls, dbt_jobs, dbt_projects, job_run_calls, job_run_views, jobs, people,
+    permissions, secrets, workspace,
 };
 
 /// Which service and operation a request belongs to.
@@ -82,6 +82,8 @@ static TABLE: &[Row] = &[
     get("/api/v3/accounts", "dbt:accounts/list", dbt::accounts),
     get("/api/v2/accounts/{}", "dbt:accounts/get", dbt::one_account),
     get("/api/v3/accounts/{}", "dbt:accounts/get", dbt::one_account),
+    get("/api/v3/accounts/{}/projects", "dbt:projects/list", dbt_projects::projects),
+    get("/api/v3/accounts/{}/projects/{}/environments", "dbt:environments/list", dbt_projects::environments),
     get("/api/v2/accounts/{}/jobs", "dbt:jobs/list", dbt_jobs::list),
     get("/api/v2/accounts/{}/jobs/{}", "dbt:jobs/get", dbt_jobs::get),
     post("/api/v2/accounts/{}/jobs/{}/run", "dbt:jobs/run", dbt_calls::run),

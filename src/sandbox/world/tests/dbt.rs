@@ -312,3 +312,26 @@ fn too_many_requests_cool_the_account_down_for_five_minutes() {
         .collect();
     assert_eq!(statuses, [200, 200, 200, 429, 429, 200]);
 }
+
+#[test]
+fn projects_and_their_environments_are_listed_by_the_newer_api() {
+    let mut bench = Bench::new();
+    let names = |page: &Value| -> Vec<String> {
+        page["data"]
+            .as_array()
+            .expect("rows")
+            .iter()
+            .map(|row| row["name"].as_str().expect("a name").to_owned())
+            .collect()
+    };
+    let projects = bench.get("/api/v3/accounts/51234/projects/?limit=1&offset=1");
+    assert_eq!(names(&projects), ["Finance"]);
+    assert_eq!(projects["extra"]["pagination"], json!({ "count": 1, "total_count": 2 }));
+    assert_eq!(names(&bench.get("/api/v3/accounts/51234/projects/?name__icontains=JAFFLE")), ["Jaffle Shop"]);
+    let environments = bench.get("/api/v3/accounts/51234/projects/4102/environments/?deployment_type=production");
+    assert_eq!((names(&environments), &environments["data"][0]["id"]), (vec!["Production".to_owned()], &json!(41021)));
+    for path in ["/api/v3/accounts/51234/projects/99/environments/", "/api/v3/accounts/51234/projects/?colour=red"] {
+        let (status, answer) = bench.call("GET", path, &Value::Null);
+        assert!(status == 404 || status == 400, "{path}: {answer}");
+    }
+}

@@ -1,0 +1,333 @@
+//! `cancel`: stops a dbt run, or a Databricks run together with the dbt run behind it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::last_known::Known;
+use super::run::resume;
+use super::run_named::{RunNamed, check_workspace};
+use super::{Stage, durations, line_to_dbt, to_databricks};
+use crate::credentials::{Account, Wants, databricks};
+use crate::databricks::{Standing, WorkflowEnd, cancel_workflow_run, get_workflow_run};
+use crate::dbt::{End, Link, Run, cancel_run, get_run, get_run_with_trigger};
+use crate::failure::{Code, Ended, Failure, Report, of_databricks, of_dbt};
+use crate::http::Writer;
+use crate::origin::Origin;
+use crate::runs::{DbtRun, Followed, WorkflowProbe, dbt_runs_behind, follow};
+
+/// A dbt run that was started just before may not show in lists yet.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// Stop a run, and wait until that is confirmed
+///
+/// A dbt run is cancelled in dbt. Of a Databricks run the dbt run behind it is cancelled too. A run that has ended already
+/// is said so, with exit code 0.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dbtrigger cancel 123442
+  dbtrigger cancel 123442 --timeout 10m -o json")]
+pub(crate) struct Args {
+    /// The run: id or address of a dbt run, or address of a Databricks run
+    #[arg(value_name = "RUN", required_unless_present = "workflow_run", conflicts_with = "workflow_run")]
+    run: Option<String>,
+    /// The id of a Databricks run
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+    workflow_run: Option<u64>,
+    /// How long to wait until it has ended (90s, 10m, 2h)
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = durations::parse)]
+    timeout: Duration,
+}
+
+pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    let Args { run, workflow_run, timeout } = args;
+    let deadline = Instant::now() + timeout;
+    let mut report = CancelReport::default();
+    let failure = match RunNamed::of(run.as_deref(), workflow_run) {
+        Ok(RunNamed::Dbt { run, pasted }) => cancel_dbt(run, pasted, deadline, &mut report, stage).await.err(),
+        Ok(RunNamed::Workflow { run, origin }) => {
+            cancel_workflow(run, origin, deadline, &mut report, stage).await.err()
+        }
+        Err(failure) => Some(failure),
+    };
+    if failure.is_none() {
+        stage.last_known.clear();
+    }
+    let known = report.workflow.is_some() || report.dbt.as_ref().is_some_and(|stopped| !stopped.is_empty());
+    Ended { report: known.then(|| Box::new(report) as Box<dyn Report>), failure }
+}
+
+/// One run that was asked to stop.
+#[derive(Clone, Debug)]
+struct Stopped {
+    run: u64,
+    url: String,
+    /// The service's word, as seen last.
+    status: String,
+    /// It had ended before anything was asked.
+    already: bool,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Cancelled,
+    /// In another way than by being cancelled.
+    EndedItself,
+    GoesOn,
+}
+
+impl Stopped {
+    fn line(&self, what: &str) -> String {
+        let Stopped { run, url, status, already, fate } = self;
+        match fate {
+            _ if *already => format!("{what} {run} has ended already: {status}   {url}"),
+            Fate::Cancelled => format!("{what} {run} was cancelled   {url}"),
+            Fate::EndedItself => format!("{what} {run} ended before it could be cancelled: {status}   {url}"),
+            Fate::GoesOn => format!("{what} {run} goes on: {status}   {url}"),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let Stopped { run, url, status, already, fate } = self;
+        json!({
+            "run_id": run, "run_url": url, "status": status, "already_ended": already,
+            "cancelled": !already && *fate == Fate::Cancelled,
+        })
+    }
+}
+
+/// The `data` of `cancel`.
+#[derive(Debug, Default)]
+struct CancelReport {
+    workflow: Option<Stopped>,
+    /// `None`: they were not looked for.
+    dbt: Option<Vec<Stopped>>,
+}
+
+impl Report for CancelReport {
+    fn text(&self) -> String {
+        let CancelReport { workflow, dbt } = self;
+        let workflows = workflow.iter().map(|stopped| stopped.line("Databricks run"));
+        let dbt_runs = dbt.iter().flatten().map(|stopped| stopped.line("dbt run"));
+        workflows.chain(dbt_runs).collect::<Vec<_>>().join("\n")
+    }
+
+    fn json(&self) -> Value {
+        let CancelReport { workflow, dbt } = self;
+        json!({
+            "workflow_run": workflow.as_ref().map(Stopped::json),
+            "dbt_runs": dbt.as_ref().map(|runs| runs.iter().map(Stopped::json).collect::<Vec<_>>()),
+        })
+    }
+}
+
+async fn cancel_dbt(
+    run: u64,
+    pasted: Option<(String, Link)>,
+    deadline: Instant,
+    report: &mut CancelReport,
+    stage: &Stage,
+) -> Result<(), Failure> {
+    let pasted: Vec<(String, Link)> = pasted.into_iter().collect();
+    let (account, writer) = line_to_dbt(&pasted, Wants::default(), stage)?;
+    let again = resume::on_dbt_run("cancel", run, &account, &stage.account, !pasted.is_empty());
+    let seen = writer
+        .read(get_run_with_trigger(account.id, run))
+        .await
+        .map_err(|error| of_dbt(&format!("Cannot look at dbt run {run}; nothing was cancelled"), &error))?;
+    if seen.id != run {
+        return Err(Failure::new(Code::Nonsense, format!("dbt Cloud answered with another run than {run}."))
+            .advise("run the same command again with `-vv` to see the answer"));
+    }
+    stop_dbt(seen, &account, &writer, deadline, &again, report, stage).await
+}
+
+async fn stop_dbt(
+    seen: Run,
+    account: &Account,
+    writer: &Writer,
+    deadline: Instant,
+    again: &str,
+    report: &mut CancelReport,
+    stage: &Stage,
+) -> Result<(), Failure> {
+    let run = seen.id;
+    let stopped = |run: &Run, already: bool| Stopped {
+        run: run.id,
+        url: run.url(&account.origin.to_string(), account.id),
+        status: run.status.map(crate::dbt::Status::word).unwrap_or_default(),
+        already,
+        fate: match run.ended() {
+            Some(End::Cancelled) => Fate::Cancelled,
+            Some(End::Success | End::Error) => Fate::EndedItself,
+            None => Fate::GoesOn,
+        },
+    };
+    let place = report.dbt.get_or_insert_default();
+    if seen.ended().is_some() {
+        place.push(stopped(&seen, true));
+        return Ok(());
+    }
+    place.push(stopped(&seen, false));
+    let index = place.len() - 1;
+    let note = |now: &Run, report: &mut CancelReport| report.dbt.get_or_insert_default()[index] = stopped(now, false);
+    stage.last_known.set(Known {
+        data: report.json(),
+        line: format!("dbt run {run} is being cancelled: {}", seen.url(&account.origin.to_string(), account.id)),
+        resume: again.to_owned(),
+    });
+    let latest = match writer.put(cancel_run(account.id, run)).await {
+        Ok(now) if now.id == run => now,
+        Ok(_) => seen,
+        // A run that is over is refused; what is true is what it says now (dbt-cloud-api §5.1).
+        Err(error) => match writer.read(get_run(account.id, run)).await {
+            Ok(now) if now.id == run && now.ended().is_some() => now,
+            Ok(_) | Err(_) => {
+                return Err(of_dbt(&format!("dbt Cloud did not cancel run {run}, which may go on"), &error).run(again));
+            }
+        },
+    };
+    note(&latest, report);
+    if latest.ended().is_some() {
+        return Ok(());
+    }
+    let means = stage.means();
+    let mut probe = DbtRun::new(writer, &means.wall, &means.events, account.id, latest, None);
+    let followed = follow(&mut probe, deadline, &means, |_| {}).await;
+    note(probe.run(), report);
+    match followed {
+        Followed::Ended(_) => Ok(()),
+        Followed::OutOfTime(_) => Err(Failure::new(
+            Code::StillRunning,
+            format!("dbt Cloud was asked to cancel run {run}, which has not ended yet."),
+        )
+        .run(again)),
+        Followed::Blind(_, error) => {
+            Err(of_dbt(&format!("dbt Cloud was asked to cancel run {run}, and cannot be asked how it stands"), &error)
+                .run(again))
+        }
+    }
+}
+
+async fn cancel_workflow(
+    run: u64,
+    origin: Option<Origin>,
+    deadline: Instant,
+    report: &mut CancelReport,
+    stage: &Stage,
+) -> Result<(), Failure> {
+    let mut wants = Wants::default();
+    let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
+    wants.settle()?;
+    let Some(identity) = identity else {
+        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+    };
+    check_workspace(origin.as_ref(), &identity.origin)?;
+    let writer = to_databricks(&identity, stage)?;
+    let again = format!("dbtrigger cancel --workflow-run {run}");
+    let seen = writer.read(get_workflow_run(run, None)).await.map_err(|error| {
+        of_databricks(&format!("Cannot look at Databricks run {run}; nothing was cancelled"), &error)
+    })?;
+    let workspace = seen.workspace();
+    let url = seen.url(&identity.origin.to_string(), seen.job_id.unwrap_or_default());
+    let stopped = |standing: Option<&Standing>, already: bool| Stopped {
+        run,
+        url: url.clone(),
+        status: standing.map(|standing| standing.word().to_owned()).unwrap_or_default(),
+        already,
+        fate: match standing {
+            Some(Standing::Ended(WorkflowEnd::Cancelled(_))) => Fate::Cancelled,
+            Some(Standing::Ended(
+                WorkflowEnd::Success(_)
+                | WorkflowEnd::SuccessWithFailures(_)
+                | WorkflowEnd::Left(_)
+                | WorkflowEnd::Failed(_),
+            )) => Fate::EndedItself,
+            Some(Standing::Going(_)) | None => Fate::GoesOn,
+        },
+    };
+    let standing = seen.standing();
+    let already = matches!(standing, Some(Standing::Ended(_)));
+    report.workflow = Some(stopped(standing.as_ref(), already));
+    // Databricks first: the other way round it would see a cancelled dbt run, or start another one.
+    if !already {
+        stage.last_known.set(Known {
+            data: report.json(),
+            line: format!("Databricks run {run} is being cancelled: {url}"),
+            resume: again.clone(),
+        });
+        // A refusal may mean that it has just ended: what is true is what it says next.
+        let asked = writer.put(cancel_workflow_run(run)).await;
+        if let Err(error) = asked {
+            let now = writer.read(get_workflow_run(run, None)).await.ok().and_then(|now| now.standing());
+            if !matches!(now, Some(Standing::Ended(_))) {
+                let what = format!("Databricks did not cancel run {run}, which may go on");
+                return Err(of_databricks(&what, &error).run(again));
+            }
+        }
+        let mut probe = WorkflowProbe::new(&writer, run);
+        let followed = follow(&mut probe, deadline, &stage.means(), |_| {}).await;
+        let failure = match followed {
+            Followed::Ended(state) => {
+                report.workflow = Some(stopped(Some(&state.standing), false));
+                None
+            }
+            Followed::OutOfTime(state) => {
+                report.workflow = Some(stopped(state.as_ref().map(|state| &state.standing), false));
+                let what = format!("Databricks was asked to cancel run {run}, which has not ended yet.");
+                Some(Failure::new(Code::StillRunning, what))
+            }
+            Followed::Blind(state, error) => {
+                report.workflow = Some(stopped(state.as_ref().map(|state| &state.standing), false));
+                let what = format!("Databricks was asked to cancel run {run}, and cannot be asked how it stands");
+                Some(of_databricks(&what, &error))
+            }
+        };
+        if let Some(failure) = failure {
+            return Err(failure.cause("the dbt run behind it was not looked for yet").run(again));
+        }
+    }
+    cancel_behind(run, workspace.as_deref(), !already, deadline, &again, report, stage).await
+}
+
+/// Cancels what the notebook of the run has started in dbt and has not cancelled itself.
+async fn cancel_behind(
+    workflow_run: u64,
+    workspace: Option<&str>,
+    fresh: bool,
+    deadline: Instant,
+    again: &str,
+    report: &mut CancelReport,
+    stage: &Stage,
+) -> Result<(), Failure> {
+    let (account, writer) = match line_to_dbt(&[], Wants::default(), stage) {
+        Ok(line) => line,
+        // Who has no access to dbt may stop a run in Databricks all the same; the notebook tries to cancel the rest.
+        Err(failure) => {
+            let why = failure.causes.join("; ");
+            stage.events.warning(format!(
+                "the dbt run behind it was not looked for: {} {why}; with access to dbt, `{again}` looks again",
+                failure.what
+            ));
+            return Ok(());
+        }
+    };
+    report.dbt = Some(Vec::new());
+    let look = async || {
+        dbt_runs_behind(&writer, account.id, workflow_run, workspace).await.map_err(|error| {
+            of_dbt(&format!("Cannot look for the dbt run behind Databricks run {workflow_run}; it may go on"), &error)
+                .run(again)
+        })
+    };
+    let mut found = look().await?;
+    if found.is_empty() && fresh {
+        sleep(SETTLE).await;
+        found = look().await?;
+    }
+    for run in found {
+        stop_dbt(run, &account, &writer, deadline, again, report, stage).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,336 @@
+//! A dbt JOB as a person names it: an id, an address from the browser, or a name that is unique in the account.
+
+use crate::credentials::Account;
+use crate::dbt::{Job, JobFilter, Link, PAGE, Project, list_jobs, list_projects};
+use crate::failure::{Code, Failure, of_dbt};
+use crate::http::{HttpError, Reader};
+use crate::origin::shown;
+use crate::runs::plain;
+
+/// More pages of jobs or projects are not read.
+const MOST_PAGES: u64 = 200;
+
+/// So many names are suggested.
+const SUGGESTIONS: usize = 5;
+
+/// Of a name so much is shown.
+pub(crate) const NAME: usize = 100;
+
+/// What was named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum JobNamed {
+    Id(u64),
+    /// The address, as pasted too.
+    Address {
+        job: u64,
+        pasted: (String, Box<Link>),
+    },
+    Name(String),
+}
+
+/// What narrows a name, or a list: each an id or a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct Narrow {
+    /// Only jobs of this project: its name or id
+    #[arg(long, value_name = "PROJECT")]
+    pub(crate) project: Option<String>,
+    /// Only jobs of this environment: its name or id
+    #[arg(long, value_name = "ENVIRONMENT")]
+    pub(crate) environment: Option<String>,
+}
+
+impl Narrow {
+    pub(crate) fn is_empty(&self) -> bool {
+        let Narrow { project, environment } = self;
+        project.is_none() && environment.is_none()
+    }
+}
+
+const ADVICE: &str = "give its id, its address from the browser, or its name; `dbtrigger jobs` lists them";
+
+impl JobNamed {
+    /// Reads an argument. No request is made.
+    pub(crate) fn read(text: &str) -> Result<JobNamed, Failure> {
+        let invalid = |why: String| {
+            Failure::new(Code::InvalidInput, format!("\"{}\" cannot be used as a dbt job: {why}.", shown(text)))
+                .advise(ADVICE)
+        };
+        if text.trim().is_empty() {
+            return Err(invalid("it is empty".to_owned()));
+        }
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return match text.parse() {
+                Ok(id) if id > 0 => Ok(JobNamed::Id(id)),
+                Ok(_) | Err(_) => Err(invalid("it is no id of a dbt job".to_owned())),
+            };
+        }
+        // Names may have slashes in them; addresses have a host in front.
+        let host = text.split('/').next().unwrap_or_default();
+        if !text.contains("://") && (!text.contains('/') || !host.contains('.') || host.contains(' ')) {
+            return Ok(JobNamed::Name(text.to_owned()));
+        }
+        let link = Link::parse(text).map_err(|bad| invalid(bad.to_string()))?;
+        match (link.job, link.run) {
+            (Some(job), _) => Ok(JobNamed::Address { job, pasted: (text.to_owned(), Box::new(link)) }),
+            (None, Some(run)) => Err(invalid(format!("it is the address of run {run}, not of a job"))),
+            (None, None) => Err(invalid("the address names no dbt job".to_owned())),
+        }
+    }
+
+    /// The address, for finding host and account.
+    pub(crate) fn pasted(&self) -> Vec<(String, Link)> {
+        match self {
+            JobNamed::Address { job: _, pasted: (text, link) } => vec![(text.clone(), (**link).clone())],
+            JobNamed::Id(_) | JobNamed::Name(_) => Vec::new(),
+        }
+    }
+
+    /// The id; a name is looked up, in the places that `narrow` leaves.
+    pub(crate) async fn find(&self, reader: &Reader, account: &Account, narrow: &Narrow) -> Result<u64, Failure> {
+        match self {
+            JobNamed::Id(job) | JobNamed::Address { job, pasted: _ } if narrow.is_empty() => Ok(*job),
+            JobNamed::Id(job) | JobNamed::Address { job, pasted: _ } => Err(Failure::new(
+                Code::Usage,
+                format!("--project and --environment narrow a name, and job {job} is given by its id."),
+            )
+            .advise("leave them out, or give the job by its name")),
+            JobNamed::Name(name) => find_by_name(reader, account, name, narrow).await.map(|job| job.id),
+        }
+    }
+}
+
+/// The one job of this name.
+async fn find_by_name(reader: &Reader, account: &Account, name: &str, narrow: &Narrow) -> Result<Job, Failure> {
+    let places = Places::read(reader, account, narrow).await?;
+    // A look-alike may ignore the filter, and dbt's own looks for a part in any case (dbt-cloud-api §5.3).
+    let mut all = jobs(reader, account, narrow, &places, Some(name)).await?;
+    let is_it = |job: &Job| job.name.as_deref() == Some(name);
+    let mut found: Vec<Job> = all.iter().filter(|job| is_it(job)).cloned().collect();
+    if found.len() == 1 {
+        return Ok(found.remove(0));
+    }
+    if found.is_empty() {
+        if let Ok(more) = jobs(reader, account, narrow, &places, None).await {
+            all = more;
+        }
+        return Err(unknown(name, narrow, &all));
+    }
+    let failure = Failure::new(Code::InvalidInput, format!("{} dbt jobs are named \"{name}\".", found.len()));
+    let failure = found.iter().fold(failure, |failure, job| {
+        failure.cause(format!("{} is in {}, environment {}", job.id, places.of(job), environment(job)))
+    });
+    Err(failure.advise("give the id of one of them, or narrow with --project and --environment"))
+}
+
+fn unknown(name: &str, narrow: &Narrow, all: &[Job]) -> Failure {
+    let narrowed = if narrow.is_empty() { "" } else { " there" };
+    let failure =
+        Failure::new(Code::NotFound, format!("No dbt job is named \"{name}\"{narrowed}, or this token cannot see it."));
+    let wanted = name.to_lowercase();
+    let mut near: Vec<(usize, &Job)> = all
+        .iter()
+        .filter_map(|job| {
+            let other = job.name.as_deref()?.to_lowercase();
+            let far = if other.contains(&wanted) { 1 } else { distance(&wanted, &other) };
+            (far <= wanted.chars().count().div_ceil(3).max(2)).then_some((far, job))
+        })
+        .collect();
+    near.sort_by_key(|(far, job)| (*far, job.id));
+    let failure = near.into_iter().take(SUGGESTIONS).fold(failure, |failure, (_, job)| {
+        failure.cause(format!("there is \"{}\" with the id {}", shown_name(job.name.as_deref()), job.id))
+    });
+    failure.run("dbtrigger jobs").advise("a name is compared letter by letter, capitals too")
+}
+
+/// How many letters have to change, come or go.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, letter) in one.chars().enumerate() {
+        let mut before = row[0];
+        row[0] = index + 1;
+        for (place, second) in other.iter().enumerate() {
+            let change = before + usize::from(letter != *second);
+            before = row[place + 1];
+            row[place + 1] = change.min(before + 1).min(row[place] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+/// The projects of the account, as far as they could be read, and the one that was asked for.
+pub(crate) struct Places {
+    projects: Vec<Project>,
+    project: Option<u64>,
+    /// Names of projects are not to be had for this token.
+    pub(crate) unnamed: bool,
+}
+
+impl Places {
+    /// Reads the projects, and finds the one that `narrow` names.
+    pub(crate) async fn read(reader: &Reader, account: &Account, narrow: &Narrow) -> Result<Places, Failure> {
+        let wanted = narrow.project.as_deref();
+        let id = wanted.and_then(|text| text.parse().ok());
+        let projects = match projects(reader, account).await {
+            Ok(projects) => projects,
+            // A token of few rights may see jobs and no project: names are for show, unless one is asked for.
+            Err(error) if (wanted.is_none() || id.is_some()) && (error.is_status(403) || error.is_status(404)) => {
+                return Ok(Places { projects: Vec::new(), project: id, unnamed: true });
+            }
+            Err(error) => return Err(of_dbt("Cannot list the projects of the account", &error)),
+        };
+        let project = match (wanted, id) {
+            (None, _) => None,
+            (Some(_), Some(id)) => Some(id),
+            (Some(name), None) => {
+                let mut named = projects.iter().filter(|project| project.name.as_deref() == Some(name));
+                match (named.next(), named.next()) {
+                    (Some(project), None) => Some(project.id),
+                    (Some(one), Some(two)) => {
+                        return Err(Failure::new(
+                            Code::InvalidInput,
+                            format!("Several projects are named \"{name}\": {} and {}.", one.id, two.id),
+                        )
+                        .advise("give the id of one of them to --project"));
+                    }
+                    (None, _) => {
+                        let failure = Failure::new(
+                            Code::NotFound,
+                            format!("No project is named \"{name}\", or this token cannot see it."),
+                        );
+                        let failure = projects.iter().take(20).fold(failure, |failure, project| {
+                            let other = shown_name(project.name.as_deref());
+                            failure.cause(format!("there is \"{other}\" with the id {}", project.id))
+                        });
+                        return Err(failure.advise("give the name or id of one of these to --project"));
+                    }
+                }
+            }
+        };
+        Ok(Places { projects, project, unnamed: false })
+    }
+
+    pub(crate) fn name(&self, project: Option<u64>) -> Option<&str> {
+        self.projects.iter().find(|known| Some(known.id) == project)?.name.as_deref()
+    }
+
+    fn of(&self, job: &Job) -> String {
+        match (self.name(job.project_id), job.project_id) {
+            (Some(name), _) => format!("project {}", shown_name(Some(name))),
+            (None, Some(id)) => format!("project {id}"),
+            (None, None) => "an unknown project".to_owned(),
+        }
+    }
+}
+
+/// All jobs that `narrow` leaves, by id.
+pub(crate) async fn jobs(
+    reader: &Reader,
+    account: &Account,
+    narrow: &Narrow,
+    places: &Places,
+    name_part: Option<&str>,
+) -> Result<Vec<Job>, Failure> {
+    let wanted = narrow.environment.as_deref();
+    let id: Option<u64> = wanted.and_then(|text| text.parse().ok());
+    let filter = JobFilter { project: places.project, environment: id, name_part: name_part.map(ToOwned::to_owned) };
+    let (mut all, mut seen) = (Vec::new(), 0);
+    for _ in 0..MOST_PAGES {
+        let listed = reader.read(list_jobs(account.id, &filter, seen, PAGE)).await;
+        let page = listed.map_err(|error| of_dbt("Cannot list the jobs of the account", &error))?;
+        seen += page.rows.len() as u64;
+        let more = page.more_after(seen, PAGE);
+        all.extend(page.rows);
+        if !more {
+            break;
+        }
+    }
+    // What a service ignores of the filter is done here.
+    all.retain(|job| job.state != Some(2));
+    all.retain(|job| places.project.is_none_or(|project| job.project_id.is_none_or(|of| of == project)));
+    all.sort_by_key(|job| job.id);
+    all.dedup_by_key(|job| job.id);
+    let Some(wanted) = wanted else { return Ok(all) };
+    let here = |job: &Job| match id {
+        Some(id) => job.environment_id.is_none_or(|of| of == id),
+        None => job.environment_name() == Some(wanted),
+    };
+    let mut names: Vec<String> = all.iter().map(environment).collect();
+    all.retain(here);
+    // Under a part of a name, no job need be there.
+    if all.is_empty() && name_part.is_none() {
+        names.sort_unstable();
+        names.dedup();
+        let failure =
+            Failure::new(Code::NotFound, format!("No job is in an environment \"{wanted}\", as far as can be seen."));
+        let failure = match names.as_slice() {
+            [] => failure,
+            names => failure.cause(format!("jobs are in {}", names[..names.len().min(20)].join(", "))),
+        };
+        return Err(failure.advise("give the name or id of one of these to --environment"));
+    }
+    Ok(all)
+}
+
+async fn projects(reader: &Reader, account: &Account) -> Result<Vec<Project>, HttpError> {
+    let (mut all, mut seen) = (Vec::new(), 0);
+    for _ in 0..MOST_PAGES {
+        let page = reader.read(list_projects(account.id, seen, PAGE)).await?;
+        seen += page.rows.len() as u64;
+        let more = page.more_after(seen, PAGE);
+        all.extend(page.rows);
+        if !more {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+/// The environment of a job by name, or else by id.
+pub(crate) fn environment(job: &Job) -> String {
+    let id = || job.environment_id.map(|id| id.to_string()).unwrap_or_default();
+    job.environment_name().map_or_else(id, |name| shown_name(Some(name)))
+}
+
+/// A name as people see it.
+pub(crate) fn shown_name(name: Option<&str>) -> String {
+    plain(name.unwrap_or_default(), NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_an_id_an_address_or_a_name() {
+        assert_eq!(JobNamed::read("222222"), Ok(JobNamed::Id(222_222)));
+        for text in
+            ["https://ab123.us1.dbt.com/deploy/1/projects/2/jobs/3", "ab123.us1.dbt.com/deploy/1/projects/2/jobs/3/"]
+        {
+            let named = JobNamed::read(text).unwrap();
+            assert!(matches!(named, JobNamed::Address { job: 3, pasted: _ }), "{text}");
+            assert_eq!(named.pasted().len(), 1);
+        }
+        for text in ["Nightly build", "daily/orders", "v1.2 build/x", "nightly"] {
+            assert_eq!(JobNamed::read(text), Ok(JobNamed::Name(text.to_owned())));
+        }
+        for (text, says) in [
+            ("", "empty"),
+            ("0", "no id"),
+            ("99999999999999999999", "no id"),
+            ("https://ab123.us1.dbt.com/deploy/1/projects/2/runs/3", "run 3"),
+            ("https://ab123.us1.dbt.com/deploy/1", "no dbt job"),
+            ("http://ab123.us1.dbt.com/deploy/1/jobs/2", "https"),
+        ] {
+            let failure = JobNamed::read(text).unwrap_err();
+            assert!(failure.code == Code::InvalidInput && failure.what.contains(says), "{}", failure.what);
+        }
+    }
+
+    #[test]
+    fn letters_that_change_come_or_go_are_counted() {
+        for (one, other, far) in [("", "", 0), ("abc", "abc", 0), ("abc", "abd", 1), ("abc", "ab", 1), ("", "ab", 2)] {
+            assert_eq!((distance(one, other), distance(other, one)), (far, far), "{one} {other}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `jobs`: lists dbt jobs, so that nobody has to copy ids out of addresses.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::job_named::{Narrow, Places, environment, jobs, shown_name};
+use super::table::table;
+use super::{Stage, line_to_dbt};
+use crate::credentials::{Account, Wants};
+use crate::dbt::{Job, Status};
+use crate::failure::{Ended, Failure, Report};
+
+/// List the jobs of your dbt account
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dbtrigger jobs
+  dbtrigger jobs --project 'Jaffle Shop' --environment Production -o json")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    narrow: Narrow,
+}
+
+pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    let Args { narrow } = args;
+    match listed(&narrow, stage).await {
+        Ok(report) => Ended::well(Box::new(report)),
+        Err(failure) => failure.into(),
+    }
+}
+
+async fn listed(narrow: &Narrow, stage: &Stage) -> Result<JobsReport, Failure> {
+    let (account, reader) = line_to_dbt(&[], Wants::default(), stage)?;
+    let places = Places::read(&reader, &account, narrow).await?;
+    if places.unnamed {
+        stage.events.remark("this token may not list projects: they are shown by their ids");
+    }
+    let jobs = jobs(&reader, &account, narrow, &places, None).await?;
+    if jobs.is_empty() {
+        stage.events.remark(format!("no job shows in account {}: the token may not see any", account.id));
+    }
+    Ok(JobsReport { account, places, jobs })
+}
+
+struct JobsReport {
+    account: Account,
+    places: Places,
+    jobs: Vec<Job>,
+}
+
+/// A moment for people.
+pub(super) fn moment(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+impl Report for JobsReport {
+    fn text(&self) -> String {
+        let rows: Vec<Vec<String>> = self
+            .jobs
+            .iter()
+            .map(|job| {
+                let id = || job.project_id.map(|id| id.to_string()).unwrap_or_default();
+                let last = job.most_recent_run.as_ref().map_or_else(String::new, |run| {
+                    let status = run.status.map(Status::word).unwrap_or_default();
+                    run.created().map_or_else(|| status.clone(), |at| format!("{status} {}", moment(at)))
+                });
+                vec![
+                    job.id.to_string(),
+                    shown_name(job.name.as_deref()),
+                    self.places.name(job.project_id).map_or_else(id, |name| shown_name(Some(name))),
+                    environment(job),
+                    if job.is_deactivated() { format!("{last} (deactivated)").trim().to_owned() } else { last },
+                ]
+            })
+            .collect();
+        table(&["ID", "NAME", "PROJECT", "ENVIRONMENT", "LAST RUN"], &rows)
+    }
+
+    fn json(&self) -> Value {
+        let JobsReport { account, places, jobs } = self;
+        let origin = account.origin.to_string();
+        let rows: Vec<Value> = jobs
+            .iter()
+            .map(|job| {
+                let last = job.most_recent_run.as_ref().map(|run| {
+                    json!({
+                        "run_id": run.id,
+                        "run_url": run.url(&origin, account.id),
+                        "status": run.status.map(Status::word),
+                        "created_at": run.created().map(|at| at.to_string()),
+                        "finished_at": run.finished().map(|at| at.to_string()),
+                    })
+                });
+                json!({
+                    "job_id": job.id,
+                    "name": job.name,
+                    "project_id": job.project_id,
+                    "project": places.name(job.project_id),
+                    "environment_id": job.environment_id,
+                    "environment": job.environment_name(),
+                    "job_type": job.job_type,
+                    "has_schedule": job.has_schedule(),
+                    "deactivated": job.is_deactivated(),
+                    "last_run": last,
+                })
+            })
+            .collect();
+        json!({ "account_id": account.id, "jobs": rows })
+    }
+}

@@ -1,0 +1,190 @@
+//! Follows a dbt run to its end and says how it ended: for `run` and `watch` alike.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::dbt_report::DbtReport;
+use super::duration::shown;
+use crate::credentials::Account;
+use crate::dbt::{End, Run, Status, get_run_with_trigger};
+use crate::events::Events;
+use crate::failure::{Code, Ended, Failure, of_dbt};
+use crate::http::{Fault, Reader, Writer};
+use crate::runs::{DbtRun, DbtState, Findings, Followed, Means, find_failures, follow, plain};
+
+/// A run that somebody has just started may not be found for a moment (dbt-cloud-api §4.5); a wrong id is never found.
+const MOMENT: Duration = Duration::from_secs(10);
+const BETWEEN: Duration = Duration::from_secs(2);
+
+/// How a run is followed.
+pub(crate) struct Following<'a> {
+    pub(crate) account: &'a Account,
+    pub(crate) writer: &'a Writer,
+    pub(crate) deadline: Instant,
+    /// The command that picks this run up again.
+    pub(crate) pick_up: &'a dyn Fn(u64) -> String,
+    /// The command that starts it anew, where it is known.
+    pub(crate) again: Option<&'a str>,
+}
+
+/// Looks at a run that a person named, before it is followed. What is no proof against it leaves the rest to the follower.
+pub(crate) async fn see(reader: &Reader, account: &Account, run: u64, deadline: Instant) -> Result<Run, Failure> {
+    let until = (Instant::now() + MOMENT).min(deadline);
+    loop {
+        let looked = tokio::time::timeout_at(deadline, reader.read(get_run_with_trigger(account.id, run))).await;
+        let error = match looked {
+            Ok(Ok(seen)) if seen.id == run => return Ok(seen),
+            Ok(Ok(_)) | Err(_) => return Ok(Run::unseen(run)),
+            Ok(Err(error)) => error,
+        };
+        let missing = error.is_status(404);
+        if missing && Instant::now() + BETWEEN < until {
+            sleep(BETWEEN).await;
+            continue;
+        }
+        let hiccup = match error.last_fault() {
+            Fault::Status(status, _) => !status.is_client_error() || matches!(status.as_u16(), 408 | 429),
+            Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => !error.is_certificate(),
+        };
+        if hiccup {
+            return Ok(Run::unseen(run));
+        }
+        return Err(of_dbt(&format!("Cannot look at dbt run {run}"), &error));
+    }
+}
+
+impl Following<'_> {
+    /// Follows the run of the probe. `on_news` hears of every change.
+    pub(crate) async fn follow(
+        &self,
+        mut probe: DbtRun<'_>,
+        lines: &mut Lines<'_>,
+        mut report: DbtReport,
+        means: &Means,
+        on_news: &dyn Fn(&Run),
+    ) -> Ended<DbtReport> {
+        let Following { account, writer, deadline, pick_up, again } = self;
+        let followed = follow(&mut probe, *deadline, means, |state| {
+            if lines.state(state) {
+                on_news(&state.run);
+            }
+        })
+        .await;
+        report.take(probe.run());
+        report.duplicates = probe.duplicates().to_vec();
+        let number = report.run_id.unwrap_or_default();
+        // Out of time, it may have ended all the same, and only the search for a second one was cut short.
+        let failure = match (report.end, followed) {
+            (Some(End::Success), _) => None,
+            (Some(End::Error), _) => {
+                report.findings = find_failures(writer, account.id, number).await;
+                Some(failed(&report, *again))
+            }
+            (Some(End::Cancelled), _) => Some(cancelled(&report, *again)),
+            (None, Followed::Blind(_, error)) => Some(
+                of_dbt(&format!("Cannot follow dbt run {number} any longer; it may go on"), &error)
+                    .run(pick_up(number)),
+            ),
+            (None, Followed::OutOfTime(_) | Followed::Ended(_)) => Some(
+                Failure::new(Code::StillRunning, format!("Waited long enough; dbt run {number} goes on."))
+                    .cause(format!("it is {} now", report.status.map_or_else(|| "not seen".to_owned(), Status::word)))
+                    .run(pick_up(number))
+                    .advise(format!("see it at {}", report.url())),
+            ),
+        };
+        Ended { report: Some(report), failure }
+    }
+}
+
+/// One line per change.
+pub(crate) struct Lines<'a> {
+    events: &'a Events,
+    account: &'a Account,
+    run: u64,
+    last: String,
+}
+
+impl<'a> Lines<'a> {
+    pub(crate) fn new(events: &'a Events, account: &'a Account) -> Lines<'a> {
+        Lines { events, account, run: 0, last: String::new() }
+    }
+
+    pub(crate) fn header(&mut self, run: &Run) {
+        if self.run != run.id {
+            self.run = run.id;
+            self.last.clear();
+            self.events.progress(format!("job_run_id = {}", run.id));
+            self.events.progress(run.url(&self.account.origin.to_string(), self.account.id));
+        }
+    }
+
+    /// Returns whether there was something new.
+    pub(crate) fn state(&mut self, state: &DbtState) -> bool {
+        let DbtState { run, step } = state;
+        self.header(run);
+        let Some(status) = run.status else { return false };
+        let more = match (run.ended(), step, run.blocked_by.as_deref()) {
+            (Some(_), _, _) => run.took().map(|took| format!("in {}", shown(took))),
+            (None, Some((index, count, title)), _) => Some(format!("step {index}/{count}: {}", plain(title, 200))),
+            (None, None, Some([first, ..])) if status == Status::Queued => Some(format!("waits for run {first}")),
+            (None, None, Some(_) | None) => None,
+        };
+        let line = more.map_or_else(|| status.to_string(), |more| format!("{status}   {more}"));
+        if line == self.last {
+            return false;
+        }
+        self.events.progress(line.clone());
+        self.last = line;
+        true
+    }
+}
+
+fn failed(report: &DbtReport, again: Option<&str>) -> Failure {
+    let number = report.run_id.unwrap_or_default();
+    let mut failure = Failure::new(Code::RunFailed, format!("dbt run {number}{} ended in error.", report.of_job()));
+    let Findings { step, nodes } = &report.findings;
+    match step {
+        Some(step) => {
+            failure = failure.cause(format!("step {}/{} failed: {}", step.index, step.count, step.title));
+        }
+        None => failure.causes.extend(report.message.clone()),
+    }
+    let shown_nodes = 20;
+    failure.causes.extend(nodes.iter().take(shown_nodes).map(crate::runs::FailedNode::line));
+    if nodes.len() > shown_nodes {
+        failure = failure.cause(format!("and {} more", nodes.len() - shown_nodes));
+    }
+    with(
+        failure.advise(format!(
+            "correct what failed, then retry from the point of failure on the run's page: {}",
+            report.url()
+        )),
+        again,
+    )
+}
+
+fn cancelled(report: &DbtReport, again: Option<&str>) -> Failure {
+    let number = report.run_id.unwrap_or_default();
+    let failure = match report.reason() {
+        Some("timed-out") => Failure::new(
+            Code::RunCancelled,
+            format!("dbt run {number}{} was cancelled by dbt's own time limit.", report.of_job()),
+        ),
+        Some(_) | None => {
+            Failure::new(Code::RunCancelled, format!("dbt run {number}{} was cancelled.", report.of_job()))
+        }
+    };
+    let failure = match &report.message {
+        Some(message) => failure.cause(format!("dbt Cloud says: {message}")),
+        None => failure,
+    };
+    with(failure.advise(format!("see who cancelled it, and why, at {}", report.url())), again)
+}
+
+fn with(failure: Failure, again: Option<&str>) -> Failure {
+    match again {
+        Some(again) => failure.run(again),
+        None => failure,
+    }
+}

@@ -1,0 +1,326 @@
+//! `run`, `watch`, `cancel`, `jobs` and `runs` whole, against the world in memory.
+
+use super::rehearsal::{Outcome, Rehearsal, Trouble};
+use super::{cancel, create_workflow, deploy_notebook, init_secrets, jobs, run, runs, watch};
+use crate::events::Event;
+use crate::failure::Code;
+use crate::sandbox::Rule;
+
+/// The workspace of the world.
+const WORKSPACE: &str = "7405609032100112";
+
+async fn start(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(run::run, line).await.expect("nobody kills it")
+}
+
+async fn watched(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(watch::run, line).await.expect("nobody kills it")
+}
+
+async fn cancelled(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(cancel::run, line).await.expect("nobody kills it")
+}
+
+fn fault(stage: &Rehearsal, rule: &str) {
+    stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+}
+
+async fn started(stage: &Rehearsal, job: &str) -> String {
+    start(stage, &[job, "--no-wait"]).await.data["run_id"].to_string()
+}
+
+/// A run of a workflow, as if its notebook had been reached, and the dbt run that this one has started.
+async fn workflow_with_dbt_run(stage: &Rehearsal) -> (String, String) {
+    let _ = stage.run(init_secrets::run, &[]).await.unwrap();
+    let _ = stage.run(deploy_notebook::run, &[]).await.unwrap();
+    let made = stage.run(create_workflow::run, &["--job", "222225"]).await.unwrap();
+    assert_eq!(made.exit, 0, "{made:?}");
+    let pressed = start(stage, &["--workflow", "dbt: Long queue (222225)", "--no-wait"]).await;
+    let run = pressed.data["workflow_run_id"].to_string();
+    let key = format!("{WORKSPACE}/{run}/dbt/0");
+    let behind = start(stage, &["222225", "--no-wait", "--idempotency-key", &key]).await;
+    let _ = stage.take_log();
+    (run, behind.data["run_id"].to_string())
+}
+
+#[tokio::test(start_paused = true)]
+async fn watch_shows_what_run_shows_and_ends_as_the_run_does() {
+    for (job, exit, code) in
+        [("222222", 0, None), ("222223", 3, Some(Code::RunFailed)), ("222224", 20, Some(Code::RunCancelled))]
+    {
+        let stage = Rehearsal::new();
+        let run = started(&stage, job).await;
+        let _ = stage.take_log();
+        let outcome = watched(&stage, &[&run]).await;
+        assert_eq!((outcome.exit, outcome.code), (exit, code), "{outcome:?}");
+        assert!(outcome.said().contains("DbtJobRunStatus.RUNNING"), "{}", outcome.said());
+        assert_eq!(outcome.data["job_id"].to_string(), job);
+        assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_not_there_is_said_soon_and_one_that_does_not_show_yet_is_waited_for() {
+    let stage = Rehearsal::new();
+    let outcome = watched(&stage, &["99"]).await;
+    assert_eq!(outcome.code, Some(Code::NotFound), "{outcome:?}");
+    assert!(outcome.took.as_secs() <= 10, "{:?}", outcome.took);
+    stage.world(|world| world.set_fresh_404(4_000));
+    let run = started(&stage, "222222").await;
+    assert_eq!(watched(&stage, &[&run]).await.exit, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn watching_outlasts_what_proves_nothing_and_stops_at_proof() {
+    for (rule, exit) in [
+        ("dbt:runs/get=status=503,times=30", 0),
+        ("dbt:runs/get=reset,times=30", 0),
+        ("dbt:runs/get=status=401,times=forever", 4),
+        ("dbt:runs/get=status=403,times=forever", 4),
+    ] {
+        let stage = Rehearsal::new();
+        let run = started(&stage, "222222").await;
+        fault(&stage, rule);
+        let outcome = watched(&stage, &[&run]).await;
+        assert_eq!(outcome.exit, exit, "{rule}: {outcome:?}");
+    }
+    let stage = Rehearsal::new();
+    let run = started(&stage, "222222").await;
+    let outcome = watched(&stage, &[&run, "--timeout", "30s"]).await;
+    assert_eq!(outcome.code, Some(Code::StillRunning), "{outcome:?}");
+    assert!(outcome.failure.contains(&format!("`dbtrigger watch {run}`")), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dbt_run_is_cancelled_and_that_is_confirmed() {
+    let stage = Rehearsal::new();
+    let run = started(&stage, "222222").await;
+    let _ = stage.take_log();
+    let outcome = cancelled(&stage, &[&run]).await;
+    assert_eq!((outcome.exit, &outcome.data["dbt_runs"][0]["cancelled"]), (0, &true.into()), "{outcome:?}");
+    assert!(outcome.text.contains(&format!("dbt run {run} was cancelled")), "{}", outcome.text);
+    assert_eq!(stage.take_writes(), ["dbt:runs/cancel"]);
+    // The second time there is nothing to do.
+    let outcome = cancelled(&stage, &[&run]).await;
+    assert_eq!((outcome.exit, &outcome.data["dbt_runs"][0]["already_ended"]), (0, &true.into()), "{outcome:?}");
+    assert!(outcome.text.contains("has ended already: CANCELLED"), "{}", outcome.text);
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    assert_eq!(cancelled(&stage, &["99"]).await.code, Some(Code::NotFound));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_happens_to_one_request_of_a_cancellation_the_run_is_cancelled() {
+    for index in 0..3 {
+        for trouble in [Trouble::LostBefore, Trouble::LostAfter, Trouble::ErrorAfter, Trouble::Unavailable] {
+            let stage = Rehearsal::new();
+            let run = started(&stage, "222222").await;
+            stage.trouble_at(index, trouble);
+            let outcome = cancelled(&stage, &[&run]).await;
+            assert_eq!((outcome.exit, &outcome.data["dbt_runs"][0]["status"]), (0, &"CANCELLED".into()), "{outcome:?}");
+        }
+    }
+    let stage = Rehearsal::new();
+    let run = started(&stage, "222222").await;
+    fault(&stage, "dbt:runs/cancel=status=403,times=forever");
+    let outcome = cancelled(&stage, &[&run]).await;
+    assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
+    assert!(outcome.failure.contains(&format!("`dbtrigger cancel {run}`")), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelling_a_databricks_run_cancels_the_dbt_run_behind_it_and_no_other() {
+    let stage = Rehearsal::new();
+    let (run, behind) = workflow_with_dbt_run(&stage).await;
+    let other = started(&stage, "300005").await;
+    let _ = stage.take_log();
+    let outcome = cancelled(&stage, &["--workflow-run", &run]).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    assert_eq!(outcome.data["workflow_run"]["cancelled"], true, "{outcome:?}");
+    let dbt_runs = outcome.data["dbt_runs"].as_array().unwrap();
+    assert_eq!((dbt_runs.len(), dbt_runs[0]["run_id"].to_string()), (1, behind), "{outcome:?}");
+    assert_eq!(dbt_runs[0]["cancelled"], true, "{outcome:?}");
+    assert_eq!(stage.take_writes(), ["databricks:jobs/runs/cancel", "dbt:runs/cancel"]);
+    assert_eq!(watched(&stage, &[&other]).await.exit, 0);
+    // The second time nothing is written.
+    let outcome = cancelled(&stage, &["--workflow-run", &run]).await;
+    assert_eq!((outcome.exit, &outcome.data["workflow_run"]["already_ended"]), (0, &true.into()), "{outcome:?}");
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    assert_eq!(cancelled(&stage, &["--workflow-run", "99"]).await.code, Some(Code::NotFound));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_access_to_dbt_the_databricks_run_is_cancelled_and_the_rest_is_said() {
+    let stage = Rehearsal::new();
+    let (run, _) = workflow_with_dbt_run(&stage).await;
+    stage.set("DBT_CLOUD_TOKEN", "");
+    let outcome = cancelled(&stage, &["--workflow-run", &run]).await;
+    assert_eq!((outcome.exit, &outcome.data["dbt_runs"]), (0, &serde_json::Value::Null), "{outcome:?}");
+    let warned =
+        outcome.events.iter().any(|event| matches!(event, Event::Warning(text) if text.contains("DBT_CLOUD_TOKEN")));
+    assert!(warned, "{}", outcome.said());
+    let stage = Rehearsal::new();
+    let (run, _) = workflow_with_dbt_run(&stage).await;
+    fault(&stage, "dbt:runs/list=status=403,times=forever");
+    let outcome = cancelled(&stage, &["--workflow-run", &run]).await;
+    assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
+    assert_eq!(outcome.data["workflow_run"]["cancelled"], true, "{outcome:?}");
+    let stage = Rehearsal::new();
+    let (run, _) = workflow_with_dbt_run(&stage).await;
+    fault(&stage, "databricks:jobs/runs/cancel=status=403,times=forever");
+    let outcome = cancelled(&stage, &["--workflow-run", &run]).await;
+    assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
+    assert!(outcome.failure.contains(&format!("`dbtrigger cancel --workflow-run {run}`")), "{outcome:?}");
+}
+
+async fn jobs_listed(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(jobs::run, line).await.expect("nobody kills it")
+}
+
+async fn runs_listed(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(runs::run, line).await.expect("nobody kills it")
+}
+
+fn names(outcome: &Outcome) -> Vec<&str> {
+    outcome.data["jobs"].as_array().unwrap().iter().map(|job| job["name"].as_str().unwrap()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_lists_every_page_with_project_environment_and_last_run() {
+    let stage = Rehearsal::new();
+    let outcome = jobs_listed(&stage, &[]).await;
+    assert_eq!((outcome.exit, names(&outcome).len()), (0, 125), "{}", outcome.text);
+    let first = &outcome.data["jobs"][0];
+    assert_eq!(
+        (&first["job_id"], &first["project"], &first["environment"], &first["last_run"]["status"]),
+        (&222_222.into(), &"Jaffle Shop".into(), &"Production".into(), &"SUCCESS".into())
+    );
+    let line = outcome.text.lines().find(|line| line.starts_with("222222 ")).unwrap();
+    for part in ["Nightly build", "Jaffle Shop", "Production", "SUCCESS 2025-10-0"] {
+        assert!(line.contains(part), "{line}");
+    }
+    assert!(outcome.text.contains("Given up") && outcome.text.contains("(deactivated)"), "{}", outcome.text);
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    for project in ["Finance", "4102"] {
+        assert_eq!(names(&jobs_listed(&stage, &["--project", project]).await).len(), 40, "{project}");
+    }
+    let line = ["--project", "Finance", "--environment", "41021"];
+    assert_eq!(names(&jobs_listed(&stage, &line).await).len(), 40);
+    assert_eq!(names(&jobs_listed(&stage, &["--environment", "Production"]).await).len(), 125);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_is_not_there_is_refused_with_those_that_are() {
+    let stage = Rehearsal::new();
+    let outcome = jobs_listed(&stage, &["--project", "finance"]).await;
+    assert_eq!(outcome.code, Some(Code::NotFound), "{outcome:?}");
+    assert!(outcome.failure.contains("Jaffle Shop") && outcome.failure.contains("4102"), "{outcome:?}");
+    let outcome = jobs_listed(&stage, &["--environment", "Staging"]).await;
+    assert_eq!(outcome.code, Some(Code::NotFound), "{outcome:?}");
+    assert!(outcome.failure.contains("Production"), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_may_not_list_projects_sees_jobs_all_the_same() {
+    let stage = Rehearsal::new();
+    fault(&stage, "dbt:projects/list=status=403,times=forever");
+    let outcome = jobs_listed(&stage, &[]).await;
+    assert_eq!((outcome.exit, names(&outcome).len()), (0, 125), "{outcome:?}");
+    assert!(outcome.said().contains("may not list projects"), "{}", outcome.said());
+    assert_eq!(jobs_listed(&stage, &["--project", "4102"]).await.exit, 0);
+    assert_eq!(jobs_listed(&stage, &["--project", "Finance"]).await.code, Some(Code::NotAllowed));
+    fault(&stage, "dbt:jobs/list=status=403,times=forever");
+    assert_eq!(jobs_listed(&stage, &[]).await.code, Some(Code::NotAllowed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_run_by_its_name_and_the_commands_for_later_name_its_id() {
+    let stage = Rehearsal::new();
+    let outcome = start(&stage, &["Nightly build"]).await;
+    assert_eq!((outcome.exit, &outcome.data["job_id"]), (0, &222_222.into()), "{outcome:?}");
+    let outcome = start(&stage, &["Plain job 003", "--project", "Finance", "--environment", "Production"]).await;
+    assert_eq!((outcome.exit, &outcome.data["job_id"]), (0, &300_003.into()), "{outcome:?}");
+    let outcome = start(&stage, &["Broken models"]).await;
+    assert!(outcome.failure.contains("`dbtrigger run 222223`"), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_no_job_has_or_several_have_starts_nothing() {
+    let stage = Rehearsal::new();
+    for (line, code, says) in [
+        (&["nightly build"][..], Code::NotFound, "there is \\\"Nightly build\\\" with the id 222222"),
+        (&["Nighly build"], Code::NotFound, "222222"),
+        (&["Plain job 003", "--project", "Jaffle Shop"], Code::NotFound, "there is"),
+        (&["no such thing at all"], Code::NotFound, "dbtrigger jobs"),
+        (&["222222", "--project", "Finance"], Code::Usage, "narrow a name"),
+        (&["  "], Code::InvalidInput, "empty"),
+    ] {
+        let outcome = start(&stage, line).await;
+        assert_eq!(outcome.code, Some(code), "{line:?} {outcome:?}");
+        assert!(outcome.failure.contains(says), "{line:?} {outcome:?}");
+    }
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    stage.world(|world| world.rename_dbt_job(300_003, "Nightly build"));
+    let outcome = start(&stage, &["Nightly build"]).await;
+    assert_eq!(outcome.code, Some(Code::InvalidInput), "{outcome:?}");
+    for says in ["222222 is in project Jaffle Shop", "300003 is in project Finance", "--project"] {
+        assert!(outcome.failure.contains(says), "{outcome:?}");
+    }
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    assert_eq!(start(&stage, &["Nightly build", "--project", "Finance"]).await.data["job_id"], 300_003);
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_lists_the_newest_first_of_the_account_or_of_a_job() {
+    let stage = Rehearsal::new();
+    for job in ["222222", "222223"] {
+        let _ = start(&stage, &[job]).await;
+    }
+    let _ = stage.take_log();
+    let ids = |outcome: &Outcome| -> Vec<u64> {
+        outcome.data["runs"].as_array().unwrap().iter().map(|run| run["run_id"].as_u64().unwrap()).collect()
+    };
+    let all = runs_listed(&stage, &[]).await;
+    assert_eq!(all.exit, 0, "{all:?}");
+    assert!(ids(&all).len() == 8 && ids(&all).is_sorted_by(|one, next| one > next), "{}", all.text);
+    assert!(all.text.lines().nth(1).unwrap().contains("Broken models (222223)"), "{}", all.text);
+    for job in ["222222", "Nightly build"] {
+        assert_eq!(ids(&runs_listed(&stage, &["--job", job]).await).len(), 6, "{job}");
+    }
+    let failed = runs_listed(&stage, &["--status", "error", "--limit", "1"]).await;
+    assert_eq!((ids(&failed).len(), &failed.data["runs"][0]["job_id"]), (1, &222_223.into()), "{}", failed.text);
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    let none = runs_listed(&stage, &["--job", "300001"]).await;
+    assert!(none.exit == 0 && none.said().contains("no run shows"), "{none:?}");
+    assert_eq!(runs_listed(&stage, &["--job", "Nighly build"]).await.code, Some(Code::NotFound));
+    fault(&stage, "dbt:runs/list=status=401,times=forever");
+    assert_eq!(runs_listed(&stage, &[]).await.code, Some(Code::NotAuthenticated));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workflow_gets_its_parameters_and_a_key_does_not_take_others() {
+    let stage = Rehearsal::new();
+    let _ = workflow_with_dbt_run(&stage).await;
+    let named = ["--workflow", "dbt: Long queue (222225)", "--no-wait", "--idempotency-key", "k"];
+    let with = |parameters: &[&'static str]| -> Vec<&str> {
+        named.iter().copied().chain(parameters.iter().flat_map(|parameter| ["--param", *parameter])).collect()
+    };
+    let first = start(&stage, &with(&["job_id=222222", "note=a=b"])).await;
+    assert_eq!(first.exit, 0, "{first:?}");
+    let sent = stage.take_log().into_iter().find(|seen| seen.operation == "databricks:jobs/run-now").unwrap();
+    assert!(sent.body.contains(r#""job_parameters":{"job_id":"222222","note":"a=b"}"#), "{}", sent.body);
+    // The same key and parameters are the same run; with others it is refused, and nothing else is started.
+    let again = start(&stage, &with(&["note=a=b", "job_id=222222"])).await;
+    assert_eq!((again.exit, &again.data["workflow_run_id"]), (0, &first.data["workflow_run_id"]), "{again:?}");
+    for other in [&["job_id=222223", "note=a=b"][..], &[]] {
+        let outcome = start(&stage, &with(other)).await;
+        assert_eq!(outcome.code, Some(Code::Refused), "{other:?} {outcome:?}");
+        assert!(outcome.failure.contains("job_id is wanted as"), "{outcome:?}");
+    }
+    let _ = stage.take_log();
+    for wrong in ["note", "=x", " note=x"] {
+        let outcome = start(&stage, &with(&[wrong])).await;
+        assert_eq!(outcome.code, Some(Code::InvalidInput), "{wrong}: {outcome:?}");
+    }
+    assert_eq!(start(&stage, &with(&["a=1", "a=2"])).await.code, Some(Code::InvalidInput));
+    assert_eq!(stage.take_log(), []);
+}

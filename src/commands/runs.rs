@@ -1,0 +1,163 @@
+//! `runs`: lists recent dbt runs of the account, or of one job.
+
+use serde_json::{Value, json};
+
+use super::job_named::{JobNamed, Narrow, shown_name};
+use super::jobs::moment;
+use super::run::shown;
+use super::table::table;
+use super::{Stage, line_to_dbt};
+use crate::credentials::{Account, Wants};
+use crate::dbt::{PAGE, Run, RunFilter, Status, list_account_runs};
+use crate::failure::{Ended, Failure, Report, of_dbt};
+
+/// List recent runs of your dbt account, newest first
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dbtrigger runs
+  dbtrigger runs --job 'Nightly build' --status error --limit 5 -o json")]
+pub(crate) struct Args {
+    /// Only runs of this job: its id, its address, or its name
+    #[arg(long, value_name = "JOB")]
+    job: Option<String>,
+    /// Only runs that stand so; repeat it for several
+    #[arg(long, value_enum, value_name = "STATUS")]
+    status: Vec<Wanted>,
+    /// How many at most
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    limit: u64,
+    #[command(flatten)]
+    narrow: JobPlace,
+}
+
+/// Where a job given by name is.
+#[derive(Debug, clap::Args)]
+struct JobPlace {
+    /// The project of a job given by name: its name or id
+    #[arg(long, value_name = "PROJECT", requires = "job")]
+    project: Option<String>,
+    /// The environment of a job given by name: its name or id
+    #[arg(long, value_name = "ENVIRONMENT", requires = "job")]
+    environment: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Wanted {
+    Queued,
+    Starting,
+    Running,
+    Success,
+    Error,
+    Cancelled,
+}
+
+impl Wanted {
+    fn status(self) -> Status {
+        match self {
+            Wanted::Queued => Status::Queued,
+            Wanted::Starting => Status::Starting,
+            Wanted::Running => Status::Running,
+            Wanted::Success => Status::Success,
+            Wanted::Error => Status::Error,
+            Wanted::Cancelled => Status::Cancelled,
+        }
+    }
+}
+
+pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    match listed(args, stage).await {
+        Ok(report) => Ended::well(Box::new(report)),
+        Err(failure) => failure.into(),
+    }
+}
+
+async fn listed(args: Args, stage: &Stage) -> Result<RunsReport, Failure> {
+    let Args { job, status, limit, narrow: JobPlace { project, environment } } = args;
+    let mut wants = Wants::default();
+    let named = wants.optional(job.as_deref().map(JobNamed::read).transpose());
+    let pasted = named.as_ref().map(JobNamed::pasted).unwrap_or_default();
+    let (account, reader) = line_to_dbt(&pasted, wants, stage)?;
+    let narrow = Narrow { project, environment };
+    let job = match &named {
+        Some(named) => Some(named.find(&reader, &account, &narrow).await?),
+        None => None,
+    };
+    let statuses: Vec<Status> = status.into_iter().map(Wanted::status).collect();
+    let filter = RunFilter { job, statuses };
+    let (mut runs, mut seen): (Vec<Run>, u64) = (Vec::new(), 0);
+    while (runs.len() as u64) < limit {
+        let left = (limit - runs.len() as u64).min(PAGE);
+        let page = reader
+            .read(list_account_runs(account.id, &filter, seen, left))
+            .await
+            .map_err(|error| of_dbt("Cannot list the runs of the account", &error))?;
+        seen += page.rows.len() as u64;
+        let more = page.more_after(seen, left);
+        let RunFilter { job, statuses } = &filter;
+        runs.extend(page.rows.into_iter().filter(|run| {
+            // What a service ignores of the filter is done here.
+            let is_job = job.is_none_or(|job| run.job_definition_id.is_none_or(|of| of == job));
+            is_job && (statuses.is_empty() || run.status.is_some_and(|status| statuses.contains(&status)))
+        }));
+        if !more {
+            break;
+        }
+    }
+    // Rows move on between two pages when a run starts.
+    runs.sort_by_key(|run| std::cmp::Reverse(run.id));
+    runs.dedup_by_key(|run| run.id);
+    if runs.is_empty() {
+        stage.events.remark(format!("no run shows in account {}", account.id));
+    }
+    Ok(RunsReport { account, runs })
+}
+
+struct RunsReport {
+    account: Account,
+    runs: Vec<Run>,
+}
+
+impl Report for RunsReport {
+    fn text(&self) -> String {
+        let rows: Vec<Vec<String>> = self
+            .runs
+            .iter()
+            .map(|run| {
+                let job = run.job_definition_id.map(|id| id.to_string()).unwrap_or_default();
+                vec![
+                    run.id.to_string(),
+                    run.status.map(Status::word).unwrap_or_default(),
+                    run.job_name().map_or_else(|| job.clone(), |name| format!("{} ({job})", shown_name(Some(name)))),
+                    run.created().map(moment).unwrap_or_default(),
+                    run.took().map(shown).unwrap_or_default(),
+                ]
+            })
+            .collect();
+        table(&["ID", "STATUS", "JOB", "CREATED", "TOOK"], &rows)
+    }
+
+    fn json(&self) -> Value {
+        let RunsReport { account, runs } = self;
+        let origin = account.origin.to_string();
+        let rows: Vec<Value> = runs
+            .iter()
+            .map(|run| {
+                let cause = run.trigger.as_ref().map(|trigger| crate::runs::plain(&trigger.cause, 400));
+                json!({
+                    "run_id": run.id,
+                    "run_url": run.url(&origin, account.id),
+                    "status": run.status.map(Status::word),
+                    "job_id": run.job_definition_id,
+                    "job": run.job_name(),
+                    "cause": cause,
+                    "retrying_run_id": run.retrying_run_id,
+                    "created_at": run.created().map(|at| at.to_string()),
+                    "started_at": run.started().map(|at| at.to_string()),
+                    "finished_at": run.finished().map(|at| at.to_string()),
+                    "duration_seconds": run.took().map(|took| took.as_secs()),
+                })
+            })
+            .collect();
+        json!({ "account_id": account.id, "runs": rows })
+    }
+}

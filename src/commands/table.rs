@@ -1,0 +1,29 @@
+//! Tables for people: columns as wide as what stands in them.
+
+/// Lines of a table under its heads.
+pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let of = |text: &str| text.chars().count();
+        rows.iter().filter_map(|row| row.get(column)).map(|text| of(text)).max().unwrap_or(0).max(of(heads[column]))
+    };
+    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(&mut heads.iter().copied())];
+    lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_what_stands_in_them() {
+        let rows = [vec!["1".to_owned(), "ä".to_owned()], vec!["222".to_owned(), "Nightly".to_owned()]];
+        assert_eq!(table(&["ID", "NAME"], &rows), "ID   NAME\n1    ä\n222  Nightly");
+        assert_eq!(table(&["ID"], &[]), "ID");
+    }
+}

@@ -1,0 +1,134 @@
+//! `watch`: picks a run up again, from any machine.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::last_known::Known;
+use super::run::{DbtReport, Following, LONGEST, Lines, WorkflowReport, follow_run, resume, see};
+use super::run_named::{RunNamed, check_workspace};
+use super::{Stage, durations, line_to_dbt, to_databricks};
+use crate::credentials::{Wants, databricks};
+use crate::databricks::get_workflow_run;
+use crate::dbt::{Link, Overrides, Run};
+use crate::failure::{Code, Ended, Failure, Report, of_databricks};
+use crate::http::Fault;
+use crate::origin::Origin;
+use crate::runs::{DbtRun, Journal};
+
+/// Follow a run that was started before, by anybody and from any machine, to its end
+///
+/// Prints what `run` prints, and the exit code is the run's own outcome too: 0 success, 3 error, 20 cancelled, 8 when the
+/// waiting was long enough and the run goes on.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dbtrigger watch 123442
+  dbtrigger watch 123442 --timeout 2h -o json")]
+pub(crate) struct Args {
+    /// The run: id or address of a dbt run, or address of a Databricks run
+    #[arg(value_name = "RUN", required_unless_present = "workflow_run", conflicts_with = "workflow_run")]
+    run: Option<String>,
+    /// The id of a Databricks run
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+    workflow_run: Option<u64>,
+    /// How long to wait, time in the queue included (90s, 10m, 2h)
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = durations::parse)]
+    timeout: Duration,
+}
+
+pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    let Args { run, workflow_run, timeout } = args;
+    let deadline = Instant::now() + timeout.min(LONGEST * 3650);
+    let watched = match RunNamed::of(run.as_deref(), workflow_run) {
+        Ok(RunNamed::Dbt { run, pasted }) => watch_dbt(run, pasted, deadline, stage).await,
+        Ok(RunNamed::Workflow { run, origin }) => watch_workflow(run, origin, deadline, stage).await,
+        Err(failure) => Err(failure),
+    };
+    watched.unwrap_or_else(Ended::from)
+}
+
+async fn watch_dbt(
+    run: u64,
+    pasted: Option<(String, Link)>,
+    deadline: Instant,
+    stage: &Stage,
+) -> Result<Ended<Box<dyn Report>>, Failure> {
+    let pasted: Vec<(String, Link)> = pasted.into_iter().collect();
+    let (account, writer) = line_to_dbt(&pasted, Wants::default(), stage)?;
+    let pick_up = |run: u64| resume::watch_dbt(run, &account, &stage.account, !pasted.is_empty());
+    let means = stage.means();
+    let seen = see(&writer, &account, run, deadline).await?;
+    let mut report = DbtReport::new(&account);
+    report.adopted = true;
+    report.take(&seen);
+    let known = report.clone();
+    let on_news = |run: &Run| {
+        let mut report = known.clone();
+        report.take(run);
+        let line = format!("dbt run {} goes on: {}", run.id, report.url());
+        stage.last_known.set(Known { data: report.json(), line, resume: pick_up(run.id) });
+    };
+    on_news(&seen);
+    // What it was started with beyond its job is not repeated: the same parameters can be read at the run.
+    let again = seen
+        .job_definition_id
+        .map(|job| resume::of_dbt(&job.to_string(), &stage.account, &Overrides::default(), None))
+        .filter(|_| pasted.is_empty());
+    let mut lines = Lines::new(&means.events, &account);
+    lines.header(&seen);
+    let probe = DbtRun::new(&writer, &means.wall, &means.events, account.id, seen, None);
+    let following =
+        Following { account: &account, writer: &writer, deadline, pick_up: &pick_up, again: again.as_deref() };
+    let Ended { report, failure } = following.follow(probe, &mut lines, report, &means, &on_news).await;
+    if report.as_ref().is_some_and(|report| report.end.is_some()) {
+        let journal = Journal::new(stage.context.environment.state_folder());
+        journal.close_run(writer.origin(), account.id, run, means.wall.now());
+        stage.last_known.clear();
+    }
+    Ok(Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure })
+}
+
+async fn watch_workflow(
+    run: u64,
+    origin: Option<Origin>,
+    deadline: Instant,
+    stage: &Stage,
+) -> Result<Ended<Box<dyn Report>>, Failure> {
+    let mut wants = Wants::default();
+    let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
+    wants.settle()?;
+    let Some(identity) = identity else {
+        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+    };
+    check_workspace(origin.as_ref(), &identity.origin)?;
+    let writer = to_databricks(&identity, stage)?;
+    let looked = tokio::time::timeout_at(deadline, writer.read(get_workflow_run(run, None))).await;
+    let (job, name, url) = match looked {
+        Ok(Ok(seen)) => {
+            let job = seen.job_id.unwrap_or_default();
+            let url = seen.url(&identity.origin.to_string(), job);
+            (job, seen.run_name.unwrap_or_default(), Some(url))
+        }
+        Ok(Err(error)) => {
+            // What proves nothing is the follower's to outlast.
+            let proof = match error.last_fault() {
+                Fault::Status(status, _) => status.is_client_error() && !matches!(status.as_u16(), 408 | 429),
+                Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => error.is_certificate(),
+            };
+            if proof {
+                return Err(of_databricks(&format!("Cannot look at Databricks run {run}"), &error));
+            }
+            (0, String::new(), None)
+        }
+        Err(_) => (0, String::new(), None),
+    };
+    let origin = identity.origin.to_string();
+    let report = WorkflowReport { workflow: job, name, origin, key: None, run: Some(run), url, state: None };
+    stage.events.progress(format!("workflow_run_id = {run}"));
+    if !report.url().is_empty() {
+        stage.events.progress(report.url());
+    }
+    let again = (job != 0).then(|| resume::of_workflow(&job.to_string(), &BTreeMap::new(), None));
+    Ok(follow_run(report, run, &writer, deadline, again.as_deref(), stage).await)
+}

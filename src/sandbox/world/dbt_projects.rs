@@ -1,0 +1,63 @@
+//! Projects and environments of the dbt Cloud account (dbt-cloud-api §5.3).
+
+use serde_json::{Value, json};
+
+use super::World;
+use super::answers::{Handled, Refusal};
+use super::call::Call;
+use super::dbt::{ACCOUNT, plain_time};
+
+/// Each project with its name.
+pub(super) const PROJECTS: [(i64, &str); 2] = [(4101, "Jaffle Shop"), (4102, "Finance")];
+
+fn part_of(call: &Call, name: &str) -> bool {
+    call.asked("name__icontains").is_none_or(|part| name.to_lowercase().contains(&part.to_lowercase()))
+}
+
+/// `GET v3 projects/`.
+pub(super) fn projects(world: &mut World, call: &Call) -> Handled {
+    call.check_account()?;
+    call.check_query(&["name__icontains", "state", "pk", "pk__in", "limit", "offset", "order_by"])?;
+    let wanted = call.dbt_numbers("pk__in")?;
+    let made = plain_time(world.start.0 - 300 * 86_400_000);
+    let deleted = matches!(call.asked("state"), Some("2" | "deleted"));
+    let rows = PROJECTS
+        .iter()
+        .filter(|(id, name)| {
+            !deleted && part_of(call, name) && wanted.as_ref().is_none_or(|wanted| wanted.contains(id))
+        })
+        .map(|(id, name)| {
+            json!({ "id": id, "account_id": ACCOUNT, "name": name, "description": "", "state": 1,
+                    "created_at": made, "updated_at": made })
+        })
+        .collect();
+    page(call, rows)
+}
+
+/// `GET v3 projects/{P}/environments/`.
+pub(super) fn environments(world: &mut World, call: &Call) -> Handled {
+    call.check_account()?;
+    call.check_query(&["name", "name__icontains", "type", "deployment_type", "limit", "offset", "order_by"])?;
+    let project = call.id(1).filter(|id| PROJECTS.iter().any(|(known, _)| known == id));
+    let Some(project) = project else { return Err(Refusal::dbt_absent()) };
+    let jobs = world.dbt.jobs.values().filter(|job| job.project == project);
+    let mut ids: Vec<i64> = jobs.map(|job| job.environment).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let is = |row: &Value, field: &str, asked: &str| call.asked(asked).is_none_or(|asked| row[field] == asked);
+    let rows = ids
+        .into_iter()
+        .map(|id| world.environment_fields(id))
+        .filter(|row| {
+            part_of(call, row["name"].as_str().unwrap_or_default())
+                && is(row, "name", "name")
+                && is(row, "type", "type")
+                && is(row, "deployment_type", "deployment_type")
+        })
+        .collect();
+    page(call, rows)
+}
+
+fn page(call: &Call, rows: Vec<Value>) -> Handled {
+    call.page(rows, &[("id", |row| row["id"].as_i64().unwrap_or(0))], Value::clone)
+}
