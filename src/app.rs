@@ -49,6 +49,15 @@ struct Globals {
     /// Never ask anything: fail at once and name every missing value
     #[arg(long, global = true)]
     no_input: bool,
+    /// Use this profile of ~/.databrickscfg for Databricks, whatever the environment says
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "NAME",
+        help = "Use this profile of ~/.databrickscfg for Databricks, whatever the environment says [env: DATABRICKS_CONFIG_PROFILE]"
+    )]
+    profile: Option<String>,
     #[command(flatten)]
     account: AccountFlags,
 }
@@ -73,7 +82,9 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return refuse(&error, &arguments, &context, &vault).into(),
     };
     let Root { command, globals } = root;
-    let Globals { output, quiet, verbose, color, no_input: _, account } = globals;
+    let Globals { output, quiet, verbose, color, no_input: _, profile, account } = globals;
+    let environment = context.environment.with_profile(profile.as_deref());
+    let context = Context { environment, ..context };
     let color = use_color(color, &context.environment, context.stderr_is_terminal);
     let printer = Printer::on_streams(Voice { format: output, quiet, verbose, color }, vault.filter());
     let last_known = LastKnown::default();

@@ -9,6 +9,8 @@ pub(crate) mod sandbox;
 
 mod connect;
 mod durations;
+#[cfg(test)]
+mod identity_tests;
 mod last_known;
 pub(crate) mod provision;
 #[cfg(test)]

@@ -58,6 +58,27 @@ fn all_missing_values_are_named_at_once() {
 }
 
 #[test]
+fn a_profile_named_with_p_is_used_whatever_the_environment_says() {
+    let site = Site::new();
+    let file = site.home.path().join(".databrickscfg");
+    let environment = site.command(&[]);
+    let host = environment.get_envs().find(|(name, _)| *name == "DATABRICKS_HOST").unwrap().1.unwrap();
+    let host = host.to_str().unwrap();
+    let token = crate::harness::DATABRICKS_TOKEN;
+    std::fs::write(&file, format!("[work]\nhost = {host}\ntoken = {token} ; mine\n")).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = site.command(arguments);
+        command
+            .env("DATABRICKS_HOST", "https://elsewhere.invalid")
+            .env("DATABRICKS_TOKEN", "dapi-elsewhere-0123456789");
+        Site::finish(arguments, command.spawn().unwrap())
+    };
+    let _ = run(&["init-secrets", "-p", "work"]).ends(0);
+    let _ = run(&["init-secrets", "--profile", "gone"]).ends(2).says("the profiles there: work");
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
 fn the_sandbox_points_a_client_at_itself_and_ends_when_interrupted() {
     use std::io::{BufRead as _, BufReader};
     use std::process::Stdio;
