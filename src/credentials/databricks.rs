@@ -8,7 +8,7 @@ use super::config_file::{self, Profile};
 use super::{Missing, Source, Sourced, Wants};
 use crate::context::Environment;
 use crate::failure::{Code, Failure};
-use crate::origin::Origin;
+use crate::origin::{Origin, shown};
 use crate::secret::{Secret, Vault};
 
 /// A workspace and how its door is opened.
@@ -177,11 +177,24 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
     Some(Databricks { origin: host?.value, way: way?, tried })
 }
 
+/// databricks-api §1.4: such a host serves no workspace.
+fn is_account_console(host: &str) -> bool {
+    Origin::parse(host)
+        .is_ok_and(|origin| ["accounts.", "accounts-dod."].iter().any(|front| origin.host().starts_with(front)))
+}
+
 fn find_host(place: &Place<'_>) -> Result<Option<Sourced<Origin>>, Failure> {
     let read = |text: Sourced<String>| {
         let Sourced { value, source } = text;
+        if is_account_console(&value) {
+            return Err(Failure::new(
+                Code::InvalidInput,
+                format!("{source} is \"{}\", which is an account console and no workspace.", shown(&value)),
+            )
+            .advise("give the address in your browser when signed in to the workspace itself"));
+        }
         Origin::parse(&value).map(|origin| Sourced::new(origin, source.clone())).map_err(|bad| {
-            Failure::new(Code::InvalidInput, format!("{source} is \"{value}\", which cannot be used: {bad}."))
+            Failure::new(Code::InvalidInput, format!("{source} is \"{}\", which cannot be used: {bad}.", shown(&value)))
                 .advise("give the address in your browser when signed in to the workspace, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com")
         })
     };

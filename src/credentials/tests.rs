@@ -54,12 +54,8 @@ async fn from_github(github: u16, trusted: &str) -> (Result<Fresh, NoToken>, Vec
     world.add_federation_policy(ID, trusted, false);
     let town = Town { world: Rc::new(RefCell::new(world)), asked: Rc::default(), github };
     let vault = Vault::default();
-    let asker = || Asker {
-        transport: Rc::new(town.clone()),
-        user_agent: "test".to_owned(),
-        events: Events::new(|_| {}),
-        connect: Duration::from_secs(1),
-    };
+    let asker =
+        || Asker { transport: Rc::new(town.clone()), user_agent: "test".to_owned(), events: Events::new(|_| {}) };
     let origin = Origin::parse("https://sandbox.invalid").unwrap();
     let issuer = FromGitHub {
         endpoint: Endpoint { origin, asker: asker(), vault: vault.clone(), url: OnceCell::new() },

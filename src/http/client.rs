@@ -108,7 +108,7 @@ impl Reader {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };
-            if !worth_repeating(&failed.fault) {
+            if !worth_repeating(&failed.fault, attempts) {
                 return Err(self.error(call, failed, attempts));
             }
             let asked = match &failed.fault {
@@ -161,7 +161,7 @@ impl Reader {
 
     async fn send(&self, call: &Call, lane: Lane, left: Duration, secret: &Secret) -> Result<Response<Bytes>, Failed> {
         let line = &*self.0;
-        let limits = Limits { connect: line.pace.connect, attempt: call.attempt.min(left), cap: call.cap };
+        let limits = Limits { attempt: call.attempt.min(left), cap: call.cap };
         let begun = Instant::now();
         let sent = timeout(limits.attempt, line.transport.send(self.request(call, secret), limits, lane)).await;
         let sent = sent.unwrap_or_else(|_| {

@@ -147,7 +147,6 @@ pub(crate) struct Asker {
     pub(crate) transport: Rc<dyn Transport>,
     pub(crate) user_agent: String,
     pub(crate) events: Events,
-    pub(crate) connect: Duration,
 }
 
 /// A question of an issuer.
@@ -182,7 +181,7 @@ impl Asker {
         if method == http::Method::POST {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         }
-        let limits = Limits { connect: self.connect, attempt: PATIENCE, cap: 1 << 20 };
+        let limits = Limits { attempt: PATIENCE, cap: 1 << 20 };
         let begun = Instant::now();
         let sent = timeout(PATIENCE, self.transport.send(request, limits, Lane::Pooled))
             .await

@@ -79,6 +79,44 @@ fn a_profile_named_with_p_is_used_whatever_the_environment_says() {
 }
 
 #[test]
+fn a_service_principal_signs_in_and_its_secret_shows_nowhere() {
+    const ID: &str = "1b2c3d4e-0000-4000-8000-000000000001";
+    const SECRET: &str = "dose5eed0canary0client0secret0";
+    let site = Site::new();
+    site.sandbox.with_world(|world, _| world.add_client(ID, SECRET, true));
+    let arguments = ["init-secrets", "-vv"];
+    let mut command = site.command(&arguments);
+    command.env_remove("DATABRICKS_TOKEN").env("DATABRICKS_CLIENT_ID", ID).env("DATABRICKS_CLIENT_SECRET", SECRET);
+    let output = Site::finish(&arguments, command.spawn().unwrap()).ends(0).says("/oidc/v1/token -> 200").says(ID);
+    let shown = output.to_string();
+    // Base64 of the id and the secret begins with that of the id.
+    assert!(!shown.contains(SECRET) && !shown.contains("MWIyYzNkNGU") && !shown.contains("eyJ0sandbox"), "{shown}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_login_of_databricks_is_asked_for_a_token_and_its_refusal_comes_with_the_other_ways() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let site = Site::new();
+    let folder = site.home.path().join("bin");
+    let program = folder.join("databricks");
+    std::fs::create_dir(&folder).unwrap();
+    let run = |script: String| {
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = site.command(&["init-secrets"]);
+        command.env_remove("DATABRICKS_TOKEN").env("PATH", &folder);
+        Site::finish(&["init-secrets"], command.spawn().unwrap())
+    };
+    let token = crate::harness::DATABRICKS_TOKEN;
+    let _ = run(format!("#!/bin/sh\necho '{{\"access_token\":\"{token}\"}}'\n")).ends(0);
+    let refused = run("#!/bin/sh\necho 'no login for this host' >&2\nexit 1\n".to_owned()).ends(4);
+    let refused = refused.says("no login for this host").says("tried pat").says("tried oauth-m2m");
+    let _ = refused.says("databricks auth login --host");
+    std::fs::remove_file(&program).unwrap();
+}
+
+#[test]
 fn the_sandbox_points_a_client_at_itself_and_ends_when_interrupted() {
     use std::io::{BufRead as _, BufReader};
     use std::process::Stdio;

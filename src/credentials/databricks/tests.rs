@@ -249,6 +249,10 @@ fn values_that_cannot_be_used_are_refused_with_their_source() {
         (Home::with(Some("[DEFAULT]\nhost = http://x.example\ntoken = t-123456\n")), "host of profile DEFAULT in"),
         (Home::with(Some("[DEFAULT]\nhost = https://x.example\ntoken = a b\n")), "token of profile DEFAULT in"),
         (
+            Home::with(Some("[DEFAULT]\nhost = https://accounts.cloud.databricks.com\ntoken = t-123456\n")),
+            "is an account console and no workspace",
+        ),
+        (
             Home::with(Some("[DEFAULT]\nhost = https://x.example\nclient_id = a:b\nclient_secret = s-123456\n")),
             "is no application id",
         ),
