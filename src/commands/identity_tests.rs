@@ -8,8 +8,11 @@ use super::rehearsal::{Outcome, Rehearsal};
 use super::{Stage, to_databricks};
 use super::{deploy_notebook, init_secrets};
 use crate::credentials::{Wants, databricks};
+use crate::databricks::jobs::create;
 use crate::databricks::me::me;
+use crate::databricks::raw::Raw;
 use crate::failure::{Code, Ended, Report, of_databricks};
+use crate::http::Sent;
 
 const ID: &str = "1b2c3d4e-0000-4000-8000-000000000001";
 const SECRET: &str = "dose-rehearsal-0123456789";
@@ -100,6 +103,43 @@ async fn a_token_that_ends_early_is_renewed_once_and_the_request_sent_again() {
     let log = stage.take_log();
     let of = |operation: &str| log.iter().filter(|seen| seen.operation == operation).count();
     assert_eq!((of("databricks:oidc/token"), of("databricks:scim/me")), (2, 4));
+}
+
+/// Makes a job with a token that has ended since it was fetched.
+async fn make_late(_: Nothing, stage: &Stage) -> Ended<Box<dyn Report>> {
+    let identity = databricks(&stage.context.environment, &stage.vault, &mut Wants::default());
+    let writer = to_databricks(&identity.unwrap(), stage).unwrap();
+    writer.read(me()).await.unwrap();
+    sleep(Duration::from_mins(1)).await;
+    let mut settings = Raw::default();
+    settings.set("name", "late");
+    match writer.once(create(&settings)).await {
+        Sent::Done(_) => Ended { report: None, failure: None },
+        other @ (Sent::NotSent(_) | Sent::Rejected(_) | Sent::Open(_)) => panic!("{other:?}"),
+    }
+}
+
+#[derive(clap::Args)]
+struct Nothing {}
+
+#[tokio::test(start_paused = true)]
+async fn what_must_not_be_repeated_is_sent_again_after_a_401_because_nothing_was_done() {
+    let stage = with_principal();
+    let world = stage.clone();
+    let ending = async {
+        sleep(Duration::from_secs(30)).await;
+        world.world(crate::sandbox::World::end_tokens);
+        std::future::pending::<()>().await;
+    };
+    let outcome = tokio::select! {
+        outcome = stage.run(make_late, &[]) => outcome.unwrap(),
+        () = ending => unreachable!(),
+    };
+    assert_eq!(outcome.failure, "");
+    let log = stage.take_log();
+    assert_eq!(log.iter().filter(|seen| seen.operation == "databricks:jobs/create").count(), 2);
+    let jobs = stage.world(|world| world.inspect())["jobs"].as_array().map(Vec::len);
+    assert_eq!(jobs, Some(1));
 }
 
 #[tokio::test(start_paused = true)]
