@@ -89,8 +89,19 @@ fn a_service_principal_signs_in_and_its_secret_shows_nowhere() {
     command.env_remove("DATABRICKS_TOKEN").env("DATABRICKS_CLIENT_ID", ID).env("DATABRICKS_CLIENT_SECRET", SECRET);
     let output = Site::finish(&arguments, command.spawn().unwrap()).ends(0).says("/oidc/v1/token -> 200").says(ID);
     let shown = output.to_string();
+    signs_in_as(&site, "auth/oauth-m2m");
     // Base64 of the id and the secret begins with that of the id.
     assert!(!shown.contains(SECRET) && !shown.contains("MWIyYzNkNGU") && !shown.contains("eyJ0sandbox"), "{shown}");
+}
+
+/// Every request to Databricks says which way was used.
+#[track_caller]
+fn signs_in_as(site: &Site, way: &str) {
+    let log = site.sandbox.log();
+    let agents =
+        log.iter().filter(|line| line.service == "databricks").map(|line| line.agent.clone().unwrap_or_default());
+    let agents: Vec<String> = agents.collect();
+    assert!(!agents.is_empty() && agents.iter().all(|agent| agent.split(' ').any(|word| word == way)), "{agents:?}");
 }
 
 #[cfg(unix)]
@@ -110,6 +121,7 @@ fn the_login_of_databricks_is_asked_for_a_token_and_its_refusal_comes_with_the_o
     };
     let token = crate::harness::DATABRICKS_TOKEN;
     let _ = run(format!("#!/bin/sh\necho '{{\"access_token\":\"{token}\"}}'\n")).ends(0);
+    signs_in_as(&site, "auth/databricks-cli");
     let refused = run("#!/bin/sh\necho 'no login for this host' >&2\nexit 1\n".to_owned()).ends(4);
     let refused = refused.says("no login for this host").says("tried pat").says("tried oauth-m2m");
     let _ = refused.says("databricks auth login --host");
