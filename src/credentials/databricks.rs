@@ -152,7 +152,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
         find_host(&place),
         Missing {
             what: "the host of the Databricks workspace",
-            give: "set DATABRICKS_HOST, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com, or name a profile of ~/.databrickscfg with -p",
+            give: if place.environment_counts { "set DATABRICKS_HOST, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com, or name a profile of ~/.databrickscfg with -p" } else { "add host to the profile that -p names" },
         },
     );
     let mut tried = Vec::new();
@@ -166,7 +166,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
         found,
         Missing {
             what: "the credential for Databricks",
-            give: "set DATABRICKS_TOKEN to a personal access token, or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET of a service principal, or name a profile of ~/.databrickscfg with -p",
+            give: if place.environment_counts { "set DATABRICKS_TOKEN to a personal access token, or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET of a service principal, or name a profile of ~/.databrickscfg with -p" } else { "add token, or client_id and client_secret, to the profile that -p names" },
         },
     );
     if nothing {

@@ -135,7 +135,12 @@ fn the_profile_of_the_flag_is_the_whole_identity_and_beats_the_environment() {
     assert!(said.contains("host of the Databricks workspace"), "{said}");
     let (code, said) = Home::new().set("DATABRICKS_TOKEN", "dapi-of-env-1").choose("strange").refused();
     assert_eq!(code, Code::MissingInput);
-    assert!(said.contains("tried pat") && said.contains("no token in profile strange"), "{said}");
+    assert!(
+        said.contains("tried pat")
+            && said.contains("no token in profile strange")
+            && !said.contains("DATABRICKS_TOKEN"),
+        "{said}"
+    );
 }
 
 #[test]
