@@ -8,7 +8,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::commands::{self, LastKnown, Stage, Wire};
 use crate::context::{Context, Environment};
 use crate::credentials::AccountFlags;
-use crate::failure::{Code, Ended, Failure, Report};
+use crate::failure::{Code, Ended, Failure, Hint, Report};
 use crate::http::Pace;
 use crate::secret::Vault;
 use crate::ui::{Color, Format, Printer, Voice};
@@ -49,6 +49,15 @@ struct Globals {
     /// Never ask anything: fail at once and name every missing value
     #[arg(long, global = true)]
     no_input: bool,
+    /// Use this profile of ~/.databrickscfg for Databricks, whatever the environment says
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "NAME",
+        help = "Use this profile of ~/.databrickscfg for Databricks, whatever the environment says [env: DATABRICKS_CONFIG_PROFILE]"
+    )]
+    profile: Option<String>,
     #[command(flatten)]
     account: AccountFlags,
 }
@@ -77,7 +86,9 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return refuse(&error, &arguments, &context, &vault).into(),
     };
     let Root { command, globals } = root;
-    let Globals { output, quiet, verbose, color, no_input: _, account } = globals;
+    let Globals { output, quiet, verbose, color, no_input: _, profile, account } = globals;
+    let environment = context.environment.with_profile(profile.as_deref());
+    let context = Context { environment, ..context };
     let color = use_color(color, &context.environment, context.stderr_is_terminal);
     let printer = Printer::on_streams(Voice { format: output, quiet, verbose, color }, vault.filter());
     let last_known = LastKnown::default();
@@ -104,10 +115,10 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = runtime.block_on(async {
         tokio::select! {
             biased;
-            signal = interrupted() => farewell(signal, leaves, &last_known, &printer),
+            signal = interrupted() => farewell(signal, leaves, &last_known, profile.as_deref(), &printer),
             // 128 + SIGPIPE, without a word: whoever read us has seen enough.
             () = printer.closed() => 141,
-            ended = dispatch(command, &stage) => printer.end(&ended),
+            ended = dispatch(command, &stage) => printer.end(&with_profile(ended, profile.as_deref())),
         }
     });
     // A prompt or look-up that hangs must not hold the end up.
@@ -128,6 +139,25 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
         Command::Sandbox(args) => commands::sandbox::run(args, stage).await,
         Command::Demo(args) => commands::demo::run(args, stage).await,
     }
+}
+
+/// The commands that a failure advises are for the same identity: `-p` is said once more in them.
+fn with_profile<R>(mut ended: Ended<R>, profile: Option<&str>) -> Ended<R> {
+    let (Some(profile), Some(failure)) = (profile, &mut ended.failure) else { return ended };
+    let plain =
+        !profile.is_empty() && profile.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let word = if plain { profile.to_owned() } else { format!("'{}'", profile.replace('\'', r"'\''")) };
+    for hint in &mut failure.hints {
+        match hint {
+            Hint::Run(command) => {
+                if let Some(rest) = command.strip_prefix("dbtrigger ") {
+                    *command = format!("dbtrigger -p {word} {rest}");
+                }
+            }
+            Hint::Do(_) => {}
+        }
+    }
+    ended
 }
 
 /// Help, version, and usage errors, before anything else is there.
@@ -223,7 +253,7 @@ impl Command {
 }
 
 /// The last line when somebody interrupts: what goes on, and how to pick it up again. Gives the exit code.
-fn farewell(signal: u8, leaves: Leaves, last_known: &LastKnown, printer: &Printer) -> u8 {
+fn farewell(signal: u8, leaves: Leaves, last_known: &LastKnown, profile: Option<&str>, printer: &Printer) -> u8 {
     let name = match signal {
         1 => "SIGHUP",
         15 => "SIGTERM",
@@ -231,10 +261,11 @@ fn farewell(signal: u8, leaves: Leaves, last_known: &LastKnown, printer: &Printe
     };
     let failure = Failure::new(Code::Interrupted(signal), format!("Interrupted by {name}."));
     match (last_known.get(), leaves) {
-        (Some(known), _) => printer.end(&Ended {
-            failure: Some(failure.cause(known.line.clone()).run(known.resume.clone())),
-            report: Some(Box::new(LeftBehind(known.data))),
-        }),
+        (Some(known), _) => {
+            let failure = Some(failure.cause(known.line.clone()).run(known.resume.clone()));
+            let report: Option<Box<dyn Report>> = Some(Box::new(LeftBehind(known.data)));
+            printer.end(&with_profile(Ended { report, failure }, profile))
+        }
         (None, Leaves::Half) => {
             let advice = "run the same command again: it compares, and writes only what is missing";
             printer.end(&failure.advise(advice).into())
@@ -307,6 +338,18 @@ mod tests {
         for line in ["x run json", "x -o text run", "x run -- -o json", "x -q run --output", "x --color json"] {
             assert!(!wants_json(&arguments(line)), "{line}");
         }
+    }
+
+    #[test]
+    fn an_advised_command_is_for_the_same_profile() {
+        let failure = || Failure::new(Code::NotFound, "x").run("dbtrigger deploy-notebook").run("ls").advise("look");
+        let hints = |profile| {
+            let ended = with_profile(Ended::<()>::from(failure()), profile);
+            ended.failure.unwrap().hints.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(hints(Some("work")), ["run `dbtrigger -p work deploy-notebook`", "run `ls`", "look"]);
+        assert_eq!(hints(Some("it's"))[0], r"run `dbtrigger -p 'it'\''s' deploy-notebook`");
+        assert_eq!(hints(None)[0], "run `dbtrigger deploy-notebook`");
     }
 
     #[test]

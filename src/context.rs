@@ -38,12 +38,16 @@ impl Context {
 
 /// The environment variables. An empty variable counts as unset.
 #[derive(Clone, Default)]
-pub(crate) struct Environment(Rc<BTreeMap<String, String>>);
+pub(crate) struct Environment {
+    variables: Rc<BTreeMap<String, String>>,
+    /// The Databricks profile that the command line names. It stands here because it decides which variables count.
+    profile: Option<Rc<str>>,
+}
 
 impl fmt::Debug for Environment {
     /// Names only: values may be tokens.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_set().entries(self.0.keys()).finish()
+        formatter.debug_set().entries(self.variables.keys()).finish()
     }
 }
 
@@ -52,30 +56,40 @@ impl Environment {
     fn look() -> Environment {
         let known =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Environment(Rc::new(known.collect()))
+        Environment { variables: Rc::new(known.collect()), profile: None }
     }
 
     /// An environment of these variables.
     #[cfg(test)]
     pub(crate) fn of<const N: usize>(variables: [(&str, &str); N]) -> Environment {
-        Environment(Rc::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()))
+        Environment::default().with(variables.map(|(name, value)| (name.to_owned(), value.to_owned())))
     }
 
     /// This environment with further variables on top.
     #[cfg(test)]
     pub(crate) fn with(&self, variables: impl IntoIterator<Item = (String, String)>) -> Environment {
-        let mut all = (*self.0).clone();
+        let mut all = (*self.variables).clone();
         all.extend(variables);
-        Environment(Rc::new(all))
+        Environment { variables: Rc::new(all), profile: self.profile.clone() }
+    }
+
+    /// The same with the profile that `-p` names.
+    pub(crate) fn with_profile(&self, profile: Option<&str>) -> Environment {
+        Environment { variables: self.variables.clone(), profile: profile.map(Rc::from) }
+    }
+
+    /// The profile that `-p` names.
+    pub(crate) fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// The names of all variables that are set.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.variables.keys().map(String::as_str)
     }
 
     /// The folder for what should survive this run but may be lost (the journal of triggers).

@@ -2,23 +2,63 @@
 
 use std::rc::Rc;
 
+use tokio::sync::OnceCell;
+
 use super::{Stage, Wire};
-use crate::credentials::{Account, Databricks, Missing, Wants, account, api_token};
+use crate::credentials::{
+    Account, Databricks, Endpoint, FromCli, FromGitHub, FromServicePrincipal, Missing, Wants, Way, account, api_token,
+};
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};
-use crate::http::{Profile, Sockets, Transport, Writer};
+use crate::http::{Asker, Credential, Profile, Sockets, Transport, Writer};
 use crate::origin::Origin;
 use crate::secret::Secret;
 
 /// A line to the workspace.
 pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writer, Failure> {
-    let Databricks { origin, token } = identity;
+    let Databricks { origin, way, tried } = identity;
+    let agent = user_agent(stage, &format!("auth/{}", way.name()));
+    let endpoint = || -> Result<Endpoint, Failure> {
+        let asker = asker(origin, &agent, stage)?;
+        Ok(Endpoint { origin: origin.clone(), asker, vault: stage.vault.clone(), url: OnceCell::new() })
+    };
+    let credential = match way {
+        Way::Token(token) => Credential::Fixed(token.value.clone()),
+        Way::ServicePrincipal { id, secret } => Credential::issued(FromServicePrincipal {
+            endpoint: endpoint()?,
+            id: id.value.clone(),
+            secret: secret.clone(),
+        }),
+        Way::GitHub { id, url, token, audience } => {
+            let github = Origin::of(url).map_err(|bad| {
+                Failure::new(Code::InvalidInput, format!("GitHub's address for id tokens cannot be used: {bad}."))
+                    .advise("leave ACTIONS_ID_TOKEN_REQUEST_URL to GitHub, which sets it")
+            })?;
+            Credential::issued(FromGitHub {
+                endpoint: endpoint()?,
+                github: asker(&github, &agent, stage)?,
+                id: id.as_ref().map(|id| id.value.clone()),
+                url: url.clone(),
+                token: token.clone(),
+                audience: audience.clone(),
+            })
+        }
+        Way::Cli { program, profile } => Credential::issued(FromCli {
+            program: program.clone(),
+            profile: profile.clone(),
+            host: origin.to_string(),
+            tried: tried.clone(),
+            vault: stage.vault.clone(),
+            wall: stage.context.wall.clone(),
+        }),
+    };
     let profile = Profile {
         service: "Databricks",
         origin: origin.to_string(),
         scheme: "Bearer",
-        secret: token.clone(),
-        user_agent: user_agent(stage, "auth/pat"),
+        credential,
+        known_as: way.known_as(),
+        user_agent: agent,
         said: crate::databricks::said,
     };
     line(origin, profile, stage)
@@ -30,7 +70,8 @@ pub(crate) fn to_dbt(account: &Account, token: Secret, stage: &Stage) -> Result<
         service: "dbt Cloud",
         origin: account.origin.to_string(),
         scheme: "Token",
-        secret: token,
+        credential: Credential::Fixed(token),
+        known_as: "the dbt token".to_owned(),
         user_agent: user_agent(stage, "auth/token"),
         said: crate::dbt::said,
     };
@@ -59,17 +100,26 @@ pub(crate) fn line_to_dbt(
 }
 
 fn line(origin: &Origin, profile: Profile, stage: &Stage) -> Result<Writer, Failure> {
-    let Stage { context, vault: _, events, json: _, account: _, pace, last_known: _, wire } = stage;
-    let transport: Rc<dyn Transport> = match wire {
-        Wire::Sockets => Rc::new(Sockets::new(origin.url(), pace.connect).map_err(|error| {
+    let Stage { context, vault: _, events, json: _, account: _, pace, last_known: _, wire: _ } = stage;
+    let transport = transport(origin, stage)?;
+    Ok(Writer::new(profile, transport, pace.clone(), context.entropy.clone(), context.wall.clone(), events.clone()))
+}
+
+/// What asks this origin for tokens.
+fn asker(origin: &Origin, agent: &str, stage: &Stage) -> Result<Asker, Failure> {
+    Ok(Asker { transport: transport(origin, stage)?, user_agent: agent.to_owned(), events: stage.events.clone() })
+}
+
+fn transport(origin: &Origin, stage: &Stage) -> Result<Rc<dyn Transport>, Failure> {
+    Ok(match &stage.wire {
+        Wire::Sockets => Rc::new(Sockets::new(origin.url(), stage.pace.connect).map_err(|error| {
             Failure::new(Code::Tls, "The system's certificates cannot be used.")
                 .cause(error.to_string())
                 .advise("check SSL_CERT_FILE and SSL_CERT_DIR, and that the package ca-certificates is installed")
         })?),
         #[cfg(test)]
         Wire::Given(transport) => transport.clone(),
-    };
-    Ok(Writer::new(profile, transport, pace.clone(), context.entropy.clone(), context.wall.clone(), events.clone()))
+    })
 }
 
 /// Who we are, truthfully: name, version, system, way of authenticating, and whether CI runs us.

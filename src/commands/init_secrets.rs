@@ -333,9 +333,12 @@ async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
                 .cause(format!("{origin} does not answer as dbt Cloud does"))
                 .advise("compare DBT_CLOUD_HOST with your browser's address bar when signed in to dbt")
         }
-        Fault::Status(..) | Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => {
-            of_dbt(doing, &error)
-        }
+        Fault::Status(..)
+        | Fault::NotSent(_)
+        | Fault::NoToken(_)
+        | Fault::Lost(_)
+        | Fault::Nonsense(_)
+        | Fault::TooLate(_) => of_dbt(doing, &error),
     })?;
     if accounts.rows.iter().any(|account| account.id == id) {
         return Ok(());

@@ -13,6 +13,8 @@ pub(crate) mod watch;
 
 mod connect;
 mod durations;
+#[cfg(test)]
+mod identity_tests;
 pub(crate) mod job_named;
 mod last_known;
 pub(crate) mod provision;

@@ -11,7 +11,7 @@ use crate::http::{Reader, Writer};
 /// Who the token belongs to. Also the first proof that host and token are good.
 pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
     reader.read(me()).await.map_err(|error| {
-        let mut failure = of_databricks("Cannot find out who DATABRICKS_TOKEN belongs to", &error);
+        let mut failure = of_databricks(&format!("Cannot find out who {} belongs to", reader.known_as()), &error);
         if failure.code != Code::NotAllowed {
             return failure;
         }
@@ -19,7 +19,7 @@ pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
         failure.hints.clear();
         failure
             .cause("a wrong or expired token gets this answer, and so does a good one of another workspace")
-            .advise("check DATABRICKS_HOST, or make a new token under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN")
+            .advise("check the host, or make a new token under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN or the profile's token")
             .advise("if the token is good, ask a workspace administrator whether access is restricted to certain IP addresses")
     })
 }

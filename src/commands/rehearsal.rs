@@ -134,6 +134,12 @@ impl Rehearsal {
         *self.0.environment.borrow_mut() = changed;
     }
 
+    /// Names a profile, as `-p` does.
+    pub(crate) fn choose_profile(&self, name: &str) {
+        let changed = self.0.environment.borrow().with_profile(Some(name));
+        *self.0.environment.borrow_mut() = changed;
+    }
+
     /// Every request takes this long.
     pub(crate) fn set_latency(&self, latency: Duration) {
         self.0.latency.set(latency);

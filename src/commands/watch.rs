@@ -115,6 +115,7 @@ async fn watch_workflow(
             let proof = match error.last_fault() {
                 Fault::Status(status, _) => status.is_client_error() && !matches!(status.as_u16(), 408 | 429),
                 Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => error.is_certificate(),
+                Fault::NoToken(none) => !none.passing,
             };
             if proof {
                 return Err(of_databricks(&format!("Cannot look at Databricks run {run}"), &error));

@@ -1,13 +1,18 @@
 //! Who am I for each service, and from where: values with their sources.
 
+mod cli;
+mod config_file;
 mod databricks;
 mod dbt;
+mod oauth;
 mod wants;
 
 use std::fmt;
 
-pub(crate) use databricks::{Databricks, databricks};
+pub(crate) use cli::FromCli;
+pub(crate) use databricks::{Databricks, Way, databricks};
 pub(crate) use dbt::{Account, AccountFlags, KeySource, account, account_id, api_token, key_to_store};
+pub(crate) use oauth::{Endpoint, FromGitHub, FromServicePrincipal};
 pub(crate) use wants::{Missing, Wants};
 
 /// Where a value came from. Messages name it.
@@ -23,6 +28,8 @@ pub(crate) enum Source {
     Stdin,
     /// A file.
     File(String),
+    /// A key of a Databricks profile.
+    Profile { key: &'static str, profile: String, file: String },
 }
 
 impl fmt::Display for Source {
@@ -33,6 +40,7 @@ impl fmt::Display for Source {
             Source::Pasted(text) => write!(formatter, "the address {text}"),
             Source::Stdin => formatter.write_str("--token-stdin"),
             Source::File(path) => write!(formatter, "the file {path}"),
+            Source::Profile { key, profile, file } => write!(formatter, "{key} of profile {profile} in {file}"),
         }
     }
 }
@@ -49,3 +57,6 @@ impl<T> Sourced<T> {
         Sourced { value, source }
     }
 }
+
+#[cfg(test)]
+mod tests;

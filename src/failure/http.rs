@@ -50,10 +50,13 @@ pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
 /// A failed request to Databricks.
 pub(crate) fn of_databricks(doing: &str, error: &HttpError) -> Failure {
     let failure = base(doing, error);
+    if let Fault::NoToken(_) = error.last_fault() {
+        return failure;
+    }
     match failure.code {
         Code::NotAuthenticated => failure
             .cause(format!("{} does not accept the token", error.origin))
-            .advise("check DATABRICKS_HOST, and make a new token under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN"),
+            .advise("check the host, and make a new token under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN or the profile's token"),
         Code::NotAllowed => failure.advise("ask a workspace administrator for the permission, or use the token of somebody who has it"),
         Code::NotFound => failure.advise("check the name: what is there but not visible to this identity gets the same answer"),
         Code::Failed
@@ -87,6 +90,13 @@ fn base(doing: &str, error: &HttpError) -> Failure {
             | NetKind::Broken
             | NetKind::Timeout => Code::Network,
         },
+        Fault::NoToken(none) => {
+            if none.passing {
+                Code::Unavailable
+            } else {
+                Code::NotAuthenticated
+            }
+        }
         Fault::Status(status, said) => of_status(*status, said),
         Fault::Nonsense(_) => Code::Nonsense,
         // `last_fault` has unwrapped it.
@@ -94,6 +104,7 @@ fn base(doing: &str, error: &HttpError) -> Failure {
     };
     let failure = Failure::new(code, format!("{doing}.")).cause(error.to_string());
     match error.last_fault() {
+        Fault::NoToken(none) => none.tried.iter().fold(failure, Failure::cause).advise(&none.advice),
         Fault::NotSent(net) | Fault::Lost(net) => failure.advise(match net.kind {
             NetKind::Name => "check the host name for a typing error, and the network",
             NetKind::Certificate => {

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::call::{Call, Once, Parse, Put, Read, Shape};
 use super::error::{Fault, HttpError, Said, title_of_page};
 use super::retry::{Pace, RetryAfter, wait_before, worth_repeating};
+use super::token::Credential;
 use super::trace;
 use super::transport::{Lane, Limits, Net, NetKind, Transport, WireError};
 use crate::context::{Entropy, Wall};
@@ -28,7 +29,9 @@ pub(crate) struct Profile {
     pub(crate) origin: String,
     /// `Bearer` or `Token`.
     pub(crate) scheme: &'static str,
-    pub(crate) secret: Secret,
+    pub(crate) credential: Credential,
+    /// Whose it is and where it comes from, for messages: `DATABRICKS_TOKEN`.
+    pub(crate) known_as: String,
     pub(crate) user_agent: String,
     /// Reads the service's own words out of a refusal.
     pub(crate) said: fn(&Response<Bytes>) -> Said,
@@ -86,6 +89,11 @@ impl Reader {
             .map_err(|fault| self.error(&read.call, fault, 1))
     }
 
+    /// Whose credential is used, and where it comes from.
+    pub(crate) fn known_as(&self) -> &str {
+        &self.0.profile.known_as
+    }
+
     /// The origin that is asked.
     pub(crate) fn origin(&self) -> &str {
         &self.0.profile.origin
@@ -105,7 +113,7 @@ impl Reader {
             }
             let asked = match &failed.fault {
                 Fault::Status(_, said) => said.retry_after,
-                Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
+                Fault::NotSent(_) | Fault::NoToken(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
             };
             let wait = wait_before(attempts + 1, asked, &self.0.pace, self.0.entropy.fraction());
             if Instant::now() + wait >= end {
@@ -126,21 +134,50 @@ impl Reader {
     }
 
     async fn attempt<T>(&self, call: &Call, parse: Parse<T>, lane: Lane, left: Duration) -> Result<T, Failed> {
+        let secret = self.secret(None, left).await?;
+        let answer = self.send(call, lane, left, &secret).await?;
+        let credential = &self.0.profile.credential;
+        if answer.status() != StatusCode::UNAUTHORIZED || !credential.is_renewable() {
+            return self.judge(&answer, parse);
+        }
+        // The token ended early. The service has refused, so nothing was done: sending once more is not repeating.
+        match self.secret(Some(&secret), left).await {
+            Ok(renewed) if renewed.reveal() != secret.reveal() => {
+                let answer = self.send(call, lane, left, &renewed).await?;
+                self.judge(&answer, parse)
+            }
+            Ok(_) => self.judge(&answer, parse),
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// The secret to send. It is asked for anew at each request, before anything is sent.
+    async fn secret(&self, refused: Option<&Secret>, left: Duration) -> Result<Secret, Failed> {
+        match timeout(left, self.0.profile.credential.secret(refused)).await {
+            Ok(secret) => secret.map_err(|none| Fault::NoToken(none).into()),
+            Err(_) => Err(Fault::NotSent(Net::new(NetKind::Timeout, "no token came in time")).into()),
+        }
+    }
+
+    async fn send(&self, call: &Call, lane: Lane, left: Duration, secret: &Secret) -> Result<Response<Bytes>, Failed> {
         let line = &*self.0;
         let limits = Limits { attempt: call.attempt.min(left), cap: call.cap };
         let begun = Instant::now();
-        let sent = timeout(limits.attempt, line.transport.send(self.request(call), limits, lane)).await;
+        let sent = timeout(limits.attempt, line.transport.send(self.request(call, secret), limits, lane)).await;
         let sent = sent.unwrap_or_else(|_| {
             Err(WireError::Lost(Net::new(NetKind::Timeout, format!("{} s", limits.attempt.as_secs()))))
         });
         self.trace(call, &sent, begun.elapsed());
-        let answer = sent.map_err(|error| match error {
+        sent.map_err(|error| match error {
             WireError::NotSent(net) => Fault::NotSent(net).into(),
             WireError::Lost(net) => Fault::Lost(net).into(),
             WireError::TooLarge => Failed::from(Fault::Nonsense(Shape::TooLarge { cap: limits.cap })),
-        })?;
+        })
+    }
+
+    fn judge<T>(&self, answer: &Response<Bytes>, parse: Parse<T>) -> Result<T, Failed> {
         let request_id = trace::request_id(answer.headers());
-        self.verdict(&answer, parse).map_err(|fault| Failed { fault, request_id })
+        self.verdict(answer, parse).map_err(|fault| Failed { fault, request_id })
     }
 
     fn verdict<T>(&self, answer: &Response<Bytes>, parse: Parse<T>) -> Result<T, Fault> {
@@ -159,14 +196,14 @@ impl Reader {
         })
     }
 
-    fn request(&self, call: &Call) -> Request<Bytes> {
+    fn request(&self, call: &Call, secret: &Secret) -> Request<Bytes> {
         let profile = &self.0.profile;
         let mut request = Request::new(call.body.clone().unwrap_or_default());
         *request.method_mut() = call.method.clone();
         // Origin and target are made of checked parts, and a secret is printable ASCII: neither can fail to parse.
         *request.uri_mut() =
             format!("{}{}", profile.origin, call.target()).parse().expect("a checked origin and an encoded target");
-        let mut authorization = HeaderValue::from_str(&format!("{} {}", profile.scheme, profile.secret.reveal()))
+        let mut authorization = HeaderValue::from_str(&format!("{} {}", profile.scheme, secret.reveal()))
             .expect("a secret is printable ASCII");
         authorization.set_sensitive(true);
         let headers = request.headers_mut();
@@ -244,6 +281,8 @@ impl Writer {
                 let error = self.error(&once.call, failed, 1);
                 match &error.fault {
                     Fault::NotSent(_) => Sent::NotSent(error),
+                    Fault::NoToken(none) if none.passing => Sent::NotSent(error),
+                    Fault::NoToken(_) => Sent::Rejected(error),
                     Fault::Status(status, _) => match status.as_u16() {
                         429 => Sent::NotSent(error),
                         408 => Sent::Open(error),

@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::call::Shape;
 use super::retry::RetryAfter;
+use super::token::NoToken;
 use super::transport::{Net, NetKind};
 
 /// Why a request failed, and which one.
@@ -29,6 +30,8 @@ pub(crate) struct HttpError {
 pub(crate) enum Fault {
     /// Nothing of the request reached the service.
     NotSent(Net),
+    /// There was no token to send it with, so nothing was sent.
+    NoToken(NoToken),
     /// It may have reached the service; no usable answer came.
     Lost(Net),
     /// The service answered with a status that is no success.
@@ -57,14 +60,18 @@ impl HttpError {
     pub(crate) fn last_fault(&self) -> &Fault {
         match &self.fault {
             Fault::TooLate(last) => last,
-            fault @ (Fault::NotSent(_) | Fault::Lost(_) | Fault::Status(..) | Fault::Nonsense(_)) => fault,
+            fault @ (Fault::NotSent(_)
+            | Fault::NoToken(_)
+            | Fault::Lost(_)
+            | Fault::Status(..)
+            | Fault::Nonsense(_)) => fault,
         }
     }
 
     pub(crate) fn status(&self) -> Option<StatusCode> {
         match self.last_fault() {
             Fault::Status(status, _) => Some(*status),
-            Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
+            Fault::NotSent(_) | Fault::NoToken(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
         }
     }
 
@@ -72,7 +79,7 @@ impl HttpError {
     pub(crate) fn said(&self) -> Option<&Said> {
         match self.last_fault() {
             Fault::Status(_, said) => Some(said),
-            Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
+            Fault::NotSent(_) | Fault::NoToken(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
         }
     }
 
@@ -89,7 +96,7 @@ impl HttpError {
     pub(crate) fn is_certificate(&self) -> bool {
         match self.last_fault() {
             Fault::NotSent(net) | Fault::Lost(net) => net.kind == NetKind::Certificate,
-            Fault::Status(..) | Fault::Nonsense(_) | Fault::TooLate(_) => false,
+            Fault::NoToken(_) | Fault::Status(..) | Fault::Nonsense(_) | Fault::TooLate(_) => false,
         }
     }
 }
@@ -99,6 +106,7 @@ impl fmt::Display for Fault {
         match self {
             Fault::NotSent(net) | Fault::Lost(net) if net.detail.is_empty() => write!(formatter, "{}", net.kind),
             Fault::NotSent(net) | Fault::Lost(net) => write!(formatter, "{} ({})", net.kind, net.detail),
+            Fault::NoToken(none) => write!(formatter, "{none}"),
             Fault::Status(status, said) => {
                 write!(formatter, "{}", status.as_u16())?;
                 match &said.code {

@@ -8,6 +8,7 @@ mod client;
 mod error;
 mod retry;
 mod socket;
+mod token;
 mod trace;
 mod transport;
 
@@ -16,6 +17,7 @@ pub(crate) use client::{Profile, Reader, Sent, Writer};
 pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
 pub(crate) use retry::{Pace, RetryAfter};
 pub(crate) use socket::Sockets;
+pub(crate) use token::{Ask, Asker, Asking, Credential, Fresh, Issuer, NoToken};
 #[cfg(test)]
 pub(crate) use transport::{Lane, Limits, Net, Pending, WireError};
 pub(crate) use transport::{NetKind, Transport};

@@ -70,6 +70,7 @@ pub(crate) fn worth_repeating(fault: &Fault, attempts: u32) -> bool {
             NetKind::Name | NetKind::Connect => attempts < MOST_UNREACHED,
             NetKind::ConnectTimeout | NetKind::Proxy | NetKind::Tls | NetKind::Broken | NetKind::Timeout => true,
         },
+        Fault::NoToken(none) => none.passing,
         Fault::Status(status, _) => matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504),
         Fault::Nonsense(shape) => match shape {
             // A page instead of data is a wrong host, a proxy or a login: it will be there next time too.

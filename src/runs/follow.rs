@@ -149,7 +149,9 @@ fn asked_to_wait(error: &HttpError, history: &History) -> Duration {
             None if status.as_u16() == 429 => (LIMITED * history.failed).min(LIMITED_CAP),
             None => Duration::ZERO,
         },
-        Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => Duration::ZERO,
+        Fault::NotSent(_) | Fault::NoToken(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => {
+            Duration::ZERO
+        }
     }
 }
 

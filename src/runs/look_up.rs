@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::context::Entropy;
     use crate::events::Events;
-    use crate::http::{Lane, Limits, Pace, Pending, Profile, Transport, Writer};
+    use crate::http::{Credential, Lane, Limits, Pace, Pending, Profile, Transport, Writer};
     use crate::secret::Vault;
 
     fn run(id: u64, cause: &str, retrying: Option<u64>) -> Run {
@@ -181,7 +181,8 @@ mod tests {
             service: "dbt Cloud",
             origin: "https://sandbox.invalid".to_owned(),
             scheme: "Token",
-            secret: Vault::default().admit("token-0123456789".to_owned()).unwrap(),
+            credential: Credential::Fixed(Vault::default().admit("token-0123456789".to_owned()).unwrap()),
+            known_as: "a token".to_owned(),
             user_agent: "test".to_owned(),
             said: dbt::said,
         };

@@ -11,7 +11,7 @@ use super::memory::MemoryTransport;
 use crate::context::{Entropy, Wall};
 use crate::dbt::{self, End, Overrides};
 use crate::events::{Event, Events};
-use crate::http::{HttpError, Pace, Profile, Writer};
+use crate::http::{Credential, HttpError, Pace, Profile, Writer};
 use crate::runs::{DbtRun, Followed, Journal, Key, Means, NotStarted, Order, follow, trigger};
 use crate::sandbox::{Rule, Seed, SimTime, World};
 use crate::secret::Vault;
@@ -154,7 +154,8 @@ impl Stage {
             service,
             origin: "https://sandbox.invalid".to_owned(),
             scheme,
-            secret: Vault::default().admit(token.to_owned()).unwrap(),
+            credential: Credential::Fixed(Vault::default().admit(token.to_owned()).unwrap()),
+            known_as: "a token".to_owned(),
             user_agent: "dbtrigger/sim".to_owned(),
             said,
         };

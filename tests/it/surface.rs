@@ -74,6 +74,77 @@ fn all_missing_values_are_named_at_once() {
 }
 
 #[test]
+fn a_profile_named_with_p_is_used_whatever_the_environment_says() {
+    let site = Site::new();
+    let file = site.home.path().join(".databrickscfg");
+    let environment = site.command(&[]);
+    let host = environment.get_envs().find(|(name, _)| *name == "DATABRICKS_HOST").unwrap().1.unwrap();
+    let host = host.to_str().unwrap();
+    let token = crate::harness::DATABRICKS_TOKEN;
+    std::fs::write(&file, format!("[work]\nhost = {host}\ntoken = {token} ; mine\n")).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = site.command(arguments);
+        command
+            .env("DATABRICKS_HOST", "https://elsewhere.invalid")
+            .env("DATABRICKS_TOKEN", "dapi-elsewhere-0123456789");
+        Site::finish(arguments, command.spawn().unwrap())
+    };
+    let _ = run(&["init-secrets", "-p", "work"]).ends(0);
+    let _ = run(&["init-secrets", "--profile", "gone"]).ends(2).says("the profiles there: work");
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn a_service_principal_signs_in_and_its_secret_shows_nowhere() {
+    const ID: &str = "1b2c3d4e-0000-4000-8000-000000000001";
+    const SECRET: &str = "dose5eed0canary0client0secret0";
+    let site = Site::new();
+    site.sandbox.with_world(|world, _| world.add_client(ID, SECRET, true));
+    let arguments = ["init-secrets", "-vv"];
+    let mut command = site.command(&arguments);
+    command.env_remove("DATABRICKS_TOKEN").env("DATABRICKS_CLIENT_ID", ID).env("DATABRICKS_CLIENT_SECRET", SECRET);
+    let output = Site::finish(&arguments, command.spawn().unwrap()).ends(0).says("/oidc/v1/token -> 200").says(ID);
+    let shown = output.to_string();
+    signs_in_as(&site, "auth/oauth-m2m");
+    // Base64 of the id and the secret begins with that of the id.
+    assert!(!shown.contains(SECRET) && !shown.contains("MWIyYzNkNGU") && !shown.contains("eyJ0sandbox"), "{shown}");
+}
+
+/// Every request to Databricks says which way was used.
+#[track_caller]
+fn signs_in_as(site: &Site, way: &str) {
+    let log = site.sandbox.log();
+    let agents =
+        log.iter().filter(|line| line.service == "databricks").map(|line| line.agent.clone().unwrap_or_default());
+    let agents: Vec<String> = agents.collect();
+    assert!(!agents.is_empty() && agents.iter().all(|agent| agent.split(' ').any(|word| word == way)), "{agents:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_login_of_databricks_is_asked_for_a_token_and_its_refusal_comes_with_the_other_ways() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let site = Site::new();
+    let folder = site.home.path().join("bin");
+    let program = folder.join("databricks");
+    std::fs::create_dir(&folder).unwrap();
+    let run = |script: String| {
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = site.command(&["init-secrets"]);
+        command.env_remove("DATABRICKS_TOKEN").env("PATH", &folder);
+        Site::finish(&["init-secrets"], command.spawn().unwrap())
+    };
+    let token = crate::harness::DATABRICKS_TOKEN;
+    let _ = run(format!("#!/bin/sh\necho '{{\"access_token\":\"{token}\"}}'\n")).ends(0);
+    signs_in_as(&site, "auth/databricks-cli");
+    let refused = run("#!/bin/sh\necho 'no login for this host' >&2\nexit 1\n".to_owned()).ends(4);
+    let refused = refused.says("no login for this host").says("tried pat").says("tried oauth-m2m");
+    let _ = refused.says("databricks auth login --host");
+    std::fs::remove_file(&program).unwrap();
+}
+
+#[test]
 fn the_sandbox_points_a_client_at_itself_and_ends_when_interrupted() {
     use std::io::{BufRead as _, BufReader};
     use std::process::Stdio;

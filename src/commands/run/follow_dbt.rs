@@ -46,6 +46,7 @@ pub(crate) async fn see(reader: &Reader, account: &Account, run: u64, deadline: 
         let hiccup = match error.last_fault() {
             Fault::Status(status, _) => !status.is_client_error() || matches!(status.as_u16(), 408 | 429),
             Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => !error.is_certificate(),
+            Fault::NoToken(none) => none.passing,
         };
         if hiccup {
             return Ok(Run::unseen(run));

@@ -73,9 +73,9 @@ fn read_workflow(text: &str, own: Option<&Origin>) -> Result<Named, Failure> {
     if let Some(own) = own.filter(|own| **own != origin) {
         return Err(Failure::new(
             Code::Contradiction,
-            format!("The workflow's address is at {origin}, and DATABRICKS_HOST says {own}."),
+            format!("The workflow's address is at {origin}, and the Databricks identity in use is for {own}."),
         )
-        .advise("set DATABRICKS_HOST and DATABRICKS_TOKEN for the workspace that the workflow is in"));
+        .advise("set DATABRICKS_HOST and DATABRICKS_TOKEN for the workspace that the workflow is in, or name its profile with -p"));
     }
     let path = format!("{}/{}", url.path(), url.fragment().unwrap_or_default());
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
@@ -215,7 +215,7 @@ fn not_started(workflow: &str, resume: &str, error: Option<&HttpError>) -> Failu
     };
     let surely_not = match &error.fault {
         Fault::Status(status, _) => status.is_client_error() && !matches!(status.as_u16(), 408 | 429),
-        Fault::NotSent(_) => error.attempts == 1,
+        Fault::NotSent(_) | Fault::NoToken(_) => error.attempts == 1,
         Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => false,
     };
     if surely_not {

@@ -18,6 +18,8 @@ pub(super) struct Call {
     pub(super) query: Vec<(String, String)>,
     body: Bytes,
     form: bool,
+    /// The header as it came, for the routes that read it themselves.
+    pub(super) authorization: Option<String>,
     /// Below `/api/2.1/`: the Jobs API without pages of arrays.
     pub(super) older_jobs_api: bool,
 }
@@ -42,6 +44,11 @@ impl Call {
             query,
             body: request.body().clone(),
             form: kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded")),
+            authorization: request
+                .headers()
+                .get(header::AUTHORIZATION)
+                .and_then(|value| value.to_str().ok())
+                .map(ToOwned::to_owned),
             older_jobs_api: request.uri().path().starts_with("/api/2.1/"),
         })
     }

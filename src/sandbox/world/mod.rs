@@ -25,6 +25,7 @@ mod job_settings;
 mod job_verdicts;
 mod jobs;
 mod notebooks;
+mod oauth;
 mod people;
 mod permissions;
 mod references;
@@ -70,6 +71,7 @@ pub struct World {
     faults: Faults,
     ids: ids::Ids,
     people: people::People,
+    oauth: oauth::OAuth,
     databricks: databricks::Databricks,
     job_runs: Vec<job_runs::JobRun>,
     dbt: dbt::Dbt,
@@ -170,6 +172,7 @@ impl World {
             faults: Faults::default(),
             ids: ids::Ids::new(random),
             people: people::People::seeded(&databricks_token),
+            oauth: oauth::OAuth::new(),
             databricks: databricks::Databricks::default(),
             job_runs: Vec::new(),
             dbt: dbt::Dbt::new(dbt_token),
@@ -248,11 +251,16 @@ impl World {
             return Reply::Answer(routes::unknown(request));
         }
         let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let caller = if routes::is_dbt(path) {
+        let caller = if routes::is_open(path) {
+            Ok(String::new())
+        } else if routes::is_dbt(path) {
             let allowed = self.dbt.authenticate(authorization).and_then(|()| self.dbt.throttle(self.now.0));
             allowed.map(|()| String::new()).map_err(Refusal::answer)
         } else {
-            self.people.authenticate(authorization).map_err(|refused| *refused)
+            self.oauth
+                .caller(authorization, self.now.0)
+                .unwrap_or_else(|| self.people.authenticate(authorization))
+                .map_err(|refused| *refused)
         };
         let caller = match caller {
             Ok(caller) => caller,

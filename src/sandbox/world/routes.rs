@@ -7,7 +7,7 @@ use super::World;
 use super::answers::{Answer, Handled, Refusal, json_answer};
 use super::call::Call;
 use super::{
-    artifacts, clusters, dbt, dbt_calls, dbt_jobs, dbt_projects, job_run_calls, job_run_views, jobs, people,
+    artifacts, clusters, dbt, dbt_calls, dbt_jobs, dbt_projects, job_run_calls, job_run_views, jobs, oauth, people,
     permissions, secrets, workspace,
 };
 
@@ -48,6 +48,8 @@ const fn row(method: &'static str, path: &'static str, operation: &'static str, 
 
 /// `2.x` in a path stands for 2.0, 2.1 and 2.2: the Jobs API exists under the last two.
 static TABLE: &[Row] = &[
+    get("/oidc/.well-known/oauth-authorization-server", "databricks:oidc/discovery", oauth::discovery),
+    post("/oidc/v1/token", "databricks:oidc/token", oauth::token),
     get("/api/2.0/preview/scim/v2/Me", "databricks:scim/me", people::me),
     post("/api/2.0/secrets/scopes/create", "databricks:secrets/scopes/create", secrets::create_scope),
     get("/api/2.0/secrets/scopes/list", "databricks:secrets/scopes/list", secrets::list_scopes),
@@ -115,7 +117,12 @@ pub(super) fn is_dbt(path: &str) -> bool {
 
 /// Whether a path belongs to either service: what does not is answered without asking who calls.
 pub(super) fn is_of_a_service(path: &str) -> bool {
-    is_dbt(path) || path.starts_with("/api/2.")
+    is_dbt(path) || path.starts_with("/api/2.") || is_open(path)
+}
+
+/// Whether a path is answered without a token: it leads to one.
+pub(super) fn is_open(path: &str) -> bool {
+    path.starts_with("/oidc/")
 }
 
 /// The row of a request and what stood in the places of its path.

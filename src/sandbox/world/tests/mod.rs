@@ -3,6 +3,7 @@
 mod dbt;
 mod faults;
 mod jobs;
+mod oauth;
 mod people;
 mod runs;
 mod secrets;

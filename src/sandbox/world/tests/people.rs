@@ -62,7 +62,7 @@ fn what_is_not_built_answers_501_with_its_name_and_a_wrong_method_as_the_service
 #[test]
 fn a_path_of_neither_service_is_not_built_whoever_asks() {
     let mut bench = Bench::new();
-    assert_eq!(bench.call_as("wrong", "GET", "/oidc/v1/token", &Value::Null).0, 501);
+    assert_eq!(bench.call_as("wrong", "GET", "/oidc/v1/authorize", &Value::Null).0, 501);
     // What SDKs look for before their first call is absent, as on hosts without it.
     assert_eq!(bench.call_as("wrong", "GET", "/.well-known/databricks-config", &Value::Null).0, 404);
 }

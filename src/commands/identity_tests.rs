@@ -1,0 +1,218 @@
+//! The identity of whole commands: service principals with tokens that expire, renewals, and refusals.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::rehearsal::{Outcome, Rehearsal};
+use super::{Stage, to_databricks};
+use super::{deploy_notebook, init_secrets};
+use crate::credentials::{Wants, databricks};
+use crate::databricks::jobs::create;
+use crate::databricks::me::me;
+use crate::databricks::raw::Raw;
+use crate::failure::{Code, Ended, Report, of_databricks};
+use crate::http::Sent;
+
+const ID: &str = "1b2c3d4e-0000-4000-8000-000000000001";
+const SECRET: &str = "dose-rehearsal-0123456789";
+
+/// A workspace whose only identity is a service principal with a secret.
+fn with_principal() -> Rehearsal {
+    let stage = Rehearsal::new();
+    stage.set("DATABRICKS_TOKEN", "");
+    stage.set("DATABRICKS_CLIENT_ID", ID);
+    stage.set("DATABRICKS_CLIENT_SECRET", SECRET);
+    stage.world(|world| {
+        world.set_origin("http://127.0.0.1:1".to_owned());
+        world.add_client(ID, SECRET, true);
+    });
+    stage
+}
+
+#[derive(clap::Args)]
+struct Polls {
+    #[arg(long)]
+    times: u32,
+    #[arg(long)]
+    every: u64,
+}
+
+/// Asks who we are again and again, with one attempt each, as the follower of a run does.
+async fn poll(args: Polls, stage: &Stage) -> Ended<Box<dyn Report>> {
+    let mut wants = Wants::default();
+    let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
+    if let Err(failure) = wants.settle() {
+        return failure.into();
+    }
+    let reader = to_databricks(&identity.unwrap(), stage).unwrap().reader();
+    for _ in 0..args.times {
+        if let Err(error) = reader.glance(me()).await {
+            return of_databricks("Cannot look", &error).into();
+        }
+        sleep(Duration::from_secs(args.every)).await;
+    }
+    Ended { report: None, failure: None }
+}
+
+async fn polled(stage: &Rehearsal, times: u32, every: u64) -> Outcome {
+    stage.run(poll, &["--times", &times.to_string(), "--every", &every.to_string()]).await.unwrap()
+}
+
+fn count(stage: &Rehearsal, operation: &str) -> (usize, usize) {
+    let log = stage.take_log();
+    (log.iter().filter(|seen| seen.operation == operation).count(), log.len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_principal_provisions_and_the_report_names_it() {
+    let stage = with_principal();
+    let outcome = stage.run(init_secrets::run, &[]).await.unwrap();
+    assert_eq!((outcome.exit, outcome.failure.as_str()), (0, ""));
+    assert_eq!(outcome.data["identity"], ID);
+    assert_eq!(count(&stage, "databricks:oidc/token").0, 1, "requests at the same time share one token");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_are_renewed_before_they_expire_however_long_a_run_is_followed() {
+    let stage = with_principal();
+    stage.world(|world| world.set_token_life(60));
+    // Ten minutes: the service would answer 401 to the first token from the second minute on.
+    assert_eq!(polled(&stage, 60, 10).await.failure, "");
+    let log = stage.take_log();
+    let tokens = log.iter().filter(|seen| seen.operation == "databricks:oidc/token").count();
+    let looks = log.iter().filter(|seen| seen.operation == "databricks:scim/me").count();
+    assert_eq!(looks, 60, "none was refused and sent again");
+    assert!((11..=15).contains(&tokens), "{tokens}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_ends_early_is_renewed_once_and_the_request_sent_again() {
+    let stage = with_principal();
+    let world = stage.clone();
+    let ending = async {
+        sleep(Duration::from_secs(15)).await;
+        world.world(crate::sandbox::World::end_tokens);
+        std::future::pending::<()>().await;
+    };
+    let outcome = tokio::select! {
+        outcome = polled(&stage, 3, 10) => outcome,
+        () = ending => unreachable!(),
+    };
+    assert_eq!(outcome.failure, "");
+    let log = stage.take_log();
+    let of = |operation: &str| log.iter().filter(|seen| seen.operation == operation).count();
+    assert_eq!((of("databricks:oidc/token"), of("databricks:scim/me")), (2, 4));
+}
+
+/// Makes a job with a token that has ended since it was fetched.
+async fn make_late(_: Nothing, stage: &Stage) -> Ended<Box<dyn Report>> {
+    let identity = databricks(&stage.context.environment, &stage.vault, &mut Wants::default());
+    let writer = to_databricks(&identity.unwrap(), stage).unwrap();
+    writer.read(me()).await.unwrap();
+    sleep(Duration::from_mins(1)).await;
+    let mut settings = Raw::default();
+    settings.set("name", "late");
+    match writer.once(create(&settings)).await {
+        Sent::Done(_) => Ended { report: None, failure: None },
+        other @ (Sent::NotSent(_) | Sent::Rejected(_) | Sent::Open(_)) => panic!("{other:?}"),
+    }
+}
+
+#[derive(clap::Args)]
+struct Nothing {}
+
+#[tokio::test(start_paused = true)]
+async fn what_must_not_be_repeated_is_sent_again_after_a_401_because_nothing_was_done() {
+    let stage = with_principal();
+    let world = stage.clone();
+    let ending = async {
+        sleep(Duration::from_secs(30)).await;
+        world.world(crate::sandbox::World::end_tokens);
+        std::future::pending::<()>().await;
+    };
+    let outcome = tokio::select! {
+        outcome = stage.run(make_late, &[]) => outcome.unwrap(),
+        () = ending => unreachable!(),
+    };
+    assert_eq!(outcome.failure, "");
+    let log = stage.take_log();
+    assert_eq!(log.iter().filter(|seen| seen.operation == "databricks:jobs/create").count(), 2);
+    let jobs = stage.world(|world| world.inspect())["jobs"].as_array().map(Vec::len);
+    assert_eq!(jobs, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_refuses_every_token_is_not_asked_for_ever() {
+    let stage = with_principal();
+    stage.world(|world| world.set_token_life(0));
+    let outcome = polled(&stage, 1, 1).await;
+    assert_eq!((outcome.exit, outcome.code), (4, Some(Code::NotAuthenticated)));
+    assert_eq!(count(&stage, "databricks:scim/me").0, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_fails_leaves_the_old_token_in_use_while_it_lives() {
+    let stage = with_principal();
+    stage.world(|world| {
+        world.set_token_life(3600);
+        world.add_fault(crate::sandbox::Rule::parse("databricks:oidc/token=status=503,nth=2").unwrap());
+    });
+    assert_eq!(polled(&stage, 70, 60).await.failure, "");
+    assert_eq!(count(&stage, "databricks:oidc/token").0, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_client_secret_is_said_with_the_endpoint_and_what_to_do() {
+    let stage = with_principal();
+    stage.set("DATABRICKS_CLIENT_SECRET", "dose-wrong-0123456789");
+    let outcome = stage.run(init_secrets::run, &[]).await.unwrap();
+    assert_eq!((outcome.exit, outcome.code), (4, Some(Code::NotAuthenticated)));
+    for part in ["http://127.0.0.1:1/oidc/v1/token answered 401", "invalid_client", "DATABRICKS_CLIENT_SECRET", ID] {
+        assert!(outcome.failure.contains(part), "{part}: {}", outcome.failure);
+    }
+    assert!(!outcome.failure.contains("dose-wrong"), "{}", outcome.failure);
+    assert!(stage.take_writes().iter().all(|operation| *operation == "databricks:oidc/token"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_endpoint_that_is_down_for_a_moment_is_asked_again_and_one_that_stays_down_is_75() {
+    let stage = with_principal();
+    stage.world(|world| world.add_fault(crate::sandbox::Rule::parse("databricks:oidc/token=status=503").unwrap()));
+    assert_eq!(stage.run(init_secrets::run, &[]).await.unwrap().failure, "");
+    let stage = with_principal();
+    let forever = "databricks:oidc/token=status=503,times=forever";
+    stage.world(|world| world.add_fault(crate::sandbox::Rule::parse(forever).unwrap()));
+    let outcome = stage.run(init_secrets::run, &[]).await.unwrap();
+    assert_eq!((outcome.exit, outcome.code), (75, Some(Code::Unavailable)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_endpoint_on_another_host_gets_no_secret() {
+    let stage = with_principal();
+    stage.world(|world| world.set_origin("https://elsewhere.example.com".to_owned()));
+    let outcome = stage.run(init_secrets::run, &[]).await.unwrap();
+    assert_eq!((outcome.exit, outcome.code), (4, Some(Code::NotAuthenticated)));
+    assert!(outcome.failure.contains("no secret is sent to another host"), "{}", outcome.failure);
+    assert_eq!(count(&stage, "databricks:oidc/token").0, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_profile_with_p_provisions_its_own_workspace() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("profiles");
+    let text = format!("[work]\nhost = http://127.0.0.1:1\ntoken = {}\n", super::rehearsal::DATABRICKS_TOKEN);
+    std::fs::write(&file, text).unwrap();
+    let stage = Rehearsal::new();
+    stage.set("DATABRICKS_CONFIG_FILE", file.to_str().unwrap());
+    stage.set("DATABRICKS_HOST", "https://elsewhere.example.com");
+    stage.set("DATABRICKS_TOKEN", "dapi-of-elsewhere-0123456789");
+    stage.choose_profile("work");
+    let outcome = stage.run(init_secrets::run, &[]).await.unwrap();
+    assert_eq!((outcome.exit, outcome.failure.as_str()), (0, ""));
+    assert_eq!(outcome.data["workspace"], "http://127.0.0.1:1");
+    std::fs::write(&file, "[work]\nhost = http://127.0.0.1:1\ntoken = dapi-of-nobody-0123456789\n").unwrap();
+    let outcome = stage.run(deploy_notebook::run, &[]).await.unwrap();
+    assert_eq!(outcome.exit, 4);
+    assert!(outcome.failure.contains("who token of profile work in"), "{}", outcome.failure);
+}

@@ -1,0 +1,98 @@
+//! Tokens from Databricks' own program: `databricks auth token` (databricks-api §1.6). It has logged the person in.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::context::Wall;
+use crate::http::{Asking, Fresh, Issuer, NoToken, shorten};
+use crate::secret::Vault;
+
+/// A login that wants a browser never ends.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The program in the first absolute folder that has it. Relative and empty entries mean the current folder, where anybody may
+/// have put one.
+pub(super) fn on_path(path: &str) -> Option<PathBuf> {
+    let name = if cfg!(windows) { "databricks.exe" } else { "databricks" };
+    std::env::split_paths(path)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(|file| runs(file))
+}
+
+#[cfg(unix)]
+fn runs(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(file).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn runs(file: &Path) -> bool {
+    file.is_file()
+}
+
+/// Asks the program, for a profile or for a host.
+pub(crate) struct FromCli {
+    pub(crate) program: PathBuf,
+    pub(crate) profile: Option<String>,
+    pub(crate) host: String,
+    pub(crate) tried: Vec<String>,
+    pub(crate) vault: Vault,
+    pub(crate) wall: Wall,
+}
+
+#[derive(Deserialize)]
+struct Told {
+    access_token: String,
+    expiry: Option<String>,
+}
+
+impl Issuer for FromCli {
+    fn issue(&self) -> Asking<'_> {
+        Box::pin(self.ask())
+    }
+}
+
+impl FromCli {
+    async fn ask(&self) -> Result<Fresh, NoToken> {
+        let FromCli { program, profile, host, tried: _, vault, wall } = self;
+        let (flag, value) = profile.as_ref().map_or(("--host", host), |profile| ("--profile", profile));
+        let output = tokio::process::Command::new(program)
+            .args(["auth", "token", flag, value])
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = match tokio::time::timeout(PATIENCE, output).await {
+            Err(_) => return Err(self.none(&format!("it did not end within {} s", PATIENCE.as_secs()))),
+            Ok(Err(error)) => return Err(self.none(&error.to_string())),
+            Ok(Ok(output)) => output,
+        };
+        if !output.status.success() {
+            return Err(self.none(&shorten(&String::from_utf8_lossy(&output.stderr))));
+        }
+        // What it printed may be half a token: it is not quoted.
+        let told: Told = serde_json::from_slice(&output.stdout)
+            .map_err(|_| self.none("it printed no JSON with access_token; it may be older than 0.207"))?;
+        let secret = vault
+            .admit(told.access_token)
+            .map_err(|odd| self.none(&format!("what it printed as access_token is no token: {odd}")))?;
+        let life = told
+            .expiry
+            .and_then(|text| text.parse::<jiff::Timestamp>().ok())
+            .map(|at| at.duration_since(wall.now()).try_into().unwrap_or(Duration::ZERO));
+        Ok(Fresh { secret, life })
+    }
+
+    fn none(&self, why: &str) -> NoToken {
+        let (flag, value) = self.profile.as_ref().map_or(("--host", &self.host), |profile| ("--profile", profile));
+        NoToken {
+            message: format!("`databricks auth token {flag} {value}` ({}): {why}", self.program.display()),
+            passing: false,
+            advice: format!("log in with `databricks auth login {flag} {value}`, or set DATABRICKS_TOKEN"),
+            tried: self.tried.clone(),
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Which identity is found, where each value comes from, and every refusal.
+
+use std::fs;
+
+use super::*;
+
+const FILE: &str = "
+[__settings__]
+default_profile = work
+
+[DEFAULT]
+host = https://default.cloud.databricks.com
+token = dapi-of-default-1
+
+[work]
+host = https://work.cloud.databricks.com
+token = dapi-of#work-1 ; mine
+
+[sp]
+host = https://sp.azuredatabricks.net
+client_id = 0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11
+client_secret = dose-secret#1
+
+[both]
+host = https://work.cloud.databricks.com
+token = dapi-of-both-1
+client_id = 0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11
+client_secret = dose-secret-1
+
+[bare]
+token = dapi-of-bare-1
+
+[strange]
+host = https://dbx.example.com
+
+[login]
+host = https://work.cloud.databricks.com
+auth_type = databricks-cli
+
+[empty]
+";
+
+/// A home folder with a file of profiles, and an environment that points to it.
+struct Home {
+    folder: tempfile::TempDir,
+    environment: Environment,
+}
+
+impl Home {
+    fn with(text: Option<&str>) -> Home {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(text) = text {
+            fs::write(folder.path().join(".databrickscfg"), text).unwrap();
+        }
+        let environment = Environment::of([("HOME", folder.path().to_str().unwrap())]);
+        Home { folder, environment }
+    }
+
+    fn new() -> Home {
+        Home::with(Some(FILE))
+    }
+
+    fn set(mut self, name: &str, value: &str) -> Home {
+        self.environment = self.environment.with([(name.to_owned(), value.to_owned())]);
+        self
+    }
+
+    fn choose(mut self, profile: &str) -> Home {
+        self.environment = self.environment.with_profile(Some(profile));
+        self
+    }
+
+    fn find(&self) -> Result<Databricks, Failure> {
+        let mut wants = Wants::default();
+        let found = databricks(&self.environment, &Vault::default(), &mut wants);
+        wants.settle().map(|()| found.unwrap())
+    }
+
+    /// Host, way, and whose credential it is, without the path of the temporary folder.
+    fn found(&self) -> (String, &'static str, String) {
+        let Databricks { origin, way, tried: _ } = self.find().unwrap();
+        let folder = self.folder.path().display().to_string();
+        (origin.host().to_owned(), way.name(), way.known_as().replace(&folder, "~"))
+    }
+
+    fn refused(&self) -> (Code, String) {
+        let failure = self.find().unwrap_err();
+        (failure.code, failure.json().to_string())
+    }
+}
+
+fn token(identity: &Databricks) -> &str {
+    match &identity.way {
+        Way::Token(token) => token.value.reveal(),
+        other @ (Way::ServicePrincipal { .. } | Way::GitHub { .. } | Way::Cli { .. }) => panic!("{other:?}"),
+    }
+}
+
+fn is_at(found: &(String, &'static str, String), host: &str, way: &str, source: &str) {
+    assert_eq!((found.0.as_str(), found.1, found.2.as_str()), (host, way, source));
+}
+
+#[test]
+fn the_files_own_default_counts_when_the_environment_names_nothing() {
+    let home = Home::new();
+    let source = "token of profile work in ~/.databrickscfg";
+    is_at(&home.found(), "work.cloud.databricks.com", "pat", source);
+    assert_eq!(token(&home.find().unwrap()), "dapi-of#work-1");
+    let plain = Home::with(Some("[DEFAULT]\nhost = https://d.cloud.databricks.com\ntoken = dapi-of-default-1\n"));
+    is_at(&plain.found(), "d.cloud.databricks.com", "pat", "token of profile DEFAULT in ~/.databrickscfg");
+}
+
+#[test]
+fn the_environment_beats_the_default_profile_as_a_whole() {
+    let home = Home::new().set("DATABRICKS_HOST", "https://env.example.com").set("DATABRICKS_TOKEN", "dapi-of-env-1");
+    is_at(&home.found(), "env.example.com", "pat", "DATABRICKS_TOKEN");
+    // A host alone does not fetch the token of another one out of the file.
+    let (code, said) = Home::new().set("DATABRICKS_HOST", "https://env.example.com").refused();
+    assert_eq!(code, Code::MissingInput);
+    assert!(said.contains("not read, since DATABRICKS_HOST is set"), "{said}");
+}
+
+#[test]
+fn the_profile_of_the_flag_is_the_whole_identity_and_beats_the_environment() {
+    let home = Home::new()
+        .set("DATABRICKS_HOST", "https://env.example.com")
+        .set("DATABRICKS_TOKEN", "dapi-of-env-1")
+        .set("DATABRICKS_AUTH_TYPE", "oauth-m2m")
+        .set("DATABRICKS_CONFIG_PROFILE", "sp")
+        .choose("work");
+    is_at(&home.found(), "work.cloud.databricks.com", "pat", "token of profile work in ~/.databrickscfg");
+    // Nothing of the environment is put together with a profile that lacks it, and nothing is inherited from DEFAULT.
+    let (code, said) = Home::new().set("DATABRICKS_HOST", "https://env.example.com").choose("bare").refused();
+    assert_eq!(code, Code::MissingInput);
+    assert!(said.contains("host of the Databricks workspace"), "{said}");
+    let (code, said) = Home::new().set("DATABRICKS_TOKEN", "dapi-of-env-1").choose("strange").refused();
+    assert_eq!(code, Code::MissingInput);
+    assert!(
+        said.contains("tried pat")
+            && said.contains("no token in profile strange")
+            && !said.contains("DATABRICKS_TOKEN"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_profile_of_the_variable_fills_what_the_environment_leaves_open() {
+    let home = Home::new().set("DATABRICKS_CONFIG_PROFILE", "sp");
+    let source =
+        "service principal 0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11 (of client_id of profile sp in ~/.databrickscfg)";
+    is_at(&home.found(), "sp.azuredatabricks.net", "oauth-m2m", source);
+    let home = Home::new().set("DATABRICKS_CONFIG_PROFILE", "work").set("DATABRICKS_TOKEN", "dapi-of-env-1");
+    is_at(&home.found(), "work.cloud.databricks.com", "pat", "DATABRICKS_TOKEN");
+}
+
+#[test]
+fn a_token_does_not_go_to_another_host_than_its_own() {
+    let (code, said) =
+        Home::new().set("DATABRICKS_CONFIG_PROFILE", "work").set("DATABRICKS_HOST", "https://x.example.com").refused();
+    assert_eq!((code, code.exit()), (Code::Contradiction, 2));
+    assert!(said.contains("DATABRICKS_HOST says https://x.example.com"), "{said}");
+    assert!(said.contains("host of profile work in") && said.contains("https://work.cloud.databricks.com"), "{said}");
+    let strange = Home::new().set("DATABRICKS_CONFIG_PROFILE", "strange").set("DATABRICKS_TOKEN", "dapi-of-env-1");
+    let (code, said) = strange.refused();
+    assert_eq!(code, Code::Refused);
+    assert!(said.contains("What DATABRICKS_TOKEN holds is not sent to https://dbx.example.com"), "{said}");
+    assert!(strange.set("DATABRICKS_HOST", "https://dbx.example.com").find().is_ok());
+}
+
+#[test]
+fn a_profile_that_is_not_there_is_refused_with_the_file_and_the_profiles_in_it() {
+    for home in [Home::new().choose("prod"), Home::new().set("DATABRICKS_CONFIG_PROFILE", "prod")] {
+        let (code, said) = home.refused();
+        assert_eq!((code, code.exit()), (Code::InvalidInput, 2));
+        for part in ["profile prod", ".databrickscfg", "DEFAULT, work, sp, both, bare, strange, login"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+    for (home, part) in [
+        (Home::with(None).choose("prod"), "there is no file"),
+        (Home::new().choose("empty"), "is empty in"),
+        (Home::new().choose("__settings__"), "holds settings"),
+        (Home::with(Some("[__settings__]\ndefault_profile = gone\n[a]\nhost=x\n")), "default_profile in"),
+        (Home::with(Some("[a]\ndapi-secret-alone\n")), "line 2 is neither"),
+    ] {
+        let (code, said) = home.refused();
+        assert_eq!(code, Code::InvalidInput, "{said}");
+        assert!(said.contains(part) && !said.contains("dapi-"), "{part}: {said}");
+    }
+}
+
+#[test]
+fn another_file_can_be_named() {
+    let home = Home::new();
+    fs::write(
+        home.folder.path().join("other"),
+        "[DEFAULT]\nhost = https://o.cloud.databricks.com\ntoken = dapi-of-o-1\n",
+    )
+    .unwrap();
+    let home = home.set("DATABRICKS_CONFIG_FILE", "~/other");
+    is_at(&home.found(), "o.cloud.databricks.com", "pat", "token of profile DEFAULT in ~/other");
+}
+
+#[test]
+fn two_ways_at_once_contradict_each_other_unless_one_is_named() {
+    let host = ("DATABRICKS_HOST", "https://w.cloud.databricks.com");
+    let both = || {
+        Home::new()
+            .set(host.0, host.1)
+            .set("DATABRICKS_TOKEN", "dapi-of-env-1")
+            .set("DATABRICKS_CLIENT_ID", "0f6c1e2a")
+            .set("DATABRICKS_CLIENT_SECRET", "dose-secret-1")
+    };
+    let (code, said) = both().refused();
+    assert_eq!((code, code.exit()), (Code::Contradiction, 2));
+    assert!(said.contains("DATABRICKS_TOKEN and DATABRICKS_CLIENT_SECRET"), "{said}");
+    assert_eq!(Home::new().choose("both").refused().0, Code::Contradiction);
+    assert_eq!(both().set("DATABRICKS_AUTH_TYPE", "pat").found().1, "pat");
+    assert_eq!(both().set("DATABRICKS_AUTH_TYPE", "oauth-m2m").found().1, "oauth-m2m");
+    let (code, said) = both().set("DATABRICKS_AUTH_TYPE", "azure-cli").refused();
+    assert_eq!(code, Code::InvalidInput);
+    assert!(said.contains("azure-cli") && said.contains("pat, oauth-m2m, github-oidc, databricks-cli"), "{said}");
+    let (code, said) = both().set("DATABRICKS_AUTH_TYPE", "github-oidc").refused();
+    assert_eq!(code, Code::InvalidInput);
+    assert!(said.contains("ACTIONS_ID_TOKEN_REQUEST_URL"), "{said}");
+}
+
+#[test]
+fn if_no_way_applies_each_is_named_with_its_reason() {
+    let home = Home::with(None)
+        .set("DATABRICKS_HOST", "https://w.cloud.databricks.com")
+        .set("DATABRICKS_CLIENT_ID", "0f6c1e2a")
+        .set("ARM_CLIENT_SECRET", "azure-secret-1");
+    let failure = home.find().unwrap_err();
+    assert_eq!(failure.code, Code::MissingInput);
+    let rows: Vec<&str> =
+        failure.causes.iter().map(String::as_str).filter(|cause| cause.starts_with("tried ")).collect();
+    assert_eq!(
+        rows,
+        [
+            "tried profile         not read, since DATABRICKS_HOST is set",
+            "tried pat             DATABRICKS_TOKEN is not set",
+            "tried oauth-m2m       DATABRICKS_CLIENT_SECRET is not set",
+            "tried github-oidc     ACTIONS_ID_TOKEN_REQUEST_URL is not set: no job in GitHub Actions with `permissions: id-token: write`",
+            "tried databricks-cli  no program `databricks` in an absolute folder of PATH",
+            "tried azure-client-secret ARM_CLIENT_SECRET is set, but this program does not have this way",
+        ]
+    );
+}
+
+#[test]
+fn values_that_cannot_be_used_are_refused_with_their_source() {
+    for (home, part) in [
+        (Home::with(Some("[DEFAULT]\nhost = http://x.example\ntoken = t-123456\n")), "host of profile DEFAULT in"),
+        (Home::with(Some("[DEFAULT]\nhost = https://x.example\ntoken = a b\n")), "token of profile DEFAULT in"),
+        (
+            Home::with(Some("[DEFAULT]\nhost = https://accounts.cloud.databricks.com\ntoken = t-123456\n")),
+            "is an account console and no workspace",
+        ),
+        (
+            Home::with(Some("[DEFAULT]\nhost = https://x.example\nclient_id = a:b\nclient_secret = s-123456\n")),
+            "is no application id",
+        ),
+        (
+            Home::with(Some("[DEFAULT]\nhost = https://x.example\ndatabricks_cli_path = ./databricks\n")),
+            "no absolute path of a program",
+        ),
+    ] {
+        let (code, said) = home.refused();
+        assert_eq!(code, Code::InvalidInput, "{said}");
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn a_job_of_github_uses_its_id_token() {
+    let home = Home::with(None)
+        .set("DATABRICKS_HOST", "https://w.cloud.databricks.com")
+        .set("DATABRICKS_CLIENT_ID", "0f6c1e2a")
+        .set("ACTIONS_ID_TOKEN_REQUEST_URL", "https://github.example/token?api-version=2")
+        .set("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token-1");
+    assert_eq!(home.found().1, "github-oidc");
+    let plain = home.set("ACTIONS_ID_TOKEN_REQUEST_URL", "http://github.example/token");
+    assert_eq!(plain.refused().0, Code::InvalidInput);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_program_databricks_is_found_on_the_path_but_never_in_the_current_folder() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Home::new().choose("login");
+    let program = home.folder.path().join("databricks");
+    fs::write(&program, "#!/bin/sh\n").unwrap();
+    let folder = home.folder.path().to_str().unwrap().to_owned();
+    let home = home.set("PATH", &folder);
+    assert_eq!(home.refused().0, Code::InvalidInput, "it cannot be executed yet");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(home.found().2, "the login of `databricks` for profile login");
+    match home.find().unwrap().way {
+        Way::Cli { program: found, profile } => assert_eq!((found, profile.as_deref()), (program, Some("login"))),
+        other @ (Way::Token(_) | Way::ServicePrincipal { .. } | Way::GitHub { .. }) => panic!("{other:?}"),
+    }
+    for path in [".", "", "bin:."] {
+        assert_eq!(super::super::cli::on_path(path), None, "{path:?}");
+    }
+}

@@ -1,0 +1,221 @@
+//! Tokens from the workspace's own OAuth endpoints (databricks-api §1.5): for a service principal with a secret, and for a
+//! job in GitHub Actions with its id token.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::Response;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::OnceCell;
+use url::Url;
+
+use super::databricks::is_of_databricks;
+use crate::http::{Ask, Asker, Asking, Fresh, Issuer, NoToken, shorten, title_of_page};
+use crate::origin::Origin;
+use crate::secret::{Secret, Vault};
+
+/// Everything the workspace serves.
+const SCOPE: &str = "all-apis";
+
+/// The workspace's token endpoint.
+pub(crate) struct Endpoint {
+    pub(crate) origin: Origin,
+    pub(crate) asker: Asker,
+    pub(crate) vault: Vault,
+    /// Found once.
+    pub(crate) url: OnceCell<Url>,
+}
+
+/// Client id and secret of a service principal.
+pub(crate) struct FromServicePrincipal {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) id: String,
+    pub(crate) secret: Secret,
+}
+
+/// The id token that GitHub gives a job, exchanged for one of the workspace.
+pub(crate) struct FromGitHub {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) github: Asker,
+    pub(crate) id: Option<String>,
+    pub(crate) url: Url,
+    pub(crate) token: Secret,
+    pub(crate) audience: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Told {
+    access_token: String,
+    expires_in: Option<u64>,
+}
+
+impl Issuer for FromServicePrincipal {
+    fn issue(&self) -> Asking<'_> {
+        Box::pin(async {
+            let basic = STANDARD.encode(format!("{}:{}", self.id, self.secret.reveal()));
+            // The filter has to know this form too: id and secret in one.
+            self.endpoint
+                .vault
+                .admit(basic.clone())
+                .map_err(|odd| none(&format!("the client secret: {odd}"), false))?;
+            let form = vec![("grant_type", "client_credentials".to_owned()), ("scope", SCOPE.to_owned())];
+            self.endpoint
+                .ask(Some(format!("Basic {basic}")), form, "check DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET (or client_id and client_secret of the profile): a workspace administrator makes a new secret under Settings > Identity and access > Service principals")
+                .await
+        })
+    }
+}
+
+impl Issuer for FromGitHub {
+    fn issue(&self) -> Asking<'_> {
+        Box::pin(async {
+            let audience = match &self.audience {
+                Some(audience) => audience.clone(),
+                None => self.endpoint.url().await?.to_string(),
+            };
+            let mut url = self.url.clone();
+            url.query_pairs_mut().append_pair("audience", &audience);
+            let ask = Ask { url, authorization: Some(format!("Bearer {}", self.token.reveal())), form: None };
+            let answer = self.github.ask(ask).await.map_err(|why| none(&why, true))?;
+            let host = self.url.host_str().unwrap_or_default();
+            let value = serde_json::from_slice::<Value>(answer.body()).ok();
+            let given =
+                value.as_ref().and_then(|value| value["value"].as_str()).filter(|_| answer.status().is_success());
+            let Some(given) = given else {
+                let passing = is_passing(answer.status().as_u16());
+                return Err(none(&format!("GitHub ({host}) gave no id token: {}", answer.status().as_u16()), passing));
+            };
+            let jwt = self
+                .endpoint
+                .vault
+                .admit(given.to_owned())
+                .map_err(|odd| none(&format!("what GitHub ({host}) gave is no id token: {odd}"), false))?;
+            let mut form = vec![
+                ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange".to_owned()),
+                ("subject_token", jwt.reveal().to_owned()),
+                ("subject_token_type", "urn:ietf:params:oauth:token-type:jwt".to_owned()),
+                ("scope", SCOPE.to_owned()),
+            ];
+            form.extend(self.id.clone().map(|id| ("client_id", id)));
+            self.endpoint
+                .ask(None, form, "compare the service principal's federation policy with this repository, branch or environment, and set DATABRICKS_CLIENT_ID to its application id")
+                .await
+        })
+    }
+}
+
+impl Endpoint {
+    /// By the host's metadata, then by OAuth's own discovery, else the fixed path.
+    async fn url(&self) -> Result<&Url, NoToken> {
+        self.url.get_or_try_init(|| self.discover()).await
+    }
+
+    async fn discover(&self) -> Result<Url, NoToken> {
+        let at = |path: &str| self.origin.url().join(path).map_err(|error| none(&error.to_string(), false));
+        let metadata = self.document(at("/.well-known/databricks-config")?).await?;
+        let root = metadata.and_then(|document| {
+            let root = document["oidc_endpoint"].as_str()?.trim_end_matches('/');
+            let root = match document["account_id"].as_str() {
+                Some(account) => root.replace("{account_id}", account),
+                None => root.to_owned(),
+            };
+            Url::parse(&format!("{root}/.well-known/oauth-authorization-server")).ok()
+        });
+        let discovery = match root {
+            Some(url) => {
+                self.check(&url)?;
+                url
+            }
+            None => at("/oidc/.well-known/oauth-authorization-server")?,
+        };
+        let named =
+            self.document(discovery).await?.and_then(|document| Url::parse(document["token_endpoint"].as_str()?).ok());
+        let endpoint = match named {
+            Some(endpoint) => endpoint,
+            None => at("/oidc/v1/token")?,
+        };
+        self.check(&endpoint)?;
+        Ok(endpoint)
+    }
+
+    /// A secret goes to the workspace itself, or, from a workspace of Databricks', to another of its hosts.
+    fn check(&self, url: &Url) -> Result<(), NoToken> {
+        let theirs = |origin: &Origin| is_of_databricks(origin) && is_of_databricks(&self.origin);
+        match Origin::of(url) {
+            Ok(origin) if origin == self.origin || theirs(&origin) => Ok(()),
+            Ok(_) | Err(_) => Err(none(
+                &format!("{} names {url} for its tokens, and no secret is sent to another host", self.origin),
+                false,
+            )),
+        }
+    }
+
+    /// A document, if the host has it. Being unreachable is not the same as not having it.
+    async fn document(&self, url: Url) -> Result<Option<Value>, NoToken> {
+        let ask = Ask { url: url.clone(), authorization: None, form: None };
+        let answer = self.asker.ask(ask).await.map_err(|why| none(&why, true))?;
+        match answer.status().as_u16() {
+            200..=299 => Ok(serde_json::from_slice(answer.body()).ok()),
+            status if is_passing(status) => Err(none(&format!("{url} answered {status}"), true)),
+            _ => Ok(None),
+        }
+    }
+
+    async fn ask(
+        &self,
+        authorization: Option<String>,
+        form: Vec<(&'static str, String)>,
+        advice: &str,
+    ) -> Result<Fresh, NoToken> {
+        let url = self.url().await?.clone();
+        let ask = Ask { url: url.clone(), authorization, form: Some(form) };
+        let answer = self.asker.ask(ask).await.map_err(|why| none(&why, true))?;
+        let status = answer.status().as_u16();
+        if !answer.status().is_success() {
+            let message = format!("{url} answered {status}: {}", said(&answer));
+            let advice = if status == 404 {
+                "check the host: this one has no OAuth (a personal access token works without)"
+            } else {
+                advice
+            };
+            return Err(NoToken { advice: advice.to_owned(), ..none(&message, is_passing(status)) });
+        }
+        let Told { access_token, expires_in } = serde_json::from_slice(answer.body())
+            .map_err(|_| none(&format!("{url} answered something without access_token"), false))?;
+        let secret = self
+            .vault
+            .admit(access_token)
+            .map_err(|odd| none(&format!("what {url} gave as access_token is no token: {odd}"), false))?;
+        Ok(Fresh { secret, life: expires_in.map(Duration::from_secs) })
+    }
+}
+
+/// `{error, error_description}` (databricks-api §1.5), or whatever else came.
+fn said(answer: &Response<Bytes>) -> String {
+    if let Some(title) = title_of_page(answer.body()) {
+        return format!("a web page \"{title}\"");
+    }
+    let Ok(body) = serde_json::from_slice::<Value>(answer.body()) else {
+        return shorten(&String::from_utf8_lossy(answer.body()));
+    };
+    let text = |name: &str| body[name].as_str().filter(|text| !text.is_empty());
+    let words: Vec<&str> =
+        ["error", "error_code", "error_description", "message"].into_iter().filter_map(text).collect();
+    shorten(&words.join(": "))
+}
+
+fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
+}
+
+fn none(message: &str, passing: bool) -> NoToken {
+    let advice = if passing {
+        "run the same command again in a few minutes"
+    } else {
+        "check DATABRICKS_HOST, or host of the profile"
+    };
+    NoToken { message: message.to_owned(), passing, advice: advice.to_owned(), tried: Vec::new() }
+}

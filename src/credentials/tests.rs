@@ -1,0 +1,147 @@
+//! Issuers against what they ask: GitHub beside the sandbox, and a program that stands in for `databricks`.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tokio::sync::OnceCell;
+
+use super::{Endpoint, FromCli, FromGitHub};
+use crate::context::Wall;
+use crate::events::Events;
+use crate::http::{Asker, Fresh, Issuer, Lane, Limits, NoToken, Pending, Transport};
+use crate::origin::Origin;
+use crate::sandbox::{Reply, Seed, SimTime, World};
+use crate::secret::Vault;
+
+const ID: &str = "1b2c3d4e-0000-4000-8000-000000000001";
+const JWT: &str = "eyJhbGciOi.of-github.0123456789";
+
+/// The sandbox and GitHub. Remembers what GitHub was asked.
+#[derive(Clone)]
+struct Town {
+    world: Rc<RefCell<World>>,
+    asked: Rc<RefCell<Vec<String>>>,
+    github: u16,
+}
+
+impl Transport for Town {
+    fn send(&self, request: Request<Bytes>, _: Limits, _: Lane) -> Pending<'_> {
+        Box::pin(async move {
+            if request.uri().host() != Some("github.example") {
+                let Reply::Answer(answer) = self.world.borrow_mut().answer(SimTime(0), &request) else { panic!() };
+                return Ok(answer);
+            }
+            let bearer = request.headers()["authorization"].to_str().unwrap();
+            self.asked.borrow_mut().push(format!("{} {bearer}", request.uri()));
+            let mut answer = Response::new(Bytes::from(format!(r#"{{"value":"{JWT}"}}"#)));
+            *answer.status_mut() = http::StatusCode::from_u16(self.github).unwrap();
+            Ok(answer)
+        })
+    }
+}
+
+async fn from_github(github: u16, trusted: &str) -> (Result<Fresh, NoToken>, Vec<String>, Vault) {
+    let seed = Seed {
+        databricks_token: "dapi-town-0123456789".to_owned(),
+        dbt_token: "dbtc_town_0123456789".to_owned(),
+        start: SimTime(0),
+        random: 7,
+    };
+    let mut world = World::new(seed);
+    world.add_federation_policy(ID, trusted, false);
+    let town = Town { world: Rc::new(RefCell::new(world)), asked: Rc::default(), github };
+    let vault = Vault::default();
+    let asker =
+        || Asker { transport: Rc::new(town.clone()), user_agent: "test".to_owned(), events: Events::new(|_| {}) };
+    let origin = Origin::parse("https://sandbox.invalid").unwrap();
+    let issuer = FromGitHub {
+        endpoint: Endpoint { origin, asker: asker(), vault: vault.clone(), url: OnceCell::new() },
+        github: asker(),
+        id: Some(ID.to_owned()),
+        url: "https://github.example/token?api-version=2".parse().unwrap(),
+        token: vault.admit("request-0123456789".to_owned()).unwrap(),
+        audience: None,
+    };
+    let issued = issuer.issue().await;
+    let asked = town.asked.borrow().clone();
+    (issued, asked, vault)
+}
+
+#[tokio::test(start_paused = true)]
+async fn githubs_id_token_for_the_endpoint_is_exchanged_for_one_of_the_workspace() {
+    let (issued, asked, vault) = from_github(200, JWT).await;
+    let fresh = issued.ok().unwrap();
+    assert_eq!(fresh.life, Some(Duration::from_hours(1)));
+    assert_eq!(
+        asked,
+        [
+            "https://github.example/token?api-version=2&audience=https%3A%2F%2Fsandbox.invalid%2Foidc%2Fv1%2Ftoken Bearer request-0123456789"
+        ]
+    );
+    for secret in [JWT, fresh.secret.reveal()] {
+        assert!(!vault.filter().clean(secret).contains(secret), "the filter does not know it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_github_and_one_of_the_workspace_are_told_apart() {
+    let none = from_github(403, JWT).await.0.err().unwrap();
+    assert_eq!((none.message.as_str(), none.passing), ("GitHub (github.example) gave no id token: 403", false));
+    assert!(from_github(503, JWT).await.0.err().unwrap().passing);
+    let none = from_github(200, "of.another.repository").await.0.err().unwrap();
+    assert!(none.message.contains("invalid_grant") && none.advice.contains("federation policy"), "{none:?}");
+}
+
+/// What a program that answers so becomes.
+#[cfg(unix)]
+async fn from_cli(script: &str, profile: Option<&str>) -> (Result<Fresh, NoToken>, String) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("databricks");
+    let script = format!("#!/bin/sh\necho \"$*\" > \"$(dirname \"$0\")/asked\"\n{script}\n");
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let issuer = FromCli {
+        program,
+        profile: profile.map(ToOwned::to_owned),
+        host: "https://w.cloud.databricks.com".to_owned(),
+        tried: vec!["tried pat".to_owned()],
+        vault: Vault::default(),
+        wall: Wall::of(|| "2026-11-23T12:00:00Z".parse().unwrap()),
+    };
+    let issued = issuer.issue().await;
+    let asked = std::fs::read_to_string(folder.path().join("asked")).unwrap_or_default();
+    (issued, asked.trim().to_owned())
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_program_databricks_is_asked_for_the_profile_or_else_for_the_host() {
+    let script =
+        r#"echo '{"access_token":"eyJ-of-cli-1","token_type":"Bearer","expiry":"2026-11-23T13:00:00.123456+00:00"}'"#;
+    let (issued, asked) = from_cli(script, Some("work")).await;
+    let fresh = issued.ok().unwrap();
+    assert_eq!((fresh.secret.reveal(), fresh.life.unwrap().as_secs()), ("eyJ-of-cli-1", 3600));
+    assert_eq!(asked, "auth token --profile work");
+    let (_, asked) = from_cli(script, None).await;
+    assert_eq!(asked, "auth token --host https://w.cloud.databricks.com");
+    let (issued, _) = from_cli(r#"echo '{"access_token":"eyJ-of-cli-1"}'"#, None).await;
+    assert_eq!(issued.ok().unwrap().life, None);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_the_program_says_when_it_has_no_token_is_passed_on_and_half_a_token_is_not_quoted() {
+    let (issued, _) = from_cli("echo 'no login for work' >&2; exit 1", Some("work")).await;
+    let none = issued.err().unwrap();
+    assert!(none.message.ends_with("no login for work"), "{none:?}");
+    assert!(none.advice.contains("databricks auth login --profile work"), "{none:?}");
+    assert_eq!((none.passing, none.tried), (false, vec!["tried pat".to_owned()]));
+    for script in ["echo 'eyJ-cut-of'", r#"echo '{"token":"eyJ-cut-of"}'"#, r#"echo '{"access_token":"eyJ-cut of"}'"#] {
+        let none = from_cli(script, None).await.0.err().unwrap();
+        assert!(!format!("{none:?}").contains("eyJ-cut"), "{none:?}");
+    }
+}

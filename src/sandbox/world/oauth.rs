@@ -1,0 +1,146 @@
+//! The workspace's OAuth endpoints (databricks-api §1.5): discovery, tokens for service principals with a secret, and the
+//! exchange of id tokens.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{CACHE_CONTROL, HeaderValue};
+use serde_json::json;
+
+use super::World;
+use super::answers::{Answer, Handled, Refusal, json_answer};
+use super::call::Call;
+
+/// How long a token lives by default: an hour (§1.7).
+const LIFE: i64 = 3600;
+
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// Who may have tokens, and the tokens given out.
+#[derive(Clone)]
+pub(super) struct OAuth {
+    /// Application ids and their secrets.
+    clients: Vec<(String, String)>,
+    /// Application ids and the id tokens that their federation policies take.
+    policies: Vec<(String, String)>,
+    given: Vec<Given>,
+    life: i64,
+}
+
+#[derive(Clone)]
+struct Given {
+    token: String,
+    to: String,
+    expires: i64,
+}
+
+impl OAuth {
+    pub(super) fn new() -> OAuth {
+        OAuth { clients: Vec::new(), policies: Vec::new(), given: Vec::new(), life: LIFE }
+    }
+
+    /// Who a token was given to, if it is one of ours; an expired one is refused.
+    pub(super) fn caller(&self, authorization: Option<&str>, now: i64) -> Option<Result<String, Box<Answer>>> {
+        let token = authorization?.strip_prefix("Bearer ")?;
+        let given = self.given.iter().find(|given| given.token == token)?;
+        if now < given.expires {
+            return Some(Ok(given.to.clone()));
+        }
+        let body = json!({ "error_code": "UNAUTHENTICATED", "message": "Token is expired." });
+        Some(Err(Box::new(json_answer(401, &body))))
+    }
+}
+
+impl World {
+    /// A secret for a service principal, who is added to the workspace if it is not there.
+    pub fn add_client(&mut self, application_id: &str, secret: &str, admin: bool) {
+        self.people.add(application_id, None, admin);
+        self.oauth.clients.push((application_id.to_owned(), secret.to_owned()));
+    }
+
+    /// A federation policy: this id token is taken for the service principal.
+    pub fn add_federation_policy(&mut self, application_id: &str, id_token: &str, admin: bool) {
+        self.people.add(application_id, None, admin);
+        self.oauth.policies.push((application_id.to_owned(), id_token.to_owned()));
+    }
+
+    /// How many seconds the tokens to come live.
+    pub fn set_token_life(&mut self, seconds: i64) {
+        self.oauth.life = seconds;
+    }
+
+    /// Ends all tokens that were given out, as revoking a secret's tokens does.
+    pub fn end_tokens(&mut self) {
+        for given in &mut self.oauth.given {
+            given.expires = 0;
+        }
+    }
+}
+
+/// `GET /oidc/.well-known/oauth-authorization-server`.
+#[expect(clippy::unnecessary_wraps, reason = "the route table wants one shape")]
+pub(super) fn discovery(world: &mut World, _: &Call) -> Handled {
+    let origin = &world.origin;
+    Ok(json_answer(
+        200,
+        &json!({
+            "issuer": format!("{origin}/oidc"),
+            "authorization_endpoint": format!("{origin}/oidc/v1/authorize"),
+            "token_endpoint": format!("{origin}/oidc/v1/token"),
+            "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials", EXCHANGE],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+        }),
+    ))
+}
+
+/// `POST /oidc/v1/token`.
+pub(super) fn token(world: &mut World, call: &Call) -> Handled {
+    if !call.is_form() {
+        return refused(400, "invalid_request", "The request body must be form-encoded.");
+    }
+    let form = call.object().map_err(Refusal::malformed)?;
+    let field = |name: &str| form.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+    if field("scope") != "all-apis" {
+        return refused(400, "invalid_scope", "The scope must be all-apis.");
+    }
+    let to = match field("grant_type") {
+        "client_credentials" => {
+            let pair = call.authorization.as_deref().and_then(|header| header.strip_prefix("Basic "));
+            let pair = pair.and_then(|text| STANDARD.decode(text).ok()).and_then(|bytes| String::from_utf8(bytes).ok());
+            let known = pair
+                .as_deref()
+                .and_then(|pair| pair.split_once(':'))
+                .and_then(|(id, secret)| world.oauth.clients.iter().find(|(known, its)| known == id && its == secret));
+            let Some((id, _)) = known else {
+                return refused(401, "invalid_client", "Client authentication failed");
+            };
+            id.clone()
+        }
+        EXCHANGE => {
+            if field("subject_token_type") != JWT {
+                return refused(400, "invalid_request", "The subject token type is not supported.");
+            }
+            let (client, subject) = (field("client_id"), field("subject_token"));
+            let taken =
+                world.oauth.policies.iter().find(|(id, jwt)| jwt == subject && (client.is_empty() || client == id));
+            let Some((id, _)) = taken else {
+                return refused(400, "invalid_grant", "No federation policy matches the token.");
+            };
+            id.clone()
+        }
+        _ => return refused(400, "unsupported_grant_type", "The grant type is not supported."),
+    };
+    let token = format!("eyJ0sandbox.{:06}.{}", world.oauth.given.len() + 1, world.ids.commit());
+    let life = world.oauth.life;
+    world.oauth.given.push(Given { token: token.clone(), to, expires: world.now.0 + life * 1000 });
+    let body = json!({ "access_token": token, "token_type": "Bearer", "expires_in": life, "scope": "all-apis" });
+    let mut answer = json_answer(200, &body);
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(answer)
+}
+
+/// Refusals have OAuth's shape, not the API's.
+#[expect(clippy::unnecessary_wraps, reason = "it is what its caller returns")]
+fn refused(status: u16, error: &str, description: &str) -> Handled {
+    Ok(json_answer(status, &json!({ "error": error, "error_description": description })))
+}
