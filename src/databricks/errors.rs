@@ -59,9 +59,13 @@ pub(crate) fn is_missing(error: &HttpError) -> bool {
 /// The thing is there already: 400 for scopes and notebooks, 409 for files; a look-alike may leave the code out.
 pub(crate) fn is_there_already(error: &HttpError) -> bool {
     let in_words = || error.said().is_some_and(|said| said.message.contains("already exists"));
-    matches!(error.code(), Some("RESOURCE_ALREADY_EXISTS" | "ALREADY_EXISTS"))
-        || error.is_status(409)
-        || (error.is_status(400) && error.code().is_none() && in_words())
+    match error.code() {
+        Some("RESOURCE_ALREADY_EXISTS" | "ALREADY_EXISTS") => true,
+        // A 409 is also what two writers at once get, and that says nothing of what is there.
+        Some("ABORTED" | "RESOURCE_CONFLICT") => false,
+        Some(_) => error.is_status(409),
+        None => error.is_status(409) || (error.is_status(400) && in_words()),
+    }
 }
 
 /// Access lists do not exist here: no Premium plan (databricks-api §3.4, §7), or a look-alike without these endpoints.
