@@ -1,8 +1,11 @@
 //! Origins: where a credential may be sent to. Checked once, here, then carried as a type.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use url::{Host, Url};
+
+use crate::secret::MASK;
 
 /// `https://host[:port]`, or `http://` with a literal loopback address. Nothing behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,9 +105,33 @@ pub(crate) fn with_scheme(text: &str) -> Result<String, BadOrigin> {
     Ok(if text.contains("://") { text.to_owned() } else { format!("https://{text}") })
 }
 
+/// The text as a message may show it: without the user name and password of an address, which may be a token.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    let start = text.find("://").map_or(0, |end| end + 3);
+    let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |end| start + end);
+    match text[start..end].rfind('@') {
+        Some(at) => Cow::Owned(format!("{}{MASK}{}", &text[..start], &text[start + at..])),
+        None => Cow::Borrowed(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_shows_an_address_without_user_name_and_password() {
+        for (text, seen) in [
+            ("https://ana:dapi0123@x.example/a@b", "https://[secret]@x.example/a@b"),
+            ("dapi0123@x.example", "[secret]@x.example"),
+            ("https://a@b@x", "https://[secret]@x"),
+            ("https://x.example/a@b?c=d@e", "https://x.example/a@b?c=d@e"),
+            ("ä@", "[secret]@"),
+            ("", ""),
+        ] {
+            assert_eq!(shown(text), seen);
+        }
+    }
 
     #[test]
     fn only_https_is_spoken_except_to_a_literal_loopback_address() {

@@ -3,7 +3,7 @@
 use super::{Missing, Wants};
 use crate::context::Environment;
 use crate::failure::{Code, Failure};
-use crate::origin::Origin;
+use crate::origin::{Origin, shown};
 use crate::secret::{Secret, Vault};
 
 /// A workspace and the token for it.
@@ -19,7 +19,7 @@ pub(crate) struct Databricks {
 pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut Wants) -> Option<Databricks> {
     let host = environment.get("DATABRICKS_HOST").map(|text| {
         Origin::parse(text).map_err(|bad| {
-            Failure::new(Code::InvalidInput, format!("DATABRICKS_HOST is \"{text}\", which cannot be used: {bad}."))
+            Failure::new(Code::InvalidInput, format!("DATABRICKS_HOST is \"{}\", which cannot be used: {bad}.", shown(text)))
                 .advise("set DATABRICKS_HOST to the address in your browser when signed in to the workspace, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com")
         })
     });

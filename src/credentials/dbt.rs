@@ -7,7 +7,7 @@ use super::{Missing, Source, Sourced, Wants};
 use crate::context::Environment;
 use crate::dbt::{Link, parse_host};
 use crate::failure::{Code, Failure};
-use crate::origin::Origin;
+use crate::origin::{Origin, shown};
 use crate::secret::{Secret, Vault};
 
 /// The variables that hold a dbt token, ours first.
@@ -121,7 +121,7 @@ fn links(flags: &AccountFlags, pasted: &[(String, Link)]) -> Result<Vec<Sourced<
     let mut all = Vec::new();
     if let Some(text) = &flags.dbt_url {
         let link = Link::parse(text).map_err(|bad| {
-            Failure::new(Code::InvalidInput, format!("--dbt-url is \"{text}\", which cannot be used: {bad}."))
+            Failure::new(Code::InvalidInput, format!("--dbt-url is \"{}\", which cannot be used: {bad}.", shown(text)))
                 .advise("copy the address from your browser when a page of your dbt account is open")
         })?;
         all.push(Sourced::new(link, Source::Flag("--dbt-url")));
@@ -138,7 +138,7 @@ fn find_host(
 ) -> Result<Option<(Origin, bool)>, Failure> {
     let read = |text: &str, source: Source| {
         parse_host(text).map(|origin| Sourced::new(origin, source.clone())).map_err(|bad| {
-            Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {bad}."))
+            Failure::new(Code::InvalidInput, format!("{source} is \"{}\", which cannot be used: {bad}.", shown(text)))
                 .advise("give the host in your browser's address bar when signed in to dbt, such as ab123.us1.dbt.com")
         })
     };

@@ -42,7 +42,7 @@ impl Report for Provisioned {
                 Action::Create => ('+', said("created")),
                 Action::Update(_) => ('~', said("updated")),
                 // The reason is said with the error, or with the dry run's last lines.
-                Action::Blocked { why: _, unless: _ } => ('!', "left as it is".to_owned()),
+                Action::Blocked { why: _, unless: _ } => ('!', "refused".to_owned()),
             };
             let _ = writeln!(text, "  {sign} {kind} {name}: {state}");
             match action {

@@ -14,6 +14,7 @@ use crate::dbt::Link;
 use crate::engine::kinds::TaskWant;
 use crate::engine::{Consent, Consents};
 use crate::failure::{Code, Failure};
+use crate::origin::shown;
 use crate::schedule::{BadSchedule, Schedule, Zone};
 use crate::secret::Secret;
 
@@ -169,7 +170,7 @@ struct Found {
 fn read_job(text: &str) -> Result<Found, Failure> {
     let text = text.trim();
     let wrong = |reason: &str| {
-        Failure::new(Code::InvalidInput, format!("--job is \"{text}\", which cannot be used: {reason}."))
+        Failure::new(Code::InvalidInput, format!("--job is \"{}\", which cannot be used: {reason}.", shown(text)))
             .advise("give the id of the dbt job, or the address of its page copied from the browser")
     };
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -56,11 +56,19 @@ pub(crate) struct Args {
     /// Which task waits for which others; repeatable, `none` to take all back [default: unchanged, at first none waits]
     #[arg(long, value_name = "KEY=KEY[,KEY]")]
     depends_on: Vec<String>,
-    /// Name of the workflow; with it dbt need not be asked; required for several jobs [default: `dbt: <name of the dbt job> (<id>)`]
-    #[arg(long, value_name = "NAME")]
+    /// As a person gave it.
+    #[arg(
+        long,
+        value_name = "NAME",
+        help = "Name of the workflow; with it dbt need not be asked; required for several jobs [default: dbt: <name of the dbt job> (<id>)]"
+    )]
     name: Option<String>,
-    /// The deployed notebook [default: `/Users/<you>/dbtrigger/run_dbt_job_<account>`]
-    #[arg(long, value_name = "PATH")]
+    /// As a person gave it.
+    #[arg(
+        long,
+        value_name = "PATH",
+        help = "The deployed notebook [default: /Users/<you>/dbtrigger/run_dbt_job_<account>]"
+    )]
     notebook: Option<NotebookPath>,
     /// What it runs on; `new` is the smallest machine for each run [default: unchanged, at first serverless]
     #[arg(long, value_name = "serverless|cluster:ID|job-cluster:KEY|new[:NODE_TYPE]")]

@@ -121,8 +121,11 @@ fn read_job(text: &str) -> Result<(u64, Option<Link>), Failure> {
         .advise(advice));
     }
     let link = Link::parse(text).map_err(|bad| {
-        Failure::new(Code::InvalidInput, format!("\"{text}\" cannot be used as the address of a dbt job: {bad}."))
-            .advise(advice)
+        Failure::new(
+            Code::InvalidInput,
+            format!("\"{}\" cannot be used as the address of a dbt job: {bad}.", crate::origin::shown(text)),
+        )
+        .advise(advice)
     })?;
     match (link.job, link.run) {
         (Some(job), _) => Ok((job, Some(link))),
