@@ -91,6 +91,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         last_known: last_known.clone(),
         wire: Wire::Sockets,
     };
+    let leaves = command.leaves();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -103,7 +104,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = runtime.block_on(async {
         tokio::select! {
             biased;
-            signal = interrupted() => printer.end(&farewell(signal, &last_known)),
+            signal = interrupted() => farewell(signal, leaves, &last_known, &printer),
             // 128 + SIGPIPE, without a word: whoever read us has seen enough.
             () = printer.closed() => 141,
             ended = dispatch(command, &stage) => printer.end(&ended),
@@ -140,7 +141,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString], context: &Context, vault:
         return printer.page(&rendered);
     }
     if json {
-        return printer.end(&misuse(error, &rendered, arguments).into());
+        return printer.end(&misuse(&rendered, arguments).into());
     }
     printer.usage(&rendered);
     Code::Usage.exit()
@@ -170,7 +171,7 @@ fn wants_json(arguments: &[OsString]) -> bool {
 }
 
 /// A usage error as data: clap's first paragraph is what is wrong, with everything that is missing; its tips say what to do.
-fn misuse(error: &clap::Error, rendered: &str, arguments: &[OsString]) -> Failure {
+fn misuse(rendered: &str, arguments: &[OsString]) -> Failure {
     let root = Root::command();
     let subcommand = arguments
         .iter()
@@ -180,9 +181,6 @@ fn misuse(error: &clap::Error, rendered: &str, arguments: &[OsString]) -> Failur
         Some(subcommand) => format!("{} {subcommand} --help", root.get_name()),
         None => format!("{} --help", root.get_name()),
     };
-    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return Failure::new(Code::Usage, "No command is given.").run(help);
-    }
     let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut paragraphs = rendered.split("\n\n");
     let what = in_one_line(paragraphs.next().unwrap_or_default().trim_start_matches("error: "));
@@ -200,20 +198,50 @@ fn use_color(wish: Color, environment: &Environment, stderr_is_terminal: bool) -
     }
 }
 
-/// The last line when somebody interrupts: what goes on, and how to pick it up again.
-fn farewell(signal: u8, last_known: &LastKnown) -> Ended<Box<dyn Report>> {
+/// What an interruption leaves behind.
+#[derive(Clone, Copy)]
+enum Leaves {
+    /// Perhaps half of what was to be written: the same command does the rest.
+    Half,
+    /// A run that goes on, if one was started.
+    Run,
+    /// Everything as it was, unless a run is known.
+    AsItWas,
+    /// Nothing: interrupting is how it ends.
+    Nothing,
+}
+
+impl Command {
+    fn leaves(&self) -> Leaves {
+        match self {
+            Command::InitSecrets(_) | Command::DeployNotebook(_) | Command::CreateWorkflow(_) => Leaves::Half,
+            Command::Run(_) => Leaves::Run,
+            Command::Watch(_) | Command::Cancel(_) | Command::Runs(_) | Command::Jobs(_) => Leaves::AsItWas,
+            Command::Sandbox(_) | Command::Demo(_) => Leaves::Nothing,
+        }
+    }
+}
+
+/// The last line when somebody interrupts: what goes on, and how to pick it up again. Gives the exit code.
+fn farewell(signal: u8, leaves: Leaves, last_known: &LastKnown, printer: &Printer) -> u8 {
     let name = match signal {
         1 => "SIGHUP",
         15 => "SIGTERM",
         _ => "SIGINT",
     };
     let failure = Failure::new(Code::Interrupted(signal), format!("Interrupted by {name}."));
-    match last_known.get() {
-        None => failure.into(),
-        Some(known) => Ended {
+    match (last_known.get(), leaves) {
+        (Some(known), _) => printer.end(&Ended {
             failure: Some(failure.cause(known.line.clone()).run(known.resume.clone())),
             report: Some(Box::new(LeftBehind(known.data))),
-        },
+        }),
+        (None, Leaves::Half) => {
+            let advice = "run the same command again: it compares, and writes only what is missing";
+            printer.end(&failure.advise(advice).into())
+        }
+        (None, Leaves::Run) => printer.end(&failure.advise("nothing was started").into()),
+        (None, Leaves::AsItWas) => printer.end(&failure.advise("nothing was changed").into()),
+        (None, Leaves::Nothing) => failure.code.exit(),
     }
 }
 
@@ -284,7 +312,7 @@ mod tests {
         let misused = |line: &str| {
             let arguments = arguments(line);
             let error = Root::try_parse_from(&arguments).expect_err("misused");
-            misuse(&error, &error.render().to_string(), &arguments)
+            misuse(&error.render().to_string(), &arguments)
         };
         let missing = misused("dbtrigger run");
         assert!(missing.what.contains("<JOB>"), "{missing:?}");
@@ -292,6 +320,7 @@ mod tests {
         let unknown = misused("dbtrigger create-workflow --jop 1");
         assert!(unknown.what.contains("'--jop'"), "{unknown:?}");
         assert!(format!("{:?}", unknown.hints).contains("'--job'"), "{unknown:?}");
-        assert_eq!(misused("dbtrigger").what, "No command is given.");
+        let nothing = misused("dbtrigger -o json");
+        assert!(nothing.what.contains("requires a subcommand"), "{nothing:?}");
     }
 }

@@ -54,7 +54,6 @@ const FORBIDDEN: [(&str, &[&str]); 12] = [
             "sandbox",
             "app",
             "context",
-            "secret",
         ],
     ),
     (

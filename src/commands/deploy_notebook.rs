@@ -26,8 +26,8 @@ use crate::notebook::{OverrideKey, digest};
   dbtrigger deploy-notebook --print")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the contract")]
 pub(crate) struct Args {
-    /// Where it goes [default: `/Users/<you>/dbtrigger/run_dbt_job_<account>`]
-    #[arg(long, value_name = "PATH")]
+    /// As a person gave it.
+    #[arg(long, value_name = "PATH", help = "Where it goes [default: /Users/<you>/dbtrigger/run_dbt_job_<account>]")]
     path: Option<NotebookPath>,
     /// Put it below /Shared, where everybody in the workspace can edit it and so use the key
     #[arg(long)]

@@ -17,8 +17,9 @@ use crate::credentials::AccountFlags;
 use crate::events::{Event, Events};
 use crate::failure::{Code, Ended, Report};
 use crate::http::{Lane, Limits, Net, NetKind, Pace, Pending, Transport, WireError};
-use crate::sandbox::{Cut, Reply, Seed, SimTime, World};
+use crate::sandbox::{Seed, SimTime, World};
 use crate::secret::Vault;
+use crate::sim::arrive;
 
 pub(crate) const DATABRICKS_TOKEN: &str = "dapi-rehearsal-0123456789";
 pub(crate) const DBT_TOKEN: &str = "dbtc_rehearsal-0123456789";
@@ -236,7 +237,7 @@ fn now(begun: Instant) -> SimTime {
 }
 
 impl Transport for Rehearsal {
-    fn send(&self, request: Request<Bytes>, _limits: Limits, _lane: Lane) -> Pending<'_> {
+    fn send(&self, request: Request<Bytes>, limits: Limits, _lane: Lane) -> Pending<'_> {
         Box::pin(async move {
             let inner = &*self.0;
             let route = World::route(&request);
@@ -266,16 +267,7 @@ impl Transport for Rehearsal {
                 None | Some(Trouble::KilledBefore | Trouble::LostBefore | Trouble::Unavailable) => {}
             }
             sleep(inner.latency.get() / 2).await;
-            match reply {
-                Reply::Answer(answer) => Ok(answer),
-                Reply::Cut(Cut::Kill(_)) => self.killed().await,
-                Reply::Cut(Cut::Huge) => Err(WireError::TooLarge),
-                Reply::Cut(cut) => match not_sent(&cut) {
-                    Some(kind) => Err(WireError::NotSent(Net::new(kind, "rehearsed"))),
-                    None => lost(),
-                },
-                Reply::Hold => std::future::pending().await,
-            }
+            arrive(reply, limits.cap, &inner.killed).await
         })
     }
 }
@@ -284,25 +276,6 @@ impl Rehearsal {
     async fn killed(&self) -> Result<Response<Bytes>, WireError> {
         self.0.killed.notify_one();
         std::future::pending().await
-    }
-}
-
-/// The cuts before a connection is there.
-fn not_sent(cut: &Cut) -> Option<NetKind> {
-    match cut {
-        Cut::NoName => Some(NetKind::Name),
-        Cut::Refused => Some(NetKind::Connect),
-        Cut::Blackhole => Some(NetKind::ConnectTimeout),
-        Cut::Tls => Some(NetKind::Tls),
-        Cut::Reset
-        | Cut::Close
-        | Cut::ResetAfterHead(_)
-        | Cut::ResetInBody(_)
-        | Cut::Silence(_)
-        | Cut::Truncated(_)
-        | Cut::Drip(_)
-        | Cut::Huge
-        | Cut::Kill(_) => None,
     }
 }
 

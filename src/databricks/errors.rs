@@ -58,7 +58,12 @@ pub(crate) fn is_missing(error: &HttpError) -> bool {
 
 /// The thing is there already: 400 for scopes and notebooks, 409 for files.
 pub(crate) fn is_there_already(error: &HttpError) -> bool {
-    matches!(error.code(), Some("RESOURCE_ALREADY_EXISTS" | "ALREADY_EXISTS")) || error.is_status(409)
+    match error.code() {
+        Some("RESOURCE_ALREADY_EXISTS" | "ALREADY_EXISTS") => true,
+        // A 409 is also what two writers at once get, and that says nothing of what is there.
+        Some("ABORTED" | "RESOURCE_CONFLICT") => false,
+        Some(_) | None => error.is_status(409),
+    }
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ impl Reader {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };
-            if !worth_repeating(&failed.fault) {
+            if !worth_repeating(&failed.fault, attempts) {
                 return Err(self.error(call, failed, attempts));
             }
             let asked = match &failed.fault {
@@ -127,7 +127,7 @@ impl Reader {
 
     async fn attempt<T>(&self, call: &Call, parse: Parse<T>, lane: Lane, left: Duration) -> Result<T, Failed> {
         let line = &*self.0;
-        let limits = Limits { connect: line.pace.connect, attempt: call.attempt.min(left), cap: call.cap };
+        let limits = Limits { attempt: call.attempt.min(left), cap: call.cap };
         let begun = Instant::now();
         let sent = timeout(limits.attempt, line.transport.send(self.request(call), limits, lane)).await;
         let sent = sent.unwrap_or_else(|_| {

@@ -14,10 +14,11 @@ use super::transport::NetKind;
 pub(crate) struct RetryAfter(pub(crate) Duration);
 
 impl RetryAfter {
-    /// Reads the header. A date is judged against the answer's own `Date`, so that a wrong local clock does no
+    /// Reads the header, or dbt Cloud's own beside it (dbt-cloud-api §7). A date is judged against the answer's own `Date`, so that a wrong local clock does no
     /// harm; without one, against the local clock.
     pub(crate) fn read(headers: &HeaderMap, now: Timestamp) -> Option<RetryAfter> {
-        let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+        let value = headers.get(http::header::RETRY_AFTER).or_else(|| headers.get("x-rate-limit-retry-after-seconds"));
+        let text = value?.to_str().ok()?.trim();
         if let Ok(seconds) = text.parse::<u64>() {
             return Some(RetryAfter(Duration::from_secs(seconds)));
         }
@@ -57,18 +58,17 @@ impl Default for Pace {
     }
 }
 
-/// Whether one more attempt of something repeatable is worth it. Exhaustive on purpose: a new fault has to decide.
-pub(crate) fn worth_repeating(fault: &Fault) -> bool {
+/// Attempts at a name that does not resolve, or at a host where nobody listens, before that is believed: a hiccup is over by
+/// then, and a typing error should not take minutes to be told.
+const MOST_UNREACHED: u32 = 4;
+
+/// Whether one more attempt of something repeatable is worth it after so many. Exhaustive on purpose: a new fault has to decide.
+pub(crate) fn worth_repeating(fault: &Fault, attempts: u32) -> bool {
     match fault {
         Fault::NotSent(net) | Fault::Lost(net) => match net.kind {
             NetKind::Certificate => false,
-            NetKind::Name
-            | NetKind::Connect
-            | NetKind::ConnectTimeout
-            | NetKind::Proxy
-            | NetKind::Tls
-            | NetKind::Broken
-            | NetKind::Timeout => true,
+            NetKind::Name | NetKind::Connect => attempts < MOST_UNREACHED,
+            NetKind::ConnectTimeout | NetKind::Proxy | NetKind::Tls | NetKind::Broken | NetKind::Timeout => true,
         },
         Fault::Status(status, _) => matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504),
         Fault::Nonsense(shape) => match shape {
@@ -108,6 +108,7 @@ mod tests {
         let date = ("date", "Wed, 21 Oct 2026 07:28:00 GMT");
         assert_eq!(read(&[("retry-after", "Wed, 21 Oct 2026 07:28:09 GMT"), date]), Some(9));
         assert_eq!(read(&[("retry-after", "Wed, 21 Oct 2026 07:27:00 GMT"), date]), Some(0));
+        assert_eq!(read(&[("x-rate-limit-retry-after-seconds", "11")]), Some(11));
         assert_eq!(read(&[("retry-after", "soon")]), None);
         assert_eq!(read(&[("retry-after", "-3")]), None);
     }

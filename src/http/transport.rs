@@ -17,12 +17,10 @@ pub(crate) enum Lane {
     Fresh,
 }
 
-/// What one attempt may use up.
+/// What one attempt may use up. The time for name, connection and TLS is the transport's own, and shorter than `attempt`, so
+/// that a slow connection counts as not sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// For name, connection and TLS together; shorter than `attempt`, so that a slow connection counts as not sent.
-    #[cfg_attr(not(test), expect(dead_code, reason = "on sockets the client was built with it; in memory it is read"))]
-    pub(crate) connect: Duration,
     /// From the first look-up to the last byte of the body.
     pub(crate) attempt: Duration,
     /// Bytes of body.

@@ -42,6 +42,8 @@ pub enum Cut {
     Truncated(Response<Bytes>),
     /// The answer, one byte a second.
     Drip(Response<Bytes>),
+    /// This whole answer; the connection looks alive, and is reset when it is used again.
+    Stale(Response<Bytes>),
     /// Status 200 and a body without end: 1 GiB announced and streamed on sockets, more than any client's
     /// cap in memory.
     Huge,
@@ -76,6 +78,8 @@ pub enum Class {
     Truncated,
     /// One byte a second.
     Drip,
+    /// A whole answer on a connection that is dead when it is used again: a stale keep-alive.
+    Stale,
     /// This HTTP status with the service's usual error body (502 and 504: an HTML page, 503: empty).
     Status(u16),
     /// 429 with `Retry-After` in seconds.
@@ -126,6 +130,7 @@ const WORDS: &[(&str, Class)] = &[
     ("silence", Class::Silence),
     ("truncated", Class::Truncated),
     ("drip", Class::Drip),
+    ("stale", Class::Stale),
     ("retry-after-absurd", Class::RetryAfterAbsurd),
     ("login", Class::Login),
     ("empty", Class::Empty),
@@ -166,9 +171,14 @@ impl Class {
     /// caller killed in the middle of an answer had one.
     pub fn allows(&self, phase: Phase) -> bool {
         match phase {
-            Phase::Before => *self != Class::KillDuring,
+            Phase::Before => !self.shows_the_truth(),
             Phase::After => self.on_sockets(),
         }
+    }
+
+    /// Whether some or all of the true answer goes out, so that the effect must have happened.
+    fn shows_the_truth(&self) -> bool {
+        matches!(self, Class::KillDuring | Class::Stale)
     }
 
     /// Whether a service that answers so says that it did nothing (dbt-cloud-api §3.3): 4xx but 408, and
@@ -273,7 +283,7 @@ impl Rule {
                 }
             }
         }
-        let usual = if class == Class::KillDuring { Phase::After } else { Phase::Before };
+        let usual = if class.shows_the_truth() { Phase::After } else { Phase::Before };
         let phase = phase.unwrap_or(usual);
         if !class.allows(phase) {
             return Err(match phase {

@@ -244,6 +244,7 @@ fn name(cut: &Cut) -> &'static str {
         Cut::Close => "close",
         Cut::ResetAfterHead(_) => "reset-after-head",
         Cut::ResetInBody(_) => "reset-in-body",
+        Cut::Stale(_) => "stale",
         Cut::Silence(_) => "silence",
         Cut::Truncated(_) => "truncated",
         Cut::Drip(_) => "drip",

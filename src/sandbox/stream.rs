@@ -160,6 +160,13 @@ async fn spoil(
             }
             stream.shutdown().await
         }
+        Cut::Stale(answer) => {
+            let (head, body) = wire(answer, now, 0);
+            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(&body).await?;
+            // Whoever comes back with another request finds nobody; whoever leaves never knows.
+            if stream.read(&mut [0; 1]).await? == 0 { Ok(()) } else { reset(stream) }
+        }
         Cut::Huge => huge(&mut stream, now).await,
         Cut::Kill(answer) => {
             if let Some(answer) = answer {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -15,6 +15,9 @@ use crate::sandbox::{Cut, Reply, SimTime, World};
 
 /// Each request takes so long even where nothing goes wrong, so that time passes.
 const LATENCY: Duration = Duration::from_millis(40);
+
+/// After so long a connection that nobody answers is given up, as `Pace` has it.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// A world that can be reached.
 #[derive(Clone)]
@@ -57,32 +60,38 @@ impl Transport for MemoryTransport {
             sleep(LATENCY / 2).await;
             let reply = self.world.borrow_mut().answer(self.now(), &request);
             sleep(LATENCY / 2).await;
-            let not_sent = |kind| Err(WireError::NotSent(Net::new(kind, "")));
-            let broken = || Err(WireError::Lost(Net::new(NetKind::Broken, "")));
-            match reply {
-                Reply::Answer(answer) if answer.body().len() > limits.cap => Err(WireError::TooLarge),
-                Reply::Answer(answer) => Ok(answer),
-                Reply::Hold => pending().await,
-                Reply::Cut(cut) => match cut {
-                    Cut::NoName => not_sent(NetKind::Name),
-                    Cut::Refused => not_sent(NetKind::Connect),
-                    Cut::Blackhole => {
-                        sleep(limits.connect).await;
-                        not_sent(NetKind::ConnectTimeout)
-                    }
-                    Cut::Tls => not_sent(NetKind::Tls),
-                    Cut::Reset | Cut::Close | Cut::ResetAfterHead(_) | Cut::ResetInBody(_) | Cut::Truncated(_) => {
-                        broken()
-                    }
-                    // The caller's own limit ends it.
-                    Cut::Silence(_) | Cut::Drip(_) => pending().await,
-                    Cut::Huge => Err(WireError::TooLarge),
-                    Cut::Kill(_) => {
-                        self.killed.notify_one();
-                        pending().await
-                    }
-                },
-            }
+            arrive(reply, limits.cap, &self.killed).await
         })
+    }
+}
+
+/// What a reply of the world comes to for whoever called, as over a real socket (`table` compares the two). A kill is told to
+/// `killed`, and nothing comes back.
+pub(crate) async fn arrive(reply: Reply, cap: usize, killed: &Notify) -> Result<Response<Bytes>, WireError> {
+    let not_sent = |kind| Err(WireError::NotSent(Net::new(kind, "simulated")));
+    let broken = || Err(WireError::Lost(Net::new(NetKind::Broken, "simulated")));
+    match reply {
+        Reply::Answer(answer) if answer.body().len() > cap => Err(WireError::TooLarge),
+        Reply::Answer(answer) => Ok(answer),
+        Reply::Hold => pending().await,
+        Reply::Cut(cut) => match cut {
+            Cut::NoName => not_sent(NetKind::Name),
+            Cut::Refused => not_sent(NetKind::Connect),
+            Cut::Blackhole => {
+                sleep(CONNECT_LIMIT).await;
+                not_sent(NetKind::ConnectTimeout)
+            }
+            Cut::Tls => not_sent(NetKind::Tls),
+            Cut::Reset | Cut::Close | Cut::ResetAfterHead(_) | Cut::ResetInBody(_) | Cut::Truncated(_) => broken(),
+            // Nothing uses a connection twice here; what comes of that is shown on sockets.
+            Cut::Stale(answer) => Ok(answer),
+            // The caller's own limit ends it.
+            Cut::Silence(_) | Cut::Drip(_) => pending().await,
+            Cut::Huge => Err(WireError::TooLarge),
+            Cut::Kill(_) => {
+                killed.notify_one();
+                pending().await
+            }
+        },
     }
 }

@@ -153,3 +153,18 @@ fn what_looks_wrong_in_the_world_is_said_with_the_next_step() {
     site.fault("dbt:jobs/run=status=401,times=forever");
     let _ = site.run(&["run", "222222"]).ends(4).says("DBT_CLOUD_HOST");
 }
+
+#[test]
+fn connections_that_die_while_idle_do_no_harm() {
+    let site = Site::with(|options| options.speed = 600.0);
+    site.fault("databricks:*=stale,times=forever");
+    site.fault("dbt:*=stale,times=forever");
+    for arguments in
+        [&["init-secrets"][..], &["deploy-notebook"], &["create-workflow", "--job", "222222"], &["run", "222222"]]
+    {
+        let _ = site.run(arguments).ends(0);
+    }
+    let world = site.inspect();
+    let ours = world["dbt_runs"].as_array().unwrap().iter().filter(|run| run["seeded"] == false);
+    assert_eq!((world["jobs"].as_array().unwrap().len(), ours.count()), (1, 1), "{world}");
+}

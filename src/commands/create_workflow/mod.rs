@@ -43,11 +43,19 @@ pub(crate) struct Args {
     /// The dbt job: its id, or its address copied from the browser
     #[arg(long, value_name = "JOB")]
     job: String,
-    /// Name of the workflow; with it dbt need not be asked [default: `dbt: <name of the dbt job> (<id>)`]
-    #[arg(long, value_name = "NAME")]
+    /// As a person gave it.
+    #[arg(
+        long,
+        value_name = "NAME",
+        help = "Name of the workflow; with it dbt need not be asked [default: dbt: <name of the dbt job> (<id>)]"
+    )]
     name: Option<String>,
-    /// The deployed notebook [default: `/Users/<you>/dbtrigger/run_dbt_job_<account>`]
-    #[arg(long, value_name = "PATH")]
+    /// As a person gave it.
+    #[arg(
+        long,
+        value_name = "PATH",
+        help = "The deployed notebook [default: /Users/<you>/dbtrigger/run_dbt_job_<account>]"
+    )]
     notebook: Option<NotebookPath>,
     /// Quartz cron expression by which it starts, such as `0 0 6 * * ?` [default: unchanged, at first none]
     #[arg(long, value_name = "CRON")]

@@ -87,6 +87,8 @@ enum Look {
     Half(End),
     Drip,
     Flood,
+    /// A whole answer, and RST when the connection is used again.
+    Stale,
     /// A whole answer, and the connection serves another one.
     Whole,
 }
@@ -103,6 +105,7 @@ fn look_of(class: &Class) -> Look {
         Class::Silence => Look::Head(End::Open),
         Class::Truncated => Look::Half(End::Fin),
         Class::Drip => Look::Drip,
+        Class::Stale => Look::Stale,
         Class::Huge => Look::Flood,
         Class::Status(_)
         | Class::RetryAfter(_)
@@ -137,7 +140,8 @@ async fn every_class_arrives_on_a_real_socket_as_what_it_is() {
                 continue;
             }
             Look::Kills => continue,
-            Look::Nothing(_) | Look::Head(_) | Look::Half(_) | Look::Drip | Look::Flood | Look::Whole => {}
+            Look::Nothing(_) | Look::Head(_) | Look::Half(_) | Look::Drip | Look::Flood | Look::Stale | Look::Whole => {
+            }
         }
         let sandbox = start(options).await.expect("a sandbox");
         let mut client = connect(&sandbox).await;
@@ -145,6 +149,11 @@ async fn every_class_arrives_on_a_real_socket_as_what_it_is() {
         client.write_all(get(path).as_bytes()).await.expect("a request");
         if look == Look::Whole {
             whole(&mut client, path, &class).await;
+        } else if look == Look::Stale {
+            one(&mut client, &class).await;
+            client.write_all(get(path).as_bytes()).await.expect("a second request");
+            let (bytes, end) = observe(&mut client).await;
+            assert_eq!((bytes.len(), end), (0, End::Reset), "{class}");
         } else {
             let (bytes, end) = observe(&mut client).await;
             match look {
@@ -173,7 +182,7 @@ async fn every_class_arrives_on_a_real_socket_as_what_it_is() {
                     assert_eq!(announced, 1 << 30, "{class}");
                     assert!(body.starts_with(b"{\"data\":\"xxx"), "{class}");
                 }
-                Look::NotOnSockets | Look::Kills | Look::Whole => unreachable!("handled above"),
+                Look::NotOnSockets | Look::Kills | Look::Stale | Look::Whole => unreachable!("handled above"),
             }
         }
         let log = sandbox.log();
@@ -190,24 +199,26 @@ fn operation_of(path: &str) -> &'static str {
 }
 
 async fn whole(client: &mut TcpStream, path: &str, class: &Class) {
-    for round in 1..=2 {
-        let mut bytes = vec![0; 0];
-        let mut block = vec![0; 64 * 1024];
-        loop {
-            if bytes.windows(4).any(|four| four == b"\r\n\r\n") {
-                let (announced, body) = parts(&bytes);
-                if body.len() >= announced {
-                    assert_eq!(body.len(), announced, "{class}");
-                    break;
-                }
+    one(client, class).await;
+    client.write_all(get(path).as_bytes()).await.expect("a second request");
+    one(client, class).await;
+}
+
+/// Reads one whole answer.
+async fn one(client: &mut TcpStream, class: &Class) {
+    let mut bytes = vec![0; 0];
+    let mut block = vec![0; 64 * 1024];
+    loop {
+        if bytes.windows(4).any(|four| four == b"\r\n\r\n") {
+            let (announced, body) = parts(&bytes);
+            if body.len() >= announced {
+                assert_eq!(body.len(), announced, "{class}");
+                return;
             }
-            let count = client.read(&mut block).await.expect("bytes");
-            assert!(count > 0, "{class} closed its connection in round {round}");
-            bytes.extend_from_slice(&block[..count]);
         }
-        if round == 1 {
-            client.write_all(get(path).as_bytes()).await.expect("a second request");
-        }
+        let count = client.read(&mut block).await.expect("bytes");
+        assert!(count > 0, "{class} closed its connection");
+        bytes.extend_from_slice(&block[..count]);
     }
 }
 

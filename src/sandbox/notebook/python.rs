@@ -159,16 +159,24 @@ async fn make(base: &Python, folder: &Path) -> Result<(), String> {
     std::fs::create_dir_all(parent).map_err(text)?;
     let stage = tempfile::Builder::new().prefix("sandbox-python-").tempdir_in(parent).map_err(text)?;
     let made = stage.path().join("environment");
+    // Whatever `venv` and `pip` leave lying about when they are interrupted goes away with the rest.
+    let scraps = stage.path().join("scraps");
+    std::fs::create_dir(&scraps).map_err(text)?;
+    let kept_together = |command: &mut Command| {
+        command.env("TMPDIR", &scraps).env("TEMP", &scraps).env("TMP", &scraps);
+    };
     let venv = |more: &'static [&'static str]| {
         let mut command = Command::new(&base.executable);
         command.args(["-I", "-m", "venv"]).arg(&made).args(more);
+        kept_together(&mut command);
         command
     };
-    let install = ["install", "--quiet", "--disable-pip-version-check", "requests"];
+    let install = ["install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "requests"];
     match output(&mut venv(&[]), MAKE_LIMIT).await {
         Ok(_) => {
             let mut pip = Command::new(interpreter(&made));
             pip.args(["-I", "-m", "pip"]).args(install);
+            kept_together(&mut pip);
             output(&mut pip, MAKE_LIMIT).await?;
         }
         // Debian splits `venv` in two packages. Without the second one the environment has no pip of its
@@ -177,6 +185,7 @@ async fn make(base: &Python, folder: &Path) -> Result<(), String> {
             let without_pip = output(&mut venv(&["--clear", "--without-pip"]), MAKE_LIMIT).await;
             let mut pip = Command::new(&base.executable);
             pip.args(["-I", "-m", "pip", "--python"]).arg(interpreter(&made)).args(install);
+            kept_together(&mut pip);
             if without_pip.is_err() || output(&mut pip, MAKE_LIMIT).await.is_err() {
                 return Err(why);
             }

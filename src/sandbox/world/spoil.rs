@@ -35,6 +35,7 @@ pub(super) fn spoil(class: &Class, row: &Row, now: SimTime, truth: Answer) -> Re
         Class::Silence => return Reply::Cut(Cut::Silence(truth)),
         Class::Truncated => return Reply::Cut(Cut::Truncated(truth)),
         Class::Drip => return Reply::Cut(Cut::Drip(truth)),
+        Class::Stale => return Reply::Cut(Cut::Stale(truth)),
         Class::Huge => return Reply::Cut(Cut::Huge),
         Class::Kill => return Reply::Cut(Cut::Kill(None)),
         Class::KillDuring => return Reply::Cut(Cut::Kill(Some(truth))),

@@ -1,0 +1,155 @@
+//! What ties the simulation to the world outside: every fault arrives over a real socket as the error that the transport in
+//! memory gives. Without this the simulation would prove nothing.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use super::memory::MemoryTransport;
+use super::scene::on_paused_time;
+use crate::http::{Lane, Limits, NetKind, Sockets, Transport, WireError};
+use crate::sandbox::{Background, Class, Options, Phase, Rule, Seed, SimTime, World};
+
+const START: SimTime = SimTime(1_793_588_645_000);
+
+/// A fault that sends nothing more is believed after so long.
+const SILENT: Duration = Duration::from_millis(400);
+
+/// An answer that is due comes before this, also on a machine that is busy.
+const DUE: Duration = Duration::from_secs(30);
+
+/// What the caller of a transport sees.
+#[derive(Debug, PartialEq, Eq)]
+enum Arrived {
+    Answer {
+        status: u16,
+        body: String,
+    },
+    NotSent(NetKind),
+    Lost(NetKind),
+    TooLarge,
+    /// Nothing yet; the caller's own limit will end it.
+    Nothing,
+}
+
+fn seed() -> Seed {
+    Seed {
+        databricks_token: "dapi-table-0123456789".into(),
+        dbt_token: "dbtc_table-0123456789".into(),
+        start: START,
+        random: 3,
+    }
+}
+
+async fn send(transport: &impl Transport, origin: &str, patience: Duration) -> Arrived {
+    let request = Request::post(format!("{origin}/api/v2/accounts/51234/jobs/222222/run/"))
+        .header("Authorization", "Token dbtc_table-0123456789")
+        .header("Content-Type", "application/json")
+        .body(Bytes::from_static(br#"{"cause":"table"}"#))
+        .unwrap();
+    let limits = Limits { attempt: Duration::from_mins(1), cap: 8 << 20 };
+    match timeout(patience, transport.send(request, limits, Lane::Fresh)).await {
+        Ok(Ok(answer)) => {
+            // Times differ between the two, and so do the bytes that are no text.
+            let body = String::from_utf8_lossy(answer.body()).replace(|letter: char| letter.is_ascii_digit(), "");
+            Arrived::Answer { status: answer.status().as_u16(), body }
+        }
+        Ok(Err(WireError::NotSent(net))) => Arrived::NotSent(net.kind),
+        Ok(Err(WireError::Lost(net))) => Arrived::Lost(net.kind),
+        Ok(Err(WireError::TooLarge)) => Arrived::TooLarge,
+        Err(_) => Arrived::Nothing,
+    }
+}
+
+async fn in_memory(rule: &Rule) -> Arrived {
+    let mut world = World::new(seed());
+    world.set_origin("http://127.0.0.1:1".to_owned());
+    world.add_fault(rule.clone());
+    send(&MemoryTransport::new(world, START), "http://127.0.0.1:1", DUE).await
+}
+
+fn sockets_to(origin: &str) -> Sockets {
+    Sockets::new(&url::Url::parse(origin).unwrap(), DUE / 10).unwrap()
+}
+
+async fn over_a_socket(rule: &Rule, patience: Duration) -> Arrived {
+    let mut options = Options::new(seed());
+    options.faults = vec![rule.clone()];
+    options.speed = 1.0;
+    let sandbox = Background::start(options).unwrap();
+    sandbox.with_world(|world, _| world.set_origin("http://127.0.0.1:1".to_owned()));
+    send(&sockets_to(sandbox.origin()), sandbox.origin(), patience).await
+}
+
+/// The faults that no accepted connection can show, made for real in other ways.
+async fn without_a_connection(class: &Class) -> Arrived {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is `on_sockets`, which the caller has asked")]
+    let origin = match class {
+        // A label of 64 characters cannot even be asked for, so no network is needed to fail.
+        Class::NoName => format!("http://{}.invalid:1", "a".repeat(64)),
+        Class::Refused => {
+            drop(free);
+            format!("http://{address}")
+        }
+        Class::Tls => {
+            let plain = Background::start(Options::new(seed())).unwrap();
+            let origin = plain.origin().replace("http://", "https://");
+            return send(&sockets_to(&origin), &origin, DUE).await;
+        }
+        Class::Blackhole => {
+            // A listener that nobody accepts from, its queue full: further connection attempts get no answer.
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let listener = socket.listen(0).unwrap();
+            let full = listener.local_addr().unwrap();
+            let mut waiting = Vec::new();
+            while let Ok(Ok(stream)) = timeout(SILENT, TcpStream::connect(full)).await {
+                waiting.push(stream);
+            }
+            let origin = format!("http://{full}");
+            return (send(&sockets_to(&origin), &origin, DUE).await, listener, waiting).0;
+        }
+        shown => unreachable!("{shown} can be shown on a connection"),
+    };
+    send(&sockets_to(&origin), &origin, DUE).await
+}
+
+#[test]
+fn every_fault_arrives_over_a_socket_as_it_does_in_memory() {
+    let mut rows = Vec::new();
+    for class in Class::catalogue() {
+        // The sandbox never kills its own process, and here the caller is in it.
+        if matches!(class, Class::Kill | Class::KillDuring) {
+            continue;
+        }
+        for (phase, name) in [(Phase::Before, "before"), (Phase::After, "after")] {
+            if class.allows(phase) {
+                let rule = Rule::parse(&format!("dbt:jobs/run={class},phase={name}")).unwrap();
+                rows.push((class.clone(), rule));
+            }
+        }
+    }
+    let mut wrong = Vec::new();
+    for (class, rule) in &rows {
+        let here = on_paused_time(in_memory(rule));
+        let patience = if here == Arrived::Nothing { SILENT } else { DUE };
+        let sockets = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let there = sockets.block_on(async {
+            if class.on_sockets() { over_a_socket(rule, patience).await } else { without_a_connection(class).await }
+        });
+        if here != there {
+            wrong.push(format!("{rule}: in memory {here:?}, over a socket {there:?}"));
+        }
+    }
+    super::say(&format!(
+        "faults that arrive alike in memory and over sockets: {} of {}",
+        rows.len() - wrong.len(),
+        rows.len()
+    ));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
