@@ -237,6 +237,8 @@ enum Leaves {
     Run,
     /// Something asked for, and not yet confirmed.
     Unconfirmed,
+    /// Everything as it was, unless a run is known.
+    AsItWas,
     /// Nothing: interrupting is how it ends.
     Nothing,
 }
@@ -245,9 +247,10 @@ impl Command {
     fn leaves(&self) -> Leaves {
         match self {
             Command::InitSecrets(_) | Command::DeployNotebook(_) | Command::CreateWorkflow(_) => Leaves::Half,
-            Command::Run(_) | Command::Watch(_) => Leaves::Run,
+            Command::Run(_) => Leaves::Run,
             Command::Cancel(_) => Leaves::Unconfirmed,
-            Command::Runs(_) | Command::Jobs(_) | Command::Sandbox(_) | Command::Demo(_) => Leaves::Nothing,
+            Command::Watch(_) | Command::Runs(_) | Command::Jobs(_) => Leaves::AsItWas,
+            Command::Sandbox(_) | Command::Demo(_) => Leaves::Nothing,
         }
     }
 }
@@ -274,6 +277,7 @@ fn farewell(signal: u8, leaves: Leaves, last_known: &LastKnown, profile: Option<
         (None, Leaves::Unconfirmed) => {
             printer.end(&failure.advise("run the same command again: it says how the run stands").into())
         }
+        (None, Leaves::AsItWas) => printer.end(&failure.advise("nothing was changed").into()),
         (None, Leaves::Nothing) => failure.code.exit(),
     }
 }
