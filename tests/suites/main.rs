@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../harness/mod.rs"]
+#[expect(dead_code, reason = "the harness serves three test programs")]
 mod harness;
 
 mod killed;
