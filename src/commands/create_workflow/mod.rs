@@ -184,10 +184,15 @@ async fn look_up(input: &Input, stage: &Stage) -> Result<LookedUp, Failure> {
     let Account { id, .. } = account;
     let (mut warnings, mut named) = (Vec::new(), name.clone());
     for TaskWant { key: _, job, depends_on: _ } in jobs {
-        let found = reader
-            .read(dbt::get_job(*id, *job))
-            .await
-            .map_err(|error| of_dbt(&format!("Cannot read the dbt job {job}"), &error))?;
+        let found = match reader.read(dbt::get_job(*id, *job)).await {
+            Ok(found) => found,
+            // With a name dbt need not be asked: only what dbt itself says of the job stands in the way.
+            Err(error) if name.is_some() && !error.status().is_some_and(|status| status.is_client_error()) => {
+                warnings.push(format!("The dbt job {job} could not be looked at: {error}."));
+                continue;
+            }
+            Err(error) => return Err(of_dbt(&format!("Cannot read the dbt job {job}"), &error)),
+        };
         let title = found.name.as_deref().unwrap_or("without a name").split_whitespace().collect::<Vec<_>>().join(" ");
         if found.has_schedule() {
             warnings.push(format!(

@@ -393,6 +393,20 @@ async fn with_an_id_and_a_name_dbt_is_not_needed_at_all() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn with_a_name_dbt_that_is_out_of_reach_is_a_warning_and_its_no_is_still_a_no() {
+    let stage = prepared().await;
+    let line = ["--job", "222222", "--name", "Nightly"];
+    stage.world(|world| world.add_fault(Rule::parse("dbt:jobs/get=refused,times=forever").unwrap()));
+    let outcome = create(&stage, &line).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    assert!(outcome.said().contains("could not be looked at"), "{}", outcome.said());
+    let outcome = create(&stage, &["--job", "222222"]).await;
+    assert_eq!(outcome.exit, 12, "{outcome:?}");
+    let stage = prepared().await;
+    assert_eq!(create(&stage, &["--job", "987654", "--name", "Nightly"]).await.exit, 6);
+}
+
+#[tokio::test(start_paused = true)]
 async fn everything_missing_or_wrong_is_named_at_once_before_anything_is_sent() {
     let stage = Rehearsal::new();
     for name in ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID"] {
