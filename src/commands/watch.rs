@@ -13,7 +13,6 @@ use crate::credentials::{Wants, databricks};
 use crate::databricks::get_workflow_run;
 use crate::dbt::{Link, Overrides, Run};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
-use crate::http::Fault;
 use crate::origin::Origin;
 use crate::runs::{DbtRun, Journal};
 
@@ -111,13 +110,8 @@ async fn watch_workflow(
             (job, seen.run_name.unwrap_or_default(), Some(url))
         }
         Ok(Err(error)) => {
-            // What proves nothing is the follower's to outlast.
-            let proof = match error.last_fault() {
-                Fault::Status(status, _) => status.is_client_error() && !matches!(status.as_u16(), 408 | 429),
-                Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => error.is_certificate(),
-                Fault::NoToken(none) => !none.passing,
-            };
-            if proof {
+            // A hiccup is the follower's to outlast.
+            if error.is_final() {
                 return Err(of_databricks(&format!("Cannot look at Databricks run {run}"), &error));
             }
             (0, String::new(), None)

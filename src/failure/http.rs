@@ -8,42 +8,24 @@ use crate::http::{Fault, HttpError, NetKind, Said, Shape};
 /// A failed request to dbt Cloud; `doing` is what was being done: "cannot read job 123".
 pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
     let failure = base(doing, error);
-    match failure.code {
-        Code::NotAuthenticated => {
-            // dbt answers 401 for a good token at the wrong host too (dbt-cloud-api §1.2).
-            failure
-                .cause(format!("{} does not accept the token: it is invalid or expired, or this is not your account's host", error.origin))
-                .advise("compare the host with your browser's address bar when signed in to dbt, then set DBT_CLOUD_HOST; make a new token under Account settings > API tokens")
-        }
-        Code::NotAllowed => {
-            let restricted = error.said().is_some_and(|said| said.message.contains("Forbidden: Access denied"));
-            if restricted {
-                failure
-                    .advise("the account restricts IP addresses: ask its administrator to allow this machine's address")
-            } else {
-                failure.advise("check DBT_CLOUD_ACCOUNT_ID, and that the token has the permission set Job Admin (or Job Runner) on the project")
-            }
-        }
-        Code::NotFound => failure.advise(
+    if failure.code == Code::NotAuthenticated {
+        // dbt answers 401 for a good token at the wrong host too (dbt-cloud-api §1.2).
+        failure
+            .cause(format!("{} does not accept the token: it is invalid or expired, or this is not your account's host", error.origin))
+            .advise("compare the host with your browser's address bar when signed in to dbt, then set DBT_CLOUD_HOST; make a new token under Account settings > API tokens")
+    } else if failure.code == Code::NotAllowed {
+        let restricted = error.said().is_some_and(|said| said.message.contains("Forbidden: Access denied"));
+        failure.advise(if restricted {
+            "the account restricts IP addresses: ask its administrator to allow this machine's address"
+        } else {
+            "check DBT_CLOUD_ACCOUNT_ID, and that the token has the permission set Job Admin (or Job Runner) on the project"
+        })
+    } else if failure.code == Code::NotFound {
+        failure.advise(
             "compare the ids with the URL of the job in dbt; a token without permission on it gets the same answer",
-        ),
-        Code::Failed
-        | Code::Usage
-        | Code::MissingInput
-        | Code::InvalidInput
-        | Code::Contradiction
-        | Code::RunFailed
-        | Code::Refused
-        | Code::StillRunning
-        | Code::OutcomeUnknown
-        | Code::Network
-        | Code::Tls
-        | Code::Nonsense
-        | Code::RunCancelled
-        | Code::Bug
-        | Code::RateLimited
-        | Code::Unavailable
-        | Code::Interrupted(_) => failure,
+        )
+    } else {
+        failure
     }
 }
 
@@ -53,29 +35,16 @@ pub(crate) fn of_databricks(doing: &str, error: &HttpError) -> Failure {
     if let Fault::NoToken(_) = error.last_fault() {
         return failure;
     }
-    match failure.code {
-        Code::NotAuthenticated => failure
+    if failure.code == Code::NotAuthenticated {
+        failure
             .cause(format!("{} does not accept the token", error.origin))
-            .advise("check the host, and make a new token under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN or the profile's token"),
-        Code::NotAllowed => failure.advise("ask a workspace administrator for the permission, or use the token of somebody who has it"),
-        Code::NotFound => failure.advise("check the name: what is there but not visible to this identity gets the same answer"),
-        Code::Failed
-        | Code::Usage
-        | Code::MissingInput
-        | Code::InvalidInput
-        | Code::Contradiction
-        | Code::RunFailed
-        | Code::Refused
-        | Code::StillRunning
-        | Code::OutcomeUnknown
-        | Code::Network
-        | Code::Tls
-        | Code::Nonsense
-        | Code::RunCancelled
-        | Code::Bug
-        | Code::RateLimited
-        | Code::Unavailable
-        | Code::Interrupted(_) => failure,
+            .advise("check the host, and make a new token under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN or the profile's token")
+    } else if failure.code == Code::NotAllowed {
+        failure.advise("ask a workspace administrator for the permission, or use the token of somebody who has it")
+    } else if failure.code == Code::NotFound {
+        failure.advise("check the name: what is there but not visible to this identity gets the same answer")
+    } else {
+        failure
     }
 }
 
@@ -120,27 +89,14 @@ fn base(doing: &str, error: &HttpError) -> Failure {
             failure
                 .advise(format!("redirects are not followed with a token; if {target} is your real host, use that one"))
         }
-        Fault::Status(..) => match code {
-            Code::RateLimited | Code::Unavailable => failure.advise("run the same command again in a few minutes"),
-            Code::Failed => failure.advise("run the same command again with `-vv` to see what was asked and answered"),
-            Code::Usage
-            | Code::MissingInput
-            | Code::InvalidInput
-            | Code::Contradiction
-            | Code::RunFailed
-            | Code::NotAuthenticated
-            | Code::NotAllowed
-            | Code::NotFound
-            | Code::Refused
-            | Code::StillRunning
-            | Code::OutcomeUnknown
-            | Code::Network
-            | Code::Tls
-            | Code::Nonsense
-            | Code::RunCancelled
-            | Code::Bug
-            | Code::Interrupted(_) => failure,
-        },
+        Fault::Status(..) if matches!(code, Code::RateLimited | Code::Unavailable) => {
+            failure.advise("run the same command again in a few minutes")
+        }
+        Fault::Status(..) if code == Code::Failed => {
+            failure.advise("run the same command again with `-vv` to see what was asked and answered")
+        }
+        // What the others need depends on the service.
+        Fault::Status(..) => failure,
         Fault::Nonsense(Shape::Page(_)) => {
             failure.advise("the host may be wrong, or a proxy or login page stands in between: open it in a browser")
         }

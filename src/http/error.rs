@@ -92,6 +92,16 @@ impl HttpError {
         self.status().is_some_and(|found| found.as_u16() == status)
     }
 
+    /// The same request would fail the same way again: refused, or the certificate or the credential will not do. Anything
+    /// else may be a hiccup.
+    pub(crate) fn is_final(&self) -> bool {
+        match self.last_fault() {
+            Fault::Status(status, _) => status.is_client_error() && !matches!(status.as_u16(), 408 | 429),
+            Fault::NoToken(none) => !none.passing,
+            Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => self.is_certificate(),
+        }
+    }
+
     /// A certificate that is not trusted will not be trusted next time either.
     pub(crate) fn is_certificate(&self) -> bool {
         match self.last_fault() {

@@ -10,7 +10,7 @@ use crate::credentials::Account;
 use crate::dbt::{End, Run, Status, get_run_with_trigger};
 use crate::events::Events;
 use crate::failure::{Code, Ended, Failure, of_dbt};
-use crate::http::{Fault, Reader, Writer};
+use crate::http::{Reader, Writer};
 use crate::runs::{DbtRun, DbtState, Findings, Followed, Means, find_failures, follow, plain};
 
 /// A run that somebody has just started may not be found for a moment (dbt-cloud-api §4.5); a wrong id is never found.
@@ -43,15 +43,10 @@ pub(crate) async fn see(reader: &Reader, account: &Account, run: u64, deadline: 
             sleep(BETWEEN).await;
             continue;
         }
-        let hiccup = match error.last_fault() {
-            Fault::Status(status, _) => !status.is_client_error() || matches!(status.as_u16(), 408 | 429),
-            Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => !error.is_certificate(),
-            Fault::NoToken(none) => none.passing,
-        };
-        if hiccup {
-            return Ok(Run::unseen(run));
+        if error.is_final() {
+            return Err(of_dbt(&format!("Cannot look at dbt run {run}"), &error));
         }
-        return Err(of_dbt(&format!("Cannot look at dbt run {run}"), &error));
+        return Ok(Run::unseen(run));
     }
 }
 
