@@ -107,7 +107,12 @@ fn line(origin: &Origin, profile: Profile, stage: &Stage) -> Result<Writer, Fail
 
 /// What asks this origin for tokens.
 fn asker(origin: &Origin, agent: &str, stage: &Stage) -> Result<Asker, Failure> {
-    Ok(Asker { transport: transport(origin, stage)?, user_agent: agent.to_owned(), events: stage.events.clone() })
+    Ok(Asker {
+        transport: transport(origin, stage)?,
+        user_agent: agent.to_owned(),
+        events: stage.events.clone(),
+        wall: stage.context.wall.clone(),
+    })
 }
 
 fn transport(origin: &Origin, stage: &Stage) -> Result<Rc<dyn Transport>, Failure> {

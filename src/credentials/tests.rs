@@ -54,8 +54,12 @@ async fn from_github(github: u16, trusted: &str) -> (Result<Fresh, NoToken>, Vec
     world.add_federation_policy(ID, trusted, false);
     let town = Town { world: Rc::new(RefCell::new(world)), asked: Rc::default(), github };
     let vault = Vault::default();
-    let asker =
-        || Asker { transport: Rc::new(town.clone()), user_agent: "test".to_owned(), events: Events::new(|_| {}) };
+    let asker = || Asker {
+        transport: Rc::new(town.clone()),
+        user_agent: "test".to_owned(),
+        events: Events::new(|_| {}),
+        wall: Wall::of(|| "2026-11-23T12:00:00Z".parse().unwrap()),
+    };
     let origin = Origin::parse("https://sandbox.invalid").unwrap();
     let issuer = FromGitHub {
         endpoint: Endpoint { origin, asker: asker(), vault: vault.clone(), url: OnceCell::new() },
