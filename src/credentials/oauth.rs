@@ -123,9 +123,13 @@ impl Endpoint {
                 Some(account) => root.replace("{account_id}", account),
                 None => root.to_owned(),
             };
-            Url::parse(&format!("{root}/.well-known/oauth-authorization-server")).ok()
+            Some(format!("{root}/.well-known/oauth-authorization-server"))
         });
-        let discovery = match root {
+        if root.as_ref().is_some_and(|root| root.contains("{account_id}")) {
+            let message = format!("{} names an endpoint for each account in its metadata, and no account", self.origin);
+            return Err(none(&message, false));
+        }
+        let discovery = match root.and_then(|root| Url::parse(&root).ok()) {
             Some(url) => {
                 self.check(&url)?;
                 url
