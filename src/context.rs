@@ -92,6 +92,11 @@ impl Environment {
         self.variables.keys().map(String::as_str)
     }
 
+    /// The home folder, where other tools keep what they know of us.
+    pub(crate) fn home(&self) -> Option<PathBuf> {
+        self.get("HOME").or_else(|| self.get("USERPROFILE")).map(PathBuf::from)
+    }
+
     /// The folder for what should survive this run but may be lost (the journal of triggers).
     pub(crate) fn state_folder(&self) -> Option<PathBuf> {
         self.folder("XDG_STATE_HOME", ".local/state")

@@ -24,6 +24,7 @@ mod secret;
 #[cfg(test)]
 mod sim;
 mod ui;
+mod yaml;
 
 use std::process::ExitCode;
 

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms of ours that it may name. `docs/architecture.md` has the same in words.
-const MAY_USE: [(&str, &str); 17] = [
+const MAY_USE: [(&str, &str); 18] = [
     ("context", ""),
     ("events", ""),
     ("schedule", ""),
     ("secret", ""),
     ("sandbox", ""),
+    ("yaml", ""),
     ("origin", "secret"),
     ("notebook", "origin"),
     ("http", "context events origin secret"),
@@ -17,7 +18,7 @@ const MAY_USE: [(&str, &str); 17] = [
     ("runs", "context databricks dbt events http"),
     ("failure", "dbt http runs"),
     ("ui", "events failure secret"),
-    ("credentials", "context dbt failure http origin secret"),
+    ("credentials", "context dbt failure http origin secret yaml"),
     ("engine", "databricks failure http notebook origin secret"),
     (
         "commands",

@@ -6,13 +6,13 @@ use tokio::sync::OnceCell;
 
 use super::{Stage, Wire};
 use crate::credentials::{
-    Account, Databricks, Endpoint, FromCli, FromGitHub, FromServicePrincipal, Missing, Wants, Way, account, api_token,
+    Account, Databricks, Endpoint, FromCli, FromGitHub, FromServicePrincipal, Missing, Token, Wants, Way, account,
+    api_token,
 };
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};
 use crate::http::{Asker, Credential, Profile, Sockets, Transport, Writer};
 use crate::origin::Origin;
-use crate::secret::Secret;
 
 /// A line to the workspace.
 pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writer, Failure> {
@@ -64,21 +64,25 @@ pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writ
     line(origin, profile, stage)
 }
 
-/// A line to the dbt account. The caller has checked that this token may go there.
-pub(crate) fn to_dbt(account: &Account, token: Secret, stage: &Stage) -> Result<Writer, Failure> {
+/// A line to the dbt account, if this token may go there.
+pub(crate) fn to_dbt(account: &Account, token: &Token, stage: &Stage) -> Result<Writer, Failure> {
+    let secret = token.secret_for(account)?;
+    if let Some(remark) = token.remark() {
+        stage.events.warning(remark);
+    }
     let profile = Profile {
         service: "dbt Cloud",
         origin: account.origin.to_string(),
         scheme: "Token",
-        credential: Credential::Fixed(token),
-        known_as: "the dbt token".to_owned(),
+        credential: Credential::Fixed(secret),
+        known_as: token.source().to_string(),
         user_agent: user_agent(stage, "auth/token"),
         said: crate::dbt::said,
     };
     line(&account.origin, profile, stage)
 }
 
-/// The account of dbt and a line to it, from what flags, pasted addresses and the environment say.
+/// The account of dbt and a line to it, from what flags, pasted addresses, the environment and dbt's own file say.
 pub(crate) fn line_to_dbt(
     pasted: &[(String, Link)],
     mut wants: Wants,
@@ -86,16 +90,16 @@ pub(crate) fn line_to_dbt(
 ) -> Result<(Account, Writer), Failure> {
     let environment = &stage.context.environment;
     let account = account(&stage.account, pasted, environment, &mut wants);
+    let token = api_token(&stage.account, pasted, environment, &stage.vault, &mut wants);
     let token = wants.need(
-        api_token(environment, &stage.vault),
-        Missing { what: "the token for dbt", give: "set DBT_CLOUD_TOKEN to a service token or personal access token" },
+        token,
+        Missing { what: "the token for dbt", give: "set DBT_CLOUD_TOKEN to a service token or personal access token, or keep one in ~/.dbt/dbt_cloud.yml" },
     );
     wants.settle()?;
     let (Some(account), Some(token)) = (account, token) else {
         return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
     };
-    account.check_bare_token()?;
-    let writer = to_dbt(&account, token, stage)?;
+    let writer = to_dbt(&account, &token, stage)?;
     Ok((account, writer))
 }
 
@@ -107,7 +111,12 @@ fn line(origin: &Origin, profile: Profile, stage: &Stage) -> Result<Writer, Fail
 
 /// What asks this origin for tokens.
 fn asker(origin: &Origin, agent: &str, stage: &Stage) -> Result<Asker, Failure> {
-    Ok(Asker { transport: transport(origin, stage)?, user_agent: agent.to_owned(), events: stage.events.clone() })
+    Ok(Asker {
+        transport: transport(origin, stage)?,
+        user_agent: agent.to_owned(),
+        events: stage.events.clone(),
+        wall: stage.context.wall.clone(),
+    })
 }
 
 fn transport(origin: &Origin, stage: &Stage) -> Result<Rc<dyn Transport>, Failure> {

@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use super::Stage;
 use super::deploy_notebook::quoted;
 use super::provision::{Provision, who};
-use crate::credentials::{self, Account, KeySource, Missing, Sourced, Wants};
+use crate::credentials::{self, Account, KeySource, Missing, Sourced, Token, Wants};
 use crate::databricks::secrets::{EVERYBODY, Fingerprint, KeyName, Permission, ScopeName};
 use crate::dbt::{list_accounts, list_accounts_v2};
 use crate::engine::kinds::{
@@ -24,12 +24,15 @@ use crate::secret::Secret as Value;
 /// Creates the secret scope if it is missing, puts the key into it, and lets the given principals read it. The key is
 /// tried at dbt before anything is written. What is there already is left as it is.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The key comes from --token-stdin, --token-file or DBT_CLOUD_TOKEN; no flag takes its value.
+#[command(
+    after_help = "The key comes from --token-stdin, --token-file or DBT_CLOUD_TOKEN, never from ~/.dbt/dbt_cloud.yml; no flag takes
+its value.
 
 Examples:
   dbtrigger init-secrets --grant data-engineers
   dbtrigger init-secrets --rotate --token-file new-key --grant data-engineers
-  dbtrigger init-secrets --scope team --accept-shared-scope --no-validate --dry-run")]
+  dbtrigger init-secrets --scope team --accept-shared-scope --no-validate --dry-run"
+)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the contract")]
 pub(crate) struct Args {
     /// Secret scope
@@ -282,7 +285,7 @@ impl Storing {
             credentials::key_to_store(source, environment, &stage.vault).await,
             Missing {
                 what: "the dbt API key to store",
-                give: "--token-stdin, --token-file FILE, or the variable DBT_CLOUD_TOKEN",
+                give: "--token-stdin, --token-file FILE, or the variable DBT_CLOUD_TOKEN (a token in ~/.dbt/dbt_cloud.yml is never stored: whoever reads the secret would act as you in dbt)",
             },
         );
         if no_validate {
@@ -307,7 +310,8 @@ impl Storing {
             stage.events.warning(format!("the key from {source} was not tried at dbt: --no-validate"));
             return Ok(());
         };
-        let dbt = super::to_dbt(account, value.clone(), stage)?;
+        let token = Token::bare(self.key.clone());
+        let dbt = super::to_dbt(account, &token, stage)?;
         validate(&dbt, account.id).await
     }
 }

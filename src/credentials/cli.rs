@@ -91,6 +91,7 @@ impl FromCli {
         NoToken {
             message: format!("`databricks auth token {flag} {value}` ({}): {why}", self.program.display()),
             passing: false,
+            retry_after: None,
             advice: format!("log in with `databricks auth login {flag} {value}`, or set DATABRICKS_TOKEN"),
             tried: self.tried.clone(),
         }

@@ -109,13 +109,12 @@ impl Profile {
 
 /// The file's place: `DATABRICKS_CONFIG_FILE`, or `.databrickscfg` in the home folder.
 pub(super) fn place(environment: &Environment) -> Option<PathBuf> {
-    let home = || environment.get("HOME").or_else(|| environment.get("USERPROFILE")).map(PathBuf::from);
     match environment.get("DATABRICKS_CONFIG_FILE") {
         Some(named) => match named.strip_prefix("~/") {
-            Some(rest) => Some(home()?.join(rest)),
+            Some(rest) => Some(environment.home()?.join(rest)),
             None => Some(PathBuf::from(named)),
         },
-        None => Some(home()?.join(".databrickscfg")),
+        None => Some(environment.home()?.join(".databrickscfg")),
     }
 }
 

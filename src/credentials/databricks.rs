@@ -297,7 +297,7 @@ fn find_way(place: &Place<'_>, has_host: bool, vault: &Vault, tried: &mut Vec<St
 }
 
 /// A row of the table of what was tried.
-fn row(name: &str, why: &str) -> String {
+pub(super) fn row(name: &str, why: &str) -> String {
     format!("tried {name:<15} {why}")
 }
 

@@ -4,6 +4,8 @@ mod cli;
 mod config_file;
 mod databricks;
 mod dbt;
+mod dbt_file;
+mod dbt_token;
 mod oauth;
 mod wants;
 
@@ -11,7 +13,8 @@ use std::fmt;
 
 pub(crate) use cli::FromCli;
 pub(crate) use databricks::{Databricks, Way, databricks};
-pub(crate) use dbt::{Account, AccountFlags, KeySource, account, account_id, api_token, key_to_store};
+pub(crate) use dbt::{Account, AccountFlags, account, account_id};
+pub(crate) use dbt_token::{KeySource, Token, api_token, key_to_store};
 pub(crate) use oauth::{Endpoint, FromGitHub, FromServicePrincipal};
 pub(crate) use wants::{Missing, Wants};
 
@@ -30,6 +33,8 @@ pub(crate) enum Source {
     File(String),
     /// A key of a Databricks profile.
     Profile { key: &'static str, profile: String, file: String },
+    /// A key of a project in dbt's own file.
+    DbtFile { key: &'static str, project: String, file: String },
 }
 
 impl fmt::Display for Source {
@@ -41,6 +46,7 @@ impl fmt::Display for Source {
             Source::Stdin => formatter.write_str("--token-stdin"),
             Source::File(path) => write!(formatter, "the file {path}"),
             Source::Profile { key, profile, file } => write!(formatter, "{key} of profile {profile} in {file}"),
+            Source::DbtFile { key, project, file } => write!(formatter, "{key} of project {project} in {file}"),
         }
     }
 }

@@ -85,8 +85,9 @@ impl Issuer for FromGitHub {
             let given =
                 value.as_ref().and_then(|value| value["value"].as_str()).filter(|_| answer.status().is_success());
             let Some(given) = given else {
-                let passing = is_passing(answer.status().as_u16());
-                return Err(none(&format!("GitHub ({host}) gave no id token: {}", answer.status().as_u16()), passing));
+                let status = answer.status().as_u16();
+                let none = none(&format!("GitHub ({host}) gave no id token: {status}"), is_passing(status));
+                return Err(NoToken { retry_after: self.github.retry_after(&answer), ..none });
             };
             let jwt = self
                 .endpoint
@@ -122,9 +123,13 @@ impl Endpoint {
                 Some(account) => root.replace("{account_id}", account),
                 None => root.to_owned(),
             };
-            Url::parse(&format!("{root}/.well-known/oauth-authorization-server")).ok()
+            Some(format!("{root}/.well-known/oauth-authorization-server"))
         });
-        let discovery = match root {
+        if root.as_ref().is_some_and(|root| root.contains("{account_id}")) {
+            let message = format!("{} names an endpoint for each account in its metadata, and no account", self.origin);
+            return Err(none(&message, false));
+        }
+        let discovery = match root.and_then(|root| Url::parse(&root).ok()) {
             Some(url) => {
                 self.check(&url)?;
                 url
@@ -159,7 +164,10 @@ impl Endpoint {
         let answer = self.asker.ask(ask).await.map_err(|why| none(&why, true))?;
         match answer.status().as_u16() {
             200..=299 => Ok(serde_json::from_slice(answer.body()).ok()),
-            status if is_passing(status) => Err(none(&format!("{url} answered {status}"), true)),
+            status if is_passing(status) => Err(NoToken {
+                retry_after: self.asker.retry_after(&answer),
+                ..none(&format!("{url} answered {status}"), true)
+            }),
             _ => Ok(None),
         }
     }
@@ -181,7 +189,8 @@ impl Endpoint {
             } else {
                 advice
             };
-            return Err(NoToken { advice: advice.to_owned(), ..none(&message, is_passing(status)) });
+            let retry_after = self.asker.retry_after(&answer);
+            return Err(NoToken { advice: advice.to_owned(), retry_after, ..none(&message, is_passing(status)) });
         }
         let Told { access_token, expires_in } = serde_json::from_slice(answer.body())
             .map_err(|_| none(&format!("{url} answered something without access_token"), false))?;
@@ -217,5 +226,5 @@ fn none(message: &str, passing: bool) -> NoToken {
     } else {
         "check DATABRICKS_HOST, or host of the profile"
     };
-    NoToken { message: message.to_owned(), passing, advice: advice.to_owned(), tried: Vec::new() }
+    NoToken { message: message.to_owned(), passing, retry_after: None, advice: advice.to_owned(), tried: Vec::new() }
 }

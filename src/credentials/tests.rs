@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tokio::sync::OnceCell;
 
-use super::{Endpoint, FromCli, FromGitHub};
+use super::{Endpoint, FromCli, FromGitHub, FromServicePrincipal};
 use crate::context::Wall;
 use crate::events::Events;
 use crate::http::{Asker, Fresh, Issuer, Lane, Limits, NoToken, Pending, Transport};
@@ -54,8 +54,12 @@ async fn from_github(github: u16, trusted: &str) -> (Result<Fresh, NoToken>, Vec
     world.add_federation_policy(ID, trusted, false);
     let town = Town { world: Rc::new(RefCell::new(world)), asked: Rc::default(), github };
     let vault = Vault::default();
-    let asker =
-        || Asker { transport: Rc::new(town.clone()), user_agent: "test".to_owned(), events: Events::new(|_| {}) };
+    let asker = || Asker {
+        transport: Rc::new(town.clone()),
+        user_agent: "test".to_owned(),
+        events: Events::new(|_| {}),
+        wall: Wall::of(|| "2026-11-23T12:00:00Z".parse().unwrap()),
+    };
     let origin = Origin::parse("https://sandbox.invalid").unwrap();
     let issuer = FromGitHub {
         endpoint: Endpoint { origin, asker: asker(), vault: vault.clone(), url: OnceCell::new() },
@@ -144,4 +148,87 @@ async fn what_the_program_says_when_it_has_no_token_is_passed_on_and_half_a_toke
         let none = from_cli(script, None).await.0.err().unwrap();
         assert!(!format!("{none:?}").contains("eyJ-cut"), "{none:?}");
     }
+}
+
+/// A host whose metadata and discovery documents are these. Remembers what it was asked.
+struct Documents {
+    metadata: (u16, &'static str),
+    discovery: &'static str,
+    asked: Rc<RefCell<Vec<String>>>,
+}
+
+impl Transport for Documents {
+    fn send(&self, request: Request<Bytes>, _: Limits, _: Lane) -> Pending<'_> {
+        Box::pin(async move {
+            self.asked.borrow_mut().push(format!("{} {}", request.method(), request.uri()));
+            let path = request.uri().path();
+            let (status, body) = if path == "/.well-known/databricks-config" {
+                self.metadata
+            } else if path.ends_with("/.well-known/oauth-authorization-server") {
+                (if self.discovery.is_empty() { 404 } else { 200 }, self.discovery)
+            } else {
+                (200, r#"{"access_token":"eyJ-by-discovery-1","expires_in":3600}"#)
+            };
+            let mut answer = Response::new(Bytes::from(body));
+            *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
+            Ok(answer)
+        })
+    }
+}
+
+/// Where a client secret goes at `https://w.cloud.databricks.com`, as everything that was asked, or why nowhere.
+async fn discovered(metadata: (u16, &'static str), discovery: &'static str) -> Result<Vec<String>, NoToken> {
+    let asked: Rc<RefCell<Vec<String>>> = Rc::default();
+    let asker = Asker {
+        transport: Rc::new(Documents { metadata, discovery, asked: asked.clone() }),
+        user_agent: "test".to_owned(),
+        events: Events::new(|_| {}),
+        wall: Wall::of(|| "2026-11-23T12:00:00Z".parse().unwrap()),
+    };
+    let vault = Vault::default();
+    let origin = Origin::parse("https://w.cloud.databricks.com").unwrap();
+    let secret = vault.admit("dose-discovery-1".to_owned()).unwrap();
+    let endpoint = Endpoint { origin, asker, vault, url: OnceCell::new() };
+    let issued = FromServicePrincipal { endpoint, id: ID.to_owned(), secret }.issue().await;
+    let asked = asked.borrow().clone();
+    if issued.is_err() {
+        assert!(!asked.iter().any(|asked| asked.starts_with("POST")), "{asked:?}");
+    }
+    issued.map(|_| asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hosts_metadata_say_where_tokens_are_asked_for() {
+    const HOST: &str = "https://w.cloud.databricks.com";
+    const ACCOUNT: &str = r#"{"token_endpoint":"https://w.cloud.databricks.com/oidc/accounts/a-1/v1/token"}"#;
+    let first = format!("GET {HOST}/.well-known/databricks-config");
+    let metadata = r#"{"oidc_endpoint":"https://w.cloud.databricks.com/oidc/accounts/{account_id}/","account_id":"a-1","host_type":"UNIFIED"}"#;
+    let asked = discovered((200, metadata), ACCOUNT).await.unwrap();
+    let discovery = format!("GET {HOST}/oidc/accounts/a-1/.well-known/oauth-authorization-server");
+    assert_eq!(asked, [first.clone(), discovery, format!("POST {HOST}/oidc/accounts/a-1/v1/token")]);
+    // Without metadata, or with some that say nothing of it, the workspace's own paths count.
+    for metadata in [(404, ""), (200, "{}"), (200, "<html>"), (403, r#"{"oidc_endpoint":"https://x.example"}"#)] {
+        let asked = discovered(metadata, "").await.unwrap();
+        let discovery = format!("GET {HOST}/oidc/.well-known/oauth-authorization-server");
+        assert_eq!(asked, [first.clone(), discovery, format!("POST {HOST}/oidc/v1/token")]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_send_no_secret_elsewhere_and_an_account_that_is_not_named_is_said() {
+    for (metadata, discovery, part) in [
+        (r#"{"oidc_endpoint":"https://evil.example/oidc"}"#, "", "no secret is sent to another host"),
+        (r#"{"oidc_endpoint":"http://w.cloud.databricks.com/oidc"}"#, "", "no secret is sent to another host"),
+        ("{}", r#"{"token_endpoint":"https://evil.example/t"}"#, "no secret is sent to another host"),
+        (
+            r#"{"oidc_endpoint":"https://w.cloud.databricks.com/oidc/accounts/{account_id}"}"#,
+            "",
+            "names an endpoint for each account in its metadata, and no account",
+        ),
+    ] {
+        let none = discovered((200, metadata), discovery).await.unwrap_err();
+        assert!(none.message.contains(part) && !none.passing, "{none:?}");
+    }
+    let none = discovered((503, ""), "").await.unwrap_err();
+    assert!(none.passing && none.message.contains("/.well-known/databricks-config answered 503"), "{none:?}");
 }

@@ -45,7 +45,10 @@ impl Wants {
 
     /// Something to add when values are missing, such as variables of other tools that are set.
     pub(crate) fn remark(&mut self, remark: String) {
-        self.remarks.push(remark);
+        // Two look-ups may stumble over the same thing.
+        if !self.remarks.contains(&remark) {
+            self.remarks.push(remark);
+        }
     }
 
     /// Takes over what another collection wants.

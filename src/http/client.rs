@@ -113,7 +113,8 @@ impl Reader {
             }
             let asked = match &failed.fault {
                 Fault::Status(_, said) => said.retry_after,
-                Fault::NotSent(_) | Fault::NoToken(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
+                Fault::NoToken(none) => none.retry_after,
+                Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
             };
             let wait = wait_before(attempts + 1, asked, &self.0.pace, self.0.entropy.fraction());
             if Instant::now() + wait >= end {

@@ -13,6 +13,9 @@ use super::transport::NetKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RetryAfter(pub(crate) Duration);
 
+/// A longer wish than this is cut: nobody waits for it, and times are added to it.
+const LONGEST: Duration = Duration::from_hours(24);
+
 impl RetryAfter {
     /// Reads the header, or dbt Cloud's own beside it (dbt-cloud-api §7). A date is judged against the answer's own `Date`, so that a wrong local clock does no
     /// harm; without one, against the local clock.
@@ -20,12 +23,13 @@ impl RetryAfter {
         let value = headers.get(http::header::RETRY_AFTER).or_else(|| headers.get("x-rate-limit-retry-after-seconds"));
         let text = value?.to_str().ok()?.trim();
         if let Ok(seconds) = text.parse::<u64>() {
-            return Some(RetryAfter(Duration::from_secs(seconds)));
+            return Some(RetryAfter(Duration::from_secs(seconds).min(LONGEST)));
         }
         let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp());
         let at = date(text)?;
         let said = headers.get(http::header::DATE).and_then(|value| date(value.to_str().ok()?)).unwrap_or(now);
-        Some(RetryAfter(at.duration_since(said).try_into().unwrap_or(Duration::ZERO)))
+        let wait: Duration = at.duration_since(said).try_into().unwrap_or(Duration::ZERO);
+        Some(RetryAfter(wait.min(LONGEST)))
     }
 }
 
@@ -110,6 +114,10 @@ mod tests {
         assert_eq!(read(&[("retry-after", "Wed, 21 Oct 2026 07:28:09 GMT"), date]), Some(9));
         assert_eq!(read(&[("retry-after", "Wed, 21 Oct 2026 07:27:00 GMT"), date]), Some(0));
         assert_eq!(read(&[("x-rate-limit-retry-after-seconds", "11")]), Some(11));
+        // A clock that such a wish is added to would overflow.
+        for absurd in ["18446744073709551615", "999999999", "Thu, 31 Dec 2099 23:59:59 GMT"] {
+            assert_eq!(read(&[("retry-after", absurd), date]), Some(24 * 3600));
+        }
         assert_eq!(read(&[("retry-after", "soon")]), None);
         assert_eq!(read(&[("retry-after", "-3")]), None);
     }

@@ -16,7 +16,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
+use super::retry::RetryAfter;
 use super::transport::{Lane, Limits, Net, NetKind, Transport, WireError};
+use crate::context::Wall;
 use crate::events::{Event, Events};
 use crate::secret::Secret;
 
@@ -52,6 +54,8 @@ pub(crate) struct NoToken {
     pub(crate) message: String,
     /// Whether asking once more may help.
     pub(crate) passing: bool,
+    /// When the issuer asks to be asked again.
+    pub(crate) retry_after: Option<RetryAfter>,
     /// The next thing to do.
     pub(crate) advice: String,
     /// The other ways, and why each does not apply.
@@ -75,7 +79,15 @@ pub(crate) trait Issuer {
 /// The token of an issuer, renewed before it expires.
 pub(crate) struct Issued {
     issuer: Box<dyn Issuer>,
-    held: Mutex<Option<Held>>,
+    held: Mutex<Holding>,
+}
+
+/// The token at hand, and a refusal that asked for time.
+#[derive(Default)]
+struct Holding {
+    token: Option<Held>,
+    /// Until then the issuer is left alone, whoever wants a token.
+    refusal: Option<(Instant, NoToken)>,
 }
 
 struct Held {
@@ -83,8 +95,8 @@ struct Held {
     /// When it came, and how long it lives.
     since: Instant,
     life: Option<Duration>,
-    /// When renewing it failed last.
-    failed: Option<Instant>,
+    /// Renewing it failed: until then it is not tried again.
+    resting: Option<Instant>,
 }
 
 impl Held {
@@ -95,7 +107,7 @@ impl Held {
 
 impl Credential {
     pub(crate) fn issued(issuer: impl Issuer + 'static) -> Credential {
-        Credential::Issued(Rc::new(Issued { issuer: Box::new(issuer), held: Mutex::new(None) }))
+        Credential::Issued(Rc::new(Issued { issuer: Box::new(issuer), held: Mutex::default() }))
     }
 
     /// The secret for a request; `refused` is one that the service no longer takes.
@@ -119,24 +131,40 @@ impl Issued {
     async fn secret(&self, refused: Option<&Secret>) -> Result<Secret, NoToken> {
         // Held while asking: requests at the same time wait for one token instead of fetching several.
         let mut held = self.held.lock().await;
+        let Holding { token, refusal } = &mut *held;
         let now = Instant::now();
-        let usable = held.as_mut().filter(|held| {
+        let usable = token.as_mut().filter(|held| {
             held.has_left(LAST, 8, now) && refused.is_none_or(|refused| refused.reveal() != held.secret.reveal())
         });
         let Some(held_still) = usable else {
-            let Fresh { secret, life } = self.issuer.issue().await?;
-            *held = Some(Held { secret: secret.clone(), since: Instant::now(), life, failed: None });
-            return Ok(secret);
+            if let Some((until, none)) = refusal.as_ref().filter(|(until, _)| now < *until) {
+                return Err(NoToken { retry_after: Some(RetryAfter(*until - now)), ..none.clone() });
+            }
+            return match self.issuer.issue().await {
+                Ok(Fresh { secret, life }) => {
+                    *refusal = None;
+                    *token = Some(Held { secret: secret.clone(), since: Instant::now(), life, resting: None });
+                    Ok(secret)
+                }
+                Err(none) => {
+                    *refusal = none.retry_after.map(|RetryAfter(wait)| (Instant::now() + wait, none.clone()));
+                    Err(none)
+                }
+            };
         };
-        let resting = held_still.failed.is_some_and(|failed| now < failed + REST);
+        let resting = held_still.resting.is_some_and(|until| now < until);
         if resting || held_still.has_left(EARLY, 4, now) {
             return Ok(held_still.secret.clone());
         }
-        if let Ok(Fresh { secret, life }) = self.issuer.issue().await {
-            *held_still = Held { secret, since: Instant::now(), life, failed: None };
-        } else {
+        match self.issuer.issue().await {
+            Ok(Fresh { secret, life }) => {
+                *held_still = Held { secret, since: Instant::now(), life, resting: None };
+            }
             // The old one still lives; it is tried again later.
-            held_still.failed = Some(Instant::now());
+            Err(none) => {
+                let rest = none.retry_after.map_or(REST, |RetryAfter(wait)| wait.max(REST));
+                held_still.resting = Some(Instant::now() + rest);
+            }
         }
         Ok(held_still.secret.clone())
     }
@@ -147,6 +175,7 @@ pub(crate) struct Asker {
     pub(crate) transport: Rc<dyn Transport>,
     pub(crate) user_agent: String,
     pub(crate) events: Events,
+    pub(crate) wall: Wall,
 }
 
 /// A question of an issuer.
@@ -159,6 +188,11 @@ pub(crate) struct Ask {
 }
 
 impl Asker {
+    /// When whoever answered so asks to be asked again.
+    pub(crate) fn retry_after(&self, answer: &Response<Bytes>) -> Option<RetryAfter> {
+        RetryAfter::read(answer.headers(), self.wall.now())
+    }
+
     /// The answer, whatever its status; in words and whether it may pass if there is none.
     pub(crate) async fn ask(&self, ask: Ask) -> Result<Response<Bytes>, String> {
         let Ask { url, authorization, form } = ask;

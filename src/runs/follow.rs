@@ -149,9 +149,8 @@ fn asked_to_wait(error: &HttpError, history: &History) -> Duration {
             None if status.as_u16() == 429 => (LIMITED * history.failed).min(LIMITED_CAP),
             None => Duration::ZERO,
         },
-        Fault::NotSent(_) | Fault::NoToken(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => {
-            Duration::ZERO
-        }
+        Fault::NoToken(none) => none.retry_after.map_or(Duration::ZERO, |after| after.0.min(LONGEST_WISH)),
+        Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => Duration::ZERO,
     }
 }
 
@@ -196,7 +195,7 @@ mod tests {
     use super::*;
     use crate::context::Entropy;
     use crate::events::Events;
-    use crate::http::{Net, NetKind, RetryAfter, Said};
+    use crate::http::{Net, NetKind, NoToken, RetryAfter, Said};
 
     fn error(fault: Fault) -> HttpError {
         HttpError { service: "x", operation: "y", origin: String::new(), fault, attempts: 1, request_id: None }
@@ -209,6 +208,12 @@ mod tests {
     fn retry_after(seconds: u64) -> HttpError {
         let said = Said { retry_after: Some(RetryAfter(Duration::from_secs(seconds))), ..Said::default() };
         error(Fault::Status(StatusCode::TOO_MANY_REQUESTS, said))
+    }
+
+    fn no_token(seconds: u64) -> HttpError {
+        let (message, advice, tried) = (String::new(), String::new(), Vec::new());
+        let retry_after = Some(RetryAfter(Duration::from_secs(seconds)));
+        error(Fault::NoToken(NoToken { message, passing: true, retry_after, advice, tried }))
     }
 
     fn lost(kind: NetKind) -> HttpError {
@@ -282,7 +287,7 @@ mod tests {
         .map(lost)
         .into();
         all.extend([400, 401, 403, 404, 405, 408, 409, 422, 429, 500, 502, 503, 504, 307].map(status));
-        all.extend([retry_after(7), retry_after(999_999_999)]);
+        all.extend([retry_after(7), retry_after(999_999_999), no_token(7), no_token(999_999_999)]);
         all.extend(
             [crate::http::Shape::Empty, crate::http::Shape::Page(String::new())]
                 .map(|shape| error(Fault::Nonsense(shape))),
@@ -337,6 +342,14 @@ mod tests {
         // The absurd wish is cut to the time that is left.
         let (followed, _) = run(&mut probe, 100).await;
         assert!(matches!(followed, Followed::Ended(98)), "{followed:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_gives_tokens_may_ask_for_time_too() {
+        let mut probe = script(1, vec![Some(no_token(300))]);
+        let (followed, took) = run(&mut probe, 3600).await;
+        assert!(matches!(followed, Followed::Ended(_)), "{followed:?}");
+        assert!(took >= Duration::from_mins(5), "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]

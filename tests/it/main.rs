@@ -5,6 +5,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+#[cfg(unix)]
+mod dbt_file;
 mod guide;
 mod running;
 mod surface;

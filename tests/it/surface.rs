@@ -105,6 +105,15 @@ fn a_service_principal_signs_in_and_its_secret_shows_nowhere() {
     command.env_remove("DATABRICKS_TOKEN").env("DATABRICKS_CLIENT_ID", ID).env("DATABRICKS_CLIENT_SECRET", SECRET);
     let output = Site::finish(&arguments, command.spawn().unwrap()).ends(0).says("/oidc/v1/token -> 200").says(ID);
     let shown = output.to_string();
+    // The log counts what changes something, and asking for a token does not.
+    let log = site.sandbox.log();
+    let asked = log.iter().find(|line| line.operation == "databricks:oidc/token").unwrap();
+    assert_eq!((asked.method.as_str(), asked.writes), ("POST", false));
+    assert!(
+        site.writes(0).iter().all(|operation| operation.starts_with("databricks:secrets/")),
+        "{:?}",
+        site.writes(0)
+    );
     signs_in_as(&site, "auth/oauth-m2m");
     // Base64 of the id and the secret begins with that of the id.
     assert!(!shown.contains(SECRET) && !shown.contains("MWIyYzNkNGU") && !shown.contains("eyJ0sandbox"), "{shown}");

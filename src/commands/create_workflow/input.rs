@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::compute::Wish;
 use super::{Args, compute, jobs, options};
 use crate::commands::Stage;
-use crate::credentials::{self, Account, Databricks, Missing, Wants};
+use crate::credentials::{self, Account, Databricks, Missing, Token, Wants};
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt::Link;
 use crate::engine::kinds::TaskWant;
@@ -16,7 +16,6 @@ use crate::engine::{Consent, Consents};
 use crate::failure::{Code, Failure};
 use crate::origin::shown;
 use crate::schedule::{BadSchedule, Schedule, Zone};
-use crate::secret::Secret;
 
 /// The longest name that Databricks takes (databricks-api §5.1).
 const LONGEST_NAME: usize = 4096;
@@ -30,7 +29,7 @@ pub(super) struct Input {
     /// The dbt account, by its id alone.
     pub(super) account: Option<u64>,
     /// Where and with what the dbt job can be looked up.
-    pub(super) access: Option<(Account, Secret)>,
+    pub(super) access: Option<(Account, Token)>,
     pub(super) notebook: Option<NotebookPath>,
     pub(super) schedule: Option<Schedule>,
     pub(super) zone: Option<Zone>,
@@ -94,7 +93,9 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     let tags = wants.optional(options::tags(tag).map(Some)).unwrap_or_default();
     let notify = wants.optional(options::addresses(notify));
     let databricks = credentials::databricks(environment, &stage.vault, &mut wants);
-    let token = credentials::api_token(environment, &stage.vault);
+    // Why dbt's own file gives no token is of interest only where a token is needed.
+    let mut tried = Wants::default();
+    let token = credentials::api_token(&stage.account, &pasted, environment, &stage.vault, &mut tried);
     let (account, access) = if name.is_none() && given.len() > 1 {
         let give = "--name, as it should be called in the workspace; several jobs have no name in common";
         wants.need(Ok(None::<u64>), Missing { what: "the name of the workflow", give });
@@ -102,11 +103,12 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     } else if name.is_none() {
         // The name comes from dbt, so dbt has to be asked.
         let account = credentials::account(&stage.account, &pasted, environment, &mut wants);
+        wants.join(tried);
         let token = wants.need(
             token,
             Missing {
                 what: "the dbt token, which is needed to ask for the name of the job,",
-                give: "set DBT_CLOUD_TOKEN, or say with --name how the workflow is called",
+                give: "set DBT_CLOUD_TOKEN or keep one in ~/.dbt/dbt_cloud.yml, or say with --name how the workflow is called",
             },
         );
         (account.as_ref().map(|account| account.id), account.zip(token))

@@ -179,8 +179,7 @@ async fn look_up(input: &Input, stage: &Stage) -> Result<LookedUp, Failure> {
         // Without access there is a name, the input was settled so.
         return Ok(LookedUp { name: name.clone().unwrap_or_default(), warnings: Vec::new() });
     };
-    account.check_bare_token()?;
-    let reader = super::to_dbt(account, token.clone(), stage)?.reader();
+    let reader = super::to_dbt(account, token, stage)?.reader();
     let Account { id, .. } = account;
     let (mut warnings, mut named) = (Vec::new(), name.clone());
     for TaskWant { key: _, job, depends_on: _ } in jobs {

@@ -1,0 +1,131 @@
+//! `~/.dbt/dbt_cloud.yml`: what dbt's own tools keep for a person (dbt-cloud-api §2.4a). Read, never written.
+
+use std::fs::File;
+
+use serde::Deserialize;
+
+use super::{Source, Sourced};
+use crate::context::Environment;
+use crate::dbt::parse_host;
+use crate::origin::{Origin, shown};
+use crate::yaml;
+
+/// The file's name in the table of what was tried.
+pub(super) const NAME: &str = "dbt_cloud.yml";
+
+/// The project that the file's context names.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) host: Sourced<Origin>,
+    /// Older files have none.
+    pub(super) account: Option<Sourced<u64>>,
+    /// Not yet a secret: whoever uses it admits it. Without one, why.
+    pub(super) token: Result<Sourced<String>, String>,
+    /// The file, if others than its owner can read it.
+    pub(super) exposed: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Document {
+    context: Option<Context>,
+    projects: Option<Vec<Project>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "kebab-case")]
+struct Context {
+    active_host: Option<String>,
+    active_project: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "kebab-case")]
+struct Project {
+    project_id: Option<String>,
+    account_id: Option<String>,
+    account_host: Option<String>,
+    token_value: Option<String>,
+    /// What older files call the token.
+    api_key: Option<String>,
+}
+
+/// The active project, or why there is none, in words. A file that nobody named on the command line and that cannot be used
+/// is no failure of its own: it stands beside what is missing.
+pub(super) fn active(environment: &Environment) -> Result<Active, String> {
+    let home = environment.home().ok_or("there is no home folder")?;
+    let path = home.join(".dbt").join(NAME);
+    let name = path.display().to_string();
+    let opened = match File::open(&path) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(format!("there is no file {name}")),
+        Err(error) => return Err(format!("{name} cannot be read: {error}")),
+    };
+    let exposed = others_read(&opened).then(|| name.clone());
+    let Document { context, projects } = yaml::read(opened).map_err(|bad| format!("{name} cannot be read: {bad}"))?;
+    let Context { active_host, active_project } = context.unwrap_or_default();
+    let wanted = filled(active_project).ok_or_else(|| format!("{name} has no active-project in its context"))?;
+    let projects = projects.unwrap_or_default();
+    let there: Vec<String> = projects.iter().filter_map(|project| filled(project.project_id.clone())).collect();
+    let mut of_this_id =
+        projects.into_iter().filter(|project| filled(project.project_id.clone()).as_ref() == Some(&wanted));
+    let project = match (of_this_id.next(), of_this_id.next()) {
+        (Some(project), None) => project,
+        (Some(_), Some(_)) => return Err(format!("{name} has several projects {wanted}, which its context names")),
+        (None, _) => {
+            let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+            return Err(format!(
+                "{name} has no project {wanted}, which its context names; the projects there: {there}"
+            ));
+        }
+    };
+    let Project { project_id: _, account_id, account_host, token_value, api_key } = project;
+    let at = |key| Source::DbtFile { key, project: wanted.clone(), file: name.clone() };
+    let host = host(account_host, at("account-host"))?;
+    if let Some(text) = filled(active_host) {
+        let meant = origin(&text, &format!("active-host in {name}"))?;
+        if meant != host.value {
+            return Err(format!("{name} says active-host {meant}, and {} says {}", host.source, host.value));
+        }
+    }
+    let account = filled(account_id).map(|text| account(&text, at("account-id"))).transpose()?;
+    let newer = filled(token_value).map(|text| Sourced::new(text, at("token-value")));
+    let token = newer.or_else(|| filled(api_key).map(|text| Sourced::new(text, at("api-key"))));
+    let token = token.ok_or_else(|| format!("project {wanted} in {name} has no token-value"));
+    Ok(Active { host, account, token, exposed })
+}
+
+fn filled(text: Option<String>) -> Option<String> {
+    text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+fn origin(text: &str, source: &str) -> Result<Origin, String> {
+    parse_host(text).map_err(|bad| format!("{source} is \"{}\", which cannot be used: {bad}", shown(text)))
+}
+
+fn host(text: Option<String>, source: Source) -> Result<Sourced<Origin>, String> {
+    let text = filled(text).ok_or_else(|| format!("there is no {source}"))?;
+    Ok(Sourced::new(origin(&text, &source.to_string())?, source))
+}
+
+fn account(text: &str, source: Source) -> Result<Sourced<u64>, String> {
+    let id = text.parse::<u64>().ok().filter(|id| *id > 0 && text.bytes().all(|byte| byte.is_ascii_digit()));
+    match id {
+        Some(id) => Ok(Sourced::new(id, source)),
+        None => Err(format!("{source} is no account id")),
+    }
+}
+
+#[cfg(unix)]
+fn others_read(file: &File) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    file.metadata().is_ok_and(|about| about.permissions().mode() & 0o044 != 0)
+}
+
+#[cfg(not(unix))]
+fn others_read(_: &File) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! Tokens for dbt Cloud: the one to ask with, and the one to store.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use super::databricks::row;
+use super::dbt::Stated;
+use super::dbt_file::{self, Active};
+use super::{Account, AccountFlags, Source, Sourced, Wants};
+use crate::context::Environment;
+use crate::dbt::Link;
+use crate::failure::{Code, Failure};
+use crate::origin::Origin;
+use crate::secret::{Secret, Vault};
+
+/// The variables that hold a dbt token, ours first.
+const TOKEN_VARIABLES: [&str; 4] =
+    ["DBT_CLOUD_TOKEN", "DBT_CLOUD_API_KEY", "DBT_CLOUD_API_TOKEN", "DBT_CLOUD_SERVICE_TOKEN"];
+
+/// Far more bytes than a token has.
+const LONGEST_TOKEN: u64 = 64 << 10;
+
+/// A token, and where it may go. The secret comes out for an account only.
+#[derive(Clone, Debug)]
+pub(crate) struct Token {
+    secret: Secret,
+    source: Source,
+    /// The host that it is stored with. A bare token has none.
+    home: Option<Origin>,
+    /// The file that it stands in, if others can read it.
+    exposed: Option<String>,
+}
+
+impl Token {
+    /// A token that belongs to no host.
+    pub(crate) fn bare(token: Sourced<Secret>) -> Token {
+        let Sourced { value: secret, source } = token;
+        Token { secret, source, home: None, exposed: None }
+    }
+
+    /// Where it comes from.
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// What its owner should know about the file that it stands in.
+    pub(crate) fn remark(&self) -> Option<String> {
+        let file = self.exposed.as_ref()?;
+        Some(format!("others on this machine can read {file}, which holds a token: chmod 600 {file}"))
+    }
+
+    /// The secret, if it may go to the host of this account.
+    pub(crate) fn secret_for(&self, account: &Account) -> Result<Secret, Failure> {
+        let Some(home) = &self.home else {
+            account.check_bare_token()?;
+            return Ok(self.secret.clone());
+        };
+        if *home == account.origin {
+            return Ok(self.secret.clone());
+        }
+        let (source, host) = (&self.source, &account.origin);
+        Err(Failure::new(Code::Refused, format!("{source} is stored for {home} and is not sent to {host}."))
+            .advise("set DBT_CLOUD_TOKEN to a token of that host"))
+    }
+}
+
+/// The token for asking dbt: of the environment, or the one that dbt's own file holds for this very host and account. Why the
+/// file gives none is added to `wants`.
+pub(crate) fn api_token(
+    flags: &AccountFlags,
+    pasted: &[(String, Link)],
+    environment: &Environment,
+    vault: &Vault,
+    wants: &mut Wants,
+) -> Result<Option<Token>, Failure> {
+    if let Some(found) = in_environment(environment, vault)? {
+        return Ok(Some(Token::bare(found)));
+    }
+    let stored = Stated::read(flags, pasted, environment).stored(environment).and_then(|active| {
+        let Active { host, account: _, token, exposed } = active;
+        let Sourced { value, source } = token?;
+        let secret = vault.admit(value).map_err(|odd| format!("{source} is no token: {odd}"))?;
+        Ok(Token { secret, source, home: Some(host.value), exposed })
+    });
+    Ok(stored.map_err(|why| wants.remark(row(dbt_file::NAME, &why))).ok())
+}
+
+/// The token of the variables, with the one that it stands in.
+fn in_environment(environment: &Environment, vault: &Vault) -> Result<Option<Sourced<Secret>>, Failure> {
+    let mut found: Option<(&'static str, &str)> = None;
+    for name in TOKEN_VARIABLES {
+        let Some(text) = environment.get(name) else { continue };
+        match found {
+            None => found = Some((name, text)),
+            Some((_, first)) if first == text => {}
+            Some((first, _)) => {
+                return Err(Failure::new(
+                    Code::Contradiction,
+                    format!("{first} and {name} hold different tokens for dbt."),
+                )
+                .advise(format!("unset one of them: `unset {name}`")));
+            }
+        }
+    }
+    let Some((name, text)) = found else { return Ok(None) };
+    let source = Source::Variable(name);
+    Ok(Some(Sourced::new(admit(vault, text.to_owned(), &source)?, source)))
+}
+
+/// Where the key that is to be stored comes from.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct KeySource {
+    /// Read the dbt API key from standard input
+    #[arg(long, conflicts_with = "token_file")]
+    pub(crate) token_stdin: bool,
+    /// Read the dbt API key from this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// The key to store, with its source: standard input, a file, or the environment. Never dbt's own file: what it holds is a
+/// person's, who would act in every workflow from then on.
+///
+/// Standard input may stay silent for ever, so it is read beside the program: an interruption is still heard.
+pub(crate) async fn key_to_store(
+    from: &KeySource,
+    environment: &Environment,
+    vault: &Vault,
+) -> Result<Option<Sourced<Secret>>, Failure> {
+    let KeySource { token_stdin, token_file } = from.clone();
+    if !token_stdin && token_file.is_none() {
+        return in_environment(environment, vault);
+    }
+    let source = token_file.as_ref().map_or(Source::Stdin, |path| Source::File(path.display().to_string()));
+    let read = tokio::task::spawn_blocking(move || match token_file {
+        Some(path) => std::fs::File::open(path).and_then(short),
+        None => short(std::io::stdin()),
+    });
+    match read.await {
+        Ok(Ok(text)) => admit(vault, text, &source).map(|secret| Some(Sourced::new(secret, source))),
+        Ok(Err(error)) => Err(unreadable(&source, &error)),
+        Err(error) => Err(unreadable(&source, &std::io::Error::other(error))),
+    }
+}
+
+/// A token is short: more is some other file. It is not read to its end, and a piece of it is not taken for the token.
+fn short(from: impl std::io::Read) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    from.take(LONGEST_TOKEN + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST_TOKEN {
+        return Err(std::io::Error::other(format!("it is longer than any token: more than {LONGEST_TOKEN} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is no text"))
+}
+
+fn unreadable(source: &Source, error: &std::io::Error) -> Failure {
+    Failure::new(Code::InvalidInput, format!("The dbt API key cannot be read from {source}."))
+        .cause(error.to_string())
+        .advise("give a readable file to --token-file, or pipe the key into --token-stdin")
+}
+
+fn admit(vault: &Vault, text: String, source: &Source) -> Result<Secret, Failure> {
+    vault.admit(text).map_err(|odd| {
+        Failure::new(Code::InvalidInput, format!("What {source} holds is no dbt token: {odd}."))
+            .advise("copy the token again from dbt, under Account settings > API tokens")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_too_long_or_no_text_is_refused_and_never_cut_to_a_token() {
+        let full = "a".repeat(64 << 10);
+        assert_eq!(short(full.as_bytes()).unwrap(), full);
+        assert!(short(format!("{full}a").as_bytes()).unwrap_err().to_string().contains("longer than any token"));
+        assert_eq!(short([0xff].as_slice()).unwrap_err().to_string(), "it is no text");
+    }
+
+    #[test]
+    fn two_variables_with_different_tokens_contradict_each_other() {
+        let vault = Vault::default();
+        let environment = Environment::of([("DBT_CLOUD_TOKEN", "dbtc_aaaa"), ("DBT_CLOUD_API_KEY", "dbtc_bbbb")]);
+        let failure = in_environment(&environment, &vault).unwrap_err();
+        assert_eq!(failure.code, Code::Contradiction);
+        let environment = Environment::of([("DBT_CLOUD_TOKEN", "dbtc_aaaa"), ("DBT_CLOUD_API_KEY", "dbtc_aaaa")]);
+        assert_eq!(in_environment(&environment, &vault).unwrap().unwrap().value.reveal(), "dbtc_aaaa");
+    }
+}
