@@ -10,3 +10,4 @@ mod dbt_file;
 mod guide;
 mod running;
 mod surface;
+mod tls;
