@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms of ours that it may name. `docs/architecture.md` has the same in words.
-const MAY_USE: [(&str, &str); 17] = [
+const MAY_USE: [(&str, &str); 18] = [
     ("context", ""),
     ("events", ""),
+    ("nearest", ""),
     ("schedule", ""),
     ("secret", ""),
     ("sandbox", ""),
@@ -21,7 +22,7 @@ const MAY_USE: [(&str, &str); 17] = [
     ("engine", "databricks failure http notebook origin secret"),
     (
         "commands",
-        "context credentials databricks dbt engine events failure http notebook origin runs sandbox schedule secret",
+        "context credentials databricks dbt engine events failure http nearest notebook origin runs sandbox schedule secret",
     ),
     ("app", "commands context credentials failure http secret ui"),
 ];
