@@ -18,7 +18,7 @@ const MAY_USE: [(&str, &str); 18] = [
     ("runs", "context databricks dbt events http"),
     ("failure", "dbt http runs"),
     ("ui", "events failure secret"),
-    ("credentials", "context dbt failure http origin secret"),
+    ("credentials", "context dbt failure http nearest origin secret"),
     ("engine", "databricks failure http notebook origin secret"),
     (
         "commands",

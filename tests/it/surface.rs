@@ -49,9 +49,22 @@ fn a_wrong_flag_is_a_usage_error_in_text_and_in_json() {
     let (exit, out, err) = bare(&["run", "--frobnicate"]);
     assert_eq!((exit, out.as_str()), (2, ""));
     assert!(err.contains("--frobnicate"), "{err}");
-    let (exit, out, _) = bare(&["run", "--frobnicate", "-o", "json"]);
-    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((exit, &document["ok"], &document["error"]["code"]), (2, &false.into(), &"usage".into()));
+    for (line, near) in [
+        (&["run", "--frobnicate"][..], None),
+        (&["jbos"], Some("'jobs'")),
+        (&["jobs", "--projekt", "x"], Some("'--project'")),
+        (&["completions", "basch"], Some("'bash'")),
+    ] {
+        let (exit, out, err) = bare(line);
+        assert_eq!((exit, out.as_str()), (2, ""), "{line:?}");
+        assert!(near.is_none_or(|near| err.contains("tip: a similar") && err.contains(near)), "{line:?}\n{err}");
+        let (exit, out, err) = bare(&[line, &["-o", "json"]].concat());
+        let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((exit, &document["ok"], &document["error"]["code"]), (2, &false.into(), &"usage".into()));
+        assert_eq!(err, "", "{line:?}");
+        let hints = document["error"]["hints"].to_string();
+        assert!(near.is_none_or(|near| hints.contains(near)), "{line:?}\n{hints}");
+    }
 }
 
 #[test]
@@ -99,6 +112,7 @@ fn a_profile_named_with_p_is_used_whatever_the_environment_says() {
     };
     let _ = run(&["init-secrets", "-p", "work"]).ends(0);
     let _ = run(&["init-secrets", "--profile", "gone"]).ends(2).says("the profiles there: work");
+    let _ = run(&["init-secrets", "--profile", "wrok"]).ends(2).says("did you mean \"work\"?");
     std::fs::remove_file(&file).unwrap();
 }
 
