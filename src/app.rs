@@ -24,7 +24,8 @@ use crate::ui::{Color, Format, Printer, Voice};
     version,
     max_term_width = 110,
     disable_help_subcommand = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_help = "Each error names its code in brackets: `dbtrigger explain CODE` says what it means and what to do."
 )]
 struct Root {
     #[command(subcommand)]
@@ -78,6 +79,8 @@ enum Command {
     Jobs(commands::jobs::Args),
     Sandbox(commands::sandbox::Args),
     Demo(commands::demo::Args),
+    Explain(commands::explain::Args),
+    Completions(commands::completions::Args),
 }
 
 /// Runs the program on the process's own arguments and streams.
@@ -146,6 +149,8 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
         Command::Jobs(args) => commands::jobs::run(args, stage).await,
         Command::Sandbox(args) => commands::sandbox::run(args, stage).await,
         Command::Demo(args) => commands::demo::run(args, stage).await,
+        Command::Explain(args) => commands::explain::run(args),
+        Command::Completions(args) => commands::completions::run(&args, Root::command()),
     }
 }
 
@@ -258,7 +263,7 @@ impl Command {
             Command::Run(_) => Leaves::Run,
             Command::Cancel(_) => Leaves::Unconfirmed,
             Command::Watch(_) | Command::Runs(_) | Command::Jobs(_) => Leaves::AsItWas,
-            Command::Sandbox(_) | Command::Demo(_) => Leaves::Nothing,
+            Command::Sandbox(_) | Command::Demo(_) | Command::Explain(_) | Command::Completions(_) => Leaves::Nothing,
         }
     }
 }
@@ -362,6 +367,29 @@ mod tests {
         assert_eq!(hints(Some("work")), ["run `dbtrigger -p work deploy-notebook`", "run `ls`", "look"]);
         assert_eq!(hints(Some("it's"))[0], r"run `dbtrigger -p 'it'\''s' deploy-notebook`");
         assert_eq!(hints(None)[0], "run `dbtrigger deploy-notebook`");
+    }
+
+    #[test]
+    fn what_the_pages_of_explain_tell_people_to_type_can_be_typed() {
+        let mut typed: Vec<(Code, &str)> = Vec::new();
+        for code in Code::ALL {
+            let page = code.page();
+            // The page on wrong usage shows wrong usage.
+            if code != Code::Usage {
+                typed.push((code, page.example.0));
+            }
+            for text in page.why.iter().chain(page.what_to_do) {
+                typed.extend(text.split('`').filter(|part| part.starts_with("dbtrigger ")).map(|part| (code, part)));
+            }
+        }
+        assert!(typed.len() > Code::ALL.len());
+        for (code, line) in typed {
+            let words = line.replace("'nightly build'", "nightly-build");
+            match Root::try_parse_from(words.split(' ')) {
+                Ok(_) => {}
+                Err(error) => assert!(!error.use_stderr(), "{code:?}: {line}\n{error}"),
+            }
+        }
     }
 
     #[test]

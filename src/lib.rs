@@ -13,6 +13,7 @@ mod engine;
 mod events;
 mod failure;
 mod http;
+mod nearest;
 mod notebook;
 mod origin;
 #[cfg(test)]

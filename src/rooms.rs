@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 const MAY_USE: [(&str, &str); 18] = [
     ("context", ""),
     ("events", ""),
+    ("nearest", ""),
     ("schedule", ""),
     ("secret", ""),
     ("sandbox", ""),
@@ -18,11 +19,11 @@ const MAY_USE: [(&str, &str); 18] = [
     ("runs", "context databricks dbt events http"),
     ("failure", "dbt http runs"),
     ("ui", "events failure secret"),
-    ("credentials", "context dbt failure http origin secret yaml"),
+    ("credentials", "context dbt failure http nearest origin secret yaml"),
     ("engine", "databricks failure http notebook origin secret"),
     (
         "commands",
-        "context credentials databricks dbt engine events failure http notebook origin runs sandbox schedule secret",
+        "context credentials databricks dbt engine events failure http nearest notebook origin runs sandbox schedule secret",
     ),
     ("app", "commands context credentials failure http secret ui"),
 ];

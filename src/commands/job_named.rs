@@ -4,14 +4,12 @@ use crate::credentials::Account;
 use crate::dbt::{Job, JobFilter, Link, PAGE, Project, list_jobs, list_projects};
 use crate::failure::{Code, Failure, of_dbt};
 use crate::http::{HttpError, Reader};
+use crate::nearest::{nearest, nearest_names};
 use crate::origin::shown;
 use crate::runs::plain;
 
 /// More pages of jobs or projects are not read.
 const MOST_PAGES: u64 = 200;
-
-/// So many names are suggested.
-const SUGGESTIONS: usize = 5;
 
 /// Of a name so much is shown.
 pub(crate) const NAME: usize = 100;
@@ -126,36 +124,10 @@ fn unknown(name: &str, narrow: &Narrow, all: &[Job]) -> Failure {
     let narrowed = if narrow.is_empty() { "" } else { " there" };
     let failure =
         Failure::new(Code::NotFound, format!("No dbt job is named \"{name}\"{narrowed}, or this token cannot see it."));
-    let wanted = name.to_lowercase();
-    let mut near: Vec<(usize, &Job)> = all
-        .iter()
-        .filter_map(|job| {
-            let other = job.name.as_deref()?.to_lowercase();
-            let far = if other.contains(&wanted) { 1 } else { distance(&wanted, &other) };
-            (far <= wanted.chars().count().div_ceil(3).max(2)).then_some((far, job))
-        })
-        .collect();
-    near.sort_by_key(|(far, job)| (*far, job.id));
-    let failure = near.into_iter().take(SUGGESTIONS).fold(failure, |failure, (_, job)| {
-        failure.cause(format!("there is \"{}\" with the id {}", shown_name(job.name.as_deref()), job.id))
-    });
-    failure.run("dbtrigger jobs").advise("a name is compared letter by letter, capitals too")
-}
-
-/// How many letters have to change, come or go.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (index, letter) in one.chars().enumerate() {
-        let mut before = row[0];
-        row[0] = index + 1;
-        for (place, second) in other.iter().enumerate() {
-            let change = before + usize::from(letter != *second);
-            before = row[place + 1];
-            row[place + 1] = change.min(before + 1).min(row[place] + 1);
-        }
-    }
-    row[other.len()]
+    let near = nearest(name, all, |job| job.name.as_deref().unwrap_or_default());
+    let near: Vec<String> =
+        near.iter().map(|job| format!("\"{}\" ({})", shown_name(job.name.as_deref()), job.id)).collect();
+    failure.run("dbtrigger jobs").advise("a name is compared letter by letter, capitals too").meant(&near)
 }
 
 /// The projects of the account, as far as they could be read, and the one that was asked for.
@@ -202,7 +174,9 @@ impl Places {
                             let other = shown_name(project.name.as_deref());
                             failure.cause(format!("there is \"{other}\" with the id {}", project.id))
                         });
-                        return Err(failure.advise("give the name or id of one of these to --project"));
+                        let known = projects.iter().filter_map(|project| project.name.as_deref());
+                        let near = nearest_names(name, known).iter().map(|name| plain(name, NAME)).collect::<Vec<_>>();
+                        return Err(failure.advise("give the name or id of one of these to --project").meant(&near));
                     }
                 }
             }
@@ -267,7 +241,8 @@ pub(crate) async fn jobs(
             [] => failure,
             names => failure.cause(format!("jobs are in {}", names[..names.len().min(20)].join(", "))),
         };
-        return Err(failure.advise("give the name or id of one of these to --environment"));
+        let near = nearest_names(wanted, names.iter().map(String::as_str));
+        return Err(failure.advise("give the name or id of one of these to --environment").meant(&near));
     }
     Ok(all)
 }
@@ -324,13 +299,6 @@ mod tests {
         ] {
             let failure = JobNamed::read(text).unwrap_err();
             assert!(failure.code == Code::InvalidInput && failure.what.contains(says), "{}", failure.what);
-        }
-    }
-
-    #[test]
-    fn letters_that_change_come_or_go_are_counted() {
-        for (one, other, far) in [("", "", 0), ("abc", "abc", 0), ("abc", "abd", 1), ("abc", "ab", 1), ("", "ab", 2)] {
-            assert_eq!((distance(one, other), distance(other, one)), (far, far), "{one} {other}");
         }
     }
 }

@@ -1,9 +1,11 @@
 //! One file per subcommand: its arguments, settled into values that are whole, then handed to engine or runs.
 
 pub(crate) mod cancel;
+pub(crate) mod completions;
 pub(crate) mod create_workflow;
 pub(crate) mod demo;
 pub(crate) mod deploy_notebook;
+pub(crate) mod explain;
 pub(crate) mod init_secrets;
 pub(crate) mod jobs;
 pub(crate) mod run;

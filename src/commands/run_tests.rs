@@ -217,6 +217,39 @@ async fn a_place_that_is_not_there_is_refused_with_those_that_are() {
     let outcome = jobs_listed(&stage, &["--environment", "Staging"]).await;
     assert_eq!(outcome.code, Some(Code::NotFound), "{outcome:?}");
     assert!(outcome.failure.contains("Production"), "{outcome:?}");
+    for (line, says) in [
+        (["--project", "Finanse"], "did you mean \\\"Finance\\\"?"),
+        (["--environment", "production"], "did you mean \\\"Production\\\"?"),
+    ] {
+        let outcome = jobs_listed(&stage, &line).await;
+        assert!(outcome.code == Some(Code::NotFound) && outcome.failure.contains(says), "{outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mistyped_workflow_is_not_started_and_the_nearest_is_named() {
+    let stage = Rehearsal::new();
+    for (command, line) in [(0, &[][..]), (1, &[]), (2, &["--job", "222222"])] {
+        let outcome = match command {
+            0 => stage.run(init_secrets::run, line).await,
+            1 => stage.run(deploy_notebook::run, line).await,
+            _ => stage.run(create_workflow::run, line).await,
+        };
+        assert_eq!(outcome.unwrap().exit, 0);
+    }
+    stage.take_log();
+    for typed in ["dbt: Nightly biuld (222222)", "DBT: nightly build (222222)", "Nightly build"] {
+        let outcome = start(&stage, &["--workflow", typed]).await;
+        assert_eq!(outcome.code, Some(Code::NotFound), "{outcome:?}");
+        assert!(outcome.failure.contains("did you mean \\\"dbt: Nightly build (222222)\\\" ("), "{outcome:?}");
+    }
+    let outcome = start(&stage, &["--workflow", "something else entirely"]).await;
+    assert!(outcome.code == Some(Code::NotFound) && !outcome.failure.contains("did you mean"), "{outcome:?}");
+    // A list that cannot be read takes nothing away from the answer.
+    fault(&stage, "databricks:jobs/list=status=500,nth=2,times=forever");
+    let outcome = start(&stage, &["--workflow", "Nightly build"]).await;
+    assert_eq!(outcome.code, Some(Code::NotFound), "{outcome:?}");
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,9 +280,9 @@ async fn a_job_is_run_by_its_name_and_the_commands_for_later_name_its_id() {
 async fn a_name_that_no_job_has_or_several_have_starts_nothing() {
     let stage = Rehearsal::new();
     for (line, code, says) in [
-        (&["nightly build"][..], Code::NotFound, "there is \\\"Nightly build\\\" with the id 222222"),
-        (&["Nighly build"], Code::NotFound, "222222"),
-        (&["Plain job 003", "--project", "Jaffle Shop"], Code::NotFound, "there is"),
+        (&["nightly build"][..], Code::NotFound, "did you mean \\\"Nightly build\\\" (222222)"),
+        (&["Nighly build"], Code::NotFound, "did you mean \\\"Nightly build\\\" (222222)"),
+        (&["Plain job 003", "--project", "Jaffle Shop"], Code::NotFound, "did you mean \\\"Plain job "),
         (&["no such thing at all"], Code::NotFound, "dbtrigger jobs"),
         (&["222222", "--project", "Finance"], Code::Usage, "narrow a name"),
         (&["  "], Code::InvalidInput, "empty"),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::context::Environment;
 use crate::failure::{Code, Failure};
+use crate::nearest::nearest_names;
 
 /// Holds settings instead of a profile.
 const SETTINGS: &str = "__settings__";
@@ -142,10 +143,12 @@ pub(super) fn named(name: &str, by: &str, environment: &Environment) -> Result<P
             .filter(|(known, keys)| known != SETTINGS && !keys.is_empty())
             .map(|(known, _)| known.as_str())
             .collect();
+        let near = nearest_names(name, there.iter().copied());
         let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
         return Err(wrong(format!("{by} names the profile {name}, which {file} does not have."))
             .cause(format!("the profiles there: {there}"))
-            .advise("name one of them with -p, or add the section to the file"));
+            .advise("name one of them with -p, or add the section to the file")
+            .meant(&near));
     };
     if keys.is_empty() {
         return Err(wrong(format!("{by} names the profile {name}, which is empty in {file}."))

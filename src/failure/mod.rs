@@ -3,6 +3,7 @@
 //! One file per layer turns its errors into failures, each an exhaustive mapping.
 
 mod http;
+mod pages;
 mod runs;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 pub(crate) use self::http::{of_databricks, of_dbt};
+pub(crate) use self::pages::Page;
 pub(crate) use self::runs::of_start;
 
 /// The stable codes. Names and exit codes are public interface (`docs/reference/exit-codes.md`).
@@ -150,6 +152,15 @@ impl Failure {
     /// Advice in words.
     pub(crate) fn advise(mut self, advice: impl Into<String>) -> Failure {
         self.hints.push(Hint::Do(advice.into()));
+        self
+    }
+
+    /// Names that were perhaps meant, before all other advice.
+    pub(crate) fn meant(mut self, names: &[String]) -> Failure {
+        if let [first, rest @ ..] = names {
+            let names = rest.iter().fold(first.clone(), |names, name| format!("{names} or {name}"));
+            self.hints.insert(0, Hint::Do(format!("did you mean {names}?")));
+        }
         self
     }
 

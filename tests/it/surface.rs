@@ -15,25 +15,33 @@ fn bare(arguments: &[&str]) -> (i32, String, String) {
 fn help_and_version_go_to_stdout_and_name_only_what_is_built() {
     let (exit, out, err) = bare(&["--version"]);
     assert_eq!((exit, out.as_str(), err.as_str()), (0, concat!("dbtrigger ", env!("CARGO_PKG_VERSION"), "\n"), ""));
-    let (exit, out, _) = bare(&["--help"]);
-    assert_eq!(exit, 0);
-    for command in [
-        "init-secrets",
-        "deploy-notebook",
-        "create-workflow",
-        "run",
-        "watch",
-        "cancel",
-        "runs",
-        "jobs",
-        "sandbox",
-        "demo",
-    ] {
-        assert!(out.contains(command), "{out}");
-        let (exit, help, _) = bare(&[command, "--help"]);
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    for command in commands() {
+        let (exit, help, _) = bare(&[&command, "--help"]);
         assert_eq!(exit, 0, "{command}");
-        assert!(help.contains("Examples:"), "{command} has no example\n{help}");
+        assert!(examples(&help).len() >= 2, "{command} has fewer than two examples\n{help}");
+        let row =
+            |line: &str| line.starts_with(&format!("| `{command}`")) || line.starts_with(&format!("| `{command} "));
+        assert!(readme.lines().any(row), "the README's table has no row for {command}");
     }
+}
+
+/// The commands that the help names, in its order.
+fn commands() -> Vec<String> {
+    let (exit, help, _) = bare(&["--help"]);
+    assert_eq!(exit, 0);
+    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    // A description may go on in the next line, further in.
+    let names = list.lines().filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    let names: Vec<String> = names.map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    assert!(names.len() >= 12, "{names:?}");
+    names
+}
+
+/// The commands of the examples, without the program's name.
+fn examples(help: &str) -> Vec<Vec<String>> {
+    let part = help.split("Examples:").nth(1).unwrap_or_default();
+    part.lines().filter_map(|line| line.strip_prefix("  dbtrigger ")).map(words).collect()
 }
 
 #[test]
@@ -41,9 +49,22 @@ fn a_wrong_flag_is_a_usage_error_in_text_and_in_json() {
     let (exit, out, err) = bare(&["run", "--frobnicate"]);
     assert_eq!((exit, out.as_str()), (2, ""));
     assert!(err.contains("--frobnicate"), "{err}");
-    let (exit, out, _) = bare(&["run", "--frobnicate", "-o", "json"]);
-    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((exit, &document["ok"], &document["error"]["code"]), (2, &false.into(), &"usage".into()));
+    for (line, near) in [
+        (&["run", "--frobnicate"][..], None),
+        (&["jbos"], Some("'jobs'")),
+        (&["jobs", "--projekt", "x"], Some("'--project'")),
+        (&["completions", "basch"], Some("'bash'")),
+    ] {
+        let (exit, out, err) = bare(line);
+        assert_eq!((exit, out.as_str()), (2, ""), "{line:?}");
+        assert!(near.is_none_or(|near| err.contains("tip: a similar") && err.contains(near)), "{line:?}\n{err}");
+        let (exit, out, err) = bare(&[line, &["-o", "json"]].concat());
+        let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((exit, &document["ok"], &document["error"]["code"]), (2, &false.into(), &"usage".into()));
+        assert_eq!(err, "", "{line:?}");
+        let hints = document["error"]["hints"].to_string();
+        assert!(near.is_none_or(|near| hints.contains(near)), "{line:?}\n{hints}");
+    }
 }
 
 #[test]
@@ -91,6 +112,7 @@ fn a_profile_named_with_p_is_used_whatever_the_environment_says() {
     };
     let _ = run(&["init-secrets", "-p", "work"]).ends(0);
     let _ = run(&["init-secrets", "--profile", "gone"]).ends(2).says("the profiles there: work");
+    let _ = run(&["init-secrets", "--profile", "wrok"]).ends(2).says("did you mean \"work\"?");
     std::fs::remove_file(&file).unwrap();
 }
 
@@ -194,19 +216,69 @@ fn every_example_in_the_help_works() {
     let site = Site::with(|options| options.speed = 600.0);
     std::fs::write(site.home.path().join("new-key"), crate::harness::DBT_TOKEN).unwrap();
     let mut counted = BTreeMap::new();
-    // In the order in which a person would come to them.
-    for command in ["init-secrets", "deploy-notebook", "create-workflow", "run", "watch", "cancel", "runs", "jobs"] {
-        let (_, help, _) = bare(&[command, "--help"]);
-        let examples = help.split("Examples:").nth(1).unwrap();
-        for example in examples.lines().filter_map(|line| line.strip_prefix("  dbtrigger ")) {
-            let arguments = words(example);
+    // In the order of the help, which is the one in which a person would come to them.
+    for command in commands() {
+        let (_, help, _) = bare(&[&command, "--help"]);
+        for arguments in examples(&help) {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            let _ = site.run(&arguments).ends(0);
-            *counted.entry(command).or_insert(0) += 1;
+            if command == "sandbox" {
+                serves_until_interrupted(&site, &arguments);
+            } else {
+                let _ = site.run(&arguments).ends(0);
+            }
+            *counted.entry(command.clone()).or_insert(0) += 1;
         }
     }
-    assert!(counted.len() == 8 && counted.values().all(|count| *count >= 2), "{counted:?}");
+    assert!(counted.len() >= 12 && counted.values().all(|count| *count >= 2), "{counted:?}");
     std::fs::remove_file(site.home.path().join("new-key")).unwrap();
+}
+
+/// Starts a command that only an interruption ends, reads its first line, and interrupts it.
+fn serves_until_interrupted(site: &Site, arguments: &[&str]) {
+    use std::io::{BufRead as _, BufReader};
+
+    let mut child = site.command(arguments).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap_or_else(|| panic!("{arguments:?} prints nothing")).unwrap();
+    assert!(first.starts_with("export DATABRICKS_HOST="), "{first}");
+    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    let _ = Site::finish(arguments, child).ends(130);
+    assert!(rest.iter().any(|line| line.starts_with("export DBT_CLOUD_TOKEN=")), "{rest:?}");
+}
+
+#[test]
+fn a_script_for_each_shell_knows_every_command_and_bash_completes_with_its_own() {
+    let site = Site::new();
+    for shell in ["bash", "zsh", "fish", "powershell"] {
+        let script = site.run(&["completions", shell]).ends(0).stdout;
+        for command in commands() {
+            assert!(script.contains(&command), "{shell} does not know {command}");
+        }
+        assert!(script.contains("idempotency-key"), "{shell} knows no flags");
+        let document = site.run(&["completions", shell, "-o", "json"]).ends(0).json();
+        let expected = document["data"]["script"].as_str().unwrap().trim_end();
+        assert_eq!((script.trim_end(), &document["data"]["shell"]), (expected, &shell.into()));
+    }
+    let script = site.home.path().join("completions.bash");
+    std::fs::write(&script, site.run(&["completions", "bash"]).ends(0).stdout).unwrap();
+    let complete = |words: &[&str]| {
+        // As bash calls it: the program, the word to complete, the word before.
+        let line = r#"source "$1" || exit 1; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+            _dbtrigger "$1" "${!#}" "${COMP_WORDS[COMP_CWORD - 1]}"; echo "${COMPREPLY[*]}""#;
+        let output = Command::new("bash").args(["--norc", "-uc", line, "bash"]).arg(&script).args(words).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(complete(&["dbtrigger", "create-"]), "create-workflow");
+    assert_eq!(complete(&["dbtrigger", "run", "--idem"]), "--idempotency-key");
+    assert_eq!(complete(&["dbtrigger", "completions", "power"]), "powershell");
+    let checked = Command::new("bash").arg("-n").arg(&script).status().unwrap();
+    assert!(checked.success());
+    let _ = site.run(&["completions", "csh"]).ends(2).says("bash, zsh, fish, powershell");
+    std::fs::remove_file(&script).unwrap();
 }
 
 /// Splits as a shell does, for single quotes only.

@@ -6,10 +6,11 @@ use super::input::Input;
 use crate::commands::deploy_notebook::{default_path, quoted};
 use crate::databricks::is_missing;
 use crate::databricks::me::Me;
-use crate::databricks::secrets::{KeyName, ScopeName, list};
+use crate::databricks::secrets::{KeyName, ScopeName, list, scopes};
 use crate::databricks::workspace::{NotebookPath, export};
 use crate::failure::{Code, Failure, of_databricks};
 use crate::http::Reader;
+use crate::nearest::nearest_names;
 use crate::notebook::{Found, Reading, State, read};
 
 /// A notebook that can run the job, and where it takes the key from.
@@ -114,6 +115,12 @@ fn check_settings(input: &Input, path: &NotebookPath, found: &Found) -> Result<(
     Ok(())
 }
 
+/// The scopes whose names are nearest. For advice only: what cannot be listed is not suggested.
+async fn near(reader: &Reader, scope: &ScopeName) -> Vec<String> {
+    let known = reader.glance(scopes()).await.unwrap_or_default();
+    nearest_names(scope.as_str(), known.iter().map(|scope| scope.name.as_str()))
+}
+
 /// The command that deploys the notebook there.
 fn deploy(input: &Input, path: &NotebookPath, flags: &str) -> String {
     let at = if input.notebook.is_some() { format!(" --path {}", quoted(path.as_str())) } else { String::new() };
@@ -153,17 +160,19 @@ impl Ground {
         };
         match reader.read(list(&scope)).await {
             Ok(keys) if keys.iter().any(|found| found.key == *key) => Ok(()),
-            Ok(_) => Err(Failure::new(
+            Ok(keys) => Err(Failure::new(
                 Code::NotFound,
                 format!("The secret scope {scope} has no key {key}, which the notebook {path} reads."),
             )
-            .run(command)),
+            .run(command)
+            .meant(&nearest_names(key.as_str(), keys.iter().map(|found| found.key.as_str())))),
             Err(error) if is_missing(&error) => Err(Failure::new(
                 Code::NotFound,
                 format!("There is no secret scope {scope}, from which the notebook {path} reads its key."),
             )
             .cause(error.to_string())
-            .run(command)),
+            .run(command)
+            .meant(&near(reader, &scope).await)),
             Err(error) => {
                 let failure =
                     of_databricks(&format!("Cannot read the secret scope {scope} as {}", me.user_name), &error);

@@ -792,3 +792,21 @@ async fn compute_that_is_not_there_is_refused_with_what_there_is() {
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(warnings(&outcome).iter().any(|text| text.contains("for bo@example.com alone")), "{outcome:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_mistyped_scope_or_key_is_said_with_the_nearest_one() {
+    for (flags, says) in [
+        (&["--scope", "dbt-cluod"][..], "did you mean \\\"dbt-cloud\\\"?"),
+        (&["--key", "api-kye"], "did you mean \\\"api-key\\\"?"),
+        (&["--scope", "finance"], "There is no secret scope finance"),
+    ] {
+        let stage = Rehearsal::new();
+        assert_eq!(stage.run(init_secrets::run, &[]).await.unwrap().exit, 0);
+        assert_eq!(stage.run(deploy_notebook::run, flags).await.unwrap().exit, 0);
+        stage.take_log();
+        let outcome = create(&stage, &JOB).await;
+        assert_eq!(outcome.code, Some(Code::NotFound), "{outcome:?}");
+        assert!(outcome.failure.contains(says), "{flags:?} {outcome:?}");
+        assert_eq!(stage.take_writes(), [""; 0]);
+    }
+}

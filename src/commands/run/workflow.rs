@@ -5,15 +5,19 @@ use url::Url;
 
 use super::follow_workflow::{WorkflowReport, follow_run};
 use super::{Waiting, resume};
+use crate::commands::job_named::NAME;
 use crate::commands::last_known::Known;
 use crate::commands::{Stage, to_databricks};
 use crate::credentials::{Databricks, Wants, databricks};
+use crate::databricks::jobs::{Page, list};
 use crate::databricks::{
     OtherParameter, WorkflowRow, get_workflow, get_workflow_run, is_missing, list_workflows_named, run_now,
 };
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::{Fault, HttpError, Reader};
+use crate::nearest::nearest;
 use crate::origin::{Origin, with_scheme};
+use crate::runs::plain;
 
 /// More pages of jobs of one name are not read.
 const MOST_PAGES: u32 = 20;
@@ -167,20 +171,13 @@ async fn find(reader: &Reader, text: &str, named: Named) -> Result<WorkflowRow, 
         }
         Named::Name(name) => name,
     };
-    let (mut found, mut others, mut page) = (Vec::new(), Vec::new(), None);
+    let (mut found, mut page) = (Vec::new(), None);
     for _ in 0..MOST_PAGES {
         let listed = reader.read(list_workflows_named(&name, page.as_deref())).await.map_err(|error| {
             of_databricks(&format!("Cannot look for a workflow named \"{name}\"; nothing was started"), &error)
         })?;
-        // The service ignores case (§5.4).
-        for row in listed.jobs {
-            if row.name() == name {
-                found.push(row);
-            } else if row.name().to_lowercase() == name.to_lowercase() {
-                // What else comes is from a look-alike that ignores the filter.
-                others.push(row);
-            }
-        }
+        // The service ignores case (§5.4), and a look-alike may ignore the filter.
+        found.extend(listed.jobs.into_iter().filter(|row| row.name() == name));
         page = listed.next_page_token.filter(|token| !token.is_empty());
         if page.is_none() {
             break;
@@ -193,9 +190,8 @@ async fn find(reader: &Reader, text: &str, named: Named) -> Result<WorkflowRow, 
         let failure =
             Failure::new(Code::NotFound, format!("No workflow is named \"{name}\", or this identity cannot see it."))
                 .advise("compare the name with the workspace's page Jobs & Pipelines, or give the id");
-        return Err(others.iter().fold(failure, |failure, other| {
-            failure.cause(format!("there is one named \"{}\" with the id {}", other.name(), other.job_id))
-        }));
+        let near = near(reader, &name).await;
+        return Err(failure.meant(&near));
     }
     let failure = Failure::new(Code::InvalidInput, format!("{} workflows are named \"{name}\".", found.len()));
     Err(found.iter().fold(failure, |failure, row| {
@@ -204,6 +200,21 @@ async fn find(reader: &Reader, text: &str, named: Named) -> Result<WorkflowRow, 
             .cause(format!("{} was made by {creator}", row.job_id))
             .run(format!("dbtrigger run --workflow {}", row.job_id))
     }))
+}
+
+/// The workflows whose names are nearest. For advice only: what cannot be listed is not suggested.
+async fn near(reader: &Reader, name: &str) -> Vec<String> {
+    let (mut all, mut page) = (Vec::new(), None);
+    for _ in 0..MOST_PAGES {
+        let Ok(Page { jobs, next }) = reader.glance(list(None, page.as_deref())).await else { break };
+        all.extend(jobs);
+        page = next;
+        if page.is_none() {
+            break;
+        }
+    }
+    let near = nearest(name, &all, |job| &job.name);
+    near.iter().map(|job| format!("\"{}\" ({})", plain(&job.name, NAME), job.id)).collect()
 }
 
 /// `run-now` failed after all its attempts. Any of them may have started the run; the token makes the next try safe.

@@ -1,0 +1,202 @@
+//! `explain`: what a code of an error or an exit code means, without a network.
+
+use serde_json::{Value, json};
+
+use crate::failure::{Code, Ended, Failure, Page, Report};
+use crate::nearest::nearest_names;
+
+/// Explain a code of an error, or an exit code
+///
+/// Each error ends its first line with its code in brackets; JSON documents have it as error.code. Says what it means, why
+/// it happens and what to do. Without CODE, lists all of them. Needs no network.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dbtrigger explain
+  dbtrigger explain outcome-unknown
+  dbtrigger explain 7 -o json")]
+pub(crate) struct Args {
+    /// The code of an error, such as not-found, or an exit code, such as 6
+    #[arg(value_name = "CODE")]
+    code: Option<String>,
+}
+
+/// What there is to say of success.
+const DONE: &str = "done, and the run that was followed ended well";
+
+pub(crate) fn run(args: Args) -> Ended<Box<dyn Report>> {
+    let Args { code } = args;
+    match code.as_deref().map(read).transpose() {
+        Ok(named) => Ended::well(Box::new(Explained(named))),
+        Err(failure) => failure.into(),
+    }
+}
+
+/// What is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    Code(Code),
+    Exit(u8),
+}
+
+fn read(text: &str) -> Result<Named, Failure> {
+    let unknown = |what: String| Failure::new(Code::InvalidInput, what).run("dbtrigger explain");
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return match text.parse() {
+            // A signal of its own each; shells report no others.
+            Ok(exit @ 129..=192) => Ok(Named::Code(Code::Interrupted(exit - 128))),
+            Ok(exit) if exit == 0 || Code::ALL.iter().any(|code| code.exit() == exit) => Ok(Named::Exit(exit)),
+            Ok(_) | Err(_) => Err(unknown(format!("dbtrigger never ends with the exit code {text}."))
+                .advise("an exit code that is not listed comes from the shell or from another program")),
+        };
+    }
+    // As it stands in an error, with or without the brackets.
+    let name = text.trim_matches(['[', ']', ' ']).to_lowercase().replace(['_', ' '], "-");
+    match Code::ALL.into_iter().find(|code| code.name() == name) {
+        Some(code) => Ok(Named::Code(code)),
+        None => Err(unknown(format!("\"{text}\" is no code of an error and no exit code."))
+            .meant(&nearest_names(&name, Code::ALL.map(Code::name)))),
+    }
+}
+
+/// Everything, or what was asked about.
+struct Explained(Option<Named>);
+
+impl Explained {
+    fn codes(&self) -> Vec<Code> {
+        match self.0 {
+            None => Code::ALL.to_vec(),
+            Some(Named::Code(code)) => vec![code],
+            Some(Named::Exit(exit)) => Code::ALL.into_iter().filter(|code| code.exit() == exit).collect(),
+        }
+    }
+
+    /// The exit codes with what each says.
+    fn exits(&self) -> Vec<(u8, &'static str)> {
+        let mut exits: Vec<(u8, &str)> =
+            self.codes().into_iter().map(|code| (code.exit(), code.exit_means())).collect();
+        if matches!(self.0, None | Some(Named::Exit(0))) {
+            exits.insert(0, (0, DONE));
+        }
+        exits.dedup();
+        exits
+    }
+}
+
+/// As one speaks of it: every signal has an exit code of its own.
+fn exit_words(code: Code) -> String {
+    if let Code::Interrupted(_) = code {
+        return format!("exit code 128 and the signal's number, {} here", code.exit());
+    }
+    format!("exit code {}", code.exit())
+}
+
+fn page(code: Code) -> String {
+    let Page { means, why, what_to_do, example: (typed, comes) } = code.page();
+    let head = format!("{} ({})", code.name(), exit_words(code));
+    let list = |lines: &[&str]| lines.iter().map(|line| format!("  - {line}")).collect::<Vec<_>>().join("\n");
+    let comes = comes.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n");
+    let (why, what_to_do) = (list(why), list(what_to_do));
+    format!(
+        "{head}\n\n{means}\n\nWhy it happens:\n{why}\n\nWhat to do:\n{what_to_do}\n\nFor example:\n  $ {typed}\n{comes}\n"
+    )
+}
+
+/// A line for each exit code, and below it one for each code that leads to it.
+fn overview(exits: &[(u8, &str)]) -> String {
+    let width = Code::ALL.iter().map(|code| code.name().len()).max().unwrap_or_default();
+    let mut lines = Vec::new();
+    for (exit, means) in exits {
+        let shown = if *exit > 128 { "128+n".to_owned() } else { exit.to_string() };
+        lines.push(format!("{shown:<5}  {means}"));
+        let codes = Code::ALL.into_iter().filter(|code| code.exit() == *exit);
+        lines.extend(codes.map(|code| format!("         {:<width$}  {}", code.name(), code.page().means)));
+    }
+    lines.join("\n")
+}
+
+impl Report for Explained {
+    fn text(&self) -> String {
+        match self.0 {
+            Some(Named::Code(code)) => page(code),
+            Some(Named::Exit(_)) => {
+                let heads = self.exits().into_iter().map(|(exit, means)| format!("Exit code {exit}: {means}.\n"));
+                let pages = self.codes().into_iter().map(|code| format!("\n{}", page(code)));
+                heads.chain(pages).collect()
+            }
+            None => overview(&self.exits()),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let codes: Vec<Value> = self
+            .codes()
+            .into_iter()
+            .map(|code| {
+                let Page { means, why, what_to_do, example: (typed, comes) } = code.page();
+                let example = json!({ "typed": typed, "comes": comes });
+                json!({
+                    "code": code.name(), "exit_code": code.exit(), "means": means, "why": why, "what_to_do": what_to_do,
+                    "example": example,
+                })
+            })
+            .collect();
+        let exits: Vec<Value> =
+            self.exits().into_iter().map(|(exit, means)| json!({ "exit_code": exit, "means": means })).collect();
+        json!({ "codes": codes, "exit_codes": exits })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explained(code: Option<&str>) -> (String, Value) {
+        let report = run(Args { code: code.map(ToOwned::to_owned) }).report.expect("explained");
+        (report.text(), report.json())
+    }
+
+    #[test]
+    fn a_code_is_explained_however_it_is_copied_and_an_exit_code_with_all_of_its_codes() {
+        let (page, data) = explained(Some("not-found"));
+        for part in ["not-found (exit code 6)", "Why it happens:", "What to do:", "$ dbtrigger run 'nightly build'"] {
+            assert!(page.contains(part), "{page}");
+        }
+        assert_eq!((&data["codes"][0]["exit_code"], data["codes"].as_array().unwrap().len()), (&6.into(), 1));
+        for text in ["[not-found]", "NOT_FOUND", "not found"] {
+            assert_eq!(explained(Some(text)).0, page, "{text}");
+        }
+        let (page, data) = explained(Some("2"));
+        for name in ["Exit code 2: ", "usage (", "missing-input (", "invalid-input (", "contradiction ("] {
+            assert!(page.contains(name), "{page}");
+        }
+        assert_eq!((data["codes"].as_array().unwrap().len(), &data["exit_codes"][0]["exit_code"]), (4, &2.into()));
+        assert_eq!(explained(Some("0")).0, format!("Exit code 0: {DONE}.\n"));
+        assert!(explained(Some("143")).0.starts_with("interrupted (exit code 128 and the signal's number, 143 here)"));
+    }
+
+    #[test]
+    fn without_a_code_all_are_listed_with_their_exit_codes() {
+        let (text, data) = explained(None);
+        for code in Code::ALL {
+            assert!(text.lines().any(|line| line.trim_start().starts_with(code.name())), "{text}");
+        }
+        assert!(text.starts_with("0      done") && text.contains("\n128+n  "), "{text}");
+        assert_eq!(data["codes"].as_array().unwrap().len(), Code::ALL.len());
+        assert_eq!(data["exit_codes"].as_array().unwrap().len(), 15);
+    }
+
+    #[test]
+    fn what_is_no_code_is_refused_with_the_nearest() {
+        for (text, says) in [
+            ("not-fuond", "did you mean \"not-found\"?"),
+            ("timeout", "dbtrigger explain"),
+            ("5", "never ends with the exit code 5"),
+            ("256", "never ends"),
+            ("", "no code"),
+        ] {
+            let failure = run(Args { code: Some(text.to_owned()) }).failure.expect(text);
+            let said = failure.json().to_string().replace("\\\"", "\"");
+            assert!(failure.code == Code::InvalidInput && said.contains(says), "{text}: {said}");
+        }
+    }
+}
