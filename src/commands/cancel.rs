@@ -243,6 +243,7 @@ async fn cancel_workflow(
                 WorkflowEnd::Success(_)
                 | WorkflowEnd::SuccessWithFailures(_)
                 | WorkflowEnd::Left(_)
+                | WorkflowEnd::NeverRan(_)
                 | WorkflowEnd::Failed(_),
             )) => Fate::EndedItself,
             Some(Standing::Going(_)) | None => Fate::GoesOn,
