@@ -3,12 +3,18 @@
 use serde_json::{Value, json};
 
 use super::rehearsal::{Outcome, Rehearsal};
-use super::{deploy_notebook, run, watch};
+use super::{cancel, deploy_notebook, run, watch};
 use crate::failure::Code;
 use crate::sandbox::NotebookOutcome;
 
 const NOTEBOOK: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
+/// The workspace of the world.
+const WORKSPACE: &str = "7405609032100112";
 const FINE: NotebookOutcome = NotebookOutcome::Finished;
+
+fn fault(stage: &Rehearsal, rule: &str) {
+    stage.world(|world| world.add_fault(crate::sandbox::Rule::parse(rule).unwrap()));
+}
 
 fn failed() -> NotebookOutcome {
     NotebookOutcome::Failed { error: "DbtRunFailed: no".to_owned(), trace: String::new() }
@@ -105,8 +111,7 @@ async fn a_queued_run_says_behind_which_and_a_skipped_one_that_it_never_ran() {
     let ahead = json!({ "run_ids": [first.parse::<u64>().unwrap()], "queued_before": 1, "more": false });
     assert_eq!(outcome.data["queued_behind"], ahead);
     // What it waits behind is for show: without it, it waits all the same.
-    let rule = crate::sandbox::Rule::parse("databricks:jobs/runs/list=status=403,times=forever").unwrap();
-    stage.world(|world| world.add_fault(rule));
+    fault(&stage, "databricks:jobs/runs/list=status=403,times=forever");
     let outcome = watched(&stage, &["--workflow-run", &second, "--timeout", "30s"]).await;
     assert_eq!((outcome.code, &outcome.data["queued_behind"]), (Some(Code::StillRunning), &Value::Null));
     assert!(outcome.said().contains("queued: as many runs of the workflow"), "{}", outcome.said());
@@ -131,4 +136,75 @@ async fn watch_offers_the_start_that_was_and_none_that_it_cannot_say() {
     let outcome = watched(&stage, &[&run]).await;
     assert_eq!(outcome.code, Some(Code::RunFailed), "{outcome:?}");
     assert!(!outcome.failure.contains("dbtrigger run 222223"), "{outcome:?}");
+}
+
+/// A repaired run of two tasks, each with a dbt run: the first task's is of its repair. And a dbt run of another workflow run.
+async fn repaired_with_dbt_runs(stage: &Rehearsal) -> (String, [String; 3]) {
+    let job = workflow(stage, &[("a", 0, &[]), ("b", 0, &[])]).await;
+    let run = started(stage, &["--workflow", &job]).await;
+    stage.play(failed()).await;
+    stage.play(failed()).await;
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let id: u64 = run.parse().unwrap();
+    stage.post("/api/2.2/jobs/runs/repair", &json!({ "run_id": id, "rerun_tasks": ["a"] }));
+    let of = async |job: &str, key: String| started(stage, &[job, "--idempotency-key", &key]).await;
+    let runs = [
+        of("222225", format!("{WORKSPACE}/{run}/a/1")).await,
+        of("300005", format!("{WORKSPACE}/{run}/b/0")).await,
+        of("300006", format!("{WORKSPACE}/{}/a/0", id + 1)).await,
+    ];
+    let _ = stage.take_log();
+    (run, runs)
+}
+
+async fn cancelled(stage: &Rehearsal, run: &str) -> Outcome {
+    stage.run(cancel::run, &["--workflow-run", run]).await.expect("nobody kills it")
+}
+
+fn cancelled_runs(outcome: &Outcome) -> Vec<String> {
+    let runs = outcome.data["dbt_runs"].as_array().unwrap().iter().filter(|run| run["cancelled"] == true);
+    runs.map(|run| run["run_id"].to_string()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_dbt_runs_of_every_task_and_repair_are_cancelled_though_one_refuses() {
+    let stage = Rehearsal::new();
+    let (run, dbt) = repaired_with_dbt_runs(&stage).await;
+    let outcome = cancelled(&stage, &run).await;
+    assert_eq!((outcome.exit, cancelled_runs(&outcome)), (0, dbt[..2].to_vec()), "{outcome:?}");
+    let stage = Rehearsal::new();
+    let (run, dbt) = repaired_with_dbt_runs(&stage).await;
+    fault(&stage, "dbt:runs/cancel=status=403,times=1");
+    let outcome = cancelled(&stage, &run).await;
+    assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
+    assert!(outcome.failure.contains(&format!("did not cancel run {}", dbt[0])), "{outcome:?}");
+    assert_eq!(cancelled_runs(&outcome), dbt[1..2].to_vec(), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dbt_run_that_shows_late_is_cancelled_beside_one_that_showed() {
+    let stage = Rehearsal::new();
+    let job = workflow(&stage, &[("a", 0, &[])]).await;
+    let run = started(&stage, &["--workflow", &job]).await;
+    let first = started(&stage, &["222225", "--idempotency-key", &format!("{WORKSPACE}/{run}/a/0")]).await;
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    stage.world(|world| world.set_listing_lag(7_000));
+    let body = json!({ "cause": format!("x [dbtrigger:{WORKSPACE}/{run}/b/0]") });
+    let late = stage.post("/api/v2/accounts/51234/jobs/300005/run/", &body)["data"]["id"].to_string();
+    let outcome = cancelled(&stage, &run).await;
+    assert_eq!((outcome.exit, cancelled_runs(&outcome)), (0, vec![first, late]), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_access_to_dbt_the_runs_that_the_tasks_told_of_are_named() {
+    let stage = Rehearsal::new();
+    let job = workflow(&stage, &[("a", 0, &[]), ("b", 0, &[])]).await;
+    let run = started(&stage, &["--workflow", &job]).await;
+    let url = "https://ab123.us1.dbt.com/deploy/51234/projects/1/runs/77/";
+    let error = format!("DbtRunFailed: no\n{url}");
+    stage.play(NotebookOutcome::Failed { error, trace: String::new() }).await;
+    stage.set("DBT_CLOUD_TOKEN", "");
+    let outcome = cancelled(&stage, &run).await;
+    assert_eq!((outcome.exit, &outcome.data["dbt_runs"]), (0, &Value::Null), "{outcome:?}");
+    assert!(outcome.said().contains(&format!("may go on: {url}")), "{}", outcome.said());
 }
