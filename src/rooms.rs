@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms of ours that it may name. `docs/architecture.md` has the same in words.
-const MAY_USE: [(&str, &str); 18] = [
+const MAY_USE: [(&str, &str); 19] = [
     ("context", ""),
     ("events", ""),
     ("nearest", ""),

@@ -1,10 +1,12 @@
 //! `cancel`: stops a dbt run, or a Databricks run together with the dbt run behind it.
 
+mod report;
+
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use self::report::{CancelReport, Fate, Stopped};
 use super::last_known::Known;
 use super::run::resume;
 use super::run_named::{RunNamed, check_workspace};
@@ -58,71 +60,6 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     Ended { report: known.then(|| Box::new(report) as Box<dyn Report>), failure }
 }
 
-/// One run that was asked to stop.
-#[derive(Clone, Debug)]
-struct Stopped {
-    run: u64,
-    url: String,
-    /// The service's word, as seen last.
-    status: String,
-    /// It had ended before anything was asked.
-    already: bool,
-    fate: Fate,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Cancelled,
-    /// In another way than by being cancelled.
-    EndedItself,
-    GoesOn,
-}
-
-impl Stopped {
-    fn line(&self, what: &str) -> String {
-        let Stopped { run, url, status, already, fate } = self;
-        match fate {
-            _ if *already => format!("{what} {run} has ended already: {status}   {url}"),
-            Fate::Cancelled => format!("{what} {run} was cancelled   {url}"),
-            Fate::EndedItself => format!("{what} {run} ended before it could be cancelled: {status}   {url}"),
-            Fate::GoesOn => format!("{what} {run} goes on: {status}   {url}"),
-        }
-    }
-
-    fn json(&self) -> Value {
-        let Stopped { run, url, status, already, fate } = self;
-        json!({
-            "run_id": run, "run_url": url, "status": status, "already_ended": already,
-            "cancelled": !already && *fate == Fate::Cancelled,
-        })
-    }
-}
-
-/// The `data` of `cancel`.
-#[derive(Debug, Default)]
-struct CancelReport {
-    workflow: Option<Stopped>,
-    /// `None`: they were not looked for.
-    dbt: Option<Vec<Stopped>>,
-}
-
-impl Report for CancelReport {
-    fn text(&self) -> String {
-        let CancelReport { workflow, dbt } = self;
-        let workflows = workflow.iter().map(|stopped| stopped.line("Databricks run"));
-        let dbt_runs = dbt.iter().flatten().map(|stopped| stopped.line("dbt run"));
-        workflows.chain(dbt_runs).collect::<Vec<_>>().join("\n")
-    }
-
-    fn json(&self) -> Value {
-        let CancelReport { workflow, dbt } = self;
-        json!({
-            "workflow_run": workflow.as_ref().map(Stopped::json),
-            "dbt_runs": dbt.as_ref().map(|runs| runs.iter().map(Stopped::json).collect::<Vec<_>>()),
-        })
-    }
-}
-
 async fn cancel_dbt(
     run: u64,
     pasted: Option<(String, Link)>,
@@ -141,20 +78,28 @@ async fn cancel_dbt(
         return Err(Failure::new(Code::Nonsense, format!("dbt Cloud answered with another run than {run}."))
             .advise("run the same command again with `-vv` to see the answer"));
     }
-    stop_dbt(seen, &account, &writer, deadline, &again, report, stage).await
+    let line = DbtLine { account: &account, writer: &writer, again: &again };
+    match ask_dbt(seen, &line, report, stage).await? {
+        Some(asked) => confirm_dbt(asked, &line, deadline, report, stage).await,
+        None => Ok(()),
+    }
 }
 
-async fn stop_dbt(
-    seen: Run,
-    account: &Account,
-    writer: &Writer,
-    deadline: Instant,
-    again: &str,
-    report: &mut CancelReport,
-    stage: &Stage,
-) -> Result<(), Failure> {
-    let run = seen.id;
-    let stopped = |run: &Run, already: bool| Stopped {
+/// Where a dbt run is stopped, and the command that does it again.
+struct DbtLine<'a> {
+    account: &'a Account,
+    writer: &'a Writer,
+    again: &'a str,
+}
+
+/// A dbt run that was asked to stop, and its place in the report.
+struct AskedToStop {
+    run: Run,
+    place: usize,
+}
+
+fn stopped_dbt(run: &Run, account: &Account, already: bool) -> Stopped {
+    Stopped {
         run: run.id,
         url: run.url(&account.origin.to_string(), account.id),
         status: run.status.map(crate::dbt::Status::word).unwrap_or_default(),
@@ -164,15 +109,25 @@ async fn stop_dbt(
             Some(End::Success | End::Error) => Fate::EndedItself,
             None => Fate::GoesOn,
         },
-    };
-    let place = report.dbt.get_or_insert_default();
-    if seen.ended().is_some() {
-        place.push(stopped(&seen, true));
-        return Ok(());
     }
-    place.push(stopped(&seen, false));
-    let index = place.len() - 1;
-    let note = |now: &Run, report: &mut CancelReport| report.dbt.get_or_insert_default()[index] = stopped(now, false);
+}
+
+/// Asks for the run to be stopped. `None`: it has ended.
+async fn ask_dbt(
+    seen: Run,
+    line: &DbtLine<'_>,
+    report: &mut CancelReport,
+    stage: &Stage,
+) -> Result<Option<AskedToStop>, Failure> {
+    let DbtLine { account, writer, again } = *line;
+    let run = seen.id;
+    let already = seen.ended().is_some();
+    let rows = report.dbt.get_or_insert_default();
+    rows.push(stopped_dbt(&seen, account, already));
+    let place = rows.len() - 1;
+    if already {
+        return Ok(None);
+    }
     stage.last_known.set(Known {
         data: report.json(),
         line: format!("dbt run {run} is being cancelled: {}", seen.url(&account.origin.to_string(), account.id)),
@@ -189,14 +144,25 @@ async fn stop_dbt(
             }
         },
     };
-    note(&latest, report);
-    if latest.ended().is_some() {
-        return Ok(());
-    }
+    report.dbt.get_or_insert_default()[place] = stopped_dbt(&latest, account, false);
+    Ok(latest.ended().is_none().then_some(AskedToStop { run: latest, place }))
+}
+
+/// Waits until a run that was asked to stop has ended.
+async fn confirm_dbt(
+    asked: AskedToStop,
+    line: &DbtLine<'_>,
+    deadline: Instant,
+    report: &mut CancelReport,
+    stage: &Stage,
+) -> Result<(), Failure> {
+    let DbtLine { account, writer, again } = *line;
+    let AskedToStop { run: latest, place } = asked;
+    let run = latest.id;
     let means = stage.means();
     let mut probe = DbtRun::new(writer, &means.wall, &means.events, account.id, latest, None);
     let followed = follow(&mut probe, deadline, &means, |_| {}).await;
-    note(probe.run(), report);
+    report.dbt.get_or_insert_default()[place] = stopped_dbt(probe.run(), account, false);
     match followed {
         Followed::Ended(_) => Ok(()),
         Followed::OutOfTime(_) => Err(Failure::new(
@@ -243,6 +209,7 @@ async fn cancel_workflow(
                 WorkflowEnd::Success(_)
                 | WorkflowEnd::SuccessWithFailures(_)
                 | WorkflowEnd::Left(_)
+                | WorkflowEnd::NeverRan(_)
                 | WorkflowEnd::Failed(_),
             )) => Fate::EndedItself,
             Some(Standing::Going(_)) | None => Fate::GoesOn,
@@ -289,14 +256,35 @@ async fn cancel_workflow(
             return Err(failure.cause("the dbt run behind it was not looked for yet").run(again));
         }
     }
-    cancel_behind(run, workspace.as_deref(), !already, deadline, &again, report, stage).await
+    let behind = Behind { workflow_run: run, workspace, fresh: !already, databricks: &writer };
+    cancel_behind(&behind, deadline, &again, report, stage).await
 }
 
-/// Cancels what the notebook of the run has started in dbt and has not cancelled itself.
-async fn cancel_behind(
+/// The Databricks run whose dbt runs are cancelled.
+struct Behind<'a> {
     workflow_run: u64,
-    workspace: Option<&str>,
+    workspace: Option<String>,
+    /// It was going on until now, and its notebooks may just have started something.
     fresh: bool,
+    databricks: &'a Writer,
+}
+
+/// The dbt runs that the run's tasks tell of themselves.
+async fn told_by_tasks(behind: &Behind<'_>, deadline: Instant, stage: &Stage) -> Vec<String> {
+    let mut probe = WorkflowProbe::new(behind.databricks, behind.workflow_run);
+    match follow(&mut probe, deadline, &stage.means(), |_| {}).await {
+        Followed::Ended(state) => {
+            let said = state.tasks.into_iter().filter_map(|task| task.said);
+            said.filter_map(|said| said.dbt_run_url).collect()
+        }
+        Followed::OutOfTime(_) | Followed::Blind(..) => Vec::new(),
+    }
+}
+
+/// Cancels what the notebooks of the run have started in dbt, in any task, attempt and repair, and have not cancelled
+/// themselves.
+async fn cancel_behind(
+    behind: &Behind<'_>,
     deadline: Instant,
     again: &str,
     report: &mut CancelReport,
@@ -311,23 +299,53 @@ async fn cancel_behind(
                 "the dbt run behind it was not looked for: {} {why}; with access to dbt, `{again}` looks again",
                 failure.what
             ));
+            for url in told_by_tasks(behind, deadline, stage).await {
+                stage.events.warning(format!("a task of it started this dbt run, which may go on: {url}"));
+            }
             return Ok(());
         }
     };
     report.dbt = Some(Vec::new());
+    let Behind { workflow_run, ref workspace, fresh, databricks: _ } = *behind;
     let look = async || {
-        dbt_runs_behind(&writer, account.id, workflow_run, workspace).await.map_err(|error| {
+        dbt_runs_behind(&writer, account.id, workflow_run, workspace.as_deref()).await.map_err(|error| {
             of_dbt(&format!("Cannot look for the dbt run behind Databricks run {workflow_run}; it may go on"), &error)
                 .run(again)
         })
     };
-    let mut found = look().await?;
-    if found.is_empty() && fresh {
+    let line = DbtLine { account: &account, writer: &writer, again };
+    let (mut known, mut asked, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+    for last in [!fresh, true] {
+        // All are asked before any is waited for, and one that refuses holds no other up.
+        let found = match look().await {
+            Ok(found) => found,
+            // What was asked before is waited for all the same.
+            Err(failure) => {
+                failures.push(failure);
+                break;
+            }
+        };
+        for run in found {
+            if known.contains(&run.id) {
+                continue;
+            }
+            known.push(run.id);
+            match ask_dbt(run, &line, report, stage).await {
+                Ok(going) => asked.extend(going),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        if last {
+            break;
+        }
         sleep(SETTLE).await;
-        found = look().await?;
     }
-    for run in found {
-        stop_dbt(run, &account, &writer, deadline, again, report, stage).await?;
+    for run in asked {
+        failures.extend(confirm_dbt(run, &line, deadline, report, stage).await.err());
     }
-    Ok(())
+    let mut failures = failures.into_iter();
+    match failures.next() {
+        Some(first) => Err(failures.fold(first, |first, other| first.cause(other.what))),
+        None => Ok(()),
+    }
 }

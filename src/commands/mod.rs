@@ -27,7 +27,10 @@ pub(crate) mod rehearsal;
 mod run_named;
 #[cfg(test)]
 mod run_tests;
+#[cfg(test)]
+mod shown_tests;
 mod table;
+mod workflow_named;
 
 pub(crate) use connect::{line_to_dbt, roots, to_databricks, to_dbt};
 pub(crate) use last_known::LastKnown;

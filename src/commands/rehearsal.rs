@@ -17,7 +17,7 @@ use crate::credentials::AccountFlags;
 use crate::events::{Event, Events};
 use crate::failure::{Code, Ended, Report};
 use crate::http::{Lane, Limits, Net, NetKind, Pace, Pending, Transport, WireError};
-use crate::sandbox::{Seed, SimTime, World};
+use crate::sandbox::{NotebookEnd, NotebookOutcome, NotebookTask, Reply, Seed, SimTime, World};
 use crate::secret::Vault;
 use crate::sim::arrive;
 
@@ -126,6 +126,31 @@ impl Rehearsal {
 
     pub(crate) fn world<R>(&self, look: impl FnOnce(&mut World) -> R) -> R {
         look(&mut self.0.world.borrow_mut())
+    }
+
+    /// What somebody else asks of either service in the meantime; it must be answered well.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
+        let dbt = path.starts_with("/api/v2/");
+        let authorization = if dbt { format!("Token {DBT_TOKEN}") } else { format!("Bearer {DATABRICKS_TOKEN}") };
+        let request =
+            Request::post(path).header("authorization", authorization).body(Bytes::from(body.to_string())).unwrap();
+        match self.world(|world| world.answer(now(self.0.begun), &request)) {
+            Reply::Answer(answer) if answer.status().is_success() => serde_json::from_slice(answer.body()).unwrap(),
+            other @ (Reply::Answer(_) | Reply::Cut(_) | Reply::Hold) => panic!("{path}: {other:?}"),
+        }
+    }
+
+    /// Waits until a notebook is ready, and ends it so.
+    pub(crate) async fn play(&self, outcome: NotebookOutcome) -> NotebookTask {
+        loop {
+            let task = self.world(|world| world.next_notebook(now(self.0.begun)));
+            if let Some(task) = task {
+                let end = NotebookEnd { output: String::new(), outcome };
+                self.world(|world| world.notebook_ended(now(self.0.begun), task.task_run_id, end));
+                return task;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
     }
 
     /// Sets a variable for the commands to come; empty counts as unset.

@@ -69,10 +69,12 @@ async fn watch_dbt(
         stage.last_known.set(Known { data: report.json(), line, resume: pick_up(run.id) });
     };
     on_news(&seen);
-    // What it was started with beyond its job is not repeated: the same parameters can be read at the run.
+    // A command that starts something else would be worse than none.
+    let overrides = seen.trigger.as_ref().and_then(Overrides::of);
     let again = seen
         .job_definition_id
-        .map(|job| resume::of_dbt(&job.to_string(), &stage.account, &Overrides::default(), None))
+        .zip(overrides)
+        .map(|(job, overrides)| resume::of_dbt(&job.to_string(), &stage.account, &overrides, None))
         .filter(|_| pasted.is_empty());
     let mut lines = Lines::new(&means.events, &account);
     lines.header(&seen);
@@ -103,20 +105,21 @@ async fn watch_workflow(
     check_workspace(origin.as_ref(), &identity.origin)?;
     let writer = to_databricks(&identity, stage)?;
     let looked = tokio::time::timeout_at(deadline, writer.read(get_workflow_run(run, None))).await;
-    let (job, name, url) = match looked {
+    let (job, name, url, parameters) = match looked {
         Ok(Ok(seen)) => {
             let job = seen.job_id.unwrap_or_default();
             let url = seen.url(&identity.origin.to_string(), job);
-            (job, seen.run_name.unwrap_or_default(), Some(url))
+            let parameters = seen.given_parameters();
+            (job, seen.run_name.unwrap_or_default(), Some(url), parameters)
         }
         Ok(Err(error)) => {
             // A hiccup is the follower's to outlast.
             if error.is_final() {
                 return Err(of_databricks(&format!("Cannot look at Databricks run {run}"), &error));
             }
-            (0, String::new(), None)
+            (0, String::new(), None, BTreeMap::new())
         }
-        Err(_) => (0, String::new(), None),
+        Err(_) => (0, String::new(), None, BTreeMap::new()),
     };
     let origin = identity.origin.to_string();
     let report = WorkflowReport { workflow: job, name, origin, key: None, run: Some(run), url, state: None };
@@ -124,6 +127,6 @@ async fn watch_workflow(
     if !report.url().is_empty() {
         stage.events.progress(report.url());
     }
-    let again = (job != 0).then(|| resume::of_workflow(&job.to_string(), &BTreeMap::new(), None));
+    let again = (job != 0).then(|| resume::of_workflow(&job.to_string(), &parameters, None));
     Ok(follow_run(report, run, &writer, deadline, again.as_deref(), stage).await)
 }

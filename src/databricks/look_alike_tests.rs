@@ -39,7 +39,14 @@ fn path() -> NotebookPath {
 #[test]
 fn a_list_may_be_absent_null_or_empty() {
     type Reader = Box<dyn Fn(&str) -> String>;
-    let lists: [(&str, &str, Reader); 7] = [
+    let lists: [(&str, &str, Reader); 8] = [
+        (
+            "jobs/runs/list",
+            "runs",
+            Box::new(|body| {
+                read(|answer| (list_workflow_runs(1, false, None).parse)(answer).map(|page| page.runs), body)
+            }),
+        ),
         ("secrets/scopes/list", "scopes", Box::new(|body| read(scopes().parse, body))),
         ("secrets/list", "secrets", Box::new(|body| read(list(&scope()).parse, body))),
         ("secrets/acls/list", "items", Box::new(|body| read(acls(&scope()).parse, body))),
@@ -65,7 +72,7 @@ fn a_list_may_be_absent_null_or_empty() {
     for tasks in ["", r#","tasks":null"#, r#","tasks":[]"#] {
         let body = format!(r#"{{"run_id":1{tasks}}}"#);
         let Read { call: _, parse } = get_workflow_run(1, None);
-        assert_eq!(parse(&answer(200, &body)).unwrap().newest_tasks().len(), 0, "{body}");
+        assert_eq!(parse(&answer(200, &body)).unwrap().attempts().len(), 0, "{body}");
     }
 }
 
@@ -84,8 +91,19 @@ fn fields_of_a_row_may_be_null_and_unknown_ones_are_passed_over() {
     assert!(read(|answer| (jobs::list(None, None).parse)(answer).map(|page| page.jobs.len()), rows) == "3");
     assert!(!read(list_workflows_named("x", None).parse, rows).starts_with("unreadable"));
     assert!(!read(get_workflow(1).parse, r#"{"job_id":1,"settings":null}"#).starts_with("unreadable"));
+    for history in ["null", "[]", "7", r#"[{"task_run_ids":null,"start_time":null,"state":null,"new":1}]"#] {
+        let task = r#"{"run_id":2,"start_time":null,"original_attempt_run_id":null,"condition_task":null,"for_each_task":null}"#;
+        let run = format!(r#"{{"run_id":1,"repair_history":{history},"tasks":[{task}]}}"#);
+        let read = read(
+            |answer| (get_workflow_run(1, None).parse)(answer).map(|run| (run.repairs(), run.attempts().len())),
+            &run,
+        );
+        assert_eq!(read, "(0, 1)", "{history}");
+    }
+    let rows = r#"{"runs":[{"run_id":1,"state":null,"start_time":null,"run_page_url":null}],"has_more":null,"next_page_token":null}"#;
+    assert!(!read(list_workflow_runs(1, true, None).parse, rows).starts_with("unreadable"));
     let run = r#"{"run_id":1,"state":null,"status":null,"tasks":[{"run_id":2,"task_key":null,"state":null}]}"#;
-    assert!(read(|answer| (get_workflow_run(1, None).parse)(answer).map(|run| run.newest_tasks().len()), run) == "1");
+    assert!(read(|answer| (get_workflow_run(1, None).parse)(answer).map(|run| run.attempts().len()), run) == "1");
     assert!(!read(get_task_output(1).parse, r#"{"notebook_output":null,"error":null}"#).starts_with("unreadable"));
     let status = r#"{"object_id":null,"object_type":null,"language":null}"#;
     assert!(!read(get_status(&path()).parse, status).starts_with("unreadable"));
@@ -135,6 +153,10 @@ fn ids_above_what_a_double_holds_keep_their_last_digit() {
         ("jobs/get by id", read(get_workflow(1).parse, &format!(r#"{{"job_id":{id}}}"#))),
         ("jobs/create", read(jobs::create(&raw::Raw::default()).parse, &format!(r#"{{"job_id":{id}}}"#))),
         ("jobs/run-now", read(run_now(1, "x", &BTreeMap::new()).parse, &format!(r#"{{"run_id":{id}}}"#))),
+        (
+            "jobs/runs/list",
+            read(list_workflow_runs(1, false, None).parse, &format!(r#"{{"runs":[{{"run_id":{id}}}]}}"#)),
+        ),
         ("jobs/runs/get", read(get_workflow_run(1, None).parse, &format!(r#"{{"run_id":{id}}}"#))),
     ] {
         assert!(text.contains(&id), "{operation}: {text}");
@@ -143,6 +165,7 @@ fn ids_above_what_a_double_holds_keep_their_last_digit() {
         notebook_permissions(ID).call.target(),
         get_workflow(ID).call.target(),
         get_workflow_run(ID, None).call.target(),
+        list_workflow_runs(ID, true, Some("t")).call.target(),
         get_task_output(ID).call.target(),
         jobs::get_page(ID, None).call.target(),
     ] {

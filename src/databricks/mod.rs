@@ -1,5 +1,6 @@
 //! Databricks: its endpoints and wire types, one file per API family.
 
+mod attempts;
 pub(crate) mod clusters;
 mod errors;
 pub(crate) mod jobs;
@@ -10,18 +11,22 @@ pub(crate) mod permissions;
 pub(crate) mod raw;
 mod runs;
 pub(crate) mod secrets;
+mod standing;
 pub(crate) mod workspace;
 
 use bytes::Bytes;
 use http::Response;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+pub(crate) use attempts::{Attempt, Iterations};
 pub(crate) use errors::{has_no_acls, is_missing, is_there_already, said};
 pub(crate) use runs::{
-    OtherParameter, Standing, TaskOutput, TaskRun, WorkflowEnd, WorkflowRow, WorkflowRun, cancel_workflow_run,
-    get_task_output, get_workflow, get_workflow_run, list_workflows_named, run_now,
+    OtherParameter, TaskOutput, TaskRun, WorkflowRow, WorkflowRun, cancel_workflow_run, get_task_output, get_workflow,
+    get_workflow_run, list_workflow_runs, list_workflows_named, run_now,
 };
+pub(crate) use standing::{Standing, WorkflowEnd};
 
 use crate::http::{Shape, parse_json};
 
@@ -37,4 +42,9 @@ fn done(answer: &Response<Bytes>) -> Result<(), Shape> {
 /// For fields where `null` is as good as absent.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// For fields that are only shown: what has another type than expected counts as absent.
+fn soft<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Value::deserialize(deserializer).map(|value| serde_json::from_value(value).ok())
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::attempts::{Condition, ForEach, Repair};
+use super::soft;
+use super::standing::{NewStatus, Standing, State, message, standing};
 use crate::http::{Call, Path, Put, Read};
 
 /// Which workflow a name or id stands for.
@@ -93,7 +95,10 @@ pub(crate) struct WorkflowRun {
     #[serde(default, deserialize_with = "soft")]
     status: Option<NewStatus>,
     #[serde(default, deserialize_with = "soft")]
-    tasks: Option<Vec<TaskRun>>,
+    pub(super) tasks: Option<Vec<TaskRun>>,
+    /// The original and its repairs, the newest last.
+    #[serde(default, deserialize_with = "soft")]
+    pub(super) repair_history: Option<Vec<Repair>>,
     #[serde(default, deserialize_with = "soft")]
     job_parameters: Option<Vec<Parameter>>,
     #[serde(default, deserialize_with = "soft")]
@@ -125,129 +130,30 @@ pub(crate) struct TaskRun {
     pub(crate) task_key: String,
     /// From 0.
     #[serde(default, deserialize_with = "soft")]
-    attempt_number: Option<u64>,
+    pub(super) attempt_number: Option<u64>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(super) original_attempt_run_id: Option<u64>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(super) start_time: Option<u64>,
     #[serde(default, deserialize_with = "soft")]
     state: Option<State>,
     #[serde(default, deserialize_with = "soft")]
     status: Option<NewStatus>,
     #[serde(default, deserialize_with = "soft")]
     notebook_task: Option<Value>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(super) condition_task: Option<Condition>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(super) for_each_task: Option<ForEach>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-struct State {
+/// A page of runs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct RunPage {
+    #[serde(default, deserialize_with = "super::or_default")]
+    pub(crate) runs: Vec<WorkflowRun>,
     #[serde(default, deserialize_with = "soft")]
-    life_cycle_state: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
-    result_state: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
-    state_message: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
-    queue_reason: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-struct NewStatus {
-    #[serde(default, deserialize_with = "soft")]
-    state: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
-    termination_details: Option<Details>,
-    #[serde(default, deserialize_with = "soft")]
-    queue_details: Option<Details>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-struct Details {
-    #[serde(default, deserialize_with = "soft")]
-    code: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
-    message: Option<String>,
-}
-
-/// How a run or task stands, from the old and the new form of its state together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// With the service's word for it.
-    Going(String),
-    Ended(WorkflowEnd),
-}
-
-/// How a run or task ended, with the service's word for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum WorkflowEnd {
-    Success(String),
-    /// Some tasks failed, all leaves succeeded: good, with a remark (§5.7).
-    SuccessWithFailures(String),
-    /// It never had to run: a condition, or another choice of tasks.
-    Left(String),
-    Cancelled(String),
-    /// FAILED, TIMEDOUT, SKIPPED and whatever else is not good.
-    Failed(String),
-}
-
-impl WorkflowEnd {
-    /// The service's word for it.
-    pub(crate) fn word(&self) -> &str {
-        match self {
-            WorkflowEnd::Success(word)
-            | WorkflowEnd::SuccessWithFailures(word)
-            | WorkflowEnd::Left(word)
-            | WorkflowEnd::Cancelled(word)
-            | WorkflowEnd::Failed(word) => word,
-        }
-    }
-}
-
-impl Standing {
-    /// The service's word for it.
-    pub(crate) fn word(&self) -> &str {
-        match self {
-            Standing::Going(word) => word,
-            Standing::Ended(end) => end.word(),
-        }
-    }
-}
-
-fn standing(state: Option<&State>, status: Option<&NewStatus>) -> Option<Standing> {
-    let life = state.and_then(|state| state.life_cycle_state.as_deref());
-    let new = status.and_then(|status| status.state.as_deref());
-    let result = state.and_then(|state| state.result_state.as_deref());
-    let code =
-        status.and_then(|status| status.termination_details.as_ref()).and_then(|details| details.code.as_deref());
-    let over = match (life, new) {
-        (Some("TERMINATED" | "SKIPPED" | "INTERNAL_ERROR"), _) | (_, Some("TERMINATED")) => true,
-        (Some(_), _) | (None, Some(_)) => false,
-        (None, None) => return None,
-    };
-    if !over {
-        return Some(Standing::Going(life.or(new).unwrap_or_default().to_owned()));
-    }
-    let end = match (result, code) {
-        (Some("SUCCESS"), _) => WorkflowEnd::Success("SUCCESS".to_owned()),
-        (Some("SUCCESS_WITH_FAILURES"), _) => WorkflowEnd::SuccessWithFailures("SUCCESS_WITH_FAILURES".to_owned()),
-        (Some(word @ ("EXCLUDED" | "DISABLED")), _) => WorkflowEnd::Left(word.to_owned()),
-        (Some("CANCELED"), _) => WorkflowEnd::Cancelled("CANCELED".to_owned()),
-        (Some(word), _) => WorkflowEnd::Failed(word.to_owned()),
-        (None, Some("SUCCESS")) => WorkflowEnd::Success("SUCCESS".to_owned()),
-        (None, Some(word @ "SUCCESS_WITH_FAILURES")) => WorkflowEnd::SuccessWithFailures(word.to_owned()),
-        (None, Some(word @ "DISABLED")) => WorkflowEnd::Left(word.to_owned()),
-        (None, Some(word @ ("USER_CANCELED" | "CANCELED"))) => WorkflowEnd::Cancelled(word.to_owned()),
-        (None, Some(word)) => WorkflowEnd::Failed(word.to_owned()),
-        // SKIPPED may come without a result.
-        (None, None) => WorkflowEnd::Failed(life.or(new).unwrap_or_default().to_owned()),
-    };
-    Some(Standing::Ended(end))
-}
-
-fn message<'a>(state: Option<&'a State>, status: Option<&'a NewStatus>) -> Option<&'a str> {
-    let of = |details: Option<&'a Details>| details.and_then(|details| details.message.as_deref());
-    state
-        .and_then(|state| state.state_message.as_deref())
-        .filter(|text| !text.is_empty())
-        .or_else(|| of(status.and_then(|status| status.termination_details.as_ref())))
-        .or_else(|| state.and_then(|state| state.queue_reason.as_deref()))
-        .or_else(|| of(status.and_then(|status| status.queue_details.as_ref())))
-        .filter(|text| !text.is_empty())
+    pub(crate) next_page_token: Option<String>,
 }
 
 impl WorkflowRun {
@@ -259,6 +165,25 @@ impl WorkflowRun {
     /// What the service says about it.
     pub(crate) fn message(&self) -> Option<&str> {
         message(self.state.as_ref(), self.status.as_ref())
+    }
+
+    /// Why it was over, in the service's newer words: finer than the word of its standing.
+    pub(crate) fn code(&self) -> Option<&str> {
+        self.status.as_ref().and_then(NewStatus::termination_code)
+    }
+
+    /// Which limit it waits at, while it is QUEUED.
+    pub(crate) fn queue_code(&self) -> Option<&str> {
+        self.status.as_ref().and_then(NewStatus::queue_code)
+    }
+
+    /// What it was started with beyond the job's own defaults.
+    pub(crate) fn given_parameters(&self) -> BTreeMap<String, String> {
+        let given = self.job_parameters.iter().flatten().filter_map(|parameter| {
+            let Parameter { name, value, default } = parameter;
+            value.clone().filter(|value| default.as_ref() != Some(value)).map(|value| (name.clone(), value))
+        });
+        given.collect()
     }
 
     /// The page of the run. The service's own form opens for administrators only (§5.7), so it is written anew, with
@@ -287,23 +212,10 @@ impl WorkflowRun {
         (!digits.is_empty()).then_some(digits)
     }
 
-    /// The tasks, each in its newest attempt (after a repair, its newest run), in the order of the answer.
-    pub(crate) fn newest_tasks(&self) -> Vec<&TaskRun> {
-        let mut newest: Vec<&TaskRun> = Vec::new();
-        for task in self.tasks.iter().flatten() {
-            let rank = |task: &TaskRun| (task.attempt_number.unwrap_or(0), task.run_id);
-            match newest.iter_mut().find(|known| known.task_key == task.task_key) {
-                Some(known) if rank(known) < rank(task) => *known = task,
-                Some(_) => {}
-                None => newest.push(task),
-            }
-        }
-        newest
-    }
-
-    /// Takes in the tasks of a further page.
+    /// Takes in what a further page adds.
     pub(crate) fn add_page(&mut self, page: WorkflowRun) {
         self.tasks.get_or_insert_default().extend(page.tasks.unwrap_or_default());
+        self.repair_history.get_or_insert_default().extend(page.repair_history.unwrap_or_default());
         self.next_page_token = page.next_page_token;
     }
 }
@@ -328,9 +240,27 @@ impl TaskRun {
     }
 }
 
-/// A run with its tasks; further tasks stand on further pages.
+/// A run with its tasks and the history of its repairs; further tasks stand on further pages.
 pub(crate) fn get_workflow_run(run: u64, page: Option<&str>) -> Read<WorkflowRun> {
     let mut call = Call::get("jobs/runs/get", Path::new("/api/2.2/jobs/runs/get")).query("run_id", run);
+    call = call.query("include_history", true);
+    if let Some(page) = page {
+        call = call.query("page_token", page);
+    }
+    Read::json(call)
+}
+
+/// The largest page of runs (§5.8: less than 25).
+const RUNS_PAGE: u64 = 24;
+
+/// A page of the job's runs without their tasks, newest first; only those that are not over, if so wanted.
+pub(crate) fn list_workflow_runs(job: u64, active: bool, page: Option<&str>) -> Read<RunPage> {
+    let mut call = Call::get("jobs/runs/list", Path::new("/api/2.2/jobs/runs/list"))
+        .query("job_id", job)
+        .query("limit", RUNS_PAGE);
+    if active {
+        call = call.query("active_only", true);
+    }
     if let Some(page) = page {
         call = call.query("page_token", page);
     }
@@ -378,11 +308,6 @@ pub(crate) fn get_task_output(task_run: u64) -> Read<TaskOutput> {
     Read::json(Call::get("jobs/runs/get-output", Path::new("/api/2.2/jobs/runs/get-output")).query("run_id", task_run))
 }
 
-/// For fields that are only shown: what has another type than expected counts as absent.
-fn soft<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
-    Value::deserialize(deserializer).map(|value| serde_json::from_value(value).ok())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -403,62 +328,6 @@ mod tests {
             list_workflows_named("dbt: a & b", Some("t")).call.target(),
             "/api/2.2/jobs/list?name=dbt%3A+a+%26+b&limit=100&page_token=t"
         );
-    }
-
-    #[test]
-    fn both_forms_of_state_are_understood_and_new_words_survive() {
-        let going = |word: &str| Some(Standing::Going(word.to_owned()));
-        let ended = |end: fn(String) -> WorkflowEnd, word: &str| Some(Standing::Ended(end(word.to_owned())));
-        for (value, standing) in [
-            (json!({"state": {"life_cycle_state": "PENDING"}}), going("PENDING")),
-            (json!({"state": {"life_cycle_state": "FANCY_NEW"}}), going("FANCY_NEW")),
-            (json!({"status": {"state": "WAITING"}}), going("WAITING")),
-            (
-                json!({"state": {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}}),
-                ended(WorkflowEnd::Success, "SUCCESS"),
-            ),
-            (
-                json!({"state": {"life_cycle_state": "INTERNAL_ERROR", "result_state": "FAILED"}}),
-                ended(WorkflowEnd::Failed, "FAILED"),
-            ),
-            (json!({"state": {"life_cycle_state": "SKIPPED"}}), ended(WorkflowEnd::Failed, "SKIPPED")),
-            (
-                json!({"state": {"life_cycle_state": "TERMINATED", "result_state": "TIMEDOUT"},
-                       "status": {"state": "TERMINATED", "termination_details": {"code": "CANCELED"}}}),
-                ended(WorkflowEnd::Failed, "TIMEDOUT"),
-            ),
-            (
-                json!({"status": {"state": "TERMINATED", "termination_details": {"code": "USER_CANCELED"}}}),
-                ended(WorkflowEnd::Cancelled, "USER_CANCELED"),
-            ),
-            (
-                json!({"status": {"state": "TERMINATED", "termination_details": {"code": "BRAND_NEW"}}}),
-                ended(WorkflowEnd::Failed, "BRAND_NEW"),
-            ),
-            (
-                json!({"state": {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS_WITH_FAILURES"}}),
-                ended(WorkflowEnd::SuccessWithFailures, "SUCCESS_WITH_FAILURES"),
-            ),
-            (json!({"state": []}), None),
-            (json!({}), None),
-        ] {
-            let mut value = value;
-            value["run_id"] = json!(9_007_199_254_740_993_u64);
-            let run = run(value.clone());
-            assert_eq!((run.standing(), run.run_id), (standing, 9_007_199_254_740_993), "{value}");
-        }
-    }
-
-    #[test]
-    fn a_retried_task_is_shown_once_in_its_newest_attempt() {
-        let run = run(json!({"run_id": 1, "tasks": [
-            {"run_id": 11, "task_key": "a", "attempt_number": 0},
-            {"run_id": 12, "task_key": "b"},
-            {"run_id": 14, "task_key": "a", "attempt_number": 1, "notebook_task": {"notebook_path": "/x"}},
-            {"run_id": 13, "task_key": "a", "attempt_number": 1}]}));
-        let shown: Vec<(u64, u64)> = run.newest_tasks().iter().map(|task| (task.run_id, task.attempt())).collect();
-        assert_eq!(shown, [(14, 2), (12, 1)]);
-        assert!(run.newest_tasks()[0].runs_notebook() && !run.newest_tasks()[1].runs_notebook());
     }
 
     #[test]

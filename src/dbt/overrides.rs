@@ -55,6 +55,28 @@ pub(crate) struct Difference {
 }
 
 impl Overrides {
+    /// What a run was started with. `None` where that cannot be said in these words: a pull request, or a type that nobody
+    /// knows.
+    pub(crate) fn of(trigger: &Trigger) -> Option<Overrides> {
+        let set = |name: &str| trigger.rest.get(name).filter(|value| !is_nothing(value));
+        let text = |name: &str| set(name).and_then(Value::as_str).map(ToOwned::to_owned);
+        let steps = set("steps_override").and_then(Value::as_array);
+        let overrides = Overrides {
+            git_sha: text("git_sha"),
+            git_branch: text("git_branch"),
+            schema_override: text("schema_override"),
+            dbt_version_override: text("dbt_version_override"),
+            threads_override: set("threads_override").and_then(Value::as_u64).and_then(|count| count.try_into().ok()),
+            target_name_override: text("target_name_override"),
+            // False is what comes back where nothing was asked for, too.
+            generate_docs_override: set("generate_docs_override").and_then(Value::as_bool),
+            timeout_seconds_override: set("timeout_seconds_override").and_then(Value::as_u64),
+            steps_override: steps.into_iter().flatten().filter_map(Value::as_str).map(ToOwned::to_owned).collect(),
+        };
+        // What was not understood shows as a difference.
+        overrides.differs_from(trigger).is_none().then_some(overrides)
+    }
+
     /// The first parameter in which the run was started differently. What was not asked for may come back as null,
     /// as false, or empty.
     pub(crate) fn differs_from(&self, trigger: &Trigger) -> Option<Difference> {
@@ -75,5 +97,42 @@ fn is_nothing(value: &Value) -> bool {
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
         Value::Bool(true) | Value::Number(_) | Value::Object(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_run_was_started_with_is_read_back_or_nothing_is() {
+        let of = |value: Value| Overrides::of(&serde_json::from_value(value).unwrap());
+        let bare = json!({"cause": "x", "git_branch": null, "steps_override": [], "generate_docs_override": false});
+        assert_eq!(of(bare), Some(Overrides::default()));
+        let all = Overrides {
+            git_sha: Some("a1".to_owned()),
+            git_branch: Some("main".to_owned()),
+            schema_override: Some("s".to_owned()),
+            dbt_version_override: Some("1.9".to_owned()),
+            threads_override: Some(4),
+            target_name_override: Some("t".to_owned()),
+            generate_docs_override: Some(true),
+            timeout_seconds_override: Some(600),
+            steps_override: vec!["dbt build".to_owned()],
+        };
+        let mut sent = serde_json::to_value(&all).unwrap();
+        sent["cause"] = json!("x");
+        assert_eq!(of(sent), Some(all));
+        for (name, odd) in [
+            ("github_pull_request_id", json!(7)),
+            ("threads_override", json!("4")),
+            ("threads_override", json!(-1)),
+            ("steps_override", json!(["dbt build", 7])),
+            ("git_branch", json!({"name": "main"})),
+        ] {
+            assert_eq!(of(json!({"cause": "x", name: odd})), None, "{name}");
+        }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) use follow::{Followed, follow};
 pub(crate) use journal::Journal;
 pub(crate) use marker::Key;
 pub(crate) use trigger::{Milestone, NotStarted, Order, Triggered, trigger};
-pub(crate) use workflow_run::{TaskState, WorkflowProbe, WorkflowState};
+pub(crate) use workflow_run::{Ahead, EarlierAttempt, TaskState, WorkflowProbe, WorkflowState};
 
 use crate::context::{Entropy, Wall};
 use crate::events::Events;

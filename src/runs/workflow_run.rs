@@ -6,7 +6,10 @@ use tokio::time::timeout;
 
 use super::failed::plain;
 use super::follow::{Probe, Seen};
-use crate::databricks::{Standing, TaskOutput, TaskRun, WorkflowEnd, WorkflowRun, get_task_output, get_workflow_run};
+use crate::databricks::{
+    Attempt, Iterations, Standing, TaskOutput, TaskRun, WorkflowEnd, WorkflowRun, get_task_output, get_workflow_run,
+    list_workflow_runs,
+};
 use crate::dbt::Link;
 use crate::http::{Fault, HttpError, Reader, Shape};
 
@@ -19,6 +22,9 @@ const OUTPUT_LIMIT: Duration = Duration::from_secs(10);
 /// After so many failed attempts what a task said is left out.
 const OUTPUT_TRIES: u32 = 3;
 
+/// What a run waits for is for show too, and looked at this seldom while it waits.
+const LOOKS_PER_QUEUE: u32 = 4;
+
 /// Of what a task said so many lines are kept, each this long.
 const LINES: usize = 100;
 const LINE: usize = 500;
@@ -29,6 +35,19 @@ pub(crate) struct WorkflowState {
     pub(crate) run: WorkflowRun,
     pub(crate) standing: Standing,
     pub(crate) tasks: Vec<TaskState>,
+    /// What it waits behind while it is QUEUED, once that could be read.
+    pub(crate) ahead: Option<Ahead>,
+}
+
+/// Other runs of the same job that are not over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ahead {
+    /// Those that have begun.
+    pub(crate) begun: Vec<u64>,
+    /// How many wait, and have waited longer.
+    pub(crate) waiting: usize,
+    /// There are more than were read.
+    pub(crate) more: bool,
 }
 
 /// One task in its newest attempt.
@@ -38,10 +57,30 @@ pub(crate) struct TaskState {
     pub(crate) run_id: u64,
     /// From 1.
     pub(crate) attempt: u64,
+    /// In which repair of the run that attempt was made; 0 is the original run.
+    pub(crate) repair: usize,
     pub(crate) standing: Option<Standing>,
     pub(crate) message: Option<String>,
+    /// What a condition came to.
+    pub(crate) outcome: Option<String>,
+    /// How the runs of a loop went.
+    pub(crate) iterations: Option<Iterations>,
+    /// The attempts before, the first one first.
+    pub(crate) earlier: Vec<EarlierAttempt>,
     /// What it said, once it has ended and could be read.
     pub(crate) said: Option<TaskSaid>,
+}
+
+/// An attempt that another one has followed: it decides nothing any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EarlierAttempt {
+    pub(crate) run_id: u64,
+    pub(crate) attempt: u64,
+    pub(crate) repair: usize,
+    pub(crate) standing: Option<Standing>,
+    pub(crate) message: Option<String>,
+    /// Where it was heard while it was the newest.
+    pub(crate) dbt_run_url: Option<String>,
 }
 
 /// What a task said.
@@ -62,17 +101,22 @@ pub(crate) struct WorkflowProbe<'a> {
     run: u64,
     /// By task run: how often it was tried, and what was read.
     outputs: Vec<(u64, u32, Option<TaskSaid>)>,
+    queued_looks: u32,
+    ahead: Option<Ahead>,
 }
 
 impl<'a> WorkflowProbe<'a> {
     pub(crate) fn new(reader: &'a Reader, run: u64) -> WorkflowProbe<'a> {
-        WorkflowProbe { reader, run, outputs: Vec::new() }
+        WorkflowProbe { reader, run, outputs: Vec::new(), queued_looks: 0, ahead: None }
     }
 
     /// Reads what an ended task said, unless that was done, or tried often enough.
     async fn listen(&mut self, task: &TaskRun) -> Option<TaskSaid> {
         match task.standing() {
-            Some(Standing::Ended(WorkflowEnd::Left(_)) | Standing::Going(_)) | None => return None,
+            Some(Standing::Ended(WorkflowEnd::Left(_) | WorkflowEnd::NeverRan(_)) | Standing::Going(_)) | None => {
+                return None;
+            }
+            Some(Standing::Ended(_)) if !task.speaks() => return None,
             Some(Standing::Ended(
                 WorkflowEnd::Success(_)
                 | WorkflowEnd::SuccessWithFailures(_)
@@ -147,9 +191,12 @@ impl Probe for WorkflowProbe<'_> {
                 request_id: None,
             });
         };
-        let over = matches!(standing, Standing::Ended(_));
+        let over = standing.is_over();
+        self.queue(&run, &standing).await;
         let mut tasks = Vec::new();
-        for task in run.newest_tasks() {
+        for attempts in run.attempts() {
+            let Some((newest, before)) = attempts.split_last() else { continue };
+            let task = newest.task;
             let mut said = self.listen(task).await;
             while over && said.is_none() && self.may_try_again(task) {
                 said = self.listen(task).await;
@@ -158,17 +205,60 @@ impl Probe for WorkflowProbe<'_> {
                 key: plain(&task.task_key, LINE),
                 run_id: task.run_id,
                 attempt: task.attempt(),
+                repair: newest.repair,
                 standing: task.standing(),
                 message: task.message().map(|message| plain(message, LINE)),
+                outcome: task.outcome().map(|outcome| plain(outcome, LINE)),
+                iterations: task.iterations(),
+                earlier: before.iter().map(|earlier| self.earlier(*earlier)).collect(),
                 said,
             });
         }
-        let state = WorkflowState { run, standing, tasks };
+        let state = WorkflowState { run, standing, tasks, ahead: self.ahead.clone() };
         Ok(if over { Seen::Ended(state) } else { Seen::Going(state) })
     }
 }
 
 impl WorkflowProbe<'_> {
+    fn earlier(&self, earlier: Attempt<'_>) -> EarlierAttempt {
+        let Attempt { task, repair } = earlier;
+        let said = self.outputs.iter().find(|(run, _, _)| *run == task.run_id).and_then(|(_, _, said)| said.as_ref());
+        EarlierAttempt {
+            run_id: task.run_id,
+            attempt: task.attempt(),
+            repair,
+            standing: task.standing(),
+            message: task.message().map(|message| plain(message, LINE)),
+            dbt_run_url: said.and_then(|said| said.dbt_run_url.clone()),
+        }
+    }
+
+    /// Looks what the run waits behind, if it waits.
+    async fn queue(&mut self, run: &WorkflowRun, standing: &Standing) {
+        let (Some(job), "QUEUED") = (run.job_id, standing.word()) else {
+            (self.queued_looks, self.ahead) = (0, None);
+            return;
+        };
+        let due = self.queued_looks.is_multiple_of(LOOKS_PER_QUEUE);
+        self.queued_looks += 1;
+        if !due {
+            return;
+        }
+        let read = self.reader.glance(list_workflow_runs(job, true, None));
+        let Ok(Ok(page)) = timeout(OUTPUT_LIMIT, read).await else { return };
+        let mut ahead = Ahead { begun: Vec::new(), waiting: 0, more: page.next_page_token.is_some() };
+        for other in page.runs.iter().filter(|other| other.run_id != run.run_id) {
+            match other.standing() {
+                Some(Standing::Going(word)) if word == "QUEUED" => {
+                    ahead.waiting += usize::from(other.start_time <= run.start_time);
+                }
+                Some(Standing::Going(_)) => ahead.begun.push(other.run_id),
+                Some(Standing::Ended(_)) | None => {}
+            }
+        }
+        self.ahead = Some(ahead);
+    }
+
     /// The last look has no later one to leave a failed attempt to.
     fn may_try_again(&self, task: &TaskRun) -> bool {
         self.outputs.iter().any(|(run, tries, said)| *run == task.run_id && *tries < OUTPUT_TRIES && said.is_none())

@@ -8,11 +8,11 @@ use tokio::time::Instant;
 use super::duration::shown;
 use crate::commands::Stage;
 use crate::commands::last_known::Known;
-use crate::databricks::{Standing, WorkflowEnd};
+use crate::databricks::{Iterations, Standing, WorkflowEnd};
 use crate::events::Events;
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::Reader;
-use crate::runs::{Followed, TaskState, WorkflowProbe, WorkflowState, follow};
+use crate::runs::{Ahead, EarlierAttempt, Followed, TaskState, WorkflowProbe, WorkflowState, follow};
 
 /// Follows the run to its end.
 pub(crate) async fn follow_run(
@@ -29,13 +29,13 @@ pub(crate) async fn follow_run(
         line: format!("Databricks run {run} goes on: {}", report.url()),
         resume: pick_up.clone(),
     });
-    let mut lines = Lines { events: &stage.events, run: String::new(), tasks: Vec::new(), waited: false };
+    let mut lines = Lines::new(&stage.events);
     let mut probe = WorkflowProbe::new(reader, run);
     let followed = follow(&mut probe, deadline, &stage.means(), |state| lines.state(state)).await;
     let failure = match followed {
         Followed::Ended(state) => {
             report.take(&state);
-            let failure = verdict(&report, &state, again, stage);
+            let failure = verdict(&report, &state, again, &stage.events);
             report.state = Some(state);
             failure
         }
@@ -63,7 +63,7 @@ pub(crate) async fn follow_run(
     Ended { report: Some(Box::new(report)), failure }
 }
 
-fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, stage: &Stage) -> Option<Failure> {
+fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, events: &Events) -> Option<Failure> {
     let name = report.shown_name();
     let run = state.run.run_id;
     let end = match &state.standing {
@@ -73,24 +73,39 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
     let failure = match end {
         WorkflowEnd::Success(_) | WorkflowEnd::Left(_) => return None,
         WorkflowEnd::SuccessWithFailures(_) => {
-            stage.events.remark("some tasks failed, and all that had to end well did: SUCCESS_WITH_FAILURES");
+            let failed: Vec<String> = causes(state, |end| matches!(end, WorkflowEnd::Failed(_)));
+            for cause in failed {
+                events.remark(cause);
+            }
+            events.remark("some tasks failed, and all that had to end well did: SUCCESS_WITH_FAILURES");
             return None;
         }
         WorkflowEnd::Cancelled(word) => {
-            Failure::new(Code::RunCancelled, format!("Databricks run {run} of {name} was cancelled ({word})."))
+            let by = match state.run.code() {
+                Some("USER_CANCELED") => " by somebody",
+                Some("CANCELED") => " by Databricks itself",
+                Some(_) | None => "",
+            };
+            Failure::new(Code::RunCancelled, format!("Databricks run {run} of {name} was cancelled{by} ({word})."))
+        }
+        WorkflowEnd::NeverRan(word) => {
+            let failure = Failure::new(Code::RunFailed, format!("Databricks run {run} of {name} never ran: {word}."));
+            if is_limit(word) || state.run.code().is_some_and(is_limit) {
+                failure
+                    .advise("switch the workflow's queue on, so that runs over the limit wait instead of being skipped")
+            } else {
+                failure
+            }
         }
         WorkflowEnd::Failed(word) => {
             Failure::new(Code::RunFailed, format!("Databricks run {run} of {name} ended as {word}."))
         }
     };
     let mut failure = failure;
-    for task in &state.tasks {
-        if let Some(Standing::Ended(WorkflowEnd::Failed(word))) = &task.standing {
-            // The rest was shown with the task, and stands in the data.
-            let said = task.said.as_ref().and_then(|said| said.error.first().cloned());
-            let why = said.or_else(|| task.message.clone()).unwrap_or_else(|| word.clone());
-            failure = failure.cause(format!("task {}: {why}", task.key));
-        }
+    // What failed says why; what was skipped over it only where nothing has.
+    failure.causes = causes(state, |end| matches!(end, WorkflowEnd::Failed(_)));
+    if failure.causes.is_empty() {
+        failure.causes = causes(state, |end| matches!(end, WorkflowEnd::NeverRan(_)));
     }
     if failure.causes.is_empty() {
         failure.causes.extend(state.run.message().map(ToOwned::to_owned));
@@ -102,33 +117,69 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
     })
 }
 
-/// One line per change of the run and of each task.
+/// Whether a run was skipped over a limit of runs.
+fn is_limit(word: &str) -> bool {
+    matches!(word, "MAXIMUM_CONCURRENT_RUNS_REACHED" | "MAX_CONCURRENT_RUNS_EXCEEDED")
+}
+
+/// Why the tasks of this kind of end ended so, each in its newest attempt.
+fn causes(state: &WorkflowState, counts: impl Fn(&WorkflowEnd) -> bool) -> Vec<String> {
+    let mut causes = Vec::new();
+    for task in &state.tasks {
+        let Some(Standing::Ended(end)) = task.standing.as_ref() else { continue };
+        if counts(end) {
+            // The rest was shown with the task, and stands in the data.
+            let said = task.said.as_ref().and_then(|said| said.error.first().cloned());
+            let why = said.or_else(|| task.message.clone()).unwrap_or_else(|| end.word().to_owned());
+            let times = match task.earlier.len() {
+                0 => String::new(),
+                earlier => format!(" (the last of {} attempts)", earlier + 1),
+            };
+            causes.push(format!("task {}{times}: {why}", task.key));
+        }
+    }
+    causes
+}
+
+/// One line per change of the run and of each attempt of a task.
 struct Lines<'a> {
     events: &'a Events,
     run: String,
-    /// What was printed of each task last, and whether its output was.
-    tasks: Vec<(String, String, bool)>,
-    /// Why it waits was said.
-    waited: bool,
+    /// What was said of each attempt last, by its run id, and whether its output was.
+    tasks: Vec<(u64, String, bool)>,
+    /// What was said of the queue last.
+    queue: String,
+    repairs: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn new(events: &'a Events) -> Lines<'a> {
+        Lines { events, run: String::new(), tasks: Vec::new(), queue: String::new(), repairs: 0 }
+    }
 }
 
 impl Lines<'_> {
     fn state(&mut self, state: &WorkflowState) {
-        let WorkflowState { run, standing, tasks } = state;
+        let WorkflowState { run, standing, tasks, ahead } = state;
+        if run.repairs() > self.repairs {
+            self.repairs = run.repairs();
+            let times = if self.repairs == 1 { "once".to_owned() } else { format!("{} times", self.repairs) };
+            self.events.remark(format!("this run was repaired {times}: the newest attempt of each task decides"));
+        }
         // Tasks end before their run does, and are read so too.
-        let over = matches!(standing, Standing::Ended(_));
+        let over = standing.is_over();
         if !over {
             self.run_line(standing.word().to_owned());
-            if standing.word() == "QUEUED" && !self.waited {
-                self.waited = true;
-                self.events.remark(run.message().unwrap_or("the run waits for its turn").to_owned());
+            if standing.word() == "QUEUED" {
+                self.queue_line(&waits(run.queue_code(), run.message(), ahead.as_ref()));
             }
         }
         for task in tasks {
             self.task(task);
         }
         if over {
-            let milliseconds = run.end_time.zip(run.start_time).and_then(|(end, start)| end.checked_sub(start));
+            let (start, end) = run.span();
+            let milliseconds = end.zip(start).and_then(|(end, start)| end.checked_sub(start));
             let took = milliseconds.map(|took| format!("   in {}", shown(Duration::from_millis(took))));
             self.run_line(format!("{}{}", standing.word(), took.unwrap_or_default()));
         }
@@ -141,20 +192,52 @@ impl Lines<'_> {
         }
     }
 
-    fn task(&mut self, task: &TaskState) {
-        let TaskState { key, run_id: _, attempt, standing, message: _, said } = task;
-        let Some(standing) = standing else { return };
-        let attempt = if *attempt > 1 { format!("   (attempt {attempt})") } else { String::new() };
-        let line = format!("task {key}   {}{attempt}", standing.word());
-        let index = self.tasks.iter().position(|(known, _, _)| known == key).unwrap_or_else(|| {
-            self.tasks.push((key.clone(), String::new(), false));
+    fn queue_line(&mut self, line: &str) {
+        if line != self.queue {
+            self.events.remark(line);
+            line.clone_into(&mut self.queue);
+        }
+    }
+
+    /// What was said of this attempt last.
+    fn known(&mut self, run_id: u64) -> &mut (u64, String, bool) {
+        let index = self.tasks.iter().position(|(known, _, _)| *known == run_id).unwrap_or_else(|| {
+            self.tasks.push((run_id, String::new(), false));
             self.tasks.len() - 1
         });
-        let (_, last, told) = &mut self.tasks[index];
-        if *last != line {
-            self.events.progress(line.clone());
-            (*last, *told) = (line, false);
+        &mut self.tasks[index]
+    }
+
+    fn task(&mut self, task: &TaskState) {
+        let TaskState { key, run_id, attempt, repair, standing, message: _, outcome, iterations, earlier, said } = task;
+        for before in earlier {
+            let EarlierAttempt { run_id, attempt, repair: in_repair, standing, message: _, dbt_run_url: _ } = before;
+            let Some(standing) = standing else { continue };
+            let (_, last, _) = self.known(*run_id);
+            // Seen as the newest, it was said then.
+            if last != standing.word() {
+                standing.word().clone_into(last);
+                let which =
+                    if in_repair < repair { format!("before repair {repair}") } else { format!("attempt {attempt}") };
+                self.events.progress(format!("task {key}   {}   ({which}; tried again)", standing.word()));
+            }
         }
+        let Some(standing) = standing else { return };
+        let (_, last, told) = self.known(*run_id);
+        if last != standing.word() {
+            standing.word().clone_into(last);
+            *told = false;
+            let mut notes = Vec::new();
+            notes.extend((*repair > 0).then(|| format!("repair {repair}")));
+            notes.extend((*attempt > 1).then(|| format!("attempt {attempt}")));
+            if standing.is_over() {
+                notes.extend(outcome.as_ref().map(|outcome| format!("it is {outcome}")));
+                notes.extend(iterations.as_ref().map(loop_line));
+            }
+            let notes = if notes.is_empty() { String::new() } else { format!("   ({})", notes.join(", ")) };
+            self.events.progress(format!("task {key}   {}{notes}", standing.word()));
+        }
+        let (_, _, told) = self.known(*run_id);
         let Some(said) = said.as_ref().filter(|_| !*told) else { return };
         *told = true;
         for line in said.lines.iter().chain(&said.error) {
@@ -165,6 +248,39 @@ impl Lines<'_> {
             self.events.progress(format!("  {url}"));
         }
     }
+}
+
+fn loop_line(iterations: &Iterations) -> String {
+    let Iterations { total, succeeded, failed } = iterations;
+    let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
+    format!("{succeeded} of {total} iterations succeeded{failed}")
+}
+
+/// Why a queued run waits, and behind what.
+fn waits(code: Option<&str>, message: Option<&str>, ahead: Option<&Ahead>) -> String {
+    let why = match code {
+        Some("MAX_CONCURRENT_RUNS_REACHED") => "as many runs of the workflow go on as it allows".to_owned(),
+        Some("ACTIVE_RUNS_LIMIT_REACHED") => "as many runs go on as the workspace allows".to_owned(),
+        Some("ACTIVE_RUN_JOB_TASKS_LIMIT_REACHED") => "as many tasks go on as the workspace allows".to_owned(),
+        Some(other) => message.unwrap_or(other).to_owned(),
+        None => message.unwrap_or("it waits for its turn").to_owned(),
+    };
+    let why = format!("queued: {}", crate::runs::plain(&why, 300));
+    let Some(Ahead { begun, waiting, more }) = ahead else { return why };
+    let ids: Vec<String> = begun.iter().take(3).map(u64::to_string).collect();
+    let runs = match (begun.len(), ids.join(", ")) {
+        (0, _) => None,
+        (1, id) => Some(format!("run {id}")),
+        (2 | 3, ids) => Some(format!("runs {ids}")),
+        (many, ids) => Some(format!("runs {ids} and {} more", many - 3)),
+    };
+    let waiting = match waiting {
+        0 => None,
+        1 => Some("1 run that was queued before".to_owned()),
+        many => Some(format!("{many} runs that were queued before")),
+    };
+    let parts: Vec<String> = runs.into_iter().chain(waiting).chain(more.then(|| "further ones".to_owned())).collect();
+    if parts.is_empty() { why } else { format!("{why}; behind {}", parts.join(" and ")) }
 }
 
 /// What is known of the run: the `data` of `run --workflow` and of `watch --workflow-run`.
@@ -215,20 +331,43 @@ impl Report for WorkflowReport {
             "workflow_run_url": url,
             "status": state.as_ref().map(|state| state.standing.word()),
             "message": state.as_ref().and_then(|state| state.run.message()).map(|text| crate::runs::plain(text, 500)),
+            "repairs": state.as_ref().map(|state| state.run.repairs()),
+            "queued_behind": state.as_ref().and_then(|state| state.ahead.as_ref()).map(|ahead| {
+                let Ahead { begun, waiting, more } = ahead;
+                json!({ "run_ids": begun, "queued_before": waiting, "more": more })
+            }),
             "tasks": tasks,
         })
     }
 }
 
 fn task_json(task: &TaskState) -> Value {
-    let TaskState { key, run_id, attempt, standing, message, said } = task;
+    let TaskState { key, run_id, attempt, repair, standing, message, outcome, iterations, earlier, said } = task;
     let said = said.as_ref();
+    let earlier: Vec<Value> = earlier
+        .iter()
+        .map(|earlier| {
+            let EarlierAttempt { run_id, attempt, repair, standing, message, dbt_run_url } = earlier;
+            let status = standing.as_ref().map(Standing::word);
+            json!({
+                "run_id": run_id, "attempt": attempt, "repair": repair, "status": status, "message": message,
+                "dbt_run_url": dbt_run_url,
+            })
+        })
+        .collect();
     json!({
         "task_key": key,
         "run_id": run_id,
         "attempt": attempt,
+        "repair": repair,
         "status": standing.as_ref().map(Standing::word),
         "message": message,
+        "outcome": outcome,
+        "iterations": iterations.as_ref().map(|iterations| {
+            let Iterations { total, succeeded, failed } = iterations;
+            json!({ "total": total, "succeeded": succeeded, "failed": failed })
+        }),
+        "earlier_attempts": earlier,
         "output": said.map(|said| &said.lines),
         "error": said.filter(|said| !said.error.is_empty()).map(|said| said.error.join("\n")),
         "dbt_run_id": said.and_then(|said| said.dbt_run_id),
@@ -236,3 +375,6 @@ fn task_json(task: &TaskState) -> Value {
         "dbt_run_status": said.and_then(|said| said.dbt_status.as_ref()),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,14 @@
 //! Starting and stopping runs of jobs (databricks-api §5.6, §5.8).
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::World;
 use super::answers::{Handled, Refusal, databricks_data};
 use super::call::Call;
+use super::databricks::Fields;
+use super::job_repairs::{keys, with_downstream, with_upstream};
 use super::job_runs::{CLEAN_UP, JobRun, Stage, TaskRun};
 use super::job_settings::{tasks, whole};
 
@@ -23,27 +27,12 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> Handled {
             return Ok(databricks_data(&json!({ "run_id": run.id, "number_in_job": run.id })));
         }
     }
-    if fields.0.get("only").is_some_and(|only| !only.is_null()) {
-        return Err(Refusal::NotBuilt("run-now with `only`".to_owned()));
-    }
     let Some(job) = world.databricks.jobs.get(&job_id).cloned() else {
         return Err(Refusal::invalid(format!("Job {job_id} does not exist.")));
     };
-    if let Some(other) = tasks(&job.settings).iter().find(|task| task.get("notebook_task").is_none()) {
-        return Err(Refusal::NotBuilt(format!("runs of tasks without a notebook, such as {}", other["task_key"])));
-    }
-    let given = fields.object("job_parameters")?.unwrap_or_default();
-    let legacy = fields.object("notebook_params")?.unwrap_or_default();
-    let defined = job.settings.get("parameters").and_then(Value::as_array).cloned().unwrap_or_default();
-    if !defined.is_empty() && !legacy.is_empty() {
-        return Err(Refusal::invalid(
-            "notebook_params cannot be used with a job that defines job parameters: use job_parameters.",
-        ));
-    }
-    if Value::Object(legacy.clone()).to_string().len() > 10_000 {
-        return Err(Refusal::invalid("notebook_params must not be larger than 10000 bytes."));
-    }
-    let parameters = parameters(&defined, &given, &legacy)?;
+    refuse_other_tasks(&job.settings)?;
+    let only = only(&job.settings, &fields)?;
+    let parameters = parameters_of(&job.settings, &fields)?;
     let queue = fields.object("queue")?.map(Value::Object).or_else(|| job.settings.get("queue").cloned());
     let may_wait = queue.is_some_and(|queue| queue.get("enabled") == Some(&json!(true)));
     let most = whole(&job.settings, "max_concurrent_runs", 1);
@@ -53,7 +42,12 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> Handled {
     run.parameters = parameters;
     for task in tasks(&job.settings) {
         let id = world.ids.fresh();
-        run.tasks.push(TaskRun::new(task["task_key"].as_str().unwrap_or_default(), id, 0, id, Stage::Blocked));
+        let key = task["task_key"].as_str().unwrap_or_default();
+        let mut attempt = TaskRun::new(key, id, 0, id, Stage::Blocked);
+        if only.as_ref().is_some_and(|only| !only.contains(key)) {
+            attempt.end(now, "DISABLED", "");
+        }
+        run.tasks.push(attempt);
     }
     if world.active_runs(job_id) < most {
         run.begin(now);
@@ -70,6 +64,59 @@ pub(super) fn run_now(world: &mut World, call: &Call) -> Handled {
     world.job_runs.push(run);
     world.advance_job_runs();
     Ok(databricks_data(&json!({ "run_id": id, "number_in_job": id })))
+}
+
+/// What the sandbox does not run.
+pub(super) fn refuse_other_tasks(settings: &Map<String, Value>) -> Result<(), Refusal> {
+    match tasks(settings).iter().find(|task| task.get("notebook_task").is_none()) {
+        Some(other) => {
+            Err(Refusal::NotBuilt(format!("runs of tasks without a notebook, such as {}", other["task_key"])))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The tasks that `only` lets run (§5.6): `+key` with what it depends on, `key+` with what depends on it.
+fn only(settings: &Map<String, Value>, fields: &Fields) -> Result<Option<BTreeSet<String>>, Refusal> {
+    let Some(wishes) = keys(fields, "only")?.filter(|wishes| !wishes.is_empty()) else {
+        return Ok(None);
+    };
+    let mut all = BTreeSet::new();
+    for wish in &wishes {
+        let key = wish.trim_start_matches('+').trim_end_matches('+');
+        if !tasks(settings).iter().any(|task| task["task_key"] == key) {
+            return Err(Refusal::invalid(format!("Task '{key}' does not exist in the job.")));
+        }
+        let (mut before, mut behind) = (BTreeSet::from([key.to_owned()]), BTreeSet::from([key.to_owned()]));
+        if wish.starts_with('+') {
+            with_upstream(settings, &mut before);
+        }
+        if wish.ends_with('+') {
+            with_downstream(settings, &mut behind);
+        }
+        all.extend(before);
+        all.extend(behind);
+    }
+    Ok(Some(all))
+}
+
+/// The job parameters that a request gives to a run.
+pub(super) fn parameters_of(
+    settings: &Map<String, Value>,
+    fields: &Fields,
+) -> Result<Vec<(String, Option<String>, String)>, Refusal> {
+    let given = fields.object("job_parameters")?.unwrap_or_default();
+    let legacy = fields.object("notebook_params")?.unwrap_or_default();
+    let defined = settings.get("parameters").and_then(Value::as_array).cloned().unwrap_or_default();
+    if !defined.is_empty() && !legacy.is_empty() {
+        return Err(Refusal::invalid(
+            "notebook_params cannot be used with a job that defines job parameters: use job_parameters.",
+        ));
+    }
+    if Value::Object(legacy.clone()).to_string().len() > 10_000 {
+        return Err(Refusal::invalid("notebook_params must not be larger than 10000 bytes."));
+    }
+    parameters(&defined, &given, &legacy)
 }
 
 /// Job parameters of a run; names that the job does not define are pushed down too.

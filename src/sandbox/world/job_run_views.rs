@@ -49,6 +49,7 @@ fn termination(result: &str) -> (&'static str, &'static str) {
         "CANCELED" => ("USER_CANCELED", "CLIENT_ERROR"),
         "TIMEDOUT" => ("CANCELED", "CLIENT_ERROR"),
         "MAXIMUM_CONCURRENT_RUNS_REACHED" => ("MAX_CONCURRENT_RUNS_EXCEEDED", "CLIENT_ERROR"),
+        "DISABLED" => ("DISABLED", "CLIENT_ERROR"),
         "UPSTREAM_FAILED" | "UPSTREAM_CANCELED" | "EXCLUDED" => ("SKIPPED", "CLIENT_ERROR"),
         _ => ("RUN_EXECUTION_ERROR", "CLIENT_ERROR"),
     }
@@ -56,7 +57,7 @@ fn termination(result: &str) -> (&'static str, &'static str) {
 
 fn shown_run(run: &JobRun, now: i64) -> Shown {
     let over = run.is_over(now);
-    let begun = run.tasks.iter().any(|task| task.started.is_some());
+    let begun = run.current().iter().any(|task| task.started.is_some());
     let (life_cycle, state) = match run.result {
         Some("MAXIMUM_CONCURRENT_RUNS_REACHED") => ("SKIPPED", "TERMINATED"),
         // §5.7: measured at the level of the run, over tasks that are TERMINATED/FAILED.
@@ -88,7 +89,7 @@ fn shown_task(task: &TaskRun) -> Shown {
         Stage::Running => ("RUNNING", "RUNNING"),
         Stage::Stopping { .. } => ("TERMINATING", "TERMINATING"),
         Stage::Ended => match task.result {
-            Some("UPSTREAM_FAILED" | "UPSTREAM_CANCELED" | "EXCLUDED") => ("SKIPPED", "TERMINATED"),
+            Some("UPSTREAM_FAILED" | "UPSTREAM_CANCELED" | "EXCLUDED" | "DISABLED") => ("SKIPPED", "TERMINATED"),
             Some(_) if task.code.is_some() => ("INTERNAL_ERROR", "TERMINATED"),
             Some(_) | None => ("TERMINATED", "TERMINATED"),
         },
@@ -102,6 +103,35 @@ fn shown_task(task: &TaskRun) -> Shown {
         message: task.message.clone(),
         queued: false,
         stopped,
+    }
+}
+
+impl JobRun {
+    fn state_into(&self, body: &mut Value, now: i64) {
+        let mut shown = shown_run(self, now);
+        let result = shown.result.take().filter(|_| self.is_over(now));
+        let early = self.result.map(termination);
+        let message = shown.message.clone();
+        shown.result = result;
+        shown.into_fields(body);
+        if let (None, Some((code, kind))) = (result, early) {
+            body["status"]["termination_details"] = json!({ "code": code, "type": kind, "message": message });
+        }
+    }
+
+    /// The last round, as `repair_history` has it (§5.8).
+    pub(super) fn history_entry(&self, now: i64) -> Value {
+        let ids: Vec<i64> = self.current().iter().map(|task| task.id).collect();
+        let (id, started) = self.rounds.last().map_or((self.id, self.created), |round| (round.id, round.started));
+        let mut entry = json!({
+            "id": id,
+            "type": if self.past.is_empty() { "ORIGINAL" } else { "REPAIR" },
+            "start_time": started,
+            "end_time": self.finished(now).unwrap_or(0),
+            "task_run_ids": ids,
+        });
+        self.state_into(&mut entry, now);
+        entry
     }
 }
 
@@ -145,15 +175,7 @@ impl World {
         if let Some(end) = end {
             body["run_duration"] = json!(end - run.created);
         }
-        let mut shown = shown_run(run, now);
-        let result = shown.result.take().filter(|_| run.is_over(now));
-        let early = run.result.map(termination);
-        let message = shown.message.clone();
-        shown.result = result;
-        shown.into_fields(&mut body);
-        if let (None, Some((code, kind))) = (result, early) {
-            body["status"]["termination_details"] = json!({ "code": code, "type": kind, "message": message });
-        }
+        run.state_into(&mut body, now);
         body
     }
 
@@ -201,11 +223,9 @@ impl World {
         let tasks: Vec<Value> = run.tasks.iter().rev().map(|task| self.task_fields(run, task, resolved)).collect();
         body["tasks"] = json!(tasks);
         if call.is_asked_for("include_history") {
-            let ids: Vec<i64> = run.tasks.iter().map(|task| task.id).collect();
-            body["repair_history"] = json!([{
-                "id": run.id, "type": "ORIGINAL", "start_time": body["start_time"], "end_time": body["end_time"],
-                "state": body["state"], "status": body["status"], "task_run_ids": ids,
-            }]);
+            let mut history = run.past.clone();
+            history.push(run.history_entry(self.now.0));
+            body["repair_history"] = json!(history);
         }
         body
     }
@@ -262,6 +282,10 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     };
     let start = page_start(call)?;
     let job = call.number("job_id")?;
+    let kind = call.asked("run_type");
+    if let Some(unknown) = kind.filter(|kind| !["JOB_RUN", "WORKFLOW_RUN", "SUBMIT_RUN"].contains(kind)) {
+        return Err(Refusal::invalid(format!("Invalid run_type {unknown}.")));
+    }
     let (from, to) = (call.number("start_time_from")?, call.number("start_time_to")?);
     let now = world.now.0;
     let mut found: Vec<&JobRun> = world
@@ -269,6 +293,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
         .iter()
         .filter(|run| {
             job.is_none_or(|job| run.job_id == job)
+                && kind.is_none_or(|kind| kind == "JOB_RUN")
                 && !(active && run.is_over(now))
                 && (!completed || run.is_over(now))
                 && from.is_none_or(|from| run.created >= from)

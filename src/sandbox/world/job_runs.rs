@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::World;
+use super::job_repairs::Round;
 use super::job_settings::{is_serverless, tasks, texts, whole};
 use super::job_verdicts::Decision;
 use super::jobs::Job;
@@ -40,6 +41,10 @@ pub(super) struct JobRun {
     /// Name, default, value.
     pub(super) parameters: Vec<(String, Option<String>, String)>,
     pub(super) tasks: Vec<TaskRun>,
+    /// The original and its repairs.
+    pub(super) rounds: Vec<Round>,
+    /// What the history says of the rounds before the last.
+    pub(super) past: Vec<Value>,
 }
 
 /// One attempt of one task.
@@ -104,6 +109,11 @@ impl TaskRun {
         }
     }
 
+    /// Ended as it should, or not meant to run.
+    pub(super) fn is_good(&self) -> bool {
+        matches!(self.result, Some("SUCCESS" | "EXCLUDED" | "DISABLED"))
+    }
+
     pub(super) fn end(&mut self, now: i64, result: &'static str, message: impl Into<String>) {
         self.stage = Stage::Ended;
         self.ended = Some(now);
@@ -131,7 +141,14 @@ impl JobRun {
             settings: job.settings.clone(),
             parameters: Vec::new(),
             tasks: Vec::new(),
+            rounds: vec![Round { id, started: now, first: 0 }],
+            past: Vec::new(),
         }
+    }
+
+    /// The attempts of the last round.
+    pub(super) fn current(&self) -> &[TaskRun] {
+        &self.tasks[self.rounds.last().map_or(0, |round| round.first)..]
     }
 
     /// TERMINATED, seen from this moment.

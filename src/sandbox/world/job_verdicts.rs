@@ -30,8 +30,11 @@ impl JobRun {
         if ends.is_empty() {
             return Decision::Start;
         }
-        let good = |task: &&&TaskRun| matches!(task.result, Some("SUCCESS" | "EXCLUDED"));
-        let succeeded = ends.iter().filter(good).count();
+        // §5.7: what lies behind excluded tasks only is excluded too.
+        if ends.iter().all(|task| task.result == Some("EXCLUDED")) {
+            return Decision::End("EXCLUDED");
+        }
+        let succeeded = ends.iter().filter(|task| task.is_good()).count();
         let failed = ends.iter().filter(|task| task.is_failed()).count();
         let rule = settings.get("run_if").and_then(Value::as_str).unwrap_or("ALL_SUCCESS");
         let skipped = if failed > 0 { "UPSTREAM_FAILED" } else { "UPSTREAM_CANCELED" };
@@ -55,7 +58,7 @@ impl JobRun {
         let keys: Vec<&str> = tasks(&self.settings).iter().filter_map(|task| task["task_key"].as_str()).collect();
         let needed: Vec<&str> =
             tasks(&self.settings).iter().flat_map(|task| texts(task.get("depends_on"), "task_key")).collect();
-        let bad = |key: &&&str| self.last(key).is_some_and(|task| !matches!(task.result, Some("SUCCESS" | "EXCLUDED")));
+        let bad = |key: &&&str| self.last(key).is_some_and(|task| !task.is_good());
         let Some(first) = keys.iter().find(bad) else {
             self.result = Some("SUCCESS");
             return;

@@ -18,6 +18,7 @@ mod dbt_runs;
 mod ids;
 mod inspect;
 mod job_checks;
+mod job_repairs;
 mod job_run_calls;
 mod job_run_views;
 mod job_runs;

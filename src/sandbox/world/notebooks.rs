@@ -39,6 +39,7 @@ fn parameters(run: &JobRun, task: &TaskRun, job_name: &str, path: &str, origin: 
         task_key: &task.key,
         task_run_id: task.id,
         attempt: task.attempt,
+        repairs: run.past.len(),
         notebook_path: path,
         origin,
         parameters: &[],

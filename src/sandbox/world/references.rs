@@ -15,6 +15,8 @@ pub(super) struct Meaning<'a> {
     pub(super) task_run_id: i64,
     /// 0 for the first attempt.
     pub(super) attempt: i64,
+    /// How often the run was repaired.
+    pub(super) repairs: usize,
     pub(super) notebook_path: &'a str,
     pub(super) origin: &'a str,
     /// Job parameters by name.
@@ -92,6 +94,7 @@ fn value(name: &str, meaning: &Meaning<'_>) -> Option<String> {
         task_key,
         task_run_id,
         attempt,
+        repairs,
         notebook_path,
         origin,
         parameters,
@@ -111,7 +114,7 @@ fn value(name: &str, meaning: &Meaning<'_>) -> Option<String> {
         "job.id" | "job_id" => job_id.to_string(),
         "job.name" => (*job_name).to_owned(),
         "job.run_id" | "parent_run_id" => run_id.to_string(),
-        "job.repair_count" => "0".to_owned(),
+        "job.repair_count" => repairs.to_string(),
         "job.trigger.type" => "manual".to_owned(),
         "job.trigger.file_arrival.location" => String::new(),
         "task.name" | "task_key" => (*task_key).to_owned(),
@@ -181,6 +184,7 @@ mod tests {
             task_key: "b",
             task_run_id: 3,
             attempt: 1,
+            repairs: 2,
             notebook_path: "/Shared/n",
             origin: "https://sandbox.invalid",
             parameters: &parameters,
@@ -193,7 +197,7 @@ mod tests {
     fn references_are_replaced_in_the_middle_of_text_and_unknown_ones_stay() {
         assert_eq!(
             read("{{workspace.id}}/{{ job.run_id }}/{{task.name}}/{{job.repair_count}}"),
-            format!("{WORKSPACE_ID}/2/b/0")
+            format!("{WORKSPACE_ID}/2/b/2")
         );
         assert_eq!(read("{{task.execution_count}} {{tasks.a.values.n}} {{job.parameters.job_id}}"), "2 7 222222");
         assert_eq!(read("{{job.start_time.iso_date}}"), "2023-11-14");

@@ -7,8 +7,8 @@ use super::World;
 use super::answers::{Answer, Handled, Refusal, json_answer};
 use super::call::Call;
 use super::{
-    artifacts, clusters, dbt, dbt_calls, dbt_jobs, dbt_projects, job_run_calls, job_run_views, jobs, oauth, people,
-    permissions, secrets, workspace,
+    artifacts, clusters, dbt, dbt_calls, dbt_jobs, dbt_projects, job_repairs, job_run_calls, job_run_views, jobs,
+    oauth, people, permissions, secrets, workspace,
 };
 
 /// Which service and operation a request belongs to.
@@ -84,6 +84,7 @@ static TABLE: &[Row] = &[
     get("/api/2.x/jobs/runs/get", "databricks:jobs/runs/get", job_run_views::get),
     get("/api/2.x/jobs/runs/get-output", "databricks:jobs/runs/get-output", job_run_views::output),
     post("/api/2.x/jobs/runs/cancel", "databricks:jobs/runs/cancel", job_run_calls::cancel),
+    post("/api/2.x/jobs/runs/repair", "databricks:jobs/runs/repair", job_repairs::repair),
     get("/api/2.x/jobs/runs/list", "databricks:jobs/runs/list", job_run_views::list),
     get("/api/v2/accounts", "dbt:accounts/list", dbt::accounts),
     get("/api/v3/accounts", "dbt:accounts/list", dbt::accounts),

@@ -1,0 +1,210 @@
+//! Runs of workflows that were retried, repaired, queued or skipped, whole, against the world in memory.
+
+use serde_json::{Value, json};
+
+use super::rehearsal::{Outcome, Rehearsal};
+use super::{cancel, deploy_notebook, run, watch};
+use crate::failure::Code;
+use crate::sandbox::NotebookOutcome;
+
+const NOTEBOOK: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
+/// The workspace of the world.
+const WORKSPACE: &str = "7405609032100112";
+const FINE: NotebookOutcome = NotebookOutcome::Finished;
+
+fn fault(stage: &Rehearsal, rule: &str) {
+    stage.world(|world| world.add_fault(crate::sandbox::Rule::parse(rule).unwrap()));
+}
+
+fn failed() -> NotebookOutcome {
+    NotebookOutcome::Failed { error: "DbtRunFailed: no".to_owned(), trace: String::new() }
+}
+
+/// A job of tasks, each with a number of retries and what it depends on.
+async fn workflow(stage: &Rehearsal, tasks: &[(&str, u32, &[&str])]) -> String {
+    let _ = stage.run(deploy_notebook::run, &[]).await.unwrap();
+    let tasks: Vec<Value> = tasks
+        .iter()
+        .map(|(key, retries, needs)| {
+            let needs: Vec<Value> = needs.iter().map(|need| json!({ "task_key": need })).collect();
+            json!({ "task_key": key, "max_retries": retries, "depends_on": needs, "disable_auto_optimization": true,
+                    "notebook_task": { "notebook_path": NOTEBOOK, "source": "WORKSPACE" } })
+        })
+        .collect();
+    let settings = json!({ "name": "w", "tasks": tasks, "parameters": [{ "name": "day", "default": "sunday" }] });
+    stage.post("/api/2.2/jobs/create", &settings)["job_id"].to_string()
+}
+
+async fn started(stage: &Rehearsal, line: &[&str]) -> String {
+    let line: Vec<&str> = line.iter().copied().chain(["--no-wait"]).collect();
+    let outcome = stage.run(run::run, &line).await.expect("nobody kills it");
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    let data = outcome.data;
+    if data["run_id"].is_null() { data["workflow_run_id"].to_string() } else { data["run_id"].to_string() }
+}
+
+async fn watched(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(watch::run, line).await.expect("nobody kills it")
+}
+
+fn task<'a>(outcome: &'a Outcome, key: &str) -> &'a Value {
+    outcome.data["tasks"].as_array().unwrap().iter().find(|task| task["task_key"] == key).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retried_and_repaired_run_ends_as_the_newest_attempts_do() {
+    let stage = Rehearsal::new();
+    let job = workflow(&stage, &[("a", 1, &[]), ("b", 0, &["a"])]).await;
+    let run = started(&stage, &["--workflow", &job, "--param", "day=last monday"]).await;
+    stage.play(failed()).await;
+    stage.play(failed()).await;
+    let outcome = watched(&stage, &["--workflow-run", &run]).await;
+    assert_eq!(outcome.code, Some(Code::RunFailed), "{outcome:?}");
+    for line in
+        ["task a   FAILED   (attempt 1; tried again)", "task a   FAILED   (attempt 2)", "task b   UPSTREAM_FAILED"]
+    {
+        assert!(outcome.said().contains(line), "{line}: {}", outcome.said());
+    }
+    assert!(outcome.failure.contains("task a (the last of 2 attempts): DbtRunFailed: no"), "{outcome:?}");
+    // The offered start has the parameters of this one.
+    let again = format!("`dbtrigger run --workflow {job} --param 'day=last monday'`");
+    assert!(outcome.failure.contains(&again), "{outcome:?}");
+    assert_eq!((&outcome.data["repairs"], &task(&outcome, "a")["attempt"]), (&0.into(), &2.into()));
+    let repair = json!({ "run_id": run.parse::<u64>().unwrap(), "rerun_all_failed_tasks": true });
+    stage.post("/api/2.2/jobs/runs/repair", &repair);
+    let play = async {
+        stage.play(FINE).await;
+        stage.play(FINE).await;
+    };
+    let line = ["--workflow-run", run.as_str()];
+    let (outcome, ()) = tokio::join!(watched(&stage, &line), play);
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    for line in [
+        "this run was repaired once",
+        "task a   FAILED   (before repair 1; tried again)",
+        "task a   SUCCESS   (repair 1)",
+        "task b   UPSTREAM_FAILED   (before repair 1; tried again)",
+        "task b   SUCCESS   (repair 1)",
+    ] {
+        assert!(outcome.said().contains(line), "{line}: {}", outcome.said());
+    }
+    let a = task(&outcome, "a");
+    assert_eq!((&outcome.data["repairs"], &a["repair"], &a["attempt"]), (&1.into(), &1.into(), &1.into()));
+    let earlier: Vec<&Value> = a["earlier_attempts"].as_array().unwrap().iter().map(|one| &one["attempt"]).collect();
+    assert_eq!(earlier, [&json!(1), &json!(2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queued_run_says_behind_which_and_a_skipped_one_that_it_never_ran() {
+    let stage = Rehearsal::new();
+    let job = workflow(&stage, &[("a", 0, &[])]).await;
+    let first = started(&stage, &["--workflow", &job, "--idempotency-key", "1"]).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let second = started(&stage, &["--workflow", &job, "--idempotency-key", "2"]).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let third = started(&stage, &["--workflow", &job, "--idempotency-key", "3"]).await;
+    let outcome = watched(&stage, &["--workflow-run", &third, "--timeout", "30s"]).await;
+    assert_eq!(outcome.code, Some(Code::StillRunning), "{outcome:?}");
+    let says = format!("behind run {first} and 1 run that was queued before");
+    assert!(outcome.said().contains(&says), "{}", outcome.said());
+    assert_eq!(outcome.said().matches("queued: ").count(), 1, "{}", outcome.said());
+    let ahead = json!({ "run_ids": [first.parse::<u64>().unwrap()], "queued_before": 1, "more": false });
+    assert_eq!(outcome.data["queued_behind"], ahead);
+    // What it waits behind is for show: without it, it waits all the same.
+    fault(&stage, "databricks:jobs/runs/list=status=403,times=forever");
+    let outcome = watched(&stage, &["--workflow-run", &second, "--timeout", "30s"]).await;
+    assert_eq!((outcome.code, &outcome.data["queued_behind"]), (Some(Code::StillRunning), &Value::Null));
+    assert!(outcome.said().contains("queued: as many runs of the workflow"), "{}", outcome.said());
+    let off = json!({ "job_id": job.parse::<u64>().unwrap(), "new_settings": { "queue": { "enabled": false } } });
+    stage.post("/api/2.2/jobs/update", &off);
+    let outcome = stage.run(run::run, &["--workflow", &job, "--idempotency-key", "4"]).await.unwrap();
+    assert_eq!((outcome.exit, &outcome.data["status"]), (3, &"MAXIMUM_CONCURRENT_RUNS_REACHED".into()));
+    assert!(outcome.failure.contains("never ran") && outcome.failure.contains("queue on"), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn watch_offers_the_start_that_was_and_none_that_it_cannot_say() {
+    let stage = Rehearsal::new();
+    let line = ["222223", "--git-branch", "main", "--threads", "4", "--step", "dbt build", "--generate-docs"];
+    let run = started(&stage, &line).await;
+    let outcome = watched(&stage, &[&run]).await;
+    assert_eq!(outcome.code, Some(Code::RunFailed), "{outcome:?}");
+    let again = "`dbtrigger run 222223 --git-branch main --threads 4 --step 'dbt build' --generate-docs=true`";
+    assert!(outcome.failure.contains(again), "{outcome:?}");
+    let body = json!({ "cause": "by hand", "github_pull_request_id": 7 });
+    let run = stage.post("/api/v2/accounts/51234/jobs/222223/run/", &body)["data"]["id"].to_string();
+    let outcome = watched(&stage, &[&run]).await;
+    assert_eq!(outcome.code, Some(Code::RunFailed), "{outcome:?}");
+    assert!(!outcome.failure.contains("dbtrigger run 222223"), "{outcome:?}");
+}
+
+/// A repaired run of two tasks, each with a dbt run: the first task's is of its repair. And a dbt run of another workflow run.
+async fn repaired_with_dbt_runs(stage: &Rehearsal) -> (String, [String; 3]) {
+    let job = workflow(stage, &[("a", 0, &[]), ("b", 0, &[])]).await;
+    let run = started(stage, &["--workflow", &job]).await;
+    stage.play(failed()).await;
+    stage.play(failed()).await;
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let id: u64 = run.parse().unwrap();
+    stage.post("/api/2.2/jobs/runs/repair", &json!({ "run_id": id, "rerun_tasks": ["a"] }));
+    let of = async |job: &str, key: String| started(stage, &[job, "--idempotency-key", &key]).await;
+    let runs = [
+        of("222225", format!("{WORKSPACE}/{run}/a/1")).await,
+        of("300005", format!("{WORKSPACE}/{run}/b/0")).await,
+        of("300006", format!("{WORKSPACE}/{}/a/0", id + 1)).await,
+    ];
+    let _ = stage.take_log();
+    (run, runs)
+}
+
+async fn cancelled(stage: &Rehearsal, run: &str) -> Outcome {
+    stage.run(cancel::run, &["--workflow-run", run]).await.expect("nobody kills it")
+}
+
+fn cancelled_runs(outcome: &Outcome) -> Vec<String> {
+    let runs = outcome.data["dbt_runs"].as_array().unwrap().iter().filter(|run| run["cancelled"] == true);
+    runs.map(|run| run["run_id"].to_string()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_dbt_runs_of_every_task_and_repair_are_cancelled_though_one_refuses() {
+    let stage = Rehearsal::new();
+    let (run, dbt) = repaired_with_dbt_runs(&stage).await;
+    let outcome = cancelled(&stage, &run).await;
+    assert_eq!((outcome.exit, cancelled_runs(&outcome)), (0, dbt[..2].to_vec()), "{outcome:?}");
+    let stage = Rehearsal::new();
+    let (run, dbt) = repaired_with_dbt_runs(&stage).await;
+    fault(&stage, "dbt:runs/cancel=status=403,times=1");
+    let outcome = cancelled(&stage, &run).await;
+    assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
+    assert!(outcome.failure.contains(&format!("did not cancel run {}", dbt[0])), "{outcome:?}");
+    assert_eq!(cancelled_runs(&outcome), dbt[1..2].to_vec(), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dbt_run_that_shows_late_is_cancelled_beside_one_that_showed() {
+    let stage = Rehearsal::new();
+    let job = workflow(&stage, &[("a", 0, &[])]).await;
+    let run = started(&stage, &["--workflow", &job]).await;
+    let first = started(&stage, &["222225", "--idempotency-key", &format!("{WORKSPACE}/{run}/a/0")]).await;
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    stage.world(|world| world.set_listing_lag(7_000));
+    let body = json!({ "cause": format!("x [dbtrigger:{WORKSPACE}/{run}/b/0]") });
+    let late = stage.post("/api/v2/accounts/51234/jobs/300005/run/", &body)["data"]["id"].to_string();
+    let outcome = cancelled(&stage, &run).await;
+    assert_eq!((outcome.exit, cancelled_runs(&outcome)), (0, vec![first, late]), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_access_to_dbt_the_runs_that_the_tasks_told_of_are_named() {
+    let stage = Rehearsal::new();
+    let job = workflow(&stage, &[("a", 0, &[]), ("b", 0, &[])]).await;
+    let run = started(&stage, &["--workflow", &job]).await;
+    let url = "https://ab123.us1.dbt.com/deploy/51234/projects/1/runs/77/";
+    let error = format!("DbtRunFailed: no\n{url}");
+    stage.play(NotebookOutcome::Failed { error, trace: String::new() }).await;
+    stage.set("DBT_CLOUD_TOKEN", "");
+    let outcome = cancelled(&stage, &run).await;
+    assert_eq!((outcome.exit, &outcome.data["dbt_runs"]), (0, &Value::Null), "{outcome:?}");
+    assert!(outcome.said().contains(&format!("may go on: {url}")), "{}", outcome.said());
+}
