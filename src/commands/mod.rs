@@ -26,6 +26,7 @@ mod run_named;
 #[cfg(test)]
 mod run_tests;
 mod table;
+mod workflow_named;
 
 pub(crate) use connect::{line_to_dbt, to_databricks, to_dbt};
 pub(crate) use last_known::LastKnown;

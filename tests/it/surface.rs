@@ -176,6 +176,7 @@ fn every_example_in_the_help_works() {
 
     let site = Site::with(|options| options.speed = 600.0);
     std::fs::write(site.home.path().join("new-key"), crate::harness::DBT_TOKEN).unwrap();
+    site.make_workflow("Daily load");
     let mut counted = BTreeMap::new();
     // In the order in which a person would come to them.
     for command in ["init-secrets", "deploy-notebook", "create-workflow", "run", "watch", "cancel", "runs", "jobs"] {

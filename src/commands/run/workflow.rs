@@ -1,33 +1,20 @@
 //! `run --workflow W`.
 
 use tokio::time::{Instant, timeout_at};
-use url::Url;
 
 use super::follow_workflow::{WorkflowReport, follow_run};
 use super::{Waiting, resume};
 use crate::commands::last_known::Known;
+use crate::commands::workflow_named::WorkflowNamed;
 use crate::commands::{Stage, to_databricks};
 use crate::credentials::{Databricks, Wants, databricks};
-use crate::databricks::{
-    OtherParameter, WorkflowRow, get_workflow, get_workflow_run, is_missing, list_workflows_named, run_now,
-};
+use crate::databricks::{OtherParameter, get_workflow_run, run_now};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::{Fault, HttpError, Reader};
-use crate::origin::{Origin, with_scheme};
-
-/// More pages of jobs of one name are not read.
-const MOST_PAGES: u32 = 20;
-
-/// A workflow as a person names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Named {
-    Id(u64),
-    Name(String),
-}
 
 pub(super) async fn run(text: &str, waiting: Waiting, mut wants: Wants, stage: &Stage) -> Ended<Box<dyn Report>> {
     let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
-    let named = wants.optional(read_workflow(text, identity.as_ref().map(|identity| &identity.origin)).map(Some));
+    let named = wants.optional(WorkflowNamed::read(text, identity.as_ref().map(|identity| &identity.origin)).map(Some));
     if let Err(failure) = wants.settle() {
         return failure.into();
     }
@@ -47,55 +34,29 @@ pub(super) async fn press(
     waiting: &Waiting,
     stage: &Stage,
 ) -> Ended<Box<dyn Report>> {
-    start(&workflow.to_string(), identity, Named::Id(workflow), waiting, stage).await.unwrap_or_else(Ended::from)
-}
-
-/// An id, an address in either of its forms (databricks-api §5.7), or else a name.
-fn read_workflow(text: &str, own: Option<&Origin>) -> Result<Named, Failure> {
-    let invalid = |why: String| {
-        Failure::new(Code::InvalidInput, format!("\"{text}\" cannot be used as a workflow: {why}."))
-            .advise("give the id of the Databricks job, its address, or its exact name")
-    };
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.parse().map(Named::Id).map_err(|_| invalid("the number is too large for an id".to_owned()));
-    }
-    if text.trim().is_empty() {
-        return Err(invalid("it is empty".to_owned()));
-    }
-    if !text.contains("://") {
-        return Ok(Named::Name(text.to_owned()));
-    }
-    let url = with_scheme(text)
-        .map_err(|bad| bad.to_string())
-        .and_then(|text| Url::parse(&text).map_err(|error| error.to_string()))
-        .map_err(invalid)?;
-    let origin = Origin::of(&url).map_err(|bad| invalid(bad.to_string()))?;
-    if let Some(own) = own.filter(|own| **own != origin) {
-        return Err(Failure::new(
-            Code::Contradiction,
-            format!("The workflow's address is at {origin}, and the Databricks identity in use is for {own}."),
-        )
-        .advise("set DATABRICKS_HOST and DATABRICKS_TOKEN for the workspace that the workflow is in, or name its profile with -p"));
-    }
-    let path = format!("{}/{}", url.path(), url.fragment().unwrap_or_default());
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let id = parts.windows(2).find(|pair| matches!(pair[0], "jobs" | "job")).and_then(|pair| pair[1].parse().ok());
-    id.map(Named::Id).ok_or_else(|| invalid("the address names no job".to_owned()))
+    start(&workflow.to_string(), identity, WorkflowNamed::Id(workflow), waiting, stage)
+        .await
+        .unwrap_or_else(Ended::from)
 }
 
 async fn start(
     text: &str,
     identity: &Databricks,
-    named: Named,
+    named: WorkflowNamed,
     waiting: &Waiting,
     stage: &Stage,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
     let deadline = Instant::now() + waiting.timeout;
     let writer = to_databricks(identity, stage)?;
-    let row = timeout_at(deadline, find(&writer, text, named)).await.unwrap_or_else(|_| {
-        Err(Failure::new(Code::Unavailable, format!("The time was over before {text} was found; nothing was started."))
+    let again = |job: u64| format!("dbtrigger run --workflow {job}");
+    let row =
+        timeout_at(deadline, named.find(&writer, text, "nothing was started", again)).await.unwrap_or_else(|_| {
+            Err(Failure::new(
+                Code::Unavailable,
+                format!("The time was over before {text} was found; nothing was started."),
+            )
             .advise("give more time with --timeout"))
-    })?;
+        })?;
     let job = row.job_id;
     let mut report = WorkflowReport {
         workflow: job,
@@ -156,56 +117,6 @@ async fn other_parameters(reader: &Reader, run: u64, waiting: &Waiting, deadline
     )
 }
 
-async fn find(reader: &Reader, text: &str, named: Named) -> Result<WorkflowRow, Failure> {
-    let name = match named {
-        Named::Id(id) => {
-            return reader.read(get_workflow(id)).await.map_err(|error| {
-                let failure =
-                    of_databricks(&format!("Cannot look at the workflow {text}; nothing was started"), &error);
-                if is_missing(&error) { Failure { code: Code::NotFound, ..failure } } else { failure }
-            });
-        }
-        Named::Name(name) => name,
-    };
-    let (mut found, mut others, mut page) = (Vec::new(), Vec::new(), None);
-    for _ in 0..MOST_PAGES {
-        let listed = reader.read(list_workflows_named(&name, page.as_deref())).await.map_err(|error| {
-            of_databricks(&format!("Cannot look for a workflow named \"{name}\"; nothing was started"), &error)
-        })?;
-        // The service ignores case (§5.4).
-        for row in listed.jobs {
-            if row.name() == name {
-                found.push(row);
-            } else if row.name().to_lowercase() == name.to_lowercase() {
-                // What else comes is from a look-alike that ignores the filter.
-                others.push(row);
-            }
-        }
-        page = listed.next_page_token.filter(|token| !token.is_empty());
-        if page.is_none() {
-            break;
-        }
-    }
-    if found.len() == 1 {
-        return Ok(found.remove(0));
-    }
-    if found.is_empty() {
-        let failure =
-            Failure::new(Code::NotFound, format!("No workflow is named \"{name}\", or this identity cannot see it."))
-                .advise("compare the name with the workspace's page Jobs & Pipelines, or give the id");
-        return Err(others.iter().fold(failure, |failure, other| {
-            failure.cause(format!("there is one named \"{}\" with the id {}", other.name(), other.job_id))
-        }));
-    }
-    let failure = Failure::new(Code::InvalidInput, format!("{} workflows are named \"{name}\".", found.len()));
-    Err(found.iter().fold(failure, |failure, row| {
-        let creator = row.creator_user_name.as_deref().unwrap_or("somebody");
-        failure
-            .cause(format!("{} was made by {creator}", row.job_id))
-            .run(format!("dbtrigger run --workflow {}", row.job_id))
-    }))
-}
-
 /// `run-now` failed after all its attempts. Any of them may have started the run; the token makes the next try safe.
 fn not_started(workflow: &str, resume: &str, error: Option<&HttpError>) -> Failure {
     let unknown = Failure::new(Code::OutcomeUnknown, format!("It is unknown whether a run of {workflow} was started."));
@@ -222,34 +133,4 @@ fn not_started(workflow: &str, resume: &str, error: Option<&HttpError>) -> Failu
         return of_databricks(&format!("Databricks did not start {workflow}"), error);
     }
     unknown.cause(error.to_string()).run(resume).advise(advice)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_workflow_is_an_id_an_address_or_a_name() {
-        let own = Origin::parse("https://dbc.cloud.databricks.com").unwrap();
-        let read = |text: &str| read_workflow(text, Some(&own));
-        for text in [
-            "9007199254740993",
-            "https://dbc.cloud.databricks.com/jobs/9007199254740993?o=12",
-            "https://dbc.cloud.databricks.com/jobs/9007199254740993/runs/5?o=12",
-            "https://dbc.cloud.databricks.com/?o=12#job/9007199254740993/run/5",
-            "https://dbc.cloud.databricks.com/?o=12#/jobs/9007199254740993",
-        ] {
-            assert_eq!(read(text), Ok(Named::Id(9_007_199_254_740_993)), "{text}");
-        }
-        assert_eq!(read("dbt: Nightly/Build (1)"), Ok(Named::Name("dbt: Nightly/Build (1)".to_owned())));
-        for (text, code) in [
-            ("https://other.cloud.databricks.com/jobs/1", Code::Contradiction),
-            ("http://dbc.cloud.databricks.com/jobs/1", Code::InvalidInput),
-            ("https://dbc.cloud.databricks.com/explore", Code::InvalidInput),
-            ("  ", Code::InvalidInput),
-            ("99999999999999999999", Code::InvalidInput),
-        ] {
-            assert_eq!(read(text).unwrap_err().code, code, "{text}");
-        }
-    }
 }

@@ -1,0 +1,143 @@
+//! A Databricks job as a person names it: its id, its address, or its exact name.
+
+use url::Url;
+
+use crate::databricks::{WorkflowRow, get_workflow, is_missing, list_workflows_named};
+use crate::failure::{Code, Failure, of_databricks};
+use crate::http::Reader;
+use crate::origin::{Origin, with_scheme};
+
+/// More pages of jobs of one name are not read.
+const MOST_PAGES: u32 = 20;
+
+/// A workflow as a person names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WorkflowNamed {
+    Id(u64),
+    Name(String),
+}
+
+impl WorkflowNamed {
+    /// An id, an address in either of its forms (databricks-api §5.7), or else a name.
+    pub(crate) fn read(text: &str, own: Option<&Origin>) -> Result<WorkflowNamed, Failure> {
+        let invalid = |why: String| {
+            Failure::new(Code::InvalidInput, format!("\"{text}\" cannot be used as a workflow: {why}."))
+                .advise("give the id of the Databricks job, its address, or its exact name")
+        };
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return text
+                .parse()
+                .map(WorkflowNamed::Id)
+                .map_err(|_| invalid("the number is too large for an id".to_owned()));
+        }
+        if text.trim().is_empty() {
+            return Err(invalid("it is empty".to_owned()));
+        }
+        if !text.contains("://") {
+            return Ok(WorkflowNamed::Name(text.to_owned()));
+        }
+        let url = with_scheme(text)
+            .map_err(|bad| bad.to_string())
+            .and_then(|text| Url::parse(&text).map_err(|error| error.to_string()))
+            .map_err(invalid)?;
+        let origin = Origin::of(&url).map_err(|bad| invalid(bad.to_string()))?;
+        if let Some(own) = own.filter(|own| **own != origin) {
+            return Err(Failure::new(
+            Code::Contradiction,
+            format!("The workflow's address is at {origin}, and the Databricks identity in use is for {own}."),
+        )
+        .advise("set DATABRICKS_HOST and DATABRICKS_TOKEN for the workspace that the workflow is in, or name its profile with -p"));
+        }
+        let path = format!("{}/{}", url.path(), url.fragment().unwrap_or_default());
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let id = parts.windows(2).find(|pair| matches!(pair[0], "jobs" | "job")).and_then(|pair| pair[1].parse().ok());
+        id.map(WorkflowNamed::Id).ok_or_else(|| invalid("the address names no job".to_owned()))
+    }
+
+    /// The one job that is meant; a name is looked up. `nothing` says what has not happened if it cannot be found, `again` how to
+    /// go on with one of several.
+    pub(crate) async fn find(
+        &self,
+        reader: &Reader,
+        text: &str,
+        nothing: &str,
+        again: impl Fn(u64) -> String,
+    ) -> Result<WorkflowRow, Failure> {
+        let name = match self {
+            WorkflowNamed::Id(id) => {
+                return reader.read(get_workflow(*id)).await.map_err(|error| {
+                    let failure = of_databricks(&format!("Cannot look at the workflow {text}; {nothing}"), &error);
+                    if is_missing(&error) { Failure { code: Code::NotFound, ..failure } } else { failure }
+                });
+            }
+            WorkflowNamed::Name(name) => name.as_str(),
+        };
+        let (mut found, mut others, mut page) = (Vec::new(), Vec::new(), None);
+        for _ in 0..MOST_PAGES {
+            let listed = reader.read(list_workflows_named(name, page.as_deref())).await.map_err(|error| {
+                of_databricks(&format!("Cannot look for a workflow named \"{name}\"; {nothing}"), &error)
+            })?;
+            // The service ignores case (§5.4).
+            for row in listed.jobs {
+                if row.name() == name {
+                    found.push(row);
+                } else if row.name().to_lowercase() == name.to_lowercase() {
+                    // What else comes is from a look-alike that ignores the filter.
+                    others.push(row);
+                }
+            }
+            page = listed.next_page_token.filter(|token| !token.is_empty());
+            if page.is_none() {
+                break;
+            }
+        }
+        if found.len() == 1 {
+            return Ok(found.remove(0));
+        }
+        if found.is_empty() {
+            let failure = Failure::new(
+                Code::NotFound,
+                format!("No workflow is named \"{name}\", or this identity cannot see it."),
+            )
+            .advise("compare the name with the workspace's page Jobs & Pipelines, or give the id");
+            return Err(others.iter().fold(failure, |failure, other| {
+                failure.cause(format!("there is one named \"{}\" with the id {}", other.name(), other.job_id))
+            }));
+        }
+        let failure = Failure::new(Code::InvalidInput, format!("{} workflows are named \"{name}\".", found.len()));
+        Err(found.iter().fold(failure, |failure, row| {
+            let creator = row.creator_user_name.as_deref().unwrap_or("somebody");
+            failure.cause(format!("{} was made by {creator}", row.job_id)).run(again(row.job_id))
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workflow_is_an_id_an_address_or_a_name() {
+        let own = Origin::parse("https://dbc.cloud.databricks.com").unwrap();
+        let read = |text: &str| WorkflowNamed::read(text, Some(&own));
+        for text in [
+            "9007199254740993",
+            "https://dbc.cloud.databricks.com/jobs/9007199254740993?o=12",
+            "https://dbc.cloud.databricks.com/jobs/9007199254740993/runs/5?o=12",
+            "https://dbc.cloud.databricks.com/?o=12#job/9007199254740993/run/5",
+            "https://dbc.cloud.databricks.com/?o=12#/jobs/9007199254740993",
+        ] {
+            assert_eq!(read(text), Ok(WorkflowNamed::Id(9_007_199_254_740_993)), "{text}");
+        }
+        assert_eq!(read("dbt: Nightly/Build (1)"), Ok(WorkflowNamed::Name("dbt: Nightly/Build (1)".to_owned())));
+        for (text, code) in [
+            ("https://other.cloud.databricks.com/jobs/1", Code::Contradiction),
+            ("http://dbc.cloud.databricks.com/jobs/1", Code::InvalidInput),
+            ("https://dbc.cloud.databricks.com/explore", Code::InvalidInput),
+            ("  ", Code::InvalidInput),
+            ("99999999999999999999", Code::InvalidInput),
+        ] {
+            assert_eq!(read(text).unwrap_err().code, code, "{text}");
+        }
+    }
+}
