@@ -211,6 +211,7 @@ fn now_read(plan: &Plan) -> Option<&Readers> {
         Planned::Scope(_)
         | Planned::Grant(_)
         | Planned::Workflow(_)
+        | Planned::AddedTask(_)
         | Planned::Notebook(_)
         | Planned::NotebookGrant(_) => None,
     })

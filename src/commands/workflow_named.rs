@@ -61,24 +61,24 @@ impl WorkflowNamed {
     /// The one job that is meant. `nothing` says what has not happened where it is not found, `again` how to go on with one of
     /// several.
     pub(crate) async fn find(
-        self,
+        &self,
         reader: &Reader,
         text: &str,
         nothing: &str,
-        again: &dyn Fn(u64) -> String,
+        again: impl Fn(u64) -> String,
     ) -> Result<WorkflowRow, Failure> {
         let name = match self {
             WorkflowNamed::Id(id) => {
-                return reader.read(get_workflow(id)).await.map_err(|error| {
+                return reader.read(get_workflow(*id)).await.map_err(|error| {
                     let failure = of_databricks(&format!("Cannot look at the workflow {text}; {nothing}"), &error);
                     if is_missing(&error) { Failure { code: Code::NotFound, ..failure } } else { failure }
                 });
             }
-            WorkflowNamed::Name(name) => name,
+            WorkflowNamed::Name(name) => name.as_str(),
         };
         let (mut found, mut page) = (Vec::new(), None);
         for _ in 0..MOST_PAGES {
-            let listed = reader.read(list_workflows_named(&name, page.as_deref())).await.map_err(|error| {
+            let listed = reader.read(list_workflows_named(name, page.as_deref())).await.map_err(|error| {
                 of_databricks(&format!("Cannot look for a workflow named \"{name}\"; {nothing}"), &error)
             })?;
             // The service ignores case (§5.4), and a look-alike may ignore the filter.
@@ -97,7 +97,7 @@ impl WorkflowNamed {
                 format!("No workflow is named \"{name}\", or this identity cannot see it."),
             )
             .advise("compare the name with the workspace's page Jobs & Pipelines, or give the id");
-            let near = near(reader, &name).await;
+            let near = near(reader, name).await;
             return Err(failure.meant(&near));
         }
         let failure = Failure::new(Code::InvalidInput, format!("{} workflows are named \"{name}\".", found.len()));

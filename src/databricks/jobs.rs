@@ -1,4 +1,4 @@
-//! Jobs: list, get, create, reset (databricks-api §5). Settings travel as raw JSON, because most of a job is not ours.
+//! Jobs: list, get, create, update, reset (databricks-api §5). Settings travel as raw JSON, because most of a job is not ours.
 
 use std::collections::BTreeMap;
 
@@ -174,6 +174,22 @@ pub(crate) fn reset(job_id: u64, settings: &Raw) -> Put<()> {
     Put::new(call.json(&Body { job_id, new_settings: settings }), super::done)
 }
 
+/// `jobs/update` with one task and nothing else: it takes the place of the task of its key, whole, and everything else in
+/// the job stays (§5.5).
+pub(crate) fn update_task(job_id: u64, task: &Raw) -> Put<()> {
+    #[derive(Serialize)]
+    struct Settings<'a> {
+        tasks: [&'a Raw; 1],
+    }
+    #[derive(Serialize)]
+    struct Body<'a> {
+        job_id: u64,
+        new_settings: Settings<'a>,
+    }
+    let call = Call::post("jobs/update", Path::new("/api/2.2/jobs/update"));
+    Put::new(call.json(&Body { job_id, new_settings: Settings { tasks: [task] } }), super::done)
+}
+
 /// The page of a job in the workspace: `https://HOST/jobs/JOB?o=WORKSPACE`.
 pub(crate) fn link(origin: &str, job_id: u64, workspace: Option<u64>) -> String {
     match workspace {
@@ -213,6 +229,17 @@ mod tests {
         assert_eq!(page.jobs[0].id, 9_007_199_254_740_993);
         assert_eq!(page.jobs[0].tags["a"], "b");
         assert_eq!(page.jobs[1].name, "");
+    }
+
+    #[test]
+    fn an_update_carries_one_task_as_it_is_and_nothing_else() {
+        let task: Raw = serde_json::from_str(r#"{"task_key":"x","odd":{"value":1.0}}"#).unwrap();
+        let Put { call, parse } = update_task(5, &task);
+        assert_eq!(
+            call.body.unwrap(),
+            r#"{"job_id":5,"new_settings":{"tasks":[{"task_key":"x","odd":{"value":1.0}}]}}"#
+        );
+        assert!(parse(&answer("{}")).is_ok() && parse(&answer("<html>")).is_err());
     }
 
     #[test]

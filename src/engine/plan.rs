@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::kinds::{Grant, Notebook, NotebookGrant, Scope, Secret, Workflow};
+use super::kinds::{AddedTask, Grant, Notebook, NotebookGrant, Scope, Secret, Workflow};
 use super::walk::Inputs;
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, Writer};
@@ -226,6 +226,7 @@ pub(crate) enum Planned {
     Secret(Step<Secret>),
     Grant(Step<Grant>),
     Workflow(Box<Step<Workflow>>),
+    AddedTask(Box<Step<AddedTask>>),
     Notebook(Step<Notebook>),
     NotebookGrant(Step<NotebookGrant>),
 }
@@ -238,6 +239,7 @@ macro_rules! each {
             Planned::Secret($step) => $same,
             Planned::Grant($step) => $same,
             Planned::Workflow($step) => $same,
+            Planned::AddedTask($step) => $same,
             Planned::Notebook($step) => $same,
             Planned::NotebookGrant($step) => $same,
         }
@@ -259,7 +261,7 @@ impl Planned {
         match self {
             Planned::Scope(_) => 0,
             Planned::Secret(_) | Planned::Grant(_) | Planned::Notebook(_) => 1,
-            Planned::Workflow(_) | Planned::NotebookGrant(_) => 2,
+            Planned::Workflow(_) | Planned::AddedTask(_) | Planned::NotebookGrant(_) => 2,
         }
     }
 }

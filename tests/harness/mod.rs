@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dbtrigger::sandbox::{Background, Options, Rule, Seed, SimTime, World};
+use dbtrigger::sandbox::{Background, Options, Reply, Rule, Seed, SimTime, World};
 use serde_json::Value;
 
 /// The tokens of every test: what the leak suite looks for.
@@ -72,6 +72,24 @@ impl Site {
     /// Looks at the world.
     pub(crate) fn inspect(&self) -> Value {
         self.sandbox.with_world(|world: &mut World, _| world.inspect())
+    }
+
+    /// Somebody else makes a workflow: two tasks, the second after the first, and a `job_id` of its own.
+    pub(crate) fn make_workflow(&self, name: &str) {
+        let notebook = serde_json::json!({ "notebook_path": "/Shared/theirs", "source": "WORKSPACE" });
+        let body = serde_json::json!({
+            "name": name, "parameters": [{ "name": "job_id", "default": "7" }],
+            "tasks": [
+                { "task_key": "load", "notebook_task": notebook, "odd": [1.5, null] },
+                { "task_key": "report", "notebook_task": notebook, "depends_on": [{ "task_key": "load" }] },
+            ],
+        });
+        let request = http::Request::post(format!("{}/api/2.2/jobs/create", self.sandbox.origin()))
+            .header("authorization", format!("Bearer {DATABRICKS_TOKEN}"))
+            .body(body.to_string().into())
+            .unwrap();
+        let reply = self.sandbox.with_world(|world, now| world.answer(now, &request));
+        assert!(matches!(reply, Reply::Answer(ref answer) if answer.status().is_success()), "{reply:?}");
     }
 
     /// The program with these arguments, in this world and nothing else of the machine's.

@@ -215,6 +215,7 @@ fn every_example_in_the_help_works() {
 
     let site = Site::with(|options| options.speed = 600.0);
     std::fs::write(site.home.path().join("new-key"), crate::harness::DBT_TOKEN).unwrap();
+    site.make_workflow("Daily load");
     let mut counted = BTreeMap::new();
     // In the order of the help, which is the one in which a person would come to them.
     for command in commands() {

@@ -18,8 +18,10 @@ struct Subject {
 const SECRETS: &[&str] = &["init-secrets", "--grant", "data-engineers", "--grant", "analysts"];
 const NOTEBOOK: &[&str] = &["deploy-notebook"];
 const WORKFLOW: &[&str] = &["create-workflow", "--job", "222222"];
+/// A task in a workflow that is in every world here, and that somebody else made.
+const TASK: &[&str] = &["create-workflow", "--add-to", "Daily load", "--job", "222222"];
 
-const SUBJECTS: [Subject; 7] = [
+const SUBJECTS: [Subject; 9] = [
     Subject { name: "init-secrets", before: &[], arguments: SECRETS },
     Subject { name: "deploy-notebook", before: &[SECRETS], arguments: NOTEBOOK },
     Subject {
@@ -53,10 +55,27 @@ const SUBJECTS: [Subject; 7] = [
         before: &[SECRETS, NOTEBOOK, WORKFLOW],
         arguments: &["create-workflow", "--job", "222222", "--schedule", "0 0 6 * * ?", "--timezone", "Europe/Berlin"],
     },
+    Subject { name: "create-workflow --add-to", before: &[SECRETS, NOTEBOOK], arguments: TASK },
+    Subject {
+        name: "create-workflow --add-to, an update",
+        before: &[SECRETS, NOTEBOOK, TASK],
+        arguments: &[
+            "create-workflow",
+            "--add-to",
+            "Daily load",
+            "--job",
+            "222222",
+            "--depends-on",
+            "dbt_222222=load",
+            "--retries",
+            "1",
+        ],
+    },
 ];
 
 fn prepared(subject: &Subject) -> Site {
     let site = Site::new();
+    site.make_workflow("Daily load");
     for arguments in subject.before {
         let _ = site.run(arguments).ends(0);
     }

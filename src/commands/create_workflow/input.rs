@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::compute::Wish;
-use super::{Args, compute, jobs, options};
+use super::{Args, add_to, compute, jobs, options};
 use crate::commands::Stage;
+use crate::commands::workflow_named::WorkflowNamed;
 use crate::credentials::{self, Account, Databricks, Missing, Token, Wants};
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt::Link;
@@ -26,6 +27,8 @@ pub(super) struct Input {
     /// At least one.
     pub(super) jobs: Vec<TaskWant>,
     pub(super) name: Option<String>,
+    /// The workflow that a task is added to, instead of making one.
+    pub(super) add_to: Option<AddTo>,
     /// The dbt account, by its id alone.
     pub(super) account: Option<u64>,
     /// Where and with what the dbt job can be looked up.
@@ -44,7 +47,21 @@ pub(super) struct Input {
     pub(super) consents: Consents,
 }
 
+/// A workflow as somebody named it.
+pub(super) struct AddTo {
+    pub(super) text: String,
+    pub(super) named: WorkflowNamed,
+}
+
+impl Input {
+    /// Nobody has to ask dbt how the workflow is to be called.
+    pub(super) fn is_named(&self) -> bool {
+        self.name.is_some() || self.add_to.is_some()
+    }
+}
+
 pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
+    add_to::check_flags(&args)?;
     let Args {
         job: given,
         depends_on,
@@ -63,6 +80,8 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
         notify,
         retries,
         task_timeout,
+        add_to,
+        task_key,
         run_now: _,
         adopt,
         force,
@@ -81,7 +100,11 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     }
     // With a job missing, its key would be missing too.
     let jobs = if jobs.len() == given.len() {
-        wants.optional(jobs::tasks(&jobs, &depends_on).map(Some)).unwrap_or_default()
+        let tasks = match &add_to {
+            Some(_) => jobs::added(&jobs, task_key, &depends_on),
+            None => jobs::tasks(&jobs, &depends_on),
+        };
+        wants.optional(tasks.map(Some)).unwrap_or_default()
     } else {
         Vec::new()
     };
@@ -93,38 +116,12 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     let tags = wants.optional(options::tags(tag).map(Some)).unwrap_or_default();
     let notify = wants.optional(options::addresses(notify));
     let databricks = credentials::databricks(environment, &stage.vault, &mut wants);
-    // Why dbt's own file gives no token is of interest only where a token is needed.
-    let mut tried = Wants::default();
-    let token = credentials::api_token(&stage.account, &pasted, environment, &stage.vault, &mut tried);
-    let (account, access) = if name.is_none() && given.len() > 1 {
-        let give = "--name, as it should be called in the workspace; several jobs have no name in common";
-        wants.need(Ok(None::<u64>), Missing { what: "the name of the workflow", give });
-        (None, None)
-    } else if name.is_none() {
-        // The name comes from dbt, so dbt has to be asked.
-        let account = credentials::account(&stage.account, &pasted, environment, &mut wants);
-        wants.join(tried);
-        let token = wants.need(
-            token,
-            Missing {
-                what: "the dbt token, which is needed to ask for the name of the job,",
-                give: "set DBT_CLOUD_TOKEN or keep one in ~/.dbt/dbt_cloud.yml, or say with --name how the workflow is called",
-            },
-        );
-        (account.as_ref().map(|account| account.id), account.zip(token))
-    } else {
-        let token = wants.optional(token);
-        let id = wants.optional(credentials::account_id(&stage.account, &pasted, environment));
-        if id.is_none() && notebook.is_none() {
-            let missing = Missing {
-                what: "the notebook",
-                give: "--notebook with its path, or the id of the dbt account that it was deployed for: --dbt-account or DBT_CLOUD_ACCOUNT_ID",
-            };
-            wants.need(Ok(None::<u64>), missing);
-        }
-        let access = id.zip(token).and_then(|(_, token)| Some((whole_account(stage, &pasted, &mut wants)?, token)));
-        (id, access)
-    };
+    let own = databricks.as_ref().map(|identity| &identity.origin);
+    let add_to = add_to.map(|text| WorkflowNamed::read(&text, own).map(|named| AddTo { text, named }));
+    let is_named = name.is_some() || add_to.is_some();
+    let add_to = wants.optional(add_to.transpose());
+    let several = given.len() > 1;
+    let (account, access) = dbt_side(is_named, several, notebook.is_some(), &pasted, stage, &mut wants);
     wants.settle()?;
     let Some(databricks) = databricks else {
         return Err(Failure::new(Code::Bug, "The input is settled and yet something is missing."));
@@ -134,6 +131,7 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
         databricks,
         jobs,
         name,
+        add_to,
         account,
         access,
         notebook,
@@ -149,6 +147,51 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
         notify,
         consents,
     })
+}
+
+/// The dbt account by its id, and where and with what dbt can be asked: what the name of the workflow, or else the notebook,
+/// needs.
+fn dbt_side(
+    is_named: bool,
+    several: bool,
+    has_notebook: bool,
+    pasted: &[(String, Link)],
+    stage: &Stage,
+    wants: &mut Wants,
+) -> (Option<u64>, Option<(Account, Token)>) {
+    let environment = &stage.context.environment;
+    // Why dbt's own file gives no token is of interest only where a token is needed.
+    let mut tried = Wants::default();
+    let token = credentials::api_token(&stage.account, pasted, environment, &stage.vault, &mut tried);
+    if !is_named && several {
+        let give = "--name, as it should be called in the workspace; several jobs have no name in common";
+        wants.need(Ok(None::<u64>), Missing { what: "the name of the workflow", give });
+        (None, None)
+    } else if !is_named {
+        // The name comes from dbt, so dbt has to be asked.
+        let account = credentials::account(&stage.account, pasted, environment, wants);
+        wants.join(tried);
+        let token = wants.need(
+            token,
+            Missing {
+                what: "the dbt token, which is needed to ask for the name of the job,",
+                give: "set DBT_CLOUD_TOKEN or keep one in ~/.dbt/dbt_cloud.yml, or say with --name how the workflow is called",
+            },
+        );
+        (account.as_ref().map(|account| account.id), account.zip(token))
+    } else {
+        let token = wants.optional(token);
+        let id = wants.optional(credentials::account_id(&stage.account, pasted, environment));
+        if id.is_none() && !has_notebook {
+            let missing = Missing {
+                what: "the notebook",
+                give: "--notebook with its path, or the id of the dbt account that it was deployed for: --dbt-account or DBT_CLOUD_ACCOUNT_ID",
+            };
+            wants.need(Ok(None::<u64>), missing);
+        }
+        let access = id.zip(token).and_then(|(_, token)| Some((whole_account(stage, pasted, wants)?, token)));
+        (id, access)
+    }
 }
 
 /// The account, if host and id are known; what is wrong about them is wrong, what is missing is not needed.

@@ -20,24 +20,88 @@ pub(super) fn split(text: &str) -> (Option<&str>, &str) {
 pub(super) fn tasks(jobs: &[(String, u64)], depends_on: &[String]) -> Result<Vec<TaskWant>, Failure> {
     let mut keys = BTreeSet::new();
     for (key, job) in jobs {
-        let wrong = |reason: &str| {
-            Failure::new(Code::InvalidInput, format!("The key \"{key}\" in --job cannot be used: {reason}."))
-                .advise(format!("write --job KEY={job}, such as --job load={job}"))
-        };
-        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
-            return Err(wrong("a key has letters, digits, - and _ only"));
-        }
-        if key.len() > LONGEST_KEY {
-            return Err(wrong("a key has at most 100 characters"));
-        }
+        check_key("--job", key, *job)?;
         if !keys.insert(key.as_str()) {
-            return Err(wrong("two tasks would have it"));
+            return Err(wrong_key("--job", key, *job, "two tasks would have it"));
         }
     }
     let needs = needs(&keys, depends_on)?;
     let of = |key: &str| needs.as_ref().map(|needs| needs.get(key).into_iter().flatten().cloned().collect());
     let tasks = jobs.iter().map(|(key, job)| TaskWant { key: key.clone(), job: *job, depends_on: of(key) });
     Ok(tasks.collect())
+}
+
+fn wrong_key(flag: &str, key: &str, job: u64, reason: &str) -> Failure {
+    Failure::new(Code::InvalidInput, format!("The key \"{key}\" in {flag} cannot be used: {reason}."))
+        .advise(format!("write --job KEY={job}, such as --job load={job}"))
+}
+
+fn check_key(flag: &str, key: &str, job: u64) -> Result<(), Failure> {
+    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+        return Err(wrong_key(flag, key, job, "a key has letters, digits, - and _ only"));
+    }
+    if key.len() > LONGEST_KEY {
+        return Err(wrong_key(flag, key, job, "a key has at most 100 characters"));
+    }
+    Ok(())
+}
+
+/// The one task that is added to somebody's workflow. `--task-key` says the same as `KEY=` before the job. What it waits for
+/// may be any task of that workflow, so the keys are compared once the workflow is known.
+pub(super) fn added(
+    jobs: &[(String, u64)],
+    task_key: Option<String>,
+    depends_on: &[String],
+) -> Result<Vec<TaskWant>, Failure> {
+    let [(key, job)] = jobs else {
+        return Err(Failure::new(Code::Usage, "--add-to adds one task, for one --job.").advise("give --job once"));
+    };
+    let (flag, key) = match task_key {
+        Some(given) if *key != given && *key != format!("dbt_{job}") => {
+            return Err(Failure::new(
+                Code::Contradiction,
+                format!("--task-key says \"{given}\", and --job says \"{key}\": a task has one key."),
+            )
+            .advise("leave one of them out"));
+        }
+        Some(given) => ("--task-key", given),
+        None => ("--job", key.clone()),
+    };
+    check_key(flag, &key, *job)?;
+    let depends_on = match depends_on {
+        [] => None,
+        [none] if none == "none" => Some(Vec::new()),
+        given => {
+            let mut needs = BTreeSet::new();
+            for text in given {
+                let wrong = |reason: String| {
+                    Failure::new(
+                        Code::InvalidInput,
+                        format!("--depends-on is \"{text}\", which cannot be used: {reason}."),
+                    )
+                    .advise(format!("write --depends-on {key}=KEY[,KEY] with keys of tasks in the workflow; `none` alone takes all back"))
+                };
+                let (own, others) =
+                    text.split_once('=').ok_or_else(|| wrong("it has no = between the keys".to_owned()))?;
+                if own != key {
+                    return Err(wrong(format!(
+                        "with --add-to only the added task {key} can be made to wait, since nothing else in the workflow is changed"
+                    )));
+                }
+                for other in others.split(',') {
+                    if other.is_empty() {
+                        return Err(wrong("a key is empty".to_owned()));
+                    }
+                    if other == key {
+                        return Err(wrong("the task would wait for itself".to_owned()));
+                    }
+                    needs.insert(other.to_owned());
+                }
+            }
+            Some(needs.into_iter().collect())
+        }
+    };
+    Ok(vec![TaskWant { key, job: *job, depends_on }])
 }
 
 /// Which key waits for which; nothing if nothing was given.
@@ -124,6 +188,35 @@ mod tests {
             assert!(failure.what.contains(reason), "{keys:?}: {}", failure.what);
         }
         assert!(tasks(&jobs(&["a", "B-2_c"]), &[]).unwrap().iter().all(|task| task.depends_on.is_none()));
+    }
+
+    #[test]
+    fn one_task_is_added_with_one_key_and_waits_for_whatever_the_workflow_has() {
+        let one = [("dbt_1".to_owned(), 1)];
+        let add = |key: Option<&str>, needs: &[&str]| added(&one, key.map(ToOwned::to_owned), &owned(needs));
+        let task = |key: &str, needs: Option<&[&str]>| {
+            vec![TaskWant { key: key.to_owned(), job: 1, depends_on: needs.map(owned) }]
+        };
+        assert_eq!(add(None, &[]).unwrap(), task("dbt_1", None));
+        assert_eq!(add(Some("x"), &["x=b,a", "x=a"]).unwrap(), task("x", Some(&["a", "b"])));
+        assert_eq!(add(None, &["none"]).unwrap(), task("dbt_1", Some(&[])));
+        for (key, needs, reason) in [
+            (Some("a b"), &[][..], "\"a b\" in --task-key cannot be used: a key has letters"),
+            (Some(""), &[], "a key has letters"),
+            (None, &["dbt_1"], "no ="),
+            (None, &["dbt_1="], "a key is empty"),
+            (None, &["dbt_1=dbt_1"], "wait for itself"),
+            (None, &["load=dbt_1"], "only the added task dbt_1"),
+            (None, &["dbt_1=load", "none"], "no ="),
+        ] {
+            let failure = add(key, needs).unwrap_err();
+            assert!(failure.code == Code::InvalidInput && failure.what.contains(reason), "{needs:?}: {}", failure.what);
+        }
+        let named = |key: &str| added(&[("load".to_owned(), 1)], Some(key.to_owned()), &[]);
+        assert_eq!(named("load").unwrap(), task("load", None));
+        let failure = named("other").unwrap_err();
+        assert_eq!(failure.code, Code::Contradiction);
+        assert!(failure.what.contains("\"other\"") && failure.what.contains("\"load\""), "{}", failure.what);
     }
 
     #[test]

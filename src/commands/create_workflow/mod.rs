@@ -1,10 +1,12 @@
 //! `create-workflow`: the Databricks job around dbt jobs.
 
+mod add_to;
 mod compute;
 mod ground;
 mod input;
 mod jobs;
 mod options;
+mod press;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,16 +15,17 @@ use serde_json::{Value, json};
 
 use self::ground::{Ground, survey};
 use self::input::{Input, settle};
+use self::press::press;
 use super::Stage;
 use super::provision::{Carried, Finish, Provision, who};
-use crate::credentials::{Account, Databricks};
-use crate::databricks::jobs as databricks_jobs;
+use crate::credentials::Account;
+use crate::databricks::jobs::{self as databricks_jobs, Job};
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt;
 use crate::engine::kinds::{
-    Compute, ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, override_names,
-    timetable, timetable_after,
+    Compute, ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowWant, name_all, override_names, timetable,
+    timetable_after,
 };
 use crate::engine::{Action, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
@@ -47,6 +50,7 @@ const SHOWN: usize = 3;
   dbtrigger create-workflow --job 222222 --retries 1 --tag team=bi --notify ops@example.com
   dbtrigger create-workflow --name Both --job one=222222 --job two=222225 --depends-on two=one
   dbtrigger create-workflow --job 222222 --compute new
+  dbtrigger create-workflow --add-to 'Daily load' --job 222222 --depends-on dbt_222222=load
   dbtrigger create-workflow --job 222222 --no-schedule")]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
@@ -110,10 +114,16 @@ pub(crate) struct Args {
     /// When a task is cut off [default: unchanged, at first 24h10m, which is ten minutes more than the notebook waits]
     #[arg(long, value_name = "DURATION", value_parser = options::whole_seconds)]
     task_timeout: Option<Duration>,
+    /// Add one task to this workflow of somebody else instead, and change nothing else in it: its id, its address or its exact name
+    #[arg(long, value_name = "WORKFLOW")]
+    add_to: Option<String>,
+    /// The key of the task that is added, such as `load` [default: dbt_ and the id of the dbt job]
+    #[arg(long, value_name = "KEY", requires = "add_to")]
+    task_key: Option<String>,
     /// Run it at once, and wait for the end: its outcome is the outcome of this command
     #[arg(long)]
     run_now: bool,
-    /// Take over a job of the same name that dbtrigger did not make
+    /// Take over a job of the same name, or a task of the same key, that dbtrigger did not make
     #[arg(long)]
     adopt: bool,
     /// Undo what was edited by hand in what dbtrigger manages
@@ -134,6 +144,9 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
     let (run_now, dry_run) = (args.run_now, args.dry_run);
     let input = settle(args, stage)?;
+    if let Some(workflow) = &input.add_to {
+        return add_to::add(workflow, &input, run_now, dry_run, stage).await;
+    }
     let writer = super::to_databricks(&input.databricks, stage)?;
     let (me, looked_up) = tokio::try_join!(who(&writer), look_up(&input, stage))?;
     let LookedUp { name, mut warnings } = looked_up;
@@ -151,7 +164,9 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         &override_names(&planned.want, planned.have.as_ref().map(|have| &have.job.settings)),
     )?;
     warnings.extend(ground.warnings.iter().cloned());
-    warnings.extend(planned.have.as_ref().and_then(|have| other_identity(have, &me)));
+    warnings.extend(
+        planned.have.as_ref().filter(|have| have.own().is_some()).and_then(|have| other_identity(&have.job, &me)),
+    );
     for warning in &warnings {
         stage.events.warning(warning.as_str());
     }
@@ -186,7 +201,7 @@ async fn look_up(input: &Input, stage: &Stage) -> Result<LookedUp, Failure> {
         let found = match reader.read(dbt::get_job(*id, *job)).await {
             Ok(found) => found,
             // With a name dbt need not be asked: only what dbt itself says of the job stands in the way.
-            Err(error) if name.is_some() && !error.status().is_some_and(|status| status.is_client_error()) => {
+            Err(error) if input.is_named() && !error.status().is_some_and(|status| status.is_client_error()) => {
                 warnings.push(format!("The dbt job {job} could not be looked at: {error}."));
                 continue;
             }
@@ -257,12 +272,11 @@ fn check_flags(step: &Step<Workflow>) -> Result<(), Failure> {
 }
 
 /// Somebody made the runs of this job act as another identity than the one whose rights were checked.
-fn other_identity(have: &WorkflowHave, me: &Me) -> Option<String> {
-    let run_as = have.job.run_as.as_deref().filter(|run_as| *run_as != me.user_name)?;
-    have.own()?;
+fn other_identity(job: &Job, me: &Me) -> Option<String> {
+    let run_as = job.run_as.as_deref().filter(|run_as| *run_as != me.user_name)?;
     Some(format!(
         "The runs of job {} act as {run_as}, not as {}: whether {run_as} may read the notebook and the key was not checked.",
-        have.job.id, me.user_name
+        job.id, me.user_name
     ))
 }
 
@@ -352,37 +366,6 @@ fn describe_schedule(timetable: &Timetable, moments: &[jiff::Zoned]) -> Value {
     let Timetable { expression, timezone, paused } = timetable;
     let next: Vec<String> = moments.iter().map(|moment| moment.timestamp().to_string()).collect();
     json!({ "quartz_cron_expression": expression, "timezone_id": timezone, "paused": paused, "next": next })
-}
-
-/// Presses "Run now" on the job and follows the run; its outcome is the outcome.
-async fn press(carried: Carried, job: u64, databricks: &Databricks, stage: &Stage) -> Ended<Box<dyn Report>> {
-    let Ended { report: made, failure: _ } = carried.end();
-    // What was made is said before the run begins, not after it.
-    for line in made.iter().flat_map(|made| made.text().lines().map(ToOwned::to_owned).collect::<Vec<_>>()) {
-        stage.events.progress(line);
-    }
-    let Ended { report: run, failure } = super::run::press(job, databricks, stage).await;
-    Ended { report: Some(Box::new(MadeAndRun { made, run })), failure }
-}
-
-/// The workflow, and the run of it.
-struct MadeAndRun {
-    made: Option<Box<dyn Report>>,
-    run: Option<Box<dyn Report>>,
-}
-
-impl Report for MadeAndRun {
-    fn text(&self) -> String {
-        let MadeAndRun { made: _, run } = self;
-        run.as_ref().map(|run| run.text()).unwrap_or_default()
-    }
-
-    fn json(&self) -> Value {
-        let MadeAndRun { made, run } = self;
-        let mut data = made.as_ref().map_or_else(|| json!({}), |made| made.json());
-        data["run"] = run.as_ref().map(|run| run.json()).into();
-        data
-    }
 }
 
 #[cfg(test)]

@@ -13,12 +13,12 @@ use crate::sandbox::{Class, NotebookEnd, NotebookOutcome, Phase, Reply, Rule, Si
 const NAME: &str = "dbt: Nightly build (222222)";
 const JOB: [&str; 2] = ["--job", "222222"];
 
-async fn create(stage: &Rehearsal, line: &[&str]) -> Outcome {
+pub(super) async fn create(stage: &Rehearsal, line: &[&str]) -> Outcome {
     stage.run(super::run, line).await.expect("nobody kills it")
 }
 
 /// A world in which the first two steps of the guide are done.
-async fn prepared() -> Rehearsal {
+pub(super) async fn prepared() -> Rehearsal {
     let stage = Rehearsal::new();
     assert_eq!(stage.run(init_secrets::run, &[]).await.unwrap().exit, 0);
     assert_eq!(stage.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
@@ -26,7 +26,7 @@ async fn prepared() -> Rehearsal {
     stage
 }
 
-fn jobs(stage: &Rehearsal) -> Vec<Value> {
+pub(super) fn jobs(stage: &Rehearsal) -> Vec<Value> {
     stage.world(|world| world.inspect())["jobs"].as_array().unwrap().clone()
 }
 
@@ -37,7 +37,7 @@ fn only_job(stage: &Rehearsal) -> Value {
 }
 
 /// A request of somebody else's.
-fn ask(stage: &Rehearsal, path: &str, body: &Value) -> Value {
+pub(super) fn ask(stage: &Rehearsal, path: &str, body: &Value) -> Value {
     let request = http::Request::post(format!("http://127.0.0.1:1{path}"))
         .header("authorization", format!("Bearer {DATABRICKS_TOKEN}"))
         .header("content-type", "application/json")
@@ -53,13 +53,13 @@ fn ask(stage: &Rehearsal, path: &str, body: &Value) -> Value {
 }
 
 /// Somebody edits a job in the workspace.
-fn edit(stage: &Rehearsal, job: &Value, edit: impl FnOnce(&mut Value)) {
+pub(super) fn edit(stage: &Rehearsal, job: &Value, edit: impl FnOnce(&mut Value)) {
     let mut settings = job["settings"].clone();
     edit(&mut settings);
     ask(stage, "/api/2.2/jobs/reset", &json!({ "job_id": job["job_id"], "new_settings": settings }));
 }
 
-fn warnings(outcome: &Outcome) -> Vec<&str> {
+pub(super) fn warnings(outcome: &Outcome) -> Vec<&str> {
     let all = outcome.events.iter().filter_map(|event| match event {
         Event::Warning(text) => Some(text.as_str()),
         Event::Remark(_) | Event::Progress(_) | Event::Document(_) | Event::Trace { line: _, bodies: _ } => None,

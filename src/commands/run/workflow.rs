@@ -50,7 +50,7 @@ async fn start(
     let writer = to_databricks(identity, stage)?;
     let again = |job: u64| format!("dbtrigger run --workflow {job}");
     let row =
-        timeout_at(deadline, named.find(&writer, text, "nothing was started", &again)).await.unwrap_or_else(|_| {
+        timeout_at(deadline, named.find(&writer, text, "nothing was started", again)).await.unwrap_or_else(|_| {
             Err(Failure::new(
                 Code::Unavailable,
                 format!("The time was over before {text} was found; nothing was started."),

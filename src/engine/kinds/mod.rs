@@ -4,22 +4,29 @@
 //! reads nothing it does not have to; errors go up raw and get their "cannot create X" in the walk (`explain` adds what
 //! only the kind knows).
 
+mod added_task;
+mod compute;
 mod difference;
+mod digest;
 mod grant;
 mod notebook;
 mod notebook_grant;
 mod scope;
 mod secret;
+mod task;
 #[cfg(test)]
 mod tests;
 mod workflow;
 
+pub(crate) use added_task::{
+    AddedTask, AddedTaskWant, carried_overrides, changed_meanwhile, circle, keys_there, unknown_needs,
+};
+pub(crate) use compute::Compute;
 pub(crate) use grant::{Grant, GrantWant};
 pub(crate) use notebook::{DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookWant, VERSION};
 pub(crate) use notebook_grant::{NotebookGrant, NotebookGrantWant};
 pub(crate) use scope::{Scope, ScopeWant};
 pub(crate) use secret::{Readers, Secret, SecretWant, told};
 pub(crate) use workflow::{
-    Compute, ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, override_names,
-    timetable, timetable_after,
+    ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowWant, name_all, override_names, timetable, timetable_after,
 };

@@ -20,6 +20,49 @@ fn with(consent: Consent) -> Consents {
     Consents::default().with(consent, true)
 }
 
+/// One cell of the tables: what is there and what was consented to, what has to come of it, and what does.
+pub(super) struct Cell {
+    name: String,
+    due: &'static str,
+    found: String,
+}
+
+impl Cell {
+    pub(super) fn new(name: impl Into<String>, due: &'static str, action: &Action) -> Cell {
+        Cell { name: name.into(), due, found: word(action) }
+    }
+}
+
+/// `cargo test --lib every_cell -- --nocapture` prints the line.
+#[test]
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+fn every_cell_of_every_kind_is_as_the_table_says() {
+    let cells: Vec<Cell> = [
+        scope_cells(),
+        secret_cells(),
+        shared_secret_cells(),
+        reader_cells(),
+        vault_cells(),
+        grant_cells(),
+        creator_cells(),
+        notebook_grant_cells(),
+        notebook_cells(),
+        shared_notebook_cells(),
+        workflow::tests::cells(),
+        added_task::tests::cells(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let wrong: Vec<String> = cells
+        .iter()
+        .filter(|Cell { name: _, due, found }| due != found)
+        .map(|Cell { name, due, found }| format!("{name}: {found} instead of {due}"))
+        .collect();
+    println!("ownership cells: {} of {}", cells.len() - wrong.len(), cells.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// `keep`, `create`, `update`, or the refusal with its flag.
 fn word(action: &Action) -> String {
     match action {
@@ -38,21 +81,34 @@ fn note(action: &Action) -> &str {
     }
 }
 
-#[test]
-fn a_scope_is_made_if_it_is_missing_and_never_changed() {
-    let want = ScopeWant { scope: "dbt-cloud".parse().unwrap(), accept_open: false };
-    let have = |name: &str, backend| ScopeInfo { name: name.to_owned(), backend };
-    for (have, expected) in [
+fn scope_want() -> ScopeWant {
+    ScopeWant { scope: "dbt-cloud".parse().unwrap(), accept_open: false }
+}
+
+fn scope_have(name: &str, backend: Backend) -> ScopeInfo {
+    ScopeInfo { name: name.to_owned(), backend }
+}
+
+/// A scope is made if it is missing, and never changed.
+fn scope_cells() -> Vec<Cell> {
+    let have = scope_have;
+    let cells = [
         (None, "create"),
         (Some(have("dbt-cloud", Backend::Databricks)), "keep"),
         (Some(have("DBT-Cloud", Backend::Databricks)), "keep"),
         (Some(have("dbt-cloud", Backend::KeyVault(None))), "keep"),
         (Some(have("dbt-cloud", Backend::Other("NEW".to_owned()))), "blocked always"),
-    ] {
-        assert_eq!(word(&Scope::diff(&want, have.as_ref(), &none())), expected, "{have:?}");
-    }
-    let step = Step::<Scope>::settled(want, Action::Create);
-    assert!(!Scope::shows(&step, Some(&have("dbt-cloud", Backend::KeyVault(None)))), "a vault that came meanwhile");
+    ];
+    let cells = cells.into_iter().map(|(have, due)| {
+        Cell::new(format!("scope, {have:?}"), due, &Scope::diff(&scope_want(), have.as_ref(), &none()))
+    });
+    cells.collect()
+}
+
+#[test]
+fn a_vault_that_came_meanwhile_is_not_the_scope_that_was_made() {
+    let step = Step::<Scope>::settled(scope_want(), Action::Create);
+    assert!(!Scope::shows(&step, Some(&scope_have("dbt-cloud", Backend::KeyVault(None)))));
 }
 
 fn secret_want(rotate: bool) -> SecretWant {
@@ -70,9 +126,9 @@ fn secret_have(updated: Option<i64>, everybody: Option<&str>, same: Option<bool>
     Some(SecretHave { updated, readers: Readers::Listed(everybody.map(acl).into_iter().collect()), same })
 }
 
-#[test]
-fn a_key_that_is_there_is_left_alone_unless_it_is_to_be_rotated_and_differs() {
-    for (have, rotate, expected) in [
+/// A key that is there is left alone unless it is to be rotated and differs.
+fn secret_cells() -> Vec<Cell> {
+    let cells = [
         (None, false, "create"),
         (None, true, "create"),
         (secret_have(None, None, None), false, "create"),
@@ -80,31 +136,36 @@ fn a_key_that_is_there_is_left_alone_unless_it_is_to_be_rotated_and_differs() {
         (secret_have(Some(1), None, Some(true)), true, "keep"),
         (secret_have(Some(1), None, Some(false)), true, "update"),
         (secret_have(Some(1), None, None), true, "update"),
-    ] {
-        let consents = none().with(Consent::Rotate, rotate);
-        let action = Secret::diff(&secret_want(rotate), have.as_ref(), &consents);
-        assert_eq!(word(&action), expected, "{have:?} {rotate}");
-    }
+    ];
+    cells.into_iter().map(secret_cell).collect()
+}
+
+fn secret_cell((have, rotate, due): (Option<SecretHave>, bool, &'static str)) -> Cell {
+    let consents = none().with(Consent::Rotate, rotate);
+    let action = Secret::diff(&secret_want(rotate), have.as_ref(), &consents);
+    Cell::new(format!("secret, {have:?}, rotate {rotate}"), due, &action)
+}
+
+#[test]
+fn of_a_key_that_is_kept_it_is_said_that_it_was_not_compared() {
     let kept = Secret::diff(&secret_want(false), secret_have(Some(1), None, None).as_ref(), &none());
     assert_eq!(note(&kept), "left as it is, not compared");
 }
 
-#[test]
-fn a_key_is_not_put_where_everybody_reads() {
-    for (have, rotate, expected) in [
+/// A key is not put where everybody reads.
+fn shared_secret_cells() -> Vec<Cell> {
+    let cells = [
         (secret_have(None, Some("MANAGE"), None), false, "blocked --accept-shared-scope"),
         (secret_have(Some(1), Some("READ"), Some(false)), true, "blocked --accept-shared-scope"),
         (secret_have(Some(1), Some("READ"), Some(true)), true, "keep"),
         (secret_have(Some(1), Some("READ"), None), false, "keep"),
-    ] {
-        let consents = none().with(Consent::Rotate, rotate);
-        let action = Secret::diff(&secret_want(rotate), have.as_ref(), &consents);
-        assert_eq!(word(&action), expected, "{have:?} {rotate}");
-    }
+    ];
+    cells.into_iter().map(secret_cell).collect()
 }
 
-#[test]
-fn a_key_is_stored_only_where_those_read_who_are_meant_to_or_others_are_accepted() {
+/// A key is stored only where those read who are meant to, or others are accepted.
+fn reader_cells() -> Vec<Cell> {
+    let mut cells = Vec::new();
     let listed = |names: &[(&str, &str)]| {
         let acl = |(principal, permission): &(&str, &str)| Acl {
             principal: (*principal).to_owned(),
@@ -129,13 +190,15 @@ fn a_key_is_stored_only_where_those_read_who_are_meant_to_or_others_are_accepted
             let mut step = Step::<Secret>::settled(secret_want(false), Action::Create);
             step.have = Some(have.clone());
             step.settle_readers(ana, meant, &consents);
-            assert_eq!(word(&step.action), expected, "{readers:?} {meant:?}");
+            cells.push(Cell::new(format!("secret, {readers:?}, meant for {meant:?}"), expected, &step.action));
         }
     }
+    cells
 }
 
-#[test]
-fn a_key_in_an_azure_key_vault_is_kept_or_the_way_to_set_it_in_azure_is_said() {
+/// A key in an Azure Key Vault is kept, or the way to set it in Azure is said.
+fn vault_cells() -> Vec<Cell> {
+    let mut cells = Vec::new();
     let address = "https://v.vault.azure.net/";
     let scope = ScopeInfo { name: "dbt-cloud".to_owned(), backend: Backend::KeyVault(Some(address.to_owned())) };
     for (action, expected) in [
@@ -145,14 +208,15 @@ fn a_key_in_an_azure_key_vault_is_kept_or_the_way_to_set_it_in_azure_is_said() {
     ] {
         let mut step = Step::<Secret>::settled(secret_want(false), action);
         step.settle(Some(&scope));
-        assert_eq!(word(&step.action), expected);
+        cells.push(Cell::new("secret in a vault", expected, &step.action));
         if let Action::Blocked { why, unless: _ } = &step.action {
             assert!(why.advice.as_ref().unwrap().contains(address));
         }
     }
     let mut untouched = Step::<Secret>::settled(secret_want(false), Action::Create);
     untouched.settle(None);
-    assert_eq!(untouched.action, Action::Create);
+    cells.push(Cell::new("secret in no vault", "create", &untouched.action));
+    cells
 }
 
 #[test]
@@ -173,11 +237,11 @@ fn grant_want(permission: Permission) -> GrantWant {
     GrantWant { scope: "dbt-cloud".parse().unwrap(), principal: "data-team".to_owned(), permission }
 }
 
-#[test]
-fn access_is_raised_and_never_lowered() {
+/// Access is raised and never lowered.
+fn grant_cells() -> Vec<Cell> {
     use Permission::{Manage, Read, Write};
     let level = |name: &str| Some(GrantHave::Level(name.to_owned()));
-    for (want, have, expected) in [
+    let cells = [
         (Read, None, "create"),
         (Read, level("READ"), "keep"),
         (Read, level("WRITE"), "keep"),
@@ -187,27 +251,36 @@ fn access_is_raised_and_never_lowered() {
         (Write, level("FANCY_NEW"), "keep"),
         (Read, Some(GrantHave::NoAcls), "keep"),
         (Manage, Some(GrantHave::Everybody), "keep"),
-    ] {
-        assert_eq!(word(&Grant::diff(&grant_want(want), have.as_ref(), &none())), expected, "{want:?} {have:?}");
-    }
-    let more = Grant::diff(&grant_want(Read), level("MANAGE").as_ref(), &none());
+    ];
+    let cells = cells.into_iter().map(|(want, have, due)| {
+        let action = Grant::diff(&grant_want(want), have.as_ref(), &none());
+        Cell::new(format!("grant of {want:?}, {have:?}"), due, &action)
+    });
+    cells.collect()
+}
+
+#[test]
+fn of_access_that_is_more_than_wanted_it_is_said_that_it_stays() {
+    let have = GrantHave::Level("MANAGE".to_owned());
+    let more = Grant::diff(&grant_want(Permission::Read), Some(&have), &none());
     assert_eq!(note(&more), "has MANAGE, which is more, and keeps it");
 }
 
-#[test]
-fn whoever_creates_the_scope_keeps_the_manage_that_comes_with_it() {
-    for (creates, me, expected) in
-        [(true, "Data-Team", "keep"), (true, "ana@example.com", "create"), (false, "data-team", "create")]
-    {
+/// Whoever creates the scope keeps the MANAGE that comes with it.
+fn creator_cells() -> Vec<Cell> {
+    let cells = [(true, "Data-Team", "keep"), (true, "ana@example.com", "create"), (false, "data-team", "create")];
+    let cells = cells.into_iter().map(|(creates, me, due)| {
         let mut step = Step::<Grant>::settled(grant_want(Permission::Read), Action::Create);
         step.settle(creates, me);
-        assert_eq!(word(&step.action), expected, "{creates} {me}");
-    }
+        Cell::new(format!("grant by {me}, who creates the scope: {creates}"), due, &step.action)
+    });
+    cells.collect()
 }
 
-#[test]
-fn access_to_the_notebook_is_added_and_never_lowered() {
+/// Access to the notebook is added and never lowered.
+fn notebook_grant_cells() -> Vec<Cell> {
     use crate::databricks::permissions::NotebookLevel::{CanManage, CanRead, CanRun};
+    let mut cells = Vec::new();
     let held = |levels: &[(&str, bool)], everybody: &[&str]| {
         let holding = |principal: &str, level: &str, inherited| Holding {
             principal: principal.to_owned(),
@@ -236,9 +309,10 @@ fn access_to_the_notebook_is_added_and_never_lowered() {
     ] {
         let want = NotebookGrantWant { path: notebook_want().path, principal: "data-team".to_owned(), level };
         let action = NotebookGrant::diff(&want, have.as_ref(), &none());
-        assert_eq!(word(&action), expected, "{level:?} {have:?}");
+        cells.push(Cell::new(format!("grant of {level:?} on the notebook, {have:?}"), expected, &action));
         assert!(note(&action).contains(says), "{}", note(&action));
     }
+    cells
 }
 
 fn notebook_want() -> NotebookWant {
@@ -271,15 +345,15 @@ fn edited(text: &str) -> String {
     format!("{text}\n# a remark of somebody's\n")
 }
 
-#[test]
-fn a_notebook_is_written_only_where_nobodys_work_is_lost() {
+/// A notebook is written only where nobody's work is lost.
+fn notebook_cells() -> Vec<Cell> {
     let ours = exported(&settings(), VERSION);
     let older = exported(&settings(), "0.0.1");
     let newer = exported(&settings(), "99.0.0");
     let other_account = exported(&Settings { account_id: 7, ..settings() }, VERSION);
     let other_host = exported(&Settings { host: Origin::parse("cd.eu1.dbt.com").unwrap(), ..settings() }, VERSION);
     let foreign = "# Databricks notebook source\nprint(1)";
-    let cells: [(&str, Option<NotebookHave>, &str, &str, &str); 12] = [
+    let cells: [(&str, Option<NotebookHave>, &'static str, &'static str, &'static str); 12] = [
         ("absent", None, "create", "create", "create"),
         ("ours", there(ours.clone()), "keep", "keep", "keep"),
         ("ours, with other line ends", there(ours.replace('\n', "\r\n") + "\r\n"), "keep", "keep", "keep"),
@@ -299,12 +373,18 @@ fn a_notebook_is_written_only_where_nobodys_work_is_lost() {
         ),
         ("a file", Some(NotebookHave::Other("FILE".into())), "blocked always", "blocked always", "blocked always"),
     ];
-    for (cell, have, plain, force, adopt) in cells {
-        let act = |consents: &Consents| word(&Notebook::diff(&notebook_want(), have.as_ref(), consents));
-        assert_eq!(act(&none()), plain, "{cell}");
-        assert_eq!(act(&with(Consent::Force)), force, "{cell} --force");
-        assert_eq!(act(&with(Consent::Adopt)), adopt, "{cell} --adopt");
-    }
+    let cells = cells.into_iter().flat_map(|(cell, have, plain, force, adopt)| {
+        let act = |flag: &str, due: &'static str, consents: &Consents| {
+            let action = Notebook::diff(&notebook_want(), have.as_ref(), consents);
+            Cell::new(format!("notebook, {cell} {flag}"), due, &action)
+        };
+        [
+            act("", plain, &none()),
+            act("--force", force, &with(Consent::Force)),
+            act("--adopt", adopt, &with(Consent::Adopt)),
+        ]
+    });
+    cells.collect()
 }
 
 #[test]
@@ -320,13 +400,20 @@ fn a_refusal_shows_the_lines_that_differ() {
     assert!(note(&action).contains("another dbt account (51234 instead of 7)"), "{}", note(&action));
 }
 
-#[test]
-fn below_shared_nothing_is_written_unasked_whatever_is_there() {
+/// Below /Shared nothing is written unasked, whatever is there.
+fn shared_notebook_cells() -> Vec<Cell> {
     let want = NotebookWant { path: "/Workspace/Shared/run".parse().unwrap(), ..notebook_want() };
-    for have in [None, there(exported(&settings(), VERSION)), there("print(1)")] {
-        assert_eq!(word(&Notebook::diff(&want, have.as_ref(), &none())), "blocked --accept-shared-path");
-    }
-    assert_eq!(word(&Notebook::diff(&want, None, &with(Consent::AcceptSharedPath))), "create");
+    let haves = [("absent", None), ("ours", there(exported(&settings(), VERSION))), ("foreign", there("print(1)"))];
+    let mut cells: Vec<Cell> = haves
+        .into_iter()
+        .map(|(cell, have)| {
+            let action = Notebook::diff(&want, have.as_ref(), &none());
+            Cell::new(format!("notebook below /Shared, {cell}"), "blocked --accept-shared-path", &action)
+        })
+        .collect();
+    let accepted = Notebook::diff(&want, None, &with(Consent::AcceptSharedPath));
+    cells.push(Cell::new("notebook below /Shared, absent --accept-shared-path", "create", &accepted));
+    cells
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! A Databricks job around dbt jobs. It is found by a tag, whatever it was renamed to; never made twice.
 
-mod compute;
 mod creation;
 mod settings;
 mod tasks;
@@ -11,13 +10,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep};
 
-pub(crate) use self::compute::Compute;
 pub(crate) use self::settings::ID_TAG;
 pub(crate) use self::tasks::override_names;
 pub(crate) use self::timetable::{Timetable, timetable, timetable_after};
+use super::compute::{self, Compute};
+use super::digest::digest;
 use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::raw::Raw;
@@ -52,7 +51,7 @@ impl Identity {
 
     /// Tags allow few characters, so names go in as a digest (databricks-api §5.1).
     fn digest(text: &str) -> Identity {
-        Identity(settings::hex(&Sha256::digest(text.as_bytes()), 32))
+        Identity(digest(text, 32))
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -149,7 +148,7 @@ pub(crate) fn name_all(jobs: &[Summary]) -> String {
 }
 
 /// Who else manages this job, if somebody does.
-fn managed_elsewhere(job: &Job) -> Option<&'static str> {
+pub(super) fn managed_elsewhere(job: &Job) -> Option<&'static str> {
     let deployment = job.settings.object("deployment");
     if deployment.has("kind") || job.settings.read::<String>("edit_mode").as_deref() == Some("UI_LOCKED") {
         return Some("a Databricks bundle, which would undo the change at its next deployment");
@@ -311,27 +310,12 @@ impl Kind for Workflow {
                 .cause("the answer was lost and the jobs could not be listed since, so nobody knows whether it was made; nothing was sent again")
                 .advise("run the same command again: it looks for the job by its tag before it makes one");
         }
-        let Some(said) = error.said() else {
+        if error.said().is_none() {
             return failure.advise("run the same command again: it looks for the job by its tag before it makes one");
-        };
-        let refused = matches!(said.code.as_deref(), Some("INVALID_PARAMETER_VALUE" | "FEATURE_DISABLED"));
-        if refused
-            && (said.message.to_ascii_lowercase().contains("serverless")
-                || said.code.as_deref() == Some("FEATURE_DISABLED"))
-        {
-            let Failure { code: _, what, causes, hints: _ } = failure;
-            let mut refusal = Failure::new(Code::Failed, what);
-            refusal.causes = causes;
-            let jobs: Vec<String> = want.tasks.iter().map(|task| task.job.to_string()).collect();
-            return refusal
-                .cause("the workspace refuses serverless compute for this job; nothing was changed to another kind of compute")
-                .advise("ask an administrator of the workspace to switch serverless compute for jobs on (it needs Unity Catalog)")
-                .advise("or choose other compute: --compute cluster:ID, or --compute new for a small cluster of its own")
-                .run(format!("dbtrigger run {}", jobs[0]));
         }
-        failure
+        compute::explain(want.tasks.first().map(|task| task.job), error, failure)
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

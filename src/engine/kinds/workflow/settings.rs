@@ -4,16 +4,16 @@
 //! belongs to whoever set it, and goes back byte for byte.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::timetable::{Timetable, timetable, timetable_after};
 use super::{Identity, WorkflowWant, tasks};
 use crate::databricks::raw::Raw;
 use crate::engine::Change;
+use crate::engine::kinds::digest::digest;
+use crate::engine::kinds::task::{self, plain};
 
 /// Whose job it is, for people who filter by tags.
 const MANAGED_BY: (&str, &str) = ("managed-by", "dbtrigger");
@@ -68,11 +68,6 @@ fn found(want: &WorkflowWant, settings: &Raw) -> Vec<Field> {
     fields
 }
 
-/// Texts as they are, everything else as JSON.
-pub(super) fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
-}
-
 fn parameter(settings: &Raw, name: &str) -> Option<String> {
     let all = settings.list("parameters");
     let found = all.iter().find(|parameter| parameter.read::<String>("name").as_deref() == Some(name))?;
@@ -80,28 +75,17 @@ fn parameter(settings: &Raw, name: &str) -> Option<String> {
 }
 
 /// What the digest tag says of a job in this state.
-fn digest(state: &impl Serialize) -> String {
-    let text = json!(state).to_string();
-    format!("{SETTINGS_VERSION}{}", hex(&Sha256::digest(text.as_bytes()), 16))
+fn settings_tag(state: &impl Serialize) -> String {
+    format!("{SETTINGS_VERSION}{}", digest(&json!(state).to_string(), 16))
 }
 
 fn digest_wanted(want: &WorkflowWant) -> String {
-    digest(&(wanted_of_job(want), tasks::state_wanted(want)))
+    settings_tag(&(wanted_of_job(want), tasks::state_wanted(want)))
 }
 
 /// Does not depend on what is wanted now, so that other tasks than before are no edit by hand.
 fn digest_found(settings: &Raw) -> String {
-    digest(&(found_of_job(settings), tasks::state_found(settings)))
-}
-
-/// The first digits of a digest in hex: tags take few other characters.
-pub(super) fn hex(digest: &[u8], digits: usize) -> String {
-    let mut text = String::new();
-    for byte in digest {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text.truncate(digits);
-    text
+    settings_tag(&(found_of_job(settings), tasks::state_found(settings)))
 }
 
 fn tags(settings: &Raw) -> BTreeMap<String, String> {
@@ -149,11 +133,7 @@ pub(super) fn changes(want: &WorkflowWant, settings: &Raw) -> Vec<Change> {
         let reason = match field.as_str() {
             "parameters.job_id" => "--job says so",
             "parameters.dbtrigger_job_id" => "it would start another dbt job than --job",
-            field if field.ends_with(".task_key") => "--job says so",
-            field if field.ends_with(".notebook_path") => "the notebook that reads the key and starts the dbt job",
-            field if field.ends_with(".disable_auto_optimization") => "a task that is run again would start dbt again",
-            field if field.ends_with("job_id") => "each task starts the dbt job that --job says",
-            _ => "what dbtrigger manages in a workflow of its own",
+            field => task::reason(field),
         };
         compare(&field, from, to, reason);
     }
@@ -266,19 +246,7 @@ fn parameters(want: &WorkflowWant, mut all: Vec<Raw>) -> Vec<Raw> {
     all
 }
 
-/// What would be changed, as lines with signs in front.
+/// What would be changed, as lines with signs in front. The tag follows from the rest.
 pub(super) fn lines(changes: &[Change]) -> String {
-    let mut text = String::new();
-    for Change { field, from, to, reason: _ } in changes {
-        // The tag follows from the rest.
-        if field.ends_with(SETTINGS_TAG) {
-            continue;
-        }
-        for (sign, value) in [('-', from), ('+', to)] {
-            if let Some(value) = value {
-                let _ = writeln!(text, "      {sign} {field}: {value}");
-            }
-        }
-    }
-    text
+    task::lines(changes.iter().filter(|change| !change.field.ends_with(SETTINGS_TAG)))
 }

@@ -2,76 +2,39 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
-
-use super::compute;
-use super::settings::{Field, is_own, plain};
+use super::settings::{Field, is_own};
 use super::{TaskWant, WorkflowWant};
 use crate::databricks::raw::Raw;
+use crate::engine::kinds::added_task::is_added;
+use crate::engine::kinds::task::{self, Chosen, JOB, Recipe, State, has_key, key_of, need};
 
-/// Filled in by the workflow when it runs (databricks-api §10.5); constant for all automatic retries of one task.
-const KEY: &str = "{{workspace.id}}/{{job.run_id}}/{{task.name}}/{{job.repair_count}}";
-const ATTEMPT: &str = "{{task.execution_count}}";
-/// The notebook waits 1440 minutes; ten more let it end by itself, with its own message, before the task is cut off.
-const TASK_TIMEOUT: u64 = (1440 + 10) * 60;
-
-/// The parameter of the notebook by which our tasks are known.
-const KEY_PARAMETER: &str = "dbtrigger_key";
 /// What is called so when tasks of ours are there that are wanted no more.
 const FURTHER: &str = "further tasks of dbtrigger";
-const OVERRIDES: &str = "dbtrigger_overrides";
 
 /// How a field of this task is called in what is shown and in the digest.
 fn called(want: &WorkflowWant, task: &TaskWant, field: &str) -> String {
     if want.tasks.len() == 1 { format!("task.{field}") } else { format!("tasks.{}.{field}", task.key) }
 }
 
-/// What is wanted of the fields of a task that never depend on anybody else.
-fn wanted_of(want: &WorkflowWant, task: &TaskWant) -> [(&'static str, Option<String>); 10] {
-    let some = |text: &str| Some(text.to_owned());
-    // A parameter of the workflow would win over each task's own (databricks-api §5.3).
-    let own_job = (want.tasks.len() > 1).then(|| task.job.to_string());
-    [
-        ("task_key", some(&task.key)),
-        ("notebook_task.notebook_path", Some(bare(&want.notebook))),
-        ("notebook_task.source", some("WORKSPACE")),
-        ("notebook_task.base_parameters.dbtrigger_key", some(KEY)),
-        ("notebook_task.base_parameters.dbtrigger_attempt", some(ATTEMPT)),
-        ("notebook_task.base_parameters.job_id", own_job),
-        ("notebook_task.base_parameters.dbtrigger_job_id", None),
-        ("notebook_task.warehouse_id", None),
-        ("environment_key", None),
-        ("disable_auto_optimization", some("true")),
-    ]
-}
-
-/// The same fields as they are, defaults that the service fills in or leaves out made alike (databricks-api §5.5).
-fn found_of(task: Option<&Raw>) -> [(&'static str, Option<String>); 10] {
-    let notebook = task.map(|task| task.object("notebook_task")).unwrap_or_default();
-    let base = notebook.object("base_parameters");
-    let text = |raw: &Raw, name: &str| raw.read::<Value>(name).map(|value| plain(&value));
-    let of_task = |name: &str| task.and_then(|task| text(task, name));
-    let or = |value: Option<String>, default: &str| task.map(|_| value.unwrap_or_else(|| default.to_owned()));
-    [
-        ("task_key", of_task("task_key")),
-        ("notebook_task.notebook_path", text(&notebook, "notebook_path").map(|path| bare(&path))),
-        ("notebook_task.source", or(text(&notebook, "source"), "WORKSPACE")),
-        ("notebook_task.base_parameters.dbtrigger_key", text(&base, KEY_PARAMETER)),
-        ("notebook_task.base_parameters.dbtrigger_attempt", text(&base, "dbtrigger_attempt")),
-        ("notebook_task.base_parameters.job_id", text(&base, "job_id")),
-        ("notebook_task.base_parameters.dbtrigger_job_id", text(&base, "dbtrigger_job_id")),
-        ("notebook_task.warehouse_id", text(&notebook, "warehouse_id")),
-        ("environment_key", of_task("environment_key")),
-        ("disable_auto_optimization", or(of_task("disable_auto_optimization"), "false")),
-    ]
+fn recipe<'a>(want: &'a WorkflowWant, task: &'a TaskWant) -> Recipe<'a> {
+    Recipe {
+        key: &task.key,
+        job: task.job,
+        // A parameter of the workflow would win over each task's own (databricks-api §5.3).
+        job_parameter: (want.tasks.len() > 1).then_some(JOB),
+        notebook: &want.notebook,
+        compute: want.compute.as_ref(),
+        retries: want.retries,
+        timeout: want.task_timeout,
+        overrides: want.overrides.as_ref(),
+    }
 }
 
 /// All tasks as they are wanted.
 pub(super) fn wanted(want: &WorkflowWant) -> Vec<Field> {
-    let each = want
-        .tasks
-        .iter()
-        .flat_map(|task| wanted_of(want, task).into_iter().map(|(field, value)| (called(want, task, field), value)));
+    let each = want.tasks.iter().flat_map(|task| {
+        recipe(want, task).managed().into_iter().map(|(field, value)| (called(want, task, field), value))
+    });
     each.chain([(FURTHER.to_owned(), None)]).collect()
 }
 
@@ -81,7 +44,7 @@ pub(super) fn found(want: &WorkflowWant, settings: &Raw) -> Vec<Field> {
     let places = places(want, &tasks);
     let mut fields = Vec::new();
     for (wanted, place) in want.tasks.iter().zip(&places) {
-        let found = found_of(place.map(|place| &tasks[place]));
+        let found = task::found(place.map(|place| &tasks[place]));
         fields.extend(found.into_iter().map(|(field, value)| (called(want, wanted, field), value)));
     }
     let further: Vec<String> = tasks
@@ -95,103 +58,46 @@ pub(super) fn found(want: &WorkflowWant, settings: &Raw) -> Vec<Field> {
 }
 
 /// The tasks as they will be written, by their keys: the same whatever other tasks are wanted later.
-pub(super) fn state_wanted(want: &WorkflowWant) -> BTreeMap<String, Vec<(&'static str, Option<String>)>> {
-    want.tasks.iter().map(|task| (task.key.clone(), wanted_of(want, task).to_vec())).collect()
+pub(super) fn state_wanted(want: &WorkflowWant) -> BTreeMap<String, State> {
+    want.tasks.iter().map(|task| (task.key.clone(), recipe(want, task).managed())).collect()
 }
 
 /// The tasks of ours as they are, by their keys.
-pub(super) fn state_found(settings: &Raw) -> BTreeMap<String, Vec<(&'static str, Option<String>)>> {
+pub(super) fn state_found(settings: &Raw) -> BTreeMap<String, State> {
     let tasks = settings.list("tasks");
-    tasks.iter().filter(|task| is_ours(task)).map(|task| (key_of(task), found_of(Some(task)).to_vec())).collect()
+    tasks.iter().filter(|task| is_ours(task)).map(|task| (key_of(task), task::found(Some(task)))).collect()
 }
 
-/// What a flag may choose and an operator may change: each field as it is and as it will be, with the reason.
+/// What a flag may choose and an operator may change, task by task.
+fn chosen_of<'a>(want: &'a WorkflowWant, settings: &Raw) -> Vec<(&'a TaskWant, Vec<Chosen>)> {
+    let tasks = settings.list("tasks");
+    let own = is_own(want, settings);
+    let chosen = want.tasks.iter().zip(places(want, &tasks)).map(|(wanted, place)| {
+        let task = place.map(|place| &tasks[place]);
+        (wanted, recipe(want, wanted).chosen(task, own, &needs_after(want, wanted, task, &tasks)))
+    });
+    chosen.collect()
+}
+
+/// The same, each field with its name: as it is and as it will be, with the reason.
 pub(super) fn chosen(
     want: &WorkflowWant,
     settings: &Raw,
 ) -> Vec<(String, Option<String>, Option<String>, &'static str)> {
-    let tasks = settings.list("tasks");
-    let own = is_own(want, settings);
-    let mut fields = Vec::new();
-    for (wanted, place) in want.tasks.iter().zip(places(want, &tasks)) {
-        let task = place.map(|place| &tasks[place]);
-        let standing = task.filter(|_| own);
-        let number = |name: &str| task.map(|task| task.read::<i64>(name).unwrap_or(0).to_string());
-        let base = task.map(|task| task.object("notebook_task").object("base_parameters")).unwrap_or_default();
-        let overrides = base.read::<Value>(OVERRIDES).map(|value| plain(&value));
-        let needs = |all: &[String]| (!all.is_empty()).then(|| all.join(", "));
-        for (field, from, to, reason) in [
-            (
-                "max_retries",
-                number("max_retries"),
-                Some(retries(want, standing).to_string()),
-                "--retries says so, or its default: a task that is run again may start dbt again",
-            ),
-            (
-                "timeout_seconds",
-                number("timeout_seconds"),
-                Some(timeout(want, standing).to_string()),
-                "--task-timeout says so, or its default: the notebook is to end by itself before it is cut off",
-            ),
-            (
-                "notebook_task.base_parameters.dbtrigger_overrides",
-                overrides.clone(),
-                overrides_after(want, overrides.filter(|_| own)),
-                "--override says so",
-            ),
-            (
-                "depends_on",
-                task.and_then(|task| needs(&needs_of(task))),
-                needs(&needs_after(want, wanted, task, &tasks).iter().map(key_of).collect::<Vec<_>>()),
-                "--depends-on says so, or a task is gone",
-            ),
-        ] {
-            fields.push((called(want, wanted, field), from, to, reason));
-        }
-        for (field, from, to) in compute::fields(want.compute.as_ref(), task, own) {
-            fields.push((called(want, wanted, field), from, to, "--compute says so, or its default"));
-        }
-    }
-    fields
-}
-
-fn retries(want: &WorkflowWant, standing: Option<&Raw>) -> i64 {
-    let there = || standing.map(|task| task.read("max_retries").unwrap_or(0));
-    want.retries.map(i64::from).or_else(there).unwrap_or(0)
-}
-
-fn timeout(want: &WorkflowWant, standing: Option<&Raw>) -> u64 {
-    let there = || standing.map(|task| task.read("timeout_seconds").unwrap_or(0));
-    want.task_timeout.or_else(there).unwrap_or(TASK_TIMEOUT)
-}
-
-/// The text that the task should carry. What says the same in another order stays as it is.
-fn overrides_after(want: &WorkflowWant, standing: Option<String>) -> Option<String> {
-    let Some(overrides) = &want.overrides else { return standing };
-    let wanted = (!overrides.is_empty()).then(|| overrides.clone());
-    let there = standing.as_deref().map(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
-    match (there, wanted) {
-        (Some(Some(there)), Some(wanted)) if there == wanted => standing,
-        (_, wanted) => wanted.map(|wanted| Value::Object(wanted).to_string()),
-    }
+    let all = chosen_of(want, settings).into_iter().flat_map(|(task, chosen)| {
+        chosen
+            .into_iter()
+            .map(|Chosen { field, from, to, reason }| (called(want, task, field), from, to, reason))
+            .collect::<Vec<_>>()
+    });
+    all.collect()
 }
 
 /// The overrides that the tasks will carry, by their names in dbt; for a check against what the notebook allows.
 pub(crate) fn override_names(want: &WorkflowWant, settings: Option<&Raw>) -> BTreeSet<String> {
     let nothing = Raw::default();
-    let fields = chosen(want, settings.unwrap_or(&nothing));
-    let texts = fields.into_iter().filter(|(name, ..)| name.ends_with(OVERRIDES)).filter_map(|(_, _, to, _)| to);
-    texts
-        .filter_map(|text| serde_json::from_str::<Map<String, Value>>(&text).ok())
-        .flat_map(|all| all.into_iter().map(|(name, _)| name))
-        .collect()
-}
-
-/// The keys that a task waits for, in one order: the service gives them back in another (databricks-api §5.5).
-fn needs_of(task: &Raw) -> Vec<String> {
-    let mut needs: Vec<String> = task.list("depends_on").iter().map(key_of).collect();
-    needs.sort_unstable();
-    needs
+    let chosen = chosen_of(want, settings.unwrap_or(&nothing));
+    chosen.iter().flat_map(|(_, chosen)| task::override_names(chosen)).collect()
 }
 
 /// What a task of ours will wait for: other people's tasks as before; ours as `--depends-on` says, and without it as before
@@ -209,26 +115,16 @@ fn needs_after(want: &WorkflowWant, wanted: &TaskWant, task: Option<&Raw>, tasks
     });
     for key in wanted.depends_on.iter().flatten() {
         if !needs.iter().any(|need| key_of(need) == *key) {
-            let mut need = Raw::default();
-            need.set("task_key", key);
-            needs.push(need);
+            needs.push(need(key));
         }
     }
     needs.sort_by_key(key_of);
     needs
 }
 
-/// Both spellings of a path name one thing, and the service may answer with either (databricks-api §4.3).
-fn bare(path: &str) -> String {
-    path.strip_prefix("/Workspace").filter(|rest| rest.starts_with('/')).unwrap_or(path).to_owned()
-}
-
-fn key_of(task: &Raw) -> String {
-    task.read("task_key").unwrap_or_default()
-}
-
+/// A task that was added on its own belongs to the command that added it.
 fn is_ours(task: &Raw) -> bool {
-    task.object("notebook_task").object("base_parameters").has(KEY_PARAMETER)
+    has_key(task) && !is_added(task)
 }
 
 /// For each wanted task the place of the one that is to become it: ours by key; for the first also one of ours that would be
@@ -292,49 +188,11 @@ pub(super) fn whole(want: &WorkflowWant, settings: &Raw) -> Vec<Raw> {
         .collect();
     for (wanted, place) in want.tasks.iter().zip(places) {
         let there = place.map(|place| &before[place]);
-        let task = whole_task(want, wanted, there, own, &before);
+        let task = recipe(want, wanted).written(there, own, &needs_after(want, wanted, there, &before));
         match place {
             Some(place) => all[place] = Some(task),
             None => all.push(Some(task)),
         }
     }
     all.into_iter().flatten().collect()
-}
-
-fn whole_task(want: &WorkflowWant, wanted: &TaskWant, there: Option<&Raw>, own: bool, before: &[Raw]) -> Raw {
-    let standing = there.filter(|_| own);
-    let mut task = there.cloned().unwrap_or_default();
-    task.set("task_key", &wanted.key);
-    let needs = needs_after(want, wanted, there, before);
-    if needs.is_empty() {
-        task.remove("depends_on");
-    } else if there.map(needs_of) != Some(needs.iter().map(key_of).collect()) {
-        task.set("depends_on", &needs);
-    }
-    let mut notebook = task.object("notebook_task");
-    notebook.set("notebook_path", &want.notebook);
-    notebook.set("source", "WORKSPACE");
-    notebook.remove("warehouse_id");
-    let mut base = notebook.object("base_parameters");
-    base.remove("dbtrigger_job_id");
-    if want.tasks.len() > 1 {
-        base.set("job_id", &wanted.job.to_string());
-    } else {
-        base.remove("job_id");
-    }
-    base.set(KEY_PARAMETER, KEY);
-    base.set("dbtrigger_attempt", ATTEMPT);
-    let overrides = base.read::<Value>(OVERRIDES).map(|value| plain(&value)).filter(|_| own);
-    match overrides_after(want, overrides) {
-        Some(text) => base.set(OVERRIDES, &text),
-        None => base.remove(OVERRIDES),
-    }
-    notebook.set("base_parameters", &base);
-    task.set("notebook_task", &notebook);
-    compute::write(want.compute.as_ref(), &mut task, standing.is_some());
-    task.remove("environment_key");
-    task.set("max_retries", &retries(want, standing));
-    task.set("disable_auto_optimization", &true);
-    task.set("timeout_seconds", &timeout(want, standing));
-    task
 }

@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 use super::settings::{changes, whole};
 use super::*;
 use crate::databricks::raw::Raw;
+use crate::engine::kinds::tests::Cell;
 
 /// Something that somebody does to a job.
 type Edit = fn(&mut Value);
@@ -97,6 +98,56 @@ fn by_hand(want: &WorkflowWant) -> Value {
         "tasks": [{ "task_key": "run_dbt", "notebook_task": { "notebook_path": "/Shared/run", "source": "WORKSPACE" },
                     "existing_cluster_id": "0101-abc", "timeout_seconds": 0 }],
     })
+}
+
+/// A job is written only where nobody's work is lost.
+pub(in crate::engine::kinds) fn cells() -> Vec<Cell> {
+    let plain = want();
+    let ours = made(&plain);
+    let with_edit = |edit: Edit| {
+        let mut job = ours.clone();
+        edit(&mut job);
+        vec![job]
+    };
+    let mut moved = plain.clone();
+    moved.notebook = "/Shared/other".to_owned();
+    let mut foreign_same = ours.clone();
+    foreign_same.as_object_mut().unwrap().shift_remove("tags");
+    let mut many = by_hand(&plain);
+    many["tasks"].as_array_mut().unwrap().push(json!({ "task_key": "x", "sql_task": {} }));
+    let bundled = |mut job: Value| {
+        job["deployment"] = json!({ "kind": "BUNDLE" });
+        vec![job]
+    };
+    let (always, force, adopt) = ("blocked always", "blocked --force", "blocked --adopt");
+    let (keep, update) = ("keep", "update");
+    let edited: Edit = |job| job["max_concurrent_runs"] = 5.into();
+    let others: Edit = |job| job["description"] = "Owned by finance".into();
+    let cells: [(&str, &WorkflowWant, Vec<Value>, [&'static str; 3]); 14] = [
+        ("ours", &plain, vec![ours.clone()], [keep; 3]),
+        ("ours, another flag", &moved, vec![ours.clone()], [update; 3]),
+        ("ours, edited", &plain, with_edit(edited), [force, update, force]),
+        ("ours, edited, another flag", &moved, with_edit(edited), [force, update, force]),
+        ("ours, others' fields changed", &plain, with_edit(others), [keep; 3]),
+        ("ours, of a bundle", &plain, bundled(ours.clone()), [keep; 3]),
+        ("ours, of a bundle, another flag", &moved, bundled(ours.clone()), [always; 3]),
+        ("ours twice", &plain, vec![ours.clone(), ours.clone()], [always; 3]),
+        ("ours and a namesake", &plain, vec![ours.clone(), by_hand(&plain)], [keep; 3]),
+        ("foreign", &plain, vec![by_hand(&plain)], [adopt, adopt, update]),
+        ("foreign, the same", &plain, vec![foreign_same], [adopt, adopt, update]),
+        ("foreign, several tasks", &plain, vec![many], [always; 3]),
+        ("foreign twice", &plain, vec![by_hand(&plain), by_hand(&plain)], [always; 3]),
+        ("foreign, of a bundle", &plain, bundled(by_hand(&plain)), [always; 3]),
+    ];
+    let mut all = vec![Cell::new("workflow, absent", "create", &Workflow::diff(&plain, None, &none()))];
+    for (cell, want, jobs, due) in cells {
+        let jobs: Vec<&Value> = jobs.iter().collect();
+        let consents = [("", none()), ("--force", with(Consent::Force)), ("--adopt", with(Consent::Adopt))];
+        for ((flag, consents), due) in consents.into_iter().zip(due) {
+            all.push(Cell::new(format!("workflow, {cell} {flag}"), due, &diff(want, &jobs, &consents)));
+        }
+    }
+    all
 }
 
 #[test]

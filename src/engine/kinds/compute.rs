@@ -4,6 +4,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::databricks::raw::Raw;
+use crate::failure::{Code, Failure};
+use crate::http::HttpError;
 
 /// The fields of a task that name what it runs on; without any of them it is serverless (databricks-api §5.2).
 const FIELDS: [&str; 3] = ["existing_cluster_id", "job_cluster_key", "new_cluster"];
@@ -94,4 +96,30 @@ pub(super) fn missing_cluster(want: Option<&Compute>, settings: &Raw) -> Option<
     let clusters = settings.list("job_clusters");
     let keys: Vec<String> = clusters.iter().filter_map(|cluster| cluster.read("job_cluster_key")).collect();
     (!keys.contains(key)).then(|| (key.clone(), keys))
+}
+
+/// Says more about a job that was refused, if the workspace refuses serverless compute for it.
+pub(super) fn explain(dbt_job: Option<u64>, error: &HttpError, failure: Failure) -> Failure {
+    let Some(said) = error.said() else { return failure };
+    let about_serverless = match said.code.as_deref() {
+        Some("FEATURE_DISABLED") => true,
+        Some("INVALID_PARAMETER_VALUE") => said.message.to_ascii_lowercase().contains("serverless"),
+        Some(_) | None => false,
+    };
+    if !about_serverless {
+        return failure;
+    }
+    let Failure { code: _, what, causes, hints: _ } = failure;
+    let mut refusal = Failure::new(Code::Failed, what);
+    refusal.causes = causes;
+    let refusal = refusal
+        .cause("the workspace refuses serverless compute for this job; nothing was changed to another kind of compute")
+        .advise(
+            "ask an administrator of the workspace to switch serverless compute for jobs on (it needs Unity Catalog)",
+        )
+        .advise("or choose other compute: --compute cluster:ID, or --compute new for a small cluster of its own");
+    match dbt_job {
+        Some(job) => refusal.run(format!("dbtrigger run {job}")),
+        None => refusal,
+    }
 }

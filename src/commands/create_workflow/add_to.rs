@@ -1,0 +1,202 @@
+//! `create-workflow --add-to`: one task in a workflow of somebody else, and nothing else in it.
+
+use serde_json::json;
+
+use super::compute;
+use super::ground::survey;
+use super::input::{AddTo, Input};
+use super::press::press;
+use super::{Args, LookedUp, look_up, other_identity};
+use crate::commands::Stage;
+use crate::commands::provision::{Carried, Finish, Provision, who};
+use crate::commands::to_databricks;
+use crate::databricks::jobs::{self, Job};
+use crate::databricks::me::Me;
+use crate::engine::kinds::{
+    AddedTask, AddedTaskWant, carried_overrides, changed_meanwhile, circle, keys_there, unknown_needs,
+};
+use crate::engine::{Action, Inputs, Plan, Planned, Step};
+use crate::failure::{Code, Ended, Failure, Report};
+use crate::http::Writer;
+
+/// Flags about the whole workflow, and several jobs, do not go together with one task.
+pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
+    if args.add_to.is_none() {
+        return Ok(());
+    }
+    if args.job.len() > 1 {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("--add-to adds one task and nothing else, and {} --job are given.", args.job.len()),
+        )
+        .advise("run the command once for each --job"));
+    }
+    let about_all = [
+        ("--name", args.name.is_some()),
+        ("--schedule", args.schedule.is_some()),
+        ("--timezone", args.timezone.is_some()),
+        ("--no-schedule", args.no_schedule),
+        ("--paused", args.paused),
+        ("--unpaused", args.unpaused),
+        ("--tag", !args.tag.is_empty()),
+        ("--notify", !args.notify.is_empty()),
+    ];
+    let given: Vec<&str> = about_all.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect();
+    if given.is_empty() {
+        return Ok(());
+    }
+    let is = if given.len() == 1 { "is" } else { "are" };
+    Err(Failure::new(
+        Code::Usage,
+        format!("{} {is} about a whole workflow, and --add-to changes one task of it and nothing else.", given.join(", ")),
+    )
+    .advise("leave it out, and change the workflow itself in the workspace; or leave --add-to out, which makes a workflow of its own"))
+}
+
+pub(super) async fn add(
+    workflow: &AddTo,
+    input: &Input,
+    run_now: bool,
+    dry_run: bool,
+    stage: &Stage,
+) -> Result<Ended<Box<dyn Report>>, Failure> {
+    let [task] = input.jobs.as_slice() else {
+        return Err(Failure::new(Code::Bug, "The flags were checked, and yet there is not one job."));
+    };
+    let writer = to_databricks(&input.databricks, stage)?;
+    let (me, looked_up) = tokio::try_join!(who(&writer), look_up(input, stage))?;
+    let LookedUp { name: _, mut warnings } = looked_up;
+    let AddTo { text, named } = workflow;
+    let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
+    let (row, ground) =
+        tokio::try_join!(named.find(&writer, text, "nothing was written", again), survey(&writer, input, &me))?;
+    let compute = match &input.compute {
+        Some(wish) => Some(compute::settle(&writer, wish, &me, &mut warnings).await?),
+        None => None,
+    };
+    let want = AddedTaskWant {
+        workflow: row.job_id,
+        workflow_name: row.name().to_owned(),
+        task: task.clone(),
+        notebook: ground.path.as_str().to_owned(),
+        compute,
+        retries: input.retries,
+        task_timeout: input.task_timeout.map(|limit| limit.as_secs()),
+        overrides: input.overrides.clone(),
+    };
+    let (planned, ()) =
+        tokio::try_join!(Step::<AddedTask>::plan(&writer, want, &input.consents), ground.check_key(&writer, &me))?;
+    let Some(job) = &planned.have else {
+        return Err(Failure::new(Code::Bug, "The workflow was read, and nothing is known of it."));
+    };
+    check_needs(&planned.want, job)?;
+    ground.check_overrides(input, &carried_overrides(&planned.want, job))?;
+    warnings.extend(ground.warnings.iter().cloned());
+    warnings.extend(other_identity(job, &me));
+    for warning in &warnings {
+        stage.events.warning(warning.as_str());
+    }
+    let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
+    let carried = provision.carry_out(Plan { steps: vec![Planned::AddedTask(Box::new(planned))] }).await;
+    let carried = describe(carried, &writer, &me, warnings, stage, run_now);
+    if run_now && carried.is_well() && carried.failure.is_none() {
+        return Ok(press(carried, row.job_id, &input.databricks, stage).await);
+    }
+    Ok(carried.end())
+}
+
+/// What the task is to wait for is there, and does not wait for the task itself.
+fn check_needs(want: &AddedTaskWant, job: &Job) -> Result<(), Failure> {
+    let (workflow, name) = (want.workflow, &want.workflow_name);
+    if let Some((unknown, known)) = unknown_needs(want, job) {
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Err(Failure::new(
+            Code::InvalidInput,
+            format!(
+                "--depends-on names {}, and the job {workflow} \"{name}\" has no such task. Its tasks: {known}.",
+                unknown.join(", ")
+            ),
+        )
+        .advise(format!("write --depends-on {}=KEY[,KEY] with keys of these", want.task.key)));
+    }
+    let circle = circle(want, job);
+    if circle.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::InvalidInput,
+        format!("--depends-on makes a circle of {}: none of them could ever start.", circle.join(", ")),
+    )
+    .advise("leave one of the dependencies out, or change the other in the workspace"))
+}
+
+/// Adds what is known of the workflow and its task to the report.
+fn describe(
+    mut carried: Carried,
+    writer: &Writer,
+    me: &Me,
+    mut warnings: Vec<String>,
+    stage: &Stage,
+    run_now: bool,
+) -> Carried {
+    let Some(Planned::AddedTask(step)) = carried.plan.steps.first() else { return carried };
+    let result = match (&step.action, carried.finish) {
+        (_, Finish::Shown | Finish::Blocked | Finish::Failed) => None,
+        (Action::Create, Finish::Changed | Finish::Unchanged) => Some("added"),
+        (Action::Update(_), Finish::Changed | Finish::Unchanged) => Some("updated"),
+        (Action::Keep(_) | Action::Blocked { .. }, Finish::Changed | Finish::Unchanged) => Some("kept"),
+    };
+    if let (Some(before), Some(after)) = (&step.have, &step.now) {
+        let changed = changed_meanwhile(&step.want, before, after);
+        if !changed.is_empty() {
+            let warning = format!(
+                "Somebody else changed the workflow at the same time: {}. That stays: only the task was sent.",
+                changed.join(", ")
+            );
+            stage.events.warning(warning.as_str());
+            warnings.push(warning);
+        }
+    }
+    let AddedTaskWant {
+        workflow,
+        workflow_name,
+        task,
+        notebook,
+        compute: _,
+        retries: _,
+        task_timeout: _,
+        overrides: _,
+    } = step.want.clone();
+    // A task of ours that was renamed in the workspace keeps its key.
+    let (key, others) = step.present().map_or((task.key, 0), |job| keys_there(&step.want, job));
+    let url = jobs::link(writer.origin(), workflow, me.workspace_id);
+    carried.field("job_id", workflow);
+    carried.field("url", url.clone());
+    carried.field("name", workflow_name);
+    carried.field("result", result);
+    carried.field("task_key", key);
+    carried.field("dbt_job_id", task.job);
+    carried.field("notebook", notebook);
+    carried.field("warnings", json!(warnings));
+    carried.line(url);
+    if run_now {
+        let all = match others {
+            0 => "the workflow".to_owned(),
+            1 => "the whole workflow, its other task included,".to_owned(),
+            count => format!("the whole workflow, its {count} other tasks included,"),
+        };
+        if carried.finish == Finish::Shown {
+            carried.line(format!("Then {all} would be run, and followed to its end."));
+        } else if carried.is_well() {
+            carried.line(format!("Now {all} is run."));
+        }
+    } else if carried.is_well() {
+        carried.line(format!(
+            "Next: dbtrigger run --workflow {workflow}, which runs the whole workflow; or its next run by itself"
+        ));
+    }
+    carried
+}
+
+#[cfg(test)]
+mod tests;

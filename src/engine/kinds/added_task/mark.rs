@@ -1,0 +1,107 @@
+//! The mark in the description of a task that was added to somebody's workflow: tasks have no tags. Pure.
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::databricks::raw::Raw;
+use crate::engine::kinds::digest::digest;
+
+/// What stands around the mark if nobody wrote a description.
+const WORDS: &str = "Starts a dbt job and waits for it.";
+const OPEN: &str = "[dbtrigger ";
+/// What the digest is over; a version that manages other fields counts on.
+const VERSION: &str = "1-";
+/// Databricks takes so many characters (databricks-api §5.2).
+const LONGEST: usize = 1000;
+
+/// `[dbtrigger KEY 1-0123456789abcdef]`: the key that the task was first given, whatever it was renamed to, and what we
+/// wrote last, as a digest: tells "edited by hand" from "to be changed".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) key: String,
+    pub(super) digest: String,
+}
+
+impl Mark {
+    pub(super) fn new(key: &str, state: &(impl Serialize + ?Sized)) -> Mark {
+        Mark { key: key.to_owned(), digest: Mark::digest(state) }
+    }
+
+    pub(super) fn digest(state: &(impl Serialize + ?Sized)) -> String {
+        format!("{VERSION}{}", digest(&json!(state).to_string(), 16))
+    }
+
+    pub(super) fn text(&self) -> String {
+        let Mark { key, digest } = self;
+        format!("{OPEN}{key} {digest}]")
+    }
+
+    /// The mark of a task, if it has one.
+    pub(super) fn of(task: &Raw) -> Option<Mark> {
+        let description: String = task.read("description")?;
+        let (_, inside, _) = split(&description)?;
+        let (key, digest) = inside.split_once(' ')?;
+        Some(Mark { key: key.to_owned(), digest: digest.to_owned() })
+    }
+
+    /// The description with this mark in it; the words of others around it stay.
+    pub(super) fn described(&self, task: Option<&Raw>) -> String {
+        let there: Option<String> = task.and_then(|task| task.read("description"));
+        let mark = self.text();
+        match there.as_deref().map(|there| (there, split(there))) {
+            Some((_, Some((before, _, after)))) => format!("{before}{mark}{after}"),
+            Some((words, None)) if !words.trim().is_empty() => format!("{words} {mark}"),
+            Some((_, None)) | None => format!("{WORDS} {mark}"),
+        }
+    }
+
+    /// Whether the description would become longer than Databricks takes.
+    pub(super) fn has_no_room(&self, task: Option<&Raw>) -> bool {
+        self.described(task).chars().count() > LONGEST
+    }
+}
+
+/// What stands before a mark, in it and after it.
+fn split(description: &str) -> Option<(&str, &str, &str)> {
+    let (before, rest) = description.split_once(OPEN)?;
+    let (inside, after) = rest.split_once(']')?;
+    let whole = inside.split(' ').count() == 2 && inside.split(' ').all(|word| !word.is_empty());
+    whole.then_some((before, inside, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(description: &str) -> Raw {
+        let mut task = Raw::default();
+        task.set("description", description);
+        task
+    }
+
+    #[test]
+    fn a_mark_is_found_among_the_words_of_others_which_stay() {
+        let mark = Mark::new("dbt_222222", &"state");
+        assert_eq!(mark.described(None), format!("Starts a dbt job and waits for it. {}", mark.text()));
+        assert_eq!(mark.described(Some(&described(" "))), mark.described(None));
+        for (there, expected) in [
+            ("Finance's".to_owned(), format!("Finance's {}", mark.text())),
+            ("Ask Bo [dbtrigger old 1-00] first".to_owned(), format!("Ask Bo {} first", mark.text())),
+            (mark.described(None), mark.described(None)),
+        ] {
+            let written = mark.described(Some(&described(&there)));
+            assert_eq!(written, expected);
+            assert_eq!(Mark::of(&described(&written)), Some(mark.clone()));
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_a_mark_is_none() {
+        for text in
+            ["", "dbtrigger", "[dbtrigger ", "[dbtrigger ]", "[dbtrigger key]", "[dbtrigger  x]", "[dbtrigger a b c]"]
+        {
+            assert_eq!(Mark::of(&described(text)), None, "{text}");
+        }
+        assert_eq!(Mark::of(&Raw::default()), None);
+    }
+}

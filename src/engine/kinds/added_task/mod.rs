@@ -1,0 +1,391 @@
+//! One task of ours in a workflow of somebody else. It is known by a mark in its description; nothing else in the workflow is
+//! ever sent.
+
+mod mark;
+mod needs;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use self::mark::Mark;
+pub(crate) use self::needs::{circle, unknown_needs};
+use super::compute::{self, Compute};
+use super::task::{
+    self, ATTEMPT_PARAMETER, Chosen, JOB, JOB_THAT_WINS, KEY_PARAMETER, OVERRIDES, Recipe, State, bare, has_key, key_of,
+};
+use super::workflow::{ID_TAG, TaskWant, managed_elsewhere};
+use crate::databricks::is_missing;
+use crate::databricks::jobs::{self, Job};
+use crate::databricks::raw::Raw;
+use crate::engine::walk::Inputs;
+use crate::engine::{Action, Change, Consent, Consents, Kind, Refusal, Step};
+use crate::failure::{Code, Failure};
+use crate::http::{HttpError, Reader, Writer};
+
+/// Databricks allows so many in a job (databricks-api §5.1).
+const MOST_TASKS: usize = 1000;
+/// What the service fills into a job by itself when a task comes (databricks-api §5.5).
+const FILLED_IN: &str = "performance_target";
+
+/// A task of ours in a workflow of somebody else.
+pub(crate) enum AddedTask {}
+
+/// The task that should be there. What is `None` is left as it is in one that is there already.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct AddedTaskWant {
+    pub(crate) workflow: u64,
+    /// As it is called in the workspace.
+    pub(crate) workflow_name: String,
+    pub(crate) task: TaskWant,
+    /// Where the notebook lies in the workspace.
+    pub(crate) notebook: String,
+    /// What the task runs on; `None`: as it is, at first serverless.
+    pub(crate) compute: Option<Compute>,
+    pub(crate) retries: Option<u32>,
+    /// In seconds.
+    pub(crate) task_timeout: Option<u64>,
+    /// What every run of the dbt job is started with; an empty one takes away what is there.
+    pub(crate) overrides: Option<Map<String, Value>>,
+}
+
+/// Whether a task was added on its own.
+pub(super) fn is_added(task: &Raw) -> bool {
+    Mark::of(task).is_some()
+}
+
+/// What stands where the task should be.
+enum There {
+    Nothing,
+    Ours(Raw),
+    Foreign(Raw),
+    /// Somebody copied it: nobody knows which is the one.
+    Several(Vec<String>),
+}
+
+/// The task with our mark, whatever it was renamed to, else the one that has the key.
+fn there(want: &AddedTaskWant, settings: &Raw) -> There {
+    let tasks = settings.list("tasks");
+    let is_it = |task: &&Raw| Mark::of(task).is_some_and(|mark| mark.key == want.task.key);
+    let mut marked: Vec<Raw> = tasks.iter().filter(is_it).cloned().collect();
+    if marked.len() > 1 {
+        return There::Several(marked.iter().map(key_of).collect());
+    }
+    match (marked.pop(), tasks.into_iter().find(|task| key_of(task) == want.task.key)) {
+        (Some(task), _) => There::Ours(task),
+        (None, Some(task)) if is_added(&task) => There::Ours(task),
+        (None, Some(task)) => There::Foreign(task),
+        (None, None) => There::Nothing,
+    }
+}
+
+impl There {
+    /// The task that is there, and whether it is ours.
+    fn task(&self) -> (Option<&Raw>, bool) {
+        match self {
+            There::Ours(task) => (Some(task), true),
+            There::Foreign(task) => (Some(task), false),
+            There::Nothing | There::Several(_) => (None, false),
+        }
+    }
+}
+
+fn parameters(settings: &Raw) -> BTreeSet<String> {
+    settings.list("parameters").iter().filter_map(|parameter| parameter.read("name")).collect()
+}
+
+/// The parameter that carries the dbt job. A parameter of the workflow wins over a task's own of the same name
+/// (databricks-api §5.3), and a workflow that dbtrigger made may come to have one at any time.
+fn job_parameter(settings: &Raw) -> &'static str {
+    let has_one = parameters(settings).contains(JOB) || settings.object("tags").has(ID_TAG);
+    if has_one { JOB_THAT_WINS } else { JOB }
+}
+
+/// The wanted task in full: how it is made, what it will wait for, and its mark.
+struct Whole<'a> {
+    recipe: Recipe<'a>,
+    needs: Vec<Raw>,
+    mark: Mark,
+}
+
+/// What the mark is over: all that we manage but the key, since a task that was renamed does the same as before.
+fn marked(state: &State) -> &[(&'static str, Option<String>)] {
+    &state[1..]
+}
+
+/// `key` is the one that the task has, or will have.
+fn whole<'a>(want: &'a AddedTaskWant, settings: &Raw, key: &'a str, task: Option<&Raw>) -> Whole<'a> {
+    let recipe = Recipe {
+        key,
+        job: want.task.job,
+        job_parameter: Some(job_parameter(settings)),
+        notebook: &want.notebook,
+        compute: want.compute.as_ref(),
+        retries: want.retries,
+        timeout: want.task_timeout,
+        overrides: want.overrides.as_ref(),
+    };
+    Whole { recipe, needs: needs::after(&want.task, task), mark: Mark::new(&want.task.key, marked(&recipe.managed())) }
+}
+
+impl Whole<'_> {
+    fn chosen(&self, task: Option<&Raw>, own: bool) -> Vec<Chosen> {
+        self.recipe.chosen(task, own, &self.needs)
+    }
+
+    fn changes(&self, task: Option<&Raw>, own: bool) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut compare = |field: &str, from: Option<String>, to: Option<String>, reason: &str| {
+            if from != to {
+                changes.push(Change { field: format!("task.{field}"), from, to, reason: reason.to_owned() });
+            }
+        };
+        for ((field, to), (_, from)) in self.recipe.managed().into_iter().zip(task::found(task)) {
+            compare(field, from, to, task::reason(field));
+        }
+        for Chosen { field, from, to, reason } in self.chosen(task, own) {
+            compare(field, from, to, reason);
+        }
+        let mark = task.and_then(Mark::of).map(|mark| mark.text());
+        compare("description", mark, Some(self.mark.text()), "the mark of dbtrigger, and what was written last");
+        changes
+    }
+
+    /// Whether somebody changed what we manage since we wrote it, to something else than what is wanted now.
+    fn is_edited(&self, task: &Raw) -> bool {
+        let found = task::found(Some(task));
+        found != self.recipe.managed() && Mark::of(task).is_none_or(|mark| mark.digest != Mark::digest(marked(&found)))
+    }
+
+    fn written(&self, task: Option<&Raw>, own: bool) -> Raw {
+        let mut written = self.recipe.written(task, own, &self.needs);
+        written.set("description", &self.mark.described(task));
+        written
+    }
+}
+
+/// The key that the task has, or else will have.
+fn key(want: &AddedTaskWant, task: Option<&Raw>) -> String {
+    task.map_or_else(|| want.task.key.clone(), key_of)
+}
+
+/// The key of the task as the workflow has it, or will have it, and how many other tasks there are.
+pub(crate) fn keys_there(want: &AddedTaskWant, job: &Job) -> (String, usize) {
+    let there = there(want, &job.settings);
+    let own = key(want, there.task().0);
+    let others = job.settings.list("tasks").iter().filter(|task| key_of(task) != own).count();
+    (own, others)
+}
+
+/// The whole task to send.
+fn to_send(want: &AddedTaskWant, settings: &Raw) -> Raw {
+    let there = there(want, settings);
+    let (task, own) = there.task();
+    whole(want, settings, &key(want, task), task).written(task, own)
+}
+
+/// The overrides that the task will carry, by their names in dbt; for a check against what the notebook allows.
+pub(crate) fn carried_overrides(want: &AddedTaskWant, job: &Job) -> BTreeSet<String> {
+    overrides(want, &job.settings)
+}
+
+fn overrides(want: &AddedTaskWant, settings: &Raw) -> BTreeSet<String> {
+    let there = there(want, settings);
+    let (task, own) = there.task();
+    task::override_names(&whole(want, settings, &key(want, task), task).chosen(task, own))
+}
+
+/// A job from before jobs had several tasks: what it does stands beside the list.
+fn has_old_format(settings: &Raw) -> bool {
+    settings.read::<String>("format").as_deref() == Some("SINGLE_TASK")
+        || (!settings.has("tasks") && settings.names().any(|name| name.ends_with("_task") && settings.has(name)))
+}
+
+/// Parameters of the workflow that would win over those that the task passes.
+fn clashes(want: &AddedTaskWant, settings: &Raw) -> Vec<String> {
+    let overridden = (!overrides(want, settings).is_empty()).then_some(OVERRIDES);
+    let passed = [JOB_THAT_WINS, KEY_PARAMETER, ATTEMPT_PARAMETER].into_iter().chain(overridden);
+    let named = parameters(settings);
+    passed.filter(|name| named.contains(*name)).map(ToOwned::to_owned).collect()
+}
+
+/// What of the workflow, beside our task, is otherwise than before: somebody else wrote at the same time.
+pub(crate) fn changed_meanwhile(want: &AddedTaskWant, before: &Job, after: &Job) -> Vec<String> {
+    let (before, after) = (others(want, &before.settings), others(want, &after.settings));
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    names.into_iter().filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
+}
+
+fn others(want: &AddedTaskWant, settings: &Raw) -> BTreeMap<String, Value> {
+    let there = there(want, settings);
+    let own = key(want, there.task().0);
+    let tasks = settings.list("tasks").into_iter().filter(|task| key_of(task) != own);
+    let tasks = tasks.map(|task| (format!("tasks.{}", key_of(&task)), in_one_order(serde_json::json!(task))));
+    let fields = settings.names().filter(|name| !["tasks", FILLED_IN].contains(name));
+    let fields = fields.map(|name| (name.to_owned(), in_one_order(settings.read(name).unwrap_or_default())));
+    tasks.chain(fields).collect()
+}
+
+/// The service gives lists back in another order (databricks-api §5.5).
+fn in_one_order(value: Value) -> Value {
+    match value {
+        Value::Array(items) => {
+            let mut items: Vec<Value> = items.into_iter().map(in_one_order).collect();
+            items.sort_by_key(Value::to_string);
+            Value::Array(items)
+        }
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(name, value)| (name, in_one_order(value))).collect())
+        }
+        plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => plain,
+    }
+}
+
+/// `job 12 "Daily load"`.
+fn workflow(want: &AddedTaskWant) -> String {
+    format!("job {} \"{}\"", want.workflow, want.workflow_name)
+}
+
+impl Kind for AddedTask {
+    type Want = AddedTaskWant;
+    type Have = Job;
+
+    const KIND: &'static str = "task";
+
+    fn name(want: &AddedTaskWant) -> String {
+        format!("{} in {}", want.task.key, workflow(want))
+    }
+
+    /// The workflow, which has to be there.
+    async fn observe(reader: &Reader, want: &AddedTaskWant) -> Result<Option<Job>, HttpError> {
+        jobs::get(reader, want.workflow).await.map(Some)
+    }
+
+    fn diff(want: &AddedTaskWant, have: Option<&Job>, consents: &Consents) -> Action {
+        let Some(job) = have else {
+            return Refusal::new(format!("There is no {}.", workflow(want))).always();
+        };
+        let (settings, name) = (&job.settings, workflow(want));
+        if has_old_format(settings) {
+            return Refusal::new(format!("The {name} has the old format of a single task, which takes no second one."))
+                .advise("give its task a key in the workspace, which turns the job into one of several tasks, then run the same command again")
+                .always();
+        }
+        let there = there(want, settings);
+        if let There::Several(keys) = &there {
+            let count = keys.len();
+            return Refusal::new(format!("{count} tasks of {name} carry the mark of this task: {}.", keys.join(", ")))
+                .advise("take the mark out of the description of the one that was made as a copy, or delete it")
+                .always();
+        }
+        if let Some((cluster, keys)) = compute::missing_cluster(want.compute.as_ref(), settings) {
+            let known = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
+            return Refusal::new(format!("The {name} has no job cluster {cluster}. Its job clusters: {known}."))
+                .advise("name one of them, or choose --compute serverless, cluster:ID or new")
+                .always();
+        }
+        let clashes = clashes(want, settings);
+        if !clashes.is_empty() {
+            return Refusal::new(format!(
+                "The {name} has a parameter {} of its own, which would win over the one that the task passes.",
+                clashes.join(", ")
+            ))
+            .advise("give the parameter of the workflow another name in the workspace, or start the dbt job from a workflow of its own: leave --add-to out")
+            .always();
+        }
+        let (task, own) = there.task();
+        let key = key(want, task);
+        let whole = whole(want, settings, &key, task);
+        let changes = whole.changes(task, own);
+        if changes.is_empty() {
+            return Action::Keep(None);
+        }
+        if let Some(who) = managed_elsewhere(job) {
+            let task = serde_json::json!(whole.written(task, own));
+            return Refusal::new(format!("The {name} is managed by {who}."))
+                .diff(format!("{task:#}"))
+                .advise("add the task there, among the tasks of this job: it is shown above as the service takes it; after that this command finds it in place")
+                .always();
+        }
+        if whole.mark.has_no_room(task) {
+            return Refusal::new(format!(
+                "The description of the task {key} of {name} has no room for the mark of dbtrigger."
+            ))
+            .advise("shorten it to 900 characters in the workspace")
+            .always();
+        }
+        let refused = |what: String| Refusal::new(what).diff(task::lines(&changes));
+        match &there {
+            There::Nothing | There::Several(_) => {
+                let count = settings.list("tasks").len();
+                if count >= MOST_TASKS {
+                    return Refusal::new(format!("The {name} has {count} tasks, and Databricks allows {MOST_TASKS}."))
+                        .advise("start the dbt job from a workflow of its own: leave --add-to out")
+                        .always();
+                }
+                Action::Create
+            }
+            There::Foreign(task) if !can_be_adopted(want, settings, task) => {
+                Refusal::new(format!("The {name} has a task {key} that dbtrigger did not make."))
+                    .advise("give the new task another key with --task-key")
+                    .always()
+            }
+            There::Foreign(_) if !consents.has(Consent::Adopt) => {
+                refused(format!("The {name} has a task {key} that dbtrigger did not add, and that runs its notebook."))
+                    .advise("or give the new task another key with --task-key")
+                    .unless(Consent::Adopt)
+            }
+            There::Ours(task) if whole.is_edited(task) && !consents.has(Consent::Force) => {
+                refused(format!("The task {key} of {name} was edited since dbtrigger wrote it.")).unless(Consent::Force)
+            }
+            There::Foreign(_) | There::Ours(_) => Action::Update(changes),
+        }
+    }
+
+    async fn apply(writer: &Writer, step: &Step<AddedTask>, _inputs: &Inputs) -> Result<(), HttpError> {
+        match (&step.action, &step.have) {
+            (Action::Create | Action::Update(_), Some(job)) => {
+                writer.put(jobs::update_task(job.id, &to_send(&step.want, &job.settings))).await
+            }
+            (Action::Create | Action::Update(_), None) | (Action::Keep(_) | Action::Blocked { .. }, _) => Ok(()),
+        }
+    }
+
+    fn shows(step: &Step<AddedTask>, now: Option<&Job>) -> bool {
+        let Some(job) = now else { return false };
+        let there = there(&step.want, &job.settings);
+        let (task, own) = there.task();
+        own && whole(&step.want, &job.settings, &key(&step.want, task), task).changes(task, own).is_empty()
+    }
+
+    fn explain(want: &AddedTaskWant, error: &HttpError, failure: Failure) -> Failure {
+        let writes = error.operation == "jobs/update";
+        if failure.code == Code::NotAllowed {
+            let (doing, level) = if writes { ("changing", "CAN_MANAGE") } else { ("reading", "CAN_VIEW") };
+            return failure.advise(format!(
+                "{doing} {} takes {level} on it, which its owner and workspace administrators can give: on its page, under Permissions",
+                workflow(want)
+            ));
+        }
+        // With 400 the service also says "does not exist" of things in a task.
+        let id = want.workflow.to_string();
+        let of_a_task = error.is_status(400) && error.said().is_some_and(|said| !said.message.contains(&id));
+        if is_missing(error) && !of_a_task {
+            return Failure { code: Code::NotFound, ..failure }
+                .advise("the workflow was there a moment ago: somebody deleted it meanwhile");
+        }
+        if writes { compute::explain(Some(want.task.job), error, failure) } else { failure }
+    }
+}
+
+/// Whether a task of others is one that can become ours without harm: it runs our notebook, and no workflow of ours counts it
+/// among its own.
+fn can_be_adopted(want: &AddedTaskWant, settings: &Raw, task: &Raw) -> bool {
+    let path: Option<String> = task.object("notebook_task").read("notebook_path");
+    let of_the_workflow = has_key(task) && settings.object("tags").has(ID_TAG);
+    !of_the_workflow && (has_key(task) || path.is_some_and(|path| bare(&path) == bare(&want.notebook)))
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,263 @@
+//! One task of ours, in a workflow of ours or of somebody else: reading it out, comparing it, writing it in. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+use super::compute::{self, Compute};
+use crate::databricks::raw::Raw;
+use crate::engine::Change;
+
+/// Filled in by the workflow when it runs (databricks-api §10.5); constant for all automatic retries of one task.
+const KEY: &str = "{{workspace.id}}/{{job.run_id}}/{{task.name}}/{{job.repair_count}}";
+const ATTEMPT: &str = "{{task.execution_count}}";
+/// The notebook waits 1440 minutes; ten more let it end by itself, with its own message, before the task is cut off.
+const TASK_TIMEOUT: u64 = (1440 + 10) * 60;
+
+/// The parameter of the notebook by which a task that runs it is known.
+pub(super) const KEY_PARAMETER: &str = "dbtrigger_key";
+pub(super) const ATTEMPT_PARAMETER: &str = "dbtrigger_attempt";
+pub(super) const OVERRIDES: &str = "dbtrigger_overrides";
+/// The two parameters of the notebook that name the dbt job; the second wins.
+pub(super) const JOB: &str = "job_id";
+pub(super) const JOB_THAT_WINS: &str = "dbtrigger_job_id";
+
+/// Fields that we manage, in the service's words, with their values as text.
+pub(super) type State = [(&'static str, Option<String>); 10];
+
+/// What a flag may choose and an operator may change: how it is, how it will be, and why.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) field: &'static str,
+    pub(super) from: Option<String>,
+    pub(super) to: Option<String>,
+    pub(super) reason: &'static str,
+}
+
+/// What a task of ours is made from. What is `None` is left as it is in a task of ours that is there.
+#[derive(Clone, Copy)]
+pub(super) struct Recipe<'a> {
+    pub(super) key: &'a str,
+    pub(super) job: u64,
+    /// The parameter of the task that names the dbt job; `None`: a parameter of the workflow does.
+    pub(super) job_parameter: Option<&'static str>,
+    pub(super) notebook: &'a str,
+    pub(super) compute: Option<&'a Compute>,
+    pub(super) retries: Option<u32>,
+    /// In seconds.
+    pub(super) timeout: Option<u64>,
+    pub(super) overrides: Option<&'a Map<String, Value>>,
+}
+
+/// Texts as they are, everything else as JSON.
+pub(super) fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
+}
+
+/// Both spellings of a path name one thing, and the service may answer with either (databricks-api §4.3).
+pub(super) fn bare(path: &str) -> String {
+    path.strip_prefix("/Workspace").filter(|rest| rest.starts_with('/')).unwrap_or(path).to_owned()
+}
+
+pub(super) fn key_of(task: &Raw) -> String {
+    task.read("task_key").unwrap_or_default()
+}
+
+/// The keys that a task waits for, in one order: the service gives them back in another (databricks-api §5.5).
+pub(super) fn needs_of(task: &Raw) -> Vec<String> {
+    let mut needs: Vec<String> = task.list("depends_on").iter().map(key_of).collect();
+    needs.sort_unstable();
+    needs
+}
+
+/// An entry of `depends_on`.
+pub(super) fn need(key: &str) -> Raw {
+    let mut need = Raw::default();
+    need.set("task_key", key);
+    need
+}
+
+/// Whether the task runs our notebook in the way in which we make it do so.
+pub(super) fn has_key(task: &Raw) -> bool {
+    task.object("notebook_task").object("base_parameters").has(KEY_PARAMETER)
+}
+
+/// The managed fields as they are, defaults that the service fills in or leaves out made alike (databricks-api §5.5).
+pub(super) fn found(task: Option<&Raw>) -> State {
+    let notebook = task.map(|task| task.object("notebook_task")).unwrap_or_default();
+    let base = notebook.object("base_parameters");
+    let text = |raw: &Raw, name: &str| raw.read::<Value>(name).map(|value| plain(&value));
+    let of_task = |name: &str| task.and_then(|task| text(task, name));
+    let or = |value: Option<String>, default: &str| task.map(|_| value.unwrap_or_else(|| default.to_owned()));
+    [
+        ("task_key", of_task("task_key")),
+        ("notebook_task.notebook_path", text(&notebook, "notebook_path").map(|path| bare(&path))),
+        ("notebook_task.source", or(text(&notebook, "source"), "WORKSPACE")),
+        ("notebook_task.base_parameters.dbtrigger_key", text(&base, KEY_PARAMETER)),
+        ("notebook_task.base_parameters.dbtrigger_attempt", text(&base, ATTEMPT_PARAMETER)),
+        ("notebook_task.base_parameters.job_id", text(&base, JOB)),
+        ("notebook_task.base_parameters.dbtrigger_job_id", text(&base, JOB_THAT_WINS)),
+        ("notebook_task.warehouse_id", text(&notebook, "warehouse_id")),
+        ("environment_key", of_task("environment_key")),
+        ("disable_auto_optimization", or(of_task("disable_auto_optimization"), "false")),
+    ]
+}
+
+/// Why a managed field is changed.
+pub(super) fn reason(field: &str) -> &'static str {
+    match field.rsplit('.').next().unwrap_or(field) {
+        "task_key" => "--job says so",
+        "notebook_path" => "the notebook that reads the key and starts the dbt job",
+        "disable_auto_optimization" => "a task that is run again would start dbt again",
+        JOB | JOB_THAT_WINS => "each task starts the dbt job that --job says",
+        _ => "what dbtrigger manages in a workflow of its own",
+    }
+}
+
+/// The overrides in a parameter's text, by their names in dbt.
+pub(super) fn override_names(chosen: &[Chosen]) -> BTreeSet<String> {
+    let texts =
+        chosen.iter().filter(|chosen| chosen.field.ends_with(OVERRIDES)).filter_map(|chosen| chosen.to.as_ref());
+    texts
+        .filter_map(|text| serde_json::from_str::<Map<String, Value>>(text).ok())
+        .flat_map(|all| all.into_iter().map(|(name, _)| name))
+        .collect()
+}
+
+/// What would be changed, as lines with signs in front.
+pub(super) fn lines<'a>(changes: impl IntoIterator<Item = &'a Change>) -> String {
+    let mut text = String::new();
+    for Change { field, from, to, reason: _ } in changes {
+        for (sign, value) in [('-', from), ('+', to)] {
+            if let Some(value) = value {
+                let _ = writeln!(text, "      {sign} {field}: {value}");
+            }
+        }
+    }
+    text
+}
+
+impl Recipe<'_> {
+    /// What is wanted of the fields that never depend on anybody else.
+    pub(super) fn managed(&self) -> State {
+        let some = |text: &str| Some(text.to_owned());
+        let job = |parameter: &str| (self.job_parameter == Some(parameter)).then(|| self.job.to_string());
+        [
+            ("task_key", some(self.key)),
+            ("notebook_task.notebook_path", Some(bare(self.notebook))),
+            ("notebook_task.source", some("WORKSPACE")),
+            ("notebook_task.base_parameters.dbtrigger_key", some(KEY)),
+            ("notebook_task.base_parameters.dbtrigger_attempt", some(ATTEMPT)),
+            ("notebook_task.base_parameters.job_id", job(JOB)),
+            ("notebook_task.base_parameters.dbtrigger_job_id", job(JOB_THAT_WINS)),
+            ("notebook_task.warehouse_id", None),
+            ("environment_key", None),
+            ("disable_auto_optimization", some("true")),
+        ]
+    }
+
+    /// What is chosen, of the task that is there if one is: in one of ours (`own`) what operators set stays, elsewhere the
+    /// defaults hold. `needs` is what it will wait for.
+    pub(super) fn chosen(&self, task: Option<&Raw>, own: bool, needs: &[Raw]) -> Vec<Chosen> {
+        let standing = task.filter(|_| own);
+        let number = |name: &str| task.map(|task| task.read::<i64>(name).unwrap_or(0).to_string());
+        let overrides = task.and_then(overrides_of);
+        let listed = |all: Vec<String>| (!all.is_empty()).then(|| all.join(", "));
+        let mut all = vec![
+            Chosen {
+                field: "max_retries",
+                from: number("max_retries"),
+                to: Some(self.retries(standing).to_string()),
+                reason: "--retries says so, or its default: a task that is run again may start dbt again",
+            },
+            Chosen {
+                field: "timeout_seconds",
+                from: number("timeout_seconds"),
+                to: Some(self.timeout(standing).to_string()),
+                reason: "--task-timeout says so, or its default: the notebook is to end by itself before it is cut off",
+            },
+            Chosen {
+                field: "notebook_task.base_parameters.dbtrigger_overrides",
+                from: overrides.clone(),
+                to: self.overrides(overrides.filter(|_| own)),
+                reason: "--override says so",
+            },
+            Chosen {
+                field: "depends_on",
+                from: task.and_then(|task| listed(needs_of(task))),
+                to: listed(needs.iter().map(key_of).collect()),
+                reason: "--depends-on says so, or a task is gone",
+            },
+        ];
+        let compute = compute::fields(self.compute, task, own);
+        let reason = "--compute says so, or its default";
+        all.extend(compute.map(|(field, from, to)| Chosen { field, from, to, reason }));
+        all
+    }
+
+    /// The whole task to send: what is there with our fields in it.
+    pub(super) fn written(&self, there: Option<&Raw>, own: bool, needs: &[Raw]) -> Raw {
+        let standing = there.filter(|_| own);
+        let mut task = there.cloned().unwrap_or_default();
+        task.set("task_key", self.key);
+        if needs.is_empty() {
+            task.remove("depends_on");
+        } else if there.map(needs_of) != Some(needs.iter().map(key_of).collect()) {
+            task.set("depends_on", needs);
+        }
+        let mut notebook = task.object("notebook_task");
+        notebook.set("notebook_path", self.notebook);
+        notebook.set("source", "WORKSPACE");
+        notebook.remove("warehouse_id");
+        let mut base = notebook.object("base_parameters");
+        for parameter in [JOB, JOB_THAT_WINS] {
+            if self.job_parameter == Some(parameter) {
+                base.set(parameter, &self.job.to_string());
+            } else {
+                base.remove(parameter);
+            }
+        }
+        base.set(KEY_PARAMETER, KEY);
+        base.set(ATTEMPT_PARAMETER, ATTEMPT);
+        match self.overrides(standing.and_then(overrides_of)) {
+            Some(text) => base.set(OVERRIDES, &text),
+            None => base.remove(OVERRIDES),
+        }
+        notebook.set("base_parameters", &base);
+        task.set("notebook_task", &notebook);
+        compute::write(self.compute, &mut task, standing.is_some());
+        task.remove("environment_key");
+        task.set("max_retries", &self.retries(standing));
+        task.set("disable_auto_optimization", &true);
+        task.set("timeout_seconds", &self.timeout(standing));
+        task
+    }
+
+    fn retries(&self, standing: Option<&Raw>) -> i64 {
+        let there = || standing.map(|task| task.read("max_retries").unwrap_or(0));
+        self.retries.map(i64::from).or_else(there).unwrap_or(0)
+    }
+
+    fn timeout(&self, standing: Option<&Raw>) -> u64 {
+        let there = || standing.map(|task| task.read("timeout_seconds").unwrap_or(0));
+        self.timeout.or_else(there).unwrap_or(TASK_TIMEOUT)
+    }
+
+    /// The text that the task should carry. What says the same in another order stays as it is.
+    fn overrides(&self, standing: Option<String>) -> Option<String> {
+        let Some(overrides) = self.overrides else { return standing };
+        let wanted = (!overrides.is_empty()).then(|| overrides.clone());
+        let there = standing.as_deref().map(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
+        match (there, wanted) {
+            (Some(Some(there)), Some(wanted)) if there == wanted => standing,
+            (_, wanted) => wanted.map(|wanted| Value::Object(wanted).to_string()),
+        }
+    }
+}
+
+/// The text of the overrides that a task carries.
+fn overrides_of(task: &Raw) -> Option<String> {
+    let base = task.object("notebook_task").object("base_parameters");
+    base.read::<Value>(OVERRIDES).map(|value| plain(&value))
+}
