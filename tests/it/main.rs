@@ -6,5 +6,6 @@
 mod harness;
 
 mod guide;
+mod reference;
 mod running;
 mod surface;
