@@ -3,6 +3,8 @@
 //! Read once at the start, taken apart in `commands`; the rooms below get the piece they need. This is the only
 //! file that asks the operating system such questions.
 
+mod variables;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +13,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use jiff::Timestamp;
+
+use self::variables::VARIABLES;
 
 /// Everything that one start of the program sees of its surroundings.
 pub(crate) struct Context {
@@ -83,7 +87,12 @@ impl Environment {
         self.profile.as_deref()
     }
 
+    /// What a variable says. It has to be in [`VARIABLES`], from which its documentation is made.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        debug_assert!(
+            VARIABLES.iter().any(|(_, group)| group.iter().any(|(known, _)| *known == name)),
+            "{name} is read, and src/context/variables.rs does not have it"
+        );
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
@@ -183,5 +192,44 @@ impl Entropy {
     /// Evenly between 0 and 1.
     pub(crate) fn fraction(&self) -> f64 {
         f64::from(u32::from_le_bytes(self.bytes::<4>())) / f64::from(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::variables::BY_LIBRARIES;
+    use super::*;
+
+    #[test]
+    fn every_variable_that_is_documented_is_read() {
+        let mut code = String::new();
+        let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else if !path.ends_with("context/variables.rs") {
+                    let text = std::fs::read_to_string(&path).unwrap_or_default();
+                    code += text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+                }
+            }
+        }
+        let ours = VARIABLES.iter().filter(|(title, _)| *title != BY_LIBRARIES.0);
+        let unread: Vec<&str> = ours
+            .flat_map(|(_, group)| group.iter())
+            .map(|(name, _)| *name)
+            .filter(|name| !code.contains(&format!("\"{name}\"")))
+            .collect();
+        assert!(unread.is_empty(), "{unread:?}");
+        let mut seen = std::collections::BTreeSet::new();
+        assert!(VARIABLES.iter().all(|(_, group)| group.iter().all(|(name, _)| seen.insert(*name))), "one twice");
+    }
+
+    #[test]
+    #[should_panic(expected = "src/context/variables.rs does not have it")]
+    fn a_variable_that_is_not_documented_cannot_be_read() {
+        let _ = Environment::default().get("DBTRIGGER_SECRET_SWITCH");
     }
 }

@@ -8,6 +8,7 @@ mod harness;
 #[cfg(unix)]
 mod dbt_file;
 mod guide;
+mod reference;
 mod running;
 mod surface;
 mod tls;

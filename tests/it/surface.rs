@@ -27,7 +27,7 @@ fn help_and_version_go_to_stdout_and_name_only_what_is_built() {
 }
 
 /// The commands that the help names, in its order.
-fn commands() -> Vec<String> {
+pub(crate) fn commands() -> Vec<String> {
     let (exit, help, _) = bare(&["--help"]);
     assert_eq!(exit, 0);
     let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();

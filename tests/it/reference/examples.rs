@@ -1,0 +1,96 @@
+//! Documents that the program prints against its sandbox.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::harness::Site;
+
+/// What was typed, and the document that came.
+pub(crate) struct Example {
+    /// The command and the flag that makes its documents others, or `errors` for what every command may print.
+    pub(crate) heading: &'static str,
+    pub(crate) typed: String,
+    pub(crate) document: Value,
+}
+
+/// Heading, the arguments behind the command, and the exit code. `RUN` is the Databricks run of the example before, `WAITING` a dbt run
+/// that waits in the queue.
+const LINES: [(&str, &[&str], i32); 26] = [
+    ("errors", &["jbos"], 2),
+    ("errors", &["run", "Nighly build"], 6),
+    // Before any run, so that it is the same one that is the newest.
+    ("jobs", &["--project", "Jaffle Shop"], 0),
+    ("init-secrets", &["--grant", "data-engineers"], 0),
+    ("init-secrets", &["--dry-run"], 0),
+    ("deploy-notebook", &[], 0),
+    ("deploy-notebook", &["--allow-job", "222222", "--dry-run"], 0),
+    ("deploy-notebook", &["--scope", "another"], 7),
+    ("create-workflow", &["--job", "222222", "--schedule", "0 0 6 * * ?"], 0),
+    ("create-workflow", &["--job", "222223"], 0),
+    ("run", &["222222"], 0),
+    ("run", &["222223"], 3),
+    ("run", &["222224"], 20),
+    ("run", &["222225", "--no-wait"], 0),
+    ("run --workflow", &["--workflow", "dbt: Broken models (222223)"], 3),
+    ("run --workflow", &["--workflow", "dbt: Nightly build (222222)"], 0),
+    ("watch", &["123456"], 0),
+    ("watch", &["123457"], 3),
+    ("watch --workflow-run", &["--workflow-run", "RUN"], 0),
+    ("cancel", &["WAITING"], 0),
+    ("cancel", &["--workflow-run", "RUN"], 0),
+    ("runs", &["--limit", "3"], 0),
+    ("demo", &[], 0),
+    ("explain", &["not-found"], 0),
+    ("explain", &["0"], 0),
+    ("completions", &["bash"], 0),
+];
+
+/// All of them, in one world and in this order.
+pub(crate) fn all() -> Vec<Example> {
+    let site = Site::with(|options| options.speed = 600.0);
+    let (mut run, mut shown) = (String::new(), Vec::new());
+    for (heading, arguments, exit) in LINES {
+        let mut line: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        if heading != "errors" {
+            line.extend(heading.split(' ').next().map(ToOwned::to_owned));
+            line.rotate_right(1);
+        }
+        for word in &mut line {
+            match word.as_str() {
+                "RUN" => word.clone_from(&run),
+                "WAITING" => *word = waiting(&site),
+                _ => {}
+            }
+        }
+        line.extend(["-o".to_owned(), "json".to_owned()]);
+        let words: Vec<&str> = line.iter().map(String::as_str).collect();
+        let document = site.run(&words).ends(exit).json();
+        if let Some(id) = document["data"]["workflow_run_id"].as_u64() {
+            run = id.to_string();
+        }
+        let quoted = words.iter().map(|word| if word.contains(' ') { format!("'{word}'") } else { (*word).to_owned() });
+        let typed = format!("$ dbtrigger {}", quoted.collect::<Vec<_>>().join(" "));
+        shown.push(Example { heading, typed, document });
+    }
+    shown.push(sandbox(&site));
+    shown
+}
+
+/// A run that waits long.
+fn waiting(site: &Site) -> String {
+    let document = site.run(&["run", "222225", "--no-wait", "-o", "json"]).ends(0).json();
+    document["data"]["run_id"].to_string()
+}
+
+/// The one that goes on until it is interrupted.
+fn sandbox(site: &Site) -> Example {
+    let arguments = ["sandbox", "-o", "json"];
+    let mut child = site.command(&arguments).spawn().unwrap();
+    let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let _ = Site::finish(&arguments, child).ends(130);
+    let document = serde_json::from_str(&line).unwrap();
+    Example { heading: "sandbox", typed: "$ dbtrigger sandbox -o json".to_owned(), document }
+}

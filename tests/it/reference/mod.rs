@@ -1,0 +1,169 @@
+//! `docs/reference/` says what the program says. `UPDATE_REFERENCE=1 cargo test --test it reference` writes it anew.
+
+mod examples;
+mod fields;
+mod meanings;
+
+#[path = "../../../src/context/variables.rs"]
+mod variables;
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The first line of each page.
+const MADE: &str =
+    "<!-- Made from the program by `UPDATE_REFERENCE=1 cargo test --test it reference`; do not edit. -->\n\n";
+
+/// Writes the page, or compares it with the one that is there.
+#[track_caller]
+fn page(name: &str, text: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference");
+    let text = format!("{MADE}{}\n", text.trim_end());
+    if updating() {
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(name), text).unwrap();
+        return;
+    }
+    let there = std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+    if there == text {
+        return;
+    }
+    let (there, now): (Vec<&str>, Vec<&str>) = (there.lines().collect(), text.lines().collect());
+    let at = (0..=now.len()).find(|at| there.get(*at) != now.get(*at)).unwrap_or_default();
+    panic!(
+        "docs/reference/{name} is not what the program says, first in line {}:\n  there: {}\n  now:   {}\nrun: UPDATE_REFERENCE=1 cargo test --test it reference",
+        at + 1,
+        there.get(at).unwrap_or(&"(the end)"),
+        now.get(at).unwrap_or(&"(the end)")
+    );
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one switch of this test")]
+fn updating() -> bool {
+    std::env::var_os("UPDATE_REFERENCE").is_some()
+}
+
+/// What the program prints in an empty environment.
+fn printed(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_dbtrigger")).args(arguments).env_clear().output().unwrap();
+    assert!(output.status.success(), "{arguments:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The `data` of `explain`.
+fn explained() -> Value {
+    let document: Value = serde_json::from_str(&printed(&["explain", "-o", "json"])).unwrap();
+    document["data"].clone()
+}
+
+fn exit_code(code: &Value) -> String {
+    let code = code["exit_code"].as_u64().unwrap();
+    if code > 128 { "128+n".to_owned() } else { code.to_string() }
+}
+
+#[test]
+fn reference_of_commands() {
+    let mut text = "# Commands\n\nWhat `--help` prints.\n\n".to_owned();
+    let mut block = |title: &str, arguments: &[&str]| {
+        text += &["## ", title, "\n\n```text\n", printed(arguments).trim_end(), "\n```\n\n"].concat();
+    };
+    block("dbtrigger", &["--help"]);
+    for command in crate::surface::commands() {
+        block(&command, &[&command, "--help"]);
+    }
+    page("commands.md", &text);
+}
+
+#[test]
+fn reference_of_the_environment() {
+    let mut text = "# Environment variables\n\nEvery variable that the program reads. An empty one counts as unset. Flags go before variables.\n".to_owned();
+    for (title, group) in variables::VARIABLES {
+        text += &["\n## ", title, "\n\n| Variable | What it says |\n|---|---|\n"].concat();
+        for (name, says) in group {
+            text += &["| `", name, "` | ", says, " |\n"].concat();
+        }
+    }
+    page("environment.md", &text);
+}
+
+#[test]
+fn reference_of_exit_codes() {
+    let data = explained();
+    let mut text = "# Exit codes\n\n`dbtrigger explain CODE` says more of each.\n\n| Exit code | Meaning | Codes of errors |\n|---|---|---|\n".to_owned();
+    for exit in data["exit_codes"].as_array().unwrap() {
+        let codes = data["codes"].as_array().unwrap().iter().filter(|code| code["exit_code"] == exit["exit_code"]);
+        let names = codes.map(|code| code["code"].as_str().unwrap());
+        let links: Vec<String> = names.map(|name| format!("[`{name}`](errors.md#{name})")).collect();
+        text += &["| ", &exit_code(exit), " | ", exit["means"].as_str().unwrap(), " | ", &links.join(", "), " |\n"]
+            .concat();
+    }
+    page("exit-codes.md", &text);
+}
+
+#[test]
+fn reference_of_errors() {
+    let data = explained();
+    let mut text = "# Codes of errors\n\nEach error ends its first line with its code in brackets; in JSON documents it is `error.code`. What stands\nhere is printed by `dbtrigger explain CODE`.\n".to_owned();
+    for code in data["codes"].as_array().unwrap() {
+        let word = |name: &str| code[name].as_str().unwrap().to_owned();
+        let list = |name: &str| {
+            let lines = code[name].as_array().unwrap().iter().map(|line| format!("- {}\n", line.as_str().unwrap()));
+            lines.collect::<Vec<_>>().concat()
+        };
+        let section = format!(
+            "\n## {}\n\nExit code {}. {}\n\nWhy it happens:\n\n{}\nWhat to do:\n\n{}\n```text\n$ {}\n{}\n```\n",
+            word("code"),
+            exit_code(code),
+            word("means"),
+            list("why"),
+            list("what_to_do"),
+            code["example"]["typed"].as_str().unwrap(),
+            code["example"]["comes"].as_str().unwrap()
+        );
+        text += &section;
+    }
+    page("errors.md", &text);
+}
+
+#[test]
+fn reference_of_json_documents() {
+    let mut shown = examples::all();
+    let order = crate::surface::commands();
+    shown.sort_by_key(|example| {
+        let command = example.heading.split(' ').next().unwrap();
+        // What all commands may print comes first.
+        (order.iter().position(|known| known == command), example.heading)
+    });
+    let mut text = "# JSON documents\n\n`-o json` prints one document on stdout. `ok` is false exactly when `error` is there; `data` is there whenever anything is\nknown, also beside `error`. Fields may be added; none is taken away or changes its meaning while `version` is 1.\n\nThe examples were printed by the program against its own sandbox. Times, ports and keys are always the same here, and of\nlists the first elements are shown. The types, and whether a field is there, are what these examples show.\n".to_owned();
+    let mut unexplained = Vec::new();
+    for command in &order {
+        let known = shown.iter().any(|example| example.heading.split(' ').next() == Some(command.as_str()));
+        assert!(known, "tests/it/reference/examples.rs has no example of {command}");
+    }
+    for mine in shown.chunk_by(|one, next| one.heading == next.heading) {
+        let heading = mine[0].heading;
+        text += &["\n## ", heading, "\n"].concat();
+        for example in mine {
+            let document = serde_json::to_string_pretty(&fields::normal(&example.document)).unwrap();
+            text += &["\n    ", &example.typed, "\n\n```json\n", &document, "\n```\n"].concat();
+        }
+        text += "\n| Field | Type | There | Meaning |\n|---|---|---|---|\n";
+        for field in fields::of(mine.iter().map(|example| &example.document)) {
+            let meaning = meanings::of(heading, &field.path);
+            if meaning.is_none() {
+                unexplained.push(format!("{heading}: {}", field.path));
+            }
+            let there = if field.always { "always" } else { "sometimes" };
+            let fields::Field { path, types, always: _ } = &field;
+            text += &["| `", path, "` | ", types, " | ", there, " | ", meaning.unwrap_or("–"), " |\n"].concat();
+        }
+    }
+    page("json.md", &text);
+    assert!(
+        unexplained.is_empty(),
+        "say in tests/it/reference/meanings.rs what these are:\n{}",
+        unexplained.join("\n")
+    );
+}
