@@ -1,4 +1,6 @@
-//! `runs`: lists recent dbt runs of the account, or of one job.
+//! `runs`: lists recent dbt runs of the account, or of one job, or those that have lost their Databricks run.
+
+mod orphans;
 
 use serde_json::{Value, json};
 
@@ -15,6 +17,7 @@ use crate::failure::{Ended, Failure, Report, of_dbt};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger runs
+  dbtrigger runs --orphans
   dbtrigger runs --job 'Nightly build' --status error --limit 5 -o json")]
 pub(crate) struct Args {
     /// Only runs of this job: its id, its address, or its name
@@ -26,6 +29,9 @@ pub(crate) struct Args {
     /// How many at most
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     limit: u64,
+    /// Only dbt runs that go on though the Databricks run that started them is over or gone
+    #[arg(long, conflicts_with_all = ["job", "status", "limit"])]
+    orphans: bool,
     #[command(flatten)]
     narrow: JobPlace,
 }
@@ -65,6 +71,12 @@ impl Wanted {
 }
 
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    if args.orphans {
+        return match orphans::listed(stage).await {
+            Ok(report) => Ended::well(Box::new(report)),
+            Err(failure) => failure.into(),
+        };
+    }
     match listed(args, stage).await {
         Ok(report) => Ended::well(Box::new(report)),
         Err(failure) => failure.into(),
@@ -72,7 +84,7 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 }
 
 async fn listed(args: Args, stage: &Stage) -> Result<RunsReport, Failure> {
-    let Args { job, status, limit, narrow: JobPlace { project, environment } } = args;
+    let Args { job, status, limit, orphans: _, narrow: JobPlace { project, environment } } = args;
     let mut wants = Wants::default();
     let named = wants.optional(job.as_deref().map(JobNamed::read).transpose());
     let pasted = named.as_ref().map(JobNamed::pasted).unwrap_or_default();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::rehearsal::{Outcome, Rehearsal};
-use super::{cancel, deploy_notebook, run, watch};
+use super::{cancel, deploy_notebook, run, runs, watch};
 use crate::failure::Code;
 use crate::sandbox::NotebookOutcome;
 
@@ -207,4 +207,55 @@ async fn without_access_to_dbt_the_runs_that_the_tasks_told_of_are_named() {
     let outcome = cancelled(&stage, &run).await;
     assert_eq!((outcome.exit, &outcome.data["dbt_runs"]), (0, &Value::Null), "{outcome:?}");
     assert!(outcome.said().contains(&format!("may go on: {url}")), "{}", outcome.said());
+}
+
+async fn orphans(stage: &Rehearsal) -> Outcome {
+    stage.run(runs::run, &["--orphans"]).await.expect("nobody kills it")
+}
+
+#[tokio::test(start_paused = true)]
+async fn orphans_are_the_active_dbt_runs_whose_databricks_run_or_task_is_over_or_gone() {
+    let stage = Rehearsal::new();
+    let job = workflow(&stage, &[("a", 0, &[]), ("b", 0, &[])]).await;
+    let run = started(&stage, &["--workflow", &job]).await;
+    let key = |run: &str, task: &str| format!("{WORKSPACE}/{run}/{task}/0");
+    let a = started(&stage, &["222225", "--idempotency-key", &key(&run, "a")]).await;
+    let _alone = started(&stage, &["300005", "--idempotency-key", "nightly"]).await;
+    let none = orphans(&stage).await;
+    assert_eq!((none.exit, none.data["orphans"].as_array().map(Vec::len)), (0, Some(0)), "{none:?}");
+    assert!(none.said().contains("has lost its Databricks run"), "{}", none.said());
+    // Its task has failed while the run goes on.
+    stage.play(failed()).await;
+    let of_task = orphans(&stage).await;
+    let row = &of_task.data["orphans"][0];
+    assert_eq!((&row["run_id"].to_string(), &row["workflow_run_status"]), (&a, &"task FAILED".into()), "{of_task:?}");
+    assert!(of_task.text.contains(&format!("dbtrigger cancel {a}")), "{}", of_task.text);
+    let gone = started(&stage, &["300006", "--idempotency-key", &key("99", "a")]).await;
+    let away = started(&stage, &["300007", "--idempotency-key", "12/99/a/0"]).await;
+    stage.play(FINE).await;
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let _ = stage.take_log();
+    let all = orphans(&stage).await;
+    let rows = all.data["orphans"].as_array().unwrap();
+    let rows: Vec<(String, &str)> =
+        rows.iter().map(|row| (row["run_id"].to_string(), row["workflow_run_status"].as_str().unwrap())).collect();
+    assert_eq!(rows, [(a, "FAILED"), (gone, "gone")], "{all:?}");
+    assert!(all.said().contains(&format!("dbt run {away} was started from workspace 12")), "{}", all.said());
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parent_that_cannot_be_looked_at_is_no_orphans_proof() {
+    for (rule, code) in [
+        ("databricks:jobs/runs/get=status=403,times=forever", Code::NotAllowed),
+        ("databricks:scim/me=status=401,times=forever", Code::NotAuthenticated),
+        ("dbt:runs/list=status=403,times=forever", Code::NotAllowed),
+    ] {
+        let stage = Rehearsal::new();
+        let key = format!("{WORKSPACE}/99/a/0");
+        let _ = started(&stage, &["222225", "--idempotency-key", &key]).await;
+        fault(&stage, rule);
+        let outcome = orphans(&stage).await;
+        assert_eq!((outcome.code, &outcome.data), (Some(code), &Value::Null), "{rule}: {outcome:?}");
+    }
 }

@@ -10,6 +10,14 @@ const MOST_PAGES: u64 = 20;
 /// A run may resume one that resumed another, and so on.
 const LONGEST_CHAIN: usize = 10;
 
+/// The task of a Databricks run whose notebook has started a dbt run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Parent {
+    pub(crate) workspace: String,
+    pub(crate) run: u64,
+    pub(crate) task: String,
+}
+
 /// The active dbt runs that were started, or resumed, for this Databricks run.
 pub(crate) async fn dbt_runs_behind(
     reader: &Reader,
@@ -17,6 +25,14 @@ pub(crate) async fn dbt_runs_behind(
     workflow_run: u64,
     workspace: Option<&str>,
 ) -> Result<Vec<Run>, HttpError> {
+    let of =
+        |parent: &Parent| parent.run == workflow_run && workspace.is_none_or(|workspace| workspace == parent.workspace);
+    let all = dbt_runs_of_notebooks(reader, account).await?;
+    Ok(all.into_iter().filter(|(_, parent)| of(parent)).map(|(run, _)| run).collect())
+}
+
+/// The active dbt runs that were started, or resumed, by notebooks of Databricks runs.
+pub(crate) async fn dbt_runs_of_notebooks(reader: &Reader, account: u64) -> Result<Vec<(Run, Parent)>, HttpError> {
     let active =
         RunFilter { statuses: vec![Status::Queued, Status::Starting, Status::Running], ..RunFilter::default() };
     let (mut found, mut seen) = (Vec::new(), 0);
@@ -25,8 +41,8 @@ pub(crate) async fn dbt_runs_behind(
         seen += page.rows.len() as u64;
         let more = page.more_after(seen, PAGE);
         for row in page.rows.into_iter().filter(|row| row.ended().is_none()) {
-            if is_behind(reader, account, &row, workflow_run, workspace).await? {
-                found.push(row);
+            if let Some(parent) = parent_in_chain(reader, account, &row).await? {
+                found.push((row, parent));
             }
         }
         if !more {
@@ -34,43 +50,36 @@ pub(crate) async fn dbt_runs_behind(
         }
     }
     // Rows move between pages while runs end.
-    found.sort_by_key(|run| run.id);
-    found.dedup_by_key(|run| run.id);
+    found.sort_by_key(|(run, _)| run.id);
+    found.dedup_by_key(|(run, _)| run.id);
     Ok(found)
 }
 
 /// A resumed run need not carry the marker (dbt-cloud-api §5.2); the first of its chain does.
-async fn is_behind(
-    reader: &Reader,
-    account: u64,
-    row: &Run,
-    workflow_run: u64,
-    workspace: Option<&str>,
-) -> Result<bool, HttpError> {
+async fn parent_in_chain(reader: &Reader, account: u64, row: &Run) -> Result<Option<Parent>, HttpError> {
     let mut run = row.clone();
     for _ in 0..LONGEST_CHAIN {
         if run.trigger.is_none() {
             run = reader.read(get_run_with_trigger(account, run.id)).await?;
         }
-        let cause = run.trigger.as_ref().map(|trigger| trigger.cause.as_str()).unwrap_or_default();
-        if belongs(cause, workflow_run, workspace) {
-            return Ok(true);
+        let found = run.trigger.as_ref().and_then(|trigger| parent(&trigger.cause));
+        if found.is_some() {
+            return Ok(found);
         }
-        let Some(resumed) = run.retrying_run_id else { return Ok(false) };
+        let Some(resumed) = run.retrying_run_id else { return Ok(None) };
         run = reader.read(get_run_with_trigger(account, resumed)).await?;
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// The notebook's key is `WORKSPACE/RUN/TASK/REPAIR`.
-fn belongs(cause: &str, workflow_run: u64, workspace: Option<&str>) -> bool {
-    let Some(key) = Key::in_cause(cause) else { return false };
+fn parent(cause: &str) -> Option<Parent> {
+    let key = Key::in_cause(cause)?;
     let mut parts = key.as_str().split('/');
-    let (Some(of), Some(run), Some(_task)) = (parts.next(), parts.next(), parts.next()) else { return false };
-    run == workflow_run.to_string()
-        && !of.is_empty()
-        && of.bytes().all(|byte| byte.is_ascii_digit())
-        && workspace.is_none_or(|workspace| workspace == of)
+    let (workspace, run, task) = (parts.next()?, parts.next()?, parts.next()?);
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let run = run.parse().ok().filter(|_| digits(workspace) && digits(run))?;
+    Some(Parent { workspace: workspace.to_owned(), run, task: task.to_owned() })
 }
 
 #[cfg(test)]
@@ -78,19 +87,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_key_of_this_workspace_and_run_counts() {
-        for (cause, belonging) in [
-            ("Triggered by Databricks Workflows [dbtrigger:12/345/dbt/0]", true),
-            ("x [dbtrigger:12/345/dbt/1:2]", true),
-            ("x [dbtrigger:12/3456/dbt/0]", false),
-            ("x [dbtrigger:13/345/dbt/0]", false),
-            ("x [dbtrigger:345]", false),
-            ("x [dbtrigger:notebook/345/dbt]", false),
-            ("12/345/dbt/0", false),
-            ("", false),
+    fn only_the_key_that_a_notebook_makes_names_a_parent() {
+        for (cause, named) in [
+            ("Triggered by Databricks Workflows [dbtrigger:12/345/dbt/0]", Some(("12", 345, "dbt"))),
+            ("x [dbtrigger:12/345/dbt/1:2]", Some(("12", 345, "dbt"))),
+            ("x [dbtrigger:13/3456/dbt/0]", Some(("13", 3456, "dbt"))),
+            ("x [dbtrigger:345]", None),
+            ("x [dbtrigger:notebook/345/dbt]", None),
+            ("x [dbtrigger:12/nightly/dbt]", None),
+            ("12/345/dbt/0", None),
+            ("", None),
         ] {
-            assert_eq!(belongs(cause, 345, Some("12")), belonging, "{cause}");
+            let found = parent(cause);
+            let found = found.as_ref().map(|found| (found.workspace.as_str(), found.run, found.task.as_str()));
+            assert_eq!(found, named, "{cause}");
         }
-        assert!(belongs("[dbtrigger:13/345/dbt/0]", 345, None));
     }
 }

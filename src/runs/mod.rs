@@ -10,7 +10,7 @@ mod marker;
 mod trigger;
 mod workflow_run;
 
-pub(crate) use behind::dbt_runs_behind;
+pub(crate) use behind::{Parent, dbt_runs_behind, dbt_runs_of_notebooks};
 pub(crate) use dbt_run::{DbtRun, DbtState, Fate};
 pub(crate) use failed::{FailedNode, Findings, find_failures, plain};
 pub(crate) use follow::{Followed, follow};

@@ -1,0 +1,126 @@
+//! `runs --orphans`: dbt runs that go on though the Databricks run that started them does not.
+
+use serde_json::{Value, json};
+
+use crate::commands::run::resume;
+use crate::commands::table::table;
+use crate::commands::{Stage, line_to_dbt, to_databricks};
+use crate::credentials::{Account, Wants, databricks};
+use crate::databricks::{Standing, WorkflowRun, get_workflow_run, is_missing, me};
+use crate::dbt::{Run, Status};
+use crate::failure::{Code, Failure, Report, of_databricks, of_dbt};
+use crate::runs::{Parent, dbt_runs_of_notebooks};
+
+pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
+    let mut wants = Wants::default();
+    let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
+    let (account, dbt) = line_to_dbt(&[], wants, stage)?;
+    let Some(identity) = identity else {
+        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+    };
+    let workspace = to_databricks(&identity, stage)?;
+    let own = workspace
+        .read(me::me())
+        .await
+        .map_err(|error| of_databricks("Cannot ask which workspace this is", &error))?
+        .workspace_id
+        .map(|id| id.to_string());
+    let active = dbt_runs_of_notebooks(&dbt, account.id)
+        .await
+        .map_err(|error| of_dbt("Cannot list the active dbt runs of the account", &error))?;
+    let mut orphans = Vec::new();
+    for (run, parent) in active {
+        let Parent { workspace: of, run: parent_run, task } = &parent;
+        if own.as_ref().is_some_and(|own| own != of) {
+            stage.events.remark(format!(
+                "dbt run {} was started from workspace {of}, and this one is {}: its parent was not looked for",
+                run.id,
+                own.as_deref().unwrap_or_default()
+            ));
+            continue;
+        }
+        let why = match workspace.read(get_workflow_run(*parent_run, None)).await {
+            Ok(seen) => over(&seen, task),
+            Err(error) if is_missing(&error) => Some("gone".to_owned()),
+            Err(error) => {
+                let what = format!("Cannot look at Databricks run {parent_run}, which started dbt run {}", run.id);
+                return Err(of_databricks(&what, &error));
+            }
+        };
+        if let Some(why) = why {
+            let cancel = resume::on_dbt_run("cancel", run.id, &account, &stage.account, false);
+            orphans.push(Orphan { run, parent, why, cancel });
+        }
+    }
+    if orphans.is_empty() {
+        stage.events.remark(format!("no active dbt run of account {} has lost its Databricks run", account.id));
+    }
+    Ok(OrphansReport { account, orphans })
+}
+
+/// In which way the run, or the newest attempt of the task, is over. `None`: it goes on, or does not say.
+fn over(seen: &WorkflowRun, task: &str) -> Option<String> {
+    if let Some(Standing::Ended(end)) = seen.standing() {
+        return Some(end.word().to_owned());
+    }
+    let attempts = seen.attempts();
+    let newest = attempts.iter().filter_map(|attempts| attempts.last()).find(|last| last.task.task_key == task)?;
+    match newest.task.standing() {
+        Some(Standing::Ended(end)) => Some(format!("task {}", end.word())),
+        Some(Standing::Going(_)) | None => None,
+    }
+}
+
+struct Orphan {
+    run: Run,
+    parent: Parent,
+    /// How its parent stands.
+    why: String,
+    cancel: String,
+}
+
+/// The `data` of `runs --orphans`.
+pub(super) struct OrphansReport {
+    account: Account,
+    orphans: Vec<Orphan>,
+}
+
+impl Report for OrphansReport {
+    fn text(&self) -> String {
+        let rows: Vec<Vec<String>> = self
+            .orphans
+            .iter()
+            .map(|Orphan { run, parent, why, cancel }| {
+                vec![
+                    run.id.to_string(),
+                    run.status.map(Status::word).unwrap_or_default(),
+                    format!("{} {}", parent.run, crate::runs::plain(&parent.task, 100)),
+                    crate::runs::plain(why, 100),
+                    cancel.clone(),
+                ]
+            })
+            .collect();
+        table(&["ID", "STATUS", "DATABRICKS RUN", "WHICH IS", "TO CANCEL IT"], &rows)
+    }
+
+    fn json(&self) -> Value {
+        let OrphansReport { account, orphans } = self;
+        let origin = account.origin.to_string();
+        let rows: Vec<Value> = orphans
+            .iter()
+            .map(|Orphan { run, parent, why, cancel }| {
+                json!({
+                    "run_id": run.id,
+                    "run_url": run.url(&origin, account.id),
+                    "status": run.status.map(Status::word),
+                    "job_id": run.job_definition_id,
+                    "workflow_run_id": parent.run,
+                    "task_key": parent.task,
+                    "workflow_run_status": why,
+                    "cancel": cancel,
+                })
+            })
+            .collect();
+        json!({ "account_id": account.id, "orphans": rows })
+    }
+}
