@@ -66,7 +66,7 @@ struct Globals {
 enum Command {
     InitSecrets(commands::init_secrets::Args),
     DeployNotebook(commands::deploy_notebook::Args),
-    CreateWorkflow(commands::create_workflow::Args),
+    CreateWorkflow(Box<commands::create_workflow::Args>),
     Run(Box<commands::run::Args>),
     Watch(commands::watch::Args),
     Cancel(commands::cancel::Args),
@@ -130,7 +130,7 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
     match command {
         Command::InitSecrets(args) => commands::init_secrets::run(args, stage).await,
         Command::DeployNotebook(args) => commands::deploy_notebook::run(args, stage).await,
-        Command::CreateWorkflow(args) => commands::create_workflow::run(args, stage).await,
+        Command::CreateWorkflow(args) => commands::create_workflow::run(*args, stage).await,
         Command::Run(args) => commands::run::run(*args, stage).await,
         Command::Watch(args) => commands::watch::run(args, stage).await,
         Command::Cancel(args) => commands::cancel::run(args, stage).await,

@@ -209,7 +209,8 @@ fn now_read(plan: &Plan) -> Option<&Readers> {
         | Planned::Grant(_)
         | Planned::Workflow(_)
         | Planned::Notebook(_)
-        | Planned::NotebookGrant(_) => None,
+        | Planned::NotebookGrant(_)
+        | Planned::JobGrant(_) => None,
     })
 }
 

@@ -2,9 +2,13 @@
 
 mod compute;
 mod ground;
+mod identity;
 mod input;
 mod jobs;
+mod named;
 mod options;
+mod press;
+mod rights;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,16 +17,18 @@ use serde_json::{Value, json};
 
 use self::ground::{Ground, survey};
 use self::input::{Input, settle};
+use self::press::press;
 use super::Stage;
+use super::job_named::Narrow;
 use super::provision::{Carried, Finish, Provision, who};
-use crate::credentials::{Account, Databricks};
+use crate::credentials::Account;
 use crate::databricks::jobs as databricks_jobs;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt;
 use crate::engine::kinds::{
-    Compute, ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, override_names,
-    timetable, timetable_after,
+    Compute, ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowWant, name_all, override_names, timetable,
+    timetable_after,
 };
 use crate::engine::{Action, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
@@ -43,14 +49,16 @@ const SHOWN: usize = 3;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger create-workflow --job 222222 --run-now
+  dbtrigger create-workflow --job 'Nightly build' --project 'Jaffle Shop'
   dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?' --timezone Europe/Berlin
   dbtrigger create-workflow --job 222222 --retries 1 --tag team=bi --notify ops@example.com
   dbtrigger create-workflow --name Both --job one=222222 --job two=222225 --depends-on two=one
   dbtrigger create-workflow --job 222222 --compute new
-  dbtrigger create-workflow --job 222222 --no-schedule")]
+  dbtrigger create-workflow --job 222222 --grant data-team:CAN_MANAGE_RUN --no-schedule
+  dbtrigger create-workflow --job 222222 --run-as 0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11 --grant-run-as")]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
-    /// The dbt job: its id, or its address copied from the browser; repeatable, a task each, which may be given a key
+    /// The dbt job: its id, its address copied from the browser, or its name; repeatable, a task each, which may be given a key
     #[arg(long, value_name = "[KEY=]JOB", required = true)]
     job: Vec<String>,
     /// Which task waits for which others; repeatable, `none` to take all back [default: unchanged, at first none waits]
@@ -110,6 +118,10 @@ pub(crate) struct Args {
     /// When a task is cut off [default: unchanged, at first 24h10m, which is ten minutes more than the notebook waits]
     #[arg(long, value_name = "DURATION", value_parser = options::whole_seconds)]
     task_timeout: Option<Duration>,
+    #[command(flatten)]
+    narrow: Narrow,
+    #[command(flatten)]
+    identity: identity::Flags,
     /// Run it at once, and wait for the end: its outcome is the outcome of this command
     #[arg(long)]
     run_now: bool,
@@ -133,7 +145,10 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 
 async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
     let (run_now, dry_run) = (args.run_now, args.dry_run);
-    let input = settle(args, stage)?;
+    let mut input = settle(args, stage)?;
+    if let Some((account, token)) = input.access.as_ref().filter(|_| input.asked.has_names()) {
+        input.jobs = input.asked.find(account, token.clone(), stage).await?;
+    }
     let writer = super::to_databricks(&input.databricks, stage)?;
     let (me, looked_up) = tokio::try_join!(who(&writer), look_up(&input, stage))?;
     let LookedUp { name, mut warnings } = looked_up;
@@ -143,20 +158,25 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         None => None,
     };
     let want = want(&input, name, compute, &ground)?;
-    let (planned, ()) =
-        tokio::try_join!(Step::<Workflow>::plan(&writer, want, &input.consents), ground.check_key(&writer, &me))?;
+    let (planned, key) =
+        tokio::join!(Step::<Workflow>::plan(&writer, want, &input.consents), ground.check_key(&writer, &me));
+    let planned = planned?;
     check_flags(&planned)?;
     ground.check_overrides(
         &input,
         &override_names(&planned.want, planned.have.as_ref().map(|have| &have.job.settings)),
     )?;
     warnings.extend(ground.warnings.iter().cloned());
-    warnings.extend(planned.have.as_ref().and_then(|have| other_identity(have, &me)));
+    let around = identity::around(&writer, &input, (&ground, key), &planned, &me, stage).await?;
+    warnings.extend(around.warnings);
     for warning in &warnings {
         stage.events.warning(warning.as_str());
     }
     let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
-    let carried = provision.carry_out(Plan { steps: vec![Planned::Workflow(Box::new(planned))] }).await;
+    let mut steps = around.before;
+    steps.push(Planned::Workflow(Box::new(planned)));
+    steps.extend(around.after);
+    let carried = provision.carry_out(Plan { steps }).await;
     let (carried, job) = describe(carried, &writer, &me, stage, &warnings, run_now);
     match job {
         Some(job) if run_now && carried.is_well() && carried.failure.is_none() => {
@@ -236,6 +256,7 @@ fn want(input: &Input, name: String, compute: Option<Compute>, ground: &Ground) 
         overrides: input.overrides.clone(),
         tags: input.tags.clone(),
         notify: input.notify.clone(),
+        run_as: input.run_as.clone(),
         settle: SETTLE,
     })
 }
@@ -257,16 +278,6 @@ fn check_flags(step: &Step<Workflow>) -> Result<(), Failure> {
         .advise("add --schedule, such as --schedule '0 0 6 * * ?'"))
 }
 
-/// Somebody made the runs of this job act as another identity than the one whose rights were checked.
-fn other_identity(have: &WorkflowHave, me: &Me) -> Option<String> {
-    let run_as = have.job.run_as.as_deref().filter(|run_as| *run_as != me.user_name)?;
-    have.own()?;
-    Some(format!(
-        "The runs of job {} act as {run_as}, not as {}: whether {run_as} may read the notebook and the key was not checked.",
-        have.job.id, me.user_name
-    ))
-}
-
 /// Adds what is known of the job to the report. The id comes back if there is a job of ours to run.
 fn describe(
     mut carried: Carried,
@@ -276,7 +287,16 @@ fn describe(
     warnings: &[String],
     run_now: bool,
 ) -> (Carried, Option<u64>) {
-    let Some(Planned::Workflow(step)) = carried.plan.steps.first() else { return (carried, None) };
+    let workflow = carried.plan.steps.iter().find_map(|planned| match planned {
+        Planned::Workflow(step) => Some(step),
+        Planned::Scope(_)
+        | Planned::Secret(_)
+        | Planned::Grant(_)
+        | Planned::Notebook(_)
+        | Planned::NotebookGrant(_)
+        | Planned::JobGrant(_) => None,
+    });
+    let Some(step) = workflow else { return (carried, None) };
     let (result, running) = match (&step.action, carried.finish) {
         (_, Finish::Shown | Finish::Blocked | Finish::Failed) => (None, false),
         (Action::Create, Finish::Changed | Finish::Unchanged) => (Some("created"), true),
@@ -301,6 +321,7 @@ fn describe(
     let tasks = want.tasks.iter().map(|task| json!({ "task_key": task.key, "dbt_job_id": task.job }));
     carried.field("tasks", tasks.collect::<Value>());
     carried.field("notebook", want.notebook);
+    carried.field("run_as", want.run_as.or_else(|| present.as_ref().and_then(|have| have.job.run_as.clone())));
     carried.field("warnings", json!(warnings));
     let moments = timetable.as_ref().map(|timetable| firing(timetable, stage)).unwrap_or_default();
     carried
@@ -353,37 +374,6 @@ fn describe_schedule(timetable: &Timetable, moments: &[jiff::Zoned]) -> Value {
     let Timetable { expression, timezone, paused } = timetable;
     let next: Vec<String> = moments.iter().map(|moment| moment.timestamp().to_string()).collect();
     json!({ "quartz_cron_expression": expression, "timezone_id": timezone, "paused": paused, "next": next })
-}
-
-/// Presses "Run now" on the job and follows the run; its outcome is the outcome.
-async fn press(carried: Carried, job: u64, databricks: &Databricks, stage: &Stage) -> Ended<Box<dyn Report>> {
-    let Ended { report: made, failure: _ } = carried.end();
-    // What was made is said before the run begins, not after it.
-    for line in made.iter().flat_map(|made| made.text().lines().map(ToOwned::to_owned).collect::<Vec<_>>()) {
-        stage.events.progress(line);
-    }
-    let Ended { report: run, failure } = super::run::press(job, databricks, stage).await;
-    Ended { report: Some(Box::new(MadeAndRun { made, run })), failure }
-}
-
-/// The workflow, and the run of it.
-struct MadeAndRun {
-    made: Option<Box<dyn Report>>,
-    run: Option<Box<dyn Report>>,
-}
-
-impl Report for MadeAndRun {
-    fn text(&self) -> String {
-        let MadeAndRun { made: _, run } = self;
-        run.as_ref().map(|run| run.text()).unwrap_or_default()
-    }
-
-    fn json(&self) -> Value {
-        let MadeAndRun { made, run } = self;
-        let mut data = made.as_ref().map_or_else(|| json!({}), |made| made.json());
-        data["run"] = run.as_ref().map(|run| run.json()).into();
-        data
-    }
 }
 
 #[cfg(test)]

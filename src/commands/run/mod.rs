@@ -192,7 +192,11 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 }
 
 /// Presses "Run now" on a workflow of this id and follows the run, as `run --workflow ID` does.
-pub(super) async fn press(workflow: u64, databricks: &Databricks, stage: &Stage) -> Ended<Box<dyn Report>> {
+pub(in crate::commands) async fn press(
+    workflow: u64,
+    databricks: &Databricks,
+    stage: &Stage,
+) -> Ended<Box<dyn Report>> {
     let key = Key::fresh(&stage.context.entropy);
     let waiting = Waiting { timeout: LONGEST, no_wait: false, key, given: false, parameters: BTreeMap::new() };
     workflow::press(workflow, databricks, &waiting, stage).await

@@ -6,6 +6,7 @@
 
 mod difference;
 mod grant;
+mod job_grant;
 mod notebook;
 mod notebook_grant;
 mod scope;
@@ -15,11 +16,12 @@ mod tests;
 mod workflow;
 
 pub(crate) use grant::{Grant, GrantWant};
+pub(crate) use job_grant::{JobGrant, JobGrantWant};
 pub(crate) use notebook::{DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookWant, VERSION};
 pub(crate) use notebook_grant::{NotebookGrant, NotebookGrantWant};
 pub(crate) use scope::{Scope, ScopeWant};
 pub(crate) use secret::{Readers, Secret, SecretWant, told};
 pub(crate) use workflow::{
-    Compute, ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, override_names,
-    timetable, timetable_after,
+    Compute, ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowWant, name_all, override_names, timetable,
+    timetable_after,
 };

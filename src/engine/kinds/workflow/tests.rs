@@ -30,6 +30,7 @@ fn want() -> WorkflowWant {
         overrides: None,
         tags: BTreeMap::new(),
         notify: None,
+        run_as: None,
         settle: Duration::from_mins(1),
     }
 }
@@ -230,6 +231,44 @@ fn what_we_do_not_manage_is_no_difference_and_survives_a_change_byte_for_byte() 
     expected["tags"]["dbtrigger-settings"] = as_value(&sent)["tags"]["dbtrigger-settings"].clone();
     assert_eq!(serde_json::to_string(&sent).unwrap(), expected.to_string());
     assert_eq!(diff(&want, &[&expected], &none()), Action::Keep(None));
+}
+
+#[test]
+fn whom_runs_act_as_is_chosen_by_the_flag_and_never_an_edit_by_hand() {
+    let (ana, id) = ("ana@example.com", "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11");
+    let saying = |run_as: Option<&str>| WorkflowWant { run_as: run_as.map(ToOwned::to_owned), ..want() };
+    let job = made(&want());
+    let standing = |who: &str| {
+        let mut have = have(&want(), &[&job]);
+        have.job.run_as = Some(who.to_owned());
+        have
+    };
+    for (asked, there, expected) in [
+        (None, ana, None),
+        (None, id, None),
+        (Some(ana), ana, None),
+        (Some(ana), "Ana@example.com", None),
+        (Some(id), ana, Some(json!({ "service_principal_name": id }))),
+        (Some(ana), id, Some(json!({ "user_name": ana }))),
+    ] {
+        let (want, have) = (saying(asked), standing(there));
+        let action = Workflow::diff(&want, Some(&have), &none());
+        let mut sent = whole(&want, Some(&have.job.settings));
+        run_as::write(&want, Some(&have.job), &mut sent);
+        assert_eq!(as_value(&sent).get("run_as"), expected.as_ref(), "{asked:?} {there}");
+        match expected {
+            None => assert_eq!(action, Action::Keep(None), "{asked:?} {there}"),
+            Some(_) => assert_eq!(fields(&action), ["run_as"], "{asked:?} {there}"),
+        }
+        // What comes beside another edit does not hide it, and a stranger's job takes its own flag.
+        let mut edited = job.clone();
+        edited["max_concurrent_runs"] = 5.into();
+        assert_eq!(blocked(&diff(&want, &[&edited], &none())).1, Some(Consent::Force));
+        assert_eq!(blocked(&diff(&want, &[&by_hand(&want)], &none())).1, Some(Consent::Adopt));
+    }
+    let mut new = whole(&saying(Some(id)), None);
+    run_as::write(&saying(Some(id)), None, &mut new);
+    assert_eq!(as_value(&new)["run_as"], json!({ "service_principal_name": id }));
 }
 
 #[test]
