@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 pub(crate) use errors::{has_no_acls, is_missing, is_there_already, said};
 pub(crate) use runs::{
     OtherParameter, Standing, TaskOutput, TaskRun, WorkflowEnd, WorkflowRow, WorkflowRun, cancel_workflow_run,
-    get_task_output, get_workflow, get_workflow_run, list_workflows_named, run_now,
+    get_task_output, get_workflow, get_workflow_run, list_workflows_named, run_now, submit_run,
 };
 
 use crate::http::{Shape, parse_json};

@@ -72,6 +72,7 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
         task_timeout,
         narrow,
         identity: Flags { run_as, grant_run_as, grant },
+        check: _,
         run_now: _,
         adopt,
         force,

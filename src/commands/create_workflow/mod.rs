@@ -1,5 +1,6 @@
 //! `create-workflow`: the Databricks job around dbt jobs.
 
+mod check;
 mod compute;
 mod ground;
 mod identity;
@@ -15,14 +16,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use self::check::Check;
 use self::ground::{Ground, survey};
 use self::input::{Input, settle};
-use self::press::press;
+use self::press::go_on;
 use super::Stage;
 use super::job_named::Narrow;
 use super::provision::{Carried, Finish, Provision, who};
 use crate::credentials::Account;
-use crate::databricks::jobs as databricks_jobs;
+use crate::databricks::jobs::{self as databricks_jobs, Job};
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt;
@@ -39,6 +41,9 @@ use crate::schedule::{Schedule, Zone};
 const SETTLE: Duration = Duration::from_mins(1);
 /// So many firing times are shown.
 const SHOWN: usize = 3;
+/// What a dry run says of `--check` and of `--run-now`.
+const THEN_CHECKED: &str = "Then it would be checked by a run of its notebook in check mode.";
+const THEN_RUN: &str = "Then it would be run, and followed to its end.";
 
 /// Create the Databricks job that runs a dbt job, or several
 ///
@@ -48,7 +53,7 @@ const SHOWN: usize = 3;
 /// it (notifications, further parameters, tags, tasks) stays. A flag that is left out changes nothing in it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  dbtrigger create-workflow --job 222222 --run-now
+  dbtrigger create-workflow --job 222222 --check --run-now
   dbtrigger create-workflow --job 'Nightly build' --project 'Jaffle Shop'
   dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?' --timezone Europe/Berlin
   dbtrigger create-workflow --job 222222 --retries 1 --tag team=bi --notify ops@example.com
@@ -122,6 +127,9 @@ pub(crate) struct Args {
     narrow: Narrow,
     #[command(flatten)]
     identity: identity::Flags,
+    /// Run its notebook once in check mode, as whom and on what the workflow runs: reads the key, reaches dbt, starts nothing
+    #[arg(long)]
+    check: bool,
     /// Run it at once, and wait for the end: its outcome is the outcome of this command
     #[arg(long)]
     run_now: bool,
@@ -144,7 +152,7 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 }
 
 async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let (run_now, dry_run) = (args.run_now, args.dry_run);
+    let (check, run_now, dry_run) = (args.check, args.run_now, args.dry_run);
     let mut input = settle(args, stage)?;
     if let Some((account, token)) = input.access.as_ref().filter(|_| input.asked.has_names()) {
         input.jobs = input.asked.find(account, token.clone(), stage).await?;
@@ -177,12 +185,20 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     steps.push(Planned::Workflow(Box::new(planned)));
     steps.extend(around.after);
     let carried = provision.carry_out(Plan { steps }).await;
-    let (carried, job) = describe(carried, &writer, &me, stage, &warnings, run_now);
-    match job {
-        Some(job) if run_now && carried.is_well() && carried.failure.is_none() => {
-            Ok(press(carried, job, &input.databricks, stage).await)
+    let (mut carried, job) = describe(carried, &writer, &me, stage, &warnings, run_now);
+    if carried.finish == Finish::Shown {
+        for (wanted, line) in [(check, THEN_CHECKED), (run_now, THEN_RUN)] {
+            if wanted {
+                carried.line(line);
+            }
         }
-        Some(_) | None => Ok(carried.end()),
+    }
+    match job.filter(|_| (check || run_now) && carried.is_well() && carried.failure.is_none()) {
+        Some(job) => {
+            let check = check.then(|| Check::of(&job, &input.jobs, &ground, &me));
+            Ok(go_on(carried, check, run_now.then_some(job.id), (&input.databricks, &writer), stage).await)
+        }
+        None => Ok(carried.end()),
     }
 }
 
@@ -278,7 +294,7 @@ fn check_flags(step: &Step<Workflow>) -> Result<(), Failure> {
         .advise("add --schedule, such as --schedule '0 0 6 * * ?'"))
 }
 
-/// Adds what is known of the job to the report. The id comes back if there is a job of ours to run.
+/// Adds what is known of the job to the report. The job comes back if there is one of ours to run.
 fn describe(
     mut carried: Carried,
     writer: &Writer,
@@ -286,7 +302,7 @@ fn describe(
     stage: &Stage,
     warnings: &[String],
     run_now: bool,
-) -> (Carried, Option<u64>) {
+) -> (Carried, Option<Job>) {
     let workflow = carried.plan.steps.iter().find_map(|planned| match planned {
         Planned::Workflow(step) => Some(step),
         Planned::Scope(_)
@@ -336,7 +352,7 @@ fn describe(
     if let Some(url) = url {
         carried.line(url);
     }
-    if let Some(have) = present.filter(|have| have.ours.len() > 1)
+    if let Some(have) = present.as_ref().filter(|have| have.ours.len() > 1)
         && carried.failure.is_none()
     {
         carried.failure = Some(
@@ -354,10 +370,7 @@ fn describe(
         Some(job) if running && !run_now => carried.line(format!("Next: dbtrigger run --workflow {job}")),
         Some(_) | None => {}
     }
-    if run_now && carried.finish == Finish::Shown {
-        carried.line("Then it would be run, and followed to its end.");
-    }
-    (carried, job)
+    (carried, present.map(|have| have.job))
 }
 
 fn firing(timetable: &Timetable, stage: &Stage) -> Vec<jiff::Zoned> {

@@ -10,6 +10,7 @@ use crate::events::Event;
 use crate::failure::Code;
 use crate::sandbox::{Class, NotebookEnd, NotebookOutcome, Phase, Reply, Rule, SimTime};
 
+mod check;
 mod people;
 
 const NAME: &str = "dbt: Nightly build (222222)";

@@ -16,7 +16,7 @@ use clap::builder::NonEmptyStringValueParser;
 pub(crate) use dbt_report::DbtReport;
 pub(crate) use duration::shown;
 pub(crate) use follow_dbt::{Following, Lines, see};
-pub(crate) use follow_workflow::{WorkflowReport, follow_run};
+pub(crate) use follow_workflow::{WorkflowReport, follow_judged, follow_run};
 
 use super::Stage;
 use super::durations;

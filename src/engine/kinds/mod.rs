@@ -22,6 +22,6 @@ pub(crate) use notebook_grant::{NotebookGrant, NotebookGrantWant};
 pub(crate) use scope::{Scope, ScopeWant};
 pub(crate) use secret::{Readers, Secret, SecretWant, told};
 pub(crate) use workflow::{
-    Compute, ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowWant, name_all, override_names, timetable,
-    timetable_after,
+    Compute, ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowWant, check_tasks, name_all, override_names,
+    run_as_refused, timetable, timetable_after,
 };

@@ -2,6 +2,7 @@
 
 mod compute;
 mod creation;
+mod one_time;
 mod run_as;
 mod settings;
 mod tasks;
@@ -16,6 +17,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep};
 
 pub(crate) use self::compute::Compute;
+pub(crate) use self::one_time::check_tasks;
+pub(crate) use self::run_as::refused as run_as_refused;
 pub(crate) use self::settings::ID_TAG;
 pub(crate) use self::tasks::override_names;
 pub(crate) use self::timetable::{Timetable, timetable, timetable_after};

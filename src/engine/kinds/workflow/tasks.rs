@@ -19,7 +19,7 @@ const TASK_TIMEOUT: u64 = (1440 + 10) * 60;
 const KEY_PARAMETER: &str = "dbtrigger_key";
 /// What is called so when tasks of ours are there that are wanted no more.
 const FURTHER: &str = "further tasks of dbtrigger";
-const OVERRIDES: &str = "dbtrigger_overrides";
+pub(super) const OVERRIDES: &str = "dbtrigger_overrides";
 
 /// How a field of this task is called in what is shown and in the digest.
 fn called(want: &WorkflowWant, task: &TaskWant, field: &str) -> String {
@@ -223,7 +223,7 @@ fn bare(path: &str) -> String {
     path.strip_prefix("/Workspace").filter(|rest| rest.starts_with('/')).unwrap_or(path).to_owned()
 }
 
-fn key_of(task: &Raw) -> String {
+pub(super) fn key_of(task: &Raw) -> String {
     task.read("task_key").unwrap_or_default()
 }
 

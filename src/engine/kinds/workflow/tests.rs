@@ -633,3 +633,34 @@ fn several_tasks_that_were_edited_are_left_alone_and_tasks_of_others_stay_whole(
     let fewer = WorkflowWant { tasks: vec![task(333_333)], ..want };
     assert!(blocked(&diff(&fewer, &[&job], &with(Consent::Force))).0.contains("load"));
 }
+
+#[test]
+fn a_check_is_the_same_notebook_on_the_same_compute_and_nothing_of_the_jobs_own() {
+    let mut want = want();
+    want.tasks = vec![task(1), task(2), task(3), task(4)];
+    let mut job = made(&want);
+    let number = "9223372036854775807";
+    let cluster: Value = serde_json::from_str(&format!("{{\"num_workers\":{number}}}")).unwrap();
+    job["job_clusters"] = json!([{ "job_cluster_key": "shared", "new_cluster": cluster }]);
+    job["tasks"][1]["existing_cluster_id"] = "0101-abc".into();
+    job["tasks"][2]["job_cluster_key"] = "shared".into();
+    job["tasks"][3]["new_cluster"] = json!({ "num_workers": 1 });
+    job["tasks"][3]["libraries"] = json!([{ "pypi": { "package": "x" } }]);
+    job["tasks"][3]["depends_on"] = json!([{ "task_key": "dbt_1" }]);
+    job["tasks"].as_array_mut().unwrap().push(json!({ "task_key": "others", "notebook_task": {} }));
+    let all: Vec<Value> = check_tasks(&raw(&job), &want.tasks).iter().map(as_value).collect();
+    assert_eq!(all.len(), 4);
+    for (task, job_id) in all.iter().zip(["1", "2", "3", "4"]) {
+        let base = json!({ "job_id": job_id, "dbtrigger_mode": "check" });
+        assert_eq!(task["notebook_task"]["base_parameters"], base);
+        assert_eq!((&task["max_retries"], &task["timeout_seconds"]), (&json!(0), &json!(1800)));
+        assert!(task.get("depends_on").is_none() && task.get("job_cluster_key").is_none(), "{task}");
+    }
+    assert!(all[0].get("existing_cluster_id").is_none() && all[0].get("new_cluster").is_none());
+    assert_eq!(all[1]["existing_cluster_id"], "0101-abc");
+    assert_eq!(all[2]["new_cluster"].to_string(), format!("{{\"num_workers\":{number}}}"));
+    assert_eq!(
+        (&all[3]["new_cluster"]["num_workers"], &all[3]["libraries"][0]["pypi"]["package"]),
+        (&json!(1), &json!("x"))
+    );
+}
