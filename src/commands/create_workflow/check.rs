@@ -18,7 +18,7 @@ use crate::http::Writer;
 use crate::runs::{Key, TaskState, WorkflowState};
 
 /// How long the check is followed: longer than its tasks may take.
-const WAIT: Duration = Duration::from_hours(1);
+const WAIT: Duration = Duration::from_hours(3);
 /// How the notebook begins the line that is for programs.
 const VERDICT: &str = "dbtrigger-check: ";
 

@@ -60,7 +60,7 @@ const THEN_RUN: &str = "Then it would be run, and followed to its end.";
   dbtrigger create-workflow --name Both --job one=222222 --job two=222225 --depends-on two=one
   dbtrigger create-workflow --job 222222 --compute new
   dbtrigger create-workflow --job 222222 --grant data-team:CAN_MANAGE_RUN --no-schedule
-  dbtrigger create-workflow --job 222222 --run-as 0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11 --grant-run-as")]
+  dbtrigger create-workflow --job 222222 --run-as bo@example.com --grant-run-as")]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
     /// The dbt job: its id, its address copied from the browser, or its name; repeatable, a task each, which may be given a key

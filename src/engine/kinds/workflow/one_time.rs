@@ -6,8 +6,8 @@ use super::TaskWant;
 use super::tasks::{OVERRIDES, key_of};
 use crate::databricks::raw::Raw;
 
-/// A check that has not ended by then hangs; a cluster may take some minutes to start.
-const TIMEOUT: u64 = 1800;
+/// A check that has not ended by then hangs; the notebook gives up after a minute, but a cluster may wait long for machines.
+const TIMEOUT: u64 = 7200;
 
 /// For each task of a job the one that checks it: the same notebook on the same compute with the same overrides, in check
 /// mode. Nothing of a one-time run can name a cluster of the job, so it gets one of its own like that.

@@ -653,7 +653,7 @@ fn a_check_is_the_same_notebook_on_the_same_compute_and_nothing_of_the_jobs_own(
     for (task, job_id) in all.iter().zip(["1", "2", "3", "4"]) {
         let base = json!({ "job_id": job_id, "dbtrigger_mode": "check" });
         assert_eq!(task["notebook_task"]["base_parameters"], base);
-        assert_eq!((&task["max_retries"], &task["timeout_seconds"]), (&json!(0), &json!(1800)));
+        assert_eq!((&task["max_retries"], &task["timeout_seconds"]), (&json!(0), &json!(7200)));
         assert!(task.get("depends_on").is_none() && task.get("job_cluster_key").is_none(), "{task}");
     }
     assert!(all[0].get("existing_cluster_id").is_none() && all[0].get("new_cluster").is_none());
