@@ -101,10 +101,12 @@ OVERRIDES = {
 
 
 class Stopped(Exception):
-    """Why this notebook failed; `reason` is one word, for programs."""
+    """Why this notebook failed; `reason` is one word, for programs. In check mode the message ends with such a word,
+    `verdict` where that says more: of a task that fails, Databricks hands on nothing but its message."""
 
-    def __init__(self, reason, message):
-        super().__init__(message)
+    def __init__(self, reason, message, verdict=None):
+        checks = dbutils.widgets.get("dbtrigger_mode").strip() == "check"
+        super().__init__(f"{message}\ndbtrigger-check: {verdict or reason}" if checks else message)
         self.reason = reason
 
 
@@ -516,7 +518,8 @@ def ask(path, query, until, shape=dict):
             return answer
         proofs = proofs + 1 if answer.code in (400, 401, 403, 404) or answer.trouble == "redirect" else 0
         if proofs >= 2 or answer.trouble == "certificate" or time.monotonic() >= until:
-            raise NotTriggered(reason_of(answer), f"Nothing was triggered. {answer.why}.{advice(answer)}")
+            text = f"Nothing was triggered. {answer.why}.{advice(answer)}"
+            raise NotTriggered(reason_of(answer), text, verdict_of(answer))
         if answer.code in (401, 403):
             api_key = read_key()
         pause(answer, failures, until)
@@ -533,6 +536,17 @@ def reason_of(answer):
     if answer.trouble in ("page", "nonsense", "redirect"):
         return "nonsense"
     return "unavailable" if answer.code else "network"
+
+
+def verdict_of(answer):
+    """The same more finely, for check mode."""
+    if answer.code == 403:
+        return "address-refused" if "account_access_denied" in answer.why else "key-not-allowed"
+    if answer.code in (401, 404):
+        return {401: "key-refused", 404: "job-not-visible"}[answer.code]
+    ways = {"name": "name", "refused": "egress", "blocked": "egress", "proxy": "proxy"}
+    ways.update({"tls": "tls", "certificate": "tls"})
+    return ways.get(answer.trouble) or reason_of(answer)
 
 
 def advice(answer):

@@ -213,7 +213,8 @@ fn now_read(plan: &Plan) -> Option<&Readers> {
         | Planned::Workflow(_)
         | Planned::AddedTask(_)
         | Planned::Notebook(_)
-        | Planned::NotebookGrant(_) => None,
+        | Planned::NotebookGrant(_)
+        | Planned::JobGrant(_) => None,
     })
 }
 

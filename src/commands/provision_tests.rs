@@ -763,7 +763,7 @@ async fn deploy_notebook_gives_access_once_and_takes_none_away() {
     assert_eq!(stage.take_writes(), [""; 0]);
 
     let raised = deploy(&stage, &["--grant", "data-engineers:CAN_EDIT"]).await;
-    assert!(raised.text.contains("permission_level: CAN_RUN -> CAN_EDIT (--grant asks for more)"), "{}", raised.text);
+    assert!(raised.text.contains("permission_level: CAN_RUN -> CAN_EDIT (more is asked for)"), "{}", raised.text);
     stage.take_log();
     let less = deploy(&stage, &["--grant", "data-engineers:CAN_READ"]).await;
     assert!(less.text.contains("has CAN_EDIT, which is more, and keeps it"), "{}", less.text);

@@ -128,7 +128,9 @@ pub(crate) fn get_page(job_id: u64, page: Option<&str>) -> Read<(Job, Option<Str
     Read::new(call, |answer| {
         let Body { job_id, run_as_user_name, settings, has_more, next_page_token } = crate::http::parse_json(answer)?;
         let settings = settings.ok_or_else(|| Shape::Unreadable("it has no settings".to_owned()))?;
-        Ok((Job { id: job_id, run_as: run_as_user_name, settings }, next(has_more, next_page_token)?))
+        let run_as = settings.object("run_as");
+        let named = ["user_name", "service_principal_name"].into_iter().find_map(|field| run_as.read(field));
+        Ok((Job { id: job_id, run_as: run_as_user_name.or(named), settings }, next(has_more, next_page_token)?))
     })
 }
 

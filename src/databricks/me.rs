@@ -1,7 +1,8 @@
-//! Who the token belongs to (databricks-api §7).
+//! Who the token belongs to, and which groups somebody is in (databricks-api §7).
 
 use serde::Deserialize;
 
+use super::permissions::Principal;
 use crate::http::{Call, Path, Read, Shape, parse_json};
 
 /// The identity behind the token.
@@ -41,6 +42,37 @@ pub(crate) fn me() -> Read<Me> {
     })
 }
 
+/// The groups that a user or service principal is in directly, by their names; `None` where the answer does not say.
+pub(crate) fn groups_of(name: &str) -> Read<Option<Vec<String>>> {
+    #[derive(Deserialize)]
+    struct Group {
+        display: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Row {
+        groups: Option<Vec<Group>>,
+    }
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(rename = "Resources")]
+        resources: Option<Vec<Row>>,
+    }
+    let (operation, path, field) = match Principal::of(name) {
+        Principal::ServicePrincipal => {
+            ("scim/service-principals", "/api/2.0/preview/scim/v2/ServicePrincipals", "applicationId")
+        }
+        Principal::User | Principal::Group => ("scim/users", "/api/2.0/preview/scim/v2/Users", "userName"),
+    };
+    // What a quoted text of the filter cannot hold is in no e-mail and no id.
+    let plain: String = name.chars().filter(|sign| !matches!(sign, '"' | '\\')).collect();
+    let call = Call::get(operation, Path::new(path)).query("filter", format!("{field} eq \"{plain}\""));
+    Read::new(call, |answer| {
+        let rows = parse_json::<Body>(answer)?.resources.unwrap_or_default();
+        let [Row { groups: Some(groups) }] = rows.as_slice() else { return Ok(None) };
+        Ok(groups.iter().map(|Group { display }| display.clone()).collect())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -59,5 +91,19 @@ mod tests {
         let me = parse(&answer).unwrap();
         assert_eq!((me.home().as_str(), me.workspace_id), ("/Users/ana@example.com", Some(7_405_609_032_100_112)));
         assert!(parse(&Response::new(Bytes::from("{}"))).is_err());
+    }
+
+    #[test]
+    fn groups_are_read_of_the_one_that_is_named_and_what_is_not_said_is_not_known() {
+        let Read { call, parse } = groups_of("bo\"@example.com");
+        assert_eq!(call.target(), "/api/2.0/preview/scim/v2/Users?filter=userName+eq+%22bo%40example.com%22");
+        let read = |text: &'static str| parse(&Response::new(Bytes::from(text))).unwrap();
+        let both = r#"{"Resources":[{"groups":[{"display":"users"},{"display":"admins"}]}]}"#;
+        assert_eq!(read(both), Some(vec!["users".to_owned(), "admins".to_owned()]));
+        for text in [r#"{"Resources":[{}]}"#, "{}", r#"{"Resources":[{"groups":[{"value":"1"}]}]}"#] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        let call = groups_of("0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11").call;
+        assert!(call.target().starts_with("/api/2.0/preview/scim/v2/ServicePrincipals?filter=applicationId"));
     }
 }

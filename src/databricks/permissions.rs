@@ -23,8 +23,8 @@ impl Principal {
         if name.contains('@') { Principal::User } else { Principal::Group }
     }
 
-    /// The field of an access list that holds the name.
-    fn field(self) -> &'static str {
+    /// The field of an access list, or of `run_as`, that holds the name.
+    pub(crate) fn field(self) -> &'static str {
         match self {
             Principal::User => "user_name",
             Principal::Group => "group_name",
@@ -61,6 +61,34 @@ impl NotebookLevel {
     }
 }
 
+/// What somebody may do with a job; each level holds the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(crate) enum JobLevel {
+    CanView,
+    CanManageRun,
+    CanManage,
+    /// Exactly one user or service principal has it, from making the job (databricks-api §5.5).
+    IsOwner,
+}
+
+impl JobLevel {
+    const ALL: [JobLevel; 4] = [JobLevel::CanView, JobLevel::CanManageRun, JobLevel::CanManage, JobLevel::IsOwner];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            JobLevel::CanView => "CAN_VIEW",
+            JobLevel::CanManageRun => "CAN_MANAGE_RUN",
+            JobLevel::CanManage => "CAN_MANAGE",
+            JobLevel::IsOwner => "IS_OWNER",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<JobLevel> {
+        JobLevel::ALL.into_iter().find(|level| level.name() == name)
+    }
+}
+
 /// One level that a principal has on an object, directly or from a folder above it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Holding {
@@ -94,9 +122,22 @@ fn notebook(id: u64) -> Path {
     Path::new("/api/2.0/permissions/notebooks/").number(id)
 }
 
+fn job(id: u64) -> Path {
+    Path::new("/api/2.0/permissions/jobs/").number(id)
+}
+
 /// `GET permissions/notebooks/{id}`: who may do what, by its object id from `get-status`.
 pub(crate) fn notebook_permissions(id: u64) -> Read<Vec<Holding>> {
-    Read::new(Call::get("permissions/get", notebook(id)), |answer| {
+    permissions(notebook(id))
+}
+
+/// `GET permissions/jobs/{id}`: who may do what.
+pub(crate) fn job_permissions(id: u64) -> Read<Vec<Holding>> {
+    permissions(job(id))
+}
+
+fn permissions(path: Path) -> Read<Vec<Holding>> {
+    Read::new(Call::get("permissions/get", path), |answer| {
         let Body { access_control_list } = parse_json(answer)?;
         let entries = access_control_list.unwrap_or_default().into_iter();
         Ok(entries.flat_map(holdings).collect())
@@ -118,8 +159,17 @@ fn holdings(entry: Entry) -> Vec<Holding> {
 
 /// `PATCH permissions/notebooks/{id}`: sets what this one principal may do directly; all others keep what they have.
 pub(crate) fn grant_on_notebook(id: u64, principal: &str, level: NotebookLevel) -> Put<()> {
-    let call = Call { method: http::Method::PATCH, ..Call::post("permissions/update", notebook(id)) };
-    let entry = json!({ Principal::of(principal).field(): principal, "permission_level": level.name() });
+    grant(notebook(id), principal, level.name())
+}
+
+/// `PATCH permissions/jobs/{id}`: the same for a job.
+pub(crate) fn grant_on_job(id: u64, principal: &str, level: JobLevel) -> Put<()> {
+    grant(job(id), principal, level.name())
+}
+
+fn grant(path: Path, principal: &str, level: &str) -> Put<()> {
+    let call = Call { method: http::Method::PATCH, ..Call::post("permissions/update", path) };
+    let entry = json!({ Principal::of(principal).field(): principal, "permission_level": level });
     // What comes back is read in a look of its own.
     Put::new(call.json(&json!({ "access_control_list": [entry] })), |answer| -> Result<(), Shape> {
         super::done(answer)
@@ -160,6 +210,13 @@ mod tests {
             found.iter().map(|held| (held.principal.as_str(), held.level.as_str(), held.inherited)).collect();
         let ana = "ana@example.com";
         assert_eq!(found, [(ana, "CAN_MANAGE", true), (ana, "CAN_RUN", false), ("x", "FANCY", false)]);
+
+        assert_eq!(job_permissions(7).call.target(), "/api/2.0/permissions/jobs/7");
+        let Put { call, parse: _ } = grant_on_job(7, "ana@example.com", JobLevel::CanManageRun);
+        assert_eq!(call.target(), "/api/2.0/permissions/jobs/7");
+        let body: serde_json::Value = serde_json::from_slice(&call.body.unwrap()).unwrap();
+        let entry = json!({ "user_name": ana, "permission_level": "CAN_MANAGE_RUN" });
+        assert_eq!(body, json!({ "access_control_list": [entry] }));
 
         let Put { call, parse: _ } = grant_on_notebook(7, "data-engineers", NotebookLevel::CanRun);
         assert_eq!(

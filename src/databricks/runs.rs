@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::attempts::{Condition, ForEach, Repair};
+use super::permissions::Principal;
+use super::raw::Raw;
 use super::soft;
 use super::standing::{NewStatus, Standing, State, message, standing};
 use crate::http::{Call, Path, Put, Read};
@@ -73,6 +75,22 @@ struct RunNow<'a> {
 pub(crate) fn run_now(job: u64, token: &str, parameters: &BTreeMap<String, String>) -> Put<Started> {
     let call = Call::post("jobs/run-now", Path::new("/api/2.2/jobs/run-now"));
     Put::json(call.json(&RunNow { job_id: job, idempotency_token: token, job_parameters: parameters }))
+}
+
+#[derive(Serialize)]
+struct Submit<'a> {
+    run_name: &'a str,
+    idempotency_token: &'a str,
+    tasks: &'a [Raw],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_as: Option<Value>,
+}
+
+/// Starts a run without a job, as somebody else if one is named. May be repeated, as `run-now` may (§2.6, §5.8).
+pub(crate) fn submit_run(name: &str, token: &str, tasks: &[Raw], run_as: Option<&str>) -> Put<Started> {
+    let call = Call::post("jobs/runs/submit", Path::new("/api/2.2/jobs/runs/submit"));
+    let run_as = run_as.map(|who| json!({ Principal::of(who).field(): who }));
+    Put::json(call.json(&Submit { run_name: name, idempotency_token: token, tasks, run_as }))
 }
 
 /// A run of a job, or of one of its tasks (§5.7). States are open lists of words.

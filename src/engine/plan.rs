@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::kinds::{AddedTask, Grant, Notebook, NotebookGrant, Scope, Secret, Workflow};
+use super::kinds::{AddedTask, Grant, JobGrant, Notebook, NotebookGrant, Scope, Secret, Workflow};
 use super::walk::Inputs;
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, Writer};
@@ -229,6 +229,7 @@ pub(crate) enum Planned {
     AddedTask(Box<Step<AddedTask>>),
     Notebook(Step<Notebook>),
     NotebookGrant(Step<NotebookGrant>),
+    JobGrant(Step<JobGrant>),
 }
 
 /// Does the same with a step of whichever kind.
@@ -242,6 +243,7 @@ macro_rules! each {
             Planned::AddedTask($step) => $same,
             Planned::Notebook($step) => $same,
             Planned::NotebookGrant($step) => $same,
+            Planned::JobGrant($step) => $same,
         }
     };
 }
@@ -261,7 +263,9 @@ impl Planned {
         match self {
             Planned::Scope(_) => 0,
             Planned::Secret(_) | Planned::Grant(_) | Planned::Notebook(_) => 1,
-            Planned::Workflow(_) | Planned::AddedTask(_) | Planned::NotebookGrant(_) => 2,
+            Planned::NotebookGrant(_) => 2,
+            Planned::Workflow(_) | Planned::AddedTask(_) => 3,
+            Planned::JobGrant(_) => 4,
         }
     }
 }

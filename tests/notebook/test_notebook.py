@@ -451,27 +451,33 @@ class Notebook(unittest.TestCase):
 
     def test_check_mode_tells_what_is_wrong(self):
         words = {
-            "no-name": ("network", "name"),
-            "refused": ("network", "refused"),
-            "blackhole": ("network", "egress"),
-            "certificate": ("network", "certificate"),
-            "proxy": ("network", "HTTPS_PROXY"),
-            "status=401": ("not-allowed", "expired"),
-            "status=403": ("not-allowed", "IP restrictions"),
-            "status=403,denied": ("not-allowed", "outgoing address must be"),
-            "status=404": ("not-found", "no such job"),
-            "status=503": ("unavailable", "503"),
-            "login": ("nonsense", "login page"),
-            "redirect=https://other.invalid/x": ("nonsense", "other.invalid"),
+            "no-name": ("network", "name", "name"),
+            "refused": ("network", "refused", "egress"),
+            "blackhole": ("network", "egress", "egress"),
+            "certificate": ("network", "certificate", "tls"),
+            "proxy": ("network", "HTTPS_PROXY", "proxy"),
+            "status=401": ("not-allowed", "expired", "key-refused"),
+            "status=403": ("not-allowed", "IP restrictions", "key-not-allowed"),
+            "status=403,denied": ("not-allowed", "outgoing address must be", "address-refused"),
+            "status=404": ("not-found", "no such job", "job-not-visible"),
+            "status=503": ("unavailable", "503", "unavailable"),
+            "login": ("nonsense", "login page", "nonsense"),
+            "redirect=https://other.invalid/x": ("nonsense", "other.invalid", "nonsense"),
         }
-        for fault, (reason, word) in words.items():
+        for fault, (reason, word, verdict) in words.items():
             with self.subTest(fault):
                 peer = Peer(faults=[f"dbt:*={fault.split(',')[0]},times=forever"])
                 peer.denied = {"account_id": ACCOUNT, "account_access_denied": True} if "denied" in fault else None
                 done = self.play(peer, dbtrigger_mode="check")
                 self.assertEqual((self.reason(done), peer.posts), (reason, 0))
                 self.assertIn(word, done["exception"]["message"])
+                self.assertEqual(done["exception"]["message"].split("\n")[-1], f"dbtrigger-check: {verdict}")
                 self.assertLess(done["now"] - START, 130_000)
+        # What is wrong before dbt is asked is said in the same way, and only in check mode.
+        for mode, last in (("check", "dbtrigger-check: input"), ("run", "")):
+            done = self.play(Peer(), "x", dbtrigger_mode=mode)
+            self.assertEqual((self.reason(done), last in done["exception"]["message"]), ("input", True))
+            self.assertEqual("dbtrigger-check" in done["exception"]["message"], mode == "check")
 
 
 if __name__ == "__main__":

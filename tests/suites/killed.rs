@@ -21,7 +21,7 @@ const WORKFLOW: &[&str] = &["create-workflow", "--job", "222222"];
 /// A task in a workflow that is in every world here, and that somebody else made.
 const TASK: &[&str] = &["create-workflow", "--add-to", "Daily load", "--job", "222222"];
 
-const SUBJECTS: [Subject; 9] = [
+const SUBJECTS: [Subject; 10] = [
     Subject { name: "init-secrets", before: &[], arguments: SECRETS },
     Subject { name: "deploy-notebook", before: &[SECRETS], arguments: NOTEBOOK },
     Subject {
@@ -50,6 +50,20 @@ const SUBJECTS: [Subject; 9] = [
         ],
     },
     Subject { name: "create-workflow", before: &[SECRETS, NOTEBOOK], arguments: WORKFLOW },
+    Subject {
+        name: "create-workflow as another, with grants",
+        before: &[SECRETS, NOTEBOOK],
+        arguments: &[
+            "create-workflow",
+            "--job",
+            "222222",
+            "--run-as",
+            "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11",
+            "--grant-run-as",
+            "--grant",
+            "data-engineers:CAN_MANAGE_RUN",
+        ],
+    },
     Subject {
         name: "create-workflow, an update",
         before: &[SECRETS, NOTEBOOK, WORKFLOW],

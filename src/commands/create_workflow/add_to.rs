@@ -2,18 +2,19 @@
 
 use serde_json::json;
 
+use super::check::Check;
 use super::compute;
 use super::ground::survey;
 use super::input::{AddTo, Input};
-use super::press::press;
-use super::{Args, LookedUp, look_up, other_identity};
+use super::press::go_on;
+use super::{Args, LookedUp, THEN_CHECKED, identity, look_up};
 use crate::commands::Stage;
 use crate::commands::provision::{Carried, Finish, Provision, who};
 use crate::commands::to_databricks;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
 use crate::engine::kinds::{
-    AddedTask, AddedTaskWant, carried_overrides, changed_meanwhile, circle, keys_there, unknown_needs,
+    AddedTask, AddedTaskWant, TaskWant, carried_overrides, changed_meanwhile, circle, keys_there, unknown_needs,
 };
 use crate::engine::{Action, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report};
@@ -40,6 +41,8 @@ pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
         ("--unpaused", args.unpaused),
         ("--tag", !args.tag.is_empty()),
         ("--notify", !args.notify.is_empty()),
+        ("--run-as", args.identity.run_as.is_some()),
+        ("--grant", !args.identity.grant.is_empty()),
     ];
     let given: Vec<&str> = about_all.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect();
     if given.is_empty() {
@@ -53,10 +56,17 @@ pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
     .advise("leave it out, and change the workflow itself in the workspace; or leave --add-to out, which makes a workflow of its own"))
 }
 
+/// What comes after the task is there.
+#[derive(Clone, Copy)]
+pub(super) struct Then {
+    pub(super) check: bool,
+    pub(super) run_now: bool,
+}
+
 pub(super) async fn add(
     workflow: &AddTo,
     input: &Input,
-    run_now: bool,
+    Then { check, run_now }: Then,
     dry_run: bool,
     stage: &Stage,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
@@ -84,25 +94,40 @@ pub(super) async fn add(
         task_timeout: input.task_timeout.map(|limit| limit.as_secs()),
         overrides: input.overrides.clone(),
     };
-    let (planned, ()) =
-        tokio::try_join!(Step::<AddedTask>::plan(&writer, want, &input.consents), ground.check_key(&writer, &me))?;
+    let (planned, key) =
+        tokio::join!(Step::<AddedTask>::plan(&writer, want, &input.consents), ground.check_key(&writer, &me));
+    let planned = planned?;
     let Some(job) = &planned.have else {
         return Err(Failure::new(Code::Bug, "The workflow was read, and nothing is known of it."));
     };
     check_needs(&planned.want, job)?;
     ground.check_overrides(input, &carried_overrides(&planned.want, job))?;
     warnings.extend(ground.warnings.iter().cloned());
-    warnings.extend(other_identity(job, &me));
+    let other = identity::other(None, job.run_as.as_deref(), &me);
+    let mut steps = Vec::new();
+    // What is refused changes nothing, and needs nothing.
+    if !matches!(planned.action, Action::Blocked { .. }) {
+        let readers = identity::readers(&writer, input.grant_run_as, (&ground, key), other, &me, stage).await?;
+        warnings.extend(readers.warnings);
+        steps = readers.steps;
+    }
     for warning in &warnings {
         stage.events.warning(warning.as_str());
     }
     let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
-    let carried = provision.carry_out(Plan { steps: vec![Planned::AddedTask(Box::new(planned))] }).await;
-    let carried = describe(carried, &writer, &me, warnings, stage, run_now);
-    if run_now && carried.is_well() && carried.failure.is_none() {
-        return Ok(press(carried, row.job_id, &input.databricks, stage).await);
+    steps.push(Planned::AddedTask(Box::new(planned)));
+    let carried = provision.carry_out(Plan { steps }).await;
+    let (mut carried, there) = describe(carried, &writer, &me, warnings, stage, run_now);
+    if check && carried.finish == Finish::Shown {
+        carried.line(THEN_CHECKED);
     }
-    Ok(carried.end())
+    match there.filter(|_| (check || run_now) && carried.is_well() && carried.failure.is_none()) {
+        Some((job, task)) => {
+            let check = check.then(|| Check::of(&job, &[task], &ground, &me));
+            Ok(go_on(carried, check, run_now.then_some(row.job_id), (&input.databricks, &writer), stage).await)
+        }
+        None => Ok(carried.end()),
+    }
 }
 
 /// What the task is to wait for is there, and does not wait for the task itself.
@@ -130,7 +155,7 @@ fn check_needs(want: &AddedTaskWant, job: &Job) -> Result<(), Failure> {
     .advise("leave one of the dependencies out, or change the other in the workspace"))
 }
 
-/// Adds what is known of the workflow and its task to the report.
+/// Adds what is known of the workflow and its task to the report. Both come back if the task is there.
 fn describe(
     mut carried: Carried,
     writer: &Writer,
@@ -138,8 +163,8 @@ fn describe(
     mut warnings: Vec<String>,
     stage: &Stage,
     run_now: bool,
-) -> Carried {
-    let Some(Planned::AddedTask(step)) = carried.plan.steps.first() else { return carried };
+) -> (Carried, Option<(Job, TaskWant)>) {
+    let Some(Planned::AddedTask(step)) = carried.plan.steps.last() else { return (carried, None) };
     let result = match (&step.action, carried.finish) {
         (_, Finish::Shown | Finish::Blocked | Finish::Failed) => None,
         (Action::Create, Finish::Changed | Finish::Unchanged) => Some("added"),
@@ -168,8 +193,9 @@ fn describe(
         overrides: _,
     } = step.want.clone();
     // A task of ours that was renamed in the workspace keeps its key.
-    let (key, others) = step.present().map_or((task.key, 0), |job| keys_there(&step.want, job));
+    let (key, others) = step.present().map_or((task.key.clone(), 0), |job| keys_there(&step.want, job));
     let url = jobs::link(writer.origin(), workflow, me.workspace_id);
+    let there = step.present().cloned().map(|job| (job, TaskWant { key: key.clone(), ..task.clone() }));
     carried.field("job_id", workflow);
     carried.field("url", url.clone());
     carried.field("name", workflow_name);
@@ -195,7 +221,7 @@ fn describe(
             "Next: dbtrigger run --workflow {workflow}, which runs the whole workflow; or its next run by itself"
         ));
     }
-    carried
+    (carried, there)
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use crate::notebook::{Found, Reading, State, read};
 /// A notebook that can run the job, and where it takes the key from.
 pub(super) struct Ground {
     pub(super) path: NotebookPath,
-    scope: String,
-    key: String,
+    pub(super) scope: String,
+    pub(super) key: String,
     /// The overrides that a caller may send.
     allowed: Vec<String>,
     /// What somebody should look at, though it does not stand in the way.

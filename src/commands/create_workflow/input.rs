@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::compute::Wish;
-use super::{Args, add_to, compute, jobs, options};
+use super::identity::{Flags, JobGrantTo, read_run_as, settle_grants};
+use super::named::{Asked, Place};
+use super::{Args, add_to, compute, options};
 use crate::commands::Stage;
 use crate::commands::workflow_named::WorkflowNamed;
 use crate::credentials::{self, Account, Databricks, Missing, Token, Wants};
@@ -15,7 +17,6 @@ use crate::dbt::Link;
 use crate::engine::kinds::TaskWant;
 use crate::engine::{Consent, Consents};
 use crate::failure::{Code, Failure};
-use crate::origin::shown;
 use crate::schedule::{BadSchedule, Schedule, Zone};
 
 /// The longest name that Databricks takes (databricks-api §5.1).
@@ -24,7 +25,9 @@ const LONGEST_NAME: usize = 4096;
 /// Everything that is known before anybody is asked.
 pub(super) struct Input {
     pub(super) databricks: Databricks,
-    /// At least one.
+    /// The jobs as they were given.
+    pub(super) asked: Asked,
+    /// At least one, once names are looked up.
     pub(super) jobs: Vec<TaskWant>,
     pub(super) name: Option<String>,
     /// The workflow that a task is added to, instead of making one.
@@ -44,6 +47,9 @@ pub(super) struct Input {
     pub(super) overrides: Option<Map<String, Value>>,
     pub(super) tags: BTreeMap<String, String>,
     pub(super) notify: Option<Vec<String>>,
+    pub(super) run_as: Option<String>,
+    pub(super) grant_run_as: bool,
+    pub(super) grants: Vec<JobGrantTo>,
     pub(super) consents: Consents,
 }
 
@@ -82,6 +88,9 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
         task_timeout,
         add_to,
         task_key,
+        narrow,
+        identity: Flags { run_as, grant_run_as, grant },
+        check: _,
         run_now: _,
         adopt,
         force,
@@ -91,22 +100,12 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     let paused = (paused || unpaused).then_some(paused);
     let environment = &stage.context.environment;
     let mut wants = Wants::default();
-    let (mut jobs, mut pasted) = (Vec::new(), Vec::new());
-    for text in &given {
-        let (key, job) = jobs::split(text);
-        let Some(Found { id, link }) = wants.optional(read_job(job).map(Some)) else { continue };
-        pasted.extend(link.map(|link| (job.to_owned(), link)));
-        jobs.push((key.map_or_else(|| format!("dbt_{id}"), ToOwned::to_owned), id));
-    }
-    // With a job missing, its key would be missing too.
-    let jobs = if jobs.len() == given.len() {
-        let tasks = match &add_to {
-            Some(_) => jobs::added(&jobs, task_key, &depends_on),
-            None => jobs::tasks(&jobs, &depends_on),
-        };
-        wants.optional(tasks.map(Some)).unwrap_or_default()
-    } else {
-        Vec::new()
+    let place = if add_to.is_some() { Place::Other { task_key } } else { Place::Own };
+    let asked = Asked::read(&given, narrow, place, depends_on, &mut wants);
+    let jobs = match asked.tasks() {
+        // With a job missing, its key would be missing too.
+        Some(tasks) if asked.len() == given.len() => wants.optional(tasks.map(Some)).unwrap_or_default(),
+        Some(_) | None => Vec::new(),
     };
     let name = wants.optional(name.map(check_name).transpose());
     let zone = wants.optional(timezone.map(|text| read_zone(&text)).transpose());
@@ -115,13 +114,14 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     let overrides = wants.optional(options::overrides(overrides));
     let tags = wants.optional(options::tags(tag).map(Some)).unwrap_or_default();
     let notify = wants.optional(options::addresses(notify));
+    let run_as = wants.optional(run_as.map(|text| read_run_as(&text)).transpose());
+    let grants = wants.optional(settle_grants(grant).map(Some)).unwrap_or_default();
     let databricks = credentials::databricks(environment, &stage.vault, &mut wants);
     let own = databricks.as_ref().map(|identity| &identity.origin);
     let add_to = add_to.map(|text| WorkflowNamed::read(&text, own).map(|named| AddTo { text, named }));
     let is_named = name.is_some() || add_to.is_some();
     let add_to = wants.optional(add_to.transpose());
-    let several = given.len() > 1;
-    let (account, access) = dbt_side(is_named, several, notebook.is_some(), &pasted, stage, &mut wants);
+    let (account, access) = of_dbt(&asked, is_named, notebook.is_some(), stage, &mut wants);
     wants.settle()?;
     let Some(databricks) = databricks else {
         return Err(Failure::new(Code::Bug, "The input is settled and yet something is missing."));
@@ -129,6 +129,7 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     let consents = Consents::default().with(Consent::Adopt, adopt).with(Consent::Force, force);
     Ok(Input {
         databricks,
+        asked,
         jobs,
         name,
         add_to,
@@ -145,53 +146,60 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
         overrides,
         tags,
         notify,
+        run_as,
+        grant_run_as,
+        grants,
         consents,
     })
 }
 
-/// The dbt account by its id, and where and with what dbt can be asked: what the name of the workflow, or else the notebook,
-/// needs.
-fn dbt_side(
-    is_named: bool,
-    several: bool,
+/// The dbt account by its id, and where and with what dbt is asked, as far as that is needed or there.
+fn of_dbt(
+    asked: &Asked,
+    has_name: bool,
     has_notebook: bool,
-    pasted: &[(String, Link)],
     stage: &Stage,
     wants: &mut Wants,
 ) -> (Option<u64>, Option<(Account, Token)>) {
     let environment = &stage.context.environment;
+    let pasted = asked.pasted();
     // Why dbt's own file gives no token is of interest only where a token is needed.
     let mut tried = Wants::default();
-    let token = credentials::api_token(&stage.account, pasted, environment, &stage.vault, &mut tried);
-    if !is_named && several {
+    let token = credentials::api_token(&stage.account, &pasted, environment, &stage.vault, &mut tried);
+    if !has_name && asked.len() > 1 {
         let give = "--name, as it should be called in the workspace; several jobs have no name in common";
         wants.need(Ok(None::<u64>), Missing { what: "the name of the workflow", give });
-        (None, None)
-    } else if !is_named {
-        // The name comes from dbt, so dbt has to be asked.
-        let account = credentials::account(&stage.account, pasted, environment, wants);
+        return (None, None);
+    }
+    if !has_name || asked.has_names() {
+        // The name of the workflow, or the id of the job, comes from dbt, so dbt has to be asked.
+        let account = credentials::account(&stage.account, &pasted, environment, wants);
         wants.join(tried);
-        let token = wants.need(
-            token,
+        let missing = if asked.has_names() {
+            Missing {
+                what: "the dbt token, which is needed to look for a job by its name,",
+                give: "set DBT_CLOUD_TOKEN or keep one in ~/.dbt/dbt_cloud.yml, or give the id of the job to --job",
+            }
+        } else {
             Missing {
                 what: "the dbt token, which is needed to ask for the name of the job,",
                 give: "set DBT_CLOUD_TOKEN or keep one in ~/.dbt/dbt_cloud.yml, or say with --name how the workflow is called",
-            },
-        );
-        (account.as_ref().map(|account| account.id), account.zip(token))
-    } else {
-        let token = wants.optional(token);
-        let id = wants.optional(credentials::account_id(&stage.account, pasted, environment));
-        if id.is_none() && !has_notebook {
-            let missing = Missing {
-                what: "the notebook",
-                give: "--notebook with its path, or the id of the dbt account that it was deployed for: --dbt-account or DBT_CLOUD_ACCOUNT_ID",
-            };
-            wants.need(Ok(None::<u64>), missing);
-        }
-        let access = id.zip(token).and_then(|(_, token)| Some((whole_account(stage, pasted, wants)?, token)));
-        (id, access)
+            }
+        };
+        let token = wants.need(token, missing);
+        return (account.as_ref().map(|account| account.id), account.zip(token));
     }
+    let token = wants.optional(token);
+    let id = wants.optional(credentials::account_id(&stage.account, &pasted, environment));
+    if id.is_none() && !has_notebook {
+        let missing = Missing {
+            what: "the notebook",
+            give: "--notebook with its path, or the id of the dbt account that it was deployed for: --dbt-account or DBT_CLOUD_ACCOUNT_ID",
+        };
+        wants.need(Ok(None::<u64>), missing);
+    }
+    let access = id.zip(token).and_then(|(_, token)| Some((whole_account(stage, &pasted, wants)?, token)));
+    (id, access)
 }
 
 /// The account, if host and id are known; what is wrong about them is wrong, what is missing is not needed.
@@ -202,35 +210,6 @@ fn whole_account(stage: &Stage, pasted: &[(String, Link)], wants: &mut Wants) ->
         Ok(()) => account,
         Err(failure) if failure.code == Code::MissingInput => None,
         Err(failure) => wants.optional(Err(failure)),
-    }
-}
-
-/// The dbt job, with the address that it was read from.
-#[derive(Debug)]
-struct Found {
-    id: u64,
-    link: Option<Link>,
-}
-
-fn read_job(text: &str) -> Result<Found, Failure> {
-    let text = text.trim();
-    let wrong = |reason: &str| {
-        Failure::new(Code::InvalidInput, format!("--job is \"{}\", which cannot be used: {reason}.", shown(text)))
-            .advise("give the id of the dbt job, or the address of its page copied from the browser")
-    };
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return match text.parse::<u64>() {
-            Ok(id) if id > 0 => Ok(Found { id, link: None }),
-            Ok(_) | Err(_) => Err(wrong("no dbt job has this id")),
-        };
-    }
-    if !text.contains('/') {
-        return Err(wrong("it is no id and no address; jobs are not found by name yet"));
-    }
-    let link = Link::parse(text).map_err(|bad| wrong(&bad.to_string()))?;
-    match link.job {
-        Some(id) => Ok(Found { id, link: Some(link) }),
-        None => Err(wrong("the address names no job")),
     }
 }
 
@@ -279,28 +258,6 @@ fn read_schedule(text: &str, zone: Option<&Zone>, stage: &Stage) -> Result<Sched
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_job_is_an_id_or_an_address_and_a_name_is_refused_with_the_reason() {
-        let id = |text: &str| read_job(text).map(|found| found.id);
-        assert_eq!(id("222222").unwrap(), 222_222);
-        assert_eq!(id(" 222222 ").unwrap(), 222_222);
-        assert_eq!(id("70471805314449").unwrap(), 70_471_805_314_449);
-        assert_eq!(id("https://ab123.us1.dbt.com/deploy/1/projects/2/jobs/3").unwrap(), 3);
-        for (text, reason) in [
-            ("0", "no dbt job has this id"),
-            ("99999999999999999999", "no dbt job has this id"),
-            ("Nightly", "not found by name yet"),
-            ("", "no id and no address"),
-            ("-5", "no id and no address"),
-            ("key=222222", "no id and no address"),
-            ("https://ab123.us1.dbt.com/deploy/1/projects/2/runs/3", "names no job"),
-            ("http://ab123.us1.dbt.com/deploy/1/projects/2/jobs/3", "cannot be used"),
-        ] {
-            let failure = id(text).unwrap_err();
-            assert!(failure.code == Code::InvalidInput && failure.what.contains(reason), "{text}: {}", failure.what);
-        }
-    }
 
     #[test]
     fn names_that_nobody_could_find_again_are_refused() {

@@ -1,22 +1,28 @@
 //! `create-workflow`: the Databricks job around dbt jobs.
 
 mod add_to;
+mod check;
 mod compute;
 mod ground;
+mod identity;
 mod input;
 mod jobs;
+mod named;
 mod options;
 mod press;
+mod rights;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use self::check::Check;
 use self::ground::{Ground, survey};
 use self::input::{Input, settle};
-use self::press::press;
+use self::press::go_on;
 use super::Stage;
+use super::job_named::Narrow;
 use super::provision::{Carried, Finish, Provision, who};
 use crate::credentials::Account;
 use crate::databricks::jobs::{self as databricks_jobs, Job};
@@ -36,6 +42,9 @@ use crate::schedule::{Schedule, Zone};
 const SETTLE: Duration = Duration::from_mins(1);
 /// So many firing times are shown.
 const SHOWN: usize = 3;
+/// What a dry run says of `--check` and of `--run-now`.
+const THEN_CHECKED: &str = "Then it would be checked by a run of its notebook in check mode.";
+const THEN_RUN: &str = "Then it would be run, and followed to its end.";
 
 /// Create the Databricks job that runs a dbt job, or several
 ///
@@ -45,16 +54,18 @@ const SHOWN: usize = 3;
 /// it (notifications, further parameters, tags, tasks) stays. A flag that is left out changes nothing in it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  dbtrigger create-workflow --job 222222 --run-now
+  dbtrigger create-workflow --job 222222 --check --run-now
+  dbtrigger create-workflow --job 'Nightly build' --project 'Jaffle Shop'
   dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?' --timezone Europe/Berlin
   dbtrigger create-workflow --job 222222 --retries 1 --tag team=bi --notify ops@example.com
   dbtrigger create-workflow --name Both --job one=222222 --job two=222225 --depends-on two=one
   dbtrigger create-workflow --job 222222 --compute new
   dbtrigger create-workflow --add-to 'Daily load' --job 222222 --depends-on dbt_222222=load
-  dbtrigger create-workflow --job 222222 --no-schedule")]
+  dbtrigger create-workflow --job 222222 --grant data-team:CAN_MANAGE_RUN --no-schedule
+  dbtrigger create-workflow --job 222222 --run-as bo@example.com --grant-run-as")]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
-    /// The dbt job: its id, or its address copied from the browser; repeatable, a task each, which may be given a key
+    /// The dbt job: its id, its address copied from the browser, or its name; repeatable, a task each, which may be given a key
     #[arg(long, value_name = "[KEY=]JOB", required = true)]
     job: Vec<String>,
     /// Which task waits for which others; repeatable, `none` to take all back [default: unchanged, at first none waits]
@@ -120,6 +131,13 @@ pub(crate) struct Args {
     /// The key of the task that is added, such as `load` [default: dbt_ and the id of the dbt job]
     #[arg(long, value_name = "KEY", requires = "add_to")]
     task_key: Option<String>,
+    #[command(flatten)]
+    narrow: Narrow,
+    #[command(flatten)]
+    identity: identity::Flags,
+    /// Run its notebook once in check mode, as whom and on what the workflow runs: reads the key, reaches dbt, starts nothing
+    #[arg(long)]
+    check: bool,
     /// Run it at once, and wait for the end: its outcome is the outcome of this command
     #[arg(long)]
     run_now: bool,
@@ -142,10 +160,13 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 }
 
 async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let (run_now, dry_run) = (args.run_now, args.dry_run);
-    let input = settle(args, stage)?;
+    let (check, run_now, dry_run) = (args.check, args.run_now, args.dry_run);
+    let mut input = settle(args, stage)?;
+    if let Some((account, token)) = input.access.as_ref().filter(|_| input.asked.has_names()) {
+        input.jobs = input.asked.find(account, token, stage).await?;
+    }
     if let Some(workflow) = &input.add_to {
-        return add_to::add(workflow, &input, run_now, dry_run, stage).await;
+        return add_to::add(workflow, &input, add_to::Then { check, run_now }, dry_run, stage).await;
     }
     let writer = super::to_databricks(&input.databricks, stage)?;
     let (me, looked_up) = tokio::try_join!(who(&writer), look_up(&input, stage))?;
@@ -156,28 +177,47 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         None => None,
     };
     let want = want(&input, name, compute, &ground)?;
-    let (planned, ()) =
-        tokio::try_join!(Step::<Workflow>::plan(&writer, want, &input.consents), ground.check_key(&writer, &me))?;
+    let (planned, key) =
+        tokio::join!(Step::<Workflow>::plan(&writer, want, &input.consents), ground.check_key(&writer, &me));
+    let planned = planned?;
     check_flags(&planned)?;
     ground.check_overrides(
         &input,
         &override_names(&planned.want, planned.have.as_ref().map(|have| &have.job.settings)),
     )?;
     warnings.extend(ground.warnings.iter().cloned());
-    warnings.extend(
-        planned.have.as_ref().filter(|have| have.own().is_some()).and_then(|have| other_identity(&have.job, &me)),
-    );
+    let standing = planned.have.as_ref().and_then(|have| have.job.run_as.as_deref());
+    let other = identity::other(planned.want.run_as.as_deref(), standing, &me);
+    let (mut steps, mut after) = (Vec::new(), Vec::new());
+    // What is refused changes nothing, and needs nothing.
+    if !matches!(planned.action, Action::Blocked { .. }) {
+        let grant = input.grant_run_as;
+        let readers = identity::readers(&writer, grant, (&ground, key), other, &me, stage).await?;
+        warnings.extend(readers.warnings);
+        steps = readers.steps;
+        after = identity::grants(&writer, &input, &planned).await?;
+    }
     for warning in &warnings {
         stage.events.warning(warning.as_str());
     }
     let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
-    let carried = provision.carry_out(Plan { steps: vec![Planned::Workflow(Box::new(planned))] }).await;
-    let (carried, job) = describe(carried, &writer, &me, stage, &warnings, run_now);
-    match job {
-        Some(job) if run_now && carried.is_well() && carried.failure.is_none() => {
-            Ok(press(carried, job, &input.databricks, stage).await)
+    steps.push(Planned::Workflow(Box::new(planned)));
+    steps.extend(after);
+    let carried = provision.carry_out(Plan { steps }).await;
+    let (mut carried, job) = describe(carried, &writer, &me, stage, &warnings, run_now);
+    if carried.finish == Finish::Shown {
+        for (wanted, line) in [(check, THEN_CHECKED), (run_now, THEN_RUN)] {
+            if wanted {
+                carried.line(line);
+            }
         }
-        Some(_) | None => Ok(carried.end()),
+    }
+    match job.filter(|_| (check || run_now) && carried.is_well() && carried.failure.is_none()) {
+        Some(job) => {
+            let check = check.then(|| Check::of(&job, &input.jobs, &ground, &me));
+            Ok(go_on(carried, check, run_now.then_some(job.id), (&input.databricks, &writer), stage).await)
+        }
+        None => Ok(carried.end()),
     }
 }
 
@@ -250,6 +290,7 @@ fn want(input: &Input, name: String, compute: Option<Compute>, ground: &Ground) 
         overrides: input.overrides.clone(),
         tags: input.tags.clone(),
         notify: input.notify.clone(),
+        run_as: input.run_as.clone(),
         settle: SETTLE,
     })
 }
@@ -271,16 +312,7 @@ fn check_flags(step: &Step<Workflow>) -> Result<(), Failure> {
         .advise("add --schedule, such as --schedule '0 0 6 * * ?'"))
 }
 
-/// Somebody made the runs of this job act as another identity than the one whose rights were checked.
-fn other_identity(job: &Job, me: &Me) -> Option<String> {
-    let run_as = job.run_as.as_deref().filter(|run_as| *run_as != me.user_name)?;
-    Some(format!(
-        "The runs of job {} act as {run_as}, not as {}: whether {run_as} may read the notebook and the key was not checked.",
-        job.id, me.user_name
-    ))
-}
-
-/// Adds what is known of the job to the report. The id comes back if there is a job of ours to run.
+/// Adds what is known of the job to the report. The job comes back if there is one of ours to run.
 fn describe(
     mut carried: Carried,
     writer: &Writer,
@@ -288,8 +320,18 @@ fn describe(
     stage: &Stage,
     warnings: &[String],
     run_now: bool,
-) -> (Carried, Option<u64>) {
-    let Some(Planned::Workflow(step)) = carried.plan.steps.first() else { return (carried, None) };
+) -> (Carried, Option<Job>) {
+    let workflow = carried.plan.steps.iter().find_map(|planned| match planned {
+        Planned::Workflow(step) => Some(step),
+        Planned::Scope(_)
+        | Planned::Secret(_)
+        | Planned::Grant(_)
+        | Planned::AddedTask(_)
+        | Planned::Notebook(_)
+        | Planned::NotebookGrant(_)
+        | Planned::JobGrant(_) => None,
+    });
+    let Some(step) = workflow else { return (carried, None) };
     let (result, running) = match (&step.action, carried.finish) {
         (_, Finish::Shown | Finish::Blocked | Finish::Failed) => (None, false),
         (Action::Create, Finish::Changed | Finish::Unchanged) => (Some("created"), true),
@@ -314,6 +356,7 @@ fn describe(
     let tasks = want.tasks.iter().map(|task| json!({ "task_key": task.key, "dbt_job_id": task.job }));
     carried.field("tasks", tasks.collect::<Value>());
     carried.field("notebook", want.notebook);
+    carried.field("run_as", want.run_as.or_else(|| present.as_ref().and_then(|have| have.job.run_as.clone())));
     carried.field("warnings", json!(warnings));
     let moments = timetable.as_ref().map(|timetable| firing(timetable, stage)).unwrap_or_default();
     carried
@@ -328,7 +371,7 @@ fn describe(
     if let Some(url) = url {
         carried.line(url);
     }
-    if let Some(have) = present.filter(|have| have.ours.len() > 1)
+    if let Some(have) = present.as_ref().filter(|have| have.ours.len() > 1)
         && carried.failure.is_none()
     {
         carried.failure = Some(
@@ -346,10 +389,7 @@ fn describe(
         Some(job) if running && !run_now => carried.line(format!("Next: dbtrigger run --workflow {job}")),
         Some(_) | None => {}
     }
-    if run_now && carried.finish == Finish::Shown {
-        carried.line("Then it would be run, and followed to its end.");
-    }
-    (carried, job)
+    (carried, present.map(|have| have.job))
 }
 
 fn firing(timetable: &Timetable, stage: &Stage) -> Vec<jiff::Zoned> {

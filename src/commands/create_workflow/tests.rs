@@ -10,6 +10,9 @@ use crate::events::Event;
 use crate::failure::Code;
 use crate::sandbox::{Class, NotebookEnd, NotebookOutcome, Phase, Reply, Rule, SimTime};
 
+mod check;
+mod people;
+
 const NAME: &str = "dbt: Nightly build (222222)";
 const JOB: [&str; 2] = ["--job", "222222"];
 
@@ -421,14 +424,15 @@ async fn everything_missing_or_wrong_is_named_at_once_before_anything_is_sent() 
     }
     let stage = Rehearsal::new();
     for (line, words) in [
-        (&["--job", "Nightly build"][..], &["not found by name yet"][..]),
+        (&["--job", "0"][..], &["no id of a dbt job"][..]),
         (&["--job", "222222", "--schedule", "0 6 * * 1-5"], &["0 0 6 ? * MON-FRI"]),
         (&["--job", "222222", "--schedule", "0 0 6 30 2 ?"], &["no moment from now on"]),
         (
-            &["--job", "x", "--schedule", "no", "--timezone", "Mars/Base", "--name", " "],
-            &["--job", "--schedule", "Mars/Base", "--name"],
+            &["--job", "0", "--schedule", "no", "--timezone", "Mars/Base", "--name", " "],
+            &["as a dbt job", "--schedule", "Mars/Base", "--name"],
         ),
         (&["--job", "222222", "--dbt-account", "x"], &["account id"]),
+        (&["--job", "222222", "--project", "Jaffle Shop"], &["no --job is given by its name"]),
     ] {
         let outcome = create(&stage, line).await;
         assert_eq!(outcome.exit, 2, "{outcome:?}");
@@ -437,6 +441,37 @@ async fn everything_missing_or_wrong_is_named_at_once_before_anything_is_sent() 
         }
     }
     assert!(stage.take_log().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_by_its_name_is_the_same_job_and_dbt_has_to_be_asked_for_it() {
+    let stage = prepared().await;
+    assert_eq!(create(&stage, &["--job", "Nightly build", "--project", "Jaffle Shop"]).await.exit, 0);
+    stage.take_log();
+    let by_id = create(&stage, &JOB).await;
+    assert_eq!((by_id.exit, &by_id.data["result"]), (0, &json!("kept")), "{by_id:?}");
+    let line =
+        ["--name", "Both", "--job", "first=Nightly build", "--job", "222225", "--depends-on", "dbt_222225=first"];
+    let both = create(&stage, &line).await;
+    let tasks =
+        json!([{ "task_key": "first", "dbt_job_id": 222_222 }, { "task_key": "dbt_222225", "dbt_job_id": 222_225 }]);
+    assert_eq!((both.exit, &both.data["tasks"]), (0, &tasks), "{both:?}");
+    stage.take_log();
+    for (line, code, word) in [
+        (&["--job", "Nightly bild"][..], Code::NotFound, "there is \\\"Nightly build\\\" with the id 222222"),
+        (&["--job", "Nightly build", "--project", "None"], Code::NotFound, "No project is named"),
+        (&["--name", "N", "--job", "Nightly build", "--job", "dbt_222222=222225"], Code::InvalidInput, "two tasks"),
+        (&["--name", "N", "--job", "Nightly build", "--depends-on", "x=y"], Code::InvalidInput, "no --job has the key"),
+    ] {
+        let outcome = create(&stage, line).await;
+        assert_eq!((outcome.code, stage.take_writes()), (Some(code), vec![]), "{outcome:?}");
+        assert!(outcome.failure.contains(word), "{}", outcome.failure);
+    }
+    // With an id and a name it would not be needed.
+    stage.set("DBT_CLOUD_TOKEN", "");
+    let outcome = create(&stage, &["--job", "Nightly build", "--name", "N"]).await;
+    assert_eq!((outcome.code, stage.take_log().len()), (Some(Code::MissingInput), 0), "{outcome:?}");
+    assert!(outcome.failure.contains("to look for a job by its name"), "{}", outcome.failure);
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,12 +16,25 @@ use crate::runs::{Ahead, EarlierAttempt, Followed, TaskState, WorkflowProbe, Wor
 
 /// Follows the run to its end.
 pub(crate) async fn follow_run(
-    mut report: WorkflowReport,
+    report: WorkflowReport,
     run: u64,
     reader: &Reader,
     deadline: Instant,
     again: Option<&str>,
     stage: &Stage,
+) -> Ended<Box<dyn Report>> {
+    let judge = |report: &WorkflowReport, state: &WorkflowState| verdict(report, state, again, &stage.events);
+    follow_judged(report, run, reader, deadline, stage, &judge).await
+}
+
+/// Follows the run to its end; whether it ended well is somebody else's to say.
+pub(crate) async fn follow_judged(
+    mut report: WorkflowReport,
+    run: u64,
+    reader: &Reader,
+    deadline: Instant,
+    stage: &Stage,
+    judge: &dyn Fn(&WorkflowReport, &WorkflowState) -> Option<Failure>,
 ) -> Ended<Box<dyn Report>> {
     let pick_up = super::resume::watch_workflow(run);
     stage.last_known.set(Known {
@@ -35,7 +48,7 @@ pub(crate) async fn follow_run(
     let failure = match followed {
         Followed::Ended(state) => {
             report.take(&state);
-            let failure = verdict(&report, &state, again, &stage.events);
+            let failure = judge(&report, &state);
             report.state = Some(state);
             failure
         }

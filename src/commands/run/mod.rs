@@ -16,7 +16,7 @@ use clap::builder::NonEmptyStringValueParser;
 pub(crate) use dbt_report::DbtReport;
 pub(crate) use duration::shown;
 pub(crate) use follow_dbt::{Following, Lines, see};
-pub(crate) use follow_workflow::{WorkflowReport, follow_run};
+pub(crate) use follow_workflow::{WorkflowReport, follow_judged, follow_run};
 
 use super::Stage;
 use super::durations;
@@ -192,7 +192,11 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 }
 
 /// Presses "Run now" on a workflow of this id and follows the run, as `run --workflow ID` does.
-pub(super) async fn press(workflow: u64, databricks: &Databricks, stage: &Stage) -> Ended<Box<dyn Report>> {
+pub(in crate::commands) async fn press(
+    workflow: u64,
+    databricks: &Databricks,
+    stage: &Stage,
+) -> Ended<Box<dyn Report>> {
     let key = Key::fresh(&stage.context.entropy);
     let waiting = Waiting { timeout: LONGEST, no_wait: false, key, given: false, parameters: BTreeMap::new() };
     workflow::press(workflow, databricks, &waiting, stage).await

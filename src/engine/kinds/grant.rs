@@ -76,7 +76,7 @@ impl Kind for Grant {
                 field: "permission".to_owned(),
                 from: Some(level.clone()),
                 to: Some(want.permission.name().to_owned()),
-                reason: "--grant asks for more".to_owned(),
+                reason: "more is asked for".to_owned(),
             }]),
             None => Action::Keep(Some(format!("has {level}, a level that this version does not know, and keeps it"))),
         }

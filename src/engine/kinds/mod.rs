@@ -9,8 +9,10 @@ mod compute;
 mod difference;
 mod digest;
 mod grant;
+mod job_grant;
 mod notebook;
 mod notebook_grant;
+mod one_time;
 mod scope;
 mod secret;
 mod task;
@@ -23,10 +25,13 @@ pub(crate) use added_task::{
 };
 pub(crate) use compute::Compute;
 pub(crate) use grant::{Grant, GrantWant};
+pub(crate) use job_grant::{JobGrant, JobGrantWant};
 pub(crate) use notebook::{DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookWant, VERSION};
 pub(crate) use notebook_grant::{NotebookGrant, NotebookGrantWant};
+pub(crate) use one_time::check_tasks;
 pub(crate) use scope::{Scope, ScopeWant};
 pub(crate) use secret::{Readers, Secret, SecretWant, told};
 pub(crate) use workflow::{
-    ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowWant, name_all, override_names, timetable, timetable_after,
+    ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowWant, name_all, override_names, run_as_refused, timetable,
+    timetable_after,
 };

@@ -94,7 +94,7 @@ impl Kind for NotebookGrant {
                 field: "permission_level".to_owned(),
                 from: Some(level.name().to_owned()),
                 to: Some(want.level.name().to_owned()),
-                reason: "--grant asks for more".to_owned(),
+                reason: "more is asked for".to_owned(),
             }]),
         }
     }

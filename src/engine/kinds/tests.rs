@@ -1,6 +1,7 @@
 //! Ownership, cell by cell: what is done about a thing that is absent, ours, edited, or somebody else's.
 
 use super::grant::GrantHave;
+use super::job_grant::JobGrantHave;
 use super::notebook_grant::NotebookGrantHave;
 use super::secret::Readers;
 use super::secret::SecretHave;
@@ -313,6 +314,42 @@ fn notebook_grant_cells() -> Vec<Cell> {
         assert!(note(&action).contains(says), "{}", note(&action));
     }
     cells
+}
+
+#[test]
+fn access_to_the_workflow_is_added_and_never_lowered() {
+    use crate::databricks::permissions::JobLevel::{CanManage, CanManageRun, CanView};
+    let held = |levels: &[(&str, bool)]| {
+        let holding =
+            |level: &str, inherited| Holding { principal: "data-team".to_owned(), level: level.to_owned(), inherited };
+        let own = levels.iter().map(|(level, inherited)| holding(level, *inherited)).collect();
+        Some(JobGrantHave::Held { job: 7, own })
+    };
+    for (level, have, expected, says) in [
+        (CanManageRun, None, "create", ""),
+        (CanManageRun, held(&[]), "create", ""),
+        (CanManageRun, held(&[("CAN_MANAGE_RUN", false)]), "keep", ""),
+        (CanView, held(&[("CAN_MANAGE", false)]), "keep", "has CAN_MANAGE, which is more, and keeps it"),
+        (CanView, held(&[("CAN_MANAGE", true)]), "keep", "which is more"),
+        (CanManage, held(&[("CAN_VIEW", false)]), "update", ""),
+        (CanManage, held(&[("CAN_VIEW", false), ("CAN_MANAGE_RUN", true)]), "update", ""),
+        (CanManage, held(&[("IS_OWNER", false)]), "keep", "is the owner"),
+        (CanManage, held(&[("FANCY_NEW", false)]), "keep", "FANCY_NEW, a level that this version does not know"),
+        (CanView, Some(JobGrantHave::NoAcls { job: 7 }), "keep", "no access lists for jobs"),
+    ] {
+        let want = JobGrantWant {
+            workflow: "dbt: Nightly".to_owned(),
+            identity: Identity::of_name("x"),
+            job: Some(7),
+            principal: "data-team".to_owned(),
+            level,
+        };
+        for consents in [none(), with(Consent::Force), with(Consent::Adopt)] {
+            let action = JobGrant::diff(&want, have.as_ref(), &consents);
+            assert_eq!(word(&action), expected, "{level:?} {have:?}");
+            assert!(note(&action).contains(says), "{}", note(&action));
+        }
+    }
 }
 
 fn notebook_want() -> NotebookWant {

@@ -10,7 +10,11 @@ use super::call::Call;
 use super::databricks::Fields;
 use super::job_repairs::{keys, with_downstream, with_upstream};
 use super::job_runs::{CLEAN_UP, JobRun, Stage, TaskRun};
-use super::job_settings::{tasks, whole};
+use super::job_settings::{settled, tasks, whole};
+use super::jobs::Job;
+
+/// What of `runs/submit` says how its run is.
+const SUBMITTED: &[&str] = &["tasks", "timeout_seconds", "run_as", "environments", "git_source", "queue"];
 
 /// `run-now`.
 pub(super) fn run_now(world: &mut World, call: &Call) -> Handled {
@@ -119,6 +123,52 @@ pub(super) fn parameters_of(
     parameters(&defined, &given, &legacy)
 }
 
+/// `runs/submit`: a run without a job, which nothing repeats by itself (§5.8).
+pub(super) fn submit(world: &mut World, call: &Call) -> Handled {
+    let fields = call.fields()?;
+    let token = fields.text("idempotency_token")?.filter(|token| !token.is_empty());
+    if let Some(token) = &token {
+        if token.len() > 64 {
+            return Err(Refusal::invalid("The idempotency token must not be longer than 64 characters."));
+        }
+        if let Some(run) = world.job_runs.iter().find(|run| run.one_time && run.token.as_ref() == Some(token)) {
+            return Ok(databricks_data(&json!({ "run_id": run.id })));
+        }
+    }
+    let mut sent = fields.0.clone();
+    let name = fields.text("run_name")?.unwrap_or_else(|| "Untitled".to_owned());
+    sent.retain(|name, _| SUBMITTED.contains(&name.as_str()));
+    sent.insert("name".to_owned(), json!(name));
+    if tasks(&sent).iter().any(|task| task.get("job_cluster_key").is_some_and(|key| !key.is_null())) {
+        return Err(Refusal::invalid("A task of a one-time run cannot use a job cluster."));
+    }
+    let mut settings = settled(sent)?;
+    if tasks(&settings).is_empty() {
+        return Err(Refusal::invalid("One of the following fields must be set: tasks."));
+    }
+    refuse_other_tasks(&settings)?;
+    world.may_run_as(call, &settings)?;
+    world.check_compute(&settings)?;
+    for task in settings.get_mut("tasks").and_then(Value::as_array_mut).into_iter().flatten() {
+        task["max_retries"] = json!(0);
+        task["disable_auto_optimization"] = json!(true);
+    }
+    let now = call.now.0;
+    let job = Job { creator: call.caller.clone(), created: now, settings };
+    let (id, job_id) = (world.ids.fresh(), world.ids.fresh());
+    let mut run = JobRun::new(id, job_id, &job, &call.caller, now);
+    run.one_time = true;
+    run.token = token;
+    for task in tasks(&job.settings) {
+        let id = world.ids.fresh();
+        run.tasks.push(TaskRun::new(task["task_key"].as_str().unwrap_or_default(), id, 0, id, Stage::Blocked));
+    }
+    run.begin(now);
+    world.job_runs.push(run);
+    world.advance_job_runs();
+    Ok(databricks_data(&json!({ "run_id": id })))
+}
+
 /// Job parameters of a run; names that the job does not define are pushed down too.
 fn parameters(
     defined: &[Value],
@@ -154,8 +204,7 @@ pub(super) fn cancel(world: &mut World, call: &Call) -> Handled {
     let Some(index) = found else {
         return Err(Refusal::invalid(format!("Run {id} does not exist.")));
     };
-    let job = world.job_runs[index].job_id;
-    world.may(&world.databricks, job, &call.caller, "CAN_MANAGE_RUN")?;
+    world.may_with_run(&world.job_runs[index], &call.caller, "CAN_MANAGE_RUN")?;
     let run = &mut world.job_runs[index];
     if run.id == id {
         run.stop(now, "CANCELED", "Run cancelled.");

@@ -160,7 +160,7 @@ impl World {
             "original_attempt_run_id": run.id,
             "creator_user_name": run.creator,
             "run_name": run.settings.get("name"),
-            "run_type": "JOB_RUN",
+            "run_type": kind_of(run),
             "trigger": "ONE_TIME",
             "format": "MULTI_TASK",
             "start_time": run.created,
@@ -239,10 +239,25 @@ impl World {
         let Some((run, task)) = found else {
             return Err(Refusal::invalid(format!("Run {id} does not exist.")));
         };
-        // A job that is gone keeps its runs; there is no delete here, so the job is there.
-        self.may(&self.databricks, run.job_id, &call.caller, "CAN_VIEW")?;
+        self.may_with_run(run, &call.caller, "CAN_VIEW")?;
         Ok((run, task))
     }
+
+    /// Refuses whoever lacks a level on the job of a run; a one-time run is its submitter's.
+    pub(super) fn may_with_run(&self, run: &JobRun, who: &str, level: &str) -> Result<(), Refusal> {
+        if !run.one_time {
+            // A job that is gone keeps its runs; there is no delete here, so the job is there.
+            return self.may(&self.databricks, run.job_id, who, level);
+        }
+        if run.creator == who || self.people.is_admin(who) {
+            return Ok(());
+        }
+        Err(Refusal::denied(format!("User {who} does not have {level} permission on run {}.", run.id)))
+    }
+}
+
+fn kind_of(run: &JobRun) -> &'static str {
+    if run.one_time { "SUBMIT_RUN" } else { "JOB_RUN" }
 }
 
 pub(super) fn get(world: &mut World, call: &Call) -> Handled {
@@ -252,7 +267,7 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
         body["job_id"] = json!(run.job_id);
         body["creator_user_name"] = json!(run.creator);
         body["run_name"] = json!(task.key);
-        body["run_type"] = json!("JOB_RUN");
+        body["run_type"] = json!(kind_of(run));
         body["format"] = json!("SINGLE_TASK");
         return Ok(databricks_data(&body));
     }
@@ -298,7 +313,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
                 && (!completed || run.is_over(now))
                 && from.is_none_or(|from| run.created >= from)
                 && to.is_none_or(|to| run.created <= to)
-                && world.may(&world.databricks, run.job_id, &call.caller, "CAN_VIEW").is_ok()
+                && world.may_with_run(run, &call.caller, "CAN_VIEW").is_ok()
         })
         .collect();
     found.reverse();

@@ -25,6 +25,8 @@ const AUTO_OPTIMIZATION_RETRIES: i64 = 1;
 pub(super) struct JobRun {
     pub(super) id: i64,
     pub(super) job_id: i64,
+    /// A run of `runs/submit`: its job is in no list, and is nobody's but the submitter's (§5.8).
+    pub(super) one_time: bool,
     pub(super) creator: String,
     pub(super) identity: String,
     pub(super) created: i64,
@@ -128,6 +130,7 @@ impl JobRun {
         JobRun {
             id,
             job_id,
+            one_time: false,
             creator: creator.to_owned(),
             identity: job.identity().to_owned(),
             created: now,

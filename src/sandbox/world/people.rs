@@ -28,13 +28,13 @@ struct Person {
     groups: Vec<String>,
 }
 
-/// Everybody in the workspace.
+/// Everybody in the workspace, and who has the role Service Principal User on which service principal.
 #[derive(Clone)]
-pub(super) struct People(Vec<Person>);
+pub(super) struct People(Vec<Person>, Vec<(String, String)>);
 
 impl People {
     pub(super) fn seeded(token: &str) -> People {
-        let mut people = People(Vec::new());
+        let mut people = People(Vec::new(), vec![(ANA.to_owned(), PRINCIPAL.to_owned())]);
         people.add(ANA, Some(token), true);
         people.add(BO, None, false);
         people.add(PRINCIPAL, None, false);
@@ -58,6 +58,13 @@ impl People {
 
     pub(super) fn is_admin(&self, name: &str) -> bool {
         self.find(name).is_some_and(|person| person.admin)
+    }
+
+    /// Whether runs may be made to act as `named` by `caller` (§5.5, §7): users by administrators, service principals by
+    /// whoever has the role on them, administrators included.
+    pub(super) fn may_run_as(&self, caller: &str, named: &str) -> bool {
+        let has_role = || self.1.iter().any(|(user, principal)| user == caller && principal == named);
+        named == caller || if is_application_id(named) { has_role() } else { self.is_admin(caller) }
     }
 
     /// Whether what is granted to `principal` reaches `name`.
@@ -106,12 +113,6 @@ pub(super) fn me(world: &mut World, call: &Call) -> Handled {
     let Some(person) = world.people.find(name) else {
         return Err(Refusal::denied("The caller is not in this workspace."));
     };
-    let mut groups = vec![
-        json!({ "display": "users", "type": "direct", "value": "100000000000001", "$ref": "Groups/100000000000001" }),
-    ];
-    if person.admin {
-        groups.push(json!({ "display": "admins", "type": "direct", "value": "100000000000002", "$ref": "Groups/100000000000002" }));
-    }
     let mut body = json!({
         "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User", "urn:ietf:params:scim:schemas:extension:workspace:2.0:User"],
         "id": "4711000000000042",
@@ -119,7 +120,7 @@ pub(super) fn me(world: &mut World, call: &Call) -> Handled {
         "displayName": name.split('@').next().unwrap_or(name),
         "active": true,
         "emails": [{ "type": "work", "value": name, "primary": true }],
-        "groups": groups,
+        "groups": groups(person),
     });
     let without: Vec<&str> = call.asked("excludedAttributes").unwrap_or_default().split(',').collect();
     if !without.contains(&"entitlements") {
@@ -128,8 +129,56 @@ pub(super) fn me(world: &mut World, call: &Call) -> Handled {
     if let Value::Object(object) = &mut body {
         object.retain(|key, _| key == "id" || key == "schemas" || !without.contains(&key.as_str()));
     }
-    let mut answer = json_answer(200, &body);
+    Ok(scim(&body))
+}
+
+fn groups(person: &Person) -> Vec<Value> {
+    let of = person.groups.iter().map(String::as_str);
+    let all = ["users"].into_iter().chain(person.admin.then_some("admins")).chain(of);
+    let listed = all.filter_map(|name| {
+        let id = 100_000_000_000_001 + GROUPS.iter().position(|known| *known == name)?;
+        Some(json!({ "display": name, "type": "direct", "value": id.to_string(), "$ref": format!("Groups/{id}") }))
+    });
+    listed.collect()
+}
+
+fn scim(body: &Value) -> Answer {
+    let mut answer = json_answer(200, body);
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/scim+json"));
     answer.headers_mut().insert("x-databricks-org-id", HeaderValue::from(WORKSPACE_ID));
-    Ok(answer)
+    answer
+}
+
+/// `GET preview/scim/v2/Users?filter=userName eq "…"`.
+pub(super) fn users(world: &mut World, call: &Call) -> Handled {
+    listed(world, call, "userName", |name| !is_application_id(name))
+}
+
+/// `GET preview/scim/v2/ServicePrincipals?filter=applicationId eq "…"`.
+pub(super) fn service_principals(world: &mut World, call: &Call) -> Handled {
+    listed(world, call, "applicationId", is_application_id)
+}
+
+/// Those of one kind whose name is asked for; all of them without a filter.
+fn listed(world: &mut World, call: &Call, field: &str, kind: fn(&str) -> bool) -> Handled {
+    let wanted = match call.asked("filter") {
+        None => None,
+        Some(filter) => {
+            let quoted = filter.strip_prefix(field).and_then(|rest| rest.strip_prefix(" eq \"")?.strip_suffix('"'));
+            match quoted {
+                Some(name) => Some(name.to_owned()),
+                None => return Err(Refusal::NotBuilt(format!("the filter {filter}"))),
+            }
+        }
+    };
+    let found = world.people.0.iter().filter(|person| kind(&person.name));
+    let found = found.filter(|person| wanted.as_ref().is_none_or(|wanted| person.name.eq_ignore_ascii_case(wanted)));
+    let rows: Vec<Value> = found
+        .map(|person| json!({ field: person.name, "displayName": person.name, "active": true, "groups": groups(person) }))
+        .collect();
+    let mut body = json!({ "totalResults": rows.len(), "startIndex": 1, "itemsPerPage": rows.len() });
+    if !rows.is_empty() {
+        body["Resources"] = json!(rows);
+    }
+    Ok(scim(&body))
 }

@@ -56,6 +56,8 @@ static TABLE: &[Row] = &[
     get("/oidc/.well-known/oauth-authorization-server", "databricks:oidc/discovery", oauth::discovery),
     ask("/oidc/v1/token", "databricks:oidc/token", oauth::token),
     get("/api/2.0/preview/scim/v2/Me", "databricks:scim/me", people::me),
+    get("/api/2.0/preview/scim/v2/Users", "databricks:scim/users", people::users),
+    get("/api/2.0/preview/scim/v2/ServicePrincipals", "databricks:scim/service-principals", people::service_principals),
     post("/api/2.0/secrets/scopes/create", "databricks:secrets/scopes/create", secrets::create_scope),
     get("/api/2.0/secrets/scopes/list", "databricks:secrets/scopes/list", secrets::list_scopes),
     post("/api/2.0/secrets/put", "databricks:secrets/put", secrets::put),
@@ -81,6 +83,7 @@ static TABLE: &[Row] = &[
     get("/api/2.x/jobs/get", "databricks:jobs/get", jobs::get),
     get("/api/2.x/jobs/list", "databricks:jobs/list", jobs::list),
     post("/api/2.x/jobs/run-now", "databricks:jobs/run-now", job_run_calls::run_now),
+    post("/api/2.x/jobs/runs/submit", "databricks:jobs/runs/submit", job_run_calls::submit),
     get("/api/2.x/jobs/runs/get", "databricks:jobs/runs/get", job_run_views::get),
     get("/api/2.x/jobs/runs/get-output", "databricks:jobs/runs/get-output", job_run_views::output),
     post("/api/2.x/jobs/runs/cancel", "databricks:jobs/runs/cancel", job_run_calls::cancel),
@@ -228,6 +231,8 @@ mod tests {
             assert_eq!(row.writes, row.method != "GET" && !asks, "{}", row.operation);
             if let Some(path) = row.path.strip_prefix("/api/2.").map(|rest| &rest[2..]) {
                 let path = path.replace("preview/scim/v2/Me", "scim/me");
+                let path = path.replace("preview/scim/v2/Users", "scim/users");
+                let path = path.replace("preview/scim/v2/ServicePrincipals", "scim/service-principals");
                 let named = row.operation.trim_start_matches("databricks:");
                 assert!(path == named || named.starts_with("permissions/"), "{path} is {named}");
             }

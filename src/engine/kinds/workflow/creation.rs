@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{WorkflowWant, look, settings};
+use super::{WorkflowWant, look, run_as, settings};
 use crate::databricks::jobs;
 use crate::http::{Fault, HttpError, Reader, RetryAfter, Sent, Writer};
 
@@ -18,7 +18,8 @@ const BLIND_FOR: Duration = Duration::from_mins(5);
 /// Makes the job, once. The service has no key against doubles (databricks-api §2.6), so an answer that leaves the outcome
 /// open is followed by a look for our tag, and only a complete look that finds nothing allows another send.
 pub(super) async fn create(writer: &Writer, want: &WorkflowWant) -> Result<(), HttpError> {
-    let whole = settings::whole(want, None);
+    let mut whole = settings::whole(want, None);
+    run_as::write(want, None, &mut whole);
     let not_sent_until = Instant::now() + NOT_SENT_FOR;
     let (mut sends, mut pause) = (0, Duration::from_millis(500));
     loop {
@@ -34,7 +35,7 @@ pub(super) async fn create(writer: &Writer, want: &WorkflowWant) -> Result<(), H
                 sleep(longer).await;
                 pause = (pause * 2).min(Duration::from_secs(15));
                 // A gateway that says "later" is believed, but a look costs little beside a second job.
-                if error.status().is_some() && !look(writer, want).await?.0.is_empty() {
+                if error.status().is_some() && !look(writer, &want.name, &want.identity).await?.0.is_empty() {
                     return Ok(());
                 }
             }
@@ -67,7 +68,7 @@ async fn settled(reader: &Reader, want: &WorkflowWant) -> Settled {
     let mut pause = Duration::from_millis(500);
     loop {
         let begun = Instant::now();
-        match look(reader, want).await {
+        match look(reader, &want.name, &want.identity).await {
             Ok((ours, _)) if !ours.is_empty() => return Settled::Made,
             Ok(_) if begun >= end => return Settled::NotMade,
             // An identity that may not look any more will not be allowed to in a minute either.

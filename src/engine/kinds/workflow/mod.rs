@@ -1,6 +1,7 @@
 //! A Databricks job around dbt jobs. It is found by a tag, whatever it was renamed to; never made twice.
 
 mod creation;
+mod run_as;
 mod settings;
 mod tasks;
 mod timetable;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
 
+pub(crate) use self::run_as::refused as run_as_refused;
 pub(crate) use self::settings::ID_TAG;
 pub(crate) use self::tasks::override_names;
 pub(crate) use self::timetable::{Timetable, timetable, timetable_after};
@@ -21,7 +23,7 @@ use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::raw::Raw;
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Consent, Consents, Kind, Refusal, Step};
+use crate::engine::{Action, Change, Consent, Consents, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{Fault, HttpError, Reader, Writer};
 
@@ -104,6 +106,8 @@ pub(crate) struct WorkflowWant {
     pub(crate) tags: BTreeMap<String, String>,
     /// Who gets an email when a run fails, in order; an empty list takes away who is there.
     pub(crate) notify: Option<Vec<String>>,
+    /// Whom its runs act as: the e-mail of a user, the application id of a service principal.
+    pub(crate) run_as: Option<String>,
     /// How long a job may take to show after an answer that was lost, before it counts as not made.
     #[serde(skip)]
     pub(crate) settle: Duration,
@@ -127,18 +131,30 @@ impl WorkflowHave {
     }
 }
 
+/// What is to be changed in a job that is there.
+fn changes(want: &WorkflowWant, job: &Job) -> Vec<Change> {
+    let mut changes = settings::changes(want, &job.settings);
+    changes.extend(run_as::change(want, Some(job)));
+    changes
+}
+
 /// Jobs with our tag: under the name first, then through all jobs. And, where there is none, those that bear the name.
-async fn look(reader: &Reader, want: &WorkflowWant) -> Result<(Vec<Summary>, Vec<Summary>), HttpError> {
-    let named = jobs::all(reader, Some(&want.name)).await?;
-    let (ours, others): (Vec<Summary>, Vec<Summary>) = named.into_iter().partition(|job| want.identity.is_of(job));
+async fn look(reader: &Reader, name: &str, identity: &Identity) -> Result<(Vec<Summary>, Vec<Summary>), HttpError> {
+    let named = jobs::all(reader, Some(name)).await?;
+    let (ours, others): (Vec<Summary>, Vec<Summary>) = named.into_iter().partition(|job| identity.is_of(job));
     if !ours.is_empty() {
         return Ok((ours, Vec::new()));
     }
     let all = jobs::all(reader, None).await?;
-    let ours: Vec<Summary> = all.into_iter().filter(|job| want.identity.is_of(job)).collect();
+    let ours: Vec<Summary> = all.into_iter().filter(|job| identity.is_of(job)).collect();
     // The service compares names in any case; two names that differ in case are two names to us.
-    let namesakes = others.into_iter().filter(|job| job.name == want.name);
+    let namesakes = others.into_iter().filter(|job| job.name == name);
     Ok(if ours.is_empty() { (ours, namesakes.collect()) } else { (ours, Vec::new()) })
+}
+
+/// The job with our tag, which may have been made just now.
+pub(super) async fn own_job(reader: &Reader, name: &str, identity: &Identity) -> Result<Option<u64>, HttpError> {
+    Ok(look(reader, name, identity).await?.0.first().map(|job| job.id))
 }
 
 /// `job 12 "name" and job 34 "name"`.
@@ -176,7 +192,7 @@ impl Kind for Workflow {
         let end = Instant::now() + AGREES_WITHIN;
         let mut pause = Duration::from_millis(250);
         loop {
-            let (ours, namesakes) = look(reader, want).await?;
+            let (ours, namesakes) = look(reader, &want.name, &want.identity).await?;
             let Some(first) = ours.first().or(namesakes.first()) else { return Ok(None) };
             match jobs::get(reader, first.id).await {
                 Ok(job) => return Ok(Some(WorkflowHave { ours, namesakes, job })),
@@ -209,7 +225,7 @@ impl Kind for Workflow {
                 .advise("delete what is not needed, or take the tag dbtrigger-id away from what was made as a copy")
                 .always();
         }
-        let changes = settings::changes(want, &job.settings);
+        let changes = changes(want, job);
         if changes.is_empty() {
             return Action::Keep(None);
         }
@@ -286,14 +302,16 @@ impl Kind for Workflow {
         match (&step.action, &step.have) {
             (Action::Create, _) => creation::create(writer, &step.want).await,
             (Action::Update(_), Some(WorkflowHave { ours: _, namesakes: _, job })) => {
-                writer.put(jobs::reset(job.id, &settings::whole(&step.want, Some(&job.settings)))).await
+                let mut whole = settings::whole(&step.want, Some(&job.settings));
+                run_as::write(&step.want, Some(job), &mut whole);
+                writer.put(jobs::reset(job.id, &whole)).await
             }
             (Action::Update(_), None) | (Action::Keep(_) | Action::Blocked { .. }, _) => Ok(()),
         }
     }
 
     fn shows(step: &Step<Workflow>, now: Option<&WorkflowHave>) -> bool {
-        now.is_some_and(|now| !now.ours.is_empty() && settings::changes(&step.want, &now.job.settings).is_empty())
+        now.is_some_and(|now| !now.ours.is_empty() && changes(&step.want, &now.job).is_empty())
     }
 
     fn explain(want: &WorkflowWant, error: &HttpError, failure: Failure) -> Failure {
@@ -313,6 +331,10 @@ impl Kind for Workflow {
         if error.said().is_none() {
             return failure.advise("run the same command again: it looks for the job by its tag before it makes one");
         }
+        let failure = match (&want.run_as, error.said()) {
+            (Some(run_as), Some(said)) => run_as::refused(run_as, said, failure),
+            (None, _) | (_, None) => failure,
+        };
         compute::explain(want.tasks.first().map(|task| task.job), error, failure)
     }
 }

@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 use super::settings::{changes, whole};
 use super::*;
 use crate::databricks::raw::Raw;
+use crate::engine::kinds::check_tasks;
 use crate::engine::kinds::tests::Cell;
 
 /// Something that somebody does to a job.
@@ -31,6 +32,7 @@ fn want() -> WorkflowWant {
         overrides: None,
         tags: BTreeMap::new(),
         notify: None,
+        run_as: None,
         settle: Duration::from_mins(1),
     }
 }
@@ -281,6 +283,44 @@ fn what_we_do_not_manage_is_no_difference_and_survives_a_change_byte_for_byte() 
     expected["tags"]["dbtrigger-settings"] = as_value(&sent)["tags"]["dbtrigger-settings"].clone();
     assert_eq!(serde_json::to_string(&sent).unwrap(), expected.to_string());
     assert_eq!(diff(&want, &[&expected], &none()), Action::Keep(None));
+}
+
+#[test]
+fn whom_runs_act_as_is_chosen_by_the_flag_and_never_an_edit_by_hand() {
+    let (ana, id) = ("ana@example.com", "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11");
+    let saying = |run_as: Option<&str>| WorkflowWant { run_as: run_as.map(ToOwned::to_owned), ..want() };
+    let job = made(&want());
+    let standing = |who: &str| {
+        let mut have = have(&want(), &[&job]);
+        have.job.run_as = Some(who.to_owned());
+        have
+    };
+    for (asked, there, expected) in [
+        (None, ana, None),
+        (None, id, None),
+        (Some(ana), ana, None),
+        (Some(ana), "Ana@example.com", None),
+        (Some(id), ana, Some(json!({ "service_principal_name": id }))),
+        (Some(ana), id, Some(json!({ "user_name": ana }))),
+    ] {
+        let (want, have) = (saying(asked), standing(there));
+        let action = Workflow::diff(&want, Some(&have), &none());
+        let mut sent = whole(&want, Some(&have.job.settings));
+        run_as::write(&want, Some(&have.job), &mut sent);
+        assert_eq!(as_value(&sent).get("run_as"), expected.as_ref(), "{asked:?} {there}");
+        match expected {
+            None => assert_eq!(action, Action::Keep(None), "{asked:?} {there}"),
+            Some(_) => assert_eq!(fields(&action), ["run_as"], "{asked:?} {there}"),
+        }
+        // What comes beside another edit does not hide it, and a stranger's job takes its own flag.
+        let mut edited = job.clone();
+        edited["max_concurrent_runs"] = 5.into();
+        assert_eq!(blocked(&diff(&want, &[&edited], &none())).1, Some(Consent::Force));
+        assert_eq!(blocked(&diff(&want, &[&by_hand(&want)], &none())).1, Some(Consent::Adopt));
+    }
+    let mut new = whole(&saying(Some(id)), None);
+    run_as::write(&saying(Some(id)), None, &mut new);
+    assert_eq!(as_value(&new)["run_as"], json!({ "service_principal_name": id }));
 }
 
 #[test]
@@ -644,4 +684,35 @@ fn several_tasks_that_were_edited_are_left_alone_and_tasks_of_others_stay_whole(
     // A task that others wait for does not go away under them.
     let fewer = WorkflowWant { tasks: vec![task(333_333)], ..want };
     assert!(blocked(&diff(&fewer, &[&job], &with(Consent::Force))).0.contains("load"));
+}
+
+#[test]
+fn a_check_is_the_same_notebook_on_the_same_compute_and_nothing_of_the_jobs_own() {
+    let mut want = want();
+    want.tasks = vec![task(1), task(2), task(3), task(4)];
+    let mut job = made(&want);
+    let number = "9223372036854775807";
+    let cluster: Value = serde_json::from_str(&format!("{{\"num_workers\":{number}}}")).unwrap();
+    job["job_clusters"] = json!([{ "job_cluster_key": "shared", "new_cluster": cluster }]);
+    job["tasks"][1]["existing_cluster_id"] = "0101-abc".into();
+    job["tasks"][2]["job_cluster_key"] = "shared".into();
+    job["tasks"][3]["new_cluster"] = json!({ "num_workers": 1 });
+    job["tasks"][3]["libraries"] = json!([{ "pypi": { "package": "x" } }]);
+    job["tasks"][3]["depends_on"] = json!([{ "task_key": "dbt_1" }]);
+    job["tasks"].as_array_mut().unwrap().push(json!({ "task_key": "others", "notebook_task": {} }));
+    let all: Vec<Value> = check_tasks(&raw(&job), &want.tasks).iter().map(as_value).collect();
+    assert_eq!(all.len(), 4);
+    for (task, job_id) in all.iter().zip(["1", "2", "3", "4"]) {
+        let base = json!({ "job_id": job_id, "dbtrigger_mode": "check" });
+        assert_eq!(task["notebook_task"]["base_parameters"], base);
+        assert_eq!((&task["max_retries"], &task["timeout_seconds"]), (&json!(0), &json!(7200)));
+        assert!(task.get("depends_on").is_none() && task.get("job_cluster_key").is_none(), "{task}");
+    }
+    assert!(all[0].get("existing_cluster_id").is_none() && all[0].get("new_cluster").is_none());
+    assert_eq!(all[1]["existing_cluster_id"], "0101-abc");
+    assert_eq!(all[2]["new_cluster"].to_string(), format!("{{\"num_workers\":{number}}}"));
+    assert_eq!(
+        (&all[3]["new_cluster"]["num_workers"], &all[3]["libraries"][0]["pypi"]["package"]),
+        (&json!(1), &json!("x"))
+    );
 }

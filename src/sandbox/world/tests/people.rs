@@ -1,6 +1,6 @@
 //! databricks-api §2.1, §7; dbt-cloud-api §2.5.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Bench, DBT_TOKEN, TOKEN};
 use crate::sandbox::Reply;
@@ -65,4 +65,43 @@ fn a_path_of_neither_service_is_not_built_whoever_asks() {
     assert_eq!(bench.call_as("wrong", "GET", "/oidc/v1/authorize", &Value::Null).0, 501);
     // What SDKs look for before their first call is absent, as on hosts without it.
     assert_eq!(bench.call_as("wrong", "GET", "/.well-known/databricks-config", &Value::Null).0, 404);
+}
+
+#[test]
+fn scim_lists_give_one_user_or_service_principal_with_its_groups() {
+    let mut bench = Bench::new();
+    bench.world.add_caller("cy@example.com", "dapi-cy", false, &["analysts"]);
+    let groups = |body: &Value| -> Vec<String> {
+        let groups = body["Resources"][0]["groups"].as_array().expect("groups").iter();
+        groups.map(|group| group["display"].as_str().expect("a name").to_owned()).collect()
+    };
+    let of = |kind: &str, field: &str, name: &str| {
+        format!("/api/2.0/preview/scim/v2/{kind}?filter={field}%20eq%20%22{name}%22")
+    };
+    assert_eq!(groups(&bench.get(&of("Users", "userName", "ana@example.com"))), ["users", "admins"]);
+    assert_eq!(groups(&bench.get(&of("Users", "userName", "cy@example.com"))), ["users", "analysts"]);
+    let principal = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11";
+    assert_eq!(groups(&bench.get(&of("ServicePrincipals", "applicationId", principal))), ["users"]);
+    let none = bench.get(&of("Users", "userName", "nobody@example.com"));
+    assert_eq!((&none["totalResults"], none.get("Resources")), (&json!(0), None));
+}
+
+#[test]
+fn runs_are_made_to_act_as_a_service_principal_by_whoever_has_the_role_on_it_and_by_no_administrator() {
+    let mut bench = Bench::new();
+    bench.world.add_caller("cy@example.com", "dapi-cy", false, &[]);
+    let create = "/api/2.2/jobs/create";
+    let job = |field: &str, name: &str| json!({ "name": "x", "tasks": [], "run_as": { field: name } });
+    let (mine, other) = ("0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11", "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d12");
+    for (token, field, name, status) in [
+        ("dapi-sandbox", "service_principal_name", mine, 200),
+        ("dapi-sandbox", "service_principal_name", other, 403),
+        ("dapi-sandbox", "user_name", "bo@example.com", 200),
+        ("dapi-sandbox", "user_name", "bo@nowhere", 400),
+        ("dapi-cy", "service_principal_name", mine, 403),
+        ("dapi-cy", "user_name", "bo@example.com", 403),
+        ("dapi-cy", "user_name", "cy@example.com", 200),
+    ] {
+        assert_eq!(bench.call_as(token, "POST", create, &job(field, name)).0, status, "{token} {name}");
+    }
 }

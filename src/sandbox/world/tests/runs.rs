@@ -266,3 +266,55 @@ fn lists_of_runs_come_newest_first_and_in_pages() {
         400
     );
 }
+
+#[test]
+fn a_one_time_run_acts_as_who_it_says_is_made_once_for_its_token_and_is_in_no_list_of_jobs() {
+    let mut bench = Bench::new();
+    bench.notebook_job(&json!({}));
+    let principal = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11";
+    let mut body = json!({
+        "run_name": "a look", "idempotency_token": "t1", "run_as": { "service_principal_name": principal },
+        "tasks": [{ "task_key": "look", "max_retries": 3, "notebook_task":
+            { "notebook_path": "/Users/ana@example.com/n", "base_parameters": { "a": "{{job.run_id}}" } } }],
+    });
+    let submit = "/api/2.2/jobs/runs/submit";
+    let run = bench.post(submit, &body)["run_id"].as_i64().expect("a run id");
+    assert_eq!(bench.post(submit, &body)["run_id"], run);
+    let seen = bench.job_run(run);
+    assert_eq!((&seen["run_type"], &seen["run_name"]), (&json!("SUBMIT_RUN"), &json!("a look")));
+    assert_eq!(bench.get("/api/2.2/jobs/list")["jobs"].as_array().expect("jobs").len(), 1);
+    // The principal may not read the notebook, and nothing is tried again.
+    bench.wait(60);
+    assert!(bench.world.next_notebook(crate::sandbox::SimTime(bench.now)).is_none());
+    let seen = bench.wait(60).job_run(run);
+    assert_eq!((&seen["state"]["result_state"], seen["tasks"].as_array().expect("tasks").len()), (&json!("FAILED"), 1));
+    let task = seen["tasks"][0]["run_id"].clone();
+    let output = bench.get(&format!("/api/2.2/jobs/runs/get-output?run_id={task}"));
+    let said = output["error"].as_str().expect("an error");
+    assert!(said.starts_with("Unable to access the notebook") && said.contains(principal), "{said}");
+
+    body["idempotency_token"] = "t2".into();
+    body.as_object_mut().expect("an object").shift_remove("run_as");
+    let run = bench.post(submit, &body)["run_id"].as_i64().expect("a run id");
+    bench.wait(60);
+    let task = bench.world.next_notebook(crate::sandbox::SimTime(bench.now)).expect("a task");
+    assert_eq!((task.identity.as_str(), &task.parameters["a"]), ("ana@example.com", &run.to_string()));
+    // It is its submitter's.
+    bench.world.add_caller("cy@example.com", "dapi-cy", false, &[]);
+    let path = format!("/api/2.2/jobs/runs/get?run_id={run}");
+    assert_eq!(bench.call_as("dapi-cy", "GET", &path, &Value::Null).0, 403);
+    for (name, wrong) in [
+        ("tasks", json!([])),
+        ("tasks", json!([{ "task_key": "a", "job_cluster_key": "b", "notebook_task": { "notebook_path": "/n" } }])),
+        ("idempotency_token", json!("x".repeat(65))),
+        ("run_as", json!({ "user_name": "bo@nowhere" })),
+    ] {
+        let mut body = body.clone();
+        body["idempotency_token"] = "t3".into();
+        body[name] = wrong.clone();
+        assert_eq!(bench.refused("POST", submit, &body), (400, "INVALID_PARAMETER_VALUE".to_owned()), "{wrong}");
+    }
+    bench.world.set_serverless(false);
+    body["idempotency_token"] = "t4".into();
+    assert_eq!(bench.refused("POST", submit, &body).0, 400);
+}

@@ -1,0 +1,158 @@
+//! `--check`: a one-time run of the notebook in check mode, as whom and on what the workflow runs, and what its end means.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ground::Ground;
+use crate::commands::Stage;
+use crate::commands::deploy_notebook::quoted;
+use crate::commands::run::{WorkflowReport, follow_judged};
+use crate::databricks::jobs::Job;
+use crate::databricks::me::Me;
+use crate::databricks::raw::Raw;
+use crate::databricks::{Standing, WorkflowEnd, submit_run};
+use crate::engine::kinds::{TaskWant, check_tasks, run_as_refused};
+use crate::failure::{Code, Ended, Failure, Report, of_databricks};
+use crate::http::Writer;
+use crate::runs::{Key, TaskState, WorkflowState};
+
+/// How long the check is followed: longer than its tasks may take.
+const WAIT: Duration = Duration::from_hours(3);
+/// How the notebook begins the line that is for programs.
+const VERDICT: &str = "dbtrigger-check: ";
+
+/// A check of a workflow that is there.
+pub(super) struct Check {
+    name: String,
+    tasks: Vec<Raw>,
+    /// Whom it acts as; `other`: not as whoever asks.
+    who: String,
+    other: bool,
+    path: String,
+    scope: String,
+    key: String,
+}
+
+impl Check {
+    pub(super) fn of(job: &Job, tasks: &[TaskWant], ground: &Ground, me: &Me) -> Check {
+        let other = super::identity::other(None, job.run_as.as_deref(), me);
+        Check {
+            name: job.settings.read("name").unwrap_or_default(),
+            tasks: check_tasks(&job.settings, tasks),
+            who: other.unwrap_or(&me.user_name).to_owned(),
+            other: other.is_some(),
+            path: ground.path.to_string(),
+            scope: ground.scope.clone(),
+            key: ground.key.clone(),
+        }
+    }
+
+    /// Starts it and follows it to its end.
+    pub(super) async fn run(&self, writer: &Writer, stage: &Stage) -> Ended<Box<dyn Report>> {
+        let name = format!("dbtrigger check: {}", self.name);
+        // Another check is another run; what is sent again after a lost answer is the same one.
+        let token = Key::fresh(&stage.context.entropy).token(0);
+        let run_as = self.other.then_some(self.who.as_str());
+        let run = match writer.put(submit_run(&name, &token, &self.tasks, run_as)).await {
+            Ok(started) => started.run_id,
+            Err(error) => {
+                let failure = of_databricks("Cannot start the check; the workflow stays as it is", &error);
+                let Some(said) = error.said() else { return failure.into() };
+                if said.message.to_ascii_lowercase().contains("serverless") {
+                    let failure = Failure { code: Code::Failed, ..failure };
+                    return failure
+                        .cause("the workspace refuses serverless compute")
+                        .advise("choose other compute: --compute cluster:ID, or --compute new for a small cluster of its own")
+                        .into();
+                }
+                return match run_as {
+                    Some(who) => run_as_refused(who, said, failure).into(),
+                    None => failure.into(),
+                };
+            }
+        };
+        let report = WorkflowReport {
+            workflow: 0,
+            name,
+            origin: writer.origin().to_owned(),
+            key: None,
+            run: Some(run),
+            url: Some(format!("{}/jobs/runs/{run}", writer.origin())),
+            state: None,
+        };
+        stage.events.progress(format!("Checking as {}: run {run}", self.who));
+        let judge = |report: &WorkflowReport, state: &WorkflowState| self.judge(report, state);
+        follow_judged(report, run, writer, Instant::now() + WAIT, stage, &judge).await
+    }
+
+    fn judge(&self, report: &WorkflowReport, state: &WorkflowState) -> Option<Failure> {
+        let is_bad = |task: &&TaskState| matches!(task.standing, Some(Standing::Ended(WorkflowEnd::Failed(_))));
+        if let Some(task) = state.tasks.iter().find(is_bad) {
+            return Some(self.meaning(task).advise(format!("see the check at {}", report.url())));
+        }
+        let (code, word) = match &state.standing {
+            Standing::Ended(WorkflowEnd::Success(_)) | Standing::Going(_) => return None,
+            Standing::Ended(WorkflowEnd::Cancelled(word)) => (Code::RunCancelled, word),
+            Standing::Ended(
+                WorkflowEnd::SuccessWithFailures(word)
+                | WorkflowEnd::Left(word)
+                | WorkflowEnd::NeverRan(word)
+                | WorkflowEnd::Failed(word),
+            ) => (Code::Failed, word),
+        };
+        let failure = Failure::new(code, format!("The check ended as {word}; the workflow stays as it is."));
+        let failure = state.run.message().map(ToOwned::to_owned).into_iter().fold(failure, Failure::cause);
+        Some(failure.advise(format!("see the check at {}", report.url())))
+    }
+
+    /// What the end of a task says about the workflow.
+    fn meaning(&self, task: &TaskState) -> Failure {
+        let Check { name: _, tasks: _, who, other: _, path, scope, key } = self;
+        let lines = task.said.as_ref().map(|said| said.error.as_slice()).unwrap_or_default();
+        let verdict = lines.iter().rev().find_map(|line| line.strip_prefix(VERDICT)).unwrap_or_default();
+        let first = lines.iter().find(|line| !line.starts_with(VERDICT)).or(task.message.as_ref());
+        let of = |code: Code, what: &str| first.cloned().into_iter().fold(Failure::new(code, what), Failure::cause);
+        let secrets = format!("dbtrigger init-secrets --scope {} --key {}", quoted(scope), quoted(key));
+        let deploy = format!("dbtrigger deploy-notebook --path {}", quoted(path));
+        // In the service's words (databricks-api §4.3): the notebook itself has said nothing then.
+        let unread = lines.iter().chain(&task.message).any(|line| line.contains("Unable to access the notebook"));
+        match verdict {
+            "key-refused" => of(Code::NotAuthenticated, &format!("dbt Cloud refuses the key in {scope}/{key}."))
+                .run(format!("{secrets} --rotate")),
+            "key-not-allowed" => of(Code::NotAllowed, &format!("The key in {scope}/{key} may not look at the dbt job."))
+                .advise("give it the permission set Job Runner or more on the project, or store another key"),
+            "address-refused" => of(Code::NotAllowed, "dbt Cloud's IP restrictions do not let the workflow's compute in.").advise(
+                "ask the administrator of the dbt account to allow the addresses that this workspace's compute goes out from",
+            ),
+            "job-not-visible" => of(
+                Code::NotFound,
+                &format!("With the key in {scope}/{key} the dbt job of task {} is not visible.", task.key),
+            )
+            .run("dbtrigger jobs"),
+            "egress" => of(Code::Network, "The workflow's compute has no way to dbt Cloud.").advise(
+                "let it out to that host on port 443: firewall, egress policy, network policy of serverless compute",
+            ),
+            "name" => of(Code::Network, "The workflow's compute cannot resolve the name of dbt Cloud's host.").advise(
+                "check the host in the notebook, and the name service of the compute's network (private DNS, egress policy)",
+            ),
+            "proxy" => of(Code::Network, "The proxy of the workflow's compute does not connect to dbt Cloud.")
+                .advise("check HTTPS_PROXY and NO_PROXY on that compute"),
+            "network" => of(Code::Network, "The connection from the workflow's compute to dbt Cloud broke.")
+                .advise("run the same command again, and look at firewall and egress policy if it breaks again"),
+            "tls" => of(Code::Tls, "The workflow's compute and dbt Cloud come to no TLS connection.")
+                .advise("a proxy that opens TLS needs its certificate in REQUESTS_CA_BUNDLE on that compute"),
+            "secret" => of(Code::NotAllowed, &format!("{who} cannot use the secret {scope}/{key}."))
+                .run(format!("{secrets} --grant {who}:READ"))
+                .advise("or add --grant-run-as"),
+            "input" => of(Code::Refused, &format!("The notebook {path} refuses what the workflow hands it.")).run(deploy),
+            "unavailable" => of(Code::Unavailable, "dbt Cloud could not be asked for a minute.")
+                .advise("run the same command again in a few minutes"),
+            "nonsense" => of(Code::Nonsense, "What answers the workflow's compute is not dbt Cloud.")
+                .advise("the host in the notebook may be wrong, or a proxy or login page stands in between"),
+            _ if unread => of(Code::NotAllowed, &format!("{who} cannot read the notebook {path}, or it is gone."))
+                .run(format!("{deploy} --grant {who}:CAN_RUN")),
+            _ => of(Code::Failed, "The check failed for a reason of its own; the workflow stays as it is."),
+        }
+    }
+}

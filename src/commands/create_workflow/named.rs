@@ -1,0 +1,100 @@
+//! The dbt jobs of the line: by id, by address, or by name, which dbt has to be asked about.
+
+use super::jobs;
+use crate::commands::Stage;
+use crate::commands::job_named::{JobNamed, Narrow};
+use crate::credentials::{Account, Token, Wants};
+use crate::dbt::Link;
+use crate::engine::kinds::TaskWant;
+use crate::failure::{Code, Failure};
+
+/// Where the tasks go.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// Into a workflow of dbtrigger's own.
+    Own,
+    /// Into one of somebody else: a single task, which may be given its key on its own.
+    Other { task_key: Option<String> },
+}
+
+/// The jobs as they were given, each with its key if it has one.
+#[derive(Debug)]
+pub(super) struct Asked {
+    jobs: Vec<(Option<String>, JobNamed)>,
+    narrow: Narrow,
+    place: Place,
+    depends_on: Vec<String>,
+}
+
+impl Asked {
+    /// Reads what can be read without asking anybody.
+    pub(super) fn read(
+        given: &[String],
+        narrow: Narrow,
+        place: Place,
+        depends_on: Vec<String>,
+        wants: &mut Wants,
+    ) -> Asked {
+        let mut jobs = Vec::new();
+        for text in given {
+            let (key, job) = jobs::split(text);
+            let Some(named) = wants.optional(JobNamed::read(job.trim()).map(Some)) else { continue };
+            jobs.push((key.map(ToOwned::to_owned), named));
+        }
+        let asked = Asked { jobs, narrow, place, depends_on };
+        if !asked.narrow.is_empty() && asked.jobs.len() == given.len() && !asked.has_names() {
+            let what = "--project and --environment narrow the name of a dbt job, and no --job is given by its name.";
+            let failure = Failure::new(Code::Usage, what).advise("leave them out, or give the job by its name");
+            wants.optional(Err::<Option<()>, Failure>(failure));
+        }
+        asked
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    pub(super) fn has_names(&self) -> bool {
+        self.jobs.iter().any(|(_, named)| matches!(named, JobNamed::Name(_)))
+    }
+
+    /// The addresses, for finding host and account.
+    pub(super) fn pasted(&self) -> Vec<(String, Link)> {
+        self.jobs.iter().flat_map(|(_, named)| named.pasted()).collect()
+    }
+
+    /// The tasks, where no name has to be looked up.
+    pub(super) fn tasks(&self) -> Option<Result<Vec<TaskWant>, Failure>> {
+        let ids: Option<Vec<u64>> = self
+            .jobs
+            .iter()
+            .map(|(_, named)| match named {
+                JobNamed::Id(job) | JobNamed::Address { job, pasted: _ } => Some(*job),
+                JobNamed::Name(_) => None,
+            })
+            .collect();
+        ids.map(|ids| self.with(&ids))
+    }
+
+    fn with(&self, ids: &[u64]) -> Result<Vec<TaskWant>, Failure> {
+        let named = self.jobs.iter().zip(ids);
+        let keyed: Vec<(String, u64)> =
+            named.map(|((key, _), id)| (key.clone().unwrap_or_else(|| format!("dbt_{id}")), *id)).collect();
+        match &self.place {
+            Place::Own => jobs::tasks(&keyed, &self.depends_on),
+            Place::Other { task_key } => jobs::added(&keyed, task_key.clone(), &self.depends_on),
+        }
+    }
+
+    /// Asks dbt for the ids of those that are given by name.
+    pub(super) async fn find(&self, account: &Account, token: &Token, stage: &Stage) -> Result<Vec<TaskWant>, Failure> {
+        let reader = crate::commands::to_dbt(account, token, stage)?.reader();
+        let everywhere = Narrow::default();
+        let mut ids = Vec::new();
+        for (_, named) in &self.jobs {
+            let narrow = if let JobNamed::Name(_) = named { &self.narrow } else { &everywhere };
+            ids.push(named.find(&reader, account, narrow).await?);
+        }
+        self.with(&ids)
+    }
+}

@@ -1,0 +1,197 @@
+//! Whether whoever the runs act as may read the notebook and the key, and the steps that give it what it lacks.
+
+use super::ground::Ground;
+use crate::commands::deploy_notebook::quoted;
+use crate::databricks::has_no_acls;
+use crate::databricks::me::groups_of;
+use crate::databricks::permissions::{NotebookLevel, Principal, notebook_permissions};
+use crate::databricks::secrets::{ADMINISTRATORS, EVERYBODY, Permission, ScopeName, acls};
+use crate::databricks::workspace::{NotebookPath, get_status};
+use crate::engine::kinds::{Grant, GrantWant, NotebookGrant, NotebookGrantWant};
+use crate::engine::{Consents, Planned, Step};
+use crate::failure::{Code, Failure};
+use crate::http::{HttpError, Reader};
+
+/// Whether somebody may read one thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Access {
+    Has,
+    Lacks,
+    /// Why that could not be found out.
+    Unknown(String),
+}
+
+/// What was found out about one identity.
+pub(super) struct Rights {
+    who: String,
+    path: NotebookPath,
+    scope: ScopeName,
+    key: String,
+    notebook: Access,
+    secret: Access,
+}
+
+/// Looks at who may read notebook and scope.
+pub(super) async fn look(reader: &Reader, who: &str, ground: &Ground) -> Option<Rights> {
+    // A name that cannot exist is refused with the key.
+    let scope = ground.scope.parse::<ScopeName>().ok()?;
+    let (on_notebook, on_scope) =
+        tokio::join!(readers_of_notebook(reader, &ground.path), readers_of_scope(reader, &scope));
+    let by_name = |readers: &Readers| match readers {
+        Ok(Some(names)) => names.iter().any(|name| name.eq_ignore_ascii_case(who) || name == EVERYBODY),
+        Ok(None) | Err(_) => true,
+    };
+    // Groups are asked for only where they can make a difference.
+    let groups = if by_name(&on_notebook) && by_name(&on_scope) { Ok(None) } else { reader.read(groups_of(who)).await };
+    let access = |readers: Readers| match readers {
+        Ok(None) => Access::Has,
+        Ok(Some(names)) => judge(who, &names, groups.as_ref().map(Option::as_deref)),
+        Err(why) => Access::Unknown(why.to_string()),
+    };
+    let (notebook, secret) = (access(on_notebook), access(on_scope));
+    Some(Rights { who: who.to_owned(), path: ground.path.clone(), scope, key: ground.key.clone(), notebook, secret })
+}
+
+/// Who may read it, by name; `None`: everybody, since there are no access lists.
+type Readers = Result<Option<Vec<String>>, HttpError>;
+
+async fn readers_of_notebook(reader: &Reader, path: &NotebookPath) -> Readers {
+    let Some(id) = reader.read(get_status(path)).await?.object_id else {
+        return Ok(Some(vec![ADMINISTRATORS.to_owned()]));
+    };
+    match reader.read(notebook_permissions(id)).await {
+        // Every level lets somebody read.
+        Ok(holdings) => {
+            let known = holdings.into_iter().filter(|held| NotebookLevel::named(&held.level).is_some());
+            Ok(Some(known.map(|held| held.principal).collect()))
+        }
+        Err(error) if has_no_acls(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn readers_of_scope(reader: &Reader, scope: &ScopeName) -> Readers {
+    match reader.read(acls(scope)).await {
+        Ok(listed) => {
+            let known = listed.into_iter().filter(|acl| Permission::named(&acl.permission).is_some());
+            // Administrators manage every scope, and are not listed (databricks-api §3.4).
+            Ok(Some(known.map(|acl| acl.principal).chain([ADMINISTRATORS.to_owned()]).collect()))
+        }
+        Err(error) if has_no_acls(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether somebody is among those named, directly or through a group.
+fn judge(who: &str, names: &[String], groups: Result<Option<&[String]>, &HttpError>) -> Access {
+    if names.iter().any(|name| name.eq_ignore_ascii_case(who) || name == EVERYBODY) {
+        return Access::Has;
+    }
+    let mut others: Vec<&str> = names.iter().map(String::as_str).collect();
+    others.retain(|name| Principal::of(name) == Principal::Group);
+    others.sort_unstable();
+    others.dedup();
+    if others.is_empty() {
+        return Access::Lacks;
+    }
+    match groups {
+        Ok(Some(groups)) if groups.iter().any(|group| others.contains(&group.as_str())) => Access::Has,
+        // Groups that lie in others need not be listed.
+        Ok(Some(groups)) if groups.iter().any(|group| group != EVERYBODY) => Access::Unknown(format!(
+            "the groups of {who} ({}) may lie in one that may: {}",
+            groups.join(", "),
+            others.join(", ")
+        )),
+        Ok(Some(_)) => Access::Lacks,
+        Ok(None) => Access::Unknown(format!("it may be in one of the groups that may: {}", others.join(", "))),
+        Err(error) => {
+            Access::Unknown(format!("it may be in one of the groups that may ({}), and {error}", others.join(", ")))
+        }
+    }
+}
+
+impl Rights {
+    /// The steps that give what is lacking. What could not be found out is given too: at worst it was there through a group.
+    pub(super) async fn grants(&self, reader: &Reader) -> Result<Vec<Planned>, Failure> {
+        let Rights { who, path, scope, key: _, notebook, secret } = self;
+        let none = Consents::default();
+        let mut steps = Vec::new();
+        // What it has by name is shown as kept; what it has through a group is not given once more.
+        let secret_want = GrantWant { scope: scope.clone(), principal: who.clone(), permission: Permission::Read };
+        let step = Step::<Grant>::plan(reader, secret_want, &none).await?;
+        if *secret != Access::Has || !step.writes() {
+            steps.push(Planned::Grant(step));
+        }
+        let want = NotebookGrantWant { path: path.clone(), principal: who.clone(), level: NotebookLevel::CanRun };
+        let step = Step::<NotebookGrant>::plan(reader, want, &none).await?;
+        if *notebook != Access::Has || !step.writes() {
+            steps.push(Planned::NotebookGrant(step));
+        }
+        Ok(steps)
+    }
+
+    /// Refuses what would fail in every run; what could not be found out comes back as warnings.
+    pub(super) fn check(&self) -> Result<Vec<String>, Failure> {
+        let Rights { who, path, scope, key, notebook, secret } = self;
+        let on_scope = format!(
+            "dbtrigger init-secrets --scope {} --key {} --grant {who}:READ",
+            quoted(scope.as_str()),
+            quoted(key)
+        );
+        let on_notebook = format!("dbtrigger deploy-notebook --path {} --grant {who}:CAN_RUN", quoted(path.as_str()));
+        let (mut warnings, mut lacking, mut commands) = (Vec::new(), Vec::new(), Vec::new());
+        for (what, access, command) in [
+            (format!("the secret scope {scope}"), secret, on_scope),
+            (format!("the notebook {path}"), notebook, on_notebook),
+        ] {
+            match access {
+                Access::Has => {}
+                Access::Lacks => {
+                    lacking.push(what);
+                    commands.push(command);
+                }
+                Access::Unknown(why) => warnings.push(format!(
+                    "Whether {who}, whom the runs act as, may read {what} could not be found out: {why}. --grant-run-as gives it the right, and --check shows whether it has it."
+                )),
+            }
+        }
+        if lacking.is_empty() {
+            return Ok(warnings);
+        }
+        let failure = Failure::new(
+            Code::NotAllowed,
+            format!("{who}, whom the runs act as, may not read {}, so every run would fail.", lacking.join(" and ")),
+        )
+        .advise("add --grant-run-as to give it what it lacks");
+        Err(commands.into_iter().fold(failure, Failure::run))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_read_by_name_with_everybody_or_through_a_group_is_told_from_who_may_not() {
+        let owned = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+        let bo = "bo@example.com";
+        for (names, groups, expected) in [
+            (&["Bo@example.com"][..], None, "has"),
+            (&["users"], None, "has"),
+            (&["ana@example.com"], None, "lacks"),
+            (&["ana@example.com", "admins"], Some(&["users"][..]), "lacks"),
+            (&["admins"], Some(&["users", "admins"]), "has"),
+            (&["data-team"], Some(&["data-team"]), "has"),
+            (&["data-team", "admins"], Some(&["users", "analysts"]), "may lie in one that may: admins, data-team"),
+            (&["data-team", "admins"], None, "may be in one of the groups that may: admins, data-team"),
+        ] {
+            let groups = groups.map(owned);
+            let said = match judge(bo, &owned(names), Ok(groups.as_deref())) {
+                Access::Has => "has".to_owned(),
+                Access::Lacks => "lacks".to_owned(),
+                Access::Unknown(why) => why,
+            };
+            assert!(said.ends_with(expected), "{names:?} {groups:?}: {said}");
+        }
+    }
+}

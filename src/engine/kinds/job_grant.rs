@@ -1,0 +1,169 @@
+//! Access to the workflow for one principal. Levels are added, never lowered or removed.
+
+use serde::Serialize;
+
+use super::workflow::{Identity, own_job};
+use crate::databricks::permissions::{Holding, JobLevel, grant_on_job, job_permissions};
+use crate::databricks::{has_no_acls, is_missing};
+use crate::engine::walk::Inputs;
+use crate::engine::{Action, Change, Consents, Kind, Step};
+use crate::failure::{Code, Failure};
+use crate::http::{HttpError, Reader, Writer};
+
+/// Access to the workflow.
+pub(crate) enum JobGrant {}
+
+/// What a principal should be able to do.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct JobGrantWant {
+    /// The name and the mark by which the workflow is found: it may be made in the same walk.
+    pub(crate) workflow: String,
+    pub(crate) identity: Identity,
+    /// Its id, if it was there before.
+    pub(crate) job: Option<u64>,
+    /// E-mail of a user, display name of a group, application id of a service principal.
+    pub(crate) principal: String,
+    pub(crate) level: JobLevel,
+}
+
+/// What it can do now with the job that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum JobGrantHave {
+    /// What the principal has by name.
+    Held { job: u64, own: Vec<Holding> },
+    /// The workspace has no ACLs.
+    NoAcls { job: u64 },
+}
+
+impl Kind for JobGrant {
+    type Want = JobGrantWant;
+    type Have = JobGrantHave;
+
+    const KIND: &'static str = "workflow grant";
+
+    fn name(want: &JobGrantWant) -> String {
+        let JobGrantWant { workflow, identity: _, job: _, principal, level } = want;
+        format!("{} on \"{workflow}\" for {principal}", level.name())
+    }
+
+    async fn observe(reader: &Reader, want: &JobGrantWant) -> Result<Option<JobGrantHave>, HttpError> {
+        let job = match want.job {
+            Some(job) => Some(job),
+            None => own_job(reader, &want.workflow, &want.identity).await?,
+        };
+        let Some(job) = job else { return Ok(None) };
+        match reader.read(job_permissions(job)).await {
+            Ok(mut own) => {
+                own.retain(|held| held.principal.eq_ignore_ascii_case(&want.principal));
+                Ok(Some(JobGrantHave::Held { job, own }))
+            }
+            Err(error) if has_no_acls(&error) => Ok(Some(JobGrantHave::NoAcls { job })),
+            // Made just now, or deleted since.
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn diff(want: &JobGrantWant, have: Option<&JobGrantHave>, _consents: &Consents) -> Action {
+        let Some(have) = have else { return Action::Create };
+        let JobGrantHave::Held { job: _, own } = have else { return Action::Keep(needless(want, have)) };
+        if suffices(want, have) {
+            return Action::Keep(needless(want, have));
+        }
+        let unknown = own.iter().find(|held| !held.inherited && JobLevel::named(&held.level).is_none());
+        if let Some(held) = unknown {
+            let level = &held.level;
+            return Action::Keep(Some(format!("has {level}, a level that this version does not know, and keeps it")));
+        }
+        match highest(own) {
+            None => Action::Create,
+            Some(level) => Action::Update(vec![Change {
+                field: "permission_level".to_owned(),
+                from: Some(level.name().to_owned()),
+                to: Some(want.level.name().to_owned()),
+                reason: "more is asked for".to_owned(),
+            }]),
+        }
+    }
+
+    async fn apply(writer: &Writer, step: &Step<JobGrant>, _inputs: &Inputs) -> Result<(), HttpError> {
+        let JobGrantWant { workflow: _, identity: _, job: _, principal, level } = &step.want;
+        // The job may be new, and so its id.
+        let now = match &step.have {
+            Some(have) => Some(have.clone()),
+            None => JobGrant::observe(writer, &step.want).await?,
+        };
+        let job = match &now {
+            Some(have) if suffices(&step.want, have) => return Ok(()),
+            Some(JobGrantHave::Held { job, own: _ } | JobGrantHave::NoAcls { job }) => *job,
+            // It does not show yet, or is gone; the look after this one tells.
+            None => return Ok(()),
+        };
+        match writer.put(grant_on_job(job, principal, *level)).await {
+            Err(error) if has_no_acls(&error) => match writer.read(job_permissions(job)).await {
+                // Only the look after it decides that there are none.
+                Err(again) if has_no_acls(&again) => Ok(()),
+                Ok(_) | Err(_) => Err(error),
+            },
+            ended => ended,
+        }
+    }
+
+    fn shows(step: &Step<JobGrant>, now: Option<&JobGrantHave>) -> bool {
+        now.is_some_and(|have| suffices(&step.want, have))
+    }
+
+    fn came_out(step: &Step<JobGrant>, now: Option<&JobGrantHave>) -> Option<String> {
+        match now {
+            Some(have @ JobGrantHave::NoAcls { job: _ }) => needless(&step.want, have),
+            // Whoever makes the job owns it.
+            Some(have @ JobGrantHave::Held { job: _, own }) if highest(own) > Some(step.want.level) => {
+                needless(&step.want, have)
+            }
+            Some(JobGrantHave::Held { .. }) | None => None,
+        }
+    }
+
+    fn explain(want: &JobGrantWant, error: &HttpError, failure: Failure) -> Failure {
+        let JobGrantWant { workflow, identity: _, job: _, principal, level: _ } = want;
+        if error.operation == "permissions/update" && (is_missing(error) || error.is_status(400)) {
+            return failure.advise(format!(
+                "check \"{principal}\": a user is given by e-mail, a group by its display name, a service principal by its application id (a UUID)"
+            ));
+        }
+        if failure.code == Code::NotAllowed {
+            return failure.advise(format!(
+                "seeing and giving access takes CAN_MANAGE on the job \"{workflow}\", which its owner and administrators have"
+            ));
+        }
+        failure
+    }
+}
+
+/// The highest of these levels, as far as they are known.
+fn highest(holdings: &[Holding]) -> Option<JobLevel> {
+    holdings.iter().filter_map(|held| JobLevel::named(&held.level)).max()
+}
+
+/// Whether the principal can do what is wanted.
+fn suffices(want: &JobGrantWant, have: &JobGrantHave) -> bool {
+    match have {
+        JobGrantHave::NoAcls { job: _ } => true,
+        JobGrantHave::Held { job: _, own } => highest(own) >= Some(want.level),
+    }
+}
+
+/// Why nothing is given where that would add nothing.
+fn needless(want: &JobGrantWant, have: &JobGrantHave) -> Option<String> {
+    match have {
+        JobGrantHave::NoAcls { job: _ } => Some(
+            "skipped: this workspace has no access lists for jobs (no Premium plan), so everybody can see and change it"
+                .to_owned(),
+        ),
+        JobGrantHave::Held { job: _, own } => match highest(own)? {
+            JobLevel::IsOwner => Some("is the owner, which is more, and stays it".to_owned()),
+            level if level > want.level => Some(format!("has {}, which is more, and keeps it", level.name())),
+            JobLevel::CanView | JobLevel::CanManageRun | JobLevel::CanManage => None,
+        },
+    }
+}
