@@ -25,10 +25,12 @@ pub(crate) mod rehearsal;
 mod run_named;
 #[cfg(test)]
 mod run_tests;
+#[cfg(test)]
+mod several_tests;
 mod table;
 
 pub(crate) use connect::{line_to_dbt, to_databricks, to_dbt};
-pub(crate) use last_known::LastKnown;
+pub(crate) use last_known::{LastKnown, Left};
 
 use crate::context::Context;
 use crate::credentials::AccountFlags;

@@ -322,6 +322,16 @@ pub(crate) fn list_account_runs(account: u64, filter: &RunFilter, offset: u64, l
     Read::new(call, page)
 }
 
+/// These runs, bare, as far as lists show them already; at most [`PAGE`] of them.
+pub(crate) fn list_these_runs(account: u64, runs: &[u64]) -> Read<Page<Run>> {
+    let path = Path::new("/api/v2/accounts/").number(account).then("/runs/");
+    let call = Call::get("runs/list", path)
+        .query("pk__in", serde_json::json!(runs))
+        .query("order_by", "-id")
+        .query("limit", PAGE);
+    Read::new(call, page)
+}
+
 /// One run, bare.
 pub(crate) fn get_run(account: u64, run: u64) -> Read<Run> {
     Read::new(Call::get("runs/get", run_path(account, run).then("/")), data)
@@ -372,6 +382,10 @@ mod tests {
         assert_eq!(
             list_account_runs(7, &active, 0, 100).call.target(),
             "/api/v2/accounts/7/runs/?order_by=-id&limit=100&offset=0&include_related=%5B%22trigger%22%2C%22job%22%5D&job_definition_id=8&status__in=%5B1%2C3%5D"
+        );
+        assert_eq!(
+            list_these_runs(7, &[8, 9]).call.target(),
+            "/api/v2/accounts/7/runs/?pk__in=%5B8%2C9%5D&order_by=-id&limit=100"
         );
         assert_eq!(
             get_run_with_steps(7, 9).call.target(),

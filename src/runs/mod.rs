@@ -1,6 +1,7 @@
 //! Runs: started exactly once, followed to their end, and reported when they fail.
 
 mod behind;
+mod board;
 mod dbt_run;
 mod failed;
 mod follow;
@@ -11,6 +12,7 @@ mod trigger;
 mod workflow_run;
 
 pub(crate) use behind::dbt_runs_behind;
+pub(crate) use board::Board;
 pub(crate) use dbt_run::{DbtRun, DbtState, Fate};
 pub(crate) use failed::{FailedNode, Findings, find_failures, plain};
 pub(crate) use follow::{Followed, follow};

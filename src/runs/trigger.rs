@@ -99,6 +99,20 @@ pub(crate) enum NotStarted {
     Unknown { error: Option<HttpError>, looking: Option<HttpError> },
 }
 
+impl NotStarted {
+    /// Whether there may be a run all the same.
+    pub(crate) fn may_have_started(&self) -> bool {
+        match self {
+            NotStarted::NoRunShows { error: _, sends: _ } | NotStarted::Unknown { error: _, looking: _ } => true,
+            NotStarted::Blind(_)
+            | NotStarted::OtherParameters { run: _, difference: _ }
+            | NotStarted::Rejected(_)
+            | NotStarted::NeverSent(_)
+            | NotStarted::NoTime => false,
+        }
+    }
+}
+
 /// Starts a run of the job, or finds the one that was started with the same key.
 pub(crate) async fn trigger(
     order: &Order,
