@@ -22,6 +22,8 @@ pub(crate) mod provision;
 mod provision_tests;
 #[cfg(test)]
 pub(crate) mod rehearsal;
+#[cfg(test)]
+mod retry_tests;
 mod run_named;
 #[cfg(test)]
 mod run_tests;

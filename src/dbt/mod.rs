@@ -21,5 +21,5 @@ pub(crate) use overrides::{Difference, Overrides};
 pub(crate) use places::{Project, list_projects};
 pub(crate) use runs::{
     End, PAGE, Run, RunFilter, Status, Step, TRIGGER_LIMIT, Trigger, cancel_run, get_run, get_run_with_steps,
-    get_run_with_trigger, list_account_runs, list_runs, list_these_runs, trigger,
+    get_run_with_trigger, list_account_runs, list_runs, list_these_runs, retry_run, trigger,
 };

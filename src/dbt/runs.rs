@@ -114,6 +114,11 @@ pub(crate) struct Run {
     /// The run that this one resumes from its point of failure.
     #[serde(default)]
     pub(crate) retrying_run_id: Option<u64>,
+    /// Whether it can be resumed from its point of failure, and why not.
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) can_retry: Option<bool>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) retry_not_supported_reason: Option<String>,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) project_id: Option<u64>,
     #[serde(default, deserialize_with = "soft")]
@@ -193,6 +198,8 @@ impl Run {
             is_error: None,
             is_cancelled: None,
             retrying_run_id: None,
+            can_retry: None,
+            retry_not_supported_reason: None,
             project_id: None,
             job_definition_id: None,
             created_at: None,
@@ -349,6 +356,12 @@ pub(crate) fn get_run_with_steps(account: u64, run: u64) -> Read<Run> {
     Read::new(call.query("include_related", r#"["run_steps"]"#), data)
 }
 
+/// Starts a run that resumes this one from its point of failure (§5.2). It takes no `cause`: whether it was heard is the
+/// caller's to find out.
+pub(crate) fn retry_run(account: u64, run: u64, limit: Duration) -> Once<Run> {
+    Once::new(Call::post("runs/retry", run_path(account, run).then("/retry/")).within(limit), data)
+}
+
 /// Cancels a run. Doing it twice is doing it once.
 pub(crate) fn cancel_run(account: u64, run: u64) -> Put<Run> {
     Put::new(Call::post("runs/cancel", run_path(account, run).then("/cancel/")), data)
@@ -393,6 +406,8 @@ mod tests {
         );
         assert_eq!(cancel_run(7, 9).call.target(), "/api/v2/accounts/7/runs/9/cancel/");
         assert_eq!(cancel_run(7, 9).call.body, None);
+        let retry = retry_run(7, 9, TRIGGER_LIMIT).call;
+        assert_eq!((retry.target().as_str(), retry.body), ("/api/v2/accounts/7/runs/9/retry/", None));
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod follow;
 mod journal;
 mod look_up;
 mod marker;
+mod resume;
+mod settle;
 mod trigger;
 mod workflow_run;
 
@@ -18,7 +20,8 @@ pub(crate) use failed::{FailedNode, Findings, find_failures, plain};
 pub(crate) use follow::{Followed, follow};
 pub(crate) use journal::Journal;
 pub(crate) use marker::Key;
-pub(crate) use trigger::{Milestone, NotStarted, Order, Triggered, trigger};
+pub(crate) use resume::{NotResumed, Resumption, resume};
+pub(crate) use trigger::{Doubt, Milestone, NotStarted, Order, Triggered, trigger};
 pub(crate) use workflow_run::{TaskState, WorkflowProbe, WorkflowState};
 
 use crate::context::{Entropy, Wall};

@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::dbt_report::DbtReport;
 use super::follow_dbt::{Following, Lines};
+use super::retry::Retries;
 use super::{Waiting, resume, several};
 use crate::commands::job_named::{JobNamed, Narrow};
 use crate::commands::last_known::Known;
@@ -16,7 +17,9 @@ use crate::credentials::{Account, AccountFlags, Wants};
 use crate::dbt::{Link, Overrides, Run};
 use crate::failure::{Code, Ended, Failure, Report, of_start};
 use crate::http::Writer;
-use crate::runs::{Board, DbtRun, DbtState, Journal, Key, Means, Milestone, NotStarted, Order, Triggered, trigger};
+use crate::runs::{
+    Board, DbtRun, DbtState, Doubt, Journal, Key, Means, Milestone, NotStarted, Order, Triggered, trigger,
+};
 
 /// Of the starts that nobody followed to their end so many are pointed at.
 const MOST_REMARKS: usize = 3;
@@ -34,6 +37,7 @@ pub(super) struct Asked {
 /// How carefully.
 #[derive(Clone, Copy)]
 pub(super) struct Care {
+    pub(super) retry: u32,
     pub(super) settle: Duration,
     pub(super) at_most_once: bool,
 }
@@ -69,6 +73,8 @@ pub(super) struct Start {
     pub(super) writer: Writer,
     pub(super) order: Order,
     no_wait: bool,
+    /// How often a run that failed is resumed.
+    retry: u32,
     /// As the person named it.
     pub(super) job: String,
     /// By an address, which may be the only source of host and account.
@@ -126,7 +132,7 @@ async fn settle(
     })?;
     several::check_once(&ids, &texts)?;
     let Waiting { timeout: _, no_wait, key, given, parameters: _ } = waiting;
-    let Care { settle, at_most_once } = care;
+    let Care { retry, settle, at_most_once } = care;
     // Everybody who sees the run sees its cause.
     let said = stage.vault.filter().clean(&cause.unwrap_or_else(|| usual_cause(environment))).into_owned();
     let alone = ids.len() == 1;
@@ -158,7 +164,7 @@ async fn settle(
         };
         let again = resume::of_dbt(&text, &stage.account, &overrides, None);
         let (account, writer, flags) = (account.clone(), writer.clone(), stage.account.clone());
-        Start { account, writer, order, no_wait, job: shown, by_address, flags, again }
+        Start { account, writer, order, no_wait, retry, job: shown, by_address, flags, again }
     });
     Ok(starts.collect())
 }
@@ -200,7 +206,7 @@ impl Start {
     }
 
     pub(super) async fn run(&self, hand: &Hand<'_>) -> Ended<DbtReport> {
-        let Start { account, writer, order, no_wait, job, by_address: _, flags: _, again } = self;
+        let Start { account, writer, order, no_wait, retry, job, by_address: _, flags: _, again } = self;
         let Hand { means, last_known, journal, shared } = hand;
         let pick_up = |run: u64| self.pick_up(run);
         let mut report = self.report();
@@ -243,14 +249,19 @@ impl Start {
                 }
             });
         }
-        let Triggered { run, adopted: _, sends, doubt, intent } = triggered;
+        let Triggered { run, adopted: _, sends, doubt, mut intent } = triggered;
         let mut lines = Lines::new(&means.events, account);
         lines.header(&run);
-        let mut probe = DbtRun::new(writer, &means.wall, &means.events, order.account, run, doubt);
-        if let Some(Shared { board, sending: _, steps }) = shared {
-            probe = if *steps { probe.on_board(board) } else { probe.on_board(board).without_steps() };
-        }
+        let probe = |run: Run, doubt: Option<Doubt>| {
+            let probe = DbtRun::new(writer, &means.wall, &means.events, order.account, run, doubt);
+            match shared {
+                Some(Shared { board, sending: _, steps: true }) => probe.on_board(board),
+                Some(Shared { board, sending: _, steps: false }) => probe.on_board(board).without_steps(),
+                None => probe,
+            }
+        };
         let mut ended = if *no_wait {
+            let mut probe = probe(run, doubt);
             if sends > 1 {
                 means.events.remark("it was sent more than once; looking for a second run before the end");
                 probe.outlast_doubt().await;
@@ -263,7 +274,18 @@ impl Start {
             let following =
                 Following { account, writer, deadline: order.deadline, pick_up: &pick_up, again: Some(again) };
             let on_news = |run: &Run| milestone(Milestone::Known(run));
-            following.follow(probe, &mut lines, report, means, &on_news).await
+            let mut ended = following.follow(probe(run, doubt), &mut lines, report, means, &on_news).await;
+            let mut retries = Retries { most: *retry, done: 0 };
+            while let Some(next) = retries.next(&mut ended, order, writer, means).await {
+                let Some(report) = ended.report.take() else { break };
+                milestone(Milestone::Known(&next));
+                if let Some(intent) = &mut intent {
+                    let _ = intent.run(next.id);
+                }
+                lines.header(&next);
+                ended = following.follow(probe(next, None), &mut lines, report, means, &on_news).await;
+            }
+            ended
         };
         // Ended, or not waited for: nothing is left to pick up.
         let over = *no_wait || ended.report.as_ref().is_some_and(|report| report.end.is_some());
@@ -272,6 +294,9 @@ impl Start {
             if let Some(intent) = intent {
                 intent.close();
             }
+        }
+        if let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed) {
+            *failure = failure.clone().run(format!("{} --retry 1", order.resume));
         }
         // A key that has led to an ended run leads to it each time.
         if order.look_first

@@ -6,6 +6,7 @@ mod duration;
 mod follow_dbt;
 mod follow_workflow;
 pub(crate) mod resume;
+mod retry;
 mod several;
 mod workflow;
 
@@ -39,6 +40,7 @@ pub(crate) const LONGEST: Duration = Duration::from_hours(24);
   dbtrigger run 222222
   dbtrigger run 'Nightly build' --project 'Jaffle Shop'
   dbtrigger run 222222 300001 300002 --max-parallel 2
+  dbtrigger run 222226 --retry 1
   dbtrigger run 222222 --idempotency-key nightly-2026-11-23 --step 'dbt build --select tag:nightly'
   dbtrigger run --workflow 'dbt: Nightly build (222222)'")]
 pub(crate) struct Args {
@@ -69,6 +71,9 @@ pub(crate) struct Args {
     /// Makes starts with the same key the same run: letters, digits and . _ : / -
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// How often a run that ended in error is resumed from its point of failure; the outcome is the last one's
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=20), conflicts_with_all = ["workflow", "no_wait"], hide_default_value = true)]
+    retry: u32,
     /// How long a run whose start was not answered may take to show before it is started again
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = durations::parse, conflicts_with = "workflow")]
     settle: Duration,
@@ -167,6 +172,7 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
         timeout,
         no_wait,
         idempotency_key,
+        retry,
         settle,
         at_most_once,
         changes,
@@ -181,7 +187,7 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
         return workflow::run(&workflow, waiting, wants, stage).await;
     }
     let (cause, overrides) = changes.settle();
-    let care = dbt::Care { settle, at_most_once };
+    let care = dbt::Care { retry, settle, at_most_once };
     let narrow = Narrow { project, environment };
     let max_parallel = max_parallel.map(usize::from);
     dbt::run(dbt::Asked { jobs: job, max_parallel, narrow, cause, overrides }, care, waiting, wants, stage).await
