@@ -1,5 +1,7 @@
 //! One file per subcommand: its arguments, settled into values that are whole, then handed to engine or runs.
 
+#[cfg(test)]
+mod artifacts_tests;
 pub(crate) mod cancel;
 pub(crate) mod create_workflow;
 pub(crate) mod demo;

@@ -1,5 +1,6 @@
 //! `run JOB...`: one start from its words to its end.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -8,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::dbt_report::DbtReport;
 use super::follow_dbt::{Following, Lines};
 use super::retry::Retries;
-use super::{Waiting, resume, several};
+use super::{Waiting, artifacts, resume, several};
 use crate::commands::job_named::{JobNamed, Narrow};
 use crate::commands::last_known::Known;
 use crate::commands::{LastKnown, Stage, line_to_dbt};
@@ -35,9 +36,10 @@ pub(super) struct Asked {
 }
 
 /// How carefully.
-#[derive(Clone, Copy)]
 pub(super) struct Care {
     pub(super) retry: u32,
+    /// Where the run's files go.
+    pub(super) artifacts: Option<PathBuf>,
     pub(super) settle: Duration,
     pub(super) at_most_once: bool,
 }
@@ -75,6 +77,7 @@ pub(super) struct Start {
     no_wait: bool,
     /// How often a run that failed is resumed.
     retry: u32,
+    artifacts: Option<PathBuf>,
     /// As the person named it.
     pub(super) job: String,
     /// By an address, which may be the only source of host and account.
@@ -132,7 +135,7 @@ async fn settle(
     })?;
     several::check_once(&ids, &texts)?;
     let Waiting { timeout: _, no_wait, key, given, parameters: _ } = waiting;
-    let Care { retry, settle, at_most_once } = care;
+    let Care { retry, artifacts, settle, at_most_once } = care;
     // Everybody who sees the run sees its cause.
     let said = stage.vault.filter().clean(&cause.unwrap_or_else(|| usual_cause(environment))).into_owned();
     let alone = ids.len() == 1;
@@ -163,8 +166,9 @@ async fn settle(
             deadline,
         };
         let again = resume::of_dbt(&text, &stage.account, &overrides, None);
+        let artifacts = artifacts.clone();
         let (account, writer, flags) = (account.clone(), writer.clone(), stage.account.clone());
-        Start { account, writer, order, no_wait, retry, job: shown, by_address, flags, again }
+        Start { account, writer, order, no_wait, retry, artifacts, job: shown, by_address, flags, again }
     });
     Ok(starts.collect())
 }
@@ -206,7 +210,7 @@ impl Start {
     }
 
     pub(super) async fn run(&self, hand: &Hand<'_>) -> Ended<DbtReport> {
-        let Start { account, writer, order, no_wait, retry, job, by_address: _, flags: _, again } = self;
+        let Start { account, writer, order, no_wait, retry, artifacts: _, job, by_address: _, flags: _, again } = self;
         let Hand { means, last_known, journal, shared } = hand;
         let pick_up = |run: u64| self.pick_up(run);
         let mut report = self.report();
@@ -295,6 +299,19 @@ impl Start {
                 intent.close();
             }
         }
+        self.finish(&mut ended, hand).await;
+        ended
+    }
+
+    /// What is done once the outcome is there, and does not change it.
+    async fn finish(&self, ended: &mut Ended<DbtReport>, hand: &Hand<'_>) {
+        let order = &self.order;
+        if let (Some(folder), Some(report)) = (&self.artifacts, &mut ended.report)
+            && let (Some(_), Some(run)) = (report.end, report.run_id)
+        {
+            let folder = if hand.shared.is_some() { folder.join(run.to_string()) } else { folder.clone() };
+            report.artifacts = artifacts::fetch(&self.writer, self.account.id, run, &folder, &hand.means.events).await;
+        }
         if let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed) {
             *failure = failure.clone().run(format!("{} --retry 1", order.resume));
         }
@@ -306,7 +323,6 @@ impl Start {
             *failure =
                 failure.clone().advise("the key belongs to this run now: a new run needs a new --idempotency-key");
         }
-        ended
     }
 }
 

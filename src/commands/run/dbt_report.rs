@@ -33,6 +33,8 @@ pub(crate) struct DbtReport {
     pub(crate) findings: Findings,
     /// The runs that this one resumes, the first one first.
     pub(crate) resumed: Vec<Resumed>,
+    /// Files of the run that were fetched.
+    pub(crate) artifacts: Vec<String>,
 }
 
 /// A failed run that was resumed from its point of failure.
@@ -64,6 +66,7 @@ impl DbtReport {
             duplicates: Vec::new(),
             findings: Findings::default(),
             resumed: Vec::new(),
+            artifacts: Vec::new(),
         }
     }
 
@@ -127,6 +130,7 @@ impl Report for DbtReport {
             duplicates,
             findings: Findings { step, nodes },
             resumed,
+            artifacts,
         } = self;
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
         let duplicates: Vec<Value> =
@@ -162,6 +166,7 @@ impl Report for DbtReport {
             "failed_step": step.as_ref().map(|step| json!({ "index": step.index, "count": step.count, "name": step.title })),
             "failed_nodes": nodes,
             "resumed": resumed,
+            "artifacts": artifacts,
         })
     }
 }

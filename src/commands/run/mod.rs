@@ -1,5 +1,6 @@
 //! `run`: starts a dbt job, or a Databricks job with `--workflow`, and follows it to its end.
 
+mod artifacts;
 mod dbt;
 mod dbt_report;
 mod duration;
@@ -11,6 +12,7 @@ mod several;
 mod workflow;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
@@ -40,7 +42,7 @@ pub(crate) const LONGEST: Duration = Duration::from_hours(24);
   dbtrigger run 222222
   dbtrigger run 'Nightly build' --project 'Jaffle Shop'
   dbtrigger run 222222 300001 300002 --max-parallel 2
-  dbtrigger run 222226 --retry 1
+  dbtrigger run 222226 --retry 1 --artifacts target
   dbtrigger run 222222 --idempotency-key nightly-2026-11-23 --step 'dbt build --select tag:nightly'
   dbtrigger run --workflow 'dbt: Nightly build (222222)'")]
 pub(crate) struct Args {
@@ -74,6 +76,10 @@ pub(crate) struct Args {
     /// How often a run that ended in error is resumed from its point of failure; the outcome is the last one's
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=20), conflicts_with_all = ["workflow", "no_wait"], hide_default_value = true)]
     retry: u32,
+    /// Fetch the files that the run leaves (its manifest, its results and others) into this folder, also when it fails;
+    /// of several jobs each has a folder of its own in it, named by the run's id
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["workflow", "no_wait"])]
+    artifacts: Option<PathBuf>,
     /// How long a run whose start was not answered may take to show before it is started again
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = durations::parse, conflicts_with = "workflow")]
     settle: Duration,
@@ -173,6 +179,7 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
         no_wait,
         idempotency_key,
         retry,
+        artifacts,
         settle,
         at_most_once,
         changes,
@@ -187,7 +194,7 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
         return workflow::run(&workflow, waiting, wants, stage).await;
     }
     let (cause, overrides) = changes.settle();
-    let care = dbt::Care { retry, settle, at_most_once };
+    let care = dbt::Care { retry, artifacts, settle, at_most_once };
     let narrow = Narrow { project, environment };
     let max_parallel = max_parallel.map(usize::from);
     dbt::run(dbt::Asked { jobs: job, max_parallel, narrow, cause, overrides }, care, waiting, wants, stage).await
