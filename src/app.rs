@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::commands::{self, LastKnown, Stage, Wire};
+use crate::commands::{self, LastKnown, Left, Stage, Wire};
 use crate::context::{Context, Environment};
 use crate::credentials::AccountFlags;
 use crate::failure::{Code, Ended, Failure, Hint, Report};
@@ -277,10 +277,11 @@ fn farewell(signal: u8, leaves: Leaves, last_known: &LastKnown, profile: Option<
     };
     let failure = Failure::new(Code::Interrupted(signal), format!("Interrupted by {name}."));
     match (last_known.get(), leaves) {
-        (Some(known), _) => {
-            let failure = Some(failure.cause(known.line.clone()).run(known.resume.clone()));
-            let report: Option<Box<dyn Report>> = Some(Box::new(LeftBehind(known.data)));
-            printer.end(&with_profile(Ended { report, failure }, profile))
+        (Some(Left { data, going }), _) => {
+            let failure = if going.is_empty() { failure.advise("nothing that was started goes on") } else { failure };
+            let failure = going.into_iter().fold(failure, |failure, (line, resume)| failure.cause(line).run(resume));
+            let report: Option<Box<dyn Report>> = Some(Box::new(LeftBehind(data)));
+            printer.end(&with_profile(Ended { report, failure: Some(failure) }, profile))
         }
         (None, Leaves::Half) => {
             let advice = "run the same command again: it compares, and writes only what is missing";

@@ -1,9 +1,10 @@
 //! What survives when a command's future is dropped: enough for the last line.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A run that was started, or may have been.
 #[derive(Clone, Debug)]
@@ -16,21 +17,65 @@ pub(crate) struct Known {
     pub(crate) resume: String,
 }
 
-/// A cell that outlives the command.
+/// What is known of everything that a command has to do with.
+#[derive(Debug)]
+pub(crate) struct Left {
+    /// The `data` of the JSON document.
+    pub(crate) data: Value,
+    /// What goes on, each with the command that picks it up.
+    pub(crate) going: Vec<(String, String)>,
+}
+
+#[derive(Debug)]
+enum Part {
+    GoesOn(Known),
+    /// One of several that has ended; its data still belongs into the document.
+    Over(Value),
+}
+
+/// A cell that outlives the command. A command with several runs has a place for each.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct LastKnown(Rc<RefCell<Option<Known>>>);
+pub(crate) struct LastKnown {
+    parts: Rc<RefCell<BTreeMap<usize, Part>>>,
+    /// 0: the only one; several are counted from 1.
+    place: usize,
+}
 
 impl LastKnown {
+    /// The place of one of several, counted from 0.
+    pub(crate) fn one_of_several(&self, index: usize) -> LastKnown {
+        LastKnown { parts: self.parts.clone(), place: index + 1 }
+    }
+
     pub(crate) fn set(&self, known: Known) {
-        *self.0.borrow_mut() = Some(known);
+        self.parts.borrow_mut().insert(self.place, Part::GoesOn(known));
     }
 
     /// Nothing goes on any more.
     pub(crate) fn clear(&self) {
-        *self.0.borrow_mut() = None;
+        self.parts.borrow_mut().remove(&self.place);
     }
 
-    pub(crate) fn get(&self) -> Option<Known> {
-        self.0.borrow().clone()
+    /// This one of several is done with: what is known of it stays, and so does what goes on.
+    pub(crate) fn keep(&self, data: Value) {
+        self.parts.borrow_mut().entry(self.place).or_insert(Part::Over(data));
+    }
+
+    pub(crate) fn get(&self) -> Option<Left> {
+        let parts = self.parts.borrow();
+        let (mut all, mut going) = (Vec::new(), Vec::new());
+        for part in parts.values() {
+            match part {
+                Part::GoesOn(Known { data, line, resume }) => {
+                    all.push(data.clone());
+                    going.push((line.clone(), resume.clone()));
+                }
+                Part::Over(data) => all.push(data.clone()),
+            }
+        }
+        let single = parts.contains_key(&0);
+        drop(parts);
+        let data = if single { all.pop()? } else { json!({ "runs": all }) };
+        (single || data["runs"].as_array().is_some_and(|runs| !runs.is_empty())).then_some(Left { data, going })
     }
 }

@@ -1,5 +1,7 @@
 //! One file per subcommand: its arguments, settled into values that are whole, then handed to engine or runs.
 
+#[cfg(test)]
+mod artifacts_tests;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod create_workflow;
@@ -24,16 +26,20 @@ pub(crate) mod provision;
 mod provision_tests;
 #[cfg(test)]
 pub(crate) mod rehearsal;
+#[cfg(test)]
+mod retry_tests;
 mod run_named;
 #[cfg(test)]
 mod run_tests;
+#[cfg(test)]
+mod several_tests;
 #[cfg(test)]
 mod shown_tests;
 mod table;
 mod workflow_named;
 
 pub(crate) use connect::{line_to_dbt, roots, to_databricks, to_dbt};
-pub(crate) use last_known::LastKnown;
+pub(crate) use last_known::{LastKnown, Left};
 
 use crate::context::Context;
 use crate::credentials::AccountFlags;

@@ -1,10 +1,14 @@
 //! Files that a run leaves behind.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
 use serde::Deserialize;
 
-use super::envelope::{or_default, soft};
+use super::envelope::{data, or_default, soft};
 use super::runs::run_path;
-use crate::http::{Call, Read};
+use crate::http::{Call, Read, Shape};
 
 /// `run_results.json` (dbt-cloud-api §6), as far as failures go.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -55,6 +59,37 @@ pub(crate) fn get_run_results(account: u64, run: u64, step: u64) -> Read<RunResu
     Read::json(Call::get("runs/artifacts/get", path).query("step", step).accept("*/*").cap(64 << 20))
 }
 
+/// A larger file is not taken in (manifests of hundreds of megabytes exist, §6).
+const LARGEST: usize = 512 << 20;
+
+/// How long a file may take (§7).
+const FILE_LIMIT: Duration = Duration::from_mins(2);
+
+/// The paths of the files that a run as a whole has left; an answer without any cannot be read.
+pub(crate) fn list_artifacts(account: u64, run: u64) -> Read<Vec<String>> {
+    Read::new(Call::get("runs/artifacts/list", run_path(account, run).then("/artifacts/")), data)
+}
+
+/// One file of a run as it is; of this step, or of the last one.
+pub(crate) fn get_artifact(account: u64, run: u64, path: &str, step: Option<u64>) -> Read<Bytes> {
+    let path = run_path(account, run).then("/artifacts/").file(path);
+    let call = Call::get("runs/artifacts/get", path).accept("*/*").cap(LARGEST).within(FILE_LIMIT);
+    let call = match step {
+        Some(step) => call.query("step", step),
+        None => call,
+    };
+    Read::new(call, whole)
+}
+
+fn whole(answer: &Response<Bytes>) -> Result<Bytes, Shape> {
+    match answer.body().first() {
+        None => Err(Shape::Empty),
+        // A login page, say: no file of dbt's begins so.
+        Some(b'<') => Err(Shape::Unreadable("it begins like a web page".to_owned())),
+        Some(_) => Ok(answer.body().clone()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +99,13 @@ mod tests {
         let read = get_run_results(7, 9, 4);
         assert_eq!(read.call.target(), "/api/v2/accounts/7/runs/9/artifacts/run_results.json?step=4");
         assert_eq!(read.call.accept, "*/*");
+        let target = |path, step| get_artifact(7, 9, path, step).call.target();
+        assert_eq!(
+            target("compiled/a b.sql", Some(4)),
+            "/api/v2/accounts/7/runs/9/artifacts/compiled/a%20b.sql?step=4"
+        );
+        assert_eq!(target("manifest.json", None), "/api/v2/accounts/7/runs/9/artifacts/manifest.json");
+        assert_eq!(list_artifacts(7, 9).call.target(), "/api/v2/accounts/7/runs/9/artifacts/");
     }
 
     #[test]

@@ -114,6 +114,11 @@ pub(crate) struct Run {
     /// The run that this one resumes from its point of failure.
     #[serde(default)]
     pub(crate) retrying_run_id: Option<u64>,
+    /// Whether it can be resumed from its point of failure, and why not.
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) can_retry: Option<bool>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) retry_not_supported_reason: Option<String>,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) project_id: Option<u64>,
     #[serde(default, deserialize_with = "soft")]
@@ -193,6 +198,8 @@ impl Run {
             is_error: None,
             is_cancelled: None,
             retrying_run_id: None,
+            can_retry: None,
+            retry_not_supported_reason: None,
             project_id: None,
             job_definition_id: None,
             created_at: None,
@@ -322,6 +329,16 @@ pub(crate) fn list_account_runs(account: u64, filter: &RunFilter, offset: u64, l
     Read::new(call, page)
 }
 
+/// These runs, bare, as far as lists show them already; at most [`PAGE`] of them.
+pub(crate) fn list_these_runs(account: u64, runs: &[u64]) -> Read<Page<Run>> {
+    let path = Path::new("/api/v2/accounts/").number(account).then("/runs/");
+    let call = Call::get("runs/list", path)
+        .query("pk__in", serde_json::json!(runs))
+        .query("order_by", "-id")
+        .query("limit", PAGE);
+    Read::new(call, page)
+}
+
 /// One run, bare.
 pub(crate) fn get_run(account: u64, run: u64) -> Read<Run> {
     Read::new(Call::get("runs/get", run_path(account, run).then("/")), data)
@@ -337,6 +354,12 @@ pub(crate) fn get_run_with_trigger(account: u64, run: u64) -> Read<Run> {
 pub(crate) fn get_run_with_steps(account: u64, run: u64) -> Read<Run> {
     let call = Call::get("runs/get", run_path(account, run).then("/")).cap(64 << 20);
     Read::new(call.query("include_related", r#"["run_steps"]"#), data)
+}
+
+/// Starts a run that resumes this one from its point of failure (§5.2). It takes no `cause`: whether it was heard is the
+/// caller's to find out.
+pub(crate) fn retry_run(account: u64, run: u64, limit: Duration) -> Once<Run> {
+    Once::new(Call::post("runs/retry", run_path(account, run).then("/retry/")).within(limit), data)
 }
 
 /// Cancels a run. Doing it twice is doing it once.
@@ -374,11 +397,17 @@ mod tests {
             "/api/v2/accounts/7/runs/?order_by=-id&limit=100&offset=0&include_related=%5B%22trigger%22%2C%22job%22%5D&job_definition_id=8&status__in=%5B1%2C3%5D"
         );
         assert_eq!(
+            list_these_runs(7, &[8, 9]).call.target(),
+            "/api/v2/accounts/7/runs/?pk__in=%5B8%2C9%5D&order_by=-id&limit=100"
+        );
+        assert_eq!(
             get_run_with_steps(7, 9).call.target(),
             "/api/v2/accounts/7/runs/9/?include_related=%5B%22run_steps%22%5D"
         );
         assert_eq!(cancel_run(7, 9).call.target(), "/api/v2/accounts/7/runs/9/cancel/");
         assert_eq!(cancel_run(7, 9).call.body, None);
+        let retry = retry_run(7, 9, TRIGGER_LIMIT).call;
+        assert_eq!((retry.target().as_str(), retry.body), ("/api/v2/accounts/7/runs/9/retry/", None));
     }
 
     #[test]

@@ -59,6 +59,18 @@ impl Path {
         self
     }
 
+    /// Appends what a service named, slashes between its parts included; everything else that means something is encoded.
+    pub(crate) fn file(mut self, name: &str) -> Path {
+        for byte in name.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-_./~".contains(&byte) {
+                self.0.push(char::from(byte));
+            } else {
+                let _ = write!(self.0, "%{byte:02X}");
+            }
+        }
+        self
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -190,6 +202,11 @@ pub(crate) fn json<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_a_file_cannot_become_a_query() {
+        assert_eq!(Path::new("/x/").file("a/b c?step=1#%2e.json").as_str(), "/x/a/b%20c%3Fstep%3D1%23%252e.json");
+    }
 
     #[test]
     fn a_query_is_percent_encoded() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::board::Board;
 use super::follow::{Probe, Seen};
 use super::look_up::{LookUp, is_own};
 use super::trigger::Doubt;
@@ -58,6 +59,8 @@ pub(crate) struct DbtRun<'a> {
     wall: &'a Wall,
     events: &'a Events,
     account: u64,
+    /// Where runs beside it are looked at too.
+    board: Option<&'a Board>,
     run: Run,
     begun: Instant,
     shown: Option<Status>,
@@ -84,6 +87,7 @@ impl<'a> DbtRun<'a> {
             wall,
             events,
             account,
+            board: None,
             run,
             begun: now,
             shown: None,
@@ -101,8 +105,12 @@ impl<'a> DbtRun<'a> {
         &self.duplicates
     }
 
+    /// The same, looked at together with others.
+    pub(crate) fn on_board(self, board: &'a Board) -> DbtRun<'a> {
+        DbtRun { board: Some(board), ..self }
+    }
+
     /// The same without the steps, which nothing is decided by.
-    #[cfg(test)]
     pub(crate) fn without_steps(self) -> DbtRun<'a> {
         DbtRun { shows_steps: false, ..self }
     }
@@ -216,7 +224,10 @@ impl Probe for DbtRun<'_> {
             let rhythm = if self.begun.elapsed() < Duration::from_mins(10) { AUDIT_EARLY } else { AUDIT_LATE };
             self.next_audit = Instant::now() + rhythm;
         }
-        let mut run = self.writer.glance(dbt::get_run(self.account, self.run.id)).await?;
+        let mut run = match self.board {
+            Some(board) => board.look(self.run.id).await?,
+            None => self.writer.glance(dbt::get_run(self.account, self.run.id)).await?,
+        };
         if run.id != self.run.id || (run.status.is_none() && run.ended().is_none()) {
             return Err(self.nonsense());
         }

@@ -101,8 +101,7 @@ where
 {
     let Means { pace, wall, entropy, events } = means;
     let begun = Instant::now();
-    // A short wait keeps half of it for looking.
-    let reserve = LAST_LOOK.min(deadline.saturating_duration_since(begun) / 2);
+    let reserve = reserve(deadline);
     let mut history = History::default();
     let mut last: Option<P::State> = None;
     loop {
@@ -139,6 +138,11 @@ where
         let wake = (Instant::now() + wait).min(deadline - reserve);
         deadline += sleep_until_or_slept(wake, wall, events).await;
     }
+}
+
+/// How long before the deadline the last look happens. A short wait keeps half of it for looking.
+pub(super) fn reserve(deadline: Instant) -> Duration {
+    LAST_LOOK.min(deadline.saturating_duration_since(Instant::now()) / 2)
 }
 
 /// What a failed look asks for, before it is cut to the time that is left.

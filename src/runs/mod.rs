@@ -1,22 +1,27 @@
 //! Runs: started exactly once, followed to their end, and reported when they fail.
 
 mod behind;
+mod board;
 mod dbt_run;
 mod failed;
 mod follow;
 mod journal;
 mod look_up;
 mod marker;
+mod resume;
+mod settle;
 mod trigger;
 mod workflow_run;
 
 pub(crate) use behind::{Parent, dbt_runs_behind, dbt_runs_of_notebooks};
+pub(crate) use board::Board;
 pub(crate) use dbt_run::{DbtRun, DbtState, Fate};
 pub(crate) use failed::{FailedNode, Findings, find_failures, plain};
 pub(crate) use follow::{Followed, follow};
 pub(crate) use journal::Journal;
 pub(crate) use marker::Key;
-pub(crate) use trigger::{Milestone, NotStarted, Order, Triggered, trigger};
+pub(crate) use resume::{NotResumed, Resumption, resume};
+pub(crate) use trigger::{Doubt, Milestone, NotStarted, Order, Triggered, trigger};
 pub(crate) use workflow_run::{Ahead, EarlierAttempt, TaskState, WorkflowProbe, WorkflowState};
 
 use crate::context::{Entropy, Wall};

@@ -6,27 +6,15 @@
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::Means;
 use super::journal::{Entry, Intent, Journal, OpenIntent};
 use super::look_up::{LookUp, first_own, found};
 use super::marker::{Key, cause, hex};
+use super::settle::{MOST_OPEN_SENDS, PATIENCE, Settling, wait_before_repeating};
 use crate::dbt::{self, Difference, Overrides, Run, TRIGGER_LIMIT};
 use crate::http::{HttpError, Sent, Writer};
-
-/// How long a trigger that cannot be sent is repeated, and how long an unclear one is looked for at most.
-const PATIENCE: Duration = Duration::from_mins(15);
-
-/// Sends with an unclear outcome and no run to show for it, before the service is believed to be broken.
-const MOST_OPEN_SENDS: u32 = 5;
-
-/// The first wait between two look-ups, and the longest.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(15);
-
-/// The service's own cool-down (dbt-cloud-api §7): a longer wish between two look-ups is not believed.
-const COOL_DOWN: Duration = Duration::from_mins(5);
 
 /// What is to be started, and how carefully.
 #[derive(Clone, Debug)]
@@ -97,6 +85,20 @@ pub(crate) enum NotStarted {
     NoRunShows { error: HttpError, sends: u32 },
     /// Nobody knows whether a run was started. Nothing was sent again.
     Unknown { error: Option<HttpError>, looking: Option<HttpError> },
+}
+
+impl NotStarted {
+    /// Whether there may be a run all the same.
+    pub(crate) fn may_have_started(&self) -> bool {
+        match self {
+            NotStarted::NoRunShows { error: _, sends: _ } | NotStarted::Unknown { error: _, looking: _ } => true,
+            NotStarted::Blind(_)
+            | NotStarted::OtherParameters { run: _, difference: _ }
+            | NotStarted::Rejected(_)
+            | NotStarted::NeverSent(_)
+            | NotStarted::NoTime => false,
+        }
+    }
 }
 
 /// Starts a run of the job, or finds the one that was started with the same key.
@@ -227,7 +229,7 @@ impl<'a> Start<'a> {
                         });
                     }
                     refused += 1;
-                    self.wait_before_repeating(&error, refused, patience).await;
+                    wait_before_repeating(self.means, &error, refused, patience).await;
                     if !limited {
                         // Nothing left this machine: this was no send.
                         progress.sends -= 1;
@@ -260,60 +262,13 @@ impl<'a> Start<'a> {
         }
     }
 
-    /// Looks for our run at growing intervals until the settle time is over and one complete look-up after it has found
-    /// nothing. Looking that fails is no "no": it goes on, for 15 minutes at most.
+    /// Looks for our run until the settle time is over.
     async fn settle(&self, error: Option<&HttpError>) -> Result<Option<Run>, NotStarted> {
-        let settled = self.settle_from + self.order.settle;
-        let give_up = (self.settle_from + PATIENCE.max(self.order.settle * 2)).min(self.order.deadline);
-        let (mut wait, mut failed) = (FIRST_WAIT, None);
-        loop {
-            let looking = Instant::now();
-            let looked = timeout_at(give_up, self.look_up(false).runs(Some(self.newer_than))).await;
-            let mut asked = Duration::ZERO;
-            if let Ok(looked) = looked {
-                if let Some(run) = first_own(&looked.runs, self.marker) {
-                    return Ok(Some(run.clone()));
-                }
-                match looked.cut {
-                    None if looking >= settled => return Ok(None),
-                    None => {}
-                    Some(error) => {
-                        asked = error.said().and_then(|said| said.retry_after).map_or(Duration::ZERO, |after| after.0);
-                        failed = Some(error);
-                    }
-                }
-            }
-            let now = Instant::now();
-            if now >= give_up {
-                return Err(NotStarted::Unknown { error: error.cloned(), looking: failed });
-            }
-            let jitter = wait.mul_f64(0.9 + 0.2 * self.means.entropy.fraction());
-            let mut wake = now + jitter.max(asked.min(COOL_DOWN));
-            // The look-up that decides is not put off.
-            if asked.is_zero() && now < settled {
-                wake = wake.min(settled);
-            }
-            sleep(wake.min(give_up).saturating_duration_since(now)).await;
-            wait = (wait * 17 / 10).min(LONGEST_WAIT);
-        }
-    }
-
-    async fn wait_before_repeating(&self, error: &HttpError, attempt: u32, patience: Instant) {
-        let asked = error.said().and_then(|said| said.retry_after).map(|after| after.0);
-        let limited = error.is_status(429);
-        let growing = self.means.pace.backoff.saturating_mul(1 << attempt.min(16)).min(self.means.pace.backoff_cap);
-        let wait = match asked {
-            Some(asked) => asked,
-            // dbt Cloud cools down for minutes (dbt-cloud-api §7).
-            None if limited => Duration::from_mins(1).saturating_mul(attempt).min(Duration::from_mins(5)),
-            None => growing,
-        };
-        let wait = wait.saturating_add(Duration::from_secs(1).mul_f64(self.means.entropy.fraction()));
-        let wait = wait.min(patience.saturating_duration_since(Instant::now()));
-        if wait >= Duration::from_secs(2) {
-            self.means.events.remark(format!("{error}; nothing was started, trying again in {} s", wait.as_secs()));
-        }
-        sleep(wait).await;
+        let Order { settle, deadline, .. } = self.order;
+        let settling = Settling { means: self.means, from: self.settle_from, settle: *settle, deadline: *deadline };
+        let look = async || self.look_up(false).runs(Some(self.newer_than)).await;
+        let shown = settling.until_shown(look, |runs| first_own(runs, self.marker).cloned()).await;
+        shown.map_err(|looking| NotStarted::Unknown { error: error.cloned(), looking })
     }
 
     /// Follows the run that carries the key already, if it was started as it would be now.

@@ -11,7 +11,7 @@ mod table;
 pub(crate) use memory::arrive;
 
 /// A line of a proof. Written past the test runner's capture, so that every run shows it.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     use std::io::Write as _;
 
     // A runner that has gone has nobody to tell.

@@ -63,6 +63,29 @@ fn an_interrupted_command_leaves_the_run_and_its_last_line_picks_it_up_again() {
 }
 
 #[test]
+fn an_interrupted_command_with_several_runs_names_each_and_how_to_pick_it_up() {
+    let site = Site::with(|options| options.speed = 20.0);
+    let mut child = site.command(&["run", "222222", "300001", "-o", "json"]).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut runs = Vec::new();
+    while runs.len() < 2 {
+        let mut line = String::new();
+        assert!(said.read_line(&mut line).unwrap() > 0, "it ended early");
+        runs.extend(line.trim().split_once(": job_run_id = ").map(|(_, run)| run.to_owned()));
+    }
+    signal(&child, "-INT");
+    let mut document = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut document).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{document}");
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(document["data"]["runs"].as_array().map(Vec::len), Some(2), "{document}");
+    for run in runs {
+        assert!(document["error"]["hints"].to_string().contains(&format!("`dbtrigger watch {run}`")), "{document}");
+        assert!(document["error"]["causes"].to_string().contains(&format!("dbt run {run} goes on")), "{document}");
+    }
+}
+
+#[test]
 fn waiting_shorter_than_the_run_ends_with_8_and_the_run_goes_on() {
     let site = Site::with(|options| options.speed = 20.0);
     let document = site.run(&["run", "222222", "--timeout", "1s", "-o", "json"]).ends(8).json();

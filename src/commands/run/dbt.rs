@@ -1,36 +1,45 @@
-//! `run JOB`.
+//! `run JOB...`: one start from its words to its end.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::dbt_report::DbtReport;
 use super::follow_dbt::{Following, Lines};
-use super::{Waiting, resume};
+use super::retry::Retries;
+use super::{Waiting, artifacts, resume, several};
 use crate::commands::job_named::{JobNamed, Narrow};
 use crate::commands::last_known::Known;
-use crate::commands::{Stage, line_to_dbt};
+use crate::commands::{LastKnown, Stage, line_to_dbt};
 use crate::context::Environment;
-use crate::credentials::{Account, Wants};
-use crate::dbt::{Overrides, Run};
+use crate::credentials::{Account, AccountFlags, Wants};
+use crate::dbt::{Link, Overrides, Run};
 use crate::failure::{Code, Ended, Failure, Report, of_start};
 use crate::http::Writer;
-use crate::runs::{DbtRun, DbtState, Journal, Means, Milestone, Order, Triggered, trigger};
+use crate::runs::{
+    Board, DbtRun, DbtState, Doubt, Journal, Key, Means, Milestone, NotStarted, Order, Triggered, trigger,
+};
 
 /// Of the starts that nobody followed to their end so many are pointed at.
 const MOST_REMARKS: usize = 3;
 
 /// What is to be started, in the person's words.
 pub(super) struct Asked {
-    pub(super) job: String,
+    pub(super) jobs: Vec<String>,
+    /// So many runs at a time; `None`: all of them.
+    pub(super) max_parallel: Option<usize>,
     pub(super) narrow: Narrow,
     pub(super) cause: Option<String>,
     pub(super) overrides: Overrides,
 }
 
 /// How carefully.
-#[derive(Clone, Copy)]
 pub(super) struct Care {
+    pub(super) retry: u32,
+    /// Where the run's files go.
+    pub(super) artifacts: Option<PathBuf>,
     pub(super) settle: Duration,
     pub(super) at_most_once: bool,
 }
@@ -42,67 +51,130 @@ pub(super) async fn run(
     wants: Wants,
     stage: &Stage,
 ) -> Ended<Box<dyn Report>> {
-    match settle(asked, care, waiting, wants, stage).await {
-        Ok(start) => start.run(stage).await,
-        Err(failure) => failure.into(),
+    let max_parallel = asked.max_parallel;
+    let mut starts = match settle(asked, care, waiting, wants, stage).await {
+        Ok(starts) => starts,
+        Err(failure) => return failure.into(),
+    };
+    let journal = Journal::new(stage.context.environment.state_folder());
+    point_at_open_starts(&journal, &starts, stage);
+    if starts.len() > 1 {
+        return several::run(starts, max_parallel, &journal, stage).await;
     }
+    let hand = Hand { means: stage.means(), last_known: stage.last_known.clone(), journal: &journal, shared: None };
+    let Some(start) = starts.pop() else {
+        return Failure::new(Code::Usage, "No JOB is given.").run("dbtrigger run --help").into();
+    };
+    let Ended { report, failure } = start.run(&hand).await;
+    Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure }
 }
 
 /// A start with everything that it needs.
-struct Start {
-    account: Account,
-    writer: Writer,
-    order: Order,
+pub(super) struct Start {
+    pub(super) account: Account,
+    pub(super) writer: Writer,
+    pub(super) order: Order,
     no_wait: bool,
+    /// How often a run that failed is resumed.
+    retry: u32,
+    artifacts: Option<PathBuf>,
     /// As the person named it.
-    job: String,
+    pub(super) job: String,
     /// By an address, which may be the only source of host and account.
     by_address: bool,
+    flags: AccountFlags,
     /// The same command without a key.
     again: String,
 }
 
-async fn settle(asked: Asked, care: Care, waiting: Waiting, mut wants: Wants, stage: &Stage) -> Result<Start, Failure> {
+/// What a start finds around it.
+pub(super) struct Hand<'a> {
+    pub(super) means: Means,
+    pub(super) last_known: LastKnown,
+    pub(super) journal: &'a Journal,
+    /// Where the runs beside it are looked at, too.
+    pub(super) shared: Option<Shared<'a>>,
+}
+
+/// How several runs are looked at together.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<'a> {
+    pub(super) board: &'a Board,
+    /// So many starts are sent at a time.
+    pub(super) sending: &'a Semaphore,
+    /// Steps come singly and with all their logs: only for a few runs.
+    pub(super) steps: bool,
+}
+
+async fn settle(
+    asked: Asked,
+    care: Care,
+    waiting: Waiting,
+    mut wants: Wants,
+    stage: &Stage,
+) -> Result<Vec<Start>, Failure> {
     let deadline = Instant::now() + waiting.timeout;
-    let Asked { job: text, narrow, cause, overrides } = asked;
+    let Asked { jobs: texts, max_parallel: _, narrow, cause, overrides } = asked;
     let environment = &stage.context.environment;
-    let named = wants.optional(JobNamed::read(&text).map(Some));
-    let pasted = named.as_ref().map(JobNamed::pasted).unwrap_or_default();
+    let named: Option<Vec<JobNamed>> =
+        wants.optional(texts.iter().map(|text| JobNamed::read(text)).collect::<Result<_, _>>().map(Some));
+    let pasted: Vec<(String, Link)> = named.iter().flatten().flat_map(JobNamed::pasted).collect();
     let by_address = !pasted.is_empty();
     let (account, writer) = line_to_dbt(&pasted, wants, stage)?;
     let Some(named) = named else {
         return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
     };
-    let found = timeout_at(deadline, named.find(&writer, &account, &narrow)).await;
-    let job = found.unwrap_or_else(|_| {
+    let found = timeout_at(deadline, several::find(&named, &writer, &account, &narrow)).await;
+    let ids = found.unwrap_or_else(|_| {
+        let what = texts.join(", ");
         Err(Failure::new(
             Code::Unavailable,
-            format!("The time was over before dbt job {text} was found; nothing was started."),
+            format!("The time was over before dbt job {what} was found; nothing was started."),
         )
         .advise("give more time with --timeout"))
     })?;
-    // A name may be given to another job one day; the commands that pick this start up name the id.
-    let (text, shown) = match &named {
-        JobNamed::Name(name) => (job.to_string(), format!("\"{name}\" ({job})")),
-        JobNamed::Id(_) | JobNamed::Address { .. } => (text.clone(), text),
-    };
+    several::check_once(&ids, &texts)?;
     let Waiting { timeout: _, no_wait, key, given, parameters: _ } = waiting;
-    let Care { settle, at_most_once } = care;
-    let again = resume::of_dbt(&text, &stage.account, &overrides, None);
-    let order = Order {
-        account: account.id,
-        job,
-        resume: resume::of_dbt(&text, &stage.account, &overrides, Some(key.as_str())),
-        key,
-        look_first: given,
-        // Everybody who sees the run sees its cause.
-        said: stage.vault.filter().clean(&cause.unwrap_or_else(|| usual_cause(environment))).into_owned(),
-        overrides,
-        settle,
-        at_most_once,
-        deadline,
-    };
-    Ok(Start { account, writer, order, no_wait, job: shown, by_address, again })
+    let Care { retry, artifacts, settle, at_most_once } = care;
+    // Everybody who sees the run sees its cause.
+    let said = stage.vault.filter().clean(&cause.unwrap_or_else(|| usual_cause(environment))).into_owned();
+    let alone = ids.len() == 1;
+    let starts = named.iter().zip(ids).zip(texts).map(|((named, job), text)| {
+        // A name may be given to another job one day; the commands that pick this start up name the id.
+        let (text, shown) = match named {
+            JobNamed::Name(name) => (job.to_string(), format!("\"{name}\" ({job})")),
+            JobNamed::Address { job: _, pasted: _ } if !alone => (text, job.to_string()),
+            JobNamed::Id(_) | JobNamed::Address { job: _, pasted: _ } => (text.clone(), text),
+        };
+        // Host and account may stand in the address of another job only.
+        let text = match named {
+            JobNamed::Name(_) | JobNamed::Id(_) if by_address => page_of(&account, job),
+            JobNamed::Name(_) | JobNamed::Id(_) | JobNamed::Address { job: _, pasted: _ } => text,
+        };
+        // A fresh key is for one run; a key that somebody gave names one run of each job.
+        let key = if given || alone { key.clone() } else { Key::fresh(&stage.context.entropy) };
+        let order = Order {
+            account: account.id,
+            job,
+            resume: resume::of_dbt(&text, &stage.account, &overrides, Some(key.as_str())),
+            key,
+            look_first: given,
+            said: said.clone(),
+            overrides: overrides.clone(),
+            settle,
+            at_most_once,
+            deadline,
+        };
+        let again = resume::of_dbt(&text, &stage.account, &overrides, None);
+        let artifacts = artifacts.clone();
+        let (account, writer, flags) = (account.clone(), writer.clone(), stage.account.clone());
+        Start { account, writer, order, no_wait, retry, artifacts, job: shown, by_address, flags, again }
+    });
+    Ok(starts.collect())
+}
+
+fn page_of(account: &Account, job: u64) -> String {
+    format!("{}/deploy/{}/jobs/{job}", account.origin, account.id)
 }
 
 /// What the CI calls itself is text for people only: steps and matrix legs share it, so it is no key.
@@ -120,15 +192,28 @@ fn usual_cause(environment: &Environment) -> String {
 }
 
 impl Start {
-    async fn run(self, stage: &Stage) -> Ended<Box<dyn Report>> {
-        let Start { account, writer, order, no_wait, job, by_address, again } = &self;
-        let pick_up = |run: u64| resume::watch_dbt(run, account, &stage.account, *by_address);
-        let means = stage.means();
-        let journal = Journal::new(stage.context.environment.state_folder());
-        point_at_open_starts(&journal, order, writer.origin(), &means, &pick_up);
-        let mut report = DbtReport::new(account);
-        report.job_id = Some(order.job);
-        report.key = Some(order.key.as_str().to_owned());
+    fn pick_up(&self, run: u64) -> String {
+        resume::watch_dbt(run, &self.account, &self.flags, self.by_address)
+    }
+
+    /// What is known before it is started.
+    pub(super) fn report(&self) -> DbtReport {
+        let mut report = DbtReport::new(&self.account);
+        report.job_id = Some(self.order.job);
+        report.key = Some(self.order.key.as_str().to_owned());
+        report
+    }
+
+    /// It was not started, for this reason.
+    pub(super) fn not_started(&self, error: &NotStarted) -> Failure {
+        of_start(&self.job, &self.order.resume, &page_of(&self.account, self.order.job), error)
+    }
+
+    pub(super) async fn run(&self, hand: &Hand<'_>) -> Ended<DbtReport> {
+        let Start { account, writer, order, no_wait, retry, artifacts: _, job, by_address: _, flags: _, again } = self;
+        let Hand { means, last_known, journal, shared } = hand;
+        let pick_up = |run: u64| self.pick_up(run);
+        let mut report = self.report();
         let known = report.clone();
         let milestone = |milestone: Milestone<'_>| {
             let mut report = known.clone();
@@ -139,14 +224,22 @@ impl Start {
                     (format!("dbt run {} goes on: {}", run.id, report.url()), pick_up(run.id))
                 }
             };
-            stage.last_known.set(Known { data: report.json(), line, resume });
+            last_known.set(Known { data: report.json(), line, resume });
         };
-        let triggered = match trigger(order, writer, &means, &journal, &milestone).await {
+        // Nobody closes it; out of time, the trigger itself says so.
+        let turn = match shared {
+            Some(Shared { board: _, sending, steps: _ }) => timeout_at(order.deadline, sending.acquire()).await.ok(),
+            None => None,
+        };
+        let triggered = trigger(order, writer, means, journal, &milestone).await;
+        drop(turn);
+        let triggered = match triggered {
             Ok(triggered) => triggered,
             Err(error) => {
-                let page = format!("{}/deploy/{}/jobs/{}", account.origin, account.id, order.job);
-                let failure = of_start(job, &order.resume, &page, &error);
-                return Ended { report: Some(Box::new(report)), failure: Some(failure) };
+                if !error.may_have_started() {
+                    last_known.clear();
+                }
+                return Ended { report: Some(report), failure: Some(self.not_started(&error)) };
             }
         };
         report.take(&triggered.run);
@@ -160,11 +253,19 @@ impl Start {
                 }
             });
         }
-        let Triggered { run, adopted: _, sends, doubt, intent } = triggered;
+        let Triggered { run, adopted: _, sends, doubt, mut intent } = triggered;
         let mut lines = Lines::new(&means.events, account);
         lines.header(&run);
-        let mut probe = DbtRun::new(writer, &means.wall, &means.events, order.account, run, doubt);
+        let probe = |run: Run, doubt: Option<Doubt>| {
+            let probe = DbtRun::new(writer, &means.wall, &means.events, order.account, run, doubt);
+            match shared {
+                Some(Shared { board, sending: _, steps: true }) => probe.on_board(board),
+                Some(Shared { board, sending: _, steps: false }) => probe.on_board(board).without_steps(),
+                None => probe,
+            }
+        };
         let mut ended = if *no_wait {
+            let mut probe = probe(run, doubt);
             if sends > 1 {
                 means.events.remark("it was sent more than once; looking for a second run before the end");
                 probe.outlast_doubt().await;
@@ -177,15 +278,42 @@ impl Start {
             let following =
                 Following { account, writer, deadline: order.deadline, pick_up: &pick_up, again: Some(again) };
             let on_news = |run: &Run| milestone(Milestone::Known(run));
-            following.follow(probe, &mut lines, report, &means, &on_news).await
+            let mut ended = following.follow(probe(run, doubt), &mut lines, report, means, &on_news).await;
+            let mut retries = Retries { most: *retry, done: 0 };
+            while let Some(next) = retries.next(&mut ended, order, writer, means).await {
+                let Some(report) = ended.report.take() else { break };
+                milestone(Milestone::Known(&next));
+                if let Some(intent) = &mut intent {
+                    let _ = intent.run(next.id);
+                }
+                lines.header(&next);
+                ended = following.follow(probe(next, None), &mut lines, report, means, &on_news).await;
+            }
+            ended
         };
         // Ended, or not waited for: nothing is left to pick up.
         let over = *no_wait || ended.report.as_ref().is_some_and(|report| report.end.is_some());
-        if let Some(intent) = intent.filter(|_| over) {
-            intent.close();
+        if over {
+            last_known.clear();
+            if let Some(intent) = intent {
+                intent.close();
+            }
         }
-        if ended.failure.is_none() {
-            stage.last_known.clear();
+        self.finish(&mut ended, hand).await;
+        ended
+    }
+
+    /// What is done once the outcome is there, and does not change it.
+    async fn finish(&self, ended: &mut Ended<DbtReport>, hand: &Hand<'_>) {
+        let order = &self.order;
+        if let (Some(folder), Some(report)) = (&self.artifacts, &mut ended.report)
+            && let (Some(_), Some(run)) = (report.end, report.run_id)
+        {
+            let folder = if hand.shared.is_some() { folder.join(run.to_string()) } else { folder.clone() };
+            report.artifacts = artifacts::fetch(&self.writer, self.account.id, run, &folder, &hand.means.events).await;
+        }
+        if let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed) {
+            *failure = failure.clone().run(format!("{} --retry 1", order.resume));
         }
         // A key that has led to an ended run leads to it each time.
         if order.look_first
@@ -195,29 +323,25 @@ impl Start {
             *failure =
                 failure.clone().advise("the key belongs to this run now: a new run needs a new --idempotency-key");
         }
-        let Ended { report, failure } = ended;
-        Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure }
     }
 }
 
 /// Starts that an earlier command left behind: `watch` follows what is known, `run` with its key finds what is not.
-fn point_at_open_starts(
-    journal: &Journal,
-    order: &Order,
-    origin: &str,
-    means: &Means,
-    pick_up: &dyn Fn(u64) -> String,
-) {
-    let open = journal.open_intents(means.wall.now());
+fn point_at_open_starts(journal: &Journal, starts: &[Start], stage: &Stage) {
+    let Some(start) = starts.first() else { return };
+    let open = journal.open_intents(stage.context.wall.now());
+    let is_ours = |key: &str| starts.iter().any(|start| start.order.key.as_str() == key);
     // The command of another account's start would not work with what is set now.
     let others = open.iter().filter(|open| {
-        open.entry.key != order.key.as_str() && open.entry.origin == origin && open.entry.account == order.account
+        !is_ours(&open.entry.key)
+            && open.entry.origin == start.writer.origin()
+            && open.entry.account == start.account.id
     });
     for open in others.take(MOST_REMARKS) {
         let (what, command) = match open.run {
-            Some(run) => (format!("dbt run {run} of job {}", open.entry.job), pick_up(run)),
+            Some(run) => (format!("dbt run {run} of job {}", open.entry.job), start.pick_up(run)),
             None => (format!("a start of dbt job {}", open.entry.job), open.entry.resume.clone()),
         };
-        means.events.remark(format!("{what} was not followed to its end; `{command}` picks it up"));
+        stage.events.remark(format!("{what} was not followed to its end; `{command}` picks it up"));
     }
 }

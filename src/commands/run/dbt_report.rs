@@ -31,6 +31,18 @@ pub(crate) struct DbtReport {
     pub(crate) sends: u32,
     pub(crate) duplicates: Vec<(u64, Fate)>,
     pub(crate) findings: Findings,
+    /// The runs that this one resumes, the first one first.
+    pub(crate) resumed: Vec<Resumed>,
+    /// Files of the run that were fetched.
+    pub(crate) artifacts: Vec<String>,
+}
+
+/// A failed run that was resumed from its point of failure.
+#[derive(Clone, Debug)]
+pub(crate) struct Resumed {
+    pub(crate) run_id: u64,
+    pub(crate) run_url: String,
+    pub(crate) status: Option<Status>,
 }
 
 impl DbtReport {
@@ -53,6 +65,8 @@ impl DbtReport {
             sends: 0,
             duplicates: Vec::new(),
             findings: Findings::default(),
+            resumed: Vec::new(),
+            artifacts: Vec::new(),
         }
     }
 
@@ -115,6 +129,8 @@ impl Report for DbtReport {
             sends,
             duplicates,
             findings: Findings { step, nodes },
+            resumed,
+            artifacts,
         } = self;
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
         let duplicates: Vec<Value> =
@@ -125,6 +141,10 @@ impl Report for DbtReport {
                 let FailedNode { unique_id, kind, name, status, message, failures } = node;
                 json!({ "unique_id": unique_id, "kind": kind, "name": name, "status": status, "message": message, "failures": failures })
             })
+            .collect();
+        let resumed: Vec<Value> = resumed
+            .iter()
+            .map(|Resumed { run_id, run_url, status }| json!({ "run_id": run_id, "run_url": run_url, "status": status.map(Status::word) }))
             .collect();
         json!({
             "account_id": account_id,
@@ -145,6 +165,8 @@ impl Report for DbtReport {
             "duplicates": duplicates,
             "failed_step": step.as_ref().map(|step| json!({ "index": step.index, "count": step.count, "name": step.title })),
             "failed_nodes": nodes,
+            "resumed": resumed,
+            "artifacts": artifacts,
         })
     }
 }

@@ -1,14 +1,18 @@
 //! `run`: starts a dbt job, or a Databricks job with `--workflow`, and follows it to its end.
 
+mod artifacts;
 mod dbt;
 mod dbt_report;
 mod duration;
 mod follow_dbt;
 mod follow_workflow;
 pub(crate) mod resume;
+mod retry;
+mod several;
 mod workflow;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
@@ -29,20 +33,25 @@ use crate::runs::Key;
 /// How long is waited if nobody says otherwise; `--timeout` has the same in words.
 pub(crate) const LONGEST: Duration = Duration::from_hours(24);
 
-/// Start a dbt job, each time exactly once, and follow its run to the end
+/// Start dbt jobs, each exactly once, and follow their runs to the end
 ///
 /// The exit code is the run's own outcome: 0 success, 3 error, 20 cancelled, 8 when the waiting was long enough and the run
-/// goes on, 9 when it is unknown whether it was started.
+/// goes on, 9 when it is unknown whether it was started. Of several runs the first of 9, 3, 20, 8 counts that any of them has.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger run 222222
   dbtrigger run 'Nightly build' --project 'Jaffle Shop'
+  dbtrigger run 222222 300001 300002 --max-parallel 2
+  dbtrigger run 222226 --retry 1 --artifacts target
   dbtrigger run 222222 --idempotency-key nightly-2026-11-23 --step 'dbt build --select tag:nightly'
   dbtrigger run --workflow 'dbt: Nightly build (222222)'")]
 pub(crate) struct Args {
-    /// The dbt job: its id, its address copied from the browser, or its name
+    /// The dbt job: its id, its address copied from the browser, or its name; several are started side by side
     #[arg(value_name = "JOB", required_unless_present = "workflow", conflicts_with = "workflow")]
-    job: Option<String>,
+    job: Vec<String>,
+    /// Of several jobs, so many runs at a time; all of them, unless this is given
+    #[arg(long, value_name = "N", conflicts_with = "workflow", value_parser = clap::value_parser!(u16).range(1..))]
+    max_parallel: Option<u16>,
     /// The project of a job given by name: its name or id
     #[arg(long, value_name = "PROJECT", conflicts_with = "workflow")]
     project: Option<String>,
@@ -55,7 +64,7 @@ pub(crate) struct Args {
     /// A job parameter for this run of the workflow; repeat it for several
     #[arg(long, value_name = "NAME=VALUE", requires = "workflow")]
     param: Vec<String>,
-    /// How long to wait, time in the queue included (90s, 10m, 2h)
+    /// How long to wait in all, time in the queue included (90s, 10m, 2h)
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = durations::parse)]
     timeout: Duration,
     /// Start it and do not wait for the end
@@ -64,6 +73,13 @@ pub(crate) struct Args {
     /// Makes starts with the same key the same run: letters, digits and . _ : / -
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// How often a run that ended in error is resumed from its point of failure; the outcome is the last one's
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=20), conflicts_with_all = ["workflow", "no_wait"], hide_default_value = true)]
+    retry: u32,
+    /// Fetch the files that the run leaves (its manifest, its results and others) into this folder, also when it fails;
+    /// of several jobs each has a folder of its own in it, named by the run's id
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["workflow", "no_wait"])]
+    artifacts: Option<PathBuf>,
     /// How long a run whose start was not answered may take to show before it is started again
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = durations::parse, conflicts_with = "workflow")]
     settle: Duration,
@@ -154,6 +170,7 @@ struct Waiting {
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     let Args {
         job,
+        max_parallel,
         project,
         environment,
         workflow,
@@ -161,6 +178,8 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
         timeout,
         no_wait,
         idempotency_key,
+        retry,
+        artifacts,
         settle,
         at_most_once,
         changes,
@@ -171,24 +190,14 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     let key = key.unwrap_or_else(|| Key::fresh(&stage.context.entropy));
     let parameters = wants.optional(read_parameters(&param).map(Some)).unwrap_or_default();
     let waiting = Waiting { timeout, no_wait, key, given, parameters };
-    match (job, workflow) {
-        (_, Some(workflow)) => workflow::run(&workflow, waiting, wants, stage).await,
-        (Some(job), None) => {
-            let (cause, overrides) = changes.settle();
-            let care = dbt::Care { settle, at_most_once };
-            dbt::run(
-                dbt::Asked { job, narrow: Narrow { project, environment }, cause, overrides },
-                care,
-                waiting,
-                wants,
-                stage,
-            )
-            .await
-        }
-        (None, None) => {
-            Failure::new(Code::Usage, "Neither a JOB nor a --workflow is given.").run("dbtrigger run --help").into()
-        }
+    if let Some(workflow) = workflow {
+        return workflow::run(&workflow, waiting, wants, stage).await;
     }
+    let (cause, overrides) = changes.settle();
+    let care = dbt::Care { retry, artifacts, settle, at_most_once };
+    let narrow = Narrow { project, environment };
+    let max_parallel = max_parallel.map(usize::from);
+    dbt::run(dbt::Asked { jobs: job, max_parallel, narrow, cause, overrides }, care, waiting, wants, stage).await
 }
 
 /// Presses "Run now" on a workflow of this id and follows the run, as `run --workflow ID` does.

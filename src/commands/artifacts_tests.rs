@@ -1,0 +1,60 @@
+//! `run --artifacts` whole, against the world in memory.
+
+use super::rehearsal::{Outcome, Rehearsal};
+use super::run;
+use crate::sandbox::Rule;
+
+async fn start(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(run::run, line).await.expect("nobody kills it")
+}
+
+fn names(folder: &std::path::Path) -> Vec<String> {
+    let Ok(listed) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<String> = listed.map(|item| item.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_files_of_a_run_are_fetched_of_the_step_that_decides_on_failure_too() {
+    for (job, exit) in [("222222", 0), ("222223", 3)] {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("target");
+        let outcome = start(&Rehearsal::new(), &[job, "--artifacts", folder.to_str().unwrap()]).await;
+        assert_eq!(outcome.exit, exit, "{outcome:?}");
+        assert_eq!(names(&folder), ["manifest.json", "run_results.json"], "{}", outcome.said());
+        assert_eq!(outcome.data["artifacts"].as_array().map(Vec::len), Some(2), "{outcome:?}");
+        let results = std::fs::read_to_string(folder.join("run_results.json")).unwrap();
+        let results: serde_json::Value = serde_json::from_str(&results).unwrap();
+        // Not of the docs step, which is the last one of 222223.
+        assert_eq!(results["args"]["which"], "build");
+    }
+    // Several runs have a folder each, named by the run.
+    let home = tempfile::tempdir().unwrap();
+    let outcome = start(&Rehearsal::new(), &["222222", "300001", "--artifacts", home.path().to_str().unwrap()]).await;
+    let mut runs: Vec<String> =
+        outcome.data["runs"].as_array().unwrap().iter().map(|run| run["run_id"].to_string()).collect();
+    runs.sort();
+    assert_eq!(names(home.path()), runs);
+    assert_eq!(names(&home.path().join(&runs[0])), ["manifest.json", "run_results.json"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_that_are_not_to_be_had_are_a_remark_and_change_no_outcome() {
+    for (rule, says) in [
+        ("dbt:runs/artifacts/list=status=403,times=forever", "are not to be had"),
+        ("dbt:runs/artifacts/get=status=404,times=forever", "manifest.json of dbt run"),
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        let stage = Rehearsal::new();
+        stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        let outcome = start(&stage, &["222222", "--artifacts", home.path().to_str().unwrap()]).await;
+        assert_eq!(outcome.exit, 0, "{rule}: {outcome:?}");
+        assert!(outcome.said().contains(says), "{rule}: {}", outcome.said());
+        assert_eq!(names(home.path()), Vec::<String>::new());
+    }
+    // A folder that cannot be made.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let outcome = start(&Rehearsal::new(), &["222222", "--artifacts", file.path().to_str().unwrap()]).await;
+    assert!(outcome.exit == 0 && outcome.said().contains("is missing"), "{outcome:?}");
+}

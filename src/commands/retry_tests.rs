@@ -1,0 +1,162 @@
+//! `run --retry` whole, against the world in memory: a failed run is resumed once, whatever gets lost.
+
+use super::rehearsal::{Outcome, Rehearsal};
+use super::run;
+use crate::failure::Code;
+use crate::sandbox::{Class, Phase, Rule};
+
+async fn start(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(run::run, line).await.expect("nobody kills it")
+}
+
+fn fault(stage: &Rehearsal, rule: &str) {
+    stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+}
+
+/// The runs of the world that resume another one.
+fn resumed(stage: &Rehearsal) -> Vec<u64> {
+    let state = stage.world(|world| world.inspect());
+    let runs = state["dbt_runs"].as_array().unwrap();
+    runs.iter().filter(|run| run["retrying_run_id"].is_u64()).map(|run| run["id"].as_u64().unwrap()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_run_is_resumed_and_the_last_ones_outcome_counts() {
+    let stage = Rehearsal::new();
+    let outcome = start(&stage, &["222226", "--retry", "2"]).await;
+    assert_eq!((outcome.exit, outcome.code), (0, None), "{outcome:?}");
+    let first = &outcome.data["resumed"][0];
+    assert_eq!((&first["status"], &outcome.data["status"]), (&"ERROR".into(), &"SUCCESS".into()));
+    assert_eq!(resumed(&stage), [outcome.data["run_id"].as_u64().unwrap()]);
+    assert_eq!(stage.take_writes(), ["dbt:jobs/run", "dbt:runs/retry"]);
+    let said = outcome.said();
+    for says in ["attempt 2 of 3", &format!("resumes run {}", first["run_id"]), "DbtJobRunStatus.SUCCESS"] {
+        assert!(said.contains(says), "{says}\n{said}");
+    }
+    // One that fails each time is resumed so often and no more, and ends in error, with what failed in the last one.
+    let stage = Rehearsal::new();
+    let outcome = start(&stage, &["222223", "--retry", "2"]).await;
+    assert_eq!((outcome.exit, outcome.data["resumed"].as_array().map(Vec::len)), (3, Some(2)), "{outcome:?}");
+    assert!(outcome.failure.contains("model orders"), "{outcome:?}");
+    assert_eq!(stage.take_writes(), ["dbt:jobs/run", "dbt:runs/retry", "dbt:runs/retry"]);
+    // Several runs are resumed each on its own.
+    let stage = Rehearsal::new();
+    let outcome = start(&stage, &["222226", "222222", "--retry", "1"]).await;
+    assert_eq!((outcome.exit, resumed(&stage).len()), (0, 1), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_cancelled_or_succeeded_is_not_resumed_and_without_the_flag_nothing_is() {
+    for (line, exit) in [
+        (&["222224", "--retry", "3"][..], 20),
+        (&["222222", "--retry", "3"], 0),
+        (&["222226"], 3),
+        (&["222226", "--retry", "0"], 3),
+    ] {
+        let stage = Rehearsal::new();
+        let outcome = start(&stage, line).await;
+        assert_eq!(outcome.exit, exit, "{line:?}: {outcome:?}");
+        assert_eq!(stage.take_writes(), ["dbt:jobs/run"], "{line:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_dbt_does_not_resume_ends_in_error_and_says_why() {
+    for (rule, says) in [
+        ("dbt:runs/retry=status=400", "cannot be resumed from its point of failure"),
+        ("dbt:runs/retry=status=403", "cannot be resumed from its point of failure"),
+    ] {
+        let stage = Rehearsal::new();
+        fault(&stage, rule);
+        let outcome = start(&stage, &["222226", "--retry", "1"]).await;
+        assert_eq!(outcome.code, Some(Code::RunFailed), "{rule}: {outcome:?}");
+        assert!(outcome.failure.contains(says), "{rule}: {outcome:?}");
+        assert_eq!(resumed(&stage), Vec::<u64>::new());
+    }
+    // Somebody has started a newer run: the failed one is history.
+    let stage = Rehearsal::new();
+    let failed = start(&stage, &["222226", "--idempotency-key", "one"]).await;
+    assert!(failed.failure.contains("--idempotency-key one --retry 1`"), "{failed:?}");
+    let _ = start(&stage, &["222226"]).await;
+    let outcome = start(&stage, &["222226", "--idempotency-key", "one", "--retry", "1"]).await;
+    assert_eq!(outcome.code, Some(Code::RunFailed), "{outcome:?}");
+    assert!(outcome.failure.contains("it is not the latest run of its job any more"), "{outcome:?}");
+    assert_eq!(resumed(&stage), Vec::<u64>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_command_that_the_failure_names_resumes_that_run_and_each_time_the_same() {
+    let stage = Rehearsal::new();
+    let failed = start(&stage, &["222226", "--idempotency-key", "one"]).await;
+    let line = ["222226", "--idempotency-key", "one", "--retry", "1"];
+    let outcome = start(&stage, &line).await;
+    assert_eq!((outcome.exit, &outcome.data["resumed"][0]["run_id"]), (0, &failed.data["run_id"]), "{outcome:?}");
+    let again = start(&stage, &line).await;
+    assert_eq!((again.exit, &again.data["run_id"]), (0, &outcome.data["run_id"]), "{again:?}");
+    assert_eq!(resumed(&stage).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resumption_nobody_knows_of_is_9_and_is_found_by_the_next_command() {
+    let stage = Rehearsal::new();
+    fault(&stage, "dbt:runs/retry=reset,phase=after");
+    stage.world(|world| world.set_listing_lag(50_000));
+    let line = ["222226", "--idempotency-key", "one", "--retry", "1", "--at-most-once", "--settle", "10s"];
+    let outcome = start(&stage, &line).await;
+    assert_eq!(outcome.code, Some(Code::OutcomeUnknown), "{outcome:?}");
+    assert!(outcome.failure.contains("`dbtrigger run 222226 --idempotency-key one`"), "{outcome:?}");
+    // With the usual patience the run shows, though dbt itself only says that there is a newer one.
+    let outcome = start(&stage, &line[..5]).await;
+    assert_eq!((outcome.exit, resumed(&stage).len()), (0, 1), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_never_leads_to_two_resumptions() {
+    let (mut good, mut total) = (0, 0);
+    let mut wrong = Vec::new();
+    for class in Class::catalogue() {
+        for (name, phase) in [("before", Phase::Before), ("after", Phase::After)] {
+            // A service that denies what it has done cannot be served right by anybody.
+            if !class.allows(phase) || (phase == Phase::After && class.denies_effect()) {
+                continue;
+            }
+            for (lag, times) in [(0, 1), (12_000, 1), (50_000, 1), (20_000, 2)] {
+                let stage = Rehearsal::new();
+                stage.set("XDG_STATE_HOME", "");
+                stage.world(|world| world.set_listing_lag(lag));
+                fault(&stage, &format!("dbt:runs/retry={class},phase={name},times={times}"));
+                let line = ["222226", "--idempotency-key", "nightly", "--retry", "1"];
+                let mut outcome = None;
+                for _ in 0..=times {
+                    outcome = stage.run(run::run, &line).await;
+                    if outcome.is_some() {
+                        break;
+                    }
+                }
+                // Twice told to come back in a year is more than patience: surely not resumed, and said so.
+                let put_off = class == Class::RetryAfterAbsurd && times == 2;
+                let refused = phase == Phase::Before
+                    && matches!(class, Class::Status(status) if (400..500).contains(&status) && !matches!(status, 408 | 429));
+                let runs = resumed(&stage);
+                let right = outcome.as_ref().is_some_and(|outcome| {
+                    if refused || put_off {
+                        outcome.exit == 3 && runs.is_empty()
+                    } else {
+                        outcome.exit == 0 && runs.len() == 1 && outcome.data["run_id"] == runs[0]
+                    }
+                });
+                total += 1;
+                if right {
+                    good += 1;
+                } else {
+                    wrong.push(format!(
+                        "{class} {name} lag {lag} times {times}: {runs:?} {:?}",
+                        outcome.map(|outcome| (outcome.exit, outcome.failure))
+                    ));
+                }
+            }
+        }
+    }
+    crate::sim::say(&format!("a failed run is resumed once: {good} of {total}"));
+    assert!(wrong.is_empty() && total > 100, "{total}\n{}", wrong.join("\n"));
+}

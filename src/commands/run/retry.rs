@@ -1,0 +1,78 @@
+//! `run --retry`: a run that ended in error is resumed from its point of failure.
+
+use super::dbt_report::{DbtReport, Resumed};
+use crate::dbt::{End, Run};
+use crate::failure::{Code, Ended, Failure};
+use crate::http::Writer;
+use crate::runs::{Means, NotResumed, Order, Resumption, resume};
+
+/// How often a start may be resumed, and how often it was.
+pub(super) struct Retries {
+    pub(super) most: u32,
+    pub(super) done: u32,
+}
+
+impl Retries {
+    /// The run that goes on where the one of `ended` failed, if there is to be one. If not, and something stood against it,
+    /// `ended` says so.
+    pub(super) async fn next(
+        &mut self,
+        ended: &mut Ended<DbtReport>,
+        order: &Order,
+        writer: &Writer,
+        means: &Means,
+    ) -> Option<Run> {
+        let Ended { report, failure } = ended;
+        let report = report.as_mut().filter(|report| report.end == Some(End::Error))?;
+        let run = report.run_id?;
+        if self.done >= self.most {
+            return None;
+        }
+        self.done += 1;
+        let attempt = format!("attempt {} of {}", self.done + 1, self.most + 1);
+        means.events.remark(format!("dbt run {run} ended in error; resuming it from its point of failure ({attempt})"));
+        let Order { account, job, settle, at_most_once, deadline, .. } = order;
+        let resumption = Resumption {
+            account: *account,
+            job: *job,
+            run,
+            settle: *settle,
+            at_most_once: *at_most_once,
+            deadline: *deadline,
+        };
+        match resume(&resumption, writer, means).await {
+            Ok(next) => {
+                means.events.remark(format!("dbt run {} resumes run {run}", next.id));
+                report.resumed.push(Resumed { run_id: run, run_url: report.url().to_owned(), status: report.status });
+                report.findings = crate::runs::Findings::default();
+                Some(next)
+            }
+            Err(not) => {
+                *failure = Some(not_resumed(run, failure.take(), &not, &order.resume));
+                None
+            }
+        }
+    }
+}
+
+/// The run's own failure stays what counts, unless a run may go on that nobody knows of.
+fn not_resumed(run: u64, failed: Option<Failure>, not: &NotResumed, again: &str) -> Failure {
+    let failed = failed.unwrap_or_else(|| Failure::new(Code::RunFailed, format!("dbt run {run} ended in error.")));
+    match not {
+        NotResumed::Cannot(reason) => failed.cause(format!("it cannot be resumed from its point of failure: {reason}")),
+        NotResumed::Failed(error) => failed.cause(format!("it was not resumed from its point of failure: {error}")),
+        NotResumed::NoTime => failed.cause("the time was over before it could be resumed"),
+        NotResumed::Unknown { error, looking } => {
+            let unknown = Failure::new(
+                Code::OutcomeUnknown,
+                format!("dbt run {run} ended in error, and it is unknown whether it was resumed."),
+            );
+            let unknown = unknown.cause(error.to_string());
+            let unknown = match looking {
+                Some(error) => unknown.cause(format!("looking for the run that resumes it failed too: {error}")),
+                None => unknown.cause("no run that resumes it has shown so far"),
+            };
+            unknown.run(again).advise("that command follows the run that resumes it, if there is one")
+        }
+    }
+}

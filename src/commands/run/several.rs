@@ -1,0 +1,211 @@
+//! `run JOB JOB...`: several starts side by side, looked at together, with one outcome.
+
+use futures_util::future::{join_all, try_join_all};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::time::timeout_at;
+
+use super::dbt::{Hand, Shared, Start};
+use super::dbt_report::DbtReport;
+use crate::commands::Stage;
+use crate::commands::job_named::{JobNamed, Narrow};
+use crate::credentials::Account;
+use crate::dbt::{Status, get_job};
+use crate::events::{Event, Events};
+use crate::failure::{Code, Ended, Failure, Hint, Report, of_dbt};
+use crate::http::Reader;
+use crate::runs::{Board, Journal, Means, NotStarted};
+
+/// Jobs that are looked up, and starts that are sent, at a time.
+const AT_A_TIME: usize = 8;
+
+/// Of so many runs the steps are shown, which come singly and with all their logs.
+const WITH_STEPS: usize = 10;
+
+/// So many causes and so many next things to do are shown; the document has all of them.
+const SHOWN: usize = 20;
+
+/// The ids of all jobs. Of several each is looked at, so that a wrong one is said before the first is started.
+pub(super) async fn find(
+    named: &[JobNamed],
+    reader: &Reader,
+    account: &Account,
+    narrow: &Narrow,
+) -> Result<Vec<u64>, Failure> {
+    let find_one = async |named: &JobNamed| named.find(reader, account, narrow).await;
+    let check_one = async |job: u64| {
+        let looked = reader.read(get_job(account.id, job)).await;
+        looked.map_err(|error| of_dbt(&format!("Cannot look at dbt job {job}; nothing was started"), &error))
+    };
+    let mut ids = Vec::new();
+    for some in named.chunks(AT_A_TIME) {
+        ids.extend(try_join_all(some.iter().map(find_one)).await?);
+    }
+    if ids.len() > 1 {
+        for some in ids.chunks(AT_A_TIME) {
+            let _ = try_join_all(some.iter().copied().map(check_one)).await?;
+        }
+    }
+    Ok(ids)
+}
+
+/// Refuses a job that is named twice: under one key both would be the same run.
+pub(super) fn check_once(ids: &[u64], texts: &[String]) -> Result<(), Failure> {
+    for (index, id) in ids.iter().enumerate() {
+        if let Some(first) = ids[..index].iter().position(|earlier| earlier == id) {
+            return Err(Failure::new(
+                Code::InvalidInput,
+                format!("dbt job {id} is given twice, as \"{}\" and as \"{}\".", texts[first], texts[index]),
+            )
+            .advise("name each job once; for a second run of it, run the command again"));
+        }
+    }
+    Ok(())
+}
+
+/// Starts all of them, so many at a time, and waits for all.
+pub(super) async fn run(
+    starts: Vec<Start>,
+    max_parallel: Option<usize>,
+    journal: &Journal,
+    stage: &Stage,
+) -> Ended<Box<dyn Report>> {
+    let Some(first) = starts.first() else {
+        return Failure::new(Code::Usage, "No JOB is given.").run("dbtrigger run --help").into();
+    };
+    let means = stage.means();
+    let board = Board::new(first.writer.reader(), first.account.id, means.pace.poll, first.order.deadline);
+    let sending = Semaphore::new(AT_A_TIME);
+    let shared = Shared { board: &board, sending: &sending, steps: starts.len() <= WITH_STEPS };
+    let places = Semaphore::new(max_parallel.unwrap_or(starts.len()));
+    let one = async |index: usize, start: &Start| {
+        let last_known = stage.last_known.one_of_several(index);
+        let means = Means { events: named(&start.job, &stage.events), ..means.clone() };
+        let hand = Hand { means, last_known: last_known.clone(), journal, shared: Some(shared) };
+        // Nobody closes the places: what can fail is the time.
+        let Ended { report, failure } = match timeout_at(start.order.deadline, places.acquire()).await {
+            Ok(place) => {
+                let ended = start.run(&hand).await;
+                // A run that goes on keeps its place: the next one would be one too many.
+                if let (Ok(place), Some(Code::StillRunning)) =
+                    (place, ended.failure.as_ref().map(|failure| failure.code))
+                {
+                    place.forget();
+                }
+                ended
+            }
+            Err(_) => Ended { report: Some(start.report()), failure: Some(start.not_started(&NotStarted::NoTime)) },
+        };
+        let one = One { job: start.job.clone(), report: report.unwrap_or_else(|| start.report()), failure };
+        last_known.keep(one.json());
+        one
+    };
+    let runs = tokio::select! {
+        runs = join_all(starts.iter().enumerate().map(|(index, start)| one(index, start))) => runs,
+        () = board.serve() => return Failure::new(Code::Bug, "Looking at the runs has ended by itself.").into(),
+    };
+    let several = Several { runs };
+    let failure = several.failure();
+    Ended { report: Some(Box::new(several)), failure }
+}
+
+/// The same events, each with the job that it is about.
+fn named(job: &str, events: &Events) -> Events {
+    let (job, events) = (job.to_owned(), events.clone());
+    Events::new(move |event| {
+        events.emit(match event {
+            Event::Remark(text) => Event::Remark(format!("{job}: {text}")),
+            Event::Warning(text) => Event::Warning(format!("{job}: {text}")),
+            Event::Progress(line) => Event::Progress(format!("{job}: {line}")),
+            other @ (Event::Document(_) | Event::Trace { line: _, bodies: _ }) => other,
+        });
+    })
+}
+
+/// How one of them ended.
+struct One {
+    /// As the person named it.
+    job: String,
+    report: DbtReport,
+    failure: Option<Failure>,
+}
+
+impl One {
+    fn json(&self) -> Value {
+        let One { job: _, report, failure } = self;
+        let mut data = report.json();
+        data["exit_code"] = json!(failure.as_ref().map_or(0, |failure| failure.code.exit()));
+        data["error"] = json!(failure.as_ref().map(Failure::json));
+        data
+    }
+}
+
+/// The `data` of `run` with several jobs: `runs`, in the order in which the jobs were given.
+struct Several {
+    runs: Vec<One>,
+}
+
+impl Several {
+    /// What counts is the run that needs somebody most: unknown, in error, cancelled, not started, going on.
+    fn failure(&self) -> Option<Failure> {
+        let rank = |code: Code| match code {
+            Code::OutcomeUnknown => 0,
+            Code::RunFailed => 1,
+            Code::RunCancelled => 2,
+            Code::Failed
+            | Code::Usage
+            | Code::MissingInput
+            | Code::InvalidInput
+            | Code::Contradiction
+            | Code::NotAuthenticated
+            | Code::NotAllowed
+            | Code::NotFound
+            | Code::Refused
+            | Code::Network
+            | Code::Tls
+            | Code::Nonsense
+            | Code::Bug
+            | Code::RateLimited
+            | Code::Unavailable
+            | Code::Interrupted(_) => 3,
+            Code::StillRunning => 4,
+        };
+        let failures: Vec<(&str, &Failure)> =
+            self.runs.iter().filter_map(|one| Some((one.job.as_str(), one.failure.as_ref()?))).collect();
+        let code = failures.iter().map(|(_, failure)| failure.code).min_by_key(|code| rank(*code))?;
+        let what = format!("{} of {} runs did not end well.", failures.len(), self.runs.len());
+        let mut whole = Failure::new(code, what);
+        for (job, failure) in &failures {
+            whole.causes.push(format!("{job}: {}", failure.what));
+            whole.causes.extend(failure.causes.iter().map(|cause| format!("{job}: {cause}")));
+            let new: Vec<Hint> = failure.hints.iter().filter(|hint| !whole.hints.contains(hint)).cloned().collect();
+            whole.hints.extend(new);
+        }
+        if whole.causes.len() > SHOWN {
+            let more = whole.causes.split_off(SHOWN).len();
+            whole.causes.push(format!("and {more} lines more; with `-o json` each run has its own error"));
+        }
+        whole.hints.truncate(SHOWN);
+        Some(whole)
+    }
+}
+
+impl Report for Several {
+    /// One line for each, after everything that was said on the way.
+    fn text(&self) -> String {
+        let line = |one: &One| {
+            let One { job, report, failure } = one;
+            let status = match (report.status, failure) {
+                (Some(status), _) => Status::word(status),
+                (None, Some(failure)) => failure.code.name().to_owned(),
+                (None, None) => "not seen".to_owned(),
+            };
+            format!("{job}   {status}   {}", report.url()).trim_end().to_owned()
+        };
+        self.runs.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    fn json(&self) -> Value {
+        json!({ "runs": self.runs.iter().map(One::json).collect::<Vec<_>>() })
+    }
+}

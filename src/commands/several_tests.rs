@@ -1,0 +1,182 @@
+//! `run` with several jobs, against the world in memory.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::rehearsal::{Outcome, Rehearsal};
+use super::run;
+use crate::failure::Code;
+use crate::sandbox::Rule;
+
+async fn start(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(run::run, line).await.expect("nobody kills it")
+}
+
+fn fault(stage: &Rehearsal, rule: &str) {
+    stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+}
+
+fn count(stage: &Rehearsal, operation: &str) -> usize {
+    stage.take_log().iter().filter(|seen| seen.operation == operation).count()
+}
+
+fn moment(value: &Value) -> Timestamp {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_jobs_run_side_by_side_each_with_its_lines_its_key_and_its_outcome() {
+    let stage = Rehearsal::new();
+    let outcome = start(&stage, &["222222", "Broken models", "222224"]).await;
+    assert_eq!((outcome.exit, outcome.code), (3, Some(Code::RunFailed)), "{outcome:?}");
+    let runs = outcome.data["runs"].as_array().unwrap();
+    let of = |name: &str| runs.iter().map(|run| run[name].clone()).collect::<Vec<_>>();
+    assert_eq!(of("status"), ["SUCCESS", "ERROR", "CANCELLED"]);
+    assert_eq!(of("exit_code"), [0, 3, 20]);
+    assert_eq!(runs[1]["error"]["code"], "run-failed", "{}", runs[1]);
+    assert!(runs[1]["failed_nodes"].as_array().is_some_and(|nodes| !nodes.is_empty()), "{}", runs[1]);
+    let keys = of("key");
+    assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys.iter().all(Value::is_string), "{keys:?}");
+    // Side by side: the second is made before the first has ended.
+    assert!(moment(&runs[1]["created_at"]) < moment(&runs[0]["finished_at"]));
+    for line in [
+        "222222: job_run_id = ",
+        "222222: DbtJobRunStatus.SUCCESS",
+        "\"Broken models\" (222223): DbtJobRunStatus.RUNNING   step 4/5: dbt build",
+        "222224: DbtJobRunStatus.CANCELLED",
+    ] {
+        assert!(outcome.said().contains(line), "{line}\n{}", outcome.said());
+    }
+    for says in ["2 of 3 runs", "222224: dbt run", "model orders", "`dbtrigger run 222223`"] {
+        assert!(outcome.failure.contains(says), "{says}: {}", outcome.failure);
+    }
+    assert_eq!(outcome.text.lines().count(), 3, "{}", outcome.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_started_unless_every_job_is_right() {
+    let stage = Rehearsal::new();
+    for (line, code, says) in [
+        (&["222222", "999999"][..], Code::NotFound, "999999"),
+        (&["222222", "Nighly build"], Code::NotFound, "222222"),
+        (&["222222", "Nightly build"], Code::InvalidInput, "given twice"),
+        (&["222222", ""], Code::InvalidInput, "it is empty"),
+        (&["222222", "https://ab123.us1.dbt.com/deploy/7/projects/1/jobs/2"], Code::Contradiction, "7"),
+        (&["222222", "222223", "--project", "Finance"], Code::Usage, "narrow a name"),
+    ] {
+        let outcome = start(&stage, line).await;
+        assert_eq!(outcome.code, Some(code), "{line:?} {outcome:?}");
+        assert!(outcome.failure.contains(says), "{line:?} {outcome:?}");
+        assert_eq!(stage.take_writes(), Vec::<&str>::new(), "{line:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_outcomes_the_one_that_needs_somebody_most_counts() {
+    for (line, faults, exit) in [
+        (&["222222", "300001"][..], &[][..], 0),
+        // Unknown comes before an error, that before a cancelled run, that before what was not started and what goes on.
+        (&["222223", "222222", "--at-most-once"], &["dbt:jobs/run=reset,phase=before,nth=2"], 9),
+        (&["222224", "222223", "222225", "--timeout", "10m"], &[], 3),
+        (&["222225", "222224", "--timeout", "10m"], &[], 20),
+        (&["222225", "222224", "--timeout", "10m"], &["dbt:jobs/run=status=403,nth=1"], 20),
+        (&["222225", "222222", "--timeout", "10m"], &["dbt:jobs/run=status=403,nth=1"], 4),
+        (&["222225", "222222", "--timeout", "10m"], &[], 8),
+    ] {
+        let stage = Rehearsal::new();
+        for rule in faults {
+            fault(&stage, rule);
+        }
+        let outcome = start(&stage, line).await;
+        assert_eq!(outcome.exit, exit, "{line:?} {faults:?} {outcome:?}");
+        // The others were followed to their end all the same.
+        let runs = outcome.data["runs"].as_array().unwrap();
+        let starts = line.iter().filter(|word| word.len() == 6 && word.starts_with(['2', '3'])).count();
+        assert_eq!(runs.len(), starts, "{outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_runs_than_asked_for_go_at_a_time() {
+    let stage = Rehearsal::new();
+    let outcome = start(&stage, &["300001", "300002", "300003", "--max-parallel", "1"]).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    let mut runs = outcome.data["runs"].as_array().unwrap().clone();
+    runs.sort_by_key(|run| run["run_id"].as_u64());
+    for pair in runs.windows(2) {
+        assert!(moment(&pair[1]["created_at"]) >= moment(&pair[0]["finished_at"]), "{pair:?}");
+    }
+    // What finds no place in time is not started, and said so.
+    let _ = stage.take_log();
+    let outcome = start(&stage, &["222225", "300004", "--max-parallel", "1", "--timeout", "2m"]).await;
+    assert_eq!(outcome.exit, 75, "{outcome:?}");
+    assert!(outcome.failure.contains("300004 could be started; nothing was started"), "{outcome:?}");
+    assert_eq!(stage.take_writes(), ["dbt:jobs/run"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_job_has_the_given_key_and_the_same_command_starts_none_of_them_again() {
+    let stage = Rehearsal::new();
+    let line = ["222222", "300001", "--idempotency-key", "nightly-7"];
+    let first = start(&stage, &line).await;
+    assert_eq!(first.exit, 0, "{first:?}");
+    let _ = stage.take_log();
+    let again = start(&stage, &line).await;
+    assert_eq!(again.exit, 0, "{again:?}");
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    for index in 0..2 {
+        let (one, other) = (&first.data["runs"][index], &again.data["runs"][index]);
+        assert_eq!((&one["run_id"], &other["adopted"]), (&other["run_id"], &true.into()), "{again:?}");
+        assert_eq!(other["key"], "nightly-7");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_runs_are_looked_at_with_one_request() {
+    let stage = Rehearsal::new();
+    let jobs: Vec<String> = (3..=120).map(|number| (300_000 + number).to_string()).collect();
+    let line: Vec<&str> = jobs.iter().map(String::as_str).collect();
+    let outcome = start(&stage, &line).await;
+    assert_eq!(outcome.exit, 0, "{}", outcome.failure);
+    let log = stage.take_log();
+    let of = |operation: &str| log.iter().filter(|seen| seen.operation == operation).count();
+    assert_eq!((of("dbt:jobs/run"), of("dbt:jobs/get"), of("dbt:runs/get")), (118, 118, 0));
+    // Each start looks for the newest run of its job once; the rest is looking at all of them.
+    let looks = u64::try_from(of("dbt:runs/list") - 118).unwrap();
+    let seconds = outcome.took.as_secs();
+    assert!((90..130).contains(&seconds) && (20..=seconds * 3 / 2).contains(&looks), "{looks} looks in {seconds} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_runs_outlast_what_one_outlasts_and_stop_at_proof() {
+    for (rule, exit) in [
+        ("dbt:runs/list=status=503,nth=3,times=30", 0),
+        ("dbt:runs/list=reset,nth=3,times=30", 0),
+        ("dbt:runs/list=hang,nth=3,times=3", 0),
+        ("dbt:runs/list=login,nth=3,times=30", 0),
+        ("dbt:runs/list=retry-after=20,nth=3,times=3", 0),
+        // A service that does not take our list is asked singly.
+        ("dbt:runs/list=status=400,nth=3,times=forever", 0),
+        ("dbt:runs/list=status=404,nth=3,times=forever", 0),
+        ("dbt:runs/list=status=401,nth=3", 0),
+        ("dbt:runs/list=status=401,nth=3,times=forever", 4),
+    ] {
+        let stage = Rehearsal::new();
+        fault(&stage, rule);
+        let outcome = start(&stage, &["222222", "300001"]).await;
+        assert_eq!(outcome.exit, exit, "{rule}: {outcome:?}");
+    }
+    // Lists that lag, and single looks that fail for a moment.
+    let stage = Rehearsal::new();
+    stage.world(|world| {
+        world.set_listing_lag(50_000);
+        world.set_fresh_404(20_000);
+    });
+    assert_eq!(start(&stage, &["222222", "300001"]).await.exit, 0);
+    assert!(count(&stage, "dbt:runs/get") > 10);
+    // The last look comes in time for all of them.
+    let stage = Rehearsal::new();
+    fault(&stage, "dbt:runs/list=hang,nth=5,times=forever");
+    let outcome = start(&stage, &["222222", "300001", "--timeout", "2m"]).await;
+    assert_eq!((outcome.exit, outcome.took.as_secs()), (8, 120), "{outcome:?}");
+}

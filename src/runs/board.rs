@@ -1,0 +1,147 @@
+//! Looks at many dbt runs with few requests: one list call serves a hundred of them.
+//!
+//! Each run keeps its follower, with its own patience and its own deadline; only the looks are shared. What a list does
+//! not show is asked for singly, a few at a time, so that neither a list that lags nor one that leaves rows out costs
+//! more than the rhythm allows.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::follow::reserve;
+use crate::dbt::{self, PAGE, Run};
+use crate::http::{Fault, HttpError, Reader};
+
+/// Looks that come within this time go into one round.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// Runs asked for singly in one round.
+const MOST_SINGLES: usize = 10;
+
+/// Where followers of many runs look.
+pub(crate) struct Board {
+    reader: Reader,
+    account: u64,
+    /// Between two rounds, for each hundred runs in them.
+    rhythm: Duration,
+    /// From here on last looks come, and nobody waits for the rhythm.
+    hurry: Instant,
+    waiting: RefCell<Vec<Waiter>>,
+    somebody: Notify,
+    /// The service refuses our list: everything is asked for singly.
+    refused: Cell<bool>,
+}
+
+struct Waiter {
+    run: u64,
+    answer: oneshot::Sender<Result<Run, HttpError>>,
+}
+
+impl Board {
+    pub(crate) fn new(reader: Reader, account: u64, rhythm: Duration, deadline: Instant) -> Board {
+        Board {
+            reader,
+            account,
+            rhythm,
+            hurry: deadline - reserve(deadline),
+            waiting: RefCell::default(),
+            somebody: Notify::new(),
+            refused: Cell::new(false),
+        }
+    }
+
+    /// One look at a run. Dropping it does no harm.
+    pub(super) async fn look(&self, run: u64) -> Result<Run, HttpError> {
+        let (answer, heard) = oneshot::channel();
+        self.waiting.borrow_mut().push(Waiter { run, answer });
+        self.somebody.notify_one();
+        match heard.await {
+            Ok(answer) => answer,
+            // The round was cut off: the follower's own limit is there, too.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Answers all looks, for as long as it is polled.
+    pub(crate) async fn serve(&self) {
+        loop {
+            while self.waiting.borrow().is_empty() {
+                self.somebody.notified().await;
+            }
+            let begun = Instant::now();
+            sleep(GATHER).await;
+            let mut round = std::mem::take(&mut *self.waiting.borrow_mut());
+            round.retain(|waiter| !waiter.answer.is_closed());
+            let rhythm = self.rhythm * u32::try_from(round.len().div_ceil(chunk())).unwrap_or(u32::MAX);
+            if begun < self.hurry {
+                let _ = timeout_at(self.hurry, self.round(round)).await;
+                sleep_until((begun + rhythm).min(self.hurry)).await;
+            } else {
+                self.round(round).await;
+            }
+        }
+    }
+
+    async fn round(&self, waiters: Vec<Waiter>) {
+        let mut missing = Vec::new();
+        let mut waiters = waiters.into_iter().peekable();
+        while waiters.peek().is_some() {
+            let some: Vec<Waiter> = waiters.by_ref().take(chunk()).collect();
+            missing.extend(self.list(some).await);
+        }
+        // Whoever waits longest comes first; the others stay for the next round.
+        let later = missing.split_off(missing.len().min(MOST_SINGLES));
+        self.waiting.borrow_mut().splice(0..0, later);
+        if !self.waiting.borrow().is_empty() {
+            self.somebody.notify_one();
+        }
+        for Waiter { run, answer } in missing {
+            // Nobody listens any more: then nothing is lost.
+            let _ = answer.send(self.reader.glance(dbt::get_run(self.account, run)).await);
+        }
+    }
+
+    /// Answers what one list call shows, and gives back what it does not.
+    async fn list(&self, waiters: Vec<Waiter>) -> Vec<Waiter> {
+        if self.refused.get() {
+            return waiters;
+        }
+        let runs: Vec<u64> = waiters.iter().map(|waiter| waiter.run).collect();
+        let page = match self.reader.glance(dbt::list_these_runs(self.account, &runs)).await {
+            Ok(page) => page,
+            Err(error) => match &error.fault {
+                // It says something about the list, and nothing about any run.
+                Fault::Status(status, _) if matches!(status.as_u16(), 400 | 404 | 405 | 422) => {
+                    self.refused.set(true);
+                    return waiters;
+                }
+                Fault::Nonsense(_) => return waiters,
+                Fault::Status(..) | Fault::NotSent(_) | Fault::NoToken(_) | Fault::Lost(_) | Fault::TooLate(_) => {
+                    for Waiter { run: _, answer } in waiters {
+                        let _ = answer.send(Err(error.clone()));
+                    }
+                    return Vec::new();
+                }
+            },
+        };
+        let mut rows: HashMap<u64, Run> = page.rows.into_iter().map(|row| (row.id, row)).collect();
+        let mut missing = Vec::new();
+        for waiter in waiters {
+            // A row that does not say how the run stands is none.
+            match rows.remove(&waiter.run).filter(|row| row.status.is_some()) {
+                Some(row) => {
+                    let _ = waiter.answer.send(Ok(row));
+                }
+                None => missing.push(waiter),
+            }
+        }
+        missing
+    }
+}
+
+fn chunk() -> usize {
+    usize::try_from(PAGE).unwrap_or(usize::MAX)
+}

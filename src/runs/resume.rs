@@ -1,0 +1,167 @@
+//! Resumes a failed run from its point of failure, once.
+//!
+//! dbt takes no `cause` there, so a lost answer is looked up by the run that the new one resumes (dbt-cloud-api §5.2).
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::Means;
+use super::look_up::LookUp;
+use super::settle::{MOST_OPEN_SENDS, PATIENCE, Settling, wait_before_repeating};
+use crate::dbt::{self, Run, TRIGGER_LIMIT};
+use crate::http::{HttpError, Sent, Writer};
+
+/// Results are uploaded some seconds after the end of the run (dbt-cloud-api §6); before, it cannot be resumed.
+const UPLOAD: Duration = Duration::from_secs(30);
+const BETWEEN: Duration = Duration::from_secs(3);
+
+/// Which run is to be resumed, and how carefully.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resumption {
+    pub(crate) account: u64,
+    pub(crate) job: u64,
+    /// The run that failed.
+    pub(crate) run: u64,
+    pub(crate) settle: Duration,
+    pub(crate) at_most_once: bool,
+    pub(crate) deadline: Instant,
+}
+
+/// Why the run was not resumed.
+#[derive(Clone, Debug)]
+pub(crate) enum NotResumed {
+    /// dbt says that it cannot be: its reason.
+    Cannot(String),
+    /// Something failed before anything was done.
+    Failed(HttpError),
+    /// The time was over before anything was sent.
+    NoTime,
+    /// Nobody knows whether it was.
+    Unknown { error: HttpError, looking: Option<HttpError> },
+}
+
+/// Resumes the run, or finds the one that resumes it already.
+pub(crate) async fn resume(order: &Resumption, writer: &Writer, means: &Means) -> Result<Run, NotResumed> {
+    let Resumption { account, job, run, settle, at_most_once, deadline } = *order;
+    let look_up = |patient| LookUp { reader: writer, wall: &means.wall, account, job, patient };
+    let found =
+        |runs: &[Run]| runs.iter().filter(|row| row.retrying_run_id == Some(run)).min_by_key(|row| row.id).cloned();
+    let look = async || look_up(false).runs(Some(run)).await;
+    let in_time = async |looking| timeout_at(deadline, looking).await.map_err(|_| NotResumed::NoTime);
+    // Somebody may have done it already: the same start on another machine, or a person in dbt.
+    let looked = in_time(look_up(true).runs(Some(run))).await?;
+    if let Some(there) = found(&looked.runs) {
+        return Ok(there);
+    }
+    if let Some(error) = looked.cut {
+        return Err(NotResumed::Failed(error));
+    }
+    if let Some(reason) = may_not(order, writer).await? {
+        let settling = Settling { means, from: Instant::now(), settle, deadline };
+        // A newer run that lists do not show yet may be the one that resumes it.
+        return match reason.as_str() {
+            "RETRY_NOT_LATEST_RUN" => settling
+                .until_shown(look, found)
+                .await
+                .ok()
+                .flatten()
+                .ok_or_else(|| NotResumed::Cannot(in_words(&reason))),
+            _ => Err(NotResumed::Cannot(in_words(&reason))),
+        };
+    }
+    let patience = (Instant::now() + PATIENCE).min(deadline);
+    let (mut open, mut refused): (Option<HttpError>, u32) = (None, 0);
+    let mut unclear = 0;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(open.map_or(NotResumed::NoTime, |error| NotResumed::Unknown { error, looking: None }));
+        }
+        let sent = writer.once(dbt::retry_run(account, run, TRIGGER_LIMIT.min(left))).await;
+        let settling = Settling { means, from: Instant::now(), settle, deadline };
+        let error = match sent {
+            Sent::Done(new) if new.id != run => return Ok(new),
+            // That is no answer to what was asked.
+            Sent::Done(_) => nonsense(writer),
+            Sent::NotSent(error) => {
+                if Instant::now() >= patience || error.is_certificate() || (at_most_once && error.is_status(429)) {
+                    return Err(
+                        open.map_or(NotResumed::Failed(error), |error| NotResumed::Unknown { error, looking: None })
+                    );
+                }
+                refused += 1;
+                wait_before_repeating(means, &error, refused, patience).await;
+                if let Some(there) = found(&look().await.runs) {
+                    return Ok(there);
+                }
+                continue;
+            }
+            Sent::Rejected(error) => {
+                let Some(first) = open else { return Err(NotResumed::Cannot(error.to_string())) };
+                // Perhaps because the send before it was heard.
+                return match settling.until_shown(look, found).await {
+                    Ok(Some(there)) => Ok(there),
+                    Ok(None) => Err(NotResumed::Cannot(error.to_string())),
+                    Err(looking) => Err(NotResumed::Unknown { error: first, looking }),
+                };
+            }
+            Sent::Open(error) => error,
+        };
+        means.events.remark(format!(
+            "it is unclear whether run {run} was resumed ({error}); looking for that before anything is sent again"
+        ));
+        match settling.until_shown(look, found).await {
+            Ok(Some(there)) => return Ok(there),
+            Ok(None) if at_most_once => return Err(NotResumed::Unknown { error, looking: None }),
+            Ok(None) => {}
+            Err(looking) => return Err(NotResumed::Unknown { error, looking }),
+        }
+        unclear += 1;
+        if unclear >= MOST_OPEN_SENDS {
+            return Err(NotResumed::Unknown { error, looking: None });
+        }
+        open = Some(error);
+    }
+}
+
+/// What the run itself says against it.
+async fn may_not(order: &Resumption, writer: &Writer) -> Result<Option<String>, NotResumed> {
+    let until = (Instant::now() + UPLOAD).min(order.deadline);
+    loop {
+        let looked = timeout_at(order.deadline, writer.read(dbt::get_run(order.account, order.run))).await;
+        let seen = looked.map_err(|_| NotResumed::NoTime)?.map_err(NotResumed::Failed)?;
+        if seen.can_retry != Some(false) {
+            return Ok(None);
+        }
+        let reason = seen.retry_not_supported_reason.unwrap_or_default();
+        if reason != "RETRY_NO_RUN_RESULTS" || Instant::now() + BETWEEN >= until {
+            return Ok(Some(reason));
+        }
+        sleep(BETWEEN).await;
+    }
+}
+
+/// dbt's reasons (dbt-cloud-api §5.2).
+fn in_words(reason: &str) -> String {
+    match reason {
+        "RETRY_UNSUPPORTED_CMD" => "the command that failed cannot be retried by dbt".to_owned(),
+        "RETRY_UNSUPPORTED_VERSION" => "its version of dbt cannot retry, which 1.6 and later can".to_owned(),
+        "RETRY_NOT_LATEST_RUN" => "it is not the latest run of its job any more".to_owned(),
+        "RETRY_NOT_FAILED_RUN" => "dbt does not count it as failed".to_owned(),
+        "RETRY_NO_RUN_RESULTS" => "it left no results: it failed before any model ran".to_owned(),
+        "" => "dbt does not say why".to_owned(),
+        other => format!("dbt says {}", super::plain(other, 100)),
+    }
+}
+
+fn nonsense(writer: &Writer) -> HttpError {
+    HttpError {
+        service: "dbt Cloud",
+        operation: "runs/retry",
+        origin: writer.origin().to_owned(),
+        fault: crate::http::Fault::Nonsense(crate::http::Shape::Unreadable("it does not name a new run".to_owned())),
+        attempts: 1,
+        request_id: None,
+    }
+}

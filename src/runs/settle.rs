@@ -1,0 +1,99 @@
+//! What is done between two sends of something that must not be done twice: looking whether the first one had an effect,
+//! and waiting.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::Means;
+use super::look_up::Looked;
+use crate::dbt::Run;
+use crate::http::HttpError;
+
+/// How long what cannot be sent is repeated, and how long what is unclear is looked for at most.
+pub(super) const PATIENCE: Duration = Duration::from_mins(15);
+
+/// Sends with an unclear outcome and no run to show for it, before the service is believed to be broken.
+pub(super) const MOST_OPEN_SENDS: u32 = 5;
+
+/// The first wait between two look-ups, and the longest.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
+/// The service's own cool-down (dbt-cloud-api §7): a longer wish between two look-ups is not believed.
+const COOL_DOWN: Duration = Duration::from_mins(5);
+
+/// A send whose outcome is unclear.
+pub(super) struct Settling<'a> {
+    pub(super) means: &'a Means,
+    /// The end of the send: the settle time counts from here.
+    pub(super) from: Instant,
+    /// How long a run may take to show in lists.
+    pub(super) settle: Duration,
+    pub(super) deadline: Instant,
+}
+
+impl Settling<'_> {
+    /// Looks at growing intervals until the run shows, or until the settle time is over and one complete look-up after it
+    /// has found nothing. Looking that fails is no "no": it goes on, for 15 minutes at most. `Err`: nobody knows, and why
+    /// looking failed.
+    pub(super) async fn until_shown(
+        &self,
+        look: impl AsyncFn() -> Looked,
+        found: impl Fn(&[Run]) -> Option<Run>,
+    ) -> Result<Option<Run>, Option<HttpError>> {
+        let Settling { means, from, settle, deadline } = self;
+        let settled = *from + *settle;
+        let give_up = (*from + PATIENCE.max(*settle * 2)).min(*deadline);
+        let (mut wait, mut failed) = (FIRST_WAIT, None);
+        loop {
+            let looking = Instant::now();
+            let looked = timeout_at(give_up, look()).await;
+            let mut asked = Duration::ZERO;
+            if let Ok(looked) = looked {
+                if let Some(run) = found(&looked.runs) {
+                    return Ok(Some(run));
+                }
+                match looked.cut {
+                    None if looking >= settled => return Ok(None),
+                    None => {}
+                    Some(error) => {
+                        asked = error.said().and_then(|said| said.retry_after).map_or(Duration::ZERO, |after| after.0);
+                        failed = Some(error);
+                    }
+                }
+            }
+            let now = Instant::now();
+            if now >= give_up {
+                return Err(failed);
+            }
+            let jitter = wait.mul_f64(0.9 + 0.2 * means.entropy.fraction());
+            let mut wake = now + jitter.max(asked.min(COOL_DOWN));
+            // The look-up that decides is not put off.
+            if asked.is_zero() && now < settled {
+                wake = wake.min(settled);
+            }
+            sleep(wake.min(give_up).saturating_duration_since(now)).await;
+            wait = (wait * 17 / 10).min(LONGEST_WAIT);
+        }
+    }
+}
+
+/// Waits after a send that surely had no effect.
+pub(super) async fn wait_before_repeating(means: &Means, error: &HttpError, attempt: u32, patience: Instant) {
+    let asked = error.said().and_then(|said| said.retry_after).map(|after| after.0);
+    let limited = error.is_status(429);
+    let growing = means.pace.backoff.saturating_mul(1 << attempt.min(16)).min(means.pace.backoff_cap);
+    let wait = match asked {
+        Some(asked) => asked,
+        // dbt Cloud cools down for minutes (dbt-cloud-api §7).
+        None if limited => Duration::from_mins(1).saturating_mul(attempt).min(Duration::from_mins(5)),
+        None => growing,
+    };
+    let wait = wait.saturating_add(Duration::from_secs(1).mul_f64(means.entropy.fraction()));
+    let wait = wait.min(patience.saturating_duration_since(Instant::now()));
+    if wait >= Duration::from_secs(2) {
+        means.events.remark(format!("{error}; nothing was started, trying again in {} s", wait.as_secs()));
+    }
+    sleep(wait).await;
+}
