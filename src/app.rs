@@ -1,6 +1,7 @@
 //! The command line's root: parses before anything else exists, dispatches, watches for interruption, ends.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -58,6 +59,9 @@ struct Globals {
         help = "Use this profile of ~/.databrickscfg for Databricks, whatever the environment says [env: DATABRICKS_CONFIG_PROFILE]"
     )]
     profile: Option<String>,
+    /// Trust the certificates in this file (PEM) too, such as those of a proxy that opens TLS connections
+    #[arg(long, global = true, value_name = "FILE")]
+    ca_bundle: Option<PathBuf>,
     #[command(flatten)]
     account: AccountFlags,
 }
@@ -86,11 +90,15 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return refuse(&error, &arguments, &context, &vault).into(),
     };
     let Root { command, globals } = root;
-    let Globals { output, quiet, verbose, color, no_input: _, profile, account } = globals;
+    let Globals { output, quiet, verbose, color, no_input: _, profile, ca_bundle, account } = globals;
     let environment = context.environment.with_profile(profile.as_deref());
     let context = Context { environment, ..context };
     let color = use_color(color, &context.environment, context.stderr_is_terminal);
     let printer = Printer::on_streams(Voice { format: output, quiet, verbose, color }, vault.filter());
+    let roots = match commands::roots(ca_bundle.as_deref(), &context.environment) {
+        Ok(roots) => roots,
+        Err(failure) => return printer.end(&failure.into()).into(),
+    };
     let last_known = LastKnown::default();
     let stage = Stage {
         context,
@@ -100,7 +108,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         account,
         pace: Pace::default(),
         last_known: last_known.clone(),
-        wire: Wire::Sockets,
+        wire: Wire::Sockets(roots),
     };
     let leaves = command.leaves();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -25,6 +25,7 @@ import enum
 import hashlib
 import io
 import json
+import os
 import queue
 import random
 import re
@@ -344,6 +345,8 @@ def exchange(method, url, query, body, total, accept):
     began = time.perf_counter()
     with requests.Session() as session:
         session.trust_env = not is_loopback  # the proxy and certificates of this compute; no proxy for loopback
+        if is_loopback:
+            session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         headers = {
             "Accept": accept,
             "Accept-Encoding": "identity",

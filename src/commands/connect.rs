@@ -1,16 +1,18 @@
 //! From credentials to a line to a service.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use tokio::sync::OnceCell;
 
 use super::{Stage, Wire};
+use crate::context::Environment;
 use crate::credentials::{
     Account, Databricks, Endpoint, FromCli, FromGitHub, FromServicePrincipal, Missing, Wants, Way, account, api_token,
 };
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};
-use crate::http::{Asker, Credential, Profile, Sockets, Transport, Writer};
+use crate::http::{Asker, Credential, Profile, Roots, Sockets, Transport, Writer};
 use crate::origin::Origin;
 use crate::secret::Secret;
 
@@ -112,7 +114,7 @@ fn asker(origin: &Origin, agent: &str, stage: &Stage) -> Result<Asker, Failure> 
 
 fn transport(origin: &Origin, stage: &Stage) -> Result<Rc<dyn Transport>, Failure> {
     Ok(match &stage.wire {
-        Wire::Sockets => Rc::new(Sockets::new(origin.url(), stage.pace.connect).map_err(|error| {
+        Wire::Sockets(roots) => Rc::new(Sockets::new(origin.url(), stage.pace.connect, roots).map_err(|error| {
             Failure::new(Code::Tls, "The system's certificates cannot be used.")
                 .cause(error.to_string())
                 .advise("check SSL_CERT_FILE and SSL_CERT_DIR, and that the package ca-certificates is installed")
@@ -121,6 +123,28 @@ fn transport(origin: &Origin, stage: &Stage) -> Result<Rc<dyn Transport>, Failur
         Wire::Given(transport) => transport.clone(),
     })
 }
+
+/// The certificates to trust beside the system's: those of `--ca-bundle`, and of `SSL_CERT_FILE` where the system does not read it.
+pub(crate) fn roots(bundle: Option<&Path>, environment: &Environment) -> Result<Roots, Failure> {
+    let variable = environment.get("SSL_CERT_FILE").map(Path::new).filter(|_| !SYSTEM_READS_SSL_CERT_FILE);
+    let mut roots = Roots::default();
+    for (source, file) in [("--ca-bundle", bundle), ("SSL_CERT_FILE", variable)] {
+        let Some(file) = file else { continue };
+        let read = std::fs::read(file).map_err(|error| error.to_string());
+        read.and_then(|pem| roots.add(&pem)).map_err(|reason| {
+            Failure::new(
+                Code::InvalidInput,
+                format!("The certificates in {} ({source}) cannot be used.", file.display()),
+            )
+            .cause(reason)
+            .advise("name a file with the certificate of the authority in PEM")
+        })?;
+    }
+    Ok(roots)
+}
+
+/// Elsewhere the system keeps its certificates in a store of its own.
+const SYSTEM_READS_SSL_CERT_FILE: bool = cfg!(not(any(windows, target_vendor = "apple")));
 
 /// Who we are, truthfully: name, version, system, way of authenticating, and whether CI runs us.
 fn user_agent(stage: &Stage, auth: &str) -> String {

@@ -27,13 +27,13 @@ mod run_named;
 mod run_tests;
 mod table;
 
-pub(crate) use connect::{line_to_dbt, to_databricks, to_dbt};
+pub(crate) use connect::{line_to_dbt, roots, to_databricks, to_dbt};
 pub(crate) use last_known::LastKnown;
 
 use crate::context::Context;
 use crate::credentials::AccountFlags;
 use crate::events::Events;
-use crate::http::Pace;
+use crate::http::{Pace, Roots};
 use crate::runs::Means;
 use crate::secret::Vault;
 
@@ -64,8 +64,8 @@ impl Stage {
 
 /// What carries the requests of both services.
 pub(crate) enum Wire {
-    /// Real connections.
-    Sockets,
+    /// Real connections; these certificates are trusted beside the system's.
+    Sockets(Roots),
     /// A world in memory.
     #[cfg(test)]
     Given(std::rc::Rc<dyn crate::http::Transport>),

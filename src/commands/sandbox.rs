@@ -21,6 +21,7 @@ use crate::sandbox::{Options, Rule, Seed, SimTime, StartError};
 #[command(after_help = "Examples:
   dbtrigger sandbox --env-file sandbox.env
   dbtrigger sandbox --speed 600 --fault 'dbt:jobs/run=reset,phase=after'
+  dbtrigger sandbox --tls --env-file sandbox.env
 
 A fault is OPERATION=CLASS[,phase=before|after][,nth=N][,times=M|forever]. OPERATION is the service and the path behind its
 version, such as dbt:jobs/run, databricks:jobs/create or databricks:secrets/*. CLASS is reset, close, hang, truncated, drip, status=503,
@@ -29,6 +30,9 @@ pub(crate) struct Args {
     /// Port on 127.0.0.1 (any free one)
     #[arg(long)]
     port: Option<u16>,
+    /// Serve https, with a certificate made for this start; its file is among the variables
+    #[arg(long)]
+    tls: bool,
     /// Write the variables to this file too, as NAME=value lines
     #[arg(long, value_name = "FILE")]
     env_file: Option<PathBuf>,
@@ -47,10 +51,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
-    let Args { port, env_file, latency, speed, fault, log } = args;
+    let Args { port, tls, env_file, latency, speed, fault, log } = args;
     let (remarks, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let options = Options {
         port,
+        tls: tls.then(|| stage.context.wall.now()),
         env_file,
         latency: latency.unwrap_or_default(),
         speed,

@@ -77,7 +77,7 @@ fn base(doing: &str, error: &HttpError) -> Failure {
         Fault::NotSent(net) | Fault::Lost(net) => failure.advise(match net.kind {
             NetKind::Name => "check the host name for a typing error, and the network",
             NetKind::Certificate => {
-                "a proxy that opens TLS connections needs its CA: set SSL_CERT_FILE to a file with it"
+                "a proxy that opens TLS connections needs its CA: name a file with it by --ca-bundle, or set SSL_CERT_FILE"
             }
             NetKind::Proxy => "check HTTPS_PROXY and NO_PROXY",
             NetKind::Connect | NetKind::ConnectTimeout | NetKind::Tls | NetKind::Broken | NetKind::Timeout => {

@@ -16,7 +16,7 @@ pub(crate) use call::{Call, Once, Path, Put, Read, Shape, json as parse_json};
 pub(crate) use client::{Profile, Reader, Sent, Writer};
 pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
 pub(crate) use retry::{Pace, RetryAfter};
-pub(crate) use socket::Sockets;
+pub(crate) use socket::{Roots, Sockets};
 pub(crate) use token::{Ask, Asker, Asking, Credential, Fresh, Issuer, NoToken};
 #[cfg(test)]
 pub(crate) use transport::{Lane, Limits, Net, Pending, WireError};

@@ -16,21 +16,53 @@ pub(crate) struct Sockets {
     fresh: reqwest::Client,
 }
 
+/// Certificates that are trusted beside the system's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Roots(Vec<reqwest::Certificate>);
+
+impl Roots {
+    /// Adds the certificates of a file in PEM.
+    ///
+    /// # Errors
+    /// There is none in it, or one that nothing can be checked with.
+    pub(crate) fn add(&mut self, pem: &[u8]) -> Result<(), String> {
+        let found = reqwest::Certificate::from_pem_bundle(pem).map_err(|error| last_cause(&error))?;
+        if found.is_empty() {
+            return Err("no certificate in PEM stands in it (-----BEGIN CERTIFICATE-----)".to_owned());
+        }
+        // Looked into here, where the file's name is known: a client that cannot be made later says only that.
+        reqwest::Client::builder().tls_certs_only(found.clone()).build().map_err(|error| last_cause(&error))?;
+        self.0.extend(found);
+        Ok(())
+    }
+}
+
+fn last_cause(error: &reqwest::Error) -> String {
+    let mut last: &dyn Error = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}
+
 impl Sockets {
     /// Clients for one origin.
     ///
     /// # Errors
     /// The system's certificates cannot be loaded.
-    pub(crate) fn new(origin: &url::Url, connect: Duration) -> Result<Sockets, reqwest::Error> {
+    pub(crate) fn new(origin: &url::Url, connect: Duration, roots: &Roots) -> Result<Sockets, reqwest::Error> {
         let builder = || {
             let builder = reqwest::Client::builder()
                 .http1_only()
+                .tls_certs_merge(roots.0.clone())
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .referer(false)
                 .connect_timeout(connect);
-            // A proxy for the outside world knows nothing of this machine's own addresses.
-            if crate::origin::is_loopback(origin) { builder.no_proxy() } else { builder }
+            // A proxy for the outside world knows nothing of this machine's own addresses. The name may stand for them here:
+            // it is spoken to over https only.
+            let is_here = crate::origin::is_loopback(origin) || origin.host_str() == Some("localhost");
+            if is_here { builder.no_proxy() } else { builder }
         };
         Ok(Sockets { pooled: builder().build()?, fresh: builder().pool_max_idle_per_host(0).build()? })
     }
@@ -97,4 +129,24 @@ fn classify(error: &reqwest::Error) -> WireError {
         NetKind::Connect
     };
     WireError::NotSent(Net::new(kind, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Roots;
+
+    #[test]
+    fn a_file_without_a_usable_certificate_is_no_bundle() {
+        let begin = "-----BEGIN CERTIFICATE-----\n";
+        let end = "-----END CERTIFICATE-----\n";
+        for (pem, reason) in [
+            (String::new(), "no certificate"),
+            ("not a certificate".to_owned(), "no certificate"),
+            (format!("{begin}AAAA\n{end}"), "BadEncoding"),
+            (format!("{begin}!!!!\n{end}"), ""),
+        ] {
+            let refused = Roots::default().add(pem.as_bytes()).expect_err(&pem);
+            assert!(refused.contains(reason), "{pem}: {refused}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 mod tests;
 
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,16 +15,19 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 
 use super::environment::{self, Variables};
 use super::log::{Log, LogLine};
 use super::notebook::{self, Wanted};
 use super::options::{FASTEST, Options, Remark, StartError};
+use super::tls::Tls;
 use super::{Class, Reply, Rule, SimTime, World, peer, stream};
 
 struct Shared {
     origin: String,
     variables: Variables,
+    authority: Option<PathBuf>,
     started: Instant,
     start: SimTime,
     speed: f64,
@@ -45,7 +49,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Handle {
-    /// `http://127.0.0.1:PORT`: both services.
+    /// `http://127.0.0.1:PORT`, or the same with https: both services.
     pub fn origin(&self) -> &str {
         &self.0.origin
     }
@@ -107,6 +111,11 @@ impl Handle {
         self.0.latency
     }
 
+    /// The certificate that clients have to trust, if https is served.
+    pub(super) fn authority(&self) -> Option<&Path> {
+        self.0.authority.as_deref()
+    }
+
     pub(super) fn remark(&self, text: &str) {
         (lock(&self.0.remark))(text);
     }
@@ -127,6 +136,8 @@ impl Handle {
 pub struct Sandbox {
     handle: Handle,
     work: [JoinHandle<()>; 2],
+    /// Holds the file that clients trust until the end.
+    _tls: Option<Tls>,
 }
 
 impl std::ops::Deref for Sandbox {
@@ -158,8 +169,20 @@ impl Drop for Sandbox {
 
 /// Starts the sandbox on the current tokio runtime.
 pub async fn start(options: Options) -> Result<Sandbox, StartError> {
-    let Options { port, latency, speed, faults, log, env_file, python, search_path, python_environment, seed, remark } =
-        options;
+    let Options {
+        port,
+        tls,
+        latency,
+        speed,
+        faults,
+        log,
+        env_file,
+        python,
+        search_path,
+        python_environment,
+        seed,
+        remark,
+    } = options;
     if !(speed > 0.0 && speed <= FASTEST) {
         return Err(StartError::Speed(speed));
     }
@@ -169,10 +192,13 @@ pub async fn start(options: Options) -> Result<Sandbox, StartError> {
     let port = port.unwrap_or(0);
     let failed = |source| StartError::Port { port, source };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(failed)?;
-    let origin = format!("http://{}", listener.local_addr().map_err(failed)?);
+    let tls = tls.map(Tls::make).transpose().map_err(StartError::System)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let origin = format!("{scheme}://{}", listener.local_addr().map_err(failed)?);
+    let authority = tls.as_ref().map(Tls::file);
 
     let tokens = [seed.databricks_token.clone(), seed.dbt_token.clone()];
-    let variables = environment::variables(&origin, &seed);
+    let variables = environment::variables(&origin, authority.as_deref(), &seed);
     let log = match log {
         Some(path) => Log::at(&path, &tokens).map_err(|source| StartError::File { path, source })?,
         None => Log::in_memory(&tokens),
@@ -186,6 +212,7 @@ pub async fn start(options: Options) -> Result<Sandbox, StartError> {
     let handle = Handle(Arc::new(Shared {
         origin,
         variables,
+        authority,
         started: Instant::now(),
         start,
         speed,
@@ -201,9 +228,14 @@ pub async fn start(options: Options) -> Result<Sandbox, StartError> {
         environment::write(&path, &handle.0.variables).map_err(|source| StartError::File { path, source })?;
     }
     let wanted = Wanted { python, search_path, environment: python_environment };
+    let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
     Ok(Sandbox {
-        work: [tokio::spawn(accept(listener, handle.clone())), tokio::spawn(notebook::serve(handle.clone(), wanted))],
+        work: [
+            tokio::spawn(accept(listener, acceptor, handle.clone())),
+            tokio::spawn(notebook::serve(handle.clone(), wanted)),
+        ],
         handle,
+        _tls: tls,
     })
 }
 
@@ -222,14 +254,14 @@ fn refuse(rule: &Rule) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn accept(listener: TcpListener, handle: Handle) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, handle: Handle) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, peer)) => {
                 handle.0.connections.fetch_add(1, Ordering::Relaxed);
-                connections.spawn(stream::serve(stream, peer, handle.clone()));
+                connections.spawn(stream::serve(stream, peer, tls.clone(), handle.clone()));
             }
             // A client that left at once, or no file descriptor left: the next try may work.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,

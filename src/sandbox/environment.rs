@@ -11,14 +11,23 @@ const ACCOUNT_ID: &str = "51234";
 /// Names and values, in the order in which they are printed.
 pub type Variables = Vec<(&'static str, String)>;
 
-pub(super) fn variables(origin: &str, seed: &Seed) -> Variables {
-    vec![
+/// `authority` is the file with the certificate to trust, if the origin is https.
+pub(super) fn variables(origin: &str, authority: Option<&Path>, seed: &Seed) -> Variables {
+    // dbt's clients put https:// before a bare host, and take nothing else (dbt-cloud-api §2.4a).
+    let dbt_host = origin.strip_prefix("https://").unwrap_or(origin);
+    let mut variables = vec![
         ("DATABRICKS_HOST", origin.to_owned()),
         ("DATABRICKS_TOKEN", seed.databricks_token.clone()),
-        ("DBT_CLOUD_HOST", origin.to_owned()),
+        ("DBT_CLOUD_HOST", dbt_host.to_owned()),
         ("DBT_CLOUD_ACCOUNT_ID", ACCOUNT_ID.to_owned()),
         ("DBT_CLOUD_TOKEN", seed.dbt_token.clone()),
-    ]
+    ];
+    if let Some(authority) = authority {
+        // The second is what Python's `requests` reads, the first nearly everybody else.
+        variables.push(("SSL_CERT_FILE", authority.display().to_string()));
+        variables.push(("REQUESTS_CA_BUNDLE", authority.display().to_string()));
+    }
+    variables
 }
 
 /// `NAME=value` lines, whole or not at all, readable by the owner only (the mode that temporary files have).

@@ -12,6 +12,7 @@ mod notebook;
 mod options;
 mod peer;
 mod stream;
+mod tls;
 mod world;
 
 pub use carrier::{Background, Handle, Sandbox, start};

@@ -17,6 +17,8 @@ pub type Remark = Box<dyn FnMut(&str) + Send>;
 pub struct Options {
     /// The port on 127.0.0.1; without one the system picks a free one.
     pub port: Option<u16>,
+    /// Https instead of http, with a certificate that is valid for a year from this moment of real time.
+    pub tls: Option<jiff::Timestamp>,
     /// Added to every request, half before its effect and half before its answer. Real time.
     pub latency: Duration,
     /// How many seconds pass on the sandbox's clock in one real second.
@@ -42,10 +44,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults: any free port, no latency, speed 60, no faults, no files, no Python.
+    /// The defaults: any free port, http, no latency, speed 60, no faults, no files, no Python.
     pub fn new(seed: Seed) -> Options {
         Options {
             port: None,
+            tls: None,
             latency: Duration::ZERO,
             speed: 60.0,
             faults: Vec::new(),

@@ -18,8 +18,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::carrier::Handle;
 use super::{Cut, Reply, SimTime, peer};
@@ -51,11 +53,39 @@ impl std::error::Error for NoAnswer {}
 type Slot = Arc<Mutex<Option<Spoilt>>>;
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, NoAnswer>> + Send>>;
 
+/// What bytes go over: plainly, or through TLS.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// The connection below.
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Stream for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
 /// Serves one connection to its end.
-pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, handle: Handle) {
+pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, handle: Handle) {
     // One byte a second means one segment a second; and latencies are ours to add, not the kernel's.
     let _ = stream.set_nodelay(true);
-    let Ok(local) = stream.local_addr() else {
+    let Some(tls) = tls else {
+        return speak(stream, peer, handle).await;
+    };
+    // Whoever does not trust the certificate, or speaks no TLS, is told so by the handshake and leaves.
+    if let Ok(stream) = tls.accept(stream).await {
+        speak(stream, peer, handle).await;
+    }
+}
+
+async fn speak(stream: impl Stream, peer: SocketAddr, handle: Handle) {
+    let Ok(local) = stream.tcp().local_addr() else {
         return;
     };
     let slot = Slot::default();
@@ -125,7 +155,7 @@ fn date(answer: &mut Response<Bytes>, now: SimTime) {
 }
 
 async fn spoil(
-    mut stream: TcpStream,
+    mut stream: impl Stream,
     cut: Cut,
     now: SimTime,
     local: SocketAddr,
@@ -156,6 +186,7 @@ async fn spoil(
             let (head, body) = wire(answer, now, 0);
             for byte in head.bytes().chain(body) {
                 stream.write_all(&[byte]).await?;
+                stream.flush().await?;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             stream.shutdown().await
@@ -164,6 +195,7 @@ async fn spoil(
             let (head, body) = wire(answer, now, 0);
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(&body).await?;
+            stream.flush().await?;
             // Whoever comes back with another request finds nobody; whoever leaves never knows.
             if stream.read(&mut [0; 1]).await? == 0 { Ok(()) } else { reset(stream) }
         }
@@ -188,14 +220,14 @@ fn half(length: usize) -> usize {
 }
 
 /// RST: closing with no time to linger.
-fn reset(stream: TcpStream) -> io::Result<()> {
-    stream.set_zero_linger()?;
+fn reset(stream: impl Stream) -> io::Result<()> {
+    stream.tcp().set_zero_linger()?;
     drop(stream);
     Ok(())
 }
 
 /// Keeps the connection open, silent, until the client leaves.
-async fn hold(mut stream: TcpStream) -> io::Result<()> {
+async fn hold(mut stream: impl Stream) -> io::Result<()> {
     let mut ignored = [0; 1024];
     while stream.read(&mut ignored).await? > 0 {}
     Ok(())
@@ -204,7 +236,7 @@ async fn hold(mut stream: TcpStream) -> io::Result<()> {
 /// Writes the head and as much of the body as `part` of its length. The head always announces at least one
 /// byte, or an answer without a body would be whole after all.
 async fn send(
-    stream: &mut TcpStream,
+    stream: &mut impl Stream,
     answer: Response<Bytes>,
     now: SimTime,
     part: fn(usize) -> usize,
@@ -215,7 +247,7 @@ async fn send(
     stream.flush().await
 }
 
-async fn huge(stream: &mut TcpStream, now: SimTime) -> io::Result<()> {
+async fn huge(stream: &mut impl Stream, now: SimTime) -> io::Result<()> {
     let mut answer = Response::new(Bytes::new());
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let (head, _) = wire(answer, now, HUGE);

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::memory::MemoryTransport;
 use super::scene::on_paused_time;
-use crate::http::{Lane, Limits, NetKind, Sockets, Transport, WireError};
+use crate::http::{Lane, Limits, NetKind, Roots, Sockets, Transport, WireError};
 use crate::sandbox::{Background, Class, Options, Phase, Rule, Seed, SimTime, World};
 
 const START: SimTime = SimTime(1_793_588_645_000);
@@ -72,7 +72,7 @@ async fn in_memory(rule: &Rule) -> Arrived {
 }
 
 fn sockets_to(origin: &str) -> Sockets {
-    Sockets::new(&url::Url::parse(origin).unwrap(), DUE / 10).unwrap()
+    Sockets::new(&url::Url::parse(origin).unwrap(), DUE / 10, &Roots::default()).unwrap()
 }
 
 async fn over_a_socket(rule: &Rule, patience: Duration) -> Arrived {
@@ -82,6 +82,30 @@ async fn over_a_socket(rule: &Rule, patience: Duration) -> Arrived {
     let sandbox = Background::start(options).unwrap();
     sandbox.with_world(|world, _| world.set_origin("http://127.0.0.1:1".to_owned()));
     send(&sockets_to(sandbox.origin()), sandbox.origin(), patience).await
+}
+
+/// The same through TLS, with a client that trusts the sandbox's own authority and nobody else's word for it.
+async fn over_tls(rule: &Rule, patience: Duration) -> Arrived {
+    let mut options = Options::new(seed());
+    options.faults = vec![rule.clone()];
+    options.speed = 1.0;
+    options.tls = Some(today());
+    let sandbox = Background::start(options).unwrap();
+    sandbox.with_world(|world, _| world.set_origin("http://127.0.0.1:1".to_owned()));
+    let sockets = trusting(&sandbox);
+    send(&sockets, sandbox.origin(), patience).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "a certificate is checked against the real time")]
+fn today() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
+fn trusting(sandbox: &Background) -> Sockets {
+    let (_, file) = sandbox.environment().into_iter().find(|(name, _)| *name == "SSL_CERT_FILE").unwrap();
+    let mut roots = Roots::default();
+    roots.add(&std::fs::read(file).unwrap()).unwrap();
+    Sockets::new(&url::Url::parse(sandbox.origin()).unwrap(), DUE / 10, &roots).unwrap()
 }
 
 /// The faults that no accepted connection can show, made for real in other ways.
@@ -135,6 +159,7 @@ fn every_fault_arrives_over_a_socket_as_it_does_in_memory() {
         }
     }
     let mut wrong = Vec::new();
+    let mut secured = 0;
     for (class, rule) in &rows {
         let here = on_paused_time(in_memory(rule));
         let patience = if here == Arrived::Nothing { SILENT } else { DUE };
@@ -145,11 +170,18 @@ fn every_fault_arrives_over_a_socket_as_it_does_in_memory() {
         if here != there {
             wrong.push(format!("{rule}: in memory {here:?}, over a socket {there:?}"));
         }
+        if class.on_sockets() {
+            secured += 1;
+            let there = sockets.block_on(over_tls(rule, patience));
+            if here != there {
+                wrong.push(format!("{rule}: in memory {here:?}, through TLS {there:?}"));
+            }
+        }
     }
     super::say(&format!(
-        "faults that arrive alike in memory and over sockets: {} of {}",
-        rows.len() - wrong.len(),
-        rows.len()
+        "faults that arrive alike in memory, over sockets and through TLS: {} of {}",
+        rows.len() + secured - wrong.len(),
+        rows.len() + secured
     ));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

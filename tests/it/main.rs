@@ -8,3 +8,4 @@ mod harness;
 mod guide;
 mod running;
 mod surface;
+mod tls;

@@ -151,23 +151,31 @@ fn the_sandbox_points_a_client_at_itself_and_ends_when_interrupted() {
 
     let site = Site::new();
     let file = site.home.path().join("sandbox.env");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_dbtrigger"))
-        .args(["sandbox", "--env-file"])
-        .arg(&file)
-        .env_clear()
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let lines: Vec<String> = BufReader::new(child.stdout.take().unwrap()).lines().take(5).map(Result::unwrap).collect();
-    let written = std::fs::read_to_string(&file).unwrap();
-    for line in &lines {
-        let pair = line.strip_prefix("export ").unwrap();
-        assert!(written.lines().any(|line| line == pair), "{pair}");
+    for (tls, count) in [(&[][..], 5), (&["--tls"][..], 7)] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dbtrigger"))
+            .args(["sandbox", "--env-file"])
+            .arg(&file)
+            .args(tls)
+            .env_clear()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().take(count);
+        let lines: Vec<String> = lines.map(Result::unwrap).collect();
+        let written = std::fs::read_to_string(&file).unwrap();
+        for line in &lines {
+            let pair = line.strip_prefix("export ").unwrap();
+            assert!(written.lines().any(|line| line == pair), "{pair}");
+        }
+        assert_eq!(written.lines().count(), count, "{written}");
+        let authority = lines.iter().find_map(|line| line.strip_prefix("export SSL_CERT_FILE="));
+        assert!(authority.is_none_or(|file| std::path::Path::new(file).exists()), "{written}");
+        let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert!(authority.is_none_or(|file| !std::path::Path::new(file).exists()), "{written}");
     }
-    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(status.success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
 #[test]

@@ -255,6 +255,22 @@ async fn the_answer_is_dated_by_the_sandboxs_clock_and_names_its_route_when_it_h
     assert_eq!(sandbox.log()[0].operation, "none");
 }
 
+#[test]
+fn with_tls_the_origin_is_https_and_the_authoritys_file_lives_as_long_as_the_sandbox() {
+    let mut options = options();
+    options.tls = Some(jiff::Timestamp::from_second(1_800_000_000).expect("a moment"));
+    let sandbox = Background::start(options).expect("a sandbox");
+    let bare = sandbox.origin().strip_prefix("https://").expect("https");
+    let variables: std::collections::BTreeMap<_, _> = sandbox.environment().into_iter().collect();
+    assert_eq!(variables["DATABRICKS_HOST"], sandbox.origin());
+    assert_eq!(variables["DBT_CLOUD_HOST"], bare);
+    assert_eq!(variables["SSL_CERT_FILE"], variables["REQUESTS_CA_BUNDLE"]);
+    let file = std::path::PathBuf::from(&variables["SSL_CERT_FILE"]);
+    assert!(std::fs::read_to_string(&file).expect("a file").starts_with("-----BEGIN CERTIFICATE-----"));
+    drop(sandbox);
+    assert!(!file.exists() && !file.parent().expect("a folder").exists());
+}
+
 #[tokio::test]
 async fn a_taken_port_a_bad_speed_and_an_unwritable_file_are_said_before_anything_runs() {
     let sandbox = start(options()).await.expect("a sandbox");

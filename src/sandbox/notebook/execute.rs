@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub(super) struct Order<'a> {
     pub(super) now: SimTime,
     pub(super) speed: f64,
     pub(super) search_path: Option<&'a OsStr>,
+    /// The certificates that it trusts.
+    pub(super) authority: Option<&'a Path>,
 }
 
 /// How a notebook ended.
@@ -240,7 +243,7 @@ impl Run {
     }
 }
 
-fn spawn(python: &Python, order: &Order<'_>, folder: &std::path::Path) -> std::io::Result<Child> {
+fn spawn(python: &Python, order: &Order<'_>, folder: &Path) -> std::io::Result<Child> {
     let mut command = Command::new(&python.executable);
     // A cluster knows nothing of this machine's variables: no proxies, no tokens, no `.netrc` below HOME.
     // Windows starts no program without some of them.
@@ -249,6 +252,9 @@ fn spawn(python: &Python, order: &Order<'_>, folder: &std::path::Path) -> std::i
     }
     if let Some(path) = order.search_path {
         command.env("PATH", path);
+    }
+    if let Some(authority) = order.authority {
+        command.env("SSL_CERT_FILE", authority).env("REQUESTS_CA_BUNDLE", authority);
     }
     command
         .args(["-I", "-B", "-X", "utf8", "-c", DRIVER])

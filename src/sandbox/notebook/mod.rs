@@ -66,6 +66,7 @@ async fn run(handle: &Handle, task: &NotebookTask, wanted: &Wanted, python: &Onc
                 now: handle.now(),
                 speed: handle.speed(),
                 search_path: wanted.search_path.as_deref(),
+                authority: handle.authority(),
             };
             execute(python, &order, &Task { handle, task }).await
         }

@@ -80,6 +80,7 @@ async fn run_with(python: &Python, table: &Table, cells: &[&str], speed: f64) ->
         now: NOW,
         speed,
         search_path: path.as_deref(),
+        authority: None,
     };
     execute(python, &order, table).await
 }
