@@ -5,6 +5,7 @@ mod faults;
 mod jobs;
 mod oauth;
 mod people;
+mod removed;
 mod runs;
 mod secrets;
 mod workspace;
