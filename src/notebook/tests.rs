@@ -46,13 +46,14 @@ fn the_exit_is_the_very_last_statement() {
 
 #[test]
 fn requests_is_the_only_import_beyond_the_standard_library() {
-    const STANDARD: [&str; 13] = [
+    const STANDARD: [&str; 14] = [
         "base64",
         "email.utils",
         "enum",
         "hashlib",
         "io",
         "json",
+        "os",
         "queue",
         "random",
         "re",

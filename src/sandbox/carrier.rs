@@ -176,6 +176,7 @@ pub async fn start(options: Options) -> Result<Sandbox, StartError> {
         speed,
         faults,
         log,
+        exchanges,
         env_file,
         python,
         search_path,
@@ -199,10 +200,13 @@ pub async fn start(options: Options) -> Result<Sandbox, StartError> {
 
     let tokens = [seed.databricks_token.clone(), seed.dbt_token.clone()];
     let variables = environment::variables(&origin, authority.as_deref(), &seed);
-    let log = match log {
+    let mut log = match log {
         Some(path) => Log::at(&path, &tokens).map_err(|source| StartError::File { path, source })?,
         None => Log::in_memory(&tokens),
     };
+    if let Some(path) = exchanges {
+        log.keep_exchanges(&path).map_err(|source| StartError::File { path, source })?;
+    }
     let start = seed.start;
     let mut world = World::new(seed);
     world.set_origin(origin.clone());

@@ -12,7 +12,7 @@ use http::Request;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::{Cut, Reply, SimTime, World};
+use super::{Cut, Reply, SimTime, Spoilt, World};
 
 /// Stands where a secret stood.
 const HIDDEN: &str = "[secret]";
@@ -61,6 +61,16 @@ pub struct LogLine {
     pub body: Option<Value>,
 }
 
+/// One request with its answer.
+#[derive(Serialize)]
+struct Exchange<'a> {
+    #[serde(flatten)]
+    line: &'a LogLine,
+    /// The content type of the answer.
+    kind: Option<&'a str>,
+    answer: Option<Value>,
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]
 fn iso<S: Serializer>(time: &SimTime, to: S) -> Result<S::Ok, S::Error> {
     match jiff::Timestamp::from_millisecond(time.0) {
@@ -72,6 +82,7 @@ fn iso<S: Serializer>(time: &SimTime, to: S) -> Result<S::Ok, S::Error> {
 /// All lines so far, and the secrets that must not show in them.
 pub(super) struct Log {
     file: Option<File>,
+    exchanges: Option<File>,
     lines: Vec<LogLine>,
     /// Each secret in every form in which it may be written.
     hidden: BTreeSet<String>,
@@ -79,22 +90,24 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn in_memory(secrets: &[String]) -> Log {
-        let mut log = Log { file: None, lines: Vec::new(), hidden: BTreeSet::new() };
+        let mut log = Log { file: None, exchanges: None, lines: Vec::new(), hidden: BTreeSet::new() };
         for secret in secrets {
             log.hide(secret);
         }
         log
     }
 
-    /// Appends to the file too; a new one is readable by its owner only.
+    /// Appends to the file too.
     pub(super) fn at(path: &Path, secrets: &[String]) -> io::Result<Log> {
-        let mut options = OpenOptions::new();
-        options.create(true).append(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut log = Log::in_memory(secrets);
-        log.file = Some(options.open(path)?);
+        log.file = Some(open(path)?);
         Ok(log)
+    }
+
+    /// From now on whole exchanges with dbt Cloud go to this file.
+    pub(super) fn keep_exchanges(&mut self, path: &Path) -> io::Result<()> {
+        self.exchanges = Some(open(path)?);
+        Ok(())
     }
 
     pub(super) fn lines(&self) -> &[LogLine] {
@@ -130,19 +143,22 @@ impl Log {
             connection: port,
             body,
         };
-        let written = match &mut self.file {
-            // One write a line, so that a reader never sees half of one.
-            Some(file) => serde_json::to_vec(&line).map_err(io::Error::from).and_then(|mut text| {
-                text.push(b'\n');
-                file.write_all(&text)
-            }),
-            None => Ok(()),
-        };
-        if written.is_err() {
-            self.file = None;
-        }
+        let kept = self.exchange(&line, reply);
+        let written = append(&mut self.file, &line).and(kept);
         self.lines.push(line);
         written
+    }
+
+    fn exchange(&mut self, line: &LogLine, reply: &Reply) -> io::Result<()> {
+        let Reply::Answer(answer) = reply else {
+            return Ok(());
+        };
+        if self.exchanges.is_none() || line.service != "dbt" || answer.extensions().get::<Spoilt>().is_some() {
+            return Ok(());
+        }
+        let kind = answer.headers().get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let exchange = Exchange { line, kind, answer: self.body(answer.body()) };
+        append(&mut self.exchanges, &exchange)
     }
 
     fn body(&mut self, body: &Bytes) -> Option<Value> {
@@ -229,6 +245,31 @@ impl Log {
     }
 }
 
+/// A new file is readable by its owner only.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Adds a line; a file that cannot be written is given up.
+fn append(file: &mut Option<File>, line: &impl Serialize) -> io::Result<()> {
+    let Some(open) = file else {
+        return Ok(());
+    };
+    // One write a line, so that a reader never sees half of one.
+    let written = serde_json::to_vec(line).map_err(io::Error::from).and_then(|mut text| {
+        text.push(b'\n');
+        open.write_all(&text)
+    });
+    if written.is_err() {
+        *file = None;
+    }
+    written
+}
+
 fn shortened(text: String) -> String {
     if text.len() > LONGEST { format!("[{} bytes]", text.len()) } else { text }
 }
@@ -260,7 +301,7 @@ mod tests {
     use http::{Request, Response};
 
     use super::Log;
-    use crate::sandbox::{Reply, SimTime};
+    use crate::sandbox::{Reply, SimTime, Spoilt};
 
     #[test]
     fn no_form_of_a_secret_reaches_the_log() {
@@ -298,5 +339,34 @@ mod tests {
         }
         assert!(!first.contains("dapi-hidden"));
         assert_eq!(log.lines().len(), bodies.len());
+    }
+
+    #[test]
+    fn whole_exchanges_with_dbt_are_kept_without_secrets_unless_a_fault_spoilt_them() {
+        let folder = tempfile::tempdir().expect("works");
+        let path = folder.path().join("exchanges.jsonl");
+        let token = "dbtc_hidden-token";
+        let mut log = Log::in_memory(&[token.to_owned()]);
+        log.keep_exchanges(&path).expect("works");
+        let answer = |spoilt: bool| {
+            let mut answer = Response::new(Bytes::from(format!(r#"{{"data":"{token}"}}"#)));
+            if spoilt {
+                answer.extensions_mut().insert(Spoilt);
+            }
+            Reply::Answer(answer)
+        };
+        let dbt = "http://localhost/api/v2/accounts/51234/jobs/1/run/";
+        for (to, reply) in [
+            (dbt, answer(false)),
+            (dbt, answer(true)),
+            (dbt, Reply::Hold),
+            ("http://localhost/api/2.2/jobs/create", answer(false)),
+        ] {
+            let request = Request::post(to).body(Bytes::from(r#"{"cause":"x"}"#)).expect("works");
+            log.note(SimTime(0), &request, 40_000, &reply).expect("works");
+        }
+        let text = std::fs::read_to_string(&path).expect("works");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains(r#""answer":{"data":"[secret]"}"#) && text.contains(r#""body":{"cause":"x"}"#), "{text}");
     }
 }

@@ -20,7 +20,7 @@ pub use environment::Variables;
 pub use fault::{Class, Cut, Phase, Rule};
 pub use log::LogLine;
 pub use options::{Options, Remark, StartError};
-pub use world::{NotebookEnd, NotebookOutcome, NotebookTask, Route, SecretRefused, Seed, World};
+pub use world::{NotebookEnd, NotebookOutcome, NotebookTask, Route, SecretRefused, Seed, Spoilt, World};
 
 /// A moment on the sandbox's own clock: milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

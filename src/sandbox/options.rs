@@ -27,6 +27,9 @@ pub struct Options {
     pub faults: Vec<Rule>,
     /// One JSON line per request is appended to this file.
     pub log: Option<PathBuf>,
+    /// Each whole exchange with dbt Cloud that no fault spoilt is appended to this file, bodies included, secrets replaced: a
+    /// JSON line each, to be compared with dbt's own description.
+    pub exchanges: Option<PathBuf>,
     /// The variables that point a client here are written to this file, `NAME=value` a line, mode 0600. It
     /// stays when the sandbox stops: its token is worthless by then.
     pub env_file: Option<PathBuf>,
@@ -53,6 +56,7 @@ impl Options {
             speed: 60.0,
             faults: Vec::new(),
             log: None,
+            exchanges: None,
             env_file: None,
             python: None,
             search_path: None,

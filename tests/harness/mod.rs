@@ -27,6 +27,13 @@ pub(crate) fn outputs() -> PathBuf {
     folder
 }
 
+/// What was said to the sandboxes of this program and answered, to be compared with dbt's own description.
+fn exchanges() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("exchanges");
+    std::fs::create_dir_all(&folder).unwrap();
+    folder.join(format!("{}.jsonl", std::process::id()))
+}
+
 fn keep(kind: &str, text: &str) {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -57,6 +64,7 @@ impl Site {
         });
         options.search_path = search_path();
         options.python_environment = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("sandbox-python"));
+        options.exchanges = Some(exchanges());
         change(&mut options);
         let sandbox = Background::start(options).unwrap();
         let variables = sandbox.environment().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();

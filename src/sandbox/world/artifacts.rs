@@ -132,3 +132,14 @@ pub(super) fn get(world: &mut World, call: &Call) -> Handled {
         None => Err(Refusal::dbt_absent()),
     }
 }
+
+/// `GET jobs/{J}/artifacts/{path}`: the newest of the job (§6).
+pub(super) fn of_the_job(world: &mut World, call: &Call) -> Handled {
+    let job = world.dbt_job(call)?.id;
+    call.check_query(&[])?;
+    let path = call.places.get(2).map(String::as_str).unwrap_or_default();
+    let runs = world.dbt.runs.iter().rev().filter(|run| run.job == job && world.has_artifacts(run));
+    let mut newest = runs.flat_map(|run| (0..run.steps.len()).rev().map(move |index| (run, index)));
+    let file = newest.find_map(|(run, index)| file(world, run, index, path));
+    file.map(|file| plain(200, "application/json", file.to_string())).ok_or_else(Refusal::dbt_absent)
+}

@@ -1,8 +1,10 @@
 //! One request, taken apart for a handler.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{Request, header};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::answers::Refusal;
 use crate::sandbox::SimTime;
@@ -17,6 +19,7 @@ pub(super) struct Call {
     /// Query parameters, decoded, in order, doubled ones kept.
     pub(super) query: Vec<(String, String)>,
     body: Bytes,
+    parts: Option<Map<String, Value>>,
     form: bool,
     /// The header as it came, for the routes that read it themselves.
     pub(super) authorization: Option<String>,
@@ -34,15 +37,19 @@ impl Call {
         let text = request.uri().query().unwrap_or_default();
         let query = url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        if kind.is_some_and(|kind| kind.starts_with("multipart/")) {
-            return Err(Refusal::NotBuilt("bodies of several parts".to_owned()));
-        }
+        let parts = match kind.filter(|kind| kind.starts_with("multipart/")) {
+            Some(kind) => Some(parts(kind, request.body()).ok_or_else(|| {
+                Refusal::malformed("Could not parse request object: the body has no parts as its type announces")
+            })?),
+            None => None,
+        };
         Ok(Call {
             now,
             caller,
             places,
             query,
             body: request.body().clone(),
+            parts,
             form: kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded")),
             authorization: request
                 .headers()
@@ -63,10 +70,13 @@ impl Call {
         self.places.get(place)?.parse().ok()
     }
 
-    /// The body as a JSON object; an absent body is an empty object. Forms become objects of texts.
-    pub(super) fn object(&self) -> Result<serde_json::Map<String, Value>, String> {
+    /// The body as a JSON object; an absent body is an empty object. Forms become objects of texts, files in them of base64.
+    pub(super) fn object(&self) -> Result<Map<String, Value>, String> {
+        if let Some(parts) = &self.parts {
+            return Ok(parts.clone());
+        }
         if self.body.is_empty() {
-            return Ok(serde_json::Map::new());
+            return Ok(Map::new());
         }
         if self.form {
             let pairs = url::form_urlencoded::parse(&self.body).into_owned();
@@ -80,6 +90,38 @@ impl Call {
     }
 
     pub(super) fn is_form(&self) -> bool {
-        self.form
+        self.form || self.parts.is_some()
     }
+}
+
+/// The parts of a `multipart/form-data` body by name: texts, and base64 of files.
+fn parts(kind: &str, body: &[u8]) -> Option<Map<String, Value>> {
+    let boundary = kind.split("boundary=").nth(1)?.split(';').next()?.trim().trim_matches('"');
+    let line = format!("\r\n--{boundary}");
+    // So that the first boundary is preceded by a line end like all others.
+    let whole = [b"\r\n", body].concat();
+    let mut found = Map::new();
+    let mut rest = behind(&whole, line.as_bytes())?;
+    while let Some(part) = rest.strip_prefix(b"\r\n") {
+        let end = position(part, line.as_bytes())?;
+        let middle = position(&part[..end], b"\r\n\r\n")?;
+        let (head, content) = (std::str::from_utf8(&part[..middle]).ok()?, &part[middle + 4..end]);
+        let name = head.split("name=\"").nth(1)?.split('"').next()?;
+        let text = if head.contains("filename=") {
+            STANDARD.encode(content)
+        } else {
+            String::from_utf8(content.to_vec()).ok()?
+        };
+        found.insert(name.to_owned(), Value::String(text));
+        rest = &part[end + line.len()..];
+    }
+    rest.starts_with(b"--").then_some(found)
+}
+
+fn position(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    text.windows(wanted.len()).position(|window| window == wanted)
+}
+
+fn behind<'a>(text: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    position(text, wanted).map(|start| &text[start + wanted.len()..])
 }

@@ -53,9 +53,18 @@ impl World {
 }
 
 impl Call {
-    /// The body of a Databricks request.
+    /// The body of a Databricks request. A form has no booleans of its own.
     pub(super) fn fields(&self) -> Result<Fields, Refusal> {
-        self.object().map(Fields).map_err(|why| Refusal::malformed(format!("Could not parse request object: {why}")))
+        let mut fields =
+            self.object().map_err(|why| Refusal::malformed(format!("Could not parse request object: {why}")))?;
+        for value in fields.values_mut().filter(|_| self.is_form()) {
+            match value.as_str() {
+                Some("true") => *value = Value::Bool(true),
+                Some("false") => *value = Value::Bool(false),
+                Some(_) | None => {}
+            }
+        }
+        Ok(Fields(fields))
     }
 
     /// A query parameter that must be there.

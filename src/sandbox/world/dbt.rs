@@ -292,7 +292,11 @@ fn account(world: &World) -> Value {
         "run_duration_limit_seconds": 86_400, "developer_seats": 8, "read_only_seats": 50, "locked": false,
         "lock_reason": null, "lock_cause": null, "run_locked_until": null, "pending_cancel": false,
         "identifier": "act_sandbox", "static_subdomain": "sb512", "vanity_subdomain": null, "docs_job_id": null,
-        "freshness_job_id": null, "created_at": plain_time(world.start.0 - 400 * 86_400_000),
+        "freshness_job_id": null, "it_seats": 1, "explorer_seats": 0, "analyst_seats": 0, "unlocked_at": null,
+        "billing_email_address": null, "pod_memory_request_mebibytes": 600, "develop_pod_memory_request_mebibytes": 600,
+        "enterprise_login_slug": null, "business_critical": false, "starter_repo_url": null, "git_auth_level": "personal",
+        "trial_end_date": null, "copilot_locked_until": null, "agent_credit_locked": false, "account_migration_events": [],
+        "groups": [], "created_at": plain_time(world.start.0 - 400 * 86_400_000),
         "updated_at": plain_time(world.start.0 - 86_400_000),
     })
 }
@@ -308,4 +312,10 @@ pub(super) fn one_account(world: &mut World, call: &Call) -> Handled {
     call.check_account()?;
     call.check_query(&[])?;
     Ok(dbt_data(&account(world)))
+}
+
+/// `GET v2 whoami/` (§2.4): undocumented, asked by dbt's own tools. What it says of a service token is unverified.
+pub(super) fn who_am_i(_: &mut World, call: &Call) -> Handled {
+    call.check_query(&[])?;
+    Ok(dbt_data(&json!({ "user": { "id": 7001, "email": "ana@example.com" } })))
 }

@@ -66,7 +66,7 @@ impl World {
             "id": job.id, "account_id": ACCOUNT, "project_id": job.project, "environment_id": job.environment,
             "name": job.name, "description": "", "dbt_version": null, "raw_dbt_version": null,
             "execute_steps": job.commands, "execution": { "timeout_seconds": job.timeout_seconds },
-            "generate_docs": job.generate_docs, "run_generate_sources": false, "run_lint": false,
+            "generate_docs": job.generate_docs, "run_generate_sources": false, "run_lint": false, "run_compare_changes": false,
             "errors_on_lint_failure": true, "settings": { "threads": 4, "target_name": "default" },
             "triggers": { "github_webhook": job.is_ci, "git_provider_webhook": job.is_ci, "schedule": job.scheduled, "on_merge": false },
             "schedule": { "cron": "0 6 * * *", "date": { "type": "every_day" }, "time": { "type": "at_exact_hours", "hours": [6] } },
@@ -101,7 +101,7 @@ impl World {
         let project = self.dbt.jobs.values().find(|job| job.environment == environment).map(|job| job.project);
         json!({
             "id": environment, "account_id": ACCOUNT, "project_id": project, "name": "Production", "type": "deployment",
-            "deployment_type": "production", "dbt_version": DBT_VERSION, "state": 1, "use_custom_branch": false, "custom_branch": null,
+            "deployment_type": "production", "dbt_version": DBT_VERSION, "state": 1, "use_custom_branch": false, "custom_branch": null, "supports_docs": true,
         })
     }
 

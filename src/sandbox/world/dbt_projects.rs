@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::World;
-use super::answers::{Handled, Refusal};
+use super::answers::{Handled, Refusal, dbt_data};
 use super::call::Call;
 use super::dbt::{ACCOUNT, plain_time};
+use super::dbt_jobs::DBT_VERSION;
 
 /// Each project with its name.
 pub(super) const PROJECTS: [(i64, &str); 2] = [(4101, "Jaffle Shop"), (4102, "Finance")];
@@ -26,12 +27,60 @@ pub(super) fn projects(world: &mut World, call: &Call) -> Handled {
         .filter(|(id, name)| {
             !deleted && part_of(call, name) && wanted.as_ref().is_none_or(|wanted| wanted.contains(id))
         })
-        .map(|(id, name)| {
-            json!({ "id": id, "account_id": ACCOUNT, "name": name, "description": "", "state": 1,
-                    "created_at": made, "updated_at": made })
-        })
+        .map(|(id, name)| shown(*id, name, &made))
         .collect();
     page(call, rows)
+}
+
+fn shown(id: i64, name: &str, made: &Value) -> Value {
+    json!({
+        "id": id, "account_id": ACCOUNT, "name": name, "description": "", "state": 1, "type": 0, "created_at": made, "updated_at": made,
+        "connection": null, "repository": null, "docs_job": null, "freshness_job": null, "fusion_readiness": null,
+        "environments": [], "group_permissions": [], "default_version": DBT_VERSION,
+    })
+}
+
+/// `GET v3 projects/{P}/`.
+pub(super) fn project(world: &mut World, call: &Call) -> Handled {
+    call.check_account()?;
+    call.check_query(&["include_related", "include_related[]"])?;
+    let made = plain_time(world.start.0 - 300 * 86_400_000);
+    let known = PROJECTS.iter().find(|(id, _)| Some(*id) == call.id(1));
+    let (id, name) = known.ok_or_else(Refusal::dbt_absent)?;
+    Ok(dbt_data(&shown(*id, name, &made)))
+}
+
+/// `GET v3 projects/{P}/environments/{E}/`.
+pub(super) fn environment(world: &mut World, call: &Call) -> Handled {
+    call.check_account()?;
+    call.check_query(&["include_related", "include_related[]"])?;
+    let found = call.id(2).map(|id| world.environment_fields(id));
+    let found = found.filter(|fields| fields["project_id"].is_i64() && fields["project_id"].as_i64() == call.id(1));
+    Ok(dbt_data(&found.ok_or_else(Refusal::dbt_absent)?))
+}
+
+/// `GET v2 environments/`: of all projects, deprecated and still answered.
+pub(super) fn environments_of_the_account(world: &mut World, call: &Call) -> Handled {
+    call.check_account()?;
+    call.check_query(&["project_id", "project_id__in", "state", "pk", "limit", "offset", "order_by"])?;
+    let (project, projects) = (call.dbt_number("project_id")?, call.dbt_numbers("project_id__in")?);
+    let one = call.dbt_number("pk")?;
+    let deleted = matches!(call.asked("state"), Some("2" | "deleted"));
+    let mut ids: Vec<i64> = world
+        .dbt
+        .jobs
+        .values()
+        .filter(|job| {
+            !deleted
+                && project.is_none_or(|project| job.project == project)
+                && projects.as_ref().is_none_or(|projects| projects.contains(&job.project))
+                && one.is_none_or(|one| job.environment == one)
+        })
+        .map(|job| job.environment)
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    page(call, ids.into_iter().map(|id| world.environment_fields(id)).collect())
 }
 
 /// `GET v3 projects/{P}/environments/`.

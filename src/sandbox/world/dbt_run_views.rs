@@ -3,6 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::World;
+use super::answers::{Handled, Refusal, dbt_data};
+use super::call::Call;
 use super::dbt::{ACCOUNT, clock, humanized, run_time};
 use super::dbt_jobs::DBT_VERSION;
 use super::dbt_runs::{DbtRun, End, Ending, Status};
@@ -11,6 +13,24 @@ use super::dbt_runs::{DbtRun, End, Ending, Status};
 const LOG_DELAY: i64 = 3_000;
 /// Artifacts are uploaded so long after a run ended (§6).
 const UPLOAD: i64 = 5_000;
+
+/// What a job shows only where it is asked for itself.
+const OF_A_JOB_ALONE: &[&str] = &[
+    "raw_dbt_version",
+    "deactivated",
+    "run_failure_count",
+    "job_completion_trigger_condition",
+    "lifecycle_webhooks_url",
+    "is_deferrable",
+    "generate_sources",
+    "created_at",
+    "updated_at",
+    "next_run",
+    "next_run_humanized",
+    "environment",
+    "most_recent_run",
+    "most_recent_completed_run",
+];
 
 /// Every override of the trigger endpoint (§3.1); they come back on the trigger, null where not given.
 pub(super) const OVERRIDES: &[(&str, Kind)] = &[
@@ -164,7 +184,17 @@ impl World {
                 "trigger" => Value::Object(run.trigger.clone()),
                 "job" => {
                     let job = self.dbt.jobs.get(&run.job);
-                    job.map_or(Value::Null, |job| self.job_fields(job, &[]))
+                    job.map_or(Value::Null, |job| {
+                        let mut fields = self.job_fields(job, &[]);
+                        // As a part of a run it has less to it, and its schedule is told in words alone
+                        // (dbt-cloud-openapi-v2, `InternalJobDefinition`).
+                        if let Some(fields) = fields.as_object_mut() {
+                            fields.retain(|name, _| !OF_A_JOB_ALONE.contains(&name.as_str()));
+                        }
+                        fields["schedule"] =
+                            json!({ "cron": "0 6 * * *", "date": "every_day", "time": "at_exact_hours" });
+                        fields
+                    })
                 }
                 "environment" => self.environment_fields(run.environment),
                 "run_steps" => self.steps(run, include.iter().any(|name| name == "debug_logs")),
@@ -246,6 +276,18 @@ fn log(run: &DbtRun, index: usize, number: i64) -> String {
             "\u{1b}[0m06:00:01  Running with dbt={DBT_VERSION}\n06:00:40  \u{1b}[32mCompleted successfully\u{1b}[0m\ncommand: {command}\n"
         ),
     }
+}
+
+/// `GET steps/{id}/` (§4.4).
+pub(super) fn step(world: &mut World, call: &Call) -> Handled {
+    call.check_account()?;
+    call.check_query(&["include_related", "include_related[]"])?;
+    let id = call.id(1).ok_or_else(Refusal::dbt_absent)?;
+    let run = world.dbt.find(id / 100).ok_or_else(Refusal::dbt_absent)?;
+    let debug = call.included().iter().any(|name| name == "debug_logs");
+    let steps = world.steps(&world.dbt.runs[run], debug);
+    let found = steps.as_array().into_iter().flatten().find(|step| step["id"] == id);
+    found.map(dbt_data).ok_or_else(Refusal::dbt_absent)
 }
 
 pub(super) fn inspected(world: &World) -> Value {

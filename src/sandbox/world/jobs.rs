@@ -156,6 +156,17 @@ pub(super) fn reset(world: &mut World, call: &Call) -> Handled {
     written(world, id, new)
 }
 
+/// §5.5: what its runs do then is unverified; here they go on, and cannot be read any more.
+pub(super) fn delete(world: &mut World, call: &Call) -> Handled {
+    let id = call.fields()?.id("job_id")?;
+    world.may(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
+    world.databricks.jobs.remove(&id);
+    world.databricks.grants.remove(&format!("jobs/{id}"));
+    world.touched(key_of(id));
+    world.touched("jobs");
+    Ok(databricks_data(&json!({})))
+}
+
 fn written(world: &mut World, id: i64, settings: Map<String, Value>) -> Handled {
     let settings = job_settings::settled(settings)?;
     world.check_compute(&settings)?;

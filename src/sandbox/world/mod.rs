@@ -85,6 +85,10 @@ pub struct World {
     touched: Vec<String>,
 }
 
+/// Marks an answer that a fault rule had a hand in: no service says that.
+#[derive(Clone, Copy, Debug)]
+pub struct Spoilt;
+
 /// A notebook task that waits for somebody to run it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotebookTask {
@@ -278,11 +282,11 @@ impl World {
             None => Reply::Answer(self.handle(row, &call)),
             // Reading has no effect, so its true answer is there to be spoilt even "before".
             Some((class, Phase::Before)) if row.writes => {
-                spoil::spoil(&class, row, self.now, spoil::without_effect(row))
+                spoilt(spoil::spoil(&class, row, self.now, spoil::without_effect(row)))
             }
             Some((class, Phase::Before | Phase::After)) => {
                 let truth = self.handle(row, &call);
-                spoil::spoil(&class, row, self.now, truth)
+                spoilt(spoil::spoil(&class, row, self.now, truth))
             }
         }
     }
@@ -305,6 +309,13 @@ impl World {
         }
         answer
     }
+}
+
+fn spoilt(mut reply: Reply) -> Reply {
+    if let Reply::Answer(answer) = &mut reply {
+        answer.extensions_mut().insert(Spoilt);
+    }
+    reply
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use http::header::{CACHE_CONTROL, HeaderValue};
 use serde_json::json;
 
 use super::World;
-use super::answers::{Answer, Handled, Refusal, json_answer};
+use super::answers::{Answer, Handled, Refusal, databricks_data, json_answer};
 use super::call::Call;
 
 /// How long a token lives by default: an hour (§1.7).
@@ -75,6 +75,18 @@ impl World {
             given.expires = 0;
         }
     }
+}
+
+/// What a host says of itself (databricks-api §1.4): SDKs find OAuth through it.
+#[expect(clippy::unnecessary_wraps, reason = "the route table wants one shape")]
+pub(super) fn metadata(world: &mut World, _: &Call) -> Handled {
+    Ok(databricks_data(&json!({
+        "oidc_endpoint": format!("{}/oidc", world.origin),
+        "account_id": "5b0c5b0c-0000-4000-8000-000000051234",
+        "workspace_id": super::people::WORKSPACE_ID.to_string(),
+        "cloud": "AWS",
+        "host_type": "workspace",
+    })))
 }
 
 /// `GET /oidc/.well-known/oauth-authorization-server`.

@@ -195,24 +195,38 @@ pub(super) fn grants(world: &World, list: &Value, is_job: bool) -> Result<Vec<Gr
         .collect()
 }
 
-/// PATCH: adds or changes only the principals that are named.
-pub(super) fn update(world: &mut World, call: &Call) -> Handled {
-    needs_premium(world)?;
-    let fields = call.fields()?;
-    let (id, is_job) = match subject(world, &world.databricks, call)? {
+/// Which object the path names, for whoever manages it: its key, and whether it is a job.
+fn managed(world: &World, call: &Call) -> Result<(String, bool), Refusal> {
+    match subject(world, &world.databricks, call)? {
         Subject::Job(id, _) => {
             world.may(&world.databricks, id, &call.caller, "CAN_MANAGE")?;
-            (format!("jobs/{id}"), true)
+            Ok((format!("jobs/{id}"), true))
         }
         Subject::Object(path, object) => {
             if world.rights_on(&world.databricks, &path, object, &call.caller) != Some("CAN_MANAGE") {
                 return Err(Refusal::denied(format!("{} does not have Manage permissions on {path}", call.caller)));
             }
-            (format!("{}/{}", plural(&object.kind), object.id), false)
+            Ok((format!("{}/{}", plural(&object.kind), object.id), false))
         }
-    };
-    let list = fields.0.get("access_control_list").cloned().unwrap_or_else(|| json!([]));
-    let new = grants(world, &list, is_job)?;
+    }
+}
+
+fn asked_for(world: &World, call: &Call, is_job: bool) -> Result<Vec<Grant>, Refusal> {
+    let list = call.fields()?.0.get("access_control_list").cloned().unwrap_or_else(|| json!([]));
+    grants(world, &list, is_job)
+}
+
+fn changed(world: &mut World, call: &Call) -> Handled {
+    world.touched(key_of(call));
+    let subject = subject(world, &world.databricks, call)?;
+    Ok(databricks_data(&shown(&world.databricks, &subject)))
+}
+
+/// PATCH: adds or changes only the principals that are named.
+pub(super) fn update(world: &mut World, call: &Call) -> Handled {
+    needs_premium(world)?;
+    let (id, is_job) = managed(world, call)?;
+    let new = asked_for(world, call, is_job)?;
     if new.iter().any(|grant| grant.level == "IS_OWNER") {
         return Err(Refusal::invalid("The job must have exactly one owner."));
     }
@@ -221,7 +235,37 @@ pub(super) fn update(world: &mut World, call: &Call) -> Handled {
         direct.retain(|old| old.principal != grant.principal);
         direct.push(grant);
     }
-    world.touched(key_of(call));
-    let subject = subject(world, &world.databricks, call)?;
-    Ok(databricks_data(&shown(&world.databricks, &subject)))
+    changed(world, call)
+}
+
+/// PUT: what is named replaces all direct grants; a job keeps or gets exactly one owner (§5.5), never a group.
+pub(super) fn set(world: &mut World, call: &Call) -> Handled {
+    needs_premium(world)?;
+    let (id, is_job) = managed(world, call)?;
+    let (owners, others): (Vec<Grant>, Vec<Grant>) =
+        asked_for(world, call, is_job)?.into_iter().partition(|grant| grant.level == "IS_OWNER");
+    if is_job {
+        let [owner] = owners.as_slice() else {
+            return Err(Refusal::invalid("The job must have exactly one owner."));
+        };
+        if people::is_group(&owner.principal) {
+            return Err(Refusal::invalid("Groups can not be owners of a job."));
+        }
+        if let Some(job) = call.id(1).and_then(|id| world.databricks.jobs.get_mut(&id)) {
+            job.creator.clone_from(&owner.principal);
+        }
+    }
+    world.databricks.grants.insert(id, others);
+    changed(world, call)
+}
+
+/// The levels that can be given on an object.
+pub(super) fn levels(world: &mut World, call: &Call) -> Handled {
+    needs_premium(world)?;
+    let levels = match subject(world, &world.databricks, call)? {
+        Subject::Job(..) => JOB_LEVELS,
+        Subject::Object(..) => OBJECT_LEVELS,
+    };
+    let rows: Vec<Value> = levels.iter().map(|level| json!({ "permission_level": level })).collect();
+    Ok(databricks_data(&json!({ "permission_levels": rows })))
 }

@@ -7,8 +7,8 @@ use super::World;
 use super::answers::{Answer, Handled, Refusal, json_answer};
 use super::call::Call;
 use super::{
-    artifacts, clusters, dbt, dbt_calls, dbt_jobs, dbt_projects, job_repairs, job_run_calls, job_run_views, jobs,
-    oauth, people, permissions, secrets, workspace,
+    artifacts, clusters, dbt, dbt_calls, dbt_jobs, dbt_projects, dbt_run_views, job_repairs, job_run_calls,
+    job_run_views, jobs, oauth, people, permissions, secrets, workspace,
 };
 
 /// Which service and operation a request belongs to.
@@ -53,6 +53,7 @@ const fn row(method: &'static str, path: &'static str, operation: &'static str, 
 
 /// `2.x` in a path stands for 2.0, 2.1 and 2.2: the Jobs API exists under the last two.
 static TABLE: &[Row] = &[
+    get("/.well-known/databricks-config", "databricks:host-metadata", oauth::metadata),
     get("/oidc/.well-known/oauth-authorization-server", "databricks:oidc/discovery", oauth::discovery),
     ask("/oidc/v1/token", "databricks:oidc/token", oauth::token),
     get("/api/2.0/preview/scim/v2/Me", "databricks:scim/me", people::me),
@@ -60,18 +61,25 @@ static TABLE: &[Row] = &[
     get("/api/2.0/preview/scim/v2/ServicePrincipals", "databricks:scim/service-principals", people::service_principals),
     post("/api/2.0/secrets/scopes/create", "databricks:secrets/scopes/create", secrets::create_scope),
     get("/api/2.0/secrets/scopes/list", "databricks:secrets/scopes/list", secrets::list_scopes),
+    post("/api/2.0/secrets/scopes/delete", "databricks:secrets/scopes/delete", secrets::delete_scope),
     post("/api/2.0/secrets/put", "databricks:secrets/put", secrets::put),
+    post("/api/2.0/secrets/delete", "databricks:secrets/delete", secrets::delete),
     get("/api/2.0/secrets/list", "databricks:secrets/list", secrets::list),
     get("/api/2.0/secrets/get", "databricks:secrets/get", secrets::get),
     post("/api/2.0/secrets/acls/put", "databricks:secrets/acls/put", secrets::put_acl),
     get("/api/2.0/secrets/acls/get", "databricks:secrets/acls/get", secrets::get_acl),
     get("/api/2.0/secrets/acls/list", "databricks:secrets/acls/list", secrets::list_acls),
+    post("/api/2.0/secrets/acls/delete", "databricks:secrets/acls/delete", secrets::delete_acl),
     get("/api/2.0/workspace/get-status", "databricks:workspace/get-status", workspace::status),
+    get("/api/2.0/workspace/list", "databricks:workspace/list", workspace::list),
+    post("/api/2.0/workspace/delete", "databricks:workspace/delete", workspace::delete),
     post("/api/2.0/workspace/mkdirs", "databricks:workspace/mkdirs", workspace::make_directories),
     post("/api/2.0/workspace/import", "databricks:workspace/import", workspace::import),
     get("/api/2.0/workspace/export", "databricks:workspace/export", workspace::export),
     get("/api/2.0/permissions/{}/{}", "databricks:permissions/get", permissions::get),
     row("PATCH", "/api/2.0/permissions/{}/{}", "databricks:permissions/update", permissions::update),
+    row("PUT", "/api/2.0/permissions/{}/{}", "databricks:permissions/set", permissions::set),
+    get("/api/2.0/permissions/{}/{}/permissionLevels", "databricks:permissions/levels", permissions::levels),
     get("/api/2.1/clusters/list", "databricks:clusters/list", clusters::list),
     get("/api/2.1/clusters/get", "databricks:clusters/get", clusters::get),
     get("/api/2.1/clusters/list-node-types", "databricks:clusters/list-node-types", clusters::node_types),
@@ -80,6 +88,7 @@ static TABLE: &[Row] = &[
     post("/api/2.x/jobs/create", "databricks:jobs/create", jobs::create),
     post("/api/2.x/jobs/reset", "databricks:jobs/reset", jobs::reset),
     post("/api/2.x/jobs/update", "databricks:jobs/update", jobs::update),
+    post("/api/2.x/jobs/delete", "databricks:jobs/delete", jobs::delete),
     get("/api/2.x/jobs/get", "databricks:jobs/get", jobs::get),
     get("/api/2.x/jobs/list", "databricks:jobs/list", jobs::list),
     post("/api/2.x/jobs/run-now", "databricks:jobs/run-now", job_run_calls::run_now),
@@ -93,10 +102,16 @@ static TABLE: &[Row] = &[
     get("/api/v3/accounts", "dbt:accounts/list", dbt::accounts),
     get("/api/v2/accounts/{}", "dbt:accounts/get", dbt::one_account),
     get("/api/v3/accounts/{}", "dbt:accounts/get", dbt::one_account),
+    get("/api/v2/whoami", "dbt:whoami", dbt::who_am_i),
+    get("/api/v2/accounts/{}/projects", "dbt:projects/list", dbt_projects::projects),
+    get("/api/v2/accounts/{}/environments", "dbt:environments/list", dbt_projects::environments_of_the_account),
     get("/api/v3/accounts/{}/projects", "dbt:projects/list", dbt_projects::projects),
+    get("/api/v3/accounts/{}/projects/{}", "dbt:projects/get", dbt_projects::project),
+    get("/api/v3/accounts/{}/projects/{}/environments/{}", "dbt:environments/get", dbt_projects::environment),
     get("/api/v3/accounts/{}/projects/{}/environments", "dbt:environments/list", dbt_projects::environments),
     get("/api/v2/accounts/{}/jobs", "dbt:jobs/list", dbt_jobs::list),
     get("/api/v2/accounts/{}/jobs/{}", "dbt:jobs/get", dbt_jobs::get),
+    get("/api/v2/accounts/{}/jobs/{}/artifacts/{…}", "dbt:jobs/artifacts/get", artifacts::of_the_job),
     post("/api/v2/accounts/{}/jobs/{}/run", "dbt:jobs/run", dbt_calls::run),
     post("/api/v2/accounts/{}/jobs/{}/rerun", "dbt:jobs/rerun", dbt_calls::rerun),
     get("/api/v2/accounts/{}/runs", "dbt:runs/list", dbt_calls::list),
@@ -104,6 +119,7 @@ static TABLE: &[Row] = &[
     post("/api/v2/accounts/{}/runs/{}/cancel", "dbt:runs/cancel", dbt_calls::cancel),
     get("/api/v2/accounts/{}/runs/{}/retry", "dbt:runs/retry-preview", dbt_calls::retry_preview),
     post("/api/v2/accounts/{}/runs/{}/retry", "dbt:runs/retry", dbt_calls::retry),
+    get("/api/v2/accounts/{}/steps/{}", "dbt:steps/get", dbt_run_views::step),
     get("/api/v2/accounts/{}/runs/{}/artifacts", "dbt:runs/artifacts/list", artifacts::list),
     get("/api/v2/accounts/{}/runs/{}/artifacts/{…}", "dbt:runs/artifacts/get", artifacts::get),
 ];
@@ -131,7 +147,7 @@ pub(super) fn is_of_a_service(path: &str) -> bool {
 
 /// Whether a path is answered without a token: it leads to one.
 pub(super) fn is_open(path: &str) -> bool {
-    path.starts_with("/oidc/")
+    path.starts_with("/oidc/") || path == "/.well-known/databricks-config"
 }
 
 /// The row of a request and what stood in the places of its path.
@@ -173,7 +189,7 @@ fn decoded(segment: &str) -> String {
 pub(super) fn unknown(request: &Request<Bytes>) -> Answer {
     let (method, path) = (request.method(), request.uri().path());
     if path.contains("/.well-known/") {
-        // databricks-api §1.4, §1.5: a host without metadata and OAuth answers 404, and SDKs go on without.
+        // databricks-api §1.4, §1.5: a host without a document answers 404, and SDKs go on without.
         return Refusal::databricks(404, "ENDPOINT_NOT_FOUND", "This workspace has no such document").answer();
     }
     let known = TABLE.iter().any(|row| places(row.path, path).is_some());

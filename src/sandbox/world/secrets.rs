@@ -324,3 +324,39 @@ pub(super) fn list_acls(world: &mut World, call: &Call) -> Handled {
         .collect();
     Ok(databricks_data(&json!({ "items": items })))
 }
+
+/// §3.1: with all its secrets and ACLs.
+pub(super) fn delete_scope(world: &mut World, call: &Call) -> Handled {
+    let name = call.fields()?.needed_text("scope")?;
+    world.allowed(&world.databricks, call, &name, Level::Manage)?;
+    world.databricks.scopes.remove(&name.to_lowercase());
+    world.touched(key_of(&name));
+    world.touched("scopes");
+    Ok(done())
+}
+
+pub(super) fn delete(world: &mut World, call: &Call) -> Handled {
+    let fields = call.fields()?;
+    let (name, key) = (fields.needed_text("scope")?, fields.needed_text("key")?);
+    if world.allowed(&world.databricks, call, &name, Level::Write)?.key_vault {
+        return Err(Refusal::databricks(400, "BAD_REQUEST", "Cannot delete secrets from Azure KeyVault"));
+    }
+    let scope = world.databricks.scopes.get_mut(&name.to_lowercase());
+    if scope.and_then(|scope| scope.secrets.remove(&key)).is_none() {
+        return Err(Refusal::absent(format!("Failed to delete secret {key} for scope {name}.")));
+    }
+    world.touched(key_of(&name));
+    Ok(done())
+}
+
+pub(super) fn delete_acl(world: &mut World, call: &Call) -> Handled {
+    let fields = call.fields()?;
+    let (name, principal) = (fields.needed_text("scope")?, fields.needed_text("principal")?);
+    world.allowed(&world.databricks, call, &name, Level::Manage)?;
+    let scope = world.databricks.scopes.get_mut(&name.to_lowercase());
+    if scope.and_then(|scope| scope.acls.remove(&principal)).is_none() {
+        return Err(Refusal::absent(format!("No ACL for principal {principal} in scope {name}")));
+    }
+    world.touched(key_of(&name));
+    Ok(done())
+}

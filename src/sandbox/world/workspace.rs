@@ -65,6 +65,10 @@ impl World {
 pub(super) fn status(world: &mut World, call: &Call) -> Handled {
     let path = normal_path(call.needed("path")?)?;
     let object = world.visible(world.seen(&key_of(&path)), call, &path)?;
+    Ok(databricks_data(&shown(&path, object)))
+}
+
+fn shown(path: &str, object: &Object) -> Value {
     let mut body = json!({ "object_type": object.kind.name(), "path": path, "object_id": object.id, "resource_id": object.id.to_string() });
     match &object.kind {
         Kind::Directory => {}
@@ -78,7 +82,54 @@ pub(super) fn status(world: &mut World, call: &Call) -> Handled {
         body["created_at"] = json!(object.created);
         body["modified_at"] = json!(object.modified);
     }
-    Ok(databricks_data(&body))
+    body
+}
+
+/// §4.1: what lies directly in a folder, or the object itself if it is none. No field at all if there is nothing.
+pub(super) fn list(world: &mut World, call: &Call) -> Handled {
+    let path = normal_path(call.needed("path")?)?;
+    let since = call.number("notebooks_modified_after")?;
+    let state = world.seen(&key_of(&path));
+    let object = world.visible(state, call, &path)?;
+    let rows: Vec<Value> = if matches!(object.kind, Kind::Directory) {
+        let inside = state.objects.iter().filter(|(below, object)| {
+            *below != "/"
+                && parent(below) == path
+                && world.rights_on(state, below, object, &call.caller).is_some()
+                && since.is_none_or(|since| !matches!(object.kind, Kind::Notebook { .. }) || object.modified > since)
+        });
+        inside.map(|(below, object)| shown(below, object)).collect()
+    } else {
+        vec![shown(&path, object)]
+    };
+    Ok(databricks_data(&if rows.is_empty() { json!({}) } else { json!({ "objects": rows }) }))
+}
+
+/// §4.1: a folder with something in it only recursively, and nothing goes to the trash.
+pub(super) fn delete(world: &mut World, call: &Call) -> Handled {
+    let fields = call.fields()?;
+    let path = normal_path(&fields.needed_text("path")?)?;
+    let object = world.visible(&world.databricks, call, &path)?;
+    let rights = world.rights_on(&world.databricks, &path, object, &call.caller);
+    if rights != Some("CAN_MANAGE") || path == "/" {
+        return Err(Refusal::denied(format!("{} does not have Manage permissions on {path}", call.caller)));
+    }
+    let inside = format!("{path}/");
+    let below: Vec<String> =
+        world.databricks.objects.keys().filter(|other| other.starts_with(&inside)).cloned().collect();
+    if !below.is_empty() && !fields.flag("recursive")? {
+        return Err(Refusal::databricks(
+            400,
+            "DIRECTORY_NOT_EMPTY",
+            format!("Folder ({path}) is not empty. Use recursive to delete it with everything in it."),
+        ));
+    }
+    for gone in below.into_iter().chain([path.clone()]) {
+        world.databricks.objects.remove(&gone);
+        world.touched(key_of(&gone));
+    }
+    world.touched(key_of(parent(&path)));
+    Ok(databricks_data(&json!({})))
 }
 
 pub(super) fn make_directories(world: &mut World, call: &Call) -> Handled {
@@ -188,6 +239,7 @@ pub(super) fn import(world: &mut World, call: &Call) -> Handled {
     // §4.1: overwriting keeps the object's id, and so its permissions.
     let (id, created) = id.unwrap_or_else(|| (world.ids.fresh(), now));
     world.databricks.objects.insert(path.clone(), Object { id, kind, created, modified: now });
+    world.touched(key_of(parent(&path)));
     world.touched(key_of(&path));
     Ok(databricks_data(&json!({ "object_id": id })))
 }

@@ -335,3 +335,32 @@ fn projects_and_their_environments_are_listed_by_the_newer_api() {
         assert!(status == 404 || status == 400, "{path}: {answer}");
     }
 }
+
+#[test]
+fn the_lesser_routes_show_the_same_projects_environments_steps_and_artifacts() {
+    let mut bench = Bench::new();
+    let (v2, v3) = ("/api/v2/accounts/51234", "/api/v3/accounts/51234");
+    assert_eq!(bench.get(&format!("{v2}/projects/"))["data"], bench.get(&format!("{v3}/projects/"))["data"]);
+    assert_eq!(bench.get(&format!("{v3}/projects/4102"))["data"]["name"], "Finance");
+    let all = bench.get(&format!("{v2}/environments/"))["data"].clone();
+    assert_eq!(all.as_array().map(Vec::len), Some(2), "{all}");
+    let some = bench.get(&format!("{v2}/environments/?project_id=4102"))["data"].clone();
+    let one = bench.get(&format!("{v3}/projects/4102/environments/41021/"))["data"].clone();
+    assert_eq!(some, json!([one]));
+    let run = bench.trigger(NIGHTLY, &cause("x"));
+    bench.wait(600);
+    let step = bench.run(run)["run_steps"][0].clone();
+    let alone = bench.get(&format!("{v2}/steps/{}/", step["id"]))["data"].clone();
+    assert_eq!((&alone["name"], &alone["status"]), (&step["name"], &step["status"]));
+    let newest = bench.get(&format!("{v2}/jobs/222222/artifacts/run_results.json"));
+    assert_eq!(newest["metadata"]["env"]["DBT_CLOUD_RUN_ID"], run.to_string());
+    assert!(bench.get("/api/v2/whoami/")["data"]["user"]["id"].is_i64());
+    for absent in [
+        format!("{v3}/projects/1/"),
+        format!("{v3}/projects/4101/environments/41021/"),
+        format!("{v2}/steps/1/"),
+        format!("{v2}/jobs/222222/artifacts/sources.json"),
+    ] {
+        assert_eq!(bench.call("GET", &absent, &Value::Null).0, 404, "{absent}");
+    }
+}

@@ -5,6 +5,7 @@ mod faults;
 mod jobs;
 mod oauth;
 mod people;
+mod removed;
 mod repairs;
 mod runs;
 mod secrets;

@@ -51,9 +51,9 @@ fn another_account_is_403_and_another_job_404() {
 #[test]
 fn what_is_not_built_answers_501_with_its_name_and_a_wrong_method_as_the_services_do() {
     let mut bench = Bench::new();
-    let (status, body) = bench.call("POST", "/api/2.2/jobs/delete", &Value::Null);
+    let (status, body) = bench.call("POST", "/api/2.2/jobs/runs/delete", &Value::Null);
     assert_eq!(status, 501);
-    assert!(body["message"].as_str().is_some_and(|text| text.contains("POST /api/2.2/jobs/delete")));
+    assert!(body["message"].as_str().is_some_and(|text| text.contains("POST /api/2.2/jobs/runs/delete")));
     let (status, body) = bench.call("GET", "/api/v2/accounts/51234/jobs/222222/run/", &Value::Null);
     assert_eq!((status, &body["detail"]), (405, &Value::from("Method \"GET\" not allowed.")));
     assert_eq!(bench.refused("GET", "/api/2.0/secrets/put", &Value::Null), (404, "ENDPOINT_NOT_FOUND".to_owned()));
@@ -64,7 +64,9 @@ fn a_path_of_neither_service_is_not_built_whoever_asks() {
     let mut bench = Bench::new();
     assert_eq!(bench.call_as("wrong", "GET", "/oidc/v1/authorize", &Value::Null).0, 501);
     // What SDKs look for before their first call is absent, as on hosts without it.
-    assert_eq!(bench.call_as("wrong", "GET", "/.well-known/databricks-config", &Value::Null).0, 404);
+    let (status, metadata) = bench.call_as("wrong", "GET", "/.well-known/databricks-config", &Value::Null);
+    assert_eq!((status, metadata["oidc_endpoint"].as_str()), (200, Some("https://sandbox.invalid/oidc")), "{metadata}");
+    assert_eq!(bench.call_as("wrong", "GET", "/.well-known/another-document", &Value::Null).0, 404);
 }
 
 #[test]
