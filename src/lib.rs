@@ -15,6 +15,7 @@ mod failure;
 mod http;
 mod notebook;
 mod origin;
+mod questions;
 #[cfg(test)]
 mod rooms;
 mod runs;

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms of ours that it may name. `docs/architecture.md` has the same in words.
-const MAY_USE: [(&str, &str); 17] = [
+const MAY_USE: [(&str, &str); 18] = [
     ("context", ""),
     ("events", ""),
+    ("questions", ""),
     ("schedule", ""),
     ("secret", ""),
     ("sandbox", ""),
@@ -15,15 +16,15 @@ const MAY_USE: [(&str, &str); 17] = [
     ("dbt", "http origin"),
     ("databricks", "http secret"),
     ("runs", "context databricks dbt events http"),
-    ("failure", "dbt http runs"),
-    ("ui", "events failure secret"),
-    ("credentials", "context dbt failure http origin secret"),
+    ("failure", "dbt http questions runs"),
+    ("ui", "events failure questions secret"),
+    ("credentials", "context dbt failure http origin questions secret"),
     ("engine", "databricks failure http notebook origin secret"),
     (
         "commands",
-        "context credentials databricks dbt engine events failure http notebook origin runs sandbox schedule secret",
+        "context credentials databricks dbt engine events failure http notebook origin questions runs sandbox schedule secret",
     ),
-    ("app", "commands context credentials failure http secret ui"),
+    ("app", "commands context credentials failure http questions secret ui"),
 ];
 
 fn sources(room: &str) -> Vec<PathBuf> {

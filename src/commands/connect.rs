@@ -12,6 +12,7 @@ use crate::dbt::Link;
 use crate::failure::{Code, Failure};
 use crate::http::{Asker, Credential, Profile, Sockets, Transport, Writer};
 use crate::origin::Origin;
+use crate::questions::Question;
 use crate::secret::Secret;
 
 /// A line to the workspace.
@@ -88,7 +89,11 @@ pub(crate) fn line_to_dbt(
     let account = account(&stage.account, pasted, environment, &mut wants);
     let token = wants.need(
         api_token(environment, &stage.vault),
-        Missing { what: "the token for dbt", give: "set DBT_CLOUD_TOKEN to a service token or personal access token" },
+        Missing {
+            what: "the token for dbt",
+            give: "set DBT_CLOUD_TOKEN to a service token or personal access token",
+            ask: Some(Question::DbtToken),
+        },
     );
     wants.settle()?;
     let (Some(account), Some(token)) = (account, token) else {
@@ -100,7 +105,7 @@ pub(crate) fn line_to_dbt(
 }
 
 fn line(origin: &Origin, profile: Profile, stage: &Stage) -> Result<Writer, Failure> {
-    let Stage { context, vault: _, events, json: _, account: _, pace, last_known: _, wire: _ } = stage;
+    let Stage { context, vault: _, events, json: _, account: _, pace, last_known: _, wire: _, talk: _ } = stage;
     let transport = transport(origin, stage)?;
     Ok(Writer::new(profile, transport, pace.clone(), context.entropy.clone(), context.wall.clone(), events.clone()))
 }

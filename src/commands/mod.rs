@@ -26,9 +26,14 @@ mod run_named;
 #[cfg(test)]
 mod run_tests;
 mod table;
+mod talk;
+#[cfg(test)]
+mod talk_tests;
 
 pub(crate) use connect::{line_to_dbt, to_databricks, to_dbt};
+pub(crate) use deploy_notebook::quoted;
 pub(crate) use last_known::LastKnown;
+pub(crate) use talk::{Instead, Talk, answer};
 
 use crate::context::Context;
 use crate::credentials::AccountFlags;
@@ -48,6 +53,8 @@ pub(crate) struct Stage {
     pub(crate) pace: Pace,
     pub(crate) last_known: LastKnown,
     pub(crate) wire: Wire,
+    /// Whom to ask, and what was answered.
+    pub(crate) talk: Talk,
 }
 
 impl Stage {

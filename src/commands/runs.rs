@@ -12,7 +12,7 @@ use crate::dbt::{PAGE, Run, RunFilter, Status, list_account_runs};
 use crate::failure::{Ended, Failure, Report, of_dbt};
 
 /// List recent runs of your dbt account, newest first
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger runs
   dbtrigger runs --job 'Nightly build' --status error --limit 5 -o json")]
@@ -31,7 +31,7 @@ pub(crate) struct Args {
 }
 
 /// Where a job given by name is.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 struct JobPlace {
     /// The project of a job given by name: its name or id
     #[arg(long, value_name = "PROJECT", requires = "job")]

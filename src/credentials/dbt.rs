@@ -8,6 +8,7 @@ use crate::context::Environment;
 use crate::dbt::{Link, parse_host};
 use crate::failure::{Code, Failure};
 use crate::origin::{Origin, shown};
+use crate::questions::Question;
 use crate::secret::{Secret, Vault};
 
 /// The variables that hold a dbt token, ours first.
@@ -70,11 +71,13 @@ pub(crate) fn account(
     environment: &Environment,
     wants: &mut Wants,
 ) -> Option<Account> {
+    wants.pasted(pasted.iter().map(|(text, _)| text));
     let host = wants.need(
         find_host(flags, pasted, environment),
         Missing {
             what: "the host of your dbt account",
             give: "--dbt-host, --dbt-url with any page of the account, or DBT_CLOUD_HOST, such as ab123.us1.dbt.com",
+            ask: Some(Question::DbtHost),
         },
     );
     let id = wants.need(
@@ -82,12 +85,22 @@ pub(crate) fn account(
         Missing {
             what: "the id of your dbt account",
             give: "--dbt-account, --dbt-url with any page of the account, or DBT_CLOUD_ACCOUNT_ID",
+            ask: Some(Question::DbtAccount),
         },
     );
     others(environment, wants);
     let (origin, named) = host?;
     let trusted = named || origin.is_under("dbt.com") || origin.is_under("getdbt.com");
     Some(Account { origin, id: id?, trusted })
+}
+
+/// Finds the host alone, for whoever asks for it.
+pub(crate) fn dbt_host(
+    flags: &AccountFlags,
+    pasted: &[(String, Link)],
+    environment: &Environment,
+) -> Result<Option<Origin>, Failure> {
+    Ok(find_host(flags, pasted, environment)?.map(|(origin, _)| origin))
 }
 
 /// Finds the account id alone, for what asks dbt nothing.
@@ -213,6 +226,9 @@ fn others(environment: &Environment, wants: &mut Wants) {
 
 /// The token for asking dbt, from the environment.
 pub(crate) fn api_token(environment: &Environment, vault: &Vault) -> Result<Option<Secret>, Failure> {
+    if let Some(typed) = vault.kept(TOKEN_VARIABLES[0]) {
+        return Ok(Some(typed));
+    }
     let mut found: Option<(&str, &str)> = None;
     for name in TOKEN_VARIABLES {
         let Some(text) = environment.get(name) else { continue };
@@ -252,6 +268,9 @@ pub(crate) async fn key_to_store(
 ) -> Result<Option<Sourced<Secret>>, Failure> {
     let KeySource { token_stdin, token_file } = from.clone();
     if !token_stdin && token_file.is_none() {
+        if let Some(typed) = vault.kept(TOKEN_VARIABLES[0]) {
+            return Ok(Some(Sourced::new(typed, Source::Typed)));
+        }
         let name =
             TOKEN_VARIABLES.into_iter().find(|name| environment.get(name).is_some()).unwrap_or(TOKEN_VARIABLES[0]);
         return Ok(api_token(environment, vault)?.map(|secret| Sourced::new(secret, Source::Variable(name))));

@@ -1,5 +1,6 @@
 //! The one place that writes to the streams.
 
+mod ask;
 mod printer;
 mod sanitise;
 

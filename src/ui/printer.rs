@@ -6,9 +6,11 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 
+use super::ask::Terminal;
 use super::sanitise::sanitise;
 use crate::events::{Event, Events};
 use crate::failure::{Code, Ended, Failure, Report};
+use crate::questions::Questioner;
 use crate::secret::Filter;
 
 /// How results are printed.
@@ -71,6 +73,11 @@ impl Printer {
         let printer = self.clone();
         let bodies = self.0.voice.verbose >= 2;
         Events::new(move |event| printer.draw(event)).with_bodies(bodies)
+    }
+
+    /// Asks at the terminal that stderr is.
+    pub(crate) fn asker(&self) -> Rc<dyn Questioner> {
+        Rc::new(Terminal::new(self.0.filter.clone()))
     }
 
     /// Waits until somebody closes our stdout.
@@ -144,7 +151,7 @@ impl Printer {
     }
 
     fn failure(&self, failure: &Failure) {
-        let Failure { code, what, causes, hints } = failure;
+        let Failure { code, what, causes, hints, open: _ } = failure;
         self.labelled("31", "error", &format!("{what} [{}]", code.name()));
         for cause in causes {
             self.err(&format!("  because: {}", cause.replace('\n', "\n  ")));

@@ -27,7 +27,8 @@ pub(crate) fn outputs() -> PathBuf {
     folder
 }
 
-fn keep(kind: &str, text: &str) {
+/// Keeps this text for the leak suite.
+pub(crate) fn keep(kind: &str, text: &str) {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = format!("{}-{number}-{kind}.txt", std::process::id());

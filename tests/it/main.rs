@@ -6,5 +6,9 @@
 mod harness;
 
 mod guide;
+#[cfg(unix)]
+mod pty;
+#[cfg(unix)]
+mod questions;
 mod running;
 mod surface;

@@ -15,11 +15,18 @@ use crate::engine::kinds::TaskWant;
 use crate::engine::{Consent, Consents};
 use crate::failure::{Code, Failure};
 use crate::origin::shown;
+use crate::questions::Question;
 use crate::schedule::{BadSchedule, Schedule, Zone};
 use crate::secret::Secret;
 
 /// The longest name that Databricks takes (databricks-api §5.1).
 const LONGEST_NAME: usize = 4096;
+
+const NO_NOTEBOOK: Missing = Missing {
+    what: "the notebook",
+    give: "--notebook with its path, or the id of the dbt account that it was deployed for: --dbt-account or DBT_CLOUD_ACCOUNT_ID",
+    ask: Some(Question::DbtAccount),
+};
 
 /// Everything that is known before anybody is asked.
 pub(super) struct Input {
@@ -74,6 +81,7 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     let environment = &stage.context.environment;
     let mut wants = Wants::default();
     let (mut jobs, mut pasted) = (Vec::new(), Vec::new());
+    let given = given_jobs(given, stage, &mut wants);
     for text in &given {
         let (key, job) = jobs::split(text);
         let Some(Found { id, link }) = wants.optional(read_job(job).map(Some)) else { continue };
@@ -97,7 +105,7 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     let token = credentials::api_token(environment, &stage.vault);
     let (account, access) = if name.is_none() && given.len() > 1 {
         let give = "--name, as it should be called in the workspace; several jobs have no name in common";
-        wants.need(Ok(None::<u64>), Missing { what: "the name of the workflow", give });
+        wants.need(Ok(None::<u64>), Missing { what: "the name of the workflow", give, ask: None });
         (None, None)
     } else if name.is_none() {
         // The name comes from dbt, so dbt has to be asked.
@@ -107,6 +115,7 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
             Missing {
                 what: "the dbt token, which is needed to ask for the name of the job,",
                 give: "set DBT_CLOUD_TOKEN, or say with --name how the workflow is called",
+                ask: Some(Question::DbtToken),
             },
         );
         (account.as_ref().map(|account| account.id), account.zip(token))
@@ -114,11 +123,7 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
         let token = wants.optional(token);
         let id = wants.optional(credentials::account_id(&stage.account, &pasted, environment));
         if id.is_none() && notebook.is_none() {
-            let missing = Missing {
-                what: "the notebook",
-                give: "--notebook with its path, or the id of the dbt account that it was deployed for: --dbt-account or DBT_CLOUD_ACCOUNT_ID",
-            };
-            wants.need(Ok(None::<u64>), missing);
+            wants.need(Ok(None::<u64>), NO_NOTEBOOK);
         }
         let access = id.zip(token).and_then(|(_, token)| Some((whole_account(stage, &pasted, &mut wants)?, token)));
         (id, access)
@@ -147,6 +152,20 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
         notify,
         consents,
     })
+}
+
+/// The jobs of the command line, or else the one that was chosen at a question.
+fn given_jobs(given: Vec<String>, stage: &Stage, wants: &mut Wants) -> Vec<String> {
+    if !given.is_empty() {
+        return given;
+    }
+    let missing = Missing {
+        what: "the dbt job",
+        give: "--job with its id or address; `dbtrigger jobs` lists them",
+        ask: Some(Question::DbtJob { flag: Some("--job"), project: None, environment: None }),
+    };
+    let chosen = wants.need(Ok(stage.talk.job), missing);
+    chosen.iter().map(ToString::to_string).collect()
 }
 
 /// The account, if host and id are known; what is wrong about them is wrong, what is missing is not needed.

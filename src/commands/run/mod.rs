@@ -18,12 +18,13 @@ pub(crate) use duration::shown;
 pub(crate) use follow_dbt::{Following, Lines, see};
 pub(crate) use follow_workflow::{WorkflowReport, follow_run};
 
-use super::Stage;
 use super::durations;
 use super::job_named::Narrow;
-use crate::credentials::{Databricks, Wants};
+use super::{Stage, line_to_dbt};
+use crate::credentials::{Databricks, Missing, Wants};
 use crate::dbt::Overrides;
 use crate::failure::{Code, Ended, Failure, Report};
+use crate::questions::Question;
 use crate::runs::Key;
 
 /// How long is waited if nobody says otherwise; `--timeout` has the same in words.
@@ -33,15 +34,15 @@ pub(crate) const LONGEST: Duration = Duration::from_hours(24);
 ///
 /// The exit code is the run's own outcome: 0 success, 3 error, 20 cancelled, 8 when the waiting was long enough and the run
 /// goes on, 9 when it is unknown whether it was started.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger run 222222
   dbtrigger run 'Nightly build' --project 'Jaffle Shop'
   dbtrigger run 222222 --idempotency-key nightly-2026-11-23 --step 'dbt build --select tag:nightly'
   dbtrigger run --workflow 'dbt: Nightly build (222222)'")]
 pub(crate) struct Args {
-    /// The dbt job: its id, its address copied from the browser, or its name
-    #[arg(value_name = "JOB", required_unless_present = "workflow", conflicts_with = "workflow")]
+    /// The dbt job: its id, its address copied from the browser, or its name; at a terminal it can be chosen
+    #[arg(value_name = "JOB", conflicts_with = "workflow")]
     job: Option<String>,
     /// The project of a job given by name: its name or id
     #[arg(long, value_name = "PROJECT", conflicts_with = "workflow")]
@@ -75,7 +76,7 @@ pub(crate) struct Args {
 }
 
 /// What this run does differently from the job's own settings.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "For this run only")]
 struct Changes {
     /// Why it is started, as people read it in dbt
@@ -171,6 +172,12 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     let key = key.unwrap_or_else(|| Key::fresh(&stage.context.entropy));
     let parameters = wants.optional(read_parameters(&param).map(Some)).unwrap_or_default();
     let waiting = Waiting { timeout, no_wait, key, given, parameters };
+    // Chosen from a list, which was narrowed by the same flags.
+    let chosen = stage.talk.job.filter(|_| job.is_none() && workflow.is_none());
+    let (job, project, environment) = match chosen {
+        Some(chosen) => (Some(chosen.to_string()), None, None),
+        None => (job, project, environment),
+    };
     match (job, workflow) {
         (_, Some(workflow)) => workflow::run(&workflow, waiting, wants, stage).await,
         (Some(job), None) => {
@@ -186,7 +193,16 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
             .await
         }
         (None, None) => {
-            Failure::new(Code::Usage, "Neither a JOB nor a --workflow is given.").run("dbtrigger run --help").into()
+            let missing = Missing {
+                what: "the JOB",
+                give: "its id, its address copied from the browser, or its name; `dbtrigger jobs` lists them; or --workflow",
+                ask: Some(Question::DbtJob { flag: None, project, environment }),
+            };
+            wants.need(Ok(None::<u64>), missing);
+            match line_to_dbt(&[], wants, stage) {
+                Err(failure) => failure.into(),
+                Ok(_) => Failure::new(Code::Bug, "The JOB is missing, and nothing said so.").into(),
+            }
         }
     }
 }

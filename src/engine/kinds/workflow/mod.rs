@@ -304,7 +304,7 @@ impl Kind for Workflow {
         if let Fault::TooLate(_) = error.fault
             && error.operation == "jobs/create"
         {
-            let Failure { code: _, what, causes, hints: _ } = failure;
+            let Failure { code: _, what, causes, hints: _, open: _ } = failure;
             let mut unknown = Failure::new(Code::OutcomeUnknown, what);
             unknown.causes = causes;
             return unknown
@@ -319,7 +319,7 @@ impl Kind for Workflow {
             && (said.message.to_ascii_lowercase().contains("serverless")
                 || said.code.as_deref() == Some("FEATURE_DISABLED"))
         {
-            let Failure { code: _, what, causes, hints: _ } = failure;
+            let Failure { code: _, what, causes, hints: _, open: _ } = failure;
             let mut refusal = Failure::new(Code::Failed, what);
             refusal.causes = causes;
             let jobs: Vec<String> = want.tasks.iter().map(|task| task.job.to_string()).collect();
