@@ -91,7 +91,8 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let environment = context.environment.with_profile(profile.as_deref());
     let context = Context { environment, ..context };
     let color = use_color(color, &context.environment, context.stderr_is_terminal);
-    let printer = Printer::on_streams(Voice { format: output, quiet, verbose, color }, vault.filter());
+    let draws = context.stderr_is_terminal && context.environment.get("TERM") != Some("dumb");
+    let printer = Printer::on_streams(Voice { format: output, quiet, verbose, color, draws }, vault.filter());
     let last_known = LastKnown::default();
     let asks = context.may_ask(no_input) && !command.reads_stdin();
     let talk = Talk { asker: asks.then(|| printer.asker()), ..Talk::default() };
@@ -209,7 +210,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString], context: &Context, vault:
     let json = wants_json(arguments);
     let format = if json { Format::Json } else { Format::Text };
     let color = use_color(Color::Auto, &context.environment, context.stderr_is_terminal);
-    let printer = Printer::on_streams(Voice { format, quiet: false, verbose: 0, color }, vault.filter());
+    let printer = Printer::on_streams(Voice { format, quiet: false, verbose: 0, color, draws: false }, vault.filter());
     let rendered = error.render().to_string();
     if !error.use_stderr() {
         return printer.page(&rendered);

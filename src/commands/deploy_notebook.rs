@@ -363,7 +363,7 @@ mod tests {
             allow_job: None,
         };
         let page = Page::default();
-        let voice = Voice { format: Format::Text, quiet: false, verbose: 0, color: false };
+        let voice = Voice { format: Format::Text, quiet: false, verbose: 0, color: false, draws: false };
         let printer = Printer::new(voice, Vault::default().filter(), Box::new(page.clone()), Box::new(io::sink()));
         let ended: Ended<Box<dyn Report>> = Ended::well(Box::new(Printed { text: want.text(None) }));
         assert_eq!(printer.end(&ended), 0);

@@ -82,6 +82,8 @@ impl Provision<'_> {
             (Finish::Blocked, refusal)
         } else if plan.writes() {
             stage.events.remark(format!("Writing to {workspace} as {identity}"));
+            let going = stage.events.going("writing");
+            going.state(format!("to {workspace} as {identity}"));
             match walk(writer, &mut plan, &inputs).await {
                 Ok(()) => (Finish::Changed, None),
                 Err(failure) => (Finish::Failed, Some(failure)),

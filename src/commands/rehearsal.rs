@@ -226,7 +226,10 @@ impl Outcome {
     pub(crate) fn said(&self) -> String {
         let said = self.events.iter().filter_map(|event| match event {
             Event::Remark(text) | Event::Warning(text) | Event::Progress(text) => Some(text.as_str()),
-            Event::Document(_) | Event::Trace { line: _, bodies: _ } => None,
+            Event::Going { what: _, state: _ }
+            | Event::Over { what: _ }
+            | Event::Document(_)
+            | Event::Trace { line: _, bodies: _ } => None,
         });
         said.collect::<Vec<_>>().join("\n")
     }

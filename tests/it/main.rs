@@ -5,6 +5,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+#[cfg(unix)]
+mod bars;
 mod guide;
 #[cfg(unix)]
 mod pty;

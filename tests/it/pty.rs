@@ -46,7 +46,12 @@ pub(crate) struct Left {
 
 impl Pty {
     /// Starts the program with all three streams at a terminal of this size.
-    pub(crate) fn start(mut command: Command, rows: u16, columns: u16) -> Pty {
+    pub(crate) fn start(command: Command, rows: u16, columns: u16) -> Pty {
+        Pty::start_as(command, "xterm-256color", rows, columns)
+    }
+
+    /// The same at a terminal of this kind.
+    pub(crate) fn start_as(mut command: Command, kind: &str, rows: u16, columns: u16) -> Pty {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -55,7 +60,7 @@ impl Pty {
         tcsetwinsize(&master, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let before = state(&terminal);
         let stream = || terminal.try_clone().unwrap();
-        command.env("TERM", "xterm-256color").stdin(stream()).stdout(stream()).stderr(stream());
+        command.env("TERM", kind).stdin(stream()).stdout(stream()).stderr(stream());
         let child = command.spawn().unwrap();
         let seen = Seen {
             parser: vt100::Parser::new(rows.try_into().unwrap(), columns.try_into().unwrap(), 1000),

@@ -9,7 +9,7 @@ use super::duration::shown;
 use crate::commands::Stage;
 use crate::commands::last_known::Known;
 use crate::databricks::{Standing, WorkflowEnd};
-use crate::events::Events;
+use crate::events::{Events, Going};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::Reader;
 use crate::runs::{Followed, TaskState, WorkflowProbe, WorkflowState, follow};
@@ -29,9 +29,12 @@ pub(crate) async fn follow_run(
         line: format!("Databricks run {run} goes on: {}", report.url()),
         resume: pick_up.clone(),
     });
-    let mut lines = Lines { events: &stage.events, run: String::new(), tasks: Vec::new(), waited: false };
+    let going = stage.events.going(format!("Databricks run {run}"));
+    let mut lines = Lines { going, events: &stage.events, run: String::new(), tasks: Vec::new(), waited: false };
     let mut probe = WorkflowProbe::new(reader, run);
     let followed = follow(&mut probe, deadline, &stage.means(), |state| lines.state(state)).await;
+    // Over before the last words are said.
+    drop(lines);
     let failure = match followed {
         Followed::Ended(state) => {
             report.take(&state);
@@ -104,6 +107,7 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
 
 /// One line per change of the run and of each task.
 struct Lines<'a> {
+    going: Going,
     events: &'a Events,
     run: String,
     /// What was printed of each task last, and whether its output was.
@@ -137,6 +141,7 @@ impl Lines<'_> {
     fn run_line(&mut self, line: String) {
         if line != self.run {
             self.events.progress(line.clone());
+            self.going.state(line.clone());
             self.run = line;
         }
     }
@@ -153,6 +158,7 @@ impl Lines<'_> {
         let (_, last, told) = &mut self.tasks[index];
         if *last != line {
             self.events.progress(line.clone());
+            self.going.state(line.clone());
             (*last, *told) = (line, false);
         }
         let Some(said) = said.as_ref().filter(|_| !*told) else { return };
