@@ -6,11 +6,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::commands::{self, LastKnown, Left, Stage, Wire};
+use crate::commands::{self, Instead, LastKnown, Left, Stage, Talk, Wire, quoted};
 use crate::context::{Context, Environment};
 use crate::credentials::AccountFlags;
 use crate::failure::{Code, Ended, Failure, Hint, Report};
 use crate::http::Pace;
+use crate::questions::Question;
 use crate::secret::Vault;
 use crate::ui::{Color, Format, Printer, Voice};
 
@@ -34,7 +35,7 @@ struct Root {
     globals: Globals,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 struct Globals {
     /// How results are printed: text for people, or one JSON document
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
@@ -67,7 +68,7 @@ struct Globals {
     account: AccountFlags,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Command {
     InitSecrets(commands::init_secrets::Args),
     DeployNotebook(commands::deploy_notebook::Args),
@@ -93,17 +94,20 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return refuse(&error, &arguments, &context, &vault).into(),
     };
     let Root { command, globals } = root;
-    let Globals { output, quiet, verbose, color, no_input: _, profile, ca_bundle, account } = globals;
+    let Globals { output, quiet, verbose, color, no_input, profile, ca_bundle, account } = globals;
     let environment = context.environment.with_profile(profile.as_deref());
     let context = Context { environment, ..context };
     let color = use_color(color, &context.environment, context.stderr_is_terminal);
-    let printer = Printer::on_streams(Voice { format: output, quiet, verbose, color }, vault.filter());
+    let draws = context.stderr_is_terminal && context.environment.get("TERM") != Some("dumb");
+    let printer = Printer::on_streams(Voice { format: output, quiet, verbose, color, draws }, vault.filter());
     let roots = match commands::roots(ca_bundle.as_deref(), &context.environment) {
         Ok(roots) => roots,
         Err(failure) => return printer.end(&failure.into()).into(),
     };
     let last_known = LastKnown::default();
-    let stage = Stage {
+    let asks = context.may_ask(no_input) && !command.reads_stdin();
+    let talk = Talk { asker: asks.then(|| printer.asker()), ..Talk::default() };
+    let mut stage = Stage {
         context,
         vault,
         events: printer.events(),
@@ -112,6 +116,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         pace: Pace::default(),
         last_known: last_known.clone(),
         wire: Wire::Sockets(roots),
+        talk,
     };
     let leaves = command.leaves();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -126,15 +131,55 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = runtime.block_on(async {
         tokio::select! {
             biased;
-            signal = interrupted() => farewell(signal, leaves, &last_known, profile.as_deref(), &printer),
+            signal = interrupted() => {
+                farewell(signal, leaves, &last_known, stage.context.environment.profile(), &printer)
+            }
             // 128 + SIGPIPE, without a word: whoever read us has seen enough.
             () = printer.closed() => 141,
-            ended = dispatch(command, &stage) => printer.end(&with_profile(ended, profile.as_deref())),
+            ended = converse(command, &arguments, &mut stage) => {
+                printer.end(&with_profile(ended, stage.context.environment.profile()))
+            }
         }
     });
     // A prompt or look-up that hangs must not hold the end up.
     runtime.shutdown_background();
     exit.into()
+}
+
+/// Carries the command out. What it misses is asked for, if somebody is there; then it begins again.
+async fn converse(command: Command, arguments: &[OsString], stage: &mut Stage) -> Ended<Box<dyn Report>> {
+    let Some(asker) = stage.talk.asker.clone() else { return dispatch(command, stage).await };
+    let mut asked: Vec<Question> = Vec::new();
+    loop {
+        let ended = dispatch(command.clone(), stage).await;
+        let Some(open) = ended.failure.as_ref().map(|failure| failure.open.clone()) else { return ended };
+        // Asked for once, and still missing: then asking does not help.
+        if open.questions.iter().all(|question| asked.contains(question)) {
+            return ended;
+        }
+        match commands::answer(&open, stage, &*asker).await {
+            Ok(instead) => stage.events.remark(next_time(arguments, &instead)),
+            Err(failure) => return failure.into(),
+        }
+        asked.extend(open.questions);
+    }
+}
+
+/// The command that asks nothing, without any secret in it.
+fn next_time(arguments: &[OsString], instead: &[Instead]) -> String {
+    let given = arguments.iter().skip(1).map(|argument| quoted(&argument.to_string_lossy()));
+    let (mut words, mut secrets) = (vec!["dbtrigger".to_owned()], Vec::new());
+    words.extend(given);
+    for instead in instead {
+        match instead {
+            Instead::Variable(name, Some(value)) => words.insert(0, format!("{name}={}", quoted(value))),
+            Instead::Variable(name, None) => secrets.push(*name),
+            Instead::Flag(flag, value) => words.extend([(*flag).to_owned(), quoted(value)]),
+            Instead::Argument(value) => words.push(quoted(value)),
+        }
+    }
+    let with = if secrets.is_empty() { String::new() } else { format!("   (with {} set)", secrets.join(" and ")) };
+    format!("next time: {}{with}", words.join(" "))
 }
 
 async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
@@ -178,7 +223,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString], context: &Context, vault:
     let json = wants_json(arguments);
     let format = if json { Format::Json } else { Format::Text };
     let color = use_color(Color::Auto, &context.environment, context.stderr_is_terminal);
-    let printer = Printer::on_streams(Voice { format, quiet: false, verbose: 0, color }, vault.filter());
+    let printer = Printer::on_streams(Voice { format, quiet: false, verbose: 0, color, draws: false }, vault.filter());
     let rendered = error.render().to_string();
     if !error.use_stderr() {
         return printer.page(&rendered);
@@ -257,6 +302,11 @@ enum Leaves {
 }
 
 impl Command {
+    /// Standard input is spoken for, so nobody can answer there.
+    fn reads_stdin(&self) -> bool {
+        matches!(self, Command::InitSecrets(args) if args.reads_stdin())
+    }
+
     fn leaves(&self) -> Leaves {
         match self {
             Command::InitSecrets(_) | Command::DeployNotebook(_) | Command::CreateWorkflow(_) => Leaves::Half,
@@ -394,15 +444,30 @@ mod tests {
     }
 
     #[test]
+    fn the_command_that_asks_nothing_has_every_answer_and_no_secret() {
+        let instead = [
+            Instead::Variable("DATABRICKS_HOST", Some("https://w.cloud.databricks.com".to_owned())),
+            Instead::Variable("DATABRICKS_TOKEN", None),
+            Instead::Flag("--dbt-account", "1".to_owned()),
+            Instead::Variable("DBT_CLOUD_TOKEN", None),
+            Instead::Argument("it's nightly".to_owned()),
+        ];
+        assert_eq!(
+            next_time(&arguments("/bin/dbtrigger run --cause a:b"), &instead),
+            r"next time: DATABRICKS_HOST='https://w.cloud.databricks.com' dbtrigger run --cause 'a:b' --dbt-account 1 'it'\''s nightly'   (with DATABRICKS_TOKEN and DBT_CLOUD_TOKEN set)"
+        );
+    }
+
+    #[test]
     fn a_usage_error_as_data_names_everything_that_is_missing_and_the_commands_own_help() {
         let misused = |line: &str| {
             let arguments = arguments(line);
             let error = Root::try_parse_from(&arguments).expect_err("misused");
             misuse(&error.render().to_string(), &arguments)
         };
-        let missing = misused("dbtrigger run");
-        assert!(missing.what.contains("<JOB>"), "{missing:?}");
-        assert!(format!("{:?}", missing.hints).contains("dbtrigger run --help"), "{missing:?}");
+        let missing = misused("dbtrigger watch");
+        assert!(missing.what.contains("<RUN"), "{missing:?}");
+        assert!(format!("{:?}", missing.hints).contains("dbtrigger watch --help"), "{missing:?}");
         let unknown = misused("dbtrigger create-workflow --jop 1");
         assert!(unknown.what.contains("'--jop'"), "{unknown:?}");
         assert!(format!("{:?}", unknown.hints).contains("'--job'"), "{unknown:?}");

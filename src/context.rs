@@ -19,6 +19,7 @@ use self::variables::VARIABLES;
 /// Everything that one start of the program sees of its surroundings.
 pub(crate) struct Context {
     pub(crate) environment: Environment,
+    pub(crate) stdin_is_terminal: bool,
     /// Colour goes there only then.
     pub(crate) stderr_is_terminal: bool,
     pub(crate) wall: Wall,
@@ -32,11 +33,18 @@ impl Context {
     pub(crate) fn look() -> Context {
         Context {
             environment: Environment::look(),
+            stdin_is_terminal: std::io::stdin().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),
             wall: Wall::of_the_system(),
             entropy: Entropy::of_the_system(),
             program: std::env::current_exe().ok(),
         }
+    }
+
+    /// Whether somebody is there who can be asked, and wants to be.
+    pub(crate) fn may_ask(&self, no_input: bool) -> bool {
+        let ci = self.environment.get("CI").is_some();
+        self.stdin_is_terminal && self.stderr_is_terminal && !ci && !no_input
     }
 }
 
@@ -80,6 +88,13 @@ impl Environment {
     /// The same with the profile that `-p` names.
     pub(crate) fn with_profile(&self, profile: Option<&str>) -> Environment {
         Environment { variables: self.variables.clone(), profile: profile.map(Rc::from) }
+    }
+
+    /// The same with a variable that a person has just answered.
+    pub(crate) fn with_answer(&self, name: &str, value: &str) -> Environment {
+        let mut all = (*self.variables).clone();
+        all.insert(name.to_owned(), value.to_owned());
+        Environment { variables: Rc::new(all), profile: self.profile.clone() }
     }
 
     /// The profile that `-p` names.
@@ -231,5 +246,24 @@ mod tests {
     #[should_panic(expected = "src/context/variables.rs does not have it")]
     fn a_variable_that_is_not_documented_cannot_be_read() {
         let _ = Environment::default().get("DBTRIGGER_SECRET_SWITCH");
+    }
+
+    #[test]
+    fn questions_need_two_terminals_and_nobody_who_forbids_them() {
+        for (stdin, stderr, ci, no_input, may) in [
+            (true, true, "", false, true),
+            (false, true, "", false, false),
+            (true, false, "", false, false),
+            (true, true, "true", false, false),
+            (true, true, "", true, false),
+        ] {
+            let context = Context {
+                environment: Environment::of([("CI", ci)]),
+                stdin_is_terminal: stdin,
+                stderr_is_terminal: stderr,
+                ..Context::look()
+            };
+            assert_eq!(context.may_ask(no_input), may, "{stdin} {stderr} {ci:?} {no_input}");
+        }
     }
 }

@@ -11,6 +11,10 @@ pub(crate) enum Event {
     Warning(String),
     /// A line of the result as it comes into being (`job_run_id = 123456`, one per change of state).
     Progress(String),
+    /// How something stands that goes on, and is only worth drawing at a terminal: its name, and its state.
+    Going { what: String, state: String },
+    /// That is over.
+    Over { what: String },
     /// A line of stdout in any form of output, for a command that prints and then goes on (`sandbox`).
     Document(String),
     /// One request and its answer, secrets and long texts left out; shown with `-v`, bodies with `-vv`.
@@ -43,6 +47,11 @@ impl Events {
         (self.sink)(event);
     }
 
+    /// Something that begins now, as `dbt run 123456`.
+    pub(crate) fn going(&self, what: impl Into<String>) -> Going {
+        Going { events: self.clone(), what: what.into() }
+    }
+
     pub(crate) fn remark(&self, text: impl Into<String>) {
         self.emit(Event::Remark(text.into()));
     }
@@ -53,5 +62,24 @@ impl Events {
 
     pub(crate) fn progress(&self, text: impl Into<String>) {
         self.emit(Event::Progress(text.into()));
+    }
+}
+
+/// Something that goes on until this is dropped, by whatever end.
+pub(crate) struct Going {
+    events: Events,
+    what: String,
+}
+
+impl Going {
+    /// How it stands now.
+    pub(crate) fn state(&self, state: impl Into<String>) {
+        self.events.emit(Event::Going { what: self.what.clone(), state: state.into() });
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        self.events.emit(Event::Over { what: self.what.clone() });
     }
 }

@@ -16,6 +16,7 @@ mod http;
 mod nearest;
 mod notebook;
 mod origin;
+mod questions;
 #[cfg(test)]
 mod rooms;
 mod runs;

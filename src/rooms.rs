@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms of ours that it may name. `docs/architecture.md` has the same in words.
-const MAY_USE: [(&str, &str); 19] = [
+const MAY_USE: [(&str, &str); 20] = [
     ("context", ""),
     ("events", ""),
     ("nearest", ""),
+    ("questions", ""),
     ("schedule", ""),
     ("secret", ""),
     ("sandbox", ""),
@@ -17,15 +18,15 @@ const MAY_USE: [(&str, &str); 19] = [
     ("dbt", "http origin"),
     ("databricks", "http secret"),
     ("runs", "context databricks dbt events http"),
-    ("failure", "dbt http runs"),
-    ("ui", "events failure secret"),
-    ("credentials", "context dbt failure http nearest origin secret yaml"),
+    ("failure", "dbt http questions runs"),
+    ("ui", "events failure questions secret"),
+    ("credentials", "context dbt failure http nearest origin questions secret yaml"),
     ("engine", "databricks failure http notebook origin secret"),
     (
         "commands",
-        "context credentials databricks dbt engine events failure http nearest notebook origin runs sandbox schedule secret",
+        "context credentials databricks dbt engine events failure http nearest notebook origin questions runs sandbox schedule secret",
     ),
-    ("app", "commands context credentials failure http secret ui"),
+    ("app", "commands context credentials failure http questions secret ui"),
 ];
 
 fn sources(room: &str) -> Vec<PathBuf> {

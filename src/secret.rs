@@ -64,6 +64,8 @@ impl fmt::Display for Odd {
 #[derive(Clone, Default)]
 pub(crate) struct Vault {
     filter: Filter,
+    /// What a person typed, under the variable that would say it; the newest last.
+    kept: Rc<RefCell<Vec<(&'static str, Secret)>>>,
 }
 
 impl Vault {
@@ -91,6 +93,21 @@ impl Vault {
         }
         self.filter.learn(value);
         Ok(Secret(Zeroizing::new(value.to_owned())))
+    }
+
+    /// Keeps what a person typed, in the place of a variable.
+    pub(crate) fn keep(&self, variable: &'static str, secret: Secret) {
+        self.kept.borrow_mut().push((variable, secret));
+    }
+
+    /// Drops what was kept: the service refused it.
+    pub(crate) fn forget(&self, variable: &str) {
+        self.kept.borrow_mut().retain(|(known, _)| *known != variable);
+    }
+
+    /// What a person typed in the place of this variable.
+    pub(crate) fn kept(&self, variable: &str) -> Option<Secret> {
+        self.kept.borrow().iter().rev().find(|(known, _)| *known == variable).map(|(_, secret)| secret.clone())
     }
 
     pub(crate) fn filter(&self) -> Filter {

@@ -26,7 +26,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 ///
 /// A dbt run is cancelled in dbt. Of a Databricks run the dbt run behind it is cancelled too. A run that has ended already
 /// is said so, with exit code 0.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger cancel 123442
   dbtrigger cancel 123442 --timeout 10m -o json")]

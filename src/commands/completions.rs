@@ -12,7 +12,7 @@ use crate::failure::{Code, Ended, Failure, Report};
 ///   zsh         a file _dbtrigger in a folder of $fpath
 ///   fish        ~/.config/fish/completions/dbtrigger.fish
 ///   powershell  at the end of the file that $PROFILE names
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
     after_help = "Examples:

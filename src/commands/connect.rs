@@ -15,6 +15,7 @@ use crate::dbt::Link;
 use crate::failure::{Code, Failure};
 use crate::http::{Asker, Credential, Profile, Roots, Sockets, Transport, Writer};
 use crate::origin::Origin;
+use crate::questions::Question;
 
 /// A line to the workspace.
 pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writer, Failure> {
@@ -95,7 +96,11 @@ pub(crate) fn line_to_dbt(
     let token = api_token(&stage.account, pasted, environment, &stage.vault, &mut wants);
     let token = wants.need(
         token,
-        Missing { what: "the token for dbt", give: "set DBT_CLOUD_TOKEN to a service token or personal access token, or keep one in ~/.dbt/dbt_cloud.yml" },
+        Missing {
+            what: "the token for dbt",
+            give: "set DBT_CLOUD_TOKEN to a service token or personal access token, or keep one in ~/.dbt/dbt_cloud.yml",
+            ask: Some(Question::DbtToken),
+        },
     );
     wants.settle()?;
     let (Some(account), Some(token)) = (account, token) else {
@@ -106,7 +111,7 @@ pub(crate) fn line_to_dbt(
 }
 
 fn line(origin: &Origin, profile: Profile, stage: &Stage) -> Result<Writer, Failure> {
-    let Stage { context, vault: _, events, json: _, account: _, pace, last_known: _, wire: _ } = stage;
+    let Stage { context, vault: _, events, json: _, account: _, pace, last_known: _, wire: _, talk: _ } = stage;
     let transport = transport(origin, stage)?;
     Ok(Writer::new(profile, transport, pace.clone(), context.entropy.clone(), context.wall.clone(), events.clone()))
 }

@@ -20,7 +20,7 @@ use crate::sandbox::Background;
 /// Needs no account and asks nothing. Starts the sandbox on loopback and runs, one after another, the commands that a person
 /// would type: the secret, the notebook, the workflow, a run of the workflow with the real notebook in a real Python, a direct run,
 /// and a job that fails.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger demo
   dbtrigger demo -o json")]

@@ -23,7 +23,7 @@ use crate::notebook::{OverrideKey, digest};
 /// Writes a readable Python notebook into the workspace; it starts a dbt job, waits for it, and fails if the job fails.
 /// Where the key is sent to is fixed in it. One that is there and unchanged is left alone; one that was edited by hand,
 /// or that dbtrigger did not write, is never overwritten unasked.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger deploy-notebook
   dbtrigger deploy-notebook --grant data-engineers:CAN_RUN
@@ -305,7 +305,7 @@ fn describe(mut carried: Carried, found: &str, default_path: bool) -> Carried {
 }
 
 /// Fit for pasting into a shell.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_-.@+".contains(&byte)) {
         return text.to_owned();
     }
@@ -363,7 +363,7 @@ mod tests {
             allow_job: None,
         };
         let page = Page::default();
-        let voice = Voice { format: Format::Text, quiet: false, verbose: 0, color: false };
+        let voice = Voice { format: Format::Text, quiet: false, verbose: 0, color: false, draws: false };
         let printer = Printer::new(voice, Vault::default().filter(), Box::new(page.clone()), Box::new(io::sink()));
         let ended: Ended<Box<dyn Report>> = Ended::well(Box::new(Printed { text: want.text(None) }));
         assert_eq!(printer.end(&ended), 0);

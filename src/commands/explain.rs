@@ -9,7 +9,7 @@ use crate::nearest::nearest_names;
 ///
 /// Each error ends its first line with its code in brackets; JSON documents have it as error.code. Says what it means, why
 /// it happens and what to do. Without CODE, lists all of them. Needs no network.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger explain
   dbtrigger explain outcome-unknown

@@ -17,16 +17,17 @@ use crate::engine::kinds::{
 use crate::engine::{Action, Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
 use crate::http::{Fault, Writer};
+use crate::questions::Question;
 use crate::secret::Secret as Value;
 
 /// Store the dbt API key as a Databricks secret
 ///
 /// Creates the secret scope if it is missing, puts the key into it, and lets the given principals read it. The key is
 /// tried at dbt before anything is written. What is there already is left as it is.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "The key comes from --token-stdin, --token-file or DBT_CLOUD_TOKEN, never from ~/.dbt/dbt_cloud.yml; no flag takes
-its value.
+    after_help = "The key comes from --token-stdin, --token-file or DBT_CLOUD_TOKEN, or is asked for, never from ~/.dbt/dbt_cloud.yml;
+no flag takes its value.
 
 Examples:
   dbtrigger init-secrets --grant data-engineers
@@ -58,6 +59,13 @@ pub(crate) struct Args {
     /// Show what would be done, and write nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+impl Args {
+    /// The key comes from there, so no answer can.
+    pub(crate) fn reads_stdin(&self) -> bool {
+        self.source.token_stdin
+    }
 }
 
 /// A principal and what it should be able to do.
@@ -288,6 +296,7 @@ impl Storing {
             Missing {
                 what: "the dbt API key to store",
                 give: "--token-stdin, --token-file FILE, or the variable DBT_CLOUD_TOKEN (a token in ~/.dbt/dbt_cloud.yml is never stored: whoever reads the secret would act as you in dbt)",
+                ask: Some(Question::DbtKey { tried: !no_validate }),
             },
         );
         if no_validate {
@@ -319,7 +328,7 @@ impl Storing {
 }
 
 /// Asks dbt which accounts the key may see.
-async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
+pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
     let doing = "Nothing was written: dbt Cloud could not be asked about the key";
     let accounts = match dbt.read(list_accounts()).await {
         // Older hosts do not have the newer endpoint (dbt-cloud-api §2.4).

@@ -11,7 +11,7 @@ use crate::dbt::{Job, Status};
 use crate::failure::{Ended, Failure, Report};
 
 /// List the jobs of your dbt account
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger jobs
   dbtrigger jobs --project 'Jaffle Shop' --environment Production -o json")]

@@ -36,10 +36,15 @@ mod several_tests;
 #[cfg(test)]
 mod shown_tests;
 mod table;
+mod talk;
+#[cfg(test)]
+mod talk_tests;
 mod workflow_named;
 
 pub(crate) use connect::{line_to_dbt, roots, to_databricks, to_dbt};
+pub(crate) use deploy_notebook::quoted;
 pub(crate) use last_known::{LastKnown, Left};
+pub(crate) use talk::{Instead, Talk, answer};
 
 use crate::context::Context;
 use crate::credentials::AccountFlags;
@@ -59,6 +64,8 @@ pub(crate) struct Stage {
     pub(crate) pace: Pace,
     pub(crate) last_known: LastKnown,
     pub(crate) wire: Wire,
+    /// Whom to ask, and what was answered.
+    pub(crate) talk: Talk,
 }
 
 impl Stage {

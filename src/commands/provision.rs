@@ -72,7 +72,7 @@ impl Provision<'_> {
                 stage.events.remark(format!("Would write to {workspace} as {identity}"));
             }
             // A dry run shows what is blocked; that is no failure of it.
-            if let Some(Failure { code: _, what, causes, hints }) = refusal {
+            if let Some(Failure { code: _, what, causes, hints, open: _ }) = refusal {
                 lines.push(format!("Without --dry-run this would be refused: {what}"));
                 lines.extend(causes.iter().map(|cause| format!("  because: {cause}")));
                 lines.extend(hints.iter().map(|hint| format!("next: {hint}")));
@@ -82,6 +82,8 @@ impl Provision<'_> {
             (Finish::Blocked, refusal)
         } else if plan.writes() {
             stage.events.remark(format!("Writing to {workspace} as {identity}"));
+            let going = stage.events.going("writing");
+            going.state(format!("to {workspace} as {identity}"));
             match walk(writer, &mut plan, &inputs).await {
                 Ok(()) => (Finish::Changed, None),
                 Err(failure) => (Finish::Failed, Some(failure)),

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::{LastKnown, Stage, Wire};
+use super::{LastKnown, Stage, Talk, Wire};
 use crate::context::{Context, Entropy, Environment, Wall};
 use crate::credentials::AccountFlags;
 use crate::events::{Event, Events};
@@ -185,6 +185,29 @@ impl Rehearsal {
         self.take_log().into_iter().filter(|seen| seen.writes).map(|seen| seen.operation).collect()
     }
 
+    /// What a command finds in this world.
+    pub(crate) fn stage(&self, account: AccountFlags, events: Events) -> Stage {
+        let clock = self.0.begun;
+        Stage {
+            context: Context {
+                environment: self.0.environment.borrow().clone(),
+                stdin_is_terminal: false,
+                stderr_is_terminal: false,
+                wall: Wall::of(move || Timestamp::from_millisecond(now(clock).0).unwrap()),
+                entropy: Entropy::seeded(1),
+                program: None,
+            },
+            vault: Vault::default(),
+            events,
+            json: false,
+            account,
+            pace: Pace::default(),
+            last_known: LastKnown::default(),
+            wire: Wire::Given(Rc::new(self.clone())),
+            talk: Talk::default(),
+        }
+    }
+
     /// Runs a command on a line of arguments. `None`: it was killed on the way.
     pub(crate) async fn run<A: clap::Args>(
         &self,
@@ -199,23 +222,7 @@ impl Rehearsal {
         let events: Rc<RefCell<Vec<Event>>> = Rc::default();
         let sink = events.clone();
         let begun = Instant::now();
-        let clock = self.0.begun;
-        let stage = Stage {
-            context: Context {
-                environment: self.0.environment.borrow().clone(),
-                stderr_is_terminal: false,
-                wall: Wall::of(move || Timestamp::from_millisecond(now(clock).0).unwrap()),
-                entropy: Entropy::seeded(1),
-                program: None,
-            },
-            vault: Vault::default(),
-            events: Events::new(move |event| sink.borrow_mut().push(event)),
-            json: false,
-            account,
-            pace: Pace::default(),
-            last_known: LastKnown::default(),
-            wire: Wire::Given(Rc::new(self.clone())),
-        };
+        let stage = self.stage(account, Events::new(move |event| sink.borrow_mut().push(event)));
         let ended = tokio::select! {
             biased;
             () = self.0.killed.notified() => return None,
@@ -244,7 +251,10 @@ impl Outcome {
     pub(crate) fn said(&self) -> String {
         let said = self.events.iter().filter_map(|event| match event {
             Event::Remark(text) | Event::Warning(text) | Event::Progress(text) => Some(text.as_str()),
-            Event::Document(_) | Event::Trace { line: _, bodies: _ } => None,
+            Event::Going { what: _, state: _ }
+            | Event::Over { what: _ }
+            | Event::Document(_)
+            | Event::Trace { line: _, bodies: _ } => None,
         });
         said.collect::<Vec<_>>().join("\n")
     }

@@ -14,7 +14,7 @@ use crate::dbt::{PAGE, Run, RunFilter, Status, list_account_runs};
 use crate::failure::{Ended, Failure, Report, of_dbt};
 
 /// List recent runs of your dbt account, newest first
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger runs
   dbtrigger runs --orphans
@@ -37,7 +37,7 @@ pub(crate) struct Args {
 }
 
 /// Where a job given by name is.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 struct JobPlace {
     /// The project of a job given by name: its name or id
     #[arg(long, value_name = "PROJECT", requires = "job")]

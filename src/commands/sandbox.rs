@@ -17,7 +17,7 @@ use crate::sandbox::{Options, Rule, Seed, SimTime, StartError};
 /// Prints the variables that point a client here, and runs until interrupted. Both services stand behind one address on
 /// loopback, with a random token; nothing is kept when it ends. Seeded dbt jobs: 222222 succeeds after a few simulated
 /// minutes, 222223 fails with a model error, 222224 is cancelled from elsewhere, 222225 waits long in the queue.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger sandbox --env-file sandbox.env
   dbtrigger sandbox --speed 600 --fault 'dbt:jobs/run=reset,phase=after'
@@ -93,7 +93,7 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 
 /// Options with fresh tokens, the wall clock's start, and a place for Python's packages.
 pub(super) fn options(context: &Context) -> Options {
-    let Context { environment, stderr_is_terminal: _, wall, entropy, program: _ } = context;
+    let Context { environment, stdin_is_terminal: _, stderr_is_terminal: _, wall, entropy, program: _ } = context;
     let mut options = Options::new(Seed {
         databricks_token: format!("dapi{}", entropy.name()),
         dbt_token: format!("dbtc_{}", entropy.name()),

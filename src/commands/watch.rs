@@ -20,7 +20,7 @@ use crate::runs::{DbtRun, Journal};
 ///
 /// Prints what `run` prints, and the exit code is the run's own outcome too: 0 success, 3 error, 20 cancelled, 8 when the
 /// waiting was long enough and the run goes on.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger watch 123442
   dbtrigger watch 123442 --timeout 2h -o json")]

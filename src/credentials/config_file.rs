@@ -173,6 +173,13 @@ pub(super) fn default(environment: &Environment) -> Result<Result<Profile, Strin
     }
 }
 
+/// The profiles of the file that have a host, as name and host; none if there is no file that can be read.
+pub(crate) fn profiles(environment: &Environment) -> Vec<(String, String)> {
+    let Some(Ok(Some(Ini(sections)))) = place(environment).map(|path| read(&path)) else { return Vec::new() };
+    let host = |keys: &BTreeMap<String, String>| keys.get("host").filter(|host| !host.is_empty()).cloned();
+    sections.into_iter().filter_map(|(name, keys)| Some((name, host(&keys)?))).collect()
+}
+
 fn read(path: &Path) -> Result<Option<Ini>, Failure> {
     let file = path.display();
     let wrong = |cause: String| {

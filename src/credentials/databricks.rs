@@ -9,6 +9,7 @@ use super::{Missing, Source, Sourced, Wants};
 use crate::context::Environment;
 use crate::failure::{Code, Failure};
 use crate::origin::{Origin, shown};
+use crate::questions::Question;
 use crate::secret::{Secret, Vault};
 
 /// A workspace and how its door is opened.
@@ -153,6 +154,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
         Missing {
             what: "the host of the Databricks workspace",
             give: if place.environment_counts { "set DATABRICKS_HOST, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com, or name a profile of ~/.databrickscfg with -p" } else { "add host to the profile that -p names" },
+            ask: place.environment_counts.then_some(Question::DatabricksHost),
         },
     );
     let mut tried = Vec::new();
@@ -167,6 +169,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
         Missing {
             what: "the credential for Databricks",
             give: if place.environment_counts { "set DATABRICKS_TOKEN to a personal access token, or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET of a service principal, or name a profile of ~/.databrickscfg with -p" } else { "add token, or client_id and client_secret, to the profile that -p names" },
+            ask: place.environment_counts.then_some(Question::DatabricksCredential),
         },
     );
     if nothing {
@@ -175,6 +178,11 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
         }
     }
     Some(Databricks { origin: host?.value, way: way?, tried })
+}
+
+/// The host that the environment names: what is wrong with an answer is found as with the variable.
+pub(crate) fn check_host(environment: &Environment) -> Result<Option<Origin>, Failure> {
+    Ok(find_host(&Place::find(environment)?)?.map(|found| found.value))
 }
 
 /// databricks-api §1.4: such a host serves no workspace.
@@ -250,6 +258,9 @@ type Find = fn(&Place<'_>, bool, &Vault) -> Result<Result<Way, String>, Failure>
 
 /// The first way that applies; the others go into `tried`, one row each.
 fn find_way(place: &Place<'_>, has_host: bool, vault: &Vault, tried: &mut Vec<String>) -> Result<Option<Way>, Failure> {
+    if let Some(typed) = vault.kept("DATABRICKS_TOKEN") {
+        return Ok(Some(Way::Token(Sourced::new(typed, Source::Typed))));
+    }
     if let Some(why) = &place.no_profile {
         tried.push(row("profile", why));
     }

@@ -7,6 +7,7 @@ use crate::context::Environment;
 use crate::dbt::{Link, parse_host};
 use crate::failure::{Code, Failure};
 use crate::origin::{Origin, shown};
+use crate::questions::Question;
 
 /// Other tools' names (dbt-cloud-api §2.4a), named when they are set and ours are not.
 const OTHERS: [(&str, &str); 6] = [
@@ -105,6 +106,7 @@ pub(crate) fn account(
     environment: &Environment,
     wants: &mut Wants,
 ) -> Option<Account> {
+    wants.pasted(pasted.iter().map(|(text, _)| text));
     let stated = Stated::read(flags, pasted, environment);
     let stored = match (&stated.host, &stated.id) {
         (Ok(None), _) | (_, Ok(None)) => match stated.stored(environment) {
@@ -123,6 +125,7 @@ pub(crate) fn account(
         Missing {
             what: "the host of your dbt account",
             give: "--dbt-host, --dbt-url with any page of the account, or DBT_CLOUD_HOST, such as ab123.us1.dbt.com",
+            ask: Some(Question::DbtHost),
         },
     );
     let id = wants.need(
@@ -130,12 +133,24 @@ pub(crate) fn account(
         Missing {
             what: "the id of your dbt account",
             give: "--dbt-account, --dbt-url with any page of the account, or DBT_CLOUD_ACCOUNT_ID",
+            ask: Some(Question::DbtAccount),
         },
     );
     others(environment, wants);
     let Host { origin: Sourced { value: origin, source: host_from }, named } = host?;
     let trusted = named || origin.is_under("dbt.com") || origin.is_under("getdbt.com");
     Some(Account { origin, id: id?.value, trusted, host_from })
+}
+
+/// Finds the host alone, for whoever asks for it.
+pub(crate) fn dbt_host(
+    flags: &AccountFlags,
+    pasted: &[(String, Link)],
+    environment: &Environment,
+) -> Result<Option<Origin>, Failure> {
+    let stated = Stated::read(flags, pasted, environment);
+    let stored = stated.stored(environment).ok().map(|active| active.host.value);
+    Ok(stated.host?.map(|Host { origin, named: _ }| origin.value).or(stored))
 }
 
 /// Finds the account id alone, for what asks dbt nothing.

@@ -85,8 +85,11 @@ pub(crate) fn api_token(
     Ok(stored.map_err(|why| wants.remark(row(dbt_file::NAME, &why))).ok())
 }
 
-/// The token of the variables, with the one that it stands in.
+/// The token of the variables, with the one that it stands in, or the one that was typed in its place.
 fn in_environment(environment: &Environment, vault: &Vault) -> Result<Option<Sourced<Secret>>, Failure> {
+    if let Some(typed) = vault.kept(TOKEN_VARIABLES[0]) {
+        return Ok(Some(Sourced::new(typed, Source::Typed)));
+    }
     let mut found: Option<(&'static str, &str)> = None;
     for name in TOKEN_VARIABLES {
         let Some(text) = environment.get(name) else { continue };

@@ -12,8 +12,9 @@ mod wants;
 use std::fmt;
 
 pub(crate) use cli::FromCli;
-pub(crate) use databricks::{Databricks, Way, databricks};
-pub(crate) use dbt::{Account, AccountFlags, account, account_id};
+pub(crate) use config_file::profiles;
+pub(crate) use databricks::{Databricks, Way, check_host, databricks};
+pub(crate) use dbt::{Account, AccountFlags, account, account_id, dbt_host};
 pub(crate) use dbt_token::{KeySource, Token, api_token, key_to_store};
 pub(crate) use oauth::{Endpoint, FromGitHub, FromServicePrincipal};
 pub(crate) use wants::{Missing, Wants};
@@ -27,6 +28,8 @@ pub(crate) enum Source {
     Variable(&'static str),
     /// An address pasted as this argument.
     Pasted(String),
+    /// A person, at a question.
+    Typed,
     /// Standard input.
     Stdin,
     /// A file.
@@ -43,6 +46,7 @@ impl fmt::Display for Source {
             Source::Flag(name) => write!(formatter, "{name}"),
             Source::Variable(name) => write!(formatter, "{name}"),
             Source::Pasted(text) => write!(formatter, "the address {text}"),
+            Source::Typed => formatter.write_str("your answer"),
             Source::Stdin => formatter.write_str("--token-stdin"),
             Source::File(path) => write!(formatter, "the file {path}"),
             Source::Profile { key, profile, file } => write!(formatter, "{key} of profile {profile} in {file}"),

@@ -1,6 +1,7 @@
 //! Collects what is missing or wrong, so that a command fails once and names all of it.
 
 use crate::failure::{Code, Failure};
+use crate::questions::{Open, Question};
 
 /// A value that nobody gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +10,8 @@ pub(crate) struct Missing {
     pub(crate) what: &'static str,
     /// How to give it: flags and variables, in words.
     pub(crate) give: &'static str,
+    /// What to ask a person for; nothing, if no answer would do.
+    pub(crate) ask: Option<Question>,
 }
 
 /// What a command still wants before it can begin.
@@ -17,6 +20,7 @@ pub(crate) struct Wants {
     missing: Vec<Missing>,
     wrong: Vec<Failure>,
     remarks: Vec<String>,
+    pasted: Vec<String>,
 }
 
 impl Wants {
@@ -51,9 +55,15 @@ impl Wants {
         }
     }
 
+    /// Addresses that host and account may come from, for whoever asks for the rest.
+    pub(crate) fn pasted<'a>(&mut self, texts: impl Iterator<Item = &'a String>) {
+        self.pasted.extend(texts.cloned());
+    }
+
     /// Takes over what another collection wants.
     pub(crate) fn join(&mut self, other: Wants) {
-        let Wants { missing, wrong, remarks } = other;
+        let Wants { missing, wrong, remarks, pasted } = other;
+        self.pasted.extend(pasted);
         self.missing.extend(missing);
         self.wrong.extend(wrong);
         self.remarks.extend(remarks);
@@ -71,12 +81,12 @@ impl Wants {
 
     /// Fails if anything is missing or wrong, naming all of it at once.
     pub(crate) fn settle(self) -> Result<(), Failure> {
-        let Wants { missing, wrong, remarks } = self;
+        let Wants { missing, wrong, remarks, pasted } = self;
         let mut wrong = wrong.into_iter();
-        let missing_lines = missing.iter().map(|Missing { what, give }| format!("{what} is missing: {give}"));
+        let missing_lines = missing.iter().map(|Missing { what, give, ask: _ }| format!("{what} is missing: {give}"));
         if let Some(first) = wrong.next() {
             let mut first = first;
-            for Failure { code: _, what, causes, hints } in wrong {
+            for Failure { code: _, what, causes, hints, open: _ } in wrong {
                 first.causes.push(what);
                 first.causes.extend(causes);
                 first.hints.extend(hints.into_iter().filter(|hint| !first.hints.contains(hint)).collect::<Vec<_>>());
@@ -93,6 +103,10 @@ impl Wants {
         };
         let mut failure = Failure::new(Code::MissingInput, what);
         failure.causes = missing_lines.chain(remarks).collect();
+        // One value that nobody can be asked for, and all answers would be in vain.
+        if let Some(questions) = missing.into_iter().map(|missing| missing.ask).collect() {
+            failure.open = Open { questions, pasted };
+        }
         Err(failure.advise("give each as said above, then run the same command again"))
     }
 }
@@ -102,13 +116,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nobody_is_asked_if_one_value_is_wrong_or_cannot_be_asked_for() {
+        let missing = |ask| Missing { what: "A", give: "set A", ask };
+        let (host, account) = (Some(Question::DbtHost), Some(Question::DbtAccount));
+        let wrong = Err(Failure::new(Code::InvalidInput, "A is odd."));
+        for (second, found, open) in [
+            (account.clone(), Ok(None), vec![Question::DbtHost, Question::DbtAccount]),
+            (None, Ok(None), vec![]),
+            (account, wrong, vec![]),
+        ] {
+            let mut wants = Wants::default();
+            wants.need::<()>(Ok(None), missing(host.clone()));
+            wants.need::<()>(found, missing(second));
+            assert_eq!(wants.settle().unwrap_err().open.questions, open);
+        }
+    }
+
+    #[test]
     fn what_is_wrong_keeps_its_advice_beside_what_is_missing() {
         let mut wants = Wants::default();
         let wrong = |what: &str, advice: &str| Failure::new(Code::InvalidInput, what).advise(advice);
         for (what, advice) in [("A is odd.", "set A"), ("B is odd.", "set B"), ("C is odd.", "set B")] {
             assert_eq!(wants.optional::<()>(Err(wrong(what, advice))), None);
         }
-        assert_eq!(wants.need::<()>(Ok(None), Missing { what: "D", give: "set D" }), None);
+        assert_eq!(wants.need::<()>(Ok(None), Missing { what: "D", give: "set D", ask: None }), None);
         wants.remark("D2 is set".to_owned());
         let failure = wants.settle().unwrap_err();
         assert_eq!((failure.code, failure.what.as_str()), (Code::InvalidInput, "A is odd."));

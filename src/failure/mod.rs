@@ -10,6 +10,8 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use crate::questions::Open;
+
 pub(crate) use self::http::{of_databricks, of_dbt};
 pub(crate) use self::pages::Page;
 pub(crate) use self::runs::of_start;
@@ -131,11 +133,13 @@ pub(crate) struct Failure {
     pub(crate) what: String,
     pub(crate) causes: Vec<String>,
     pub(crate) hints: Vec<Hint>,
+    /// What a person could be asked for, so that it goes on. Not shown.
+    pub(crate) open: Open,
 }
 
 impl Failure {
     pub(crate) fn new(code: Code, what: impl Into<String>) -> Failure {
-        Failure { code, what: what.into(), causes: Vec::new(), hints: Vec::new() }
+        Failure { code, what: what.into(), causes: Vec::new(), hints: Vec::new(), open: Open::default() }
     }
 
     pub(crate) fn cause(mut self, cause: impl Into<String>) -> Failure {
@@ -165,7 +169,7 @@ impl Failure {
     }
 
     pub(crate) fn json(&self) -> Value {
-        let Failure { code, what, causes, hints } = self;
+        let Failure { code, what, causes, hints, open: _ } = self;
         let hints: Vec<String> = hints.iter().map(ToString::to_string).collect();
         json!({ "code": code.name(), "message": what, "causes": causes, "hints": hints })
     }

@@ -1,5 +1,7 @@
 //! The one place that writes to the streams.
 
+mod ask;
+mod bars;
 mod printer;
 mod sanitise;
 

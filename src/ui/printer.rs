@@ -6,9 +6,12 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 
+use super::ask::Terminal;
+use super::bars::Bars;
 use super::sanitise::sanitise;
 use crate::events::{Event, Events};
 use crate::failure::{Code, Ended, Failure, Report};
+use crate::questions::Questioner;
 use crate::secret::Filter;
 
 /// How results are printed.
@@ -37,6 +40,8 @@ pub(crate) struct Voice {
     pub(crate) verbose: u8,
     /// Colour on stderr.
     pub(crate) color: bool,
+    /// Whether stderr is a terminal that can be drawn on.
+    pub(crate) draws: bool,
 }
 
 /// Writes to the two streams. Nothing else does.
@@ -46,6 +51,8 @@ pub(crate) struct Printer(Rc<Inner>);
 struct Inner {
     voice: Voice,
     filter: Filter,
+    /// Nothing is drawn among requests, or when nothing is to be said.
+    bars: Option<Bars>,
     out: RefCell<Box<dyn Write>>,
     err: RefCell<Box<dyn Write>>,
     closed: Cell<bool>,
@@ -63,7 +70,17 @@ impl Printer {
     pub(crate) fn new(voice: Voice, filter: Filter, out: Box<dyn Write>, err: Box<dyn Write>) -> Printer {
         let on_close = tokio::sync::Notify::new();
         let (out, err) = (RefCell::new(out), RefCell::new(err));
-        Printer(Rc::new(Inner { voice, filter, out, err, closed: Cell::new(false), lost: Cell::new(false), on_close }))
+        let bars = (voice.draws && !voice.quiet && voice.verbose == 0).then(Bars::new);
+        Printer(Rc::new(Inner {
+            voice,
+            filter,
+            bars,
+            out,
+            err,
+            closed: Cell::new(false),
+            lost: Cell::new(false),
+            on_close,
+        }))
     }
 
     /// The sink that draws events here.
@@ -71,6 +88,11 @@ impl Printer {
         let printer = self.clone();
         let bodies = self.0.voice.verbose >= 2;
         Events::new(move |event| printer.draw(event)).with_bodies(bodies)
+    }
+
+    /// Asks at the terminal that stderr is.
+    pub(crate) fn asker(&self) -> Rc<dyn Questioner> {
+        Rc::new(Terminal::new(self.0.filter.clone()))
     }
 
     /// Waits until somebody closes our stdout.
@@ -81,13 +103,24 @@ impl Printer {
     }
 
     fn draw(&self, event: Event) {
-        let Voice { format, quiet, verbose, color: _ } = self.0.voice;
+        let Voice { format, quiet, verbose, color: _, draws: _ } = self.0.voice;
         match event {
             Event::Progress(line) => match format {
                 Format::Text => self.out(&line),
                 Format::Json if quiet => {}
                 Format::Json => self.err(&line),
             },
+            Event::Going { what, state } => {
+                if let Some(bars) = &self.0.bars {
+                    let plain = |text: &str| sanitise(&self.0.filter.clean(text)).replace(['\n', '\t'], " ");
+                    bars.show(&plain(&what), plain(&state));
+                }
+            }
+            Event::Over { what } => {
+                if let Some(bars) = &self.0.bars {
+                    bars.clear(&sanitise(&what));
+                }
+            }
             Event::Document(line) => self.out(&line),
             Event::Remark(_) if quiet => {}
             Event::Remark(text) => self.err(&text),
@@ -144,7 +177,7 @@ impl Printer {
     }
 
     fn failure(&self, failure: &Failure) {
-        let Failure { code, what, causes, hints } = failure;
+        let Failure { code, what, causes, hints, open: _ } = failure;
         self.labelled("31", "error", &format!("{what} [{}]", code.name()));
         for cause in causes {
             self.err(&format!("  because: {}", cause.replace('\n', "\n  ")));
@@ -200,7 +233,11 @@ impl Printer {
 
     fn write(&self, stream: &RefCell<Box<dyn Write>>, text: &str) -> io::Result<()> {
         let mut stream = stream.borrow_mut();
-        stream.write_all(self.0.filter.clean(text).as_bytes())?;
-        stream.flush()
+        let clean = self.0.filter.clean(text);
+        let mut write = || stream.write_all(clean.as_bytes()).and_then(|()| stream.flush());
+        match &self.0.bars {
+            Some(bars) => bars.aside(write),
+            None => write(),
+        }
     }
 }

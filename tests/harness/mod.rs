@@ -34,7 +34,8 @@ fn exchanges() -> PathBuf {
     folder.join(format!("{}.jsonl", std::process::id()))
 }
 
-fn keep(kind: &str, text: &str) {
+/// Keeps this text for the leak suite.
+pub(crate) fn keep(kind: &str, text: &str) {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = format!("{}-{number}-{kind}.txt", std::process::id());

@@ -6,8 +6,14 @@
 mod harness;
 
 #[cfg(unix)]
+mod bars;
+#[cfg(unix)]
 mod dbt_file;
 mod guide;
+#[cfg(unix)]
+mod pty;
+#[cfg(unix)]
+mod questions;
 mod reference;
 mod running;
 mod surface;

@@ -15,7 +15,7 @@ use crate::failure::{Code, Failure};
 use crate::http::Reader;
 use crate::origin::shown;
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct Flags {
     /// Whom the runs act as: a user's e-mail, or a service principal's application id [default: unchanged, at first you]
     #[arg(long, value_name = "WHO")]

@@ -10,6 +10,7 @@ use super::identity::{Flags, JobGrantTo, read_run_as, settle_grants};
 use super::named::{Asked, Place};
 use super::{Args, add_to, compute, options};
 use crate::commands::Stage;
+use crate::commands::job_named::Narrow;
 use crate::commands::workflow_named::WorkflowNamed;
 use crate::credentials::{self, Account, Databricks, Missing, Token, Wants};
 use crate::databricks::workspace::NotebookPath;
@@ -17,10 +18,17 @@ use crate::dbt::Link;
 use crate::engine::kinds::TaskWant;
 use crate::engine::{Consent, Consents};
 use crate::failure::{Code, Failure};
+use crate::questions::Question;
 use crate::schedule::{BadSchedule, Schedule, Zone};
 
 /// The longest name that Databricks takes (databricks-api §5.1).
 const LONGEST_NAME: usize = 4096;
+
+const NO_NOTEBOOK: Missing = Missing {
+    what: "the notebook",
+    give: "--notebook with its path, or the id of the dbt account that it was deployed for: --dbt-account or DBT_CLOUD_ACCOUNT_ID",
+    ask: Some(Question::DbtAccount),
+};
 
 /// Everything that is known before anybody is asked.
 pub(super) struct Input {
@@ -101,6 +109,7 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     let environment = &stage.context.environment;
     let mut wants = Wants::default();
     let place = if add_to.is_some() { Place::Other { task_key } } else { Place::Own };
+    let given = given_jobs(given, stage, &narrow, &mut wants);
     let asked = Asked::read(&given, narrow, place, depends_on, &mut wants);
     let jobs = match asked.tasks() {
         // With a job missing, its key would be missing too.
@@ -168,7 +177,7 @@ fn of_dbt(
     let token = credentials::api_token(&stage.account, &pasted, environment, &stage.vault, &mut tried);
     if !has_name && asked.len() > 1 {
         let give = "--name, as it should be called in the workspace; several jobs have no name in common";
-        wants.need(Ok(None::<u64>), Missing { what: "the name of the workflow", give });
+        wants.need(Ok(None::<u64>), Missing { what: "the name of the workflow", give, ask: None });
         return (None, None);
     }
     if !has_name || asked.has_names() {
@@ -179,11 +188,13 @@ fn of_dbt(
             Missing {
                 what: "the dbt token, which is needed to look for a job by its name,",
                 give: "set DBT_CLOUD_TOKEN or keep one in ~/.dbt/dbt_cloud.yml, or give the id of the job to --job",
+                ask: Some(Question::DbtToken),
             }
         } else {
             Missing {
                 what: "the dbt token, which is needed to ask for the name of the job,",
                 give: "set DBT_CLOUD_TOKEN or keep one in ~/.dbt/dbt_cloud.yml, or say with --name how the workflow is called",
+                ask: Some(Question::DbtToken),
             }
         };
         let token = wants.need(token, missing);
@@ -192,14 +203,28 @@ fn of_dbt(
     let token = wants.optional(token);
     let id = wants.optional(credentials::account_id(&stage.account, &pasted, environment));
     if id.is_none() && !has_notebook {
-        let missing = Missing {
-            what: "the notebook",
-            give: "--notebook with its path, or the id of the dbt account that it was deployed for: --dbt-account or DBT_CLOUD_ACCOUNT_ID",
-        };
-        wants.need(Ok(None::<u64>), missing);
+        wants.need(Ok(None::<u64>), NO_NOTEBOOK);
     }
     let access = id.zip(token).and_then(|(_, token)| Some((whole_account(stage, &pasted, wants)?, token)));
     (id, access)
+}
+
+/// The jobs of the command line, or else the one that was chosen at a question.
+fn given_jobs(given: Vec<String>, stage: &Stage, narrow: &Narrow, wants: &mut Wants) -> Vec<String> {
+    if !given.is_empty() {
+        return given;
+    }
+    let missing = Missing {
+        what: "the dbt job",
+        give: "--job with its id, address or name; `dbtrigger jobs` lists them",
+        ask: Some(Question::DbtJob {
+            flag: Some("--job"),
+            project: narrow.project.clone(),
+            environment: narrow.environment.clone(),
+        }),
+    };
+    let chosen = wants.need(Ok(stage.talk.job), missing);
+    chosen.iter().map(ToString::to_string).collect()
 }
 
 /// The account, if host and id are known; what is wrong about them is wrong, what is missing is not needed.

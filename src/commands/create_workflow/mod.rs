@@ -52,7 +52,7 @@ const THEN_RUN: &str = "Then it would be run, and followed to its end.";
 /// jobs a task each, with keys such as `dbt_222222`, and each with its own `job_id`. A job that this
 /// command made before is found by its tag, whatever it was renamed to, and brought up to date; what others set in
 /// it (notifications, further parameters, tags, tasks) stays. A flag that is left out changes nothing in it.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger create-workflow --job 222222 --check --run-now
   dbtrigger create-workflow --job 'Nightly build' --project 'Jaffle Shop'
@@ -66,7 +66,7 @@ const THEN_RUN: &str = "Then it would be run, and followed to its end.";
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
     /// The dbt job: its id, its address copied from the browser, or its name; repeatable, a task each, which may be given a key
-    #[arg(long, value_name = "[KEY=]JOB", required = true)]
+    #[arg(long, value_name = "[KEY=]JOB")]
     job: Vec<String>,
     /// Which task waits for which others; repeatable, `none` to take all back [default: unchanged, at first none waits]
     #[arg(long, value_name = "KEY=KEY[,KEY]")]

@@ -65,7 +65,12 @@ pub(super) fn edit(stage: &Rehearsal, job: &Value, edit: impl FnOnce(&mut Value)
 pub(super) fn warnings(outcome: &Outcome) -> Vec<&str> {
     let all = outcome.events.iter().filter_map(|event| match event {
         Event::Warning(text) => Some(text.as_str()),
-        Event::Remark(_) | Event::Progress(_) | Event::Document(_) | Event::Trace { line: _, bodies: _ } => None,
+        Event::Remark(_)
+        | Event::Progress(_)
+        | Event::Going { what: _, state: _ }
+        | Event::Over { what: _ }
+        | Event::Document(_)
+        | Event::Trace { line: _, bodies: _ } => None,
     });
     all.collect()
 }

@@ -8,7 +8,7 @@ use super::dbt_report::DbtReport;
 use super::duration::shown;
 use crate::credentials::Account;
 use crate::dbt::{End, Run, Status, get_run_with_trigger};
-use crate::events::Events;
+use crate::events::{Events, Going};
 use crate::failure::{Code, Ended, Failure, of_dbt};
 use crate::http::{Reader, Writer};
 use crate::runs::{DbtRun, DbtState, Findings, Followed, Means, find_failures, follow, plain};
@@ -99,17 +99,19 @@ pub(crate) struct Lines<'a> {
     account: &'a Account,
     run: u64,
     last: String,
+    going: Option<Going>,
 }
 
 impl<'a> Lines<'a> {
     pub(crate) fn new(events: &'a Events, account: &'a Account) -> Lines<'a> {
-        Lines { events, account, run: 0, last: String::new() }
+        Lines { events, account, run: 0, last: String::new(), going: None }
     }
 
     pub(crate) fn header(&mut self, run: &Run) {
         if self.run != run.id {
             self.run = run.id;
             self.last.clear();
+            self.going = Some(self.events.going(format!("dbt run {}", run.id)));
             self.events.progress(format!("job_run_id = {}", run.id));
             self.events.progress(run.url(&self.account.origin.to_string(), self.account.id));
         }
@@ -130,7 +132,13 @@ impl<'a> Lines<'a> {
         if line == self.last {
             return false;
         }
+        if run.ended().is_some() {
+            self.going = None;
+        }
         self.events.progress(line.clone());
+        if let Some(going) = &self.going {
+            going.state(line.clone());
+        }
         self.last = line;
         true
     }

@@ -9,7 +9,7 @@ use super::duration::shown;
 use crate::commands::Stage;
 use crate::commands::last_known::Known;
 use crate::databricks::{Iterations, Standing, WorkflowEnd};
-use crate::events::Events;
+use crate::events::{Events, Going};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::Reader;
 use crate::runs::{Ahead, EarlierAttempt, Followed, TaskState, WorkflowProbe, WorkflowState, follow};
@@ -42,9 +42,12 @@ pub(crate) async fn follow_judged(
         line: format!("Databricks run {run} goes on: {}", report.url()),
         resume: pick_up.clone(),
     });
-    let mut lines = Lines::new(&stage.events);
+    let going = stage.events.going(format!("Databricks run {run}"));
+    let mut lines = Lines::new(going, &stage.events);
     let mut probe = WorkflowProbe::new(reader, run);
     let followed = follow(&mut probe, deadline, &stage.means(), |state| lines.state(state)).await;
+    // Over before the last words are said.
+    drop(lines);
     let failure = match followed {
         Followed::Ended(state) => {
             report.take(&state);
@@ -156,6 +159,7 @@ fn causes(state: &WorkflowState, counts: impl Fn(&WorkflowEnd) -> bool) -> Vec<S
 
 /// One line per change of the run and of each attempt of a task.
 struct Lines<'a> {
+    going: Going,
     events: &'a Events,
     run: String,
     /// What was said of each attempt last, by its run id, and whether its output was.
@@ -166,8 +170,8 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn new(events: &'a Events) -> Lines<'a> {
-        Lines { events, run: String::new(), tasks: Vec::new(), queue: String::new(), repairs: 0 }
+    fn new(going: Going, events: &'a Events) -> Lines<'a> {
+        Lines { going, events, run: String::new(), tasks: Vec::new(), queue: String::new(), repairs: 0 }
     }
 }
 
@@ -201,6 +205,7 @@ impl Lines<'_> {
     fn run_line(&mut self, line: String) {
         if line != self.run {
             self.events.progress(line.clone());
+            self.going.state(line.clone());
             self.run = line;
         }
     }
@@ -248,7 +253,9 @@ impl Lines<'_> {
                 notes.extend(iterations.as_ref().map(loop_line));
             }
             let notes = if notes.is_empty() { String::new() } else { format!("   ({})", notes.join(", ")) };
-            self.events.progress(format!("task {key}   {}{notes}", standing.word()));
+            let line = format!("task {key}   {}{notes}", standing.word());
+            self.events.progress(line.clone());
+            self.going.state(line);
         }
         let (_, _, told) = self.known(*run_id);
         let Some(said) = said.as_ref().filter(|_| !*told) else { return };

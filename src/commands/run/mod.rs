@@ -22,12 +22,13 @@ pub(crate) use duration::shown;
 pub(crate) use follow_dbt::{Following, Lines, see};
 pub(crate) use follow_workflow::{WorkflowReport, follow_judged, follow_run};
 
-use super::Stage;
 use super::durations;
 use super::job_named::Narrow;
-use crate::credentials::{Databricks, Wants};
+use super::{Stage, line_to_dbt};
+use crate::credentials::{Databricks, Missing, Wants};
 use crate::dbt::Overrides;
 use crate::failure::{Code, Ended, Failure, Report};
+use crate::questions::Question;
 use crate::runs::Key;
 
 /// How long is waited if nobody says otherwise; `--timeout` has the same in words.
@@ -37,7 +38,7 @@ pub(crate) const LONGEST: Duration = Duration::from_hours(24);
 ///
 /// The exit code is the run's own outcome: 0 success, 3 error, 20 cancelled, 8 when the waiting was long enough and the run
 /// goes on, 9 when it is unknown whether it was started. Of several runs the first of 9, 3, 20, 8 counts that any of them has.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger run 222222
   dbtrigger run 'Nightly build' --project 'Jaffle Shop'
@@ -46,8 +47,9 @@ pub(crate) const LONGEST: Duration = Duration::from_hours(24);
   dbtrigger run 222222 --idempotency-key nightly-2026-11-23 --step 'dbt build --select tag:nightly'
   dbtrigger run --workflow 'dbt: Nightly build (222222)'")]
 pub(crate) struct Args {
-    /// The dbt job: its id, its address copied from the browser, or its name; several are started side by side
-    #[arg(value_name = "JOB", required_unless_present = "workflow", conflicts_with = "workflow")]
+    /// The dbt job: its id, its address copied from the browser, or its name; several are started side by side; at a terminal it
+    /// can be chosen
+    #[arg(value_name = "JOB", conflicts_with = "workflow")]
     job: Vec<String>,
     /// Of several jobs, so many runs at a time; all of them, unless this is given
     #[arg(long, value_name = "N", conflicts_with = "workflow", value_parser = clap::value_parser!(u16).range(1..))]
@@ -91,7 +93,7 @@ pub(crate) struct Args {
 }
 
 /// What this run does differently from the job's own settings.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "For this run only")]
 struct Changes {
     /// Why it is started, as people read it in dbt
@@ -193,11 +195,29 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     if let Some(workflow) = workflow {
         return workflow::run(&workflow, waiting, wants, stage).await;
     }
+    // Chosen from a list, which was narrowed by the same flags.
+    let chosen = stage.talk.job.filter(|_| job.is_empty());
+    let (jobs, narrow) = match chosen {
+        Some(chosen) => (vec![chosen.to_string()], Narrow::default()),
+        None => (job, Narrow { project, environment }),
+    };
+    if jobs.is_empty() {
+        let Narrow { project, environment } = narrow;
+        let missing = Missing {
+            what: "the JOB",
+            give: "its id, its address copied from the browser, or its name; `dbtrigger jobs` lists them; or --workflow",
+            ask: Some(Question::DbtJob { flag: None, project, environment }),
+        };
+        wants.need(Ok(None::<u64>), missing);
+        return match line_to_dbt(&[], wants, stage) {
+            Err(failure) => failure.into(),
+            Ok(_) => Failure::new(Code::Bug, "The JOB is missing, and nothing said so.").into(),
+        };
+    }
     let (cause, overrides) = changes.settle();
     let care = dbt::Care { retry, artifacts, settle, at_most_once };
-    let narrow = Narrow { project, environment };
     let max_parallel = max_parallel.map(usize::from);
-    dbt::run(dbt::Asked { jobs: job, max_parallel, narrow, cause, overrides }, care, waiting, wants, stage).await
+    dbt::run(dbt::Asked { jobs, max_parallel, narrow, cause, overrides }, care, waiting, wants, stage).await
 }
 
 /// Presses "Run now" on a workflow of this id and follows the run, as `run --workflow ID` does.

@@ -117,6 +117,8 @@ fn named(job: &str, events: &Events) -> Events {
             Event::Remark(text) => Event::Remark(format!("{job}: {text}")),
             Event::Warning(text) => Event::Warning(format!("{job}: {text}")),
             Event::Progress(line) => Event::Progress(format!("{job}: {line}")),
+            Event::Going { what, state } => Event::Going { what: format!("{job}: {what}"), state },
+            Event::Over { what } => Event::Over { what: format!("{job}: {what}") },
             other @ (Event::Document(_) | Event::Trace { line: _, bodies: _ }) => other,
         });
     })

@@ -75,7 +75,7 @@ impl Home {
         let mut wants = Wants::default();
         let account = account(flags, pasted, environment, &mut wants);
         let token = api_token(flags, pasted, environment, &Vault::default(), &mut wants);
-        let token = wants.need(token, crate::credentials::Missing { what: "the token", give: "give it" });
+        let token = wants.need(token, crate::credentials::Missing { what: "the token", give: "give it", ask: None });
         wants.settle().map(|()| (account.unwrap(), token.unwrap()))
     }
 

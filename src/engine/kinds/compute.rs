@@ -109,7 +109,7 @@ pub(super) fn explain(dbt_job: Option<u64>, error: &HttpError, failure: Failure)
     if !about_serverless {
         return failure;
     }
-    let Failure { code: _, what, causes, hints: _ } = failure;
+    let Failure { code: _, what, causes, hints: _, open: _ } = failure;
     let mut refusal = Failure::new(Code::Failed, what);
     refusal.causes = causes;
     let refusal = refusal

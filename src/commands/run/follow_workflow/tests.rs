@@ -21,9 +21,12 @@ fn shown_state(state: &WorkflowState) -> Shown {
     let sink = lines.clone();
     let events = Events::new(move |event| match event {
         Event::Remark(text) | Event::Warning(text) | Event::Progress(text) => sink.borrow_mut().push(text),
-        Event::Document(_) | Event::Trace { line: _, bodies: _ } => {}
+        Event::Going { what: _, state: _ }
+        | Event::Over { what: _ }
+        | Event::Document(_)
+        | Event::Trace { line: _, bodies: _ } => {}
     });
-    Lines::new(&events).state(state);
+    Lines::new(events.going("run"), &events).state(state);
     let report = WorkflowReport {
         workflow: 2,
         name: "dbt".to_owned(),
@@ -246,7 +249,7 @@ fn the_newest_attempt_decides_and_those_before_are_said_as_such() {
     let said: Rc<RefCell<Vec<String>>> = Rc::default();
     let sink = said.clone();
     let events = Events::new(move |event| sink.borrow_mut().push(format!("{event:?}")));
-    let mut lines = Lines::new(&events);
+    let mut lines = Lines::new(events.going("run"), &events);
     lines.task(&task("dbt", 11, ended(WorkflowEnd::Failed, "FAILED")));
     let mut waiting = task("dbt", 12, Standing::Going("WAITING_FOR_RETRY".to_owned()));
     (waiting.attempt, waiting.earlier) = (2, vec![before(11, 1, 0)]);

@@ -321,7 +321,7 @@ impl Kind for Workflow {
         if let Fault::TooLate(_) = error.fault
             && error.operation == "jobs/create"
         {
-            let Failure { code: _, what, causes, hints: _ } = failure;
+            let Failure { code: _, what, causes, hints: _, open: _ } = failure;
             let mut unknown = Failure::new(Code::OutcomeUnknown, what);
             unknown.causes = causes;
             return unknown

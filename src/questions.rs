@@ -1,0 +1,60 @@
+//! What can be asked at a terminal, as data, and who asks it. Commands know only this; only `ui` draws it.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use zeroize::Zeroizing;
+
+/// A missing value that a person can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    DatabricksHost,
+    DatabricksCredential,
+    DbtHost,
+    DbtAccount,
+    /// The token for asking dbt.
+    DbtToken,
+    /// The dbt API key to store, and whether dbt is asked about it before.
+    DbtKey {
+        tried: bool,
+    },
+    /// A job of the account, of those in this project and environment.
+    DbtJob {
+        /// The flag that names it; without one it is an argument.
+        flag: Option<&'static str>,
+        project: Option<String>,
+        environment: Option<String>,
+    },
+}
+
+/// All that a command could be told, so that it can begin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Open {
+    pub(crate) questions: Vec<Question>,
+    /// The addresses that the command line has; host and account may come from them.
+    pub(crate) pasted: Vec<String>,
+}
+
+/// Why a question has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// Ctrl-C.
+    Interrupted,
+    /// Ctrl-D, or the terminal is gone.
+    EndOfInput,
+    /// The terminal cannot be used, and why.
+    Broken(String),
+}
+
+/// An answer on its way.
+pub(crate) type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unanswered>> + 'a>>;
+
+/// Puts one question and waits for its answer. What is typed comes back as it is; whoever asks checks it.
+pub(crate) trait Questioner {
+    /// A line of text.
+    fn text<'a>(&'a self, prompt: &'a str) -> Asking<'a, String>;
+    /// A line that is not shown while it is typed, nor after.
+    fn secret<'a>(&'a self, prompt: &'a str) -> Asking<'a, Zeroizing<String>>;
+    /// One of these, found by arrow keys or by typing parts of it. Gives its place.
+    fn choose<'a>(&'a self, prompt: &'a str, items: &'a [String]) -> Asking<'a, usize>;
+}

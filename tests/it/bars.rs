@@ -1,0 +1,56 @@
+//! What is drawn at a terminal while a run goes on, and what is left of it.
+
+use std::process::Command;
+
+use crate::harness::Site;
+use crate::pty::Pty;
+
+/// The lines that are drawn and not printed.
+fn drawn(screen: &str) -> Vec<&str> {
+    screen.lines().filter(|line| line.starts_with(['|', '/', '-', '\\'])).collect()
+}
+
+#[test]
+fn a_line_is_drawn_for_the_run_and_what_is_left_is_what_a_pipe_gets() {
+    let site = Site::with(|options| options.speed = 60.0);
+    let left = Pty::start(site.command(&["run", "222222"]), 30, 60).ends(0);
+    // Nothing is left but lines of the output, one per change; which changes a poll sees is chance.
+    let lines: Vec<&str> = left.screen.lines().collect();
+    assert!(lines[0].starts_with("job_run_id = ") && lines[1].starts_with("http://"), "{lines:?}");
+    assert!(lines[2..].iter().all(|line| line.starts_with("DbtJobRunStatus.")), "{lines:?}");
+    assert!(lines.last().unwrap().starts_with("DbtJobRunStatus.SUCCESS   in "), "{lines:?}");
+    // Of a run that is over, each look prints the same.
+    let run = lines[0].trim_start_matches("job_run_id = ");
+    let piped = site.run(&["watch", run]).ends(0);
+    let watched = Pty::start(site.command(&["watch", run]), 30, 100).ends(0);
+    assert_eq!((watched.screen.trim_end(), ""), (piped.stdout.trim_end(), piped.stderr.as_str()));
+    let bars: Vec<&str> = left.screens.iter().flat_map(|screen| drawn(screen)).collect();
+    assert!(bars.iter().any(|bar| bar.contains("  dbt run ") && bar.contains("RUNNING")), "{bars:?}");
+    assert!(bars.iter().all(|bar| bar.chars().count() <= 60), "{bars:?}");
+    // What is over is not drawn any more.
+    assert!(left.screens.iter().all(|screen| !screen.contains("SUCCESS") || drawn(screen).is_empty()), "{bars:?}");
+    assert!(left.screens.iter().all(|screen| drawn(screen).len() <= 1), "{:?}", left.screens);
+}
+
+#[test]
+fn nothing_is_left_of_the_line_when_somebody_interrupts() {
+    let site = Site::with(|options| options.speed = 20.0);
+    let pty = Pty::start(site.command(&["run", "222222"]), 30, 90);
+    pty.sees("  dbt run ");
+    assert!(Command::new("kill").args(["-INT", &pty.id().to_string()]).status().unwrap().success());
+    let left = pty.ends(130);
+    assert_eq!(drawn(&left.screen), Vec::<&str>::new(), "{}", left.screen);
+    assert!(left.screen.contains("dbtrigger watch"), "{}", left.screen);
+}
+
+#[test]
+fn nothing_is_drawn_when_quiet_verbose_or_on_a_terminal_that_cannot() {
+    let site = Site::with(|options| options.speed = 60.0);
+    for (arguments, term) in
+        [(&["run", "222222", "-q"][..], "xterm"), (&["run", "222222", "-v"], "xterm"), (&["run", "222222"], "dumb")]
+    {
+        let left = Pty::start_as(site.command(arguments), term, 40, 90).ends(0);
+        let bars: Vec<&str> = left.screens.iter().flat_map(|screen| drawn(screen)).collect();
+        assert_eq!(bars, Vec::<&str>::new(), "{arguments:?}");
+    }
+}

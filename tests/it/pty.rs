@@ -1,0 +1,151 @@
+//! The built program at a terminal: a pty, and an emulator that knows what a person sees.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
+
+use crate::harness::keep;
+
+/// Far more than any step takes; a test that waits so long fails with the screen.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// What was drawn so far.
+struct Seen {
+    parser: vt100::Parser,
+    raw: Vec<u8>,
+    /// Every different screen, oldest first.
+    screens: Vec<String>,
+}
+
+/// A program at a terminal of its own.
+pub(crate) struct Pty {
+    keyboard: File,
+    /// Our own hold on the terminal: its state can be read when the program has ended.
+    terminal: OwnedFd,
+    child: Child,
+    seen: Arc<(Mutex<Seen>, Condvar)>,
+    reader: JoinHandle<()>,
+    before: String,
+}
+
+/// How the program left its terminal.
+pub(crate) struct Left {
+    pub(crate) exit: Option<i32>,
+    pub(crate) screen: String,
+    pub(crate) raw: String,
+    pub(crate) screens: Vec<String>,
+}
+
+impl Pty {
+    /// Starts the program with all three streams at a terminal of this size.
+    pub(crate) fn start(command: Command, rows: u16, columns: u16) -> Pty {
+        Pty::start_as(command, "xterm-256color", rows, columns)
+    }
+
+    /// The same at a terminal of this kind.
+    pub(crate) fn start_as(mut command: Command, kind: &str, rows: u16, columns: u16) -> Pty {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let terminal = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        tcsetwinsize(&master, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let before = state(&terminal);
+        let stream = || terminal.try_clone().unwrap();
+        command.env("TERM", kind).stdin(stream()).stdout(stream()).stderr(stream());
+        let child = command.spawn().unwrap();
+        let seen = Seen {
+            parser: vt100::Parser::new(rows.try_into().unwrap(), columns.try_into().unwrap(), 1000),
+            raw: Vec::new(),
+            screens: Vec::new(),
+        };
+        let seen = Arc::new((Mutex::new(seen), Condvar::new()));
+        let (keyboard, shared) = (File::from(master), seen.clone());
+        let mut screen = keyboard.try_clone().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            // The end of a pty is an error.
+            while let Ok(count @ 1..) = screen.read(&mut buffer) {
+                let mut seen = shared.0.lock().unwrap();
+                seen.parser.process(&buffer[..count]);
+                seen.raw.extend_from_slice(&buffer[..count]);
+                let now = seen.parser.screen().contents();
+                if seen.screens.last() != Some(&now) {
+                    seen.screens.push(now);
+                }
+                shared.1.notify_all();
+            }
+        });
+        Pty { keyboard, terminal, child, seen, reader, before }
+    }
+
+    /// Waits until the screen has this text.
+    #[track_caller]
+    pub(crate) fn sees(&self, text: &str) {
+        self.sees_times(text, 1);
+    }
+
+    /// Waits until the screen has this text so many times.
+    #[track_caller]
+    pub(crate) fn sees_times(&self, text: &str, times: usize) {
+        let guard = self.seen.0.lock().unwrap();
+        let waited = self
+            .seen
+            .1
+            .wait_timeout_while(guard, LONGEST, |seen| seen.parser.screen().contents().matches(text).count() < times)
+            .unwrap();
+        assert!(!waited.1.timed_out(), "never saw {text:?} {times} times\n{}", waited.0.parser.screen().contents());
+    }
+
+    /// Presses these keys.
+    pub(crate) fn keys(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits for this text, then types an answer and Enter.
+    #[track_caller]
+    pub(crate) fn answers(&mut self, question: &str, answer: &str) {
+        self.sees(question);
+        self.keys(&format!("{answer}\r"));
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the end. The terminal has to be as it was: echo and line mode, and the cursor to be seen.
+    #[track_caller]
+    pub(crate) fn ends(self, exit: i32) -> Left {
+        let Pty { keyboard, terminal, mut child, seen, reader, before } = self;
+        let status = child.wait().unwrap();
+        let after = state(&terminal);
+        // Nobody else holds the terminal now, so the reader comes to its end.
+        drop(terminal);
+        reader.join().unwrap();
+        drop(keyboard);
+        let seen = seen.0.lock().unwrap();
+        let raw = String::from_utf8_lossy(&seen.raw).into_owned();
+        keep("terminal", &raw);
+        let left =
+            Left { exit: status.code(), screen: seen.parser.screen().contents(), raw, screens: seen.screens.clone() };
+        assert_eq!(left.exit, Some(exit), "{}", left.screen);
+        assert_eq!(after, before, "{}", left.screen);
+        assert!(!seen.parser.screen().hide_cursor(), "{}", left.screen);
+        let (_, column) = seen.parser.screen().cursor_position();
+        assert_eq!(column, 0, "the shell's prompt begins its own line\n{}", left.screen);
+        left
+    }
+}
+
+/// Everything that a program could change of a terminal, as text.
+fn state(terminal: &OwnedFd) -> String {
+    format!("{:?}", tcgetattr(terminal).unwrap())
+}

@@ -1,0 +1,246 @@
+//! Questions at a terminal, screen by screen.
+
+use std::process::Command;
+
+use crate::harness::{DATABRICKS_TOKEN, DBT_TOKEN, Site};
+use crate::pty::Pty;
+
+const VARIABLES: [&str; 5] =
+    ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"];
+
+/// The program in this world, without these variables.
+fn without(site: &Site, variables: &[&str], arguments: &[&str]) -> Command {
+    let mut command = site.command(arguments);
+    for variable in variables {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// What `init-secrets` asks for if nothing is known, each with a good answer.
+fn conversation(site: &Site) -> [(&'static str, String); 5] {
+    let origin = site.sandbox.origin();
+    [
+        ("Databricks host", origin.to_owned()),
+        ("Personal access token for", DATABRICKS_TOKEN.to_owned()),
+        ("Host of your dbt account", origin.to_owned()),
+        ("Id of your dbt account", "51234".to_owned()),
+        ("dbt API key to store, of account 51234", DBT_TOKEN.to_owned()),
+    ]
+}
+
+#[test]
+fn init_secrets_asks_for_everything_and_says_how_to_say_it_next_time() {
+    let site = Site::new();
+    let origin = site.sandbox.origin();
+    let mut pty = Pty::start(without(&site, &VARIABLES, &["init-secrets"]), 40, 120);
+    for (question, answer) in conversation(&site) {
+        pty.answers(question, &answer);
+    }
+    let left = pty.ends(0);
+    let lines: Vec<&str> = left.screen.lines().collect();
+    let asked = [
+        format!("Databricks host, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com: {origin}"),
+        format!("Personal access token for {origin}: (not shown)"),
+        format!("Host of your dbt account, such as ab123.us1.dbt.com: {origin}"),
+        "Id of your dbt account, the number behind /deploy/ in its addresses: 51234".to_owned(),
+        format!("dbt API key to store, of account 51234 at {origin}: (not shown)"),
+    ];
+    assert_eq!(lines[..5], asked, "{}", left.screen);
+    let whole = left.screen.replace('\n', "");
+    for part in
+        ["next time: DATABRICKS_HOST='http", "dbtrigger init-secrets --dbt-host ", "--dbt-account 51234   (with "]
+    {
+        assert!(whole.contains(part), "{part}\n{}", left.screen);
+    }
+    assert!(left.screen.contains("Next: dbtrigger deploy-notebook"), "{}", left.screen);
+    for secret in [DATABRICKS_TOKEN, DBT_TOKEN] {
+        assert!(!left.raw.contains(secret) && !left.raw.contains(&secret[..12]));
+    }
+    assert_eq!(site.inspect()["scopes"]["dbt-cloud"]["secrets"]["api-key"]["version"], 1);
+    assert_eq!(whole.matches("next time:").count(), 1, "{whole}");
+}
+
+#[test]
+fn leaving_any_question_leaves_the_terminal_as_it_was_and_writes_nothing() {
+    let site = Site::new();
+    let count = conversation(&site).len();
+    for (key, says) in [("\u{3}", "Interrupted at a question"), ("\u{4}", "The input ended at a question")] {
+        for leave in 0..count {
+            let mut pty = Pty::start(without(&site, &VARIABLES, &["init-secrets"]), 30, 120);
+            for (index, (question, answer)) in conversation(&site).into_iter().enumerate() {
+                if index == leave {
+                    pty.sees(question);
+                    // In the middle of an answer.
+                    pty.keys("ab");
+                    pty.keys(key);
+                    break;
+                }
+                pty.answers(question, &answer);
+            }
+            let left = pty.ends(130);
+            assert!(left.screen.contains(says), "{leave}\n{}", left.screen);
+        }
+    }
+    assert_eq!(site.writes(0), Vec::<String>::new());
+}
+
+#[test]
+fn a_list_can_be_left_too_and_a_signal_from_outside_is_heard_at_a_question() {
+    let site = Site::new();
+    for (key, exit) in [("\u{3}", 130), ("\u{4}", 130)] {
+        let mut pty = Pty::start(site.command(&["run"]), 30, 100);
+        pty.sees("dbt job: arrow keys");
+        pty.keys(key);
+        let _ = pty.ends(exit);
+    }
+    for (name, exit) in [("-TERM", 143), ("-HUP", 129), ("-INT", 130)] {
+        for (variables, question) in [(&VARIABLES[..], "Host of your dbt account"), (&[], "dbt job: arrow keys")] {
+            let pty = Pty::start(without(&site, variables, &["run"]), 30, 100);
+            pty.sees(question);
+            assert!(Command::new("kill").args([name, &pty.id().to_string()]).status().unwrap().success());
+            let _ = pty.ends(exit);
+        }
+    }
+    assert_eq!(site.writes(0), Vec::<String>::new());
+}
+
+#[test]
+fn an_answer_is_checked_as_the_flag_is_and_asked_for_again_with_the_same_words() {
+    let site = Site::new();
+    let origin = site.sandbox.origin();
+    let mut pty = Pty::start(without(&site, &VARIABLES[2..4], &["deploy-notebook"]), 40, 110);
+    pty.answers("Host of your dbt account", "login.dbt.com");
+    pty.sees("--dbt-host is \"login.dbt.com\", which cannot be used: it is dbt's sign-in page");
+    pty.keys(&format!("{origin}\r"));
+    pty.answers("Id of your dbt account", "fifty");
+    pty.sees("--dbt-account is \"fifty\", which is no account id: that is a number such as 51234.");
+    // Corrected by hand: five keys back would be too much, Ctrl-U takes the rest.
+    pty.keys("99\u{7f}\u{15}5123\u{1b}[D\u{1b}[C4\r");
+    let left = pty.ends(0);
+    assert!(left.screen.contains("Id of your dbt account, the number behind /deploy/ in its addresses: 51234"));
+    assert!(left.screen.contains("dbtrigger deploy-notebook --dbt-host"), "{}", left.screen);
+    let flagged = site.run(&["deploy-notebook", "--dbt-account", "fifty"]).ends(2);
+    let _ = flagged.says("--dbt-account is \"fifty\", which is no account id: that is a number such as 51234.");
+}
+
+#[test]
+fn a_refused_token_is_asked_for_again_and_three_times_at_most() {
+    let site = Site::new();
+    let wrong = "dbtc_5EED0wrong0wrong0wrong0";
+    let mut pty = Pty::start(without(&site, &["DBT_CLOUD_TOKEN"], &["init-secrets"]), 40, 110);
+    pty.answers("dbt API key to store", wrong);
+    pty.sees("does not accept the key");
+    pty.keys("two words\r");
+    pty.sees("What was typed is no token: it has a space or tab in it.");
+    pty.keys(&format!("{DBT_TOKEN}\r"));
+    let left = pty.ends(0);
+    assert!(!left.raw.contains(wrong) && !left.raw.contains("two words"), "{}", left.screen);
+
+    let site = Site::new();
+    for (variable, question) in
+        [("DBT_CLOUD_TOKEN", "dbt API key to store"), ("DATABRICKS_TOKEN", "Personal access token")]
+    {
+        let mut pty = Pty::start(without(&site, &[variable], &["init-secrets"]), 60, 110);
+        for before in 0..3 {
+            // The answers before this one are left as lines; the question stands below them.
+            pty.sees_times(question, before + 1);
+            pty.sees("not shown while you type");
+            pty.keys("wrong-token-0123456789\r");
+        }
+        let left = pty.ends(4);
+        assert_eq!(left.screen.matches("(not shown)").count(), 3, "{}", left.screen);
+    }
+    assert_eq!(site.writes(0), Vec::<String>::new());
+}
+
+#[test]
+fn run_without_a_job_offers_the_jobs_of_the_account_and_finds_them_by_typing() {
+    let site = Site::with(|options| options.speed = 600.0);
+    let mut pty = Pty::start(without(&site, &["DBT_CLOUD_TOKEN"], &["run"]), 16, 60);
+    pty.answers("Token for dbt", DBT_TOKEN);
+    pty.sees("dbt job: arrow keys");
+    pty.sees("more");
+    pty.keys("zzzz");
+    pty.sees("nothing matches");
+    pty.keys("\r\u{15}222222");
+    pty.sees("* ");
+    pty.sees("> 222222");
+    pty.keys("\r");
+    let left = pty.ends(0);
+    assert!(left.screen.contains("DbtJobRunStatus.SUCCESS"), "{}", left.screen);
+    let whole = left.raw.replace("\r\n", "");
+    assert!(whole.contains("dbtrigger run 222222"), "{}", left.screen);
+    assert!(!left.raw.contains(&DBT_TOKEN[..12]));
+    // The rows of an open question are cut, not wrapped; the lines that it leaves are whole.
+    let open: Vec<&str> =
+        left.screens.iter().filter_map(|screen| Some(screen.split_once("dbt job: arrow")?.1)).collect();
+    assert!(open.len() > 3 && open.iter().any(|screen| screen.contains('…')), "{open:?}");
+    assert!(open.iter().all(|screen| screen.lines().skip(1).all(|line| line.chars().count() < 60)), "{open:?}");
+    let runs = site.inspect()["dbt_runs"].as_array().unwrap().iter().filter(|run| run["seeded"] == false).count();
+    assert_eq!(runs, 1);
+}
+
+#[test]
+fn profiles_of_the_file_are_offered_and_one_that_is_whole_answers_all() {
+    let site = Site::new();
+    let origin = site.sandbox.origin();
+    let file = site.home.path().join(".databrickscfg");
+    let text = format!(
+        "[other]\nhost = https://other.cloud.databricks.com\ntoken = x-other-token\n[work]\nhost = {origin}\ntoken = {DATABRICKS_TOKEN}\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut pty = Pty::start(without(&site, &VARIABLES[..2], &["init-secrets"]), 30, 110);
+    pty.sees("other: https://other.cloud.databricks.com");
+    pty.sees("another workspace");
+    pty.keys("\u{1b}[B");
+    pty.sees("* work");
+    pty.keys("\r");
+    let left = pty.ends(0);
+    assert!(left.screen.contains("next time: dbtrigger init-secrets -p work\n"), "{}", left.screen);
+    // A profile without a credential gives its host; the rest is asked for.
+    std::fs::write(&file, format!("[work]\nhost = {origin}\n")).unwrap();
+    let mut command = without(&site, &VARIABLES[..2], &["init-secrets"]);
+    command.env("PATH", "");
+    let mut pty = Pty::start(command, 30, 110);
+    pty.answers("* work", "");
+    pty.answers("Personal access token for http", DATABRICKS_TOKEN);
+    let left = pty.ends(0);
+    assert!(left.screen.contains("next time: DATABRICKS_HOST="), "{}", left.screen);
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn nothing_is_asked_with_no_input_in_ci_or_when_stdin_is_taken() {
+    let site = Site::new();
+    for (arguments, ci) in [
+        (&["init-secrets", "--no-input"][..], ""),
+        (&["init-secrets"], "true"),
+        (&["init-secrets", "--token-stdin"], ""),
+    ] {
+        let mut command = without(&site, &VARIABLES, arguments);
+        command.env("CI", ci);
+        let mut pty = Pty::start(command, 40, 110);
+        if arguments.contains(&"--token-stdin") {
+            pty.keys(&format!("{}\r\u{4}", "dbtc_typed-0123456789"));
+        }
+        let left = pty.ends(2);
+        for variable in &VARIABLES[..4] {
+            assert!(left.screen.contains(variable), "{variable}\n{}", left.screen);
+        }
+    }
+    let mut command = site.command(&["run"]);
+    command.env("CI", "true");
+    let left = Pty::start(command, 20, 110).ends(2);
+    assert!(left.screen.contains("the JOB is missing"), "{}", left.screen);
+}
+
+#[test]
+fn a_token_is_not_asked_for_where_it_would_not_be_sent() {
+    let site = Site::new();
+    let address = format!("{}/deploy/51234/projects/4101/jobs/222222", site.sandbox.origin());
+    let command = without(&site, &["DBT_CLOUD_HOST", "DBT_CLOUD_TOKEN"], &["run", &address]);
+    let left = Pty::start(command, 20, 110).ends(7);
+    assert!(!left.screen.contains("Token for dbt"), "{}", left.screen);
+    assert_eq!(site.requests(), 0);
+}
