@@ -248,7 +248,11 @@ fn the_newest_attempt_decides_and_those_before_are_said_as_such() {
     // Followed from its beginning, an attempt is said once.
     let said: Rc<RefCell<Vec<String>>> = Rc::default();
     let sink = said.clone();
-    let events = Events::new(move |event| sink.borrow_mut().push(format!("{event:?}")));
+    let events = Events::new(move |event| {
+        if let Event::Progress(line) = event {
+            sink.borrow_mut().push(line);
+        }
+    });
     let mut lines = Lines::new(events.going("run"), &events);
     lines.task(&task("dbt", 11, ended(WorkflowEnd::Failed, "FAILED")));
     let mut waiting = task("dbt", 12, Standing::Going("WAITING_FOR_RETRY".to_owned()));
