@@ -25,15 +25,13 @@ use crate::secret::Secret as Value;
 /// Creates the secret scope if it is missing, puts the key into it, and lets the given principals read it. The key is
 /// tried at dbt before anything is written. What is there already is left as it is.
 #[derive(Clone, Debug, clap::Args)]
-#[command(
-    after_help = "The key comes from --token-stdin, --token-file or DBT_CLOUD_TOKEN, or is asked for, never from ~/.dbt/dbt_cloud.yml;
-no flag takes its value.
+#[command(after_help = "The key comes from --token-stdin, --token-file or DBT_CLOUD_TOKEN, or is asked for; never from
+~/.dbt/dbt_cloud.yml. No flag takes its value.
 
 Examples:
   dbtrigger init-secrets --grant data-engineers
   dbtrigger init-secrets --rotate --token-file new-key --grant data-engineers
-  dbtrigger init-secrets --scope team --accept-shared-scope --no-validate --dry-run"
-)]
+  dbtrigger init-secrets --scope team --accept-shared-scope --no-validate --dry-run")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the contract")]
 pub(crate) struct Args {
     /// Secret scope

@@ -131,8 +131,10 @@ fn a_refused_token_is_asked_for_again_and_three_times_at_most() {
     let mut pty = Pty::start(without(&site, &["DBT_CLOUD_TOKEN"], &["init-secrets"]), 40, 110);
     pty.answers("dbt API key to store", wrong);
     pty.sees("does not accept the key");
+    pty.sees_times("dbt API key to store", 2);
     pty.keys("two words\r");
     pty.sees("What was typed is no token: it has a space or tab in it.");
+    pty.sees_times("dbt API key to store", 3);
     pty.keys(&format!("{DBT_TOKEN}\r"));
     let left = pty.ends(0);
     assert!(!left.raw.contains(wrong) && !left.raw.contains("two words"), "{}", left.screen);
