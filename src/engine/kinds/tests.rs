@@ -47,6 +47,7 @@ fn every_cell_of_every_kind_is_as_the_table_says() {
         grant_cells(),
         creator_cells(),
         notebook_grant_cells(),
+        job_grant_cells(),
         notebook_cells(),
         shared_notebook_cells(),
         workflow::tests::cells(),
@@ -316,9 +317,10 @@ fn notebook_grant_cells() -> Vec<Cell> {
     cells
 }
 
-#[test]
-fn access_to_the_workflow_is_added_and_never_lowered() {
+/// Access to the workflow is added and never lowered, whatever is consented to.
+fn job_grant_cells() -> Vec<Cell> {
     use crate::databricks::permissions::JobLevel::{CanManage, CanManageRun, CanView};
+    let mut cells = Vec::new();
     let held = |levels: &[(&str, bool)]| {
         let holding =
             |level: &str, inherited| Holding { principal: "data-team".to_owned(), level: level.to_owned(), inherited };
@@ -346,10 +348,11 @@ fn access_to_the_workflow_is_added_and_never_lowered() {
         };
         for consents in [none(), with(Consent::Force), with(Consent::Adopt)] {
             let action = JobGrant::diff(&want, have.as_ref(), &consents);
-            assert_eq!(word(&action), expected, "{level:?} {have:?}");
+            cells.push(Cell::new(format!("grant of {level:?} on the workflow, {have:?}"), expected, &action));
             assert!(note(&action).contains(says), "{}", note(&action));
         }
     }
+    cells
 }
 
 fn notebook_want() -> NotebookWant {
