@@ -25,7 +25,7 @@ const MAY_USE: [(&str, &str); 19] = [
         "commands",
         "context credentials databricks dbt engine events failure http nearest notebook origin runs sandbox schedule secret",
     ),
-    ("app", "commands context credentials failure http secret ui"),
+    ("app", "commands context credentials events failure http secret ui"),
 ];
 
 fn sources(room: &str) -> Vec<PathBuf> {

@@ -8,6 +8,8 @@ mod harness;
 #[cfg(unix)]
 mod dbt_file;
 mod guide;
+#[cfg(unix)]
+mod interrupted;
 mod reference;
 mod running;
 mod surface;
