@@ -9,6 +9,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::commands::{self, Instead, LastKnown, Left, Stage, Talk, Wire, quoted};
 use crate::context::{Context, Environment};
 use crate::credentials::AccountFlags;
+use crate::events::Interruption;
 use crate::failure::{Code, Ended, Failure, Hint, Report};
 use crate::http::Pace;
 use crate::questions::Question;
@@ -104,7 +105,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(roots) => roots,
         Err(failure) => return printer.end(&failure.into()).into(),
     };
-    let last_known = LastKnown::default();
+    let (last_known, interruption) = (LastKnown::default(), Interruption::default());
     let asks = context.may_ask(no_input) && !command.reads_stdin();
     let talk = Talk { asker: asks.then(|| printer.asker()), ..Talk::default() };
     let mut stage = Stage {
@@ -115,6 +116,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         account,
         pace: Pace::default(),
         last_known: last_known.clone(),
+        interruption: interruption.clone(),
         wire: Wire::Sockets(roots),
         talk,
     };
@@ -131,11 +133,11 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = runtime.block_on(async {
         tokio::select! {
             biased;
-            signal = interrupted() => {
+            signal = interrupted(&interruption) => {
                 farewell(signal, leaves, &last_known, stage.context.environment.profile(), &printer)
             }
             // 128 + SIGPIPE, without a word: whoever read us has seen enough.
-            () = printer.closed() => 141,
+            () = left_alone(&printer, &interruption) => 141,
             ended = converse(command, &arguments, &mut stage) => {
                 printer.end(&with_profile(ended, stage.context.environment.profile()))
             }
@@ -320,12 +322,7 @@ impl Command {
 
 /// The last line when somebody interrupts: what goes on, and how to pick it up again. Gives the exit code.
 fn farewell(signal: u8, leaves: Leaves, last_known: &LastKnown, profile: Option<&str>, printer: &Printer) -> u8 {
-    let name = match signal {
-        1 => "SIGHUP",
-        15 => "SIGTERM",
-        _ => "SIGINT",
-    };
-    let failure = Failure::new(Code::Interrupted(signal), format!("Interrupted by {name}."));
+    let failure = Failure::interrupted(signal);
     match (last_known.get(), leaves) {
         (Some(Left { data, going }), _) => {
             let failure = if going.is_empty() { failure.advise("nothing that was started goes on") } else { failure };
@@ -359,9 +356,18 @@ impl Report for LeftBehind {
     }
 }
 
-/// Waits for a signal that asks us to end, and gives its number.
+/// Waits until nobody reads us any more. Whoever ends in good order is not ended by that: the same Ctrl-C that a command
+/// hears also ends what it is piped into.
+async fn left_alone(printer: &Printer, interruption: &Interruption) {
+    printer.closed().await;
+    if interruption.heard().is_some() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits for a signal that asks us to end and that the command does not take upon itself, and gives its number.
 #[cfg(unix)]
-async fn interrupted() -> u8 {
+async fn interrupted(interruption: &Interruption) -> u8 {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| signal(kind).ok();
     let (mut interrupt, mut terminate, mut hangup) =
@@ -373,19 +379,28 @@ async fn interrupted() -> u8 {
         // Cannot be listened for: then nobody can interrupt us this way.
         None => std::future::pending().await,
     };
-    tokio::select! {
-        () = wait(&mut interrupt) => 2,
-        () = wait(&mut terminate) => 15,
-        () = wait(&mut hangup) => 1,
+    loop {
+        let signal = tokio::select! {
+            () = wait(&mut interrupt) => 2,
+            () = wait(&mut terminate) => 15,
+            () = wait(&mut hangup) => 1,
+        };
+        if !interruption.hand_over(signal) {
+            return signal;
+        }
     }
 }
 
 #[cfg(not(unix))]
-async fn interrupted() -> u8 {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+async fn interrupted(interruption: &Interruption) -> u8 {
+    loop {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        if !interruption.hand_over(2) {
+            return 2;
+        }
     }
-    2
 }
 
 #[cfg(test)]

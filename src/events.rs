@@ -1,6 +1,9 @@
 //! What can happen while something runs, as data. Rooms emit events; only the printer draws them.
 
+use std::cell::Cell;
 use std::rc::Rc;
+
+use tokio::sync::watch;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,5 +84,74 @@ impl Going {
 impl Drop for Going {
     fn drop(&mut self) {
         self.events.emit(Event::Over { what: self.what.clone() });
+    }
+}
+
+/// A signal that asks the program to end. Whoever takes it upon itself hears the first one, and ends in good order.
+#[derive(Clone, Debug)]
+pub(crate) struct Interruption {
+    taken: Rc<Cell<bool>>,
+    signal: watch::Sender<Option<u8>>,
+}
+
+impl Default for Interruption {
+    fn default() -> Interruption {
+        Interruption { taken: Rc::default(), signal: watch::Sender::new(None) }
+    }
+}
+
+impl Interruption {
+    /// From now on the first signal does not end the program.
+    pub(crate) fn take_over(&self) {
+        self.taken.set(true);
+    }
+
+    /// Hands a signal over. `false`: nobody has taken it upon itself, or it is not the first.
+    pub(crate) fn hand_over(&self, signal: u8) -> bool {
+        self.taken.get() && self.heard().is_none() && self.signal.send_replace(Some(signal)).is_none()
+    }
+
+    /// The signal, if one was handed over.
+    pub(crate) fn heard(&self) -> Option<u8> {
+        *self.signal.borrow()
+    }
+
+    pub(crate) async fn wait(&self) -> u8 {
+        let mut signal = self.signal.subscribe();
+        // The sender lives as long as we do.
+        let heard = signal.wait_for(Option::is_some).await.ok().and_then(|signal| *signal);
+        match heard {
+            Some(signal) => signal,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Does the work unless a signal comes, or has come. The work is dropped then.
+    pub(crate) fn or<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = Result<T, u8>> {
+        // The work of a whole command would stand twice in the future around it.
+        let work = Box::pin(work);
+        async move {
+            tokio::select! {
+                biased;
+                signal = self.wait() => Err(signal),
+                done = work => Ok(done),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_first_signal_is_handed_over_and_only_to_who_has_taken_it_upon_itself() {
+        let interruption = Interruption::default();
+        assert!(!interruption.hand_over(2));
+        assert_eq!((interruption.heard(), interruption.or(async { 1 }).await), (None, Ok(1)));
+        interruption.take_over();
+        assert!(interruption.hand_over(15));
+        assert!(!interruption.hand_over(2));
+        assert_eq!(interruption.clone().or(async { 1 }).await, Err(15));
     }
 }

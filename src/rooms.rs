@@ -26,7 +26,7 @@ const MAY_USE: [(&str, &str); 20] = [
         "commands",
         "context credentials databricks dbt engine events failure http nearest notebook origin questions runs sandbox schedule secret",
     ),
-    ("app", "commands context credentials failure http questions secret ui"),
+    ("app", "commands context credentials events failure http questions secret ui"),
 ];
 
 fn sources(room: &str) -> Vec<PathBuf> {

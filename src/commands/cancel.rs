@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use self::report::{CancelReport, Fate, Stopped};
+use self::report::Stopped;
+pub(super) use self::report::{CancelReport, Fate};
 use super::last_known::Known;
 use super::run::resume;
 use super::run_named::{RunNamed, check_workspace};
@@ -15,7 +16,7 @@ use crate::credentials::{Account, Wants, databricks};
 use crate::databricks::{Standing, WorkflowEnd, cancel_workflow_run, get_workflow_run};
 use crate::dbt::{End, Link, Run, cancel_run, get_run, get_run_with_trigger};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks, of_dbt};
-use crate::http::Writer;
+use crate::http::{HttpError, Writer};
 use crate::origin::Origin;
 use crate::runs::{DbtRun, Followed, WorkflowProbe, dbt_runs_behind, follow};
 
@@ -112,6 +113,20 @@ fn stopped_dbt(run: &Run, account: &Account, already: bool) -> Stopped {
     }
 }
 
+/// Asks dbt to stop the run, and gives it as it stands then.
+pub(super) async fn ask(writer: &Writer, account: u64, seen: Run) -> Result<Run, HttpError> {
+    let run = seen.id;
+    match writer.put(cancel_run(account, run)).await {
+        Ok(now) if now.id == run => Ok(now),
+        Ok(_) => Ok(seen),
+        // A run that is over is refused; what is true is what it says now (dbt-cloud-api §5.1).
+        Err(error) => match writer.read(get_run(account, run)).await {
+            Ok(now) if now.id == run && now.ended().is_some() => Ok(now),
+            Ok(_) | Err(_) => Err(error),
+        },
+    }
+}
+
 /// Asks for the run to be stopped. `None`: it has ended.
 async fn ask_dbt(
     seen: Run,
@@ -129,21 +144,13 @@ async fn ask_dbt(
         return Ok(None);
     }
     stage.last_known.set(Known {
-        data: report.json(),
+        data: report.known(),
         line: format!("dbt run {run} is being cancelled: {}", seen.url(&account.origin.to_string(), account.id)),
         resume: again.to_owned(),
     });
-    let latest = match writer.put(cancel_run(account.id, run)).await {
-        Ok(now) if now.id == run => now,
-        Ok(_) => seen,
-        // A run that is over is refused; what is true is what it says now (dbt-cloud-api §5.1).
-        Err(error) => match writer.read(get_run(account.id, run)).await {
-            Ok(now) if now.id == run && now.ended().is_some() => now,
-            Ok(_) | Err(_) => {
-                return Err(of_dbt(&format!("dbt Cloud did not cancel run {run}, which may go on"), &error).run(again));
-            }
-        },
-    };
+    let latest = ask(writer, account.id, seen)
+        .await
+        .map_err(|error| of_dbt(&format!("dbt Cloud did not cancel run {run}, which may go on"), &error).run(again))?;
     report.dbt.get_or_insert_default()[place] = stopped_dbt(&latest, account, false);
     Ok(latest.ended().is_none().then_some(AskedToStop { run: latest, place }))
 }
@@ -192,12 +199,24 @@ async fn cancel_workflow(
     };
     check_workspace(origin.as_ref(), &identity.origin)?;
     let writer = to_databricks(&identity, stage)?;
+    stop_workflow(run, &identity.origin, &writer, deadline, report, stage).await
+}
+
+/// Cancels a Databricks run, and the dbt runs behind it.
+pub(super) async fn stop_workflow(
+    run: u64,
+    origin: &Origin,
+    writer: &Writer,
+    deadline: Instant,
+    report: &mut CancelReport,
+    stage: &Stage,
+) -> Result<(), Failure> {
     let again = format!("dbtrigger cancel --workflow-run {run}");
     let seen = writer.read(get_workflow_run(run, None)).await.map_err(|error| {
         of_databricks(&format!("Cannot look at Databricks run {run}; nothing was cancelled"), &error)
     })?;
     let workspace = seen.workspace();
-    let url = seen.url(&identity.origin.to_string(), seen.job_id.unwrap_or_default());
+    let url = seen.url(&origin.to_string(), seen.job_id.unwrap_or_default());
     let stopped = |standing: Option<&Standing>, already: bool| Stopped {
         run,
         url: url.clone(),
@@ -221,7 +240,7 @@ async fn cancel_workflow(
     // Databricks first: the other way round it would see a cancelled dbt run, or start another one.
     if !already {
         stage.last_known.set(Known {
-            data: report.json(),
+            data: report.known(),
             line: format!("Databricks run {run} is being cancelled: {url}"),
             resume: again.clone(),
         });
@@ -234,7 +253,7 @@ async fn cancel_workflow(
                 return Err(of_databricks(&what, &error).run(again));
             }
         }
-        let mut probe = WorkflowProbe::new(&writer, run);
+        let mut probe = WorkflowProbe::new(writer, run);
         let followed = follow(&mut probe, deadline, &stage.means(), |_| {}).await;
         let failure = match followed {
             Followed::Ended(state) => {
@@ -256,7 +275,7 @@ async fn cancel_workflow(
             return Err(failure.cause("the dbt run behind it was not looked for yet").run(again));
         }
     }
-    let behind = Behind { workflow_run: run, workspace, fresh: !already, databricks: &writer };
+    let behind = Behind { workflow_run: run, workspace, fresh: !already, databricks: writer };
     cancel_behind(&behind, deadline, &again, report, stage).await
 }
 

@@ -111,7 +111,18 @@ pub(crate) fn line_to_dbt(
 }
 
 fn line(origin: &Origin, profile: Profile, stage: &Stage) -> Result<Writer, Failure> {
-    let Stage { context, vault: _, events, json: _, account: _, pace, last_known: _, wire: _, talk: _ } = stage;
+    let Stage {
+        context,
+        vault: _,
+        events,
+        json: _,
+        account: _,
+        pace,
+        last_known: _,
+        interruption: _,
+        wire: _,
+        talk: _,
+    } = stage;
     let transport = transport(origin, stage)?;
     Ok(Writer::new(profile, transport, pace.clone(), context.entropy.clone(), context.wall.clone(), events.clone()))
 }

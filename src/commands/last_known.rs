@@ -29,7 +29,7 @@ pub(crate) struct Left {
 #[derive(Debug)]
 enum Part {
     GoesOn(Known),
-    /// One of several that has ended; its data still belongs into the document.
+    /// It has ended, or nobody waits for it; its data still belongs into the document.
     Over(Value),
 }
 
@@ -56,9 +56,17 @@ impl LastKnown {
         self.parts.borrow_mut().remove(&self.place);
     }
 
+    /// Nothing goes on any more, and this is what is known.
+    pub(crate) fn over(&self, data: Value) {
+        self.parts.borrow_mut().insert(self.place, Part::Over(data));
+    }
+
     /// This one of several is done with: what is known of it stays, and so does what goes on.
     pub(crate) fn keep(&self, data: Value) {
-        self.parts.borrow_mut().entry(self.place).or_insert(Part::Over(data));
+        let mut parts = self.parts.borrow_mut();
+        if !matches!(parts.get(&self.place), Some(Part::GoesOn(_))) {
+            parts.insert(self.place, Part::Over(data));
+        }
     }
 
     pub(crate) fn get(&self) -> Option<Left> {

@@ -19,6 +19,8 @@ mod connect;
 mod durations;
 #[cfg(test)]
 mod identity_tests;
+#[cfg(test)]
+mod interrupt_tests;
 pub(crate) mod job_named;
 mod last_known;
 pub(crate) mod provision;
@@ -48,7 +50,7 @@ pub(crate) use talk::{Instead, Talk, answer};
 
 use crate::context::Context;
 use crate::credentials::AccountFlags;
-use crate::events::Events;
+use crate::events::{Events, Interruption};
 use crate::http::{Pace, Roots};
 use crate::runs::Means;
 use crate::secret::Vault;
@@ -63,6 +65,8 @@ pub(crate) struct Stage {
     pub(crate) account: AccountFlags,
     pub(crate) pace: Pace,
     pub(crate) last_known: LastKnown,
+    /// Signals, for a command that does not want to be ended by the first.
+    pub(crate) interruption: Interruption,
     pub(crate) wire: Wire,
     /// Whom to ask, and what was answered.
     pub(crate) talk: Talk,
@@ -76,6 +80,7 @@ impl Stage {
             wall: self.context.wall.clone(),
             entropy: self.context.entropy.clone(),
             events: self.events.clone(),
+            interruption: self.interruption.clone(),
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::{LastKnown, Stage, Talk, Wire};
 use crate::context::{Context, Entropy, Environment, Wall};
 use crate::credentials::AccountFlags;
-use crate::events::{Event, Events};
+use crate::events::{Event, Events, Interruption};
 use crate::failure::{Code, Ended, Report};
 use crate::http::{Lane, Limits, Net, NetKind, Pace, Pending, Transport, WireError};
 use crate::sandbox::{NotebookEnd, NotebookOutcome, NotebookTask, Reply, Seed, SimTime, World};
@@ -62,6 +62,9 @@ struct Inner {
     log: RefCell<Vec<Seen>>,
     latency: Cell<Duration>,
     trouble: Cell<Option<(usize, Trouble)>>,
+    /// Before which call of which operation a signal comes, and who hears it.
+    signal: Cell<Option<(&'static str, usize)>>,
+    interruption: RefCell<Interruption>,
     killed: tokio::sync::Notify,
     begun: Instant,
     environment: RefCell<Environment>,
@@ -104,6 +107,8 @@ impl Rehearsal {
             // The world's clock counts milliseconds: two writes in one would look like one.
             latency: Cell::new(Duration::from_millis(10)),
             trouble: Cell::default(),
+            signal: Cell::default(),
+            interruption: RefCell::default(),
             killed: tokio::sync::Notify::new(),
             begun: Instant::now(),
             environment: RefCell::new(environment),
@@ -112,12 +117,15 @@ impl Rehearsal {
 
     /// The same world once more, which goes its own way from here.
     pub(crate) fn copy(&self) -> Rehearsal {
-        let Inner { world, log: _, latency, trouble: _, killed: _, begun, environment } = &*self.0;
+        let Inner { world, log: _, latency, trouble: _, signal: _, interruption: _, killed: _, begun, environment } =
+            &*self.0;
         Rehearsal(Rc::new(Inner {
             world: RefCell::new(world.borrow().clone()),
             log: RefCell::default(),
             latency: latency.clone(),
             trouble: Cell::default(),
+            signal: Cell::default(),
+            interruption: RefCell::default(),
             killed: tokio::sync::Notify::new(),
             begun: *begun,
             environment: environment.clone(),
@@ -175,6 +183,11 @@ impl Rehearsal {
         self.0.trouble.set(Some((self.0.log.borrow().len() + index, trouble)));
     }
 
+    /// SIGTERM comes with the call of this number, counted from 1 and from now, of this operation.
+    pub(crate) fn interrupt_at(&self, operation: &'static str, call: usize) {
+        self.0.signal.set(Some((operation, call)));
+    }
+
     /// The requests since the last time this was asked.
     pub(crate) fn take_log(&self) -> Vec<Seen> {
         std::mem::take(&mut self.0.log.borrow_mut())
@@ -188,6 +201,8 @@ impl Rehearsal {
     /// What a command finds in this world.
     pub(crate) fn stage(&self, account: AccountFlags, events: Events) -> Stage {
         let clock = self.0.begun;
+        let interruption = Interruption::default();
+        self.0.interruption.replace(interruption.clone());
         Stage {
             context: Context {
                 environment: self.0.environment.borrow().clone(),
@@ -203,6 +218,7 @@ impl Rehearsal {
             account,
             pace: Pace::default(),
             last_known: LastKnown::default(),
+            interruption,
             wire: Wire::Given(Rc::new(self.clone())),
             talk: Talk::default(),
         }
@@ -288,6 +304,7 @@ impl Transport for Rehearsal {
                 writes: route.is_some_and(|route| route.writes),
                 body: String::from_utf8_lossy(request.body()).into_owned(),
             });
+            inner.count_to_signal(route.map_or("unknown", |route| route.operation));
             sleep(inner.latency.get() / 2).await;
             let trouble = inner.trouble.get().filter(|(at, _)| *at == index).map(|(_, trouble)| trouble);
             if trouble.is_some() {
@@ -310,6 +327,19 @@ impl Transport for Rehearsal {
             sleep(inner.latency.get() / 2).await;
             arrive(reply, limits.cap, &inner.killed).await
         })
+    }
+}
+
+impl Inner {
+    fn count_to_signal(&self, operation: &str) {
+        match self.signal.get() {
+            Some((at, 1)) if at == operation => {
+                self.signal.set(None);
+                assert!(self.interruption.borrow().hand_over(15), "nobody takes the signal upon itself");
+            }
+            Some((at, more)) if at == operation => self.signal.set(Some((at, more - 1))),
+            Some(_) | None => {}
+        }
     }
 }
 

@@ -122,7 +122,8 @@ async fn watch_workflow(
         Err(_) => (0, String::new(), None, BTreeMap::new()),
     };
     let origin = identity.origin.to_string();
-    let report = WorkflowReport { workflow: job, name, origin, key: None, run: Some(run), url, state: None };
+    let report =
+        WorkflowReport { workflow: job, name, origin, key: None, run: Some(run), url, state: None, on_interrupt: None };
     stage.events.progress(format!("workflow_run_id = {run}"));
     if !report.url().is_empty() {
         stage.events.progress(report.url());

@@ -142,6 +142,16 @@ impl Failure {
         Failure { code, what: what.into(), causes: Vec::new(), hints: Vec::new(), open: Open::default() }
     }
 
+    /// Somebody has ended the program with this signal.
+    pub(crate) fn interrupted(signal: u8) -> Failure {
+        let name = match signal {
+            1 => "SIGHUP",
+            15 => "SIGTERM",
+            _ => "SIGINT",
+        };
+        Failure::new(Code::Interrupted(signal), format!("Interrupted by {name}."))
+    }
+
     pub(crate) fn cause(mut self, cause: impl Into<String>) -> Failure {
         self.causes.push(cause.into());
         self

@@ -19,6 +19,9 @@ pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -
             format!("The time was over before dbt job {job} could be started; nothing was started."),
         )
         .advise("give more time with --timeout"),
+        NotStarted::Interrupted(signal) => {
+            Failure::interrupted(*signal).cause(format!("no run of dbt job {job} was started"))
+        }
         NotStarted::OtherParameters { run, difference } => {
             let Difference { name, wanted, seen } = difference;
             Failure::new(

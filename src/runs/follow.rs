@@ -99,7 +99,7 @@ pub(crate) async fn follow<P: Probe>(
 where
     P::State: Clone,
 {
-    let Means { pace, wall, entropy, events } = means;
+    let Means { pace, wall, entropy, events, interruption: _ } = means;
     let begun = Instant::now();
     let reserve = reserve(deadline);
     let mut history = History::default();
@@ -198,7 +198,7 @@ mod tests {
 
     use super::*;
     use crate::context::Entropy;
-    use crate::events::Events;
+    use crate::events::{Events, Interruption};
     use crate::http::{Net, NetKind, NoToken, RetryAfter, Said};
 
     fn error(fault: Fault) -> HttpError {
@@ -268,6 +268,7 @@ mod tests {
             pace: Pace::default(),
             wall: Wall::of(move || Timestamp::UNIX_EPOCH + begun.elapsed()),
             entropy: Entropy::seeded(7),
+            interruption: Interruption::default(),
             events: Events::new(|_| {}),
         }
     }
@@ -402,6 +403,7 @@ mod tests {
             events: Events::new(move |event| sink.borrow_mut().push(format!("{event:?}"))),
             pace: Pace { poll: Duration::from_mins(5), poll_cap: Duration::from_mins(5), ..Pace::default() },
             entropy: Entropy::seeded(1),
+            interruption: Interruption::default(),
         };
         let mut probe = script(402, Vec::new());
         let followed = follow(&mut probe, begun + Duration::from_hours(1), &means, |_| {}).await;

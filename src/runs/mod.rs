@@ -18,14 +18,14 @@ pub(crate) use board::Board;
 pub(crate) use dbt_run::{DbtRun, DbtState, Fate};
 pub(crate) use failed::{FailedNode, Findings, find_failures, plain};
 pub(crate) use follow::{Followed, follow};
-pub(crate) use journal::Journal;
+pub(crate) use journal::{Intent, Journal};
 pub(crate) use marker::Key;
 pub(crate) use resume::{NotResumed, Resumption, resume};
 pub(crate) use trigger::{Doubt, Milestone, NotStarted, Order, Triggered, trigger};
 pub(crate) use workflow_run::{Ahead, EarlierAttempt, TaskState, WorkflowProbe, WorkflowState};
 
 use crate::context::{Entropy, Wall};
-use crate::events::Events;
+use crate::events::{Events, Interruption};
 use crate::http::Pace;
 
 /// What every part of this room needs from outside: time, chance, and somebody to tell.
@@ -35,4 +35,6 @@ pub(crate) struct Means {
     pub(crate) wall: Wall,
     pub(crate) entropy: Entropy,
     pub(crate) events: Events,
+    /// Once it is heard, nothing is sent any more; what is on its way is waited for.
+    pub(crate) interruption: Interruption,
 }

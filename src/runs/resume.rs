@@ -37,6 +37,8 @@ pub(crate) enum NotResumed {
     Failed(HttpError),
     /// The time was over before anything was sent.
     NoTime,
+    /// Interrupted before anything was sent.
+    Interrupted,
     /// Nobody knows whether it was.
     Unknown { error: HttpError, looking: Option<HttpError> },
 }
@@ -48,7 +50,10 @@ pub(crate) async fn resume(order: &Resumption, writer: &Writer, means: &Means) -
     let found =
         |runs: &[Run]| runs.iter().filter(|row| row.retrying_run_id == Some(run)).min_by_key(|row| row.id).cloned();
     let look = async || look_up(false).runs(Some(run)).await;
-    let in_time = async |looking| timeout_at(deadline, looking).await.map_err(|_| NotResumed::NoTime);
+    let in_time = async |looking| {
+        let looked = means.interruption.or(timeout_at(deadline, looking)).await;
+        looked.map_err(|_| NotResumed::Interrupted)?.map_err(|_| NotResumed::NoTime)
+    };
     // Somebody may have done it already: the same start on another machine, or a person in dbt.
     let looked = in_time(look_up(true).runs(Some(run))).await?;
     if let Some(there) = found(&looked.runs) {
@@ -57,7 +62,8 @@ pub(crate) async fn resume(order: &Resumption, writer: &Writer, means: &Means) -
     if let Some(error) = looked.cut {
         return Err(NotResumed::Failed(error));
     }
-    if let Some(reason) = may_not(order, writer).await? {
+    let against = means.interruption.or(may_not(order, writer)).await.map_err(|_| NotResumed::Interrupted)??;
+    if let Some(reason) = against {
         let settling = Settling { means, from: Instant::now(), settle, deadline };
         // A newer run that lists do not show yet may be the one that resumes it.
         return match reason.as_str() {
@@ -75,8 +81,10 @@ pub(crate) async fn resume(order: &Resumption, writer: &Writer, means: &Means) -
     let mut unclear = 0;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(open.map_or(NotResumed::NoTime, |error| NotResumed::Unknown { error, looking: None }));
+        let interrupted = means.interruption.heard().is_some();
+        if left.is_zero() || interrupted {
+            let not_sent = if interrupted { NotResumed::Interrupted } else { NotResumed::NoTime };
+            return Err(open.map_or(not_sent, |error| NotResumed::Unknown { error, looking: None }));
         }
         let sent = writer.once(dbt::retry_run(account, run, TRIGGER_LIMIT.min(left))).await;
         let settling = Settling { means, from: Instant::now(), settle, deadline };

@@ -95,5 +95,6 @@ pub(super) async fn wait_before_repeating(means: &Means, error: &HttpError, atte
     if wait >= Duration::from_secs(2) {
         means.events.remark(format!("{error}; nothing was started, trying again in {} s", wait.as_secs()));
     }
-    sleep(wait).await;
+    // Who is interrupted repeats nothing.
+    let _ = means.interruption.or(sleep(wait)).await;
 }

@@ -81,6 +81,8 @@ pub(crate) enum NotStarted {
     NeverSent(HttpError),
     /// The time was over before anything was sent.
     NoTime,
+    /// Interrupted by this signal before anything was sent that may have had an effect.
+    Interrupted(u8),
     /// The outcome stayed unclear each time, and no run showed each time.
     NoRunShows { error: HttpError, sends: u32 },
     /// Nobody knows whether a run was started. Nothing was sent again.
@@ -96,7 +98,8 @@ impl NotStarted {
             | NotStarted::OtherParameters { run: _, difference: _ }
             | NotStarted::Rejected(_)
             | NotStarted::NeverSent(_)
-            | NotStarted::NoTime => false,
+            | NotStarted::NoTime
+            | NotStarted::Interrupted(_) => false,
         }
     }
 }
@@ -117,7 +120,7 @@ pub(crate) async fn trigger(
     // 2. Look before the first POST whenever the key is not fresh; else note the newest run only.
     let patient = started.look_up(true);
     if order.look_first {
-        let looked = in_time(order, patient.runs(None)).await?;
+        let looked = in_time(order, means, patient.runs(None)).await?;
         if let Some((first, now)) = found(&looked.runs, &marker) {
             return started.adopt(first, now.clone(), journal, milestone);
         }
@@ -129,7 +132,7 @@ pub(crate) async fn trigger(
     // 3. The newest run id of the job, then the intent, on disk and synced.
     if started.newer_than == 0 {
         // Nothing within 7 days does not mean nothing at all.
-        started.newer_than = in_time(order, patient.newest()).await?.map_err(NotStarted::Blind)?;
+        started.newer_than = in_time(order, means, patient.newest()).await?.map_err(NotStarted::Blind)?;
     }
     let (mut intent, earlier) = started.note(journal);
     if let Some(run) = started.in_flight(earlier).await? {
@@ -164,9 +167,10 @@ pub(crate) async fn trigger(
     }
 }
 
-/// Before anything is sent the deadline only means that nothing will be.
-async fn in_time<T>(order: &Order, looking: impl Future<Output = T>) -> Result<T, NotStarted> {
-    timeout_at(order.deadline, looking).await.map_err(|_| NotStarted::NoTime)
+/// Before anything is sent the deadline, or a signal, only means that nothing will be.
+async fn in_time<T>(order: &Order, means: &Means, looking: impl Future<Output = T>) -> Result<T, NotStarted> {
+    let looked = means.interruption.or(timeout_at(order.deadline, looking)).await;
+    looked.map_err(NotStarted::Interrupted)?.map_err(|_| NotStarted::NoTime)
 }
 
 /// What has been sent.
@@ -203,8 +207,15 @@ impl<'a> Start<'a> {
     ) -> Result<Run, NotStarted> {
         let order = self.order;
         let patience = (Instant::now() + PATIENCE).min(order.deadline);
-        let mut refused = 0;
+        let (mut refused, mut unclear) = (0, None);
         loop {
+            // What is on its way is waited for; what is not, is not sent any more.
+            if let Some(signal) = self.means.interruption.heard() {
+                return Err(match unclear {
+                    None => NotStarted::Interrupted(signal),
+                    error @ Some(_) => NotStarted::Unknown { error, looking: None },
+                });
+            }
             let left = order.deadline.saturating_duration_since(Instant::now());
             if left.is_zero() && progress.sends == 0 {
                 return Err(NotStarted::NoTime);
@@ -255,6 +266,10 @@ impl<'a> Start<'a> {
                     if progress.open >= MOST_OPEN_SENDS || Instant::now() >= order.deadline {
                         return Err(NotStarted::NoRunShows { error, sends: progress.sends });
                     }
+                    unclear = Some(error);
+                    if self.means.interruption.heard().is_some() {
+                        continue;
+                    }
                     let seconds = self.settle_from.elapsed().as_secs();
                     self.means.events.remark(format!("no run shows after {seconds} s; starting it again"));
                 }
@@ -301,7 +316,8 @@ impl<'a> Start<'a> {
         let Some(OpenIntent { entry, run }) = earlier else { return Ok(None) };
         let order = self.order;
         if let Some(id) = run
-            && let Ok(run) = in_time(order, self.writer.glance(dbt::get_run_with_trigger(order.account, id))).await?
+            && let Ok(run) =
+                in_time(order, self.means, self.writer.glance(dbt::get_run_with_trigger(order.account, id))).await?
             && run.trigger.as_ref().is_some_and(|trigger| trigger.cause.contains(self.marker))
         {
             return Ok(Some(run));

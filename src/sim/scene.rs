@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::memory::MemoryTransport;
 use crate::context::{Entropy, Wall};
 use crate::dbt::{self, End, Overrides};
-use crate::events::{Event, Events};
+use crate::events::{Event, Events, Interruption};
 use crate::http::{Credential, HttpError, Pace, Profile, Writer};
 use crate::runs::{DbtRun, Followed, Journal, Key, Means, NotStarted, Order, follow, trigger};
 use crate::sandbox::{Rule, Seed, SimTime, World};
@@ -149,6 +149,7 @@ impl Stage {
                     sink.borrow_mut().push(text);
                 }
             }),
+            interruption: Interruption::default(),
         };
         let profile = Profile {
             service,

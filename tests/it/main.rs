@@ -11,6 +11,8 @@ mod bars;
 mod dbt_file;
 mod guide;
 #[cfg(unix)]
+mod interrupted;
+#[cfg(unix)]
 mod pty;
 #[cfg(unix)]
 mod questions;

@@ -6,18 +6,18 @@ use crate::failure::Report;
 
 /// One run that was asked to stop.
 #[derive(Clone, Debug)]
-pub(super) struct Stopped {
-    pub(super) run: u64,
-    pub(super) url: String,
+pub(in crate::commands) struct Stopped {
+    pub(in crate::commands) run: u64,
+    pub(in crate::commands) url: String,
     /// The service's word, as seen last.
-    pub(super) status: String,
+    pub(in crate::commands) status: String,
     /// It had ended before anything was asked.
-    pub(super) already: bool,
-    pub(super) fate: Fate,
+    pub(in crate::commands) already: bool,
+    pub(in crate::commands) fate: Fate,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(in crate::commands) enum Fate {
     Cancelled,
     /// In another way than by being cancelled.
     EndedItself,
@@ -46,25 +46,39 @@ impl Stopped {
 
 /// The `data` of `cancel`.
 #[derive(Debug, Default)]
-pub(super) struct CancelReport {
-    pub(super) workflow: Option<Stopped>,
+pub(in crate::commands) struct CancelReport {
+    pub(in crate::commands) workflow: Option<Stopped>,
     /// `None`: they were not looked for.
-    pub(super) dbt: Option<Vec<Stopped>>,
+    pub(in crate::commands) dbt: Option<Vec<Stopped>>,
+    /// What the command knows that asks for this, where that is another one than `cancel`.
+    pub(in crate::commands) within: Value,
+}
+
+impl CancelReport {
+    /// What is known while it goes on.
+    pub(super) fn known(&self) -> Value {
+        if self.within.is_null() {
+            return self.json();
+        }
+        let mut data = self.within.clone();
+        data["dbt_runs"] = self.dbt_json();
+        data
+    }
+
+    pub(in crate::commands) fn dbt_json(&self) -> Value {
+        json!(self.dbt.as_ref().map(|runs| runs.iter().map(Stopped::json).collect::<Vec<_>>()))
+    }
 }
 
 impl Report for CancelReport {
     fn text(&self) -> String {
-        let CancelReport { workflow, dbt } = self;
+        let CancelReport { workflow, dbt, within: _ } = self;
         let workflows = workflow.iter().map(|stopped| stopped.line("Databricks run"));
         let dbt_runs = dbt.iter().flatten().map(|stopped| stopped.line("dbt run"));
         workflows.chain(dbt_runs).collect::<Vec<_>>().join("\n")
     }
 
     fn json(&self) -> Value {
-        let CancelReport { workflow, dbt } = self;
-        json!({
-            "workflow_run": workflow.as_ref().map(Stopped::json),
-            "dbt_runs": dbt.as_ref().map(|runs| runs.iter().map(Stopped::json).collect::<Vec<_>>()),
-        })
+        json!({ "workflow_run": self.workflow.as_ref().map(Stopped::json), "dbt_runs": self.dbt_json() })
     }
 }

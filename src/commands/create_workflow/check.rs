@@ -80,6 +80,7 @@ impl Check {
             run: Some(run),
             url: Some(format!("{}/jobs/runs/{run}", writer.origin())),
             state: None,
+            on_interrupt: None,
         };
         stage.events.progress(format!("Checking as {}: run {run}", self.who));
         let judge = |report: &WorkflowReport, state: &WorkflowState| self.judge(report, state);

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use super::course::Course;
 use super::dbt_report::DbtReport;
 use super::follow_dbt::{Following, Lines};
 use super::retry::Retries;
-use super::{Waiting, artifacts, resume, several};
+use super::{Waiting, artifacts, on_interrupt, resume, several};
 use crate::commands::job_named::{JobNamed, Narrow};
-use crate::commands::last_known::Known;
 use crate::commands::{LastKnown, Stage, line_to_dbt};
 use crate::context::Environment;
 use crate::credentials::{Account, AccountFlags, Wants};
@@ -19,7 +19,7 @@ use crate::dbt::{Link, Overrides, Run};
 use crate::failure::{Code, Ended, Failure, Report, of_start};
 use crate::http::Writer;
 use crate::runs::{
-    Board, DbtRun, DbtState, Doubt, Journal, Key, Means, Milestone, NotStarted, Order, Triggered, trigger,
+    Board, DbtRun, DbtState, Doubt, Intent, Journal, Key, Means, Milestone, NotStarted, Order, Triggered, trigger,
 };
 
 /// Of the starts that nobody followed to their end so many are pointed at.
@@ -124,7 +124,8 @@ async fn settle(
     let Some(named) = named else {
         return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
     };
-    let found = timeout_at(deadline, several::find(&named, &writer, &account, &narrow)).await;
+    let finding = timeout_at(deadline, several::find(&named, &writer, &account, &narrow));
+    let found = stage.interruption.or(finding).await.map_err(on_interrupt::nothing_started)?;
     let ids = found.unwrap_or_else(|_| {
         let what = texts.join(", ");
         Err(Failure::new(
@@ -192,7 +193,7 @@ fn usual_cause(environment: &Environment) -> String {
 }
 
 impl Start {
-    fn pick_up(&self, run: u64) -> String {
+    pub(super) fn pick_up(&self, run: u64) -> String {
         resume::watch_dbt(run, &self.account, &self.flags, self.by_address)
     }
 
@@ -210,97 +211,133 @@ impl Start {
     }
 
     pub(super) async fn run(&self, hand: &Hand<'_>) -> Ended<DbtReport> {
-        let Start { account, writer, order, no_wait, retry, artifacts: _, job, by_address: _, flags: _, again } = self;
         let Hand { means, last_known, journal, shared } = hand;
-        let pick_up = |run: u64| self.pick_up(run);
-        let mut report = self.report();
-        let known = report.clone();
-        let milestone = |milestone: Milestone<'_>| {
-            let mut report = known.clone();
-            let (line, resume) = match milestone {
-                Milestone::Sending => (format!("a run of dbt job {job} may have been started"), order.resume.clone()),
-                Milestone::Known(run) => {
-                    report.take(run);
-                    (format!("dbt run {} goes on: {}", run.id, report.url()), pick_up(run.id))
-                }
-            };
-            last_known.set(Known { data: report.json(), line, resume });
-        };
+        let course = Course::new(self, last_known);
         // Nobody closes it; out of time, the trigger itself says so.
         let turn = match shared {
-            Some(Shared { board: _, sending, steps: _ }) => timeout_at(order.deadline, sending.acquire()).await.ok(),
+            Some(Shared { board: _, sending, steps: _ }) => {
+                timeout_at(self.order.deadline, sending.acquire()).await.ok()
+            }
             None => None,
         };
-        let triggered = trigger(order, writer, means, journal, &milestone).await;
+        let milestone = |milestone: Milestone<'_>| course.milestone(milestone);
+        let triggered = trigger(&self.order, &self.writer, means, journal, &milestone).await;
         drop(turn);
-        let triggered = match triggered {
+        let Triggered { run, adopted, sends, doubt, mut intent } = match triggered {
             Ok(triggered) => triggered,
-            Err(error) => {
-                if !error.may_have_started() {
-                    last_known.clear();
-                }
-                return Ended { report: Some(report), failure: Some(self.not_started(&error)) };
-            }
+            Err(error) => return course.not_started(&error, means),
         };
-        report.take(&triggered.run);
-        report.adopted = triggered.adopted;
-        report.sends = triggered.sends;
-        if triggered.adopted {
-            means.events.remark(match triggered.run.ended() {
+        course.begun(&run, adopted, sends);
+        if adopted {
+            means.events.remark(match run.ended() {
                 None => "this key was used before; following the run that it started",
                 Some(_) => {
                     "this key was used before, and the run that it started has ended; a new run needs a new --idempotency-key"
                 }
             });
         }
-        let Triggered { run, adopted: _, sends, doubt, mut intent } = triggered;
-        let mut lines = Lines::new(&means.events, account);
-        lines.header(&run);
-        let probe = |run: Run, doubt: Option<Doubt>| {
-            let probe = DbtRun::new(writer, &means.wall, &means.events, order.account, run, doubt);
-            match shared {
-                Some(Shared { board, sending: _, steps: true }) => probe.on_board(board),
-                Some(Shared { board, sending: _, steps: false }) => probe.on_board(board).without_steps(),
-                None => probe,
-            }
-        };
-        let mut ended = if *no_wait {
-            let mut probe = probe(run, doubt);
-            if sends > 1 {
-                means.events.remark("it was sent more than once; looking for a second run before the end");
-                probe.outlast_doubt().await;
-            }
-            report.take(probe.run());
-            report.duplicates = probe.duplicates().to_vec();
-            lines.state(&DbtState { run: probe.run().clone(), step: None });
-            Ended::well(report)
+        let mut ended = if self.no_wait {
+            self.wait_for_no_second(run, doubt.clone(), &course, hand).await
         } else {
-            let following =
-                Following { account, writer, deadline: order.deadline, pick_up: &pick_up, again: Some(again) };
-            let on_news = |run: &Run| milestone(Milestone::Known(run));
-            let mut ended = following.follow(probe(run, doubt), &mut lines, report, means, &on_news).await;
-            let mut retries = Retries { most: *retry, done: 0 };
-            while let Some(next) = retries.next(&mut ended, order, writer, means).await {
-                let Some(report) = ended.report.take() else { break };
-                milestone(Milestone::Known(&next));
-                if let Some(intent) = &mut intent {
-                    let _ = intent.run(next.id);
-                }
-                lines.header(&next);
-                ended = following.follow(probe(next, None), &mut lines, report, means, &on_news).await;
-            }
-            ended
+            self.follow(run, doubt.clone(), &course, intent.as_mut(), hand).await
         };
-        // Ended, or not waited for: nothing is left to pick up.
-        let over = *no_wait || ended.report.as_ref().is_some_and(|report| report.end.is_some());
-        if over {
-            last_known.clear();
+        if let Some(signal) = means.interruption.heard() {
+            course.stop(signal, doubt.clone(), &mut ended, means).await;
+        }
+        // Ended, or not waited for: nothing is left to pick up. What goes on although it was to be cancelled is.
+        let interrupted = ended.report.as_ref().is_some_and(|report| report.on_interrupt.is_some());
+        let has_ended = ended.report.as_ref().is_some_and(|report| report.end.is_some());
+        if has_ended || (self.no_wait && !interrupted) {
+            // The files are still to come.
+            if let Some(report) = &ended.report {
+                last_known.over(report.json());
+            }
             if let Some(intent) = intent {
                 intent.close();
             }
         }
-        self.finish(&mut ended, hand).await;
+        if means.interruption.heard().is_none()
+            && let Err(signal) = means.interruption.or(self.finish(&mut ended, hand)).await
+        {
+            course.stop(signal, doubt, &mut ended, means).await;
+        }
         ended
+    }
+
+    fn probe<'a>(&'a self, run: Run, doubt: Option<Doubt>, hand: &'a Hand<'_>) -> DbtRun<'a> {
+        let Hand { means, last_known: _, journal: _, shared } = hand;
+        let probe = DbtRun::new(&self.writer, &means.wall, &means.events, self.order.account, run, doubt);
+        match shared {
+            Some(Shared { board, sending: _, steps: true }) => probe.on_board(board),
+            Some(Shared { board, sending: _, steps: false }) => probe.on_board(board).without_steps(),
+            None => probe,
+        }
+    }
+
+    /// For `--no-wait`: only a second run is waited for.
+    async fn wait_for_no_second(
+        &self,
+        run: Run,
+        doubt: Option<Doubt>,
+        course: &Course<'_>,
+        hand: &Hand<'_>,
+    ) -> Ended<DbtReport> {
+        let means = &hand.means;
+        let mut lines = Lines::new(&means.events, &self.account);
+        lines.header(&run);
+        let mut report = course.report();
+        let mut probe = self.probe(run, doubt, hand);
+        if report.sends > 1 {
+            means.events.remark("it was sent more than once; looking for a second run before the end");
+            // Interrupted, the run is cancelled afterwards, and a second one with it.
+            let _ = means.interruption.or(probe.outlast_doubt()).await;
+        }
+        report.take(probe.run());
+        report.duplicates = probe.duplicates().to_vec();
+        lines.state(&DbtState { run: probe.run().clone(), step: None });
+        Ended::well(report)
+    }
+
+    /// Follows the run to its end, and those that resume it.
+    async fn follow(
+        &self,
+        run: Run,
+        doubt: Option<Doubt>,
+        course: &Course<'_>,
+        mut intent: Option<&mut Intent>,
+        hand: &Hand<'_>,
+    ) -> Ended<DbtReport> {
+        let Start { account, writer, order, no_wait: _, retry, artifacts: _, job: _, by_address: _, flags: _, again } =
+            self;
+        let means = &hand.means;
+        let mut lines = Lines::new(&means.events, account);
+        lines.header(&run);
+        let pick_up = |run: u64| self.pick_up(run);
+        let following = Following { account, writer, deadline: order.deadline, pick_up: &pick_up, again: Some(again) };
+        let on_news = |run: &Run| course.milestone(Milestone::Known(run));
+        let probe = self.probe(run, doubt, hand);
+        let followed = following.follow(probe, &mut lines, course.report(), means, &on_news);
+        let mut ended = means.interruption.or(followed).await.unwrap_or_else(|_| course.left());
+        let mut retries = Retries { most: *retry, done: 0 };
+        while means.interruption.heard().is_none()
+            && let Some(next) = retries.next(&mut ended, order, writer, means).await
+        {
+            let Some(report) = ended.report.take() else { break };
+            course.resumed(&report, &next);
+            if let Some(intent) = &mut intent {
+                let _ = intent.run(next.id);
+            }
+            lines.header(&next);
+            let probe = self.probe(next, None, hand);
+            let followed = following.follow(probe, &mut lines, report, means, &on_news);
+            ended = means.interruption.or(followed).await.unwrap_or_else(|_| course.left());
+        }
+        ended
+    }
+
+    /// The command that cancels the run.
+    pub(super) fn cancel(&self, run: u64) -> String {
+        resume::on_dbt_run("cancel", run, &self.account, &self.flags, self.by_address)
     }
 
     /// What is done once the outcome is there, and does not change it.

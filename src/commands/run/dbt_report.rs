@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::on_interrupt::Became;
 use crate::credentials::Account;
 use crate::dbt::{End, Run, Status};
 use crate::failure::Report;
@@ -35,6 +36,8 @@ pub(crate) struct DbtReport {
     pub(crate) resumed: Vec<Resumed>,
     /// Files of the run that were fetched.
     pub(crate) artifacts: Vec<String>,
+    /// What became of it when somebody interrupted, with `--on-interrupt cancel`.
+    pub(crate) on_interrupt: Option<Became>,
 }
 
 /// A failed run that was resumed from its point of failure.
@@ -67,6 +70,7 @@ impl DbtReport {
             findings: Findings::default(),
             resumed: Vec::new(),
             artifacts: Vec::new(),
+            on_interrupt: None,
         }
     }
 
@@ -131,6 +135,7 @@ impl Report for DbtReport {
             findings: Findings { step, nodes },
             resumed,
             artifacts,
+            on_interrupt,
         } = self;
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
         let duplicates: Vec<Value> =
@@ -167,6 +172,7 @@ impl Report for DbtReport {
             "failed_nodes": nodes,
             "resumed": resumed,
             "artifacts": artifacts,
+            "on_interrupt": on_interrupt.map(Became::word),
         })
     }
 }

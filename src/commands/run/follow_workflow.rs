@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::duration::shown;
+use super::on_interrupt::Stopped;
 use crate::commands::Stage;
 use crate::commands::last_known::Known;
 use crate::databricks::{Iterations, Standing, WorkflowEnd};
@@ -304,6 +305,7 @@ fn waits(code: Option<&str>, message: Option<&str>, ahead: Option<&Ahead>) -> St
 }
 
 /// What is known of the run: the `data` of `run --workflow` and of `watch --workflow-run`.
+#[derive(Clone)]
 pub(crate) struct WorkflowReport {
     pub(crate) workflow: u64,
     pub(crate) name: String,
@@ -313,6 +315,8 @@ pub(crate) struct WorkflowReport {
     pub(crate) run: Option<u64>,
     pub(crate) url: Option<String>,
     pub(crate) state: Option<WorkflowState>,
+    /// What became of it when somebody interrupted, with `--on-interrupt cancel`.
+    pub(crate) on_interrupt: Option<Stopped>,
 }
 
 impl WorkflowReport {
@@ -341,7 +345,9 @@ impl Report for WorkflowReport {
     }
 
     fn json(&self) -> Value {
-        let WorkflowReport { workflow, name, origin: _, key, run, url, state } = self;
+        let WorkflowReport { workflow, name, origin: _, key, run, url, state, on_interrupt } = self;
+        let status = on_interrupt.as_ref().and_then(|stopped| stopped.status.as_deref());
+        let status = status.or_else(|| state.as_ref().map(|state| state.standing.word()));
         let tasks: Vec<Value> = state.iter().flat_map(|state| &state.tasks).map(task_json).collect();
         json!({
             "workflow_id": workflow,
@@ -349,7 +355,9 @@ impl Report for WorkflowReport {
             "key": key,
             "workflow_run_id": run,
             "workflow_run_url": url,
-            "status": state.as_ref().map(|state| state.standing.word()),
+            "status": status,
+            "on_interrupt": on_interrupt.as_ref().map(|stopped| stopped.became.word()),
+            "dbt_runs": on_interrupt.as_ref().map(|stopped| &stopped.dbt_runs),
             "message": state.as_ref().and_then(|state| state.run.message()).map(|text| crate::runs::plain(text, 500)),
             "repairs": state.as_ref().map(|state| state.run.repairs()),
             "queued_behind": state.as_ref().and_then(|state| state.ahead.as_ref()).map(|ahead| {

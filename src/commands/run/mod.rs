@@ -1,11 +1,13 @@
 //! `run`: starts a dbt job, or a Databricks job with `--workflow`, and follows it to its end.
 
 mod artifacts;
+mod course;
 mod dbt;
 mod dbt_report;
 mod duration;
 mod follow_dbt;
 mod follow_workflow;
+mod on_interrupt;
 pub(crate) mod resume;
 mod retry;
 mod several;
@@ -44,6 +46,7 @@ pub(crate) const LONGEST: Duration = Duration::from_hours(24);
   dbtrigger run 'Nightly build' --project 'Jaffle Shop'
   dbtrigger run 222222 300001 300002 --max-parallel 2
   dbtrigger run 222226 --retry 1 --artifacts target
+  dbtrigger run 222222 --on-interrupt cancel
   dbtrigger run 222222 --idempotency-key nightly-2026-11-23 --step 'dbt build --select tag:nightly'
   dbtrigger run --workflow 'dbt: Nightly build (222222)'")]
 pub(crate) struct Args {
@@ -88,8 +91,21 @@ pub(crate) struct Args {
     /// Never send the start a second time, even if no run shows
     #[arg(long, conflicts_with = "workflow")]
     at_most_once: bool,
+    /// What becomes of the run when the command is interrupted: it goes on, or it is cancelled, which is confirmed
+    /// within 30 seconds; a second signal ends the command at once
+    #[arg(long, value_name = "leave|cancel", value_enum, hide_possible_values = true, default_value_t = OnInterrupt::Leave)]
+    on_interrupt: OnInterrupt,
     #[command(flatten)]
     changes: Changes,
+}
+
+/// What becomes of a run when somebody interrupts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum OnInterrupt {
+    /// It goes on.
+    Leave,
+    /// It is cancelled.
+    Cancel,
 }
 
 /// What this run does differently from the job's own settings.
@@ -184,6 +200,7 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
         artifacts,
         settle,
         at_most_once,
+        on_interrupt,
         changes,
     } = args;
     let mut wants = Wants::default();
@@ -192,6 +209,10 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     let key = key.unwrap_or_else(|| Key::fresh(&stage.context.entropy));
     let parameters = wants.optional(read_parameters(&param).map(Some)).unwrap_or_default();
     let waiting = Waiting { timeout, no_wait, key, given, parameters };
+    match on_interrupt {
+        OnInterrupt::Leave => {}
+        OnInterrupt::Cancel => stage.interruption.take_over(),
+    }
     if let Some(workflow) = workflow {
         return workflow::run(&workflow, waiting, wants, stage).await;
     }

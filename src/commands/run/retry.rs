@@ -62,6 +62,7 @@ fn not_resumed(run: u64, failed: Option<Failure>, not: &NotResumed, again: &str)
         NotResumed::Cannot(reason) => failed.cause(format!("it cannot be resumed from its point of failure: {reason}")),
         NotResumed::Failed(error) => failed.cause(format!("it was not resumed from its point of failure: {error}")),
         NotResumed::NoTime => failed.cause("the time was over before it could be resumed"),
+        NotResumed::Interrupted => failed.cause("it was not resumed any more"),
         NotResumed::Unknown { error, looking } => {
             let unknown = Failure::new(
                 Code::OutcomeUnknown,

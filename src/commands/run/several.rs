@@ -7,6 +7,7 @@ use tokio::time::timeout_at;
 
 use super::dbt::{Hand, Shared, Start};
 use super::dbt_report::DbtReport;
+use super::on_interrupt::Became;
 use crate::commands::Stage;
 use crate::commands::job_named::{JobNamed, Narrow};
 use crate::credentials::Account;
@@ -83,8 +84,13 @@ pub(super) async fn run(
         let means = Means { events: named(&start.job, &stage.events), ..means.clone() };
         let hand = Hand { means, last_known: last_known.clone(), journal, shared: Some(shared) };
         // Nobody closes the places: what can fail is the time.
-        let Ended { report, failure } = match timeout_at(start.order.deadline, places.acquire()).await {
-            Ok(place) => {
+        let turn = timeout_at(start.order.deadline, places.acquire());
+        let Ended { report, failure } = match stage.interruption.or(turn).await {
+            Err(signal) => {
+                let report = DbtReport { on_interrupt: Some(Became::NotStarted), ..start.report() };
+                Ended { report: Some(report), failure: Some(start.not_started(&NotStarted::Interrupted(signal))) }
+            }
+            Ok(Ok(place)) => {
                 let ended = start.run(&hand).await;
                 // A run that goes on keeps its place: the next one would be one too many.
                 if let (Ok(place), Some(Code::StillRunning)) =
@@ -94,7 +100,7 @@ pub(super) async fn run(
                 }
                 ended
             }
-            Err(_) => Ended { report: Some(start.report()), failure: Some(start.not_started(&NotStarted::NoTime)) },
+            Ok(Err(_)) => Ended { report: Some(start.report()), failure: Some(start.not_started(&NotStarted::NoTime)) },
         };
         let one = One { job: start.job.clone(), report: report.unwrap_or_else(|| start.report()), failure };
         last_known.keep(one.json());
@@ -151,9 +157,11 @@ impl Several {
     /// What counts is the run that needs somebody most: unknown, in error, cancelled, not started, going on.
     fn failure(&self) -> Option<Failure> {
         let rank = |code: Code| match code {
-            Code::OutcomeUnknown => 0,
-            Code::RunFailed => 1,
-            Code::RunCancelled => 2,
+            // Whatever became of the others: somebody wanted an end.
+            Code::Interrupted(_) => 0,
+            Code::OutcomeUnknown => 1,
+            Code::RunFailed => 2,
+            Code::RunCancelled => 3,
             Code::Failed
             | Code::Usage
             | Code::MissingInput
@@ -168,9 +176,8 @@ impl Several {
             | Code::Nonsense
             | Code::Bug
             | Code::RateLimited
-            | Code::Unavailable
-            | Code::Interrupted(_) => 3,
-            Code::StillRunning => 4,
+            | Code::Unavailable => 4,
+            Code::StillRunning => 5,
         };
         let failures: Vec<(&str, &Failure)> =
             self.runs.iter().filter_map(|one| Some((one.job.as_str(), one.failure.as_ref()?))).collect();

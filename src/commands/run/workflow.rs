@@ -3,7 +3,7 @@
 use tokio::time::{Instant, timeout_at};
 
 use super::follow_workflow::{WorkflowReport, follow_run};
-use super::{Waiting, resume};
+use super::{Waiting, on_interrupt, resume};
 use crate::commands::last_known::Known;
 use crate::commands::workflow_named::WorkflowNamed;
 use crate::commands::{Stage, to_databricks};
@@ -34,7 +34,7 @@ pub(super) async fn press(
     waiting: &Waiting,
     stage: &Stage,
 ) -> Ended<Box<dyn Report>> {
-    start(&workflow.to_string(), identity, WorkflowNamed::Id(workflow), waiting, stage)
+    Box::pin(start(&workflow.to_string(), identity, WorkflowNamed::Id(workflow), waiting, stage))
         .await
         .unwrap_or_else(Ended::from)
 }
@@ -49,14 +49,11 @@ async fn start(
     let deadline = Instant::now() + waiting.timeout;
     let writer = to_databricks(identity, stage)?;
     let again = |job: u64| format!("dbtrigger run --workflow {job}");
-    let row =
-        timeout_at(deadline, named.find(&writer, text, "nothing was started", again)).await.unwrap_or_else(|_| {
-            Err(Failure::new(
-                Code::Unavailable,
-                format!("The time was over before {text} was found; nothing was started."),
-            )
+    let finding = timeout_at(deadline, named.find(&writer, text, "nothing was started", again));
+    let row = stage.interruption.or(finding).await.map_err(on_interrupt::nothing_started)?.unwrap_or_else(|_| {
+        Err(Failure::new(Code::Unavailable, format!("The time was over before {text} was found; nothing was started."))
             .advise("give more time with --timeout"))
-        })?;
+    })?;
     let job = row.job_id;
     let mut report = WorkflowReport {
         workflow: job,
@@ -66,6 +63,7 @@ async fn start(
         run: None,
         url: None,
         state: None,
+        on_interrupt: None,
     };
     let again = resume::of_workflow(text, &waiting.parameters, None);
     let resume = resume::of_workflow(text, &waiting.parameters, Some(waiting.key.as_str()));
@@ -76,11 +74,20 @@ async fn start(
         resume: resume.clone(),
     });
     let token = waiting.key.token(job);
-    let sent = timeout_at(deadline, writer.put(run_now(job, &token, &waiting.parameters))).await;
-    let started = match sent.map_err(|_| None).and_then(|sent| sent.map_err(Some)) {
+    let sending = timeout_at(deadline, writer.put(run_now(job, &token, &waiting.parameters)));
+    // A start that is on its way is waited for, though not as long as without a signal.
+    let sent = tokio::select! {
+        sent = sending => sent.ok(),
+        () = on_interrupt::moment_after(&stage.interruption) => None,
+    };
+    let started = match sent.ok_or(None).and_then(|sent| sent.map_err(Some)) {
         Ok(started) => started,
         Err(error) => {
-            let failure = not_started(&shown_name, &resume, error.as_ref());
+            let mut failure = not_started(&shown_name, &resume, error.as_ref());
+            if let Some(signal) = stage.interruption.heard() {
+                report.on_interrupt = Some(on_interrupt::Stopped::unseen(failure.code));
+                failure = on_interrupt::instead(signal, failure);
+            }
             return Ok(Ended { report: Some(Box::new(report)), failure: Some(failure) });
         }
     };
@@ -92,14 +99,23 @@ async fn start(
     if waiting.given
         && let Some(failure) = other_parameters(&writer, run, waiting, deadline).await
     {
-        stage.last_known.clear();
+        stage.last_known.over(report.json());
         return Ok(Ended { report: Some(Box::new(report)), failure: Some(failure) });
     }
-    if waiting.no_wait {
-        stage.last_known.clear();
-        return Ok(Ended::well(Box::new(report)));
+    let left = report.clone();
+    let following = async {
+        if waiting.no_wait {
+            stage.last_known.over(report.json());
+            return Ended::well(Box::new(report) as Box<dyn Report>);
+        }
+        follow_run(report, run, &writer, deadline, Some(&again), stage).await
+    };
+    match stage.interruption.or(following).await {
+        Ok(ended) => Ok(ended),
+        Err(signal) => {
+            Ok(Box::pin(on_interrupt::stop_workflow(signal, run, left, &identity.origin, &writer, stage)).await)
+        }
     }
-    Ok(follow_run(report, run, &writer, deadline, Some(&again), stage).await)
 }
 
 /// The service gives the run of a key again whatever parameters come with it (databricks-api §2.6).

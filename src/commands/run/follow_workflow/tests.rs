@@ -35,6 +35,7 @@ fn shown_state(state: &WorkflowState) -> Shown {
         run: Some(1),
         url: None,
         state: None,
+        on_interrupt: None,
     };
     let failure = verdict(&report, state, None, &events);
     let exit = failure.as_ref().map_or(0, |failure| failure.code.exit());

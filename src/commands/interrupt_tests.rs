@@ -1,0 +1,262 @@
+//! `run --on-interrupt cancel`, against the world in memory.
+
+use serde_json::Value;
+
+use super::rehearsal::{Outcome, Rehearsal, Trouble};
+use super::{create_workflow, deploy_notebook, init_secrets, run};
+use crate::failure::Code;
+use crate::sandbox::Rule;
+
+const TERMINATED: Option<Code> = Some(Code::Interrupted(15));
+
+async fn start(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    let line: Vec<&str> = line.iter().copied().chain(["--on-interrupt", "cancel"]).collect();
+    stage.run(run::run, &line).await.expect("nobody kills it")
+}
+
+fn fault(stage: &Rehearsal, rule: &str) {
+    stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+}
+
+/// The statuses of all dbt runs that were started here.
+fn statuses(stage: &Rehearsal) -> Vec<Value> {
+    let world = stage.world(|world| world.inspect());
+    let runs = world["dbt_runs"].as_array().unwrap().iter().filter(|run| run["seeded"] == false);
+    runs.map(|run| run["status"].clone()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_followed_run_is_cancelled_and_that_is_confirmed() {
+    let stage = Rehearsal::new();
+    stage.interrupt_at("dbt:runs/get", 3);
+    let outcome = start(&stage, &["222222"]).await;
+    assert_eq!((outcome.exit, outcome.code), (143, TERMINATED), "{outcome:?}");
+    assert_eq!((&outcome.data["status"], &outcome.data["on_interrupt"]), (&"CANCELLED".into(), &"cancelled".into()));
+    let run = &outcome.data["run_id"];
+    assert!(outcome.failure.contains(&format!("dbt run {run} was cancelled")), "{outcome:?}");
+    assert!(outcome.said().contains("a second signal ends this at once"), "{}", outcome.said());
+    assert_eq!(stage.take_writes(), ["dbt:jobs/run", "dbt:runs/cancel"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_anything_is_sent_nothing_is_started() {
+    for operation in ["dbt:jobs/get", "dbt:runs/list"] {
+        for line in [&["222222"][..], &["222222", "300001"], &["222222", "--idempotency-key", "k"]] {
+            let stage = Rehearsal::new();
+            stage.interrupt_at(operation, 1);
+            let outcome = start(&stage, line).await;
+            if operation == "dbt:jobs/get" && line[1..] != ["300001"] {
+                // A single job is not looked at.
+                assert_eq!(outcome.exit, 0, "{operation} {line:?} {outcome:?}");
+                continue;
+            }
+            assert_eq!(outcome.code, TERMINATED, "{operation} {line:?} {outcome:?}");
+            assert_eq!(stage.take_writes(), Vec::<&str>::new(), "{operation} {line:?}");
+            assert!(outcome.failure.contains("started"), "{outcome:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_on_its_way_is_not_lost() {
+    for trouble in [None, Some("reset,phase=after"), Some("hang,phase=after"), Some("status=500,phase=after")] {
+        let stage = Rehearsal::new();
+        if let Some(trouble) = trouble {
+            fault(&stage, &format!("dbt:jobs/run={trouble}"));
+        }
+        stage.interrupt_at("dbt:jobs/run", 1);
+        let outcome = start(&stage, &["222222"]).await;
+        assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &"cancelled".into()), "{outcome:?}");
+        assert_eq!(stage.take_writes(), ["dbt:jobs/run", "dbt:runs/cancel"], "{trouble:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unclear_start_is_not_sent_again_and_said_with_the_command_that_looks() {
+    let stage = Rehearsal::new();
+    fault(&stage, "dbt:jobs/run=reset,phase=before");
+    stage.interrupt_at("dbt:jobs/run", 1);
+    let outcome = start(&stage, &["222222"]).await;
+    assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &"unknown".into()), "{outcome:?}");
+    assert!(outcome.failure.contains("It is unknown whether a run of dbt job 222222 was started"), "{outcome:?}");
+    assert!(outcome.failure.contains("--idempotency-key"), "{outcome:?}");
+    assert_eq!(stage.take_writes(), ["dbt:jobs/run"]);
+    // What surely was not started is not sent again either.
+    let stage = Rehearsal::new();
+    fault(&stage, "dbt:jobs/run=refused,times=forever");
+    stage.interrupt_at("dbt:jobs/run", 2);
+    let outcome = start(&stage, &["222222"]).await;
+    assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &"not-started".into()), "{outcome:?}");
+    assert_eq!(stage.take_writes(), ["dbt:jobs/run"; 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_wrong_while_cancelling_is_said_with_what_became_of_the_run() {
+    for (rule, became, says) in [
+        ("dbt:runs/cancel=status=403,times=forever", "goes-on", "did not cancel run"),
+        ("dbt:runs/cancel=reset,phase=after", "cancelled", "was cancelled"),
+        ("dbt:runs/cancel=reset,phase=before", "cancelled", "was cancelled"),
+        ("dbt:runs/cancel=status=503,times=2", "cancelled", "was cancelled"),
+        ("dbt:runs/cancel=hang,times=forever", "goes-on", "gave no answer about cancelling run"),
+    ] {
+        let stage = Rehearsal::new();
+        fault(&stage, rule);
+        stage.interrupt_at("dbt:runs/get", 3);
+        let outcome = start(&stage, &["222222"]).await;
+        assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &became.into()), "{rule} {outcome:?}");
+        assert!(outcome.failure.contains(says), "{rule} {outcome:?}");
+        let command = format!("`dbtrigger cancel {}`", outcome.data["run_id"]);
+        assert_eq!(outcome.failure.contains(&command), became == "goes-on", "{rule} {outcome:?}");
+    }
+    // Asked, and never confirmed.
+    let stage = Rehearsal::new();
+    fault(&stage, "dbt:runs/get=status=503,nth=4,times=forever");
+    fault(&stage, "dbt:runs/cancel=missing-field,times=forever");
+    stage.interrupt_at("dbt:runs/get", 3);
+    let outcome = start(&stage, &["222222"]).await;
+    assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &"goes-on".into()), "{outcome:?}");
+    assert!(outcome.failure.contains("dbtrigger cancel"), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_ended_meanwhile_is_said_so() {
+    let stage = Rehearsal::new();
+    let _ = stage.run(run::run, &["222222"]).await.unwrap();
+    let looks = stage.take_log().iter().filter(|seen| seen.operation == "dbt:runs/get").count();
+    // The signal comes shortly before the end, and cancelling gets through only after it.
+    let stage = Rehearsal::new();
+    fault(&stage, "dbt:runs/cancel=retry-after=15,times=1");
+    stage.interrupt_at("dbt:runs/get", looks - 1);
+    let outcome = start(&stage, &["222222"]).await;
+    assert_eq!((outcome.code, &outcome.data["status"]), (TERMINATED, &"SUCCESS".into()), "{outcome:?}");
+    assert_eq!(outcome.data["on_interrupt"], "ended-itself", "{outcome:?}");
+    assert!(outcome.failure.contains("ended before it could be cancelled: SUCCESS"), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_run_that_is_not_found_yet_is_cancelled_once_it_is() {
+    let stage = Rehearsal::new();
+    stage.world(|world| world.set_fresh_404(8_000));
+    stage.interrupt_at("dbt:jobs/run", 1);
+    let outcome = start(&stage, &["222222"]).await;
+    assert_eq!(outcome.data["on_interrupt"], "cancelled", "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_each_is_cancelled_and_those_that_wait_are_not_started() {
+    let stage = Rehearsal::new();
+    stage.interrupt_at("dbt:runs/list", 12);
+    let outcome = start(&stage, &["222222", "300001", "300002", "--max-parallel", "2"]).await;
+    assert_eq!((outcome.exit, outcome.code), (143, TERMINATED), "{outcome:?}");
+    let runs = outcome.data["runs"].as_array().unwrap();
+    let became: Vec<&Value> = runs.iter().map(|run| &run["on_interrupt"]).collect();
+    assert_eq!(became, ["cancelled", "cancelled", "not-started"], "{outcome:?}");
+    assert!(runs.iter().all(|run| run["exit_code"] == 143), "{outcome:?}");
+    assert_eq!(statuses(&stage).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resumption_that_is_on_its_way_is_not_lost() {
+    for trouble in [None, Some("dbt:runs/retry=reset,phase=after")] {
+        let stage = Rehearsal::new();
+        if let Some(rule) = trouble {
+            fault(&stage, rule);
+        }
+        stage.interrupt_at("dbt:runs/retry", 1);
+        let outcome = start(&stage, &["222226", "--retry", "1"]).await;
+        assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &"cancelled".into()), "{outcome:?}");
+        assert_eq!(outcome.data["resumed"].as_array().map(Vec::len), Some(1), "{outcome:?}");
+        assert_eq!(stage.take_writes(), ["dbt:jobs/run", "dbt:runs/retry", "dbt:runs/cancel"], "{trouble:?}");
+    }
+    // Its outcome stays unclear: said, and not sent again.
+    let stage = Rehearsal::new();
+    fault(&stage, "dbt:runs/retry=reset,phase=before");
+    stage.interrupt_at("dbt:runs/retry", 1);
+    let outcome = start(&stage, &["222226", "--retry", "1"]).await;
+    assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &"unknown".into()), "{outcome:?}");
+    assert_eq!(stage.take_writes(), ["dbt:jobs/run", "dbt:runs/retry"]);
+}
+
+async fn workflow() -> Rehearsal {
+    let stage = Rehearsal::new();
+    let _ = stage.run(init_secrets::run, &[]).await.unwrap();
+    let _ = stage.run(deploy_notebook::run, &[]).await.unwrap();
+    let made = stage.run(create_workflow::run, &["--job", "222225"]).await.unwrap();
+    assert_eq!(made.exit, 0, "{made:?}");
+    let _ = stage.take_log();
+    stage
+}
+
+const WORKFLOW: [&str; 2] = ["--workflow", "dbt: Long queue (222225)"];
+
+#[tokio::test(start_paused = true)]
+async fn a_workflow_is_cancelled_with_what_is_behind_it() {
+    let stage = workflow().await;
+    stage.interrupt_at("databricks:jobs/runs/get", 3);
+    let outcome = start(&stage, &WORKFLOW).await;
+    assert_eq!((outcome.exit, outcome.code), (143, TERMINATED), "{outcome:?}");
+    assert_eq!(outcome.data["on_interrupt"], "cancelled", "{outcome:?}");
+    assert!(outcome.data["dbt_runs"].is_array(), "{outcome:?}");
+    assert_eq!(stage.take_writes(), ["databricks:jobs/run-now", "databricks:jobs/runs/cancel"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_press_that_is_on_its_way_is_not_lost_and_one_that_stays_unclear_is_said() {
+    for (trouble, became, writes) in [
+        ("", "cancelled", &["databricks:jobs/run-now", "databricks:jobs/runs/cancel"][..]),
+        ("databricks:jobs/run-now=hang,times=forever", "unknown", &["databricks:jobs/run-now"]),
+        ("databricks:jobs/run-now=status=403,times=forever", "not-started", &["databricks:jobs/run-now"]),
+    ] {
+        let stage = workflow().await;
+        if !trouble.is_empty() {
+            fault(&stage, trouble);
+        }
+        stage.interrupt_at("databricks:jobs/run-now", 1);
+        let outcome = start(&stage, &WORKFLOW).await;
+        assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &became.into()), "{outcome:?}");
+        assert_eq!(stage.take_writes(), writes, "{trouble}");
+    }
+    let stage = workflow().await;
+    stage.interrupt_at("databricks:jobs/list", 1);
+    let outcome = start(&stage, &WORKFLOW).await;
+    assert_eq!(outcome.code, TERMINATED, "{outcome:?}");
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workflow_that_cannot_be_cancelled_is_said_with_the_command() {
+    let stage = workflow().await;
+    fault(&stage, "databricks:jobs/runs/cancel=status=403,times=forever");
+    stage.interrupt_at("databricks:jobs/runs/get", 3);
+    let outcome = start(&stage, &WORKFLOW).await;
+    assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &"goes-on".into()), "{outcome:?}");
+    let command = format!("`dbtrigger cancel --workflow-run {}`", outcome.data["workflow_run_id"]);
+    assert!(outcome.failure.contains(&command), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_while_files_are_fetched_ends_that_and_the_run_has_ended_already() {
+    let stage = Rehearsal::new();
+    let home = tempfile::tempdir().unwrap();
+    stage.interrupt_at("dbt:runs/artifacts/list", 1);
+    let outcome = start(&stage, &["222222", "--artifacts", home.path().to_str().unwrap()]).await;
+    assert_eq!((outcome.code, &outcome.data["status"]), (TERMINATED, &"SUCCESS".into()), "{outcome:?}");
+    assert_eq!(outcome.data["on_interrupt"], "ended-itself", "{outcome:?}");
+    assert_eq!(stage.take_writes(), ["dbt:jobs/run"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_happens_to_one_request_the_run_is_cancelled_or_the_command_says_otherwise() {
+    for index in 0..12 {
+        for trouble in [Trouble::LostBefore, Trouble::LostAfter, Trouble::ErrorAfter, Trouble::Unavailable] {
+            let stage = Rehearsal::new();
+            stage.interrupt_at("dbt:runs/get", 2);
+            stage.trouble_at(index, trouble);
+            let outcome = start(&stage, &["222222"]).await;
+            assert_eq!(outcome.code, TERMINATED, "{index} {trouble:?} {outcome:?}");
+            let ended = statuses(&stage).iter().all(|status| *status == 30);
+            let said = outcome.data["on_interrupt"] == "cancelled";
+            assert_eq!(ended, said, "{index} {trouble:?} {outcome:?} {:?}", statuses(&stage));
+        }
+    }
+}

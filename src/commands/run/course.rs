@@ -1,0 +1,87 @@
+//! What is known of one start while it goes its way: enough for whoever interrupts.
+
+use std::cell::RefCell;
+
+use super::dbt::Start;
+use super::dbt_report::DbtReport;
+use super::on_interrupt::{Became, LeftRun, instead};
+use crate::commands::LastKnown;
+use crate::commands::last_known::Known;
+use crate::dbt::Run;
+use crate::failure::{Ended, Report as _};
+use crate::runs::{Doubt, Means, Milestone, NotStarted};
+
+pub(super) struct Course<'a> {
+    start: &'a Start,
+    last_known: &'a LastKnown,
+    /// What is known beside the run itself.
+    known: RefCell<DbtReport>,
+    /// The run as seen last.
+    latest: RefCell<Option<Run>>,
+}
+
+impl<'a> Course<'a> {
+    pub(super) fn new(start: &'a Start, last_known: &'a LastKnown) -> Course<'a> {
+        let (known, latest) = (RefCell::new(start.report()), RefCell::new(None));
+        Course { start, last_known, known, latest }
+    }
+
+    pub(super) fn report(&self) -> DbtReport {
+        let mut report = self.known.borrow().clone();
+        if let Some(run) = self.latest.borrow().as_ref() {
+            report.take(run);
+        }
+        report
+    }
+
+    /// What an interrupted follower leaves behind.
+    pub(super) fn left(&self) -> Ended<DbtReport> {
+        Ended::well(self.report())
+    }
+
+    pub(super) fn milestone(&self, milestone: Milestone<'_>) {
+        let (order, job) = (&self.start.order, &self.start.job);
+        let (line, resume) = match milestone {
+            Milestone::Sending => (format!("a run of dbt job {job} may have been started"), order.resume.clone()),
+            Milestone::Known(run) => {
+                *self.latest.borrow_mut() = Some(run.clone());
+                let line = format!("dbt run {} goes on: {}", run.id, self.report().url());
+                (line, self.start.pick_up(run.id))
+            }
+        };
+        self.last_known.set(Known { data: self.report().json(), line, resume });
+    }
+
+    pub(super) fn begun(&self, run: &Run, adopted: bool, sends: u32) {
+        let mut known = self.known.borrow_mut();
+        (known.adopted, known.sends) = (adopted, sends);
+        *self.latest.borrow_mut() = Some(run.clone());
+    }
+
+    /// Another run goes on where the one of the report failed.
+    pub(super) fn resumed(&self, report: &DbtReport, next: &Run) {
+        self.known.borrow_mut().clone_from(report);
+        self.milestone(Milestone::Known(next));
+    }
+
+    pub(super) fn not_started(&self, error: &NotStarted, means: &Means) -> Ended<DbtReport> {
+        let may_have_started = error.may_have_started();
+        if !may_have_started {
+            self.last_known.clear();
+        }
+        let (mut report, mut failure) = (self.report(), self.start.not_started(error));
+        if let Some(signal) = means.interruption.heard() {
+            report.on_interrupt = Some(if may_have_started { Became::Unknown } else { Became::NotStarted });
+            failure = instead(signal, failure);
+        }
+        Ended { report: Some(report), failure: Some(failure) }
+    }
+
+    /// Cancels the run, and says in `ended` what became of it.
+    pub(super) async fn stop(&self, signal: u8, doubt: Option<Doubt>, ended: &mut Ended<DbtReport>, means: &Means) {
+        let latest = self.latest.borrow().clone();
+        if let Some(run) = latest {
+            LeftRun { start: self.start, run, doubt }.stop(signal, ended, means, self.last_known).await;
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! `run --on-interrupt cancel`: what was started is cancelled, and that is confirmed, before the program ends.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::dbt::Start;
+use super::dbt_report::DbtReport;
+use super::follow_workflow::WorkflowReport;
+use crate::commands::last_known::Known;
+use crate::commands::{LastKnown, Stage, cancel};
+use crate::dbt::{End, Run, Status};
+use crate::events::Interruption;
+use crate::failure::{Code, Ended, Failure, Report, of_dbt};
+use crate::http::{HttpError, Writer};
+use crate::origin::Origin;
+use crate::runs::{DbtRun, Doubt, Fate, Followed, Means, follow};
+
+/// Whoever interrupts does not want to wait long.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A run that was just started may not be found for a moment (dbt-cloud-api §4.5).
+const BETWEEN: Duration = Duration::from_secs(2);
+
+/// What became of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Became {
+    NotStarted,
+    /// Nobody knows whether it was started.
+    Unknown,
+    Cancelled,
+    /// In another way than by being cancelled, or before that.
+    EndedItself,
+    GoesOn,
+}
+
+impl Became {
+    /// The word in JSON output.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Became::NotStarted => "not-started",
+            Became::Unknown => "unknown",
+            Became::Cancelled => "cancelled",
+            Became::EndedItself => "ended-itself",
+            Became::GoesOn => "goes-on",
+        }
+    }
+}
+
+/// Interrupted before anything was sent.
+pub(super) fn nothing_started(signal: u8) -> Failure {
+    Failure::interrupted(signal).advise("nothing was started")
+}
+
+/// The interruption is what counts; what failed says how things stand.
+pub(super) fn instead(signal: u8, failure: Failure) -> Failure {
+    if matches!(failure.code, Code::Interrupted(_)) {
+        return failure;
+    }
+    let Failure { code: _, what, causes, hints, open: _ } = failure;
+    let interrupted = Failure::interrupted(signal).cause(what);
+    Failure { causes: interrupted.causes.into_iter().chain(causes).collect(), hints, ..interrupted }
+}
+
+/// Waits for a signal, and so long after it as somebody who interrupts waits.
+pub(super) async fn moment_after(interruption: &Interruption) {
+    interruption.wait().await;
+    sleep(LIMIT).await;
+}
+
+/// A dbt run whose follower was interrupted.
+pub(super) struct LeftRun<'a> {
+    pub(super) start: &'a Start,
+    /// As seen last.
+    pub(super) run: Run,
+    /// There may be a second one.
+    pub(super) doubt: Option<Doubt>,
+}
+
+impl LeftRun<'_> {
+    /// Cancels the run, and says what became of it.
+    pub(super) async fn stop(self, signal: u8, ended: &mut Ended<DbtReport>, means: &Means, last_known: &LastKnown) {
+        let Some(report) = &mut ended.report else { return };
+        let failure = match ended.failure.take() {
+            // A run may go on that resumes this one, and nobody knows it.
+            Some(failure) if failure.code == Code::OutcomeUnknown => {
+                report.on_interrupt = Some(Became::Unknown);
+                instead(signal, failure)
+            }
+            Some(_) | None => self.cancel(signal, report, means, last_known).await,
+        };
+        ended.failure = Some(failure);
+    }
+
+    async fn cancel(self, signal: u8, report: &mut DbtReport, means: &Means, last_known: &LastKnown) -> Failure {
+        let LeftRun { start, run, doubt } = self;
+        let interrupted = Failure::interrupted(signal);
+        let word = |report: &DbtReport| report.status.map_or_else(|| "not seen".to_owned(), Status::word);
+        if report.end.is_some() {
+            report.on_interrupt = Some(Became::EndedItself);
+            let failure = interrupted.cause(format!("dbt run {} has ended already: {}", run.id, word(report)));
+            return failure.advise(format!("see it at {}", report.url()));
+        }
+        let (number, again) = (run.id, start.cancel(run.id));
+        means.events.remark(format!("interrupted: cancelling dbt run {number}; a second signal ends this at once"));
+        report.on_interrupt = Some(Became::GoesOn);
+        last_known.set(Known {
+            data: report.json(),
+            line: format!("dbt run {number} is being cancelled: {}", report.url()),
+            resume: again.clone(),
+        });
+        let deadline = Instant::now() + LIMIT;
+        let account = start.account.id;
+        let asked = match timeout_at(deadline, ask(&start.writer, account, run, deadline)).await {
+            Ok(Ok(asked)) => asked,
+            Ok(Err(error)) => {
+                let refused = of_dbt(&format!("dbt Cloud did not cancel run {number}, which may go on"), &error);
+                return instead(signal, refused.run(again));
+            }
+            Err(_) => {
+                let cause = format!("dbt Cloud gave no answer about cancelling run {number}, which may go on");
+                return interrupted.cause(cause).run(again);
+            }
+        };
+        let mut probe = DbtRun::new(&start.writer, &means.wall, &means.events, account, asked, doubt).without_steps();
+        let followed = follow(&mut probe, deadline, means, |_| {}).await;
+        report.take(probe.run());
+        report.duplicates = probe.duplicates().to_vec();
+        let number = probe.run().id;
+        let mut failure = match (report.end, followed) {
+            (Some(End::Cancelled), _) => {
+                report.on_interrupt = Some(Became::Cancelled);
+                interrupted.cause(format!("dbt run {number} was cancelled"))
+            }
+            (Some(End::Success | End::Error), _) => {
+                report.on_interrupt = Some(Became::EndedItself);
+                interrupted.cause(format!("dbt run {number} ended before it could be cancelled: {}", word(report)))
+            }
+            (None, Followed::Blind(_, error)) => {
+                let what = format!("dbt Cloud was asked to cancel run {number}, and cannot be asked how it stands");
+                instead(signal, of_dbt(&what, &error).run(&again))
+            }
+            (None, Followed::OutOfTime(_) | Followed::Ended(_)) => interrupted
+                .cause(format!("dbt Cloud was asked to cancel run {number}, which has not ended yet"))
+                .run(&again),
+        };
+        for (second, _) in report.duplicates.iter().filter(|(_, fate)| *fate == Fate::Left) {
+            failure = failure.cause(format!("a second run {second} of this start goes on")).run(start.cancel(*second));
+        }
+        failure.advise(format!("see it at {}", report.url()))
+    }
+}
+
+/// Asks dbt to stop the run, once it is found.
+async fn ask(writer: &Writer, account: u64, run: Run, deadline: Instant) -> Result<Run, HttpError> {
+    loop {
+        match cancel::ask(writer, account, run.clone()).await {
+            Err(error) if error.is_status(404) && Instant::now() + BETWEEN < deadline => sleep(BETWEEN).await,
+            other => return other,
+        }
+    }
+}
+
+/// What became of a Databricks run, and of the dbt runs behind it.
+#[derive(Clone)]
+pub(crate) struct Stopped {
+    pub(super) became: Became,
+    /// The service's word, as seen last.
+    pub(super) status: Option<String>,
+    /// As `cancel` reports them; null where they were not looked for.
+    pub(super) dbt_runs: Value,
+}
+
+impl Stopped {
+    /// Of a run that nobody saw.
+    pub(super) fn unseen(code: Code) -> Stopped {
+        let became = if code == Code::OutcomeUnknown { Became::Unknown } else { Became::NotStarted };
+        Stopped { became, status: None, dbt_runs: Value::Null }
+    }
+}
+
+/// Cancels the Databricks run and the dbt runs behind it.
+pub(super) async fn stop_workflow(
+    signal: u8,
+    run: u64,
+    mut report: WorkflowReport,
+    origin: &Origin,
+    writer: &Writer,
+    stage: &Stage,
+) -> Ended<Box<dyn Report>> {
+    let mut line = format!("interrupted: cancelling Databricks run {run} and the dbt runs behind it");
+    line += "; a second signal ends this at once";
+    stage.events.remark(line);
+    let resume = format!("dbtrigger cancel --workflow-run {run}");
+    let mut stopped = Stopped { became: Became::GoesOn, status: None, dbt_runs: Value::Null };
+    report.on_interrupt = Some(stopped.clone());
+    let known = Known {
+        data: report.json(),
+        line: format!("Databricks run {run} is being cancelled: {}", report.url()),
+        resume: resume.clone(),
+    };
+    let mut cancelled = cancel::CancelReport { within: known.data.clone(), ..cancel::CancelReport::default() };
+    stage.last_known.set(known);
+    let deadline = Instant::now() + LIMIT;
+    let stopping = cancel::stop_workflow(run, origin, writer, deadline, &mut cancelled, stage);
+    let failed = match timeout_at(deadline, stopping).await {
+        Ok(Ok(())) => None,
+        Ok(Err(failure)) => Some(failure),
+        Err(_) => Some(
+            Failure::new(Code::StillRunning, format!("Cancelling Databricks run {run} took too long."))
+                .cause("it, or a dbt run behind it, may go on")
+                .run(resume),
+        ),
+    };
+    if let Some(now) = &cancelled.workflow {
+        stopped.became = match now.fate {
+            cancel::Fate::Cancelled => Became::Cancelled,
+            cancel::Fate::EndedItself => Became::EndedItself,
+            cancel::Fate::GoesOn => Became::GoesOn,
+        };
+        stopped.status = Some(now.status.clone()).filter(|status| !status.is_empty());
+    }
+    stopped.dbt_runs = cancelled.dbt_json();
+    report.on_interrupt = Some(stopped);
+    let mut failure = Failure::interrupted(signal);
+    failure.causes.extend(cancelled.text().lines().map(ToOwned::to_owned));
+    if let Some(Failure { code: _, what, causes, hints, open: _ }) = failed {
+        failure.causes.extend(std::iter::once(what).chain(causes));
+        failure.hints.extend(hints);
+    } else {
+        stage.last_known.over(report.json());
+    }
+    let failure = failure.advise(format!("see it at {}", report.url()));
+    Ended { report: Some(Box::new(report)), failure: Some(failure) }
+}

@@ -1,0 +1,143 @@
+//! `run --on-interrupt cancel` with the built program and real signals.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::harness::Site;
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+/// Waits until the sandbox was asked for this operation.
+fn until_asked(site: &Site, operation: &str) {
+    let begun = Instant::now();
+    while site.sandbox.log().iter().all(|line| line.operation != operation) {
+        assert!(begun.elapsed() < Duration::from_mins(1), "nobody asks for {operation}");
+        std::thread::yield_now();
+    }
+}
+
+/// The dbt runs that were started, with their statuses.
+fn runs(site: &Site) -> Vec<Value> {
+    let world = site.inspect();
+    world["dbt_runs"].as_array().unwrap().iter().filter(|run| run["seeded"] == false).cloned().collect()
+}
+
+fn document(child: &mut Child, exit: i32) -> Value {
+    let (mut out, mut said) = (String::new(), String::new());
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(exit), "{out}{said}");
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{said}"))
+}
+
+#[test]
+fn a_signal_cancels_the_run_and_the_program_ends_by_it() {
+    for (name, exit) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+        let site = Site::with(|options| options.speed = 20.0);
+        let mut child = site.command(&["run", "222222", "--on-interrupt", "cancel", "-o", "json"]).spawn().unwrap();
+        until_asked(&site, "dbt:runs/get");
+        signal(&child, name);
+        let document = document(&mut child, exit);
+        assert_eq!(document["error"]["code"], "interrupted", "{document}");
+        assert_eq!(document["data"]["status"], "CANCELLED", "{document}");
+        assert_eq!(document["data"]["on_interrupt"], "cancelled", "{document}");
+        assert_eq!(site.writes(0), ["dbt:jobs/run", "dbt:runs/cancel"]);
+    }
+}
+
+#[test]
+fn without_it_the_run_goes_on() {
+    let site = Site::with(|options| options.speed = 20.0);
+    let mut child = site.command(&["run", "222222", "--on-interrupt", "leave", "-o", "json"]).spawn().unwrap();
+    until_asked(&site, "dbt:runs/get");
+    signal(&child, "-INT");
+    let document = document(&mut child, 130);
+    assert_eq!(document["data"]["on_interrupt"], Value::Null, "{document}");
+    assert_eq!(site.writes(0), ["dbt:jobs/run"]);
+}
+
+#[test]
+fn a_start_that_is_not_answered_yet_is_waited_for_and_its_run_cancelled() {
+    let site = Site::with(|options| {
+        options.speed = 20.0;
+        options.latency = Duration::from_secs(1);
+    });
+    let line = ["run", "222222", "--on-interrupt", "cancel", "-o", "json"];
+    let mut child = site.command(&line).spawn().unwrap();
+    until_asked(&site, "dbt:jobs/run");
+    signal(&child, "-TERM");
+    let document = document(&mut child, 143);
+    assert_eq!(document["data"]["on_interrupt"], "cancelled", "{document}");
+    assert_eq!(runs(&site).len(), 1, "{document}");
+    assert_eq!(site.writes(0), ["dbt:jobs/run", "dbt:runs/cancel"]);
+}
+
+#[test]
+fn a_second_signal_ends_at_once_and_names_what_may_go_on() {
+    // While the start is not answered.
+    let site = Site::with(|options| options.speed = 20.0);
+    site.fault("dbt:jobs/run=hang");
+    let line = ["run", "222222", "--on-interrupt", "cancel", "-o", "json"];
+    let mut child = site.command(&line).spawn().unwrap();
+    until_asked(&site, "dbt:jobs/run");
+    signal(&child, "-INT");
+    // Signals of one kind that come together are one.
+    signal(&child, "-TERM");
+    let begun = Instant::now();
+    let said = document(&mut child, 143);
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(said["error"]["causes"].to_string().contains("may have been started"), "{said}");
+    assert!(said["error"]["hints"].to_string().contains("--idempotency-key"), "{said}");
+    // While it is being cancelled.
+    let site = Site::with(|options| options.speed = 20.0);
+    site.fault("dbt:runs/cancel=hang,times=forever");
+    let mut child = site.command(&line).spawn().unwrap();
+    until_asked(&site, "dbt:runs/get");
+    signal(&child, "-INT");
+    until_asked(&site, "dbt:runs/cancel");
+    signal(&child, "-INT");
+    let said = document(&mut child, 130);
+    let run = said["data"]["run_id"].to_string();
+    assert!(said["error"]["causes"].to_string().contains(&format!("dbt run {run} is being cancelled")), "{said}");
+    assert!(said["error"]["hints"].to_string().contains(&format!("`dbtrigger cancel {run}`")), "{said}");
+}
+
+#[test]
+fn a_reader_that_is_ended_by_the_same_signal_does_not_keep_the_run_from_being_cancelled() {
+    let site = Site::with(|options| options.speed = 20.0);
+    site.fault("dbt:runs/cancel=status=503,times=1");
+    let mut child = site.command(&["run", "222222", "--on-interrupt", "cancel"]).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    out.read_line(&mut String::new()).unwrap();
+    signal(&child, "-INT");
+    drop(out);
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
+    assert!(said.contains("was cancelled"), "{said}");
+    assert_eq!(site.writes(0).last().map(String::as_str), Some("dbt:runs/cancel"));
+}
+
+#[test]
+fn a_workflow_is_cancelled_with_the_dbt_run_behind_it() {
+    let site = Site::with(|options| options.speed = 20.0);
+    for line in [&["init-secrets"][..], &["deploy-notebook"], &["create-workflow", "--job", "222225", "--name", "w"]] {
+        let _ = site.run(line).ends(0);
+    }
+    let line = ["run", "--workflow", "w", "--on-interrupt", "cancel", "-o", "json"];
+    let mut child = site.command(&line).spawn().unwrap();
+    until_asked(&site, "dbt:jobs/run");
+    signal(&child, "-TERM");
+    let document = document(&mut child, 143);
+    assert_eq!(document["data"]["on_interrupt"], "cancelled", "{document}");
+    // Whether by the notebook itself or from here.
+    assert!(document["data"]["dbt_runs"].is_array(), "{document}");
+    let runs = runs(&site);
+    assert_eq!(runs.iter().map(|run| &run["status"]).collect::<Vec<_>>(), [30], "{runs:?}");
+}
