@@ -330,6 +330,10 @@ fn farewell(signal: u8, leaves: Leaves, last_known: &LastKnown, profile: Option<
             let report: Option<Box<dyn Report>> = Some(Box::new(LeftBehind(data)));
             printer.end(&with_profile(Ended { report, failure: Some(failure) }, profile))
         }
+        // Ctrl-C at a question comes as a signal, too.
+        (None, _) if printer.is_asking() => {
+            printer.end(&commands::left_at_a_question(signal, "Interrupted at a question.").into())
+        }
         (None, Leaves::Half) => {
             let advice = "run the same command again: it compares, and writes only what is missing";
             printer.end(&failure.advise(advice).into())

@@ -87,16 +87,19 @@ pub(crate) async fn answer(open: &Open, stage: &mut Stage, asker: &dyn Questione
 
 /// How a command ends that gets no answer. Questions come before anything is written.
 fn unanswered(unanswered: Unanswered) -> Failure {
-    let (code, what) = match unanswered {
-        Unanswered::Interrupted => (Code::Interrupted(2), "Interrupted at a question.".to_owned()),
-        Unanswered::EndOfInput => (Code::Interrupted(2), "The input ended at a question.".to_owned()),
-        Unanswered::Broken(why) => {
-            return Failure::new(Code::Failed, "The terminal cannot be used for a question.")
-                .cause(why)
-                .advise("use --no-input, which names every missing value with its flag and variable");
-        }
-    };
-    Failure::new(code, what).advise("nothing was written or started; --no-input names every missing value at once")
+    match unanswered {
+        Unanswered::Interrupted => left_at_a_question(2, "Interrupted at a question."),
+        Unanswered::EndOfInput => left_at_a_question(2, "The input ended at a question."),
+        Unanswered::Broken(why) => Failure::new(Code::Failed, "The terminal cannot be used for a question.")
+            .cause(why)
+            .advise("use --no-input, which names every missing value with its flag and variable"),
+    }
+}
+
+/// How a command ends that is left at a question, as if by this signal.
+pub(crate) fn left_at_a_question(signal: u8, what: &str) -> Failure {
+    Failure::new(Code::Interrupted(signal), what)
+        .advise("nothing was written or started; --no-input names every missing value at once")
 }
 
 struct Talking<'a> {

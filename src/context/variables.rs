@@ -56,7 +56,7 @@ pub(crate) const VARIABLES: [Group; 7] = [
     (
         "Set by CI services",
         &[
-            ("CI", "Set to anything: nothing is asked"),
+            ("CI", "Set to anything: nothing is asked, as with --no-input"),
             ("ACTIONS_ID_TOKEN_REQUEST_URL", "Where GitHub Actions gives tokens, with `permissions: id-token: write`"),
             ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "What GitHub Actions wants to see for one"),
             ("GITHUB_ACTIONS", "Said in the User-Agent"),

@@ -58,6 +58,8 @@ struct Inner {
     closed: Cell<bool>,
     /// Results were lost: the disk is full, say.
     lost: Cell<bool>,
+    /// A question stands without an answer.
+    asking: Rc<Cell<bool>>,
     on_close: tokio::sync::Notify,
 }
 
@@ -79,6 +81,7 @@ impl Printer {
             err,
             closed: Cell::new(false),
             lost: Cell::new(false),
+            asking: Rc::default(),
             on_close,
         }))
     }
@@ -92,7 +95,12 @@ impl Printer {
 
     /// Asks at the terminal that stderr is.
     pub(crate) fn asker(&self) -> Rc<dyn Questioner> {
-        Rc::new(Terminal::new(self.0.filter.clone()))
+        Rc::new(Terminal::new(self.0.filter.clone(), self.0.asking.clone()))
+    }
+
+    /// Whether a question was put that has no answer, even when nobody waits for one any more.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.0.asking.get()
     }
 
     /// Waits until somebody closes our stdout.

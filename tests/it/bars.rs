@@ -13,7 +13,7 @@ fn drawn(screen: &str) -> Vec<&str> {
 #[test]
 fn a_line_is_drawn_for_the_run_and_what_is_left_is_what_a_pipe_gets() {
     let site = Site::with(|options| options.speed = 60.0);
-    let left = Pty::start(site.command(&["run", "222222"]), 30, 60).ends(0);
+    let left = Pty::start(&site.command(&["run", "222222"]), 30, 60).ends(0);
     // Nothing is left but lines of the output, one per change; which changes a poll sees is chance.
     let lines: Vec<&str> = left.screen.lines().collect();
     assert!(lines[0].starts_with("job_run_id = ") && lines[1].starts_with("http://"), "{lines:?}");
@@ -22,7 +22,7 @@ fn a_line_is_drawn_for_the_run_and_what_is_left_is_what_a_pipe_gets() {
     // Of a run that is over, each look prints the same.
     let run = lines[0].trim_start_matches("job_run_id = ");
     let piped = site.run(&["watch", run]).ends(0);
-    let watched = Pty::start(site.command(&["watch", run]), 30, 100).ends(0);
+    let watched = Pty::start(&site.command(&["watch", run]), 30, 100).ends(0);
     assert_eq!((watched.screen.trim_end(), ""), (piped.stdout.trim_end(), piped.stderr.as_str()));
     let bars: Vec<&str> = left.screens.iter().flat_map(|screen| drawn(screen)).collect();
     assert!(bars.iter().any(|bar| bar.contains("  dbt run ") && bar.contains("RUNNING")), "{bars:?}");
@@ -35,7 +35,7 @@ fn a_line_is_drawn_for_the_run_and_what_is_left_is_what_a_pipe_gets() {
 #[test]
 fn nothing_is_left_of_the_line_when_somebody_interrupts() {
     let site = Site::with(|options| options.speed = 20.0);
-    let pty = Pty::start(site.command(&["run", "222222"]), 30, 90);
+    let pty = Pty::start(&site.command(&["run", "222222"]), 30, 90);
     pty.sees("  dbt run ");
     assert!(Command::new("kill").args(["-INT", &pty.id().to_string()]).status().unwrap().success());
     let left = pty.ends(130);
@@ -49,7 +49,7 @@ fn nothing_is_drawn_when_quiet_verbose_or_on_a_terminal_that_cannot() {
     for (arguments, term) in
         [(&["run", "222222", "-q"][..], "xterm"), (&["run", "222222", "-v"], "xterm"), (&["run", "222222"], "dumb")]
     {
-        let left = Pty::start_as(site.command(arguments), term, 40, 90).ends(0);
+        let left = Pty::start_as(&site.command(arguments), term, 40, 90).ends(0);
         let bars: Vec<&str> = left.screens.iter().flat_map(|screen| drawn(screen)).collect();
         assert_eq!(bars, Vec::<&str>::new(), "{arguments:?}");
     }

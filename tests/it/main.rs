@@ -5,16 +5,16 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod bars;
 #[cfg(unix)]
 mod dbt_file;
 mod guide;
 #[cfg(unix)]
 mod interrupted;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod pty;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod questions;
 mod reference;
 mod running;

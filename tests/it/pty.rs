@@ -1,8 +1,11 @@
 //! The built program at a terminal: a pty, and an emulator that knows what a person sees.
+//!
+//! The terminal is the program's controlling one, so that Ctrl-C reaches it as a signal where the terminal makes one of it.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -16,6 +19,9 @@ use crate::harness::keep;
 
 /// Far more than any step takes; a test that waits so long fails with the screen.
 const LONGEST: Duration = Duration::from_secs(30);
+
+/// The same for a look at what the program is doing.
+const MOST_LOOKS: usize = 1_000_000;
 
 /// What was drawn so far.
 struct Seen {
@@ -46,12 +52,12 @@ pub(crate) struct Left {
 
 impl Pty {
     /// Starts the program with all three streams at a terminal of this size.
-    pub(crate) fn start(command: Command, rows: u16, columns: u16) -> Pty {
+    pub(crate) fn start(command: &Command, rows: u16, columns: u16) -> Pty {
         Pty::start_as(command, "xterm-256color", rows, columns)
     }
 
-    /// The same at a terminal of this kind.
-    pub(crate) fn start_as(mut command: Command, kind: &str, rows: u16, columns: u16) -> Pty {
+    /// The same at a terminal of this kind. The command gets the variables that it names, and no others.
+    pub(crate) fn start_as(command: &Command, kind: &str, rows: u16, columns: u16) -> Pty {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -60,6 +66,7 @@ impl Pty {
         tcsetwinsize(&master, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let before = state(&terminal);
         let stream = || terminal.try_clone().unwrap();
+        let mut command = in_a_session(command);
         command.env("TERM", kind).stdin(stream()).stdout(stream()).stderr(stream());
         let child = command.spawn().unwrap();
         let seen = Seen {
@@ -110,6 +117,25 @@ impl Pty {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
+    /// Waits until the program waits for a line that is not shown: what was typed before is thrown away.
+    #[track_caller]
+    pub(crate) fn hides(&self, question: &str) {
+        self.sees(question);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let waits = (0..MOST_LOOKS).any(|_| {
+            std::thread::yield_now();
+            std::fs::read_dir(&tasks).unwrap().all(|task| sleeps(&task.unwrap().path().join("stat")))
+        });
+        assert!(waits, "the program never waits at {question:?}");
+    }
+
+    /// Waits for this question, then types an answer that is not shown, and Enter.
+    #[track_caller]
+    pub(crate) fn answers_hidden(&mut self, question: &str, answer: &str) {
+        self.hides(question);
+        self.keys(&format!("{answer}\r"));
+    }
+
     /// Waits for this text, then types an answer and Enter.
     #[track_caller]
     pub(crate) fn answers(&mut self, question: &str, answer: &str) {
@@ -148,4 +174,20 @@ impl Pty {
 /// Everything that a program could change of a terminal, as text.
 fn state(terminal: &OwnedFd) -> String {
     format!("{:?}", tcgetattr(terminal).unwrap())
+}
+
+/// The command as the leader of a session of its own, which owns the terminal. It is the same process still.
+fn in_a_session(command: &Command) -> Command {
+    let mut session = Command::new("/usr/bin/setsid");
+    session.arg("--ctty").arg(command.get_program()).args(command.get_args()).env_clear();
+    session.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(directory) = command.get_current_dir() {
+        session.current_dir(directory);
+    }
+    session
+}
+
+/// Whether this thread waits for something. One that has just ended waits for nothing and does nothing.
+fn sleeps(stat: &Path) -> bool {
+    std::fs::read_to_string(stat).map_or(true, |stat| stat.rsplit(')').next().unwrap_or_default().starts_with(" S"))
 }

@@ -17,25 +17,35 @@ fn without(site: &Site, variables: &[&str], arguments: &[&str]) -> Command {
     command
 }
 
-/// What `init-secrets` asks for if nothing is known, each with a good answer.
-fn conversation(site: &Site) -> [(&'static str, String); 5] {
+/// What `init-secrets` asks for if nothing is known, each with a good answer, and whether that is hidden.
+fn conversation(site: &Site) -> [(&'static str, String, bool); 5] {
     let origin = site.sandbox.origin();
     [
-        ("Databricks host", origin.to_owned()),
-        ("Personal access token for", DATABRICKS_TOKEN.to_owned()),
-        ("Host of your dbt account", origin.to_owned()),
-        ("Id of your dbt account", "51234".to_owned()),
-        ("dbt API key to store, of account 51234", DBT_TOKEN.to_owned()),
+        ("Databricks host", origin.to_owned(), false),
+        ("Personal access token for", DATABRICKS_TOKEN.to_owned(), true),
+        ("Host of your dbt account", origin.to_owned(), false),
+        ("Id of your dbt account", "51234".to_owned(), false),
+        ("dbt API key to store, of account 51234", DBT_TOKEN.to_owned(), true),
     ]
+}
+
+/// Waits for this question and answers it.
+#[track_caller]
+fn converse(pty: &mut Pty, (question, answer, hidden): &(&'static str, String, bool)) {
+    if *hidden {
+        pty.answers_hidden(question, answer);
+    } else {
+        pty.answers(question, answer);
+    }
 }
 
 #[test]
 fn init_secrets_asks_for_everything_and_says_how_to_say_it_next_time() {
     let site = Site::new();
     let origin = site.sandbox.origin();
-    let mut pty = Pty::start(without(&site, &VARIABLES, &["init-secrets"]), 40, 120);
-    for (question, answer) in conversation(&site) {
-        pty.answers(question, &answer);
+    let mut pty = Pty::start(&without(&site, &VARIABLES, &["init-secrets"]), 40, 120);
+    for asked in &conversation(&site) {
+        converse(&mut pty, asked);
     }
     let left = pty.ends(0);
     let lines: Vec<&str> = left.screen.lines().collect();
@@ -64,23 +74,25 @@ fn init_secrets_asks_for_everything_and_says_how_to_say_it_next_time() {
 #[test]
 fn leaving_any_question_leaves_the_terminal_as_it_was_and_writes_nothing() {
     let site = Site::new();
-    let count = conversation(&site).len();
-    for (key, says) in [("\u{3}", "Interrupted at a question"), ("\u{4}", "The input ended at a question")] {
-        for leave in 0..count {
-            let mut pty = Pty::start(without(&site, &VARIABLES, &["init-secrets"]), 30, 120);
-            for (index, (question, answer)) in conversation(&site).into_iter().enumerate() {
-                if index == leave {
-                    pty.sees(question);
-                    // In the middle of an answer.
-                    pty.keys("ab");
-                    pty.keys(key);
-                    break;
+    for leave in 0..conversation(&site).len() {
+        let mut pty = Pty::start(&without(&site, &VARIABLES, &["init-secrets"]), 30, 120);
+        for (index, asked) in conversation(&site).iter().enumerate() {
+            if index == leave {
+                if asked.2 {
+                    pty.hides(asked.0);
+                } else {
+                    pty.sees(asked.0);
                 }
-                pty.answers(question, &answer);
+                // In the middle of an answer. Ctrl-D means nothing there.
+                pty.keys("ab\u{4}");
+                pty.keys("\u{3}");
+                break;
             }
-            let left = pty.ends(130);
-            assert!(left.screen.contains(says), "{leave}\n{}", left.screen);
+            converse(&mut pty, asked);
         }
+        let left = pty.ends(130);
+        assert!(left.screen.contains("error: Interrupted at a question. ["), "{leave}\n{}", left.screen);
+        assert!(left.screen.contains("nothing was written or started"), "{leave}\n{}", left.screen);
     }
     assert_eq!(site.writes(0), Vec::<String>::new());
 }
@@ -88,18 +100,21 @@ fn leaving_any_question_leaves_the_terminal_as_it_was_and_writes_nothing() {
 #[test]
 fn a_list_can_be_left_too_and_a_signal_from_outside_is_heard_at_a_question() {
     let site = Site::new();
-    for (key, exit) in [("\u{3}", 130), ("\u{4}", 130)] {
-        let mut pty = Pty::start(site.command(&["run"]), 30, 100);
-        pty.sees("dbt job: arrow keys");
-        pty.keys(key);
-        let _ = pty.ends(exit);
-    }
+    let mut pty = Pty::start(&site.command(&["run"]), 30, 100);
+    pty.sees("dbt job: arrow keys");
+    pty.keys("\u{4}\u{3}");
+    let _ = pty.ends(130);
     for (name, exit) in [("-TERM", 143), ("-HUP", 129), ("-INT", 130)] {
-        for (variables, question) in [(&VARIABLES[..], "Host of your dbt account"), (&[], "dbt job: arrow keys")] {
-            let pty = Pty::start(without(&site, variables, &["run"]), 30, 100);
+        for (variables, question) in [
+            (&VARIABLES[..], "Host of your dbt account"),
+            (&VARIABLES[4..], "Token for dbt"),
+            (&[], "dbt job: arrow keys"),
+        ] {
+            let pty = Pty::start(&without(&site, variables, &["run"]), 30, 100);
             pty.sees(question);
             assert!(Command::new("kill").args([name, &pty.id().to_string()]).status().unwrap().success());
-            let _ = pty.ends(exit);
+            let left = pty.ends(exit);
+            assert!(left.screen.contains("error: Interrupted at a question. ["), "{name}\n{}", left.screen);
         }
     }
     assert_eq!(site.writes(0), Vec::<String>::new());
@@ -109,14 +124,14 @@ fn a_list_can_be_left_too_and_a_signal_from_outside_is_heard_at_a_question() {
 fn an_answer_is_checked_as_the_flag_is_and_asked_for_again_with_the_same_words() {
     let site = Site::new();
     let origin = site.sandbox.origin();
-    let mut pty = Pty::start(without(&site, &VARIABLES[2..4], &["deploy-notebook"]), 40, 110);
+    let mut pty = Pty::start(&without(&site, &VARIABLES[2..4], &["deploy-notebook"]), 40, 110);
     pty.answers("Host of your dbt account", "login.dbt.com");
     pty.sees("--dbt-host is \"login.dbt.com\", which cannot be used: it is dbt's sign-in page");
     pty.keys(&format!("{origin}\r"));
     pty.answers("Id of your dbt account", "fifty");
     pty.sees("--dbt-account is \"fifty\", which is no account id: that is a number such as 51234.");
-    // Corrected by hand: five keys back would be too much, Ctrl-U takes the rest.
-    pty.keys("99\u{7f}\u{15}5123\u{1b}[D\u{1b}[C4\r");
+    // Corrected by hand.
+    pty.keys("99\u{7f}\u{7f}\u{7f}5123\u{1b}[D\u{1b}[C4\r");
     let left = pty.ends(0);
     assert!(left.screen.contains("Id of your dbt account, the number behind /deploy/ in its addresses: 51234"));
     assert!(left.screen.contains("dbtrigger deploy-notebook --dbt-host"), "{}", left.screen);
@@ -128,14 +143,16 @@ fn an_answer_is_checked_as_the_flag_is_and_asked_for_again_with_the_same_words()
 fn a_refused_token_is_asked_for_again_and_three_times_at_most() {
     let site = Site::new();
     let wrong = "dbtc_5EED0wrong0wrong0wrong0";
-    let mut pty = Pty::start(without(&site, &["DBT_CLOUD_TOKEN"], &["init-secrets"]), 40, 110);
-    pty.answers("dbt API key to store", wrong);
+    let mut pty = Pty::start(&without(&site, &["DBT_CLOUD_TOKEN"], &["init-secrets"]), 40, 110);
+    let again = "> ";
+    pty.answers_hidden("dbt API key to store", wrong);
     pty.sees("does not accept the key");
-    pty.sees_times("dbt API key to store", 2);
-    pty.keys("two words\r");
+    pty.answers_hidden(again, "two words");
     pty.sees("What was typed is no token: it has a space or tab in it.");
-    pty.sees_times("dbt API key to store", 3);
-    pty.keys(&format!("{DBT_TOKEN}\r"));
+    pty.answers_hidden(again, "");
+    pty.sees("What was typed is no token: it is empty.");
+    // The terminal edits the line: one key back, and all of it away.
+    pty.answers_hidden(again, &format!("{wrong}\u{15}{DBT_TOKEN}x\u{7f}"));
     let left = pty.ends(0);
     assert!(!left.raw.contains(wrong) && !left.raw.contains("two words"), "{}", left.screen);
 
@@ -143,12 +160,11 @@ fn a_refused_token_is_asked_for_again_and_three_times_at_most() {
     for (variable, question) in
         [("DBT_CLOUD_TOKEN", "dbt API key to store"), ("DATABRICKS_TOKEN", "Personal access token")]
     {
-        let mut pty = Pty::start(without(&site, &[variable], &["init-secrets"]), 60, 110);
+        let mut pty = Pty::start(&without(&site, &[variable], &["init-secrets"]), 60, 110);
         for before in 0..3 {
             // The answers before this one are left as lines; the question stands below them.
             pty.sees_times(question, before + 1);
-            pty.sees("not shown while you type");
-            pty.keys("wrong-token-0123456789\r");
+            pty.answers_hidden("not shown while you type", "wrong-token-0123456789");
         }
         let left = pty.ends(4);
         assert_eq!(left.screen.matches("(not shown)").count(), 3, "{}", left.screen);
@@ -157,17 +173,29 @@ fn a_refused_token_is_asked_for_again_and_three_times_at_most() {
 }
 
 #[test]
+fn a_piece_of_what_is_far_too_long_is_not_taken_for_the_token() {
+    let site = Site::new();
+    let mut pty = Pty::start(&without(&site, &["DBT_CLOUD_TOKEN"], &["init-secrets"]), 20, 110);
+    pty.answers_hidden("dbt API key to store", &"0123456789".repeat(500));
+    pty.sees("because: more was typed than any token has");
+    let left = pty.ends(1);
+    assert!(!left.raw.contains("0123456789"), "{}", left.screen);
+    assert_eq!(site.writes(0), Vec::<String>::new());
+}
+
+#[test]
 fn run_without_a_job_offers_the_jobs_of_the_account_and_finds_them_by_typing() {
     let site = Site::with(|options| options.speed = 600.0);
-    let mut pty = Pty::start(without(&site, &["DBT_CLOUD_TOKEN"], &["run"]), 16, 60);
-    pty.answers("Token for dbt", DBT_TOKEN);
+    let mut pty = Pty::start(&without(&site, &["DBT_CLOUD_TOKEN"], &["run"]), 16, 60);
+    pty.answers_hidden("Token for dbt", DBT_TOKEN);
     pty.sees("dbt job: arrow keys");
-    pty.sees("more");
     pty.keys("zzzz");
-    pty.sees("nothing matches");
-    pty.keys("\r\u{15}222222");
-    pty.sees("* ");
-    pty.sees("> 222222");
+    pty.sees("find: zzzz|");
+    // Nothing matches, so nothing can be taken.
+    pty.keys("\r\u{7f}\u{7f}\u{7f}\u{7f}22222");
+    pty.sees("find: 22222|");
+    pty.keys("2");
+    pty.sees("find: 222222|");
     pty.keys("\r");
     let left = pty.ends(0);
     assert!(left.screen.contains("DbtJobRunStatus.SUCCESS"), "{}", left.screen);
@@ -192,11 +220,11 @@ fn profiles_of_the_file_are_offered_and_one_that_is_whole_answers_all() {
         "[other]\nhost = https://other.cloud.databricks.com\ntoken = x-other-token\n[work]\nhost = {origin}\ntoken = {DATABRICKS_TOKEN}\n"
     );
     std::fs::write(&file, text).unwrap();
-    let mut pty = Pty::start(without(&site, &VARIABLES[..2], &["init-secrets"]), 30, 110);
+    let mut pty = Pty::start(&without(&site, &VARIABLES[..2], &["init-secrets"]), 30, 110);
     pty.sees("other: https://other.cloud.databricks.com");
     pty.sees("another workspace");
     pty.keys("\u{1b}[B");
-    pty.sees("* work");
+    pty.sees("> work");
     pty.keys("\r");
     let left = pty.ends(0);
     assert!(left.screen.contains("next time: dbtrigger init-secrets -p work\n"), "{}", left.screen);
@@ -204,9 +232,9 @@ fn profiles_of_the_file_are_offered_and_one_that_is_whole_answers_all() {
     std::fs::write(&file, format!("[work]\nhost = {origin}\n")).unwrap();
     let mut command = without(&site, &VARIABLES[..2], &["init-secrets"]);
     command.env("PATH", "");
-    let mut pty = Pty::start(command, 30, 110);
-    pty.answers("* work", "");
-    pty.answers("Personal access token for http", DATABRICKS_TOKEN);
+    let mut pty = Pty::start(&command, 30, 110);
+    pty.answers("> work", "");
+    pty.answers_hidden("Personal access token for http", DATABRICKS_TOKEN);
     let left = pty.ends(0);
     assert!(left.screen.contains("next time: DATABRICKS_HOST="), "{}", left.screen);
     std::fs::remove_file(&file).unwrap();
@@ -222,7 +250,7 @@ fn nothing_is_asked_with_no_input_in_ci_or_when_stdin_is_taken() {
     ] {
         let mut command = without(&site, &VARIABLES, arguments);
         command.env("CI", ci);
-        let mut pty = Pty::start(command, 40, 110);
+        let mut pty = Pty::start(&command, 40, 110);
         if arguments.contains(&"--token-stdin") {
             pty.keys(&format!("{}\r\u{4}", "dbtc_typed-0123456789"));
         }
@@ -233,7 +261,7 @@ fn nothing_is_asked_with_no_input_in_ci_or_when_stdin_is_taken() {
     }
     let mut command = site.command(&["run"]);
     command.env("CI", "true");
-    let left = Pty::start(command, 20, 110).ends(2);
+    let left = Pty::start(&command, 20, 110).ends(2);
     assert!(left.screen.contains("the JOB is missing"), "{}", left.screen);
 }
 
@@ -242,7 +270,7 @@ fn a_token_is_not_asked_for_where_it_would_not_be_sent() {
     let site = Site::new();
     let address = format!("{}/deploy/51234/projects/4101/jobs/222222", site.sandbox.origin());
     let command = without(&site, &["DBT_CLOUD_HOST", "DBT_CLOUD_TOKEN"], &["run", &address]);
-    let left = Pty::start(command, 20, 110).ends(7);
+    let left = Pty::start(&command, 20, 110).ends(7);
     assert!(!left.screen.contains("Token for dbt"), "{}", left.screen);
     assert_eq!(site.requests(), 0);
 }
