@@ -458,7 +458,7 @@ async fn a_job_by_its_name_is_the_same_job_and_dbt_has_to_be_asked_for_it() {
     assert_eq!((both.exit, &both.data["tasks"]), (0, &tasks), "{both:?}");
     stage.take_log();
     for (line, code, word) in [
-        (&["--job", "Nightly bild"][..], Code::NotFound, "there is \\\"Nightly build\\\" with the id 222222"),
+        (&["--job", "Nightly bild"][..], Code::NotFound, "did you mean \\\"Nightly build\\\" (222222)"),
         (&["--job", "Nightly build", "--project", "None"], Code::NotFound, "No project is named"),
         (&["--name", "N", "--job", "Nightly build", "--job", "dbt_222222=222225"], Code::InvalidInput, "two tasks"),
         (&["--name", "N", "--job", "Nightly build", "--depends-on", "x=y"], Code::InvalidInput, "no --job has the key"),

@@ -217,7 +217,7 @@ async fn a_workflow_that_is_not_one_is_refused_with_all_that_there_are() {
         assert!(outcome.failure.contains(&command), "{}", outcome.failure);
     }
     for (workflow, exit, says) in [
-        ("daily load", 6, "there is one named \\\"Daily load\\\""),
+        ("daily load", 6, "did you mean \\\"Daily load\\\""),
         ("99", 6, "Cannot look at the workflow 99; nothing was written"),
         (" ", 2, "cannot be used as a workflow: it is empty"),
         ("https://dbc.cloud.databricks.com/jobs/1", 2, "the Databricks identity in use is for"),
@@ -347,7 +347,11 @@ async fn whoever_may_see_the_workflow_and_not_change_it_is_told_who_can_give_the
     grant(&stage, id, "CAN_MANAGE");
     let outcome = create(&stage, &line).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    assert!(outcome.said().contains("act as ana@example.com, not as bo@example.com"), "{}", outcome.said());
+    assert!(
+        outcome.said().contains("Whether ana@example.com, whom the runs act as, may read the secret scope"),
+        "{}",
+        outcome.said()
+    );
 }
 
 fn grant(stage: &Rehearsal, id: u64, level: &str) {
