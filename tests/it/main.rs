@@ -6,6 +6,7 @@
 mod harness;
 
 #[cfg(unix)]
+mod check;
 mod dbt_file;
 mod guide;
 mod reference;
