@@ -1,5 +1,7 @@
 //! The Databricks identity: a workspace, and one of the ways to authenticate there (databricks-api §1).
 
+mod workspace;
+
 use std::path::PathBuf;
 
 use url::Url;
@@ -15,6 +17,8 @@ use crate::secret::{Secret, Vault};
 #[derive(Clone, Debug)]
 pub(crate) struct Databricks {
     pub(crate) origin: Origin,
+    /// Which workspace, where the host serves several.
+    pub(crate) workspace: Option<Sourced<String>>,
     pub(crate) way: Way,
     /// The ways before this one, and why each does not apply.
     pub(crate) tried: Vec<String>,
@@ -56,7 +60,7 @@ impl Way {
 }
 
 /// What a profile or the environment can say, and the variables for it.
-const ATTRIBUTES: [(&str, &str); 7] = [
+const ATTRIBUTES: [(&str, &str); 8] = [
     ("host", "DATABRICKS_HOST"),
     ("token", "DATABRICKS_TOKEN"),
     ("client_id", "DATABRICKS_CLIENT_ID"),
@@ -64,6 +68,7 @@ const ATTRIBUTES: [(&str, &str); 7] = [
     ("auth_type", "DATABRICKS_AUTH_TYPE"),
     ("audience", "DATABRICKS_TOKEN_AUDIENCE"),
     ("databricks_cli_path", "DATABRICKS_CLI_PATH"),
+    ("workspace_id", "DATABRICKS_WORKSPACE_ID"),
 ];
 
 /// What belongs to ways that are not built. Named when nothing else is there.
@@ -155,6 +160,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
             give: if place.environment_counts { "set DATABRICKS_HOST, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com, or name a profile of ~/.databrickscfg with -p" } else { "add host to the profile that -p names" },
         },
     );
+    let workspace = wants.optional(workspace::find(&place));
     let mut tried = Vec::new();
     let found = find_way(&place, host.is_some(), vault, &mut tried);
     let found = found.and_then(|way| match (way, &host) {
@@ -174,7 +180,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
             wants.remark(row.clone());
         }
     }
-    Some(Databricks { origin: host?.value, way: way?, tried })
+    Some(Databricks { origin: host?.value, workspace, way: way?, tried })
 }
 
 /// databricks-api §1.4: such a host serves no workspace.

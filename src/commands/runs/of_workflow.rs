@@ -170,6 +170,7 @@ mod tests {
             credential: Credential::Fixed(Vault::default().admit("dapi-0123456789".to_owned()).unwrap()),
             known_as: "a token".to_owned(),
             user_agent: "test".to_owned(),
+            workspace: None,
             said: crate::databricks::said,
         };
         let transport = Rc::new(Pages { left: RefCell::new(pages.to_vec()), asked: RefCell::default() });
