@@ -19,7 +19,7 @@ use crate::questions::Question;
 
 /// A line to the workspace.
 pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writer, Failure> {
-    let Databricks { origin, way, tried } = identity;
+    let Databricks { origin, workspace, way, tried } = identity;
     let agent = user_agent(stage, &format!("auth/{}", way.name()));
     let endpoint = || -> Result<Endpoint, Failure> {
         let asker = asker(origin, &agent, stage)?;
@@ -62,6 +62,7 @@ pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writ
         credential,
         known_as: way.known_as(),
         user_agent: agent,
+        workspace: workspace.as_ref().map(|id| id.value.clone()),
         said: crate::databricks::said,
     };
     line(origin, profile, stage)
@@ -80,6 +81,7 @@ pub(crate) fn to_dbt(account: &Account, token: &Token, stage: &Stage) -> Result<
         credential: Credential::Fixed(secret),
         known_as: token.source().to_string(),
         user_agent: user_agent(stage, "auth/token"),
+        workspace: None,
         said: crate::dbt::said,
     };
     line(&account.origin, profile, stage)

@@ -251,3 +251,40 @@ async fn a_profile_with_p_provisions_its_own_workspace() {
     assert_eq!(outcome.exit, 4);
     assert!(outcome.failure.contains("who token of profile work in"), "{}", outcome.failure);
 }
+
+#[tokio::test(start_paused = true)]
+async fn every_request_to_a_host_of_several_workspaces_names_the_one_that_is_meant() {
+    for (variables, due) in [
+        (&[("DATABRICKS_WORKSPACE_ID", "12")][..], Some("12")),
+        (&[("DATABRICKS_HOST", "http://127.0.0.1:1/?o=13")], Some("13")),
+        (&[("DATABRICKS_HOST", "http://127.0.0.1:1/?o=14"), ("DATABRICKS_WORKSPACE_ID", "14")], Some("14")),
+        (&[], None),
+    ] {
+        let stage = with_principal();
+        for (name, value) in variables {
+            stage.set(name, value);
+        }
+        let outcome = stage.run(init_secrets::run, &[]).await.unwrap();
+        assert_eq!((outcome.exit, outcome.failure.as_str()), (0, ""), "{variables:?}");
+        let log = stage.take_log();
+        let services = |of: &str| log.iter().filter(|seen| seen.operation.starts_with(of)).count();
+        assert!(services("databricks:") > 3 && services("dbt:") > 0, "{log:?}");
+        for seen in log {
+            // Tokens and what is known of a host are of the whole host, and dbt has no workspaces.
+            let of_host =
+                ["databricks:oidc/", "databricks:host-metadata"].iter().any(|of| seen.operation.starts_with(of));
+            let names = seen.operation.starts_with("databricks:") && !of_host;
+            assert_eq!(seen.workspace.as_deref(), due.filter(|_| names), "{variables:?}: {}", seen.operation);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_instead_of_an_answer_may_mean_that_no_workspace_was_named() {
+    let stage = Rehearsal::new();
+    let rule = crate::sandbox::Rule::parse("databricks:scim/me=login,times=forever").unwrap();
+    stage.world(|world| world.add_fault(rule));
+    let outcome = stage.run(deploy_notebook::run, &[]).await.unwrap();
+    assert_eq!(outcome.code, Some(Code::Nonsense), "{outcome:?}");
+    assert!(outcome.failure.contains("set DATABRICKS_WORKSPACE_ID"), "{}", outcome.failure);
+}

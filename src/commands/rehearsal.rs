@@ -51,6 +51,8 @@ pub(crate) struct Seen {
     pub(crate) operation: &'static str,
     pub(crate) writes: bool,
     pub(crate) body: String,
+    /// Which workspace it names in its headers.
+    pub(crate) workspace: Option<String>,
 }
 
 /// The world, and everything that was asked of it.
@@ -303,6 +305,10 @@ impl Transport for Rehearsal {
                 operation: route.map_or("unknown", |route| route.operation),
                 writes: route.is_some_and(|route| route.writes),
                 body: String::from_utf8_lossy(request.body()).into_owned(),
+                workspace: request
+                    .headers()
+                    .get("x-databricks-workspace-id")
+                    .map(|id| id.to_str().unwrap_or_default().to_owned()),
             });
             inner.count_to_signal(route.map_or("unknown", |route| route.operation));
             sleep(inner.latency.get() / 2).await;

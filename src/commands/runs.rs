@@ -1,5 +1,6 @@
-//! `runs`: lists recent dbt runs of the account, or of one job, or those that have lost their Databricks run.
+//! `runs`: lists recent dbt runs of the account, or of one job, or those that have lost their Databricks run; or runs of a workflow.
 
+mod of_workflow;
 mod orphans;
 
 use serde_json::{Value, json};
@@ -13,11 +14,12 @@ use crate::credentials::{Account, Wants};
 use crate::dbt::{PAGE, Run, RunFilter, Status, list_account_runs};
 use crate::failure::{Ended, Failure, Report, of_dbt};
 
-/// List recent runs of your dbt account, newest first
+/// List recent runs of your dbt account, or of a workflow, newest first
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger runs
   dbtrigger runs --orphans
+  dbtrigger runs --workflow 'dbt: Nightly build (222222)' --limit 5
   dbtrigger runs --job 'Nightly build' --status error --limit 5 -o json")]
 pub(crate) struct Args {
     /// Only runs of this job: its id, its address, or its name
@@ -30,8 +32,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     limit: u64,
     /// Only dbt runs that go on though the Databricks run that started them is over or gone
-    #[arg(long, conflicts_with_all = ["job", "status", "limit"])]
+    #[arg(long, conflicts_with_all = ["job", "status", "limit", "project", "environment"])]
     orphans: bool,
+    /// Runs of this Databricks workflow instead: its id, its address or its exact name
+    #[arg(long, value_name = "WORKFLOW", conflicts_with_all = ["job", "status", "orphans", "project", "environment"])]
+    workflow: Option<String>,
     #[command(flatten)]
     narrow: JobPlace,
 }
@@ -77,6 +82,12 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
             Err(failure) => failure.into(),
         };
     }
+    if let Some(workflow) = &args.workflow {
+        return match of_workflow::listed(workflow, args.limit, stage).await {
+            Ok(report) => Ended::well(Box::new(report)),
+            Err(failure) => failure.into(),
+        };
+    }
     match listed(args, stage).await {
         Ok(report) => Ended::well(Box::new(report)),
         Err(failure) => failure.into(),
@@ -84,7 +95,7 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 }
 
 async fn listed(args: Args, stage: &Stage) -> Result<RunsReport, Failure> {
-    let Args { job, status, limit, orphans: _, narrow: JobPlace { project, environment } } = args;
+    let Args { job, status, limit, orphans: _, workflow: _, narrow: JobPlace { project, environment } } = args;
     let mut wants = Wants::default();
     let named = wants.optional(job.as_deref().map(JobNamed::read).transpose());
     let pasted = named.as_ref().map(JobNamed::pasted).unwrap_or_default();

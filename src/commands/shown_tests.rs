@@ -259,3 +259,95 @@ async fn a_parent_that_cannot_be_looked_at_is_no_orphans_proof() {
         assert_eq!((outcome.code, &outcome.data), (Some(code), &Value::Null), "{rule}: {outcome:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn runs_of_a_workflow_are_listed_with_how_long_they_took_and_what_started_them() {
+    let stage = Rehearsal::new();
+    let job = workflow(&stage, &[("a", 0, &[])]).await;
+    let list = async |line: &[&str]| stage.run(runs::run, line).await.expect("nobody kills it");
+    let none = list(&["--workflow", "w"]).await;
+    assert_eq!((none.exit, &none.data["runs"]), (0, &json!([])), "{none:?}");
+    assert!(none.said().contains(&format!("no run of workflow \"w\" ({job}) shows")), "{}", none.said());
+    assert_eq!(none.text, "RUN  STATUS  STARTED  TOOK  TRIGGER");
+    // Another workflow's runs are not this one's.
+    let other =
+        json!({ "name": "other", "tasks": [{ "task_key": "a", "notebook_task": { "notebook_path": NOTEBOOK } }] });
+    let other = stage.post("/api/2.2/jobs/create", &other)["job_id"].to_string();
+    let _ = started(&stage, &["--workflow", &other]).await;
+    stage.play(FINE).await;
+    let first = started(&stage, &["--workflow", &job]).await;
+    stage.play(failed()).await;
+    tokio::time::sleep(std::time::Duration::from_mins(1)).await;
+    let second = started(&stage, &["--workflow", &job, "--idempotency-key", "2"]).await;
+    // By name, by id and by address.
+    let address = format!("http://127.0.0.1:1/jobs/{job}");
+    for named in ["w", &job, &address] {
+        let all = list(&["--workflow", named]).await;
+        assert_eq!((all.exit, &all.data["workflow_id"].to_string()), (0, &job), "{all:?}");
+        let rows = all.data["runs"].as_array().unwrap();
+        let ids: Vec<String> = rows.iter().map(|row| row["workflow_run_id"].to_string()).collect();
+        assert_eq!(ids, [second.clone(), first.clone()], "{named}: {all:?}");
+        let (going, over) = (&rows[0], &rows[1]);
+        assert_eq!((&over["status"], &over["trigger"]), (&"FAILED".into(), &"ONE_TIME".into()), "{all:?}");
+        assert!(over["duration_seconds"].as_u64() > Some(0) && over["finished_at"].is_string(), "{over}");
+        assert!(going["started_at"].is_string() && going["finished_at"].is_null(), "{going}");
+        assert!(going["duration_seconds"].is_null(), "{going}");
+        let url = format!("{address}/runs/{first}?o={WORKSPACE}");
+        assert_eq!(over["workflow_run_url"], url);
+        let lines: Vec<&str> = all.text.lines().collect();
+        let cells: Vec<&str> = lines[2].split_whitespace().collect();
+        assert_eq!((cells[0], cells[1], cells[4], cells.last()), (first.as_str(), "FAILED", "UTC", Some(&"ONE_TIME")));
+        assert!(cells[5].ends_with('s'), "{}", all.text);
+    }
+    let newest = list(&["--workflow", "w", "--limit", "1"]).await;
+    assert_eq!(newest.data["runs"].as_array().map(Vec::len), Some(1), "{newest:?}");
+    assert_eq!(newest.data["runs"][0]["workflow_run_id"].to_string(), second);
+    let _ = stage.take_log();
+    let _ = list(&["--workflow", "w"]).await;
+    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_of_a_workflow_stand_on_pages_and_none_is_listed_twice() {
+    let stage = Rehearsal::new();
+    let job = workflow(&stage, &[("a", 0, &[])]).await;
+    for key in 0..30 {
+        let _ = started(&stage, &["--workflow", &job, "--idempotency-key", &key.to_string()]).await;
+    }
+    for (limit, rows, pages) in [("5", 5, 1), ("24", 24, 1), ("25", 25, 2), ("100", 30, 2)] {
+        let _ = stage.take_log();
+        let listed = stage.run(runs::run, &["--workflow", &job, "--limit", limit]).await.unwrap();
+        let mut ids: Vec<u64> = listed.data["runs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["workflow_run_id"].as_u64().unwrap())
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let asked = stage.take_log().iter().filter(|seen| seen.operation == "databricks:jobs/runs/list").count();
+        assert_eq!((ids.len(), asked), (rows, pages), "{limit}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_of_a_workflow_that_is_not_there_or_not_shown_are_refused() {
+    let stage = Rehearsal::new();
+    let job = workflow(&stage, &[("a", 0, &[])]).await;
+    for (named, code, says) in [
+        ("999", Code::NotFound, "its runs were not listed"),
+        ("ww", Code::NotFound, "No workflow is named"),
+        ("https://elsewhere.cloud.databricks.com/jobs/1", Code::Contradiction, "elsewhere"),
+    ] {
+        let outcome = stage.run(runs::run, &["--workflow", named]).await.unwrap();
+        assert_eq!((outcome.code, &outcome.data), (Some(code), &Value::Null), "{named}: {outcome:?}");
+        assert!(outcome.failure.contains(says), "{named}: {outcome:?}");
+    }
+    for (status, code) in [("403", Code::NotAllowed), ("401", Code::NotAuthenticated), ("500", Code::Unavailable)] {
+        let stage = stage.copy();
+        fault(&stage, &format!("databricks:jobs/runs/list=status={status},times=forever"));
+        let outcome = stage.run(runs::run, &["--workflow", &job]).await.unwrap();
+        assert_eq!((outcome.code, &outcome.data), (Some(code), &Value::Null), "{status}: {outcome:?}");
+        assert!(outcome.failure.contains(&format!("the runs of workflow \\\"w\\\" ({job})")), "{outcome:?}");
+    }
+}

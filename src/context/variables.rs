@@ -9,6 +9,7 @@ pub(crate) const VARIABLES: [Group; 7] = [
         "Databricks",
         &[
             ("DATABRICKS_HOST", "Address of the workspace"),
+            ("DATABRICKS_WORKSPACE_ID", "Id of the workspace, where the host serves several"),
             ("DATABRICKS_TOKEN", "Personal access token"),
             ("DATABRICKS_CLIENT_ID", "Application id of a service principal"),
             ("DATABRICKS_CLIENT_SECRET", "OAuth secret of the service principal"),

@@ -1,5 +1,7 @@
 //! The Databricks identity: a workspace, and one of the ways to authenticate there (databricks-api §1).
 
+mod workspace;
+
 use std::path::PathBuf;
 
 use url::Url;
@@ -16,6 +18,8 @@ use crate::secret::{Secret, Vault};
 #[derive(Clone, Debug)]
 pub(crate) struct Databricks {
     pub(crate) origin: Origin,
+    /// Which workspace, where the host serves several.
+    pub(crate) workspace: Option<Sourced<String>>,
     pub(crate) way: Way,
     /// The ways before this one, and why each does not apply.
     pub(crate) tried: Vec<String>,
@@ -57,7 +61,7 @@ impl Way {
 }
 
 /// What a profile or the environment can say, and the variables for it.
-const ATTRIBUTES: [(&str, &str); 7] = [
+const ATTRIBUTES: [(&str, &str); 8] = [
     ("host", "DATABRICKS_HOST"),
     ("token", "DATABRICKS_TOKEN"),
     ("client_id", "DATABRICKS_CLIENT_ID"),
@@ -65,6 +69,7 @@ const ATTRIBUTES: [(&str, &str); 7] = [
     ("auth_type", "DATABRICKS_AUTH_TYPE"),
     ("audience", "DATABRICKS_TOKEN_AUDIENCE"),
     ("databricks_cli_path", "DATABRICKS_CLI_PATH"),
+    ("workspace_id", "DATABRICKS_WORKSPACE_ID"),
 ];
 
 /// What belongs to ways that are not built. Named when nothing else is there.
@@ -157,6 +162,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
             ask: place.environment_counts.then_some(Question::DatabricksHost),
         },
     );
+    let workspace = wants.optional(workspace::find(&place));
     let mut tried = Vec::new();
     let found = find_way(&place, host.is_some(), vault, &mut tried);
     let found = found.and_then(|way| match (way, &host) {
@@ -177,7 +183,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
             wants.remark(row.clone());
         }
     }
-    Some(Databricks { origin: host?.value, way: way?, tried })
+    Some(Databricks { origin: host?.value, workspace, way: way?, tried })
 }
 
 /// The host that the environment names: what is wrong with an answer is found as with the variable.

@@ -103,6 +103,9 @@ pub(crate) struct WorkflowRun {
     pub(crate) run_name: Option<String>,
     #[serde(default, deserialize_with = "soft")]
     run_page_url: Option<String>,
+    /// What started it: an open list of words.
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) trigger: Option<String>,
     /// Milliseconds since the epoch; 0 until then.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) start_time: Option<u64>,

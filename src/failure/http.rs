@@ -43,6 +43,11 @@ pub(crate) fn of_databricks(doing: &str, error: &HttpError) -> Failure {
         failure.advise("ask a workspace administrator for the permission, or use the token of somebody who has it")
     } else if failure.code == Code::NotFound {
         failure.advise("check the name: what is there but not visible to this identity gets the same answer")
+    } else if let Fault::Nonsense(Shape::Page(_)) = error.last_fault() {
+        // databricks-api §1.4: so answers a host of several workspaces that was not told which one.
+        failure.advise(
+            "where one host serves several workspaces, set DATABRICKS_WORKSPACE_ID to the number behind `o=` in the browser's address bar",
+        )
     } else {
         failure
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::call::{Call, Once, Parse, Put, Read, Shape};
@@ -20,6 +20,9 @@ use super::transport::{Lane, Limits, Net, NetKind, Transport, WireError};
 use crate::context::{Entropy, Wall};
 use crate::events::{Event, Events};
 use crate::secret::Secret;
+
+/// Names the workspace to a host that serves several (databricks-api §1.4).
+const WORKSPACE: HeaderName = HeaderName::from_static("x-databricks-workspace-id");
 
 /// How one service is spoken to.
 pub(crate) struct Profile {
@@ -33,6 +36,8 @@ pub(crate) struct Profile {
     /// Whose it is and where it comes from, for messages: `DATABRICKS_TOKEN`.
     pub(crate) known_as: String,
     pub(crate) user_agent: String,
+    /// Which workspace of a host that serves several: letters, digits, `-` and `_`.
+    pub(crate) workspace: Option<String>,
     /// Reads the service's own words out of a refusal.
     pub(crate) said: fn(&Response<Bytes>) -> Said,
 }
@@ -211,6 +216,9 @@ impl Reader {
         headers.insert(AUTHORIZATION, authorization);
         headers.insert(ACCEPT, HeaderValue::from_static(call.accept));
         headers.insert(USER_AGENT, HeaderValue::from_str(&profile.user_agent).expect("our own name is printable"));
+        if let Some(id) = &profile.workspace {
+            headers.insert(WORKSPACE, HeaderValue::from_str(id).expect("a checked id is printable"));
+        }
         if call.body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }

@@ -184,6 +184,7 @@ mod tests {
             credential: Credential::Fixed(Vault::default().admit("token-0123456789".to_owned()).unwrap()),
             known_as: "a token".to_owned(),
             user_agent: "test".to_owned(),
+            workspace: None,
             said: dbt::said,
         };
         let wall = Wall::of(|| "2026-11-23T12:00:00Z".parse().unwrap());

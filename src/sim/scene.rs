@@ -158,6 +158,7 @@ impl Stage {
             credential: Credential::Fixed(Vault::default().admit(token.to_owned()).unwrap()),
             known_as: "a token".to_owned(),
             user_agent: "dbtrigger/sim".to_owned(),
+            workspace: None,
             said,
         };
         let writer = Writer::new(

@@ -8,6 +8,7 @@ mod harness;
 #[cfg(target_os = "linux")]
 mod bars;
 #[cfg(unix)]
+mod check;
 mod dbt_file;
 mod guide;
 #[cfg(unix)]

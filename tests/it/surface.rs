@@ -68,6 +68,21 @@ fn a_wrong_flag_is_a_usage_error_in_text_and_in_json() {
 }
 
 #[test]
+fn flags_of_runs_that_would_say_nothing_about_what_is_listed_are_refused() {
+    let filters = [["--job", "1"], ["--status", "error"], ["--project", "x"], ["--environment", "x"]];
+    for list in [&["--workflow", "x"][..], &["--orphans"]] {
+        for filter in &filters {
+            let (exit, _, err) = bare(&[&["runs"], list, filter].concat());
+            assert!(exit == 2 && err.contains("cannot be used with"), "{list:?} {filter:?}\n{err}");
+        }
+    }
+    for line in [["runs", "--orphans", "--workflow", "x"], ["runs", "--orphans", "--limit", "5"]] {
+        let (exit, _, err) = bare(&line);
+        assert!(exit == 2 && err.contains("cannot be used with"), "{line:?}\n{err}");
+    }
+}
+
+#[test]
 fn all_missing_values_are_named_at_once() {
     for (arguments, variables) in [
         (
@@ -82,6 +97,11 @@ fn all_missing_values_are_named_at_once() {
         (&["cancel", "--workflow-run", "1"], &["DATABRICKS_HOST", "DATABRICKS_TOKEN"]),
         (&["jobs"], &["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"]),
         (&["runs"], &["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"]),
+        (
+            &["runs", "--orphans"],
+            &["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"],
+        ),
+        (&["runs", "--workflow", "x"], &["DATABRICKS_HOST", "DATABRICKS_TOKEN"]),
         (&["watch", "--workflow-run", "1"], &["DATABRICKS_HOST", "DATABRICKS_TOKEN"]),
         (&["run", "--workflow", "x"], &["DATABRICKS_HOST", "DATABRICKS_TOKEN"]),
     ] {

@@ -175,7 +175,12 @@ mod tests {
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("x"), "theirs").unwrap();
         write(&folder, Path::new("run/x"), b"1").unwrap();
+        // Whoever reads the old file meanwhile reads it to its end.
+        let mut old = fs::File::open(folder.join("run/x")).unwrap();
         write(&folder, Path::new("run/x"), b"2").unwrap();
+        let mut read = String::new();
+        std::io::Read::read_to_string(&mut old, &mut read).unwrap();
+        assert_eq!(read, "1");
         assert_eq!(fs::read(folder.join("run/x")).unwrap(), b"2");
         std::os::unix::fs::symlink(&outside, folder.join("link")).unwrap();
         std::os::unix::fs::symlink(outside.join("x"), folder.join("x")).unwrap();

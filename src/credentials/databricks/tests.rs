@@ -78,7 +78,7 @@ impl Home {
 
     /// Host, way, and whose credential it is, without the path of the temporary folder.
     fn found(&self) -> (String, &'static str, String) {
-        let Databricks { origin, way, tried: _ } = self.find().unwrap();
+        let Databricks { origin, workspace: _, way, tried: _ } = self.find().unwrap();
         let folder = self.folder.path().display().to_string();
         (origin.host().to_owned(), way.name(), way.known_as().replace(&folder, "~"))
     }
@@ -302,5 +302,44 @@ fn the_program_databricks_is_found_on_the_path_but_never_in_the_current_folder()
     }
     for path in [".", "", "bin:."] {
         assert_eq!(super::super::cli::on_path(path), None, "{path:?}");
+    }
+}
+
+#[test]
+fn which_workspace_of_a_host_is_said_by_a_variable_a_profile_or_the_hosts_address() {
+    let file = "[one]\nhost = https://x.cloud.databricks.com/?o=12\ntoken = t-123456\n\
+                [two]\nhost = https://x.cloud.databricks.com\nworkspace_id = 13\ntoken = t-123456\n\
+                [odd]\nhost = https://x.cloud.databricks.com/?o=12\nworkspace_id = 13\ntoken = t-123456\n\
+                [bad]\nhost = https://x.cloud.databricks.com\nworkspace_id = 1 3\ntoken = t-123456\n";
+    let profile = |name: &str| Home::with(Some(file)).set("DATABRICKS_CONFIG_PROFILE", name);
+    let id = |home: &Home| home.find().unwrap().workspace.map(|id| id.value);
+    assert_eq!(id(&profile("one")).as_deref(), Some("12"));
+    assert_eq!(id(&profile("two")).as_deref(), Some("13"));
+    assert_eq!(id(&profile("two").set("DATABRICKS_WORKSPACE_ID", "13")).as_deref(), Some("13"));
+    // The profile of the flag is the whole identity.
+    assert_eq!(id(&profile("two").set("DATABRICKS_WORKSPACE_ID", "14").choose("one")).as_deref(), Some("12"));
+    for (home, code, names) in [
+        (
+            profile("odd"),
+            Code::Contradiction,
+            &["workspace_id of profile odd", "says 13", "host of profile odd", "says 12"],
+        ),
+        (
+            profile("two").set("DATABRICKS_WORKSPACE_ID", "14"),
+            Code::Contradiction,
+            &["DATABRICKS_WORKSPACE_ID says 14", "workspace_id of profile two", "says 13", "-p"],
+        ),
+        (profile("bad"), Code::InvalidInput, &["workspace_id of profile bad", "1 3", "no id of a workspace", "`o=`"]),
+        (
+            profile("one").set("DATABRICKS_WORKSPACE_ID", "1/2"),
+            Code::InvalidInput,
+            &["DATABRICKS_WORKSPACE_ID", "1/2", "no id of a workspace", "`o=`"],
+        ),
+    ] {
+        let (found, said) = home.refused();
+        assert_eq!(found, code, "{said}");
+        for name in names {
+            assert!(said.contains(name), "{name}: {said}");
+        }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Example {
 
 /// Heading, the arguments behind the command, and the exit code. `RUN` is the Databricks run of the example before, `WAITING` a dbt run
 /// that waits in the queue.
-const LINES: [(&str, &[&str], i32); 26] = [
+const LINES: [(&str, &[&str], i32); 27] = [
     ("errors", &["jbos"], 2),
     ("errors", &["run", "Nighly build"], 6),
     // Before any run, so that it is the same one that is the newest.
@@ -41,6 +41,7 @@ const LINES: [(&str, &[&str], i32); 26] = [
     ("cancel", &["WAITING"], 0),
     ("cancel", &["--workflow-run", "RUN"], 0),
     ("runs", &["--limit", "3"], 0),
+    ("runs --workflow", &["--workflow", "dbt: Nightly build (222222)"], 0),
     ("demo", &[], 0),
     ("explain", &["not-found"], 0),
     ("explain", &["0"], 0),

@@ -145,6 +145,18 @@ async fn administrators_may_read_everything() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_there_are_no_access_lists_everybody_may_read_and_nothing_is_said() {
+    let stage = prepared().await;
+    for operation in ["permissions/get", "secrets/acls/list"] {
+        let rule = format!("databricks:{operation}=status=501,times=forever");
+        stage.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+    }
+    let outcome = create(&stage, &["--job", "222222", "--run-as", SERVICE]).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    assert!(!outcome.said().contains("could not be found out"), "{}", outcome.said());
+}
+
+#[tokio::test(start_paused = true)]
 async fn whom_runs_may_not_act_as_is_said_with_what_to_ask_for() {
     for (who, code, word) in [
         (OTHER_SERVICE, Code::NotAllowed, "the role Service Principal User"),

@@ -1,0 +1,112 @@
+//! What is said about the workflow once it is there, or would be: its page, its schedule, its next command.
+
+use serde_json::{Value, json};
+
+use crate::commands::Stage;
+use crate::commands::provision::{Carried, Finish};
+use crate::databricks::jobs::{self as databricks_jobs, Job};
+use crate::databricks::me::Me;
+use crate::engine::kinds::{ID_TAG, Timetable, name_all, timetable, timetable_after};
+use crate::engine::{Action, Planned};
+use crate::failure::{Code, Failure};
+use crate::http::Writer;
+use crate::schedule::{Schedule, Zone};
+
+/// So many firing times are shown.
+const SHOWN: usize = 3;
+
+/// Adds what is known of the job to the report. The job comes back if there is one of ours to run.
+pub(super) fn describe(
+    mut carried: Carried,
+    writer: &Writer,
+    me: &Me,
+    stage: &Stage,
+    warnings: &[String],
+    run_now: bool,
+) -> (Carried, Option<Job>) {
+    let workflow = carried.plan.steps.iter().find_map(|planned| match planned {
+        Planned::Workflow(step) => Some(step),
+        Planned::Scope(_)
+        | Planned::Secret(_)
+        | Planned::Grant(_)
+        | Planned::AddedTask(_)
+        | Planned::Notebook(_)
+        | Planned::NotebookGrant(_)
+        | Planned::JobGrant(_) => None,
+    });
+    let Some(step) = workflow else { return (carried, None) };
+    let (result, running) = match (&step.action, carried.finish) {
+        (_, Finish::Shown | Finish::Blocked | Finish::Failed) => (None, false),
+        (Action::Create, Finish::Changed | Finish::Unchanged) => (Some("created"), true),
+        (Action::Update(_), Finish::Changed | Finish::Unchanged) => (Some("updated"), true),
+        (Action::Keep(_) | Action::Blocked { .. }, Finish::Changed | Finish::Unchanged) => (Some("kept"), true),
+    };
+    let want = step.want.clone();
+    let present = step.present().filter(|have| have.own().is_some()).cloned();
+    let standing = present.as_ref().and_then(|have| timetable(&have.job.settings));
+    // What will be, where nothing was written.
+    let timetable = if running { standing } else { timetable_after(&want, standing) };
+    let job = present.as_ref().map(|have| have.job.id);
+    let name = present.as_ref().and_then(|have| have.job.settings.read::<String>("name")).unwrap_or(want.name);
+    let url = job.map(|job| databricks_jobs::link(writer.origin(), job, me.workspace_id));
+    carried.field("job_id", job);
+    carried.field("url", url.clone());
+    carried.field("name", name);
+    carried.field("tag", json!({ ID_TAG: want.identity.as_str() }));
+    carried.field("result", result);
+    let only = if let [only] = want.tasks.as_slice() { Some(only.job) } else { None };
+    carried.field("dbt_job_id", only);
+    let tasks = want.tasks.iter().map(|task| json!({ "task_key": task.key, "dbt_job_id": task.job }));
+    carried.field("tasks", tasks.collect::<Value>());
+    carried.field("notebook", want.notebook);
+    carried.field("run_as", want.run_as.or_else(|| present.as_ref().and_then(|have| have.job.run_as.clone())));
+    carried.field("warnings", json!(warnings));
+    let moments = timetable.as_ref().map(|timetable| firing(timetable, stage)).unwrap_or_default();
+    carried
+        .field("schedule", timetable.as_ref().map_or(Value::Null, |timetable| describe_schedule(timetable, &moments)));
+    if let Some(Timetable { expression, timezone, paused }) = &timetable {
+        let paused = if *paused { ", paused" } else { "" };
+        carried.line(format!("Schedule: {expression} in {timezone}{paused}"));
+        for moment in &moments {
+            carried.line(format!("  {}  ({})", moment.timestamp(), moment.strftime("%a %F %H:%M:%S %Z")));
+        }
+    }
+    if let Some(url) = url {
+        carried.line(url);
+    }
+    if let Some(have) = present.as_ref().filter(|have| have.ours.len() > 1)
+        && carried.failure.is_none()
+    {
+        carried.failure = Some(
+            Failure::new(
+                Code::Refused,
+                format!("There are two jobs with the mark of this workflow now: {}.", name_all(&have.ours)),
+            )
+            .cause(
+                "the service made one more behind an answer that was lost, or this command ran twice at the same time",
+            )
+            .advise("delete one of the two in the workspace before one of them starts"),
+        );
+    }
+    match job {
+        Some(job) if running && !run_now => carried.line(format!("Next: dbtrigger run --workflow {job}")),
+        Some(_) | None => {}
+    }
+    (carried, present.map(|have| have.job))
+}
+
+fn firing(timetable: &Timetable, stage: &Stage) -> Vec<jiff::Zoned> {
+    let now = stage.context.wall.now();
+    let Timetable { expression, timezone, paused: _ } = timetable;
+    // What somebody else wrote into a job need not be readable here; then it is shown without times.
+    Zone::parse(timezone)
+        .and_then(|zone| Schedule::parse(expression, zone, now))
+        .map(|schedule| schedule.next(now, SHOWN))
+        .unwrap_or_default()
+}
+
+fn describe_schedule(timetable: &Timetable, moments: &[jiff::Zoned]) -> Value {
+    let Timetable { expression, timezone, paused } = timetable;
+    let next: Vec<String> = moments.iter().map(|moment| moment.timestamp().to_string()).collect();
+    json!({ "quartz_cron_expression": expression, "timezone_id": timezone, "paused": paused, "next": next })
+}

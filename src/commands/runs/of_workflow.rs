@@ -1,0 +1,205 @@
+//! `runs --workflow`: recent runs of a Databricks job.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::commands::job_named::shown_name;
+use crate::commands::jobs::moment;
+use crate::commands::run::shown;
+use crate::commands::table::table;
+use crate::commands::workflow_named::WorkflowNamed;
+use crate::commands::{Stage, to_databricks};
+use crate::credentials::{Wants, databricks};
+use crate::databricks::{Standing, WorkflowRun, list_workflow_runs};
+use crate::failure::{Code, Failure, Report, of_databricks};
+use crate::http::{HttpError, Reader};
+use crate::runs::plain;
+
+/// As many as the largest limit fills; a service whose pages never end is not read for ever.
+const MOST_PAGES: u32 = 500;
+
+pub(super) async fn listed(text: &str, limit: u64, stage: &Stage) -> Result<WorkflowRunsReport, Failure> {
+    let mut wants = Wants::default();
+    let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
+    let named = wants.optional(WorkflowNamed::read(text, identity.as_ref().map(|identity| &identity.origin)).map(Some));
+    wants.settle()?;
+    let (Some(identity), Some(named)) = (identity, named) else {
+        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+    };
+    let reader = to_databricks(&identity, stage)?;
+    let again = |job: u64| format!("dbtrigger runs --workflow {job}");
+    let row = named.find(&reader, text, "its runs were not listed", again).await?;
+    let runs = runs_of(&reader, row.job_id, limit).await.map_err(|error| {
+        let name = shown_name(Some(row.name()));
+        of_databricks(&format!("Cannot list the runs of workflow \"{name}\" ({})", row.job_id), &error)
+    })?;
+    let report = WorkflowRunsReport {
+        workflow: row.job_id,
+        name: row.name().to_owned(),
+        origin: identity.origin.to_string(),
+        runs,
+    };
+    if report.runs.is_empty() {
+        let name = shown_name(Some(row.name()));
+        stage.events.remark(format!("no run of workflow \"{name}\" ({}) shows", row.job_id));
+    }
+    Ok(report)
+}
+
+/// The newest runs of the job.
+async fn runs_of(reader: &Reader, job: u64, limit: u64) -> Result<Vec<WorkflowRun>, HttpError> {
+    let (mut runs, mut known, mut next) = (Vec::new(), BTreeSet::new(), None);
+    for _ in 0..MOST_PAGES {
+        let page = reader.read(list_workflow_runs(job, false, next.as_deref())).await?;
+        // Runs move on between two pages when one starts or ends, and a look-alike may ignore whose runs are asked for.
+        let own = page.runs.into_iter().filter(|run| run.job_id.is_none_or(|of| of == job));
+        runs.extend(own.filter(|run| known.insert(run.run_id)));
+        next = page.next_page_token.filter(|token| !token.is_empty());
+        if next.is_none() || runs.len() as u64 >= limit {
+            break;
+        }
+    }
+    runs.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(runs)
+}
+
+/// The `data` of `runs --workflow`.
+pub(super) struct WorkflowRunsReport {
+    workflow: u64,
+    name: String,
+    origin: String,
+    runs: Vec<WorkflowRun>,
+}
+
+/// When a run began and ended, as far as it has.
+struct Span {
+    started: Option<Timestamp>,
+    finished: Option<Timestamp>,
+}
+
+impl Span {
+    fn of(run: &WorkflowRun) -> Span {
+        let at = |millis: Option<u64>| Timestamp::from_millisecond(i64::try_from(millis?).ok()?).ok();
+        let (started, finished) = run.span();
+        Span { started: at(started), finished: at(finished) }
+    }
+
+    fn took(&self) -> Option<Duration> {
+        self.finished?.duration_since(self.started?).try_into().ok()
+    }
+}
+
+impl Report for WorkflowRunsReport {
+    fn text(&self) -> String {
+        let rows: Vec<Vec<String>> = self
+            .runs
+            .iter()
+            .map(|run| {
+                let span = Span::of(run);
+                vec![
+                    run.run_id.to_string(),
+                    run.standing().map(|standing| plain(standing.word(), 100)).unwrap_or_default(),
+                    span.started.map(moment).unwrap_or_default(),
+                    span.took().map(shown).unwrap_or_default(),
+                    run.trigger.as_deref().map(|trigger| plain(trigger, 100)).unwrap_or_default(),
+                ]
+            })
+            .collect();
+        table(&["RUN", "STATUS", "STARTED", "TOOK", "TRIGGER"], &rows)
+    }
+
+    fn json(&self) -> Value {
+        let WorkflowRunsReport { workflow, name, origin, runs } = self;
+        let rows: Vec<Value> = runs
+            .iter()
+            .map(|run| {
+                let span = Span::of(run);
+                json!({
+                    "workflow_run_id": run.run_id,
+                    "workflow_run_url": run.url(origin, *workflow),
+                    "status": run.standing().as_ref().map(Standing::word),
+                    "message": run.message().map(|text| plain(text, 500)),
+                    "trigger": run.trigger,
+                    "started_at": span.started.map(|at| at.to_string()),
+                    "finished_at": span.finished.map(|at| at.to_string()),
+                    "duration_seconds": span.took().map(|took| took.as_secs()),
+                })
+            })
+            .collect();
+        json!({ "workflow_id": workflow, "workflow_name": name, "runs": rows })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+
+    use super::*;
+    use crate::context::{Entropy, Wall};
+    use crate::events::Events;
+    use crate::http::{Credential, Lane, Limits, Pace, Pending, Profile, Transport, Writer};
+    use crate::secret::Vault;
+
+    /// A service that answers with these pages, one after the other, the last for ever.
+    struct Pages {
+        left: RefCell<Vec<Value>>,
+        asked: RefCell<Vec<String>>,
+    }
+
+    impl Transport for Pages {
+        fn send(&self, request: Request<Bytes>, _: Limits, _: Lane) -> Pending<'_> {
+            self.asked.borrow_mut().push(request.uri().query().unwrap_or_default().to_owned());
+            let mut left = self.left.borrow_mut();
+            let page = if left.len() > 1 { left.remove(0) } else { left[0].clone() };
+            Box::pin(async move { Ok(Response::new(Bytes::from(page.to_string()))) })
+        }
+    }
+
+    async fn listed(pages: &[Value], limit: u64) -> (Vec<u64>, Vec<String>) {
+        let profile = Profile {
+            service: "Databricks",
+            origin: "https://sandbox.invalid".to_owned(),
+            scheme: "Bearer",
+            credential: Credential::Fixed(Vault::default().admit("dapi-0123456789".to_owned()).unwrap()),
+            known_as: "a token".to_owned(),
+            user_agent: "test".to_owned(),
+            workspace: None,
+            said: crate::databricks::said,
+        };
+        let transport = Rc::new(Pages { left: RefCell::new(pages.to_vec()), asked: RefCell::default() });
+        let (wall, events) = (Wall::of(|| Timestamp::UNIX_EPOCH), Events::new(|_| {}));
+        let writer = Writer::new(profile, transport.clone(), Pace::default(), Entropy::seeded(1), wall, events);
+        let runs = runs_of(&writer, 7, limit).await.unwrap();
+        let asked = transport.asked.borrow().clone();
+        (runs.iter().map(|run| run.run_id).collect(), asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_moved_to_the_next_page_stands_once_and_other_jobs_runs_are_passed_over() {
+        let pages = [
+            json!({"runs": [{"run_id": 3, "job_id": 7}, {"run_id": 9, "job_id": 8}, {"run_id": 2}], "next_page_token": "n"}),
+            json!({"runs": [{"run_id": 2, "job_id": 7}, {"run_id": 1, "job_id": 7}], "next_page_token": ""}),
+        ];
+        let (ids, asked) = listed(&pages, 20).await;
+        assert_eq!(ids, [3, 2, 1]);
+        assert_eq!(asked, ["job_id=7&limit=24", "job_id=7&limit=24&page_token=n"]);
+        assert_eq!(listed(&pages, 1).await.0, [3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_may_be_absent_null_or_endless() {
+        for page in [json!({}), json!({"runs": null, "next_page_token": null}), json!({"runs": [], "has_more": false})]
+        {
+            assert_eq!(listed(std::slice::from_ref(&page), 20).await.0, Vec::<u64>::new(), "{page}");
+        }
+        let (ids, asked) = listed(&[json!({"runs": [{"run_id": 1}], "next_page_token": "same"})], 20).await;
+        assert_eq!((ids, asked.len()), (vec![1], 500));
+    }
+}

@@ -1,0 +1,89 @@
+//! `create-workflow --check`, with the built program and the real notebook: what is in the way, and the command that clears it.
+
+use serde_json::Value;
+
+use crate::harness::{Output, Site};
+
+/// A key that dbt gave out later.
+const LATER: &str = "dbtc_Later+dbt/token-5EED0xyz_Q";
+const CHECK: [&str; 4] = ["create-workflow", "--job", "222222", "--check"];
+
+fn ready() -> Site {
+    let site = Site::new();
+    let _ = site.run(&["init-secrets"]).ends(0);
+    let _ = site.run(&["deploy-notebook"]).ends(0);
+    site
+}
+
+/// Runs the program with another key of dbt, or with none.
+fn with_key(site: &Site, key: Option<&str>, arguments: &[&str]) -> Output {
+    let mut command = site.command(arguments);
+    match key {
+        Some(key) => command.env("DBT_CLOUD_TOKEN", key),
+        None => command.env_remove("DBT_CLOUD_TOKEN"),
+    };
+    Site::finish(arguments, command.spawn().unwrap())
+}
+
+/// The one-time runs that there are.
+fn checks(site: &Site) -> Vec<Value> {
+    let runs = site.inspect()["job_runs"].as_array().unwrap().clone();
+    let is_check = |run: &Value| run["tasks"][0]["parameters"]["dbtrigger_mode"] == "check";
+    runs.into_iter().filter(is_check).collect()
+}
+
+#[test]
+fn a_key_that_dbt_refuses_shows_in_the_check_and_the_named_command_stores_another() {
+    let site = ready();
+    site.sandbox.with_world(|world, _| world.set_dbt_token(LATER));
+    let refused = with_key(&site, Some(LATER), &CHECK).ends(4);
+    let rotate = "dbtrigger init-secrets --scope dbt-cloud --key api-key --rotate";
+    let _ =
+        refused.says("dbt Cloud refuses the key in dbt-cloud/api-key").says(rotate).says("see the check at http://");
+    let document = with_key(&site, Some(LATER), &[&CHECK[..], &["-o", "json"]].concat()).ends(4).json();
+    assert_eq!(document["error"]["code"], "not-authenticated", "{document}");
+    assert!(document["error"]["hints"].to_string().contains(rotate), "{document}");
+    // The workflow is there all the same, and what was found out is said.
+    let data = &document["data"];
+    assert_eq!((&data["result"], &data["check"]["status"]), (&"kept".into(), &"FAILED".into()), "{document}");
+    assert!(dbt_starts(&site).is_empty(), "{:?}", dbt_starts(&site));
+    let words: Vec<&str> = rotate.split(' ').skip(1).collect();
+    let _ = with_key(&site, Some(LATER), &words).ends(0);
+    let well = with_key(&site, Some(LATER), &[&CHECK[..], &["-o", "json"]].concat()).ends(0).json();
+    assert_eq!(well["data"]["check"]["status"], "SUCCESS", "{well}");
+    assert_eq!(checks(&site).len(), 3);
+    assert!(dbt_starts(&site).is_empty(), "{:?}", dbt_starts(&site));
+}
+
+#[test]
+fn a_job_that_the_key_cannot_see_shows_in_the_check() {
+    let site = ready();
+    // Without access to dbt nobody looks before.
+    let line = ["create-workflow", "--job", "299999", "--name", "Lost", "--check", "-o", "json"];
+    let document = with_key(&site, None, &line).ends(6).json();
+    assert_eq!(document["error"]["code"], "not-found", "{document}");
+    let message = document["error"]["message"].as_str().unwrap();
+    assert_eq!(message, "With the key in dbt-cloud/api-key the dbt job of task dbt_299999 is not visible.");
+    assert!(document["error"]["hints"].to_string().contains("`dbtrigger jobs`"), "{document}");
+    assert_eq!(document["data"]["result"], "created", "{document}");
+    // With `--run-now` nothing is run after it.
+    let _ = with_key(&site, None, &[&line[..], &["--run-now"]].concat()).ends(6);
+    assert_eq!((checks(&site).len(), site.inspect()["job_runs"].as_array().unwrap().len()), (2, 2));
+}
+
+#[test]
+fn a_lost_answer_makes_no_second_check_on_a_socket() {
+    for class in ["reset,phase=after", "status=503,phase=after", "truncated,phase=after"] {
+        let site = ready();
+        site.fault(&format!("databricks:jobs/runs/submit={class}"));
+        let since = site.requests();
+        let _ = site.run(&CHECK).ends(0);
+        let sent = site.writes(since).iter().filter(|operation| *operation == "databricks:jobs/runs/submit").count();
+        assert_eq!((sent, checks(&site).len()), (2, 1), "{class}");
+    }
+}
+
+/// What was asked of dbt to start.
+fn dbt_starts(site: &Site) -> Vec<String> {
+    site.writes(0).into_iter().filter(|operation| operation.starts_with("dbt:")).collect()
+}
