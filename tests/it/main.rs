@@ -7,6 +7,7 @@ mod harness;
 
 #[cfg(unix)]
 mod dbt_file;
+mod doctor;
 mod guide;
 mod reference;
 mod running;
