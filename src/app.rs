@@ -10,7 +10,7 @@ use crate::commands::{self, Instead, LastKnown, Left, Stage, Talk, Wire, quoted}
 use crate::context::{Context, Environment};
 use crate::credentials::AccountFlags;
 use crate::events::Interruption;
-use crate::failure::{Code, Ended, Failure, Hint, Report};
+use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Pace;
 use crate::questions::Question;
 use crate::secret::Vault;
@@ -79,6 +79,7 @@ enum Command {
     Cancel(commands::cancel::Args),
     Runs(commands::runs::Args),
     Jobs(commands::jobs::Args),
+    Doctor(commands::doctor::Args),
     Sandbox(commands::sandbox::Args),
     Demo(commands::demo::Args),
     Explain(commands::explain::Args),
@@ -194,6 +195,7 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
         Command::Cancel(args) => commands::cancel::run(args, stage).await,
         Command::Runs(args) => commands::runs::run(args, stage).await,
         Command::Jobs(args) => commands::jobs::run(args, stage).await,
+        Command::Doctor(args) => commands::doctor::run(args, stage).await,
         Command::Sandbox(args) => commands::sandbox::run(args, stage).await,
         Command::Demo(args) => commands::demo::run(args, stage).await,
         Command::Explain(args) => commands::explain::run(args),
@@ -204,19 +206,7 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
 /// The commands that a failure advises are for the same identity: `-p` is said once more in them.
 fn with_profile<R>(mut ended: Ended<R>, profile: Option<&str>) -> Ended<R> {
     let (Some(profile), Some(failure)) = (profile, &mut ended.failure) else { return ended };
-    let plain =
-        !profile.is_empty() && profile.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    let word = if plain { profile.to_owned() } else { format!("'{}'", profile.replace('\'', r"'\''")) };
-    for hint in &mut failure.hints {
-        match hint {
-            Hint::Run(command) => {
-                if let Some(rest) = command.strip_prefix("dbtrigger ") {
-                    *command = format!("dbtrigger -p {word} {rest}");
-                }
-            }
-            Hint::Do(_) => {}
-        }
-    }
+    failure.hints = std::mem::take(&mut failure.hints).into_iter().map(|hint| hint.for_profile(profile)).collect();
     ended
 }
 
@@ -314,7 +304,7 @@ impl Command {
             Command::InitSecrets(_) | Command::DeployNotebook(_) | Command::CreateWorkflow(_) => Leaves::Half,
             Command::Run(_) => Leaves::Run,
             Command::Cancel(_) => Leaves::Unconfirmed,
-            Command::Watch(_) | Command::Runs(_) | Command::Jobs(_) => Leaves::AsItWas,
+            Command::Watch(_) | Command::Runs(_) | Command::Jobs(_) | Command::Doctor(_) => Leaves::AsItWas,
             Command::Sandbox(_) | Command::Demo(_) | Command::Explain(_) | Command::Completions(_) => Leaves::Nothing,
         }
     }

@@ -13,7 +13,7 @@ use crate::credentials::{
 };
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};
-use crate::http::{Asker, Credential, Profile, Roots, Sockets, Transport, Writer};
+use crate::http::{Asker, Credential, Profile, Proxy, Roots, Sockets, Transport, Walk, Writer, walk};
 use crate::origin::Origin;
 use crate::questions::Question;
 
@@ -137,6 +137,20 @@ fn asker(origin: &Origin, agent: &str, stage: &Stage) -> Result<Asker, Failure> 
         events: stage.events.clone(),
         wall: stage.context.wall.clone(),
     })
+}
+
+/// Walks the way to this origin as a request would go, with no credential.
+pub(crate) async fn walk_to(origin: &Origin, stage: &Stage) -> Result<Walk, Failure> {
+    match &stage.wire {
+        Wire::Sockets(_) => {
+            let transport = transport(origin, stage)?;
+            let (agent, proxy) = (user_agent(stage, "auth/none"), Proxy::on_the_way_to(origin.url()));
+            Ok(walk(origin.url(), proxy, &*transport, &agent, stage.pace.connect).await)
+        }
+        // There is no way to a world in memory.
+        #[cfg(test)]
+        Wire::Given(_) => Ok(Walk::default()),
+    }
 }
 
 fn transport(origin: &Origin, stage: &Stage) -> Result<Rc<dyn Transport>, Failure> {

@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod create_workflow;
 pub(crate) mod demo;
 pub(crate) mod deploy_notebook;
+pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod init_secrets;
 pub(crate) mod jobs;
@@ -43,7 +44,7 @@ mod talk;
 mod talk_tests;
 mod workflow_named;
 
-pub(crate) use connect::{line_to_dbt, roots, to_databricks, to_dbt};
+pub(crate) use connect::{line_to_dbt, roots, to_databricks, to_dbt, walk_to};
 pub(crate) use deploy_notebook::quoted;
 pub(crate) use last_known::{LastKnown, Left};
 pub(crate) use talk::{Instead, Talk, answer, left_at_a_question};

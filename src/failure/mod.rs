@@ -125,6 +125,27 @@ impl fmt::Display for Hint {
     }
 }
 
+impl Hint {
+    /// The same for an identity that `-p` names: a command says it once more.
+    pub(crate) fn for_profile(self, profile: &str) -> Hint {
+        match self {
+            Hint::Run(command) => match command.strip_prefix("dbtrigger ") {
+                Some(rest) => {
+                    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+                    let word = if !profile.is_empty() && profile.bytes().all(plain) {
+                        profile.to_owned()
+                    } else {
+                        format!("'{}'", profile.replace('\'', r"'\''"))
+                    };
+                    Hint::Run(format!("dbtrigger -p {word} {rest}"))
+                }
+                None => Hint::Run(command),
+            },
+            Hint::Do(advice) => Hint::Do(advice),
+        }
+    }
+}
+
 /// One failure, complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {

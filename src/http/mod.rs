@@ -11,6 +11,7 @@ mod socket;
 mod token;
 mod trace;
 mod transport;
+mod walk;
 
 pub(crate) use call::{Call, Once, Path, Put, Read, Shape, json as parse_json};
 pub(crate) use client::{Profile, Reader, Sent, Writer};
@@ -19,5 +20,6 @@ pub(crate) use retry::{Pace, RetryAfter};
 pub(crate) use socket::{Roots, Sockets};
 pub(crate) use token::{Ask, Asker, Asking, Credential, Fresh, Issuer, NoToken};
 #[cfg(test)]
-pub(crate) use transport::{Lane, Limits, Net, Pending, WireError};
-pub(crate) use transport::{NetKind, Transport};
+pub(crate) use transport::{Lane, Limits, Pending, WireError};
+pub(crate) use transport::{Net, NetKind, Transport};
+pub(crate) use walk::{Link, Proxy, Walk, walk};

@@ -25,12 +25,16 @@ impl RetryAfter {
         if let Ok(seconds) = text.parse::<u64>() {
             return Some(RetryAfter(Duration::from_secs(seconds).min(LONGEST)));
         }
-        let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp());
         let at = date(text)?;
         let said = headers.get(http::header::DATE).and_then(|value| date(value.to_str().ok()?)).unwrap_or(now);
         let wait: Duration = at.duration_since(said).try_into().unwrap_or(Duration::ZERO);
         Some(RetryAfter(wait.min(LONGEST)))
     }
+}
+
+/// A date as HTTP writes it.
+pub(super) fn date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp())
 }
 
 /// The times of waiting and asking. Handed in, so that simulations and the sandbox can choose their own.

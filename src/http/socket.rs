@@ -59,13 +59,16 @@ impl Sockets {
                 .retry(reqwest::retry::never())
                 .referer(false)
                 .connect_timeout(connect);
-            // A proxy for the outside world knows nothing of this machine's own addresses. The name may stand for them here:
-            // it is spoken to over https only.
-            let is_here = crate::origin::is_loopback(origin) || origin.host_str() == Some("localhost");
-            if is_here { builder.no_proxy() } else { builder }
+            if is_here(origin) { builder.no_proxy() } else { builder }
         };
         Ok(Sockets { pooled: builder().build()?, fresh: builder().pool_max_idle_per_host(0).build()? })
     }
+}
+
+/// A proxy for the outside world knows nothing of this machine's own addresses. The name may stand for them here: it is spoken
+/// to over https only.
+pub(super) fn is_here(origin: &url::Url) -> bool {
+    crate::origin::is_loopback(origin) || origin.host_str() == Some("localhost")
 }
 
 impl Transport for Sockets {

@@ -10,6 +10,7 @@ mod bars;
 #[cfg(unix)]
 mod check;
 mod dbt_file;
+mod doctor;
 mod guide;
 #[cfg(unix)]
 mod interrupted;

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::harness::Site;
 
 #[expect(clippy::disallowed_methods, reason = "a certificate is checked against the real time")]
-fn secure() -> Site {
+pub(crate) fn secure() -> Site {
     Site::with(|options| {
         options.tls = Some(jiff::Timestamp::now());
         options.speed = 600.0;

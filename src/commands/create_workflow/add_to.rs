@@ -78,8 +78,9 @@ pub(super) async fn add(
     let LookedUp { name: _, mut warnings } = looked_up;
     let AddTo { text, named } = workflow;
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
+    let load = input.load();
     let (row, ground) =
-        tokio::try_join!(named.find(&writer, text, "nothing was written", again), survey(&writer, input, &me))?;
+        tokio::try_join!(named.find(&writer, text, "nothing was written", again), survey(&writer, &load, &me))?;
     let compute = match &input.compute {
         Some(wish) => Some(compute::settle(&writer, wish, &me, &mut warnings).await?),
         None => None,
@@ -101,7 +102,7 @@ pub(super) async fn add(
         return Err(Failure::new(Code::Bug, "The workflow was read, and nothing is known of it."));
     };
     check_needs(&planned.want, job)?;
-    ground.check_overrides(input, &carried_overrides(&planned.want, job))?;
+    ground.check_overrides(&load, &carried_overrides(&planned.want, job))?;
     warnings.extend(ground.warnings.iter().cloned());
     let other = identity::other(None, job.run_as.as_deref(), &me);
     let mut steps = Vec::new();

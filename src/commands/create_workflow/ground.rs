@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::input::Input;
 use crate::commands::deploy_notebook::{default_path, quoted};
 use crate::databricks::is_missing;
 use crate::databricks::me::Me;
@@ -12,21 +11,36 @@ use crate::failure::{Code, Failure, of_databricks};
 use crate::http::Reader;
 use crate::nearest::nearest_names;
 use crate::notebook::{Found, Reading, State, read};
+use crate::origin::Origin;
+
+/// What is to stand on it.
+pub(crate) struct Load<'a> {
+    /// The notebook, if somebody names it; else it is the one of this identity and account.
+    pub(crate) notebook: Option<&'a NotebookPath>,
+    /// The account of the jobs.
+    pub(crate) account: Option<u64>,
+    /// The dbt jobs that it starts.
+    pub(crate) jobs: Vec<u64>,
+    /// Where the jobs were looked up.
+    pub(crate) host: Option<&'a Origin>,
+}
 
 /// A notebook that can run the job, and where it takes the key from.
-pub(super) struct Ground {
-    pub(super) path: NotebookPath,
-    pub(super) scope: String,
-    pub(super) key: String,
+pub(crate) struct Ground {
+    pub(crate) path: NotebookPath,
+    /// As exported.
+    pub(crate) text: String,
+    pub(crate) scope: String,
+    pub(crate) key: String,
     /// The overrides that a caller may send.
     allowed: Vec<String>,
     /// What somebody should look at, though it does not stand in the way.
-    pub(super) warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Reads the notebook as whoever asks; since runs act as them, that proves that the runs may read it.
-pub(super) async fn survey(reader: &Reader, input: &Input, me: &Me) -> Result<Ground, Failure> {
-    let path = match (&input.notebook, input.account) {
+pub(crate) async fn survey(reader: &Reader, load: &Load<'_>, me: &Me) -> Result<Ground, Failure> {
+    let path = match (load.notebook, load.account) {
         (Some(path), _) => path.clone(),
         (None, Some(account)) => default_path(me, account)?,
         (None, None) => return Err(Failure::new(Code::Bug, "Neither a notebook nor an account is known.")),
@@ -38,7 +52,7 @@ pub(super) async fn survey(reader: &Reader, input: &Input, me: &Me) -> Result<Gr
                 format!("There is no notebook at {path}, or it is not visible to {}.", me.user_name),
             )
             .cause(error.to_string())
-            .run(deploy(input, &path, ""));
+            .run(deploy(load, &path, ""));
         }
         of_databricks(&format!("Cannot read the notebook {path}"), &error)
     })?;
@@ -48,7 +62,7 @@ pub(super) async fn survey(reader: &Reader, input: &Input, me: &Me) -> Result<Gr
                 Code::Refused,
                 format!("The notebook {path} was not written by dbtrigger, so nobody knows which dbt account and key it uses."),
             )
-            .run(deploy(input, &path, " --adopt"))
+            .run(deploy(load, &path, " --adopt"))
             .advise("or name the deployed notebook with --notebook"));
         }
         Reading::Ours { version: _, state: _, settings: None } => {
@@ -56,11 +70,11 @@ pub(super) async fn survey(reader: &Reader, input: &Input, me: &Me) -> Result<Gr
                 Code::Refused,
                 format!("The settings of the notebook {path} cannot be read: it was edited by hand."),
             )
-            .run(deploy(input, &path, " --force")));
+            .run(deploy(load, &path, " --force")));
         }
         Reading::Ours { version: _, state, settings: Some(found) } => (state, found),
     };
-    check_settings(input, &path, &found)?;
+    check_settings(load, &path, &found)?;
     let mut warnings = Vec::new();
     if state == State::EditedByHand {
         warnings.push(format!(
@@ -68,22 +82,18 @@ pub(super) async fn survey(reader: &Reader, input: &Input, me: &Me) -> Result<Gr
         ));
     }
     let Found { host, account_id: _, scope, key, allow_override: allowed, allow_job: _ } = found;
-    if let Some((account, _)) = &input.access
-        && account.origin.to_string() != host
-    {
-        warnings.push(format!(
-            "The notebook {path} starts jobs at {host}, not at {}, where the job was looked up.",
-            account.origin
-        ));
+    if let Some(other) = load.host.filter(|origin| origin.to_string() != host) {
+        warnings
+            .push(format!("The notebook {path} starts jobs at {host}, not at {other}, where the job was looked up."));
     }
-    Ok(Ground { path, scope, key, allowed, warnings })
+    Ok(Ground { path, text, scope, key, allowed, warnings })
 }
 
 /// The notebook is for the account of the job, and may start it.
-fn check_settings(input: &Input, path: &NotebookPath, found: &Found) -> Result<(), Failure> {
-    let jobs: Vec<u64> = input.jobs.iter().map(|task| task.job).collect();
+fn check_settings(load: &Load<'_>, path: &NotebookPath, found: &Found) -> Result<(), Failure> {
+    let Load { notebook: _, account, jobs, host: _ } = load;
     let named: Vec<String> = jobs.iter().map(ToString::to_string).collect();
-    if let Some(account) = input.account
+    if let Some(account) = account
         && found.account_id != account.to_string()
     {
         return Err(Failure::new(
@@ -97,7 +107,7 @@ fn check_settings(input: &Input, path: &NotebookPath, found: &Found) -> Result<(
         .advise("name the notebook of that account with --notebook, or leave --notebook out")
         .run(format!("dbtrigger deploy-notebook --dbt-account {account}")));
     }
-    let refused: Vec<u64> = jobs.into_iter().filter(|job| !found.allow_job.contains(job)).collect();
+    let refused: Vec<u64> = jobs.iter().copied().filter(|job| !found.allow_job.contains(job)).collect();
     if !found.allow_job.is_empty() && !refused.is_empty() {
         let allowed: Vec<String> = found.allow_job.iter().map(ToString::to_string).collect();
         let flags: Vec<String> =
@@ -110,7 +120,7 @@ fn check_settings(input: &Input, path: &NotebookPath, found: &Found) -> Result<(
                 refused.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             ),
         )
-        .run(deploy(input, path, &flags.concat())));
+        .run(deploy(load, path, &flags.concat())));
     }
     Ok(())
 }
@@ -122,16 +132,21 @@ async fn near(reader: &Reader, scope: &ScopeName) -> Vec<String> {
 }
 
 /// The command that deploys the notebook there.
-fn deploy(input: &Input, path: &NotebookPath, flags: &str) -> String {
-    let at = if input.notebook.is_some() { format!(" --path {}", quoted(path.as_str())) } else { String::new() };
+fn deploy(load: &Load<'_>, path: &NotebookPath, flags: &str) -> String {
+    let at = if load.notebook.is_some() { format!(" --path {}", quoted(path.as_str())) } else { String::new() };
     format!("dbtrigger deploy-notebook{at}{flags}")
 }
 
 impl Ground {
+    /// What a first notebook would stand for: it is not there yet, and would read this key.
+    pub(crate) fn first(path: NotebookPath, scope: String, key: String) -> Ground {
+        Ground { path, text: String::new(), scope, key, allowed: Vec::new(), warnings: Vec::new() }
+    }
+
     /// The notebook takes the overrides that its runs would be started with, those from before included: otherwise every run
     /// would fail.
-    pub(super) fn check_overrides(&self, input: &Input, names: &BTreeSet<String>) -> Result<(), Failure> {
-        let Ground { path, scope: _, key: _, allowed, warnings: _ } = self;
+    pub(crate) fn check_overrides(&self, load: &Load<'_>, names: &BTreeSet<String>) -> Result<(), Failure> {
+        let Ground { path, text: _, scope: _, key: _, allowed, warnings: _ } = self;
         let refused: Vec<&str> = names.iter().filter(|name| !allowed.contains(name)).map(String::as_str).collect();
         if refused.is_empty() {
             return Ok(());
@@ -143,13 +158,13 @@ impl Ground {
             Code::Refused,
             format!("The notebook {path} does not allow the override {}. Allowed: {allowed}.", refused.join(", ")),
         )
-        .run(deploy(input, path, &flags.concat()))
+        .run(deploy(load, path, &flags.concat()))
         .advise("or take the overrides of the workflow back with --override none"))
     }
 
     /// The key is there, and the identity that runs will act as may read it: listing needs the same right as reading.
-    pub(super) async fn check_key(&self, reader: &Reader, me: &Me) -> Result<(), Failure> {
-        let Ground { path, scope, key, allowed: _, warnings: _ } = self;
+    pub(crate) async fn check_key(&self, reader: &Reader, me: &Me) -> Result<(), Failure> {
+        let Ground { path, text: _, scope, key, allowed: _, warnings: _ } = self;
         let command = format!("dbtrigger init-secrets --scope {} --key {}", quoted(scope), quoted(key));
         let (Ok(scope), Ok(_)) = (scope.parse::<ScopeName>(), key.parse::<KeyName>()) else {
             return Err(Failure::new(

@@ -11,7 +11,7 @@ use crate::databricks::permissions::{JobLevel, Principal};
 use crate::databricks::secrets::EVERYBODY;
 use crate::engine::kinds::{JobGrant, JobGrantWant, Workflow};
 use crate::engine::{Planned, Step};
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, Hint};
 use crate::http::Reader;
 use crate::origin::shown;
 
@@ -145,7 +145,10 @@ pub(super) async fn readers(
     match other {
         Some(who) => match rights::look(reader, who, ground).await {
             Some(rights) if grant => steps = rights.grants(reader).await?,
-            Some(rights) => warnings.extend(rights.check()?),
+            Some(rights) => warnings.extend(rights.check().map_err(|mut failure| {
+                failure.hints.insert(0, Hint::Do("add --grant-run-as to give it what it lacks".to_owned()));
+                failure
+            })?),
             None => {}
         },
         None if grant => stage.events.remark(format!(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::compute::Wish;
+use super::ground::Load;
 use super::identity::{Flags, JobGrantTo, read_run_as, settle_grants};
 use super::named::{Asked, Place};
 use super::{Args, add_to, compute, options};
@@ -68,6 +69,16 @@ pub(super) struct AddTo {
 }
 
 impl Input {
+    /// What the notebook has to carry.
+    pub(super) fn load(&self) -> Load<'_> {
+        Load {
+            notebook: self.notebook.as_ref(),
+            account: self.account,
+            jobs: self.jobs.iter().map(|task| task.job).collect(),
+            host: self.access.as_ref().map(|(account, _)| &account.origin),
+        }
+    }
+
     /// Nobody has to ask dbt how the workflow is to be called.
     pub(super) fn is_named(&self) -> bool {
         self.name.is_some() || self.add_to.is_some()

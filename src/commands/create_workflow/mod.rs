@@ -4,14 +4,14 @@ mod add_to;
 mod check;
 mod compute;
 mod describe;
-mod ground;
+pub(crate) mod ground;
 mod identity;
 mod input;
 mod jobs;
 mod named;
 mod options;
 mod press;
-mod rights;
+pub(crate) mod rights;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -162,7 +162,7 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let writer = super::to_databricks(&input.databricks, stage)?;
     let (me, looked_up) = tokio::try_join!(who(&writer), look_up(&input, stage))?;
     let LookedUp { name, mut warnings } = looked_up;
-    let ground = survey(&writer, &input, &me).await?;
+    let ground = survey(&writer, &input.load(), &me).await?;
     let compute = match &input.compute {
         Some(wish) => Some(compute::settle(&writer, wish, &me, &mut warnings).await?),
         None => None,
@@ -173,7 +173,7 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let planned = planned?;
     check_flags(&planned)?;
     ground.check_overrides(
-        &input,
+        &input.load(),
         &override_names(&planned.want, planned.have.as_ref().map(|have| &have.job.settings)),
     )?;
     warnings.extend(ground.warnings.iter().cloned());

@@ -22,7 +22,7 @@ enum Access {
 }
 
 /// What was found out about one identity.
-pub(super) struct Rights {
+pub(crate) struct Rights {
     who: String,
     path: NotebookPath,
     scope: ScopeName,
@@ -32,7 +32,7 @@ pub(super) struct Rights {
 }
 
 /// Looks at who may read notebook and scope.
-pub(super) async fn look(reader: &Reader, who: &str, ground: &Ground) -> Option<Rights> {
+pub(crate) async fn look(reader: &Reader, who: &str, ground: &Ground) -> Option<Rights> {
     // A name that cannot exist is refused with the key.
     let scope = ground.scope.parse::<ScopeName>().ok()?;
     let (on_notebook, on_scope) =
@@ -131,7 +131,7 @@ impl Rights {
     }
 
     /// Refuses what would fail in every run; what could not be found out comes back as warnings.
-    pub(super) fn check(&self) -> Result<Vec<String>, Failure> {
+    pub(crate) fn check(&self) -> Result<Vec<String>, Failure> {
         let Rights { who, path, scope, key, notebook, secret } = self;
         let on_scope = format!(
             "dbtrigger init-secrets --scope {} --key {} --grant {who}:READ",
@@ -161,8 +161,7 @@ impl Rights {
         let failure = Failure::new(
             Code::NotAllowed,
             format!("{who}, whom the runs act as, may not read {}, so every run would fail.", lacking.join(" and ")),
-        )
-        .advise("add --grant-run-as to give it what it lacks");
+        );
         Err(commands.into_iter().fold(failure, Failure::run))
     }
 }

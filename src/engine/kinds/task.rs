@@ -256,6 +256,37 @@ impl Recipe<'_> {
     }
 }
 
+/// A task of ours as it stands in a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StandingTask {
+    pub(crate) key: String,
+    /// The dbt job that its runs start; `None` where that is no number of one.
+    pub(crate) job: Option<u64>,
+    /// Where its notebook lies in the workspace.
+    pub(crate) notebook: String,
+}
+
+/// The tasks of ours in a job, those in workflows of somebody else among them.
+pub(crate) fn standing(settings: &Raw) -> Vec<StandingTask> {
+    settings.list("tasks").iter().filter(|task| has_key(task)).map(|task| standing_task(settings, task)).collect()
+}
+
+/// A parameter of the job wins over the task's own (databricks-api §5.3).
+pub(super) fn standing_task(settings: &Raw, task: &Raw) -> StandingTask {
+    let notebook = task.object("notebook_task");
+    let base = notebook.object("base_parameters");
+    let parameters = settings.list("parameters");
+    let value = |name: &str| {
+        let of_job = parameters.iter().find(|parameter| parameter.read::<String>("name").as_deref() == Some(name));
+        of_job.and_then(|parameter| parameter.read::<Value>("default")).or_else(|| base.read(name))
+    };
+    StandingTask {
+        key: key_of(task),
+        job: value(JOB_THAT_WINS).or_else(|| value(JOB)).and_then(|value| plain(&value).parse().ok()),
+        notebook: bare(&notebook.read::<String>("notebook_path").unwrap_or_default()),
+    }
+}
+
 /// The text of the overrides that a task carries.
 fn overrides_of(task: &Raw) -> Option<String> {
     let base = task.object("notebook_task").object("base_parameters");

@@ -17,7 +17,7 @@ pub(crate) struct Example {
 
 /// Heading, the arguments behind the command, and the exit code. `RUN` is the Databricks run of the example before, `WAITING` a dbt run
 /// that waits in the queue.
-const LINES: [(&str, &[&str], i32); 27] = [
+const LINES: [(&str, &[&str], i32); 29] = [
     ("errors", &["jbos"], 2),
     ("errors", &["run", "Nighly build"], 6),
     // Before any run, so that it is the same one that is the newest.
@@ -29,6 +29,8 @@ const LINES: [(&str, &[&str], i32); 27] = [
     ("deploy-notebook", &["--scope", "another"], 7),
     ("create-workflow", &["--job", "222222", "--schedule", "0 0 6 * * ?"], 0),
     ("create-workflow", &["--job", "222223"], 0),
+    ("doctor", &["--job", "222222"], 0),
+    ("doctor", &["--job", "300001"], 1),
     ("run", &["222222"], 0),
     ("run", &["222223"], 3),
     ("run", &["222224"], 20),

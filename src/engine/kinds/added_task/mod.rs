@@ -3,6 +3,7 @@
 
 mod mark;
 mod needs;
+mod read_back;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,7 @@ use serde_json::{Map, Value};
 
 use self::mark::Mark;
 pub(crate) use self::needs::{circle, unknown_needs};
+pub(crate) use self::read_back::read_back;
 use super::compute::{self, Compute};
 use super::task::{
     self, ATTEMPT_PARAMETER, Chosen, JOB, JOB_THAT_WINS, KEY_PARAMETER, OVERRIDES, Recipe, State, bare, has_key, key_of,

@@ -1,6 +1,7 @@
 //! A Databricks job around dbt jobs. It is found by a tag, whatever it was renamed to; never made twice.
 
 mod creation;
+mod read_back;
 mod run_as;
 mod settings;
 mod tasks;

@@ -6,7 +6,7 @@ use super::settings::{Field, is_own};
 use super::{TaskWant, WorkflowWant};
 use crate::databricks::raw::Raw;
 use crate::engine::kinds::added_task::is_added;
-use crate::engine::kinds::task::{self, Chosen, JOB, Recipe, State, has_key, key_of, need};
+use crate::engine::kinds::task::{self, Chosen, JOB, Recipe, StandingTask, State, has_key, key_of, need};
 
 /// What is called so when tasks of ours are there that are wanted no more.
 const FURTHER: &str = "further tasks of dbtrigger";
@@ -125,6 +125,12 @@ fn needs_after(want: &WorkflowWant, wanted: &TaskWant, task: Option<&Raw>, tasks
 /// A task that was added on its own belongs to the command that added it.
 fn is_ours(task: &Raw) -> bool {
     has_key(task) && !is_added(task)
+}
+
+/// The tasks of ours as they stand; those that were added on their own are not among them.
+pub(super) fn standing(settings: &Raw) -> Vec<StandingTask> {
+    let tasks = settings.list("tasks");
+    tasks.iter().filter(|task| is_ours(task)).map(|task| task::standing_task(settings, task)).collect()
 }
 
 /// For each wanted task the place of the one that is to become it: ours by key; for the first also one of ours that would be

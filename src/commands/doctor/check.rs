@@ -1,0 +1,237 @@
+//! One link of the chain as it was found, and how all of them are shown.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::failure::{Code, Failure, Hint, Report};
+
+/// Which part of the chain a link belongs to; the order in which they are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Dbt,
+    Databricks,
+    Chain,
+}
+
+impl Part {
+    const ALL: [Part; 3] = [Part::Dbt, Part::Databricks, Part::Chain];
+
+    /// In an id.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Part::Dbt => "dbt",
+            Part::Databricks => "databricks",
+            Part::Chain => "chain",
+        }
+    }
+
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Part::Dbt => "dbt Cloud",
+            Part::Databricks => "Databricks",
+            Part::Chain => "Chain",
+        }
+    }
+}
+
+/// How a link was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Ok,
+    Warning,
+    Failed,
+    /// Not looked at, since another link is broken.
+    Skipped,
+}
+
+impl Status {
+    const ALL: [Status; 4] = [Status::Failed, Status::Warning, Status::Ok, Status::Skipped];
+
+    fn word(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Warning => "warning",
+            Status::Failed => "failed",
+            Status::Skipped => "skipped",
+        }
+    }
+
+    /// The same whether a terminal is there or not.
+    fn mark(self) -> char {
+        match self {
+            Status::Ok => '✓',
+            Status::Warning => '!',
+            Status::Failed => '✗',
+            Status::Skipped => '–',
+        }
+    }
+}
+
+/// The link that need not break those behind it.
+pub(super) const CLOCK: &str = "clock";
+
+/// One link.
+#[derive(Clone, Debug)]
+pub(super) struct Check {
+    part: Part,
+    /// Stable; what stands behind a colon says which of several.
+    id: String,
+    status: Status,
+    what: String,
+    reasons: Vec<String>,
+    next: Vec<Hint>,
+}
+
+impl Check {
+    fn new(part: Part, id: &str, status: Status, what: impl Into<String>) -> Check {
+        let id = format!("{}.{id}", part.word());
+        Check { part, id, status, what: what.into(), reasons: Vec::new(), next: Vec::new() }
+    }
+
+    pub(super) fn ok(part: Part, id: &str, what: impl Into<String>) -> Check {
+        Check::new(part, id, Status::Ok, what)
+    }
+
+    pub(super) fn warning(part: Part, id: &str, what: impl Into<String>) -> Check {
+        Check::new(part, id, Status::Warning, what)
+    }
+
+    pub(super) fn failed(part: Part, id: &str, failure: Failure) -> Check {
+        let Failure { code: _, what, causes, hints, open: _ } = failure;
+        Check { reasons: causes, next: hints, ..Check::new(part, id, Status::Failed, what) }
+    }
+
+    /// `of`: the link that had to hold for this one, in words.
+    pub(super) fn skipped(part: Part, id: &str, what: &str, of: &str) -> Check {
+        Check { reasons: vec![of.to_owned()], ..Check::new(part, id, Status::Skipped, what) }
+    }
+
+    pub(super) fn because(mut self, reason: impl Into<String>) -> Check {
+        self.reasons.push(reason.into());
+        self
+    }
+
+    /// Something that somebody should look at, in a link that holds.
+    pub(super) fn warn(mut self, reason: impl Into<String>) -> Check {
+        if self.status == Status::Ok {
+            self.status = Status::Warning;
+        }
+        self.because(reason)
+    }
+
+    pub(super) fn run(mut self, command: impl Into<String>) -> Check {
+        self.next.push(Hint::Run(command.into()));
+        self
+    }
+
+    pub(super) fn advise(mut self, advice: impl Into<String>) -> Check {
+        self.next.push(Hint::Do(advice.into()));
+        self
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn is_clock(&self) -> bool {
+        self.id.rsplit_once('.').is_some_and(|(_, link)| link == CLOCK)
+    }
+
+    /// Why another link is skipped, if this one has failed.
+    pub(super) fn as_reason(&self) -> String {
+        format!("{} failed", self.id)
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.status == Status::Failed
+    }
+
+    /// What to do next, as the same identity.
+    fn hints(&self, profile: Option<&str>) -> Vec<String> {
+        let hints = self.next.iter().cloned();
+        hints.map(|hint| profile.map_or(hint.clone(), |profile| hint.for_profile(profile)).to_string()).collect()
+    }
+
+    fn text(&self, profile: Option<&str>) -> String {
+        let Check { part: _, id: _, status, what, reasons, next: _ } = self;
+        if *status == Status::Skipped {
+            return format!("  {} {what}: skipped because {}\n", status.mark(), reasons.join("; "));
+        }
+        let mut text = format!("  {} {what}\n", status.mark());
+        for reason in reasons {
+            let _ = writeln!(text, "      because: {}", reason.replace('\n', "\n      "));
+        }
+        for hint in self.hints(profile) {
+            let _ = writeln!(text, "      next: {hint}");
+        }
+        text
+    }
+
+    fn json(&self, profile: Option<&str>) -> Value {
+        let Check { part: _, id, status, what, reasons, next: _ } = self;
+        let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
+        json!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": self.hints(profile) })
+    }
+}
+
+/// All links, in the order in which they are shown.
+pub(super) struct Examined {
+    checks: Vec<Check>,
+    /// The one that `-p` names: what is to be done next is for the same identity.
+    profile: Option<String>,
+}
+
+impl Examined {
+    pub(super) fn new(mut checks: Vec<Check>, profile: Option<&str>) -> Examined {
+        checks.sort_by_key(|check| check.part);
+        Examined { checks, profile: profile.map(ToOwned::to_owned) }
+    }
+
+    /// The failure of the whole, if a link is broken: with the first thing to do about each.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        let broken = || self.checks.iter().filter(|check| check.status == Status::Failed);
+        let ids: Vec<&str> = broken().map(|check| check.id.as_str()).collect();
+        let what = match ids.as_slice() {
+            [] => return None,
+            [only] => format!("A link of the chain is broken: {only}."),
+            several => format!("{} links of the chain are broken: {}.", several.len(), several.join(", ")),
+        };
+        let mut failure = Failure::new(Code::Failed, what);
+        for hint in broken().filter_map(|check| check.next.first()) {
+            if !failure.hints.contains(hint) {
+                failure.hints.push(hint.clone());
+            }
+        }
+        Some(failure)
+    }
+
+    fn counts(&self) -> [(&'static str, usize); 4] {
+        Status::ALL.map(|status| (status.word(), self.checks.iter().filter(|check| check.status == status).count()))
+    }
+}
+
+impl Report for Examined {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for part in Part::ALL {
+            let lines: String = self
+                .checks
+                .iter()
+                .filter(|check| check.part == part)
+                .map(|check| check.text(self.profile.as_deref()))
+                .collect();
+            if !lines.is_empty() {
+                let _ = write!(text, "{}\n{lines}", part.title());
+            }
+        }
+        let counts = self.counts().into_iter().filter(|(_, count)| *count > 0);
+        text + &counts.map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
+    }
+
+    fn json(&self) -> Value {
+        let checks: Vec<Value> = self.checks.iter().map(|check| check.json(self.profile.as_deref())).collect();
+        json!({ "checks": checks, "counts": BTreeMap::from(self.counts()) })
+    }
+}

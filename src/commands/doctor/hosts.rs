@@ -1,0 +1,224 @@
+//! The links to each of the two hosts: name, connection, proxy, TLS, an answer, the clock; and who the credential belongs to.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::check::{CLOCK, Check, Part};
+use crate::commands::Stage;
+use crate::commands::provision::who;
+use crate::context::Environment;
+use crate::credentials::{Account, Databricks};
+use crate::databricks::me::Me;
+use crate::dbt::{list_accounts, list_accounts_v2};
+use crate::failure::{Code, Failure, of_databricks, of_dbt};
+use crate::http::{Fault, HttpError, Link, Net, Reader, Walk};
+use crate::origin::{Origin, is_loopback};
+
+/// The variables that name a proxy, in the order in which they count.
+const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+/// A clock that is off by more is worth a warning, and by more than that breaks sign-ins and certificates.
+const OFF: SignedDuration = SignedDuration::from_mins(1);
+const WRONG: SignedDuration = SignedDuration::from_mins(5);
+
+/// One of the two hosts.
+#[derive(Clone, Copy)]
+pub(super) struct Host<'a> {
+    pub(super) part: Part,
+    pub(super) origin: &'a Origin,
+}
+
+/// The links that lead to a host, in the order in which they are walked.
+const LINKS: [Link; 5] = [Link::Name, Link::Connection, Link::Proxy, Link::Tls, Link::Answer];
+
+fn word(link: Link) -> &'static str {
+    match link {
+        Link::Name => "name",
+        Link::Connection => "connection",
+        Link::Proxy => "proxy",
+        Link::Tls => "tls",
+        Link::Answer => "answer",
+    }
+}
+
+impl Host<'_> {
+    /// What the walk to the host showed, link by link; `now` is the time here when it was over.
+    pub(super) fn links(self, walk: &Walk, environment: &Environment, now: Timestamp) -> Vec<Check> {
+        let Walk { proxy, addresses: _, broken, date } = walk;
+        let source = proxy.as_ref().map(|_| {
+            let set = PROXIES.into_iter().find(|name| environment.names().any(|known| known == *name));
+            set.unwrap_or("the system's settings")
+        });
+        let mut checks = Vec::new();
+        for link in LINKS.into_iter().filter(|link| proxy.is_some() || *link != Link::Proxy) {
+            checks.push(match broken {
+                Some((at, net)) if *at == link => {
+                    Check::failed(self.part, word(link), self.broken(link, net, walk, source))
+                }
+                Some((at, _)) if *at < link => {
+                    let of = format!("the link before it is broken: {}.{}", self.part.word(), word(*at));
+                    Check::skipped(self.part, word(link), word(link), &of)
+                }
+                Some(_) | None => self.holds(link, walk, source),
+            });
+        }
+        checks.push(self.clock(broken.as_ref().map(|(link, _)| *link), *date, now));
+        checks
+    }
+
+    fn holds(self, link: Link, walk: &Walk, source: Option<&str>) -> Check {
+        let Host { part, origin } = self;
+        let Walk { proxy, addresses, broken: _, date: _ } = walk;
+        let host = origin.host();
+        let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let first = proxy.as_ref().map_or_else(|| host.to_owned(), |proxy| format!("the proxy {proxy}"));
+        let what = match link {
+            Link::Name if proxy.is_none() && is_loopback(origin.url()) => format!("{host} needs no look-up"),
+            Link::Name => format!("{first} is at {addresses}"),
+            Link::Connection => format!("{first} accepts connections"),
+            Link::Proxy => {
+                format!("{first} ({}) connects to {host}", source.unwrap_or_default())
+            }
+            Link::Tls if origin.url().scheme() != "https" => {
+                return Check::skipped(part, word(link), "TLS", "plain http is spoken to an address of this machine");
+            }
+            Link::Tls => format!("the certificate of {host} is trusted"),
+            Link::Answer => format!("{host} answers"),
+        };
+        Check::ok(part, word(link), what)
+    }
+
+    fn broken(self, link: Link, net: &Net, walk: &Walk, source: Option<&str>) -> Failure {
+        let Host { part, origin } = self;
+        let host = origin.host();
+        let first = walk.proxy.as_ref().map_or_else(|| host.to_owned(), |proxy| format!("the proxy {proxy}"));
+        let what = match link {
+            Link::Name => format!("There is no address for {first}"),
+            Link::Connection => format!("There is no connection to {first}"),
+            Link::Proxy => format!("There is no way through {first} to {host}"),
+            Link::Tls => format!("There is no TLS connection to {host}"),
+            Link::Answer => format!("Nothing that speaks HTTP answers at {host}"),
+        };
+        let failure = self.failure(part, &what, net);
+        match source {
+            Some(source) if link <= Link::Proxy => Failure {
+                hints: Vec::new(),
+                ..failure
+            }
+            .advise(format!("correct the proxy, which comes from {source}, or name {host} in NO_PROXY if it can be reached without one")),
+            Some(_) | None => failure,
+        }
+    }
+
+    fn failure(self, part: Part, what: &str, net: &Net) -> Failure {
+        let error = |service| HttpError {
+            service,
+            operation: "connect",
+            origin: self.origin.to_string(),
+            fault: Fault::NotSent(net.clone()),
+            attempts: 1,
+            request_id: None,
+        };
+        match part {
+            Part::Dbt => of_dbt(what, &error("dbt Cloud")),
+            Part::Databricks | Part::Chain => of_databricks(what, &error("Databricks")),
+        }
+    }
+
+    fn clock(self, broken: Option<Link>, date: Option<Timestamp>, now: Timestamp) -> Check {
+        let Host { part, origin } = self;
+        let id = CLOCK;
+        if is_loopback(origin.url()) {
+            // A sandbox has a time of its own.
+            return Check::skipped(part, id, id, "the host is this machine");
+        }
+        if let Some(link) = broken {
+            let of = format!("the link before it is broken: {}.{}", part.word(), word(link));
+            return Check::skipped(part, id, id, &of);
+        }
+        let host = origin.host();
+        let Some(date) = date else {
+            return Check::skipped(part, id, id, &format!("{host} does not say what time it is there"));
+        };
+        let off = now.duration_since(date);
+        let side = if off.is_negative() { "behind" } else { "ahead of" };
+        let what = format!("The clock of this machine is {} s {side} that of {host}", off.abs().as_secs());
+        let advice = "set the clock, and let the system keep it right (NTP)";
+        if off.abs() > WRONG {
+            let failure = Failure::new(Code::Failed, format!("{what}."));
+            return Check::failed(
+                part,
+                id,
+                failure
+                    .cause("certificates and sign-ins are judged by the time, and schedules are shown by it")
+                    .advise(advice),
+            );
+        }
+        if off.abs() > OFF {
+            return Check::warning(part, id, format!("{what}.")).advise(advice);
+        }
+        Check::ok(part, id, format!("the clock of this machine agrees with that of {host}"))
+    }
+}
+
+/// Whether dbt takes the token, and lets it see the account.
+pub(super) async fn dbt_identity(reader: &Reader, account: &Account) -> Check {
+    let (part, id, known_as) = (Part::Dbt, "identity", reader.known_as());
+    let listed = match reader.read(list_accounts()).await {
+        // Older hosts do not have the newer endpoint (dbt-cloud-api §2.4).
+        Err(error) if error.is_status(404) => reader.read(list_accounts_v2()).await,
+        answer => answer,
+    };
+    let accounts = match listed {
+        Ok(page) => page.rows,
+        Err(error) if error.is_status(404) => {
+            let failure = of_dbt(&format!("{} does not answer as dbt Cloud does", account.origin), &error);
+            let failure = Failure { hints: Vec::new(), ..failure };
+            let advice =
+                "compare the host with your browser's address bar when signed in to dbt, then set DBT_CLOUD_HOST";
+            return Check::failed(part, id, failure.advise(advice));
+        }
+        Err(error) => {
+            let doing = format!("Cannot find out which accounts the token of {known_as} sees");
+            return Check::failed(part, id, of_dbt(&doing, &error));
+        }
+    };
+    let named = |name: Option<&String>| name.map(|name| format!(" ({name})")).unwrap_or_default();
+    let Some(seen) = accounts.iter().find(|seen| seen.id == account.id) else {
+        let seen: Vec<String> =
+            accounts.iter().map(|seen| format!("{}{}", seen.id, named(seen.name.as_ref()))).collect();
+        let seen = if seen.is_empty() { "none".to_owned() } else { seen.join(", ") };
+        let what = format!("The token of {known_as} is good, but not for the account {}.", account.id);
+        let failure = Failure::new(Code::NotFound, what).cause(format!("the accounts that it sees: {seen}"));
+        let advice = "check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or make a token in that account under Account settings > API tokens";
+        return Check::failed(part, id, failure.advise(advice));
+    };
+    if seen.locked == Some(true) {
+        let failure = Failure::new(Code::NotAllowed, format!("dbt has locked the account {}.", account.id));
+        let failure = seen.lock_reason.iter().fold(failure, |failure, reason| failure.cause(reason.as_str()));
+        return Check::failed(part, id, failure.advise("ask the owner of the account to settle that with dbt"));
+    }
+    let name = named(seen.name.as_ref());
+    Check::ok(part, id, format!("the token of {known_as} is taken, and sees the account {}{name}", account.id))
+}
+
+/// Who the Databricks credential belongs to.
+pub(super) async fn databricks_identity(reader: &Reader, identity: &Databricks) -> (Check, Option<Me>) {
+    let (part, id) = (Part::Databricks, "identity");
+    match who(reader).await {
+        Ok(me) => {
+            let what = format!("{} is {}, and is taken ({})", reader.known_as(), me.user_name, identity.way.name());
+            (Check::ok(part, id, what), Some(me))
+        }
+        Err(mut failure) => {
+            let tried = identity.tried.iter().filter(|row| !failure.causes.contains(row)).cloned();
+            let tried: Vec<String> = tried.collect();
+            failure.causes.extend(tried);
+            (Check::failed(part, id, failure), None)
+        }
+    }
+}
+
+/// The way to a host, walked.
+pub(super) async fn walked(host: Host<'_>, stage: &Stage) -> Result<Vec<Check>, Failure> {
+    let walk = crate::commands::walk_to(host.origin, stage).await?;
+    Ok(host.links(&walk, &stage.context.environment, stage.context.wall.now()))
+}

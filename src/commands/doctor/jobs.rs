@@ -1,0 +1,65 @@
+//! The dbt jobs at the end of the chain.
+
+use super::chain::{Dbt, PART};
+use super::check::Check;
+use crate::commands::job_named::shown_name;
+use crate::commands::jobs::moment;
+use crate::dbt::{Status, get_job, list_runs};
+use crate::failure::{Code, Failure, of_dbt};
+
+/// Whether the job is there, would start when it is triggered, and how it ended last. `elsewhere`: the account that it is of, if
+/// that is not the one in use.
+pub(super) async fn look(dbt: &Dbt, job: u64, elsewhere: Option<&str>) -> Check {
+    let id = format!("job:{job}");
+    let subject = format!("the dbt job {job}");
+    if let Some(elsewhere) = elsewhere {
+        return Check::skipped(PART, &id, &subject, &format!("it is of {elsewhere}, which is not the account in use"));
+    }
+    let (account, reader) = match &dbt.line {
+        Ok(line) => line,
+        Err(of) => return Check::skipped(PART, &id, &subject, of),
+    };
+    let (found, runs) =
+        tokio::join!(reader.read(get_job(account.id, job)), reader.read(list_runs(account.id, job, None, 0, 1)));
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => {
+            let failure = of_dbt(&format!("Cannot read the dbt job {job}"), &error);
+            let failure = if failure.code == Code::NotFound { failure.run("dbtrigger jobs") } else { failure };
+            return Check::failed(PART, &id, failure);
+        }
+    };
+    let title = shown_name(found.name.as_deref());
+    if found.is_deactivated() {
+        let what = format!("The dbt job {job} \"{title}\" is deactivated, so no run of it would start.");
+        let failure = Failure::new(Code::Refused, what);
+        return Check::failed(
+            PART,
+            &id,
+            failure
+                .cause("dbt Cloud deactivates a job after 100 failed runs in a row")
+                .advise("save the job's settings once more in dbt Cloud, which activates it"),
+        );
+    }
+    let last = runs.as_ref().ok().and_then(|page| page.rows.first());
+    let ended = match (&runs, last) {
+        (Err(error), _) => format!("its last run could not be looked at: {error}"),
+        (Ok(_), None) => "it has not run yet".to_owned(),
+        (Ok(_), Some(run)) => {
+            let status = run.status.map(Status::word).unwrap_or_default();
+            let at = run.created().map(|at| format!(" of {}", moment(at))).unwrap_or_default();
+            format!("its last run {}{at}: {status}", run.id)
+        }
+    };
+    let mut check = Check::ok(PART, &id, format!("the dbt job {job} \"{title}\" is there; {ended}"));
+    if found.has_schedule() {
+        check = check.warn("it has a schedule of its own in dbt Cloud: it runs from both");
+    }
+    if found.is_ci() {
+        check = check.warn("it is a CI job, made for pull requests");
+    }
+    if let Some(run) = last.filter(|run| run.status == Some(Status::Error)) {
+        check = check.warn("its last run failed").run(format!("dbtrigger watch {}", run.id));
+    }
+    check
+}

@@ -1,0 +1,172 @@
+//! `doctor`: looks at every link between a schedule in Databricks and a run in dbt Cloud, and says which one is broken.
+//!
+//! It asks through a [`Reader`] only, so it cannot change anything.
+
+mod chain;
+mod check;
+mod hosts;
+mod jobs;
+mod notebooks;
+mod workflows;
+
+use self::chain::{Chain, Dbt, Wanted};
+use self::check::{Check, Examined, Part};
+use self::hosts::{Host, databricks_identity, dbt_identity, walked};
+use super::job_named::{JobNamed, Narrow};
+use super::workflow_named::WorkflowNamed;
+use super::{Stage, line_to_dbt, to_databricks};
+use crate::credentials::{self, Account, Databricks, Wants};
+use crate::databricks::me::Me;
+use crate::failure::{Code, Ended, Failure, Report};
+use crate::http::Reader;
+
+/// Look at every link of the chain, and say which one is broken and what to do
+///
+/// Walks the way to both hosts (name, connection, proxy, TLS, clock), tries both credentials, and then follows the chain: the notebook, the
+/// key that it reads, the workflows of dbtrigger, whether whoever they run as may read both, and the dbt jobs that they start.
+/// What hangs on a broken link is skipped. Changes nothing. A workflow of somebody else that `--add-to` gave a task is looked at
+/// when --workflow names it.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dbtrigger doctor
+  dbtrigger doctor --job 222222
+  dbtrigger doctor --workflow 'dbt: Nightly build (222222)' -o json")]
+pub(crate) struct Args {
+    /// Only this workflow, and what it hangs on: its id, its address or its exact name [default: all of dbtrigger]
+    #[arg(long, value_name = "WORKFLOW", conflicts_with = "job")]
+    workflow: Option<String>,
+    /// Only this dbt job, and the workflows that start it: its id, its address copied from the browser, or its name
+    #[arg(long, value_name = "JOB")]
+    job: Option<String>,
+    #[command(flatten)]
+    narrow: Narrow,
+}
+
+pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    match examine(args, stage).await {
+        Ok(examined) => {
+            let failure = examined.failure();
+            Ended { report: Some(Box::new(examined)), failure }
+        }
+        Err(failure) => failure.into(),
+    }
+}
+
+async fn examine(args: Args, stage: &Stage) -> Result<Examined, Failure> {
+    let Args { workflow, job, narrow } = args;
+    let environment = &stage.context.environment;
+    let mut missing = Wants::default();
+    let identity = credentials::databricks(environment, &stage.vault, &mut missing);
+    let job = job.as_deref().map(JobNamed::read).transpose()?;
+    if !narrow.is_empty() && !matches!(job, Some(JobNamed::Name(_))) {
+        let what = "--project and --environment narrow the name of a dbt job, and --job gives none.";
+        return Err(Failure::new(Code::Usage, what).advise("leave them out, or give --job with a name"));
+    }
+    let own = identity.as_ref().map(|identity| &identity.origin);
+    let workflow = match workflow {
+        Some(text) => Some((WorkflowNamed::read(&text, own)?, text)),
+        None => None,
+    };
+    let pasted = job.as_ref().map(JobNamed::pasted).unwrap_or_default();
+    let databricks = match missing.settle() {
+        Err(failure) => Err(failure),
+        Ok(()) => identity
+            .ok_or_else(|| Failure::new(Code::Bug, "The Databricks identity is settled and yet missing."))
+            .and_then(|identity| to_databricks(&identity, stage).map(|writer| (identity, writer.reader()))),
+    };
+    let dbt = line_to_dbt(&pasted, Wants::default(), stage).map(|(account, writer)| (account, writer.reader()));
+    // Without a token the way to the host can be walked all the same.
+    let account = credentials::account(&stage.account, &pasted, environment, &mut Wants::default());
+    let account_id = credentials::account_id(&stage.account, &pasted, environment).ok().flatten();
+
+    let (at_dbt, at_databricks) =
+        tokio::try_join!(look_at_dbt(dbt, account.as_ref(), stage), look_at_databricks(databricks, stage))?;
+    let Side { mut checks, line: dbt } = at_dbt;
+    checks.extend(at_databricks.checks);
+    let dbt = Dbt { line: dbt, account: account_id };
+    let wanted = Wanted { workflow, job, narrow };
+    checks.extend(Chain::follow(at_databricks.line, &dbt, &wanted).await);
+    Ok(Examined::new(checks, environment.profile()))
+}
+
+/// What was found at one of the services, and the line to it if it holds; else which link is broken.
+struct Side<T> {
+    checks: Vec<Check>,
+    line: Result<T, String>,
+}
+
+/// The link that nothing behind it can do without. A clock that is wrong need not be one.
+fn is_broken(checks: &[Check]) -> Option<String> {
+    let mut broken = checks.iter().filter(|check| check.has_failed() && !check.is_clock());
+    broken.next().map(Check::as_reason)
+}
+
+async fn look_at_dbt(
+    line: Result<(Account, Reader), Failure>,
+    account: Option<&Account>,
+    stage: &Stage,
+) -> Result<Side<(Account, Reader)>, Failure> {
+    let part = Part::Dbt;
+    let mut checks = Vec::new();
+    let given = match line {
+        Ok((account, reader)) => {
+            let what = format!("account {} at {}, with the token of {}", account.id, account.origin, reader.known_as());
+            checks.push(Check::ok(part, "credentials", what));
+            Some((account, reader))
+        }
+        Err(failure) => {
+            checks.push(Check::failed(part, "credentials", failure));
+            None
+        }
+    };
+    let Some(known) = given.as_ref().map(|(account, _)| account).or(account) else {
+        let of = "dbt.credentials failed".to_owned();
+        checks.extend(["connection", "identity"].map(|id| Check::skipped(part, id, id, &of)));
+        return Ok(Side { checks, line: Err(of) });
+    };
+    let links = walked(Host { part, origin: &known.origin }, stage).await?;
+    let broken = is_broken(&checks).or_else(|| is_broken(&links));
+    checks.extend(links);
+    match (broken, given) {
+        (None, Some((account, reader))) => {
+            checks.push(dbt_identity(&reader, &account).await);
+            let line = is_broken(&checks).map_or(Ok((account, reader)), Err);
+            Ok(Side { checks, line })
+        }
+        (broken, _) => {
+            let of = broken.unwrap_or_default();
+            checks.push(Check::skipped(part, "identity", "identity", &of));
+            Ok(Side { checks, line: Err(of) })
+        }
+    }
+}
+
+async fn look_at_databricks(
+    line: Result<(Databricks, Reader), Failure>,
+    stage: &Stage,
+) -> Result<Side<(Reader, Me)>, Failure> {
+    let part = Part::Databricks;
+    let (identity, reader) = match line {
+        Ok(line) => line,
+        Err(failure) => {
+            let of = "databricks.credentials failed";
+            let mut checks = vec![Check::failed(part, "credentials", failure)];
+            checks.extend(["connection", "identity"].map(|id| Check::skipped(part, id, id, of)));
+            return Ok(Side { checks, line: Err(of.to_owned()) });
+        }
+    };
+    let what = format!("{}, with {} ({})", identity.origin, reader.known_as(), identity.way.name());
+    let mut checks = vec![Check::ok(part, "credentials", what)];
+    checks.extend(walked(Host { part, origin: &identity.origin }, stage).await?);
+    if let Some(of) = is_broken(&checks) {
+        checks.push(Check::skipped(part, "identity", "identity", &of));
+        return Ok(Side { checks, line: Err(of) });
+    }
+    let (check, me) = databricks_identity(&reader, &identity).await;
+    checks.push(check);
+    let line = me.map(|me| (reader, me)).ok_or_else(|| "databricks.identity failed".to_owned());
+    Ok(Side { checks, line })
+}
+
+#[cfg(test)]
+mod tests;

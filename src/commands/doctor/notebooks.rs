@@ -1,0 +1,236 @@
+//! What workflows stand on: the notebook, and the key that it reads.
+
+use std::collections::BTreeSet;
+
+use super::chain::{Chain, PART};
+use super::check::Check;
+use crate::commands::create_workflow::ground::{self, Ground, survey};
+use crate::commands::deploy_notebook::{default_path, quoted};
+use crate::databricks::secrets::{KeyName, ScopeName};
+use crate::databricks::workspace::NotebookPath;
+use crate::engine::kinds::{
+    DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookWant, Secret, SecretWant, VERSION,
+};
+use crate::engine::{Action, Change, Consent, Consents, Kind as _};
+use crate::failure::{Code, Failure, of_databricks};
+use crate::notebook::{Found, OverrideKey, Reading, read};
+use crate::origin::Origin;
+
+/// What a notebook has to carry.
+pub(super) struct Load {
+    pub(super) jobs: BTreeSet<u64>,
+    /// Nothing that it carries runs as whoever asks.
+    pub(super) others_only: bool,
+}
+
+/// What was found of a notebook and of its key.
+pub(super) struct Footing {
+    pub(super) checks: Vec<Check>,
+    /// Else which link is broken.
+    pub(super) ground: Result<Ground, String>,
+    pub(super) key: Result<(), String>,
+    /// It starts jobs of another account than the one in use: which, in words.
+    pub(super) elsewhere: Option<String>,
+}
+
+impl Footing {
+    /// The account whose jobs the notebook starts.
+    pub(super) fn account(&self) -> Option<u64> {
+        match read(&self.ground.as_ref().ok()?.text) {
+            Reading::Ours { version: _, state: _, settings } => settings?.account_id.parse().ok(),
+            Reading::NotOurs => None,
+        }
+    }
+
+    /// Nothing stands on this.
+    fn broken(id: &str, failure: Failure) -> Footing {
+        let notebook = Check::failed(PART, id, failure);
+        let of = notebook.as_reason();
+        let key = Check::skipped(PART, &id.replacen("notebook", "key", 1), "key", &of);
+        Footing { checks: vec![notebook, key], ground: Err(of.clone()), key: Err(of), elsewhere: None }
+    }
+}
+
+/// Looks at the notebook at this path, or at the one that commands use by default, and at the key that it reads.
+pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: Load) -> Footing {
+    let Chain { reader, me, dbt } = chain;
+    let id = path.map_or("notebook".to_owned(), |path| format!("notebook:{path}"));
+    let usual = dbt.account.and_then(|account| default_path(me, account).ok());
+    let named = match path.map(str::parse::<NotebookPath>).transpose() {
+        Ok(named) => named,
+        Err(bad) => {
+            let what =
+                format!("The notebook \"{}\" of a workflow cannot be looked at: {bad}.", path.unwrap_or_default());
+            let failure = Failure::new(Code::Refused, what);
+            return Footing::broken(
+                &id,
+                failure.advise("give the workflow a notebook that `dbtrigger deploy-notebook` wrote"),
+            );
+        }
+    };
+    let Some(place) = named.or_else(|| usual.clone()) else {
+        let of = "dbt.credentials failed, and the notebook is one of an account";
+        let checks = ["notebook", "key"].map(|id| Check::skipped(PART, id, id, of));
+        return Footing { checks: checks.into(), ground: Err(of.to_owned()), key: Err(of.to_owned()), elsewhere: None };
+    };
+    let is_usual = usual.as_ref() == Some(&place);
+    let asked = ground::Load {
+        notebook: (!is_usual).then_some(&place),
+        account: dbt.account.filter(|_| is_usual),
+        jobs: load.jobs.iter().copied().collect(),
+        host: None,
+    };
+    let ground = match survey(reader, &asked, me).await {
+        Ok(ground) => ground,
+        Err(failure) => {
+            let absent = failure.code == Code::NotFound && path.is_none();
+            let mut footing = Footing::broken(&id, failure);
+            if absent {
+                // Where the first notebook would look for it.
+                let (scope, key) = (DEFAULT_SCOPE.to_owned(), DEFAULT_KEY.to_owned());
+                let first = Ground::first(place, scope, key);
+                let (check, _) = key_check(chain, &first, &load).await;
+                footing.checks.pop();
+                footing.checks.push(check);
+            }
+            return footing;
+        }
+    };
+    let (check, elsewhere) = notebook_check(chain, &id, &ground, is_usual);
+    let (key_check, key) = key_check(chain, &ground, &load).await;
+    let standing = if check.has_failed() { Err(check.as_reason()) } else { Ok(ground) };
+    Footing { checks: vec![check, key_check], ground: standing, key, elsewhere }
+}
+
+/// Whether the notebook is as this version writes it, and for which account it is.
+fn notebook_check(chain: &Chain<'_>, id: &str, ground: &Ground, is_usual: bool) -> (Check, Option<String>) {
+    let path = &ground.path;
+    let Reading::Ours { version, state: _, settings: Some(found) } = read(&ground.text) else {
+        let failure =
+            Failure::new(Code::Bug, format!("The settings of the notebook {path} were read, and now they cannot be."));
+        return (Check::failed(PART, id, failure), None);
+    };
+    let at = if is_usual { String::new() } else { format!(" --path {}", quoted(path.as_str())) };
+    let elsewhere = elsewhere(chain, &found);
+    // Its own account is said again: of another one, the notebook would change hands.
+    let of = if elsewhere.is_some() {
+        format!(" --dbt-host {} --dbt-account {}", found.host, found.account_id)
+    } else {
+        String::new()
+    };
+    let deploy = format!("dbtrigger deploy-notebook{at}{of}");
+    let Some(want) = as_it_says(path, &found) else {
+        let failure = Failure::new(
+            Code::Refused,
+            format!(
+                "The notebook {path} is for the host {} and the account {}, which cannot be.",
+                found.host, found.account_id
+            ),
+        );
+        return (Check::failed(PART, id, failure.run(format!("{deploy} --force"))), None);
+    };
+    let have = NotebookHave::Notebook { object_id: None, text: ground.text.clone() };
+    let consents = Consents::default().with(Consent::AcceptSharedPath, true);
+    let mut check = match Notebook::diff(&want, Some(&have), &consents) {
+        Action::Keep(_) | Action::Create => {
+            Check::ok(PART, id, format!("the notebook {path} is as dbtrigger {VERSION} writes it"))
+        }
+        Action::Update(changes) => {
+            let check = Check::warning(PART, id, format!("The notebook {path} is outdated."));
+            changes.iter().map(told).fold(check, Check::because).run(&deploy)
+        }
+        Action::Blocked { why: _, unless: _ } if have.state(&want) == "edited-by-hand" => {
+            let what = format!("The notebook {path} was edited by hand since dbtrigger {version} wrote it.");
+            Check::warning(PART, id, what)
+                .because("its runs do what it says now")
+                .run(format!("{deploy} --force --dry-run"))
+                .advise("the same without --dry-run takes the edits back")
+        }
+        Action::Blocked { why, unless: _ } => {
+            let what = format!("The notebook {path} was written by dbtrigger {version}, and this is {VERSION}.");
+            Check::warning(PART, id, what).because(why.what).advise("use the newer dbtrigger")
+        }
+    };
+    if path.is_shared() {
+        check = check.warn("it lies below /Shared, where everybody in the workspace can edit it, and so use the key");
+    }
+    if let Some(elsewhere) = &elsewhere {
+        check = check
+            .warn(format!("it starts jobs of {elsewhere}, which is not the account in use"))
+            .advise(format!("to look at its jobs too, add{of}"));
+    }
+    (check, elsewhere)
+}
+
+/// The account that the notebook is for, if that is not the one in use.
+fn elsewhere(chain: &Chain<'_>, found: &Found) -> Option<String> {
+    let account = chain.dbt.account.is_some_and(|account| account.to_string() != found.account_id);
+    let host = chain.dbt.line.as_ref().is_ok_and(|(account, _)| account.origin.to_string() != found.host);
+    (account || host).then(|| format!("the account {} at {}", found.account_id, found.host))
+}
+
+/// What deploying it once more would ask for.
+fn as_it_says(path: &NotebookPath, found: &Found) -> Option<NotebookWant> {
+    let Found { host, account_id, scope, key, allow_override, allow_job } = found;
+    Some(NotebookWant {
+        path: path.clone(),
+        host: Origin::parse(host).ok()?,
+        account_id: account_id.parse().ok()?,
+        scope: Some(scope.clone()),
+        key: Some(key.clone()),
+        allow_override: Some(allow_override.iter().filter_map(|name| OverrideKey::named(name)).collect()),
+        allow_job: Some(allow_job.clone()),
+    })
+}
+
+/// `version: 0.1.0 -> 0.2.0 (this dbtrigger writes a newer one)`.
+pub(super) fn told(change: &Change) -> String {
+    let Change { field, from, to, reason } = change;
+    match (from, to) {
+        (None, None) => format!("{field}: {reason}"),
+        (from, to) => {
+            let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
+            format!("{field}: {} -> {} ({reason})", shown(from), shown(to))
+        }
+    }
+}
+
+/// Whether the key is there, and whether everybody can read it. What it holds is never looked at.
+async fn key_check(chain: &Chain<'_>, ground: &Ground, load: &Load) -> (Check, Result<(), String>) {
+    let Chain { reader, me, dbt: _ } = chain;
+    let name = format!("{}/{}", ground.scope, ground.key);
+    let id = format!("key:{name}");
+    if let Err(failure) = ground.check_key(reader, me).await {
+        // Not whoever asks, but whoever the runs act as has to read it.
+        if failure.code == Code::NotAllowed && load.others_only {
+            let what = format!("Whether the key {name} is there cannot be seen by {}.", me.user_name);
+            return (Check::warning(PART, &id, what).because(failure.what), Ok(()));
+        }
+        let check = Check::failed(PART, &id, failure);
+        let of = check.as_reason();
+        return (check, Err(of));
+    }
+    let check = Check::ok(
+        PART,
+        &id,
+        format!("the key {name} is there; that dbt takes it, a run of `create-workflow --check` shows"),
+    );
+    let (Ok(scope), Ok(key)) = (ground.scope.parse::<ScopeName>(), ground.key.parse::<KeyName>()) else {
+        return (check, Ok(()));
+    };
+    let want = SecretWant { scope, key, compare: None };
+    let check = match Secret::observe(reader, &want).await {
+        Ok(Some(have)) => match have.readers.everybody() {
+            Some(level) => check
+                .warn(format!("everybody in this workspace can read the secret scope {} (users: {level})", want.scope))
+                .advise("take the access of the group `users` away from the scope, or keep the key in another one"),
+            None => check,
+        },
+        Ok(None) => check,
+        Err(error) => {
+            let failure = of_databricks(&format!("who can read the secret scope {} is not known", want.scope), &error);
+            failure.causes.into_iter().fold(check.warn(failure.what), Check::because)
+        }
+    };
+    (check, Ok(()))
+}

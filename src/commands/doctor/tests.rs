@@ -1,0 +1,478 @@
+//! `doctor` whole, against the world in memory: each link broken once, by its name.
+
+use serde_json::{Value, json};
+
+use crate::commands::rehearsal::{ANA, DBT_TOKEN, Outcome, Rehearsal};
+use crate::commands::{create_workflow, deploy_notebook, init_secrets, run as run_command};
+use crate::failure::Code;
+use crate::sandbox::Rule;
+
+const BO: &str = "bo@example.com";
+const NOTEBOOK: &str = "chain.notebook:/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
+const KEY: &str = "chain.key:dbt-cloud/api-key";
+
+async fn doctor(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.take_log();
+    let outcome = stage.run(super::run, line).await.expect("nobody kills it");
+    let writes = stage.take_writes();
+    assert!(writes.is_empty(), "it wrote: {writes:?}");
+    outcome
+}
+
+/// The guide's first three steps.
+async fn prepared() -> Rehearsal {
+    let stage = Rehearsal::new();
+    assert_eq!(stage.run(init_secrets::run, &[]).await.unwrap().exit, 0);
+    assert_eq!(stage.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
+    assert_eq!(create(&stage, &["--job", "222225"]).await.exit, 0);
+    stage
+}
+
+async fn create(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    let outcome = stage.run(create_workflow::run, line).await.unwrap();
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    outcome
+}
+
+/// The id of the workflow that is there.
+fn workflow(stage: &Rehearsal) -> (u64, Value) {
+    let jobs = stage.world(|world| world.inspect())["jobs"].as_array().unwrap().clone();
+    let job = jobs.last().unwrap().clone();
+    (job["job_id"].as_u64().unwrap(), job["settings"].clone())
+}
+
+fn reset(stage: &Rehearsal, edit: impl FnOnce(&mut Value)) {
+    let (job_id, mut settings) = workflow(stage);
+    edit(&mut settings);
+    stage.post("/api/2.2/jobs/reset", &json!({ "job_id": job_id, "new_settings": settings }));
+}
+
+fn checks(outcome: &Outcome) -> Vec<Value> {
+    outcome.data["checks"].as_array().unwrap().clone()
+}
+
+/// The check whose id begins so.
+#[track_caller]
+fn check(outcome: &Outcome, id: &str) -> Value {
+    let all = checks(outcome);
+    let found = all.iter().find(|check| check["id"].as_str().unwrap().starts_with(id));
+    found.unwrap_or_else(|| panic!("{id} is not in {all:#?}")).clone()
+}
+
+/// Exactly this link fails, says this, and this is what to do next.
+#[track_caller]
+fn only_fails(outcome: &Outcome, id: &str, says: &str, next: &str) {
+    let failed: Vec<Value> = checks(outcome).into_iter().filter(|check| check["status"] == "failed").collect();
+    assert_eq!(failed.len(), 1, "{failed:#?}");
+    let only = failed[0].to_string().replace("\\\"", "\"");
+    assert!(failed[0]["id"].as_str().unwrap().starts_with(id), "{only}");
+    assert!(only.contains(says) && failed[0]["next"].to_string().replace("\\\"", "\"").contains(next), "{only}");
+    assert_eq!((outcome.exit, outcome.code), (1, Some(Code::Failed)), "{outcome:?}");
+    assert!(outcome.failure.contains(id), "{}", outcome.failure);
+}
+
+#[track_caller]
+fn warns(outcome: &Outcome, id: &str, says: &str, next: &str) {
+    let found = check(outcome, id);
+    let text = found.to_string().replace("\\\"", "\"");
+    assert!(found["status"] == "warning" && text.contains(says), "{text}");
+    assert!(found["next"].to_string().replace("\\\"", "\"").contains(next), "{text}");
+    assert_eq!((outcome.exit, outcome.code), (0, None), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_chain_is_well_and_shown_in_three_parts() {
+    let stage = prepared().await;
+    let outcome = doctor(&stage, &[]).await;
+    assert_eq!((outcome.exit, outcome.code), (0, None), "{outcome:?}");
+    let counts = &outcome.data["counts"];
+    assert_eq!((&counts["failed"], &counts["warning"]), (&json!(0), &json!(0)), "{:#?}", outcome.data);
+    let (id, _) = workflow(&stage);
+    for known in [
+        "dbt.credentials".to_owned(),
+        "dbt.name".to_owned(),
+        "dbt.connection".to_owned(),
+        "dbt.tls".to_owned(),
+        "dbt.answer".to_owned(),
+        "dbt.clock".to_owned(),
+        "dbt.identity".to_owned(),
+        "databricks.identity".to_owned(),
+        NOTEBOOK.to_owned(),
+        KEY.to_owned(),
+        format!("chain.workflow:{id}"),
+        format!("chain.schedule:{id}"),
+        format!("chain.rights:{id}"),
+        "chain.job:222225".to_owned(),
+    ] {
+        let status = check(&outcome, &known)["status"].clone();
+        assert!(status == "ok" || ["dbt.tls", "dbt.clock"].contains(&known.as_str()), "{known}: {status}");
+    }
+    let place = |word: &str| outcome.text.find(word).unwrap_or_else(|| panic!("{word} in {}", outcome.text));
+    assert!(place("dbt Cloud\n  ✓ ") < place("Databricks\n  ✓ ") && place("Databricks\n") < place("Chain\n"));
+    assert!(outcome.text.contains("– TLS: skipped because plain http"), "{}", outcome.text);
+    let lines = checks(&outcome).len();
+    let all: u64 = counts.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(all, lines as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_that_are_missing_break_a_link_each_and_the_rest_is_skipped() {
+    let stage = prepared().await;
+    stage.set("DBT_CLOUD_TOKEN", "");
+    let outcome = doctor(&stage, &[]).await;
+    only_fails(&outcome, "dbt.credentials", "the token for dbt is missing", "give each as said above");
+    assert_eq!(check(&outcome, "dbt.connection")["status"], "ok", "the way is walked without a token");
+    for id in ["dbt.identity", "chain.job:222225"] {
+        let skipped = check(&outcome, id);
+        assert_eq!((&skipped["status"], &skipped["reason"]), (&json!("skipped"), &json!("dbt.credentials failed")));
+    }
+    assert_eq!(check(&outcome, "chain.workflow:")["status"], "ok");
+    stage.set("DATABRICKS_TOKEN", "");
+    stage.set("DBT_CLOUD_HOST", "");
+    let outcome = doctor(&stage, &[]).await;
+    assert!(outcome.exit == 1 && outcome.failure.contains("2 links of the chain are broken"), "{}", outcome.failure);
+    assert!(check(&outcome, "databricks.credentials")["reason"].to_string().contains("tried pat"));
+    for id in ["dbt.connection", "databricks.connection", "chain.notebook", "chain.key", "chain.workflow", "chain.job"]
+    {
+        assert_eq!(check(&outcome, id)["status"], "skipped", "{id}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_refused_breaks_the_identity_and_what_needs_it_is_skipped() {
+    let stage = prepared().await;
+    stage.set("DBT_CLOUD_TOKEN", "dbtc_another-0123456789");
+    let outcome = doctor(&stage, &[]).await;
+    only_fails(&outcome, "dbt.identity", "does not accept the token", "DBT_CLOUD_HOST");
+    assert_eq!(check(&outcome, "chain.job:222225")["reason"], "dbt.identity failed");
+    let stage = prepared().await;
+    stage.set("DATABRICKS_TOKEN", "dapi-another-0123456789");
+    let outcome = doctor(&stage, &["--job", "222225"]).await;
+    only_fails(&outcome, "databricks.identity", "DATABRICKS_TOKEN", "DATABRICKS_TOKEN");
+    assert_eq!(check(&outcome, "chain.workflow")["reason"], "databricks.identity failed");
+    assert_eq!(check(&outcome, "chain.job:222225")["status"], "ok", "dbt can be asked all the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_another_account_breaks_the_identity_with_the_accounts_that_it_sees() {
+    let stage = prepared().await;
+    stage.set("DBT_CLOUD_ACCOUNT_ID", "7");
+    let outcome = doctor(&stage, &[]).await;
+    let found = check(&outcome, "dbt.identity");
+    assert!(found["reason"].to_string().contains("51234") && outcome.exit == 1, "{found}");
+    assert!(found["next"].to_string().contains("DBT_CLOUD_ACCOUNT_ID"), "{found}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_no_dbt_breaks_the_identity() {
+    let stage = prepared().await;
+    let rule = Rule::parse("dbt:accounts/list=status=404,times=forever").unwrap();
+    stage.world(|world| world.add_fault(rule));
+    only_fails(&doctor(&stage, &[]).await, "dbt.identity", "does not answer as dbt Cloud does", "DBT_CLOUD_HOST");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_workspace_says_what_to_make_in_the_guides_order() {
+    let stage = Rehearsal::new();
+    let outcome = doctor(&stage, &[]).await;
+    assert_eq!(outcome.exit, 1);
+    for (id, next) in [
+        ("chain.notebook", "dbtrigger deploy-notebook"),
+        ("chain.key:dbt-cloud/api-key", "dbtrigger init-secrets --scope dbt-cloud --key api-key"),
+        ("chain.workflow", "dbtrigger create-workflow --job <ID>"),
+    ] {
+        let found = check(&outcome, id);
+        assert_eq!(
+            (&found["status"], &found["next"][0]),
+            (&json!("failed"), &json!(format!("run `{next}`"))),
+            "{found}"
+        );
+        assert!(outcome.failure.contains(next), "{}", outcome.failure);
+    }
+    assert!(
+        outcome.text.contains("  ✗ There is no workflow of dbtrigger") && outcome.text.contains("      next: run `")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notebook_that_is_gone_or_not_ours_breaks_its_link_and_the_key_is_skipped() {
+    let stage = prepared().await;
+    let path = NOTEBOOK.strip_prefix("chain.notebook:").unwrap();
+    stage.post("/api/2.0/workspace/delete", &json!({ "path": path }));
+    let outcome = doctor(&stage, &[]).await;
+    only_fails(&outcome, NOTEBOOK, "There is no notebook at", "run `dbtrigger deploy-notebook`");
+    for id in ["chain.key:", "chain.rights:"] {
+        assert_eq!(check(&outcome, id)["reason"], format!("{NOTEBOOK} failed"));
+    }
+    import(&stage, "print('theirs')");
+    only_fails(&doctor(&stage, &[]).await, NOTEBOOK, "was not written by dbtrigger", "--adopt");
+}
+
+/// Somebody puts this where the notebook was.
+fn import(stage: &Rehearsal, text: &str) {
+    use base64::Engine as _;
+    let content = base64::engine::general_purpose::STANDARD.encode(format!("# Databricks notebook source\n{text}\n"));
+    let path = NOTEBOOK.strip_prefix("chain.notebook:").unwrap();
+    let body = json!({ "path": path, "format": "SOURCE", "language": "PYTHON", "overwrite": true, "content": content });
+    stage.post("/api/2.0/workspace/import", &body);
+}
+
+/// The text of the notebook as `deploy-notebook` prints it, without its first line.
+async fn printed(stage: &Rehearsal) -> String {
+    let text = stage.run(deploy_notebook::run, &["--print"]).await.unwrap().text;
+    text.split_once('\n').unwrap().1.to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notebook_that_was_edited_or_is_outdated_is_a_warning_with_what_deploys_it_anew() {
+    let stage = prepared().await;
+    let text = printed(&stage).await;
+    import(&stage, &format!("{text}\nprint('mine')"));
+    let outcome = doctor(&stage, &[]).await;
+    warns(&outcome, NOTEBOOK, "edited by hand", "dbtrigger deploy-notebook --force --dry-run");
+    let unreadable: String = text
+        .lines()
+        .map(|line| if line.starts_with("SETTINGS = ") { "SETTINGS = {}\n".to_owned() } else { format!("{line}\n") })
+        .collect();
+    import(&stage, &unreadable);
+    only_fails(&doctor(&stage, &[]).await, NOTEBOOK, "cannot be read: it was edited by hand", "--force");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notebook_that_may_not_start_the_job_breaks_its_link() {
+    let stage = prepared().await;
+    assert_eq!(stage.run(deploy_notebook::run, &["--allow-job", "1"]).await.unwrap().exit, 0);
+    only_fails(&doctor(&stage, &[]).await, NOTEBOOK, "222225 is not among them", "--allow-job 1 --allow-job 222225");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notebook_of_another_account_is_a_warning_and_its_jobs_are_skipped() {
+    let stage = prepared().await;
+    stage.set("DBT_CLOUD_HOST", "http://127.0.0.1:2");
+    let outcome = doctor(&stage, &[]).await;
+    warns(
+        &outcome,
+        NOTEBOOK,
+        "the account 51234 at http://127.0.0.1:1",
+        "--dbt-host http://127.0.0.1:1 --dbt-account 51234",
+    );
+    assert_eq!(check(&outcome, "chain.job:222225")["status"], "skipped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_missing_breaks_its_link_and_one_that_everybody_reads_is_a_warning() {
+    let stage = prepared().await;
+    let everybody = json!({ "scope": "dbt-cloud", "principal": "users", "permission": "READ" });
+    stage.post("/api/2.0/secrets/acls/put", &everybody);
+    warns(&doctor(&stage, &[]).await, KEY, "everybody in this workspace can read", "take the access of the group");
+    stage.post("/api/2.0/secrets/delete", &json!({ "scope": "dbt-cloud", "key": "api-key" }));
+    let outcome = doctor(&stage, &[]).await;
+    only_fails(&outcome, KEY, "has no key api-key", "dbtrigger init-secrets --scope dbt-cloud --key api-key");
+    assert_eq!(check(&outcome, "chain.rights:")["status"], "skipped");
+    stage.post("/api/2.0/secrets/scopes/delete", &json!({ "scope": "dbt-cloud" }));
+    only_fails(&doctor(&stage, &[]).await, KEY, "There is no secret scope dbt-cloud", "dbtrigger init-secrets");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_the_runs_act_as_has_to_read_key_and_notebook() {
+    let stage = prepared().await;
+    let (job_id, _) = workflow(&stage);
+    let bo = json!({ "run_as": { "user_name": BO } });
+    stage.post("/api/2.2/jobs/update", &json!({ "job_id": job_id, "new_settings": bo }));
+    let outcome = doctor(&stage, &[]).await;
+    only_fails(
+        &outcome,
+        "chain.rights:",
+        BO,
+        &format!("dbtrigger init-secrets --scope dbt-cloud --key api-key --grant {BO}:READ"),
+    );
+    assert!(check(&outcome, "chain.rights:")["next"][1].to_string().contains("deploy-notebook --path"), "{outcome:?}");
+    create(&stage, &["--job", "222225", "--grant-run-as"]).await;
+    let outcome = doctor(&stage, &[]).await;
+    assert_eq!((outcome.exit, &check(&outcome, "chain.rights:")["status"]), (0, &json!("ok")), "{outcome:?}");
+    stage.world(|world| world.add_fault(Rule::parse("databricks:permissions/get=status=403,times=forever").unwrap()));
+    warns(&doctor(&stage, &[]).await, "chain.rights:", "could not be found out", "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_edited_in_a_workflow_is_a_warning_and_a_paused_schedule_too() {
+    let stage = prepared().await;
+    create(&stage, &["--job", "222225", "--schedule", "0 0 6 * * ?"]).await;
+    let outcome = doctor(&stage, &[]).await;
+    assert!(check(&outcome, "chain.schedule:")["what"].to_string().contains("0 0 6 * * ? in UTC"), "{outcome:?}");
+    reset(&stage, |settings| {
+        settings["schedule"]["pause_status"] = "PAUSED".into();
+        settings["tasks"][0]["disable_auto_optimization"] = false.into();
+    });
+    let outcome = doctor(&stage, &[]).await;
+    warns(&outcome, "chain.schedule:", "is paused", "--unpaused");
+    warns(
+        &outcome,
+        "chain.workflow:",
+        "was edited since dbtrigger wrote it",
+        "dbtrigger create-workflow --job 222225 --force",
+    );
+    warns(&outcome, "chain.workflow:", "disable_auto_optimization: false", "");
+    // Another job than the one it was made for: its own tag says so.
+    create(&stage, &["--job", "222225", "--force"]).await;
+    reset(&stage, |settings| settings["parameters"][0]["default"] = "222226".into());
+    let outcome = doctor(&stage, &[]).await;
+    warns(&outcome, "chain.workflow:", "create-workflow would change", "with the --name that it had when it was made");
+    assert_eq!(check(&outcome, "chain.job:222226")["status"], "ok");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_workflows_of_one_mark_and_one_that_names_no_job_are_broken_links() {
+    let stage = prepared().await;
+    let (_, settings) = workflow(&stage);
+    let copy = stage.post("/api/2.2/jobs/create", &settings)["job_id"].clone();
+    only_fails(&doctor(&stage, &[]).await, "chain.workflow:", "2 jobs carry the mark", "delete what is not needed");
+    stage.post("/api/2.2/jobs/delete", &json!({ "job_id": copy }));
+    reset(&stage, |settings| settings["parameters"][0]["default"] = "{{job.id}}".into());
+    only_fails(&doctor(&stage, &[]).await, "chain.workflow:", "names no dbt job", "--force");
+}
+
+#[tokio::test(start_paused = true)]
+async fn overrides_that_the_notebook_does_not_take_any_more_break_their_link() {
+    let stage = prepared().await;
+    assert_eq!(stage.run(deploy_notebook::run, &["--allow-override", "git_branch"]).await.unwrap().exit, 0);
+    create(&stage, &["--job", "222225", "--override", "git_branch=main"]).await;
+    let outcome = doctor(&stage, &[]).await;
+    assert_eq!((outcome.exit, &check(&outcome, "chain.overrides:")["status"]), (0, &json!("ok")), "{outcome:?}");
+    assert_eq!(stage.run(deploy_notebook::run, &["--allow-override", "none"]).await.unwrap().exit, 0);
+    only_fails(
+        &doctor(&stage, &[]).await,
+        "chain.overrides:",
+        "does not allow the override git_branch",
+        "--allow-override git_branch",
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_dbt_job_is_looked_at_once_with_what_deserves_a_look() {
+    let stage = prepared().await;
+    create(&stage, &["--name", "Several", "--job", "222222", "--job", "222225", "--job", "300120"]).await;
+    let outcome = doctor(&stage, &[]).await;
+    warns(&outcome, "chain.job:222222", "a schedule of its own in dbt Cloud", "");
+    warns(&outcome, "chain.job:300120", "a CI job", "");
+    let jobs = checks(&outcome).iter().filter(|check| check["id"].as_str().unwrap().starts_with("chain.job:")).count();
+    assert_eq!(jobs, 3);
+    assert!(check(&outcome, "chain.job:222222")["what"].to_string().contains("its last run 123442"), "{outcome:?}");
+    assert!(check(&outcome, "chain.job:222225")["what"].to_string().contains("has not run yet"), "{outcome:?}");
+    // What a workflow with a name is asked for by.
+    reset(&stage, |settings| settings["tasks"][0]["disable_auto_optimization"] = false.into());
+    let again = "dbtrigger create-workflow --name Several --job 222222 --job 222225 --job 300120 --force";
+    let (id, _) = workflow(&stage);
+    warns(&doctor(&stage, &[]).await, &format!("chain.workflow:{id}"), "was edited", again);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dbt_job_that_is_gone_or_deactivated_breaks_its_link_and_a_failed_run_is_a_warning() {
+    let stage = prepared().await;
+    create(&stage, &["--job", "300119"]).await;
+    only_fails(&doctor(&stage, &[]).await, "chain.job:300119", "is deactivated", "save the job's settings once more");
+    let stage = prepared().await;
+    // With a name, dbt need not be asked.
+    stage.set("DBT_CLOUD_TOKEN", "");
+    create(&stage, &["--name", "Gone", "--job", "999"]).await;
+    stage.set("DBT_CLOUD_TOKEN", DBT_TOKEN);
+    only_fails(
+        &doctor(&stage, &["--workflow", "Gone"]).await,
+        "chain.job:999",
+        "Cannot read the dbt job 999",
+        "dbtrigger jobs",
+    );
+    let stage = prepared().await;
+    let failed = stage.run(run_command::run, &["222223"]).await.unwrap();
+    assert_eq!(failed.exit, 3);
+    create(&stage, &["--job", "222223"]).await;
+    let next = format!("dbtrigger watch {}", failed.data["run_id"]);
+    warns(&doctor(&stage, &["--job", "Broken models"]).await, "chain.job:222223", "its last run failed", &next);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workflow_or_a_job_that_is_named_narrows_what_is_looked_at() {
+    let stage = prepared().await;
+    create(&stage, &["--job", "222226"]).await;
+    let jobs = |outcome: &Outcome| -> Vec<String> {
+        let ids = checks(outcome).into_iter().map(|check| check["id"].as_str().unwrap().to_owned());
+        ids.filter_map(|id| id.strip_prefix("chain.job:").map(ToOwned::to_owned)).collect()
+    };
+    assert_eq!(jobs(&doctor(&stage, &[]).await), ["222225", "222226"]);
+    assert_eq!(jobs(&doctor(&stage, &["--job", "222226"]).await), ["222226"]);
+    assert_eq!(jobs(&doctor(&stage, &["--workflow", "dbt: Long queue (222225)"]).await), ["222225"]);
+    let outcome = doctor(&stage, &["--job", "222223"]).await;
+    only_fails(
+        &outcome,
+        "chain.workflow",
+        "No workflow of dbtrigger starts the dbt job 222223",
+        "create-workflow --job 222223",
+    );
+    let outcome = doctor(&stage, &["--workflow", "dbt: long queue (222225)"]).await;
+    only_fails(&outcome, "chain.workflow", "No workflow is named", "did you mean");
+    let outcome = doctor(&stage, &["--job", "Nighly build"]).await;
+    only_fails(&outcome, "chain.job", "No dbt job is named", "did you mean");
+    assert_eq!(check(&outcome, "chain.workflow")["reason"], "chain.job failed");
+    stage.set("DBT_CLOUD_TOKEN", "");
+    let outcome = doctor(&stage, &["--job", "Long queue"]).await;
+    only_fails(&outcome, "dbt.credentials", "the token for dbt", "");
+    assert_eq!(check(&outcome, "chain.workflow")["reason"], "the dbt job is not known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_understood_is_refused_before_anything_is_asked() {
+    let stage = prepared().await;
+    for (line, code) in [
+        (&["--project", "Jaffle Shop"][..], Code::Usage),
+        (&["--job", "222222", "--environment", "x"], Code::Usage),
+        (&["--job", "0"], Code::InvalidInput),
+        (&["--workflow", " "], Code::InvalidInput),
+        (&["--workflow", "https://other.cloud.databricks.com/jobs/1"], Code::Contradiction),
+    ] {
+        stage.take_log();
+        let outcome = stage.run(super::run, line).await.unwrap();
+        assert_eq!((outcome.exit, outcome.code), (2, Some(code)), "{line:?}");
+        assert_eq!(stage.take_log(), []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_in_somebody_elses_workflow_is_compared_and_one_without_any_is_a_broken_link() {
+    let stage = prepared().await;
+    let notebook = json!({ "notebook_path": "/Shared/theirs", "source": "WORKSPACE" });
+    let body = json!({ "name": "Daily load", "tasks": [{ "task_key": "load", "notebook_task": notebook }] });
+    let theirs = stage.post("/api/2.2/jobs/create", &body)["job_id"].to_string();
+    let outcome = doctor(&stage, &["--workflow", "Daily load"]).await;
+    only_fails(
+        &outcome,
+        "chain.workflow",
+        "has no task that dbtrigger made",
+        &format!("create-workflow --add-to {theirs} --job <ID>"),
+    );
+    create(&stage, &["--add-to", "Daily load", "--job", "222225"]).await;
+    let outcome = doctor(&stage, &["--workflow", &theirs]).await;
+    assert_eq!(
+        (outcome.exit, &check(&outcome, &format!("chain.task:{theirs}/dbt_222225"))["status"]),
+        (0, &json!("ok"))
+    );
+    reset(&stage, |settings| settings["tasks"][1]["disable_auto_optimization"] = false.into());
+    let again = format!("dbtrigger create-workflow --add-to {theirs} --job 222225 --task-key dbt_222225 --force");
+    warns(&doctor(&stage, &["--workflow", &theirs]).await, "chain.task:", "disable_auto_optimization: false", &again);
+}
+
+#[tokio::test(start_paused = true)]
+async fn next_commands_are_for_the_profile_that_is_named() {
+    let stage = Rehearsal::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config");
+    let token = crate::commands::rehearsal::DATABRICKS_TOKEN;
+    std::fs::write(&file, format!("[my work]\nhost = http://127.0.0.1:1\ntoken = {token}\n")).unwrap();
+    stage.set("DATABRICKS_CONFIG_FILE", file.to_str().unwrap());
+    stage.choose_profile("my work");
+    let outcome = doctor(&stage, &[]).await;
+    let next = &check(&outcome, "chain.notebook")["next"][0];
+    assert_eq!(next, "run `dbtrigger -p 'my work' deploy-notebook`");
+    // Here they are completed where the program ends.
+    assert!(outcome.failure.contains("run `dbtrigger deploy-notebook`"), "{}", outcome.failure);
+    assert!(check(&outcome, "databricks.identity")["what"].to_string().contains(ANA));
+}

@@ -1,0 +1,319 @@
+//! The way to a host, walked link by link, so that people can be told which one is broken.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::select_ok;
+use http::header::{DATE, USER_AGENT};
+use http::{HeaderValue, Method, Request};
+use hyper_util::client::proxy::matcher::Matcher;
+use jiff::Timestamp;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use url::{Host, Url};
+
+use super::retry::date;
+use super::socket::is_here;
+use super::transport::{Lane, Limits, Net, NetKind, Transport, WireError};
+
+/// How long the host may take to answer once a connection is there.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The links of the way, in the order in which they are walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Link {
+    /// The name of the host, or of the proxy, has an address.
+    Name,
+    /// Somebody accepts connections there.
+    Connection,
+    /// The proxy connects to the host.
+    Proxy,
+    /// The certificate is trusted, and both sides come to an agreement.
+    Tls,
+    /// Something that speaks HTTP answers.
+    Answer,
+}
+
+/// A proxy that stands on the way: `http://proxy.example:3128`, without what it may have of a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Proxy {
+    scheme: String,
+    host: String,
+    port: u16,
+}
+
+impl Proxy {
+    /// The one that requests to this origin go through: asked of the same code that sends them.
+    pub(crate) fn on_the_way_to(origin: &Url) -> Option<Proxy> {
+        if is_here(origin) {
+            return None;
+        }
+        let found = Matcher::from_system().intercept(&origin.as_str().parse().ok()?)?;
+        let scheme = found.uri().scheme_str().unwrap_or("http").to_owned();
+        let port = found.uri().port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+        Some(Proxy { host: found.uri().host()?.trim_matches(['[', ']']).to_owned(), scheme, port })
+    }
+}
+
+impl std::fmt::Display for Proxy {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Proxy { scheme, host, port } = self;
+        if host.contains(':') {
+            return write!(formatter, "{scheme}://[{host}]:{port}");
+        }
+        write!(formatter, "{scheme}://{host}:{port}")
+    }
+}
+
+/// How far it was come, and what was seen on the way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Walk {
+    pub(crate) proxy: Option<Proxy>,
+    /// Where the host is, or the proxy if there is one.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The link that is broken; those before it hold, and nothing is known of those behind it.
+    pub(crate) broken: Option<(Link, Net)>,
+    /// What time it is for the host.
+    pub(crate) date: Option<Timestamp>,
+}
+
+/// Walks it: looks the name up, connects, and lets `transport` ask for the head of the first page, with no credential.
+/// `connect` is how long each of the first two may take.
+pub(crate) async fn walk(
+    origin: &Url,
+    proxy: Option<Proxy>,
+    transport: &dyn Transport,
+    user_agent: &str,
+    connect: Duration,
+) -> Walk {
+    let mut walk = Walk { proxy, ..Walk::default() };
+    match walk_on(origin, &mut walk, transport, user_agent, connect).await {
+        Ok(()) => {}
+        Err(broken) => walk.broken = Some(broken),
+    }
+    walk
+}
+
+async fn walk_on(
+    origin: &Url,
+    walk: &mut Walk,
+    transport: &dyn Transport,
+    user_agent: &str,
+    connect: Duration,
+) -> Result<(), (Link, Net)> {
+    let late = |kind| Net::new(kind, format!("{} s", connect.as_secs()));
+    let (host, port) = match &walk.proxy {
+        Some(proxy) => (proxy.host.clone(), proxy.port),
+        None => first_stop(origin),
+    };
+    let found = timeout(connect, lookup_host((host.as_str(), port))).await;
+    let found = found.map_err(|_| (Link::Name, Net::new(NetKind::Name, "no answer in time")))?;
+    let places: Vec<_> = found.map_err(|error| (Link::Name, Net::new(NetKind::Name, error.to_string())))?.collect();
+    if places.is_empty() {
+        return Err((Link::Name, Net::new(NetKind::Name, "it has no address")));
+    }
+    walk.addresses = places.iter().map(std::net::SocketAddr::ip).collect();
+    // As the requests do it: an address family that leads nowhere must not hold the other one up.
+    let tries = select_ok(places.into_iter().map(|place| Box::pin(TcpStream::connect(place))));
+    match timeout(connect, tries).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return Err((Link::Connection, Net::new(NetKind::Connect, error.to_string()))),
+        Err(_) => return Err((Link::Connection, late(NetKind::ConnectTimeout))),
+    }
+    let mut request = Request::new(Bytes::new());
+    *request.method_mut() = Method::HEAD;
+    // An origin is made of checked parts.
+    *request.uri_mut() = origin.as_str().parse().expect("a checked origin");
+    request.headers_mut().insert(USER_AGENT, HeaderValue::from_str(user_agent).expect("our own name is printable"));
+    let limits = Limits { attempt: ANSWER, cap: 1 << 16 };
+    let secure = origin.scheme() == "https";
+    match timeout(limits.attempt, transport.send(request, limits, Lane::Fresh)).await {
+        Ok(Ok(answer)) => {
+            walk.date = answer.headers().get(DATE).and_then(|value| date(value.to_str().ok()?));
+            Ok(())
+        }
+        // It answers, and more than was asked for.
+        Ok(Err(WireError::TooLarge)) => Ok(()),
+        Ok(Err(WireError::Lost(net))) => Err((Link::Answer, net)),
+        Ok(Err(WireError::NotSent(net))) => Err((breaks_at(&net, walk.proxy.is_some(), secure), net)),
+        Err(_) => Err((Link::Answer, Net::new(NetKind::Timeout, format!("{} s", limits.attempt.as_secs())))),
+    }
+}
+
+/// Which link it is that broke after the first connection was there.
+fn breaks_at(net: &Net, proxied: bool, secure: bool) -> Link {
+    match net.kind {
+        NetKind::Certificate | NetKind::Tls => Link::Tls,
+        NetKind::Proxy => Link::Proxy,
+        NetKind::Name | NetKind::Connect | NetKind::ConnectTimeout | NetKind::Broken | NetKind::Timeout => {
+            match (proxied, secure) {
+                (true, _) => Link::Proxy,
+                (false, true) => Link::Tls,
+                (false, false) => Link::Connection,
+            }
+        }
+    }
+}
+
+/// Host and port, as the system's resolver takes them.
+fn first_stop(origin: &Url) -> (String, u16) {
+    let host = match origin.host() {
+        Some(Host::Domain(name)) => name.to_owned(),
+        Some(Host::Ipv4(address)) => address.to_string(),
+        Some(Host::Ipv6(address)) => address.to_string(),
+        None => String::new(),
+    };
+    (host, origin.port_or_known_default().unwrap_or(443))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::super::socket::{Roots, Sockets};
+    use super::*;
+
+    const CONNECT: Duration = Duration::from_secs(10);
+
+    async fn walked(origin: &str, proxy: Option<Proxy>) -> Walk {
+        let origin = Url::parse(origin).unwrap();
+        let transport = Sockets::new(&origin, CONNECT, &Roots::default()).unwrap();
+        walk(&origin, proxy, &transport, "dbtrigger/test", CONNECT).await
+    }
+
+    fn broken(walk: &Walk) -> (Link, NetKind) {
+        let (link, net) = walk.broken.as_ref().unwrap_or_else(|| panic!("{walk:?}"));
+        (*link, net.kind)
+    }
+
+    async fn listener() -> (TcpListener, u16) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        (listener, port)
+    }
+
+    /// Somebody who reads a little and says the same to everybody.
+    async fn answering(answer: &'static [u8]) -> u16 {
+        let (listener, port) = listener().await;
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut first = [0; 16];
+                // Of a connection that is only tried, nothing comes.
+                if stream.read(&mut first).await.is_ok_and(|count| count > 0) {
+                    let _ = stream.write_all(answer).await;
+                }
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_whole_way_ends_with_the_hosts_own_time_whatever_it_answers() {
+        for status in ["200 OK", "301 Moved\r\nLocation: https://elsewhere.invalid/", "401 Unauthorized"] {
+            let text = format!("HTTP/1.1 {status}\r\nDate: Wed, 21 Oct 2026 07:28:00 GMT\r\nContent-Length: 0\r\n\r\n");
+            let port = answering(text.leak().as_bytes()).await;
+            let walk = walked(&format!("http://127.0.0.1:{port}"), None).await;
+            assert_eq!(walk.broken, None);
+            assert_eq!(walk.addresses, [IpAddr::from(Ipv4Addr::LOCALHOST)]);
+            assert_eq!(walk.date.unwrap().to_string(), "2026-10-21T07:28:00Z");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_cannot_be_found_breaks_the_first_link() {
+        // Longer than a label may be, so no resolver asks anybody.
+        let walk = walked(&format!("https://{}.invalid", "a".repeat(70)), None).await;
+        assert_eq!(broken(&walk), (Link::Name, NetKind::Name));
+        assert_eq!(walk.addresses, Vec::<IpAddr>::new());
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_breaks_the_second_link() {
+        let (listener, port) = listener().await;
+        drop(listener);
+        let walk = walked(&format!("https://127.0.0.1:{port}"), None).await;
+        assert_eq!(broken(&walk), (Link::Connection, NetKind::Connect));
+        assert_eq!(walk.addresses.len(), 1);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_lets_packets_vanish_breaks_the_second_link_when_the_time_is_over() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let place = listener.local_addr().unwrap();
+        // Nobody accepts, so the queue is full soon, and from then on nothing is answered.
+        let mut queue = Vec::new();
+        while let Ok(Ok(stream)) = timeout(Duration::from_secs(1), TcpStream::connect(place)).await {
+            queue.push(stream);
+        }
+        let begun = tokio::time::Instant::now();
+        let walk = walked(&format!("https://{place}"), None).await;
+        assert_eq!(broken(&walk), (Link::Connection, NetKind::ConnectTimeout));
+        assert!((CONNECT..CONNECT + Duration::from_secs(1)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_nobody_answers_breaks_tls_and_not_the_connection() {
+        // The kernel accepts.
+        let (_listener, port) = listener().await;
+        let walk = walked(&format!("https://127.0.0.1:{port}"), None).await;
+        assert_eq!(broken(&walk), (Link::Tls, NetKind::ConnectTimeout));
+    }
+
+    #[tokio::test]
+    async fn who_speaks_no_tls_breaks_the_link_of_tls() {
+        for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b""] {
+            let walk = walked(&format!("https://127.0.0.1:{}", answering(answer).await), None).await;
+            assert_eq!(broken(&walk).0, Link::Tls, "{walk:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_hangs_up_on_the_question_breaks_the_last_link() {
+        let walk = walked(&format!("http://127.0.0.1:{}", answering(b"").await), None).await;
+        assert_eq!(broken(&walk), (Link::Answer, NetKind::Broken));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_answers_breaks_the_last_link_when_the_time_is_over() {
+        let (_listener, port) = listener().await;
+        let walk = walked(&format!("http://127.0.0.1:{port}"), None).await;
+        assert_eq!(broken(&walk), (Link::Answer, NetKind::Timeout));
+    }
+
+    #[tokio::test]
+    async fn behind_a_proxy_the_first_links_are_those_to_the_proxy() {
+        let proxy = |host: &str, port| Some(Proxy { scheme: "http".to_owned(), host: host.to_owned(), port });
+        let (listener, port) = listener().await;
+        drop(listener);
+        let walk = walked("https://ab123.us1.dbt.com", proxy("127.0.0.1", port)).await;
+        assert_eq!(broken(&walk), (Link::Connection, NetKind::Connect));
+        let walk = walked("https://ab123.us1.dbt.com", proxy(&"a".repeat(70), 3128)).await;
+        assert_eq!(broken(&walk), (Link::Name, NetKind::Name));
+    }
+
+    #[test]
+    fn what_breaks_behind_the_first_connection_is_told_apart() {
+        let at = |kind, proxied, secure| breaks_at(&Net::new(kind, ""), proxied, secure);
+        assert_eq!(at(NetKind::Certificate, true, true), Link::Tls);
+        assert_eq!(at(NetKind::Proxy, true, true), Link::Proxy);
+        assert_eq!(at(NetKind::ConnectTimeout, true, true), Link::Proxy);
+        assert_eq!(at(NetKind::Connect, false, true), Link::Tls);
+        assert_eq!(at(NetKind::Connect, false, false), Link::Connection);
+    }
+
+    #[test]
+    fn a_proxy_is_shown_without_its_password_and_an_address_of_this_machine_has_none() {
+        let proxy = Proxy { scheme: "http".to_owned(), host: "::1".to_owned(), port: 3128 };
+        assert_eq!(proxy.to_string(), "http://[::1]:3128");
+        for here in ["http://127.0.0.1:1", "https://localhost:1"] {
+            assert_eq!(Proxy::on_the_way_to(&Url::parse(here).unwrap()), None);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `doctor` with the built program: a whole chain, and each link of the way to a host broken on real sockets.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Output, Site};
+
+/// Runs it with other variables on top; an empty value takes one away.
+fn doctor(site: &Site, variables: &[(&str, &str)]) -> Output {
+    let arguments = ["doctor", "-o", "json"];
+    let mut command = site.command(&arguments);
+    for (name, value) in variables {
+        if value.is_empty() {
+            command.env_remove(name)
+        } else {
+            command.env(name, value)
+        };
+    }
+    Site::finish(&arguments, command.spawn().unwrap())
+}
+
+#[track_caller]
+fn check(document: &Value, id: &str) -> Value {
+    let all = document["data"]["checks"].as_array().unwrap();
+    all.iter().find(|check| check["id"] == id).unwrap_or_else(|| panic!("{id}: {document:#}")).clone()
+}
+
+/// The link fails, with this to do next, and those behind it are skipped because of it.
+#[track_caller]
+fn breaks(output: Output, link: &str, next: &str, behind: &[&str]) {
+    let document = output.ends(1).json();
+    assert_eq!((&document["ok"], &document["error"]["code"]), (&json!(false), &json!("failed")));
+    let broken = check(&document, link);
+    assert!(broken["status"] == "failed" && broken["next"].to_string().contains(next), "{broken}");
+    assert!(document["error"]["message"].as_str().unwrap().contains(link), "{document:#}");
+    assert!(document["error"]["hints"].to_string().contains(next), "{document:#}");
+    for id in behind {
+        let skipped = check(&document, id);
+        assert!(skipped["status"] == "skipped" && skipped["reason"].as_str().unwrap().contains(link), "{skipped}");
+    }
+}
+
+/// A port of this machine on which everybody is told the same.
+fn telling(answer: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    port
+}
+
+fn prepared(site: &Site) {
+    let _ = site.run(&["init-secrets"]).ends(0);
+    let _ = site.run(&["deploy-notebook"]).ends(0);
+    let _ = site.run(&["create-workflow", "--job", "222225"]).ends(0);
+}
+
+#[test]
+fn a_whole_chain_ends_with_0_and_writes_nothing() {
+    let site = Site::new();
+    prepared(&site);
+    let since = site.requests();
+    let text = site.run(&["doctor"]).ends(0);
+    assert!(text.stdout.starts_with("dbt Cloud\n  \u{2713} ") && text.stderr.is_empty(), "{text}");
+    let document = doctor(&site, &[]).ends(0).json();
+    assert_eq!((&document["ok"], &document["data"]["counts"]["failed"]), (&json!(true), &json!(0)));
+    for check in document["data"]["checks"].as_array().unwrap() {
+        let fields: Vec<&String> = check.as_object().unwrap().keys().collect();
+        assert_eq!(fields, ["id", "status", "what", "reason", "next"]);
+        let word = check["status"].as_str().unwrap();
+        assert!(["ok", "skipped"].contains(&word) && (word == "skipped") == check["reason"].is_string(), "{check}");
+        assert_eq!(check["next"], json!([]));
+    }
+    assert_eq!(site.writes(since), Vec::<String>::new());
+}
+
+#[test]
+fn the_first_broken_link_of_the_way_is_named_and_the_rest_is_skipped() {
+    let site = Site::new();
+    prepared(&site);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let host = format!("http://127.0.0.1:{closed}");
+    breaks(
+        doctor(&site, &[("DBT_CLOUD_HOST", &host)]),
+        "dbt.connection",
+        "check the host, the network and HTTPS_PROXY",
+        &["dbt.tls", "dbt.answer", "dbt.identity", "chain.job:222225"],
+    );
+    // Longer than the part of a name may be: no resolver asks anybody.
+    let host = format!("https://{}.invalid", "a".repeat(70));
+    breaks(
+        doctor(&site, &[("DATABRICKS_HOST", &host)]),
+        "databricks.name",
+        "check the host name for a typing error",
+        &["databricks.connection", "databricks.clock", "databricks.identity", "chain.workflow", "chain.key"],
+    );
+    let host = format!("http://127.0.0.1:{}", telling("hello\r\n\r\n"));
+    breaks(doctor(&site, &[("DBT_CLOUD_HOST", &host)]), "dbt.answer", "check the host", &["dbt.identity"]);
+    let host = format!("https://127.0.0.1:{}", telling("HTTP/1.1 400 Bad Request\r\n\r\n"));
+    breaks(doctor(&site, &[("DBT_CLOUD_HOST", &host)]), "dbt.tls", "check the host", &["dbt.answer", "dbt.identity"]);
+}
+
+#[test]
+fn a_proxy_that_refuses_or_is_not_there_is_named_with_its_variable() {
+    let site = Site::new();
+    prepared(&site);
+    let refusing =
+        format!("http://ana:geheim@127.0.0.1:{}", telling("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"));
+    for name in ["HTTPS_PROXY", "all_proxy"] {
+        let output = doctor(&site, &[("DBT_CLOUD_HOST", "ab123.us1.dbt.com"), (name, &refusing)]);
+        assert!(!output.to_string().contains("geheim"), "{output}");
+        breaks(
+            output,
+            "dbt.proxy",
+            &format!("comes from {name}"),
+            &["dbt.tls", "dbt.answer", "dbt.clock", "dbt.identity"],
+        );
+    }
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let absent = format!("http://127.0.0.1:{closed}");
+    let output = doctor(&site, &[("DBT_CLOUD_HOST", "ab123.us1.dbt.com"), ("HTTPS_PROXY", &absent)]);
+    breaks(output, "dbt.connection", "comes from HTTPS_PROXY", &["dbt.proxy", "dbt.tls"]);
+}
+
+#[test]
+fn a_certificate_that_nobody_vouches_for_and_a_clock_that_is_wrong_are_links_of_their_own() {
+    let site = crate::tls::secure();
+    prepared(&site);
+    let environment = site.command(&[]);
+    let host = environment.get_envs().find(|(name, _)| *name == "DBT_CLOUD_HOST").unwrap().1.unwrap();
+    let untrusted = doctor(&site, &[("SSL_CERT_FILE", "")]).ends(1).json();
+    for id in ["dbt.tls", "databricks.tls"] {
+        let broken = check(&untrusted, id);
+        assert!(broken["status"] == "failed" && broken["next"].to_string().contains("--ca-bundle"), "{broken}");
+    }
+    // The sandbox lives at a time of its own; only an address of this machine is known to be one.
+    let by_name = host.to_str().unwrap().replace("127.0.0.1", "localhost");
+    let document = doctor(&site, &[("DBT_CLOUD_HOST", &by_name)]).ends(1).json();
+    let clock = check(&document, "dbt.clock");
+    assert!(clock["status"] == "failed" && clock["next"].to_string().contains("set the clock"), "{clock}");
+    assert_eq!(check(&document, "dbt.tls")["status"], "ok");
+    assert_eq!(check(&document, "dbt.identity")["status"], "ok", "who has the wrong time may still be let in");
+}
