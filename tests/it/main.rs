@@ -7,9 +7,10 @@ mod harness;
 
 #[cfg(target_os = "linux")]
 mod bars;
-#[cfg(unix)]
 mod check;
+#[cfg(unix)]
 mod dbt_file;
+mod docs;
 mod doctor;
 mod guide;
 #[cfg(unix)]

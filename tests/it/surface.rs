@@ -305,7 +305,7 @@ fn a_script_for_each_shell_knows_every_command_and_bash_completes_with_its_own()
 }
 
 /// Splits as a shell does, for single quotes only.
-fn words(line: &str) -> Vec<String> {
+pub(crate) fn words(line: &str) -> Vec<String> {
     line.split('\'').enumerate().fold(Vec::new(), |mut words, (index, part)| {
         if index % 2 == 1 {
             words.push(part.to_owned());
