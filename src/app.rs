@@ -79,6 +79,7 @@ enum Command {
     Cancel(commands::cancel::Args),
     Runs(commands::runs::Args),
     Jobs(commands::jobs::Args),
+    Auth(commands::auth::Args),
     Sandbox(commands::sandbox::Args),
     Demo(commands::demo::Args),
     Explain(commands::explain::Args),
@@ -194,6 +195,7 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
         Command::Cancel(args) => commands::cancel::run(args, stage).await,
         Command::Runs(args) => commands::runs::run(args, stage).await,
         Command::Jobs(args) => commands::jobs::run(args, stage).await,
+        Command::Auth(args) => commands::auth::run(args, stage).await,
         Command::Sandbox(args) => commands::sandbox::run(args, stage).await,
         Command::Demo(args) => commands::demo::run(args, stage).await,
         Command::Explain(args) => commands::explain::run(args),
@@ -295,6 +297,8 @@ enum Leaves {
     Half,
     /// A run that goes on, if one was started.
     Run,
+    /// The keyring, perhaps before and perhaps after the change.
+    Keyring,
     /// Something asked for, and not yet confirmed.
     Unconfirmed,
     /// Everything as it was, unless a run is known.
@@ -306,7 +310,21 @@ enum Leaves {
 impl Command {
     /// Standard input is spoken for, so nobody can answer there.
     fn reads_stdin(&self) -> bool {
-        matches!(self, Command::InitSecrets(args) if args.reads_stdin())
+        match self {
+            Command::InitSecrets(args) => args.reads_stdin(),
+            Command::Auth(args) => args.reads_stdin(),
+            Command::DeployNotebook(_)
+            | Command::CreateWorkflow(_)
+            | Command::Run(_)
+            | Command::Watch(_)
+            | Command::Cancel(_)
+            | Command::Runs(_)
+            | Command::Jobs(_)
+            | Command::Sandbox(_)
+            | Command::Demo(_)
+            | Command::Explain(_)
+            | Command::Completions(_) => false,
+        }
     }
 
     fn leaves(&self) -> Leaves {
@@ -314,7 +332,8 @@ impl Command {
             Command::InitSecrets(_) | Command::DeployNotebook(_) | Command::CreateWorkflow(_) => Leaves::Half,
             Command::Run(_) => Leaves::Run,
             Command::Cancel(_) => Leaves::Unconfirmed,
-            Command::Watch(_) | Command::Runs(_) | Command::Jobs(_) => Leaves::AsItWas,
+            Command::Auth(args) if args.changes_keyring() => Leaves::Keyring,
+            Command::Auth(_) | Command::Watch(_) | Command::Runs(_) | Command::Jobs(_) => Leaves::AsItWas,
             Command::Sandbox(_) | Command::Demo(_) | Command::Explain(_) | Command::Completions(_) => Leaves::Nothing,
         }
     }
@@ -342,6 +361,7 @@ fn farewell(signal: u8, leaves: Leaves, last_known: &LastKnown, profile: Option<
         (None, Leaves::Unconfirmed) => {
             printer.end(&failure.advise("run the same command again: it says how the run stands").into())
         }
+        (None, Leaves::Keyring) => printer.end(&failure.run("dbtrigger auth status").into()),
         (None, Leaves::AsItWas) => printer.end(&failure.advise("nothing was changed").into()),
         (None, Leaves::Nothing) => failure.code.exit(),
     }
