@@ -80,6 +80,7 @@ enum Command {
     Runs(commands::runs::Args),
     Jobs(commands::jobs::Args),
     Doctor(commands::doctor::Args),
+    Auth(commands::auth::Args),
     Sandbox(commands::sandbox::Args),
     Demo(commands::demo::Args),
     Explain(commands::explain::Args),
@@ -196,6 +197,7 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
         Command::Runs(args) => commands::runs::run(args, stage).await,
         Command::Jobs(args) => commands::jobs::run(args, stage).await,
         Command::Doctor(args) => commands::doctor::run(args, stage).await,
+        Command::Auth(args) => commands::auth::run(args, stage).await,
         Command::Sandbox(args) => commands::sandbox::run(args, stage).await,
         Command::Demo(args) => commands::demo::run(args, stage).await,
         Command::Explain(args) => commands::explain::run(args),
@@ -285,6 +287,8 @@ enum Leaves {
     Half,
     /// A run that goes on, if one was started.
     Run,
+    /// The keyring, perhaps before and perhaps after the change.
+    Keyring,
     /// Something asked for, and not yet confirmed.
     Unconfirmed,
     /// Everything as it was, unless a run is known.
@@ -296,7 +300,22 @@ enum Leaves {
 impl Command {
     /// Standard input is spoken for, so nobody can answer there.
     fn reads_stdin(&self) -> bool {
-        matches!(self, Command::InitSecrets(args) if args.reads_stdin())
+        match self {
+            Command::InitSecrets(args) => args.reads_stdin(),
+            Command::Auth(args) => args.reads_stdin(),
+            Command::DeployNotebook(_)
+            | Command::CreateWorkflow(_)
+            | Command::Run(_)
+            | Command::Watch(_)
+            | Command::Cancel(_)
+            | Command::Runs(_)
+            | Command::Jobs(_)
+            | Command::Doctor(_)
+            | Command::Sandbox(_)
+            | Command::Demo(_)
+            | Command::Explain(_)
+            | Command::Completions(_) => false,
+        }
     }
 
     fn leaves(&self) -> Leaves {
@@ -304,7 +323,10 @@ impl Command {
             Command::InitSecrets(_) | Command::DeployNotebook(_) | Command::CreateWorkflow(_) => Leaves::Half,
             Command::Run(_) => Leaves::Run,
             Command::Cancel(_) => Leaves::Unconfirmed,
-            Command::Watch(_) | Command::Runs(_) | Command::Jobs(_) | Command::Doctor(_) => Leaves::AsItWas,
+            Command::Auth(args) if args.changes_keyring() => Leaves::Keyring,
+            Command::Auth(_) | Command::Watch(_) | Command::Runs(_) | Command::Jobs(_) | Command::Doctor(_) => {
+                Leaves::AsItWas
+            }
             Command::Sandbox(_) | Command::Demo(_) | Command::Explain(_) | Command::Completions(_) => Leaves::Nothing,
         }
     }
@@ -332,6 +354,7 @@ fn farewell(signal: u8, leaves: Leaves, last_known: &LastKnown, profile: Option<
         (None, Leaves::Unconfirmed) => {
             printer.end(&failure.advise("run the same command again: it says how the run stands").into())
         }
+        (None, Leaves::Keyring) => printer.end(&failure.run("dbtrigger auth status").into()),
         (None, Leaves::AsItWas) => printer.end(&failure.advise("nothing was changed").into()),
         (None, Leaves::Nothing) => failure.code.exit(),
     }

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use jiff::Timestamp;
 
 use self::variables::VARIABLES;
+use crate::keyring::Keyring;
 
 /// Everything that one start of the program sees of its surroundings.
 pub(crate) struct Context {
@@ -49,9 +50,11 @@ impl Context {
 }
 
 /// The environment variables. An empty variable counts as unset.
-#[derive(Clone, Default)]
+#[derive(Clone)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct Environment {
     variables: Rc<BTreeMap<String, String>>,
+    keyring: Keyring,
     /// The Databricks profile that the command line names. It stands here because it decides which variables count.
     profile: Option<Rc<str>>,
 }
@@ -68,7 +71,33 @@ impl Environment {
     fn look() -> Environment {
         let known =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Environment { variables: Rc::new(known.collect()), profile: None }
+        let variables = Rc::new(known.collect());
+        let looked = Environment { variables, keyring: Keyring::of_the_system(), profile: None };
+        let keyring = looked.its_keyring();
+        Environment { keyring, ..looked }
+    }
+
+    /// Where a pipeline runs, the environment says everything, and nobody is there to unlock anything.
+    fn its_keyring(&self) -> Keyring {
+        if self.get("CI").is_some() {
+            Keyring::closed("CI is set")
+        } else if self.get("DBTRIGGER_NO_KEYRING").is_some() {
+            Keyring::closed("DBTRIGGER_NO_KEYRING is set")
+        } else {
+            self.keyring.clone()
+        }
+    }
+
+    /// The same with another keyring, which is opened unless the variables forbid it.
+    #[cfg(test)]
+    pub(crate) fn with_keyring(&self, keyring: Keyring) -> Environment {
+        let with = Environment { keyring, ..self.clone() };
+        Environment { keyring: with.its_keyring(), ..with }
+    }
+
+    /// Where `auth login` stores tokens.
+    pub(crate) fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     /// An environment of these variables.
@@ -82,19 +111,20 @@ impl Environment {
     pub(crate) fn with(&self, variables: impl IntoIterator<Item = (String, String)>) -> Environment {
         let mut all = (*self.variables).clone();
         all.extend(variables);
-        Environment { variables: Rc::new(all), profile: self.profile.clone() }
+        Environment { variables: Rc::new(all), keyring: self.keyring.clone(), profile: self.profile.clone() }
     }
 
     /// The same with the profile that `-p` names.
     pub(crate) fn with_profile(&self, profile: Option<&str>) -> Environment {
-        Environment { variables: self.variables.clone(), profile: profile.map(Rc::from) }
+        let (variables, keyring) = (self.variables.clone(), self.keyring.clone());
+        Environment { variables, keyring, profile: profile.map(Rc::from) }
     }
 
     /// The same with a variable that a person has just answered.
     pub(crate) fn with_answer(&self, name: &str, value: &str) -> Environment {
         let mut all = (*self.variables).clone();
         all.insert(name.to_owned(), value.to_owned());
-        Environment { variables: Rc::new(all), profile: self.profile.clone() }
+        Environment { variables: Rc::new(all), keyring: self.keyring.clone(), profile: self.profile.clone() }
     }
 
     /// The profile that `-p` names.

@@ -13,6 +13,7 @@ mod engine;
 mod events;
 mod failure;
 mod http;
+mod keyring;
 mod nearest;
 mod notebook;
 mod origin;

@@ -10,6 +10,10 @@ use zeroize::Zeroizing;
 pub(crate) enum Question {
     DatabricksHost,
     DatabricksCredential,
+    /// A token to store, of this workspace, or of the one that the environment names by then.
+    DatabricksToken {
+        host: Option<String>,
+    },
     DbtHost,
     DbtAccount,
     /// The token for asking dbt.

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms of ours that it may name. `docs/architecture.md` has the same in words.
-const MAY_USE: [(&str, &str); 20] = [
-    ("context", ""),
+const MAY_USE: [(&str, &str); 21] = [
+    ("context", "keyring"),
     ("events", ""),
+    ("keyring", ""),
     ("nearest", ""),
     ("questions", ""),
     ("schedule", ""),
@@ -20,11 +21,11 @@ const MAY_USE: [(&str, &str); 20] = [
     ("runs", "context databricks dbt events http"),
     ("failure", "dbt http questions runs"),
     ("ui", "events failure questions secret"),
-    ("credentials", "context dbt failure http nearest origin questions secret yaml"),
+    ("credentials", "context dbt failure http keyring nearest origin questions secret yaml"),
     ("engine", "databricks failure http notebook origin secret"),
     (
         "commands",
-        "context credentials databricks dbt engine events failure http nearest notebook origin questions runs sandbox schedule secret",
+        "context credentials databricks dbt engine events failure http keyring nearest notebook origin questions runs sandbox schedule secret",
     ),
     ("app", "commands context credentials events failure http questions secret ui"),
 ];

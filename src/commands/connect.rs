@@ -19,7 +19,10 @@ use crate::questions::Question;
 
 /// A line to the workspace.
 pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writer, Failure> {
-    let Databricks { origin, workspace, way, tried } = identity;
+    let Databricks { origin, host_from: _, workspace, way, tried, remark } = identity;
+    if let Some(remark) = remark {
+        stage.events.warning(remark);
+    }
     let agent = user_agent(stage, &format!("auth/{}", way.name()));
     let endpoint = || -> Result<Endpoint, Failure> {
         let asker = asker(origin, &agent, stage)?;
@@ -71,7 +74,7 @@ pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writ
 /// A line to the dbt account, if this token may go there.
 pub(crate) fn to_dbt(account: &Account, token: &Token, stage: &Stage) -> Result<Writer, Failure> {
     let secret = token.secret_for(account)?;
-    if let Some(remark) = token.remark() {
+    for remark in token.remarks() {
         stage.events.warning(remark);
     }
     let profile = Profile {
@@ -100,7 +103,7 @@ pub(crate) fn line_to_dbt(
         token,
         Missing {
             what: "the token for dbt",
-            give: "set DBT_CLOUD_TOKEN to a service token or personal access token, or keep one in ~/.dbt/dbt_cloud.yml",
+            give: "set DBT_CLOUD_TOKEN to a service token or personal access token, store one with `dbtrigger auth login`, or keep one in ~/.dbt/dbt_cloud.yml",
             ask: Some(Question::DbtToken),
         },
     );

@@ -10,13 +10,13 @@ use super::deploy_notebook::quoted;
 use super::provision::{Provision, who};
 use crate::credentials::{self, Account, KeySource, Missing, Sourced, Token, Wants};
 use crate::databricks::secrets::{EVERYBODY, Fingerprint, KeyName, Permission, ScopeName};
-use crate::dbt::{list_accounts, list_accounts_v2};
+use crate::dbt::{Account as Seen, list_accounts, list_accounts_v2};
 use crate::engine::kinds::{
     DEFAULT_KEY, DEFAULT_SCOPE, Grant, GrantWant, Readers, Scope, ScopeWant, Secret, SecretWant, told,
 };
 use crate::engine::{Action, Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
-use crate::http::{Fault, Writer};
+use crate::http::{Fault, HttpError, Writer};
 use crate::questions::Question;
 use crate::secret::Secret as Value;
 
@@ -325,15 +325,20 @@ impl Storing {
     }
 }
 
-/// Asks dbt which accounts the key may see.
-pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
-    let doing = "Nothing was written: dbt Cloud could not be asked about the key";
-    let accounts = match dbt.read(list_accounts()).await {
+/// The accounts that the key may see.
+pub(super) async fn accounts(dbt: &Writer) -> Result<Vec<Seen>, HttpError> {
+    let page = match dbt.read(list_accounts()).await {
         // Older hosts do not have the newer endpoint (dbt-cloud-api §2.4).
         Err(error) if error.is_status(404) => dbt.read(list_accounts_v2()).await,
         answer => answer,
     };
-    let accounts = accounts.map_err(|error| match error.last_fault() {
+    Ok(page?.rows)
+}
+
+/// Asks dbt which accounts the key may see.
+pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
+    let doing = "Nothing was written: dbt Cloud could not be asked about the key";
+    let accounts = accounts(dbt).await.map_err(|error| match error.last_fault() {
         Fault::Status(status, _) if status.as_u16() == 401 => {
             of_dbt("Nothing was written: dbt Cloud does not accept the key", &error)
         }
@@ -353,11 +358,10 @@ pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
         | Fault::Nonsense(_)
         | Fault::TooLate(_) => of_dbt(doing, &error),
     })?;
-    if accounts.rows.iter().any(|account| account.id == id) {
+    if accounts.iter().any(|account| account.id == id) {
         return Ok(());
     }
     let seen: Vec<String> = accounts
-        .rows
         .iter()
         .map(|account| match &account.name {
             Some(name) => format!("{} ({name})", account.id),

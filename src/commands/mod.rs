@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod artifacts_tests;
+pub(crate) mod auth;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod create_workflow;

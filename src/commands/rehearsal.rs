@@ -17,6 +17,7 @@ use crate::credentials::AccountFlags;
 use crate::events::{Event, Events, Interruption};
 use crate::failure::{Code, Ended, Report};
 use crate::http::{Lane, Limits, Net, NetKind, Pace, Pending, Transport, WireError};
+use crate::keyring::Keyring;
 use crate::sandbox::{NotebookEnd, NotebookOutcome, NotebookTask, Reply, Seed, SimTime, World};
 use crate::secret::Vault;
 use crate::sim::arrive;
@@ -166,6 +167,12 @@ impl Rehearsal {
     /// Sets a variable for the commands to come; empty counts as unset.
     pub(crate) fn set(&self, name: &str, value: &str) {
         let changed = self.0.environment.borrow().with([(name.to_owned(), value.to_owned())]);
+        *self.0.environment.borrow_mut() = changed;
+    }
+
+    /// Commands to come find this keyring.
+    pub(crate) fn use_keyring(&self, keyring: &Keyring) {
+        let changed = self.0.environment.borrow().with_keyring(keyring.clone());
         *self.0.environment.borrow_mut() = changed;
     }
 

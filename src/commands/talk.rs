@@ -8,7 +8,8 @@ use super::job_named::{Narrow, Places, environment, jobs, shown_name};
 use super::provision::who;
 use super::{Stage, init_secrets, line_to_dbt, to_databricks, to_dbt};
 use crate::credentials::{
-    Account, Source, Sourced, Token, Wants, account, account_id, api_token, check_host, databricks, dbt_host, profiles,
+    Account, Databricks, Source, Sourced, Token, Wants, account, account_id, api_token, check_host, databricks,
+    dbt_host, profiles, read_host,
 };
 use crate::dbt::{Job, Link};
 use crate::failure::{Code, Failure};
@@ -53,12 +54,18 @@ pub(crate) async fn answer(open: &Open, stage: &mut Stage, asker: &dyn Questione
     if credential {
         talk.databricks_token().await?;
     }
+    for question in questions {
+        if let Question::DatabricksToken { host } = question {
+            talk.token_to_store(host.as_deref()).await?;
+        }
+    }
     let choice = questions.iter().find_map(|question| match question {
         Question::DbtJob { flag, project, environment } => {
             Some((*flag, Narrow { project: project.clone(), environment: environment.clone() }))
         }
         Question::DatabricksHost
         | Question::DatabricksCredential
+        | Question::DatabricksToken { host: _ }
         | Question::DbtHost
         | Question::DbtAccount
         | Question::DbtToken
@@ -160,7 +167,7 @@ impl Talking<'_> {
 
     fn take_host(&mut self, typed: &str) -> Result<(), Failure> {
         let environment = self.stage.context.environment.with_answer("DATABRICKS_HOST", typed);
-        let Some(origin) = check_host(&environment)? else {
+        let Some(Sourced { value: origin, source: _ }) = check_host(&environment)? else {
             return Err(Failure::new(
                 Code::InvalidInput,
                 "DATABRICKS_HOST is \"\", which cannot be used: it is empty.",
@@ -176,7 +183,7 @@ impl Talking<'_> {
     }
 
     async fn databricks_token(&mut self) -> Result<(), Failure> {
-        let host = check_host(&self.stage.context.environment)?.map(|origin| origin.to_string()).unwrap_or_default();
+        let host = check_host(&self.stage.context.environment)?.map(|host| host.value.to_string()).unwrap_or_default();
         let prompt = format!("Personal access token for {host}");
         let check = async |stage: &Stage| {
             let mut wants = Wants::default();
@@ -186,6 +193,25 @@ impl Talking<'_> {
                 Some(identity) => who(&to_databricks(&identity, stage)?.reader()).await.map(|_| ()),
                 None => Err(Failure::new(Code::Bug, "The Databricks identity is settled and yet missing.")),
             }
+        };
+        self.token(&prompt, "DATABRICKS_TOKEN", check).await
+    }
+
+    async fn token_to_store(&mut self, host: Option<&str>) -> Result<(), Failure> {
+        let named =
+            host.map(|host| read_host(Sourced::new(host.to_owned(), Source::Flag("--databricks")))).transpose()?;
+        let host = match named {
+            Some(host) => host,
+            None => check_host(&self.stage.context.environment)?
+                .ok_or_else(|| Failure::new(Code::Bug, "A token is asked for, and no host."))?,
+        };
+        let prompt = format!("Personal access token for {}", host.value);
+        let check = async |stage: &Stage| {
+            let Some(token) = stage.vault.kept("DATABRICKS_TOKEN") else {
+                return Err(Failure::new(Code::Bug, "A token was typed and is not there."));
+            };
+            let identity = Databricks::with_token(host.clone(), Sourced::new(token, Source::Typed));
+            who(&to_databricks(&identity, stage)?.reader()).await.map(|_| ())
         };
         self.token(&prompt, "DATABRICKS_TOKEN", check).await
     }

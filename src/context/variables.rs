@@ -51,13 +51,14 @@ pub(crate) const VARIABLES: [Group; 7] = [
             ("XDG_STATE_HOME", "Where the journal of starts is kept, instead of ~/.local/state"),
             ("XDG_CACHE_HOME", "Where the sandbox's Python packages are kept, instead of ~/.cache"),
             ("LOCALAPPDATA", "Where both are kept on Windows"),
+            ("DBTRIGGER_NO_KEYRING", "Set to anything: the keyring is never opened"),
             ("PATH", "Where `databricks` and, for the sandbox, Python are looked for"),
         ],
     ),
     (
         "Set by CI services",
         &[
-            ("CI", "Set to anything: nothing is asked, as with --no-input"),
+            ("CI", "Set to anything: nothing is asked, as with --no-input, and the keyring is not opened"),
             ("ACTIONS_ID_TOKEN_REQUEST_URL", "Where GitHub Actions gives tokens, with `permissions: id-token: write`"),
             ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "What GitHub Actions wants to see for one"),
             ("GITHUB_ACTIONS", "Said in the User-Agent"),
@@ -100,6 +101,7 @@ pub(crate) const BY_LIBRARIES: Group = (
         ("NO_PROXY", "Hosts that are reached without a proxy"),
         ("SSL_CERT_FILE", "File with the certificate authorities to trust, instead of the system's"),
         ("SSL_CERT_DIR", "Folders with them"),
+        ("DBUS_SESSION_BUS_ADDRESS", "Where the keyring of a Linux desktop is reached"),
         ("COLUMNS", "Width of the help where there is no terminal"),
     ],
 );

@@ -1,16 +1,19 @@
 //! The Databricks identity: a workspace, and one of the ways to authenticate there (databricks-api §1).
 
+pub(super) mod host;
 mod workspace;
 
 use std::path::PathBuf;
 
 use url::Url;
 
+use self::host::{find_host, may_go_there};
 use super::config_file::{self, Profile};
+use super::kept::{self, Nothing};
 use super::{Missing, Source, Sourced, Wants};
 use crate::context::Environment;
 use crate::failure::{Code, Failure};
-use crate::origin::{Origin, shown};
+use crate::origin::Origin;
 use crate::questions::Question;
 use crate::secret::{Secret, Vault};
 
@@ -18,11 +21,15 @@ use crate::secret::{Secret, Vault};
 #[derive(Clone, Debug)]
 pub(crate) struct Databricks {
     pub(crate) origin: Origin,
+    /// What names the host.
+    pub(crate) host_from: Source,
     /// Which workspace, where the host serves several.
     pub(crate) workspace: Option<Sourced<String>>,
     pub(crate) way: Way,
     /// The ways before this one, and why each does not apply.
     pub(crate) tried: Vec<String>,
+    /// What its owner should know.
+    pub(crate) remark: Option<String>,
 }
 
 /// The ways that are built (databricks-api §1.1), each with what it takes.
@@ -32,6 +39,14 @@ pub(crate) enum Way {
     ServicePrincipal { id: Sourced<String>, secret: Secret },
     GitHub { id: Option<Sourced<String>>, url: Url, token: Secret, audience: Option<String> },
     Cli { program: PathBuf, profile: Option<String> },
+}
+
+impl Databricks {
+    /// A workspace, and a token that somebody gave for it.
+    pub(crate) fn with_token(host: Sourced<Origin>, token: Sourced<Secret>) -> Databricks {
+        let Sourced { value: origin, source: host_from } = host;
+        Databricks { origin, host_from, workspace: None, way: Way::Token(token), tried: Vec::new(), remark: None }
+    }
 }
 
 impl Way {
@@ -134,6 +149,18 @@ impl Place<'_> {
         self.in_environment(key).or_else(|| self.in_profile(key))
     }
 
+    /// The host of the only login that is stored.
+    fn kept_host(&self) -> Result<Option<Sourced<Origin>>, Failure> {
+        if !self.environment_counts {
+            return Ok(None);
+        }
+        match kept::databricks(None, self.environment.keyring()) {
+            Ok((host, _)) => Ok(Some(host)),
+            Err(Nothing::Why(_) | Nothing::Hidden(_)) => Ok(None),
+            Err(Nothing::Several(failure)) => Err(failure),
+        }
+    }
+
     /// Why a value is not there: where it was looked for.
     fn lacks(&self, key: &str) -> String {
         let variable = ATTRIBUTES.into_iter().find(|(known, _)| *known == key).map_or("", |(_, variable)| variable);
@@ -155,7 +182,10 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
         Err(failure) => return wants.optional(Err(failure)),
     };
     let host = wants.need(
-        find_host(&place),
+        find_host(&place).and_then(|found| match found {
+            Some(host) => Ok(Some(host)),
+            None => place.kept_host(),
+        }),
         Missing {
             what: "the host of the Databricks workspace",
             give: if place.environment_counts { "set DATABRICKS_HOST, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com, or name a profile of ~/.databrickscfg with -p" } else { "add host to the profile that -p names" },
@@ -164,7 +194,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
     );
     let workspace = wants.optional(workspace::find(&place));
     let mut tried = Vec::new();
-    let found = find_way(&place, host.is_some(), vault, &mut tried);
+    let found = find_way(&place, host.as_ref().map(|host| &host.value), vault, &mut tried);
     let found = found.and_then(|way| match (way, &host) {
         (Some(way), Some(host)) => may_go_there(&way, host).map(|()| Some(way)),
         (way, _) => Ok(way),
@@ -174,7 +204,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
         found,
         Missing {
             what: "the credential for Databricks",
-            give: if place.environment_counts { "set DATABRICKS_TOKEN to a personal access token, or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET of a service principal, or name a profile of ~/.databrickscfg with -p" } else { "add token, or client_id and client_secret, to the profile that -p names" },
+            give: if place.environment_counts { "set DATABRICKS_TOKEN to a personal access token or store one with `dbtrigger auth login --databricks`, or set DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET of a service principal, or name a profile of ~/.databrickscfg with -p" } else { "add token, or client_id and client_secret, to the profile that -p names" },
             ask: place.environment_counts.then_some(Question::DatabricksCredential),
         },
     );
@@ -183,87 +213,35 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
             wants.remark(row.clone());
         }
     }
-    Some(Databricks { origin: host?.value, workspace, way: way?, tried })
-}
-
-/// The host that the environment names: what is wrong with an answer is found as with the variable.
-pub(crate) fn check_host(environment: &Environment) -> Result<Option<Origin>, Failure> {
-    Ok(find_host(&Place::find(environment)?)?.map(|found| found.value))
-}
-
-/// databricks-api §1.4: such a host serves no workspace.
-fn is_account_console(host: &str) -> bool {
-    Origin::parse(host)
-        .is_ok_and(|origin| ["accounts.", "accounts-dod."].iter().any(|front| origin.host().starts_with(front)))
-}
-
-fn find_host(place: &Place<'_>) -> Result<Option<Sourced<Origin>>, Failure> {
-    let read = |text: Sourced<String>| {
-        let Sourced { value, source } = text;
-        if is_account_console(&value) {
-            return Err(Failure::new(
-                Code::InvalidInput,
-                format!("{source} is \"{}\", which is an account console and no workspace.", shown(&value)),
-            )
-            .advise("give the address in your browser when signed in to the workspace itself"));
-        }
-        Origin::parse(&value).map(|origin| Sourced::new(origin, source.clone())).map_err(|bad| {
-            Failure::new(Code::InvalidInput, format!("{source} is \"{}\", which cannot be used: {bad}.", shown(&value)))
-                .advise("give the address in your browser when signed in to the workspace, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com")
-        })
+    let (Sourced { value: origin, source: host_from }, way) = (host?, way?);
+    let remark = match way {
+        // The one way behind the keyring.
+        Way::Cli { .. } => match kept::databricks(Some(&origin), environment.keyring()) {
+            Err(Nothing::Hidden(trouble)) if place.environment_counts => {
+                Some(format!("{} is used, since {trouble}; if you have a login there, unlock it", way.known_as()))
+            }
+            Ok(_) | Err(Nothing::Hidden(_) | Nothing::Why(_) | Nothing::Several(_)) => None,
+        },
+        Way::Token(_) | Way::ServicePrincipal { .. } | Way::GitHub { .. } => None,
     };
-    let variable = place.in_environment("host").map(read).transpose()?;
-    let profile = place.in_profile("host").map(read).transpose()?;
-    match (variable, profile) {
-        (Some(variable), Some(profile)) if variable.value != profile.value => Err(Failure::new(
-            Code::Contradiction,
-            format!(
-                "Two sources name a different Databricks workspace: {} says {}, {} says {}.",
-                variable.source, variable.value, profile.source, profile.value
-            ),
-        )
-        .advise("drop one of the two, or name the profile with -p: then it is the whole identity")),
-        (Some(found), _) | (None, Some(found)) => Ok(Some(found)),
-        (None, None) => Ok(None),
-    }
+    Some(Databricks { origin, host_from, workspace, way, tried, remark })
 }
 
-/// A token that stands in a variable alone goes to a host that a variable names, or to one of Databricks' own.
-fn may_go_there(way: &Way, host: &Sourced<Origin>) -> Result<(), Failure> {
-    let from = match way {
-        Way::Token(token) => &token.source,
-        Way::ServicePrincipal { id, secret: _ } => &id.source,
-        Way::GitHub { id: Some(id), .. } => &id.source,
-        // What `databricks` and GitHub give is made for the host that was named to them.
-        Way::GitHub { id: None, .. } | Way::Cli { .. } => return Ok(()),
-    };
-    let stored_apart = matches!((from, &host.source), (Source::Variable(_), Source::Profile { .. }));
-    if !stored_apart || is_of_databricks(&host.value) {
-        return Ok(());
-    }
-    let origin = &host.value;
-    Err(Failure::new(
-        Code::Refused,
-        format!(
-            "What {from} holds is not sent to {origin}: that is no host of Databricks', and only {} names it.",
-            host.source
-        ),
-    )
-    .advise(format!("only if you know that {origin} is your workspace: set DATABRICKS_HOST to it")))
-}
-
-/// databricks-api §1.4.
-pub(super) fn is_of_databricks(origin: &Origin) -> bool {
-    ["databricks.com", "cloud.databricks.us", "azuredatabricks.net", "databricks.azure.us", "databricks.azure.cn"]
-        .into_iter()
-        .any(|domain| origin.is_under(domain))
+/// The host that the environment or a profile names: what is wrong with an answer is found as with the variable.
+pub(crate) fn check_host(environment: &Environment) -> Result<Option<Sourced<Origin>>, Failure> {
+    find_host(&Place::find(environment)?)
 }
 
 /// A way with what it takes, or why it does not apply; a value that cannot be used is a failure.
-type Find = fn(&Place<'_>, bool, &Vault) -> Result<Result<Way, String>, Failure>;
+type Find = fn(&Place<'_>, Option<&Origin>, &Vault) -> Result<Result<Way, String>, Failure>;
 
 /// The first way that applies; the others go into `tried`, one row each.
-fn find_way(place: &Place<'_>, has_host: bool, vault: &Vault, tried: &mut Vec<String>) -> Result<Option<Way>, Failure> {
+fn find_way(
+    place: &Place<'_>,
+    host: Option<&Origin>,
+    vault: &Vault,
+    tried: &mut Vec<String>,
+) -> Result<Option<Way>, Failure> {
     if let Some(typed) = vault.kept("DATABRICKS_TOKEN") {
         return Ok(Some(Way::Token(Sourced::new(typed, Source::Typed))));
     }
@@ -272,6 +250,7 @@ fn find_way(place: &Place<'_>, has_host: bool, vault: &Vault, tried: &mut Vec<St
     }
     let ways: [(&str, Find); 4] =
         [("pat", token), ("oauth-m2m", service_principal), ("github-oidc", github), ("databricks-cli", cli)];
+    let login: Find = login;
     if let Some(named) = place.get("auth_type") {
         let Some((name, find)) = ways.into_iter().find(|(name, _)| *name == named.value) else {
             return Err(Failure::new(
@@ -280,7 +259,11 @@ fn find_way(place: &Place<'_>, has_host: bool, vault: &Vault, tried: &mut Vec<St
             )
             .advise("use one of pat, oauth-m2m, github-oidc, databricks-cli"));
         };
-        return find(place, has_host, vault)?.map(Some).map_err(|why| {
+        let mut found = find(place, host, vault)?;
+        if let ("pat", Err(why)) = (name, &found) {
+            found = login(place, host, vault)?.map_err(|of_keyring| format!("{why}, and {of_keyring}"));
+        }
+        return found.map(Some).map_err(|why| {
             Failure::new(Code::InvalidInput, format!("{} asks for {name}, which does not apply: {why}.", named.source))
                 .advise("give what is missing, or leave auth_type out so that every way is tried")
         });
@@ -294,8 +277,10 @@ fn find_way(place: &Place<'_>, has_host: bool, vault: &Vault, tried: &mut Vec<St
         )
         .advise("drop one of the two, or set DATABRICKS_AUTH_TYPE to pat or oauth-m2m"));
     }
-    for (name, find) in ways {
-        match find(place, has_host, vault)? {
+    let [first @ .., (name, last)] = ways;
+    // Somebody put it there for this; `databricks` may be anywhere.
+    for (name, find) in first.into_iter().chain([(kept::NAME, login), (name, last)]) {
+        match find(place, host, vault)? {
             Ok(way) => return Ok(Some(way)),
             Err(why) => tried.push(row(name, &why)),
         }
@@ -326,14 +311,27 @@ fn admit(vault: &Vault, text: Sourced<String>) -> Result<Sourced<Secret>, Failur
     })
 }
 
-fn token(place: &Place<'_>, _: bool, vault: &Vault) -> Result<Result<Way, String>, Failure> {
+fn token(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
     match place.get("token") {
         Some(text) => Ok(Ok(Way::Token(admit(vault, text)?))),
         None => Ok(Err(place.lacks("token"))),
     }
 }
 
-fn service_principal(place: &Place<'_>, _: bool, vault: &Vault) -> Result<Result<Way, String>, Failure> {
+/// The token of `auth login` for this host.
+fn login(place: &Place<'_>, host: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
+    if !place.environment_counts {
+        return Ok(Err("not opened: the profile that -p names is the whole identity".to_owned()));
+    }
+    match kept::databricks(host, place.environment.keyring()) {
+        Ok((_, token)) => Ok(Ok(Way::Token(admit(vault, token)?))),
+        Err(Nothing::Why(why)) => Ok(Err(why)),
+        Err(Nothing::Hidden(trouble)) => Ok(Err(trouble.to_string())),
+        Err(Nothing::Several(failure)) => Err(failure),
+    }
+}
+
+fn service_principal(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
     match (place.get("client_id"), place.get("client_secret")) {
         (Some(id), Some(secret)) => {
             if id.value.chars().any(|sign| !sign.is_ascii_graphic() || sign == ':') {
@@ -352,7 +350,7 @@ fn service_principal(place: &Place<'_>, _: bool, vault: &Vault) -> Result<Result
     }
 }
 
-fn github(place: &Place<'_>, _: bool, vault: &Vault) -> Result<Result<Way, String>, Failure> {
+fn github(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
     let (url, token) = ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN");
     let (Some(url_text), Some(secret)) = (place.environment.get(url), place.environment.get(token)) else {
         return Ok(Err(format!("{url} is not set: no job in GitHub Actions with `permissions: id-token: write`")));
@@ -370,8 +368,8 @@ fn github(place: &Place<'_>, _: bool, vault: &Vault) -> Result<Result<Way, Strin
     Ok(Ok(Way::GitHub { id, url: parsed, token, audience: place.get("audience").map(|found| found.value) }))
 }
 
-fn cli(place: &Place<'_>, has_host: bool, _: &Vault) -> Result<Result<Way, String>, Failure> {
-    if !has_host {
+fn cli(place: &Place<'_>, host: Option<&Origin>, _: &Vault) -> Result<Result<Way, String>, Failure> {
+    if host.is_none() {
         return Ok(Err("no host to ask `databricks` for a token of".to_owned()));
     }
     let program = match place.get("databricks_cli_path") {

@@ -2,6 +2,7 @@
 
 use super::databricks::row;
 use super::dbt_file::{self, Active};
+use super::kept::{self, Nothing};
 use super::{Missing, Source, Sourced, Wants};
 use crate::context::Environment;
 use crate::dbt::{Link, parse_host};
@@ -27,7 +28,9 @@ pub(crate) struct Account {
     /// Whether a bare token may go there: a host of dbt's, or one that a flag or variable names.
     trusted: bool,
     /// What names the host.
-    host_from: Source,
+    pub(crate) host_from: Source,
+    /// What names the account.
+    pub(crate) id_from: Source,
 }
 
 /// The global flags that name the account.
@@ -62,7 +65,22 @@ pub(super) struct Stated {
     id: Result<Option<Sourced<u64>>, Failure>,
 }
 
+/// Why nothing that is stored can be used.
+pub(super) enum NotStored {
+    /// The rows of what was tried.
+    Nowhere(Vec<String>),
+    /// Too much is stored.
+    Several(Failure),
+}
+
+impl NotStored {
+    pub(super) fn of_file(why: &str) -> NotStored {
+        NotStored::Nowhere(vec![row(dbt_file::NAME, why)])
+    }
+}
+
 /// A host, and whether a flag or variable names it.
+#[derive(Clone)]
 struct Host {
     origin: Sourced<Origin>,
     named: bool,
@@ -73,9 +91,44 @@ impl Stated {
         Stated { host: find_host(flags, pasted, environment), id: find_id(flags, pasted, environment) }
     }
 
+    /// What the keyring has for the host and account that are stated, or else dbt's own file.
+    pub(super) fn stored(&self, environment: &Environment) -> Result<Active, NotStored> {
+        let kept = match (&self.host, &self.id) {
+            (Ok(host), Ok(id)) => {
+                let host = host.as_ref().map(|host| &host.origin.value);
+                kept::dbt(host, id.as_ref().map(|id| id.value), environment.keyring())
+            }
+            (Err(_), _) | (_, Err(_)) => Err(Nothing::Why("not looked into: the account is not clear".to_owned())),
+        };
+        let (row_of_keyring, hidden) = match kept {
+            Ok(active) => return Ok(active),
+            Err(Nothing::Several(failure)) => return Err(NotStored::Several(failure)),
+            Err(Nothing::Why(why)) => (row(kept::NAME, &why), None),
+            Err(Nothing::Hidden(trouble)) => (row(kept::NAME, &trouble.to_string()), Some(trouble)),
+        };
+        match self.in_file(environment) {
+            Ok(mut active) => {
+                active.remarks.extend(hidden.map(|trouble| {
+                    format!("{} is used, since {trouble}; if you have a login there, unlock it", active.host.source)
+                }));
+                Ok(active)
+            }
+            Err(why) => Err(NotStored::Nowhere(vec![row_of_keyring, row(dbt_file::NAME, &why)])),
+        }
+    }
+
+    /// The same for whom it need not be there.
+    fn whatever_is_stored(&self, environment: &Environment) -> Result<Option<Active>, Failure> {
+        match self.stored(environment) {
+            Ok(active) => Ok(Some(active)),
+            Err(NotStored::Nowhere(_)) => Ok(None),
+            Err(NotStored::Several(failure)) => Err(failure),
+        }
+    }
+
     /// The active project of dbt's own file, unless it belongs to another host or account than was stated; why there is
     /// none comes back in words.
-    pub(super) fn stored(&self, environment: &Environment) -> Result<Active, String> {
+    fn in_file(&self, environment: &Environment) -> Result<Active, String> {
         let active = dbt_file::active(environment)?;
         if let Ok(Some(Host { origin, named: _ })) = &self.host
             && origin.value != active.host.value
@@ -98,7 +151,7 @@ impl Stated {
     }
 }
 
-/// Finds host and account id from flags, pasted addresses, the environment, and dbt's own file.
+/// Finds host and account id from flags, pasted addresses, the environment, the keyring, and dbt's own file.
 /// What is missing, wrong or contradicting is added to `wants`.
 pub(crate) fn account(
     flags: &AccountFlags,
@@ -111,17 +164,42 @@ pub(crate) fn account(
     let stored = match (&stated.host, &stated.id) {
         (Ok(None), _) | (_, Ok(None)) => match stated.stored(environment) {
             Ok(active) => Some(active),
-            Err(why) => {
-                wants.remark(row(dbt_file::NAME, &why));
+            Err(NotStored::Nowhere(rows)) => {
+                for row in rows {
+                    wants.remark(row);
+                }
                 None
             }
+            Err(NotStored::Several(failure)) => return wants.optional(Err(failure)),
         },
         (Ok(Some(_)) | Err(_), Ok(Some(_)) | Err(_)) => None,
     };
+    let found = whole(stated, stored.as_ref(), wants);
+    others(environment, wants);
+    found
+}
+
+/// The account that flags and the environment name, whatever is stored.
+pub(crate) fn named_account(flags: &AccountFlags, environment: &Environment, wants: &mut Wants) -> Option<Account> {
+    let found = whole(Stated::read(flags, &[], environment), None, wants);
+    others(environment, wants);
+    found
+}
+
+/// What flags and the environment name of it.
+pub(crate) fn named_host_and_id(
+    flags: &AccountFlags,
+    environment: &Environment,
+) -> Result<(Option<Origin>, Option<u64>), Failure> {
+    let Stated { host, id } = Stated::read(flags, &[], environment);
+    Ok((host?.map(|host| host.origin.value), id?.map(|id| id.value)))
+}
+
+fn whole(stated: Stated, stored: Option<&Active>, wants: &mut Wants) -> Option<Account> {
     let Stated { host, id } = stated;
-    let from_file = || stored.as_ref().map(|active| Host { origin: active.host.clone(), named: false });
+    let from_store = || stored.map(|active| Host { origin: active.host.clone(), named: false });
     let host = wants.need(
-        host.map(|found| found.or_else(from_file)),
+        host.map(|found| found.or_else(from_store)),
         Missing {
             what: "the host of your dbt account",
             give: "--dbt-host, --dbt-url with any page of the account, or DBT_CLOUD_HOST, such as ab123.us1.dbt.com",
@@ -129,17 +207,17 @@ pub(crate) fn account(
         },
     );
     let id = wants.need(
-        id.map(|found| found.or_else(|| stored.as_ref()?.account.clone())),
+        id.map(|found| found.or_else(|| stored?.account.clone())),
         Missing {
             what: "the id of your dbt account",
             give: "--dbt-account, --dbt-url with any page of the account, or DBT_CLOUD_ACCOUNT_ID",
             ask: Some(Question::DbtAccount),
         },
     );
-    others(environment, wants);
     let Host { origin: Sourced { value: origin, source: host_from }, named } = host?;
     let trusted = named || origin.is_under("dbt.com") || origin.is_under("getdbt.com");
-    Some(Account { origin, id: id?.value, trusted, host_from })
+    let Sourced { value: id, source: id_from } = id?;
+    Some(Account { origin, id, trusted, host_from, id_from })
 }
 
 /// Finds the host alone, for whoever asks for it.
@@ -149,8 +227,10 @@ pub(crate) fn dbt_host(
     environment: &Environment,
 ) -> Result<Option<Origin>, Failure> {
     let stated = Stated::read(flags, pasted, environment);
-    let stored = stated.stored(environment).ok().map(|active| active.host.value);
-    Ok(stated.host?.map(|Host { origin, named: _ }| origin.value).or(stored))
+    if let Some(Host { origin, named: _ }) = stated.host.clone()? {
+        return Ok(Some(origin.value));
+    }
+    Ok(stated.whatever_is_stored(environment)?.map(|active| active.host.value))
 }
 
 /// Finds the account id alone, for what asks dbt nothing.
@@ -160,12 +240,14 @@ pub(crate) fn account_id(
     environment: &Environment,
 ) -> Result<Option<u64>, Failure> {
     let stated = Stated::read(flags, pasted, environment);
-    let stored = || stated.stored(environment).ok()?.account;
-    Ok(stated.id.clone()?.or_else(stored).map(|id| id.value))
+    if let Some(id) = stated.id.clone()? {
+        return Ok(Some(id.value));
+    }
+    Ok(stated.whatever_is_stored(environment)?.and_then(|active| active.account).map(|id| id.value))
 }
 
 impl Account {
-    /// Refuses to send a token that belongs to no host to a host that only a pasted address or dbt's own file names.
+    /// Refuses to send a token that belongs to no host to a host that only a pasted address, the keyring or dbt's own file names.
     pub(crate) fn check_bare_token(&self) -> Result<(), Failure> {
         if self.trusted {
             return Ok(());

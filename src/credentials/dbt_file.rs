@@ -13,7 +13,7 @@ use crate::yaml;
 /// The file's name in the table of what was tried.
 pub(super) const NAME: &str = "dbt_cloud.yml";
 
-/// The project that the file's context names.
+/// What is stored together: the project that the file's context names, or a login in the keyring.
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) host: Sourced<Origin>,
@@ -21,8 +21,8 @@ pub(super) struct Active {
     pub(super) account: Option<Sourced<u64>>,
     /// Not yet a secret: whoever uses it admits it. Without one, why.
     pub(super) token: Result<Sourced<String>, String>,
-    /// The file, if others than its owner can read it.
-    pub(super) exposed: Option<String>,
+    /// What its owner should know.
+    pub(super) remarks: Vec<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -61,7 +61,8 @@ pub(super) fn active(environment: &Environment) -> Result<Active, String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(format!("there is no file {name}")),
         Err(error) => return Err(format!("{name} cannot be read: {error}")),
     };
-    let exposed = others_read(&opened).then(|| name.clone());
+    let exposed = others_read(&opened)
+        .then(|| format!("others on this machine can read {name}, which holds a token: chmod 600 {name}"));
     let Document { context, projects } = yaml::read(opened).map_err(|bad| format!("{name} cannot be read: {bad}"))?;
     let Context { active_host, active_project } = context.unwrap_or_default();
     let wanted = filled(active_project).ok_or_else(|| format!("{name} has no active-project in its context"))?;
@@ -92,7 +93,7 @@ pub(super) fn active(environment: &Environment) -> Result<Active, String> {
     let newer = filled(token_value).map(|text| Sourced::new(text, at("token-value")));
     let token = newer.or_else(|| filled(api_key).map(|text| Sourced::new(text, at("api-key"))));
     let token = token.ok_or_else(|| format!("project {wanted} in {name} has no token-value"));
-    Ok(Active { host, account, token, exposed })
+    Ok(Active { host, account, token, remarks: exposed.into_iter().collect() })
 }
 
 fn filled(text: Option<String>) -> Option<String> {

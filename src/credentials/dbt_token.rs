@@ -3,9 +3,8 @@
 use std::io::Read as _;
 use std::path::PathBuf;
 
-use super::databricks::row;
-use super::dbt::Stated;
-use super::dbt_file::{self, Active};
+use super::dbt::{NotStored, Stated};
+use super::dbt_file::Active;
 use super::{Account, AccountFlags, Source, Sourced, Wants};
 use crate::context::Environment;
 use crate::dbt::Link;
@@ -14,7 +13,7 @@ use crate::origin::Origin;
 use crate::secret::{Secret, Vault};
 
 /// The variables that hold a dbt token, ours first.
-const TOKEN_VARIABLES: [&str; 4] =
+pub(crate) const TOKEN_VARIABLES: [&str; 4] =
     ["DBT_CLOUD_TOKEN", "DBT_CLOUD_API_KEY", "DBT_CLOUD_API_TOKEN", "DBT_CLOUD_SERVICE_TOKEN"];
 
 /// Far more bytes than a token has.
@@ -27,15 +26,15 @@ pub(crate) struct Token {
     source: Source,
     /// The host that it is stored with. A bare token has none.
     home: Option<Origin>,
-    /// The file that it stands in, if others can read it.
-    exposed: Option<String>,
+    /// What its owner should know of the place where it stands.
+    remarks: Vec<String>,
 }
 
 impl Token {
     /// A token that belongs to no host.
     pub(crate) fn bare(token: Sourced<Secret>) -> Token {
         let Sourced { value: secret, source } = token;
-        Token { secret, source, home: None, exposed: None }
+        Token { secret, source, home: None, remarks: Vec::new() }
     }
 
     /// Where it comes from.
@@ -43,10 +42,18 @@ impl Token {
         &self.source
     }
 
-    /// What its owner should know about the file that it stands in.
-    pub(crate) fn remark(&self) -> Option<String> {
-        let file = self.exposed.as_ref()?;
-        Some(format!("others on this machine can read {file}, which holds a token: chmod 600 {file}"))
+    /// What its owner should know of the place where it stands.
+    pub(crate) fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// Which kind of token it is, as far as its beginning says (dbt-cloud-api §1.1).
+    pub(crate) fn kind(&self) -> Option<&'static str> {
+        let text = self.secret.reveal();
+        [("dbtc_", "service token"), ("dbtu_", "personal token")]
+            .into_iter()
+            .find(|(start, _)| text.starts_with(start))
+            .map(|(_, kind)| kind)
     }
 
     /// The secret, if it may go to the host of this account.
@@ -64,8 +71,8 @@ impl Token {
     }
 }
 
-/// The token for asking dbt: of the environment, or the one that dbt's own file holds for this very host and account. Why the
-/// file gives none is added to `wants`.
+/// The token for asking dbt: of the environment, or the one that the keyring or dbt's own file holds for this very host and
+/// account. Why they give none is added to `wants`.
 pub(crate) fn api_token(
     flags: &AccountFlags,
     pasted: &[(String, Link)],
@@ -77,12 +84,21 @@ pub(crate) fn api_token(
         return Ok(Some(Token::bare(found)));
     }
     let stored = Stated::read(flags, pasted, environment).stored(environment).and_then(|active| {
-        let Active { host, account: _, token, exposed } = active;
-        let Sourced { value, source } = token?;
-        let secret = vault.admit(value).map_err(|odd| format!("{source} is no token: {odd}"))?;
-        Ok(Token { secret, source, home: Some(host.value), exposed })
+        let Active { host, account: _, token, remarks } = active;
+        let Sourced { value, source } = token.map_err(|why| NotStored::of_file(&why))?;
+        let secret = vault.admit(value).map_err(|odd| NotStored::of_file(&format!("{source} is no token: {odd}")))?;
+        Ok(Token { secret, source, home: Some(host.value), remarks })
     });
-    Ok(stored.map_err(|why| wants.remark(row(dbt_file::NAME, &why))).ok())
+    match stored {
+        Ok(token) => Ok(Some(token)),
+        Err(NotStored::Nowhere(rows)) => {
+            for row in rows {
+                wants.remark(row);
+            }
+            Ok(None)
+        }
+        Err(NotStored::Several(failure)) => Err(failure),
+    }
 }
 
 /// The token of the variables, with the one that it stands in, or the one that was typed in its place.
@@ -130,9 +146,24 @@ pub(crate) async fn key_to_store(
     environment: &Environment,
     vault: &Vault,
 ) -> Result<Option<Sourced<Secret>>, Failure> {
+    match given_token(from, "dbt API key", "copy the token again from dbt, under Account settings > API tokens", vault)
+        .await?
+    {
+        Some(given) => Ok(Some(given)),
+        None => in_environment(environment, vault),
+    }
+}
+
+/// The token that standard input or a file holds, if one of them is named. `what` it is, and where to find a good one.
+pub(crate) async fn given_token(
+    from: &KeySource,
+    what: &str,
+    advice: &str,
+    vault: &Vault,
+) -> Result<Option<Sourced<Secret>>, Failure> {
     let KeySource { token_stdin, token_file } = from.clone();
     if !token_stdin && token_file.is_none() {
-        return in_environment(environment, vault);
+        return Ok(None);
     }
     let source = token_file.as_ref().map_or(Source::Stdin, |path| Source::File(path.display().to_string()));
     let read = tokio::task::spawn_blocking(move || match token_file {
@@ -140,9 +171,15 @@ pub(crate) async fn key_to_store(
         None => short(std::io::stdin()),
     });
     match read.await {
-        Ok(Ok(text)) => admit(vault, text, &source).map(|secret| Some(Sourced::new(secret, source))),
-        Ok(Err(error)) => Err(unreadable(&source, &error)),
-        Err(error) => Err(unreadable(&source, &std::io::Error::other(error))),
+        Ok(Ok(text)) => {
+            match vault.admit(text) {
+                Ok(secret) => Ok(Some(Sourced::new(secret, source))),
+                Err(odd) => Err(Failure::new(Code::InvalidInput, format!("What {source} holds is no {what}: {odd}."))
+                    .advise(advice)),
+            }
+        }
+        Ok(Err(error)) => Err(unreadable(what, &source, &error)),
+        Err(error) => Err(unreadable(what, &source, &std::io::Error::other(error))),
     }
 }
 
@@ -156,10 +193,10 @@ fn short(from: impl std::io::Read) -> std::io::Result<String> {
     String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is no text"))
 }
 
-fn unreadable(source: &Source, error: &std::io::Error) -> Failure {
-    Failure::new(Code::InvalidInput, format!("The dbt API key cannot be read from {source}."))
+fn unreadable(what: &str, source: &Source, error: &std::io::Error) -> Failure {
+    Failure::new(Code::InvalidInput, format!("The {what} cannot be read from {source}."))
         .cause(error.to_string())
-        .advise("give a readable file to --token-file, or pipe the key into --token-stdin")
+        .advise("give a readable file to --token-file, or pipe it into --token-stdin")
 }
 
 fn admit(vault: &Vault, text: String, source: &Source) -> Result<Secret, Failure> {

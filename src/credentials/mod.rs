@@ -6,16 +6,20 @@ mod databricks;
 mod dbt;
 mod dbt_file;
 mod dbt_token;
+mod kept;
 mod oauth;
 mod wants;
 
 use std::fmt;
 
+use crate::keyring::Owner;
+
 pub(crate) use cli::FromCli;
 pub(crate) use config_file::profiles;
+pub(crate) use databricks::host::{may_go_there, read_host};
 pub(crate) use databricks::{Databricks, Way, check_host, databricks};
-pub(crate) use dbt::{Account, AccountFlags, account, account_id, dbt_host};
-pub(crate) use dbt_token::{KeySource, Token, api_token, key_to_store};
+pub(crate) use dbt::{Account, AccountFlags, account, account_id, dbt_host, named_account, named_host_and_id};
+pub(crate) use dbt_token::{KeySource, TOKEN_VARIABLES, Token, api_token, given_token, key_to_store};
 pub(crate) use oauth::{Endpoint, FromGitHub, FromServicePrincipal};
 pub(crate) use wants::{Missing, Wants};
 
@@ -30,6 +34,8 @@ pub(crate) enum Source {
     Pasted(String),
     /// A person, at a question.
     Typed,
+    /// The keyring, and what the token is stored for.
+    Keyring(Owner),
     /// Standard input.
     Stdin,
     /// A file.
@@ -47,6 +53,7 @@ impl fmt::Display for Source {
             Source::Variable(name) => write!(formatter, "{name}"),
             Source::Pasted(text) => write!(formatter, "the address {text}"),
             Source::Typed => formatter.write_str("your answer"),
+            Source::Keyring(owner) => write!(formatter, "the login for {owner} in the keyring"),
             Source::Stdin => formatter.write_str("--token-stdin"),
             Source::File(path) => write!(formatter, "the file {path}"),
             Source::Profile { key, profile, file } => write!(formatter, "{key} of profile {profile} in {file}"),

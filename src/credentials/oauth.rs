@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::databricks::is_of_databricks;
+use super::databricks::host::is_of_databricks;
 use crate::http::{Ask, Asker, Asking, Fresh, Issuer, NoToken, shorten, title_of_page};
 use crate::origin::Origin;
 use crate::secret::{Secret, Vault};

@@ -33,16 +33,23 @@ impl Wants {
                 None
             }
             Err(failure) => {
-                self.wrong.push(failure);
+                self.fail(failure);
                 None
             }
+        }
+    }
+
+    /// Two look-ups may fail for the same reason.
+    fn fail(&mut self, failure: Failure) {
+        if !self.wrong.contains(&failure) {
+            self.wrong.push(failure);
         }
     }
 
     /// The same for a value that need not be there.
     pub(crate) fn optional<T>(&mut self, found: Result<Option<T>, Failure>) -> Option<T> {
         found.unwrap_or_else(|failure| {
-            self.wrong.push(failure);
+            self.fail(failure);
             None
         })
     }
@@ -65,7 +72,9 @@ impl Wants {
         let Wants { missing, wrong, remarks, pasted } = other;
         self.pasted.extend(pasted);
         self.missing.extend(missing);
-        self.wrong.extend(wrong);
+        for failure in wrong {
+            self.fail(failure);
+        }
         self.remarks.extend(remarks);
     }
 

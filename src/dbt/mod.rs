@@ -12,7 +12,7 @@ mod overrides;
 mod places;
 mod runs;
 
-pub(crate) use accounts::{list_accounts, list_accounts_v2};
+pub(crate) use accounts::{Account, list_accounts, list_accounts_v2};
 pub(crate) use artifacts::{Node, get_artifact, get_run_results, list_artifacts};
 pub(crate) use errors::said;
 pub(crate) use jobs::{Job, JobFilter, get_job, list_jobs};

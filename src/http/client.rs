@@ -99,6 +99,11 @@ impl Reader {
         &self.0.profile.known_as
     }
 
+    /// How long the token at hand lives, if that is known.
+    pub(crate) async fn token_life(&self) -> Option<Duration> {
+        self.0.profile.credential.life().await
+    }
+
     /// The origin that is asked.
     pub(crate) fn origin(&self) -> &str {
         &self.0.profile.origin

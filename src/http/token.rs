@@ -118,6 +118,18 @@ impl Credential {
         }
     }
 
+    /// How long the token at hand lives, if that is known.
+    pub(super) async fn life(&self) -> Option<Duration> {
+        match self {
+            Credential::Fixed(_) => None,
+            Credential::Issued(issued) => {
+                let held = issued.held.lock().await;
+                let Held { secret: _, since, life, resting: _ } = held.token.as_ref()?;
+                Some((*since + (*life)?).saturating_duration_since(Instant::now()))
+            }
+        }
+    }
+
     /// Whether another one can be had.
     pub(super) fn is_renewable(&self) -> bool {
         match self {

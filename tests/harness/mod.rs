@@ -106,6 +106,8 @@ impl Site {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dbtrigger"));
         command.args(arguments).env_clear().current_dir(self.home.path());
         command.env("HOME", self.home.path()).env("PATH", search_path().unwrap_or_default());
+        // Nobody's own keyring has a part in any test.
+        command.env("DBTRIGGER_NO_KEYRING", "1");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

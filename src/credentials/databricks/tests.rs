@@ -78,7 +78,7 @@ impl Home {
 
     /// Host, way, and whose credential it is, without the path of the temporary folder.
     fn found(&self) -> (String, &'static str, String) {
-        let Databricks { origin, workspace: _, way, tried: _ } = self.find().unwrap();
+        let Databricks { origin, host_from: _, workspace: _, way, tried: _, remark: _ } = self.find().unwrap();
         let folder = self.folder.path().display().to_string();
         (origin.host().to_owned(), way.name(), way.known_as().replace(&folder, "~"))
     }
@@ -242,6 +242,7 @@ fn if_no_way_applies_each_is_named_with_its_reason() {
             "tried pat             DATABRICKS_TOKEN is not set",
             "tried oauth-m2m       DATABRICKS_CLIENT_SECRET is not set",
             "tried github-oidc     ACTIONS_ID_TOKEN_REQUEST_URL is not set: no job in GitHub Actions with `permissions: id-token: write`",
+            "tried keyring         the keyring is not opened, since this is a test",
             "tried databricks-cli  no program `databricks` in an absolute folder of PATH",
             "tried azure-client-secret ARM_CLIENT_SECRET is set, but this program does not have this way",
         ]

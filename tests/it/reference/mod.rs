@@ -72,6 +72,11 @@ fn reference_of_commands() {
     block("dbtrigger", &["--help"]);
     for command in crate::surface::commands() {
         block(&command, &[&command, "--help"]);
+        if command == "auth" {
+            for action in ["login", "status", "logout"] {
+                block(&format!("auth {action}"), &["auth", action, "--help"]);
+            }
+        }
     }
     page("commands.md", &text);
 }

@@ -1,0 +1,193 @@
+//! `auth login`: tries a token at its service and stores it.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::{owner_in_json, unusable, waited};
+use crate::commands::provision::who;
+use crate::commands::{Stage, init_secrets, to_databricks, to_dbt};
+use crate::credentials::{
+    Databricks, KeySource, Missing, Source, Sourced, TOKEN_VARIABLES, Token, Wants, check_host, given_token,
+    key_to_store, may_go_there, named_account, read_host,
+};
+use crate::failure::{Code, Failure, Report};
+use crate::keyring::Owner;
+use crate::questions::Question;
+use crate::secret::Secret;
+
+/// Store a token in the system's keyring
+///
+/// The token is tried at its service before it is stored. Several accounts and workspaces stand side by side; if nothing
+/// names one of several, commands ask for it by an error.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "The token comes from a prompt, --token-stdin, --token-file, or DBT_CLOUD_TOKEN (DATABRICKS_TOKEN). To sign in to Databricks
+in the browser instead, use `databricks auth login`: its login is used too.
+
+Examples:
+  dbtrigger auth login --dbt-host ab123.us1.dbt.com --dbt-account 1234
+  dbtrigger auth login --databricks --token-file token"
+)]
+pub(super) struct Args {
+    /// A token for dbt, which is what is meant if neither service is named
+    #[arg(long, conflicts_with = "databricks")]
+    dbt: bool,
+    /// A personal access token for this workspace, or for the one that `DATABRICKS_HOST` or the profile names
+    #[arg(long, value_name = "HOST", num_args = 0..=1, default_missing_value = "")]
+    databricks: Option<String>,
+    /// Read the token from standard input
+    #[arg(long, conflicts_with = "token_file")]
+    token_stdin: bool,
+    /// Read the token from this file
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Args {
+    pub(super) fn reads_stdin(&self) -> bool {
+        self.token_stdin
+    }
+}
+
+/// A token that its service has accepted.
+struct Accepted {
+    owner: Owner,
+    token: Sourced<Secret>,
+    /// The kind of a dbt token, the identity behind one of Databricks.
+    known: Option<String>,
+}
+
+pub(super) async fn run(args: Args, stage: &Stage) -> Result<LoginReport, Failure> {
+    let Args { dbt: _, databricks, token_stdin, token_file } = args;
+    let from = KeySource { token_stdin, token_file };
+    let keyring = stage.context.environment.keyring();
+    // Nobody should look for a token that cannot be stored.
+    let cannot = "Nothing was stored: the keyring cannot be used";
+    waited(stage, keyring.open()).await.map_err(|trouble| unusable(cannot, &trouble))?;
+    let accepted = match databricks {
+        Some(host) => of_databricks(host, &from, stage).await?,
+        None => of_dbt(&from, stage).await?,
+    };
+    let Accepted { owner, token, known } = accepted;
+    let replaced = waited(stage, keyring.keep(&owner, token.value.reveal())).await.map_err(|trouble| {
+        unusable(&format!("The token for {owner} was not stored as it should be"), &trouble)
+            .run("dbtrigger auth status")
+    })?;
+    let variables: &[&str] = match owner {
+        Owner::Dbt { host: _, account: _ } => &TOKEN_VARIABLES,
+        Owner::Databricks { host: _ } => &["DATABRICKS_TOKEN", "DATABRICKS_CLIENT_SECRET"],
+    };
+    for name in variables.iter().filter(|name| stage.context.environment.get(name).is_some()) {
+        stage.events.warning(format!("{name} is set and goes before the keyring"));
+    }
+    Ok(LoginReport { owner, from: token.source, known, replaced })
+}
+
+async fn of_dbt(from: &KeySource, stage: &Stage) -> Result<Accepted, Failure> {
+    let environment = &stage.context.environment;
+    let mut wants = Wants::default();
+    let account = named_account(&stage.account, environment, &mut wants);
+    let token = wants.need(
+        key_to_store(from, environment, &stage.vault).await,
+        Missing {
+            what: "the token to store",
+            give: "--token-stdin, --token-file FILE, or the variable DBT_CLOUD_TOKEN",
+            ask: Some(Question::DbtToken),
+        },
+    );
+    wants.settle()?;
+    let (Some(account), Some(token)) = (account, token) else {
+        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+    };
+    let bare = Token::bare(token.clone());
+    init_secrets::validate(&to_dbt(&account, &bare, stage)?, account.id).await?;
+    let owner = Owner::Dbt { host: account.origin.to_string(), account: account.id };
+    Ok(Accepted { owner, token, known: bare.kind().map(ToOwned::to_owned) })
+}
+
+async fn of_databricks(host: String, from: &KeySource, stage: &Stage) -> Result<Accepted, Failure> {
+    let environment = &stage.context.environment;
+    let mut wants = Wants::default();
+    // An empty one is the flag alone.
+    let host = Some(host).filter(|host| !host.is_empty());
+    let named = match &host {
+        Some(text) => read_host(Sourced::new(text.clone(), Source::Flag("--databricks"))).map(Some),
+        None => check_host(environment),
+    };
+    let origin = wants.need(
+        named,
+        Missing {
+            what: "the host of the Databricks workspace",
+            give: "--databricks HOST, DATABRICKS_HOST, or a profile of ~/.databrickscfg with -p",
+            ask: Some(Question::DatabricksHost),
+        },
+    );
+    let token = wants.need(
+        token_for_databricks(from, stage).await,
+        Missing {
+            what: "the token to store",
+            give: "--token-stdin, --token-file FILE, or the variable DATABRICKS_TOKEN",
+            ask: Some(Question::DatabricksToken { host }),
+        },
+    );
+    wants.settle()?;
+    let (Some(origin), Some(token)) = (origin, token) else {
+        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+    };
+    let identity = Databricks::with_token(origin.clone(), token.clone());
+    // With -p somebody has named the host.
+    if environment.profile().is_none() {
+        may_go_there(&identity.way, &origin)?;
+    }
+    let me = who(&to_databricks(&identity, stage)?.reader()).await?;
+    let owner = Owner::Databricks { host: origin.value.to_string() };
+    Ok(Accepted { owner, token, known: Some(me.user_name) })
+}
+
+/// From where it is said to be; else what was typed, else the variable.
+async fn token_for_databricks(from: &KeySource, stage: &Stage) -> Result<Option<Sourced<Secret>>, Failure> {
+    let variable = "DATABRICKS_TOKEN";
+    let advice =
+        "make a personal access token in the workspace under Settings > Developer > Access tokens, and give it alone";
+    if let Some(given) = given_token(from, "Databricks token", advice, &stage.vault).await? {
+        return Ok(Some(given));
+    }
+    if let Some(typed) = stage.vault.kept(variable) {
+        return Ok(Some(Sourced::new(typed, Source::Typed)));
+    }
+    let Some(text) = stage.context.environment.get(variable) else { return Ok(None) };
+    stage.vault.admit(text.to_owned()).map(|secret| Some(Sourced::new(secret, Source::Variable(variable)))).map_err(
+        |odd| Failure::new(Code::InvalidInput, format!("{variable} does not hold a token: {odd}.")).advise(advice),
+    )
+}
+
+pub(super) struct LoginReport {
+    owner: Owner,
+    from: Source,
+    known: Option<String>,
+    replaced: bool,
+}
+
+impl Report for LoginReport {
+    fn text(&self) -> String {
+        let LoginReport { owner, from, known, replaced } = self;
+        let known = known.as_ref().map(|known| format!(" ({known})")).unwrap_or_default();
+        let done = if *replaced { "Replaced" } else { "Stored" };
+        format!("{done} the token for {owner}{known} in the keyring, from {from}.\nNext: dbtrigger auth status")
+    }
+
+    fn json(&self) -> Value {
+        let LoginReport { owner, from, known, replaced } = self;
+        let mut data = owner_in_json(owner);
+        let (identity, kind) = match owner {
+            Owner::Dbt { host: _, account: _ } => (None, known.as_deref()),
+            Owner::Databricks { host: _ } => (known.as_deref(), Some("personal token")),
+        };
+        data["identity"] = json!(identity);
+        data["token_kind"] = json!(kind);
+        data["token_from"] = json!(from.to_string());
+        data["replaced"] = json!(replaced);
+        data
+    }
+}

@@ -1,0 +1,118 @@
+//! `auth`: tokens in the operating system's keyring, and where each credential in use comes from.
+
+mod login;
+mod logout;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::Stage;
+use crate::failure::{Code, Ended, Failure, Report};
+use crate::keyring::{Owner, Trouble};
+
+/// So long a keyring may take before somebody wonders what is going on.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Store tokens in the system's keyring, and see where each credential comes from
+///
+/// The keyring is macOS' Keychain, Windows' Credential Manager, or the Secret Service of a Linux desktop. A token that is
+/// stored there goes to the host that it was stored for, and to no other. Variables go before it. It is not opened where `CI` or
+/// `DBTRIGGER_NO_KEYRING` is set.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dbtrigger auth status
+  dbtrigger auth login --dbt-host ab123.us1.dbt.com --dbt-account 1234
+  dbtrigger auth login --databricks https://dbc-a1b2345c-d6e7.cloud.databricks.com
+  dbtrigger auth logout --all")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Action {
+    Login(login::Args),
+    Status(status::Args),
+    Logout(logout::Args),
+}
+
+impl Args {
+    /// The token comes from there, so no answer can.
+    pub(crate) fn reads_stdin(&self) -> bool {
+        match &self.action {
+            Action::Login(args) => args.reads_stdin(),
+            Action::Status(_) | Action::Logout(_) => false,
+        }
+    }
+
+    pub(crate) fn changes_keyring(&self) -> bool {
+        match &self.action {
+            Action::Login(_) | Action::Logout(_) => true,
+            Action::Status(_) => false,
+        }
+    }
+}
+
+pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    let Args { action } = args;
+    let report: Result<Box<dyn Report>, Failure> = match action {
+        Action::Status(args) => return status::run(&args, stage).await,
+        Action::Login(args) => login::run(args, stage).await.map(|report| Box::new(report) as Box<dyn Report>),
+        Action::Logout(args) => logout::run(args, stage).await.map(|report| Box::new(report) as Box<dyn Report>),
+    };
+    match report {
+        Ok(report) => Ended::well(report),
+        Err(failure) => failure.into(),
+    }
+}
+
+/// Waits for the keyring, and says so if it takes a while.
+async fn waited<T>(stage: &Stage, call: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    let mut call = std::pin::pin!(call);
+    tokio::select! {
+        biased;
+        done = &mut call => return done,
+        () = sleep(SOON) => {}
+    }
+    stage.events.remark("waiting for the keyring: it may ask for its password in a window of its own");
+    call.await
+}
+
+/// A command about the keyring that cannot use it. `doing` is a whole sentence without its full stop.
+fn unusable(doing: &str, trouble: &Trouble) -> Failure {
+    let code = match trouble {
+        Trouble::Closed(_) => Code::InvalidInput,
+        Trouble::Absent(_) | Trouble::Locked(_) | Trouble::Silent(_) | Trouble::Odd(_) | Trouble::Failed(_) => {
+            Code::Failed
+        }
+    };
+    let failure = Failure::new(code, format!("{doing}.")).cause(trouble.to_string());
+    let failure =
+        match trouble {
+            Trouble::Closed(why) => failure
+                .advise(format!("{}: unset it to use the keyring", why.replace(" is set", " closes the keyring"))),
+            Trouble::Locked(_) | Trouble::Silent(_) => failure
+                .advise("unlock the keyring (by signing in to the desktop, say), then run the same command again"),
+            Trouble::Absent(_) | Trouble::Odd(_) | Trouble::Failed(_) => failure,
+        };
+    failure
+        .advise("without a keyring: set DBT_CLOUD_TOKEN or keep dbt's own file ~/.dbt/dbt_cloud.yml; for Databricks set DATABRICKS_TOKEN or name a profile of ~/.databrickscfg with -p")
+}
+
+fn owner_in_json(owner: &Owner) -> Value {
+    match owner {
+        Owner::Dbt { host, account } => json!({ "service": "dbt", "host": host, "account_id": account }),
+        Owner::Databricks { host } => json!({ "service": "databricks", "host": host, "account_id": null }),
+    }
+}
+
+fn owners_in_json(owners: &[Owner]) -> Value {
+    Value::Array(owners.iter().map(owner_in_json).collect())
+}

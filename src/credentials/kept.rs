@@ -1,0 +1,129 @@
+//! What `auth login` has stored in the keyring, as far as it fits what is stated.
+
+use super::dbt_file::Active;
+use super::{Source, Sourced};
+use crate::failure::{Code, Failure};
+use crate::keyring::{Keyring, Owner, Trouble};
+use crate::origin::Origin;
+
+/// The name in the table of what was tried.
+pub(super) const NAME: &str = "keyring";
+
+/// Why the keyring gives nothing.
+#[derive(Debug)]
+pub(super) enum Nothing {
+    /// In words.
+    Why(String),
+    /// It may hold what is looked for, and cannot be read.
+    Hidden(Trouble),
+    /// It holds too much, and nothing says what of it is meant.
+    Several(Failure),
+}
+
+impl From<Trouble> for Nothing {
+    fn from(trouble: Trouble) -> Nothing {
+        if trouble.hides() { Nothing::Hidden(trouble) } else { Nothing::Why(trouble.to_string()) }
+    }
+}
+
+/// The one login of dbt at this host and account, as far as they are stated.
+pub(super) fn dbt(host: Option<&Origin>, id: Option<u64>, keyring: &Keyring) -> Result<Active, Nothing> {
+    // No list is needed for what is named.
+    let owners = if let (Some(host), Some(account)) = (host, id) {
+        vec![Owner::Dbt { host: host.to_string(), account }]
+    } else {
+        let host = host.map(ToString::to_string);
+        let mut owners = keyring.logins()?;
+        owners.retain(|owner| match owner {
+            Owner::Dbt { host: theirs, account } => {
+                host.as_ref().is_none_or(|host| host == theirs) && id.is_none_or(|id| id == *account)
+            }
+            Owner::Databricks { host: _ } => false,
+        });
+        owners
+    };
+    let (owner, token) = the_one(owners, keyring, "accounts of dbt", || match (host, id) {
+        (Some(host), Some(id)) => format!("it has no login for account {id} at {host}"),
+        (Some(host), None) => format!("it has no login for dbt at {host}"),
+        (None, Some(id)) => format!("it has no login for account {id} of dbt"),
+        (None, None) => "it has no login for dbt".to_owned(),
+    })
+    .map_err(|nothing| {
+        let name = "name one with --dbt-host and --dbt-account, or with DBT_CLOUD_HOST and DBT_CLOUD_ACCOUNT_ID";
+        advised(nothing, name)
+    })?;
+    let Owner::Dbt { host, account } = &owner else {
+        return Err(Nothing::Why("it has no login for dbt".to_owned()));
+    };
+    let source = Source::Keyring(owner.clone());
+    let host = origin(host, &source)?;
+    Ok(Active {
+        host: Sourced::new(host, source.clone()),
+        account: Some(Sourced::new(*account, source.clone())),
+        token: Ok(Sourced::new(token, source)),
+        remarks: Vec::new(),
+    })
+}
+
+/// The one login of a workspace, of this host if it is stated.
+pub(super) fn databricks(
+    host: Option<&Origin>,
+    keyring: &Keyring,
+) -> Result<(Sourced<Origin>, Sourced<String>), Nothing> {
+    let owners = if let Some(host) = host {
+        vec![Owner::Databricks { host: host.to_string() }]
+    } else {
+        let mut owners = keyring.logins()?;
+        owners.retain(|owner| match owner {
+            Owner::Databricks { host: _ } => true,
+            Owner::Dbt { host: _, account: _ } => false,
+        });
+        owners
+    };
+    let (owner, token) = the_one(owners, keyring, "workspaces of Databricks", || match host {
+        Some(host) => format!("it has no login for Databricks at {host}"),
+        None => "it has no login for Databricks".to_owned(),
+    })
+    .map_err(|nothing| advised(nothing, "name one with DATABRICKS_HOST"))?;
+    let (Owner::Databricks { host } | Owner::Dbt { host, account: _ }) = &owner;
+    let source = Source::Keyring(owner.clone());
+    Ok((Sourced::new(origin(host, &source)?, source.clone()), Sourced::new(token, source)))
+}
+
+fn origin(host: &str, source: &Source) -> Result<Origin, Nothing> {
+    Origin::parse(host).map_err(|bad| Nothing::Why(format!("{source} names no host: {bad}")))
+}
+
+fn advised(nothing: Nothing, how: &str) -> Nothing {
+    match nothing {
+        Nothing::Several(failure) => Nothing::Several(failure.advise(how)),
+        Nothing::Why(_) | Nothing::Hidden(_) => nothing,
+    }
+}
+
+/// The only one of these whose token is there: somebody may have removed one by the system's own means.
+fn the_one(
+    owners: Vec<Owner>,
+    keyring: &Keyring,
+    what: &str,
+    none: impl Fn() -> String,
+) -> Result<(Owner, String), Nothing> {
+    let mut there = Vec::new();
+    for owner in owners {
+        if let Some(token) = keyring.token(&owner)? {
+            there.push((owner, token));
+        }
+    }
+    if there.len() > 1 {
+        let failure = Failure::new(
+            Code::MissingInput,
+            format!("The keyring has logins for several {what}, and nothing says which one is meant."),
+        );
+        let failure = there.iter().fold(failure, |failure, (owner, _)| failure.cause(owner.to_string()));
+        return Err(Nothing::Several(failure));
+    }
+    there.pop().map(|(owner, token)| (owner, (*token).clone())).ok_or_else(|| Nothing::Why(none()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! The keyring that the system has: macOS' Keychain, Windows' Credential Manager, the Secret Service elsewhere.
+
+use ::keyring::{Entry, Error};
+use zeroize::Zeroizing;
+
+use super::{Store, Trouble};
+
+/// What all our entries are filed under.
+const SERVICE: &str = "dbtrigger";
+
+pub(super) struct System;
+
+impl Store for System {
+    fn read(&self, entry: &str) -> Result<Option<Zeroizing<String>>, Trouble> {
+        match open(entry)?.get_secret() {
+            Ok(bytes) => String::from_utf8(bytes)
+                .map(|text| Some(Zeroizing::new(text)))
+                .map_err(|_| Trouble::Odd("it is no text".to_owned())),
+            Err(Error::NoEntry) => Ok(None),
+            Err(error) => Err(trouble(&error)),
+        }
+    }
+
+    fn write(&self, entry: &str, value: &str) -> Result<(), Trouble> {
+        // As bytes: Windows would store a text in UTF-16, and takes 2,560 bytes.
+        open(entry)?.set_secret(value.as_bytes()).map_err(|error| trouble(&error))
+    }
+
+    fn remove(&self, entry: &str) -> Result<(), Trouble> {
+        match open(entry)?.delete_credential() {
+            Ok(()) | Err(Error::NoEntry) => Ok(()),
+            Err(error) => Err(trouble(&error)),
+        }
+    }
+}
+
+fn open(entry: &str) -> Result<Entry, Trouble> {
+    // What `Entry::new` says of a missing keyring has no cause.
+    if let Err(error) = Entry::store_status() {
+        return Err(Trouble::Absent(reason(error)));
+    }
+    Entry::new(SERVICE, entry).map_err(|error| trouble(&error))
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library may come to know more errors, which have words of their own"
+)]
+fn trouble(error: &Error) -> Trouble {
+    match error {
+        Error::NoStorageAccess(why) => Trouble::Locked(why.to_string()),
+        Error::NoDefaultStore => Trouble::Absent("the system has none".to_owned()),
+        Error::TooLong(what, most) => Trouble::Failed(format!("its {what} takes {most} bytes at most")),
+        other => Trouble::Failed(reason(other)),
+    }
+}
+
+/// The error with what is behind it, in one line.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what is behind others says no more")]
+fn reason(error: &Error) -> String {
+    match error {
+        Error::PlatformFailure(why) | Error::NoStorageAccess(why) => why.to_string(),
+        other => other.to_string(),
+    }
+}

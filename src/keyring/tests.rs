@@ -1,0 +1,104 @@
+use super::double::{Double, Mood};
+use super::*;
+
+fn dbt(account: u64) -> Owner {
+    Owner::Dbt { host: "https://ab123.us1.dbt.com".to_owned(), account }
+}
+
+fn workspace() -> Owner {
+    Owner::Databricks { host: "https://w.cloud.databricks.com".to_owned() }
+}
+
+#[tokio::test]
+async fn tokens_are_kept_side_by_side_replaced_and_removed() {
+    let double = Double::new(Mood::Good);
+    let keyring = double.keyring();
+    assert_eq!(keyring.open().await, Ok(vec![]));
+    for (owner, token, before) in
+        [(dbt(2), "dbtc_two", false), (dbt(1), "dbtc_one", false), (workspace(), "dapi", false), (dbt(2), "new", true)]
+    {
+        assert_eq!(keyring.keep(&owner, token).await, Ok(before), "{owner}");
+    }
+    let fresh = double.keyring();
+    assert_eq!(fresh.logins(), Ok(vec![dbt(1), dbt(2), workspace()]));
+    assert_eq!(fresh.token(&dbt(2)), Ok(Some(Zeroizing::new("new".to_owned()))));
+    assert_eq!(fresh.token(&dbt(3)), Ok(None));
+    for owner in [dbt(1), dbt(2), dbt(2), workspace()] {
+        assert_eq!(fresh.remove(&owner).await, Ok(()));
+        assert_eq!(fresh.token(&owner), Ok(None));
+    }
+    assert_eq!(fresh.logins(), Ok(vec![]));
+    assert_eq!(double.entries.lock().unwrap().len(), 0);
+}
+
+#[test]
+fn nothing_is_read_before_it_is_wanted_nor_twice() {
+    let double = Double::holding(&[(dbt(1), "one")]);
+    let keyring = double.keyring();
+    assert!(double.calls.lock().unwrap().is_empty());
+    for _ in 0..2 {
+        keyring.token(&dbt(1)).unwrap();
+        keyring.logins().unwrap();
+    }
+    assert_eq!(*double.calls.lock().unwrap(), ["read dbt https://ab123.us1.dbt.com 1", "read logins"]);
+}
+
+#[tokio::test]
+async fn one_that_hangs_is_waited_for_once_and_every_call_ends() {
+    let double = Double::new(Mood::Hangs);
+    let keyring = double.keyring();
+    let silent = Trouble::Silent(Duration::from_millis(20));
+    assert_eq!(keyring.logins(), Err(silent.clone()));
+    assert_eq!(keyring.token(&dbt(1)), Err(silent.clone()));
+    assert_eq!(double.calls.lock().unwrap().len(), 1);
+    assert!(silent.to_string().contains("did not answer within 0.02 s"), "{silent}");
+}
+
+#[test]
+fn one_that_hangs_ends_a_login_and_the_runtime_too() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let keyring = Double::new(Mood::Hangs).keyring();
+    let silent = Trouble::Silent(Duration::from_millis(20));
+    runtime.block_on(async {
+        assert_eq!(keyring.open().await, Err(silent.clone()));
+        assert_eq!(keyring.keep(&dbt(1), "dbtc_one").await, Err(silent.clone()));
+        assert_eq!(keyring.remove(&dbt(1)).await, Err(silent.clone()));
+    });
+    runtime.shutdown_background();
+}
+
+#[tokio::test]
+async fn what_is_not_given_back_as_it_was_is_not_called_stored() {
+    let garbled = Double::new(Mood::Garbles).keyring().keep(&dbt(1), "dbtc_one").await.unwrap_err();
+    assert!(matches!(&garbled, Trouble::Odd(why) if why.contains("does not give it back")), "{garbled}");
+    let double = Double::new(Mood::Clings);
+    double.keyring().keep(&dbt(1), "dbtc_one").await.unwrap();
+    let clings = double.keyring().remove(&dbt(1)).await.unwrap_err();
+    assert!(matches!(&clings, Trouble::Odd(why) if why.contains("still gives it")), "{clings}");
+}
+
+#[tokio::test]
+async fn a_refusal_and_a_closed_keyring_keep_their_words() {
+    let locked = Trouble::Locked("no prompt".to_owned());
+    let keyring = Double::new(Mood::Refuses(locked.clone())).keyring();
+    assert_eq!(keyring.logins(), Err(locked.clone()));
+    assert_eq!(keyring.keep(&dbt(1), "x").await, Err(locked));
+    let closed = Keyring::closed("CI is set");
+    assert_eq!(closed.token(&dbt(1)), Err(Trouble::Closed("CI is set")));
+    assert_eq!(closed.open().await.unwrap_err().to_string(), "the keyring is not opened, since CI is set");
+}
+
+#[test]
+fn an_entry_of_another_form_is_refused_without_any_of_its_text() {
+    for (text, says) in [
+        (r#"{"version":2,"token":"dbtc_secret"}"#, "in form 2"),
+        (r#"{"version":1,"tokens":"dbtc_secret"}"#, "not of the form"),
+        ("dbtc_secret", "not of the form"),
+    ] {
+        let double = Double::new(Mood::Good);
+        double.put(&dbt(1).entry(), text);
+        let trouble = double.keyring().token(&dbt(1)).unwrap_err();
+        assert!(trouble.hides() && trouble.to_string().contains(says), "{trouble}");
+        assert!(!trouble.to_string().contains("secret"), "{trouble}");
+    }
+}
