@@ -15,10 +15,11 @@ mod pty;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::{DATABRICKS_TOKEN, DBT_TOKEN, Output, Site};
 use serde_json::Value;
+use tokio::time::Instant;
 
 const VARIABLES: [&str; 6] = [
     "DBTRIGGER_NO_KEYRING",
