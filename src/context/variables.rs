@@ -56,6 +56,7 @@ pub(crate) const VARIABLES: [Group; 7] = [
     (
         "Set by CI services",
         &[
+            ("CI", "Set to anything: nothing is asked"),
             ("ACTIONS_ID_TOKEN_REQUEST_URL", "Where GitHub Actions gives tokens, with `permissions: id-token: write`"),
             ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "What GitHub Actions wants to see for one"),
             ("GITHUB_ACTIONS", "Said in the User-Agent"),
