@@ -16,5 +16,7 @@ mod pty;
 mod questions;
 mod reference;
 mod running;
+#[cfg(unix)]
+mod setup;
 mod surface;
 mod tls;

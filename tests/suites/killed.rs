@@ -104,7 +104,7 @@ fn killed_at_every_request_and_run_once_more() {
         let site = prepared(subject);
         let since = site.requests();
         let _ = site.run(subject.arguments).ends(0);
-        whole.push(essence(&site));
+        whole.push(site.essence());
         let mut seen: BTreeMap<String, u32> = BTreeMap::new();
         for line in &site.sandbox.log()[since..] {
             let operation = line.operation.to_owned();
@@ -138,41 +138,13 @@ fn killed_at_every_request_and_run_once_more() {
         if !done {
             return Some(format!("{}, {rule}: not done after three runs", subject.name));
         }
-        let place = difference(&whole[*index], &essence(&site))?;
+        let place = difference(&whole[*index], &site.essence())?;
         Some(format!("{}, {rule}: another world, {place}", subject.name))
     });
     let failures: Vec<String> = failures.into_iter().flatten().collect();
     let deaths = deaths.into_inner();
     assert!(deaths * 10 >= cases.len() * 9, "only {deaths} of {} were killed", cases.len());
     conclude("killed at every request, then run once more", &failures, cases.len());
-}
-
-/// The world without what may differ between two histories: ids, the count of writes, and the sandbox's port, which stands in
-/// the notebook and so changes its digest.
-fn essence(site: &Site) -> Value {
-    let text = site.inspect().to_string().replace(site.sandbox.origin(), "the sandbox");
-    let mut parts = text.split("sha256=");
-    let mut same = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        same.push_str("sha256=");
-        same.push_str(&part[64..]);
-    }
-    let mut world = serde_json::from_str(&same).unwrap();
-    forget(&mut world);
-    world
-}
-
-fn forget(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for name in ["object_id", "job_id", "version", "created_time", "last_updated_timestamp", "dbt_runs"] {
-                fields.shift_remove(name);
-            }
-            fields.values_mut().for_each(forget);
-        }
-        Value::Array(items) => items.iter_mut().for_each(forget),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
 }
 
 /// Where two worlds part first, in words.
