@@ -71,6 +71,7 @@ struct Globals {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
+    Setup(Box<commands::setup::Args>),
     InitSecrets(commands::init_secrets::Args),
     DeployNotebook(commands::deploy_notebook::Args),
     CreateWorkflow(Box<commands::create_workflow::Args>),
@@ -154,6 +155,8 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 async fn converse(command: Command, arguments: &[OsString], stage: &mut Stage) -> Ended<Box<dyn Report>> {
     let Some(asker) = stage.talk.asker.clone() else { return dispatch(command, stage).await };
     let mut asked: Vec<Question> = Vec::new();
+    // The guide ends with commands that ask nothing; what it was told is in them.
+    let is_guide = matches!(command, Command::Setup(_));
     loop {
         let ended = dispatch(command.clone(), stage).await;
         let Some(open) = ended.failure.as_ref().map(|failure| failure.open.clone()) else { return ended };
@@ -162,6 +165,7 @@ async fn converse(command: Command, arguments: &[OsString], stage: &mut Stage) -
             return ended;
         }
         match commands::answer(&open, stage, &*asker).await {
+            Ok(_) if is_guide => {}
             Ok(instead) => stage.events.remark(next_time(arguments, &instead)),
             Err(failure) => return failure.into(),
         }
@@ -188,6 +192,7 @@ fn next_time(arguments: &[OsString], instead: &[Instead]) -> String {
 
 async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
     match command {
+        Command::Setup(args) => commands::setup::run(*args, stage).await,
         Command::InitSecrets(args) => commands::init_secrets::run(args, stage).await,
         Command::DeployNotebook(args) => commands::deploy_notebook::run(args, stage).await,
         Command::CreateWorkflow(args) => commands::create_workflow::run(*args, stage).await,
@@ -301,6 +306,7 @@ impl Command {
     /// Standard input is spoken for, so nobody can answer there.
     fn reads_stdin(&self) -> bool {
         match self {
+            Command::Setup(args) => args.reads_stdin(),
             Command::InitSecrets(args) => args.reads_stdin(),
             Command::Auth(args) => args.reads_stdin(),
             Command::DeployNotebook(_)
@@ -320,7 +326,9 @@ impl Command {
 
     fn leaves(&self) -> Leaves {
         match self {
-            Command::InitSecrets(_) | Command::DeployNotebook(_) | Command::CreateWorkflow(_) => Leaves::Half,
+            Command::Setup(_) | Command::InitSecrets(_) | Command::DeployNotebook(_) | Command::CreateWorkflow(_) => {
+                Leaves::Half
+            }
             Command::Run(_) => Leaves::Run,
             Command::Cancel(_) => Leaves::Unconfirmed,
             Command::Auth(args) if args.changes_keyring() => Leaves::Keyring,

@@ -29,6 +29,32 @@ pub(crate) enum Question {
         project: Option<String>,
         environment: Option<String>,
     },
+    /// Something that may be left as it is.
+    Setting(Setting),
+}
+
+/// What a guide asks for although it need not be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Setting {
+    Scope,
+    Notebook,
+    Schedule,
+    /// Where the schedule is told; asked for only where there is one.
+    Zone,
+    RunAs,
+}
+
+impl Setting {
+    /// The flag that says it.
+    pub(crate) fn flag(self) -> &'static str {
+        match self {
+            Setting::Scope => "--scope",
+            Setting::Notebook => "--path",
+            Setting::Schedule => "--schedule",
+            Setting::Zone => "--timezone",
+            Setting::RunAs => "--run-as",
+        }
+    }
 }
 
 /// All that a command could be told, so that it can begin.

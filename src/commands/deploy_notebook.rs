@@ -176,16 +176,16 @@ fn settle<T>(flag: &str, word: &str, given: Vec<Allowed<T>>) -> Result<Option<Ve
 }
 
 /// What the notebook should say, before it is known where it goes.
-struct Wish {
-    account: Account,
-    scope: Option<String>,
-    key: Option<String>,
-    allow_override: Option<Vec<OverrideKey>>,
-    allow_job: Option<Vec<u64>>,
+pub(super) struct Wish {
+    pub(super) account: Account,
+    pub(super) scope: Option<String>,
+    pub(super) key: Option<String>,
+    pub(super) allow_override: Option<Vec<OverrideKey>>,
+    pub(super) allow_job: Option<Vec<u64>>,
 }
 
 impl Wish {
-    fn at(self, path: NotebookPath) -> NotebookWant {
+    pub(super) fn at(self, path: NotebookPath) -> NotebookWant {
         let Wish { account, scope, key, allow_override, allow_job } = self;
         NotebookWant { path, host: account.origin, account_id: account.id, scope, key, allow_override, allow_job }
     }

@@ -16,7 +16,7 @@ use crate::engine::kinds::{
 };
 use crate::engine::{Action, Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
-use crate::http::{Fault, HttpError, Writer};
+use crate::http::{Fault, HttpError, Reader, Writer};
 use crate::questions::Question;
 use crate::secret::Secret as Value;
 
@@ -139,19 +139,16 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let again = repeated(&grants);
     let compare = value.as_ref().filter(|_| rotate).map(|value| Fingerprint::of(&value.key.value));
     let reader = writer.reader();
-    let (me, scope_step, mut secret_step, mut grant_steps) = tokio::try_join!(
-        who(&reader),
-        Step::<Scope>::plan(&reader, ScopeWant { scope: scope.clone(), accept_open: accept_shared_scope }, &consents),
-        Step::<Secret>::plan(&reader, SecretWant { scope: scope.clone(), key: key.clone(), compare }, &consents),
-        try_join_all(grants.into_iter().map(|GrantTo { principal, permission }| {
-            Step::<Grant>::plan(&reader, GrantWant { scope: scope.clone(), principal, permission }, &consents)
-        })),
-    )?;
-    secret_step.settle(scope_step.have.as_ref());
-    secret_step.settle_readers(&me.user_name, &meant, &consents);
+    let granting = grants.into_iter().map(|GrantTo { principal, permission }| {
+        Step::<Grant>::plan(&reader, GrantWant { scope: scope.clone(), principal, permission }, &consents)
+    });
+    let looks = keep(&reader, SecretWant { scope: scope.clone(), key: key.clone(), compare }, &consents);
+    let (me, mut kept, mut grant_steps) = tokio::try_join!(who(&reader), looks, try_join_all(granting))?;
+    kept.secret.settle_readers(&me.user_name, &meant, &consents);
     for step in &mut grant_steps {
-        step.settle(scope_step.action == Action::Create, &me.user_name);
+        step.settle(kept.scope.action == Action::Create, &me.user_name);
     }
+    let Kept { scope: scope_step, secret: secret_step } = kept;
     let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.updated.is_some());
     let writes_key = secret_step.writes();
     let readers = secret_step.have.as_ref().map(|have| have.readers.clone());
@@ -194,8 +191,23 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     Ok(carried.end())
 }
 
+/// The scope, and the key in it.
+pub(super) struct Kept {
+    pub(super) scope: Step<Scope>,
+    pub(super) secret: Step<Secret>,
+}
+
+/// Looks at the scope and the key.
+pub(super) async fn keep(reader: &Reader, want: SecretWant, consents: &Consents) -> Result<Kept, Failure> {
+    let scope = ScopeWant { scope: want.scope.clone(), accept_open: consents.has(Consent::AcceptSharedScope) };
+    let (scope, mut secret) =
+        tokio::try_join!(Step::<Scope>::plan(reader, scope, consents), Step::<Secret>::plan(reader, want, consents),)?;
+    secret.settle(scope.have.as_ref());
+    Ok(Kept { scope, secret })
+}
+
 /// Says what somebody who stores a key there has to know.
-fn warn_of_readers(readers: Option<&Readers>, scope: &ScopeName, stage: &Stage) {
+pub(super) fn warn_of_readers(readers: Option<&Readers>, scope: &ScopeName, stage: &Stage) {
     let Some(readers) = readers else { return };
     if readers.everybody().is_some() {
         let why = match readers {
@@ -211,7 +223,7 @@ fn warn_of_readers(readers: Option<&Readers>, scope: &ScopeName, stage: &Stage) 
 }
 
 /// Who can read the scope now, as the look after the write showed it.
-fn now_read(plan: &Plan) -> Option<&Readers> {
+pub(super) fn now_read(plan: &Plan) -> Option<&Readers> {
     plan.steps.iter().find_map(|step| match step {
         Planned::Secret(step) => step.now.as_ref().map(|now| &now.readers),
         Planned::Scope(_)
@@ -245,7 +257,7 @@ fn repeated(grants: &[GrantTo]) -> String {
 }
 
 /// The flags that repeat these names in the next command.
-fn names(scope: &ScopeName, key: &KeyName) -> String {
+pub(super) fn names(scope: &ScopeName, key: &KeyName) -> String {
     let flag = |name: &str, value: &str, default: &str| {
         if value == default { String::new() } else { format!(" {name} {value}") }
     };
@@ -281,31 +293,40 @@ fn settle_grants(grants: Vec<GrantTo>, accept_shared_scope: bool) -> Result<Vec<
 }
 
 /// The key that is to be stored, and the account that it is tried at, unless nobody wants that.
-struct Storing {
-    key: Sourced<Value>,
-    account: Option<Account>,
+pub(super) struct Storing {
+    pub(super) key: Sourced<Value>,
+    pub(super) account: Option<Account>,
+}
+
+/// The key that is to be stored; `tried`: dbt is asked about it before.
+pub(super) async fn key_to_store(
+    source: &KeySource,
+    tried: bool,
+    stage: &Stage,
+    wants: &mut Wants,
+) -> Option<Sourced<Value>> {
+    wants.need(
+        credentials::key_to_store(source, &stage.context.environment, &stage.vault).await,
+        Missing {
+            what: "the dbt API key to store",
+            give: "--token-stdin, --token-file FILE, or the variable DBT_CLOUD_TOKEN (a token in ~/.dbt/dbt_cloud.yml is never stored: whoever reads the secret would act as you in dbt)",
+            ask: Some(Question::DbtKey { tried }),
+        },
+    )
 }
 
 impl Storing {
     async fn find(source: &KeySource, no_validate: bool, stage: &Stage, wants: &mut Wants) -> Option<Storing> {
-        let environment = &stage.context.environment;
-        let key = wants.need(
-            credentials::key_to_store(source, environment, &stage.vault).await,
-            Missing {
-                what: "the dbt API key to store",
-                give: "--token-stdin, --token-file FILE, or the variable DBT_CLOUD_TOKEN (a token in ~/.dbt/dbt_cloud.yml is never stored: whoever reads the secret would act as you in dbt)",
-                ask: Some(Question::DbtKey { tried: !no_validate }),
-            },
-        );
+        let key = key_to_store(source, !no_validate, stage, wants).await;
         if no_validate {
             return Some(Storing { key: key?, account: None });
         }
-        let account = credentials::account(&stage.account, &[], environment, wants);
+        let account = credentials::account(&stage.account, &[], &stage.context.environment, wants);
         Some(Storing { key: key?, account: Some(account?) })
     }
 
     /// Tries the key at dbt, so that no wrong one is stored.
-    async fn validate(&self, stage: &Stage) -> Result<(), Failure> {
+    pub(super) async fn validate(&self, stage: &Stage) -> Result<(), Failure> {
         let Storing { key: Sourced { value, source }, account } = self;
         if let Some(account) = account {
             account.check_bare_token()?;

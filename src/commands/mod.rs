@@ -15,6 +15,7 @@ pub(crate) mod jobs;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod sandbox;
+pub(crate) mod setup;
 pub(crate) mod watch;
 
 mod connect;

@@ -2,6 +2,9 @@
 //!
 //! Commands know nothing of it: they fail with what is open, are told, and begin again. Nothing was written until then.
 
+mod settings;
+
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::job_named::{Narrow, Places, environment, jobs, shown_name};
@@ -14,7 +17,7 @@ use crate::credentials::{
 use crate::dbt::{Job, Link};
 use crate::failure::{Code, Failure};
 use crate::origin::Origin;
-use crate::questions::{Open, Question, Questioner, Unanswered};
+use crate::questions::{Open, Question, Questioner, Setting, Unanswered};
 
 /// A token that the service refuses is asked for so often.
 const MOST_TRIES: usize = 3;
@@ -28,6 +31,8 @@ pub(crate) struct Talk {
     pub(crate) asker: Option<Rc<dyn Questioner>>,
     /// The dbt job that was chosen.
     pub(crate) job: Option<u64>,
+    /// What was said about settings; nothing: it stays as it is.
+    pub(crate) settings: BTreeMap<Setting, Option<String>>,
 }
 
 /// What would have made a question needless.
@@ -69,7 +74,8 @@ pub(crate) async fn answer(open: &Open, stage: &mut Stage, asker: &dyn Questione
         | Question::DbtHost
         | Question::DbtAccount
         | Question::DbtToken
-        | Question::DbtKey { tried: _ } => None,
+        | Question::DbtKey { tried: _ }
+        | Question::Setting(_) => None,
     });
     // A job is looked for in an account, and with a token, that the rest of the command may not need.
     let looks = choice.is_some();
@@ -89,11 +95,23 @@ pub(crate) async fn answer(open: &Open, stage: &mut Stage, asker: &dyn Questione
     if let Some((flag, narrow)) = choice {
         talk.job(flag, &narrow).await?;
     }
+    let settings = questions.iter().filter_map(|question| match question {
+        Question::Setting(setting) => Some(*setting),
+        Question::DatabricksHost
+        | Question::DatabricksCredential
+        | Question::DatabricksToken { host: _ }
+        | Question::DbtHost
+        | Question::DbtAccount
+        | Question::DbtToken
+        | Question::DbtKey { tried: _ }
+        | Question::DbtJob { flag: _, project: _, environment: _ } => None,
+    });
+    talk.settings(&settings.collect::<Vec<_>>()).await?;
     Ok(talk.instead)
 }
 
 /// How a command ends that gets no answer. Questions come before anything is written.
-fn unanswered(unanswered: Unanswered) -> Failure {
+pub(super) fn unanswered(unanswered: Unanswered) -> Failure {
     match unanswered {
         Unanswered::Interrupted => left_at_a_question(2, "Interrupted at a question."),
         Unanswered::EndOfInput => left_at_a_question(2, "The input ended at a question."),

@@ -21,5 +21,7 @@ mod pty;
 mod questions;
 mod reference;
 mod running;
+#[cfg(target_os = "linux")]
+mod setup;
 mod surface;
 mod tls;

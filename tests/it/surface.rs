@@ -94,6 +94,7 @@ fn all_missing_values_are_named_at_once() {
             &["init-secrets"][..],
             &["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"][..],
         ),
+        (&["setup"], &["-y", "--job", "DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_TOKEN"]),
         (&["deploy-notebook"], &["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID"]),
         (&["run"], &["JOB", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"]),
         (&["create-workflow"], &["--job", "DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_TOKEN"]),

@@ -4,10 +4,11 @@ use serde_json::json;
 
 use super::check::Check;
 use super::compute;
+use super::drawn::{LookedUp, look_up};
 use super::ground::survey;
 use super::input::{AddTo, Input};
 use super::press::go_on;
-use super::{Args, LookedUp, THEN_CHECKED, identity, look_up};
+use super::{Args, THEN_CHECKED, identity};
 use crate::commands::Stage;
 use crate::commands::provision::{Carried, Finish, Provision, who};
 use crate::commands::to_databricks;
@@ -125,7 +126,7 @@ pub(super) async fn add(
     match there.filter(|_| (check || run_now) && carried.is_well() && carried.failure.is_none()) {
         Some((job, task)) => {
             let check = check.then(|| Check::of(&job, &[task], &ground, &me));
-            Ok(go_on(carried, check, run_now.then_some(row.job_id), (&input.databricks, &writer), stage).await)
+            Ok(go_on(carried, check, (row.job_id, run_now.into()), (&input.databricks, &writer), stage).await)
         }
         None => Ok(carried.end()),
     }

@@ -23,7 +23,7 @@ const WAIT: Duration = Duration::from_hours(3);
 const VERDICT: &str = "dbtrigger-check: ";
 
 /// A check of a workflow that is there.
-pub(super) struct Check {
+pub(in crate::commands) struct Check {
     name: String,
     tasks: Vec<Raw>,
     /// Whom it acts as; `other`: not as whoever asks.
@@ -35,7 +35,7 @@ pub(super) struct Check {
 }
 
 impl Check {
-    pub(super) fn of(job: &Job, tasks: &[TaskWant], ground: &Ground, me: &Me) -> Check {
+    pub(in crate::commands) fn of(job: &Job, tasks: &[TaskWant], ground: &Ground, me: &Me) -> Check {
         let other = super::identity::other(None, job.run_as.as_deref(), me);
         Check {
             name: job.settings.read("name").unwrap_or_default(),

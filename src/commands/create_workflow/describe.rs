@@ -16,7 +16,7 @@ use crate::schedule::{Schedule, Zone};
 const SHOWN: usize = 3;
 
 /// Adds what is known of the job to the report. The job comes back if there is one of ours to run.
-pub(super) fn describe(
+pub(in crate::commands) fn describe(
     mut carried: Carried,
     writer: &Writer,
     me: &Me,

@@ -7,10 +7,12 @@ use crate::databricks::is_missing;
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName, list, scopes};
 use crate::databricks::workspace::{NotebookPath, export};
+use crate::engine::Step;
+use crate::engine::kinds::Notebook;
 use crate::failure::{Code, Failure, of_databricks};
 use crate::http::Reader;
 use crate::nearest::nearest_names;
-use crate::notebook::{Found, Reading, State, read};
+use crate::notebook::{Found, Reading, Settings, State, read};
 use crate::origin::Origin;
 
 /// What is to stand on it.
@@ -36,6 +38,8 @@ pub(crate) struct Ground {
     allowed: Vec<String>,
     /// What somebody should look at, though it does not stand in the way.
     pub(crate) warnings: Vec<String>,
+    /// Notebook and key are there. Otherwise the plan that the workflow is part of puts them there.
+    pub(super) is_there: bool,
 }
 
 /// Reads the notebook as whoever asks; since runs act as them, that proves that the runs may read it.
@@ -86,7 +90,24 @@ pub(crate) async fn survey(reader: &Reader, load: &Load<'_>, me: &Me) -> Result<
         warnings
             .push(format!("The notebook {path} starts jobs at {host}, not at {other}, where the job was looked up."));
     }
-    Ok(Ground { path, text, scope, key, allowed, warnings })
+    Ok(Ground { path, text, scope, key, allowed, warnings, is_there: true })
+}
+
+/// What the notebook of the same plan will say: where it reads the key, and whether it may start the job.
+pub(in crate::commands) fn planned(load: &Load<'_>, step: &Step<Notebook>) -> Result<Ground, Failure> {
+    let Settings { host, account_id, scope, key, allow_override, allow_job } = step.want.settings(step.have.as_ref());
+    let allowed: Vec<String> = allow_override.iter().map(|key| key.name().to_owned()).collect();
+    let (path, account_id) = (step.want.path.clone(), account_id.to_string());
+    let found = Found {
+        host: host.to_string(),
+        account_id,
+        scope: scope.clone(),
+        key: key.clone(),
+        allow_override: allowed.clone(),
+        allow_job,
+    };
+    check_settings(load, &path, &found)?;
+    Ok(Ground { path, text: String::new(), scope, key, allowed, warnings: Vec::new(), is_there: false })
 }
 
 /// The notebook is for the account of the job, and may start it.
@@ -140,13 +161,13 @@ fn deploy(load: &Load<'_>, path: &NotebookPath, flags: &str) -> String {
 impl Ground {
     /// What a first notebook would stand for: it is not there yet, and would read this key.
     pub(crate) fn first(path: NotebookPath, scope: String, key: String) -> Ground {
-        Ground { path, text: String::new(), scope, key, allowed: Vec::new(), warnings: Vec::new() }
+        Ground { path, text: String::new(), scope, key, allowed: Vec::new(), warnings: Vec::new(), is_there: true }
     }
 
     /// The notebook takes the overrides that its runs would be started with, those from before included: otherwise every run
     /// would fail.
     pub(crate) fn check_overrides(&self, load: &Load<'_>, names: &BTreeSet<String>) -> Result<(), Failure> {
-        let Ground { path, text: _, scope: _, key: _, allowed, warnings: _ } = self;
+        let Ground { path, text: _, scope: _, key: _, allowed, warnings: _, is_there: _ } = self;
         let refused: Vec<&str> = names.iter().filter(|name| !allowed.contains(name)).map(String::as_str).collect();
         if refused.is_empty() {
             return Ok(());
@@ -162,17 +183,27 @@ impl Ground {
         .advise("or take the overrides of the workflow back with --override none"))
     }
 
-    /// The key is there, and the identity that runs will act as may read it: listing needs the same right as reading.
-    pub(crate) async fn check_key(&self, reader: &Reader, me: &Me) -> Result<(), Failure> {
-        let Ground { path, text: _, scope, key, allowed: _, warnings: _ } = self;
-        let command = format!("dbtrigger init-secrets --scope {} --key {}", quoted(scope), quoted(key));
-        let (Ok(scope), Ok(_)) = (scope.parse::<ScopeName>(), key.parse::<KeyName>()) else {
-            return Err(Failure::new(
+    /// Scope and key by names that can exist.
+    pub(in crate::commands) fn secret(&self) -> Result<(ScopeName, KeyName), Failure> {
+        let Ground { path, text: _, scope, key, allowed: _, warnings: _, is_there: _ } = self;
+        match (scope.parse(), key.parse()) {
+            (Ok(scope), Ok(key)) => Ok((scope, key)),
+            (Err(_), _) | (_, Err(_)) => Err(Failure::new(
                 Code::Refused,
                 format!("The notebook {path} reads the key \"{key}\" of the secret scope \"{scope}\", which cannot exist under these names."),
             )
-            .run("dbtrigger deploy-notebook --force --scope dbt-cloud --key api-key"));
-        };
+            .run("dbtrigger deploy-notebook --force --scope dbt-cloud --key api-key")),
+        }
+    }
+
+    /// The key is there, and the identity that runs will act as may read it: listing needs the same right as reading.
+    pub(crate) async fn check_key(&self, reader: &Reader, me: &Me) -> Result<(), Failure> {
+        let Ground { path, text: _, scope, key, allowed: _, warnings: _, is_there } = self;
+        if !is_there {
+            return Ok(());
+        }
+        let command = format!("dbtrigger init-secrets --scope {} --key {}", quoted(scope), quoted(key));
+        let (scope, _) = self.secret()?;
         match reader.read(list(&scope)).await {
             Ok(keys) if keys.iter().any(|found| found.key == *key) => Ok(()),
             Ok(keys) => Err(Failure::new(

@@ -15,7 +15,7 @@ use crate::failure::{Code, Failure, Hint};
 use crate::http::Reader;
 use crate::origin::shown;
 
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Flags {
     /// Whom the runs act as: a user's e-mail, or a service principal's application id [default: unchanged, at first you]
     #[arg(long, value_name = "WHO")]
@@ -62,7 +62,7 @@ impl FromStr for JobGrantTo {
 }
 
 /// Whom runs can act as, in the words of the service.
-pub(super) fn read_run_as(text: &str) -> Result<String, Failure> {
+pub(in crate::commands) fn read_run_as(text: &str) -> Result<String, Failure> {
     let text = text.trim();
     let wrong = |reason: &str| {
         Failure::new(Code::InvalidInput, format!("--run-as is \"{}\", which cannot be used: {reason}.", shown(text)))
@@ -151,7 +151,7 @@ pub(super) async fn readers(
             })?),
             None => {}
         },
-        None if grant => stage.events.remark(format!(
+        None if grant && ground.is_there => stage.events.remark(format!(
             "the runs act as {}, who has read the key's scope and the notebook just now: --grant-run-as has nothing to give",
             me.user_name
         )),

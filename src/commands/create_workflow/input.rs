@@ -31,20 +31,28 @@ const NO_NOTEBOOK: Missing = Missing {
     ask: Some(Question::DbtAccount),
 };
 
+/// Who asks for the workflow.
+pub(in crate::commands) enum Door {
+    /// `create-workflow`, which need not ask dbt where the workflow has a name.
+    Alone,
+    /// `setup`, which needs the dbt account for its notebook too. Where no other token is there, it asks with the key that it stores.
+    Guide { key: Option<Box<Token>> },
+}
+
 /// Everything that is known before anybody is asked.
-pub(super) struct Input {
-    pub(super) databricks: Databricks,
+pub(in crate::commands) struct Input {
+    pub(in crate::commands) databricks: Databricks,
     /// The jobs as they were given.
     pub(super) asked: Asked,
     /// At least one, once names are looked up.
-    pub(super) jobs: Vec<TaskWant>,
+    pub(in crate::commands) jobs: Vec<TaskWant>,
     pub(super) name: Option<String>,
     /// The workflow that a task is added to, instead of making one.
     pub(super) add_to: Option<AddTo>,
     /// The dbt account, by its id alone.
     pub(super) account: Option<u64>,
     /// Where and with what the dbt job can be looked up.
-    pub(super) access: Option<(Account, Token)>,
+    pub(in crate::commands) access: Option<(Account, Token)>,
     pub(super) notebook: Option<NotebookPath>,
     pub(super) schedule: Option<Schedule>,
     pub(super) zone: Option<Zone>,
@@ -70,7 +78,7 @@ pub(super) struct AddTo {
 
 impl Input {
     /// What the notebook has to carry.
-    pub(super) fn load(&self) -> Load<'_> {
+    pub(in crate::commands) fn load(&self) -> Load<'_> {
         Load {
             notebook: self.notebook.as_ref(),
             account: self.account,
@@ -83,10 +91,26 @@ impl Input {
     pub(super) fn is_named(&self) -> bool {
         self.name.is_some() || self.add_to.is_some()
     }
+
+    /// Asks dbt for the jobs that are given by their names.
+    pub(in crate::commands) async fn find_jobs(&mut self, stage: &Stage) -> Result<(), Failure> {
+        if let Some((account, token)) = self.access.as_ref().filter(|_| self.asked.has_names()) {
+            self.jobs = self.asked.find(account, token, stage).await?;
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     add_to::check_flags(&args)?;
+    let mut wants = Wants::default();
+    let input = collect(args, Door::Alone, stage, &mut wants);
+    wants.settle()?;
+    input.ok_or_else(|| Failure::new(Code::Bug, "The input is settled and yet something is missing."))
+}
+
+/// What is said, with everything that is missing or wrong added to `wants`; whole if nothing is.
+pub(in crate::commands) fn collect(args: Args, door: Door, stage: &Stage, wants: &mut Wants) -> Option<Input> {
     let Args {
         job: given,
         depends_on,
@@ -118,10 +142,9 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     // The command line takes only one of the two.
     let paused = (paused || unpaused).then_some(paused);
     let environment = &stage.context.environment;
-    let mut wants = Wants::default();
     let place = if add_to.is_some() { Place::Other { task_key } } else { Place::Own };
-    let given = given_jobs(given, stage, &narrow, &mut wants);
-    let asked = Asked::read(&given, narrow, place, depends_on, &mut wants);
+    let given = given_jobs(given, stage, &narrow, wants);
+    let asked = Asked::read(&given, narrow, place, depends_on, wants);
     let jobs = match asked.tasks() {
         // With a job missing, its key would be missing too.
         Some(tasks) if asked.len() == given.len() => wants.optional(tasks.map(Some)).unwrap_or_default(),
@@ -136,19 +159,15 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     let notify = wants.optional(options::addresses(notify));
     let run_as = wants.optional(run_as.map(|text| read_run_as(&text)).transpose());
     let grants = wants.optional(settle_grants(grant).map(Some)).unwrap_or_default();
-    let databricks = credentials::databricks(environment, &stage.vault, &mut wants);
+    let databricks = credentials::databricks(environment, &stage.vault, wants);
     let own = databricks.as_ref().map(|identity| &identity.origin);
     let add_to = add_to.map(|text| WorkflowNamed::read(&text, own).map(|named| AddTo { text, named }));
     let is_named = name.is_some() || add_to.is_some();
     let add_to = wants.optional(add_to.transpose());
-    let (account, access) = of_dbt(&asked, is_named, notebook.is_some(), stage, &mut wants);
-    wants.settle()?;
-    let Some(databricks) = databricks else {
-        return Err(Failure::new(Code::Bug, "The input is settled and yet something is missing."));
-    };
+    let (account, access) = of_dbt(&asked, is_named, notebook.is_some(), door, stage, wants);
     let consents = Consents::default().with(Consent::Adopt, adopt).with(Consent::Force, force);
-    Ok(Input {
-        databricks,
+    Some(Input {
+        databricks: databricks?,
         asked,
         jobs,
         name,
@@ -178,6 +197,7 @@ fn of_dbt(
     asked: &Asked,
     has_name: bool,
     has_notebook: bool,
+    door: Door,
     stage: &Stage,
     wants: &mut Wants,
 ) -> (Option<u64>, Option<(Account, Token)>) {
@@ -186,12 +206,17 @@ fn of_dbt(
     // Why dbt's own file gives no token is of interest only where a token is needed.
     let mut tried = Wants::default();
     let token = credentials::api_token(&stage.account, &pasted, environment, &stage.vault, &mut tried);
+    let (is_guide, key) = match door {
+        Door::Alone => (false, None),
+        Door::Guide { key } => (true, key),
+    };
+    let token = token.map(|token| token.or(key.map(|key| *key)));
     if !has_name && asked.len() > 1 {
         let give = "--name, as it should be called in the workspace; several jobs have no name in common";
         wants.need(Ok(None::<u64>), Missing { what: "the name of the workflow", give, ask: None });
         return (None, None);
     }
-    if !has_name || asked.has_names() {
+    if !has_name || asked.has_names() || is_guide {
         // The name of the workflow, or the id of the job, comes from dbt, so dbt has to be asked.
         let account = credentials::account(&stage.account, &pasted, environment, wants);
         wants.join(tried);
@@ -199,6 +224,12 @@ fn of_dbt(
             Missing {
                 what: "the dbt token, which is needed to look for a job by its name,",
                 give: "set DBT_CLOUD_TOKEN or keep one in ~/.dbt/dbt_cloud.yml, or give the id of the job to --job",
+                ask: Some(Question::DbtToken),
+            }
+        } else if is_guide {
+            Missing {
+                what: "the dbt token, which is needed to look at the job,",
+                give: "set DBT_CLOUD_TOKEN or keep one in ~/.dbt/dbt_cloud.yml; the key to store does as well",
                 ask: Some(Question::DbtToken),
             }
         } else {
@@ -265,14 +296,14 @@ fn check_name(name: String) -> Result<String, Failure> {
         .advise("give a name as it should be shown in the workspace"))
 }
 
-fn read_zone(text: &str) -> Result<Zone, Failure> {
+pub(in crate::commands) fn read_zone(text: &str) -> Result<Zone, Failure> {
     Zone::parse(text).map_err(|bad| {
         Failure::new(Code::InvalidInput, format!("--timezone is \"{text}\", which cannot be used: {bad}."))
             .advise("give a name such as Europe/Berlin, America/New_York or UTC")
     })
 }
 
-fn read_schedule(text: &str, zone: Option<&Zone>, stage: &Stage) -> Result<Schedule, Failure> {
+pub(in crate::commands) fn read_schedule(text: &str, zone: Option<&Zone>, stage: &Stage) -> Result<Schedule, Failure> {
     let zone = zone.cloned().unwrap_or_else(Zone::utc);
     Schedule::parse(text, zone, stage.context.wall.now()).map_err(|bad| {
         let failure =

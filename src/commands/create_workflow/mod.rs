@@ -4,6 +4,7 @@ mod add_to;
 mod check;
 mod compute;
 mod describe;
+mod drawn;
 pub(crate) mod ground;
 mod identity;
 mod input;
@@ -16,26 +17,27 @@ pub(crate) mod rights;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use self::check::Check;
-use self::describe::describe;
-use self::ground::{Ground, survey};
-use self::input::{Input, settle};
-use self::press::go_on;
+pub(super) use self::check::Check;
+pub(super) use self::describe::describe;
+pub(super) use self::drawn::{Drawn, draw, look_up};
+use self::ground::survey;
+pub(super) use self::ground::{Ground, planned};
+pub(super) use self::identity::read_run_as;
+use self::input::settle;
+pub(super) use self::input::{Door, Input, collect, read_schedule, read_zone};
+pub(super) use self::press::{Press, go_on};
 use super::Stage;
 use super::job_named::Narrow;
 use super::provision::{Finish, Provision, who};
-use crate::credentials::Account;
 use crate::databricks::workspace::NotebookPath;
-use crate::dbt;
-use crate::engine::kinds::{Compute, Identity, TaskWant, Workflow, WorkflowWant, override_names, timetable};
-use crate::engine::{Action, Inputs, Plan, Planned, Step};
-use crate::failure::{Code, Ended, Failure, Report, of_dbt};
+use crate::engine::{Inputs, Plan};
+use crate::failure::{Ended, Failure, Report};
 
 /// How long a new job may take to show in lists after an answer that was lost.
 const SETTLE: Duration = Duration::from_mins(1);
 /// What a dry run says of `--check` and of `--run-now`.
-const THEN_CHECKED: &str = "Then it would be checked by a run of its notebook in check mode.";
-const THEN_RUN: &str = "Then it would be run, and followed to its end.";
+pub(super) const THEN_CHECKED: &str = "Then it would be checked by a run of its notebook in check mode.";
+pub(super) const THEN_RUN: &str = "Then it would be run, and followed to its end.";
 
 /// Create the Databricks job that runs a dbt job, or several
 ///
@@ -43,7 +45,7 @@ const THEN_RUN: &str = "Then it would be run, and followed to its end.";
 /// jobs a task each, with keys such as `dbt_222222`, and each with its own `job_id`. A job that this
 /// command made before is found by its tag, whatever it was renamed to, and brought up to date; what others set in
 /// it (notifications, further parameters, tags, tasks) stays. A flag that is left out changes nothing in it.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger create-workflow --job 222222 --check --run-now
   dbtrigger create-workflow --job 'Nightly build' --project 'Jaffle Shop'
@@ -143,6 +145,30 @@ pub(crate) struct Args {
     dry_run: bool,
 }
 
+/// One dbt job in a workflow of its own, as `setup` asks for it.
+pub(super) struct One {
+    pub(super) job: Option<String>,
+    pub(super) narrow: Narrow,
+    pub(super) name: Option<String>,
+    pub(super) notebook: Option<NotebookPath>,
+    pub(super) compute: Option<String>,
+    pub(super) schedule: Option<String>,
+    pub(super) timezone: Option<String>,
+    pub(super) run_as: Option<String>,
+    pub(super) adopt: bool,
+    pub(super) force: bool,
+}
+
+impl From<One> for Args {
+    /// All other flags are left out. Whoever the runs act as gets what it lacks.
+    fn from(one: One) -> Args {
+        let One { job, narrow, name, notebook, compute, schedule, timezone, run_as, adopt, force } = one;
+        let identity = identity::Flags { run_as, grant_run_as: true, grant: Vec::new() };
+        let job = job.into_iter().collect();
+        Args { job, name, notebook, compute, schedule, timezone, narrow, identity, adopt, force, ..Args::default() }
+    }
+}
+
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     match create(args, stage).await {
         Ok(ended) => ended,
@@ -153,47 +179,18 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
     let (check, run_now, dry_run) = (args.check, args.run_now, args.dry_run);
     let mut input = settle(args, stage)?;
-    if let Some((account, token)) = input.access.as_ref().filter(|_| input.asked.has_names()) {
-        input.jobs = input.asked.find(account, token, stage).await?;
-    }
+    input.find_jobs(stage).await?;
     if let Some(workflow) = &input.add_to {
         return add_to::add(workflow, &input, add_to::Then { check, run_now }, dry_run, stage).await;
     }
     let writer = super::to_databricks(&input.databricks, stage)?;
     let (me, looked_up) = tokio::try_join!(who(&writer), look_up(&input, stage))?;
-    let LookedUp { name, mut warnings } = looked_up;
     let ground = survey(&writer, &input.load(), &me).await?;
-    let compute = match &input.compute {
-        Some(wish) => Some(compute::settle(&writer, wish, &me, &mut warnings).await?),
-        None => None,
-    };
-    let want = want(&input, name, compute, &ground)?;
-    let (planned, key) =
-        tokio::join!(Step::<Workflow>::plan(&writer, want, &input.consents), ground.check_key(&writer, &me));
-    let planned = planned?;
-    check_flags(&planned)?;
-    ground.check_overrides(
-        &input.load(),
-        &override_names(&planned.want, planned.have.as_ref().map(|have| &have.job.settings)),
-    )?;
-    warnings.extend(ground.warnings.iter().cloned());
-    let standing = planned.have.as_ref().and_then(|have| have.job.run_as.as_deref());
-    let other = identity::other(planned.want.run_as.as_deref(), standing, &me);
-    let (mut steps, mut after) = (Vec::new(), Vec::new());
-    // What is refused changes nothing, and needs nothing.
-    if !matches!(planned.action, Action::Blocked { .. }) {
-        let grant = input.grant_run_as;
-        let readers = identity::readers(&writer, grant, (&ground, key), other, &me, stage).await?;
-        warnings.extend(readers.warnings);
-        steps = readers.steps;
-        after = identity::grants(&writer, &input, &planned).await?;
-    }
+    let Drawn { steps, warnings } = draw(&writer, &input, looked_up, &ground, &me, stage).await?;
     for warning in &warnings {
         stage.events.warning(warning.as_str());
     }
     let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
-    steps.push(Planned::Workflow(Box::new(planned)));
-    steps.extend(after);
     let carried = provision.carry_out(Plan { steps }).await;
     let (mut carried, job) = describe(carried, &writer, &me, stage, &warnings, run_now);
     if carried.finish == Finish::Shown {
@@ -206,101 +203,10 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     match job.filter(|_| (check || run_now) && carried.is_well() && carried.failure.is_none()) {
         Some(job) => {
             let check = check.then(|| Check::of(&job, &input.jobs, &ground, &me));
-            Ok(go_on(carried, check, run_now.then_some(job.id), (&input.databricks, &writer), stage).await)
+            Ok(go_on(carried, check, (job.id, run_now.into()), (&input.databricks, &writer), stage).await)
         }
         None => Ok(carried.end()),
     }
-}
-
-/// What dbt says about the jobs, as far as it was asked.
-struct LookedUp {
-    name: String,
-    warnings: Vec<String>,
-}
-
-/// Asks dbt for the jobs, if there is access; with a name given, that is no must.
-async fn look_up(input: &Input, stage: &Stage) -> Result<LookedUp, Failure> {
-    let Input { jobs, name, access, .. } = input;
-    let Some((account, token)) = access else {
-        // Without access there is a name, the input was settled so.
-        return Ok(LookedUp { name: name.clone().unwrap_or_default(), warnings: Vec::new() });
-    };
-    let reader = super::to_dbt(account, token, stage)?.reader();
-    let Account { id, .. } = account;
-    let (mut warnings, mut named) = (Vec::new(), name.clone());
-    for TaskWant { key: _, job, depends_on: _ } in jobs {
-        let found = match reader.read(dbt::get_job(*id, *job)).await {
-            Ok(found) => found,
-            // With a name dbt need not be asked: only what dbt itself says of the job stands in the way.
-            Err(error) if input.is_named() && !error.status().is_some_and(|status| status.is_client_error()) => {
-                warnings.push(format!("The dbt job {job} could not be looked at: {error}."));
-                continue;
-            }
-            Err(error) => return Err(of_dbt(&format!("Cannot read the dbt job {job}"), &error)),
-        };
-        let title = found.name.as_deref().unwrap_or("without a name").split_whitespace().collect::<Vec<_>>().join(" ");
-        if found.has_schedule() {
-            warnings.push(format!(
-                "The dbt job {job} \"{title}\" has a schedule of its own in dbt Cloud, which this does not change: it will run from both."
-            ));
-        }
-        if found.is_deactivated() {
-            warnings.push(format!(
-                "The dbt job {job} \"{title}\" is deactivated: dbt Cloud does not start it until its settings are saved there."
-            ));
-        }
-        if found.is_ci() {
-            warnings.push(format!("The dbt job {job} \"{title}\" is a CI job, made for pull requests."));
-        }
-        named.get_or_insert_with(|| format!("dbt: {title} ({job})"));
-    }
-    Ok(LookedUp { name: named.unwrap_or_default(), warnings })
-}
-
-fn want(input: &Input, name: String, compute: Option<Compute>, ground: &Ground) -> Result<WorkflowWant, Failure> {
-    let identity = match (&input.name, input.account, input.jobs.as_slice()) {
-        (Some(name), _, _) => Identity::of_name(name),
-        (None, Some(account), [only]) => Identity::of_job(account, only.job),
-        (None, _, _) => {
-            return Err(Failure::new(Code::Bug, "A workflow without a name is not of one job of an account."));
-        }
-    };
-    Ok(WorkflowWant {
-        name,
-        named: input.name.is_some(),
-        identity,
-        tasks: input.jobs.clone(),
-        notebook: ground.path.as_str().to_owned(),
-        schedule: input.schedule.as_ref().map(|schedule| schedule.expression().to_owned()),
-        timezone: input.zone.as_ref().map(|zone| zone.name().to_owned()),
-        paused: input.paused,
-        no_schedule: input.no_schedule,
-        compute,
-        retries: input.retries,
-        task_timeout: input.task_timeout.map(|limit| limit.as_secs()),
-        overrides: input.overrides.clone(),
-        tags: input.tags.clone(),
-        notify: input.notify.clone(),
-        run_as: input.run_as.clone(),
-        settle: SETTLE,
-    })
-}
-
-/// Flags that say something about a schedule need one, in the flags or in the job.
-fn check_flags(step: &Step<Workflow>) -> Result<(), Failure> {
-    let WorkflowWant { schedule, timezone, paused, .. } = &step.want;
-    let standing = step.have.as_ref().and_then(|have| timetable(&have.job.settings));
-    let flag = match (paused, timezone) {
-        (Some(true), _) => "--paused",
-        (Some(false), _) => "--unpaused",
-        (None, Some(_)) => "--timezone",
-        (None, None) => return Ok(()),
-    };
-    if schedule.is_some() || standing.is_some() {
-        return Ok(());
-    }
-    Err(Failure::new(Code::Usage, format!("{flag} is given, and there is no schedule that it could be about."))
-        .advise("add --schedule, such as --schedule '0 0 6 * * ?'"))
 }
 
 #[cfg(test)]

@@ -1,20 +1,38 @@
 //! What happens with the workflow once it is there: its check, and its run.
 
+use std::rc::Rc;
+
 use serde_json::{Value, json};
 
 use super::check::Check;
 use crate::commands::Stage;
 use crate::commands::provision::Carried;
+use crate::commands::talk::unanswered;
 use crate::credentials::Databricks;
-use crate::failure::{Ended, Report};
+use crate::failure::{Ended, Failure, Report};
 use crate::http::Writer;
+use crate::questions::Questioner;
+
+/// Whether the workflow is run once it is there.
+pub(in crate::commands) enum Press {
+    No,
+    Now,
+    /// If this person says so.
+    Offered(Rc<dyn Questioner>),
+}
+
+impl From<bool> for Press {
+    fn from(run_now: bool) -> Press {
+        if run_now { Press::Now } else { Press::No }
+    }
+}
 
 /// Checks the workflow if that is wanted, then presses "Run now" on it if that is, and follows; the first outcome that is not
 /// good, else the last one, is the outcome.
-pub(super) async fn go_on(
+pub(in crate::commands) async fn go_on(
     carried: Carried,
     check: Option<Check>,
-    run: Option<u64>,
+    (job, press): (u64, Press),
     (databricks, writer): (&Databricks, &Writer),
     stage: &Stage,
 ) -> Ended<Box<dyn Report>> {
@@ -31,10 +49,37 @@ pub(super) async fn go_on(
             return Ended { report: Some(Box::new(all)), failure };
         }
     }
-    let Some(job) = run else { return Ended::well(Box::new(all)) };
+    let presses = match press {
+        Press::No => false,
+        Press::Now => true,
+        Press::Offered(asker) => {
+            // A signal at the question finds what was made.
+            stage.last_known.over(all.json());
+            let answer = offered(&*asker).await;
+            stage.last_known.clear();
+            match answer {
+                Ok(answer) => answer,
+                Err(failure) => return Ended { report: Some(Box::new(all)), failure: Some(failure) },
+            }
+        }
+    };
+    if !presses {
+        return Ended::well(Box::new(all));
+    }
     let Ended { report, failure } = crate::commands::run::press(job, databricks, stage).await;
     all.run = report;
     Ended { report: Some(Box::new(all)), failure }
+}
+
+/// Asks whether there is to be a first run. Without an answer there is none, and what was made stays.
+async fn offered(asker: &dyn Questioner) -> Result<bool, Failure> {
+    let items = ["no, not now".to_owned(), "yes, run it and wait for the end".to_owned()];
+    let chosen = asker.choose("Run the workflow now", &items).await;
+    chosen.map(|chosen| chosen == 1).map_err(|reason| {
+        let Failure { code, what, causes, hints: _, open: _ } = unanswered(reason);
+        let failure = Failure::new(code, what).advise("everything is set up; no run was started");
+        causes.into_iter().fold(failure, Failure::cause)
+    })
 }
 
 /// The workflow, its check, and the run of it.

@@ -17,12 +17,13 @@ pub(crate) struct Example {
 
 /// Heading, the arguments behind the command, and the exit code. `RUN` is the Databricks run of the example before, `WAITING` a dbt run
 /// that waits in the queue.
-const LINES: [(&str, &[&str], i32); 30] = [
+const LINES: [(&str, &[&str], i32); 31] = [
     ("errors", &["jbos"], 2),
     ("errors", &["run", "Nighly build"], 6),
     // Before any run, so that it is the same one that is the newest.
     ("jobs", &["--project", "Jaffle Shop"], 0),
     ("auth status", &["status"], 0),
+    ("setup", &["--job", "222222", "--schedule", "0 0 6 * * ?", "--dry-run"], 0),
     ("init-secrets", &["--grant", "data-engineers"], 0),
     ("init-secrets", &["--dry-run"], 0),
     ("deploy-notebook", &[], 0),

@@ -1,0 +1,150 @@
+//! The workflow as it will be, and what else it takes, before anything is written.
+
+use super::ground::Ground;
+use super::input::Input;
+use super::{SETTLE, compute, identity};
+use crate::commands::{Stage, to_dbt};
+use crate::credentials::Account;
+use crate::databricks::me::Me;
+use crate::dbt;
+use crate::engine::kinds::{Compute, Identity, TaskWant, Workflow, WorkflowWant, override_names, timetable};
+use crate::engine::{Action, Planned, Step};
+use crate::failure::{Code, Failure, of_dbt};
+use crate::http::Reader;
+
+/// The steps, and what somebody should look at.
+pub(in crate::commands) struct Drawn {
+    pub(in crate::commands) steps: Vec<Planned>,
+    pub(in crate::commands) warnings: Vec<String>,
+}
+
+/// Compares what was asked for with what is there, and refuses what would fail in every run.
+pub(in crate::commands) async fn draw(
+    reader: &Reader,
+    input: &Input,
+    looked_up: LookedUp,
+    ground: &Ground,
+    me: &Me,
+    stage: &Stage,
+) -> Result<Drawn, Failure> {
+    let LookedUp { name, mut warnings } = looked_up;
+    let compute = match &input.compute {
+        Some(wish) => Some(compute::settle(reader, wish, me, &mut warnings).await?),
+        None => None,
+    };
+    let want = want(input, name, compute, ground)?;
+    let (planned, key) =
+        tokio::join!(Step::<Workflow>::plan(reader, want, &input.consents), ground.check_key(reader, me));
+    let planned = planned?;
+    check_flags(&planned)?;
+    ground.check_overrides(
+        &input.load(),
+        &override_names(&planned.want, planned.have.as_ref().map(|have| &have.job.settings)),
+    )?;
+    warnings.extend(ground.warnings.iter().cloned());
+    let standing = planned.have.as_ref().and_then(|have| have.job.run_as.as_deref());
+    let other = identity::other(planned.want.run_as.as_deref(), standing, me);
+    let (mut steps, mut after) = (Vec::new(), Vec::new());
+    // What is refused changes nothing, and needs nothing.
+    if !matches!(planned.action, Action::Blocked { .. }) {
+        let grant = input.grant_run_as;
+        let readers = identity::readers(reader, grant, (ground, key), other, me, stage).await?;
+        warnings.extend(readers.warnings);
+        steps = readers.steps;
+        after = identity::grants(reader, input, &planned).await?;
+    }
+    steps.push(Planned::Workflow(Box::new(planned)));
+    steps.extend(after);
+    Ok(Drawn { steps, warnings })
+}
+
+/// What dbt says about the jobs, as far as it was asked.
+pub(in crate::commands) struct LookedUp {
+    pub(super) name: String,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Asks dbt for the jobs, if there is access; with a name given, that is no must.
+pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result<LookedUp, Failure> {
+    let Input { jobs, name, access, .. } = input;
+    let Some((account, token)) = access else {
+        // Without access there is a name, the input was settled so.
+        return Ok(LookedUp { name: name.clone().unwrap_or_default(), warnings: Vec::new() });
+    };
+    let reader = to_dbt(account, token, stage)?.reader();
+    let Account { id, .. } = account;
+    let (mut warnings, mut named) = (Vec::new(), name.clone());
+    for TaskWant { key: _, job, depends_on: _ } in jobs {
+        let found = match reader.read(dbt::get_job(*id, *job)).await {
+            Ok(found) => found,
+            // With a name dbt need not be asked: only what dbt itself says of the job stands in the way.
+            Err(error) if input.is_named() && !error.status().is_some_and(|status| status.is_client_error()) => {
+                warnings.push(format!("The dbt job {job} could not be looked at: {error}."));
+                continue;
+            }
+            Err(error) => return Err(of_dbt(&format!("Cannot read the dbt job {job}"), &error)),
+        };
+        let title = found.name.as_deref().unwrap_or("without a name").split_whitespace().collect::<Vec<_>>().join(" ");
+        if found.has_schedule() {
+            warnings.push(format!(
+                "The dbt job {job} \"{title}\" has a schedule of its own in dbt Cloud, which this does not change: it will run from both."
+            ));
+        }
+        if found.is_deactivated() {
+            warnings.push(format!(
+                "The dbt job {job} \"{title}\" is deactivated: dbt Cloud does not start it until its settings are saved there."
+            ));
+        }
+        if found.is_ci() {
+            warnings.push(format!("The dbt job {job} \"{title}\" is a CI job, made for pull requests."));
+        }
+        named.get_or_insert_with(|| format!("dbt: {title} ({job})"));
+    }
+    Ok(LookedUp { name: named.unwrap_or_default(), warnings })
+}
+
+fn want(input: &Input, name: String, compute: Option<Compute>, ground: &Ground) -> Result<WorkflowWant, Failure> {
+    let identity = match (&input.name, input.account, input.jobs.as_slice()) {
+        (Some(name), _, _) => Identity::of_name(name),
+        (None, Some(account), [only]) => Identity::of_job(account, only.job),
+        (None, _, _) => {
+            return Err(Failure::new(Code::Bug, "A workflow without a name is not of one job of an account."));
+        }
+    };
+    Ok(WorkflowWant {
+        name,
+        named: input.name.is_some(),
+        identity,
+        tasks: input.jobs.clone(),
+        notebook: ground.path.as_str().to_owned(),
+        schedule: input.schedule.as_ref().map(|schedule| schedule.expression().to_owned()),
+        timezone: input.zone.as_ref().map(|zone| zone.name().to_owned()),
+        paused: input.paused,
+        no_schedule: input.no_schedule,
+        compute,
+        retries: input.retries,
+        task_timeout: input.task_timeout.map(|limit| limit.as_secs()),
+        overrides: input.overrides.clone(),
+        tags: input.tags.clone(),
+        notify: input.notify.clone(),
+        run_as: input.run_as.clone(),
+        settle: SETTLE,
+    })
+}
+
+/// Flags that say something about a schedule need one, in the flags or in the job.
+fn check_flags(step: &Step<Workflow>) -> Result<(), Failure> {
+    let WorkflowWant { schedule, timezone, paused, .. } = &step.want;
+    let standing = step.have.as_ref().and_then(|have| timetable(&have.job.settings));
+    let flag = match (paused, timezone) {
+        (Some(true), _) => "--paused",
+        (Some(false), _) => "--unpaused",
+        (None, Some(_)) => "--timezone",
+        (None, None) => return Ok(()),
+    };
+    if schedule.is_some() || standing.is_some() {
+        return Ok(());
+    }
+    Err(Failure::new(Code::Usage, format!("{flag} is given, and there is no schedule that it could be about."))
+        .advise("add --schedule, such as --schedule '0 0 6 * * ?'"))
+}

@@ -1,0 +1,56 @@
+//! The same as the commands for the single steps, for a pipeline to repeat.
+
+use super::Args;
+use crate::commands::create_workflow::Input;
+use crate::commands::init_secrets::names;
+use crate::commands::quoted;
+use crate::credentials::Account;
+use crate::databricks::secrets::{KeyName, ScopeName};
+use crate::engine::{Plan, Planned};
+
+/// Lines for a shell. They consent only to what every new place needs: nobody's later work is overwritten by a pipeline.
+pub(super) fn commands(
+    args: &Args,
+    input: &Input,
+    account: &Account,
+    plan: &Plan,
+    (scope, key): (&ScopeName, &KeyName),
+    workspace: &str,
+) -> Vec<String> {
+    let named = names(scope, key);
+    let grant = |principal: &str, level: &str| format!(" --grant {}", quoted(&format!("{principal}:{level}")));
+    let (mut readers, mut runners, mut path) = (String::new(), String::new(), String::new());
+    for step in &plan.steps {
+        match step {
+            Planned::Grant(step) => readers += &grant(&step.want.principal, step.want.permission.name()),
+            Planned::Notebook(step) => path = quoted(step.want.path.as_str()),
+            Planned::NotebookGrant(step) => runners += &grant(&step.want.principal, step.want.level.name()),
+            Planned::Scope(_)
+            | Planned::Secret(_)
+            | Planned::Workflow(_)
+            | Planned::AddedTask(_)
+            | Planned::JobGrant(_) => {}
+        }
+    }
+    let consent = |given: bool, flag: &'static str| if given { flag } else { "" };
+    let scope_consent = consent(args.accept_shared_scope, " --accept-shared-scope");
+    let path_consent = consent(args.accept_shared_path, " --accept-shared-path");
+    let said = [
+        ("--name", &args.name),
+        ("--compute", &args.compute),
+        ("--schedule", &args.schedule),
+        ("--timezone", &args.timezone),
+        ("--run-as", &args.run_as),
+    ];
+    let said: String =
+        said.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(value.as_ref()?)))).collect();
+    let job = input.jobs.first().map(|task| task.job).unwrap_or_default();
+    let host = account.origin.to_string();
+    vec![
+        format!("export DATABRICKS_HOST={}", quoted(workspace)),
+        format!("export DBT_CLOUD_HOST={} DBT_CLOUD_ACCOUNT_ID={}", quoted(&host), account.id),
+        format!("dbtrigger init-secrets{named}{readers}{scope_consent}"),
+        format!("dbtrigger deploy-notebook --path {path}{named}{runners}{path_consent}"),
+        format!("dbtrigger create-workflow --job {job} --notebook {path}{said} --check"),
+    ]
+}

@@ -1,0 +1,333 @@
+//! `setup`: the whole guide in one go, through the same engine as the commands for its steps.
+
+mod again;
+mod outline;
+
+use serde_json::{Value, json};
+
+use self::again::commands;
+use self::outline::{Outline, look};
+use super::create_workflow::{Check, Door, Input, One, Press, THEN_CHECKED, THEN_RUN, collect, describe, go_on};
+use super::init_secrets::{Storing, key_to_store, now_read, warn_of_readers};
+use super::job_named::Narrow;
+use super::provision::{Finish, Provision, who};
+use super::talk::unanswered;
+use super::{Stage, to_databricks};
+use crate::credentials::{KeySource, Missing, Sourced, Token, Wants};
+use crate::databricks::me::Me;
+use crate::databricks::secrets::{KeyName, ScopeName};
+use crate::databricks::workspace::NotebookPath;
+use crate::engine::{Inputs, Provisioned, blocked};
+use crate::failure::{Code, Ended, Failure, Report};
+use crate::http::Writer;
+use crate::questions::{Question, Questioner, Setting};
+use crate::secret::Secret;
+
+/// Set up everything in one go: secret, notebook, workflow
+///
+/// Asks for what is not said, shows all that would be done, and does it once that is accepted: stores the dbt API key, deploys the
+/// notebook, makes the Databricks job for one dbt job, and looks with a run in check mode whether its runs would reach dbt. Then it
+/// offers a first run, and prints the same as commands for CI. What is there already is kept, so after an interruption the same
+/// command goes on from there.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "At a terminal `dbtrigger setup` alone is enough. Without one, everything is given by flags and variables, and -y accepts the plan.
+
+Examples:
+  dbtrigger setup --job 222222 --dry-run
+  dbtrigger setup --job 'Nightly build' --schedule '0 0 6 * * ?' --timezone Europe/Berlin -y
+  dbtrigger setup --job 222222 --token-file new-key -y --run-now
+  dbtrigger setup --job 222222 --run-as bo@example.com --dry-run"
+)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
+pub(crate) struct Args {
+    /// The dbt job: its id, its address copied from the browser, or its name
+    #[arg(long, value_name = "JOB")]
+    job: Option<String>,
+    #[command(flatten)]
+    narrow: Narrow,
+    /// As a person gave it.
+    #[arg(long, value_name = "NAME", help = "Name of the workflow [default: dbt: <name of the dbt job> (<id>)]")]
+    name: Option<String>,
+    /// Secret scope for the dbt API key [default: the notebook's, at first dbt-cloud]
+    #[arg(long, value_name = "SCOPE")]
+    scope: Option<ScopeName>,
+    /// Name of the key in the scope [default: the notebook's, at first api-key]
+    #[arg(long, value_name = "KEY")]
+    key: Option<KeyName>,
+    /// As a person gave it.
+    #[arg(
+        long,
+        visible_alias = "notebook",
+        value_name = "PATH",
+        help = "Where the notebook goes [default: /Users/<you>/dbtrigger/run_dbt_job_<account>]"
+    )]
+    path: Option<NotebookPath>,
+    /// What the workflow runs on; `new` is the smallest machine for each run [default: unchanged, at first serverless]
+    #[arg(long, value_name = "serverless|cluster:ID|job-cluster:KEY|new[:NODE_TYPE]")]
+    compute: Option<String>,
+    /// Quartz cron expression by which the workflow starts, such as `0 0 6 * * ?` [default: unchanged, at first none]
+    #[arg(long, value_name = "CRON")]
+    schedule: Option<String>,
+    /// Time zone of the schedule by its IANA name, such as Europe/Berlin [default: unchanged, at first UTC]
+    #[arg(long, value_name = "ZONE")]
+    timezone: Option<String>,
+    /// Whom the runs act as: a user's e-mail, or a service principal's application id; gets access to key and notebook [default: unchanged, at first you]
+    #[arg(long, value_name = "WHO")]
+    run_as: Option<String>,
+    #[command(flatten)]
+    source: KeySource,
+    /// Store the key although others than whoever the runs act as, the scope's creator and administrators can read it
+    #[arg(long)]
+    accept_shared_scope: bool,
+    /// Put the notebook below /Shared, where everybody in the workspace can edit it and so use the key
+    #[arg(long)]
+    accept_shared_path: bool,
+    /// Undo what was edited by hand in what dbtrigger manages
+    #[arg(long)]
+    force: bool,
+    /// Take over a notebook, or a job of the same name, that dbtrigger did not make
+    #[arg(long)]
+    adopt: bool,
+    /// Run the workflow at the end, and wait: its outcome is the outcome of this command
+    #[arg(long)]
+    run_now: bool,
+    /// Accept the plan without being asked
+    #[arg(short, long)]
+    yes: bool,
+    /// Show what would be done, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Args {
+    /// The key comes from there, so no answer can.
+    pub(crate) fn reads_stdin(&self) -> bool {
+        self.source.token_stdin
+    }
+
+    /// What a person is asked for beside what has to be said. Who accepts the plan beforehand has said all they want.
+    fn asks(&self) -> Vec<Setting> {
+        if self.yes {
+            return Vec::new();
+        }
+        let said = [
+            (Setting::Scope, self.scope.is_some()),
+            (Setting::Notebook, self.path.is_some()),
+            (Setting::Schedule, self.schedule.is_some()),
+            (Setting::Zone, self.timezone.is_some()),
+            (Setting::RunAs, self.run_as.is_some()),
+        ];
+        said.into_iter().filter(|(_, said)| !said).map(|(setting, _)| setting).collect()
+    }
+}
+
+pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    match set_up(args, stage).await {
+        Ok(ended) => ended,
+        Err(failure) => failure.into(),
+    }
+}
+
+/// Everything that is known before Databricks is asked what is there.
+struct Known {
+    args: Args,
+    input: Input,
+    key: Option<Sourced<Secret>>,
+    /// What is missing for storing a key; of interest only if one has to be stored.
+    storing: Wants,
+}
+
+/// Settles flags, variables and answers; everything missing is named at once.
+async fn settle(mut args: Args, stage: &Stage) -> Result<Known, Failure> {
+    let (mut wants, mut settings) = (Wants::default(), Wants::default());
+    let may_ask = stage.talk.asker.is_some();
+    for setting in args.asks().into_iter().filter(|_| may_ask) {
+        match stage.talk.settings.get(&setting).cloned() {
+            None => {
+                let missing = Missing {
+                    what: "a setting that may stay as it is",
+                    give: setting.flag(),
+                    ask: Some(Question::Setting(setting)),
+                };
+                settings.need(Ok(None::<()>), missing);
+            }
+            Some(None) => {}
+            // Whoever asked has looked at it as the flag does.
+            Some(Some(answer)) => match setting {
+                Setting::Scope => args.scope = answer.parse().ok(),
+                Setting::Notebook => args.path = answer.parse().ok(),
+                Setting::Schedule => args.schedule = Some(answer),
+                Setting::Zone => args.timezone = Some(answer),
+                Setting::RunAs => args.run_as = Some(answer),
+            },
+        }
+    }
+    if !may_ask && !args.yes && !args.dry_run {
+        let give = "-y, once --dry-run has shown it; at a terminal it is asked for";
+        wants.need(Ok(None::<()>), Missing { what: "your consent to the plan", give, ask: None });
+    }
+    let mut storing = Wants::default();
+    let key = key_to_store(&args.source, true, stage, &mut storing).await;
+    let one = One {
+        job: args.job.clone(),
+        narrow: args.narrow.clone(),
+        name: args.name.clone(),
+        notebook: args.path.clone(),
+        compute: args.compute.clone(),
+        schedule: args.schedule.clone(),
+        timezone: args.timezone.clone(),
+        run_as: args.run_as.clone(),
+        adopt: args.adopt,
+        force: args.force,
+    };
+    let input =
+        collect(one.into(), Door::Guide { key: key.clone().map(|key| Box::new(Token::bare(key))) }, stage, &mut wants);
+    // Whether a key has to be stored is known only after a look. But if the command has to fail anyway, it is named too.
+    if !wants.is_settled() || storing.has_wrong() {
+        wants.join(storing);
+        wants.join(settings);
+        wants.settle()?;
+        return Err(Failure::new(Code::Bug, "Something is missing that nobody can name."));
+    }
+    settings.settle()?;
+    let Some(input) = input else {
+        return Err(Failure::new(Code::Bug, "The input is settled and yet something is missing."));
+    };
+    Ok(Known { args, input, key, storing })
+}
+
+async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
+    let Known { args, mut input, key, storing } = settle(args, stage).await?;
+    input.find_jobs(stage).await?;
+    let Some((account, _)) = input.access.clone() else {
+        return Err(Failure::new(Code::Bug, "The dbt account is settled and yet missing."));
+    };
+    // The notebook will send the key there, so the same rule holds as for sending it from here.
+    account.check_bare_token()?;
+    let writer = to_databricks(&input.databricks, stage)?;
+    let me = who(&writer).await?;
+    let (run_now, yes, dry_run) = (args.run_now, args.yes, args.dry_run);
+    let outline = look(&args, &input, &account, &writer, &me, stage).await?;
+    let mut inputs = Inputs::default();
+    if outline.writes_key() {
+        storing.settle()?;
+        let Some(key) = key else {
+            return Err(Failure::new(Code::Bug, "The key to store is settled and yet missing."));
+        };
+        let storing = Storing { key, account: Some(account.clone()) };
+        storing.validate(stage).await?;
+        inputs.key = Some(storing.key.value);
+    }
+    for warning in &outline.warnings {
+        stage.events.warning(warning.as_str());
+    }
+    warn_of_readers(outline.readers.as_ref(), &outline.scope, stage);
+    let refused = blocked(&outline.plan).is_some();
+    let asker = stage.talk.asker.clone().filter(|_| !yes);
+    let outline = match &asker {
+        Some(asker) if !dry_run && !refused && outline.plan.writes() => {
+            accept(&outline, &writer, &me, &**asker, stage).await?;
+            // It was looked at for as long as somebody wanted to: only what was accepted is done.
+            let again = look(&args, &input, &account, &writer, &me, stage).await?;
+            if again.plan.entries() != outline.plan.entries() {
+                let what = "What is there has changed while the plan was shown; nothing was written.";
+                return Err(Failure::new(Code::Refused, what).run("dbtrigger setup"));
+            }
+            again
+        }
+        Some(_) | None => outline,
+    };
+    let Outline { plan, scope, key, readers, ground, warnings } = outline;
+    let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs };
+    let mut carried = provision.carry_out(plan).await;
+    if readers.is_none() {
+        // A scope that was made just now may have come out open to everybody.
+        warn_of_readers(now_read(&carried.plan), &scope, stage);
+    }
+    carried.field("scope", scope.as_str());
+    carried.field("key", key.as_str());
+    let again = commands(&args, &input, &account, &carried.plan, (&scope, &key), writer.origin());
+    let again = if refused || carried.finish == Finish::Failed { Vec::new() } else { again };
+    let press = match asker {
+        _ if run_now => Press::Now,
+        Some(asker) => Press::Offered(asker),
+        None => Press::No,
+    };
+    let goes_on = !matches!(press, Press::No);
+    let (mut carried, job) = describe(carried, &writer, &me, stage, &warnings, goes_on);
+    let is_new = carried.finish == Finish::Changed;
+    if carried.finish == Finish::Shown && !refused {
+        carried.line(THEN_CHECKED);
+        if run_now {
+            carried.line(THEN_RUN);
+        }
+    }
+    let ended = match job.filter(|_| (is_new || goes_on) && carried.is_well() && carried.failure.is_none()) {
+        Some(job) => {
+            let check = is_new.then(|| Check::of(&job, &input.jobs, &ground, &me));
+            go_on(carried, check, (job.id, press), (&input.databricks, &writer), stage).await
+        }
+        None => carried.end(),
+    };
+    let Ended { report, failure } = ended;
+    let report = report.map(|report| Box::new(SetUp { report, again }) as Box<dyn Report>);
+    Ok(Ended { report, failure })
+}
+
+/// Shows the plan, and asks whether it is to be carried out.
+async fn accept(
+    outline: &Outline,
+    writer: &Writer,
+    me: &Me,
+    asker: &dyn Questioner,
+    stage: &Stage,
+) -> Result<(), Failure> {
+    let entries = outline.plan.entries();
+    let (workspace, identity) = (writer.origin().to_owned(), me.user_name.clone());
+    let prompt = format!("Write this to {workspace} as {identity}");
+    let lines = vec![THEN_CHECKED.to_owned()];
+    let shown = Provisioned { workspace, identity, dry_run: true, entries, lines, fields: serde_json::Map::new() };
+    stage.events.remark("This is what would be done:");
+    for line in shown.text().lines() {
+        stage.events.remark(line);
+    }
+    let items = ["no, write nothing".to_owned(), "yes, do all of it".to_owned()];
+    match asker.choose(&prompt, &items).await.map_err(unanswered)? {
+        1 => Ok(()),
+        _ => Err(Failure::new(Code::Failed, "The plan was not accepted, so nothing was written.")
+            .advise("say what should be different with the flags of `dbtrigger setup --help`")),
+    }
+}
+
+/// What was set up, and the same as commands.
+struct SetUp {
+    report: Box<dyn Report>,
+    again: Vec<String>,
+}
+
+impl Report for SetUp {
+    fn text(&self) -> String {
+        let SetUp { report, again } = self;
+        let mut text = report.text();
+        if !again.is_empty() {
+            text.push_str("The same for CI, where the credentials of both services are set:\n");
+        }
+        for line in again {
+            text.push_str("  ");
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let SetUp { report, again } = self;
+        let mut data = report.json();
+        data["commands"] = json!(again);
+        data
+    }
+}
+
+#[cfg(test)]
+mod tests;

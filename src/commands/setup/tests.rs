@@ -1,0 +1,415 @@
+//! The guide as a whole, against the world in memory, with scripted answers.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::sleep;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::commands::rehearsal::{DBT_TOKEN, Outcome, Rehearsal, Trouble};
+use crate::commands::{answer, create_workflow, deploy_notebook, init_secrets};
+use crate::credentials::AccountFlags;
+use crate::questions::{Asking, Unanswered};
+use crate::sandbox::NotebookOutcome;
+
+const PATH: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
+const SERVICE: &str = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11";
+const SUBMIT: &str = "databricks:jobs/runs/submit";
+const PRESS: &str = "databricks:jobs/run-now";
+/// What a new place takes.
+const ALL: [&str; 6] = [
+    "databricks:secrets/scopes/create",
+    "databricks:secrets/put",
+    "databricks:workspace/mkdirs",
+    "databricks:workspace/import",
+    "databricks:jobs/create",
+    SUBMIT,
+];
+const JOB: [&str; 2] = ["--job", "222222"];
+const YES: [&str; 3] = ["--job", "222222", "-y"];
+
+/// One answer of somebody at a terminal.
+type Answer = Result<&'static str, Unanswered>;
+
+/// A person with these answers. What they are asked is kept, and what others do in the workspace while they look at the plan.
+struct Person {
+    answers: RefCell<VecDeque<Answer>>,
+    asked: RefCell<Vec<String>>,
+    meanwhile: Box<dyn Fn()>,
+}
+
+impl Person {
+    fn of(answers: &[Answer]) -> Rc<Person> {
+        Person::while_others(answers, || ())
+    }
+
+    fn while_others(answers: &[Answer], meanwhile: impl Fn() + 'static) -> Rc<Person> {
+        let answers = RefCell::new(answers.iter().cloned().collect());
+        Rc::new(Person { answers, asked: RefCell::default(), meanwhile: Box::new(meanwhile) })
+    }
+
+    fn next(&self, prompt: &str) -> Answer {
+        self.asked.borrow_mut().push(prompt.to_owned());
+        self.answers.borrow_mut().pop_front().unwrap_or_else(|| panic!("nobody expects the question: {prompt}"))
+    }
+}
+
+impl Questioner for Person {
+    fn text<'a>(&'a self, prompt: &'a str) -> Asking<'a, String> {
+        Box::pin(async move { self.next(prompt).map(ToOwned::to_owned) })
+    }
+
+    fn secret<'a>(&'a self, prompt: &'a str) -> Asking<'a, Zeroizing<String>> {
+        Box::pin(async move { self.next(prompt).map(|text| Zeroizing::new(text.to_owned())) })
+    }
+
+    fn choose<'a>(&'a self, prompt: &'a str, items: &'a [String]) -> Asking<'a, usize> {
+        Box::pin(async move {
+            if prompt.starts_with("Write this") {
+                (self.meanwhile)();
+            }
+            let part = self.next(prompt)?;
+            Ok(items.iter().position(|item| item.contains(part)).unwrap_or_else(|| panic!("{part}: {items:?}")))
+        })
+    }
+}
+
+fn well() -> NotebookOutcome {
+    NotebookOutcome::Exited { result: json!({ "mode": "check", "ok": true, "output": ["reached"] }).to_string() }
+}
+
+/// Ends each notebook that is started so, until it is dropped.
+async fn notebooks(world: &Rehearsal, outcome: NotebookOutcome) {
+    loop {
+        world.play(outcome.clone()).await;
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn played<T>(world: &Rehearsal, outcome: NotebookOutcome, ends: impl Future<Output = T>) -> T {
+    tokio::select! {
+        ended = ends => ended,
+        () = notebooks(world, outcome) => unreachable!("it goes on until dropped"),
+    }
+}
+
+/// Without a terminal.
+async fn alone(world: &Rehearsal, line: &[&str]) -> Option<Outcome> {
+    Box::pin(played(world, well(), world.run(run, line))).await
+}
+
+async fn done(world: &Rehearsal, line: &[&str]) -> Outcome {
+    Box::pin(alone(world, line)).await.expect("nobody kills it")
+}
+
+/// At a terminal: what is open is asked for, then the command begins again, as the root does it.
+async fn talked(world: &Rehearsal, line: &[&str], person: &Rc<Person>) -> Outcome {
+    let command = async |args: Args, outer: &Stage| {
+        let mut stage = world.stage(AccountFlags::default(), outer.events.clone());
+        stage.talk.asker = Some(person.clone());
+        loop {
+            let ended = run(args.clone(), &stage).await;
+            let open = ended.failure.as_ref().map(|failure| failure.open.clone()).unwrap_or_default();
+            if open.questions.is_empty() {
+                return ended;
+            }
+            if let Err(failure) = answer(&open, &mut stage, &**person).await {
+                return failure.into();
+            }
+        }
+    };
+    let outcome = Box::pin(played(world, well(), world.run(command, line))).await.expect("nobody kills it");
+    assert!(person.answers.borrow().is_empty(), "questions were left out: {:?}", person.answers.borrow());
+    outcome
+}
+
+fn steps(outcome: &Outcome) -> Vec<String> {
+    let step = |step: &Value| {
+        format!(
+            "{} {} {}",
+            step["kind"].as_str().unwrap(),
+            step["action"].as_str().unwrap(),
+            step["progress"].as_str().unwrap()
+        )
+    };
+    outcome.data["steps"].as_array().unwrap().iter().map(step).collect()
+}
+
+/// What was set up, without what may differ: runs, ids, how often a value was put.
+fn state(world: &Rehearsal) -> Value {
+    fn forget(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                for name in
+                    ["job_runs", "dbt_runs", "object_id", "job_id", "version", "created_time", "last_updated_timestamp"]
+                {
+                    fields.shift_remove(name);
+                }
+                fields.values_mut().for_each(forget);
+            }
+            Value::Array(items) => items.iter_mut().for_each(forget),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let mut found = world.world(|world| world.inspect());
+    forget(&mut found);
+    found
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_are_asked_for_the_plan_is_shown_and_accepted_and_a_run_is_offered_after_the_check() {
+    let world = Rehearsal::new();
+    let person = Person::of(&[
+        Ok("no scope"),
+        Ok("team"),
+        Ok(""),
+        Ok("0 6 * * *"),
+        Ok("0 0 6 * * ?"),
+        Ok("Europe/Berlin"),
+        Ok(""),
+        Ok("yes"),
+        Ok("yes"),
+    ]);
+    let outcome = Box::pin(talked(&world, &JOB, &person)).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    let asked = person.asked.borrow().join("\n");
+    for question in ["Secret scope", PATH, "Quartz", "Time zone", "at first you, ana@example.com", "Write this to http"]
+    {
+        assert!(asked.contains(question), "{question} in {asked}");
+    }
+    let said = outcome.said();
+    assert!(said.contains("--scope is \"no scope\", which cannot be used"), "{said}");
+    assert!(said.contains("write --schedule '0 0 6 * * ?'"), "{said}");
+    let place = |words: &str| said.find(words).unwrap_or_else(|| panic!("{words} in {said}"));
+    let order = [
+        "This is what would be done",
+        "secret team/api-key: would be created",
+        "would be checked",
+        "Writing to",
+        "reached",
+    ];
+    assert!(order.map(place).is_sorted(), "{said}");
+    assert_eq!(world.take_writes(), [&ALL[..], &[PRESS]].concat());
+    let data = &outcome.data;
+    assert_eq!((&data["check"]["status"], &data["run"]["status"]), (&json!("SUCCESS"), &json!("SUCCESS")));
+    assert_eq!((&data["scope"], &data["result"]), (&json!("team"), &json!("created")));
+    assert_eq!(data["schedule"]["timezone_id"], "Europe/Berlin");
+    assert_eq!(
+        data["commands"],
+        json!([
+            "export DATABRICKS_HOST='http://127.0.0.1:1'",
+            "export DBT_CLOUD_HOST='http://127.0.0.1:1' DBT_CLOUD_ACCOUNT_ID=51234",
+            "dbtrigger init-secrets --scope team",
+            format!("dbtrigger deploy-notebook --path {PATH} --scope team"),
+            format!(
+                "dbtrigger create-workflow --job 222222 --notebook {PATH} --schedule '0 0 6 * * ?' --timezone Europe/Berlin --check"
+            ),
+        ])
+    );
+    assert!(outcome.text.contains("  dbtrigger init-secrets --scope team\n"), "{}", outcome.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_leaves_or_says_no_before_the_end_of_the_questions_has_written_nothing() {
+    let world = Rehearsal::new();
+    let before = state(&world);
+    let good: [Answer; 6] = [Ok(""), Ok(""), Ok("0 0 6 * * ?"), Ok(""), Ok(""), Ok("yes")];
+    for leave in 0..good.len() {
+        for reason in [Unanswered::Interrupted, Unanswered::EndOfInput] {
+            let mut answers = good[..leave].to_vec();
+            answers.push(Err(reason));
+            let outcome = Box::pin(talked(&world, &JOB, &Person::of(&answers))).await;
+            assert_eq!(outcome.exit, 130, "{leave}: {outcome:?}");
+            assert!(outcome.failure.contains("nothing was written or started"), "{}", outcome.failure);
+        }
+    }
+    let answers = [&good[..5], &[Ok("no")]].concat();
+    let outcome = Box::pin(talked(&world, &JOB, &Person::of(&answers))).await;
+    assert_eq!((outcome.exit, outcome.code), (1, Some(Code::Failed)), "{outcome:?}");
+    assert!(outcome.failure.contains("The plan was not accepted, so nothing was written."), "{}", outcome.failure);
+    assert_eq!(world.take_writes(), [""; 0]);
+    assert_eq!(state(&world), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_run_that_nobody_answers_for_is_not_started_and_what_was_made_stays() {
+    for (answer, exit) in [(Ok("no"), 0), (Err(Unanswered::Interrupted), 130), (Err(Unanswered::EndOfInput), 130)] {
+        let world = Rehearsal::new();
+        let person = Person::of(&[Ok(""), Ok(""), Ok(""), Ok(""), Ok("yes"), answer]);
+        let outcome = Box::pin(talked(&world, &JOB, &person)).await;
+        assert_eq!((outcome.exit, &outcome.data["result"]), (exit, &json!("created")), "{outcome:?}");
+        assert_eq!(outcome.failure.contains("everything is set up; no run was started"), exit != 0);
+        assert_eq!(world.take_writes(), ALL);
+        // No time zone without a schedule.
+        assert!(!person.asked.borrow().iter().any(|prompt| prompt.contains("Time zone")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_while_the_plan_is_shown_is_not_done_on_top_of_it() {
+    let world = Rehearsal::new();
+    let meddler = world.clone();
+    let others = move || {
+        meddler.post("/api/2.0/secrets/scopes/create", &json!({ "scope": "dbt-cloud" }));
+    };
+    let person = Person::while_others(&[Ok(""), Ok(""), Ok(""), Ok(""), Ok("yes")], others);
+    let outcome = Box::pin(talked(&world, &JOB, &person)).await;
+    assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
+    assert!(outcome.failure.contains("has changed while the plan was shown"), "{}", outcome.failure);
+    assert_eq!(world.take_writes(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_terminal_the_plan_is_accepted_by_its_flag_and_by_nothing_else() {
+    let world = Rehearsal::new();
+    let outcome = Box::pin(done(&world, &JOB)).await;
+    assert_eq!((outcome.exit, outcome.code), (2, Some(Code::MissingInput)), "{outcome:?}");
+    assert!(outcome.failure.contains("your consent to the plan is missing: -y"), "{}", outcome.failure);
+    world.set("DBT_CLOUD_TOKEN", "");
+    let outcome = Box::pin(done(&world, &[])).await;
+    for missing in ["-y", "--job", "DBT_CLOUD_TOKEN", "--token-stdin"] {
+        assert!(outcome.exit == 2 && outcome.failure.contains(missing), "{missing} in {}", outcome.failure);
+    }
+    assert!(!outcome.failure.contains("--name"), "{}", outcome.failure);
+    assert_eq!(world.take_log(), []);
+    world.set("DBT_CLOUD_TOKEN", DBT_TOKEN);
+    let outcome = Box::pin(done(&world, &["--job", "222222", "--dry-run", "--run-now"])).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    for words in [
+        "workflow \"dbt: Nightly build (222222)\": would be created",
+        THEN_CHECKED,
+        THEN_RUN,
+        "dbtrigger init-secrets\n",
+    ] {
+        assert!(outcome.text.contains(words), "{words} in {}", outcome.text);
+    }
+    assert_eq!(world.take_writes(), [""; 0]);
+    assert_eq!(Box::pin(done(&world, &YES)).await.exit, 0);
+    assert_eq!(world.take_writes(), ALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn setting_up_again_writes_nothing_with_and_without_a_terminal() {
+    let world = Rehearsal::new();
+    let line = [&YES[..], &["--schedule", "0 0 6 * * ?", "--run-as", SERVICE]].concat();
+    let first = Box::pin(done(&world, &line)).await;
+    assert_eq!(first.exit, 0, "{first:?}");
+    assert!(steps(&first).iter().all(|step| step.ends_with(" create done")), "{first:?}");
+    let before = state(&world);
+    world.take_log();
+    for line in [&line[..], &YES] {
+        let again = Box::pin(done(&world, line)).await;
+        assert_eq!(again.exit, 0, "{again:?}");
+        assert!(again.text.contains("Nothing to change."), "{}", again.text);
+    }
+    let person = Person::of(&[Ok(""), Ok(""), Ok(""), Ok(""), Ok("no")]);
+    assert_eq!(Box::pin(talked(&world, &JOB, &person)).await.exit, 0);
+    assert_eq!(world.take_writes(), [""; 0]);
+    assert_eq!(state(&world), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopped_at_any_request_it_goes_on_from_there() {
+    let line = [&YES[..], &["--run-as", SERVICE]].concat();
+    let world = Rehearsal::new();
+    assert_eq!(Box::pin(done(&world, &line)).await.exit, 0);
+    let requests = world.take_log();
+    let whole = state(&world);
+    let check = requests.iter().position(|seen| seen.operation == SUBMIT).unwrap();
+    let deaths = Cell::new(0);
+    for index in 0..=check {
+        for trouble in [Trouble::KilledBefore, Trouble::KilledAfter] {
+            let world = Rehearsal::new();
+            world.trouble_at(index, trouble);
+            deaths.set(deaths.get() + usize::from(Box::pin(alone(&world, &line)).await.is_none()));
+            let again = Box::pin(done(&world, &line)).await;
+            assert_eq!(again.exit, 0, "{trouble:?} at {index}: {again:?}");
+            assert_eq!(state(&world), whole, "{trouble:?} at {index}");
+        }
+    }
+    assert_eq!(deaths.get(), 2 * (check + 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_does_what_the_commands_for_its_steps_do() {
+    let world = Rehearsal::new();
+    let line = [&YES[..], &["--schedule", "0 0 6 * * ?", "--run-as", SERVICE, "--scope", "team"]].concat();
+    assert_eq!(Box::pin(done(&world, &line)).await.exit, 0);
+    let single = Rehearsal::new();
+    let secrets = ["--scope", "team"];
+    assert_eq!(single.run(init_secrets::run, &secrets).await.unwrap().exit, 0);
+    assert_eq!(single.run(deploy_notebook::run, &secrets).await.unwrap().exit, 0);
+    let workflow = ["--job", "222222", "--schedule", "0 0 6 * * ?", "--run-as", SERVICE, "--grant-run-as"];
+    assert_eq!(single.run(create_workflow::run, &workflow).await.unwrap().exit, 0);
+    assert_eq!(state(&world), state(&single));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_goes_where_the_notebook_that_is_there_reads_it() {
+    let world = Rehearsal::new();
+    assert_eq!(world.run(deploy_notebook::run, &["--scope", "team", "--key", "mine"]).await.unwrap().exit, 0);
+    let outcome = Box::pin(done(&world, &YES)).await;
+    assert_eq!((outcome.exit, &outcome.data["scope"], &outcome.data["key"]), (0, &json!("team"), &json!("mine")));
+    assert!(outcome.text.contains("init-secrets --scope team --key mine\n"), "{}", outcome.text);
+    assert_eq!(world.world(|world| world.inspect())["scopes"]["team"]["secrets"]["mine"]["version"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_in_any_step_is_refused_in_all_before_anybody_is_asked_to_accept() {
+    let world = Rehearsal::new();
+    let foreign = json!({ "path": "/Users/ana@example.com/mine", "format": "SOURCE", "language": "PYTHON", "content": "cHJpbnQoMSkK" });
+    world.post("/api/2.0/workspace/import", &foreign);
+    let line = [&JOB[..], &["--path", "/Users/ana@example.com/mine"]].concat();
+    let person = Person::of(&[Ok(""), Ok(""), Ok("")]);
+    let outcome = Box::pin(talked(&world, &line, &person)).await;
+    assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
+    assert!(outcome.failure.contains("--adopt") && outcome.data["commands"] == json!([]), "{outcome:?}");
+
+    let narrow = ["--allow-job", "222223"];
+    assert_eq!(world.run(deploy_notebook::run, &narrow).await.unwrap().exit, 0);
+    world.take_log();
+    let outcome = Box::pin(done(&world, &YES)).await;
+    assert!(outcome.exit == 7 && outcome.failure.contains("may start only these dbt jobs: 222223"), "{outcome:?}");
+    let shared = [&YES[..], &["--path", "/Shared/run"]].concat();
+    let outcome = Box::pin(done(&world, &shared)).await;
+    assert!(outcome.exit == 7 && outcome.failure.contains("--accept-shared-path"), "{outcome:?}");
+    assert_eq!(world.take_writes(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_key_in_a_file_is_enough_and_one_that_dbt_refuses_is_not_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    let world = Rehearsal::new();
+    world.set("DBT_CLOUD_TOKEN", "");
+    for (token, exit) in [("dbtc_wrong-0123456789", 4), (DBT_TOKEN, 0)] {
+        std::fs::write(&file, token).unwrap();
+        let outcome = Box::pin(done(&world, &[&YES[..], &["--token-file", file.to_str().unwrap()]].concat())).await;
+        assert_eq!(outcome.exit, exit, "{outcome:?}");
+        let writes = world.take_writes();
+        assert_eq!(writes.is_empty(), exit != 0, "{writes:?}");
+    }
+    assert_eq!(world.world(|world| world.inspect())["scopes"]["dbt-cloud"]["secrets"]["api-key"]["version"], 1);
+    // A key that may ask and is not the one to store: the other one is tried.
+    let world = Rehearsal::new();
+    std::fs::write(&file, "dbtc_wrong-0123456789").unwrap();
+    let outcome = Box::pin(done(&world, &[&YES[..], &["--token-file", file.to_str().unwrap()]].concat())).await;
+    assert!(outcome.exit == 4 && outcome.failure.contains("does not accept the key"), "{outcome:?}");
+    assert_eq!(world.take_writes(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_fails_is_the_outcome_and_no_run_is_offered() {
+    let world = Rehearsal::new();
+    let bad =
+        NotebookOutcome::Failed { error: "NotTriggered: x\ndbtrigger-check: egress".into(), trace: String::new() };
+    let line = [&YES[..], &["--run-now"]].concat();
+    let outcome = Box::pin(played(&world, bad, world.run(run, &line))).await.unwrap();
+    assert_eq!((outcome.exit, outcome.code), (12, Some(Code::Network)), "{outcome:?}");
+    assert_eq!(world.take_writes(), ALL);
+    assert!(outcome.text.contains("dbtrigger create-workflow --job 222222"), "{}", outcome.text);
+}
