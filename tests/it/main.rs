@@ -9,6 +9,8 @@ mod harness;
 mod bars;
 #[cfg(unix)]
 mod check;
+#[cfg(unix)]
+mod ci_outputs;
 mod dbt_file;
 mod guide;
 #[cfg(unix)]
