@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::commands::run::{CiOutputs, Ending};
 use crate::commands::{self, Instead, LastKnown, Left, Stage, Talk, Wire, quoted};
 use crate::context::{Context, Environment};
 use crate::credentials::AccountFlags;
@@ -88,6 +89,9 @@ enum Command {
     Completions(commands::completions::Args),
 }
 
+/// The signal of a closed pipe, by which programs end quietly.
+const SIGPIPE: u8 = 13;
+
 /// Runs the program on the process's own arguments and streams.
 pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -124,6 +128,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         talk,
     };
     let leaves = command.leaves();
+    let outputs = command.ci_outputs();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -134,17 +139,22 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let exit = runtime.block_on(async {
-        tokio::select! {
+        let (ended, said) = tokio::select! {
             biased;
-            signal = interrupted(&interruption) => {
-                farewell(signal, leaves, &last_known, stage.context.environment.profile(), &printer)
-            }
-            // 128 + SIGPIPE, without a word: whoever read us has seen enough.
-            () = left_alone(&printer, &interruption) => 141,
-            ended = converse(command, &arguments, &mut stage) => {
-                printer.end(&with_profile(ended, stage.context.environment.profile()))
-            }
+            signal = interrupted(&interruption) => farewell(signal, leaves, &last_known, &printer),
+            // Without a word: whoever read us has seen enough.
+            () = left_alone(&printer, &interruption) => (farewell(SIGPIPE, leaves, &last_known, &printer).0, false),
+            ended = converse(command, &arguments, &mut stage) => (ended, true),
+        };
+        let ended = with_profile(ended, stage.context.environment.profile());
+        let code = ended.failure.as_ref().map(|failure| failure.code);
+        let exit = if said { printer.end(&ended) } else { code.map_or(0, Code::exit) };
+        if let Some(outputs) = outputs {
+            let data = ended.report.map(|report| report.json()).unwrap_or_default();
+            let ending = Ending { data: &data, code, exit };
+            outputs.write(&ending, &stage.context.environment, &|text| printer.clean(text), &stage.events);
         }
+        exit
     });
     // A prompt or look-up that hangs must not hold the end up.
     runtime.shutdown_background();
@@ -324,6 +334,11 @@ impl Command {
         }
     }
 
+    /// What is told to the CI beside what is printed.
+    fn ci_outputs(&self) -> Option<CiOutputs> {
+        if let Command::Run(args) = self { Some(CiOutputs::of(args)) } else { None }
+    }
+
     fn leaves(&self) -> Leaves {
         match self {
             Command::Setup(_) | Command::InitSecrets(_) | Command::DeployNotebook(_) | Command::CreateWorkflow(_) => {
@@ -340,32 +355,28 @@ impl Command {
     }
 }
 
-/// The last line when somebody interrupts: what goes on, and how to pick it up again. Gives the exit code.
-fn farewell(signal: u8, leaves: Leaves, last_known: &LastKnown, profile: Option<&str>, printer: &Printer) -> u8 {
+/// What is left when somebody interrupts: what goes on, and how to pick it up again. Gives whether that is said, too.
+fn farewell(signal: u8, leaves: Leaves, last_known: &LastKnown, printer: &Printer) -> (Ended<Box<dyn Report>>, bool) {
     let failure = Failure::interrupted(signal);
-    match (last_known.get(), leaves) {
+    let failure = match (last_known.get(), leaves) {
         (Some(Left { data, going }), _) => {
             let failure = if going.is_empty() { failure.advise("nothing that was started goes on") } else { failure };
             let failure = going.into_iter().fold(failure, |failure, (line, resume)| failure.cause(line).run(resume));
             let report: Option<Box<dyn Report>> = Some(Box::new(LeftBehind(data)));
-            printer.end(&with_profile(Ended { report, failure: Some(failure) }, profile))
+            return (Ended { report, failure: Some(failure) }, true);
         }
         // Ctrl-C at a question comes as a signal, too.
-        (None, _) if printer.is_asking() => {
-            printer.end(&commands::left_at_a_question(signal, "Interrupted at a question.").into())
-        }
+        (None, _) if printer.is_asking() => commands::left_at_a_question(signal, "Interrupted at a question."),
         (None, Leaves::Half) => {
-            let advice = "run the same command again: it compares, and writes only what is missing";
-            printer.end(&failure.advise(advice).into())
+            failure.advise("run the same command again: it compares, and writes only what is missing")
         }
-        (None, Leaves::Run) => printer.end(&failure.advise("nothing was started").into()),
-        (None, Leaves::Unconfirmed) => {
-            printer.end(&failure.advise("run the same command again: it says how the run stands").into())
-        }
-        (None, Leaves::Keyring) => printer.end(&failure.run("dbtrigger auth status").into()),
-        (None, Leaves::AsItWas) => printer.end(&failure.advise("nothing was changed").into()),
-        (None, Leaves::Nothing) => failure.code.exit(),
-    }
+        (None, Leaves::Run) => failure.advise("nothing was started"),
+        (None, Leaves::Unconfirmed) => failure.advise("run the same command again: it says how the run stands"),
+        (None, Leaves::Keyring) => failure.run("dbtrigger auth status"),
+        (None, Leaves::AsItWas) => failure.advise("nothing was changed"),
+        (None, Leaves::Nothing) => return (failure.into(), false),
+    };
+    (failure.into(), true)
 }
 
 /// What is known of a run that goes on without us.

@@ -62,6 +62,8 @@ pub(crate) const VARIABLES: [Group; 7] = [
             ("ACTIONS_ID_TOKEN_REQUEST_URL", "Where GitHub Actions gives tokens, with `permissions: id-token: write`"),
             ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "What GitHub Actions wants to see for one"),
             ("GITHUB_ACTIONS", "Said in the User-Agent"),
+            ("GITHUB_OUTPUT", "File to which `run` appends run_id, run_url, status and exit_code, or runs"),
+            ("GITHUB_STEP_SUMMARY", "File to which `run` appends a table of the runs in Markdown"),
             ("GITLAB_CI", "Said in the User-Agent"),
             ("TF_BUILD", "Said in the User-Agent"),
             ("GITHUB_REPOSITORY", "Said in the cause of a run, if --cause is not given"),

@@ -69,7 +69,7 @@ pub(crate) enum WorkflowEnd {
 
 impl WorkflowEnd {
     /// What a result or a termination code means. Words that nobody knows are not good.
-    fn of(word: &str) -> WorkflowEnd {
+    pub(crate) fn of(word: &str) -> WorkflowEnd {
         let owned = word.to_owned();
         match word {
             "SUCCESS" => WorkflowEnd::Success(owned),

@@ -146,6 +146,11 @@ impl Printer {
         }
     }
 
+    /// The text without secrets, and without what could turn or hide it.
+    pub(crate) fn clean(&self, text: &str) -> String {
+        sanitise(&self.0.filter.clean(text))
+    }
+
     /// Prints how a command ended and gives its exit code. Done means that the results could be written, too.
     pub(crate) fn end(&self, ended: &Ended<Box<dyn Report>>) -> u8 {
         let Ended { report, failure } = ended;

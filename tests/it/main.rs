@@ -8,6 +8,7 @@ mod harness;
 #[cfg(target_os = "linux")]
 mod bars;
 mod check;
+mod ci_outputs;
 #[cfg(unix)]
 mod dbt_file;
 mod docs;

@@ -1,6 +1,7 @@
 //! `run`: starts a dbt job, or a Databricks job with `--workflow`, and follows it to its end.
 
 mod artifacts;
+mod ci_outputs;
 mod course;
 mod dbt;
 mod dbt_report;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 
+pub(crate) use ci_outputs::{CiOutputs, Ending};
 pub(crate) use dbt_report::DbtReport;
 pub(crate) use duration::shown;
 pub(crate) use follow_dbt::{Following, Lines, see};
@@ -46,7 +48,7 @@ pub(crate) const LONGEST: Duration = Duration::from_hours(24);
   dbtrigger run 'Nightly build' --project 'Jaffle Shop'
   dbtrigger run 222222 300001 300002 --max-parallel 2
   dbtrigger run 222226 --retry 1 --artifacts target
-  dbtrigger run 222222 --on-interrupt cancel
+  dbtrigger run 222222 --on-interrupt cancel --summary-detail
   dbtrigger run 222222 --idempotency-key nightly-2026-11-23 --step 'dbt build --select tag:nightly'
   dbtrigger run --workflow 'dbt: Nightly build (222222)'")]
 pub(crate) struct Args {
@@ -85,6 +87,9 @@ pub(crate) struct Args {
     /// of several jobs each has a folder of its own in it, named by the run's id
     #[arg(long, value_name = "DIR", conflicts_with_all = ["workflow", "no_wait"])]
     artifacts: Option<PathBuf>,
+    /// Where GitHub Actions shows a summary: the messages of what failed, too, which may have data in them
+    #[arg(long)]
+    summary_detail: bool,
     /// How long a run whose start was not answered may take to show before it is started again
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = durations::parse, conflicts_with = "workflow")]
     settle: Duration,
@@ -198,6 +203,7 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
         idempotency_key,
         retry,
         artifacts,
+        summary_detail: _,
         settle,
         at_most_once,
         on_interrupt,

@@ -1,0 +1,216 @@
+//! What GitHub Actions gets from `run` beside what is printed: the outputs of the step and the summary of the job, taken
+//! from the same data as the JSON document. Nothing here changes the outcome.
+
+mod markdown;
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::Args;
+use crate::context::Environment;
+use crate::databricks::WorkflowEnd;
+use crate::events::Events;
+use crate::failure::Code;
+use crate::runs::plain;
+
+/// Of each text of a service so many characters are taken.
+const LONGEST: usize = 400;
+
+/// What GitHub Actions is told about a `run`.
+pub(crate) struct CiOutputs {
+    /// The jobs, or the workflow, as the person named them.
+    asked: Vec<String>,
+    /// The messages of what failed, too.
+    detail: bool,
+}
+
+/// How the command ended.
+pub(crate) struct Ending<'a> {
+    /// The `data` of the JSON document, null if nothing is known.
+    pub(crate) data: &'a Value,
+    pub(crate) code: Option<Code>,
+    /// With which the program ends.
+    pub(crate) exit: u8,
+}
+
+impl CiOutputs {
+    pub(crate) fn of(args: &Args) -> CiOutputs {
+        let asked = args.workflow.as_ref().map_or_else(|| args.job.clone(), |workflow| vec![workflow.clone()]);
+        CiOutputs { asked, detail: args.summary_detail }
+    }
+
+    /// Appends to the files that GitHub Actions names. `clean` takes out of a text what must not be shown.
+    pub(crate) fn write(
+        &self,
+        ending: &Ending<'_>,
+        environment: &Environment,
+        clean: &dyn Fn(&str) -> String,
+        events: &Events,
+    ) {
+        let append_to = |variable: &str, what: &str, text: &dyn Fn() -> String| {
+            if let Some(path) = environment.get(variable)
+                && let Err(error) = append(Path::new(path), &text())
+            {
+                events.warning(format!("{what} cannot be written to {path} ({variable}): {error}"));
+            }
+        };
+        append_to("GITHUB_OUTPUT", "the outputs of this step", &|| self.outputs(ending, clean));
+        append_to("GITHUB_STEP_SUMMARY", "the summary of this step", &|| {
+            markdown::summary(&self.rows(ending, clean), self.detail)
+        });
+    }
+
+    /// `name=value`, each on a line of its own: no value has a line break in it.
+    fn outputs(&self, ending: &Ending<'_>, clean: &dyn Fn(&str) -> String) -> String {
+        let Ending { data, code: _, exit } = ending;
+        if self.asked.len() > 1 {
+            let runs: Vec<Value> = runs_of(data)
+                .iter()
+                .map(|run| {
+                    let exit = run.get("exit_code").cloned().unwrap_or_else(|| json!(exit));
+                    let word = |name: &str| word(run, name, clean);
+                    json!({
+                        "job_id": run["job_id"].as_u64(), "run_id": run["run_id"].as_u64(), "run_url": word("run_url"),
+                        "status": word("status"), "exit_code": exit,
+                    })
+                })
+                .collect();
+            return format!("runs={}\nexit_code={exit}\n", Value::from(runs));
+        }
+        let (id, url) = (word(data, id_name(data), clean), word(data, url_name(data), clean));
+        let [id, url, status] = [id, url, word(data, "status", clean)].map(Option::unwrap_or_default);
+        format!("run_id={id}\nrun_url={url}\nstatus={status}\nexit_code={exit}\n")
+    }
+
+    /// A row for each run; below the one of a workflow those of the dbt runs behind it.
+    fn rows(&self, ending: &Ending<'_>, clean: &dyn Fn(&str) -> String) -> Vec<Row> {
+        let Ending { data, code, exit: _ } = ending;
+        let runs = if self.asked.len() > 1 { runs_of(data) } else { std::slice::from_ref(*data) };
+        if runs.iter().all(Value::is_null) {
+            let status = code.map_or("not seen", Code::name).to_owned();
+            let row = |asked: &String| Row {
+                job: plain(&clean(asked), LONGEST),
+                run: String::new(),
+                url: String::new(),
+                status: status.clone(),
+                failed: Vec::new(),
+            };
+            return self.asked.iter().map(row).collect();
+        }
+        let mut rows = Vec::new();
+        for run in runs {
+            let name = if is_workflow(run) { "workflow_name" } else { "job_id" };
+            // Of several each has its own error; without one, how the whole ended is how it ended.
+            let error = match run.get("error") {
+                Some(error) => error["code"].as_str(),
+                None => code.map(Code::name),
+            };
+            let status = match (word(run, "status", clean), error) {
+                (Some(status), None) => status,
+                (Some(status), Some(error)) => format!("{status} ({error})"),
+                (None, error) => error.unwrap_or("not seen").to_owned(),
+            };
+            rows.push(Row {
+                job: word(run, name, clean).unwrap_or_default(),
+                run: word(run, id_name(run), clean).unwrap_or_default(),
+                url: word(run, url_name(run), clean).unwrap_or_default(),
+                status,
+                failed: failed(run, *code, clean),
+            });
+            rows.extend(list(run, "tasks").iter().filter(|task| !task["dbt_run_id"].is_null()).map(|task| Row {
+                job: word(task, "task_key", clean).unwrap_or_default(),
+                run: word(task, "dbt_run_id", clean).unwrap_or_default(),
+                url: word(task, "dbt_run_url", clean).unwrap_or_default(),
+                status: word(task, "dbt_run_status", clean).unwrap_or_else(|| "not seen".to_owned()),
+                failed: Vec::new(),
+            }));
+        }
+        rows
+    }
+}
+
+/// A row of the summary, in plain text without line breaks.
+struct Row {
+    job: String,
+    run: String,
+    url: String,
+    status: String,
+    failed: Vec<Failed>,
+}
+
+/// A model, test or task that failed.
+struct Failed {
+    name: String,
+    message: Option<String>,
+}
+
+fn failed(run: &Value, code: Option<Code>, clean: &dyn Fn(&str) -> String) -> Vec<Failed> {
+    if is_workflow(run) {
+        // While the run goes on its tasks have other words.
+        let ended = matches!(code, None | Some(Code::RunFailed | Code::RunCancelled));
+        let has_failed =
+            |task: &&Value| matches!(task["status"].as_str().map(WorkflowEnd::of), Some(WorkflowEnd::Failed(_)));
+        let failed = list(run, "tasks").iter().filter(|_| ended).filter(has_failed).map(|task| Failed {
+            name: word(task, "task_key", clean).unwrap_or_default(),
+            message: word(task, "error", clean).or_else(|| word(task, "message", clean)),
+        });
+        return failed.collect();
+    }
+    let nodes = list(run, "failed_nodes").iter().map(|node| {
+        let part = |name: &str| word(node, name, clean).unwrap_or_default();
+        Failed { name: format!("{} {}", part("kind"), part("name")), message: word(node, "message", clean) }
+    });
+    nodes.collect()
+}
+
+fn is_workflow(run: &Value) -> bool {
+    run.get("workflow_id").is_some()
+}
+
+fn id_name(run: &Value) -> &'static str {
+    if is_workflow(run) { "workflow_run_id" } else { "run_id" }
+}
+
+fn url_name(run: &Value) -> &'static str {
+    if is_workflow(run) { "workflow_run_url" } else { "run_url" }
+}
+
+fn runs_of(data: &Value) -> &[Value] {
+    list(data, "runs")
+}
+
+fn list<'a>(of: &'a Value, name: &str) -> &'a [Value] {
+    of[name].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// What stands there, in one line.
+fn word(of: &Value, name: &str, clean: &dyn Fn(&str) -> String) -> Option<String> {
+    let text = match &of[name] {
+        Value::String(text) => plain(&clean(text), LONGEST),
+        Value::Number(number) => number.to_string(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// Appends whole lines, on a line of their own whatever stands before them.
+fn append(path: &Path, lines: &str) -> io::Result<()> {
+    // Opening a pipe would wait for its reader.
+    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let mut last = [b'\n'];
+    // An empty file has no end to look at.
+    if file.seek(SeekFrom::End(-1)).is_ok() {
+        file.read_exact(&mut last)?;
+    }
+    let between = if last == *b"\n" { "" } else { "\n" };
+    file.write_all(format!("{between}{lines}").as_bytes())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! The summary of a step as GitHub's Markdown, in which no text of a service is more than text.
+
+use std::fmt::Write as _;
+
+use super::{Failed, Row};
+
+/// GitHub takes 1 MiB for each step, which may have other commands in it.
+const MOST: usize = 256 * 1024;
+
+/// Of one run so many names are shown.
+const NAMES: usize = 20;
+
+/// A table with a row for each run, and below it, if wished for, why things failed.
+pub(super) fn summary(rows: &[Row], detail: bool) -> String {
+    // A table begins behind an empty line.
+    let mut summary = "\n| Job | Run | Status | Failed |\n|---|---|---|---|\n".to_owned();
+    let lines = rows.iter().map(row);
+    let mut left_out = fill(&mut summary, lines, "");
+    if detail {
+        let reasons = rows.iter().flat_map(|row| &row.failed).filter_map(reason);
+        left_out += fill(&mut summary, reasons, "\n");
+    }
+    if left_out > 0 {
+        let _ = write!(summary, "\nand {left_out} lines more\n");
+    }
+    summary
+}
+
+/// Adds what there is room for, behind `before`, and counts the rest.
+fn fill(summary: &mut String, lines: impl Iterator<Item = String>, before: &str) -> usize {
+    let (mut before, mut left_out) = (before, 0);
+    for line in lines {
+        if left_out > 0 || summary.len() + line.len() > MOST {
+            left_out += 1;
+        } else {
+            *summary += std::mem::take(&mut before);
+            *summary += &line;
+        }
+    }
+    left_out
+}
+
+fn row(row: &Row) -> String {
+    let Row { job, run, url, status, failed } = row;
+    let mut names: Vec<String> = failed.iter().take(NAMES).map(|Failed { name, message: _ }| as_text(name)).collect();
+    if failed.len() > NAMES {
+        names.push(format!("and {} more", failed.len() - NAMES));
+    }
+    format!("| {} | {} | {} | {} |\n", as_text(job), link(run, url), as_text(status), names.join(", "))
+}
+
+fn reason(failed: &Failed) -> Option<String> {
+    let Failed { name, message } = failed;
+    message.as_ref().map(|message| format!("- **{}**: {}\n", as_text(name), as_text(message)))
+}
+
+/// A link, if the address is one and has nothing in it that could end the link.
+fn link(run: &str, url: &str) -> String {
+    let is_address = (url.starts_with("https://") || url.starts_with("http://"))
+        && url.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:/?#%&=+,;@".contains(&byte));
+    if is_address && !run.is_empty() { format!("[{}]({url})", as_text(run)) } else { as_text(run) }
+}
+
+/// The text, whatever it has in it that means something in Markdown, HTML or to GitHub.
+fn as_text(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    let characters: Vec<char> = text.chars().collect();
+    for (index, character) in characters.iter().copied().enumerate() {
+        let in_a_word = |other: Option<&char>| other.is_some_and(char::is_ascii_alphanumeric);
+        match character {
+            // A table is cut at its bars before anything else is read.
+            '|' => escaped += "&#124;",
+            '<' => escaped += "&lt;",
+            '>' => escaped += "&gt;",
+            '&' => escaped += "&amp;",
+            // Names people, and things of the repository, however they are escaped: the invisible space keeps it from that.
+            '@' | '#' => escaped.extend(['\\', character, '\u{200b}']),
+            // Begins mathematics, unless it stands alone.
+            '$' => escaped += "<span>$</span>",
+            // Emphasises only at the edge of a word.
+            '_' if in_a_word(characters.get(index + 1)) && index > 0 && in_a_word(characters.get(index - 1)) => {
+                escaped.push('_');
+            }
+            '-' | ',' | '/' | '(' | ')' | ' ' => escaped.push(character),
+            _ if character.is_control() => escaped.push(' '),
+            _ if character.is_ascii_punctuation() => escaped.extend(['\\', character]),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}

@@ -1,0 +1,303 @@
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::*;
+use crate::commands::rehearsal::{Outcome, Rehearsal};
+use crate::commands::{create_workflow, deploy_notebook, init_secrets, run};
+use crate::events::Event;
+use crate::sandbox::NotebookOutcome;
+
+/// What stands in both files, and what was warned of.
+struct Written {
+    outputs: String,
+    summary: String,
+}
+
+fn write(asked: &[&str], detail: bool, data: &Value, code: Option<Code>) -> Written {
+    let folder = tempfile::tempdir().unwrap();
+    let (output, summary) = (folder.path().join("output"), folder.path().join("summary.md"));
+    let environment = Environment::of([
+        ("GITHUB_OUTPUT", output.to_str().unwrap()),
+        ("GITHUB_STEP_SUMMARY", summary.to_str().unwrap()),
+    ]);
+    let warnings = write_to(asked, detail, data, code, &environment);
+    assert_eq!(warnings, Vec::<Event>::new());
+    let read = |path| std::fs::read_to_string(path).unwrap();
+    Written { outputs: read(output), summary: read(summary) }
+}
+
+fn write_to(asked: &[&str], detail: bool, data: &Value, code: Option<Code>, environment: &Environment) -> Vec<Event> {
+    let events: Rc<RefCell<Vec<Event>>> = Rc::default();
+    let sink = events.clone();
+    let asked = asked.iter().map(ToString::to_string).collect();
+    let ending = Ending { data, code, exit: code.map_or(0, Code::exit) };
+    let clean = |text: &str| text.replace("dbtc_secret", "***");
+    let heard = Events::new(move |event| sink.borrow_mut().push(event));
+    CiOutputs { asked, detail }.write(&ending, environment, &clean, &heard);
+    events.take()
+}
+
+/// As GitHub's runner reads the file: a line is `name=value`, or begins a value of several lines with `name<<WORD`.
+fn read_outputs(text: &str) -> Vec<(String, String)> {
+    assert!(text.ends_with('\n') && !text.contains('\r'), "{text:?}");
+    let lines = text.lines().map(|line| {
+        let equals = line.find('=').unwrap_or_else(|| panic!("{line:?} in {text:?}"));
+        assert!(line.find("<<").is_none_or(|heredoc| equals < heredoc), "{line:?}");
+        (line[..equals].to_owned(), line[equals + 1..].to_owned())
+    });
+    lines.collect()
+}
+
+fn names(outputs: &str) -> Vec<String> {
+    read_outputs(outputs).into_iter().map(|(name, _)| name).collect()
+}
+
+/// The cells of each row below the heading.
+fn cells(summary: &str) -> Vec<Vec<&str>> {
+    let rows = summary.lines().skip_while(|line| *line != "|---|---|---|---|").skip(1);
+    let rows = rows.take_while(|line| !line.is_empty());
+    rows.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
+async fn start(stage: &Rehearsal, line: &[&str]) -> Outcome {
+    stage.run(run::run, line).await.expect("nobody kills it")
+}
+
+/// In the sandbox's job whose models are broken.
+const FAILED: &str = "model orders, test unique_stg_orders_order_id";
+
+const SINGLE: [&str; 4] = ["run_id", "run_url", "status", "exit_code"];
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_told_however_it_ended() {
+    for (job, status, exit, shown) in [
+        ("222222", "SUCCESS", "0", "SUCCESS"),
+        ("222223", "ERROR", "3", "ERROR (run-failed)"),
+        ("222224", "CANCELLED", "20", "CANCELLED (run-cancelled)"),
+    ] {
+        let outcome = start(&Rehearsal::new(), &[job]).await;
+        let written = write(&[job], false, &outcome.data, outcome.code);
+        let (run, url) = (outcome.data["run_id"].to_string(), outcome.data["run_url"].as_str().unwrap());
+        let told = read_outputs(&written.outputs);
+        let expected = SINGLE.iter().zip([run.as_str(), url, status, exit]);
+        assert_eq!(told, expected.map(|(name, value)| (name.to_string(), value.to_owned())).collect::<Vec<_>>());
+        let rows = cells(&written.summary);
+        assert_eq!(rows.len(), 1, "{}", written.summary);
+        assert_eq!(rows[0][..3], [job, &format!("[{run}]({url})"), shown]);
+        assert_eq!(rows[0][3], if status == "ERROR" { FAILED } else { "" }, "{}", written.summary);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_what_failed_are_told_only_if_wished_for() {
+    let outcome = start(&Rehearsal::new(), &["222223"]).await;
+    let message = outcome.data["failed_nodes"][0]["message"].as_str().unwrap();
+    let first = message.split(' ').next().unwrap();
+    assert!(first.len() > 3, "{message}");
+    let brief = write(&["222223"], false, &outcome.data, outcome.code).summary;
+    assert!(!brief.contains(first), "{brief}");
+    let detailed = write(&["222223"], true, &outcome.data, outcome.code).summary;
+    let line = detailed.lines().find(|line| line.starts_with("- **model orders**: ")).unwrap();
+    assert!(line.contains(first), "{line}");
+    assert_eq!(cells(&brief), cells(&detailed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_runs_are_told_as_json_each_with_its_own_outcome() {
+    let asked = ["222222", "222223", "222224"];
+    let outcome = start(&Rehearsal::new(), &asked).await;
+    let written = write(&asked, false, &outcome.data, outcome.code);
+    let told = read_outputs(&written.outputs);
+    assert_eq!(names(&written.outputs), ["runs", "exit_code"]);
+    assert_eq!(told[1].1, "3");
+    let runs: Value = serde_json::from_str(&told[0].1).unwrap();
+    let of = |name: &str| runs.as_array().unwrap().iter().map(|run| run[name].clone()).collect::<Vec<_>>();
+    assert_eq!(of("status"), ["SUCCESS", "ERROR", "CANCELLED"]);
+    assert_eq!(of("exit_code"), [0, 3, 20]);
+    assert_eq!(of("job_id"), [222_222, 222_223, 222_224]);
+    for (index, run) in outcome.data["runs"].as_array().unwrap().iter().enumerate() {
+        assert_eq!((&run["run_id"], &run["run_url"]), (&of("run_id")[index], &of("run_url")[index]));
+    }
+    let rows = cells(&written.summary);
+    let statuses: Vec<&str> = rows.iter().map(|row| row[2]).collect();
+    assert_eq!(statuses, ["SUCCESS", "ERROR (run-failed)", "CANCELLED (run-cancelled)"]);
+    assert_eq!(rows[1][3], FAILED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_was_started_the_step_still_gets_every_output() {
+    let outcome = start(&Rehearsal::new(), &["999999"]).await;
+    assert_eq!(outcome.exit, 6, "{outcome:?}");
+    let missing = Some(Code::NotFound);
+    let single = write(&["no such | job"], false, &Value::Null, missing);
+    assert_eq!(single.outputs, "run_id=\nrun_url=\nstatus=\nexit_code=6\n");
+    assert_eq!(cells(&single.summary), [["no such &#124; job", "", "not-found", ""]]);
+    let several = write(&["1", "2"], false, &Value::Null, missing);
+    assert_eq!(several.outputs, "runs=[]\nexit_code=6\n");
+    assert_eq!(cells(&several.summary).len(), 2, "{}", several.summary);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_run_is_told_with_what_became_of_it() {
+    let stage = Rehearsal::new();
+    stage.interrupt_at("dbt:runs/get", 3);
+    let outcome = start(&stage, &["222222", "--on-interrupt", "cancel"]).await;
+    let written = write(&["222222"], false, &outcome.data, outcome.code);
+    let told = read_outputs(&written.outputs);
+    assert_eq!((told[2].1.as_str(), told[3].1.as_str()), ("CANCELLED", "143"));
+    assert_eq!(cells(&written.summary)[0][2], "CANCELLED (interrupted)");
+    // Several that go on: what is known of them has no outcome of its own.
+    let going = json!({ "runs": [
+        { "job_id": 1, "run_id": 11, "run_url": "https://x/11", "status": "RUNNING" },
+        { "job_id": 2, "run_id": 12, "run_url": "https://x/12", "status": "SUCCESS", "exit_code": 0, "error": null },
+    ] });
+    let written = write(&["1", "2"], false, &going, Some(Code::Interrupted(2)));
+    let runs: Value = serde_json::from_str(&read_outputs(&written.outputs)[0].1).unwrap();
+    assert_eq!((&runs[0]["exit_code"], &runs[1]["exit_code"]), (&130.into(), &0.into()));
+    let statuses: Vec<&str> = cells(&written.summary).iter().map(|row| row[2]).collect();
+    assert_eq!(statuses, ["RUNNING (interrupted)", "SUCCESS"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_of_a_workflow_is_told_with_the_dbt_runs_behind_it() {
+    let task = |key: &str, status: &str, dbt: Value| {
+        json!({
+            "task_key": key, "status": status, "message": "Workload failed", "error": "dbt run\n77 | failed",
+            "dbt_run_id": dbt, "dbt_run_url": "https://x/77", "dbt_run_status": "Error",
+        })
+    };
+    let data = json!({
+        "workflow_id": 5, "workflow_name": "dbt: <Nightly>", "workflow_run_id": 9,
+        "workflow_run_url": "https://x/jobs/5/runs/9", "status": "FAILED",
+        "tasks": [
+            task("dbt_1", "FAILED", json!(77)), task("left", "EXCLUDED", Value::Null), task("ok", "SUCCESS", Value::Null),
+            task("after", "UPSTREAM_FAILED", Value::Null),
+        ],
+    });
+    let written = write(&["w"], true, &data, Some(Code::RunFailed));
+    assert_eq!(written.outputs, "run_id=9\nrun_url=https://x/jobs/5/runs/9\nstatus=FAILED\nexit_code=3\n");
+    assert_eq!(
+        cells(&written.summary),
+        [
+            ["dbt\\: &lt;Nightly&gt;", "[9](https://x/jobs/5/runs/9)", "FAILED (run-failed)", "dbt_1"],
+            ["dbt_1", "[77](https://x/77)", "Error", ""]
+        ]
+    );
+    assert!(written.summary.ends_with("\n- **dbt_1**: dbt run 77 &#124; failed\n"), "{}", written.summary);
+    // While it goes on, no task has failed for good.
+    let mut going = data;
+    going["tasks"][0]["status"] = "RUNNING".into();
+    assert_eq!(cells(&write(&["w"], false, &going, Some(Code::StillRunning)).summary)[0][3], "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workflow_that_was_really_run_has_these_fields() {
+    let stage = Rehearsal::new();
+    assert_eq!(stage.run(init_secrets::run, &[]).await.unwrap().exit, 0);
+    assert_eq!(stage.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
+    let _ = stage.run(create_workflow::run, &["--job", "222223", "--name", "w"]).await.unwrap();
+    let play = async {
+        let (error, trace) = ("dbt run 5 failed".to_owned(), String::new());
+        let _ = stage.play(NotebookOutcome::Failed { error, trace }).await;
+        std::future::pending::<()>().await;
+    };
+    let outcome = tokio::select! {
+        outcome = start(&stage, &["--workflow", "w"]) => outcome,
+        () = play => unreachable!(),
+    };
+    let written = write(&["w"], false, &outcome.data, outcome.code);
+    let told = read_outputs(&written.outputs);
+    assert_eq!((told[2].1.as_str(), told[3].1.as_str()), ("FAILED", "3"), "{outcome:?}");
+    assert!(!told[0].1.is_empty() && told[1].1.contains(&format!("/runs/{}", told[0].1)), "{told:?}");
+    assert_eq!(cells(&written.summary)[0][3], outcome.data["tasks"][0]["task_key"].as_str().unwrap());
+}
+
+#[test]
+fn no_text_of_a_service_ends_its_line_its_cell_or_its_link() {
+    let hostile = "a\nexit_code=0\r\nrun_id<<EOF\nx\nEOF\u{85}|b` [c](http://evil) <img src=x> @team *d* _e_ #7 www.f $g$ dbtc_secret";
+    let data = json!({
+        "workflow_id": 5, "workflow_name": hostile, "workflow_run_id": hostile, "workflow_run_url": hostile,
+        "status": hostile, "tasks": [{ "task_key": hostile, "status": "FAILED", "message": hostile }],
+    });
+    let written = write(&["w"], true, &data, Some(Code::RunFailed));
+    assert_eq!(names(&written.outputs), SINGLE);
+    assert_eq!(read_outputs(&written.outputs)[3].1, "3");
+    let mut run = data.clone();
+    run["run_id"] = hostile.into();
+    let several = write(&["w", "v"], true, &json!({ "runs": [run, {}] }), Some(Code::RunFailed));
+    assert_eq!(names(&several.outputs), ["runs", "exit_code"]);
+    let mut seen = 0;
+    for text in [&written.summary, &several.summary] {
+        for row in cells(text) {
+            assert_eq!(row.len(), 4, "{text}");
+        }
+        for line in text.lines().filter(|line| line.contains("exit_code")) {
+            seen += 1;
+            for live in ["[c](", "b` ", "<img", "@team", " *d*", " _e_", "#7", "www.f", "$g$", "http://", "dbtc_secret"]
+            {
+                assert!(!line.contains(live), "{live}: {line}");
+            }
+            for dead in [r"\[c\](http\://evil)", r"b\`", "&lt;img", "\\@\u{200b}team", r"\*d\*", r"\_e\_", r"www\.f"] {
+                assert!(line.contains(dead), "{dead}: {line}");
+            }
+        }
+    }
+    assert_eq!(seen, 4, "{}{}", written.summary, several.summary);
+    assert!(!written.outputs.contains("dbtc_secret") && !several.outputs.contains("dbtc_secret"));
+}
+
+#[test]
+fn an_address_that_could_end_its_link_is_none() {
+    for (url, shown) in [
+        ("https://x/runs/9?o=1#tab", "[9](https://x/runs/9?o=1#tab)"),
+        ("https://x/) <b>", "9"),
+        ("javascript:alert(1)", "9"),
+        ("https://x/a|b", "9"),
+        ("https://x/\u{202e}", "9"),
+    ] {
+        let data = json!({ "job_id": 1, "run_id": 9, "run_url": url, "status": "SUCCESS" });
+        assert_eq!(cells(&write(&["1"], false, &data, None).summary)[0][1], shown, "{url}");
+    }
+}
+
+#[test]
+fn a_summary_has_an_end() {
+    let nodes: Vec<Value> = (0..30)
+        .map(|number| json!({ "kind": "model", "name": format!("m{number}"), "message": "*".repeat(400) }))
+        .collect();
+    let run = json!({ "job_id": 1, "run_id": 9, "status": "ERROR", "failed_nodes": nodes });
+    let one = write(&["1"], true, &run, Some(Code::RunFailed)).summary;
+    assert!(cells(&one)[0][3].ends_with("model m19, and 10 more"), "{one}");
+    assert!(one.contains("- **model m29**") && !one.contains("lines more"), "{one}");
+    let many = write(&["1", "2"], true, &json!({ "runs": vec![run; 100] }), Some(Code::RunFailed)).summary;
+    assert!(many.len() < 300 * 1024, "{}", many.len());
+    let left_out: usize = many.lines().last().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let reasons = many.lines().filter(|line| line.starts_with("- **")).count();
+    assert_eq!((cells(&many).len(), reasons + left_out), (100, 3_000));
+}
+
+#[test]
+fn what_stands_in_a_file_stays_and_is_not_run_into() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("output");
+    for (before, after) in [("a=b", "a=b\nrun_id="), ("a=b\n", "a=b\nrun_id="), ("", "run_id=")] {
+        std::fs::write(&path, before).unwrap();
+        let environment = Environment::of([("GITHUB_OUTPUT", path.to_str().unwrap())]);
+        assert_eq!(write_to(&["1"], false, &Value::Null, None, &environment), []);
+        assert!(std::fs::read_to_string(&path).unwrap().starts_with(after), "{before:?}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_warned_of_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (there, away) = (folder.path(), folder.path().join("no/such"));
+    let environment =
+        Environment::of([("GITHUB_OUTPUT", there.to_str().unwrap()), ("GITHUB_STEP_SUMMARY", away.to_str().unwrap())]);
+    let warnings = write_to(&["1"], false, &Value::Null, None, &environment);
+    let [Event::Warning(first), Event::Warning(second)] = &warnings[..] else { panic!("{warnings:?}") };
+    assert!(first.contains("the outputs of this step") && first.contains("(GITHUB_OUTPUT): it is no file"), "{first}");
+    assert!(second.contains("the summary of this step") && second.contains("(GITHUB_STEP_SUMMARY): "), "{second}");
+    // Elsewhere nothing is written, and nothing said.
+    assert_eq!(write_to(&["1"], true, &Value::Null, None, &Environment::default()), []);
+}
