@@ -138,13 +138,15 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return printer.end(&failure.into()).into();
         }
     };
+    // The guide ends with commands that ask nothing; what it was told is in them.
+    let again = (!matches!(command, Command::Setup(_))).then_some(arguments.as_slice());
     let exit = runtime.block_on(async {
         let (ended, said) = tokio::select! {
             biased;
             signal = interrupted(&interruption) => farewell(signal, leaves, &last_known, &printer),
             // Without a word: whoever read us has seen enough.
             () = left_alone(&printer, &interruption) => (farewell(SIGPIPE, leaves, &last_known, &printer).0, false),
-            ended = converse(command, &arguments, &mut stage) => (ended, true),
+            ended = converse(async |stage: &Stage| dispatch(command.clone(), stage).await, again, &mut stage) => (ended, true),
         };
         let ended = with_profile(ended, stage.context.environment.profile());
         let code = ended.failure.as_ref().map(|failure| failure.code);
@@ -161,22 +163,31 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     exit.into()
 }
 
-/// Carries the command out. What it misses is asked for, if somebody is there; then it begins again.
-async fn converse(command: Command, arguments: &[OsString], stage: &mut Stage) -> Ended<Box<dyn Report>> {
-    let Some(asker) = stage.talk.asker.clone() else { return dispatch(command, stage).await };
-    let mut asked: Vec<Question> = Vec::new();
-    // The guide ends with commands that ask nothing; what it was told is in them.
-    let is_guide = matches!(command, Command::Setup(_));
+/// Carries the command out. What it misses is asked for, if somebody is there; then it begins again. `again`: the line that is said
+/// anew with all answers.
+async fn converse(
+    carry_out: impl AsyncFn(&Stage) -> Ended<Box<dyn Report>>,
+    again: Option<&[OsString]>,
+    stage: &mut Stage,
+) -> Ended<Box<dyn Report>> {
+    let Some(asker) = stage.talk.asker.clone() else { return carry_out(stage).await };
+    let (mut asked, mut instead): (Vec<Question>, Vec<Instead>) = Default::default();
     loop {
-        let ended = dispatch(command.clone(), stage).await;
-        let Some(open) = ended.failure.as_ref().map(|failure| failure.open.clone()) else { return ended };
+        let ended = carry_out(stage).await;
+        let open = ended.failure.as_ref().map(|failure| failure.open.clone()).unwrap_or_default();
+        // One answer may lead to another question, so only now all of them are known.
+        if open.questions.is_empty()
+            && !instead.is_empty()
+            && let Some(arguments) = again
+        {
+            stage.events.remark(next_time(arguments, &instead));
+        }
         // Asked for once, and still missing: then asking does not help.
         if open.questions.iter().all(|question| asked.contains(question)) {
             return ended;
         }
         match commands::answer(&open, stage, &*asker).await {
-            Ok(_) if is_guide => {}
-            Ok(instead) => stage.events.remark(next_time(arguments, &instead)),
+            Ok(answers) => instead.extend(answers),
             Err(failure) => return failure.into(),
         }
         asked.extend(open.questions);
@@ -441,7 +452,15 @@ async fn interrupted(interruption: &Interruption) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use zeroize::Zeroizing;
+
     use super::*;
+    use crate::commands::rehearsal::Rehearsal;
+    use crate::events::{Event, Events};
+    use crate::questions::{Asking, Questioner};
 
     fn arguments(line: &str) -> Vec<OsString> {
         line.split(' ').map(OsString::from).collect()
@@ -507,6 +526,58 @@ mod tests {
             next_time(&arguments("/bin/dbtrigger run --cause a:b"), &instead),
             r"next time: DATABRICKS_HOST='https://w.cloud.databricks.com' dbtrigger run --cause 'a:b' --dbt-account 1 'it'\''s nightly'   (with DATABRICKS_TOKEN and DBT_CLOUD_TOKEN set)"
         );
+    }
+
+    /// Types what each question asks for.
+    struct Typist;
+
+    impl Questioner for Typist {
+        fn text<'a>(&'a self, prompt: &'a str) -> Asking<'a, String> {
+            let text = if prompt.contains("Host") { "ab123.us1.dbt.com" } else { "51234" };
+            Box::pin(async move { Ok(text.to_owned()) })
+        }
+
+        fn secret<'a>(&'a self, prompt: &'a str) -> Asking<'a, Zeroizing<String>> {
+            panic!("nobody expects the question: {prompt}")
+        }
+
+        fn choose<'a>(&'a self, prompt: &'a str, _: &'a [String]) -> Asking<'a, usize> {
+            panic!("nobody expects the question: {prompt}")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_command_for_the_next_time_is_said_once_with_the_answers_of_all_rounds() {
+        let (host, account) = (&[Question::DbtHost][..], &[Question::DbtAccount][..]);
+        for (rounds, expected) in [
+            (&[][..], &[][..]),
+            (&[host], &["next time: dbtrigger run --dbt-host ab123.us1.dbt.com"]),
+            (&[host, account], &["next time: dbtrigger run --dbt-host ab123.us1.dbt.com --dbt-account 51234"]),
+            // Still missing after the answer: there is no command that asks nothing.
+            (&[host, account, account], &[]),
+        ] {
+            let remarks: Rc<RefCell<Vec<String>>> = Rc::default();
+            let sink = remarks.clone();
+            let events = Events::new(move |event| {
+                let Event::Remark(text) = event else { panic!("{event:?}") };
+                sink.borrow_mut().push(text);
+            });
+            let world = Rehearsal::new();
+            for name in ["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID"] {
+                world.set(name, "");
+            }
+            let mut stage = world.stage(AccountFlags::default(), events);
+            stage.talk.asker = Some(Rc::new(Typist));
+            let left = RefCell::new(rounds.iter());
+            let carry_out = async |_: &Stage| -> Ended<Box<dyn Report>> {
+                let mut failure = Failure::new(Code::MissingInput, "It ends so.");
+                failure.open.questions = left.borrow_mut().next().map(|round| round.to_vec()).unwrap_or_default();
+                failure.into()
+            };
+            let ended = converse(carry_out, Some(&arguments("dbtrigger run")), &mut stage).await;
+            assert_eq!(ended.failure.unwrap().what, "It ends so.");
+            assert_eq!(*remarks.borrow(), expected);
+        }
     }
 
     #[test]

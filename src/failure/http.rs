@@ -14,8 +14,7 @@ pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
             .cause(format!("{} does not accept the token: it is invalid or expired, or this is not your account's host", error.origin))
             .advise("compare the host with your browser's address bar when signed in to dbt, then set DBT_CLOUD_HOST; make a new token under Account settings > API tokens")
     } else if failure.code == Code::NotAllowed {
-        let restricted = error.said().is_some_and(|said| said.message.contains("Forbidden: Access denied"));
-        failure.advise(if restricted {
+        failure.advise(if is_ip_restriction(error) {
             "the account restricts IP addresses: ask its administrator to allow this machine's address"
         } else {
             "check DBT_CLOUD_ACCOUNT_ID, and that the token has the permission set Job Admin (or Job Runner) on the project"
@@ -27,6 +26,11 @@ pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
     } else {
         failure
     }
+}
+
+/// Whether dbt Cloud lets no request from this address in (dbt-cloud-api §2.5).
+pub(crate) fn is_ip_restriction(error: &HttpError) -> bool {
+    error.is_status(403) && error.said().is_some_and(|said| said.message.contains("Forbidden: Access denied"))
 }
 
 /// A failed request to Databricks.

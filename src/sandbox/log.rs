@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::Request;
+use http::header::{CONTENT_TYPE, HeaderMap};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
@@ -17,8 +18,22 @@ use super::{Cut, Reply, SimTime, Spoilt, World};
 /// Stands where a secret stood.
 const HIDDEN: &str = "[secret]";
 
-/// Members of a request body that are secret whatever they hold.
-const SECRET_MEMBERS: &[&str] = &["string_value", "bytes_value", "token", "token_value", "password"];
+/// Members of a body, be it JSON or a form, that are secret whatever they hold.
+const SECRET_MEMBERS: &[&str] = &[
+    "string_value",
+    "bytes_value",
+    "token",
+    "token_value",
+    "password",
+    "client_secret",
+    "client_assertion",
+    "subject_token",
+    "access_token",
+    "refresh_token",
+];
+
+/// The content type of what a web form sends.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Longer texts (a notebook in base64) would bury the rest of the line.
 const LONGEST: usize = 2_000;
@@ -116,7 +131,7 @@ impl Log {
 
     /// Adds one request. The first failure to write the file is returned; from then on memory is all.
     pub(super) fn note(&mut self, time: SimTime, request: &Request<Bytes>, port: u16, reply: &Reply) -> io::Result<()> {
-        let body = self.body(request.body());
+        let body = self.body(kind(request.headers()), request.body());
         let (service, operation, writes) = match World::route(request) {
             Some(route) => (route.service, route.operation, route.writes),
             None => ("none", "none", false),
@@ -156,14 +171,17 @@ impl Log {
         if self.exchanges.is_none() || line.service != "dbt" || answer.extensions().get::<Spoilt>().is_some() {
             return Ok(());
         }
-        let kind = answer.headers().get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        let exchange = Exchange { line, kind, answer: self.body(answer.body()) };
+        let kind = kind(answer.headers());
+        let exchange = Exchange { line, kind, answer: self.body(kind, answer.body()) };
         append(&mut self.exchanges, &exchange)
     }
 
-    fn body(&mut self, body: &Bytes) -> Option<Value> {
+    fn body(&mut self, kind: Option<&str>, body: &Bytes) -> Option<Value> {
         if body.is_empty() {
             return None;
+        }
+        if kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with(FORM)) {
+            return Some(Value::String(shortened(self.form(body))));
         }
         if let Ok(mut json) = serde_json::from_slice(body) {
             // All values first: one member may repeat what another one says is secret.
@@ -179,6 +197,21 @@ impl Log {
             Ok(text) => Value::String(shortened(self.without_secrets(text))),
             Err(_) => Value::String(format!("[{} bytes]", body.len())),
         })
+    }
+
+    /// The fields of a form as they were sent, those that are secret without what they hold.
+    fn form(&mut self, body: &[u8]) -> String {
+        let fields: Vec<_> = url::form_urlencoded::parse(body).collect();
+        for (name, value) in &fields {
+            if SECRET_MEMBERS.contains(&name.as_ref()) {
+                self.hide(value);
+            }
+        }
+        let fields = fields.iter().map(|(name, value)| {
+            let value = if SECRET_MEMBERS.contains(&name.as_ref()) { HIDDEN } else { value.as_ref() };
+            self.without_secrets(&format!("{name}={value}"))
+        });
+        fields.collect::<Vec<_>>().join("&")
     }
 
     fn learn(&mut self, json: &Value) {
@@ -243,6 +276,10 @@ impl Log {
         }
         clean
     }
+}
+
+fn kind(headers: &HeaderMap) -> Option<&str> {
+    headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok())
 }
 
 /// A new file is readable by its owner only.
@@ -339,6 +376,46 @@ mod tests {
         }
         assert!(!first.contains("dapi-hidden"));
         assert_eq!(log.lines().len(), bodies.len());
+    }
+
+    #[test]
+    fn what_is_secret_in_oauth_stays_out_of_the_log_as_json_and_as_a_form() {
+        let form = "application/x-www-form-urlencoded";
+        for member in
+            ["client_secret", "client_assertion", "subject_token", "access_token", "refresh_token", "password"]
+        {
+            let mut log = Log::in_memory(&[]);
+            for (kind, body) in [
+                (form, format!("grant_type=x&{member}=c4nary%2Fvalue&note=c4nary%2Fvalue")),
+                (
+                    "Application/X-WWW-Form-Urlencoded; charset=utf-8",
+                    format!("note=c4nary%2Fvalue&{member}=c4nary%2Fvalue"),
+                ),
+                ("application/json", format!(r#"{{"{member}":"c4nary/value","note":"c4nary/value"}}"#)),
+                // A form that does not say so.
+                ("text/plain", format!("{member}=c4nary%2fvalue")),
+            ] {
+                let request = Request::post("http://localhost/oidc/v1/token?x=c4nary/value")
+                    .header("content-type", kind)
+                    .body(Bytes::from(body))
+                    .expect("works");
+                log.note(SimTime(0), &request, 40_000, &Reply::Answer(Response::new(Bytes::new()))).expect("works");
+            }
+            let lines = log.lines();
+            let said = format!("{lines:?}");
+            assert!(!said.to_ascii_lowercase().contains("c4nary"), "{member}: {said}");
+            let first = lines[0].body.as_ref().and_then(|body| body.as_str());
+            assert_eq!(first, Some(format!("grant_type=x&{member}=[secret]&note=[secret]").as_str()));
+        }
+        // What only has such a word in its name is shown.
+        let request = Request::post("http://localhost/oidc/v1/token")
+            .header("content-type", form)
+            .body(Bytes::from("subject_token_type=urn%3Ajwt&scope=all-apis"))
+            .expect("works");
+        let mut log = Log::in_memory(&[]);
+        log.note(SimTime(0), &request, 40_000, &Reply::Answer(Response::new(Bytes::new()))).expect("works");
+        let body = log.lines()[0].body.as_ref().and_then(|body| body.as_str());
+        assert_eq!(body, Some("subject_token_type=urn:jwt&scope=all-apis"));
     }
 
     #[test]

@@ -54,6 +54,12 @@ impl Bars {
         });
     }
 
+    /// How many lines there are.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.shown.borrow().len()
+    }
+
     /// Writes while nothing is drawn.
     pub(super) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
         if self.shown.borrow().is_empty() { write() } else { self.all.suspend(write) }

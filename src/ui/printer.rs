@@ -120,13 +120,12 @@ impl Printer {
             },
             Event::Going { what, state } => {
                 if let Some(bars) = &self.0.bars {
-                    let plain = |text: &str| sanitise(&self.0.filter.clean(text)).replace(['\n', '\t'], " ");
-                    bars.show(&plain(&what), plain(&state));
+                    bars.show(&self.on_a_bar(&what), self.on_a_bar(&state));
                 }
             }
             Event::Over { what } => {
                 if let Some(bars) = &self.0.bars {
-                    bars.clear(&sanitise(&what));
+                    bars.clear(&self.on_a_bar(&what));
                 }
             }
             Event::Document(line) => self.out(&line),
@@ -149,6 +148,11 @@ impl Printer {
     /// The text without secrets, and without what could turn or hide it.
     pub(crate) fn clean(&self, text: &str) -> String {
         sanitise(&self.0.filter.clean(text))
+    }
+
+    /// A text as a line at the bottom shows it, and is known by.
+    fn on_a_bar(&self, text: &str) -> String {
+        sanitise(&self.0.filter.clean(text)).replace(['\n', '\t'], " ")
     }
 
     /// Prints how a command ended and gives its exit code. Done means that the results could be written, too.
@@ -251,6 +255,28 @@ impl Printer {
         match &self.0.bars {
             Some(bars) => bars.aside(write),
             None => write(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Vault;
+
+    #[test]
+    fn a_line_at_the_bottom_goes_away_whatever_had_to_be_cleaned_out_of_its_name() {
+        let vault = Vault::default();
+        vault.admit("dbtc_a-secret-value".to_owned()).unwrap();
+        let voice = Voice { format: Format::Text, quiet: false, verbose: 0, color: false, draws: true };
+        let printer = Printer::new(voice, vault.filter(), Box::new(io::sink()), Box::new(io::sink()));
+        let lines = || printer.0.bars.as_ref().unwrap().count();
+        for what in ["dbt run 1", "a\nb\tc", "of dbtc_a-secret-value", "x\u{1b}[31my"] {
+            let going = printer.events().going(what);
+            going.state("running");
+            assert_eq!(lines(), 1, "{what:?}");
+            drop(going);
+            assert_eq!(lines(), 0, "{what:?}");
         }
     }
 }

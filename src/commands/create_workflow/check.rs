@@ -12,7 +12,7 @@ use crate::databricks::jobs::Job;
 use crate::databricks::me::Me;
 use crate::databricks::raw::Raw;
 use crate::databricks::{Standing, WorkflowEnd, submit_run};
-use crate::engine::kinds::{TaskWant, check_tasks, run_as_refused};
+use crate::engine::kinds::{TaskWant, check_tasks, is_serverless_refused, run_as_refused};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::Writer;
 use crate::runs::{Key, TaskState, WorkflowState};
@@ -58,17 +58,16 @@ impl Check {
             Ok(started) => started.run_id,
             Err(error) => {
                 let failure = of_databricks("Cannot start the check; the workflow stays as it is", &error);
-                let Some(said) = error.said() else { return failure.into() };
-                if said.message.to_ascii_lowercase().contains("serverless") {
+                if is_serverless_refused(&error) {
                     let failure = Failure { code: Code::Failed, ..failure };
                     return failure
                         .cause("the workspace refuses serverless compute")
                         .advise("choose other compute: --compute cluster:ID, or --compute new for a small cluster of its own")
                         .into();
                 }
-                return match run_as {
-                    Some(who) => run_as_refused(who, said, failure).into(),
-                    None => failure.into(),
+                return match (run_as, error.said()) {
+                    (Some(who), Some(said)) => run_as_refused(who, said, failure).into(),
+                    (None, _) | (_, None) => failure.into(),
                 };
             }
         };
@@ -144,7 +143,7 @@ impl Check {
             "tls" => of(Code::Tls, "The workflow's compute and dbt Cloud come to no TLS connection.")
                 .advise("a proxy that opens TLS needs its certificate in REQUESTS_CA_BUNDLE on that compute"),
             "secret" => of(Code::NotAllowed, &format!("{who} cannot use the secret {scope}/{key}."))
-                .run(format!("{secrets} --grant {who}:READ"))
+                .run(format!("{secrets} --grant {}", quoted(&format!("{who}:READ"))))
                 .advise("or add --grant-run-as"),
             "input" => of(Code::Refused, &format!("The notebook {path} refuses what the workflow hands it.")).run(deploy),
             "unavailable" => of(Code::Unavailable, "dbt Cloud could not be asked for a minute.")
@@ -152,7 +151,7 @@ impl Check {
             "nonsense" => of(Code::Nonsense, "What answers the workflow's compute is not dbt Cloud.")
                 .advise("the host in the notebook may be wrong, or a proxy or login page stands in between"),
             _ if unread => of(Code::NotAllowed, &format!("{who} cannot read the notebook {path}, or it is gone."))
-                .run(format!("{deploy} --grant {who}:CAN_RUN")),
+                .run(format!("{deploy} --grant {}", quoted(&format!("{who}:CAN_RUN")))),
             _ => of(Code::Failed, "The check failed for a reason of its own; the workflow stays as it is."),
         }
     }

@@ -9,8 +9,8 @@ use crate::databricks::me::Me;
 use crate::dbt;
 use crate::engine::kinds::{Compute, Identity, TaskWant, Workflow, WorkflowWant, override_names, timetable};
 use crate::engine::{Action, Planned, Step};
-use crate::failure::{Code, Failure, of_dbt};
-use crate::http::Reader;
+use crate::failure::{Code, Failure, is_ip_restriction, of_dbt};
+use crate::http::{HttpError, Reader};
 
 /// The steps, and what somebody should look at.
 pub(in crate::commands) struct Drawn {
@@ -78,7 +78,7 @@ pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result
         let found = match reader.read(dbt::get_job(*id, *job)).await {
             Ok(found) => found,
             // With a name dbt need not be asked: only what dbt itself says of the job stands in the way.
-            Err(error) if input.is_named() && !error.status().is_some_and(|status| status.is_client_error()) => {
+            Err(error) if input.is_named() && !is_about_the_job(&error) => {
                 warnings.push(format!("The dbt job {job} could not be looked at: {error}."));
                 continue;
             }
@@ -101,6 +101,13 @@ pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result
         named.get_or_insert_with(|| format!("dbt: {title} ({job})"));
     }
     Ok(LookedUp { name: named.unwrap_or_default(), warnings })
+}
+
+/// Whether dbt says that the job is not there or not for this account; a token that is out of date, an address that is not let
+/// in, or a page of something in between says nothing about it.
+pub(super) fn is_about_the_job(error: &HttpError) -> bool {
+    error.said().is_some_and(|said| !said.page)
+        && (error.is_status(404) || (error.is_status(403) && !is_ip_restriction(error)))
 }
 
 fn want(input: &Input, name: String, compute: Option<Compute>, ground: &Ground) -> Result<WorkflowWant, Failure> {

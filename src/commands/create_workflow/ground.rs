@@ -224,8 +224,8 @@ impl Ground {
                     of_databricks(&format!("Cannot read the secret scope {scope} as {}", me.user_name), &error);
                 Err(if failure.code == Code::NotAllowed {
                     failure.advise(format!(
-                        "whoever manages the scope can give the right: `dbtrigger init-secrets --scope {scope} --grant {}:READ`",
-                        me.user_name
+                        "whoever manages the scope can give the right: `dbtrigger init-secrets --scope {scope} --grant {}`",
+                        quoted(&format!("{}:READ", me.user_name))
                     ))
                 } else {
                     failure

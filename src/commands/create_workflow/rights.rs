@@ -134,11 +134,16 @@ impl Rights {
     pub(crate) fn check(&self) -> Result<Vec<String>, Failure> {
         let Rights { who, path, scope, key, notebook, secret } = self;
         let on_scope = format!(
-            "dbtrigger init-secrets --scope {} --key {} --grant {who}:READ",
+            "dbtrigger init-secrets --scope {} --key {} --grant {}",
             quoted(scope.as_str()),
-            quoted(key)
+            quoted(key),
+            quoted(&format!("{who}:READ"))
         );
-        let on_notebook = format!("dbtrigger deploy-notebook --path {} --grant {who}:CAN_RUN", quoted(path.as_str()));
+        let on_notebook = format!(
+            "dbtrigger deploy-notebook --path {} --grant {}",
+            quoted(path.as_str()),
+            quoted(&format!("{who}:CAN_RUN"))
+        );
         let (mut warnings, mut lacking, mut commands) = (Vec::new(), Vec::new(), Vec::new());
         for (what, access, command) in [
             (format!("the secret scope {scope}"), secret, on_scope),

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::commands::rehearsal::{ANA, DATABRICKS_TOKEN, Outcome, Rehearsal, Trouble};
 use crate::commands::{deploy_notebook, init_secrets};
 use crate::events::Event;
 use crate::failure::Code;
+use crate::http::{Fault, HttpError, Said};
 use crate::sandbox::{Class, NotebookEnd, NotebookOutcome, Phase, Reply, Rule, SimTime};
 
 mod check;
@@ -412,6 +414,49 @@ async fn with_a_name_dbt_that_is_out_of_reach_is_a_warning_and_its_no_is_still_a
     assert_eq!(outcome.exit, 12, "{outcome:?}");
     let stage = prepared().await;
     assert_eq!(create(&stage, &["--job", "987654", "--name", "Nightly"]).await.exit, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
+    let base = prepared().await;
+    let line = ["--job", "222222", "--name", "Nightly"];
+    let add = ["--job", "222222", "--add-to", "Daily load"];
+    for (status, code) in [("401", Code::NotAuthenticated), ("408", Code::Unavailable), ("429", Code::RateLimited)] {
+        let stage = base.copy();
+        ask(&stage, "/api/2.2/jobs/create", &json!({ "name": "Daily load" }));
+        let rule = format!("dbt:jobs/get=status={status},times=forever");
+        stage.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+        for line in [&line[..], &add] {
+            let outcome = create(&stage, line).await;
+            assert_eq!(outcome.exit, 0, "{status}: {outcome:?}");
+            let said = warnings(&outcome).join("\n");
+            assert!(said.contains("could not be looked at") && said.contains(status), "{status}: {said}");
+        }
+        // Where the name comes from dbt, there is no way without it.
+        assert_eq!(create(&stage, &JOB).await.code, Some(code), "{status}");
+    }
+    let stage = base.copy();
+    stage.set("DBT_CLOUD_TOKEN", "dbtc_of-yesteryear");
+    let outcome = create(&stage, &line).await;
+    assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("401"), "{outcome:?}");
+    let error = |status: u16, message: &str, page: bool| HttpError {
+        service: "dbt Cloud",
+        operation: "jobs/get",
+        origin: "https://x".to_owned(),
+        fault: Fault::Status(
+            StatusCode::from_u16(status).unwrap(),
+            Said { message: message.to_owned(), page, ..Said::default() },
+        ),
+        attempts: 1,
+        request_id: None,
+    };
+    assert!(!super::drawn::is_about_the_job(&error(403, "Forbidden: Access denied", false)));
+    assert!(!super::drawn::is_about_the_job(&error(404, "nginx", true)));
+    assert!(super::drawn::is_about_the_job(&error(403, "Access denied: Token is not scoped to account.", false)));
+    // A refusal of the job itself stays one.
+    let stage = base.copy();
+    stage.world(|world| world.add_fault(Rule::parse("dbt:jobs/get=status=403,times=forever").unwrap()));
+    assert_eq!(create(&stage, &line).await.code, Some(Code::NotAllowed));
 }
 
 #[tokio::test(start_paused = true)]

@@ -98,15 +98,19 @@ pub(super) fn missing_cluster(want: Option<&Compute>, settings: &Raw) -> Option<
     (!keys.contains(key)).then(|| (key.clone(), keys))
 }
 
-/// Says more about a job that was refused, if the workspace refuses serverless compute for it.
-pub(super) fn explain(dbt_job: Option<u64>, error: &HttpError, failure: Failure) -> Failure {
-    let Some(said) = error.said() else { return failure };
-    let about_serverless = match said.code.as_deref() {
+/// Whether the workspace refuses serverless compute. Who lacks a right is refused for that, whatever the words are about.
+pub(crate) fn is_serverless_refused(error: &HttpError) -> bool {
+    let Some(said) = error.said() else { return false };
+    match said.code.as_deref() {
         Some("FEATURE_DISABLED") => true,
         Some("INVALID_PARAMETER_VALUE") => said.message.to_ascii_lowercase().contains("serverless"),
         Some(_) | None => false,
-    };
-    if !about_serverless {
+    }
+}
+
+/// Says more about a job that was refused, if the workspace refuses serverless compute for it.
+pub(super) fn explain(dbt_job: Option<u64>, error: &HttpError, failure: Failure) -> Failure {
+    if !is_serverless_refused(error) {
         return failure;
     }
     let Failure { code: _, what, causes, hints: _, open: _ } = failure;
@@ -121,5 +125,40 @@ pub(super) fn explain(dbt_job: Option<u64>, error: &HttpError, failure: Failure)
     match dbt_job {
         Some(job) => refusal.run(format!("dbtrigger run {job}")),
         None => refusal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+    use crate::http::{Fault, Said};
+
+    #[test]
+    fn only_what_refuses_serverless_itself_is_taken_for_that() {
+        let words = "Serverless compute is not enabled here.";
+        for (status, code, message, expected) in [
+            (400, Some("FEATURE_DISABLED"), "Not here.", true),
+            (400, Some("INVALID_PARAMETER_VALUE"), words, true),
+            (400, Some("INVALID_PARAMETER_VALUE"), "The timeout is too long.", false),
+            (403, Some("PERMISSION_DENIED"), words, false),
+            (403, None, words, false),
+            (429, Some("REQUEST_LIMIT_EXCEEDED"), words, false),
+        ] {
+            let said = Said { code: code.map(ToOwned::to_owned), message: message.to_owned(), ..Said::default() };
+            let error = HttpError {
+                service: "Databricks",
+                operation: "jobs/runs/submit",
+                origin: "https://x".to_owned(),
+                fault: Fault::Status(StatusCode::from_u16(status).unwrap(), said),
+                attempts: 1,
+                request_id: None,
+            };
+            assert_eq!(is_serverless_refused(&error), expected, "{code:?} {message}");
+            let plain = Failure::new(Code::NotAllowed, "Cannot create it.");
+            let code = if expected { Code::Failed } else { Code::NotAllowed };
+            assert_eq!(explain(None, &error, plain).code, code);
+        }
     }
 }

@@ -84,6 +84,12 @@ impl Kind for Grant {
 
     async fn apply(writer: &Writer, step: &Step<Grant>, _inputs: &Inputs) -> Result<(), HttpError> {
         let GrantWant { scope, principal, permission } = &step.want;
+        // Somebody may have given more since the plan, which this would lower.
+        if let Some(GrantHave::Level(level)) = Grant::observe(writer, &step.want).await?
+            && Permission::named(&level).is_none_or(|found| found >= *permission)
+        {
+            return Ok(());
+        }
         match writer.put(put_acl(scope, principal, *permission)).await {
             // A scope that could only be made open: the look after it shows that.
             Err(error) if has_no_acls(&error) => match writer.read(acls(scope)).await {

@@ -88,11 +88,8 @@ impl Kind for JobGrant {
 
     async fn apply(writer: &Writer, step: &Step<JobGrant>, _inputs: &Inputs) -> Result<(), HttpError> {
         let JobGrantWant { workflow: _, identity: _, job: _, principal, level } = &step.want;
-        // The job may be new, and so its id.
-        let now = match &step.have {
-            Some(have) => Some(have.clone()),
-            None => JobGrant::observe(writer, &step.want).await?,
-        };
+        // The job may be new, and so its id; and somebody may have given more since the plan, which this would lower.
+        let now = JobGrant::observe(writer, &step.want).await?;
         let job = match &now {
             Some(have) if suffices(&step.want, have) => return Ok(()),
             Some(JobGrantHave::Held { job, own: _ } | JobGrantHave::NoAcls { job }) => *job,

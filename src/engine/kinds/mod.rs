@@ -23,7 +23,7 @@ mod workflow;
 pub(crate) use added_task::{
     AddedTask, AddedTaskWant, carried_overrides, changed_meanwhile, circle, keys_there, read_back, unknown_needs,
 };
-pub(crate) use compute::Compute;
+pub(crate) use compute::{Compute, is_serverless_refused};
 pub(crate) use grant::{Grant, GrantWant};
 pub(crate) use job_grant::{JobGrant, JobGrantWant};
 pub(crate) use notebook::{DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookWant, VERSION};

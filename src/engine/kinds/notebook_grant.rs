@@ -101,11 +101,9 @@ impl Kind for NotebookGrant {
 
     async fn apply(writer: &Writer, step: &Step<NotebookGrant>, _inputs: &Inputs) -> Result<(), HttpError> {
         let NotebookGrantWant { path: _, principal, level } = &step.want;
-        // The notebook may be new, and so its id and what its folder hands down.
-        let now = match &step.have {
-            Some(have) => Some(have.clone()),
-            None => NotebookGrant::observe(writer, &step.want).await?,
-        };
+        // The notebook may be new, and so its id and what its folder hands down; and somebody may have given more since the plan,
+        // which this would lower.
+        let now = NotebookGrant::observe(writer, &step.want).await?;
         let object_id = match &now {
             Some(have) if suffices(&step.want, have) => return Ok(()),
             Some(NotebookGrantHave::Held { object_id, own: _, everybody: _ }) => *object_id,

@@ -100,7 +100,7 @@ pub(super) fn discovery(world: &mut World, _: &Call) -> Handled {
             "authorization_endpoint": format!("{origin}/oidc/v1/authorize"),
             "token_endpoint": format!("{origin}/oidc/v1/token"),
             "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials", EXCHANGE],
-            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "none"],
         }),
     ))
 }

@@ -79,7 +79,7 @@ async fn what_is_in_the_way_is_told_apart_and_has_its_own_exit_code_and_next_ste
         ("proxy", Code::Network, &["proxy", "HTTPS_PROXY"]),
         ("network", Code::Network, &["broke"]),
         ("tls", Code::Tls, &["TLS", "REQUESTS_CA_BUNDLE"]),
-        ("secret", Code::NotAllowed, &["ana@example.com cannot use the secret", "--grant ana@example.com:READ"]),
+        ("secret", Code::NotAllowed, &["ana@example.com cannot use the secret", "--grant 'ana@example.com:READ'"]),
         ("input", Code::Refused, &["refuses what", "deploy-notebook --path"]),
         ("unavailable", Code::Unavailable, &["a minute"]),
         ("nonsense", Code::Nonsense, &["is not dbt Cloud"]),
@@ -110,7 +110,11 @@ async fn a_notebook_that_the_runs_cannot_read_shows_in_the_check() {
     let outcome = run_now(&stage, &[&CHECK[..], &["--run-as", SERVICE]].concat(), well()).await;
     assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
     let words = format!("{SERVICE} cannot read the notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234");
-    assert!(outcome.failure.contains(&words) && outcome.failure.contains("CAN_RUN"), "{}", outcome.failure);
+    assert!(
+        outcome.failure.contains(&words) && outcome.failure.contains(&format!("--grant '{SERVICE}:CAN_RUN'")),
+        "{}",
+        outcome.failure
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,13 @@
 //! Whom the runs act as, and who may do what with the workflow.
 
 use super::*;
+use crate::commands::to_databricks;
+use crate::credentials::{self, AccountFlags, Wants};
+use crate::databricks::permissions::{JobLevel, NotebookLevel};
+use crate::databricks::secrets::Permission;
+use crate::engine::kinds::{Grant, GrantWant, Identity, JobGrant, JobGrantWant, NotebookGrant, NotebookGrantWant};
+use crate::engine::{Action, Consents, Inputs, Plan, Planned, Step, walk};
+use crate::events::Events;
 
 const SERVICE: &str = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11";
 const OTHER_SERVICE: &str = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d12";
@@ -84,8 +91,10 @@ async fn an_identity_that_may_not_read_what_it_needs_is_refused_with_the_command
     for word in [
         "--grant-run-as",
         "the secret scope dbt-cloud and the notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234",
-        &format!("init-secrets --scope dbt-cloud --key api-key --grant {SERVICE}:READ"),
-        &format!("deploy-notebook --path /Users/ana@example.com/dbtrigger/run_dbt_job_51234 --grant {SERVICE}:CAN_RUN"),
+        &format!("init-secrets --scope dbt-cloud --key api-key --grant '{SERVICE}:READ'"),
+        &format!(
+            "deploy-notebook --path /Users/ana@example.com/dbtrigger/run_dbt_job_51234 --grant '{SERVICE}:CAN_RUN'"
+        ),
     ] {
         assert!(outcome.failure.contains(word), "{word} in {}", outcome.failure);
     }
@@ -224,6 +233,57 @@ async fn access_to_the_workflow_is_given_once_and_those_of_others_stay() {
     let own = create(&stage, &["--job", "222222", "--grant", &format!("{ANA}:CAN_MANAGE")]).await;
     assert!(own.exit == 0 && own.text.contains("is the owner"), "{own:?}");
     assert_eq!(stage.take_writes(), ["databricks:jobs/create"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_level_that_somebody_gave_since_the_plan_is_not_lowered() {
+    let stage = prepared().await;
+    assert_eq!(create(&stage, &["--job", "222222", "--grant", "data-team:CAN_VIEW"]).await.exit, 0);
+    assert_eq!(stage.run(deploy_notebook::run, &["--grant", "data-team:CAN_READ"]).await.unwrap().exit, 0);
+    let staged = stage.stage(AccountFlags::default(), Events::new(|_| {}));
+    let databricks = credentials::databricks(&staged.context.environment, &staged.vault, &mut Wants::default());
+    let writer = to_databricks(&databricks.unwrap(), &staged).unwrap();
+    let none = Consents::default();
+    let principal = "data-team".to_owned();
+    let id = only_job(&stage)["job_id"].as_u64().unwrap();
+    let on_job = JobGrantWant {
+        workflow: NAME.to_owned(),
+        identity: Identity::of_name(NAME),
+        job: Some(id),
+        principal: principal.clone(),
+        level: JobLevel::CanManageRun,
+    };
+    let on_notebook = NotebookGrantWant {
+        path: "/Users/ana@example.com/dbtrigger/run_dbt_job_51234".parse().unwrap(),
+        principal: principal.clone(),
+        level: NotebookLevel::CanRun,
+    };
+    let on_scope = GrantWant { scope: "dbt-cloud".parse().unwrap(), principal, permission: Permission::Read };
+    let mut plan = Plan {
+        steps: vec![
+            Planned::JobGrant(Step::<JobGrant>::plan(&writer, on_job, &none).await.unwrap()),
+            Planned::NotebookGrant(Step::<NotebookGrant>::plan(&writer, on_notebook, &none).await.unwrap()),
+            Planned::Grant(Step::<Grant>::plan(&writer, on_scope, &none).await.unwrap()),
+        ],
+    };
+    assert!(plan.entries().iter().all(|entry| matches!(entry.action, Action::Create | Action::Update(_))));
+    // Somebody else is quicker.
+    let more = json!({ "access_control_list": [{ "group_name": "data-team", "permission_level": "CAN_MANAGE" }] });
+    let notebook = stage.world(|world| world.inspect())["grants"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .find(|id| id.starts_with("notebooks/"))
+        .unwrap()
+        .clone();
+    call(&stage, "PATCH", &format!("/api/2.0/permissions/jobs/{id}"), &more);
+    call(&stage, "PATCH", &format!("/api/2.0/permissions/{notebook}"), &more);
+    let acl = json!({ "scope": "dbt-cloud", "principal": "data-team", "permission": "MANAGE" });
+    ask(&stage, "/api/2.0/secrets/acls/put", &acl);
+    walk(&writer, &mut plan, &Inputs::default()).await.unwrap();
+    assert_eq!(granted(&stage, "jobs/"), json!({ "data-team": "CAN_MANAGE" }));
+    assert_eq!(granted(&stage, "notebooks/"), json!({ "data-team": "CAN_MANAGE" }));
+    assert_eq!(stage.world(|world| world.inspect())["scopes"]["dbt-cloud"]["acls"]["data-team"], "MANAGE");
 }
 
 #[tokio::test(start_paused = true)]

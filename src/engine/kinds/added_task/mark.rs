@@ -11,6 +11,7 @@ const WORDS: &str = "Starts a dbt job and waits for it.";
 const OPEN: &str = "[dbtrigger ";
 /// What the digest is over; a version that manages other fields counts on.
 const VERSION: &str = "1-";
+const DIGITS: usize = 16;
 /// Databricks takes so many characters (databricks-api §5.2).
 const LONGEST: usize = 1000;
 
@@ -28,7 +29,7 @@ impl Mark {
     }
 
     pub(super) fn digest(state: &(impl Serialize + ?Sized)) -> String {
-        format!("{VERSION}{}", digest(&json!(state).to_string(), 16))
+        format!("{VERSION}{}", digest(&json!(state).to_string(), DIGITS))
     }
 
     pub(super) fn text(&self) -> String {
@@ -39,9 +40,7 @@ impl Mark {
     /// The mark of a task, if it has one.
     pub(super) fn of(task: &Raw) -> Option<Mark> {
         let description: String = task.read("description")?;
-        let (_, inside, _) = split(&description)?;
-        let (key, digest) = inside.split_once(' ')?;
-        Some(Mark { key: key.to_owned(), digest: digest.to_owned() })
+        split(&description).map(|(_, mark, _)| mark)
     }
 
     /// The description with this mark in it; the words of others around it stay.
@@ -61,12 +60,24 @@ impl Mark {
     }
 }
 
-/// What stands before a mark, in it and after it.
-fn split(description: &str) -> Option<(&str, &str, &str)> {
-    let (before, rest) = description.split_once(OPEN)?;
-    let (inside, after) = rest.split_once(']')?;
-    let whole = inside.split(' ').count() == 2 && inside.split(' ').all(|word| !word.is_empty());
-    whole.then_some((before, inside, after))
+/// The first mark, with what stands before and after it. Others may write what begins like one.
+fn split(description: &str) -> Option<(&str, Mark, &str)> {
+    description.match_indices(OPEN).find_map(|(place, _)| {
+        let (inside, after) = description[place + OPEN.len()..].split_once(']')?;
+        Some((&description[..place], read(inside)?, after))
+    })
+}
+
+/// A mark from between its brackets, if it is one that we wrote, in this version or another.
+fn read(inside: &str) -> Option<Mark> {
+    let (key, digest) = inside.split_once(' ')?;
+    let (version, digits) = digest.split_once('-')?;
+    let is_ours = !key.is_empty()
+        && !version.is_empty()
+        && version.bytes().all(|byte| byte.is_ascii_digit())
+        && digits.len() == DIGITS
+        && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_ours.then(|| Mark { key: key.to_owned(), digest: digest.to_owned() })
 }
 
 #[cfg(test)]
@@ -86,7 +97,12 @@ mod tests {
         assert_eq!(mark.described(Some(&described(" "))), mark.described(None));
         for (there, expected) in [
             ("Finance's".to_owned(), format!("Finance's {}", mark.text())),
-            ("Ask Bo [dbtrigger old 1-00] first".to_owned(), format!("Ask Bo {} first", mark.text())),
+            ("Ask Bo [dbtrigger old 1-0123456789abcdef] first".to_owned(), format!("Ask Bo {} first", mark.text())),
+            ("See [dbtrigger docs]".to_owned(), format!("See [dbtrigger docs] {}", mark.text())),
+            (
+                format!("[dbtrigger nightly job] [dbtrigger {}", mark.text()),
+                format!("[dbtrigger nightly job] [dbtrigger {}", mark.text()),
+            ),
             (mark.described(None), mark.described(None)),
         ] {
             let written = mark.described(Some(&described(&there)));
@@ -97,9 +113,23 @@ mod tests {
 
     #[test]
     fn what_only_looks_like_a_mark_is_none() {
-        for text in
-            ["", "dbtrigger", "[dbtrigger ", "[dbtrigger ]", "[dbtrigger key]", "[dbtrigger  x]", "[dbtrigger a b c]"]
-        {
+        for text in [
+            "",
+            "dbtrigger",
+            "[dbtrigger ",
+            "[dbtrigger ]",
+            "[dbtrigger key]",
+            "[dbtrigger docs]",
+            "[dbtrigger nightly job]",
+            "[dbtrigger  1-0123456789abcdef]",
+            "[dbtrigger a b 1-0123456789abcdef]",
+            "[dbtrigger a 1-0123456789abcde]",
+            "[dbtrigger a 1-0123456789abcdef0]",
+            "[dbtrigger a 1-0123456789ABCDEF]",
+            "[dbtrigger a -0123456789abcdef]",
+            "[dbtrigger a x-0123456789abcdef]",
+            "[dbtrigger a 1-0123456789abcdef",
+        ] {
             assert_eq!(Mark::of(&described(text)), None, "{text}");
         }
         assert_eq!(Mark::of(&Raw::default()), None);

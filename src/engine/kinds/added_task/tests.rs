@@ -357,6 +357,20 @@ fn jobs_that_take_no_more_tasks_are_refused_with_the_reason() {
 }
 
 #[test]
+fn words_of_others_that_look_like_a_mark_keep_no_task_from_being_taken_over_once_and_for_all() {
+    for words in ["see [dbtrigger docs]", "[dbtrigger nightly job] by Bo"] {
+        let mut theirs = added();
+        theirs["tasks"][2]["description"] = words.into();
+        assert_eq!(refusal(&diff(&want(), &theirs, &none())).1, Some(Consent::Adopt), "{words}");
+        let settings = after(&want(), &theirs);
+        let description = settings["tasks"][2]["description"].as_str().unwrap();
+        assert!(description.starts_with(&format!("{words} [dbtrigger dbt_222222 1-")), "{description}");
+        assert_eq!(diff(&want(), &settings, &none()), Action::Keep(None), "{words}");
+        assert_eq!(after(&want(), &settings), settings, "{words}");
+    }
+}
+
+#[test]
 fn a_description_without_room_for_the_mark_is_refused() {
     let mut settings = added();
     settings["tasks"][2]["description"] = "x".repeat(990).into();
