@@ -284,7 +284,7 @@ async fn whoever_the_runs_act_as_has_to_read_key_and_notebook() {
         &outcome,
         "chain.rights:",
         BO,
-        &format!("dbtrigger init-secrets --scope dbt-cloud --key api-key --grant {BO}:READ"),
+        &format!("dbtrigger init-secrets --scope dbt-cloud --key api-key --grant '{BO}:READ'"),
     );
     assert!(check(&outcome, "chain.rights:")["next"][1].to_string().contains("deploy-notebook --path"), "{outcome:?}");
     create(&stage, &["--job", "222225", "--grant-run-as"]).await;
