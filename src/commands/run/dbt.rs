@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::course::Course;
 use super::dbt_report::DbtReport;
 use super::follow_dbt::{Following, Lines};
-use super::retry::Retries;
+use super::retry::{Resuming, Retries};
 use super::{Waiting, artifacts, on_interrupt, resume, several};
 use crate::commands::job_named::{JobNamed, Narrow};
 use crate::commands::{LastKnown, Stage, line_to_dbt};
@@ -236,18 +236,21 @@ impl Start {
                 }
             });
         }
+        let mut retries = Retries { most: self.retry, done: 0, cannot: false };
         let mut ended = if self.no_wait {
             self.wait_for_no_second(run, doubt.clone(), &course, hand).await
         } else {
-            self.follow(run, doubt.clone(), &course, intent.as_mut(), hand).await
+            self.follow(run, doubt.clone(), &course, intent.as_mut(), &mut retries, hand).await
         };
+        // A run may go on that resumes the one of the report.
+        let unknown = ended.failure.as_ref().is_some_and(|failure| failure.code == Code::OutcomeUnknown);
         if let Some(signal) = means.interruption.heard() {
             course.stop(signal, doubt.clone(), &mut ended, means).await;
         }
         // Ended, or not waited for: nothing is left to pick up. What goes on although it was to be cancelled is.
         let interrupted = ended.report.as_ref().is_some_and(|report| report.on_interrupt.is_some());
         let has_ended = ended.report.as_ref().is_some_and(|report| report.end.is_some());
-        if has_ended || (self.no_wait && !interrupted) {
+        if (has_ended && !unknown) || (self.no_wait && !interrupted) {
             // The files are still to come.
             if let Some(report) = &ended.report {
                 last_known.over(report.json());
@@ -257,7 +260,7 @@ impl Start {
             }
         }
         if means.interruption.heard().is_none()
-            && let Err(signal) = means.interruption.or(self.finish(&mut ended, hand)).await
+            && let Err(signal) = means.interruption.or(self.finish(&mut ended, &retries, hand)).await
         {
             course.stop(signal, doubt, &mut ended, means).await;
         }
@@ -293,7 +296,7 @@ impl Start {
             let _ = means.interruption.or(probe.outlast_doubt()).await;
         }
         report.take(probe.run());
-        report.duplicates = probe.duplicates().to_vec();
+        report.add_duplicates(probe.duplicates());
         lines.state(&DbtState { run: probe.run().clone(), step: None });
         Ended::well(report)
     }
@@ -305,10 +308,21 @@ impl Start {
         doubt: Option<Doubt>,
         course: &Course<'_>,
         mut intent: Option<&mut Intent>,
+        retries: &mut Retries,
         hand: &Hand<'_>,
     ) -> Ended<DbtReport> {
-        let Start { account, writer, order, no_wait: _, retry, artifacts: _, job: _, by_address: _, flags: _, again } =
-            self;
+        let Start {
+            account,
+            writer,
+            order,
+            no_wait: _,
+            retry: _,
+            artifacts: _,
+            job: _,
+            by_address: _,
+            flags: _,
+            again,
+        } = self;
         let means = &hand.means;
         let mut lines = Lines::new(&means.events, account);
         lines.header(&run);
@@ -318,10 +332,17 @@ impl Start {
         let probe = self.probe(run, doubt, hand);
         let followed = following.follow(probe, &mut lines, course.report(), means, &on_news);
         let mut ended = means.interruption.or(followed).await.unwrap_or_else(|_| course.left());
-        let mut retries = Retries { most: *retry, done: 0 };
-        while means.interruption.heard().is_none()
-            && let Some(next) = retries.next(&mut ended, order, writer, means).await
-        {
+        loop {
+            let mut resuming = |report: &DbtReport, stage: Resuming| {
+                course.resuming(report, stage);
+                if let (Resuming::Sending, Some(intent), Some(run)) = (stage, &mut intent, report.run_id) {
+                    let _ = intent.resuming(run);
+                }
+            };
+            if means.interruption.heard().is_some() {
+                break;
+            }
+            let Some(next) = retries.next(&mut ended, order, writer, means, &mut resuming).await else { break };
             let Some(report) = ended.report.take() else { break };
             course.resumed(&report, &next);
             if let Some(intent) = &mut intent {
@@ -341,7 +362,7 @@ impl Start {
     }
 
     /// What is done once the outcome is there, and does not change it.
-    async fn finish(&self, ended: &mut Ended<DbtReport>, hand: &Hand<'_>) {
+    async fn finish(&self, ended: &mut Ended<DbtReport>, retries: &Retries, hand: &Hand<'_>) {
         let order = &self.order;
         if let (Some(folder), Some(report)) = (&self.artifacts, &mut ended.report)
             && let (Some(_), Some(run)) = (report.end, report.run_id)
@@ -349,7 +370,9 @@ impl Start {
             let folder = if hand.shared.is_some() { folder.join(run.to_string()) } else { folder.clone() };
             report.artifacts = artifacts::fetch(&self.writer, self.account.id, run, &folder, &hand.means.events).await;
         }
-        if let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed) {
+        if !retries.cannot
+            && let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed)
+        {
             *failure = failure.clone().run(format!("{} --retry 1", order.resume));
         }
         // A key that has led to an ended run leads to it each time.

@@ -91,6 +91,12 @@ impl DbtReport {
         self.took = run.took();
     }
 
+    /// What is known of them later counts; those of a run before its retry stay.
+    pub(crate) fn add_duplicates(&mut self, found: &[(u64, Fate)]) {
+        self.duplicates.retain(|(known, _)| found.iter().all(|(run, _)| run != known));
+        self.duplicates.extend_from_slice(found);
+    }
+
     /// ` of job 222222`.
     pub(crate) fn of_job(&self) -> String {
         self.job_id.map(|job| format!(" of job {job}")).unwrap_or_default()
@@ -174,5 +180,28 @@ impl Report for DbtReport {
             "artifacts": artifacts,
             "on_interrupt": on_interrupt.map(Became::word),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::line_to_dbt;
+    use crate::commands::rehearsal::Rehearsal;
+    use crate::credentials::{AccountFlags, Wants};
+    use crate::events::Events;
+
+    #[tokio::test(start_paused = true)]
+    async fn second_runs_of_a_start_stay_known_when_it_is_resumed() {
+        let stage = Rehearsal::new().stage(AccountFlags::default(), Events::new(|_| ()));
+        let (account, _) = line_to_dbt(&[], Wants::default(), &stage).unwrap();
+        let mut report = DbtReport::new(&account);
+        report.add_duplicates(&[(7, Fate::Left), (8, Fate::Cancelled)]);
+        // The run that resumes it has none of its own.
+        report.add_duplicates(&[]);
+        assert_eq!(report.duplicates, [(7, Fate::Left), (8, Fate::Cancelled)]);
+        // Looked at again, one of them has ended meanwhile.
+        report.add_duplicates(&[(7, Fate::Ended)]);
+        assert_eq!(report.duplicates, [(8, Fate::Cancelled), (7, Fate::Ended)]);
     }
 }
