@@ -92,9 +92,9 @@ pub(super) async fn run(
             }
             Ok(Ok(place)) => {
                 let ended = start.run(&hand).await;
-                // A run that goes on keeps its place: the next one would be one too many.
-                if let (Ok(place), Some(Code::StillRunning)) =
-                    (place, ended.failure.as_ref().map(|failure| failure.code))
+                // A run that goes on, or may, keeps its place: the next one would be one too many.
+                if let Ok(place) = place
+                    && may_go_on(&ended)
                 {
                     place.forget();
                 }
@@ -113,6 +113,13 @@ pub(super) async fn run(
     let several = Several { runs };
     let failure = several.failure();
     Ended { report: Some(Box::new(several)), failure }
+}
+
+/// Whether a run may go on that nobody follows any more.
+fn may_go_on(ended: &Ended<DbtReport>) -> bool {
+    let Ended { report, failure } = ended;
+    let unseen = report.as_ref().is_some_and(|report| report.run_id.is_some() && report.end.is_none());
+    failure.as_ref().is_some_and(|failure| unseen || failure.code == Code::OutcomeUnknown)
 }
 
 /// The same events, each with the job that it is about.
