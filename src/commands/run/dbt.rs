@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
+use super::artifacts::Wanted;
 use super::course::Course;
 use super::dbt_report::DbtReport;
 use super::follow_dbt::{Following, Lines};
 use super::retry::{Resuming, Retries};
-use super::{Waiting, artifacts, on_interrupt, resume, several};
+use super::{Waiting, on_interrupt, resume, several};
 use crate::commands::job_named::{JobNamed, Narrow};
 use crate::commands::{LastKnown, Stage, line_to_dbt};
 use crate::context::Environment;
@@ -100,6 +101,10 @@ pub(super) struct Hand<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Shared<'a> {
     pub(super) board: &'a Board,
+    /// So many runs go at a time.
+    pub(super) places: &'a Semaphore,
+    /// So many runs' files are fetched at a time.
+    pub(super) fetching: &'a Semaphore,
     /// So many starts are sent at a time.
     pub(super) sending: &'a Semaphore,
     /// Steps come singly and with all their logs: only for a few runs.
@@ -213,11 +218,29 @@ impl Start {
     pub(super) async fn run(&self, hand: &Hand<'_>) -> Ended<DbtReport> {
         let Hand { means, last_known, journal, shared } = hand;
         let course = Course::new(self, last_known);
+        // Nobody closes the places: what can fail is the time.
+        let place = match shared {
+            Some(shared) => {
+                let turn = timeout_at(self.order.deadline, shared.places.acquire());
+                match means.interruption.or(turn).await {
+                    Err(signal) => return course.not_started(&NotStarted::Interrupted(signal), means),
+                    Ok(Err(_)) => return course.not_started(&NotStarted::NoTime, means),
+                    Ok(Ok(place)) => place.ok(),
+                }
+            }
+            None => None,
+        };
+        // A run that goes on, or may, keeps its place: the next one would be one too many.
+        let leave = |place: Option<SemaphorePermit<'_>>, ended: &Ended<DbtReport>| {
+            if let Some(place) = place
+                && several::may_go_on(ended)
+            {
+                place.forget();
+            }
+        };
         // Nobody closes it; out of time, the trigger itself says so.
         let turn = match shared {
-            Some(Shared { board: _, sending, steps: _ }) => {
-                timeout_at(self.order.deadline, sending.acquire()).await.ok()
-            }
+            Some(shared) => timeout_at(self.order.deadline, shared.sending.acquire()).await.ok(),
             None => None,
         };
         let milestone = |milestone: Milestone<'_>| course.milestone(milestone);
@@ -225,7 +248,11 @@ impl Start {
         drop(turn);
         let Triggered { run, adopted, sends, doubt, mut intent } = match triggered {
             Ok(triggered) => triggered,
-            Err(error) => return course.not_started(&error, means),
+            Err(error) => {
+                let ended = course.not_started(&error, means);
+                leave(place, &ended);
+                return ended;
+            }
         };
         course.begun(&run, adopted, sends);
         if adopted {
@@ -259,6 +286,8 @@ impl Start {
                 intent.close();
             }
         }
+        // The files take no place of a run's.
+        leave(place, &ended);
         if means.interruption.heard().is_none()
             && let Err(signal) = means.interruption.or(self.finish(&mut ended, &retries, hand)).await
         {
@@ -271,8 +300,10 @@ impl Start {
         let Hand { means, last_known: _, journal: _, shared } = hand;
         let probe = DbtRun::new(&self.writer, &means.wall, &means.events, self.order.account, run, doubt);
         match shared {
-            Some(Shared { board, sending: _, steps: true }) => probe.on_board(board),
-            Some(Shared { board, sending: _, steps: false }) => probe.on_board(board).without_steps(),
+            Some(Shared { board, places: _, sending: _, fetching: _, steps: true }) => probe.on_board(board),
+            Some(Shared { board, places: _, sending: _, fetching: _, steps: false }) => {
+                probe.on_board(board).without_steps()
+            }
             None => probe,
         }
     }
@@ -368,7 +399,10 @@ impl Start {
             && let (Some(_), Some(run)) = (report.end, report.run_id)
         {
             let folder = if hand.shared.is_some() { folder.join(run.to_string()) } else { folder.clone() };
-            report.artifacts = artifacts::fetch(&self.writer, self.account.id, run, &folder, &hand.means.events).await;
+            let wanted = Wanted { account: self.account.id, run, folder: &folder, deadline: order.deadline };
+            let turns = hand.shared.map(|shared| shared.fetching);
+            let files = wanted.fetch(&self.writer, turns, &hand.means.events).await;
+            (report.artifacts, report.artifacts_missing) = (files.fetched, files.missing);
         }
         if !retries.cannot
             && let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::artifacts::Missing;
 use super::on_interrupt::Became;
 use crate::credentials::Account;
 use crate::dbt::{End, Run, Status};
@@ -36,6 +37,7 @@ pub(crate) struct DbtReport {
     pub(crate) resumed: Vec<Resumed>,
     /// Files of the run that were fetched.
     pub(crate) artifacts: Vec<String>,
+    pub(crate) artifacts_missing: Vec<Missing>,
     /// What became of it when somebody interrupted, with `--on-interrupt cancel`.
     pub(crate) on_interrupt: Option<Became>,
 }
@@ -70,6 +72,7 @@ impl DbtReport {
             findings: Findings::default(),
             resumed: Vec::new(),
             artifacts: Vec::new(),
+            artifacts_missing: Vec::new(),
             on_interrupt: None,
         }
     }
@@ -141,8 +144,13 @@ impl Report for DbtReport {
             findings: Findings { step, nodes },
             resumed,
             artifacts,
+            artifacts_missing,
             on_interrupt,
         } = self;
+        let missing: Vec<Value> = artifacts_missing
+            .iter()
+            .map(|Missing { path, reason }| json!({ "path": path, "reason": reason }))
+            .collect();
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
         let duplicates: Vec<Value> =
             duplicates.iter().map(|(id, fate)| json!({ "run_id": id, "fate": fate.word() })).collect();
@@ -178,6 +186,7 @@ impl Report for DbtReport {
             "failed_nodes": nodes,
             "resumed": resumed,
             "artifacts": artifacts,
+            "artifacts_missing": missing,
             "on_interrupt": on_interrupt.map(Became::word),
         })
     }
