@@ -2,6 +2,7 @@
 
 use super::rehearsal::{Outcome, Rehearsal};
 use super::run;
+use crate::events::Event;
 use crate::sandbox::Rule;
 
 async fn start(stage: &Rehearsal, line: &[&str]) -> Outcome {
@@ -40,9 +41,48 @@ async fn the_files_of_a_run_are_fetched_of_the_step_that_decides_on_failure_too(
 }
 
 #[tokio::test(start_paused = true)]
-async fn files_that_are_not_to_be_had_are_a_remark_and_change_no_outcome() {
+async fn the_results_of_the_step_that_decides_are_waited_for_and_replaced_by_no_others() {
+    // Not uploaded yet: the manifest is asked for first.
+    for (times, there) in [("3", true), ("forever", false)] {
+        let home = tempfile::tempdir().unwrap();
+        let stage = Rehearsal::new();
+        let rule = format!("dbt:runs/artifacts/get=status=404,nth=2,times={times}");
+        stage.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+        let outcome = start(&stage, &["222222", "--artifacts", home.path().to_str().unwrap()]).await;
+        let results = std::fs::read_to_string(home.path().join("run_results.json"));
+        let asked = stage.take_log().iter().filter(|seen| seen.operation == "dbt:runs/artifacts/get").count();
+        assert!(asked > 4, "{times}: {asked}");
+        let missing = &outcome.data["artifacts_missing"];
+        if there {
+            let results: serde_json::Value = serde_json::from_str(&results.unwrap()).unwrap();
+            assert_eq!((&results["args"]["which"], missing), (&"build".into(), &serde_json::json!([])), "{outcome:?}");
+        } else {
+            assert!(results.is_err() && missing[0]["path"] == "run_results.json", "{outcome:?}");
+            assert!(missing[0]["reason"].as_str().is_some_and(|reason| reason.contains("404")), "{outcome:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fetching_takes_no_place_of_a_run_and_no_longer_than_the_time_given_and_a_minute() {
+    let home = tempfile::tempdir().unwrap();
+    let stage = Rehearsal::new();
+    let rule = "dbt:runs/artifacts/list=hang,times=forever";
+    stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+    let folder = home.path().to_str().unwrap();
+    let line = ["222222", "300001", "--max-parallel", "1", "--timeout", "10m", "--artifacts", folder];
+    let outcome = start(&stage, &line).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    assert!(outcome.took <= std::time::Duration::from_secs(661), "{:?}", outcome.took);
+    for run in outcome.data["runs"].as_array().unwrap() {
+        assert_eq!(run["artifacts_missing"][0]["path"], serde_json::Value::Null, "{run}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_that_are_not_to_be_had_are_a_warning_and_change_no_outcome() {
     for (rule, says) in [
-        ("dbt:runs/artifacts/list=status=403,times=forever", "are not to be had"),
+        ("dbt:runs/artifacts/list=status=403,times=forever", "are missing: "),
         ("dbt:runs/artifacts/get=status=404,times=forever", "manifest.json of dbt run"),
     ] {
         let home = tempfile::tempdir().unwrap();
@@ -50,7 +90,8 @@ async fn files_that_are_not_to_be_had_are_a_remark_and_change_no_outcome() {
         stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
         let outcome = start(&stage, &["222222", "--artifacts", home.path().to_str().unwrap()]).await;
         assert_eq!(outcome.exit, 0, "{rule}: {outcome:?}");
-        assert!(outcome.said().contains(says), "{rule}: {}", outcome.said());
+        let warns = |event: &Event| matches!(event, Event::Warning(text) if text.contains(says));
+        assert!(outcome.events.iter().any(warns), "{rule}: {}", outcome.said());
         assert_eq!(names(home.path()), Vec::<String>::new());
     }
     // A folder that cannot be made.

@@ -327,7 +327,8 @@ async fn cancel_behind(
     report.dbt = Some(Vec::new());
     let Behind { workflow_run, ref workspace, fresh, databricks: _ } = *behind;
     let look = async || {
-        dbt_runs_behind(&writer, account.id, workflow_run, workspace.as_deref()).await.map_err(|error| {
+        let looking = dbt_runs_behind(&writer, account.id, workflow_run, workspace.as_deref(), &stage.events);
+        looking.await.map_err(|error| {
             of_dbt(&format!("Cannot look for the dbt run behind Databricks run {workflow_run}; it may go on"), &error)
                 .run(again)
         })

@@ -68,6 +68,8 @@ struct Inner {
     /// Before which call of which operation a signal comes, and who hears it.
     signal: Cell<Option<(&'static str, usize)>>,
     interruption: RefCell<Interruption>,
+    /// What something between the services and us takes out of each answer.
+    dropped: Cell<Option<&'static str>>,
     killed: tokio::sync::Notify,
     begun: Instant,
     environment: RefCell<Environment>,
@@ -112,6 +114,7 @@ impl Rehearsal {
             trouble: Cell::default(),
             signal: Cell::default(),
             interruption: RefCell::default(),
+            dropped: Cell::default(),
             killed: tokio::sync::Notify::new(),
             begun: Instant::now(),
             environment: RefCell::new(environment),
@@ -120,8 +123,18 @@ impl Rehearsal {
 
     /// The same world once more, which goes its own way from here.
     pub(crate) fn copy(&self) -> Rehearsal {
-        let Inner { world, log: _, latency, trouble: _, signal: _, interruption: _, killed: _, begun, environment } =
-            &*self.0;
+        let Inner {
+            world,
+            log: _,
+            latency,
+            trouble: _,
+            signal: _,
+            interruption: _,
+            dropped,
+            killed: _,
+            begun,
+            environment,
+        } = &*self.0;
         Rehearsal(Rc::new(Inner {
             world: RefCell::new(world.borrow().clone()),
             log: RefCell::default(),
@@ -129,6 +142,7 @@ impl Rehearsal {
             trouble: Cell::default(),
             signal: Cell::default(),
             interruption: RefCell::default(),
+            dropped: dropped.clone(),
             killed: tokio::sync::Notify::new(),
             begun: *begun,
             environment: environment.clone(),
@@ -195,6 +209,11 @@ impl Rehearsal {
     /// SIGTERM comes with the call of this number, counted from 1 and from now, of this operation.
     pub(crate) fn interrupt_at(&self, operation: &'static str, call: usize) {
         self.0.signal.set(Some((operation, call)));
+    }
+
+    /// No answer has this header from now on.
+    pub(crate) fn drop_header(&self, name: &'static str) {
+        self.0.dropped.set(Some(name));
     }
 
     /// The requests since the last time this was asked.
@@ -338,7 +357,11 @@ impl Transport for Rehearsal {
                 None | Some(Trouble::KilledBefore | Trouble::LostBefore | Trouble::Unavailable) => {}
             }
             sleep(inner.latency.get() / 2).await;
-            arrive(reply, limits.cap, &inner.killed).await
+            let mut answer = arrive(reply, limits.cap, &inner.killed).await?;
+            if let Some(name) = inner.dropped.get() {
+                answer.headers_mut().remove(name);
+            }
+            Ok(answer)
         })
     }
 }

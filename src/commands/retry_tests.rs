@@ -71,6 +71,8 @@ async fn a_run_that_dbt_does_not_resume_ends_in_error_and_says_why() {
         let outcome = start(&stage, &["222226", "--retry", "1"]).await;
         assert_eq!(outcome.code, Some(Code::RunFailed), "{rule}: {outcome:?}");
         assert!(outcome.failure.contains(says), "{rule}: {outcome:?}");
+        // What surely fails is no advice.
+        assert!(!outcome.failure.contains("--retry 1"), "{rule}: {outcome:?}");
         assert_eq!(resumed(&stage), Vec::<u64>::new());
     }
     // Somebody has started a newer run: the failed one is history.
@@ -81,6 +83,7 @@ async fn a_run_that_dbt_does_not_resume_ends_in_error_and_says_why() {
     let outcome = start(&stage, &["222226", "--idempotency-key", "one", "--retry", "1"]).await;
     assert_eq!(outcome.code, Some(Code::RunFailed), "{outcome:?}");
     assert!(outcome.failure.contains("it is not the latest run of its job any more"), "{outcome:?}");
+    assert!(!outcome.failure.contains("--retry 1"), "{outcome:?}");
     assert_eq!(resumed(&stage), Vec::<u64>::new());
 }
 
@@ -99,12 +102,18 @@ async fn the_command_that_the_failure_names_resumes_that_run_and_each_time_the_s
 #[tokio::test(start_paused = true)]
 async fn a_resumption_nobody_knows_of_is_9_and_is_found_by_the_next_command() {
     let stage = Rehearsal::new();
+    let state = tempfile::tempdir().unwrap();
+    stage.set("XDG_STATE_HOME", state.path().to_str().unwrap());
     fault(&stage, "dbt:runs/retry=reset,phase=after");
     stage.world(|world| world.set_listing_lag(50_000));
     let line = ["222226", "--idempotency-key", "one", "--retry", "1", "--at-most-once", "--settle", "10s"];
     let outcome = start(&stage, &line).await;
     assert_eq!(outcome.code, Some(Code::OutcomeUnknown), "{outcome:?}");
     assert!(outcome.failure.contains("`dbtrigger run 222226 --idempotency-key one`"), "{outcome:?}");
+    // It stays noted, and not as the run that is over.
+    let later = start(&stage, &["222222", "--no-wait"]).await;
+    let points = "a start of dbt job 222226 was not followed to its end; `dbtrigger run 222226 --idempotency-key one`";
+    assert!(later.said().contains(points), "{}", later.said());
     // With the usual patience the run shows, though dbt itself only says that there is a newer one.
     let outcome = start(&stage, &line[..5]).await;
     assert_eq!((outcome.exit, resumed(&stage).len()), (0, 1), "{outcome:?}");

@@ -115,6 +115,27 @@ async fn no_more_runs_than_asked_for_go_at_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_may_go_on_unseen_keeps_its_place() {
+    for (rule, code) in [
+        // Started, and not to be followed any more: the list and the run itself are refused.
+        ("dbt:runs/list=status=403,nth=3,times=forever", Code::NotAllowed),
+        // Nobody knows whether it was started.
+        ("dbt:jobs/run=reset,phase=before,times=1", Code::OutcomeUnknown),
+    ] {
+        let stage = Rehearsal::new();
+        fault(&stage, rule);
+        if code == Code::NotAllowed {
+            fault(&stage, "dbt:runs/get=status=403,times=forever");
+        }
+        let line = ["222222", "300004", "--max-parallel", "1", "--at-most-once", "--timeout", "30m"];
+        let outcome = start(&stage, &line).await;
+        assert_eq!(outcome.code, Some(code), "{rule}: {outcome:?}");
+        assert!(outcome.failure.contains("300004 could be started; nothing was started"), "{rule}: {outcome:?}");
+        assert_eq!(stage.take_writes(), ["dbt:jobs/run"], "{rule}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_job_has_the_given_key_and_the_same_command_starts_none_of_them_again() {
     let stage = Rehearsal::new();
     let line = ["222222", "300001", "--idempotency-key", "nightly-7"];

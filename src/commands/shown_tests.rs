@@ -247,7 +247,7 @@ async fn orphans_are_the_active_dbt_runs_whose_databricks_run_or_task_is_over_or
 #[tokio::test(start_paused = true)]
 async fn a_parent_that_cannot_be_looked_at_is_no_orphans_proof() {
     for (rule, code) in [
-        ("databricks:jobs/runs/get=status=403,times=forever", Code::NotAllowed),
+        ("databricks:jobs/runs/get=status=401,times=forever", Code::NotAuthenticated),
         ("databricks:scim/me=status=401,times=forever", Code::NotAuthenticated),
         ("dbt:runs/list=status=403,times=forever", Code::NotAllowed),
     ] {
@@ -257,6 +257,48 @@ async fn a_parent_that_cannot_be_looked_at_is_no_orphans_proof() {
         fault(&stage, rule);
         let outcome = orphans(&stage).await;
         assert_eq!((outcome.code, &outcome.data), (Some(code), &Value::Null), "{rule}: {outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_workspace_does_not_say_which_it_is_a_missing_parent_is_no_proof() {
+    let stage = Rehearsal::new();
+    let _ = started(&stage, &["222225", "--idempotency-key", "12/99/a/0"]).await;
+    let ours = started(&stage, &["300005", "--idempotency-key", &format!("{WORKSPACE}/98/a/0")]).await;
+    stage.drop_header("x-databricks-org-id");
+    let outcome = orphans(&stage).await;
+    assert_eq!((outcome.exit, &outcome.data["orphans"]), (0, &json!([])), "{outcome:?}");
+    assert!(outcome.said().contains("was started from workspace 12, and Databricks does not say"), "{outcome:?}");
+    assert!(outcome.said().contains(&format!("dbt run {ours} was started from workspace {WORKSPACE}")), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_may_not_be_looked_at_hides_no_other() {
+    // A parent.
+    let stage = Rehearsal::new();
+    let first = started(&stage, &["222225", "--idempotency-key", &format!("{WORKSPACE}/99/a/0")]).await;
+    let second = started(&stage, &["300005", "--idempotency-key", &format!("{WORKSPACE}/98/a/0")]).await;
+    fault(&stage, "databricks:jobs/runs/get=status=403,times=1");
+    let outcome = orphans(&stage).await;
+    let rows = outcome.data["orphans"].as_array().unwrap();
+    assert_eq!((outcome.exit, rows.len(), &rows[0]["run_id"].to_string()), (0, 1, &second), "{outcome:?}");
+    assert!(outcome.said().contains(&format!("which started dbt run {first}, cannot be looked at")), "{outcome:?}");
+    // What an active run resumes: first in the list, and of nobody's that we know.
+    for refusal in ["404", "403"] {
+        let stage = Rehearsal::new();
+        let job = workflow(&stage, &[("a", 0, &[])]).await;
+        let run = started(&stage, &["--workflow", &job]).await;
+        let ours = started(&stage, &["222225", "--idempotency-key", &format!("{WORKSPACE}/{run}/a/0")]).await;
+        let body = json!({ "cause": "by hand" });
+        let failed = stage.post("/api/v2/accounts/51234/jobs/222223/run/", &body)["data"]["id"].to_string();
+        tokio::time::sleep(std::time::Duration::from_mins(5)).await;
+        let path = format!("/api/v2/accounts/51234/runs/{failed}/retry/");
+        let foreign = stage.post(&path, &json!({}))["data"]["id"].to_string();
+        fault(&stage, &format!("dbt:runs/get=status={refusal},times=1"));
+        let outcome = cancelled(&stage, &run).await;
+        assert_eq!((outcome.exit, cancelled_runs(&outcome)), (0, vec![ours]), "{refusal}: {outcome:?}");
+        let says = format!("what started dbt run {foreign}, or a run that it resumes, cannot be looked at");
+        assert!(outcome.said().contains(&says), "{refusal}: {}", outcome.said());
     }
 }
 

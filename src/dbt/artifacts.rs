@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::Response;
 use serde::Deserialize;
 
-use super::envelope::{data, or_default, soft};
+use super::envelope::{or_default, soft};
 use super::runs::run_path;
-use crate::http::{Call, Read, Shape};
+use crate::http::{Call, Read, Shape, parse_json, title_of_page};
 
 /// `run_results.json` (dbt-cloud-api §6), as far as failures go.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -65,29 +65,52 @@ const LARGEST: usize = 512 << 20;
 /// How long a file may take (§7).
 const FILE_LIMIT: Duration = Duration::from_mins(2);
 
-/// The paths of the files that a run as a whole has left; an answer without any cannot be read.
+/// The paths of the files that a run as a whole has left; null, where there are none (§6).
 pub(crate) fn list_artifacts(account: u64, run: u64) -> Read<Vec<String>> {
-    Read::new(Call::get("runs/artifacts/list", run_path(account, run).then("/artifacts/")), data)
+    Read::new(Call::get("runs/artifacts/list", run_path(account, run).then("/artifacts/")), paths)
+}
+
+#[derive(Deserialize)]
+struct Paths {
+    #[serde(deserialize_with = "or_default")]
+    data: Vec<String>,
+}
+
+fn paths(answer: &Response<Bytes>) -> Result<Vec<String>, Shape> {
+    parse_json::<Paths>(answer).map(|Paths { data }| data)
 }
 
 /// One file of a run as it is; of this step, or of the last one.
 pub(crate) fn get_artifact(account: u64, run: u64, path: &str, step: Option<u64>) -> Read<Bytes> {
+    let is_page =
+        path.rsplit_once('.').is_some_and(|(_, end)| matches!(end.to_ascii_lowercase().as_str(), "html" | "htm"));
     let path = run_path(account, run).then("/artifacts/").file(path);
     let call = Call::get("runs/artifacts/get", path).accept("*/*").cap(LARGEST).within(FILE_LIMIT);
     let call = match step {
         Some(step) => call.query("step", step),
         None => call,
     };
-    Read::new(call, whole)
+    Read::new(call, if is_page { whole } else { no_page })
 }
 
+/// An empty file is a file, too.
+#[expect(clippy::unnecessary_wraps, reason = "it is one way of reading among others")]
 fn whole(answer: &Response<Bytes>) -> Result<Bytes, Shape> {
-    match answer.body().first() {
-        None => Err(Shape::Empty),
-        // A login page, say: no file of dbt's begins so.
-        Some(b'<') => Err(Shape::Unreadable("it begins like a web page".to_owned())),
-        Some(_) => Ok(answer.body().clone()),
+    Ok(answer.body().clone())
+}
+
+/// A page where none was asked for is a login page, say.
+fn no_page(answer: &Response<Bytes>) -> Result<Bytes, Shape> {
+    let kind = answer.headers().get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let begin =
+        String::from_utf8_lossy(&answer.body()[..answer.body().len().min(200)]).trim_start().to_ascii_lowercase();
+    if kind.to_ascii_lowercase().starts_with("text/html")
+        || begin.starts_with("<!doctype html")
+        || begin.starts_with("<html")
+    {
+        return Err(Shape::Page(title_of_page(answer.body()).unwrap_or_default()));
     }
+    whole(answer)
 }
 
 #[cfg(test)]
@@ -106,6 +129,32 @@ mod tests {
         );
         assert_eq!(target("manifest.json", None), "/api/v2/accounts/7/runs/9/artifacts/manifest.json");
         assert_eq!(list_artifacts(7, 9).call.target(), "/api/v2/accounts/7/runs/9/artifacts/");
+    }
+
+    #[test]
+    fn a_run_without_files_says_null_and_no_data_at_all_is_no_answer() {
+        let list = |body: &str| paths(&Response::new(Bytes::from(body.to_owned())));
+        assert_eq!(list(r#"{"data":null}"#), Ok(Vec::new()));
+        assert_eq!(list(r#"{"data":["manifest.json"]}"#), Ok(vec!["manifest.json".to_owned()]));
+        assert!(list(r#"{"status":{}}"#).is_err() && list("").is_err());
+    }
+
+    #[test]
+    fn an_empty_file_is_a_file_and_a_page_is_one_only_where_its_name_says_so() {
+        let page = "<!DOCTYPE html><title>Log in</title>";
+        for (path, kind, body, taken) in [
+            ("compiled/a.sql", "text/plain", "", true),
+            ("index.html", "text/html", page, true),
+            ("static_index.HTML", "text/html", page, true),
+            ("manifest.json", "text/html; charset=utf-8", page, false),
+            ("manifest.json", "application/json", page, false),
+            ("report.xml", "application/xml", "<results/>", true),
+            ("compiled/a.sql", "", "<> 1", true),
+        ] {
+            let answer = Response::builder().header("content-type", kind).body(Bytes::from(body)).unwrap();
+            let read = (get_artifact(7, 9, path, None).parse)(&answer);
+            assert_eq!(read.is_ok(), taken, "{path} {kind} {body}: {read:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::marker::Key;
 use crate::dbt::{PAGE, Run, RunFilter, Status, get_run_with_trigger, list_account_runs};
+use crate::events::Events;
 use crate::http::{HttpError, Reader};
 
 /// An account has far fewer active runs than this; a service that ignores the filter is not read to its end.
@@ -24,15 +25,21 @@ pub(crate) async fn dbt_runs_behind(
     account: u64,
     workflow_run: u64,
     workspace: Option<&str>,
+    events: &Events,
 ) -> Result<Vec<Run>, HttpError> {
     let of =
         |parent: &Parent| parent.run == workflow_run && workspace.is_none_or(|workspace| workspace == parent.workspace);
-    let all = dbt_runs_of_notebooks(reader, account).await?;
+    let all = dbt_runs_of_notebooks(reader, account, events).await?;
     Ok(all.into_iter().filter(|(_, parent)| of(parent)).map(|(run, _)| run).collect())
 }
 
-/// The active dbt runs that were started, or resumed, by notebooks of Databricks runs.
-pub(crate) async fn dbt_runs_of_notebooks(reader: &Reader, account: u64) -> Result<Vec<(Run, Parent)>, HttpError> {
+/// The active dbt runs that were started, or resumed, by notebooks of Databricks runs. One whose past cannot be looked at
+/// holds no other up: it has no parent that anybody knows, and that is said.
+pub(crate) async fn dbt_runs_of_notebooks(
+    reader: &Reader,
+    account: u64,
+    events: &Events,
+) -> Result<Vec<(Run, Parent)>, HttpError> {
     let active =
         RunFilter { statuses: vec![Status::Queued, Status::Starting, Status::Running], ..RunFilter::default() };
     let (mut found, mut seen) = (Vec::new(), 0);
@@ -41,8 +48,13 @@ pub(crate) async fn dbt_runs_of_notebooks(reader: &Reader, account: u64) -> Resu
         seen += page.rows.len() as u64;
         let more = page.more_after(seen, PAGE);
         for row in page.rows.into_iter().filter(|row| row.ended().is_none()) {
-            if let Some(parent) = parent_in_chain(reader, account, &row).await? {
-                found.push((row, parent));
+            match parent_in_chain(reader, account, &row).await {
+                Ok(Some(parent)) => found.push((row, parent)),
+                Ok(None) => {}
+                Err(error) => events.remark(format!(
+                    "what started dbt run {}, or a run that it resumes, cannot be looked at: {error}",
+                    row.id
+                )),
             }
         }
         if !more {

@@ -54,6 +54,8 @@ fn read_moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, 
 enum Line {
     Intent(Entry),
     Run(u64),
+    /// This run has ended, and another one may have been started that resumes it.
+    Resuming(u64),
 }
 
 /// An intent that this process holds. Dropping it leaves the file behind, open for a later start to find.
@@ -134,6 +136,11 @@ impl Intent {
         self.write(&Line::Run(id))
     }
 
+    /// Notes that the run, which has ended, is about to be resumed: the key finds the run that does so, if there is one.
+    pub(crate) fn resuming(&mut self, id: u64) -> io::Result<()> {
+        self.write(&Line::Resuming(id))
+    }
+
     /// The run has ended, or surely was not started: nothing is left to pick up.
     pub(crate) fn close(self) {
         // What cannot be removed is offered once more at worst.
@@ -185,6 +192,7 @@ fn parse(text: &str, but_the_last: bool) -> Option<OpenIntent> {
         match line {
             Line::Intent(noted) => entries.push(noted),
             Line::Run(id) => run = Some(id),
+            Line::Resuming(_) => run = None,
         }
     }
     if but_the_last {
@@ -271,6 +279,23 @@ mod tests {
         first.intent.run(5).unwrap();
         let third = journal.note(&entry("k", now())).unwrap().unwrap();
         assert_eq!(third.earlier.unwrap().run, Some(5));
+    }
+
+    #[test]
+    fn a_run_that_is_being_resumed_is_not_what_goes_on_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::new(Some(folder.path().to_owned()));
+        let mut intent = journal.note(&entry("k", now())).unwrap().unwrap().intent;
+        intent.run(5).unwrap();
+        intent.resuming(5).unwrap();
+        drop(intent);
+        // Whoever sees the end of the run that failed does not close it.
+        journal.close_run(&entry("k", now()).origin, 1, 5, now());
+        assert_eq!(journal.open_intents(now()), [OpenIntent { entry: entry("k", now()), run: None }]);
+        let mut again = journal.note(&entry("k", now())).unwrap().unwrap().intent;
+        again.run(6).unwrap();
+        drop(again);
+        assert_eq!(journal.open_intents(now()), [OpenIntent { entry: entry("k", now()), run: Some(6) }]);
     }
 
     #[test]

@@ -43,8 +43,13 @@ pub(crate) enum NotResumed {
     Unknown { error: HttpError, looking: Option<HttpError> },
 }
 
-/// Resumes the run, or finds the one that resumes it already.
-pub(crate) async fn resume(order: &Resumption, writer: &Writer, means: &Means) -> Result<Run, NotResumed> {
+/// Resumes the run, or finds the one that resumes it already. `sending` hears of each moment from which a run may exist.
+pub(crate) async fn resume(
+    order: &Resumption,
+    writer: &Writer,
+    means: &Means,
+    sending: &mut dyn FnMut(),
+) -> Result<Run, NotResumed> {
     let Resumption { account, job, run, settle, at_most_once, deadline } = *order;
     let look_up = |patient| LookUp { reader: writer, wall: &means.wall, account, job, patient };
     let found =
@@ -86,6 +91,7 @@ pub(crate) async fn resume(order: &Resumption, writer: &Writer, means: &Means) -
             let not_sent = if interrupted { NotResumed::Interrupted } else { NotResumed::NoTime };
             return Err(open.map_or(not_sent, |error| NotResumed::Unknown { error, looking: None }));
         }
+        sending();
         let sent = writer.once(dbt::retry_run(account, run, TRIGGER_LIMIT.min(left))).await;
         let settling = Settling { means, from: Instant::now(), settle, deadline };
         let error = match sent {

@@ -141,3 +141,46 @@ fn a_workflow_is_cancelled_with_the_dbt_run_behind_it() {
     let runs = runs(&site);
     assert_eq!(runs.iter().map(|run| &run["status"]).collect::<Vec<_>>(), [30], "{runs:?}");
 }
+
+#[test]
+fn a_resumption_that_is_interrupted_is_named_and_found_by_the_command_that_is_said() {
+    let site = Site::with(|options| options.speed = 20.0);
+    site.fault("dbt:runs/retry=hang,phase=after");
+    let mut child = site.command(&["run", "222226", "--retry", "1", "-o", "json"]).spawn().unwrap();
+    until_asked(&site, "dbt:runs/retry");
+    signal(&child, "-INT");
+    let said = document(&mut child, 130);
+    let failed = &said["data"]["run_id"];
+    let causes = said["error"]["causes"].to_string();
+    assert!(causes.contains(&format!("a run that resumes dbt run {failed} may have been started")), "{said}");
+    assert!(!causes.contains("goes on"), "{said}");
+    let hints = said["error"]["hints"].to_string();
+    let command = hints.split('`').nth(1).unwrap();
+    assert!(command.ends_with(" --retry 1"), "{command}");
+    // A later start points at it, too: not at the run that is over.
+    let later = site.run(&["run", "222222", "--no-wait"]).ends(0);
+    let _ = later.says("a start of dbt job 222226 was not followed to its end");
+    let line: Vec<&str> = command.split(' ').skip(1).chain(["-o", "json"]).collect();
+    let found: Value = serde_json::from_str(&site.run(&line).ends(0).stdout).unwrap();
+    assert_eq!((&found["data"]["status"], &found["data"]["adopted"]), (&"SUCCESS".into(), &true.into()), "{found}");
+    assert_eq!(site.writes(0).iter().filter(|write| *write == "dbt:runs/retry").count(), 1);
+}
+
+#[test]
+fn a_run_that_is_over_and_not_resumed_yet_does_not_go_on() {
+    let site = Site::with(|options| options.speed = 20.0);
+    site.fault("dbt:runs/list=hang,nth=2,times=forever");
+    let mut child = site.command(&["run", "222226", "--retry", "1", "-o", "json"]).spawn().unwrap();
+    let begun = Instant::now();
+    while site.sandbox.log().iter().filter(|line| line.operation == "dbt:runs/list").count() < 2 {
+        assert!(begun.elapsed() < Duration::from_mins(1), "nobody looks for a run that resumes it");
+        std::thread::yield_now();
+    }
+    signal(&child, "-INT");
+    let said = document(&mut child, 130);
+    let error = said["error"].to_string();
+    let run = &said["data"]["run_id"];
+    assert!(error.contains(&format!("dbt run {run} ended in error, and was not resumed yet")), "{said}");
+    assert!(error.contains(" --retry 1`") && !error.contains("goes on"), "{said}");
+    assert_eq!(site.writes(0), ["dbt:jobs/run"]);
+}

@@ -1,15 +1,17 @@
 //! `run --artifacts`: the files that a run has left, below a folder. Nothing here changes the run's outcome.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::dbt::{Status, Step, get_artifact, get_run_with_steps, list_artifacts};
 use crate::events::Events;
-use crate::http::Reader;
+use crate::http::{HttpError, Reader};
 use crate::runs::plain;
 
 /// dbt uploads some seconds after the end of the run (dbt-cloud-api §6).
@@ -26,56 +28,150 @@ const MOST_FILES: usize = 10_000;
 const LONGEST_PART: usize = 200;
 const LONGEST: usize = 1_000;
 
-/// Fetches the files of the run into the folder, and gives the names of those that are there.
-pub(super) async fn fetch(reader: &Reader, account: u64, run: u64, folder: &Path, events: &Events) -> Vec<String> {
-    let mut fetched = Vec::new();
-    if timeout(LIMIT, fetch_all(reader, account, run, folder, events, &mut fetched)).await.is_err() {
-        events.remark(format!("the files of dbt run {run} took too long; {} of them are there", fetched.len()));
-    }
-    fetched
+/// So many runs' files are fetched at a time.
+pub(super) const AT_A_TIME: usize = 2;
+
+/// So long after the time that was given for the run its files may take.
+const GRACE: Duration = Duration::from_mins(1);
+
+/// So many of the files that are missing are said; the document has all of them.
+const SAID: usize = 5;
+
+/// What the steps of a run have made of their results has this name for each of them.
+const RESULTS: &str = "run_results.json";
+
+/// What there is of a run's files.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Files {
+    pub(super) fetched: Vec<String>,
+    pub(super) missing: Vec<Missing>,
+    /// Listed, and not looked at yet.
+    waiting: VecDeque<String>,
 }
 
-async fn fetch_all(reader: &Reader, account: u64, run: u64, folder: &Path, events: &Events, fetched: &mut Vec<String>) {
-    let until = Instant::now() + UPLOAD;
-    let listed = loop {
-        match reader.read(list_artifacts(account, run)).await {
-            Ok(listed) if !listed.is_empty() => break listed,
-            // Nothing yet and nothing ever look alike.
-            Ok(_) | Err(_) if Instant::now() + BETWEEN < until => sleep(BETWEEN).await,
-            Ok(_) => return events.remark(format!("dbt run {run} has left no files")),
-            Err(error) => return events.remark(format!("the files of dbt run {run} are not to be had: {error}")),
+/// A file that is not there.
+#[derive(Clone, Debug)]
+pub(crate) struct Missing {
+    /// `None`: all of them, or nobody knows which.
+    pub(crate) path: Option<String>,
+    pub(crate) reason: String,
+}
+
+/// Which run's files are fetched, and in what time.
+pub(super) struct Wanted<'a> {
+    pub(super) account: u64,
+    pub(super) run: u64,
+    pub(super) folder: &'a Path,
+    /// The time that was given for the run.
+    pub(super) deadline: Instant,
+}
+
+impl Wanted<'_> {
+    /// Fetches the files into the folder, as soon as there is a turn for it. What is missing is said.
+    pub(super) async fn fetch(&self, reader: &Reader, turns: Option<&Semaphore>, events: &Events) -> Files {
+        let now = Instant::now();
+        let until = (now + LIMIT).min(self.deadline.max(now) + GRACE);
+        let mut files = Files::default();
+        let fetching = async {
+            let _turn = match turns {
+                Some(turns) => turns.acquire().await.ok(),
+                None => None,
+            };
+            self.fetch_all(reader, &mut files).await;
+        };
+        if timeout_at(until, fetching).await.is_err() {
+            let left: Vec<Option<String>> =
+                if files.waiting.is_empty() { vec![None] } else { files.waiting.drain(..).map(Some).collect() };
+            let reason = "the time for fetching was over";
+            files.missing.extend(left.into_iter().map(|path| Missing { path, reason: reason.to_owned() }));
         }
-    };
-    let step = deciding_step(reader, account, run).await;
-    for path in listed.iter().take(MOST_FILES) {
-        let Some(place) = place(path) else {
-            events.remark(format!("a file of dbt run {run} is left out for its name: {}", plain(path, LONGEST_PART)));
-            continue;
-        };
-        // What that step did not make, another one did.
-        let file = match reader.read(get_artifact(account, run, path, step)).await {
-            Err(error) if step.is_some() && error.is_status(404) => {
-                reader.read(get_artifact(account, run, path, None)).await
+        let run = self.run;
+        for Missing { path, reason } in files.missing.iter().take(SAID) {
+            events.warning(match path {
+                Some(path) => format!("{path} of dbt run {run} is missing: {reason}"),
+                None => format!("files of dbt run {run} are missing: {reason}"),
+            });
+        }
+        if files.missing.len() > SAID {
+            events.warning(format!("{} more files of dbt run {run} are missing", files.missing.len() - SAID));
+        }
+        files
+    }
+
+    async fn fetch_all(&self, reader: &Reader, files: &mut Files) {
+        let Wanted { account, run, folder: _, deadline: _ } = *self;
+        let until = Instant::now() + UPLOAD;
+        let mut none = |reason: String| files.missing.push(Missing { path: None, reason });
+        let step = deciding_step(reader, account, run).await;
+        let wants_results = !matches!(step, Ok(None));
+        let listed = loop {
+            let again = Instant::now() + BETWEEN < until;
+            match reader.read(list_artifacts(account, run)).await {
+                // What is uploaded last may not be listed yet.
+                Ok(listed)
+                    if !listed.is_empty()
+                        && (!again || !wants_results || listed.iter().any(|path| path == RESULTS)) =>
+                {
+                    break listed;
+                }
+                // Nothing yet and nothing ever look alike.
+                Ok(_) | Err(_) if again => sleep(BETWEEN).await,
+                Ok(_) => return none("dbt lists none".to_owned()),
+                Err(error) => return none(error.to_string()),
             }
-            other => other,
         };
-        let written = match file {
-            Ok(bytes) => write(folder, &place, &bytes).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match written {
-            Ok(()) => fetched.push(path.clone()),
-            Err(why) => events.remark(format!("{} of dbt run {run} is missing: {why}", plain(path, LONGEST_PART))),
+        if listed.len() > MOST_FILES {
+            none(format!("it has {} files, and {MOST_FILES} are fetched at most", listed.len()));
+        }
+        files.waiting = listed.into_iter().take(MOST_FILES).collect();
+        while let Some(path) = files.waiting.front().cloned() {
+            let got = self.file(reader, &path, &step, until).await;
+            files.waiting.pop_front();
+            match got {
+                Ok(()) => files.fetched.push(path),
+                Err(reason) => {
+                    files.missing.push(Missing { path: Some(plain(&path, LONGEST_PART)), reason });
+                }
+            }
         }
     }
-    if listed.len() > MOST_FILES {
-        events.remark(format!("dbt run {run} has {} files; {MOST_FILES} were looked at", listed.len()));
+
+    /// One file, waited for until then while it may still be on its way.
+    async fn file(
+        &self,
+        reader: &Reader,
+        path: &str,
+        step: &Result<Option<u64>, HttpError>,
+        until: Instant,
+    ) -> Result<(), String> {
+        let Wanted { account, run, folder, deadline: _ } = *self;
+        let place = place(path).ok_or("its name is no name for a file here")?;
+        let results = path == RESULTS;
+        let step = match step {
+            Ok(step) => *step,
+            // Of the last step it may be the docs'.
+            Err(error) if results => return Err(format!("which step decides is not to be had: {error}")),
+            Err(_) => None,
+        };
+        let bytes = loop {
+            let mut read = reader.read(get_artifact(account, run, path, step)).await;
+            // What that step did not make, another one did; its results are nobody else's.
+            if !results && step.is_some() && read.as_ref().is_err_and(|error| error.is_status(404)) {
+                read = reader.read(get_artifact(account, run, path, None)).await;
+            }
+            match read {
+                Ok(bytes) => break bytes,
+                Err(error) if error.is_status(404) && Instant::now() + BETWEEN < until => sleep(BETWEEN).await,
+                Err(error) => return Err(error.to_string()),
+            }
+        };
+        write(folder, &place, &bytes).map_err(|error| error.to_string())
     }
 }
 
 /// Of several steps that leave files of one name: the one that failed, else the last that builds (§6).
-async fn deciding_step(reader: &Reader, account: u64, run: u64) -> Option<u64> {
-    let mut steps: Vec<Step> = reader.read(get_run_with_steps(account, run)).await.ok()?.run_steps?;
+async fn deciding_step(reader: &Reader, account: u64, run: u64) -> Result<Option<u64>, HttpError> {
+    let mut steps: Vec<Step> = reader.read(get_run_with_steps(account, run)).await?.run_steps.unwrap_or_default();
     steps.sort_by_key(|step| step.index);
     let builds = |step: &&Step| {
         let verb = step
@@ -85,7 +181,7 @@ async fn deciding_step(reader: &Reader, account: u64, run: u64) -> Option<u64> {
         matches!(verb, Some("build" | "run" | "test" | "seed" | "snapshot" | "retry"))
     };
     let failed = steps.iter().find(|step| step.runs_dbt() && step.status == Some(Status::Error));
-    failed.or_else(|| steps.iter().rfind(builds)).map(|step| step.index)
+    Ok(failed.or_else(|| steps.iter().rfind(builds)).map(|step| step.index))
 }
 
 /// Where a file goes below the folder; `None` if its name leads elsewhere, or means something to a system.

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use super::dbt::Start;
 use super::dbt_report::DbtReport;
 use super::on_interrupt::{Became, LeftRun, instead};
+use super::retry::Resuming;
 use crate::commands::LastKnown;
 use crate::commands::last_known::Known;
 use crate::dbt::Run;
@@ -56,6 +57,18 @@ impl<'a> Course<'a> {
         let mut known = self.known.borrow_mut();
         (known.adopted, known.sends) = (adopted, sends);
         *self.latest.borrow_mut() = Some(run.clone());
+    }
+
+    /// The run of the report has failed, and is being resumed.
+    pub(super) fn resuming(&self, report: &DbtReport, stage: Resuming) {
+        let run = report.run_id.unwrap_or_default();
+        let line = match stage {
+            Resuming::Looking => format!("dbt run {run} ended in error, and was not resumed yet: {}", report.url()),
+            Resuming::Sending => format!("a run that resumes dbt run {run} may have been started"),
+        };
+        // A run that shows is followed by it, and resumed once more only if none does.
+        let resume = format!("{} --retry 1", self.start.order.resume);
+        self.last_known.set(Known { data: report.json(), line, resume });
     }
 
     /// Another run goes on where the one of the report failed.

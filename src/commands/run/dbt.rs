@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
+use super::artifacts::Wanted;
 use super::course::Course;
 use super::dbt_report::DbtReport;
 use super::follow_dbt::{Following, Lines};
-use super::retry::Retries;
-use super::{Waiting, artifacts, on_interrupt, resume, several};
+use super::retry::{Resuming, Retries};
+use super::{Waiting, on_interrupt, resume, several};
 use crate::commands::job_named::{JobNamed, Narrow};
 use crate::commands::{LastKnown, Stage, line_to_dbt};
 use crate::context::Environment;
@@ -100,6 +101,10 @@ pub(super) struct Hand<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Shared<'a> {
     pub(super) board: &'a Board,
+    /// So many runs go at a time.
+    pub(super) places: &'a Semaphore,
+    /// So many runs' files are fetched at a time.
+    pub(super) fetching: &'a Semaphore,
     /// So many starts are sent at a time.
     pub(super) sending: &'a Semaphore,
     /// Steps come singly and with all their logs: only for a few runs.
@@ -213,11 +218,29 @@ impl Start {
     pub(super) async fn run(&self, hand: &Hand<'_>) -> Ended<DbtReport> {
         let Hand { means, last_known, journal, shared } = hand;
         let course = Course::new(self, last_known);
+        // Nobody closes the places: what can fail is the time.
+        let place = match shared {
+            Some(shared) => {
+                let turn = timeout_at(self.order.deadline, shared.places.acquire());
+                match means.interruption.or(turn).await {
+                    Err(signal) => return course.not_started(&NotStarted::Interrupted(signal), means),
+                    Ok(Err(_)) => return course.not_started(&NotStarted::NoTime, means),
+                    Ok(Ok(place)) => place.ok(),
+                }
+            }
+            None => None,
+        };
+        // A run that goes on, or may, keeps its place: the next one would be one too many.
+        let leave = |place: Option<SemaphorePermit<'_>>, ended: &Ended<DbtReport>| {
+            if let Some(place) = place
+                && several::may_go_on(ended)
+            {
+                place.forget();
+            }
+        };
         // Nobody closes it; out of time, the trigger itself says so.
         let turn = match shared {
-            Some(Shared { board: _, sending, steps: _ }) => {
-                timeout_at(self.order.deadline, sending.acquire()).await.ok()
-            }
+            Some(shared) => timeout_at(self.order.deadline, shared.sending.acquire()).await.ok(),
             None => None,
         };
         let milestone = |milestone: Milestone<'_>| course.milestone(milestone);
@@ -225,7 +248,11 @@ impl Start {
         drop(turn);
         let Triggered { run, adopted, sends, doubt, mut intent } = match triggered {
             Ok(triggered) => triggered,
-            Err(error) => return course.not_started(&error, means),
+            Err(error) => {
+                let ended = course.not_started(&error, means);
+                leave(place, &ended);
+                return ended;
+            }
         };
         course.begun(&run, adopted, sends);
         if adopted {
@@ -236,18 +263,21 @@ impl Start {
                 }
             });
         }
+        let mut retries = Retries { most: self.retry, done: 0, cannot: false };
         let mut ended = if self.no_wait {
             self.wait_for_no_second(run, doubt.clone(), &course, hand).await
         } else {
-            self.follow(run, doubt.clone(), &course, intent.as_mut(), hand).await
+            self.follow(run, doubt.clone(), &course, intent.as_mut(), &mut retries, hand).await
         };
+        // A run may go on that resumes the one of the report.
+        let unknown = ended.failure.as_ref().is_some_and(|failure| failure.code == Code::OutcomeUnknown);
         if let Some(signal) = means.interruption.heard() {
             course.stop(signal, doubt.clone(), &mut ended, means).await;
         }
         // Ended, or not waited for: nothing is left to pick up. What goes on although it was to be cancelled is.
         let interrupted = ended.report.as_ref().is_some_and(|report| report.on_interrupt.is_some());
         let has_ended = ended.report.as_ref().is_some_and(|report| report.end.is_some());
-        if has_ended || (self.no_wait && !interrupted) {
+        if (has_ended && !unknown) || (self.no_wait && !interrupted) {
             // The files are still to come.
             if let Some(report) = &ended.report {
                 last_known.over(report.json());
@@ -256,8 +286,10 @@ impl Start {
                 intent.close();
             }
         }
+        // The files take no place of a run's.
+        leave(place, &ended);
         if means.interruption.heard().is_none()
-            && let Err(signal) = means.interruption.or(self.finish(&mut ended, hand)).await
+            && let Err(signal) = means.interruption.or(self.finish(&mut ended, &retries, hand)).await
         {
             course.stop(signal, doubt, &mut ended, means).await;
         }
@@ -268,8 +300,10 @@ impl Start {
         let Hand { means, last_known: _, journal: _, shared } = hand;
         let probe = DbtRun::new(&self.writer, &means.wall, &means.events, self.order.account, run, doubt);
         match shared {
-            Some(Shared { board, sending: _, steps: true }) => probe.on_board(board),
-            Some(Shared { board, sending: _, steps: false }) => probe.on_board(board).without_steps(),
+            Some(Shared { board, places: _, sending: _, fetching: _, steps: true }) => probe.on_board(board),
+            Some(Shared { board, places: _, sending: _, fetching: _, steps: false }) => {
+                probe.on_board(board).without_steps()
+            }
             None => probe,
         }
     }
@@ -293,7 +327,7 @@ impl Start {
             let _ = means.interruption.or(probe.outlast_doubt()).await;
         }
         report.take(probe.run());
-        report.duplicates = probe.duplicates().to_vec();
+        report.add_duplicates(probe.duplicates());
         lines.state(&DbtState { run: probe.run().clone(), step: None });
         Ended::well(report)
     }
@@ -305,10 +339,21 @@ impl Start {
         doubt: Option<Doubt>,
         course: &Course<'_>,
         mut intent: Option<&mut Intent>,
+        retries: &mut Retries,
         hand: &Hand<'_>,
     ) -> Ended<DbtReport> {
-        let Start { account, writer, order, no_wait: _, retry, artifacts: _, job: _, by_address: _, flags: _, again } =
-            self;
+        let Start {
+            account,
+            writer,
+            order,
+            no_wait: _,
+            retry: _,
+            artifacts: _,
+            job: _,
+            by_address: _,
+            flags: _,
+            again,
+        } = self;
         let means = &hand.means;
         let mut lines = Lines::new(&means.events, account);
         lines.header(&run);
@@ -318,10 +363,17 @@ impl Start {
         let probe = self.probe(run, doubt, hand);
         let followed = following.follow(probe, &mut lines, course.report(), means, &on_news);
         let mut ended = means.interruption.or(followed).await.unwrap_or_else(|_| course.left());
-        let mut retries = Retries { most: *retry, done: 0 };
-        while means.interruption.heard().is_none()
-            && let Some(next) = retries.next(&mut ended, order, writer, means).await
-        {
+        loop {
+            let mut resuming = |report: &DbtReport, stage: Resuming| {
+                course.resuming(report, stage);
+                if let (Resuming::Sending, Some(intent), Some(run)) = (stage, &mut intent, report.run_id) {
+                    let _ = intent.resuming(run);
+                }
+            };
+            if means.interruption.heard().is_some() {
+                break;
+            }
+            let Some(next) = retries.next(&mut ended, order, writer, means, &mut resuming).await else { break };
             let Some(report) = ended.report.take() else { break };
             course.resumed(&report, &next);
             if let Some(intent) = &mut intent {
@@ -341,15 +393,20 @@ impl Start {
     }
 
     /// What is done once the outcome is there, and does not change it.
-    async fn finish(&self, ended: &mut Ended<DbtReport>, hand: &Hand<'_>) {
+    async fn finish(&self, ended: &mut Ended<DbtReport>, retries: &Retries, hand: &Hand<'_>) {
         let order = &self.order;
         if let (Some(folder), Some(report)) = (&self.artifacts, &mut ended.report)
             && let (Some(_), Some(run)) = (report.end, report.run_id)
         {
             let folder = if hand.shared.is_some() { folder.join(run.to_string()) } else { folder.clone() };
-            report.artifacts = artifacts::fetch(&self.writer, self.account.id, run, &folder, &hand.means.events).await;
+            let wanted = Wanted { account: self.account.id, run, folder: &folder, deadline: order.deadline };
+            let turns = hand.shared.map(|shared| shared.fetching);
+            let files = wanted.fetch(&self.writer, turns, &hand.means.events).await;
+            (report.artifacts, report.artifacts_missing) = (files.fetched, files.missing);
         }
-        if let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed) {
+        if !retries.cannot
+            && let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed)
+        {
             *failure = failure.clone().run(format!("{} --retry 1", order.resume));
         }
         // A key that has led to an ended run leads to it each time.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::artifacts::Missing;
 use super::on_interrupt::Became;
 use crate::credentials::Account;
 use crate::dbt::{End, Run, Status};
@@ -36,6 +37,7 @@ pub(crate) struct DbtReport {
     pub(crate) resumed: Vec<Resumed>,
     /// Files of the run that were fetched.
     pub(crate) artifacts: Vec<String>,
+    pub(crate) artifacts_missing: Vec<Missing>,
     /// What became of it when somebody interrupted, with `--on-interrupt cancel`.
     pub(crate) on_interrupt: Option<Became>,
 }
@@ -70,6 +72,7 @@ impl DbtReport {
             findings: Findings::default(),
             resumed: Vec::new(),
             artifacts: Vec::new(),
+            artifacts_missing: Vec::new(),
             on_interrupt: None,
         }
     }
@@ -89,6 +92,12 @@ impl DbtReport {
         self.started = run.started();
         self.finished = run.finished();
         self.took = run.took();
+    }
+
+    /// What is known of them later counts; those of a run before its retry stay.
+    pub(crate) fn add_duplicates(&mut self, found: &[(u64, Fate)]) {
+        self.duplicates.retain(|(known, _)| found.iter().all(|(run, _)| run != known));
+        self.duplicates.extend_from_slice(found);
     }
 
     /// ` of job 222222`.
@@ -135,8 +144,13 @@ impl Report for DbtReport {
             findings: Findings { step, nodes },
             resumed,
             artifacts,
+            artifacts_missing,
             on_interrupt,
         } = self;
+        let missing: Vec<Value> = artifacts_missing
+            .iter()
+            .map(|Missing { path, reason }| json!({ "path": path, "reason": reason }))
+            .collect();
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
         let duplicates: Vec<Value> =
             duplicates.iter().map(|(id, fate)| json!({ "run_id": id, "fate": fate.word() })).collect();
@@ -172,7 +186,31 @@ impl Report for DbtReport {
             "failed_nodes": nodes,
             "resumed": resumed,
             "artifacts": artifacts,
+            "artifacts_missing": missing,
             "on_interrupt": on_interrupt.map(Became::word),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::line_to_dbt;
+    use crate::commands::rehearsal::Rehearsal;
+    use crate::credentials::{AccountFlags, Wants};
+    use crate::events::Events;
+
+    #[tokio::test(start_paused = true)]
+    async fn second_runs_of_a_start_stay_known_when_it_is_resumed() {
+        let stage = Rehearsal::new().stage(AccountFlags::default(), Events::new(|_| ()));
+        let (account, _) = line_to_dbt(&[], Wants::default(), &stage).unwrap();
+        let mut report = DbtReport::new(&account);
+        report.add_duplicates(&[(7, Fate::Left), (8, Fate::Cancelled)]);
+        // The run that resumes it has none of its own.
+        report.add_duplicates(&[]);
+        assert_eq!(report.duplicates, [(7, Fate::Left), (8, Fate::Cancelled)]);
+        // Looked at again, one of them has ended meanwhile.
+        report.add_duplicates(&[(7, Fate::Ended)]);
+        assert_eq!(report.duplicates, [(8, Fate::Cancelled), (7, Fate::Ended)]);
     }
 }

@@ -68,7 +68,7 @@ impl Following<'_> {
         })
         .await;
         report.take(probe.run());
-        report.duplicates = probe.duplicates().to_vec();
+        report.add_duplicates(probe.duplicates());
         let number = report.run_id.unwrap_or_default();
         // Out of time, it may have ended all the same, and only the search for a second one was cut short.
         let failure = match (report.end, followed) {

@@ -126,7 +126,7 @@ impl LeftRun<'_> {
         let mut probe = DbtRun::new(&start.writer, &means.wall, &means.events, account, asked, doubt).without_steps();
         let followed = follow(&mut probe, deadline, means, |_| {}).await;
         report.take(probe.run());
-        report.duplicates = probe.duplicates().to_vec();
+        report.add_duplicates(probe.duplicates());
         let number = probe.run().id;
         let mut failure = match (report.end, followed) {
             (Some(End::Cancelled), _) => {

@@ -10,17 +10,29 @@ use crate::runs::{Means, NotResumed, Order, Resumption, resume};
 pub(super) struct Retries {
     pub(super) most: u32,
     pub(super) done: u32,
+    /// dbt does not resume the run that failed last, and will not another time.
+    pub(super) cannot: bool,
+}
+
+/// How far a resumption is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resuming {
+    /// Nothing has been sent.
+    Looking,
+    /// From now on a run may exist.
+    Sending,
 }
 
 impl Retries {
     /// The run that goes on where the one of `ended` failed, if there is to be one. If not, and something stood against it,
-    /// `ended` says so.
+    /// `ended` says so. `resuming` hears how far it is.
     pub(super) async fn next(
         &mut self,
         ended: &mut Ended<DbtReport>,
         order: &Order,
         writer: &Writer,
         means: &Means,
+        resuming: &mut dyn FnMut(&DbtReport, Resuming),
     ) -> Option<Run> {
         let Ended { report, failure } = ended;
         let report = report.as_mut().filter(|report| report.end == Some(End::Error))?;
@@ -40,7 +52,8 @@ impl Retries {
             at_most_once: *at_most_once,
             deadline: *deadline,
         };
-        match resume(&resumption, writer, means).await {
+        resuming(report, Resuming::Looking);
+        match resume(&resumption, writer, means, &mut || resuming(report, Resuming::Sending)).await {
             Ok(next) => {
                 means.events.remark(format!("dbt run {} resumes run {run}", next.id));
                 report.resumed.push(Resumed { run_id: run, run_url: report.url().to_owned(), status: report.status });
@@ -48,6 +61,7 @@ impl Retries {
                 Some(next)
             }
             Err(not) => {
+                self.cannot = matches!(not, NotResumed::Cannot(_));
                 *failure = Some(not_resumed(run, failure.take(), &not, &order.resume));
                 None
             }

@@ -3,11 +3,10 @@
 use futures_util::future::{join_all, try_join_all};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
-use tokio::time::timeout_at;
 
+use super::artifacts;
 use super::dbt::{Hand, Shared, Start};
 use super::dbt_report::DbtReport;
-use super::on_interrupt::Became;
 use crate::commands::Stage;
 use crate::commands::job_named::{JobNamed, Narrow};
 use crate::credentials::Account;
@@ -15,7 +14,7 @@ use crate::dbt::{Status, get_job};
 use crate::events::{Event, Events};
 use crate::failure::{Code, Ended, Failure, Hint, Report, of_dbt};
 use crate::http::Reader;
-use crate::runs::{Board, Journal, Means, NotStarted};
+use crate::runs::{Board, Journal, Means};
 
 /// Jobs that are looked up, and starts that are sent, at a time.
 const AT_A_TIME: usize = 8;
@@ -77,31 +76,20 @@ pub(super) async fn run(
     let means = stage.means();
     let board = Board::new(first.writer.reader(), first.account.id, means.pace.poll, first.order.deadline);
     let sending = Semaphore::new(AT_A_TIME);
-    let shared = Shared { board: &board, sending: &sending, steps: starts.len() <= WITH_STEPS };
     let places = Semaphore::new(max_parallel.unwrap_or(starts.len()));
+    let fetching = Semaphore::new(artifacts::AT_A_TIME);
+    let shared = Shared {
+        board: &board,
+        places: &places,
+        sending: &sending,
+        fetching: &fetching,
+        steps: starts.len() <= WITH_STEPS,
+    };
     let one = async |index: usize, start: &Start| {
         let last_known = stage.last_known.one_of_several(index);
         let means = Means { events: named(&start.job, &stage.events), ..means.clone() };
         let hand = Hand { means, last_known: last_known.clone(), journal, shared: Some(shared) };
-        // Nobody closes the places: what can fail is the time.
-        let turn = timeout_at(start.order.deadline, places.acquire());
-        let Ended { report, failure } = match stage.interruption.or(turn).await {
-            Err(signal) => {
-                let report = DbtReport { on_interrupt: Some(Became::NotStarted), ..start.report() };
-                Ended { report: Some(report), failure: Some(start.not_started(&NotStarted::Interrupted(signal))) }
-            }
-            Ok(Ok(place)) => {
-                let ended = start.run(&hand).await;
-                // A run that goes on keeps its place: the next one would be one too many.
-                if let (Ok(place), Some(Code::StillRunning)) =
-                    (place, ended.failure.as_ref().map(|failure| failure.code))
-                {
-                    place.forget();
-                }
-                ended
-            }
-            Ok(Err(_)) => Ended { report: Some(start.report()), failure: Some(start.not_started(&NotStarted::NoTime)) },
-        };
+        let Ended { report, failure } = start.run(&hand).await;
         let one = One { job: start.job.clone(), report: report.unwrap_or_else(|| start.report()), failure };
         last_known.keep(one.json());
         one
@@ -113,6 +101,13 @@ pub(super) async fn run(
     let several = Several { runs };
     let failure = several.failure();
     Ended { report: Some(Box::new(several)), failure }
+}
+
+/// Whether a run may go on that nobody follows any more.
+pub(super) fn may_go_on(ended: &Ended<DbtReport>) -> bool {
+    let Ended { report, failure } = ended;
+    let unseen = report.as_ref().is_some_and(|report| report.run_id.is_some() && report.end.is_none());
+    failure.as_ref().is_some_and(|failure| unseen || failure.code == Code::OutcomeUnknown)
 }
 
 /// The same events, each with the job that it is about.

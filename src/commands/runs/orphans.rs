@@ -25,7 +25,7 @@ pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
         .map_err(|error| of_databricks("Cannot ask which workspace this is", &error))?
         .workspace_id
         .map(|id| id.to_string());
-    let active = dbt_runs_of_notebooks(&dbt, account.id)
+    let active = dbt_runs_of_notebooks(&dbt, account.id, &stage.events)
         .await
         .map_err(|error| of_dbt("Cannot list the active dbt runs of the account", &error))?;
     let mut orphans = Vec::new();
@@ -41,7 +41,23 @@ pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
         }
         let why = match workspace.read(get_workflow_run(*parent_run, None)).await {
             Ok(seen) => over(&seen, task),
+            // Of another workspace it would be missing here, too.
+            Err(error) if is_missing(&error) && own.is_none() => {
+                stage.events.remark(format!(
+                    "dbt run {} was started from workspace {of}, and Databricks does not say which one this is: its parent, which is missing here, may be there",
+                    run.id
+                ));
+                None
+            }
             Err(error) if is_missing(&error) => Some("gone".to_owned()),
+            // Somebody else's run is no reason to miss the others.
+            Err(error) if error.is_status(403) => {
+                stage.events.remark(format!(
+                    "Databricks run {parent_run}, which started dbt run {}, cannot be looked at: {error}",
+                    run.id
+                ));
+                None
+            }
             Err(error) => {
                 let what = format!("Cannot look at Databricks run {parent_run}, which started dbt run {}", run.id);
                 return Err(of_databricks(&what, &error));
