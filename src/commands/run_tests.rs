@@ -71,6 +71,19 @@ async fn a_run_that_is_not_there_is_said_soon_and_one_that_does_not_show_yet_is_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_parameter_of_a_workflow_is_refused_beside_a_job_and_alone() {
+    let stage = Rehearsal::new();
+    for line in
+        [&["222222", "--param", "day=1"][..], &["--param", "day=1"], &["--step", "dbt build", "--param", "day=1"]]
+    {
+        let outcome = start(&stage, line).await;
+        assert_eq!((outcome.exit, outcome.code), (2, Some(Code::Usage)), "{line:?} {outcome:?}");
+        assert!(outcome.failure.contains("--param") && outcome.failure.contains("--workflow"), "{outcome:?}");
+        assert_eq!(stage.take_log().len(), 0, "{line:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn watching_outlasts_what_proves_nothing_and_stops_at_proof() {
     for (rule, exit) in [
         ("dbt:runs/get=status=503,times=30", 0),
