@@ -162,6 +162,34 @@ async fn cancelling_a_databricks_run_cancels_the_dbt_run_behind_it_and_no_other(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dbt_run_that_the_notebook_has_cancelled_first_is_in_the_report_and_no_other() {
+    for (rule, reported) in [(None, true), (Some("dbt:runs/list=status=403,nth=3,times=forever"), false)] {
+        let stage = Rehearsal::new();
+        let (run, behind) = workflow_with_dbt_run(&stage).await;
+        let other = started(&stage, "300005").await;
+        for dbt_run in [&behind, &other] {
+            assert_eq!(cancelled(&stage, &[dbt_run]).await.exit, 0);
+        }
+        let _ = stage.take_log();
+        if let Some(rule) = rule {
+            fault(&stage, rule);
+        }
+        let outcome = cancelled(&stage, &["--workflow-run", &run]).await;
+        assert_eq!((outcome.exit, &outcome.data["workflow_run"]["cancelled"]), (0, &true.into()), "{outcome:?}");
+        let dbt_runs = outcome.data["dbt_runs"].as_array().unwrap();
+        if reported {
+            assert_eq!((dbt_runs.len(), dbt_runs[0]["run_id"].to_string()), (1, behind), "{outcome:?}");
+            assert_eq!(dbt_runs[0]["already_ended"], true, "{outcome:?}");
+            assert!(outcome.text.contains("has ended already: CANCELLED"), "{}", outcome.text);
+        } else {
+            assert_eq!(dbt_runs.len(), 0, "{outcome:?}");
+            assert!(outcome.said().contains("could not be looked up"), "{}", outcome.said());
+        }
+        assert_eq!(stage.take_writes(), ["databricks:jobs/runs/cancel"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_access_to_dbt_the_databricks_run_is_cancelled_and_the_rest_is_said() {
     let stage = Rehearsal::new();
     let (run, _) = workflow_with_dbt_run(&stage).await;
