@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::dbt::{Status, Step, get_artifact, get_run_with_steps, list_artifacts};
 use crate::events::Events;
+use crate::failure::{Code, Failure};
 use crate::http::Reader;
 use crate::runs::plain;
 
@@ -25,6 +26,16 @@ const MOST_FILES: usize = 10_000;
 /// The longest name of a file, and the longest path.
 const LONGEST_PART: usize = 200;
 const LONGEST: usize = 1_000;
+
+/// Makes the folder, and tries that files can be written there, before anything is started.
+pub(super) fn check_folder(folder: &Path) -> Result<(), Failure> {
+    let tried = fs::create_dir_all(folder).and_then(|()| tempfile::NamedTempFile::new_in(folder));
+    tried.map(drop).map_err(|error| {
+        let what =
+            format!("--artifacts is \"{}\", where no files can be written; nothing was started.", folder.display());
+        Failure::new(Code::InvalidInput, what).cause(error.to_string()).advise("name a folder that you may write to")
+    })
+}
 
 /// Fetches the files of the run into the folder, and gives the names of those that are there.
 pub(super) async fn fetch(reader: &Reader, account: u64, run: u64, folder: &Path, events: &Events) -> Vec<String> {

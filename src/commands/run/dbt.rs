@@ -137,6 +137,8 @@ async fn settle(
     several::check_once(&ids, &texts)?;
     let Waiting { timeout: _, no_wait, key, given, parameters: _ } = waiting;
     let Care { retry, artifacts, settle, at_most_once } = care;
+    // Last, so that nothing is made for a command that fails anyway.
+    artifacts.as_deref().map_or(Ok(()), artifacts::check_folder)?;
     // Everybody who sees the run sees its cause.
     let said = stage.vault.filter().clean(&cause.unwrap_or_else(|| usual_cause(environment))).into_owned();
     let alone = ids.len() == 1;
