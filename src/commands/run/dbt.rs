@@ -129,9 +129,10 @@ async fn settle(
     let ids = found.unwrap_or_else(|_| {
         let what = texts.join(", ");
         Err(Failure::new(
-            Code::Unavailable,
+            Code::StillRunning,
             format!("The time was over before dbt job {what} was found; nothing was started."),
         )
+        .cause("dbt Cloud had not answered what was asked about its jobs by then")
         .advise("give more time with --timeout"))
     })?;
     several::check_once(&ids, &texts)?;

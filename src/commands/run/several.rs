@@ -100,7 +100,12 @@ pub(super) async fn run(
                 }
                 ended
             }
-            Ok(Err(_)) => Ended { report: Some(start.report()), failure: Some(start.not_started(&NotStarted::NoTime)) },
+            Ok(Err(_)) => Ended {
+                report: Some(start.report()),
+                failure: Some(start.not_started(&NotStarted::NoTime(
+                    "the runs before it had not ended, and --max-parallel lets no more go at a time".to_owned(),
+                ))),
+            },
         };
         let one = One { job: start.job.clone(), report: report.unwrap_or_else(|| start.report()), failure };
         last_known.keep(one.json());
@@ -206,6 +211,10 @@ impl Report for Several {
             let One { job, report, failure } = one;
             let status = match (report.status, failure) {
                 (Some(status), _) => Status::word(status),
+                // Its code has the name of what goes on, and there is nothing that could.
+                (None, Some(failure)) if failure.code == Code::StillRunning && report.run_id.is_none() => {
+                    "not started".to_owned()
+                }
                 (None, Some(failure)) => failure.code.name().to_owned(),
                 (None, None) => "not seen".to_owned(),
             };
