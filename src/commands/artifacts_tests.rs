@@ -3,6 +3,7 @@
 use super::rehearsal::{Outcome, Rehearsal};
 use super::run;
 use crate::events::Event;
+use crate::failure::Code;
 use crate::sandbox::Rule;
 
 async fn start(stage: &Rehearsal, line: &[&str]) -> Outcome {
@@ -94,8 +95,22 @@ async fn files_that_are_not_to_be_had_are_a_warning_and_change_no_outcome() {
         assert!(outcome.events.iter().any(warns), "{rule}: {}", outcome.said());
         assert_eq!(names(home.path()), Vec::<String>::new());
     }
-    // A folder that cannot be made.
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_cannot_be_written_is_refused_before_anything_is_started() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let outcome = start(&Rehearsal::new(), &["222222", "--artifacts", file.path().to_str().unwrap()]).await;
-    assert!(outcome.exit == 0 && outcome.said().contains("is missing"), "{outcome:?}");
+    for (folder, jobs) in [(file.path().to_owned(), &["222222"][..]), (file.path().join("x"), &["222222", "300001"])] {
+        let stage = Rehearsal::new();
+        let line = [jobs, &["--artifacts", folder.to_str().unwrap()]].concat();
+        let outcome = start(&stage, &line).await;
+        assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
+        assert!(outcome.failure.contains("--artifacts is"), "{outcome:?}");
+        assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    }
+    // What fails anyway leaves no folder behind.
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("new");
+    let outcome = start(&Rehearsal::new(), &["Nighly build", "--artifacts", folder.to_str().unwrap()]).await;
+    assert_eq!((outcome.code, folder.exists()), (Some(Code::NotFound), false), "{outcome:?}");
 }

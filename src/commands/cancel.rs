@@ -18,7 +18,7 @@ use crate::dbt::{End, Link, Run, cancel_run, get_run, get_run_with_trigger};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks, of_dbt};
 use crate::http::{HttpError, Writer};
 use crate::origin::Origin;
-use crate::runs::{DbtRun, Followed, WorkflowProbe, dbt_runs_behind, follow};
+use crate::runs::{DbtRun, Followed, WorkflowProbe, cancelled_behind, dbt_runs_behind, follow};
 
 /// A dbt run that was started just before may not show in lists yet.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -359,6 +359,18 @@ async fn cancel_behind(
             break;
         }
         sleep(SETTLE).await;
+    }
+    if fresh && failures.is_empty() {
+        match cancelled_behind(&writer, account.id, workflow_run, workspace.as_deref()).await {
+            Ok(cancelled) => {
+                let others = cancelled.iter().filter(|run| !known.contains(&run.id));
+                let rows = others.map(|run| stopped_dbt(run, &account, true));
+                report.dbt.get_or_insert_default().extend(rows);
+            }
+            Err(error) => stage.events.remark(format!(
+                "which dbt runs its notebooks have cancelled themselves could not be looked up: {error}"
+            )),
+        }
     }
     for run in asked {
         failures.extend(confirm_dbt(run, &line, deadline, report, stage).await.err());

@@ -152,7 +152,8 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.updated.is_some());
     let writes_key = secret_step.writes();
     let readers = secret_step.have.as_ref().map(|have| have.readers.clone());
-    let named = names(&scope, &key);
+    // The notebook takes the name as it is stored.
+    let named = names(scope_step.have.as_ref().map_or(scope.as_str(), |have| &have.name), &key);
 
     let mut inputs = Inputs::default();
     if writes_key {
@@ -257,11 +258,11 @@ fn repeated(grants: &[GrantTo]) -> String {
 }
 
 /// The flags that repeat these names in the next command.
-pub(super) fn names(scope: &ScopeName, key: &KeyName) -> String {
+pub(super) fn names(scope: &str, key: &KeyName) -> String {
     let flag = |name: &str, value: &str, default: &str| {
         if value == default { String::new() } else { format!(" {name} {value}") }
     };
-    flag("--scope", scope.as_str(), DEFAULT_SCOPE) + &flag("--key", key.as_str(), DEFAULT_KEY)
+    flag("--scope", scope, DEFAULT_SCOPE) + &flag("--key", key.as_str(), DEFAULT_KEY)
 }
 
 /// One grant per principal; two levels for one are a contradiction. The group of everybody takes a consent of its own.

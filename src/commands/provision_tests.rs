@@ -362,6 +362,15 @@ async fn another_spelling_of_a_scope_is_the_same_scope_and_a_reserved_name_is_re
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(outcome.text.contains("is there as DBT-Cloud; upper and lower case are the same"), "{}", outcome.text);
     assert_eq!(stage.take_writes(), [""; 0]);
+    // What comes next is said with the stored spelling, which the notebook takes.
+    for says in ["Next: dbtrigger deploy-notebook --scope DBT-Cloud\n", "init-secrets --scope DBT-Cloud --rotate"] {
+        assert!(format!("{}\n", outcome.text).contains(says), "{says}: {}", outcome.text);
+    }
+    let stage = Rehearsal::new();
+    assert_eq!(init(&stage, &[]).await.exit, 0);
+    let outcome = init(&stage, &["--scope", "DBT-CLOUD"]).await;
+    assert!(format!("{}\n", outcome.text).contains("Next: dbtrigger deploy-notebook\n"), "{}", outcome.text);
+    assert_eq!(deploy(&stage, &[]).await.exit, 0);
 
     stage.world(|world| world.reserve_scope("system"));
     let reserved = init(&stage, &["--scope", "System"]).await;

@@ -71,6 +71,40 @@ async fn a_run_that_is_not_there_is_said_soon_and_one_that_does_not_show_yet_is_
 }
 
 #[tokio::test(start_paused = true)]
+async fn time_that_is_over_before_a_start_is_waited_long_enough_and_says_what_it_was_spent_on() {
+    for (rule, line, says) in [
+        ("dbt:runs/list=hang,times=forever", &["222222"][..], "about earlier runs by then"),
+        ("dbt:jobs/run=refused,times=forever", &["222222"], "jobs/run"),
+        ("dbt:jobs/run=status=429,times=forever", &["222222"], "429"),
+        ("dbt:jobs/list=hang,times=forever", &["Nightly build"], "about its jobs by then"),
+        ("databricks:jobs/list=hang,times=forever", &["--workflow", "Nightly"], "about its jobs by then"),
+    ] {
+        let stage = Rehearsal::new();
+        fault(&stage, rule);
+        let outcome = start(&stage, &[line, &["--timeout", "30s"]].concat()).await;
+        assert_eq!((outcome.exit, outcome.code), (8, Some(Code::StillRunning)), "{rule}: {outcome:?}");
+        assert!(outcome.failure.contains("The time was over before"), "{rule}: {outcome:?}");
+        assert!(outcome.failure.contains("nothing was started"), "{rule}: {outcome:?}");
+        assert!(outcome.failure.contains(says), "{rule}: {outcome:?}");
+        assert!(outcome.took.as_secs() <= 31, "{rule}: {:?}", outcome.took);
+        assert!(outcome.data["run_id"].is_null(), "{rule}: {outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parameter_of_a_workflow_is_refused_beside_a_job_and_alone() {
+    let stage = Rehearsal::new();
+    for line in
+        [&["222222", "--param", "day=1"][..], &["--param", "day=1"], &["--step", "dbt build", "--param", "day=1"]]
+    {
+        let outcome = start(&stage, line).await;
+        assert_eq!((outcome.exit, outcome.code), (2, Some(Code::Usage)), "{line:?} {outcome:?}");
+        assert!(outcome.failure.contains("--param") && outcome.failure.contains("--workflow"), "{outcome:?}");
+        assert_eq!(stage.take_log().len(), 0, "{line:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn watching_outlasts_what_proves_nothing_and_stops_at_proof() {
     for (rule, exit) in [
         ("dbt:runs/get=status=503,times=30", 0),
@@ -146,6 +180,34 @@ async fn cancelling_a_databricks_run_cancels_the_dbt_run_behind_it_and_no_other(
     assert_eq!((outcome.exit, &outcome.data["workflow_run"]["already_ended"]), (0, &true.into()), "{outcome:?}");
     assert_eq!(stage.take_writes(), Vec::<&str>::new());
     assert_eq!(cancelled(&stage, &["--workflow-run", "99"]).await.code, Some(Code::NotFound));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dbt_run_that_the_notebook_has_cancelled_first_is_in_the_report_and_no_other() {
+    for (rule, reported) in [(None, true), (Some("dbt:runs/list=status=403,nth=3,times=forever"), false)] {
+        let stage = Rehearsal::new();
+        let (run, behind) = workflow_with_dbt_run(&stage).await;
+        let other = started(&stage, "300005").await;
+        for dbt_run in [&behind, &other] {
+            assert_eq!(cancelled(&stage, &[dbt_run]).await.exit, 0);
+        }
+        let _ = stage.take_log();
+        if let Some(rule) = rule {
+            fault(&stage, rule);
+        }
+        let outcome = cancelled(&stage, &["--workflow-run", &run]).await;
+        assert_eq!((outcome.exit, &outcome.data["workflow_run"]["cancelled"]), (0, &true.into()), "{outcome:?}");
+        let dbt_runs = outcome.data["dbt_runs"].as_array().unwrap();
+        if reported {
+            assert_eq!((dbt_runs.len(), dbt_runs[0]["run_id"].to_string()), (1, behind), "{outcome:?}");
+            assert_eq!(dbt_runs[0]["already_ended"], true, "{outcome:?}");
+            assert!(outcome.text.contains("has ended already: CANCELLED"), "{}", outcome.text);
+        } else {
+            assert_eq!(dbt_runs.len(), 0, "{outcome:?}");
+            assert!(outcome.said().contains("could not be looked up"), "{}", outcome.said());
+        }
+        assert_eq!(stage.take_writes(), ["databricks:jobs/runs/cancel"]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,8 +109,11 @@ async fn no_more_runs_than_asked_for_go_at_a_time() {
     // What finds no place in time is not started, and said so.
     let _ = stage.take_log();
     let outcome = start(&stage, &["222225", "300004", "--max-parallel", "1", "--timeout", "2m"]).await;
-    assert_eq!(outcome.exit, 75, "{outcome:?}");
-    assert!(outcome.failure.contains("300004 could be started; nothing was started"), "{outcome:?}");
+    assert_eq!(outcome.exit, 8, "{outcome:?}");
+    for says in ["300004 could be started; nothing was started", "--max-parallel lets no more"] {
+        assert!(outcome.failure.contains(says), "{outcome:?}");
+    }
+    assert!(outcome.text.lines().any(|line| line.starts_with("300004   not started")), "{}", outcome.text);
     assert_eq!(stage.take_writes(), ["dbt:jobs/run"]);
 }
 

@@ -211,10 +211,11 @@ impl Code {
                 ),
             },
             Code::StillRunning => Page {
-                means: "The waiting was long enough, and the run goes on. Nothing was cancelled.",
+                means: "The waiting was long enough, and the run goes on, or none was started before the time was over: the message says which. Nothing was cancelled.",
                 why: &[
                     "--timeout counts the time in the queue too.",
                     "The run waits behind other runs of the job or the environment.",
+                    "No place among --max-parallel, or no answer of the service, came in time to start the run.",
                 ],
                 what_to_do: &[
                     "Pick the run up again, from any machine: `dbtrigger watch 70471805314449`.",

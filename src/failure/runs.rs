@@ -14,10 +14,11 @@ pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -
         }
         NotStarted::Rejected(error) => of_dbt(&format!("dbt Cloud did not start job {job}"), error),
         NotStarted::NeverSent(error) => of_dbt(&format!("Cannot start dbt job {job}; nothing was started"), error),
-        NotStarted::NoTime => Failure::new(
-            Code::Unavailable,
+        NotStarted::NoTime(spent) => Failure::new(
+            Code::StillRunning,
             format!("The time was over before dbt job {job} could be started; nothing was started."),
         )
+        .cause(spent)
         .advise("give more time with --timeout"),
         NotStarted::Interrupted(signal) => {
             Failure::interrupted(*signal).cause(format!("no run of dbt job {job} was started"))

@@ -1,7 +1,7 @@
 //! The dbt runs that the notebook of a Databricks run has started: found by the marker that its key makes.
 
 use super::marker::Key;
-use crate::dbt::{PAGE, Run, RunFilter, Status, get_run_with_trigger, list_account_runs};
+use crate::dbt::{End, PAGE, Run, RunFilter, Status, get_run_with_trigger, list_account_runs};
 use crate::events::Events;
 use crate::http::{HttpError, Reader};
 
@@ -19,6 +19,12 @@ pub(crate) struct Parent {
     pub(crate) task: String,
 }
 
+impl Parent {
+    fn is_of(&self, workflow_run: u64, workspace: Option<&str>) -> bool {
+        self.run == workflow_run && workspace.is_none_or(|workspace| workspace == self.workspace)
+    }
+}
+
 /// The active dbt runs that were started, or resumed, for this Databricks run.
 pub(crate) async fn dbt_runs_behind(
     reader: &Reader,
@@ -27,10 +33,31 @@ pub(crate) async fn dbt_runs_behind(
     workspace: Option<&str>,
     events: &Events,
 ) -> Result<Vec<Run>, HttpError> {
-    let of =
-        |parent: &Parent| parent.run == workflow_run && workspace.is_none_or(|workspace| workspace == parent.workspace);
     let all = dbt_runs_of_notebooks(reader, account, events).await?;
-    Ok(all.into_iter().filter(|(_, parent)| of(parent)).map(|(run, _)| run).collect())
+    Ok(all.into_iter().filter(|(_, parent)| parent.is_of(workflow_run, workspace)).map(|(run, _)| run).collect())
+}
+
+/// The dbt runs behind this Databricks run that were cancelled lately, as its notebook does when it is cancelled itself. One
+/// look at the newest: it is for people to read, and nothing depends on it.
+pub(crate) async fn cancelled_behind(
+    reader: &Reader,
+    account: u64,
+    workflow_run: u64,
+    workspace: Option<&str>,
+) -> Result<Vec<Run>, HttpError> {
+    let cancelled = RunFilter { statuses: vec![Status::Cancelled], ..RunFilter::default() };
+    let page = reader.glance(list_account_runs(account, &cancelled, 0, PAGE)).await?;
+    let mut found = Vec::new();
+    for row in page.rows.into_iter().filter(|row| row.ended() == Some(End::Cancelled)) {
+        // One whose past cannot be looked at hides no other.
+        if let Ok(Some(parent)) = parent_in_chain(reader, account, &row).await
+            && parent.is_of(workflow_run, workspace)
+        {
+            found.push(row);
+        }
+    }
+    found.sort_by_key(|run| run.id);
+    Ok(found)
 }
 
 /// The active dbt runs that were started, or resumed, by notebooks of Databricks runs. One whose past cannot be looked at

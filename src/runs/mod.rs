@@ -13,7 +13,7 @@ mod settle;
 mod trigger;
 mod workflow_run;
 
-pub(crate) use behind::{Parent, dbt_runs_behind, dbt_runs_of_notebooks};
+pub(crate) use behind::{Parent, cancelled_behind, dbt_runs_behind, dbt_runs_of_notebooks};
 pub(crate) use board::Board;
 pub(crate) use dbt_run::{DbtRun, DbtState, Fate};
 pub(crate) use failed::{FailedNode, Findings, find_failures, plain};

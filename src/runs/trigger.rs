@@ -79,8 +79,8 @@ pub(crate) enum NotStarted {
     Rejected(HttpError),
     /// The service was not reached, or said to come back later, until patience or time was over.
     NeverSent(HttpError),
-    /// The time was over before anything was sent.
-    NoTime,
+    /// The time was over before anything was sent that may have had an effect; and what it was spent on.
+    NoTime(String),
     /// Interrupted by this signal before anything was sent that may have had an effect.
     Interrupted(u8),
     /// The outcome stayed unclear each time, and no run showed each time.
@@ -98,7 +98,7 @@ impl NotStarted {
             | NotStarted::OtherParameters { run: _, difference: _ }
             | NotStarted::Rejected(_)
             | NotStarted::NeverSent(_)
-            | NotStarted::NoTime
+            | NotStarted::NoTime(_)
             | NotStarted::Interrupted(_) => false,
         }
     }
@@ -170,7 +170,9 @@ pub(crate) async fn trigger(
 /// Before anything is sent the deadline, or a signal, only means that nothing will be.
 async fn in_time<T>(order: &Order, means: &Means, looking: impl Future<Output = T>) -> Result<T, NotStarted> {
     let looked = means.interruption.or(timeout_at(order.deadline, looking)).await;
-    looked.map_err(NotStarted::Interrupted)?.map_err(|_| NotStarted::NoTime)
+    let spent =
+        |_| NotStarted::NoTime("dbt Cloud had not answered what was asked about earlier runs by then".to_owned());
+    looked.map_err(NotStarted::Interrupted)?.map_err(spent)
 }
 
 /// What has been sent.
@@ -207,7 +209,7 @@ impl<'a> Start<'a> {
     ) -> Result<Run, NotStarted> {
         let order = self.order;
         let patience = (Instant::now() + PATIENCE).min(order.deadline);
-        let (mut refused, mut unclear) = (0, None);
+        let (mut refused, mut unclear, mut last) = (0, None, None);
         loop {
             // What is on its way is waited for; what is not, is not sent any more.
             if let Some(signal) = self.means.interruption.heard() {
@@ -217,8 +219,8 @@ impl<'a> Start<'a> {
                 });
             }
             let left = order.deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() && progress.sends == 0 {
-                return Err(NotStarted::NoTime);
+            if left.is_zero() && progress.open == 0 {
+                return Err(NotStarted::NoTime(last.unwrap_or_else(|| "none was left to send the start".to_owned())));
             }
             // 4. One POST on a new connection; nothing below repeats it.
             milestone(Milestone::Sending);
@@ -232,14 +234,16 @@ impl<'a> Start<'a> {
                 Sent::Rejected(error) => return Err(NotStarted::Rejected(error)),
                 Sent::NotSent(error) => {
                     let limited = error.is_status(429);
-                    let over = Instant::now() >= patience || error.is_certificate() || (limited && order.at_most_once);
-                    if over {
+                    let proof = error.is_certificate() || (limited && order.at_most_once);
+                    if proof || Instant::now() >= patience {
                         return Err(match progress.open {
+                            0 if !proof && Instant::now() >= order.deadline => NotStarted::NoTime(error.to_string()),
                             0 => NotStarted::NeverSent(error),
                             _ => NotStarted::NoRunShows { error, sends: progress.sends },
                         });
                     }
                     refused += 1;
+                    last = Some(error.to_string());
                     wait_before_repeating(self.means, &error, refused, patience).await;
                     if !limited {
                         // Nothing left this machine: this was no send.

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::dbt::{Status, Step, get_artifact, get_run_with_steps, list_artifacts};
 use crate::events::Events;
+use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader};
 use crate::runs::plain;
 
@@ -39,6 +40,16 @@ const SAID: usize = 5;
 
 /// What the steps of a run have made of their results has this name for each of them.
 const RESULTS: &str = "run_results.json";
+
+/// Makes the folder, and tries that files can be written there, before anything is started.
+pub(super) fn check_folder(folder: &Path) -> Result<(), Failure> {
+    let tried = fs::create_dir_all(folder).and_then(|()| tempfile::NamedTempFile::new_in(folder));
+    tried.map(drop).map_err(|error| {
+        let what =
+            format!("--artifacts is \"{}\", where no files can be written; nothing was started.", folder.display());
+        Failure::new(Code::InvalidInput, what).cause(error.to_string()).advise("name a folder that you may write to")
+    })
+}
 
 /// What there is of a run's files.
 #[derive(Clone, Debug, Default)]

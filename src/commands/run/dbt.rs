@@ -134,14 +134,17 @@ async fn settle(
     let ids = found.unwrap_or_else(|_| {
         let what = texts.join(", ");
         Err(Failure::new(
-            Code::Unavailable,
+            Code::StillRunning,
             format!("The time was over before dbt job {what} was found; nothing was started."),
         )
+        .cause("dbt Cloud had not answered what was asked about its jobs by then")
         .advise("give more time with --timeout"))
     })?;
     several::check_once(&ids, &texts)?;
     let Waiting { timeout: _, no_wait, key, given, parameters: _ } = waiting;
     let Care { retry, artifacts, settle, at_most_once } = care;
+    // Last, so that nothing is made for a command that fails anyway.
+    artifacts.as_deref().map_or(Ok(()), super::artifacts::check_folder)?;
     // Everybody who sees the run sees its cause.
     let said = stage.vault.filter().clean(&cause.unwrap_or_else(|| usual_cause(environment))).into_owned();
     let alone = ids.len() == 1;
@@ -224,7 +227,10 @@ impl Start {
                 let turn = timeout_at(self.order.deadline, shared.places.acquire());
                 match means.interruption.or(turn).await {
                     Err(signal) => return course.not_started(&NotStarted::Interrupted(signal), means),
-                    Ok(Err(_)) => return course.not_started(&NotStarted::NoTime, means),
+                    Ok(Err(_)) => {
+                        let why = "the runs before it had not ended, and --max-parallel lets no more go at a time";
+                        return course.not_started(&NotStarted::NoTime(why.to_owned()), means);
+                    }
                     Ok(Ok(place)) => place.ok(),
                 }
             }

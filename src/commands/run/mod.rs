@@ -69,7 +69,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WORKFLOW")]
     workflow: Option<String>,
     /// A job parameter for this run of the workflow; repeat it for several
-    #[arg(long, value_name = "NAME=VALUE", requires = "workflow")]
+    #[arg(long, value_name = "NAME=VALUE")]
     param: Vec<String>,
     /// How long to wait in all, time in the queue included (90s, 10m, 2h)
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = durations::parse)]
@@ -209,6 +209,13 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
         on_interrupt,
         changes,
     } = args;
+    // The parser would let it pass beside a JOB, which excludes what it requires.
+    if workflow.is_none() && !param.is_empty() {
+        return Failure::new(Code::Usage, "--param is for runs of a workflow, and no --workflow is given.")
+            .advise("for a run of a dbt job there are --step, --schema, --git-branch and others")
+            .run("dbtrigger run --help")
+            .into();
+    }
     let mut wants = Wants::default();
     let given = idempotency_key.is_some();
     let key = wants.optional(idempotency_key.map(|text| read_key(&text)).transpose());

@@ -201,6 +201,10 @@ impl Report for Several {
             let One { job, report, failure } = one;
             let status = match (report.status, failure) {
                 (Some(status), _) => Status::word(status),
+                // Its code has the name of what goes on, and there is nothing that could.
+                (None, Some(failure)) if failure.code == Code::StillRunning && report.run_id.is_none() => {
+                    "not started".to_owned()
+                }
                 (None, Some(failure)) => failure.code.name().to_owned(),
                 (None, None) => "not seen".to_owned(),
             };

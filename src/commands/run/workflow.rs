@@ -51,8 +51,12 @@ async fn start(
     let again = |job: u64| format!("dbtrigger run --workflow {job}");
     let finding = timeout_at(deadline, named.find(&writer, text, "nothing was started", again));
     let row = stage.interruption.or(finding).await.map_err(on_interrupt::nothing_started)?.unwrap_or_else(|_| {
-        Err(Failure::new(Code::Unavailable, format!("The time was over before {text} was found; nothing was started."))
-            .advise("give more time with --timeout"))
+        Err(Failure::new(
+            Code::StillRunning,
+            format!("The time was over before {text} was found; nothing was started."),
+        )
+        .cause("Databricks had not answered what was asked about its jobs by then")
+        .advise("give more time with --timeout"))
     })?;
     let job = row.job_id;
     let mut report = WorkflowReport {

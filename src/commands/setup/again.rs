@@ -17,7 +17,7 @@ pub(super) fn commands(
     (scope, key): (&ScopeName, &KeyName),
     workspace: &str,
 ) -> Vec<String> {
-    let named = names(scope, key);
+    let named = names(scope.as_str(), key);
     let grant = |principal: &str, level: &str| format!(" --grant {}", quoted(&format!("{principal}:{level}")));
     let (mut readers, mut runners, mut path) = (String::new(), String::new(), String::new());
     for step in &plan.steps {

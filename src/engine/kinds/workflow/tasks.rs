@@ -41,7 +41,7 @@ pub(super) fn wanted(want: &WorkflowWant) -> Vec<Field> {
 /// The same fields as they are.
 pub(super) fn found(want: &WorkflowWant, settings: &Raw) -> Vec<Field> {
     let tasks = settings.list("tasks");
-    let places = places(want, &tasks);
+    let places = places(want, settings);
     let mut fields = Vec::new();
     for (wanted, place) in want.tasks.iter().zip(&places) {
         let found = task::found(place.map(|place| &tasks[place]));
@@ -72,9 +72,9 @@ pub(super) fn state_found(settings: &Raw) -> BTreeMap<String, State> {
 fn chosen_of<'a>(want: &'a WorkflowWant, settings: &Raw) -> Vec<(&'a TaskWant, Vec<Chosen>)> {
     let tasks = settings.list("tasks");
     let own = is_own(want, settings);
-    let chosen = want.tasks.iter().zip(places(want, &tasks)).map(|(wanted, place)| {
+    let chosen = want.tasks.iter().zip(places(want, settings)).map(|(wanted, place)| {
         let task = place.map(|place| &tasks[place]);
-        (wanted, recipe(want, wanted).chosen(task, own, &needs_after(want, wanted, task, &tasks)))
+        (wanted, recipe(want, wanted).chosen(task, own, &needs_after(want, wanted, task, settings)))
     });
     chosen.collect()
 }
@@ -102,10 +102,20 @@ pub(crate) fn override_names(want: &WorkflowWant, settings: Option<&Raw>) -> BTr
 
 /// What a task of ours will wait for: other people's tasks as before; ours as `--depends-on` says, and without it as before
 /// as far as they stay.
-fn needs_after(want: &WorkflowWant, wanted: &TaskWant, task: Option<&Raw>, tasks: &[Raw]) -> Vec<Raw> {
+fn needs_after(want: &WorkflowWant, wanted: &TaskWant, task: Option<&Raw>, settings: &Raw) -> Vec<Raw> {
+    let tasks = settings.list("tasks");
+    let places = places(want, settings);
     let ours: BTreeSet<String> = tasks.iter().filter(|task| is_ours(task)).map(key_of).collect();
     let is_wanted = |key: &str| want.tasks.iter().any(|task| task.key == key);
     let mut needs = task.map(|task| task.list("depends_on")).unwrap_or_default();
+    // A task under another key is still the one that was waited for.
+    for need in &mut needs {
+        let key = key_of(need);
+        let is_it = |place: &Option<usize>| place.is_some_and(|place| key_of(&tasks[place]) == key);
+        if let Some((now, _)) = want.tasks.iter().zip(&places).find(|(_, place)| is_it(place)) {
+            need.set("task_key", &now.key);
+        }
+    }
     needs.retain(|need| {
         let key = key_of(need);
         match &wanted.depends_on {
@@ -133,18 +143,27 @@ pub(super) fn standing(settings: &Raw) -> Vec<StandingTask> {
     tasks.iter().filter(|task| is_ours(task)).map(|task| task::standing_task(settings, task)).collect()
 }
 
-/// For each wanted task the place of the one that is to become it: ours by key; for the first also one of ours that would be
-/// left over, or the one notebook task that there is (which is what a job looks like that somebody made by the guide, and
+/// For each wanted task the place of the one that is to become it: ours by key; else one of ours that would be left over and
+/// starts the same dbt job, so that what operators set stays with that job; for the first also the only one of ours that would
+/// be left over, or the one notebook task that there is (which is what a job looks like that somebody made by the guide, and
 /// that is to be adopted).
-fn places(want: &WorkflowWant, tasks: &[Raw]) -> Vec<Option<usize>> {
+fn places(want: &WorkflowWant, settings: &Raw) -> Vec<Option<usize>> {
+    let tasks = settings.list("tasks");
     let by_key = |key: &str| tasks.iter().position(|task| is_ours(task) && key_of(task) == key);
     let mut places: Vec<Option<usize>> = want.tasks.iter().map(|task| by_key(&task.key)).collect();
+    let mut left: Vec<usize> =
+        (0..tasks.len()).filter(|place| is_ours(&tasks[*place]) && !places.contains(&Some(*place))).collect();
+    for (wanted, place) in want.tasks.iter().zip(&mut places).filter(|(_, place)| place.is_none()) {
+        let starts_it = |left: &usize| task::standing_task(settings, &tasks[*left]).job == Some(wanted.job);
+        *place = left.iter().position(starts_it).map(|found| left.remove(found));
+    }
     if places.first() == Some(&None) {
-        let left = (0..tasks.len()).find(|place| is_ours(&tasks[*place]) && !places.contains(&Some(*place)));
-        places[0] = left.or(match tasks {
-            [only] if only.has("notebook_task") && !is_ours(only) => Some(0),
+        // Of several nobody could say which: the service lists them in another order each time (databricks-api §5.5).
+        places[0] = match (left.as_slice(), tasks.as_slice()) {
+            ([only], _) => Some(*only),
+            ([], [only]) if only.has("notebook_task") && !is_ours(only) => Some(0),
             _ => None,
-        });
+        };
     }
     places
 }
@@ -152,13 +171,13 @@ fn places(want: &WorkflowWant, tasks: &[Raw]) -> Vec<Option<usize>> {
 /// Whether a job of somebody else is one that can become ours without harm: a single notebook task, or no task at all.
 pub(super) fn can_be_adopted(want: &WorkflowWant, settings: &Raw) -> bool {
     let tasks = settings.list("tasks");
-    tasks.len() <= 1 && (tasks.is_empty() || places(want, &tasks).contains(&Some(0)))
+    tasks.len() <= 1 && (tasks.is_empty() || places(want, settings).contains(&Some(0)))
 }
 
 /// Tasks that are not ours and wait for one that would be gone.
 pub(super) fn left_waiting(want: &WorkflowWant, settings: &Raw) -> Option<(String, String)> {
     let tasks = settings.list("tasks");
-    let places = places(want, &tasks);
+    let places = places(want, settings);
     let stays = |key: &str| {
         want.tasks.iter().any(|task| task.key == key)
             || tasks
@@ -177,7 +196,7 @@ pub(super) fn left_waiting(want: &WorkflowWant, settings: &Raw) -> Option<(Strin
 /// A task of somebody else that bears the key of a new one of ours: it would be overwritten.
 pub(super) fn taken_key(want: &WorkflowWant, settings: &Raw) -> Option<String> {
     let tasks = settings.list("tasks");
-    let places = places(want, &tasks);
+    let places = places(want, settings);
     let others = tasks.iter().enumerate().filter(|(place, task)| !places.contains(&Some(*place)) && !is_ours(task));
     others.map(|(_, task)| key_of(task)).find(|key| want.tasks.iter().any(|task| task.key == *key))
 }
@@ -186,7 +205,7 @@ pub(super) fn taken_key(want: &WorkflowWant, settings: &Raw) -> Option<String> {
 pub(super) fn whole(want: &WorkflowWant, settings: &Raw) -> Vec<Raw> {
     let own = is_own(want, settings);
     let before = settings.list("tasks");
-    let places = places(want, &before);
+    let places = places(want, settings);
     let mut all: Vec<Option<Raw>> = before
         .iter()
         .enumerate()
@@ -194,7 +213,7 @@ pub(super) fn whole(want: &WorkflowWant, settings: &Raw) -> Vec<Raw> {
         .collect();
     for (wanted, place) in want.tasks.iter().zip(places) {
         let there = place.map(|place| &before[place]);
-        let task = recipe(want, wanted).written(there, own, &needs_after(want, wanted, there, &before));
+        let task = recipe(want, wanted).written(there, own, &needs_after(want, wanted, there, settings));
         match place {
             Some(place) => all[place] = Some(task),
             None => all.push(Some(task)),

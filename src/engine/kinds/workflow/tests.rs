@@ -645,6 +645,63 @@ fn from_one_job_to_two_and_back_leaves_nothing_behind_and_needs_no_force() {
 }
 
 #[test]
+fn under_other_keys_what_operators_set_stays_with_its_dbt_job_in_whatever_order_the_tasks_come() {
+    let named = |key: &str, job| TaskWant { key: key.to_owned(), ..task(job) };
+    let both = WorkflowWant { tasks: vec![named("one", 222_222), named("two", 333_333)], ..want() };
+    let mut job = made(&both);
+    let mail = |who: &str| json!({ "on_failure": [who] });
+    job["tasks"][0]["email_notifications"] = mail("one@x.example");
+    job["tasks"][0]["max_retries"] = 4.into();
+    job["tasks"][1]["email_notifications"] = mail("two@x.example");
+    let mut turned = job.clone();
+    turned["tasks"].as_array_mut().unwrap().reverse();
+    let (one, two) = ("one@x.example", "two@x.example");
+    let cases = [
+        (vec![task(222_222)], vec![("dbt_222222", one, 4)]),
+        (vec![task(333_333)], vec![("dbt_333333", two, 0)]),
+        (vec![named("b", 333_333), named("a", 222_222)], vec![("a", one, 4), ("b", two, 0)]),
+        // The key that is there wins; the other one goes by its dbt job.
+        (vec![named("new", 222_222), named("two", 333_333)], vec![("new", one, 4), ("two", two, 0)]),
+    ];
+    for (tasks, due) in cases {
+        for job in [&job, &turned] {
+            let want = WorkflowWant { tasks: tasks.clone(), ..both.clone() };
+            let sent = as_value(&whole(&want, Some(&raw(job))));
+            let mut kept: Vec<(&str, &str, i64)> = sent["tasks"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|task| {
+                    let mail = task["email_notifications"]["on_failure"][0].as_str().unwrap();
+                    (task["task_key"].as_str().unwrap(), mail, task["max_retries"].as_i64().unwrap())
+                })
+                .collect();
+            kept.sort_unstable();
+            assert_eq!(kept, due, "{sent:#}");
+            assert!(matches!(diff(&want, &[job], &none()), Action::Update(_)));
+            assert_eq!(diff(&want, &[&sent], &none()), Action::Keep(None));
+        }
+    }
+
+    // Nor is the order lost.
+    job["tasks"][1]["depends_on"] = json!([{ "task_key": "one" }]);
+    let renamed = WorkflowWant { tasks: vec![named("b", 333_333), named("a", 222_222)], ..both.clone() };
+    let sent = as_value(&whole(&renamed, Some(&raw(&job))));
+    assert_eq!(sent["tasks"][1]["depends_on"], json!([{ "task_key": "a" }]), "{sent:#}");
+    let alone = WorkflowWant { tasks: vec![task(333_333)], ..both.clone() };
+    assert!(as_value(&whole(&alone, Some(&raw(&job))))["tasks"][0].get("depends_on").is_none());
+
+    // A third dbt job is neither of the two; where there is one task only, it is the one that changes its dbt job.
+    let other = WorkflowWant { tasks: vec![task(444_444)], ..both.clone() };
+    let sent = as_value(&whole(&other, Some(&raw(&job))));
+    assert!(sent["tasks"][0].get("email_notifications").is_none(), "{sent:#}");
+    let mut alone = made(&WorkflowWant { tasks: vec![task(222_222)], ..both });
+    alone["tasks"][0]["email_notifications"] = mail(one);
+    let sent = as_value(&whole(&other, Some(&raw(&alone))));
+    assert_eq!(sent["tasks"][0]["email_notifications"], mail(one), "{sent:#}");
+}
+
+#[test]
 fn several_tasks_that_were_edited_are_left_alone_and_tasks_of_others_stay_whole() {
     let mut want = want();
     want.tasks = vec![task(222_222), task(333_333)];
