@@ -10,6 +10,7 @@ environment below target/. A figure is the median of its runs; beside it stand t
 import json
 import os
 import re
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -166,8 +167,29 @@ def commands(folder):
         sandbox.measure(f"`init-secrets --grant data-engineers`, {times}", [PROGRAM, "init-secrets", "--grant", "data-engineers"], times == "again")
         sandbox.measure(f"`deploy-notebook`, {times}", [PROGRAM, "deploy-notebook"], times == "again")
         sandbox.measure(f"`create-workflow --job 222222`, {times}", [PROGRAM, "create-workflow", "--job", "222222"], times == "again")
+    workflow = "dbt: Nightly build (222222)"
+    for words in (
+        ["create-workflow", "--job", "222222", "--run-as", "bo@example.com", "--grant-run-as"],
+        ["create-workflow", "--add-to", workflow, "--job", "222225"],
+    ):
+        for times in ("first", "again"):
+            sandbox.measure(f"`{shlex.join(words)}`, {times}", [PROGRAM, *words], times == "again")
+    check = ["create-workflow", "--job", "222222", "--check"]
+    sandbox.measure(f"`{shlex.join(check)}`, again, with a run of the notebook", [PROGRAM, *check])
     for times in ("first", "again"):
         sandbox.measure(f"`run 222222`, {times}", [PROGRAM, "run", "222222"])
+    for words in (["run", "222222", "300001", "300002"], ["run", "--workflow", workflow]):
+        sandbox.measure(f"`{shlex.join(words)}`", [PROGRAM, *words])
+    for words in (
+        ["setup", "--job", "222222", "-y"],
+        ["doctor"],
+        ["jobs"],
+        ["runs"],
+        ["runs", "--workflow", workflow],
+        ["watch", "123456"],
+        ["cancel", "123456"],
+    ):
+        sandbox.measure(f"`{shlex.join(words)}`", [PROGRAM, *words], True)
     sandbox.measure("`run 222222 --idempotency-key k`, first", [PROGRAM, "run", "222222", "--idempotency-key", "k"])
     sandbox.measure("`run 222222 --idempotency-key k`, again", [PROGRAM, "run", "222222", "--idempotency-key", "k"], True)
     script = os.path.join(folder, "peer.py")
