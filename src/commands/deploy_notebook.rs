@@ -1,11 +1,10 @@
 //! `deploy-notebook`: renders the notebook and puts it into the workspace.
 
-use std::str::FromStr;
-
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::Stage;
+use super::grants::{self, GrantTo};
 use super::provision::{Carried, Finish, Provision, who};
 use crate::credentials::{self, Account, Wants};
 use crate::databricks::me::Me;
@@ -51,7 +50,7 @@ pub(crate) struct Args {
     allow_job: Vec<Allowed<u64>>,
     /// Give a user (e-mail), group (name) or service principal (application id) access to the notebook: `CAN_RUN` if not said; nobody's access is taken away
     #[arg(long, value_name = "PRINCIPAL[:CAN_READ|CAN_RUN|CAN_EDIT|CAN_MANAGE]")]
-    grant: Vec<NotebookGrantTo>,
+    grant: Vec<GrantTo<NotebookLevel>>,
     /// Overwrite it though it was edited by hand, would be downgraded, or reads or sends the key elsewhere
     #[arg(long)]
     force: bool,
@@ -66,66 +65,25 @@ pub(crate) struct Args {
     dry_run: bool,
 }
 
-/// A principal and what it should be able to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct NotebookGrantTo {
-    principal: String,
-    level: NotebookLevel,
-}
-
-impl FromStr for NotebookGrantTo {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<NotebookGrantTo, String> {
-        let (principal, level) = match text.rsplit_once(':') {
-            None => (text, NotebookLevel::CanRun),
-            Some((principal, level)) => (
-                principal,
-                NotebookLevel::named(&level.to_ascii_uppercase())
-                    .ok_or("the level behind the colon is CAN_READ, CAN_RUN, CAN_EDIT or CAN_MANAGE")?,
-            ),
-        };
-        let principal = principal.trim();
-        if principal.is_empty() {
-            return Err("it names nobody".to_owned());
-        }
-        if principal.chars().any(char::is_control) {
-            return Err("it has a control character in it".to_owned());
-        }
-        Ok(NotebookGrantTo { principal: principal.to_owned(), level })
-    }
-}
-
-/// One grant per principal; two levels for one are a contradiction. Who edits the notebook can use the key, so everybody
-/// gets that only with the flag for shared places.
-fn settle_grants(grants: Vec<NotebookGrantTo>, accept_shared_path: bool) -> Result<Vec<NotebookGrantTo>, Failure> {
-    let mut settled: Vec<NotebookGrantTo> = Vec::new();
-    for grant in grants {
-        let NotebookGrantTo { principal, level } = &grant;
-        if principal.eq_ignore_ascii_case(EVERYBODY) && *level >= NotebookLevel::CanEdit && !accept_shared_path {
-            return Err(Failure::new(
+/// Who edits the notebook can use the key, so everybody gets that only with the flag for shared places.
+fn settle_grants(
+    given: Vec<GrantTo<NotebookLevel>>,
+    accept_shared_path: bool,
+) -> Result<Vec<GrantTo<NotebookLevel>>, Failure> {
+    grants::settle(given, |grant| {
+        let GrantTo { principal, level } = grant;
+        let edits = principal.eq_ignore_ascii_case(EVERYBODY) && *level >= NotebookLevel::CanEdit;
+        (edits && !accept_shared_path).then(|| {
+            Failure::new(
                 Code::Refused,
                 format!(
-                    "--grant {principal}:{} would let everybody in this workspace edit the notebook, and so use the dbt key that it reads; nothing was written.",
-                    level.name()
+                    "--grant {grant} would let everybody in this workspace edit the notebook, and so use the dbt key that it reads; nothing was written."
                 ),
             )
             .advise("give CAN_RUN, or name the user or group that is to edit it")
-            .advise("to do it all the same, add --accept-shared-path"));
-        }
-        match settled.iter().find(|known| known.principal.eq_ignore_ascii_case(principal)) {
-            None => settled.push(grant),
-            Some(known) if known.level == *level => {}
-            Some(known) => {
-                return Err(Failure::new(
-                    Code::Contradiction,
-                    format!("--grant names {principal} with {} and with {}.", known.level.name(), level.name()),
-                )
-                .advise("name each principal once; each level includes the ones before it: CAN_READ, CAN_RUN, CAN_EDIT, CAN_MANAGE"));
-            }
-        }
-    }
-    Ok(settled)
+            .advise("to do it all the same, add --accept-shared-path")
+        })
+    })
 }
 
 /// One value of a list, or the word that empties the list.
@@ -245,12 +203,12 @@ async fn look(
     reader: &Reader,
     path: Option<NotebookPath>,
     wish: Wish,
-    grants: Vec<NotebookGrantTo>,
+    grants: Vec<GrantTo<NotebookLevel>>,
     consents: &Consents,
 ) -> Result<(Me, Step<Notebook>, Vec<Step<NotebookGrant>>), Failure> {
     let account = wish.account.id;
     let plans = async move |path: NotebookPath| {
-        let granting = grants.into_iter().map(|NotebookGrantTo { principal, level }| {
+        let granting = grants.into_iter().map(|GrantTo { principal, level }| {
             Step::<NotebookGrant>::plan(reader, NotebookGrantWant { path: path.clone(), principal, level }, consents)
         });
         tokio::try_join!(Step::<Notebook>::plan(reader, wish.at(path.clone()), consents), try_join_all(granting))

@@ -1,14 +1,13 @@
 //! `init-secrets`: the scope, the dbt API key in it, and access for whoever runs the job.
 
-use std::fmt;
-use std::str::FromStr;
-
 use futures_util::future::try_join_all;
 
 use super::Stage;
 use super::deploy_notebook::quoted;
+use super::grants::{self, GrantTo};
 use super::provision::{Provision, who};
 use crate::credentials::{self, Account, KeySource, Missing, Sourced, Token, Wants};
+use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{EVERYBODY, Fingerprint, KeyName, Permission, ScopeName};
 use crate::dbt::{Account as Seen, list_accounts, list_accounts_v2};
 use crate::engine::kinds::{
@@ -42,7 +41,7 @@ pub(crate) struct Args {
     key: KeyName,
     /// Give a user (e-mail), group (name) or service principal (application id) access to the scope: READ if not said
     #[arg(long, value_name = "PRINCIPAL[:READ|WRITE|MANAGE]")]
-    grant: Vec<GrantTo>,
+    grant: Vec<GrantTo<Permission>>,
     #[command(flatten)]
     source: KeySource,
     /// Replace a key that is there
@@ -63,47 +62,6 @@ impl Args {
     /// The key comes from there, so no answer can.
     pub(crate) fn reads_stdin(&self) -> bool {
         self.source.token_stdin
-    }
-}
-
-/// A principal and what it should be able to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct GrantTo {
-    principal: String,
-    permission: Permission,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct BadGrant(&'static str);
-
-impl fmt::Display for BadGrant {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.0)
-    }
-}
-
-impl std::error::Error for BadGrant {}
-
-impl FromStr for GrantTo {
-    type Err = BadGrant;
-
-    fn from_str(text: &str) -> Result<GrantTo, BadGrant> {
-        let (principal, permission) = match text.rsplit_once(':') {
-            None => (text, Permission::Read),
-            Some((principal, level)) => (
-                principal,
-                Permission::named(&level.to_ascii_uppercase())
-                    .ok_or(BadGrant("the level behind the colon is READ, WRITE or MANAGE"))?,
-            ),
-        };
-        let principal = principal.trim();
-        if principal.is_empty() {
-            return Err(BadGrant("it names nobody"));
-        }
-        if principal.chars().any(char::is_control) {
-            return Err(BadGrant("it has a control character in it"));
-        }
-        Ok(GrantTo { principal: principal.to_owned(), permission })
     }
 }
 
@@ -139,8 +97,8 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let again = repeated(&grants);
     let compare = value.as_ref().filter(|_| rotate).map(|value| Fingerprint::of(&value.key.value));
     let reader = writer.reader();
-    let granting = grants.into_iter().map(|GrantTo { principal, permission }| {
-        Step::<Grant>::plan(&reader, GrantWant { scope: scope.clone(), principal, permission }, &consents)
+    let granting = grants.into_iter().map(|GrantTo { principal, level }| {
+        Step::<Grant>::plan(&reader, GrantWant { scope: scope.clone(), principal, permission: level }, &consents)
     });
     let looks = keep(&reader, SecretWant { scope: scope.clone(), key: key.clone(), compare }, &consents);
     let (me, mut kept, mut grant_steps) = tokio::try_join!(who(&reader), looks, try_join_all(granting))?;
@@ -246,15 +204,8 @@ fn told_in_json(readers: &Readers) -> serde_json::Value {
 }
 
 /// The flags that say again who is meant to read the key.
-fn repeated(grants: &[GrantTo]) -> String {
-    let level = |permission: Permission| match permission {
-        Permission::Read => String::new(),
-        Permission::Write | Permission::Manage => format!(":{}", permission.name()),
-    };
-    let flag = |GrantTo { principal, permission }: &GrantTo| {
-        format!(" --grant {}", quoted(&format!("{principal}{}", level(*permission))))
-    };
-    grants.iter().map(flag).collect()
+fn repeated(grants: &[GrantTo<Permission>]) -> String {
+    grants.iter().map(|grant| format!(" --grant {}", quoted(&grant.to_string()))).collect()
 }
 
 /// The flags that repeat these names in the next command.
@@ -265,32 +216,21 @@ pub(super) fn names(scope: &str, key: &KeyName) -> String {
     flag("--scope", scope, DEFAULT_SCOPE) + &flag("--key", key.as_str(), DEFAULT_KEY)
 }
 
-/// One grant per principal; two levels for one are a contradiction. The group of everybody takes a consent of its own.
-fn settle_grants(grants: Vec<GrantTo>, accept_shared_scope: bool) -> Result<Vec<GrantTo>, Failure> {
-    let mut settled: Vec<GrantTo> = Vec::new();
-    for grant in grants {
-        if grant.principal.eq_ignore_ascii_case(EVERYBODY) && !accept_shared_scope {
-            return Err(Failure::new(
+/// The group of everybody takes a consent of its own.
+fn settle_grants(
+    given: Vec<GrantTo<Permission>>,
+    accept_shared_scope: bool,
+) -> Result<Vec<GrantTo<Permission>>, Failure> {
+    grants::settle(given, |GrantTo { principal, level: _ }| {
+        (principal.eq_ignore_ascii_case(EVERYBODY) && !accept_shared_scope).then(|| {
+            Failure::new(
                 Code::Refused,
                 "--grant users would let everybody in this workspace read the dbt API key; nothing was written.",
             )
             .advise("name the user, the group or the service principal that the workflow runs as, such as --grant data-engineers")
-            .advise("to do it all the same, add --accept-shared-scope"));
-        }
-        match settled.iter().find(|known| known.principal.eq_ignore_ascii_case(&grant.principal)) {
-            None => settled.push(grant),
-            Some(known) if known.permission == grant.permission => {}
-            Some(known) => {
-                let (principal, one, two) = (&grant.principal, known.permission.name(), grant.permission.name());
-                return Err(Failure::new(
-                    Code::Contradiction,
-                    format!("--grant names {principal} with {one} and with {two}."),
-                )
-                .advise("name each principal once; WRITE includes READ, and MANAGE both"));
-            }
-        }
-    }
-    Ok(settled)
+            .advise("to do it all the same, add --accept-shared-scope")
+        })
+    })
 }
 
 /// The key that is to be stored, and the account that it is tried at, unless nobody wants that.
@@ -401,26 +341,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_principal_comes_with_a_level_or_reads() {
-        let grant = |principal: &str, permission| Ok(GrantTo { principal: principal.to_owned(), permission });
-        for (text, parsed) in [
-            ("ana@example.com", grant("ana@example.com", Permission::Read)),
-            ("data team:WRITE", grant("data team", Permission::Write)),
-            ("odd:name:manage", grant("odd:name", Permission::Manage)),
-            ("ana@example.com:OWN", Err(BadGrant("the level behind the colon is READ, WRITE or MANAGE"))),
-            (":READ", Err(BadGrant("it names nobody"))),
-            ("", Err(BadGrant("it names nobody"))),
-            ("a\nb", Err(BadGrant("it has a control character in it"))),
-        ] {
-            assert_eq!(text.parse::<GrantTo>(), parsed, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn two_levels_for_one_principal_are_a_contradiction_and_the_same_twice_is_once() {
-        let grants = |texts: &[&str]| settle_grants(texts.iter().map(|text| text.parse().unwrap()).collect(), false);
-        assert_eq!(grants(&["a", "A:READ", "b"]).unwrap().len(), 2);
-        assert_eq!(grants(&["a", "a:WRITE"]).unwrap_err().code, Code::Contradiction);
-        assert_eq!(grants(&["a", "Users:WRITE"]).unwrap_err().code, Code::Refused);
+    fn everybody_reads_the_key_only_with_consent() {
+        let everybody = || vec!["Users:WRITE".parse().unwrap()];
+        assert_eq!(settle_grants(everybody(), false).unwrap_err().code, Code::Refused);
+        assert_eq!(settle_grants(everybody(), true).unwrap().len(), 1);
     }
 }

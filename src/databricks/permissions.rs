@@ -33,6 +33,19 @@ impl Principal {
     }
 }
 
+/// What somebody may do with a thing; each level holds the ones before it.
+pub(crate) trait Level: Copy + Ord + 'static {
+    /// All of them, the lowest first.
+    const ALL: &'static [Self];
+
+    /// As Databricks says it.
+    fn name(self) -> &'static str;
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|level| level.name() == name)
+    }
+}
+
 /// What somebody may do with a notebook; each level holds the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -43,21 +56,17 @@ pub(crate) enum NotebookLevel {
     CanManage,
 }
 
-impl NotebookLevel {
-    const ALL: [NotebookLevel; 4] =
-        [NotebookLevel::CanRead, NotebookLevel::CanRun, NotebookLevel::CanEdit, NotebookLevel::CanManage];
+impl Level for NotebookLevel {
+    const ALL: &'static [NotebookLevel] =
+        &[NotebookLevel::CanRead, NotebookLevel::CanRun, NotebookLevel::CanEdit, NotebookLevel::CanManage];
 
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             NotebookLevel::CanRead => "CAN_READ",
             NotebookLevel::CanRun => "CAN_RUN",
             NotebookLevel::CanEdit => "CAN_EDIT",
             NotebookLevel::CanManage => "CAN_MANAGE",
         }
-    }
-
-    pub(crate) fn named(name: &str) -> Option<NotebookLevel> {
-        NotebookLevel::ALL.into_iter().find(|level| level.name() == name)
     }
 }
 
@@ -72,20 +81,17 @@ pub(crate) enum JobLevel {
     IsOwner,
 }
 
-impl JobLevel {
-    const ALL: [JobLevel; 4] = [JobLevel::CanView, JobLevel::CanManageRun, JobLevel::CanManage, JobLevel::IsOwner];
+impl Level for JobLevel {
+    const ALL: &'static [JobLevel] =
+        &[JobLevel::CanView, JobLevel::CanManageRun, JobLevel::CanManage, JobLevel::IsOwner];
 
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             JobLevel::CanView => "CAN_VIEW",
             JobLevel::CanManageRun => "CAN_MANAGE_RUN",
             JobLevel::CanManage => "CAN_MANAGE",
             JobLevel::IsOwner => "IS_OWNER",
         }
-    }
-
-    pub(crate) fn named(name: &str) -> Option<JobLevel> {
-        JobLevel::ALL.into_iter().find(|level| level.name() == name)
     }
 }
 
@@ -109,11 +115,11 @@ struct Entry {
     user_name: Option<String>,
     group_name: Option<String>,
     service_principal_name: Option<String>,
-    all_permissions: Option<Vec<Level>>,
+    all_permissions: Option<Vec<EntryLevel>>,
 }
 
 #[derive(Deserialize)]
-struct Level {
+struct EntryLevel {
     permission_level: Option<String>,
     inherited: Option<bool>,
 }
@@ -150,7 +156,7 @@ fn holdings(entry: Entry) -> Vec<Holding> {
     let Some(principal) = named else { return Vec::new() };
     let levels = all_permissions.unwrap_or_default().into_iter();
     levels
-        .filter_map(|Level { permission_level, inherited }| {
+        .filter_map(|EntryLevel { permission_level, inherited }| {
             let inherited = inherited.unwrap_or_default();
             Some(Holding { principal: principal.clone(), level: permission_level?, inherited })
         })
@@ -159,17 +165,17 @@ fn holdings(entry: Entry) -> Vec<Holding> {
 
 /// `PATCH permissions/notebooks/{id}`: sets what this one principal may do directly; all others keep what they have.
 pub(crate) fn grant_on_notebook(id: u64, principal: &str, level: NotebookLevel) -> Put<()> {
-    grant(notebook(id), principal, level.name())
+    grant(notebook(id), principal, level)
 }
 
 /// `PATCH permissions/jobs/{id}`: the same for a job.
 pub(crate) fn grant_on_job(id: u64, principal: &str, level: JobLevel) -> Put<()> {
-    grant(job(id), principal, level.name())
+    grant(job(id), principal, level)
 }
 
-fn grant(path: Path, principal: &str, level: &str) -> Put<()> {
+fn grant(path: Path, principal: &str, level: impl Level) -> Put<()> {
     let call = Call { method: http::Method::PATCH, ..Call::post("permissions/update", path) };
-    let entry = json!({ Principal::of(principal).field(): principal, "permission_level": level });
+    let entry = json!({ Principal::of(principal).field(): principal, "permission_level": level.name() });
     // What comes back is read in a look of its own.
     Put::new(call.json(&json!({ "access_control_list": [entry] })), |answer| -> Result<(), Shape> {
         super::done(answer)

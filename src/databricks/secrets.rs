@@ -10,6 +10,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use super::permissions::Level;
 use super::{done, or_default};
 use crate::http::{Call, Path, Put, Read, Shape, parse_json};
 use crate::secret::Secret;
@@ -105,17 +106,15 @@ pub(crate) enum Permission {
     Manage,
 }
 
-impl Permission {
-    pub(crate) fn name(self) -> &'static str {
+impl Level for Permission {
+    const ALL: &'static [Permission] = &[Permission::Read, Permission::Write, Permission::Manage];
+
+    fn name(self) -> &'static str {
         match self {
             Permission::Read => "READ",
             Permission::Write => "WRITE",
             Permission::Manage => "MANAGE",
         }
-    }
-
-    pub(crate) fn named(name: &str) -> Option<Permission> {
-        [Permission::Read, Permission::Write, Permission::Manage].into_iter().find(|level| level.name() == name)
     }
 }
 

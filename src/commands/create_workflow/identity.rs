@@ -1,11 +1,10 @@
 //! Flags about people: whom the runs act as, and who may do what with the workflow.
 
-use std::str::FromStr;
-
 use super::ground::Ground;
 use super::input::Input;
 use super::rights;
 use crate::commands::Stage;
+use crate::commands::grants::{self, GrantTo};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::{JobLevel, Principal};
 use crate::databricks::secrets::EVERYBODY;
@@ -30,35 +29,7 @@ pub(super) struct Flags {
         help = "Who may do what with the workflow: CAN_VIEW, CAN_MANAGE_RUN or CAN_MANAGE; repeatable, others keep what \
                 they have"
     )]
-    pub(super) grant: Vec<JobGrantTo>,
-}
-
-/// A principal and what it should be able to do with the workflow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct JobGrantTo {
-    principal: String,
-    level: JobLevel,
-}
-
-impl FromStr for JobGrantTo {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<JobGrantTo, String> {
-        let known = "the level behind the colon is CAN_VIEW, CAN_MANAGE_RUN or CAN_MANAGE";
-        let (principal, level) = text.rsplit_once(':').ok_or("it has no level: write PRINCIPAL:CAN_MANAGE_RUN")?;
-        let level = JobLevel::named(&level.to_ascii_uppercase()).ok_or(known)?;
-        if level == JobLevel::IsOwner {
-            return Err(format!("a job has exactly one owner, who made it, and is given no other; {known}"));
-        }
-        let principal = principal.trim();
-        if principal.is_empty() {
-            return Err("it names nobody".to_owned());
-        }
-        if principal.chars().any(char::is_control) {
-            return Err("it has a control character in it".to_owned());
-        }
-        Ok(JobGrantTo { principal: principal.to_owned(), level })
-    }
+    pub(super) grant: Vec<GrantTo<JobLevel>>,
 }
 
 /// What stands in e-mails and ids beside letters and digits; all else would only be a danger in a command to copy.
@@ -83,35 +54,20 @@ pub(in crate::commands) fn read_run_as(text: &str) -> Result<String, Failure> {
     }
 }
 
-/// One grant per principal; two levels for one are a contradiction. Who changes the job can use the key, so not everybody
-/// may.
-pub(super) fn settle_grants(given: Vec<JobGrantTo>) -> Result<Vec<JobGrantTo>, Failure> {
-    let mut settled: Vec<JobGrantTo> = Vec::new();
-    for grant in given {
-        let JobGrantTo { principal, level } = &grant;
-        if principal.eq_ignore_ascii_case(EVERYBODY) && *level >= JobLevel::CanManage {
-            return Err(Failure::new(
+/// Who changes the job can use the key, so not everybody may.
+pub(super) fn settle_grants(given: Vec<GrantTo<JobLevel>>) -> Result<Vec<GrantTo<JobLevel>>, Failure> {
+    grants::settle(given, |grant| {
+        let GrantTo { principal, level } = grant;
+        (principal.eq_ignore_ascii_case(EVERYBODY) && *level >= JobLevel::CanManage).then(|| {
+            Failure::new(
                 Code::Refused,
                 format!(
-                    "--grant {principal}:{} would let everybody in this workspace change what the workflow runs, and so use the dbt key; nothing was written.",
-                    level.name()
+                    "--grant {grant} would let everybody in this workspace change what the workflow runs, and so use the dbt key; nothing was written."
                 ),
             )
-            .advise("give CAN_MANAGE_RUN, or name the user or group that is to change it"));
-        }
-        match settled.iter().find(|known| known.principal.eq_ignore_ascii_case(principal)) {
-            None => settled.push(grant),
-            Some(known) if known.level == *level => {}
-            Some(known) => {
-                return Err(Failure::new(
-                    Code::Contradiction,
-                    format!("--grant names {principal} with {} and with {}.", known.level.name(), level.name()),
-                )
-                .advise("name each principal once; each level includes the ones before it: CAN_VIEW, CAN_MANAGE_RUN, CAN_MANAGE"));
-            }
-        }
-    }
-    Ok(settled)
+            .advise("give CAN_MANAGE_RUN, or name the user or group that is to change it")
+        })
+    })
 }
 
 /// Whom the runs will act as, if that is another identity than the one whose rights are proven by asking.
@@ -166,7 +122,7 @@ pub(super) async fn readers(
 /// Plans who may do what with the workflow.
 pub(super) async fn grants(reader: &Reader, input: &Input, step: &Step<Workflow>) -> Result<Vec<Planned>, Failure> {
     let mut planned = Vec::new();
-    for JobGrantTo { principal, level } in &input.grants {
+    for GrantTo { principal, level } in &input.grants {
         let want = JobGrantWant {
             workflow: step.want.name.clone(),
             identity: step.want.identity.clone(),
@@ -218,24 +174,9 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_names_somebody_and_a_level_that_can_be_given() {
-        let read = |text: &str| text.parse::<JobGrantTo>();
-        let good = JobGrantTo { principal: "data-team".to_owned(), level: JobLevel::CanManageRun };
-        assert_eq!(read("data-team:can_manage_run"), Ok(good.clone()));
-        for (text, reason) in [
-            ("data-team", "no level"),
-            (":CAN_VIEW", "names nobody"),
-            ("data-team:CAN_RUN", "CAN_MANAGE_RUN or"),
-            ("data-team:IS_OWNER", "exactly one owner"),
-            ("a\u{1b}b:CAN_VIEW", "control"),
-        ] {
-            assert!(read(text).unwrap_err().contains(reason), "{text}");
-        }
-        let more = JobGrantTo { level: JobLevel::CanManage, ..good.clone() };
-        let everybody = |level| JobGrantTo { principal: "users".to_owned(), level };
-        assert_eq!(settle_grants(vec![good.clone(), good.clone()]).unwrap().len(), 1);
-        assert_eq!(settle_grants(vec![good, more]).unwrap_err().code, Code::Contradiction);
-        assert_eq!(settle_grants(vec![everybody(JobLevel::CanManage)]).unwrap_err().code, Code::Refused);
-        assert_eq!(settle_grants(vec![everybody(JobLevel::CanView)]).unwrap().len(), 1);
+    fn not_everybody_may_change_the_workflow() {
+        let settled = |text: &str| settle_grants(vec![text.parse().unwrap()]);
+        assert_eq!(settled("users:CAN_MANAGE").unwrap_err().code, Code::Refused);
+        assert_eq!(settled("users:CAN_VIEW").unwrap().len(), 1);
     }
 }

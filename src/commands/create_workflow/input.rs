@@ -7,13 +7,15 @@ use serde_json::{Map, Value};
 
 use super::compute::Wish;
 use super::ground::Load;
-use super::identity::{Flags, JobGrantTo, read_run_as, settle_grants};
+use super::identity::{Flags, read_run_as, settle_grants};
 use super::named::{Asked, Place};
 use super::{Args, add_to, compute, options};
 use crate::commands::Stage;
+use crate::commands::grants::GrantTo;
 use crate::commands::job_named::Narrow;
 use crate::commands::workflow_named::WorkflowNamed;
 use crate::credentials::{self, Account, Databricks, Missing, Token, Wants};
+use crate::databricks::permissions::JobLevel;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt::Link;
 use crate::engine::kinds::TaskWant;
@@ -66,7 +68,7 @@ pub(in crate::commands) struct Input {
     pub(super) notify: Option<Vec<String>>,
     pub(super) run_as: Option<String>,
     pub(super) grant_run_as: bool,
-    pub(super) grants: Vec<JobGrantTo>,
+    pub(super) grants: Vec<GrantTo<JobLevel>>,
     pub(super) consents: Consents,
 }
 

@@ -4,7 +4,7 @@ use super::ground::Ground;
 use crate::commands::deploy_notebook::quoted;
 use crate::databricks::has_no_acls;
 use crate::databricks::me::groups_of;
-use crate::databricks::permissions::{NotebookLevel, Principal, notebook_permissions};
+use crate::databricks::permissions::{Level as _, NotebookLevel, Principal, notebook_permissions};
 use crate::databricks::secrets::{ADMINISTRATORS, EVERYBODY, Permission, ScopeName, acls};
 use crate::databricks::workspace::{NotebookPath, get_status};
 use crate::engine::kinds::{Grant, GrantWant, NotebookGrant, NotebookGrantWant};

@@ -5,6 +5,7 @@ use crate::commands::create_workflow::Input;
 use crate::commands::init_secrets::names;
 use crate::commands::quoted;
 use crate::credentials::Account;
+use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::engine::{Plan, Planned};
 

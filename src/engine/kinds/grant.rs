@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{Acl, EVERYBODY, Permission, ScopeName, acl, acls, put_acl};
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;

@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 
+use super::access::{self, give, highest, raise, unknown};
 use super::workflow::{Identity, own_job};
-use crate::databricks::permissions::{Holding, JobLevel, grant_on_job, job_permissions};
+use crate::databricks::permissions::{Holding, JobLevel, Level as _, grant_on_job, job_permissions};
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Change, Consents, Kind, Step};
-use crate::failure::{Code, Failure};
+use crate::engine::{Action, Consents, Kind, Step};
+use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Writer};
 
 /// Access to the workflow.
@@ -70,20 +71,7 @@ impl Kind for JobGrant {
         if suffices(want, have) {
             return Action::Keep(needless(want, have));
         }
-        let unknown = own.iter().find(|held| !held.inherited && JobLevel::named(&held.level).is_none());
-        if let Some(held) = unknown {
-            let level = &held.level;
-            return Action::Keep(Some(format!("has {level}, a level that this version does not know, and keeps it")));
-        }
-        match highest(own) {
-            None => Action::Create,
-            Some(level) => Action::Update(vec![Change {
-                field: "permission_level".to_owned(),
-                from: Some(level.name().to_owned()),
-                to: Some(want.level.name().to_owned()),
-                reason: "more is asked for".to_owned(),
-            }]),
-        }
+        raise(own, want.level)
     }
 
     async fn apply(writer: &Writer, step: &Step<JobGrant>, _inputs: &Inputs) -> Result<(), HttpError> {
@@ -96,14 +84,7 @@ impl Kind for JobGrant {
             // It does not show yet, or is gone; the look after this one tells.
             None => return Ok(()),
         };
-        match writer.put(grant_on_job(job, principal, *level)).await {
-            Err(error) if has_no_acls(&error) => match writer.read(job_permissions(job)).await {
-                // Only the look after it decides that there are none.
-                Err(again) if has_no_acls(&again) => Ok(()),
-                Ok(_) | Err(_) => Err(error),
-            },
-            ended => ended,
-        }
+        give(writer, grant_on_job(job, principal, *level), job_permissions(job)).await
     }
 
     fn shows(step: &Step<JobGrant>, now: Option<&JobGrantHave>) -> bool {
@@ -111,42 +92,22 @@ impl Kind for JobGrant {
     }
 
     fn came_out(step: &Step<JobGrant>, now: Option<&JobGrantHave>) -> Option<String> {
-        match now {
-            Some(have @ JobGrantHave::NoAcls { job: _ }) => needless(&step.want, have),
-            // Whoever makes the job owns it.
-            Some(have @ JobGrantHave::Held { job: _, own }) if highest(own) > Some(step.want.level) => {
-                needless(&step.want, have)
-            }
-            Some(JobGrantHave::Held { .. }) | None => None,
-        }
+        // Whoever makes the job owns it.
+        now.and_then(|have| needless(&step.want, have))
     }
 
     fn explain(want: &JobGrantWant, error: &HttpError, failure: Failure) -> Failure {
         let JobGrantWant { workflow, identity: _, job: _, principal, level: _ } = want;
-        if error.operation == "permissions/update" && (is_missing(error) || error.is_status(400)) {
-            return failure.advise(format!(
-                "check \"{principal}\": a user is given by e-mail, a group by its display name, a service principal by its application id (a UUID)"
-            ));
-        }
-        if failure.code == Code::NotAllowed {
-            return failure.advise(format!(
-                "seeing and giving access takes CAN_MANAGE on the job \"{workflow}\", which its owner and administrators have"
-            ));
-        }
-        failure
+        let managed = format!("the job \"{workflow}\", which its owner and administrators have");
+        access::explain(principal, &managed, error, failure)
     }
 }
 
-/// The highest of these levels, as far as they are known.
-fn highest(holdings: &[Holding]) -> Option<JobLevel> {
-    holdings.iter().filter_map(|held| JobLevel::named(&held.level)).max()
-}
-
-/// Whether the principal can do what is wanted.
+/// Whether the principal can do what is wanted, or has to keep what it has.
 fn suffices(want: &JobGrantWant, have: &JobGrantHave) -> bool {
     match have {
         JobGrantHave::NoAcls { job: _ } => true,
-        JobGrantHave::Held { job: _, own } => highest(own) >= Some(want.level),
+        JobGrantHave::Held { job: _, own } => highest(own) >= Some(want.level) || unknown::<JobLevel>(own).is_some(),
     }
 }
 
@@ -157,10 +118,11 @@ fn needless(want: &JobGrantWant, have: &JobGrantHave) -> Option<String> {
             "skipped: this workspace has no access lists for jobs (no Premium plan), so everybody can see and change it"
                 .to_owned(),
         ),
-        JobGrantHave::Held { job: _, own } => match highest(own)? {
-            JobLevel::IsOwner => Some("is the owner, which is more, and stays it".to_owned()),
-            level if level > want.level => Some(format!("has {}, which is more, and keeps it", level.name())),
-            JobLevel::CanView | JobLevel::CanManageRun | JobLevel::CanManage => None,
+        JobGrantHave::Held { job: _, own } => match highest(own) {
+            Some(JobLevel::IsOwner) => Some("is the owner, which is more, and stays it".to_owned()),
+            Some(level) if level > want.level => Some(format!("has {}, which is more, and keeps it", level.name())),
+            Some(level) if level == want.level => None,
+            Some(_) | None => unknown::<JobLevel>(own),
         },
     }
 }

@@ -4,6 +4,7 @@
 //! reads nothing it does not have to; errors go up raw and get their "cannot create X" in the walk (`explain` adds what
 //! only the kind knows).
 
+mod access;
 mod added_task;
 mod compute;
 mod difference;

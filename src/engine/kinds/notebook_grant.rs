@@ -2,13 +2,14 @@
 
 use serde::Serialize;
 
-use crate::databricks::permissions::{Holding, NotebookLevel, grant_on_notebook, notebook_permissions};
+use super::access::{self, give, highest, raise, unknown};
+use crate::databricks::permissions::{Holding, Level as _, NotebookLevel, grant_on_notebook, notebook_permissions};
 use crate::databricks::secrets::EVERYBODY;
 use crate::databricks::workspace::{NotebookPath, get_status};
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Change, Consents, Kind, Step};
-use crate::failure::{Code, Failure};
+use crate::engine::{Action, Consents, Kind, Step};
+use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Writer};
 
 /// Access to the notebook.
@@ -30,17 +31,6 @@ pub(crate) enum NotebookGrantHave {
     Held { object_id: u64, own: Vec<Holding>, everybody: Vec<Holding> },
     /// The workspace has no ACLs.
     NoAcls,
-}
-
-/// The highest of these levels, as far as they are known.
-fn highest(holdings: &[Holding]) -> Option<NotebookLevel> {
-    holdings.iter().filter_map(|held| NotebookLevel::named(&held.level)).max()
-}
-
-/// A level that this version does not know, which must not be overwritten.
-fn unknown(holdings: &[Holding]) -> Option<&str> {
-    let direct = |held: &&Holding| !held.inherited && NotebookLevel::named(&held.level).is_none();
-    holdings.iter().find(direct).map(|held| held.level.as_str())
 }
 
 impl Kind for NotebookGrant {
@@ -85,18 +75,7 @@ impl Kind for NotebookGrant {
         if suffices(want, have) {
             return Action::Keep(needless(want, have));
         }
-        if let Some(level) = unknown(own) {
-            return Action::Keep(Some(format!("has {level}, a level that this version does not know, and keeps it")));
-        }
-        match highest(own) {
-            None => Action::Create,
-            Some(level) => Action::Update(vec![Change {
-                field: "permission_level".to_owned(),
-                from: Some(level.name().to_owned()),
-                to: Some(want.level.name().to_owned()),
-                reason: "more is asked for".to_owned(),
-            }]),
-        }
+        raise(own, want.level)
     }
 
     async fn apply(writer: &Writer, step: &Step<NotebookGrant>, _inputs: &Inputs) -> Result<(), HttpError> {
@@ -114,14 +93,7 @@ impl Kind for NotebookGrant {
                 None => return Ok(()),
             },
         };
-        match writer.put(grant_on_notebook(object_id, principal, *level)).await {
-            Err(error) if has_no_acls(&error) => match writer.read(notebook_permissions(object_id)).await {
-                // Only the look after it decides that there are none.
-                Err(again) if has_no_acls(&again) => Ok(()),
-                Ok(_) | Err(_) => Err(error),
-            },
-            ended => ended,
-        }
+        give(writer, grant_on_notebook(object_id, principal, *level), notebook_permissions(object_id)).await
     }
 
     fn shows(step: &Step<NotebookGrant>, now: Option<&NotebookGrantHave>) -> bool {
@@ -129,40 +101,23 @@ impl Kind for NotebookGrant {
     }
 
     fn came_out(step: &Step<NotebookGrant>, now: Option<&NotebookGrantHave>) -> Option<String> {
-        match now {
-            Some(NotebookGrantHave::NoAcls) => now.and_then(|have| needless(&step.want, have)),
-            // Handed down by the folder of a notebook that was made just now.
-            Some(NotebookGrantHave::Held { object_id: _, own, everybody: _ })
-                if own.iter().all(|held| held.inherited) =>
-            {
-                now.and_then(|have| needless(&step.want, have))
-            }
-            Some(NotebookGrantHave::Held { .. }) | None => None,
-        }
+        // What its folder hands down to a notebook that was made just now is among it.
+        now.and_then(|have| needless(&step.want, have))
     }
 
     fn explain(want: &NotebookGrantWant, error: &HttpError, failure: Failure) -> Failure {
         let NotebookGrantWant { path, principal, level: _ } = want;
-        if error.operation == "permissions/update" && (is_missing(error) || error.is_status(400)) {
-            return failure.advise(format!(
-                "check \"{principal}\": a user is given by e-mail, a group by its display name, a service principal by its application id (a UUID)"
-            ));
-        }
-        if failure.code == Code::NotAllowed {
-            return failure.advise(format!(
-                "seeing and giving access takes CAN_MANAGE on {path}, which the owner of its folder and administrators have"
-            ));
-        }
-        failure
+        let managed = format!("{path}, which the owner of its folder and administrators have");
+        access::explain(principal, &managed, error, failure)
     }
 }
 
-/// Whether the principal can do what is wanted, by name or with everybody.
+/// Whether the principal can do what is wanted, by name or with everybody, or has to keep what it has.
 fn suffices(want: &NotebookGrantWant, have: &NotebookGrantHave) -> bool {
     match have {
         NotebookGrantHave::NoAcls => true,
         NotebookGrantHave::Held { object_id: _, own, everybody } => {
-            highest(own).max(highest(everybody)) >= Some(want.level)
+            highest(own).max(highest(everybody)) >= Some(want.level) || unknown::<NotebookLevel>(own).is_some()
         }
     }
 }
@@ -175,9 +130,12 @@ fn needless(want: &NotebookGrantWant, have: &NotebookGrantHave) -> Option<String
                 .to_owned(),
         ),
         NotebookGrantHave::Held { object_id: _, own, everybody } => {
-            let held = highest(own);
+            let held: Option<NotebookLevel> = highest(own);
             if held < Some(want.level) {
-                let level = highest(everybody)?.name();
+                if highest(everybody) < Some(want.level) {
+                    return unknown::<NotebookLevel>(own);
+                }
+                let level = highest::<NotebookLevel>(everybody)?.name();
                 return Some(format!("everybody in this workspace has {level} there anyhow"));
             }
             let level = held?;

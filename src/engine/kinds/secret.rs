@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use crate::databricks::permissions::Level as _;
 use crate::databricks::permissions::Principal;
 use crate::databricks::secrets::{
     ADMINISTRATORS, Acl, Backend, EVERYBODY, Fingerprint, KeyName, Permission, ScopeInfo, ScopeName, acls, fingerprint,

@@ -313,6 +313,7 @@ fn notebook_grant_cells() -> Vec<Cell> {
         let action = NotebookGrant::diff(&want, have.as_ref(), &none());
         cells.push(Cell::new(format!("grant of {level:?} on the notebook, {have:?}"), expected, &action));
         assert!(note(&action).contains(says), "{}", note(&action));
+        found_after_the_plan::<NotebookGrant>(want, have.as_ref(), &action);
     }
     cells
 }
@@ -350,9 +351,20 @@ fn job_grant_cells() -> Vec<Cell> {
             let action = JobGrant::diff(&want, have.as_ref(), &consents);
             cells.push(Cell::new(format!("grant of {level:?} on the workflow, {have:?}"), expected, &action));
             assert!(note(&action).contains(says), "{}", note(&action));
+            found_after_the_plan::<JobGrant>(want.clone(), have.as_ref(), &action);
         }
     }
     cells
+}
+
+/// What a plan would keep is kept, and said in the same words, when it turns up only after the plan.
+fn found_after_the_plan<K: Kind>(want: K::Want, have: Option<&K::Have>, planned: &Action) {
+    let step = Step::<K>::settled(want, Action::Create);
+    let kept = matches!(planned, Action::Keep(_));
+    assert_eq!(K::shows(&step, have), kept, "{planned:?}");
+    if kept {
+        assert_eq!(K::came_out(&step, have).unwrap_or_default(), note(planned));
+    }
 }
 
 fn notebook_want() -> NotebookWant {

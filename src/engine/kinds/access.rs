@@ -1,0 +1,55 @@
+//! What grants on notebooks and on jobs have in common: levels are added, never lowered or removed.
+
+use crate::databricks::permissions::{Holding, Level};
+use crate::databricks::{has_no_acls, is_missing};
+use crate::engine::{Action, Change};
+use crate::failure::{Code, Failure};
+use crate::http::{HttpError, Put, Read, Writer};
+
+/// The highest of these levels, as far as they are known.
+pub(super) fn highest<L: Level>(holdings: &[Holding]) -> Option<L> {
+    holdings.iter().filter_map(|held| L::named(&held.level)).max()
+}
+
+/// Why a principal keeps what it has, if that is a level that this version does not know: it must not be overwritten.
+pub(super) fn unknown<L: Level>(own: &[Holding]) -> Option<String> {
+    let held = own.iter().find(|held| !held.inherited && L::named(&held.level).is_none())?;
+    Some(format!("has {}, a level that this version does not know, and keeps it", held.level))
+}
+
+/// What to do about a principal who can do less than is wanted.
+pub(super) fn raise<L: Level>(own: &[Holding], want: L) -> Action {
+    match highest::<L>(own) {
+        None => Action::Create,
+        Some(level) => Action::Update(vec![Change {
+            field: "permission_level".to_owned(),
+            from: Some(level.name().to_owned()),
+            to: Some(want.name().to_owned()),
+            reason: "more is asked for".to_owned(),
+        }]),
+    }
+}
+
+/// Sends a grant. Only a look after it decides that the workspace has no ACLs.
+pub(super) async fn give(writer: &Writer, grant: Put<()>, look: Read<Vec<Holding>>) -> Result<(), HttpError> {
+    match writer.put(grant).await {
+        Err(error) if has_no_acls(&error) => match writer.read(look).await {
+            Err(again) if has_no_acls(&again) => Ok(()),
+            Ok(_) | Err(_) => Err(error),
+        },
+        ended => ended,
+    }
+}
+
+/// What only a grant knows about its failure. `managed` is the thing, with who has CAN_MANAGE on it.
+pub(super) fn explain(principal: &str, managed: &str, error: &HttpError, failure: Failure) -> Failure {
+    if error.operation == "permissions/update" && (is_missing(error) || error.is_status(400)) {
+        return failure.advise(format!(
+            "check \"{principal}\": a user is given by e-mail, a group by its display name, a service principal by its application id (a UUID)"
+        ));
+    }
+    if failure.code == Code::NotAllowed {
+        return failure.advise(format!("seeing and giving access takes CAN_MANAGE on {managed}"));
+    }
+    failure
+}
