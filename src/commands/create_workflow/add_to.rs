@@ -15,7 +15,8 @@ use crate::commands::to_databricks;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
 use crate::engine::kinds::{
-    AddedTask, AddedTaskWant, TaskWant, carried_overrides, changed_meanwhile, circle, keys_there, unknown_needs,
+    AddedTask, AddedTaskWant, TaskWant, carried_overrides, changed_meanwhile, circle_with_ours, keys_there,
+    unknown_needs,
 };
 use crate::engine::{Action, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report};
@@ -146,7 +147,7 @@ fn check_needs(want: &AddedTaskWant, job: &Job) -> Result<(), Failure> {
         )
         .advise(format!("write --depends-on {}=KEY[,KEY] with keys of these", want.task.key)));
     }
-    let circle = circle(want, job);
+    let circle = circle_with_ours(want, job);
     if circle.is_empty() {
         return Ok(());
     }

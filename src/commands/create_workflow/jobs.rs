@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::kinds::TaskWant;
+use crate::engine::kinds::{TaskWant, circle};
 use crate::failure::{Code, Failure};
 
 /// Longer keys are cut in what runs say of them (databricks-api §5.2).
@@ -127,23 +127,8 @@ fn needs(keys: &BTreeSet<&str>, given: &[String]) -> Result<Option<BTreeMap<Stri
         }
         needs.entry(key.to_owned()).or_default().extend(others.split(',').map(ToOwned::to_owned));
     }
-    // What is left after taking away again and again what waits for nothing that is left is a circle.
-    let mut left: BTreeMap<&str, &BTreeSet<String>> = needs.iter().map(|(key, needs)| (key.as_str(), needs)).collect();
-    loop {
-        let free: Vec<&str> = left
-            .iter()
-            .filter(|(_, needs)| !needs.iter().any(|need| left.contains_key(need.as_str())))
-            .map(|(key, _)| *key)
-            .collect();
-        if free.is_empty() {
-            break;
-        }
-        for key in free {
-            left.remove(key);
-        }
-    }
-    if !left.is_empty() {
-        let circle: Vec<&str> = left.into_keys().collect();
+    let circle = circle(&needs);
+    if !circle.is_empty() {
         return Err(Failure::new(
             Code::InvalidInput,
             format!("--depends-on makes a circle of {}: none of them could ever start.", circle.join(", ")),

@@ -22,7 +22,8 @@ mod tests;
 mod workflow;
 
 pub(crate) use added_task::{
-    AddedTask, AddedTaskWant, carried_overrides, changed_meanwhile, circle, keys_there, read_back, unknown_needs,
+    AddedTask, AddedTaskWant, carried_overrides, changed_meanwhile, circle_with_ours, keys_there, read_back,
+    unknown_needs,
 };
 pub(crate) use compute::{Compute, is_serverless_refused};
 pub(crate) use grant::{Grant, GrantWant};
@@ -32,7 +33,7 @@ pub(crate) use notebook_grant::{NotebookGrant, NotebookGrantWant};
 pub(crate) use one_time::check_tasks;
 pub(crate) use scope::{Scope, ScopeWant};
 pub(crate) use secret::{Readers, Secret, SecretWant, told};
-pub(crate) use task::{StandingTask, standing};
+pub(crate) use task::{StandingTask, circle, standing};
 pub(crate) use workflow::{
     ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, override_names,
     run_as_refused, timetable, timetable_after,

@@ -1,6 +1,6 @@
 //! One task of ours, in a workflow of ours or of somebody else: reading it out, comparing it, writing it in. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
@@ -69,6 +69,18 @@ pub(super) fn needs_of(task: &Raw) -> Vec<String> {
     let mut needs: Vec<String> = task.list("depends_on").iter().map(key_of).collect();
     needs.sort_unstable();
     needs
+}
+
+/// The tasks that wait for one another in a circle; empty if there is none. `needs`: which key waits for which.
+pub(crate) fn circle(needs: &BTreeMap<String, BTreeSet<String>>) -> Vec<&str> {
+    let waits_for_itself = |key: &&String| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![key.as_str()]);
+        while let Some(need) = open.pop() {
+            open.extend(needs.get(need).into_iter().flatten().map(String::as_str).filter(|need| seen.insert(*need)));
+        }
+        seen.contains(key.as_str())
+    };
+    needs.keys().filter(waits_for_itself).map(String::as_str).collect()
 }
 
 /// An entry of `depends_on`.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use self::mark::Mark;
-pub(crate) use self::needs::{circle, unknown_needs};
+pub(crate) use self::needs::{circle_with_ours, unknown_needs};
 pub(crate) use self::read_back::read_back;
 use super::compute::{self, Compute};
 use super::task::{

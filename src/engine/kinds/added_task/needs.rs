@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{AddedTaskWant, key, there};
 use crate::databricks::jobs::Job;
 use crate::databricks::raw::Raw;
-use crate::engine::kinds::task::{key_of, need, needs_of};
+use crate::engine::kinds::task::{circle, key_of, need, needs_of};
 use crate::engine::kinds::workflow::TaskWant;
 
 /// What the task will wait for: as said, and without a word as before. An entry that is there stays as it is, since it may say
@@ -36,27 +36,12 @@ pub(crate) fn unknown_needs(want: &AddedTaskWant, job: &Job) -> Option<(Vec<Stri
 }
 
 /// The tasks that wait for one another in a circle, once ours waits for what it should; empty if there is none.
-pub(crate) fn circle(want: &AddedTaskWant, job: &Job) -> Vec<String> {
+pub(crate) fn circle_with_ours(want: &AddedTaskWant, job: &Job) -> Vec<String> {
     let there = there(want, &job.settings);
     let (task, _) = there.task();
-    let own = key(want, task);
     let tasks = job.settings.list("tasks");
-    let mut needs: BTreeMap<String, Vec<String>> = tasks.iter().map(|task| (key_of(task), needs_of(task))).collect();
-    needs.insert(own.clone(), after(&want.task, task).iter().map(key_of).collect());
-    let upstream = |from: &str| {
-        let (mut seen, mut open) = (BTreeSet::new(), vec![from.to_owned()]);
-        while let Some(key) = open.pop() {
-            for need in needs.get(&key).into_iter().flatten() {
-                if seen.insert(need.clone()) {
-                    open.push(need.clone());
-                }
-            }
-        }
-        seen
-    };
-    let ours = upstream(&own);
-    if !ours.contains(&own) {
-        return Vec::new();
-    }
-    ours.into_iter().filter(|key| upstream(key).contains(&own)).collect()
+    let mut needs: BTreeMap<String, BTreeSet<String>> =
+        tasks.iter().map(|task| (key_of(task), needs_of(task).into_iter().collect())).collect();
+    needs.insert(key(want, task), after(&want.task, task).iter().map(key_of).collect());
+    circle(&needs).into_iter().map(ToOwned::to_owned).collect()
 }
