@@ -205,7 +205,8 @@ fn told_in_json(readers: &Readers) -> serde_json::Value {
 
 /// The flags that say again who is meant to read the key.
 fn repeated(grants: &[GrantTo<Permission>]) -> String {
-    grants.iter().map(|grant| format!(" --grant {}", quoted(&grant.to_string()))).collect()
+    let flag = |grant: &GrantTo<Permission>| format!(" --grant {}", quoted(&grant.to_string()));
+    grants.iter().map(flag).collect()
 }
 
 /// The flags that repeat these names in the next command.

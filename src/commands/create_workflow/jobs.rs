@@ -127,8 +127,7 @@ fn needs(keys: &BTreeSet<&str>, given: &[String]) -> Result<Option<BTreeMap<Stri
         }
         needs.entry(key.to_owned()).or_default().extend(others.split(',').map(ToOwned::to_owned));
     }
-    let circle = circle(&needs);
-    if !circle.is_empty() {
+    if let Some(circle) = needs.keys().map(|key| circle(&needs, key)).find(|circle| !circle.is_empty()) {
         return Err(Failure::new(
             Code::InvalidInput,
             format!("--depends-on makes a circle of {}: none of them could ever start.", circle.join(", ")),

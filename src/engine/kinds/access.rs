@@ -41,7 +41,7 @@ pub(super) async fn give(writer: &Writer, grant: Put<()>, look: Read<Vec<Holding
     }
 }
 
-/// What only a grant knows about its failure. `managed` is the thing, with who has CAN_MANAGE on it.
+/// What only a grant knows about its failure. `managed` is the thing, with who has `CAN_MANAGE` on it.
 pub(super) fn explain(principal: &str, managed: &str, error: &HttpError, failure: Failure) -> Failure {
     if error.operation == "permissions/update" && (is_missing(error) || error.is_status(400)) {
         return failure.advise(format!(

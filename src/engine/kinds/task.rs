@@ -71,16 +71,16 @@ pub(super) fn needs_of(task: &Raw) -> Vec<String> {
     needs
 }
 
-/// The tasks that wait for one another in a circle; empty if there is none. `needs`: which key waits for which.
-pub(crate) fn circle(needs: &BTreeMap<String, BTreeSet<String>>) -> Vec<&str> {
-    let waits_for_itself = |key: &&String| {
-        let (mut seen, mut open) = (BTreeSet::new(), vec![key.as_str()]);
+/// The tasks that wait for one another in a circle with this one; empty if there is none. `needs`: which key waits for which.
+pub(crate) fn circle(needs: &BTreeMap<String, BTreeSet<String>>, key: &str) -> Vec<String> {
+    let waits_for = |key: &str| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![key.to_owned()]);
         while let Some(need) = open.pop() {
-            open.extend(needs.get(need).into_iter().flatten().map(String::as_str).filter(|need| seen.insert(*need)));
+            open.extend(needs.get(&need).into_iter().flatten().filter(|need| seen.insert((*need).clone())).cloned());
         }
-        seen.contains(key.as_str())
+        seen
     };
-    needs.keys().filter(waits_for_itself).map(String::as_str).collect()
+    waits_for(key).into_iter().filter(|need| waits_for(need).contains(key)).collect()
 }
 
 /// An entry of `depends_on`.

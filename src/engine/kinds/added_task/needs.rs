@@ -42,6 +42,7 @@ pub(crate) fn circle_with_ours(want: &AddedTaskWant, job: &Job) -> Vec<String> {
     let tasks = job.settings.list("tasks");
     let mut needs: BTreeMap<String, BTreeSet<String>> =
         tasks.iter().map(|task| (key_of(task), needs_of(task).into_iter().collect())).collect();
-    needs.insert(key(want, task), after(&want.task, task).iter().map(key_of).collect());
-    circle(&needs).into_iter().map(ToOwned::to_owned).collect()
+    let own = key(want, task);
+    needs.insert(own.clone(), after(&want.task, task).iter().map(key_of).collect());
+    circle(&needs, &own)
 }
