@@ -73,6 +73,8 @@ struct Inner {
     killed: tokio::sync::Notify,
     begun: Instant,
     environment: RefCell<Environment>,
+    /// How many commands began: no two of them draw the same numbers.
+    commands: Cell<u64>,
 }
 
 /// How a command ended, taken apart for asserting.
@@ -118,6 +120,7 @@ impl Rehearsal {
             killed: tokio::sync::Notify::new(),
             begun: Instant::now(),
             environment: RefCell::new(environment),
+            commands: Cell::new(0),
         }))
     }
 
@@ -134,6 +137,7 @@ impl Rehearsal {
             killed: _,
             begun,
             environment,
+            commands,
         } = &*self.0;
         Rehearsal(Rc::new(Inner {
             world: RefCell::new(world.borrow().clone()),
@@ -146,6 +150,7 @@ impl Rehearsal {
             killed: tokio::sync::Notify::new(),
             begun: *begun,
             environment: environment.clone(),
+            commands: commands.clone(),
         }))
     }
 
@@ -231,13 +236,14 @@ impl Rehearsal {
         let clock = self.0.begun;
         let interruption = Interruption::default();
         self.0.interruption.replace(interruption.clone());
+        self.0.commands.update(|begun| begun + 1);
         Stage {
             context: Context {
                 environment: self.0.environment.borrow().clone(),
                 stdin_is_terminal: false,
                 stderr_is_terminal: false,
                 wall: Wall::of(move || Timestamp::from_millisecond(now(clock).0).unwrap()),
-                entropy: Entropy::seeded(1),
+                entropy: Entropy::seeded(self.0.commands.get()),
                 program: None,
             },
             vault: Vault::default(),

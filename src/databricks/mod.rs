@@ -24,7 +24,7 @@ pub(crate) use attempts::{Attempt, Iterations};
 pub(crate) use errors::{has_no_acls, is_missing, is_there_already, said};
 pub(crate) use runs::{
     OtherParameter, TaskOutput, TaskRun, WorkflowRow, WorkflowRun, cancel_workflow_run, get_task_output, get_workflow,
-    get_workflow_run, list_workflow_runs, list_workflows_named, run_now, submit_run,
+    get_workflow_run, list_one_time_runs, list_workflow_runs, list_workflows_named, run_now, submit_run,
 };
 pub(crate) use standing::{Standing, WorkflowEnd};
 

@@ -288,6 +288,17 @@ pub(crate) fn list_workflow_runs(job: u64, active: bool, page: Option<&str>) -> 
     Read::json(call)
 }
 
+/// A page of one-time runs without their tasks, newest first, of whoever asks and whom they may see (§5.8).
+pub(crate) fn list_one_time_runs(page: Option<&str>) -> Read<RunPage> {
+    let mut call = Call::get("jobs/runs/list", Path::new("/api/2.2/jobs/runs/list"))
+        .query("run_type", "SUBMIT_RUN")
+        .query("limit", RUNS_PAGE);
+    if let Some(page) = page {
+        call = call.query("page_token", page);
+    }
+    Read::json(call)
+}
+
 #[derive(Serialize)]
 struct CancelRun {
     run_id: u64,

@@ -11,10 +11,10 @@ use crate::commands::run::{WorkflowReport, follow_judged};
 use crate::databricks::jobs::Job;
 use crate::databricks::me::Me;
 use crate::databricks::raw::Raw;
-use crate::databricks::{Standing, WorkflowEnd, submit_run};
-use crate::engine::kinds::{TaskWant, check_tasks, is_serverless_refused, run_as_refused};
+use crate::databricks::{Standing, WorkflowEnd, list_one_time_runs, submit_run};
+use crate::engine::kinds::{TaskWant, check_tasks, digest, is_serverless_refused, run_as_refused};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
-use crate::http::Writer;
+use crate::http::{Reader, Writer};
 use crate::runs::{Key, TaskState, WorkflowState};
 
 /// How long the check is followed: longer than its tasks may take.
@@ -32,7 +32,18 @@ pub(in crate::commands) struct Check {
     path: String,
     scope: String,
     key: String,
+    /// In the name of its run: what tells it from checks of another state.
+    mark: Option<String>,
+    /// Its run, if that goes on since before.
+    going: Option<u64>,
 }
+
+/// How many pages of one-time runs are looked through for a check. Where others start many, an older one is not found, and
+/// the check is run once more.
+const PAGES: usize = 4;
+
+/// How many signs of a digest tell one state from another.
+const MARK: usize = 8;
 
 impl Check {
     pub(in crate::commands) fn of(job: &Job, tasks: &[TaskWant], ground: &Ground, me: &Me) -> Check {
@@ -45,31 +56,59 @@ impl Check {
             path: ground.path.to_string(),
             scope: ground.scope.clone(),
             key: ground.key.clone(),
+            mark: None,
+            going: None,
         }
+    }
+
+    /// The check, if it is still due: nothing if it ended well before, its run if that goes on. The workspace keeps what became
+    /// of it, under a name that stands for all that it depends on; `state` is what lies in notebook and secret.
+    pub(in crate::commands) async fn due(mut self, state: &str, reader: &Reader) -> Option<Check> {
+        let tasks = self.tasks.iter().map(|task| serde_json::to_string(task).unwrap_or_default()).collect::<String>();
+        let Check { name: _, tasks: _, who, other: _, path: _, scope, key, mark: _, going: _ } = &self;
+        self.mark = Some(digest(&format!("{tasks}\n{who}\n{scope}\n{key}\n{state}"), MARK));
+        let name = self.run_name();
+        let mut page = None;
+        for _ in 0..PAGES {
+            // What cannot be listed is as if it had never been: a check too many does no harm.
+            let Ok(found) = reader.read(list_one_time_runs(page.as_deref())).await else { return Some(self) };
+            if let Some(run) = found.runs.iter().find(|run| run.run_name.as_deref() == Some(&name)) {
+                match run.standing() {
+                    Some(Standing::Ended(WorkflowEnd::Success(_))) => return None,
+                    Some(Standing::Going(_)) => self.going = Some(run.run_id),
+                    Some(Standing::Ended(
+                        WorkflowEnd::SuccessWithFailures(_)
+                        | WorkflowEnd::Left(_)
+                        | WorkflowEnd::NeverRan(_)
+                        | WorkflowEnd::Cancelled(_)
+                        | WorkflowEnd::Failed(_),
+                    ))
+                    | None => {}
+                }
+                return Some(self);
+            }
+            page = found.next_page_token.filter(|token| !token.is_empty());
+            if page.is_none() {
+                break;
+            }
+        }
+        Some(self)
+    }
+
+    fn run_name(&self) -> String {
+        let mark = self.mark.as_ref().map(|mark| format!(" [{mark}]")).unwrap_or_default();
+        format!("dbtrigger check: {}{mark}", self.name)
     }
 
     /// Starts it and follows it to its end.
     pub(super) async fn run(&self, writer: &Writer, stage: &Stage) -> Ended<Box<dyn Report>> {
-        let name = format!("dbtrigger check: {}", self.name);
-        // Another check is another run; what is sent again after a lost answer is the same one.
-        let token = Key::fresh(&stage.context.entropy).token(0);
-        let run_as = self.other.then_some(self.who.as_str());
-        let run = match writer.put(submit_run(&name, &token, &self.tasks, run_as)).await {
-            Ok(started) => started.run_id,
-            Err(error) => {
-                let failure = of_databricks("Cannot start the check; the workflow stays as it is", &error);
-                if is_serverless_refused(&error) {
-                    let failure = Failure { code: Code::Failed, ..failure };
-                    return failure
-                        .cause("the workspace refuses serverless compute")
-                        .advise("choose other compute: --compute cluster:ID, or --compute new for a small cluster of its own")
-                        .into();
-                }
-                return match (run_as, error.said()) {
-                    (Some(who), Some(said)) => run_as_refused(who, said, failure).into(),
-                    (None, _) | (_, None) => failure.into(),
-                };
-            }
+        let name = self.run_name();
+        let run = match self.going {
+            Some(run) => run,
+            None => match self.start(&name, writer, stage).await {
+                Ok(run) => run,
+                Err(failure) => return failure.into(),
+            },
         };
         let report = WorkflowReport {
             workflow: 0,
@@ -84,6 +123,28 @@ impl Check {
         stage.events.progress(format!("Checking as {}: run {run}", self.who));
         let judge = |report: &WorkflowReport, state: &WorkflowState| self.judge(report, state);
         follow_judged(report, run, writer, Instant::now() + WAIT, stage, &judge).await
+    }
+
+    async fn start(&self, name: &str, writer: &Writer, stage: &Stage) -> Result<u64, Failure> {
+        // Another check is another run; what is sent again after a lost answer is the same one.
+        let token = Key::fresh(&stage.context.entropy).token(0);
+        let run_as = self.other.then_some(self.who.as_str());
+        match writer.put(submit_run(name, &token, &self.tasks, run_as)).await {
+            Ok(started) => Ok(started.run_id),
+            Err(error) => {
+                let failure = of_databricks("Cannot start the check; the workflow stays as it is", &error);
+                if is_serverless_refused(&error) {
+                    let failure = Failure { code: Code::Failed, ..failure };
+                    return Err(failure.cause("the workspace refuses serverless compute").advise(
+                        "choose other compute: --compute cluster:ID, or --compute new for a small cluster of its own",
+                    ));
+                }
+                Err(match (run_as, error.said()) {
+                    (Some(who), Some(said)) => run_as_refused(who, said, failure),
+                    (None, _) | (_, None) => failure,
+                })
+            }
+        }
     }
 
     fn judge(&self, report: &WorkflowReport, state: &WorkflowState) -> Option<Failure> {
@@ -108,7 +169,7 @@ impl Check {
 
     /// What the end of a task says about the workflow.
     fn meaning(&self, task: &TaskState) -> Failure {
-        let Check { name: _, tasks: _, who, other: _, path, scope, key } = self;
+        let Check { name: _, tasks: _, who, other: _, path, scope, key, mark: _, going: _ } = self;
         let lines = task.said.as_ref().map(|said| said.error.as_slice()).unwrap_or_default();
         let verdict = lines.iter().rev().find_map(|line| line.strip_prefix(VERDICT)).unwrap_or_default();
         let first = lines.iter().find(|line| !line.starts_with(VERDICT)).or(task.message.as_ref());

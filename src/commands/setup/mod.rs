@@ -17,7 +17,8 @@ use crate::credentials::{KeySource, Missing, Sourced, Token, Wants};
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
-use crate::engine::{Inputs, Provisioned, blocked};
+use crate::engine::kinds::NotebookHave;
+use crate::engine::{Inputs, Plan, Planned, Provisioned, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Writer;
 use crate::questions::{Question, Questioner, Setting};
@@ -256,23 +257,48 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     };
     let goes_on = !matches!(press, Press::No);
     let (mut carried, job) = describe(carried, &writer, &me, stage, &warnings, goes_on);
-    let is_new = carried.finish == Finish::Changed;
+    let is_fine = carried.is_well() || (carried.finish == Finish::Shown && !refused);
+    let job = job.filter(|_| is_fine && carried.failure.is_none());
+    let check = match &job {
+        Some(job) => {
+            let check = Check::of(job, &input.jobs, &ground, &me);
+            check.due(&state(&carried.plan), &writer).await
+        }
+        None => None,
+    };
     if carried.finish == Finish::Shown && !refused {
-        carried.line(THEN_CHECKED);
+        if check.is_some() || carried.plan.writes() {
+            carried.line(THEN_CHECKED);
+        }
         if run_now {
             carried.line(THEN_RUN);
         }
     }
-    let ended = match job.filter(|_| (is_new || goes_on) && carried.is_well() && carried.failure.is_none()) {
-        Some(job) => {
-            let check = is_new.then(|| Check::of(&job, &input.jobs, &ground, &me));
-            go_on(carried, check, (job.id, press), (&input.databricks, &writer), stage).await
-        }
+    let ended = match job.filter(|_| !dry_run && (check.is_some() || goes_on)) {
+        Some(job) => go_on(carried, check, (job.id, press), (&input.databricks, &writer), stage).await,
         None => carried.end(),
     };
     let Ended { report, failure } = ended;
     let report = report.map(|report| Box::new(SetUp { report, again }) as Box<dyn Report>);
     Ok(Ended { report, failure })
+}
+
+/// What a check depends on beside the workflow: the text of the notebook, and when the key was written last.
+fn state(plan: &Plan) -> String {
+    let of = |step: &Planned| match step {
+        Planned::Notebook(step) => match step.present() {
+            Some(NotebookHave::Notebook { object_id: _, text }) => Some(text.clone()),
+            Some(NotebookHave::Other(_)) | None => None,
+        },
+        Planned::Secret(step) => step.present().and_then(|have| have.updated).map(|updated| updated.to_string()),
+        Planned::Scope(_)
+        | Planned::Grant(_)
+        | Planned::NotebookGrant(_)
+        | Planned::Workflow(_)
+        | Planned::AddedTask(_)
+        | Planned::JobGrant(_) => None,
+    };
+    plan.steps.iter().filter_map(of).collect::<Vec<_>>().join("\n")
 }
 
 /// Shows the plan, and asks whether it is to be carried out.

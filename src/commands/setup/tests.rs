@@ -160,6 +160,11 @@ fn state(world: &Rehearsal) -> Value {
     found
 }
 
+/// How many checks were started.
+fn checks(world: &Rehearsal) -> usize {
+    world.world(|world| world.inspect())["job_runs"].as_array().unwrap().len()
+}
+
 #[tokio::test(start_paused = true)]
 async fn settings_are_asked_for_the_plan_is_shown_and_accepted_and_a_run_is_offered_after_the_check() {
     let world = Rehearsal::new();
@@ -329,9 +334,40 @@ async fn stopped_at_any_request_it_goes_on_from_there() {
             let again = Box::pin(done(&world, &line)).await;
             assert_eq!(again.exit, 0, "{trouble:?} at {index}: {again:?}");
             assert_eq!(state(&world), whole, "{trouble:?} at {index}");
+            // The check too is gone through, and not once more where the first one goes on.
+            assert_eq!(again.data["check"]["status"], "SUCCESS", "{trouble:?} at {index}: {again:?}");
+            assert_eq!(checks(&world), 1, "{trouble:?} at {index}");
         }
     }
     assert_eq!(deaths.get(), 2 * (check + 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_did_not_end_well_is_made_up_for_and_one_that_did_is_not_repeated() {
+    let world = Rehearsal::new();
+    let bad =
+        NotebookOutcome::Failed { error: "NotTriggered: x\ndbtrigger-check: egress".into(), trace: String::new() };
+    assert_eq!(Box::pin(played(&world, bad, world.run(run, &YES))).await.unwrap().exit, 12);
+    world.take_log();
+    let shown = Box::pin(done(&world, &["--job", "222222", "--dry-run"])).await;
+    assert!(shown.exit == 0 && shown.text.contains(THEN_CHECKED), "{shown:?}");
+    assert_eq!(world.take_writes(), [""; 0]);
+    let again = Box::pin(done(&world, &YES)).await;
+    assert_eq!((again.exit, &again.data["check"]["status"]), (0, &json!("SUCCESS")), "{again:?}");
+    assert_eq!(world.take_writes(), [SUBMIT]);
+    for line in [&YES[..], &["--job", "222222", "--dry-run"]] {
+        let third = Box::pin(done(&world, line)).await;
+        assert!(third.exit == 0 && third.data.get("check").is_none(), "{third:?}");
+        assert!(!third.text.contains(THEN_CHECKED), "{third:?}");
+    }
+    assert_eq!(world.take_writes(), [""; 0]);
+    // Another key: what the check said before counts no more.
+    world.set("DBT_CLOUD_TOKEN", "dbtc_another-0123456789");
+    assert_eq!(world.run(init_secrets::run, &["--rotate", "--no-validate"]).await.unwrap().exit, 0);
+    world.set("DBT_CLOUD_TOKEN", DBT_TOKEN);
+    world.take_log();
+    assert_eq!(Box::pin(done(&world, &YES)).await.data["check"]["status"], "SUCCESS");
+    assert_eq!(world.take_writes(), [SUBMIT]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use sha2::{Digest as _, Sha256};
 
 /// The first digits of the digest of a text, in hex: tags take few other characters (databricks-api §5.1).
-pub(super) fn digest(text: &str, digits: usize) -> String {
+pub(crate) fn digest(text: &str, digits: usize) -> String {
     let mut hex = String::new();
     for byte in Sha256::digest(text.as_bytes()) {
         let _ = write!(hex, "{byte:02x}");

@@ -26,6 +26,7 @@ pub(crate) use added_task::{
     unknown_needs,
 };
 pub(crate) use compute::{Compute, is_serverless_refused};
+pub(crate) use digest::digest;
 pub(crate) use grant::{Grant, GrantWant};
 pub(crate) use job_grant::{JobGrant, JobGrantWant};
 pub(crate) use notebook::{DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookWant, VERSION};
