@@ -1,14 +1,15 @@
 //! `init-secrets`: the scope, the dbt API key in it, and access for whoever runs the job.
 
-use std::fmt;
-use std::str::FromStr;
+mod grants;
 
 use futures_util::future::try_join_all;
 
+use self::grants::repeated;
+pub(super) use self::grants::{GrantTo, settle_grants};
 use super::Stage;
-use super::deploy_notebook::quoted;
 use super::provision::{Provision, who};
 use crate::credentials::{self, Account, KeySource, Missing, Sourced, Token, Wants};
+use crate::databricks::me::Me;
 use crate::databricks::secrets::{EVERYBODY, Fingerprint, KeyName, Permission, ScopeName};
 use crate::dbt::{Account as Seen, list_accounts, list_accounts_v2};
 use crate::engine::kinds::{
@@ -66,47 +67,6 @@ impl Args {
     }
 }
 
-/// A principal and what it should be able to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct GrantTo {
-    principal: String,
-    permission: Permission,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct BadGrant(&'static str);
-
-impl fmt::Display for BadGrant {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.0)
-    }
-}
-
-impl std::error::Error for BadGrant {}
-
-impl FromStr for GrantTo {
-    type Err = BadGrant;
-
-    fn from_str(text: &str) -> Result<GrantTo, BadGrant> {
-        let (principal, permission) = match text.rsplit_once(':') {
-            None => (text, Permission::Read),
-            Some((principal, level)) => (
-                principal,
-                Permission::named(&level.to_ascii_uppercase())
-                    .ok_or(BadGrant("the level behind the colon is READ, WRITE or MANAGE"))?,
-            ),
-        };
-        let principal = principal.trim();
-        if principal.is_empty() {
-            return Err(BadGrant("it names nobody"));
-        }
-        if principal.chars().any(char::is_control) {
-            return Err(BadGrant("it has a control character in it"));
-        }
-        Ok(GrantTo { principal: principal.to_owned(), permission })
-    }
-}
-
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     match provision(args, stage).await {
         Ok(ended) => ended,
@@ -135,20 +95,13 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
 
     let consents =
         Consents::default().with(Consent::Rotate, rotate).with(Consent::AcceptSharedScope, accept_shared_scope);
-    let meant: Vec<String> = grants.iter().map(|grant| grant.principal.clone()).collect();
     let again = repeated(&grants);
     let compare = value.as_ref().filter(|_| rotate).map(|value| Fingerprint::of(&value.key.value));
     let reader = writer.reader();
-    let granting = grants.into_iter().map(|GrantTo { principal, permission }| {
-        Step::<Grant>::plan(&reader, GrantWant { scope: scope.clone(), principal, permission }, &consents)
-    });
-    let looks = keep(&reader, SecretWant { scope: scope.clone(), key: key.clone(), compare }, &consents);
-    let (me, mut kept, mut grant_steps) = tokio::try_join!(who(&reader), looks, try_join_all(granting))?;
-    kept.secret.settle_readers(&me.user_name, &meant, &consents);
-    for step in &mut grant_steps {
-        step.settle(kept.scope.action == Action::Create, &me.user_name);
-    }
-    let Kept { scope: scope_step, secret: secret_step } = kept;
+    let looks = keep(&reader, SecretWant { scope: scope.clone(), key: key.clone(), compare }, grants, &consents);
+    let (me, mut kept) = tokio::try_join!(who(&reader), looks)?;
+    kept.settle_for(&me, &consents);
+    let Kept { scope: scope_step, secret: secret_step, grants: grant_steps } = kept;
     let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.updated.is_some());
     let writes_key = secret_step.writes();
     let readers = secret_step.have.as_ref().map(|have| have.readers.clone());
@@ -192,19 +145,44 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     Ok(carried.end())
 }
 
-/// The scope, and the key in it.
+/// The scope, the key in it, and who else may use it.
 pub(super) struct Kept {
     pub(super) scope: Step<Scope>,
     pub(super) secret: Step<Secret>,
+    pub(super) grants: Vec<Step<Grant>>,
 }
 
-/// Looks at the scope and the key.
-pub(super) async fn keep(reader: &Reader, want: SecretWant, consents: &Consents) -> Result<Kept, Failure> {
-    let scope = ScopeWant { scope: want.scope.clone(), accept_open: consents.has(Consent::AcceptSharedScope) };
-    let (scope, mut secret) =
-        tokio::try_join!(Step::<Scope>::plan(reader, scope, consents), Step::<Secret>::plan(reader, want, consents),)?;
+/// Looks at the scope, the key and the access that is to be given.
+pub(super) async fn keep(
+    reader: &Reader,
+    want: SecretWant,
+    grants: Vec<GrantTo>,
+    consents: &Consents,
+) -> Result<Kept, Failure> {
+    let scope = want.scope.clone();
+    let granting = grants.into_iter().map(|GrantTo { principal, permission }| {
+        Step::<Grant>::plan(reader, GrantWant { scope: scope.clone(), principal, permission }, consents)
+    });
+    let accept_open = consents.has(Consent::AcceptSharedScope);
+    let (scope, mut secret, grants) = tokio::try_join!(
+        Step::<Scope>::plan(reader, ScopeWant { scope: scope.clone(), accept_open }, consents),
+        Step::<Secret>::plan(reader, want, consents),
+        try_join_all(granting)
+    )?;
     secret.settle(scope.have.as_ref());
-    Ok(Kept { scope, secret })
+    Ok(Kept { scope, secret, grants })
+}
+
+impl Kept {
+    /// Settles what takes all of it: who is meant to read the key, and what whoever makes the scope has anyhow.
+    pub(super) fn settle_for(&mut self, me: &Me, consents: &Consents) {
+        let Kept { scope, secret, grants } = self;
+        let meant: Vec<String> = grants.iter().map(|step| step.want.principal.clone()).collect();
+        secret.settle_readers(&me.user_name, &meant, consents);
+        for step in grants {
+            step.settle(scope.action == Action::Create, &me.user_name);
+        }
+    }
 }
 
 /// Says what somebody who stores a key there has to know.
@@ -245,52 +223,12 @@ fn told_in_json(readers: &Readers) -> serde_json::Value {
     }
 }
 
-/// The flags that say again who is meant to read the key.
-fn repeated(grants: &[GrantTo]) -> String {
-    let level = |permission: Permission| match permission {
-        Permission::Read => String::new(),
-        Permission::Write | Permission::Manage => format!(":{}", permission.name()),
-    };
-    let flag = |GrantTo { principal, permission }: &GrantTo| {
-        format!(" --grant {}", quoted(&format!("{principal}{}", level(*permission))))
-    };
-    grants.iter().map(flag).collect()
-}
-
 /// The flags that repeat these names in the next command.
 pub(super) fn names(scope: &str, key: &KeyName) -> String {
     let flag = |name: &str, value: &str, default: &str| {
         if value == default { String::new() } else { format!(" {name} {value}") }
     };
     flag("--scope", scope, DEFAULT_SCOPE) + &flag("--key", key.as_str(), DEFAULT_KEY)
-}
-
-/// One grant per principal; two levels for one are a contradiction. The group of everybody takes a consent of its own.
-fn settle_grants(grants: Vec<GrantTo>, accept_shared_scope: bool) -> Result<Vec<GrantTo>, Failure> {
-    let mut settled: Vec<GrantTo> = Vec::new();
-    for grant in grants {
-        if grant.principal.eq_ignore_ascii_case(EVERYBODY) && !accept_shared_scope {
-            return Err(Failure::new(
-                Code::Refused,
-                "--grant users would let everybody in this workspace read the dbt API key; nothing was written.",
-            )
-            .advise("name the user, the group or the service principal that the workflow runs as, such as --grant data-engineers")
-            .advise("to do it all the same, add --accept-shared-scope"));
-        }
-        match settled.iter().find(|known| known.principal.eq_ignore_ascii_case(&grant.principal)) {
-            None => settled.push(grant),
-            Some(known) if known.permission == grant.permission => {}
-            Some(known) => {
-                let (principal, one, two) = (&grant.principal, known.permission.name(), grant.permission.name());
-                return Err(Failure::new(
-                    Code::Contradiction,
-                    format!("--grant names {principal} with {one} and with {two}."),
-                )
-                .advise("name each principal once; WRITE includes READ, and MANAGE both"));
-            }
-        }
-    }
-    Ok(settled)
 }
 
 /// The key that is to be stored, and the account that it is tried at, unless nobody wants that.
@@ -394,33 +332,4 @@ pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
     Err(Failure::new(Code::NotFound, format!("Nothing was written: the dbt API key is good, but not for the account {id}."))
         .cause(format!("the accounts that it can see at {}: {seen}", dbt.origin()))
         .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or make a key in that account; an account that restricts IP addresses looks the same from elsewhere"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_principal_comes_with_a_level_or_reads() {
-        let grant = |principal: &str, permission| Ok(GrantTo { principal: principal.to_owned(), permission });
-        for (text, parsed) in [
-            ("ana@example.com", grant("ana@example.com", Permission::Read)),
-            ("data team:WRITE", grant("data team", Permission::Write)),
-            ("odd:name:manage", grant("odd:name", Permission::Manage)),
-            ("ana@example.com:OWN", Err(BadGrant("the level behind the colon is READ, WRITE or MANAGE"))),
-            (":READ", Err(BadGrant("it names nobody"))),
-            ("", Err(BadGrant("it names nobody"))),
-            ("a\nb", Err(BadGrant("it has a control character in it"))),
-        ] {
-            assert_eq!(text.parse::<GrantTo>(), parsed, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn two_levels_for_one_principal_are_a_contradiction_and_the_same_twice_is_once() {
-        let grants = |texts: &[&str]| settle_grants(texts.iter().map(|text| text.parse().unwrap()).collect(), false);
-        assert_eq!(grants(&["a", "A:READ", "b"]).unwrap().len(), 2);
-        assert_eq!(grants(&["a", "a:WRITE"]).unwrap_err().code, Code::Contradiction);
-        assert_eq!(grants(&["a", "Users:WRITE"]).unwrap_err().code, Code::Refused);
-    }
 }
