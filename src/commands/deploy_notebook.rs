@@ -240,7 +240,7 @@ fn describe(mut carried: Carried, found: &str, default_path: bool) -> Carried {
     let path = step.want.path.to_string();
     let object_id = match step.present() {
         Some(NotebookHave::Notebook { object_id, text: _ }) => *object_id,
-        Some(NotebookHave::Other(_)) | None => None,
+        Some(NotebookHave::Other(_) | NotebookHave::NoFolder { .. }) | None => None,
     };
     let settings = step.want.settings(step.have.as_ref());
     let sha256 = digest(&step.want.text(step.have.as_ref()));

@@ -1,12 +1,16 @@
 //! `init-secrets`: the scope, the dbt API key in it, and access for whoever runs the job.
 
+mod grants;
+
 use futures_util::future::try_join_all;
 
+use self::grants::repeated;
+pub(super) use self::grants::settle_grants;
 use super::Stage;
-use super::deploy_notebook::quoted;
-use super::grants::{self, GrantTo};
+use super::grants::GrantTo;
 use super::provision::{Provision, who};
 use crate::credentials::{self, Account, KeySource, Missing, Sourced, Token, Wants};
+use crate::databricks::me::Me;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{EVERYBODY, Fingerprint, KeyName, Permission, ScopeName};
 use crate::dbt::{Account as Seen, list_accounts, list_accounts_v2};
@@ -93,20 +97,13 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
 
     let consents =
         Consents::default().with(Consent::Rotate, rotate).with(Consent::AcceptSharedScope, accept_shared_scope);
-    let meant: Vec<String> = grants.iter().map(|grant| grant.principal.clone()).collect();
     let again = repeated(&grants);
     let compare = value.as_ref().filter(|_| rotate).map(|value| Fingerprint::of(&value.key.value));
     let reader = writer.reader();
-    let granting = grants.into_iter().map(|GrantTo { principal, level }| {
-        Step::<Grant>::plan(&reader, GrantWant { scope: scope.clone(), principal, permission: level }, &consents)
-    });
-    let looks = keep(&reader, SecretWant { scope: scope.clone(), key: key.clone(), compare }, &consents);
-    let (me, mut kept, mut grant_steps) = tokio::try_join!(who(&reader), looks, try_join_all(granting))?;
-    kept.secret.settle_readers(&me.user_name, &meant, &consents);
-    for step in &mut grant_steps {
-        step.settle(kept.scope.action == Action::Create, &me.user_name);
-    }
-    let Kept { scope: scope_step, secret: secret_step } = kept;
+    let looks = keep(&reader, SecretWant { scope: scope.clone(), key: key.clone(), compare }, grants, &consents);
+    let (me, mut kept) = tokio::try_join!(who(&reader), looks)?;
+    kept.settle_for(&me, &consents);
+    let Kept { scope: scope_step, secret: secret_step, grants: grant_steps } = kept;
     let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.updated.is_some());
     let writes_key = secret_step.writes();
     let readers = secret_step.have.as_ref().map(|have| have.readers.clone());
@@ -150,19 +147,44 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     Ok(carried.end())
 }
 
-/// The scope, and the key in it.
+/// The scope, the key in it, and who else may use it.
 pub(super) struct Kept {
     pub(super) scope: Step<Scope>,
     pub(super) secret: Step<Secret>,
+    pub(super) grants: Vec<Step<Grant>>,
 }
 
-/// Looks at the scope and the key.
-pub(super) async fn keep(reader: &Reader, want: SecretWant, consents: &Consents) -> Result<Kept, Failure> {
-    let scope = ScopeWant { scope: want.scope.clone(), accept_open: consents.has(Consent::AcceptSharedScope) };
-    let (scope, mut secret) =
-        tokio::try_join!(Step::<Scope>::plan(reader, scope, consents), Step::<Secret>::plan(reader, want, consents),)?;
+/// Looks at the scope, the key and the access that is to be given.
+pub(super) async fn keep(
+    reader: &Reader,
+    want: SecretWant,
+    grants: Vec<GrantTo<Permission>>,
+    consents: &Consents,
+) -> Result<Kept, Failure> {
+    let scope = want.scope.clone();
+    let granting = grants.into_iter().map(|GrantTo { principal, level }| {
+        Step::<Grant>::plan(reader, GrantWant { scope: scope.clone(), principal, permission: level }, consents)
+    });
+    let accept_open = consents.has(Consent::AcceptSharedScope);
+    let (scope, mut secret, grants) = tokio::try_join!(
+        Step::<Scope>::plan(reader, ScopeWant { scope: scope.clone(), accept_open }, consents),
+        Step::<Secret>::plan(reader, want, consents),
+        try_join_all(granting)
+    )?;
     secret.settle(scope.have.as_ref());
-    Ok(Kept { scope, secret })
+    Ok(Kept { scope, secret, grants })
+}
+
+impl Kept {
+    /// Settles what takes all of it: who is meant to read the key, and what whoever makes the scope has anyhow.
+    pub(super) fn settle_for(&mut self, me: &Me, consents: &Consents) {
+        let Kept { scope, secret, grants } = self;
+        let meant: Vec<String> = grants.iter().map(|step| step.want.principal.clone()).collect();
+        secret.settle_readers(&me.user_name, &meant, consents);
+        for step in grants {
+            step.settle(scope.action == Action::Create, &me.user_name);
+        }
+    }
 }
 
 /// Says what somebody who stores a key there has to know.
@@ -203,35 +225,12 @@ fn told_in_json(readers: &Readers) -> serde_json::Value {
     }
 }
 
-/// The flags that say again who is meant to read the key.
-fn repeated(grants: &[GrantTo<Permission>]) -> String {
-    let flag = |grant: &GrantTo<Permission>| format!(" --grant {}", quoted(&grant.to_string()));
-    grants.iter().map(flag).collect()
-}
-
 /// The flags that repeat these names in the next command.
 pub(super) fn names(scope: &str, key: &KeyName) -> String {
     let flag = |name: &str, value: &str, default: &str| {
         if value == default { String::new() } else { format!(" {name} {value}") }
     };
     flag("--scope", scope, DEFAULT_SCOPE) + &flag("--key", key.as_str(), DEFAULT_KEY)
-}
-
-/// The group of everybody takes a consent of its own.
-fn settle_grants(
-    given: Vec<GrantTo<Permission>>,
-    accept_shared_scope: bool,
-) -> Result<Vec<GrantTo<Permission>>, Failure> {
-    grants::settle(given, |GrantTo { principal, level: _ }| {
-        (principal.eq_ignore_ascii_case(EVERYBODY) && !accept_shared_scope).then(|| {
-            Failure::new(
-                Code::Refused,
-                "--grant users would let everybody in this workspace read the dbt API key; nothing was written.",
-            )
-            .advise("name the user, the group or the service principal that the workflow runs as, such as --grant data-engineers")
-            .advise("to do it all the same, add --accept-shared-scope")
-        })
-    })
 }
 
 /// The key that is to be stored, and the account that it is tried at, unless nobody wants that.
@@ -335,16 +334,4 @@ pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
     Err(Failure::new(Code::NotFound, format!("Nothing was written: the dbt API key is good, but not for the account {id}."))
         .cause(format!("the accounts that it can see at {}: {seen}", dbt.origin()))
         .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or make a key in that account; an account that restricts IP addresses looks the same from elsewhere"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn everybody_reads_the_key_only_with_consent() {
-        let everybody = || vec!["Users:WRITE".parse().unwrap()];
-        assert_eq!(settle_grants(everybody(), false).unwrap_err().code, Code::Refused);
-        assert_eq!(settle_grants(everybody(), true).unwrap().len(), 1);
-    }
 }

@@ -88,6 +88,12 @@ impl NotebookPath {
         }
     }
 
+    /// What it lies in, as a path of its own; nothing for what lies at the top.
+    pub(crate) fn above(&self) -> Option<NotebookPath> {
+        let folder = self.folder();
+        (folder != "/").then(|| NotebookPath(folder.to_owned()))
+    }
+
     /// Whether everybody in the workspace can edit what lies there (databricks-api §4.4). In any case: should the service
     /// tell `/shared` apart, a consent too many is asked for; the other way round, a key would be open to all.
     pub(crate) fn is_shared(&self) -> bool {

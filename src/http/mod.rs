@@ -4,6 +4,7 @@
 //! connection of its own, and its outcome may be [`Sent::Open`]. A [`Reader`] has no method that writes.
 
 mod call;
+mod certificate;
 mod client;
 mod error;
 mod retry;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
+use reqwest::tls::TlsInfo;
 
-use super::transport::{Lane, Limits, Net, NetKind, Pending, Transport, WireError};
+use super::transport::{Lane, Limits, Net, NetKind, PeerCertificate, Pending, Transport, WireError};
 
 /// Real connections: one client that keeps them, and one that uses each once.
 ///
@@ -61,7 +62,8 @@ impl Sockets {
                 .connect_timeout(connect);
             if is_here(origin) { builder.no_proxy() } else { builder }
         };
-        Ok(Sockets { pooled: builder().build()?, fresh: builder().pool_max_idle_per_host(0).build()? })
+        let fresh = builder().pool_max_idle_per_host(0).tls_info(true);
+        Ok(Sockets { pooled: builder().build()?, fresh: fresh.build()? })
     }
 }
 
@@ -94,6 +96,9 @@ impl Transport for Sockets {
             let mut whole = Response::new(body.freeze());
             *whole.status_mut() = answer.status();
             *whole.headers_mut() = answer.headers().clone();
+            if let Some(der) = answer.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate) {
+                whole.extensions_mut().insert(PeerCertificate(Bytes::copy_from_slice(der)));
+            }
             Ok(whole)
         })
     }

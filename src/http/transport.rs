@@ -88,6 +88,10 @@ pub(crate) enum WireError {
     TooLarge,
 }
 
+/// What the host has shown at a connection over TLS, in DER: an extension of the answer, on lanes that ask for it.
+#[derive(Clone)]
+pub(super) struct PeerCertificate(pub(super) Bytes);
+
 /// The pending answer to one request.
 pub(crate) type Pending<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, WireError>> + 'a>>;
 

@@ -13,9 +13,10 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use url::{Host, Url};
 
+use super::certificate::valid_until;
 use super::retry::date;
 use super::socket::is_here;
-use super::transport::{Lane, Limits, Net, NetKind, Transport, WireError};
+use super::transport::{Lane, Limits, Net, NetKind, PeerCertificate, Transport, WireError};
 
 /// How long the host may take to answer once a connection is there.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -76,6 +77,8 @@ pub(crate) struct Walk {
     pub(crate) broken: Option<(Link, Net)>,
     /// What time it is for the host.
     pub(crate) date: Option<Timestamp>,
+    /// Until when the certificate that it has shown is valid.
+    pub(crate) valid_until: Option<Timestamp>,
 }
 
 /// Walks it: looks the name up, connects, and lets `transport` ask for the head of the first page, with no credential.
@@ -130,6 +133,8 @@ async fn walk_on(
     let secure = origin.scheme() == "https";
     match timeout(limits.attempt, transport.send(request, limits, Lane::Fresh)).await {
         Ok(Ok(answer)) => {
+            let certificate = answer.extensions().get::<PeerCertificate>();
+            walk.valid_until = certificate.and_then(|PeerCertificate(der)| valid_until(der));
             walk.date = answer.headers().get(DATE).and_then(|value| date(value.to_str().ok()?));
             Ok(())
         }

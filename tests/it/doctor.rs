@@ -129,6 +129,29 @@ fn a_proxy_that_refuses_or_is_not_there_is_named_with_its_variable() {
 }
 
 #[test]
+fn until_when_a_certificate_is_valid_is_said_and_soon_is_a_warning() {
+    for (age, status) in [(0, "ok"), (360, "warning")] {
+        let site = crate::tls::secure_since(age);
+        prepared(&site);
+        let document = doctor(&site, &[]).ends(0).json();
+        for id in ["dbt.tls", "databricks.tls"] {
+            let certificate = check(&document, id);
+            assert_eq!(certificate["status"], status, "{certificate}");
+            let day = certificate["valid_until"].as_str().unwrap().split('T').next().unwrap();
+            let said = certificate["what"].as_str().unwrap();
+            assert!(said.contains(&format!("valid until {day}")) && said.contains(" days left"), "{said}");
+            assert_eq!(certificate["next"].to_string().contains("renew the certificate"), age > 0, "{certificate}");
+        }
+        let _ = site.run(&["doctor"]).ends(0).says(" days left)");
+    }
+    // Expired: a failure, as for every other command.
+    let document = doctor(&crate::tls::secure_since(370), &[]).ends(1).json();
+    let expired = check(&document, "dbt.tls");
+    assert!(expired["status"] == "failed" && expired["valid_until"].is_null(), "{expired}");
+    assert!(expired["reason"].as_str().unwrap().contains("xpired"), "{expired}");
+}
+
+#[test]
 fn a_certificate_that_nobody_vouches_for_and_a_clock_that_is_wrong_are_links_of_their_own() {
     let site = crate::tls::secure();
     prepared(&site);

@@ -5,10 +5,15 @@ use std::process::Command;
 
 use crate::harness::Site;
 
-#[expect(clippy::disallowed_methods, reason = "a certificate is checked against the real time")]
 pub(crate) fn secure() -> Site {
+    secure_since(0)
+}
+
+/// With a certificate that was made so many days ago, and for a year.
+#[expect(clippy::disallowed_methods, reason = "a certificate is checked against the real time")]
+pub(crate) fn secure_since(days: i64) -> Site {
     Site::with(|options| {
-        options.tls = Some(jiff::Timestamp::now());
+        options.tls = Some(jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * days));
         options.speed = 600.0;
     })
 }

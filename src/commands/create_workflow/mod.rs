@@ -154,6 +154,7 @@ pub(super) struct One {
     pub(super) compute: Option<String>,
     pub(super) schedule: Option<String>,
     pub(super) timezone: Option<String>,
+    pub(super) paused: bool,
     pub(super) run_as: Option<String>,
     pub(super) adopt: bool,
     pub(super) force: bool,
@@ -162,10 +163,23 @@ pub(super) struct One {
 impl From<One> for Args {
     /// All other flags are left out. Whoever the runs act as gets what it lacks.
     fn from(one: One) -> Args {
-        let One { job, narrow, name, notebook, compute, schedule, timezone, run_as, adopt, force } = one;
+        let One { job, narrow, name, notebook, compute, schedule, timezone, paused, run_as, adopt, force } = one;
         let identity = identity::Flags { run_as, grant_run_as: true, grant: Vec::new() };
         let job = job.into_iter().collect();
-        Args { job, name, notebook, compute, schedule, timezone, narrow, identity, adopt, force, ..Args::default() }
+        Args {
+            job,
+            name,
+            notebook,
+            compute,
+            schedule,
+            timezone,
+            paused,
+            narrow,
+            identity,
+            adopt,
+            force,
+            ..Args::default()
+        }
     }
 }
 

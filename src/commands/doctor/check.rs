@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::failure::{Code, Failure, Hint, Report};
@@ -82,12 +83,14 @@ pub(super) struct Check {
     what: String,
     reasons: Vec<String>,
     next: Vec<Hint>,
+    /// Of a certificate.
+    valid_until: Option<Timestamp>,
 }
 
 impl Check {
     fn new(part: Part, id: &str, status: Status, what: impl Into<String>) -> Check {
         let id = format!("{}.{id}", part.word());
-        Check { part, id, status, what: what.into(), reasons: Vec::new(), next: Vec::new() }
+        Check { part, id, status, what: what.into(), reasons: Vec::new(), next: Vec::new(), valid_until: None }
     }
 
     pub(super) fn ok(part: Part, id: &str, what: impl Into<String>) -> Check {
@@ -131,6 +134,11 @@ impl Check {
         self
     }
 
+    pub(super) fn valid_until(mut self, moment: Timestamp) -> Check {
+        self.valid_until = Some(moment);
+        self
+    }
+
     pub(super) fn id(&self) -> &str {
         &self.id
     }
@@ -155,7 +163,7 @@ impl Check {
     }
 
     fn text(&self, profile: Option<&str>) -> String {
-        let Check { part: _, id: _, status, what, reasons, next: _ } = self;
+        let Check { part: _, id: _, status, what, reasons, next: _, valid_until: _ } = self;
         if *status == Status::Skipped {
             return format!("  {} {what}: skipped because {}\n", status.mark(), reasons.join("; "));
         }
@@ -170,9 +178,14 @@ impl Check {
     }
 
     fn json(&self, profile: Option<&str>) -> Value {
-        let Check { part: _, id, status, what, reasons, next: _ } = self;
+        let Check { part: _, id, status, what, reasons, next: _, valid_until } = self;
         let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
-        json!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": self.hints(profile) })
+        let mut check =
+            json!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": self.hints(profile) });
+        if let Some(moment) = valid_until {
+            check["valid_until"] = json!(moment.to_string());
+        }
+        check
     }
 }
 

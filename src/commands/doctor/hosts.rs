@@ -1,5 +1,6 @@
 //! The links to each of the two hosts: name, connection, proxy, TLS, an answer, the clock; and who the credential belongs to.
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::check::{CLOCK, Check, Part};
@@ -18,6 +19,9 @@ const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_prox
 /// A clock that is off by more is worth a warning, and by more than that breaks sign-ins and certificates.
 const OFF: SignedDuration = SignedDuration::from_mins(1);
 const WRONG: SignedDuration = SignedDuration::from_mins(5);
+
+/// A certificate that has less time left is worth a warning: authorities renew theirs earlier than that.
+const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// One of the two hosts.
 #[derive(Clone, Copy)]
@@ -42,7 +46,7 @@ fn word(link: Link) -> &'static str {
 impl Host<'_> {
     /// What the walk to the host showed, link by link; `now` is the time here when it was over.
     pub(super) fn links(self, walk: &Walk, environment: &Environment, now: Timestamp) -> Vec<Check> {
-        let Walk { proxy, addresses: _, broken, date } = walk;
+        let Walk { proxy, addresses: _, broken, date, valid_until: _ } = walk;
         let source = proxy.as_ref().map(|_| {
             let set = PROXIES.into_iter().find(|name| environment.names().any(|known| known == *name));
             set.unwrap_or("the system's settings")
@@ -57,16 +61,16 @@ impl Host<'_> {
                     let of = format!("the link before it is broken: {}.{}", self.part.word(), word(*at));
                     Check::skipped(self.part, word(link), word(link), &of)
                 }
-                Some(_) | None => self.holds(link, walk, source),
+                Some(_) | None => self.holds(link, walk, source, now),
             });
         }
         checks.push(self.clock(broken.as_ref().map(|(link, _)| *link), *date, now));
         checks
     }
 
-    fn holds(self, link: Link, walk: &Walk, source: Option<&str>) -> Check {
+    fn holds(self, link: Link, walk: &Walk, source: Option<&str>, now: Timestamp) -> Check {
         let Host { part, origin } = self;
-        let Walk { proxy, addresses, broken: _, date: _ } = walk;
+        let Walk { proxy, addresses, broken: _, date: _, valid_until } = walk;
         let host = origin.host();
         let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let first = proxy.as_ref().map_or_else(|| host.to_owned(), |proxy| format!("the proxy {proxy}"));
@@ -80,10 +84,30 @@ impl Host<'_> {
             Link::Tls if origin.url().scheme() != "https" => {
                 return Check::skipped(part, word(link), "TLS", "plain http is spoken to an address of this machine");
             }
-            Link::Tls => format!("the certificate of {host} is trusted"),
+            Link::Tls => match valid_until {
+                Some(until) => return self.certificate(*until, now),
+                None => format!("the certificate of {host} is trusted"),
+            },
             Link::Answer => format!("{host} answers"),
         };
         Check::ok(part, word(link), what)
+    }
+
+    /// One that is trusted, so it is valid now.
+    fn certificate(self, until: Timestamp, now: Timestamp) -> Check {
+        let Host { part, origin } = self;
+        let (id, host) = (word(Link::Tls), origin.host());
+        let left = until.duration_since(now);
+        let (day, days) = (until.to_zoned(TimeZone::UTC).date(), left.as_hours() / 24);
+        let days = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
+        let check = if left < SOON {
+            Check::warning(part, id, format!("The certificate of {host} is valid until {day} only ({days} left)."))
+                .because("once it has expired, nothing can connect to the host any more")
+                .advise(format!("tell whoever runs {host}, or the proxy in front of it, to renew the certificate"))
+        } else {
+            Check::ok(part, id, format!("the certificate of {host} is trusted, and valid until {day} ({days} left)"))
+        };
+        check.valid_until(until)
     }
 
     fn broken(self, link: Link, net: &Net, walk: &Walk, source: Option<&str>) -> Failure {
@@ -221,4 +245,31 @@ pub(super) async fn databricks_identity(reader: &Reader, identity: &Databricks) 
 pub(super) async fn walked(host: Host<'_>, stage: &Stage) -> Result<Vec<Check>, Failure> {
     let walk = crate::commands::walk_to(host.origin, stage).await?;
     Ok(host.links(&walk, &stage.context.environment, stage.context.wall.now()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_with_less_than_two_weeks_left_is_a_warning() {
+        let origin = Origin::parse("https://ab123.us1.dbt.com").unwrap();
+        let host = Host { part: Part::Dbt, origin: &origin };
+        let until: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+        let shown = |now: &str| {
+            let walk = Walk { valid_until: Some(until), ..Walk::default() };
+            let links = host.links(&walk, &Environment::default(), now.parse().unwrap());
+            let [_, _, tls, _, _] = &links[..] else { panic!("{links:?}") };
+            format!("{tls:?}")
+        };
+        for (now, words) in [
+            ("2026-11-10T12:00:00Z", ["Ok", "valid until 2026-11-24 (14 days left)"]),
+            ("2026-11-10T12:00:01Z", ["Warning", "valid until 2026-11-24 only (13 days left)"]),
+            ("2026-11-23T11:00:00Z", ["Warning", "(1 day left)"]),
+            ("2026-11-24T11:00:00Z", ["Warning", "(0 days left)"]),
+        ] {
+            let shown = shown(now);
+            assert!(words.iter().all(|word| shown.contains(word)), "{now}: {shown}");
+        }
+    }
 }

@@ -8,14 +8,15 @@ use serde_json::{Value, json};
 use self::again::commands;
 use self::outline::{Outline, look};
 use super::create_workflow::{Check, Door, Input, One, Press, THEN_CHECKED, THEN_RUN, collect, describe, go_on};
-use super::init_secrets::{Storing, key_to_store, now_read, warn_of_readers};
+use super::grants::GrantTo;
+use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, warn_of_readers};
 use super::job_named::Narrow;
 use super::provision::{Finish, Provision, who};
 use super::talk::unanswered;
 use super::{Stage, to_databricks};
 use crate::credentials::{KeySource, Missing, Sourced, Token, Wants};
 use crate::databricks::me::Me;
-use crate::databricks::secrets::{KeyName, ScopeName};
+use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::NotebookHave;
 use crate::engine::{Inputs, Plan, Planned, Provisioned, blocked};
@@ -38,6 +39,7 @@ Examples:
   dbtrigger setup --job 222222 --dry-run
   dbtrigger setup --job 'Nightly build' --schedule '0 0 6 * * ?' --timezone Europe/Berlin -y
   dbtrigger setup --job 222222 --token-file new-key -y --run-now
+  dbtrigger setup --job 222222 --rotate --token-file new-key --grant data-engineers -y
   dbtrigger setup --job 222222 --run-as bo@example.com --dry-run"
 )]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
@@ -76,9 +78,18 @@ pub(crate) struct Args {
     /// Whom the runs act as: a user's e-mail, or a service principal's application id; gets access to key and notebook [default: unchanged, at first you]
     #[arg(long, value_name = "WHO")]
     run_as: Option<String>,
+    /// Let the schedule wait until somebody lets it run: `create-workflow --unpaused`, or the switch in the workspace
+    #[arg(long)]
+    paused: bool,
+    /// Give another user (e-mail), group (name) or service principal (application id) access to the scope of the key: READ if not said; repeatable
+    #[arg(long, value_name = "PRINCIPAL[:READ|WRITE|MANAGE]")]
+    grant: Vec<GrantTo<Permission>>,
     #[command(flatten)]
     source: KeySource,
-    /// Store the key although others than whoever the runs act as, the scope's creator and administrators can read it
+    /// Replace a key that is there
+    #[arg(long)]
+    rotate: bool,
+    /// Store the key although others than those named with --grant, whoever the runs act as, the scope's creator and administrators can read it
     #[arg(long)]
     accept_shared_scope: bool,
     /// Put the notebook below /Shared, where everybody in the workspace can edit it and so use the key
@@ -134,6 +145,8 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 struct Known {
     args: Args,
     input: Input,
+    /// Who else may use the scope.
+    grants: Vec<GrantTo<Permission>>,
     key: Option<Sourced<Secret>>,
     /// What is missing for storing a key; of interest only if one has to be stored.
     storing: Wants,
@@ -141,6 +154,7 @@ struct Known {
 
 /// Settles flags, variables and answers; everything missing is named at once.
 async fn settle(mut args: Args, stage: &Stage) -> Result<Known, Failure> {
+    let grants = settle_grants(std::mem::take(&mut args.grant), args.accept_shared_scope)?;
     let (mut wants, mut settings) = (Wants::default(), Wants::default());
     let may_ask = stage.talk.asker.is_some();
     for setting in args.asks().into_iter().filter(|_| may_ask) {
@@ -178,14 +192,16 @@ async fn settle(mut args: Args, stage: &Stage) -> Result<Known, Failure> {
         compute: args.compute.clone(),
         schedule: args.schedule.clone(),
         timezone: args.timezone.clone(),
+        paused: args.paused,
         run_as: args.run_as.clone(),
         adopt: args.adopt,
         force: args.force,
     };
     let input =
         collect(one.into(), Door::Guide { key: key.clone().map(|key| Box::new(Token::bare(key))) }, stage, &mut wants);
-    // Whether a key has to be stored is known only after a look. But if the command has to fail anyway, it is named too.
-    if !wants.is_settled() || storing.has_wrong() {
+    // Whether a key has to be stored is known only after a look. But if the command has to fail anyway, or the key is
+    // certain to be used, it is named too.
+    if !wants.is_settled() || storing.has_wrong() || (args.rotate && !storing.is_settled()) {
         wants.join(storing);
         wants.join(settings);
         wants.settle()?;
@@ -195,11 +211,12 @@ async fn settle(mut args: Args, stage: &Stage) -> Result<Known, Failure> {
     let Some(input) = input else {
         return Err(Failure::new(Code::Bug, "The input is settled and yet something is missing."));
     };
-    Ok(Known { args, input, key, storing })
+    Ok(Known { args, input, grants, key, storing })
 }
 
 async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let Known { args, mut input, key, storing } = settle(args, stage).await?;
+    let Known { args, mut input, grants, key, storing } = settle(args, stage).await?;
+    let compare = key.as_ref().filter(|_| args.rotate).map(|key| Fingerprint::of(&key.value));
     input.find_jobs(stage).await?;
     let Some((account, _)) = input.access.clone() else {
         return Err(Failure::new(Code::Bug, "The dbt account is settled and yet missing."));
@@ -209,7 +226,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let writer = to_databricks(&input.databricks, stage)?;
     let me = who(&writer).await?;
     let (run_now, yes, dry_run) = (args.run_now, args.yes, args.dry_run);
-    let outline = look(&args, &input, &account, &writer, &me, stage).await?;
+    let outline = look(&args, (&grants, compare), &input, &account, &writer, &me, stage).await?;
     let mut inputs = Inputs::default();
     if outline.writes_key() {
         storing.settle()?;
@@ -230,7 +247,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         Some(asker) if !dry_run && !refused && outline.plan.writes() => {
             accept(&outline, &writer, &me, &**asker, stage).await?;
             // It was looked at for as long as somebody wanted to: only what was accepted is done.
-            let again = look(&args, &input, &account, &writer, &me, stage).await?;
+            let again = look(&args, (&grants, compare), &input, &account, &writer, &me, stage).await?;
             if again.plan.entries() != outline.plan.entries() {
                 let what = "What is there has changed while the plan was shown; nothing was written.";
                 return Err(Failure::new(Code::Refused, what).run("dbtrigger setup"));
@@ -288,7 +305,7 @@ fn state(plan: &Plan) -> String {
     let of = |step: &Planned| match step {
         Planned::Notebook(step) => match step.present() {
             Some(NotebookHave::Notebook { object_id: _, text }) => Some(text.clone()),
-            Some(NotebookHave::Other(_)) | None => None,
+            Some(NotebookHave::Other(_) | NotebookHave::NoFolder { .. }) | None => None,
         },
         Planned::Secret(step) => step.present().and_then(|have| have.updated).map(|updated| updated.to_string()),
         Planned::Scope(_)

@@ -4,12 +4,13 @@ use super::Args;
 use crate::commands::Stage;
 use crate::commands::create_workflow::{Drawn, Ground, Input, draw, look_up, planned};
 use crate::commands::deploy_notebook::{Wish, default_path};
+use crate::commands::grants::GrantTo;
 use crate::commands::init_secrets::{Kept, keep};
 use crate::credentials::Account;
 use crate::databricks::me::Me;
-use crate::databricks::secrets::{KeyName, ScopeName};
+use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
 use crate::engine::kinds::{Notebook, Readers, SecretWant};
-use crate::engine::{Action, Consent, Consents, Plan, Planned, Step};
+use crate::engine::{Consent, Consents, Plan, Planned, Step};
 use crate::failure::Failure;
 use crate::http::Reader;
 
@@ -30,9 +31,11 @@ impl Outline {
     }
 }
 
-/// Looks at everything. Where the key lies is what the notebook will say.
+/// Looks at everything. Where the key lies is what the notebook will say. `grants`: who else may use the scope; `compare`: what a
+/// key that is to be replaced is compared with.
 pub(super) async fn look(
     args: &Args,
+    (grants, compare): (&[GrantTo<Permission>], Option<Fingerprint>),
     input: &Input,
     account: &Account,
     reader: &Reader,
@@ -40,6 +43,7 @@ pub(super) async fn look(
     stage: &Stage,
 ) -> Result<Outline, Failure> {
     let consents = Consents::default()
+        .with(Consent::Rotate, args.rotate)
         .with(Consent::AcceptSharedScope, args.accept_shared_scope)
         .with(Consent::AcceptSharedPath, args.accept_shared_path)
         .with(Consent::Force, args.force)
@@ -58,25 +62,31 @@ pub(super) async fn look(
     let notebook = Step::<Notebook>::plan(reader, wish.at(path), &consents).await?;
     let ground = planned(&input.load(), &notebook)?;
     let (scope, key) = ground.secret()?;
-    let want = SecretWant { scope: scope.clone(), key: key.clone(), compare: None };
-    let looks = async { tokio::try_join!(look_up(input, stage), keep(reader, want, &consents)) };
+    let want = SecretWant { scope: scope.clone(), key: key.clone(), compare };
+    let looks = async { tokio::try_join!(look_up(input, stage), keep(reader, want, grants.to_vec(), &consents)) };
     let (looked_up, mut kept) = looks.await?;
     let Drawn { steps: drawn, warnings } = draw(reader, input, looked_up, &ground, me, stage).await?;
-    let (mut grants, rest): (Vec<Planned>, Vec<Planned>) =
-        drawn.into_iter().partition(|step| matches!(step, Planned::Grant(_)));
-    let mut meant = Vec::new();
-    for step in &mut grants {
-        if let Planned::Grant(step) = step {
-            step.settle(kept.scope.action == Action::Create, &me.user_name);
-            meant.push(step.want.principal.clone());
+    let mut rest = Vec::new();
+    for step in drawn {
+        if let Planned::Grant(grant) = step {
+            // Whoever the runs act as may have been named too, and with more.
+            if !names(&kept, &grant.want.principal) {
+                kept.grants.push(grant);
+            }
+        } else {
+            rest.push(step);
         }
     }
-    kept.secret.settle_readers(&me.user_name, &meant, &consents);
-    let Kept { scope: scope_step, secret } = kept;
+    kept.settle_for(me, &consents);
+    let Kept { scope: scope_step, secret, grants } = kept;
     let readers = secret.have.as_ref().map(|have| have.readers.clone());
     let mut steps = vec![Planned::Scope(scope_step), Planned::Secret(secret)];
-    steps.extend(grants);
+    steps.extend(grants.into_iter().map(Planned::Grant));
     steps.push(Planned::Notebook(notebook));
     steps.extend(rest);
     Ok(Outline { plan: Plan { steps }, scope, key, readers, ground, warnings })
+}
+
+fn names(kept: &Kept, principal: &str) -> bool {
+    kept.grants.iter().any(|step| step.want.principal.eq_ignore_ascii_case(principal))
 }

@@ -385,6 +385,65 @@ async fn it_does_what_the_commands_for_its_steps_do() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn others_get_access_to_the_scope_as_init_secrets_gives_it_and_the_commands_for_ci_carry_it() {
+    let world = Rehearsal::new();
+    let service = format!("{SERVICE}:WRITE");
+    let grants = ["--grant", "data-engineers", "--grant", &service];
+    let schedule = ["--run-as", SERVICE, "--schedule", "0 0 6 * * ?"];
+    let line = [&YES[..], &grants, &schedule, &["--paused"]].concat();
+    let first = Box::pin(done(&world, &line)).await;
+    assert_eq!((first.exit, &first.data["schedule"]["paused"]), (0, &json!(true)), "{first:?}");
+    let granted = format!("  dbtrigger init-secrets --grant 'data-engineers:READ' --grant '{SERVICE}:WRITE'\n");
+    assert!(first.text.contains(&granted), "{}", first.text);
+    // What is a person's decision once is not repeated over what others decide later.
+    assert!(!first.data["commands"].to_string().contains("--paused"), "{}", first.data["commands"]);
+    let single = Rehearsal::new();
+    assert_eq!(single.run(init_secrets::run, &grants).await.unwrap().exit, 0);
+    assert_eq!(single.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
+    let workflow = [&JOB[..], &schedule, &["--grant-run-as", "--paused"]].concat();
+    assert_eq!(single.run(create_workflow::run, &workflow).await.unwrap().exit, 0);
+    assert_eq!(state(&world), state(&single));
+    let everybody = Box::pin(done(&world, &[&YES[..], &["--grant", "users"]].concat())).await;
+    assert!(everybody.exit == 7 && everybody.failure.contains("--accept-shared-scope"), "{everybody:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_that_others_can_read_takes_their_name() {
+    let world = Rehearsal::new();
+    world.post("/api/2.0/secrets/scopes/create", &json!({ "scope": "dbt-cloud" }));
+    let acl = json!({ "scope": "dbt-cloud", "principal": "analysts", "permission": "READ" });
+    world.post("/api/2.0/secrets/acls/put", &acl);
+    world.take_log();
+    let outcome = Box::pin(done(&world, &YES)).await;
+    assert!(outcome.exit == 7 && outcome.failure.contains("analysts (READ)"), "{outcome:?}");
+    assert_eq!(world.take_writes(), [""; 0]);
+    assert_eq!(Box::pin(done(&world, &[&YES[..], &["--grant", "analysts"]].concat())).await.exit, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_there_is_replaced_only_on_demand_and_only_by_another_one() {
+    let world = Rehearsal::new();
+    world.post("/api/2.0/secrets/scopes/create", &json!({ "scope": "dbt-cloud" }));
+    let old = json!({ "scope": "dbt-cloud", "key": "api-key", "string_value": "dbtc_old-0123456789" });
+    world.post("/api/2.0/secrets/put", &old);
+    let version =
+        || world.world(|world| world.inspect())["scopes"]["dbt-cloud"]["secrets"]["api-key"]["version"].clone();
+    let rotate = [&YES[..], &["--rotate"]].concat();
+    for (line, expected) in [(&YES[..], 1), (&rotate, 2), (&rotate, 2)] {
+        let outcome = Box::pin(done(&world, line)).await;
+        assert_eq!((outcome.exit, version()), (0, json!(expected)), "{line:?}: {outcome:?}");
+        // A pipeline would store its own key over a later one.
+        assert!(!outcome.data["commands"].to_string().contains("--rotate"), "{outcome:?}");
+    }
+    // The key is certain to be needed, so nothing is looked at without one.
+    world.set("DBT_CLOUD_TOKEN", "");
+    world.take_log();
+    let outcome = Box::pin(done(&world, &rotate)).await;
+    assert!(outcome.exit == 2 && outcome.failure.contains("the dbt API key to store is missing"), "{outcome:?}");
+    assert_eq!(world.take_log(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_key_goes_where_the_notebook_that_is_there_reads_it() {
     let world = Rehearsal::new();
     assert_eq!(world.run(deploy_notebook::run, &["--scope", "team", "--key", "mine"]).await.unwrap().exit, 0);

@@ -1,6 +1,9 @@
 //! The notebook. It carries our mark in its first lines, so that *unchanged*, *outdated*, *edited by hand* and
 //! *somebody else's* are told apart.
 
+use std::iter::successors;
+
+use futures_util::future::try_join_all;
 use serde::Serialize;
 
 use super::difference::unified;
@@ -49,6 +52,8 @@ pub(crate) enum NotebookHave {
     },
     /// A folder, a file or whatever else, in Databricks' word: `DIRECTORY`.
     Other(String),
+    /// Nothing, and nothing can lie there: what stands at this path above it is no folder.
+    NoFolder { above: NotebookPath, kind: String },
 }
 
 impl NotebookWant {
@@ -95,7 +100,7 @@ impl NotebookHave {
     /// What was found, in one word for JSON.
     pub(crate) fn state(&self, want: &NotebookWant) -> &'static str {
         match self {
-            NotebookHave::Other(_) => "in-the-way",
+            NotebookHave::Other(_) | NotebookHave::NoFolder { .. } => "in-the-way",
             NotebookHave::Notebook { object_id: _, text } => match drift(text, &want.settings(Some(self)), VERSION) {
                 Drift::NotOurs => "not-ours",
                 Drift::Unchanged => "unchanged",
@@ -126,7 +131,7 @@ impl Kind for Notebook {
                         Err(Ok(Some(NotebookHave::Other(other.unwrap_or("something that is no notebook").to_owned()))))
                     }
                 },
-                Err(error) if is_missing(&error) => Err(Ok(None)),
+                Err(error) if is_missing(&error) => Err(above(reader, &want.path).await),
                 Err(error) => Err(Err(error)),
             }
         };
@@ -151,12 +156,16 @@ impl Kind for Notebook {
         }
         let text = match have {
             None => return Action::Create,
+            Some(NotebookHave::NoFolder { above, kind }) => {
+                let kind = in_words(kind);
+                return Refusal::new(format!(
+                    "There is {kind} at {above}, so nothing can be put below it, as {path} would be."
+                ))
+                .advise("choose another --path, or remove what is there yourself")
+                .always();
+            }
             Some(NotebookHave::Other(kind)) => {
-                let kind = match kind.as_str() {
-                    "DIRECTORY" => "a folder",
-                    "FILE" => "a file",
-                    other => other,
-                };
+                let kind = in_words(kind);
                 return Refusal::new(format!("There is {kind} at {path}, so no notebook can be put there."))
                     .advise("choose another --path, or remove what is there yourself")
                     .always();
@@ -220,7 +229,7 @@ impl Kind for Notebook {
             Some(NotebookHave::Notebook { object_id: _, text }) => {
                 normalise(text) == normalise(&step.want.text(step.have.as_ref()))
             }
-            Some(NotebookHave::Other(_)) | None => false,
+            Some(NotebookHave::Other(_) | NotebookHave::NoFolder { .. }) | None => false,
         }
     }
 
@@ -241,6 +250,40 @@ impl Kind for Notebook {
             "this takes the right to edit in {}; without --path the notebook goes to your home folder",
             path.folder()
         ))
+    }
+}
+
+/// What stands in the way above a path where nothing is; nothing if the folder is there or can be made.
+async fn above(reader: &Reader, path: &NotebookPath) -> Result<Option<NotebookHave>, HttpError> {
+    let folders = successors(path.above(), NotebookPath::above);
+    // All at once: a new place has several that are not there yet.
+    let looks = folders.map(|above| async {
+        match reader.read(get_status(&above)).await {
+            Ok(status) => Ok(Some((above, status.object_type))),
+            // Whoever may write into a folder need not be allowed to see what it lies in.
+            Err(error) if is_missing(&error) || error.is_status(403) => Ok(None),
+            Err(error) => Err(error),
+        }
+    });
+    let nearest = try_join_all(looks).await?.into_iter().flatten().next();
+    Ok(nearest.and_then(|(above, kind)| {
+        // Of what the reference does not name, nobody knows whether it holds anything (databricks-api §4.3).
+        let kind = kind.filter(|kind| NO_FOLDERS.contains(&kind.as_str()))?;
+        Some(NotebookHave::NoFolder { above, kind })
+    }))
+}
+
+/// What nothing can lie in, in Databricks' words.
+const NO_FOLDERS: [&str; 4] = ["NOTEBOOK", "FILE", "LIBRARY", "DASHBOARD"];
+
+fn in_words(kind: &str) -> &str {
+    match kind {
+        "DIRECTORY" => "a folder",
+        "FILE" => "a file",
+        "NOTEBOOK" => "a notebook",
+        "LIBRARY" => "a library",
+        "DASHBOARD" => "a dashboard",
+        other => other,
     }
 }
 

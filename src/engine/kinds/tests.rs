@@ -405,7 +405,7 @@ fn notebook_cells() -> Vec<Cell> {
     let other_account = exported(&Settings { account_id: 7, ..settings() }, VERSION);
     let other_host = exported(&Settings { host: Origin::parse("cd.eu1.dbt.com").unwrap(), ..settings() }, VERSION);
     let foreign = "# Databricks notebook source\nprint(1)";
-    let cells: [(&str, Option<NotebookHave>, &'static str, &'static str, &'static str); 12] = [
+    let cells: [(&str, Option<NotebookHave>, &'static str, &'static str, &'static str); 13] = [
         ("absent", None, "create", "create", "create"),
         ("ours", there(ours.clone()), "keep", "keep", "keep"),
         ("ours, with other line ends", there(ours.replace('\n', "\r\n") + "\r\n"), "keep", "keep", "keep"),
@@ -424,6 +424,16 @@ fn notebook_cells() -> Vec<Cell> {
             "blocked always",
         ),
         ("a file", Some(NotebookHave::Other("FILE".into())), "blocked always", "blocked always", "blocked always"),
+        (
+            "below a notebook",
+            Some(NotebookHave::NoFolder {
+                above: "/Users/ana@example.com/nb".parse().unwrap(),
+                kind: "NOTEBOOK".into(),
+            }),
+            "blocked always",
+            "blocked always",
+            "blocked always",
+        ),
     ];
     let cells = cells.into_iter().flat_map(|(cell, have, plain, force, adopt)| {
         let act = |flag: &str, due: &'static str, consents: &Consents| {

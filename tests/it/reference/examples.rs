@@ -80,6 +80,7 @@ pub(crate) fn all() -> Vec<Example> {
         shown.push(Example { heading, typed, document });
     }
     shown.push(sandbox(&site));
+    shown.push(over_https());
     shown
 }
 
@@ -87,6 +88,12 @@ pub(crate) fn all() -> Vec<Example> {
 fn waiting(site: &Site) -> String {
     let document = site.run(&["run", "222225", "--no-wait", "-o", "json"]).ends(0).json();
     document["data"]["run_id"].to_string()
+}
+
+/// Hosts that have a certificate, and nothing set up behind them.
+fn over_https() -> Example {
+    let document = crate::tls::secure().run(&["doctor", "-o", "json"]).ends(1).json();
+    Example { heading: "doctor", typed: "$ dbtrigger doctor -o json".to_owned(), document }
 }
 
 /// The one that goes on until it is interrupted.

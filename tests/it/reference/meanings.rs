@@ -222,6 +222,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("doctor", "checks[].what", "what was found"),
     ("doctor", "checks[].reason", "why, null if there is nothing more to say"),
     ("doctor", "checks[].next", "what to do next; commands stand in backticks"),
+    ("doctor", "checks[].valid_until", "of a host that is reached over https: until when its certificate is valid"),
     ("doctor", "counts", "how many links were found so"),
     ("doctor", "counts.ok", "links that hold"),
     ("doctor", "counts.warning", "links that hold, and deserve a look"),

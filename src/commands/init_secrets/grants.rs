@@ -1,0 +1,41 @@
+//! Who else may use the scope.
+
+use crate::commands::grants::{self, GrantTo};
+use crate::commands::quoted;
+use crate::databricks::secrets::{EVERYBODY, Permission};
+use crate::failure::{Code, Failure};
+
+/// The flags that say again who is meant to read the key.
+pub(super) fn repeated(grants: &[GrantTo<Permission>]) -> String {
+    let flag = |grant: &GrantTo<Permission>| format!(" --grant {}", quoted(&grant.to_string()));
+    grants.iter().map(flag).collect()
+}
+
+/// The group of everybody takes a consent of its own.
+pub(in crate::commands) fn settle_grants(
+    given: Vec<GrantTo<Permission>>,
+    accept_shared_scope: bool,
+) -> Result<Vec<GrantTo<Permission>>, Failure> {
+    grants::settle(given, |GrantTo { principal, level: _ }| {
+        (principal.eq_ignore_ascii_case(EVERYBODY) && !accept_shared_scope).then(|| {
+            Failure::new(
+                Code::Refused,
+                "--grant users would let everybody in this workspace read the dbt API key; nothing was written.",
+            )
+            .advise("name the user, the group or the service principal that the workflow runs as, such as --grant data-engineers")
+            .advise("to do it all the same, add --accept-shared-scope")
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_reads_the_key_only_with_consent() {
+        let everybody = || vec!["Users:WRITE".parse().unwrap()];
+        assert_eq!(settle_grants(everybody(), false).unwrap_err().code, Code::Refused);
+        assert_eq!(settle_grants(everybody(), true).unwrap().len(), 1);
+    }
+}
