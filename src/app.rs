@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::run::{CiOutputs, Ending};
-use crate::commands::{self, Instead, LastKnown, Left, Stage, Talk, Wire, quoted};
+use crate::commands::{self, Instead, LastKnown, Left, Said, Stage, Talk, Wire, quoted};
 use crate::context::{Context, Environment};
 use crate::credentials::AccountFlags;
 use crate::events::Interruption;
@@ -370,8 +370,12 @@ impl Command {
 fn farewell(signal: u8, leaves: Leaves, last_known: &LastKnown, printer: &Printer) -> (Ended<Box<dyn Report>>, bool) {
     let failure = Failure::interrupted(signal);
     let failure = match (last_known.get(), leaves) {
-        (Some(Left { data, going }), _) => {
-            let failure = if going.is_empty() { failure.advise("nothing that was started goes on") } else { failure };
+        (Some(Left { data, going, said }), _) => {
+            let failure = match said {
+                Some(Said { cause, advice }) => cause.into_iter().fold(failure, Failure::cause).advise(advice),
+                None if going.is_empty() => failure.advise("nothing that was started goes on"),
+                None => failure,
+            };
             let failure = going.into_iter().fold(failure, |failure, (line, resume)| failure.cause(line).run(resume));
             let report: Option<Box<dyn Report>> = Some(Box::new(LeftBehind(data)));
             return (Ended { report, failure: Some(failure) }, true);

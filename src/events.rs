@@ -10,6 +10,8 @@ use tokio::sync::watch;
 pub(crate) enum Event {
     /// Something a person should know; goes to stderr unless quiet.
     Remark(String),
+    /// What a person has to see to answer the question after it; goes to stderr even when quiet.
+    Asked(String),
     /// Something that may be wrong; goes to stderr even when quiet.
     Warning(String),
     /// A line of the result as it comes into being (`job_run_id = 123456`, one per change of state).
@@ -57,6 +59,10 @@ impl Events {
 
     pub(crate) fn remark(&self, text: impl Into<String>) {
         self.emit(Event::Remark(text.into()));
+    }
+
+    pub(crate) fn asked(&self, text: impl Into<String>) {
+        self.emit(Event::Asked(text.into()));
     }
 
     pub(crate) fn warning(&self, text: impl Into<String>) {

@@ -24,6 +24,15 @@ pub(crate) struct Left {
     pub(crate) data: Value,
     /// What goes on, each with the command that picks it up.
     pub(crate) going: Vec<(String, String)>,
+    /// What else there is to say.
+    pub(crate) said: Option<Said>,
+}
+
+/// How things stand where nothing goes on.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    pub(crate) cause: Option<String>,
+    pub(crate) advice: &'static str,
 }
 
 #[derive(Debug)]
@@ -31,6 +40,8 @@ enum Part {
     GoesOn(Known),
     /// It has ended, or nobody waits for it; its data still belongs into the document.
     Over(Value),
+    /// Nothing was started; so things stand.
+    Stands(Value, Said),
 }
 
 /// A cell that outlives the command. A command with several runs has a place for each.
@@ -61,6 +72,11 @@ impl LastKnown {
         self.parts.borrow_mut().insert(self.place, Part::Over(data));
     }
 
+    /// Nothing was started, and this is how things stand.
+    pub(crate) fn stands(&self, data: Value, said: Said) {
+        self.parts.borrow_mut().insert(self.place, Part::Stands(data, said));
+    }
+
     /// This one of several is done with: what is known of it stays, and so does what goes on.
     pub(crate) fn keep(&self, data: Value) {
         let mut parts = self.parts.borrow_mut();
@@ -71,7 +87,7 @@ impl LastKnown {
 
     pub(crate) fn get(&self) -> Option<Left> {
         let parts = self.parts.borrow();
-        let (mut all, mut going) = (Vec::new(), Vec::new());
+        let (mut all, mut going, mut last) = (Vec::new(), Vec::new(), None);
         for part in parts.values() {
             match part {
                 Part::GoesOn(Known { data, line, resume }) => {
@@ -79,11 +95,19 @@ impl LastKnown {
                     going.push((line.clone(), resume.clone()));
                 }
                 Part::Over(data) => all.push(data.clone()),
+                Part::Stands(data, said) => {
+                    all.push(data.clone());
+                    last = Some(said.clone());
+                }
             }
         }
         let single = parts.contains_key(&0);
         drop(parts);
         let data = if single { all.pop()? } else { json!({ "runs": all }) };
-        (single || data["runs"].as_array().is_some_and(|runs| !runs.is_empty())).then_some(Left { data, going })
+        (single || data["runs"].as_array().is_some_and(|runs| !runs.is_empty())).then_some(Left {
+            data,
+            going,
+            said: last,
+        })
     }
 }

@@ -49,7 +49,7 @@ mod workflow_named;
 
 pub(crate) use connect::{line_to_dbt, roots, to_databricks, to_dbt, walk_to};
 pub(crate) use deploy_notebook::quoted;
-pub(crate) use last_known::{LastKnown, Left};
+pub(crate) use last_known::{LastKnown, Left, Said};
 pub(crate) use talk::{Instead, Talk, answer, left_at_a_question};
 
 use crate::context::Context;

@@ -1,10 +1,12 @@
 //! What all provisioning commands do alike: say who writes where, refuse, show or walk a plan, report.
 
+use std::cell::RefCell;
+
 use serde_json::{Map, Value};
 
-use super::Stage;
+use super::{Said, Stage};
 use crate::databricks::me::{Me, me};
-use crate::engine::{Action, Inputs, Plan, Provisioned, blocked, walk};
+use crate::engine::{Action, Entry, Inputs, Plan, Progress, Provisioned, blocked, walk};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::{Reader, Writer};
 
@@ -84,7 +86,17 @@ impl Provision<'_> {
             stage.events.remark(format!("Writing to {workspace} as {identity}"));
             let going = stage.events.going("writing");
             going.state(format!("to {workspace} as {identity}"));
-            match walk(writer, &mut plan, &inputs).await {
+            let so_far = RefCell::new(plan.entries());
+            let told = |entry: Entry| {
+                let mut entries = so_far.borrow_mut();
+                if let Some(known) =
+                    entries.iter_mut().find(|known| known.kind == entry.kind && known.name == entry.name)
+                {
+                    *known = entry;
+                }
+                stage.last_known.stands(known_so_far(&workspace, &identity, &entries), half_done(&entries));
+            };
+            match walk(writer, &mut plan, &inputs, &told).await {
                 Ok(()) => (Finish::Changed, None),
                 Err(failure) => (Finish::Failed, Some(failure)),
             }
@@ -93,6 +105,34 @@ impl Provision<'_> {
         };
         tell_of_skipped(&plan, stage);
         Carried { plan, finish, workspace, identity, dry_run, lines, fields: Map::new(), failure }
+    }
+}
+
+/// The `data` of somebody who is interrupted while steps are carried out.
+fn known_so_far(workspace: &str, identity: &str, entries: &[Entry]) -> Value {
+    Provisioned {
+        workspace: workspace.to_owned(),
+        identity: identity.to_owned(),
+        dry_run: false,
+        entries: entries.to_vec(),
+        lines: Vec::new(),
+        fields: Map::new(),
+    }
+    .json()
+}
+
+/// What such a person has to know.
+fn half_done(entries: &[Entry]) -> Said {
+    let is_written = |entry: &&Entry| match (&entry.action, entry.progress) {
+        (Action::Create | Action::Update(_), Progress::Written | Progress::Done) => true,
+        (Action::Create | Action::Update(_), Progress::Pending | Progress::Failed)
+        | (Action::Keep(_) | Action::Blocked { .. }, _) => false,
+    };
+    let written: Vec<String> =
+        entries.iter().filter(is_written).map(|entry| format!("{} {}", entry.kind, entry.name)).collect();
+    Said {
+        cause: (!written.is_empty()).then(|| format!("written before that: {}", written.join(", "))),
+        advice: "run the same command again: it compares, and writes only what is missing",
     }
 }
 

@@ -300,7 +300,9 @@ impl Outcome {
     /// Everything that was said beside the result.
     pub(crate) fn said(&self) -> String {
         let said = self.events.iter().filter_map(|event| match event {
-            Event::Remark(text) | Event::Warning(text) | Event::Progress(text) => Some(text.as_str()),
+            Event::Remark(text) | Event::Asked(text) | Event::Warning(text) | Event::Progress(text) => {
+                Some(text.as_str())
+            }
             Event::Going { what: _, state: _ }
             | Event::Over { what: _ }
             | Event::Document(_)

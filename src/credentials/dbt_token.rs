@@ -137,6 +137,14 @@ pub(crate) struct KeySource {
     pub(crate) token_file: Option<PathBuf>,
 }
 
+impl KeySource {
+    /// Whether a flag names a key.
+    pub(crate) fn is_given(&self) -> bool {
+        let KeySource { token_stdin, token_file } = self;
+        *token_stdin || token_file.is_some()
+    }
+}
+
 /// The key to store, with its source: standard input, a file, or the environment. Never dbt's own file: what it holds is a
 /// person's, who would act in every workflow from then on.
 ///

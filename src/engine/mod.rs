@@ -8,6 +8,6 @@ mod plan;
 mod report;
 mod walk;
 
-pub(crate) use plan::{Action, Change, Consent, Consents, Kind, Plan, Planned, Refusal, Step};
+pub(crate) use plan::{Action, Change, Consent, Consents, Entry, Kind, Plan, Planned, Progress, Refusal, Step};
 pub(crate) use report::Provisioned;
 pub(crate) use walk::{Inputs, blocked, walk};

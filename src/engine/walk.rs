@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use super::plan::{Action, Kind, Plan, Planned, Progress, Refusal, Step, each, failed};
+use super::plan::{Action, Entry, Kind, Plan, Planned, Progress, Refusal, Step, each, failed};
 use crate::failure::{Code, Failure};
 use crate::http::{Reader, Writer};
 use crate::secret::Secret;
@@ -22,20 +22,31 @@ pub(crate) struct Inputs {
 
 /// Walks the plan in waves: within a wave the writes go out one after another (parallel ACL writes on one scope end
 /// inconsistently, databricks-api §3.4), then all of them are read back at once. A plan with anything blocked in it is
-/// not walked at all.
+/// not walked at all. `told` hears of each step as it gets on.
 ///
 /// # Errors
 /// The first change that fails or does not show. What came before it stays; the same command picks up there.
-pub(crate) async fn walk(writer: &Writer, plan: &mut Plan, inputs: &Inputs) -> Result<(), Failure> {
+pub(crate) async fn walk(
+    writer: &Writer,
+    plan: &mut Plan,
+    inputs: &Inputs,
+    told: &dyn Fn(Entry),
+) -> Result<(), Failure> {
     if let Some(failure) = blocked(plan) {
         return Err(failure);
     }
     plan.steps.sort_by_key(Planned::wave);
     for wave in plan.steps.chunk_by_mut(|left, right| left.wave() == right.wave()) {
         for planned in wave.iter_mut() {
-            each!(planned, step => write(writer, step, inputs).await)?;
+            let written = each!(planned, step => write(writer, step, inputs).await);
+            told(planned.entry());
+            written?;
         }
-        let looks = wave.iter_mut().map(async |planned| each!(planned, step => confirm(writer, step).await));
+        let looks = wave.iter_mut().map(async |planned| {
+            let seen = each!(planned, step => confirm(writer, step).await);
+            told(planned.entry());
+            seen
+        });
         for seen in join_all(looks).await {
             seen?;
         }

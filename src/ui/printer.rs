@@ -130,7 +130,7 @@ impl Printer {
             }
             Event::Document(line) => self.out(&line),
             Event::Remark(_) if quiet => {}
-            Event::Remark(text) => self.err(&text),
+            Event::Remark(text) | Event::Asked(text) => self.err(&text),
             Event::Warning(text) => self.labelled("33", "warning", &text),
             Event::Trace { line, bodies } => {
                 if verbose >= 1 {

@@ -127,7 +127,7 @@ pub(super) async fn add(
     match there.filter(|_| (check || run_now) && carried.is_well() && carried.failure.is_none()) {
         Some((job, task)) => {
             let check = check.then(|| Check::of(&job, &[task], &ground, &me));
-            Ok(go_on(carried, check, (row.job_id, run_now.into()), (&input.databricks, &writer), stage).await)
+            Ok(go_on(carried, check, &[], (row.job_id, run_now.into()), (&input.databricks, &writer), stage).await)
         }
         None => Ok(carried.end()),
     }

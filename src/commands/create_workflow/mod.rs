@@ -217,7 +217,7 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     match job.filter(|_| (check || run_now) && carried.is_well() && carried.failure.is_none()) {
         Some(job) => {
             let check = check.then(|| Check::of(&job, &input.jobs, &ground, &me));
-            Ok(go_on(carried, check, (job.id, run_now.into()), (&input.databricks, &writer), stage).await)
+            Ok(go_on(carried, check, &[], (job.id, run_now.into()), (&input.databricks, &writer), stage).await)
         }
         None => Ok(carried.end()),
     }

@@ -5,13 +5,16 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::check::Check;
-use crate::commands::Stage;
 use crate::commands::provision::Carried;
 use crate::commands::talk::unanswered;
+use crate::commands::{Said, Stage};
 use crate::credentials::Databricks;
 use crate::failure::{Ended, Failure, Report};
 use crate::http::Writer;
 use crate::questions::Questioner;
+
+/// How things stand where nobody answers whether there is to be a run.
+const SET_UP: &str = "everything is set up; no run was started";
 
 /// Whether the workflow is run once it is there.
 pub(in crate::commands) enum Press {
@@ -28,10 +31,11 @@ impl From<bool> for Press {
 }
 
 /// Checks the workflow if that is wanted, then presses "Run now" on it if that is, and follows; the first outcome that is not
-/// good, else the last one, is the outcome.
+/// good, else the last one, is the outcome. `parting`: what a person is told before they are asked for a run.
 pub(in crate::commands) async fn go_on(
     carried: Carried,
     check: Option<Check>,
+    parting: &[String],
     (job, press): (u64, Press),
     (databricks, writer): (&Databricks, &Writer),
     stage: &Stage,
@@ -46,15 +50,17 @@ pub(in crate::commands) async fn go_on(
         let Ended { report, failure } = check.run(writer, stage).await;
         all.check = report;
         if failure.is_some() {
+            tell(parting, stage);
             return Ended { report: Some(Box::new(all)), failure };
         }
     }
+    tell(parting, stage);
     let presses = match press {
         Press::No => false,
         Press::Now => true,
         Press::Offered(asker) => {
             // A signal at the question finds what was made.
-            stage.last_known.over(all.json());
+            stage.last_known.stands(all.json(), Said { cause: None, advice: SET_UP });
             let answer = offered(&*asker).await;
             stage.last_known.clear();
             match answer {
@@ -71,13 +77,19 @@ pub(in crate::commands) async fn go_on(
     Ended { report: Some(Box::new(all)), failure }
 }
 
+fn tell(lines: &[String], stage: &Stage) {
+    for line in lines {
+        stage.events.progress(line);
+    }
+}
+
 /// Asks whether there is to be a first run. Without an answer there is none, and what was made stays.
 async fn offered(asker: &dyn Questioner) -> Result<bool, Failure> {
     let items = ["no, not now".to_owned(), "yes, run it and wait for the end".to_owned()];
     let chosen = asker.choose("Run the workflow now", &items).await;
     chosen.map(|chosen| chosen == 1).map_err(|reason| {
         let Failure { code, what, causes, hints: _, open: _ } = unanswered(reason);
-        let failure = Failure::new(code, what).advise("everything is set up; no run was started");
+        let failure = Failure::new(code, what).advise(SET_UP);
         causes.into_iter().fold(failure, Failure::cause)
     })
 }

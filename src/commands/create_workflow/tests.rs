@@ -68,6 +68,7 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<&str> {
     let all = outcome.events.iter().filter_map(|event| match event {
         Event::Warning(text) => Some(text.as_str()),
         Event::Remark(_)
+        | Event::Asked(_)
         | Event::Progress(_)
         | Event::Going { what: _, state: _ }
         | Event::Over { what: _ }

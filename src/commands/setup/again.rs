@@ -47,8 +47,10 @@ pub(super) fn commands(
         said.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(value.as_ref()?)))).collect();
     let job = input.jobs.first().map(|task| task.job).unwrap_or_default();
     let host = account.origin.to_string();
+    let id = input.databricks.workspace.as_ref();
+    let id = id.map(|id| format!(" DATABRICKS_WORKSPACE_ID={}", quoted(&id.value))).unwrap_or_default();
     vec![
-        format!("export DATABRICKS_HOST={}", quoted(workspace)),
+        format!("export DATABRICKS_HOST={}{id}", quoted(workspace)),
         format!("export DBT_CLOUD_HOST={} DBT_CLOUD_ACCOUNT_ID={}", quoted(&host), account.id),
         format!("dbtrigger init-secrets{named}{readers}{scope_consent}"),
         format!("dbtrigger deploy-notebook --path {path}{named}{runners}{path_consent}"),

@@ -2,27 +2,26 @@
 
 mod again;
 mod outline;
+mod shown;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::again::commands;
 use self::outline::{Outline, look};
+use self::shown::{Offered, details};
 use super::create_workflow::{Check, Door, Input, One, Press, THEN_CHECKED, THEN_RUN, collect, describe, go_on};
 use super::grants::GrantTo;
 use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, warn_of_readers};
 use super::job_named::Narrow;
 use super::provision::{Finish, Provision, who};
-use super::talk::unanswered;
 use super::{Stage, to_databricks};
 use crate::credentials::{KeySource, Missing, Sourced, Token, Wants};
-use crate::databricks::me::Me;
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::NotebookHave;
-use crate::engine::{Inputs, Plan, Planned, Provisioned, blocked};
+use crate::engine::{Inputs, Plan, Planned, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
-use crate::http::Writer;
-use crate::questions::{Question, Questioner, Setting};
+use crate::questions::{Question, Setting};
 use crate::secret::Secret;
 
 /// Set up everything in one go: secret, notebook, workflow
@@ -216,6 +215,7 @@ async fn settle(mut args: Args, stage: &Stage) -> Result<Known, Failure> {
 
 async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
     let Known { args, mut input, grants, key, storing } = settle(args, stage).await?;
+    let source = key.as_ref().map(|key| key.source.clone());
     let compare = key.as_ref().filter(|_| args.rotate).map(|key| Fingerprint::of(&key.value));
     input.find_jobs(stage).await?;
     let Some((account, _)) = input.access.clone() else {
@@ -228,6 +228,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let (run_now, yes, dry_run) = (args.run_now, args.yes, args.dry_run);
     let outline = look(&args, (&grants, compare), &input, &account, &writer, &me, stage).await?;
     let mut inputs = Inputs::default();
+    warn_of_unused_key(&args, &outline, stage);
     if outline.writes_key() {
         storing.settle()?;
         let Some(key) = key else {
@@ -237,6 +238,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         storing.validate(stage).await?;
         inputs.key = Some(storing.key.value);
     }
+    let said = details(&args, &outline.plan, source.as_ref(), &me);
     for warning in &outline.warnings {
         stage.events.warning(warning.as_str());
     }
@@ -245,7 +247,10 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let asker = stage.talk.asker.clone().filter(|_| !yes);
     let outline = match &asker {
         Some(asker) if !dry_run && !refused && outline.plan.writes() => {
-            accept(&outline, &writer, &me, &**asker, stage).await?;
+            let offered = Offered::of(&outline.plan, said.clone(), run_now, writer.origin(), &me);
+            if let Err(ended) = offered.accept(&**asker, stage).await {
+                return Ok(ended);
+            }
             // It was looked at for as long as somebody wanted to: only what was accepted is done.
             let again = look(&args, (&grants, compare), &input, &account, &writer, &me, stage).await?;
             if again.plan.entries() != outline.plan.entries() {
@@ -284,6 +289,9 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         None => None,
     };
     if carried.finish == Finish::Shown && !refused {
+        for line in said {
+            carried.line(line);
+        }
         if check.is_some() || carried.plan.writes() {
             carried.line(THEN_CHECKED);
         }
@@ -291,13 +299,33 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
             carried.line(THEN_RUN);
         }
     }
-    let ended = match job.filter(|_| !dry_run && (check.is_some() || goes_on)) {
-        Some(job) => go_on(carried, check, (job.id, press), (&input.databricks, &writer), stage).await,
-        None => carried.end(),
-    };
-    let Ended { report, failure } = ended;
-    let report = report.map(|report| Box::new(SetUp { report, again }) as Box<dyn Report>);
-    Ok(Ended { report, failure })
+    carried.field("commands", json!(again));
+    let parting = parting(&again);
+    if let Some(job) = job.filter(|_| !dry_run && (check.is_some() || goes_on)) {
+        let access = (&input.databricks, &writer);
+        return Ok(go_on(carried, check, &parting, (job.id, press), access, stage).await);
+    }
+    for line in parting {
+        carried.line(line);
+    }
+    Ok(carried.end())
+}
+
+/// The commands for people.
+fn parting(again: &[String]) -> Vec<String> {
+    let title =
+        (!again.is_empty()).then(|| "The same for CI, where the credentials of both services are set:".to_owned());
+    title.into_iter().chain(again.iter().map(|line| format!("  {line}"))).collect()
+}
+
+/// A key that somebody gave is not passed over in silence.
+fn warn_of_unused_key(args: &Args, outline: &Outline, stage: &Stage) {
+    if !outline.writes_key() && !args.rotate && args.source.is_given() {
+        let (scope, key) = (&outline.scope, &outline.key);
+        stage.events.warning(format!(
+            "There is a key in {scope}/{key} already, which is left as it is and not compared with the one that was given: --rotate replaces it."
+        ));
+    }
 }
 
 /// What a check depends on beside the workflow: the text of the notebook, and when the key was written last.
@@ -316,60 +344,6 @@ fn state(plan: &Plan) -> String {
         | Planned::JobGrant(_) => None,
     };
     plan.steps.iter().filter_map(of).collect::<Vec<_>>().join("\n")
-}
-
-/// Shows the plan, and asks whether it is to be carried out.
-async fn accept(
-    outline: &Outline,
-    writer: &Writer,
-    me: &Me,
-    asker: &dyn Questioner,
-    stage: &Stage,
-) -> Result<(), Failure> {
-    let entries = outline.plan.entries();
-    let (workspace, identity) = (writer.origin().to_owned(), me.user_name.clone());
-    let prompt = format!("Write this to {workspace} as {identity}");
-    let lines = vec![THEN_CHECKED.to_owned()];
-    let shown = Provisioned { workspace, identity, dry_run: true, entries, lines, fields: serde_json::Map::new() };
-    stage.events.remark("This is what would be done:");
-    for line in shown.text().lines() {
-        stage.events.remark(line);
-    }
-    let items = ["no, write nothing".to_owned(), "yes, do all of it".to_owned()];
-    match asker.choose(&prompt, &items).await.map_err(unanswered)? {
-        1 => Ok(()),
-        _ => Err(Failure::new(Code::Failed, "The plan was not accepted, so nothing was written.")
-            .advise("say what should be different with the flags of `dbtrigger setup --help`")),
-    }
-}
-
-/// What was set up, and the same as commands.
-struct SetUp {
-    report: Box<dyn Report>,
-    again: Vec<String>,
-}
-
-impl Report for SetUp {
-    fn text(&self) -> String {
-        let SetUp { report, again } = self;
-        let mut text = report.text();
-        if !again.is_empty() {
-            text.push_str("The same for CI, where the credentials of both services are set:\n");
-        }
-        for line in again {
-            text.push_str("  ");
-            text.push_str(line);
-            text.push('\n');
-        }
-        text
-    }
-
-    fn json(&self) -> Value {
-        let SetUp { report, again } = self;
-        let mut data = report.json();
-        data["commands"] = json!(again);
-        data
-    }
 }
 
 #[cfg(test)]

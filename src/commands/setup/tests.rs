@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
@@ -13,7 +13,8 @@ use super::*;
 use crate::commands::rehearsal::{DBT_TOKEN, Outcome, Rehearsal, Trouble};
 use crate::commands::{answer, create_workflow, deploy_notebook, init_secrets};
 use crate::credentials::AccountFlags;
-use crate::questions::{Asking, Unanswered};
+use crate::events::Event;
+use crate::questions::{Asking, Questioner, Unanswered};
 use crate::sandbox::NotebookOutcome;
 
 const PATH: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
@@ -215,7 +216,7 @@ async fn settings_are_asked_for_the_plan_is_shown_and_accepted_and_a_run_is_offe
             ),
         ])
     );
-    assert!(outcome.text.contains("  dbtrigger init-secrets --scope team\n"), "{}", outcome.text);
+    assert!(outcome.said().contains("  dbtrigger init-secrets --scope team\n"), "{}", outcome.said());
 }
 
 #[tokio::test(start_paused = true)]
@@ -236,6 +237,8 @@ async fn whoever_leaves_or_says_no_before_the_end_of_the_questions_has_written_n
     let outcome = Box::pin(talked(&world, &JOB, &Person::of(&answers))).await;
     assert_eq!((outcome.exit, outcome.code), (1, Some(Code::Failed)), "{outcome:?}");
     assert!(outcome.failure.contains("The plan was not accepted, so nothing was written."), "{}", outcome.failure);
+    assert_eq!(steps(&outcome).last().unwrap(), "workflow create pending");
+    assert_eq!(outcome.text, "", "it was on the screen already");
     assert_eq!(world.take_writes(), [""; 0]);
     assert_eq!(state(&world), before);
 }
@@ -252,6 +255,52 @@ async fn a_first_run_that_nobody_answers_for_is_not_started_and_what_was_made_st
         // No time zone without a schedule.
         assert!(!person.asked.borrow().iter().any(|prompt| prompt.contains("Time zone")));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_shown_before_the_question_belongs_to_it_and_says_whose_key_and_how_it_would_run() {
+    let world = Rehearsal::new();
+    let answers = [Ok(""), Ok(""), Ok("0 0 6 * * ?"), Ok("Europe/Berlin"), Ok(SERVICE), Ok("no")];
+    let line = [&JOB[..], &["--run-now", "--paused"]].concat();
+    let outcome = Box::pin(talked(&world, &line, &Person::of(&answers))).await;
+    let shown: Vec<&str> = outcome
+        .events
+        .iter()
+        .filter_map(|event| if let Event::Asked(line) = event { Some(line.as_str()) } else { None })
+        .collect();
+    let run = format!("The workflow would run on serverless, at 0 0 6 * * ? in Europe/Berlin, paused, as {SERVICE}.");
+    for line in
+        ["This is what would be done:", "The key would be the one of DBT_CLOUD_TOKEN.", &run, THEN_CHECKED, THEN_RUN]
+    {
+        assert!(shown.contains(&line), "{line} in {shown:#?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_given_and_not_stored_is_never_passed_over_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, DBT_TOKEN).unwrap();
+    let world = Rehearsal::new();
+    let line = [&YES[..], &["--token-file", file.to_str().unwrap()]].concat();
+    let warned = "which is left as it is and not compared with the one that was given: --rotate replaces it.";
+    let first = Box::pin(done(&world, &line)).await;
+    assert!(first.exit == 0 && !first.said().contains(warned), "{first:?}");
+    let again = Box::pin(done(&world, &line)).await;
+    assert!(again.exit == 0 && again.said().contains(warned), "{again:?}");
+    let rotated = Box::pin(done(&world, &[&line[..], &["--rotate"]].concat())).await;
+    assert!(rotated.exit == 0 && !rotated.said().contains(warned), "{rotated:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_commands_for_ci_name_the_workspace_of_a_host_that_serves_several() {
+    let world = Rehearsal::new();
+    world.set("DATABRICKS_WORKSPACE_ID", "4242");
+    let outcome = Box::pin(done(&world, &["--job", "222222", "--dry-run"])).await;
+    assert_eq!(
+        outcome.data["commands"][0], "export DATABRICKS_HOST='http://127.0.0.1:1' DATABRICKS_WORKSPACE_ID=4242",
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -394,7 +443,7 @@ async fn others_get_access_to_the_scope_as_init_secrets_gives_it_and_the_command
     let first = Box::pin(done(&world, &line)).await;
     assert_eq!((first.exit, &first.data["schedule"]["paused"]), (0, &json!(true)), "{first:?}");
     let granted = format!("  dbtrigger init-secrets --grant 'data-engineers:READ' --grant '{SERVICE}:WRITE'\n");
-    assert!(first.text.contains(&granted), "{}", first.text);
+    assert!(first.said().contains(granted.trim_end()), "{}", first.said());
     // What is a person's decision once is not repeated over what others decide later.
     assert!(!first.data["commands"].to_string().contains("--paused"), "{}", first.data["commands"]);
     let single = Rehearsal::new();
@@ -449,7 +498,7 @@ async fn the_key_goes_where_the_notebook_that_is_there_reads_it() {
     assert_eq!(world.run(deploy_notebook::run, &["--scope", "team", "--key", "mine"]).await.unwrap().exit, 0);
     let outcome = Box::pin(done(&world, &YES)).await;
     assert_eq!((outcome.exit, &outcome.data["scope"], &outcome.data["key"]), (0, &json!("team"), &json!("mine")));
-    assert!(outcome.text.contains("init-secrets --scope team --key mine\n"), "{}", outcome.text);
+    assert!(outcome.said().contains("init-secrets --scope team --key mine\n"), "{}", outcome.said());
     assert_eq!(world.world(|world| world.inspect())["scopes"]["team"]["secrets"]["mine"]["version"], 1);
 }
 
@@ -506,5 +555,5 @@ async fn a_check_that_fails_is_the_outcome_and_no_run_is_offered() {
     let outcome = Box::pin(played(&world, bad, world.run(run, &line))).await.unwrap();
     assert_eq!((outcome.exit, outcome.code), (12, Some(Code::Network)), "{outcome:?}");
     assert_eq!(world.take_writes(), ALL);
-    assert!(outcome.text.contains("dbtrigger create-workflow --job 222222"), "{}", outcome.text);
+    assert!(outcome.said().contains("dbtrigger create-workflow --job 222222"), "{}", outcome.said());
 }

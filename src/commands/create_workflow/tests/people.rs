@@ -280,7 +280,7 @@ async fn a_level_that_somebody_gave_since_the_plan_is_not_lowered() {
     call(&stage, "PATCH", &format!("/api/2.0/permissions/{notebook}"), &more);
     let acl = json!({ "scope": "dbt-cloud", "principal": "data-team", "permission": "MANAGE" });
     ask(&stage, "/api/2.0/secrets/acls/put", &acl);
-    walk(&writer, &mut plan, &Inputs::default()).await.unwrap();
+    walk(&writer, &mut plan, &Inputs::default(), &|_| ()).await.unwrap();
     assert_eq!(granted(&stage, "jobs/"), json!({ "data-team": "CAN_MANAGE" }));
     assert_eq!(granted(&stage, "notebooks/"), json!({ "data-team": "CAN_MANAGE" }));
     assert_eq!(stage.world(|world| world.inspect())["scopes"]["dbt-cloud"]["acls"]["data-team"], "MANAGE");

@@ -20,7 +20,9 @@ fn shown_state(state: &WorkflowState) -> Shown {
     let lines: Rc<RefCell<Vec<String>>> = Rc::default();
     let sink = lines.clone();
     let events = Events::new(move |event| match event {
-        Event::Remark(text) | Event::Warning(text) | Event::Progress(text) => sink.borrow_mut().push(text),
+        Event::Remark(text) | Event::Asked(text) | Event::Warning(text) | Event::Progress(text) => {
+            sink.borrow_mut().push(text);
+        }
         Event::Going { what: _, state: _ }
         | Event::Over { what: _ }
         | Event::Document(_)
