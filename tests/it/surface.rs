@@ -33,14 +33,28 @@ fn help_and_version_go_to_stdout_and_name_only_what_is_built() {
 
 /// The commands that the help names, in its order.
 pub(crate) fn commands() -> Vec<String> {
-    let (exit, help, _) = bare(&["--help"]);
-    assert_eq!(exit, 0);
-    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    // A description may go on in the next line, further in.
-    let names = list.lines().filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
-    let names: Vec<String> = names.map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    let names = listed(&["--help"]);
     assert!(names.len() >= 12, "{names:?}");
     names
+}
+
+/// Each command by all its words: one that has commands of its own stands for none itself.
+pub(crate) fn whole_commands() -> Vec<String> {
+    let with_actions = commands().into_iter().flat_map(|command| {
+        let actions = listed(&[&command, "--help"]);
+        let whole = actions.iter().map(|action| format!("{command} {action}")).collect();
+        if actions.is_empty() { vec![command] } else { whole }
+    });
+    with_actions.collect()
+}
+
+fn listed(arguments: &[&str]) -> Vec<String> {
+    let (exit, help, _) = bare(arguments);
+    assert_eq!(exit, 0);
+    let list = help.split("\nCommands:\n").nth(1).unwrap_or_default().split("\n\n").next().unwrap();
+    // A description may go on in the next line, further in.
+    let names = list.lines().filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    names.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
 }
 
 /// The commands of the examples, without the program's name.
