@@ -31,6 +31,29 @@ fn help_and_version_go_to_stdout_and_name_only_what_is_built() {
     }
 }
 
+#[test]
+fn what_every_command_takes_stands_behind_its_own_options_and_is_the_same_everywhere() {
+    let globals = |help: &str| {
+        let (own, rest) = help.split_once("\nOptions of every command:\n").unwrap_or_else(|| panic!("{help}"));
+        let globals = rest.split("\n\nEach error").next().unwrap().split("\n\nExamples:").next().unwrap();
+        let globals = globals.split("\n\nThe ").next().unwrap().split("\n\nAt a ").next().unwrap();
+        (own.to_owned(), globals.to_owned())
+    };
+    let (_, everywhere) = globals(&bare(&["--help"]).1);
+    for flag in ["-o, --output", "--no-input", "-p, --profile", "--dbt-url", "--ca-bundle"] {
+        assert!(everywhere.contains(flag), "{flag} in {everywhere}");
+    }
+    for command in commands() {
+        let (_, long, _) = bare(&[&command, "--help"]);
+        let (own, rest) = globals(&long);
+        assert!(rest.starts_with(&everywhere), "{command}\n{rest}");
+        assert!(!own.contains("--output") && own.contains("-h, --help"), "{command}\n{own}");
+        let (_, short, _) = bare(&[&command, "-h"]);
+        assert!(short.contains("--output") && !short.contains("--ca-bundle"), "{command}\n{short}");
+        assert!(short.lines().count() < long.lines().count(), "{command}");
+    }
+}
+
 /// The commands that the help names, in its order.
 pub(crate) fn commands() -> Vec<String> {
     let names = listed(&["--help"]);
