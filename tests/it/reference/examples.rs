@@ -17,7 +17,7 @@ pub(crate) struct Example {
 
 /// Heading, the arguments behind the command, and the exit code. `RUN` is the Databricks run of the example before, `WAITING` a dbt run
 /// that waits in the queue.
-const LINES: [(&str, &[&str], i32); 39] = [
+const LINES: [(&str, &[&str], i32); 41] = [
     ("errors", &["jbos"], 2),
     ("errors", &["run", "Nighly build"], 6),
     // Before any run, so that it is the same one that is the newest.
@@ -29,9 +29,11 @@ const LINES: [(&str, &[&str], i32); 39] = [
     ("deploy-notebook", &[], 0),
     ("deploy-notebook", &["--allow-job", "222222", "--dry-run"], 0),
     ("deploy-notebook", &["--scope", "another"], 7),
+    ("deploy-notebook", &["--scope", "another", "--dry-run"], 0),
     ("deploy-notebook --print", &["--print"], 0),
     ("create-workflow", &["--job", "222222", "--schedule", "0 0 6 * * ?"], 0),
     ("create-workflow", &["--job", "222223"], 0),
+    ("create-workflow", &["--job", "222222", "--override", "git_branch=main", "--dry-run"], 0),
     ("doctor", &["--job", "222222"], 0),
     ("doctor", &["--job", "300001"], 1),
     ("run", &["222222"], 0),
