@@ -37,22 +37,24 @@ struct Root {
     globals: Globals,
 }
 
+/// Behind the command's own, so that those stand together; the short help leaves out what is seldom needed.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Globals {
     /// How results are printed: text for people, or one JSON document
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     output: Format,
     /// Say nothing but results, warnings and errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, hide_short_help = true)]
     quiet: bool,
     /// Show each request; twice: bodies too, without secrets
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, hide_short_help = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// When to use colour
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    #[arg(long, global = true, hide_short_help = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     color: Color,
     /// Never ask anything: fail at once and name every missing value
-    #[arg(long, global = true)]
+    #[arg(long, global = true, hide_short_help = true)]
     no_input: bool,
     /// Use this profile of ~/.databrickscfg for Databricks, whatever the environment says
     #[arg(
@@ -64,7 +66,7 @@ struct Globals {
     )]
     profile: Option<String>,
     /// Trust the certificates in this file (PEM) too, such as those of a proxy that opens TLS connections
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
     ca_bundle: Option<PathBuf>,
     #[command(flatten)]
     account: AccountFlags,

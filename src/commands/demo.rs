@@ -132,11 +132,9 @@ async fn walk(stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
         }
         shown.push(json!({ "about": step.about, "arguments": step.arguments, "exit_code": step.exit, "document": done.document }));
     }
+    events.progress("\nThat was the whole guide. To try more here: dbtrigger sandbox");
     events.progress(
-        "\nThat was the whole guide. On a real workspace: set DATABRICKS_HOST, DATABRICKS_TOKEN, DBT_CLOUD_HOST,",
-    );
-    events.progress(
-        "DBT_CLOUD_ACCOUNT_ID and DBT_CLOUD_TOKEN, and type the same commands. To try more here: dbtrigger sandbox",
+        "On a real workspace one command asks for all of it, and shows it before it does it: dbtrigger setup",
     );
     Ok(Ended::well(Box::new(Shown(shown))))
 }

@@ -68,16 +68,15 @@ impl Provision<'_> {
         let Provision { stage, writer, me, dry_run, inputs } = self;
         let (workspace, identity) = (writer.origin().to_owned(), me.user_name.clone());
         let refusal = blocked(&plan);
-        let mut lines = Vec::new();
+        let (mut lines, mut fields) = (Vec::new(), Map::new());
         let (finish, failure) = if dry_run {
             if plan.writes() {
                 stage.events.remark(format!("Would write to {workspace} as {identity}"));
             }
             // A dry run shows what is blocked; that is no failure of it.
-            if let Some(Failure { code: _, what, causes, hints, open: _ }) = refusal {
-                lines.push(format!("Without --dry-run this would be refused: {what}"));
-                lines.extend(causes.iter().map(|cause| format!("  because: {cause}")));
-                lines.extend(hints.iter().map(|hint| format!("next: {hint}")));
+            if let Some(refusal) = refusal {
+                lines = would_be_refused(&refusal);
+                fields.insert("refused".to_owned(), refusal.json());
             }
             (Finish::Shown, None)
         } else if refusal.is_some() {
@@ -104,7 +103,7 @@ impl Provision<'_> {
             (Finish::Unchanged, None)
         };
         tell_of_skipped(&plan, stage);
-        Carried { plan, finish, workspace, identity, dry_run, lines, fields: Map::new(), failure }
+        Carried { plan, finish, workspace, identity, dry_run, lines, fields, failure }
     }
 }
 
@@ -134,6 +133,37 @@ fn half_done(entries: &[Entry]) -> Said {
         cause: (!written.is_empty()).then(|| format!("written before that: {}", written.join(", "))),
         advice: "run the same command again: it compares, and writes only what is missing",
     }
+}
+
+/// What a dry run says of a refusal.
+fn would_be_refused(refusal: &Failure) -> Vec<String> {
+    let Failure { code: _, what, causes, hints, open: _ } = refusal;
+    let mut lines = vec![format!("Without --dry-run this would be refused: {what}")];
+    lines.extend(causes.iter().map(|cause| format!("  because: {cause}")));
+    lines.extend(hints.iter().map(|hint| format!("next: {hint}")));
+    lines
+}
+
+/// How a command ends that could look, and came to no plan. If it is refused what it wants, a dry run shows that as it shows a
+/// refusal within a plan; everything else keeps it from knowing what would happen.
+pub(crate) fn no_plan(
+    failure: Failure,
+    dry_run: bool,
+    reader: &Reader,
+    me: &Me,
+) -> Result<Ended<Box<dyn Report>>, Failure> {
+    if !dry_run || failure.code != Code::Refused {
+        return Err(failure);
+    }
+    let fields = Map::from_iter([("refused".to_owned(), failure.json())]);
+    Ok(Ended::well(Box::new(Provisioned {
+        workspace: reader.origin().to_owned(),
+        identity: me.user_name.clone(),
+        dry_run,
+        entries: Vec::new(),
+        lines: would_be_refused(&failure),
+        fields,
+    })))
 }
 
 /// A grant that was left out is never left out silently.

@@ -37,12 +37,13 @@ pub(crate) struct Account {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct AccountFlags {
     /// Any page of your dbt account, pasted from the browser: host, account, and project or job if it names one
-    #[arg(long, global = true, value_name = "URL", help_heading = "Account of dbt")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "URL", help_heading = "Account of dbt")]
     pub(crate) dbt_url: Option<String>,
     /// Host of your dbt account, as a person gave it
     #[arg(
         long,
         global = true,
+        hide_short_help = true,
         value_name = "HOST",
         help = "Host of your dbt account, such as ab123.us1.dbt.com [env: DBT_CLOUD_HOST]",
         help_heading = "Account of dbt"
@@ -52,6 +53,7 @@ pub(crate) struct AccountFlags {
     #[arg(
         long,
         global = true,
+        hide_short_help = true,
         value_name = "ID",
         help = "Id of your dbt account [env: DBT_CLOUD_ACCOUNT_ID]",
         help_heading = "Account of dbt"

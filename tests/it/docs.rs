@@ -6,8 +6,9 @@ use crate::harness::Site;
 use crate::surface::words;
 
 const GUIDE: &str = include_str!("../../docs/guide.md");
-const PAGES: [(&str, &str); 6] = [
+const PAGES: [(&str, &str); 7] = [
     ("README.md", include_str!("../../README.md")),
+    ("credentials.md", include_str!("../../docs/credentials.md")),
     ("guide.md", GUIDE),
     ("guide.ru.md", include_str!("../../docs/guide.ru.md")),
     ("ci.md", include_str!("../../docs/ci.md")),
@@ -57,7 +58,7 @@ fn commands(page: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut goes_on = false;
     for line in page.lines() {
-        let bare = line.trim_start().trim_start_matches("- ").trim_start_matches("run: ");
+        let bare = line.trim_start().trim_start_matches("- ").trim_start_matches("run: ").trim_start_matches("$ ");
         if let Some(command) = bare.strip_prefix("dbtrigger ") {
             found.push(command.to_owned());
             goes_on = true;

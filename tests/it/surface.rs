@@ -31,16 +31,53 @@ fn help_and_version_go_to_stdout_and_name_only_what_is_built() {
     }
 }
 
+#[test]
+fn what_every_command_takes_stands_behind_its_own_options_and_is_the_same_everywhere() {
+    let globals = |help: &str| {
+        let (own, rest) = help.split_once("\nOptions of every command:\n").unwrap_or_else(|| panic!("{help}"));
+        let globals = rest.split("\n\nEach error").next().unwrap().split("\n\nExamples:").next().unwrap();
+        let globals = globals.split("\n\nThe ").next().unwrap().split("\n\nAt a ").next().unwrap();
+        (own.to_owned(), globals.to_owned())
+    };
+    let (_, everywhere) = globals(&bare(&["--help"]).1);
+    for flag in ["-o, --output", "--no-input", "-p, --profile", "--dbt-url", "--ca-bundle"] {
+        assert!(everywhere.contains(flag), "{flag} in {everywhere}");
+    }
+    for command in commands() {
+        let (_, long, _) = bare(&[&command, "--help"]);
+        let (own, rest) = globals(&long);
+        assert!(rest.starts_with(&everywhere), "{command}\n{rest}");
+        assert!(!own.contains("--output") && own.contains("-h, --help"), "{command}\n{own}");
+        let (_, short, _) = bare(&[&command, "-h"]);
+        assert!(short.contains("--output") && !short.contains("--ca-bundle"), "{command}\n{short}");
+        assert!(short.lines().count() < long.lines().count(), "{command}");
+    }
+}
+
 /// The commands that the help names, in its order.
 pub(crate) fn commands() -> Vec<String> {
-    let (exit, help, _) = bare(&["--help"]);
-    assert_eq!(exit, 0);
-    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    // A description may go on in the next line, further in.
-    let names = list.lines().filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
-    let names: Vec<String> = names.map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    let names = listed(&["--help"]);
     assert!(names.len() >= 12, "{names:?}");
     names
+}
+
+/// Each command by all its words: one that has commands of its own stands for none itself.
+pub(crate) fn whole_commands() -> Vec<String> {
+    let with_actions = commands().into_iter().flat_map(|command| {
+        let actions = listed(&[&command, "--help"]);
+        let whole = actions.iter().map(|action| format!("{command} {action}")).collect();
+        if actions.is_empty() { vec![command] } else { whole }
+    });
+    with_actions.collect()
+}
+
+fn listed(arguments: &[&str]) -> Vec<String> {
+    let (exit, help, _) = bare(arguments);
+    assert_eq!(exit, 0);
+    let list = help.split("\nCommands:\n").nth(1).unwrap_or_default().split("\n\n").next().unwrap();
+    // A description may go on in the next line, further in.
+    let names = list.lines().filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    names.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
 }
 
 /// The commands of the examples, without the program's name.

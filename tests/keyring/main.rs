@@ -13,6 +13,10 @@ mod harness;
 #[expect(dead_code, reason = "it serves two test programs")]
 mod pty;
 
+#[path = "../it/reference/fields.rs"]
+#[expect(dead_code, reason = "it serves two test programs")]
+mod fields;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
@@ -211,6 +215,34 @@ fn a_login_is_used_by_every_command_until_it_is_removed() {
     let empty = run(&site, bus_at, &["auth", "status", "-o", "json"]).ends(4).json();
     assert_eq!(empty["data"]["keyring"]["logins"], Value::Array(Vec::new()));
     drop(keyring);
+}
+
+/// The documents of `docs/reference/json.md` that no other test can print.
+#[test]
+fn the_documents_of_the_reference_are_what_comes() {
+    if missing() {
+        return;
+    }
+    let (bus, site) = (Bus::start(), Site::new());
+    let _keyring = bus.keyring(true);
+    let (bus_at, origin) = (bus.address.as_str(), site.sandbox.origin());
+    let file = site.home.path().join("token");
+    std::fs::write(&file, DBT_TOKEN).unwrap();
+    let login =
+        ["auth", "login", "--dbt-host", origin, "--dbt-account", "51234", "--token-file", "token", "-o", "json"];
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/reference");
+    for (name, arguments) in
+        [("auth-login.json", &login[..]), ("auth-logout.json", &["auth", "logout", "--all", "-o", "json"])]
+    {
+        let document = fields::normal(&run(&site, bus_at, arguments).ends(0).json());
+        let text = serde_json::to_string_pretty(&document).unwrap() + "\n";
+        let place = folder.join(name);
+        if variable("UPDATE_REFERENCE").is_some() {
+            std::fs::write(&place, &text).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&place).unwrap(), text, "run: UPDATE_REFERENCE=1 cargo test --test keyring");
+    }
+    std::fs::remove_file(&file).unwrap();
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::input::{AddTo, Input};
 use super::press::go_on;
 use super::{Args, THEN_CHECKED, identity};
 use crate::commands::Stage;
-use crate::commands::provision::{Carried, Finish, Provision, who};
+use crate::commands::provision::{Carried, Finish, Provision, no_plan, who};
 use crate::commands::to_databricks;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
@@ -81,39 +81,46 @@ pub(super) async fn add(
     let AddTo { text, named } = workflow;
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
     let load = input.load();
-    let (row, ground) =
-        tokio::try_join!(named.find(&writer, text, "nothing was written", again), survey(&writer, &load, &me))?;
-    let compute = match &input.compute {
-        Some(wish) => Some(compute::settle(&writer, wish, &me, &mut warnings).await?),
-        None => None,
+    let looks = async {
+        let (row, ground) =
+            tokio::try_join!(named.find(&writer, text, "nothing was written", again), survey(&writer, &load, &me))?;
+        let compute = match &input.compute {
+            Some(wish) => Some(compute::settle(&writer, wish, &me, &mut warnings).await?),
+            None => None,
+        };
+        let want = AddedTaskWant {
+            workflow: row.job_id,
+            workflow_name: row.name().to_owned(),
+            task: task.clone(),
+            notebook: ground.path.as_str().to_owned(),
+            compute,
+            retries: input.retries,
+            task_timeout: input.task_timeout.map(|limit| limit.as_secs()),
+            overrides: input.overrides.clone(),
+        };
+        let (planned, key) =
+            tokio::join!(Step::<AddedTask>::plan(&writer, want, &input.consents), ground.check_key(&writer, &me));
+        let planned = planned?;
+        let Some(job) = &planned.have else {
+            return Err(Failure::new(Code::Bug, "The workflow was read, and nothing is known of it."));
+        };
+        check_needs(&planned.want, job)?;
+        ground.check_overrides(&load, &carried_overrides(&planned.want, job))?;
+        warnings.extend(ground.warnings.iter().cloned());
+        let other = identity::other(None, job.run_as.as_deref(), &me);
+        let mut steps = Vec::new();
+        // What is refused changes nothing, and needs nothing.
+        if !matches!(planned.action, Action::Blocked { .. }) {
+            let readers = identity::readers(&writer, input.grant_run_as, (&ground, key), other, &me, stage).await?;
+            warnings.extend(readers.warnings);
+            steps = readers.steps;
+        }
+        Ok((row.job_id, ground, planned, steps, warnings))
     };
-    let want = AddedTaskWant {
-        workflow: row.job_id,
-        workflow_name: row.name().to_owned(),
-        task: task.clone(),
-        notebook: ground.path.as_str().to_owned(),
-        compute,
-        retries: input.retries,
-        task_timeout: input.task_timeout.map(|limit| limit.as_secs()),
-        overrides: input.overrides.clone(),
+    let (workflow, ground, planned, mut steps, warnings) = match looks.await {
+        Ok(planned) => planned,
+        Err(failure) => return no_plan(failure, dry_run, &writer, &me),
     };
-    let (planned, key) =
-        tokio::join!(Step::<AddedTask>::plan(&writer, want, &input.consents), ground.check_key(&writer, &me));
-    let planned = planned?;
-    let Some(job) = &planned.have else {
-        return Err(Failure::new(Code::Bug, "The workflow was read, and nothing is known of it."));
-    };
-    check_needs(&planned.want, job)?;
-    ground.check_overrides(&load, &carried_overrides(&planned.want, job))?;
-    warnings.extend(ground.warnings.iter().cloned());
-    let other = identity::other(None, job.run_as.as_deref(), &me);
-    let mut steps = Vec::new();
-    // What is refused changes nothing, and needs nothing.
-    if !matches!(planned.action, Action::Blocked { .. }) {
-        let readers = identity::readers(&writer, input.grant_run_as, (&ground, key), other, &me, stage).await?;
-        warnings.extend(readers.warnings);
-        steps = readers.steps;
-    }
     for warning in &warnings {
         stage.events.warning(warning.as_str());
     }
@@ -127,7 +134,7 @@ pub(super) async fn add(
     match there.filter(|_| (check || run_now) && carried.is_well() && carried.failure.is_none()) {
         Some((job, task)) => {
             let check = check.then(|| Check::of(&job, &[task], &ground, &me));
-            Ok(go_on(carried, check, &[], (row.job_id, run_now.into()), (&input.databricks, &writer), stage).await)
+            Ok(go_on(carried, check, &[], (workflow, run_now.into()), (&input.databricks, &writer), stage).await)
         }
         None => Ok(carried.end()),
     }

@@ -28,7 +28,7 @@ pub(super) use self::input::{Door, Input, collect, read_schedule, read_zone};
 pub(super) use self::press::{Press, go_on};
 use super::Stage;
 use super::job_named::Narrow;
-use super::provision::{Finish, Provision, who};
+use super::provision::{Finish, Provision, no_plan, who};
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::{Inputs, Plan};
 use crate::failure::{Ended, Failure, Report};
@@ -199,8 +199,15 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     }
     let writer = super::to_databricks(&input.databricks, stage)?;
     let (me, looked_up) = tokio::try_join!(who(&writer), look_up(&input, stage))?;
-    let ground = survey(&writer, &input.load(), &me).await?;
-    let Drawn { steps, warnings } = draw(&writer, &input, looked_up, &ground, &me, stage).await?;
+    let looks = async {
+        let ground = survey(&writer, &input.load(), &me).await?;
+        let drawn = draw(&writer, &input, looked_up, &ground, &me, stage).await?;
+        Ok((ground, drawn))
+    };
+    let (ground, Drawn { steps, warnings }) = match looks.await {
+        Ok(planned) => planned,
+        Err(failure) => return no_plan(failure, dry_run, &writer, &me),
+    };
     for warning in &warnings {
         stage.events.warning(warning.as_str());
     }

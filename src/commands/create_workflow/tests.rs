@@ -664,6 +664,30 @@ async fn the_small_print_is_written_once_and_left_out_it_stays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dry_run_that_could_look_ends_with_0_and_says_what_would_be_refused() {
+    let stage = prepared().await;
+    assert_eq!(stage.run(deploy_notebook::run, &["--allow-job", "222225"]).await.unwrap().exit, 0);
+    stage.take_log();
+    let allowed = ["--job", "222225", "--override", "git_branch=main"];
+    for (line, says) in [(&["--job", "222222"][..], "may start only"), (&allowed, "does not allow the override")] {
+        let plain = create(&stage, line).await;
+        assert!(plain.exit == 7 && plain.failure.contains(says), "{plain:?}");
+        let dry = create(&stage, &[line, &["--dry-run"]].concat()).await;
+        assert_eq!((dry.exit, &dry.data["refused"]["code"]), (0, &json!("refused")), "{dry:?}");
+        assert!(
+            dry.text.contains("Without --dry-run this would be refused") && dry.text.contains(says),
+            "{}",
+            dry.text
+        );
+        assert_eq!((&dry.data["steps"], &dry.data["identity"]), (&json!([]), &json!("ana@example.com")));
+    }
+    // Where nothing can be planned, nobody knows what would happen.
+    let missing = create(&stage, &["--job", "222222", "--notebook", "/Users/ana@example.com/gone", "--dry-run"]).await;
+    assert_eq!((missing.exit, missing.code), (6, Some(Code::NotFound)), "{missing:?}");
+    assert_eq!(stage.take_writes(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn overrides_that_the_notebook_does_not_allow_are_refused_with_the_command_that_allows_them() {
     let stage = prepared().await;
     let line = ["--job", "222222", "--override", "git_branch=main", "--override", "threads_override=4"];

@@ -13,7 +13,7 @@ use super::create_workflow::{Check, Door, Input, One, Press, THEN_CHECKED, THEN_
 use super::grants::GrantTo;
 use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, warn_of_readers};
 use super::job_named::Narrow;
-use super::provision::{Finish, Provision, who};
+use super::provision::{Finish, Provision, no_plan, who};
 use super::{Stage, to_databricks};
 use crate::credentials::{KeySource, Missing, Sourced, Token, Wants};
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
@@ -226,7 +226,10 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let writer = to_databricks(&input.databricks, stage)?;
     let me = who(&writer).await?;
     let (run_now, yes, dry_run) = (args.run_now, args.yes, args.dry_run);
-    let outline = look(&args, (&grants, compare), &input, &account, &writer, &me, stage).await?;
+    let outline = match look(&args, (&grants, compare), &input, &account, &writer, &me, stage).await {
+        Ok(outline) => outline,
+        Err(failure) => return no_plan(failure, dry_run, &writer, &me),
+    };
     let mut inputs = Inputs::default();
     warn_of_unused_key(&args, &outline, stage);
     if outline.writes_key() {

@@ -17,7 +17,7 @@ pub(crate) struct Example {
 
 /// Heading, the arguments behind the command, and the exit code. `RUN` is the Databricks run of the example before, `WAITING` a dbt run
 /// that waits in the queue.
-const LINES: [(&str, &[&str], i32); 31] = [
+const LINES: [(&str, &[&str], i32); 41] = [
     ("errors", &["jbos"], 2),
     ("errors", &["run", "Nighly build"], 6),
     // Before any run, so that it is the same one that is the newest.
@@ -29,14 +29,18 @@ const LINES: [(&str, &[&str], i32); 31] = [
     ("deploy-notebook", &[], 0),
     ("deploy-notebook", &["--allow-job", "222222", "--dry-run"], 0),
     ("deploy-notebook", &["--scope", "another"], 7),
+    ("deploy-notebook", &["--scope", "another", "--dry-run"], 0),
+    ("deploy-notebook --print", &["--print"], 0),
     ("create-workflow", &["--job", "222222", "--schedule", "0 0 6 * * ?"], 0),
     ("create-workflow", &["--job", "222223"], 0),
+    ("create-workflow", &["--job", "222222", "--override", "git_branch=main", "--dry-run"], 0),
     ("doctor", &["--job", "222222"], 0),
     ("doctor", &["--job", "300001"], 1),
     ("run", &["222222"], 0),
     ("run", &["222223"], 3),
     ("run", &["222224"], 20),
     ("run", &["222225", "--no-wait"], 0),
+    ("run with several jobs", &["222222", "222223"], 3),
     ("run --workflow", &["--workflow", "dbt: Broken models (222223)"], 3),
     ("run --workflow", &["--workflow", "dbt: Nightly build (222222)"], 0),
     ("watch", &["123456"], 0),
@@ -45,7 +49,13 @@ const LINES: [(&str, &[&str], i32); 31] = [
     ("cancel", &["WAITING"], 0),
     ("cancel", &["--workflow-run", "RUN"], 0),
     ("runs", &["--limit", "3"], 0),
+    ("setup", &["--job", "222225", "--path", "/Users/ana@example.com/second", "-y", "--run-now"], 0),
+    ("runs --orphans", &["--orphans"], 0),
     ("runs --workflow", &["--workflow", "dbt: Nightly build (222222)"], 0),
+    ("create-workflow --check", &["--job", "222222", "--check", "--run-now"], 0),
+    ("create-workflow --check", &["--job", "222222", "--run-as", "bo@example.com", "--grant-run-as", "--check"], 0),
+    ("create-workflow --add-to", &["--job", "222222", "--add-to", "Daily load", "--depends-on", "dbt_222222=load"], 0),
+    ("create-workflow --add-to", &["--job", "222222", "--add-to", "Daily load"], 0),
     ("demo", &[], 0),
     ("explain", &["not-found"], 0),
     ("explain", &["0"], 0),
@@ -55,6 +65,7 @@ const LINES: [(&str, &[&str], i32); 31] = [
 /// All of them, in one world and in this order.
 pub(crate) fn all() -> Vec<Example> {
     let site = Site::with(|options| options.speed = 600.0);
+    site.make_workflow("Daily load");
     let (mut run, mut shown) = (String::new(), Vec::new());
     for (heading, arguments, exit) in LINES {
         let mut line: Vec<String> = arguments.iter().map(ToString::to_string).collect();
@@ -81,6 +92,7 @@ pub(crate) fn all() -> Vec<Example> {
     }
     shown.push(sandbox(&site));
     shown.push(over_https());
+    shown.extend(with_a_keyring());
     shown
 }
 
@@ -94,6 +106,24 @@ fn waiting(site: &Site) -> String {
 fn over_https() -> Example {
     let document = crate::tls::secure().run(&["doctor", "-o", "json"]).ends(1).json();
     Example { heading: "doctor", typed: "$ dbtrigger doctor -o json".to_owned(), document }
+}
+
+/// Those that take a keyring: the documents of these files come from `cargo test --test keyring`, which compares them, and with
+/// `UPDATE_REFERENCE=1` writes them.
+fn with_a_keyring() -> [Example; 2] {
+    [
+        (
+            "auth login",
+            include_str!("auth-login.json"),
+            "--dbt-host 127.0.0.1:PORT --dbt-account 51234 --token-file token",
+        ),
+        ("auth logout", include_str!("auth-logout.json"), "--all"),
+    ]
+    .map(|(heading, document, flags)| Example {
+        heading,
+        typed: format!("$ dbtrigger {heading} {flags} -o json"),
+        document: serde_json::from_str(document).unwrap(),
+    })
 }
 
 /// The one that goes on until it is interrupted.

@@ -1,9 +1,19 @@
 //! What the fields of documents mean. Everything else about them is taken from the documents.
 
-/// The meaning of the field at this path: what is said of it under this heading, or else under all.
+/// The meaning of the field at this path: what is said of it under this heading, or else of the whole command, or else of all.
+/// A run that is part of another document has the fields of its own.
 pub(crate) fn of(heading: &str, path: &str) -> Option<&'static str> {
-    let said = |under: &str| MEANINGS.iter().find(|(known, field, _)| *known == under && *field == path);
-    said(heading).or_else(|| said("")).map(|(_, _, meaning)| *meaning)
+    let said = |under: &str, path: &str| MEANINGS.iter().find(|(known, field, _)| *known == under && *field == path);
+    let command = heading.split(' ').next().unwrap_or_default();
+    let within = || {
+        let embedded = [("check.", "run --workflow"), ("run.", "run --workflow"), ("runs[].", "run")];
+        embedded.iter().find_map(|(prefix, under)| {
+            let path = path.strip_prefix(prefix)?;
+            said(under, path).or_else(|| said("", path))
+        })
+    };
+    let found = said(heading, path).or_else(|| said(command, path)).or_else(within).or_else(|| said("", path));
+    found.map(|(_, _, meaning)| *meaning)
 }
 
 /// Heading (empty: all), field, meaning.
@@ -43,6 +53,11 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("", "workspace", "address of the workspace"),
     ("", "identity", "who writes: user name, or application id of a service principal"),
     ("", "dry_run", "nothing was to be written"),
+    ("", "refused", "with `dry_run`, if it would be refused: with which error, as `error` of a document"),
+    ("", "refused.code", "stable code, see [errors.md](errors.md)"),
+    ("", "refused.message", "what would be refused"),
+    ("", "refused.causes", "why, the nearest cause first"),
+    ("", "refused.hints", "what to do next; commands stand in backticks"),
     ("", "steps", "one for each thing that should be there"),
     ("", "steps[].kind", "kind of thing"),
     ("", "steps[].name", "which one"),
@@ -216,6 +231,33 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("jobs", "jobs[].last_run.created_at", "when it was started, in UTC"),
     ("jobs", "jobs[].last_run.finished_at", "when it ended"),
     // The rest.
+    ("deploy-notebook --print", "text", "the notebook as it would be imported"),
+    ("create-workflow", "check", "the run in check mode, as `run --workflow` reports it"),
+    ("create-workflow", "run", "the run that `--run-now` started, as `run --workflow` reports it"),
+    ("create-workflow --add-to", "task_key", "key of the task that is added"),
+    ("setup", "check", "the run in check mode, as `run --workflow` reports it; there if something was written"),
+    ("setup", "run", "the first run, as `run --workflow` reports it; there if it was wanted"),
+    ("run with several jobs", "runs", "one for each job, in their order; each has the fields of `run`"),
+    ("run with several jobs", "runs[].exit_code", "exit code of this one; that of the command is the gravest of all"),
+    ("run with several jobs", "runs[].error", "why this one did not end well, as `error` of a document; null if it did"),
+    ("run with several jobs", "runs[].error.code", "stable code, see [errors.md](errors.md)"),
+    ("run with several jobs", "runs[].error.message", "what happened to what"),
+    ("run with several jobs", "runs[].error.causes", "why, the nearest cause first"),
+    ("run with several jobs", "runs[].error.hints", "what to do next; commands stand in backticks"),
+    ("auth login", "service", "`dbt` or `databricks`"),
+    ("auth login", "host", "address that the token is stored for, and goes to"),
+    ("auth login", "account_id", "account of dbt; null for Databricks"),
+    ("auth login", "identity", "whose token it is, as Databricks says it; null for dbt"),
+    ("auth login", "token_kind", "`service token` or `personal token`, as far as it shows"),
+    ("auth login", "token_from", "where the token came from"),
+    ("auth login", "replaced", "there was one for the same before"),
+    ("auth logout", "removed", "the logins that were removed: `service`, `host`, `account_id`"),
+    ("auth logout", "logins", "the logins that are left"),
+    ("auth logout", "remains", "what else would still be used: `service`, and where it comes from"),
+    ("auth logout", "removed[].service", "`dbt` or `databricks`"),
+    ("auth logout", "removed[].host", "address that the token was stored for"),
+    ("auth logout", "removed[].account_id", "account of dbt; null for Databricks"),
+    ("runs --orphans", "orphans", "active dbt runs whose Databricks run is over or gone"),
     ("doctor", "checks", "the links, in the order of the chain"),
     ("doctor", "checks[].id", "stable: part and link (`dbt.name`, `databricks.identity`, `chain.key`); behind a colon which one of several"),
     ("doctor", "checks[].status", "`ok`, `warning`, `failed`, or `skipped` because another link is broken"),
