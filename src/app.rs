@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::commands::run::{CiOutputs, Ending};
+use crate::commands::run::{CiOutputs, Ending, Results};
 use crate::commands::{self, Instead, LastKnown, Left, Said, Stage, Talk, Wire, quoted};
 use crate::context::{Context, Environment};
 use crate::credentials::AccountFlags;
@@ -125,6 +125,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         account,
         pace: Pace::default(),
         last_known: last_known.clone(),
+        results: Results::default(),
         interruption: interruption.clone(),
         wire: Wire::Sockets(roots),
         talk,
@@ -155,7 +156,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let exit = if said { printer.end(&ended) } else { code.map_or(0, Code::exit) };
         if let Some(outputs) = outputs {
             let data = ended.report.map(|report| report.json()).unwrap_or_default();
-            let ending = Ending { data: &data, code, exit };
+            let ending = Ending { data: &data, failure: ended.failure.as_ref(), results: &stage.results, exit };
             outputs.write(&ending, &stage.context.environment, &|text| printer.clean(text), &stage.events);
         }
         exit

@@ -22,8 +22,17 @@ pub(crate) enum Event {
     Over { what: String },
     /// A line of stdout in any form of output, for a command that prints and then goes on (`sandbox`).
     Document(String),
+    /// What GitHub Actions shows beside the log of a step; only for there, even when quiet. The message may have several lines.
+    Annotation { level: Level, title: String, message: String },
     /// One request and its answer, secrets and long texts left out; shown with `-v`, bodies with `-vv`.
     Trace { line: String, bodies: Vec<String> },
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    Error,
+    Warning,
 }
 
 /// Where events go.

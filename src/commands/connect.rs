@@ -127,6 +127,7 @@ fn line(origin: &Origin, profile: Profile, stage: &Stage) -> Result<Writer, Fail
         interruption: _,
         wire: _,
         talk: _,
+        results: _,
     } = stage;
     let transport = transport(origin, stage)?;
     Ok(Writer::new(profile, transport, pace.clone(), context.entropy.clone(), context.wall.clone(), events.clone()))

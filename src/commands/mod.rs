@@ -69,6 +69,8 @@ pub(crate) struct Stage {
     pub(crate) account: AccountFlags,
     pub(crate) pace: Pace,
     pub(crate) last_known: LastKnown,
+    /// For the file of `run --junit`.
+    pub(crate) results: run::Results,
     /// Signals, for a command that does not want to be ended by the first.
     pub(crate) interruption: Interruption,
     pub(crate) wire: Wire,

@@ -252,6 +252,7 @@ impl Rehearsal {
             account,
             pace: Pace::default(),
             last_known: LastKnown::default(),
+            results: super::run::Results::default(),
             interruption,
             wire: Wire::Given(Rc::new(self.clone())),
             talk: Talk::default(),
@@ -306,6 +307,7 @@ impl Outcome {
             Event::Going { what: _, state: _ }
             | Event::Over { what: _ }
             | Event::Document(_)
+            | Event::Annotation { level: _, title: _, message: _ }
             | Event::Trace { line: _, bodies: _ } => None,
         });
         said.collect::<Vec<_>>().join("\n")

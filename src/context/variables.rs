@@ -61,7 +61,7 @@ pub(crate) const VARIABLES: [Group; 7] = [
             ("CI", "Set to anything: nothing is asked, as with --no-input, and the keyring is not opened"),
             ("ACTIONS_ID_TOKEN_REQUEST_URL", "Where GitHub Actions gives tokens, with `permissions: id-token: write`"),
             ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "What GitHub Actions wants to see for one"),
-            ("GITHUB_ACTIONS", "Said in the User-Agent"),
+            ("GITHUB_ACTIONS", "`true`: a `run` that does not end well is annotated; said in the User-Agent"),
             ("GITHUB_OUTPUT", "File to which `run` appends run_id, run_url, status and exit_code, or runs"),
             ("GITHUB_STEP_SUMMARY", "File to which `run` appends a table of the runs in Markdown"),
             ("GITLAB_CI", "Said in the User-Agent"),

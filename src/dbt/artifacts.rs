@@ -11,14 +11,14 @@ use super::runs::run_path;
 use crate::http::{Call, Read, Shape, parse_json, title_of_page};
 
 /// `run_results.json` (dbt-cloud-api §6), as far as failures go.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct RunResults {
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) results: Vec<Node>,
 }
 
 /// One model, test, seed or snapshot with its outcome.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Node {
     /// `kind.package.name[.hash]`.
     #[serde(default, deserialize_with = "or_default")]
@@ -30,6 +30,9 @@ pub(crate) struct Node {
     /// How many rows a test found wrong.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) failures: Option<u64>,
+    /// In seconds.
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) execution_time: Option<f64>,
 }
 
 impl Node {

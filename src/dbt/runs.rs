@@ -184,6 +184,13 @@ impl Step {
     pub(crate) fn runs_dbt(&self) -> bool {
         self.name.as_deref().is_some_and(|name| name.contains("dbt"))
     }
+
+    /// Whether it builds or tests something, so that its results count (dbt-cloud-api §6).
+    pub(crate) fn builds(&self) -> bool {
+        let rest = self.title().strip_prefix("dbt ");
+        let verb = rest.and_then(|rest| rest.split_whitespace().find(|word| !word.starts_with('-')));
+        matches!(verb, Some("build" | "run" | "test" | "seed" | "snapshot" | "retry"))
+    }
 }
 
 impl Run {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::ask::Terminal;
 use super::bars::Bars;
 use super::sanitise::sanitise;
-use crate::events::{Event, Events};
+use crate::events::{Event, Events, Level};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::questions::Questioner;
 use crate::secret::Filter;
@@ -132,6 +132,7 @@ impl Printer {
             Event::Remark(_) if quiet => {}
             Event::Remark(text) | Event::Asked(text) => self.err(&text),
             Event::Warning(text) => self.labelled("33", "warning", &text),
+            Event::Annotation { level, title, message } => self.annotation(level, &title, &message),
             Event::Trace { line, bodies } => {
                 if verbose >= 1 {
                     self.err(&line);
@@ -248,6 +249,19 @@ impl Printer {
         }
     }
 
+    /// The only command for a CI service that we print. Nothing of its texts can end it or begin another.
+    fn annotation(&self, level: Level, title: &str, message: &str) {
+        let word = match level {
+            Level::Error => "error",
+            Level::Warning => "warning",
+        };
+        let value = |text: &str| self.clean(text).replace('%', "%25").replace('\n', "%0A");
+        let title = value(title).replace(':', "%3A").replace(',', "%2C");
+        let line = format!("::{word} title={title}::{}\n", value(message));
+        // Nobody can be told that stderr is gone.
+        let _ = self.write(&self.0.err, &line);
+    }
+
     fn write(&self, stream: &RefCell<Box<dyn Write>>, text: &str) -> io::Result<()> {
         let mut stream = stream.borrow_mut();
         let clean = self.0.filter.clean(text);
@@ -278,5 +292,83 @@ mod tests {
             drop(going);
             assert_eq!(lines(), 0, "{what:?}");
         }
+    }
+
+    /// What came out on both streams, line by line.
+    #[derive(Clone, Default)]
+    struct Shown(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Shown {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Shown {
+        fn lines(&self) -> Vec<String> {
+            String::from_utf8(self.0.take()).unwrap().lines().map(ToOwned::to_owned).collect()
+        }
+    }
+
+    fn printer(format: Format, color: bool) -> (Printer, Shown) {
+        let voice = Voice { format, quiet: false, verbose: 2, color, draws: false };
+        let shown = Shown::default();
+        (Printer::new(voice, Vault::default().filter(), Box::new(shown.clone()), Box::new(shown.clone())), shown)
+    }
+
+    /// What GitHub's runner and Azure's agent take for a command.
+    fn is_command(line: &str) -> bool {
+        line.trim_start().starts_with("::") || line.contains("##[") || line.contains("##vso[")
+    }
+
+    #[test]
+    fn no_line_of_a_service_is_a_command_for_a_ci_whatever_carries_it() {
+        for text in [
+            "::add-mask::x",
+            "a\n::stop-commands::x",
+            "a\r\n  \t::set-env name=PATH::/x",
+            "a\u{b}\u{1b}[0m::error::x",
+            "\u{feff}::error::x",
+            "a\u{2028}::error::x",
+            "##[error]x",
+            "a ##vso[task.setvariable variable=PATH]x",
+            "#\u{200b}#vso[task.complete]x",
+        ] {
+            for (format, color) in [(Format::Text, false), (Format::Text, true), (Format::Json, false)] {
+                let (printer, shown) = printer(format, color);
+                let text = text.to_owned();
+                let failure =
+                    Failure::new(Code::Failed, text.clone()).cause(text.clone()).advise(text.clone()).run(text.clone());
+                for event in [
+                    Event::Remark(text.clone()),
+                    Event::Warning(text.clone()),
+                    Event::Progress(text.clone()),
+                    Event::Document(text.clone()),
+                    Event::Trace { line: text.clone(), bodies: vec![text.clone()] },
+                ] {
+                    printer.draw(event);
+                }
+                let _ = printer.end(&failure.into());
+                printer.usage(&text);
+                let _ = printer.page(&text);
+                let lines = shown.lines();
+                assert!(lines.len() > 5 && !lines.iter().any(|line| is_command(line)), "{text:?}: {lines:#?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_annotation_is_one_line_and_one_command_whatever_its_texts_have_in_them() {
+        let (printer, shown) = printer(Format::Json, true);
+        let title = "a,b: 100%\r\n::add-mask::x".to_owned();
+        let message = "one%0A::stop-commands::x\n::error::two ##vso[x]".to_owned();
+        printer.draw(Event::Annotation { level: Level::Warning, title, message });
+        let expected = "::warning title=a%2Cb%3A 100%25%0A%3A %3Aadd-mask%3A%3Ax::\
+                        one%250A::stop-commands::x%0A: :error::two ## vso[x]";
+        assert_eq!(shown.lines(), [expected]);
     }
 }

@@ -16,6 +16,7 @@ mod doctor;
 mod guide;
 #[cfg(unix)]
 mod interrupted;
+mod junit;
 #[cfg(target_os = "linux")]
 mod pty;
 #[cfg(target_os = "linux")]

@@ -73,6 +73,7 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<&str> {
         | Event::Going { what: _, state: _ }
         | Event::Over { what: _ }
         | Event::Document(_)
+        | Event::Annotation { level: _, title: _, message: _ }
         | Event::Trace { line: _, bodies: _ } => None,
     });
     all.collect()

@@ -184,15 +184,8 @@ impl Wanted<'_> {
 async fn deciding_step(reader: &Reader, account: u64, run: u64) -> Result<Option<u64>, HttpError> {
     let mut steps: Vec<Step> = reader.read(get_run_with_steps(account, run)).await?.run_steps.unwrap_or_default();
     steps.sort_by_key(|step| step.index);
-    let builds = |step: &&Step| {
-        let verb = step
-            .title()
-            .strip_prefix("dbt ")
-            .and_then(|rest| rest.split_whitespace().find(|word| !word.starts_with('-')));
-        matches!(verb, Some("build" | "run" | "test" | "seed" | "snapshot" | "retry"))
-    };
     let failed = steps.iter().find(|step| step.runs_dbt() && step.status == Some(Status::Error));
-    Ok(failed.or_else(|| steps.iter().rfind(builds)).map(|step| step.index))
+    Ok(failed.or_else(|| steps.iter().rfind(|step| step.builds())).map(|step| step.index))
 }
 
 /// Where a file goes below the folder; `None` if its name leads elsewhere, or means something to a system.

@@ -1,37 +1,43 @@
-//! What GitHub Actions gets from `run` beside what is printed: the outputs of the step and the summary of the job, taken
-//! from the same data as the JSON document. Nothing here changes the outcome.
+//! What a CI gets from `run` beside what is printed, taken from the same data as the JSON document: the outputs of the step,
+//! the summary of the job and annotations for GitHub Actions, and the file of `--junit`. Nothing here changes the outcome.
 
+mod annotations;
 mod markdown;
+mod tests_of_runs;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::Args;
+use super::junit::{self, Results};
 use crate::context::Environment;
 use crate::databricks::WorkflowEnd;
 use crate::events::Events;
-use crate::failure::Code;
+use crate::failure::{Code, Failure};
 use crate::runs::plain;
 
 /// Of each text of a service so many characters are taken.
 const LONGEST: usize = 400;
 
-/// What GitHub Actions is told about a `run`.
+/// What a CI is told about a `run`.
 pub(crate) struct CiOutputs {
     /// The jobs, or the workflow, as the person named them.
     asked: Vec<String>,
     /// The messages of what failed, too.
     detail: bool,
+    junit: Option<PathBuf>,
 }
 
 /// How the command ended.
 pub(crate) struct Ending<'a> {
     /// The `data` of the JSON document, null if nothing is known.
     pub(crate) data: &'a Value,
-    pub(crate) code: Option<Code>,
+    pub(crate) failure: Option<&'a Failure>,
+    /// What is known of its nodes.
+    pub(crate) results: &'a Results,
     /// With which the program ends.
     pub(crate) exit: u8,
 }
@@ -39,10 +45,10 @@ pub(crate) struct Ending<'a> {
 impl CiOutputs {
     pub(crate) fn of(args: &Args) -> CiOutputs {
         let asked = args.workflow.as_ref().map_or_else(|| args.job.clone(), |workflow| vec![workflow.clone()]);
-        CiOutputs { asked, detail: args.summary_detail }
+        CiOutputs { asked, detail: args.summary_detail, junit: args.junit.clone() }
     }
 
-    /// Appends to the files that GitHub Actions names. `clean` takes out of a text what must not be shown.
+    /// Writes the file that was asked for, appends to those that GitHub Actions names, and annotates there. `clean` takes out of a text what must not be shown.
     pub(crate) fn write(
         &self,
         ending: &Ending<'_>,
@@ -57,15 +63,24 @@ impl CiOutputs {
                 events.warning(format!("{what} cannot be written to {path} ({variable}): {error}"));
             }
         };
+        let rows = self.rows(ending, clean);
+        if let Some(file) = self.junit.as_ref().filter(|_| !ending.results.is_refused())
+            && let Err(error) = junit::write(file, &tests_of_runs::document(&rows, ending.results, self.detail, clean))
+        {
+            events.warning(format!("the tests of --junit cannot be written to {}: {error}", file.display()));
+        }
         append_to("GITHUB_OUTPUT", "the outputs of this step", &|| self.outputs(ending, clean));
-        append_to("GITHUB_STEP_SUMMARY", "the summary of this step", &|| {
-            markdown::summary(&self.rows(ending, clean), self.detail)
-        });
+        append_to("GITHUB_STEP_SUMMARY", "the summary of this step", &|| markdown::summary(&rows, self.detail));
+        if environment.get("GITHUB_ACTIONS") == Some("true") {
+            for annotation in annotations::of(&rows, self.detail) {
+                events.emit(annotation);
+            }
+        }
     }
 
     /// `name=value`, each on a line of its own: no value has a line break in it.
     fn outputs(&self, ending: &Ending<'_>, clean: &dyn Fn(&str) -> String) -> String {
-        let Ending { data, code: _, exit } = ending;
+        let Ending { data, failure: _, results: _, exit } = ending;
         if self.asked.len() > 1 {
             let runs: Vec<Value> = runs_of(data)
                 .iter()
@@ -87,47 +102,79 @@ impl CiOutputs {
 
     /// A row for each run; below the one of a workflow those of the dbt runs behind it.
     fn rows(&self, ending: &Ending<'_>, clean: &dyn Fn(&str) -> String) -> Vec<Row> {
-        let Ending { data, code, exit: _ } = ending;
+        let Ending { data, failure, results: _, exit: _ } = ending;
+        let whole = failure.map(|failure| Bad::new(failure.code.name(), &failure.what, clean));
+        let code = failure.map(|failure| failure.code);
         let runs = if self.asked.len() > 1 { runs_of(data) } else { std::slice::from_ref(*data) };
         if runs.iter().all(Value::is_null) {
-            let status = code.map_or("not seen", Code::name).to_owned();
             let row = |asked: &String| Row {
                 job: plain(&clean(asked), LONGEST),
                 run: String::new(),
                 url: String::new(),
-                status: status.clone(),
+                status: whole.as_ref().map_or("not seen", |bad| bad.code.as_str()).to_owned(),
+                seconds: None,
+                how: whole.clone().map_or(How::Well, How::Badly),
                 failed: Vec::new(),
             };
-            return self.asked.iter().map(row).collect();
+            let nobody = ["not given".to_owned()];
+            let asked = if self.asked.is_empty() { &nobody[..] } else { &self.asked[..] };
+            return asked.iter().map(row).collect();
         }
         let mut rows = Vec::new();
         for run in runs {
             let name = if is_workflow(run) { "workflow_name" } else { "job_id" };
             // Of several each has its own error; without one, how the whole ended is how it ended.
-            let error = match run.get("error") {
-                Some(error) => error["code"].as_str(),
-                None => code.map(Code::name),
+            let bad = match run.get("error") {
+                Some(error) => error["code"]
+                    .as_str()
+                    .map(|code| Bad::new(code, error["message"].as_str().unwrap_or_default(), clean)),
+                None => whole.clone(),
             };
-            let status = match (word(run, "status", clean), error) {
+            let status = match (word(run, "status", clean), &bad) {
                 (Some(status), None) => status,
-                (Some(status), Some(error)) => format!("{status} ({error})"),
-                (None, error) => error.unwrap_or("not seen").to_owned(),
+                (Some(status), Some(bad)) => format!("{status} ({})", bad.code),
+                (None, Some(bad)) => bad.code.clone(),
+                (None, None) => "not seen".to_owned(),
+            };
+            let with_failures = || {
+                let end = run["status"].as_str().filter(|_| is_workflow(run)).map(WorkflowEnd::of);
+                matches!(end, Some(WorkflowEnd::SuccessWithFailures(_)))
+            };
+            let how = match bad {
+                Some(bad) => How::Badly(bad),
+                None if with_failures() => How::WithFailures,
+                None => How::Well,
             };
             rows.push(Row {
                 job: word(run, name, clean).unwrap_or_default(),
                 run: word(run, id_name(run), clean).unwrap_or_default(),
                 url: word(run, url_name(run), clean).unwrap_or_default(),
                 status,
-                failed: failed(run, *code, clean),
+                seconds: run["duration_seconds"].as_u64(),
+                how,
+                failed: failed(run, code, clean),
             });
             rows.extend(list(run, "tasks").iter().filter(|task| !task["dbt_run_id"].is_null()).map(|task| Row {
                 job: word(task, "task_key", clean).unwrap_or_default(),
                 run: word(task, "dbt_run_id", clean).unwrap_or_default(),
                 url: word(task, "dbt_run_url", clean).unwrap_or_default(),
                 status: word(task, "dbt_run_status", clean).unwrap_or_else(|| "not seen".to_owned()),
+                seconds: None,
+                how: How::PartOfTheRowAbove,
                 failed: Vec::new(),
             }));
         }
+        // Interrupted, what is known has nothing of those that waited for their turn.
+        let more = if self.asked.len() > 1 { self.asked.len().saturating_sub(runs.len()) } else { 0 };
+        rows.extend(whole.filter(|_| more > 0).map(|bad| Row {
+            job: format!("{more} more"),
+            run: String::new(),
+            url: String::new(),
+            status: bad.code.clone(),
+            seconds: None,
+            how: How::Badly(bad),
+            failed: Vec::new(),
+        }));
         rows
     }
 }
@@ -138,7 +185,32 @@ struct Row {
     run: String,
     url: String,
     status: String,
+    seconds: Option<u64>,
+    how: How,
     failed: Vec<Failed>,
+}
+
+/// How what stands in a row ended.
+enum How {
+    Well,
+    /// Well, although something in it failed.
+    WithFailures,
+    Badly(Bad),
+    PartOfTheRowAbove,
+}
+
+/// What failed, without anything that may be data: in words of ours and of the person.
+#[derive(Clone)]
+struct Bad {
+    /// The stable code's name.
+    code: String,
+    what: String,
+}
+
+impl Bad {
+    fn new(code: &str, what: &str, clean: &dyn Fn(&str) -> String) -> Bad {
+        Bad { code: plain(&clean(code), LONGEST), what: plain(&clean(what), LONGEST) }
+    }
 }
 
 /// A model, test or task that failed.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-use super::artifacts::Wanted;
 use super::course::Course;
 use super::dbt_report::DbtReport;
 use super::follow_dbt::{Following, Lines};
+use super::junit::Results;
 use super::retry::{Resuming, Retries};
 use super::{Waiting, on_interrupt, resume, several};
 use crate::commands::job_named::{JobNamed, Narrow};
@@ -41,6 +41,8 @@ pub(super) struct Care {
     pub(super) retry: u32,
     /// Where the run's files go.
     pub(super) artifacts: Option<PathBuf>,
+    /// Where its outcome goes as tests.
+    pub(super) junit: Option<PathBuf>,
     pub(super) settle: Duration,
     pub(super) at_most_once: bool,
 }
@@ -78,7 +80,9 @@ pub(super) struct Start {
     no_wait: bool,
     /// How often a run that failed is resumed.
     retry: u32,
-    artifacts: Option<PathBuf>,
+    pub(super) artifacts: Option<PathBuf>,
+    /// Where the results are kept for the file of `--junit`, if there is to be one.
+    pub(super) results: Option<Results>,
     /// As the person named it.
     pub(super) job: String,
     /// By an address, which may be the only source of host and account.
@@ -142,9 +146,11 @@ async fn settle(
     })?;
     several::check_once(&ids, &texts)?;
     let Waiting { timeout: _, no_wait, key, given, parameters: _ } = waiting;
-    let Care { retry, artifacts, settle, at_most_once } = care;
+    let Care { retry, artifacts, junit, settle, at_most_once } = care;
     // Last, so that nothing is made for a command that fails anyway.
     artifacts.as_deref().map_or(Ok(()), super::artifacts::check_folder)?;
+    junit.as_deref().map_or(Ok(()), |file| stage.results.claim(file, &texts))?;
+    let results = junit.map(|_| stage.results.clone());
     // Everybody who sees the run sees its cause.
     let said = stage.vault.filter().clean(&cause.unwrap_or_else(|| usual_cause(environment))).into_owned();
     let alone = ids.len() == 1;
@@ -175,9 +181,9 @@ async fn settle(
             deadline,
         };
         let again = resume::of_dbt(&text, &stage.account, &overrides, None);
-        let artifacts = artifacts.clone();
+        let (artifacts, results) = (artifacts.clone(), results.clone());
         let (account, writer, flags) = (account.clone(), writer.clone(), stage.account.clone());
-        Start { account, writer, order, no_wait, retry, artifacts, job: shown, by_address, flags, again }
+        Start { account, writer, order, no_wait, retry, artifacts, results, job: shown, by_address, flags, again }
     });
     Ok(starts.collect())
 }
@@ -355,6 +361,7 @@ impl Start {
             no_wait: _,
             retry: _,
             artifacts: _,
+            results: _,
             job: _,
             by_address: _,
             flags: _,
@@ -396,33 +403,6 @@ impl Start {
     /// The command that cancels the run.
     pub(super) fn cancel(&self, run: u64) -> String {
         resume::on_dbt_run("cancel", run, &self.account, &self.flags, self.by_address)
-    }
-
-    /// What is done once the outcome is there, and does not change it.
-    async fn finish(&self, ended: &mut Ended<DbtReport>, retries: &Retries, hand: &Hand<'_>) {
-        let order = &self.order;
-        if let (Some(folder), Some(report)) = (&self.artifacts, &mut ended.report)
-            && let (Some(_), Some(run)) = (report.end, report.run_id)
-        {
-            let folder = if hand.shared.is_some() { folder.join(run.to_string()) } else { folder.clone() };
-            let wanted = Wanted { account: self.account.id, run, folder: &folder, deadline: order.deadline };
-            let turns = hand.shared.map(|shared| shared.fetching);
-            let files = wanted.fetch(&self.writer, turns, &hand.means.events).await;
-            (report.artifacts, report.artifacts_missing) = (files.fetched, files.missing);
-        }
-        if !retries.cannot
-            && let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed)
-        {
-            *failure = failure.clone().run(format!("{} --retry 1", order.resume));
-        }
-        // A key that has led to an ended run leads to it each time.
-        if order.look_first
-            && let Some(failure) = &mut ended.failure
-            && matches!(failure.code, Code::RunFailed | Code::RunCancelled)
-        {
-            *failure =
-                failure.clone().advise("the key belongs to this run now: a new run needs a new --idempotency-key");
-        }
     }
 }
 

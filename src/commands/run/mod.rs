@@ -6,8 +6,10 @@ mod course;
 mod dbt;
 mod dbt_report;
 mod duration;
+mod finish;
 mod follow_dbt;
 mod follow_workflow;
+mod junit;
 mod on_interrupt;
 pub(crate) mod resume;
 mod retry;
@@ -25,6 +27,7 @@ pub(crate) use dbt_report::DbtReport;
 pub(crate) use duration::shown;
 pub(crate) use follow_dbt::{Following, Lines, see};
 pub(crate) use follow_workflow::{WorkflowReport, follow_judged, follow_run};
+pub(crate) use junit::Results;
 
 use super::durations;
 use super::job_named::Narrow;
@@ -48,7 +51,8 @@ pub(crate) const LONGEST: Duration = Duration::from_hours(24);
   dbtrigger run 'Nightly build' --project 'Jaffle Shop'
   dbtrigger run 222222 300001 300002 --max-parallel 2
   dbtrigger run 222226 --retry 1 --artifacts target
-  dbtrigger run 222222 --on-interrupt cancel --summary-detail
+  dbtrigger run 222222 300001 --junit dbt-junit.xml
+  dbtrigger run 222222 --on-interrupt cancel --junit dbt-junit.xml --summary-detail
   dbtrigger run 222222 --idempotency-key nightly-2026-11-23 --step 'dbt build --select tag:nightly'
   dbtrigger run --workflow 'dbt: Nightly build (222222)'")]
 pub(crate) struct Args {
@@ -87,7 +91,12 @@ pub(crate) struct Args {
     /// of several jobs each has a folder of its own in it, named by the run's id
     #[arg(long, value_name = "DIR", conflicts_with_all = ["workflow", "no_wait"])]
     artifacts: Option<PathBuf>,
-    /// Where GitHub Actions shows a summary: the messages of what failed, too, which may have data in them
+    /// Write the outcome into this file as tests in the form of `JUnit`: each run, and each model, test, seed and snapshot of
+    /// it; one file for all jobs, however the command ends
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["workflow", "no_wait"])]
+    junit: Option<PathBuf>,
+    /// In the summary and the annotations of GitHub Actions and in the file of --junit: the messages of what failed, too, which may
+    /// have data in them
     #[arg(long)]
     summary_detail: bool,
     /// How long a run whose start was not answered may take to show before it is started again
@@ -203,6 +212,7 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
         idempotency_key,
         retry,
         artifacts,
+        junit,
         summary_detail: _,
         settle,
         at_most_once,
@@ -249,7 +259,7 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
         };
     }
     let (cause, overrides) = changes.settle();
-    let care = dbt::Care { retry, artifacts, settle, at_most_once };
+    let care = dbt::Care { retry, artifacts, junit, settle, at_most_once };
     let max_parallel = max_parallel.map(usize::from);
     dbt::run(dbt::Asked { jobs, max_parallel, narrow, cause, overrides }, care, waiting, wants, stage).await
 }

@@ -120,7 +120,10 @@ fn named(job: &str, events: &Events) -> Events {
             Event::Progress(line) => Event::Progress(format!("{job}: {line}")),
             Event::Going { what, state } => Event::Going { what: format!("{job}: {what}"), state },
             Event::Over { what } => Event::Over { what: format!("{job}: {what}") },
-            other @ (Event::Asked(_) | Event::Document(_) | Event::Trace { line: _, bodies: _ }) => other,
+            other @ (Event::Asked(_)
+            | Event::Document(_)
+            | Event::Annotation { level: _, title: _, message: _ }
+            | Event::Trace { line: _, bodies: _ }) => other,
         });
     })
 }

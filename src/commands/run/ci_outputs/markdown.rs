@@ -41,7 +41,7 @@ fn fill(summary: &mut String, lines: impl Iterator<Item = String>, before: &str)
 }
 
 fn row(row: &Row) -> String {
-    let Row { job, run, url, status, failed } = row;
+    let Row { job, run, url, status, seconds: _, how: _, failed } = row;
     let mut names: Vec<String> = failed.iter().take(NAMES).map(|Failed { name, message: _ }| as_text(name)).collect();
     if failed.len() > NAMES {
         names.push(format!("and {} more", failed.len() - NAMES));

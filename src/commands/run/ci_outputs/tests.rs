@@ -4,7 +4,7 @@ use std::rc::Rc;
 use super::*;
 use crate::commands::rehearsal::{Outcome, Rehearsal};
 use crate::commands::{create_workflow, deploy_notebook, init_secrets, run};
-use crate::events::Event;
+use crate::events::{Event, Level};
 use crate::sandbox::NotebookOutcome;
 
 /// What stands in both files, and what was warned of.
@@ -26,14 +26,27 @@ fn write(asked: &[&str], detail: bool, data: &Value, code: Option<Code>) -> Writ
     Written { outputs: read(output), summary: read(summary) }
 }
 
+/// The annotations, each with its title and message.
+fn annotate(asked: &[&str], detail: bool, data: &Value, code: Option<Code>) -> Vec<(Level, String, String)> {
+    let environment = Environment::of([("GITHUB_ACTIONS", "true")]);
+    let events = write_to(asked, detail, data, code, &environment);
+    let annotation = |event| {
+        let Event::Annotation { level, title, message } = event else { panic!("{event:?}") };
+        (level, title, message)
+    };
+    events.into_iter().map(annotation).collect()
+}
+
 fn write_to(asked: &[&str], detail: bool, data: &Value, code: Option<Code>, environment: &Environment) -> Vec<Event> {
     let events: Rc<RefCell<Vec<Event>>> = Rc::default();
     let sink = events.clone();
     let asked = asked.iter().map(ToString::to_string).collect();
-    let ending = Ending { data, code, exit: code.map_or(0, Code::exit) };
+    let failure = code.map(|code| Failure::new(code, "It did not end well."));
+    let results = Results::default();
+    let ending = Ending { data, failure: failure.as_ref(), results: &results, exit: code.map_or(0, Code::exit) };
     let clean = |text: &str| text.replace("dbtc_secret", "***");
     let heard = Events::new(move |event| sink.borrow_mut().push(event));
-    CiOutputs { asked, detail }.write(&ending, environment, &clean, &heard);
+    CiOutputs { asked, detail, junit: None }.write(&ending, environment, &clean, &heard);
     events.take()
 }
 
@@ -300,4 +313,55 @@ fn a_file_that_cannot_be_written_is_warned_of_by_name() {
     assert!(second.contains("the summary of this step") && second.contains("(GITHUB_STEP_SUMMARY): "), "{second}");
     // Elsewhere nothing is written, and nothing said.
     assert_eq!(write_to(&["1"], true, &Value::Null, None, &Environment::default()), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn github_shows_what_did_not_end_well_and_messages_only_if_wished_for() {
+    let outcome = start(&Rehearsal::new(), &["222223"]).await;
+    let url = outcome.data["run_url"].as_str().unwrap();
+    let brief = annotate(&["222223"], false, &outcome.data, outcome.code);
+    let lines = format!("It did not end well.\n{url}\nmodel orders\ntest unique_stg_orders_order_id");
+    assert_eq!(brief, [(Level::Error, "dbtrigger run 222223: ERROR (run-failed)".to_owned(), lines)]);
+    let detailed = annotate(&["222223"], true, &outcome.data, outcome.code);
+    assert!(detailed[0].2.contains("model orders: Database Error in model orders"), "{detailed:?}");
+    // Elsewhere nobody reads them, and what ended well needs none.
+    assert_eq!(write_to(&["222223"], false, &outcome.data, outcome.code, &Environment::of([("CI", "true")])), []);
+    let good = start(&Rehearsal::new(), &["222222"]).await;
+    assert_eq!(annotate(&["222222"], true, &good.data, None), []);
+    // Before anything was started, too.
+    let missing = annotate(&["no such job"], false, &Value::Null, Some(Code::NotFound));
+    assert_eq!(missing[0].1, "dbtrigger run no such job: not-found");
+    let with_failures = json!({ "workflow_id": 5, "workflow_name": "w", "workflow_run_id": 9, "workflow_run_url": "https://x/9",
+        "status": "SUCCESS_WITH_FAILURES", "tasks": [{ "task_key": "a", "status": "FAILED", "message": "secret data" }] });
+    let warned = annotate(&["w"], false, &with_failures, None);
+    assert_eq!((warned.len(), warned[0].0), (1, Level::Warning), "{warned:?}");
+    assert!(warned[0].2.ends_with("https://x/9\na"), "{warned:?}");
+}
+
+#[test]
+fn github_shows_ten_and_the_last_says_how_many_more_there_are() {
+    let error = json!({ "code": "run-failed", "message": "dbt run 1 ended in error." });
+    let run = |error: &Value| json!({ "job_id": 1, "run_id": 1, "status": "ERROR", "exit_code": 3, "error": error });
+    let annotated = |bad: usize| {
+        let mut runs = vec![run(&error); bad];
+        runs.push(run(&Value::Null));
+        let asked = vec!["1"; runs.len()];
+        annotate(&asked, false, &json!({ "runs": runs }), Some(Code::RunFailed))
+    };
+    let ten = annotated(10);
+    assert!(ten.len() == 10 && ten.iter().all(|(_, _, message)| message == "dbt run 1 ended in error."), "{ten:?}");
+    let more = annotated(25);
+    assert_eq!(more.len(), 10);
+    assert!(more[9].2.starts_with("16 more runs did not end well"), "{more:?}");
+}
+
+#[test]
+fn what_is_not_known_of_several_does_not_look_well() {
+    let known = json!({ "runs": [{ "job_id": 1, "run_id": 11, "status": "SUCCESS", "exit_code": 0, "error": null }] });
+    let written = write(&["1", "2", "3"], false, &known, Some(Code::Interrupted(15)));
+    let shown: Vec<(&str, &str)> = cells(&written.summary).iter().map(|row| (row[0], row[2])).collect();
+    assert_eq!(shown, [("1", "SUCCESS"), ("2 more", "interrupted")]);
+    // Nobody was asked, and nothing was chosen.
+    let nothing = write(&[], false, &Value::Null, Some(Code::MissingInput));
+    assert_eq!(cells(&nothing.summary)[0][2], "missing-input");
 }

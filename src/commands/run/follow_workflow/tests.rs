@@ -26,6 +26,7 @@ fn shown_state(state: &WorkflowState) -> Shown {
         Event::Going { what: _, state: _ }
         | Event::Over { what: _ }
         | Event::Document(_)
+        | Event::Annotation { level: _, title: _, message: _ }
         | Event::Trace { line: _, bodies: _ } => {}
     });
     Lines::new(events.going("run"), &events).state(state);

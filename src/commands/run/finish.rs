@@ -1,0 +1,43 @@
+//! `run JOB`: what is left to do for a run once its outcome is there.
+
+use super::dbt::{Hand, Start};
+use super::dbt_report::DbtReport;
+use super::retry::Retries;
+use super::{artifacts, junit};
+use crate::failure::{Code, Ended};
+
+impl Start {
+    /// What is done once the outcome is there, and does not change it.
+    pub(super) async fn finish(&self, ended: &mut Ended<DbtReport>, retries: &Retries, hand: &Hand<'_>) {
+        let order = &self.order;
+        if let (Some(folder), Some(report)) = (&self.artifacts, &mut ended.report)
+            && let (Some(_), Some(run)) = (report.end, report.run_id)
+        {
+            let folder = if hand.shared.is_some() { folder.join(run.to_string()) } else { folder.clone() };
+            let wanted = artifacts::Wanted { account: self.account.id, run, folder: &folder, deadline: order.deadline };
+            let turns = hand.shared.map(|shared| shared.fetching);
+            let files = wanted.fetch(&self.writer, turns, &hand.means.events).await;
+            (report.artifacts, report.artifacts_missing) = (files.fetched, files.missing);
+        }
+        if let (Some(results), Some(report)) = (&self.results, &ended.report)
+            && let (Some(_), Some(run)) = (report.end, report.run_id)
+        {
+            let wanted = junit::Wanted { account: self.account.id, run, deadline: order.deadline };
+            let turns = hand.shared.map(|shared| shared.fetching);
+            wanted.fetch(results, &self.writer, turns, &hand.means.events).await;
+        }
+        if !retries.cannot
+            && let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed)
+        {
+            *failure = failure.clone().run(format!("{} --retry 1", order.resume));
+        }
+        // A key that has led to an ended run leads to it each time.
+        if order.look_first
+            && let Some(failure) = &mut ended.failure
+            && matches!(failure.code, Code::RunFailed | Code::RunCancelled)
+        {
+            *failure =
+                failure.clone().advise("the key belongs to this run now: a new run needs a new --idempotency-key");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! `run --junit`: the outcome as tests, in the form that CI services read. Nothing here changes the outcome.
+
+mod fetch;
+mod xml;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::rc::Rc;
+
+pub(super) use fetch::Wanted;
+pub(super) use xml::{Case, Suite, Verdict, document};
+
+use crate::dbt::Node;
+use crate::failure::{Code, Failure};
+use crate::runs::plain;
+
+/// Of each text of a service so many characters are taken.
+const LONGEST: usize = 400;
+
+/// What goes into the file beside what the JSON document has: it outlives the command.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Results {
+    runs: Rc<RefCell<BTreeMap<u64, Vec<Part>>>>,
+    /// The file was tried, and the command refused because of it.
+    refused: Rc<Cell<bool>>,
+}
+
+/// What there is of one step.
+#[derive(Clone, Debug)]
+struct Part {
+    /// `step 4: dbt build`.
+    step: String,
+    /// Or why there is nothing.
+    results: Result<Vec<Node>, String>,
+}
+
+impl Results {
+    /// Proves before anything is started that the file can be written. What is written is true if the program is killed: the
+    /// file of an earlier run would be taken for this one's.
+    pub(super) fn claim(&self, file: &Path, jobs: &[String]) -> Result<(), Failure> {
+        let suites: Vec<Suite> = jobs
+            .iter()
+            .map(|job| {
+                let verdict = Verdict::Error {
+                    kind: "outcome-unknown".to_owned(),
+                    message: "The command did not come to its end, or has not yet; the run may go on.".to_owned(),
+                };
+                Suite::of(&plain(job, LONGEST), None, vec![Case::of_run(job, verdict, None)])
+            })
+            .collect();
+        self.refused.set(false);
+        write(file, &document(&suites)).map_err(|error| {
+            self.refused.set(true);
+            let what = format!("--junit is \"{}\", where no file can be written; nothing was started.", file.display());
+            Failure::new(Code::InvalidInput, what)
+                .cause(error.to_string())
+                .advise("name a file in a folder that is there, and that you may write to")
+        })
+    }
+
+    /// Whether nothing is to be written: that it cannot be was the command's failure.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.get()
+    }
+
+    fn keep(&self, run: u64, parts: Vec<Part>) {
+        self.runs.borrow_mut().insert(run, parts);
+    }
+
+    /// What ran in this run, as tests. Of a node that several steps ran, the last one counts.
+    pub(super) fn cases(&self, run: u64, detail: bool, clean: &dyn Fn(&str) -> String) -> Vec<Case> {
+        let runs = self.runs.borrow();
+        let mut cases: Vec<Case> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for Part { step, results } in runs.get(&run).into_iter().flatten() {
+            match results {
+                Ok(nodes) => {
+                    for node in nodes {
+                        let case = of_node(node, detail, clean);
+                        let place = *places.entry(&node.unique_id).or_insert(cases.len());
+                        if place < cases.len() {
+                            cases[place] = case;
+                        } else {
+                            cases.push(case);
+                        }
+                    }
+                }
+                Err(reason) => cases.push(Case {
+                    class: "dbt.step".to_owned(),
+                    name: plain(&clean(step), LONGEST),
+                    seconds: None,
+                    verdict: Verdict::Skipped {
+                        message: plain(&clean(&format!("its results are not to be had: {reason}")), LONGEST),
+                    },
+                    output: None,
+                }),
+            }
+        }
+        cases
+    }
+}
+
+/// `model.shop` and `orders` of `model.shop.orders`; a version or a hash stays in the name, which is no other's.
+fn of_node(node: &Node, detail: bool, clean: &dyn Fn(&str) -> String) -> Case {
+    let id = plain(&clean(&node.unique_id), LONGEST);
+    let (class, name) = match id.match_indices('.').nth(1) {
+        Some((dot, _)) => (id[..dot].to_owned(), id[dot + 1..].to_owned()),
+        None => (String::new(), id),
+    };
+    let status = node.status.as_deref().map(|status| plain(&clean(status), LONGEST)).unwrap_or_default();
+    // It may show data.
+    let said = node.message.as_deref().filter(|_| detail).map(|text| plain(&clean(text), LONGEST));
+    let message = match said.filter(|said| !said.is_empty()) {
+        Some(said) => format!("{status}: {said}"),
+        None => status.clone(),
+    };
+    let (verdict, output) = match status.as_str() {
+        "success" | "pass" => (Verdict::Passed, None),
+        "fail" | "partial success" => (Verdict::Failure { kind: status, message }, None),
+        "error" | "runtime error" => (Verdict::Error { kind: status, message }, None),
+        "skipped" => (Verdict::Skipped { message }, None),
+        "" => (Verdict::Skipped { message: "dbt gives no status".to_owned() }, None),
+        // `warn`, `no-op`, `reused`: whatever it is, it did not fail.
+        _ => (Verdict::Passed, Some(message)),
+    };
+    Case { class, name, seconds: node.execution_time, verdict, output }
+}
+
+/// Writes the file whole or not at all.
+pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
+    let no = |why: &str| Err(io::Error::other(why.to_owned()));
+    match fs::symlink_metadata(file) {
+        Ok(there) if there.is_dir() => return no("it is a folder"),
+        // A device or a pipe is no place for a file, and a link would be replaced by it.
+        Ok(there) if !there.is_file() => return no("it is there, and is no plain file"),
+        Ok(_) | Err(_) => {}
+    }
+    let folder = match file.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+        None => return no("it names no file"),
+    };
+    if !folder.is_dir() {
+        return no("its folder is not there");
+    }
+    let mut builder = tempfile::Builder::new();
+    // In a container the file is written by another user than the one who reads it.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut whole = builder.tempfile_in(folder)?;
+    whole.write_all(text.as_bytes())?;
+    whole.persist(file).map_err(|failed| failed.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
