@@ -308,7 +308,7 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
         .iter()
         .filter(|run| {
             job.is_none_or(|job| run.job_id == job)
-                && kind.is_none_or(|kind| kind == "JOB_RUN")
+                && kind.is_none_or(|kind| kind == kind_of(run))
                 && !(active && run.is_over(now))
                 && (!completed || run.is_over(now))
                 && from.is_none_or(|from| run.created >= from)
