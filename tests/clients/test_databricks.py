@@ -188,12 +188,46 @@ class Databricks(unittest.TestCase):
         output = self.client.jobs.get_run_output(ended.tasks[0].run_id)
         self.assertEqual(output.notebook_output.result, "done")
         self.assertEqual([row.run_id for row in self.client.jobs.list_runs(job_id=made.job_id)], [run.run_id])
+        self.client.jobs.delete_run(run.run_id)
+        self.assertEqual(list(self.client.jobs.list_runs(job_id=made.job_id)), [])
         slow = self.imported("slow", "# Databricks notebook source\nimport time\ntime.sleep(36000)")
         made = self.client.jobs.create(name="Slow", tasks=[task(slow)])
         run = self.client.jobs.run_now(made.job_id)
         self.client.jobs.cancel_run_and_wait(run.run_id)
         ended = self.client.jobs.get_run(run.run_id)
         self.assertEqual(ended.state.result_state, jobs.RunResultState.CANCELED)
+
+    def test_runs_without_a_job(self):
+        only = jobs.SubmitTask(task_key="only", notebook_task=task(self.imported()).notebook_task)
+        only.notebook_task.base_parameters = {"job_id": "1"}
+        run = self.client.jobs.submit(run_name="once", tasks=[only]).result()
+        self.assertEqual(run.state.result_state, jobs.RunResultState.SUCCESS)
+        listed = self.client.jobs.list_runs(run_type=jobs.RunType.SUBMIT_RUN, completed_only=True)
+        self.assertEqual([row.run_id for row in listed], [run.run_id])
+        self.assertEqual(list(self.client.jobs.list_runs(run_type=jobs.RunType.JOB_RUN)), [])
+
+    def test_all_runs_are_cancelled(self):
+        slow = self.imported("slow", "# Databricks notebook source\nimport time\ntime.sleep(36000)")
+        made = self.client.jobs.create(name="Slow", tasks=[task(slow)])
+        runs = [self.client.jobs.run_now(made.job_id) for _ in range(3)]
+        self.client.jobs.cancel_all_runs(job_id=made.job_id)
+        for run in runs:
+            ended = self.client.jobs.wait_get_run_job_terminated_or_skipped(run.run_id)
+            self.assertEqual(ended.state.result_state, jobs.RunResultState.CANCELED)
+        self.assertEqual(list(self.client.jobs.list_runs(job_id=made.job_id, active_only=True)), [])
+
+    def test_people(self):
+        self.assertIn(self.me, {row.user_name for row in self.client.users.list()})
+        self.assertEqual([row.user_name for row in self.client.users.list(filter=f'userName eq "{self.me}"')], [self.me])
+        principals = [row.application_id for row in self.client.service_principals.list()]
+        self.assertIn(os.environ["TRIED_CLIENT_ID"], principals)
+        self.assertEqual(len(set(principals)), len(principals))
+        made = self.client.jobs.create(name="Tried", tasks=[task(self.imported())])
+        nobody = iam.AccessControlRequest(user_name="nobody@example.com", permission_level=iam.PermissionLevel.CAN_VIEW)
+        with self.assertRaises(NotFound):
+            self.client.permissions.update("jobs", str(made.job_id), access_control_list=[nobody])
+        with self.assertRaises(DatabricksError):
+            self.client.jobs.create(name="x", tasks=[task("/n")], run_as=jobs.JobRunAs(user_name="nobody@example.com"))
 
     def test_compute(self):
         clusters = self.client.clusters
@@ -202,6 +236,10 @@ class Databricks(unittest.TestCase):
         self.assertTrue(clusters.select_node_type(local_disk=True))
         self.assertTrue(clusters.select_spark_version(long_term_support=True))
         self.assertTrue(list(self.client.cluster_policies.list()))
+        self.assertEqual(list(self.client.instance_pools.list()), [])
+        # Older releases of this SDK ask there.
+        older = self.client.api_client.do("GET", "/api/2.0/clusters/list")["clusters"]
+        self.assertEqual([row["cluster_id"] for row in older], [row.cluster_id for row in listed])
 
 
 if __name__ == "__main__":

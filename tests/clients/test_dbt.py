@@ -136,6 +136,30 @@ class Others(unittest.TestCase):
             self.ok(self.session.get(f"{self.base}/runs/{run}{end}"))
             self.ok(self.session.post(f"{self.base}/runs/{run}/cancel{end}"))
 
+    def test_a_job_is_made_changed_and_deleted(self):
+        home = self.ok(self.session.get(f"{self.base}/jobs/{SUCCEEDS}/"))
+        least = {name: home[name] for name in ("account_id", "project_id", "environment_id")}
+        made = self.ok(self.session.post(f"{self.base}/jobs", json={**least, "name": "Made", "job_type": "other"}))
+        url = f"{self.base}/jobs/{made['id']}/"
+        # The whole of what was read goes back, as Dagster and dbt-jobs-as-code do.
+        self.ok(self.session.post(url, json={**made, "execute_steps": ["dbt seed"], "settings": {"threads": 8}}))
+        seen = self.ok(self.session.get(url))
+        self.assertEqual((seen["execute_steps"], seen["settings"]["threads"]), (["dbt seed"], 8))
+        run = self.ok(self.session.post(f"{url}run/", json={"cause": "x"}))
+        self.assertFalse(run.get("job", {}).get("triggers", {}).get("schedule"))
+        self.assertEqual(self.ok(self.session.delete(url))["id"], made["id"])
+        self.assertEqual(self.session.get(url).status_code, 404)
+
+    def test_what_is_read_beside_a_job(self):
+        project, environment = (self.ok(self.session.get(f"{self.base}/jobs/{SUCCEEDS}/"))[name] for name in ("project_id", "environment_id"))
+        self.assertEqual(self.ok(self.session.get(f"{self.base}/projects/{project}"))["id"], project)
+        self.assertEqual(self.ok(self.session.get(f"{self.base}/environments/{environment}"))["id"], environment)
+        newer = self.base.replace("/v2/", "/v3/")
+        listed = self.ok(self.session.get(f"{newer}/environments/", params={"project_id": project}))
+        self.assertIn(environment, {row["id"] for row in listed})
+        query = {"job_definition_id": SUCCEEDS}
+        self.assertEqual(self.ok(self.session.get(f"{newer}/projects/{project}/environment-variables/job/", params=query)), {})
+
     def test_null_overrides_unknown_fields_and_the_account_in_the_query(self):
         body = {"cause": "x", "steps_override": None, "schema_override": None, "account_id": ACCOUNT, "job_id": SUCCEEDS}
         query = {"account_id": ACCOUNT}

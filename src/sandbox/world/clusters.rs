@@ -76,3 +76,8 @@ pub(super) fn policies(_world: &mut World, _call: &Call) -> Handled {
         { "policy_id": "A1B2C3D4E5F60718", "name": "Small jobs", "definition": definition },
     ] })))
 }
+
+/// There are no pools: an empty list is left out.
+pub(super) fn pools(_world: &mut World, _call: &Call) -> Handled {
+    Ok(databricks_data(&json!({})))
+}

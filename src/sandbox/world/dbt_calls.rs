@@ -142,7 +142,8 @@ impl World {
         let trigger = trigger(id + 1_000_000, job.id, cause, category, overrides);
         let id = self.new_dbt_run(job, trigger, retrying);
         self.dbt.advance(self.now.0);
-        self.shown_run(id, &["trigger".to_owned()])
+        // Clients read the job's schedule from here (Dagster's older one) as they read the trigger.
+        self.shown_run(id, &["trigger".to_owned(), "job".to_owned()])
     }
 
     /// A run that goes on where another failed: its overrides are used again (§5.2).

@@ -1,6 +1,6 @@
 //! Jobs of the dbt Cloud account (dbt-cloud-api §5.3).
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::World;
 use super::answers::{Handled, Refusal, dbt_data};
@@ -23,6 +23,8 @@ pub(super) struct DbtJob {
     /// 0: none but the account's.
     pub(super) timeout_seconds: i64,
     pub(super) script: Script,
+    /// What a client wrote, as it is shown again.
+    pub(super) written: Map<String, Value>,
 }
 
 /// The dbt version of every environment here.
@@ -78,6 +80,13 @@ impl World {
             "next_run": null, "next_run_humanized": null,
             "environment": null, "most_recent_run": null, "most_recent_completed_run": null,
         });
+        for (name, value) in &job.written {
+            match (body.get_mut(name), value) {
+                // What is left out of a part stays as it is.
+                (Some(Value::Object(shown)), Value::Object(written)) => shown.extend(written.clone()),
+                _ => body[name] = value.clone(),
+            }
+        }
         let asked = |name: &str| include.iter().any(|member| member == name);
         if asked("environment") {
             body["environment"] = self.environment_fields(job.environment);

@@ -107,6 +107,25 @@ pub(super) fn environments(world: &mut World, call: &Call) -> Handled {
     page(call, rows)
 }
 
+/// `GET v2 environments/{E}/`: what Dagster asks.
+pub(super) fn environment_of_the_account(world: &mut World, call: &Call) -> Handled {
+    call.check_account()?;
+    call.check_query(&["include_related", "include_related[]"])?;
+    let found = call.id(1).map(|id| world.environment_fields(id)).filter(|fields| fields["project_id"].is_i64());
+    Ok(dbt_data(&found.ok_or_else(Refusal::dbt_absent)?))
+}
+
+/// `GET v3 projects/{P}/environment-variables/job/`: by name, and no job here has any.
+pub(super) fn variables_of_a_job(world: &mut World, call: &Call) -> Handled {
+    call.check_account()?;
+    call.check_query(&["job_definition_id", "include_related", "include_related[]"])?;
+    let job = call
+        .dbt_number("job_definition_id")?
+        .ok_or_else(|| Refusal::dbt_field("job_definition_id", "'job_definition_id' is a required property"))?;
+    let found = world.dbt.jobs.get(&job).filter(|job| Some(job.project) == call.id(1));
+    found.map(|_| dbt_data(&json!({}))).ok_or_else(Refusal::dbt_absent)
+}
+
 fn page(call: &Call, rows: Vec<Value>) -> Handled {
     call.page(rows, &[("id", |row| row["id"].as_i64().unwrap_or(0))], Value::clone)
 }

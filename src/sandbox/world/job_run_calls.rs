@@ -214,3 +214,43 @@ pub(super) fn cancel(world: &mut World, call: &Call) -> Handled {
     world.advance_job_runs();
     Ok(databricks_data(&json!({})))
 }
+
+/// `runs/cancel-all`: of one job, or with `all_queued_runs` whatever waits in the workspace.
+pub(super) fn cancel_all(world: &mut World, call: &Call) -> Handled {
+    let fields = call.fields()?;
+    let queued = fields.0.get("all_queued_runs") == Some(&json!(true));
+    let job = match fields.0.get("job_id") {
+        None | Some(Value::Null) if queued => None,
+        Some(_) | None => Some(fields.id("job_id")?),
+    };
+    if let Some(job) = job {
+        world.may(&world.databricks, job, &call.caller, "CAN_MANAGE_RUN")?;
+    }
+    let now = call.now.0;
+    let chosen: Vec<usize> = (0..world.job_runs.len())
+        .filter(|index| {
+            let run = &world.job_runs[*index];
+            job.map_or(run.queued, |job| run.job_id == job && (!queued || run.queued))
+                && world.may_with_run(run, &call.caller, "CAN_MANAGE_RUN").is_ok()
+        })
+        .collect();
+    for index in chosen {
+        world.job_runs[index].stop(now, "CANCELED", "Run cancelled.");
+    }
+    world.advance_job_runs();
+    Ok(databricks_data(&json!({})))
+}
+
+/// `runs/delete`: only what is over (§5.8).
+pub(super) fn delete(world: &mut World, call: &Call) -> Handled {
+    let id = call.fields()?.id("run_id")?;
+    let Some(index) = world.job_runs.iter().position(|run| run.id == id) else {
+        return Err(Refusal::invalid(format!("Run {id} does not exist.")));
+    };
+    world.may_with_run(&world.job_runs[index], &call.caller, "CAN_MANAGE_RUN")?;
+    if !world.job_runs[index].is_over(call.now.0) {
+        return Err(Refusal::invalid(format!("Run {id} is active: only runs that are over can be deleted.")));
+    }
+    world.job_runs.remove(index);
+    Ok(databricks_data(&json!({})))
+}

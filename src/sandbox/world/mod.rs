@@ -11,6 +11,7 @@ mod clusters;
 mod databricks;
 mod dbt;
 mod dbt_calls;
+mod dbt_job_writes;
 mod dbt_jobs;
 mod dbt_projects;
 mod dbt_run_views;

@@ -75,13 +75,9 @@ impl People {
             || self.find(name).is_some_and(|person| person.groups.iter().any(|group| group == principal))
     }
 
-    /// Whether grants can name this principal: people above, anybody at example.com, any application id,
-    /// and the groups of the sandbox.
+    /// Whether grants and `run_as` can name this principal: whoever is in the workspace, and its groups.
     pub(super) fn knows(&self, principal: &str) -> bool {
-        self.find(principal).is_some()
-            || principal.ends_with("@example.com")
-            || is_application_id(principal)
-            || GROUPS.contains(&principal)
+        self.find(principal).is_some() || GROUPS.contains(&principal)
     }
 
     /// databricks-api §2.2; a token that is no good answers 403, an absent one 401, both with a number for
@@ -159,26 +155,35 @@ pub(super) fn service_principals(world: &mut World, call: &Call) -> Handled {
     listed(world, call, "applicationId", is_application_id)
 }
 
-/// Those of one kind whose name is asked for; all of them without a filter.
+/// Those of one kind whose name is asked for; without a filter all of them, from `startIndex` on and at most `count`.
 fn listed(world: &mut World, call: &Call, field: &str, kind: fn(&str) -> bool) -> Handled {
-    let wanted = match call.asked("filter") {
+    let filter = call.asked("filter").filter(|filter| !filter.is_empty());
+    let wanted = match filter.map(|filter| (filter, quoted(filter, field).or_else(|| quoted(filter, "displayName")))) {
         None => None,
-        Some(filter) => {
-            let quoted = filter.strip_prefix(field).and_then(|rest| rest.strip_prefix(" eq \"")?.strip_suffix('"'));
-            match quoted {
-                Some(name) => Some(name.to_owned()),
-                None => return Err(Refusal::NotBuilt(format!("the filter {filter}"))),
-            }
-        }
+        Some((_, Some(name))) => Some(name),
+        Some((filter, None)) => return Err(Refusal::NotBuilt(format!("the filter {filter}"))),
     };
-    let found = world.people.0.iter().filter(|person| kind(&person.name));
-    let found = found.filter(|person| wanted.as_ref().is_none_or(|wanted| person.name.eq_ignore_ascii_case(wanted)));
-    let rows: Vec<Value> = found
-        .map(|person| json!({ field: person.name, "displayName": person.name, "active": true, "groups": groups(person) }))
+    let found = world.people.0.iter().enumerate().filter(|(_, person)| kind(&person.name));
+    let found: Vec<(usize, &Person)> =
+        found.filter(|(_, person)| wanted.is_none_or(|wanted| person.name.eq_ignore_ascii_case(wanted))).collect();
+    // SDKs ask until a page is empty, so what is behind the end has to be.
+    let start = call.number("startIndex")?.and_then(|start| usize::try_from(start).ok()).unwrap_or(1).max(1);
+    let count = call.number("count")?.map_or(100, |count| usize::try_from(count).unwrap_or(0));
+    let page = found.iter().skip(start - 1).take(count);
+    let rows: Vec<Value> = page
+        .map(|(place, person)| {
+            json!({ "id": (4_711_000_000_000_100_u64 + *place as u64).to_string(), field: person.name,
+                "displayName": person.name, "active": true, "groups": groups(person) })
+        })
         .collect();
-    let mut body = json!({ "totalResults": rows.len(), "startIndex": 1, "itemsPerPage": rows.len() });
+    let mut body = json!({ "totalResults": found.len(), "startIndex": start, "itemsPerPage": rows.len() });
     if !rows.is_empty() {
         body["Resources"] = json!(rows);
     }
     Ok(scim(&body))
+}
+
+/// What a filter compares a field with.
+fn quoted<'a>(filter: &'a str, field: &str) -> Option<&'a str> {
+    filter.strip_prefix(field)?.strip_prefix(" eq \"")?.strip_suffix('"')
 }

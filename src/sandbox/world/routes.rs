@@ -7,8 +7,8 @@ use super::World;
 use super::answers::{Answer, Handled, Refusal, json_answer};
 use super::call::Call;
 use super::{
-    artifacts, clusters, dbt, dbt_calls, dbt_jobs, dbt_projects, dbt_run_views, job_repairs, job_run_calls,
-    job_run_views, jobs, oauth, people, permissions, secrets, workspace,
+    artifacts, clusters, dbt, dbt_calls, dbt_job_writes, dbt_jobs, dbt_projects, dbt_run_views, job_repairs,
+    job_run_calls, job_run_views, jobs, oauth, people, permissions, secrets, workspace,
 };
 
 /// Which service and operation a request belongs to.
@@ -85,6 +85,12 @@ static TABLE: &[Row] = &[
     get("/api/2.1/clusters/list-node-types", "databricks:clusters/list-node-types", clusters::node_types),
     get("/api/2.1/clusters/spark-versions", "databricks:clusters/spark-versions", clusters::spark_versions),
     get("/api/2.0/policies/clusters/list", "databricks:policies/clusters/list", clusters::policies),
+    // What older clients ask: the answers had the same shape.
+    get("/api/2.0/clusters/list", "databricks:clusters/list", clusters::list),
+    get("/api/2.0/clusters/get", "databricks:clusters/get", clusters::get),
+    get("/api/2.0/clusters/list-node-types", "databricks:clusters/list-node-types", clusters::node_types),
+    get("/api/2.0/clusters/spark-versions", "databricks:clusters/spark-versions", clusters::spark_versions),
+    get("/api/2.0/instance-pools/list", "databricks:instance-pools/list", clusters::pools),
     post("/api/2.x/jobs/create", "databricks:jobs/create", jobs::create),
     post("/api/2.x/jobs/reset", "databricks:jobs/reset", jobs::reset),
     post("/api/2.x/jobs/update", "databricks:jobs/update", jobs::update),
@@ -96,6 +102,8 @@ static TABLE: &[Row] = &[
     get("/api/2.x/jobs/runs/get", "databricks:jobs/runs/get", job_run_views::get),
     get("/api/2.x/jobs/runs/get-output", "databricks:jobs/runs/get-output", job_run_views::output),
     post("/api/2.x/jobs/runs/cancel", "databricks:jobs/runs/cancel", job_run_calls::cancel),
+    post("/api/2.x/jobs/runs/cancel-all", "databricks:jobs/runs/cancel-all", job_run_calls::cancel_all),
+    post("/api/2.x/jobs/runs/delete", "databricks:jobs/runs/delete", job_run_calls::delete),
     post("/api/2.x/jobs/runs/repair", "databricks:jobs/runs/repair", job_repairs::repair),
     get("/api/2.x/jobs/runs/list", "databricks:jobs/runs/list", job_run_views::list),
     get("/api/v2/accounts", "dbt:accounts/list", dbt::accounts),
@@ -105,12 +113,23 @@ static TABLE: &[Row] = &[
     get("/api/v2/whoami", "dbt:whoami", dbt::who_am_i),
     get("/api/v2/accounts/{}/projects", "dbt:projects/list", dbt_projects::projects),
     get("/api/v2/accounts/{}/environments", "dbt:environments/list", dbt_projects::environments_of_the_account),
+    get("/api/v2/accounts/{}/environments/{}", "dbt:environments/get", dbt_projects::environment_of_the_account),
+    get("/api/v2/accounts/{}/projects/{}", "dbt:projects/get", dbt_projects::project),
     get("/api/v3/accounts/{}/projects", "dbt:projects/list", dbt_projects::projects),
     get("/api/v3/accounts/{}/projects/{}", "dbt:projects/get", dbt_projects::project),
     get("/api/v3/accounts/{}/projects/{}/environments/{}", "dbt:environments/get", dbt_projects::environment),
     get("/api/v3/accounts/{}/projects/{}/environments", "dbt:environments/list", dbt_projects::environments),
+    get(
+        "/api/v3/accounts/{}/projects/{}/environment-variables/job",
+        "dbt:environment-variables/job",
+        dbt_projects::variables_of_a_job,
+    ),
+    get("/api/v3/accounts/{}/environments", "dbt:environments/list", dbt_projects::environments_of_the_account),
     get("/api/v2/accounts/{}/jobs", "dbt:jobs/list", dbt_jobs::list),
+    post("/api/v2/accounts/{}/jobs", "dbt:jobs/create", dbt_job_writes::create),
     get("/api/v2/accounts/{}/jobs/{}", "dbt:jobs/get", dbt_jobs::get),
+    post("/api/v2/accounts/{}/jobs/{}", "dbt:jobs/update", dbt_job_writes::update),
+    row("DELETE", "/api/v2/accounts/{}/jobs/{}", "dbt:jobs/delete", dbt_job_writes::delete),
     get("/api/v2/accounts/{}/jobs/{}/artifacts/{…}", "dbt:jobs/artifacts/get", artifacts::of_the_job),
     post("/api/v2/accounts/{}/jobs/{}/run", "dbt:jobs/run", dbt_calls::run),
     post("/api/v2/accounts/{}/jobs/{}/rerun", "dbt:jobs/rerun", dbt_calls::rerun),
@@ -193,10 +212,10 @@ pub(super) fn unknown(request: &Request<Bytes>) -> Answer {
         return Refusal::databricks(404, "ENDPOINT_NOT_FOUND", "This workspace has no such document").answer();
     }
     let known = TABLE.iter().any(|row| places(row.path, path).is_some());
-    if known && is_dbt(path) {
+    if known && is_dbt(path) && !is_written_elsewhere(path) {
         return Refusal::DbtDetail { status: 405, detail: format!("Method \"{method}\" not allowed.") }.answer();
     }
-    if known {
+    if known && !is_dbt(path) {
         let short = path.strip_prefix("/api/2.").map_or(path, |rest| rest.get(1..).unwrap_or(path));
         return Refusal::databricks(404, "ENDPOINT_NOT_FOUND", format!("No API found for '{method} {short}'")).answer();
     }
@@ -207,6 +226,11 @@ pub(super) fn unknown(request: &Request<Bytes>) -> Answer {
             "message": format!("The sandbox has no route {method} {path}: add it to src/sandbox/world/routes.rs"),
         }),
     )
+}
+
+/// Whether dbt's description has more methods for a path than are built: projects and environments are made and changed there.
+fn is_written_elsewhere(path: &str) -> bool {
+    path.split('/').any(|part| ["projects", "environments"].contains(&part))
 }
 
 /// The operation of each row.
@@ -238,6 +262,9 @@ mod tests {
         assert_eq!(operation("GET", "/api/2.1/jobs/get"), Some("databricks:jobs/get"));
         assert_eq!(operation("GET", "/api/2.2/jobs/get"), Some("databricks:jobs/get"));
         assert_eq!(operation("GET", "/api/2.2/jobs/get/"), None);
+        for version in ["2.0", "2.1"] {
+            assert_eq!(operation("GET", &format!("/api/{version}/clusters/list")), Some("databricks:clusters/list"));
+        }
     }
 
     #[test]

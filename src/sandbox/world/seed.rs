@@ -40,7 +40,13 @@ fn job(id: i64, (project, environment): (i64, i64), name: &str, script: Script) 
         deactivated: false,
         timeout_seconds: 0,
         script,
+        written: serde_json::Map::new(),
     }
+}
+
+/// A job as clients make it, before anything is written into it.
+pub(super) fn written_job(id: i64) -> DbtJob {
+    job(id, (0, 0), "", Script { running: MINUTE, ..USUAL })
 }
 
 fn jobs() -> Vec<DbtJob> {

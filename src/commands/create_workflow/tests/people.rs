@@ -172,6 +172,7 @@ async fn whom_runs_may_not_act_as_is_said_with_what_to_ask_for() {
         ("gone@elsewhere.invalid", Code::NotFound, "check --run-as gone@elsewhere.invalid"),
     ] {
         let stage = prepared().await;
+        stage.world(|world| world.add_caller(OTHER_SERVICE, "dapi-other-0123456789", false, &[]));
         let rule = "databricks:permissions/get=status=403,times=forever";
         stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
         stage.world(|world| world.add_fault(Rule::parse("databricks:secrets/acls/list=status=403,times=9").unwrap()));

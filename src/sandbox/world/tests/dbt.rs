@@ -364,3 +364,60 @@ fn the_lesser_routes_show_the_same_projects_environments_steps_and_artifacts() {
         assert_eq!(bench.call("GET", &absent, &Value::Null).0, 404, "{absent}");
     }
 }
+
+#[test]
+fn jobs_are_made_changed_and_deleted_and_keep_what_was_written() {
+    let mut bench = Bench::new();
+    let jobs = "/api/v2/accounts/51234/jobs/";
+    // As much as Dagster sends.
+    let least = json!({ "account_id": 51234, "project_id": 4101, "environment_id": 41011, "name": "New", "description": "d", "job_type": "other" });
+    let made = bench.post(jobs, &least)["data"].clone();
+    let id = made["id"].as_i64().expect("an id");
+    assert_eq!((&made["name"], &made["execution"]["timeout_seconds"]), (&json!("New"), &json!(0)));
+    // The whole of what was read, changed in places: what others send.
+    let mut whole = made.clone();
+    whole["execute_steps"] = json!(["dbt seed", "dbt build"]);
+    whole["settings"] = json!({ "threads": 8 });
+    whole["triggers"]["schedule"] = json!(true);
+    let path = format!("{jobs}{id}/");
+    bench.post(&path, &whole);
+    let seen = bench.get(&path)["data"].clone();
+    assert_eq!(seen["settings"], json!({ "threads": 8, "target_name": "default" }));
+    assert_eq!((&seen["triggers"]["schedule"], &seen["execute_steps"][0]), (&json!(true), &json!("dbt seed")));
+    let run = bench.post(&format!("{path}run/"), &json!({ "cause": "x" }))["data"].clone();
+    assert_eq!(run["job"]["triggers"]["schedule"], true);
+    let names: Vec<Value> = bench.wait(400).run(run["id"].as_i64().expect("an id"))["run_steps"]
+        .as_array()
+        .map(|steps| steps.iter().map(|step| step["name"].clone()).collect())
+        .unwrap_or_default();
+    assert!(names.contains(&json!("Invoke dbt with `dbt seed`")), "{names:?}");
+    for (field, value) in
+        [("name", json!("")), ("name", json!(1)), ("environment_id", json!(41021)), ("account_id", json!(1))]
+    {
+        let mut wrong = least.clone();
+        wrong[field] = value.clone();
+        assert_eq!(bench.call("POST", jobs, &wrong).0, 400, "{field} {value}");
+    }
+    assert_eq!(bench.call("POST", jobs, &json!({ "name": "x", "project_id": 4101 })).0, 400);
+    assert_eq!(bench.call("DELETE", &path, &Value::Null).1["data"]["state"], 2);
+    assert_eq!(bench.call("GET", &path, &Value::Null).0, 404);
+    assert_eq!(bench.call("DELETE", &path, &Value::Null).0, 404);
+}
+
+#[test]
+fn what_clients_read_beside_jobs_is_there_and_what_dbt_can_and_this_cannot_is_not_called_forbidden() {
+    let mut bench = Bench::new();
+    for (path, field, value) in [
+        ("v2/accounts/51234/projects/4101/", "name", json!("Jaffle Shop")),
+        ("v2/accounts/51234/environments/41011/", "project_id", json!(4101)),
+    ] {
+        assert_eq!(bench.get(&format!("/api/{path}"))["data"][field], value, "{path}");
+    }
+    let environments = bench.get("/api/v3/accounts/51234/environments/?project_id=4102");
+    assert_eq!(environments["data"][0]["id"], 41021);
+    let variables = "/api/v3/accounts/51234/projects/4101/environment-variables/job/?job_definition_id=";
+    assert_eq!(bench.get(&format!("{variables}222222"))["data"], json!({}));
+    assert_eq!(bench.call("GET", &format!("{variables}1"), &Value::Null).0, 404);
+    assert_eq!(bench.call("POST", "/api/v3/accounts/51234/projects/", &json!({ "name": "x" })).0, 501);
+    assert_eq!(bench.call("DELETE", "/api/v2/accounts/51234/runs/1/", &Value::Null).0, 405);
+}

@@ -51,9 +51,9 @@ fn another_account_is_403_and_another_job_404() {
 #[test]
 fn what_is_not_built_answers_501_with_its_name_and_a_wrong_method_as_the_services_do() {
     let mut bench = Bench::new();
-    let (status, body) = bench.call("POST", "/api/2.2/jobs/runs/delete", &Value::Null);
+    let (status, body) = bench.call("POST", "/api/2.2/jobs/runs/export", &Value::Null);
     assert_eq!(status, 501);
-    assert!(body["message"].as_str().is_some_and(|text| text.contains("POST /api/2.2/jobs/runs/delete")));
+    assert!(body["message"].as_str().is_some_and(|text| text.contains("POST /api/2.2/jobs/runs/export")));
     let (status, body) = bench.call("GET", "/api/v2/accounts/51234/jobs/222222/run/", &Value::Null);
     assert_eq!((status, &body["detail"]), (405, &Value::from("Method \"GET\" not allowed.")));
     assert_eq!(bench.refused("GET", "/api/2.0/secrets/put", &Value::Null), (404, "ENDPOINT_NOT_FOUND".to_owned()));
@@ -86,6 +86,15 @@ fn scim_lists_give_one_user_or_service_principal_with_its_groups() {
     assert_eq!(groups(&bench.get(&of("ServicePrincipals", "applicationId", principal))), ["users"]);
     let none = bench.get(&of("Users", "userName", "nobody@example.com"));
     assert_eq!((&none["totalResults"], none.get("Resources")), (&json!(0), None));
+    let named = bench.get(&of("ServicePrincipals", "displayName", principal));
+    assert_eq!(named["Resources"][0]["applicationId"], principal);
+    // SDKs tell people by their ids, and ask for page after page until one is empty.
+    let page = |start: u64| format!("/api/2.0/preview/scim/v2/Users?startIndex={start}&count=2");
+    let (first, second) = (bench.get(&page(1)), bench.get(&page(3)));
+    assert_eq!((first["Resources"].as_array().map(Vec::len), &first["totalResults"]), (Some(2), &json!(3)));
+    assert_ne!(first["Resources"][0]["id"], first["Resources"][1]["id"]);
+    assert_eq!(second["Resources"].as_array().map(Vec::len), Some(1));
+    assert_eq!(bench.get(&page(4)).get("Resources"), None);
 }
 
 #[test]
@@ -95,11 +104,14 @@ fn runs_are_made_to_act_as_a_service_principal_by_whoever_has_the_role_on_it_and
     let create = "/api/2.2/jobs/create";
     let job = |field: &str, name: &str| json!({ "name": "x", "tasks": [], "run_as": { field: name } });
     let (mine, other) = ("0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11", "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d12");
+    bench.world.add_caller(other, "dapi-other", false, &[]);
     for (token, field, name, status) in [
         ("dapi-sandbox", "service_principal_name", mine, 200),
         ("dapi-sandbox", "service_principal_name", other, 403),
         ("dapi-sandbox", "user_name", "bo@example.com", 200),
         ("dapi-sandbox", "user_name", "bo@nowhere", 400),
+        ("dapi-sandbox", "user_name", "nobody@example.com", 400),
+        ("dapi-sandbox", "service_principal_name", "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d13", 400),
         ("dapi-cy", "service_principal_name", mine, 403),
         ("dapi-cy", "user_name", "bo@example.com", 403),
         ("dapi-cy", "user_name", "cy@example.com", 200),

@@ -283,6 +283,10 @@ fn a_one_time_run_acts_as_who_it_says_is_made_once_for_its_token_and_is_in_no_li
     let seen = bench.job_run(run);
     assert_eq!((&seen["run_type"], &seen["run_name"]), (&json!("SUBMIT_RUN"), &json!("a look")));
     assert_eq!(bench.get("/api/2.2/jobs/list")["jobs"].as_array().expect("jobs").len(), 1);
+    let of_kind = |bench: &mut Bench, kind: &str| {
+        bench.get(&format!("/api/2.2/jobs/runs/list?run_type={kind}"))["runs"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!((of_kind(&mut bench, "SUBMIT_RUN"), of_kind(&mut bench, "JOB_RUN")), (1, 0));
     // The principal may not read the notebook, and nothing is tried again.
     bench.wait(60);
     assert!(bench.world.next_notebook(crate::sandbox::SimTime(bench.now)).is_none());
@@ -317,4 +321,26 @@ fn a_one_time_run_acts_as_who_it_says_is_made_once_for_its_token_and_is_in_no_li
     bench.world.set_serverless(false);
     body["idempotency_token"] = "t4".into();
     assert_eq!(bench.refused("POST", submit, &body).0, 400);
+}
+
+#[test]
+fn all_runs_of_a_job_are_cancelled_or_what_waits_and_only_what_is_over_is_deleted() {
+    let mut bench = Bench::new();
+    let job = bench.notebook_job(&json!({}));
+    let runs: Vec<i64> = (0..3).map(|_| bench.run_now(job)).collect();
+    let (cancel, delete) = ("/api/2.2/jobs/runs/cancel-all", "/api/2.2/jobs/runs/delete");
+    assert_eq!(bench.refused("POST", cancel, &json!({})), (400, "INVALID_PARAMETER_VALUE".to_owned()));
+    bench.post(cancel, &json!({ "all_queued_runs": true }));
+    bench.wait(60);
+    let result = |bench: &mut Bench, run: i64| bench.job_run(run)["state"]["result_state"].clone();
+    let ended: Vec<Value> = runs.iter().map(|run| result(&mut bench, *run)).collect();
+    assert_eq!(ended, [Value::Null, json!("CANCELED"), json!("CANCELED")]);
+    let first = json!({ "run_id": runs[0] });
+    assert_eq!(bench.refused("POST", delete, &first), (400, "INVALID_PARAMETER_VALUE".to_owned()));
+    bench.post(cancel, &json!({ "job_id": job }));
+    bench.wait(60);
+    assert_eq!(result(&mut bench, runs[0]), "CANCELED");
+    bench.post(delete, &first);
+    let path = format!("/api/2.2/jobs/runs/get?run_id={}", runs[0]);
+    assert_eq!(bench.call("GET", &path, &Value::Null).1["message"], format!("Run {} does not exist.", runs[0]));
 }
