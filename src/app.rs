@@ -375,7 +375,14 @@ fn farewell(signal: u8, leaves: Leaves, last_known: &LastKnown, printer: &Printe
     let failure = match (last_known.get(), leaves) {
         (Some(Left { data, going, said }), _) => {
             let failure = match said {
-                Some(Said { cause, advice }) => cause.into_iter().fold(failure, Failure::cause).advise(advice),
+                Some(Said { cause, advice }) => {
+                    let failure = if printer.is_asking() {
+                        Failure::new(Code::Interrupted(signal), "Interrupted at a question.")
+                    } else {
+                        failure
+                    };
+                    cause.into_iter().fold(failure, Failure::cause).advise(advice)
+                }
                 None if going.is_empty() => failure.advise("nothing that was started goes on"),
                 None => failure,
             };

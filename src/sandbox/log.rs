@@ -13,6 +13,7 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use super::world::is_form;
 use super::{Cut, Reply, SimTime, Spoilt, World};
 
 /// Stands where a secret stood.
@@ -31,9 +32,6 @@ const SECRET_MEMBERS: &[&str] = &[
     "access_token",
     "refresh_token",
 ];
-
-/// The content type of what a web form sends.
-const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Longer texts (a notebook in base64) would bury the rest of the line.
 const LONGEST: usize = 2_000;
@@ -180,7 +178,7 @@ impl Log {
         if body.is_empty() {
             return None;
         }
-        if kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with(FORM)) {
+        if is_form(kind, body) {
             return Some(Value::String(shortened(self.form(body))));
         }
         if let Ok(mut json) = serde_json::from_slice(body) {
@@ -391,6 +389,8 @@ mod tests {
                     "Application/X-WWW-Form-Urlencoded; charset=utf-8",
                     format!("note=c4nary%2Fvalue&{member}=c4nary%2Fvalue"),
                 ),
+                // What curl sends as JSON if nobody tells it what it is.
+                (form, format!(r#"{{"{member}":"c4nary/value","note":"c4nary/value"}}"#)),
                 ("application/json", format!(r#"{{"{member}":"c4nary/value","note":"c4nary/value"}}"#)),
                 // A form that does not say so.
                 ("text/plain", format!("{member}=c4nary%2fvalue")),

@@ -58,7 +58,12 @@ fn commands(page: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut goes_on = false;
     for line in page.lines() {
-        let bare = line.trim_start().trim_start_matches("- ").trim_start_matches("run: ").trim_start_matches("$ ");
+        let bare = line
+            .trim_start()
+            .trim_start_matches("- ")
+            .trim_start_matches("run: ")
+            .trim_start_matches("$ ")
+            .trim_start_matches("exec ");
         if let Some(command) = bare.strip_prefix("dbtrigger ") {
             found.push(command.to_owned());
             goes_on = true;

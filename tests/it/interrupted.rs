@@ -1,7 +1,7 @@
 //! `run --on-interrupt cancel` with the built program and real signals.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -49,6 +49,28 @@ fn a_signal_cancels_the_run_and_the_program_ends_by_it() {
         assert_eq!(document["data"]["on_interrupt"], "cancelled", "{document}");
         assert_eq!(site.writes(0), ["dbt:jobs/run", "dbt:runs/cancel"]);
     }
+}
+
+/// Runners of pipelines write a step into a file, start a shell on it, and send the shell the signal (docs/ci.md).
+#[test]
+fn in_the_place_of_a_steps_shell_it_hears_what_the_shell_is_sent() {
+    let site = Site::with(|options| options.speed = 20.0);
+    let run = site.command(&["run", "222222", "--on-interrupt", "cancel", "-o", "json"]);
+    let folder = tempfile::tempdir().unwrap();
+    let step = folder.path().join("step.sh");
+    let words: Vec<String> = std::iter::once(run.get_program())
+        .chain(run.get_args())
+        .map(|word| format!("'{}'", word.to_str().unwrap()))
+        .collect();
+    std::fs::write(&step, format!("true\nexec {}\n", words.join(" "))).unwrap();
+    let mut shell = Command::new("bash");
+    shell.args(["--noprofile", "--norc", "-e", "-o", "pipefail"]).arg(&step).env_clear();
+    shell.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until_asked(&site, "dbt:runs/get");
+    signal(&child, "-INT");
+    let document = document(&mut child, 130);
+    assert_eq!(document["data"]["on_interrupt"], "cancelled", "{document}");
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub(crate) const LONGEST: Duration = Duration::from_hours(24);
 #[command(after_help = "Examples:
   dbtrigger run 222222
   dbtrigger run 'Nightly build' --project 'Jaffle Shop'
-  dbtrigger run 222222 300001 300002 --max-parallel 2
+  dbtrigger run 222222 300001 300003 --max-parallel 2
   dbtrigger run 222226 --retry 1 --artifacts target
   dbtrigger run 222222 300001 --junit dbt-junit.xml
   dbtrigger run 222222 --on-interrupt cancel --junit dbt-junit.xml --summary-detail

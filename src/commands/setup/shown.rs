@@ -64,7 +64,7 @@ impl Offered {
             stage.events.asked(line);
         }
         // A signal at the question finds what was shown.
-        stage.last_known.stands(self.plan.json(), Said { cause: None, advice: "nothing was written" });
+        stage.last_known.stands(self.plan.json(), Said { cause: None, advice: "nothing was written or started" });
         let items = ["no, write nothing".to_owned(), "yes, do all of it".to_owned()];
         let chosen = asker.choose(&prompt, &items).await;
         stage.last_known.clear();

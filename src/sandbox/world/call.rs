@@ -50,7 +50,7 @@ impl Call {
             query,
             body: request.body().clone(),
             parts,
-            form: kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded")),
+            form: is_form(kind, request.body()),
             authorization: request
                 .headers()
                 .get(header::AUTHORIZATION)
@@ -92,6 +92,12 @@ impl Call {
     pub(super) fn is_form(&self) -> bool {
         self.form || self.parts.is_some()
     }
+}
+
+/// Whether a body is a web form. curl says so of whatever follows its `-d` unless told otherwise, JSON too.
+pub(in crate::sandbox) fn is_form(kind: Option<&str>, body: &[u8]) -> bool {
+    kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded"))
+        && !body.trim_ascii_start().starts_with(b"{")
 }
 
 /// The parts of a `multipart/form-data` body by name: texts, and base64 of files.

@@ -7,6 +7,7 @@
 mod answers;
 mod artifacts;
 mod call;
+pub(super) use call::is_form;
 mod clusters;
 mod databricks;
 mod dbt;

@@ -40,7 +40,7 @@ const LINES: [(&str, &[&str], i32); 41] = [
     ("run", &["222223"], 3),
     ("run", &["222224"], 20),
     ("run", &["222225", "--no-wait"], 0),
-    ("run with several jobs", &["222222", "222223"], 3),
+    ("run with several jobs", &["222222", "222223", "--max-parallel", "1"], 3),
     ("run --workflow", &["--workflow", "dbt: Broken models (222223)"], 3),
     ("run --workflow", &["--workflow", "dbt: Nightly build (222222)"], 0),
     ("watch", &["123456"], 0),

@@ -145,8 +145,10 @@ fn steady(text: &str) -> String {
         // No word of any language is as long as a key.
         let is_key = word.len() >= 26;
         let is_port = steady.ends_with("127.0.0.1:") && word.bytes().all(|byte| byte.is_ascii_digit());
+        let is_mark = steady.ends_with('[') && word.len() == 8 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
         steady += match (is_key, is_port) {
             (_, true) => "PORT",
+            (false, false) if is_mark => "76db4be3",
             (true, false) => {
                 &"k3ybafd6nrnd922fazaaf42spf9d33f57d276189e79bc7443e567f77f653cee92666a3c0"[..word.len().min(72)]
             }

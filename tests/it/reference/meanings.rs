@@ -235,7 +235,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("create-workflow", "check", "the run in check mode, as `run --workflow` reports it"),
     ("create-workflow", "run", "the run that `--run-now` started, as `run --workflow` reports it"),
     ("create-workflow --add-to", "task_key", "key of the task that is added"),
-    ("setup", "check", "the run in check mode, as `run --workflow` reports it; there if something was written"),
+    ("setup", "check", "the run in check mode, as `run --workflow` reports it; there unless it had ended well before"),
     ("setup", "run", "the first run, as `run --workflow` reports it; there if it was wanted"),
     ("run with several jobs", "runs", "one for each job, in their order; each has the fields of `run`"),
     ("run with several jobs", "runs[].exit_code", "exit code of this one; that of the command is the gravest of all"),

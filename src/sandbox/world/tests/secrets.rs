@@ -1,9 +1,10 @@
 //! databricks-api §3.
 
+use http::Request;
 use serde_json::{Value, json};
 
-use super::Bench;
-use crate::sandbox::SecretRefused;
+use super::{Bench, TOKEN};
+use crate::sandbox::{Reply, SecretRefused, SimTime};
 
 const CREATE: &str = "/api/2.0/secrets/scopes/create";
 const PUT: &str = "/api/2.0/secrets/put";
@@ -13,6 +14,20 @@ fn with_scope() -> Bench {
     let mut bench = Bench::new();
     bench.post(CREATE, &json!({ "scope": "dbt-cloud" }));
     bench
+}
+
+/// As curl announces what follows its `-d`.
+#[test]
+fn json_that_calls_itself_a_form_is_json() {
+    let mut bench = Bench::new();
+    let request = Request::post(format!("https://sandbox.invalid{CREATE}"))
+        .header("Authorization", format!("Bearer {TOKEN}"))
+        .header("Content-Type", "application/x-www-form-urlencoded")
+        .body(r#" {"scope":"dbt-cloud"}"#.into())
+        .expect("a request");
+    let Reply::Answer(answer) = bench.world.answer(SimTime(bench.now), &request) else { panic!("no answer") };
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    assert_eq!(bench.get("/api/2.0/secrets/scopes/list")["scopes"][0]["name"], "dbt-cloud");
 }
 
 #[test]
