@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 /// What stands in the place of a secret in everything that is printed, logged or written.
@@ -31,6 +32,41 @@ impl Secret {
 }
 
 impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("***")
+    }
+}
+
+/// A text that holds a token, or may hold one, before [`Vault::admit`] has looked at it. Wiped from memory when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Sealed(Zeroizing<String>);
+
+impl Sealed {
+    /// The text, for whoever reads it or hands it to the keyring.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Sealed {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Sealed, D::Error> {
+        String::deserialize(from).map(Sealed::from)
+    }
+}
+
+impl From<String> for Sealed {
+    fn from(text: String) -> Sealed {
+        Sealed(Zeroizing::new(text))
+    }
+}
+
+impl From<Zeroizing<String>> for Sealed {
+    fn from(text: Zeroizing<String>) -> Sealed {
+        Sealed(text)
+    }
+}
+
+impl fmt::Debug for Sealed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("***")
     }
@@ -71,8 +107,13 @@ pub(crate) struct Vault {
 impl Vault {
     /// Takes `text` as a token: cuts one trailing line ending, refuses whatever no token holds.
     pub(crate) fn admit(&self, text: String) -> Result<Secret, Odd> {
-        let text = Zeroizing::new(text);
-        let value = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(&text);
+        self.unseal(&Sealed::from(text))
+    }
+
+    /// The same for a text that is wiped already.
+    pub(crate) fn unseal(&self, text: &Sealed) -> Result<Secret, Odd> {
+        let text = text.reveal();
+        let value = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(text);
         if value.is_empty() {
             return Err(Odd::Empty);
         }

@@ -12,7 +12,7 @@ use super::provision::who;
 use super::{Stage, init_secrets, line_to_dbt, to_databricks, to_dbt};
 use crate::credentials::{
     Account, Databricks, Source, Sourced, Token, Wants, account, account_id, api_token, check_host, databricks,
-    dbt_host, profiles, read_host,
+    dbt_host, named_workspace, profiles,
 };
 use crate::dbt::{Job, Link};
 use crate::failure::{Code, Failure};
@@ -216,19 +216,15 @@ impl Talking<'_> {
     }
 
     async fn token_to_store(&mut self, host: Option<&str>) -> Result<(), Failure> {
-        let named =
-            host.map(|host| read_host(Sourced::new(host.to_owned(), Source::Flag("--databricks")))).transpose()?;
-        let host = match named {
-            Some(host) => host,
-            None => check_host(&self.stage.context.environment)?
-                .ok_or_else(|| Failure::new(Code::Bug, "A token is asked for, and no host."))?,
-        };
-        let prompt = format!("Personal access token for {}", host.value);
+        let flag = host.map(|host| Sourced::new(host.to_owned(), Source::Flag("--databricks")));
+        let at = named_workspace(flag, &self.stage.context.environment)?
+            .ok_or_else(|| Failure::new(Code::Bug, "A token is asked for, and no host."))?;
+        let prompt = format!("Personal access token for {}", at.host.value);
         let check = async |stage: &Stage| {
             let Some(token) = stage.vault.kept("DATABRICKS_TOKEN") else {
                 return Err(Failure::new(Code::Bug, "A token was typed and is not there."));
             };
-            let identity = Databricks::with_token(host.clone(), Sourced::new(token, Source::Typed));
+            let identity = Databricks::with_token(at.clone(), Sourced::new(token, Source::Typed));
             who(&to_databricks(&identity, stage)?.reader()).await.map(|_| ())
         };
         self.token(&prompt, "DATABRICKS_TOKEN", check).await

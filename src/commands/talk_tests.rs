@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use zeroize::Zeroizing;
 
-use super::rehearsal::{DBT_TOKEN, Rehearsal};
+use super::rehearsal::{DATABRICKS_TOKEN, DBT_TOKEN, Rehearsal};
 use super::talk::{Instead, answer};
 use super::{Stage, line_to_dbt};
 use crate::credentials::{AccountFlags, Wants};
@@ -93,4 +93,15 @@ async fn a_terminal_that_cannot_be_used_is_said_with_the_way_around_it() {
     let failure = answered.unwrap_err();
     assert_eq!((failure.code, failure.causes.as_slice()), (Code::Failed, ["gone".to_owned()].as_slice()));
     assert!(format!("{:?}", failure.hints).contains("--no-input"), "{failure:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_to_store_is_tried_at_the_workspace_that_it_is_for() {
+    let world = Rehearsal::new();
+    world.set("DATABRICKS_TOKEN", "");
+    let host = Some("http://127.0.0.1:1/?o=4242".to_owned());
+    let (answered, _) = asked(&world, &[Question::DatabricksToken { host }], &Scripted::of([DATABRICKS_TOKEN])).await;
+    answered.unwrap();
+    let named: Vec<Option<String>> = world.take_log().into_iter().map(|seen| seen.workspace).collect();
+    assert_eq!(named, [Some("4242".to_owned())]);
 }

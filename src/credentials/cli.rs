@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::Tried;
 use crate::context::Wall;
 use crate::http::{Asking, Fresh, Issuer, NoToken, shorten};
 use crate::secret::Vault;
@@ -39,7 +40,7 @@ pub(crate) struct FromCli {
     pub(crate) program: PathBuf,
     pub(crate) profile: Option<String>,
     pub(crate) host: String,
-    pub(crate) tried: Vec<String>,
+    pub(crate) tried: Vec<Tried>,
     pub(crate) vault: Vault,
     pub(crate) wall: Wall,
 }
@@ -93,7 +94,7 @@ impl FromCli {
             passing: false,
             retry_after: None,
             advice: format!("log in with `databricks auth login {flag} {value}`, or set DATABRICKS_TOKEN"),
-            tried: self.tried.clone(),
+            tried: self.tried.iter().map(ToString::to_string).collect(),
         }
     }
 }

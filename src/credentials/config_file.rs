@@ -109,7 +109,7 @@ impl Profile {
 }
 
 /// The file's place: `DATABRICKS_CONFIG_FILE`, or `.databrickscfg` in the home folder.
-pub(super) fn place(environment: &Environment) -> Option<PathBuf> {
+pub(crate) fn place(environment: &Environment) -> Option<PathBuf> {
     match environment.get("DATABRICKS_CONFIG_FILE") {
         Some(named) => match named.strip_prefix("~/") {
             Some(rest) => Some(environment.home()?.join(rest)),

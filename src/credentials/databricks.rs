@@ -1,21 +1,26 @@
 //! The Databricks identity: a workspace, and one of the ways to authenticate there (databricks-api §1).
 
 pub(super) mod host;
-mod workspace;
+mod ways;
+pub(super) mod workspace;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use url::Url;
 
 use self::host::{find_host, may_go_there};
+use self::ways::find_way;
+use self::workspace::Workspace;
 use super::config_file::{self, Profile};
 use super::kept::{self, Nothing};
 use super::{Missing, Source, Sourced, Wants};
 use crate::context::Environment;
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
+use crate::keyring::Trouble;
 use crate::origin::Origin;
 use crate::questions::Question;
-use crate::secret::{Secret, Vault};
+use crate::secret::{Sealed, Secret, Vault};
 
 /// A workspace and how its door is opened.
 #[derive(Clone, Debug)]
@@ -27,9 +32,29 @@ pub(crate) struct Databricks {
     pub(crate) workspace: Option<Sourced<String>>,
     pub(crate) way: Way,
     /// The ways before this one, and why each does not apply.
-    pub(crate) tried: Vec<String>,
+    pub(crate) tried: Vec<Tried>,
     /// What its owner should know.
     pub(crate) remark: Option<String>,
+}
+
+/// A place or a way that was tried, and why it gives nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tried {
+    pub(crate) name: &'static str,
+    pub(crate) why: String,
+}
+
+impl Tried {
+    pub(super) fn new(name: &'static str, why: impl Into<String>) -> Tried {
+        Tried { name, why: why.into() }
+    }
+}
+
+impl fmt::Display for Tried {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tried { name, why } = self;
+        write!(formatter, "tried {name}: {why}")
+    }
 }
 
 /// The ways that are built (databricks-api §1.1), each with what it takes.
@@ -43,9 +68,9 @@ pub(crate) enum Way {
 
 impl Databricks {
     /// A workspace, and a token that somebody gave for it.
-    pub(crate) fn with_token(host: Sourced<Origin>, token: Sourced<Secret>) -> Databricks {
-        let Sourced { value: origin, source: host_from } = host;
-        Databricks { origin, host_from, workspace: None, way: Way::Token(token), tried: Vec::new(), remark: None }
+    pub(crate) fn with_token(at: Workspace, token: Sourced<Secret>) -> Databricks {
+        let Workspace { host: Sourced { value: origin, source: host_from }, id: workspace } = at;
+        Databricks { origin, host_from, workspace, way: Way::Token(token), tried: Vec::new(), remark: None }
     }
 }
 
@@ -85,16 +110,6 @@ const ATTRIBUTES: [(&str, &str); 8] = [
     ("audience", "DATABRICKS_TOKEN_AUDIENCE"),
     ("databricks_cli_path", "DATABRICKS_CLI_PATH"),
     ("workspace_id", "DATABRICKS_WORKSPACE_ID"),
-];
-
-/// What belongs to ways that are not built. Named when nothing else is there.
-const OTHER_WAYS: [(&str, &str, &str); 6] = [
-    ("basic", "password", "DATABRICKS_PASSWORD"),
-    ("azure-client-secret", "azure_client_secret", "ARM_CLIENT_SECRET"),
-    ("azure-msi", "azure_use_msi", "ARM_USE_MSI"),
-    ("metadata-service", "metadata_service_url", "DATABRICKS_METADATA_SERVICE_URL"),
-    ("google-credentials", "google_credentials", "GOOGLE_CREDENTIALS"),
-    ("env-oidc", "oidc_token_env", "DATABRICKS_OIDC_TOKEN"),
 ];
 
 /// Where the identity is looked for.
@@ -154,10 +169,18 @@ impl Place<'_> {
         if !self.environment_counts {
             return Ok(None);
         }
-        match kept::databricks(None, self.environment.keyring()) {
+        match self.kept(None) {
             Ok((host, _)) => Ok(Some(host)),
             Err(Nothing::Why(_) | Nothing::Hidden(_)) => Ok(None),
             Err(Nothing::Several(failure)) => Err(failure),
+        }
+    }
+
+    /// The login that is stored for this host, and for the workspace that is stated.
+    fn kept(&self, host: Option<&Origin>) -> Result<(Sourced<Origin>, Sourced<Sealed>), Nothing> {
+        match workspace::find(self) {
+            Ok(id) => kept::databricks(host, id.as_ref().map(|id| id.value.as_str()), self.environment.keyring()),
+            Err(_) => Err(Nothing::Why("not looked into: the workspace is not clear".to_owned())),
         }
     }
 
@@ -204,194 +227,41 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
         found,
         Missing {
             what: "the credential for Databricks",
-            give: if place.environment_counts { "set DATABRICKS_TOKEN to a personal access token or store one with `dbtrigger auth login --databricks`, or set DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET of a service principal, or name a profile of ~/.databrickscfg with -p" } else { "add token, or client_id and client_secret, to the profile that -p names" },
+            give: if place.environment_counts && environment.keyring().is_of_no_use() { "set DATABRICKS_TOKEN to a personal access token, or set DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET of a service principal, or name a profile of ~/.databrickscfg with -p" } else if place.environment_counts { "set DATABRICKS_TOKEN to a personal access token or store one with `dbtrigger auth login --databricks`, or set DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET of a service principal, or name a profile of ~/.databrickscfg with -p" } else { "add token, or client_id and client_secret, to the profile that -p names" },
             ask: place.environment_counts.then_some(Question::DatabricksCredential),
         },
     );
     if nothing {
         for row in &tried {
-            wants.remark(row.clone());
+            wants.remark(row.to_string());
         }
     }
     let (Sourced { value: origin, source: host_from }, way) = (host?, way?);
     let remark = match way {
         // The one way behind the keyring.
-        Way::Cli { .. } => match kept::databricks(Some(&origin), environment.keyring()) {
-            Err(Nothing::Hidden(trouble)) if place.environment_counts => {
-                Some(format!("{} is used, since {trouble}; if you have a login there, unlock it", way.known_as()))
-            }
+        Way::Cli { .. } => match place.kept(Some(&origin)) {
+            Err(Nothing::Hidden(trouble)) if place.environment_counts => Some(passed_over(&way.known_as(), &trouble)),
             Ok(_) | Err(Nothing::Hidden(_) | Nothing::Why(_) | Nothing::Several(_)) => None,
         },
         Way::Token(_) | Way::ServicePrincipal { .. } | Way::GitHub { .. } => None,
     };
+    // A login is for the workspace that it was stored for.
+    let workspace = workspace.or_else(|| {
+        let token_from = if let Way::Token(token) = &way { Some(&token.source) } else { None };
+        [Some(&host_from), token_from].into_iter().flatten().find_map(workspace::of_login)
+    });
     Some(Databricks { origin, host_from, workspace, way, tried, remark })
+}
+
+/// A login in the keyring may have been meant, where something behind it is used.
+pub(super) fn passed_over(used: &str, trouble: &Trouble) -> String {
+    let remedy = trouble.remedy().map(|remedy| format!("; if you have a login there: {remedy}")).unwrap_or_default();
+    format!("{used} is used, since {trouble}{remedy}")
 }
 
 /// The host that the environment or a profile names: what is wrong with an answer is found as with the variable.
 pub(crate) fn check_host(environment: &Environment) -> Result<Option<Sourced<Origin>>, Failure> {
     find_host(&Place::find(environment)?)
-}
-
-/// A way with what it takes, or why it does not apply; a value that cannot be used is a failure.
-type Find = fn(&Place<'_>, Option<&Origin>, &Vault) -> Result<Result<Way, String>, Failure>;
-
-/// The first way that applies; the others go into `tried`, one row each.
-fn find_way(
-    place: &Place<'_>,
-    host: Option<&Origin>,
-    vault: &Vault,
-    tried: &mut Vec<String>,
-) -> Result<Option<Way>, Failure> {
-    if let Some(typed) = vault.kept("DATABRICKS_TOKEN") {
-        return Ok(Some(Way::Token(Sourced::new(typed, Source::Typed))));
-    }
-    if let Some(why) = &place.no_profile {
-        tried.push(row("profile", why));
-    }
-    let ways: [(&str, Find); 4] =
-        [("pat", token), ("oauth-m2m", service_principal), ("github-oidc", github), ("databricks-cli", cli)];
-    let login: Find = login;
-    if let Some(named) = place.get("auth_type") {
-        let Some((name, find)) = ways.into_iter().find(|(name, _)| *name == named.value) else {
-            return Err(Failure::new(
-                Code::InvalidInput,
-                format!("{} is \"{}\", and this program does not have that way.", named.source, named.value),
-            )
-            .advise("use one of pat, oauth-m2m, github-oidc, databricks-cli"));
-        };
-        let mut found = find(place, host, vault)?;
-        if let ("pat", Err(why)) = (name, &found) {
-            found = login(place, host, vault)?.map_err(|of_keyring| format!("{why}, and {of_keyring}"));
-        }
-        return found.map(Some).map_err(|why| {
-            Failure::new(Code::InvalidInput, format!("{} asks for {name}, which does not apply: {why}.", named.source))
-                .advise("give what is missing, or leave auth_type out so that every way is tried")
-        });
-    }
-    if let (Some(token), Some(oauth)) =
-        (place.get("token"), place.get("client_secret").or_else(|| place.get("client_id")))
-    {
-        return Err(Failure::new(
-            Code::Contradiction,
-            format!("Two ways to authenticate with Databricks are given: {} and {}.", token.source, oauth.source),
-        )
-        .advise("drop one of the two, or set DATABRICKS_AUTH_TYPE to pat or oauth-m2m"));
-    }
-    let [first @ .., (name, last)] = ways;
-    // Somebody put it there for this; `databricks` may be anywhere.
-    for (name, find) in first.into_iter().chain([(kept::NAME, login), (name, last)]) {
-        match find(place, host, vault)? {
-            Ok(way) => return Ok(Some(way)),
-            Err(why) => tried.push(row(name, &why)),
-        }
-    }
-    for (name, key, variable) in OTHER_WAYS {
-        let set = if place.environment.get(variable).is_some() {
-            variable
-        } else if place.profile.as_ref().is_some_and(|profile| profile.get(key).is_some()) {
-            key
-        } else {
-            continue;
-        };
-        tried.push(row(name, &format!("{set} is set, but this program does not have this way")));
-    }
-    Ok(None)
-}
-
-/// A row of the table of what was tried.
-pub(super) fn row(name: &str, why: &str) -> String {
-    format!("tried {name:<15} {why}")
-}
-
-fn admit(vault: &Vault, text: Sourced<String>) -> Result<Sourced<Secret>, Failure> {
-    let Sourced { value, source } = text;
-    vault.admit(value).map(|secret| Sourced::new(secret, source.clone())).map_err(|odd| {
-        Failure::new(Code::InvalidInput, format!("{source} does not hold a token: {odd}."))
-            .advise("make a personal access token in the workspace under Settings > Developer > Access tokens, and give it alone")
-    })
-}
-
-fn token(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
-    match place.get("token") {
-        Some(text) => Ok(Ok(Way::Token(admit(vault, text)?))),
-        None => Ok(Err(place.lacks("token"))),
-    }
-}
-
-/// The token of `auth login` for this host.
-fn login(place: &Place<'_>, host: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
-    if !place.environment_counts {
-        return Ok(Err("not opened: the profile that -p names is the whole identity".to_owned()));
-    }
-    match kept::databricks(host, place.environment.keyring()) {
-        Ok((_, token)) => Ok(Ok(Way::Token(admit(vault, token)?))),
-        Err(Nothing::Why(why)) => Ok(Err(why)),
-        Err(Nothing::Hidden(trouble)) => Ok(Err(trouble.to_string())),
-        Err(Nothing::Several(failure)) => Err(failure),
-    }
-}
-
-fn service_principal(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
-    match (place.get("client_id"), place.get("client_secret")) {
-        (Some(id), Some(secret)) => {
-            if id.value.chars().any(|sign| !sign.is_ascii_graphic() || sign == ':') {
-                return Err(Failure::new(
-                    Code::InvalidInput,
-                    format!("{} is \"{}\", which is no application id.", id.source, id.value),
-                )
-                .advise(
-                    "give the application id of the service principal, such as 0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11",
-                ));
-            }
-            Ok(Ok(Way::ServicePrincipal { id, secret: admit(vault, secret)?.value }))
-        }
-        (None, _) => Ok(Err(place.lacks("client_id"))),
-        (Some(_), None) => Ok(Err(place.lacks("client_secret"))),
-    }
-}
-
-fn github(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
-    let (url, token) = ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN");
-    let (Some(url_text), Some(secret)) = (place.environment.get(url), place.environment.get(token)) else {
-        return Ok(Err(format!("{url} is not set: no job in GitHub Actions with `permissions: id-token: write`")));
-    };
-    let id = place.get("client_id");
-    if id.is_none() && place.get("auth_type").is_none() {
-        return Ok(Err(place.lacks("client_id")));
-    }
-    let parsed = Url::parse(url_text).ok().filter(|url| Origin::of(url).is_ok());
-    let Some(parsed) = parsed else {
-        return Err(Failure::new(Code::InvalidInput, format!("{url} is no https address."))
-            .advise("leave the variable to GitHub, which sets it"));
-    };
-    let token = admit(vault, Sourced::new(secret.to_owned(), Source::Variable(token)))?.value;
-    Ok(Ok(Way::GitHub { id, url: parsed, token, audience: place.get("audience").map(|found| found.value) }))
-}
-
-fn cli(place: &Place<'_>, host: Option<&Origin>, _: &Vault) -> Result<Result<Way, String>, Failure> {
-    if host.is_none() {
-        return Ok(Err("no host to ask `databricks` for a token of".to_owned()));
-    }
-    let program = match place.get("databricks_cli_path") {
-        Some(named) => {
-            let path = PathBuf::from(&named.value);
-            if !path.is_absolute() || !path.is_file() {
-                return Err(Failure::new(
-                    Code::InvalidInput,
-                    format!("{} is \"{}\", which is no absolute path of a program.", named.source, named.value),
-                )
-                .advise("give the absolute path of the program `databricks`"));
-            }
-            path
-        }
-        None => match super::cli::on_path(place.environment.get("PATH").unwrap_or_default()) {
-            Some(path) => path,
-            None => return Ok(Err("no program `databricks` in an absolute folder of PATH".to_owned())),
-        },
-    };
-    // A profile that has no host of its own is not what the host was found in.
-    let profile = place.profile.as_ref().filter(|profile| profile.get("host").is_some());
-    Ok(Ok(Way::Cli { program, profile: profile.map(|profile| profile.name.clone()) }))
 }
 
 #[cfg(test)]

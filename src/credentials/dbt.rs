@@ -1,6 +1,6 @@
 //! The dbt Cloud account: host and id.
 
-use super::databricks::row;
+use super::databricks::{Tried, passed_over};
 use super::dbt_file::{self, Active};
 use super::kept::{self, Nothing};
 use super::{Missing, Source, Sourced, Wants};
@@ -69,15 +69,15 @@ pub(super) struct Stated {
 
 /// Why nothing that is stored can be used.
 pub(super) enum NotStored {
-    /// The rows of what was tried.
-    Nowhere(Vec<String>),
+    /// What was tried.
+    Nowhere(Vec<Tried>),
     /// Too much is stored.
     Several(Failure),
 }
 
 impl NotStored {
     pub(super) fn of_file(why: &str) -> NotStored {
-        NotStored::Nowhere(vec![row(dbt_file::NAME, why)])
+        NotStored::Nowhere(vec![Tried::new(dbt_file::NAME, why)])
     }
 }
 
@@ -102,20 +102,19 @@ impl Stated {
             }
             (Err(_), _) | (_, Err(_)) => Err(Nothing::Why("not looked into: the account is not clear".to_owned())),
         };
-        let (row_of_keyring, hidden) = match kept {
+        let (in_keyring, hidden) = match kept {
             Ok(active) => return Ok(active),
             Err(Nothing::Several(failure)) => return Err(NotStored::Several(failure)),
-            Err(Nothing::Why(why)) => (row(kept::NAME, &why), None),
-            Err(Nothing::Hidden(trouble)) => (row(kept::NAME, &trouble.to_string()), Some(trouble)),
+            Err(Nothing::Why(why)) => (Tried::new(kept::NAME, why), None),
+            Err(Nothing::Hidden(trouble)) => (Tried::new(kept::NAME, trouble.to_string()), Some(trouble)),
         };
         match self.in_file(environment) {
             Ok(mut active) => {
-                active.remarks.extend(hidden.map(|trouble| {
-                    format!("{} is used, since {trouble}; if you have a login there, unlock it", active.host.source)
-                }));
+                let used = active.host.source.to_string();
+                active.remarks.extend(hidden.map(|trouble| passed_over(&used, &trouble)));
                 Ok(active)
             }
-            Err(why) => Err(NotStored::Nowhere(vec![row_of_keyring, row(dbt_file::NAME, &why)])),
+            Err(why) => Err(NotStored::Nowhere(vec![in_keyring, Tried::new(dbt_file::NAME, why)])),
         }
     }
 
@@ -168,7 +167,7 @@ pub(crate) fn account(
             Ok(active) => Some(active),
             Err(NotStored::Nowhere(rows)) => {
                 for row in rows {
-                    wants.remark(row);
+                    wants.remark(row.to_string());
                 }
                 None
             }
@@ -254,7 +253,9 @@ impl Account {
         if self.trusted {
             return Ok(());
         }
-        let host = self.origin.host();
+        // As it can be given again: with its port, and with the scheme if that is another one.
+        let host = self.origin.to_string();
+        let host = host.strip_prefix("https://").unwrap_or(&host);
         Err(Failure::new(
             Code::Refused,
             format!(

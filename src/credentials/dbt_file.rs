@@ -8,6 +8,7 @@ use super::{Source, Sourced};
 use crate::context::Environment;
 use crate::dbt::parse_host;
 use crate::origin::{Origin, shown};
+use crate::secret::Sealed;
 use crate::yaml;
 
 /// The file's name in the table of what was tried.
@@ -20,7 +21,7 @@ pub(super) struct Active {
     /// Older files have none.
     pub(super) account: Option<Sourced<u64>>,
     /// Not yet a secret: whoever uses it admits it. Without one, why.
-    pub(super) token: Result<Sourced<String>, String>,
+    pub(super) token: Result<Sourced<Sealed>, String>,
     /// What its owner should know.
     pub(super) remarks: Vec<String>,
 }
@@ -45,9 +46,9 @@ struct Project {
     project_id: Option<String>,
     account_id: Option<String>,
     account_host: Option<String>,
-    token_value: Option<String>,
+    token_value: Option<Sealed>,
     /// What older files call the token.
-    api_key: Option<String>,
+    api_key: Option<Sealed>,
 }
 
 /// The active project, or why there is none, in words. A file that nobody named on the command line and that cannot be used
@@ -90,14 +91,18 @@ pub(super) fn active(environment: &Environment) -> Result<Active, String> {
         }
     }
     let account = filled(account_id).map(|text| account(&text, at("account-id"))).transpose()?;
-    let newer = filled(token_value).map(|text| Sourced::new(text, at("token-value")));
-    let token = newer.or_else(|| filled(api_key).map(|text| Sourced::new(text, at("api-key"))));
+    let newer = sealed(token_value).map(|text| Sourced::new(text, at("token-value")));
+    let token = newer.or_else(|| sealed(api_key).map(|text| Sourced::new(text, at("api-key"))));
     let token = token.ok_or_else(|| format!("project {wanted} in {name} has no token-value"));
     Ok(Active { host, account, token, remarks: exposed.into_iter().collect() })
 }
 
 fn filled(text: Option<String>) -> Option<String> {
     text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+fn sealed(text: Option<Sealed>) -> Option<Sealed> {
+    text.map(|text| Sealed::from(text.reveal().trim().to_owned())).filter(|text| !text.reveal().is_empty())
 }
 
 fn origin(text: &str, source: &str) -> Result<Origin, String> {

@@ -86,14 +86,14 @@ pub(crate) fn api_token(
     let stored = Stated::read(flags, pasted, environment).stored(environment).and_then(|active| {
         let Active { host, account: _, token, remarks } = active;
         let Sourced { value, source } = token.map_err(|why| NotStored::of_file(&why))?;
-        let secret = vault.admit(value).map_err(|odd| NotStored::of_file(&format!("{source} is no token: {odd}")))?;
+        let secret = vault.unseal(&value).map_err(|odd| NotStored::of_file(&format!("{source} is no token: {odd}")))?;
         Ok(Token { secret, source, home: Some(host.value), remarks })
     });
     match stored {
         Ok(token) => Ok(Some(token)),
         Err(NotStored::Nowhere(rows)) => {
             for row in rows {
-                wants.remark(row);
+                wants.remark(row.to_string());
             }
             Ok(None)
         }

@@ -5,6 +5,7 @@ use super::{Source, Sourced};
 use crate::failure::{Code, Failure};
 use crate::keyring::{Keyring, Owner, Trouble};
 use crate::origin::Origin;
+use crate::secret::Sealed;
 
 /// The name in the table of what was tried.
 pub(super) const NAME: &str = "keyring";
@@ -38,7 +39,7 @@ pub(super) fn dbt(host: Option<&Origin>, id: Option<u64>, keyring: &Keyring) -> 
             Owner::Dbt { host: theirs, account } => {
                 host.as_ref().is_none_or(|host| host == theirs) && id.is_none_or(|id| id == *account)
             }
-            Owner::Databricks { host: _ } => false,
+            Owner::Databricks { host: _, workspace: _ } => false,
         });
         owners
     };
@@ -65,27 +66,55 @@ pub(super) fn dbt(host: Option<&Origin>, id: Option<u64>, keyring: &Keyring) -> 
     })
 }
 
-/// The one login of a workspace, of this host if it is stated.
+/// The one login of a workspace, of this host and with this id as far as they are stated. One that was stored without an id
+/// is for the host, and comes behind one of the stated id.
 pub(super) fn databricks(
     host: Option<&Origin>,
+    workspace: Option<&str>,
     keyring: &Keyring,
-) -> Result<(Sourced<Origin>, Sourced<String>), Nothing> {
-    let owners = if let Some(host) = host {
-        vec![Owner::Databricks { host: host.to_string() }]
-    } else {
-        let mut owners = keyring.logins()?;
-        owners.retain(|owner| match owner {
-            Owner::Databricks { host: _ } => true,
-            Owner::Dbt { host: _, account: _ } => false,
-        });
-        owners
+) -> Result<(Sourced<Origin>, Sourced<Sealed>), Nothing> {
+    let listed = match (keyring.logins(), host) {
+        // What is named needs no list.
+        (Err(trouble), Some(_)) if trouble.is_of_an_entry() => Vec::new(),
+        (listed, _) => listed?,
     };
-    let (owner, token) = the_one(owners, keyring, "workspaces of Databricks", || match host {
-        Some(host) => format!("it has no login for Databricks at {host}"),
-        None => "it has no login for Databricks".to_owned(),
-    })
-    .map_err(|nothing| advised(nothing, "name one with DATABRICKS_HOST"))?;
-    let (Owner::Databricks { host } | Owner::Dbt { host, account: _ }) = &owner;
+    let named = host.map(ToString::to_string);
+    let mut of_the_id = Vec::new();
+    let mut of_the_host = Vec::new();
+    let whole = named.iter().map(|host| Owner::Databricks { host: host.clone(), workspace: None });
+    let with_id = named
+        .iter()
+        .zip(workspace)
+        .map(|(host, id)| Owner::Databricks { host: host.clone(), workspace: Some(id.to_owned()) });
+    for owner in listed.into_iter().chain(with_id).chain(whole) {
+        let Owner::Databricks { host, workspace: id } = &owner else { continue };
+        let fits = named.as_ref().is_none_or(|named| named == host)
+            && (workspace.is_none() || id.is_none() || id.as_deref() == workspace);
+        let list = if workspace.is_some() && id.is_some() { &mut of_the_id } else { &mut of_the_host };
+        if fits && !list.contains(&owner) {
+            list.push(owner);
+        }
+    }
+    let none = || {
+        let at = host.map(|host| format!(" at {host}")).unwrap_or_default();
+        match workspace {
+            Some(id) => format!("it has no login for Databricks workspace {id}{at}"),
+            None => format!("it has no login for Databricks{at}"),
+        }
+    };
+    let what = "workspaces of Databricks";
+    let found = match the_one(of_the_id, keyring, what, none) {
+        Err(Nothing::Why(_)) => the_one(of_the_host, keyring, what, none),
+        found => found,
+    };
+    let (owner, token) = found.map_err(|nothing| match host {
+        None => advised(nothing, "name one with DATABRICKS_HOST, and DATABRICKS_WORKSPACE_ID where a host has several"),
+        Some(host) => advised(
+            advised(nothing, "name one with DATABRICKS_WORKSPACE_ID"),
+            &format!("or, if one of them has no id, remove it: `dbtrigger auth logout --databricks {host}`"),
+        ),
+    })?;
+    let (Owner::Databricks { host, workspace: _ } | Owner::Dbt { host, account: _ }) = &owner;
     let source = Source::Keyring(owner.clone());
     Ok((Sourced::new(origin(host, &source)?, source.clone()), Sourced::new(token, source)))
 }
@@ -107,7 +136,7 @@ fn the_one(
     keyring: &Keyring,
     what: &str,
     none: impl Fn() -> String,
-) -> Result<(Owner, String), Nothing> {
+) -> Result<(Owner, Sealed), Nothing> {
     let mut there = Vec::new();
     for owner in owners {
         if let Some(token) = keyring.token(&owner)? {
@@ -122,7 +151,7 @@ fn the_one(
         let failure = there.iter().fold(failure, |failure, (owner, _)| failure.cause(owner.to_string()));
         return Err(Nothing::Several(failure));
     }
-    there.pop().map(|(owner, token)| (owner, (*token).clone())).ok_or_else(|| Nothing::Why(none()))
+    there.pop().ok_or_else(|| Nothing::Why(none()))
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ async fn from_cli(script: &str, profile: Option<&str>) -> (Result<Fresh, NoToken
         program,
         profile: profile.map(ToOwned::to_owned),
         host: "https://w.cloud.databricks.com".to_owned(),
-        tried: vec!["tried pat".to_owned()],
+        tried: vec![super::Tried { name: "pat", why: "not set".to_owned() }],
         vault: Vault::default(),
         wall: Wall::of(|| "2026-11-23T12:00:00Z".parse().unwrap()),
     };
@@ -143,7 +143,7 @@ async fn what_the_program_says_when_it_has_no_token_is_passed_on_and_half_a_toke
     let none = issued.err().unwrap();
     assert!(none.message.ends_with("no login for work"), "{none:?}");
     assert!(none.advice.contains("databricks auth login --profile work"), "{none:?}");
-    assert_eq!((none.passing, none.tried), (false, vec!["tried pat".to_owned()]));
+    assert_eq!((none.passing, none.tried), (false, vec!["tried pat: not set".to_owned()]));
     for script in ["echo 'eyJ-cut-of'", r#"echo '{"token":"eyJ-cut-of"}'"#, r#"echo '{"access_token":"eyJ-cut of"}'"#] {
         let none = from_cli(script, None).await.0.err().unwrap();
         assert!(!format!("{none:?}").contains("eyJ-cut"), "{none:?}");

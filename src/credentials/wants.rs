@@ -3,6 +3,9 @@
 use crate::failure::{Code, Failure};
 use crate::questions::{Open, Question};
 
+/// The advice where values are missing.
+pub(crate) const GIVE_EACH: &str = "give each as said above, then run the same command again";
+
 /// A value that nobody gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Missing {
@@ -83,6 +86,11 @@ impl Wants {
         self.missing.is_empty() && self.wrong.is_empty()
     }
 
+    /// How many values are missing.
+    pub(crate) fn count_missing(&self) -> usize {
+        self.missing.len()
+    }
+
     /// Whether a value was given that cannot be used; a missing one may turn out not to be needed.
     pub(crate) fn has_wrong(&self) -> bool {
         !self.wrong.is_empty()
@@ -116,7 +124,7 @@ impl Wants {
         if let Some(questions) = missing.into_iter().map(|missing| missing.ask).collect() {
             failure.open = Open { questions, pasted };
         }
-        Err(failure.advise("give each as said above, then run the same command again"))
+        Err(failure.advise(GIVE_EACH))
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::{Keyring, Owner, Store, Trouble, wrapped};
+use crate::secret::Sealed;
 
 /// How it behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +15,12 @@ pub(crate) enum Mood {
     Good,
     /// Each call ends so.
     Refuses(Trouble),
+    /// A call that begins so ends so, such as `write logins`.
+    RefusesTo(&'static str, Trouble),
     /// No call ends.
     Hangs,
+    /// Each call takes this long.
+    Takes(Duration),
     /// What is written is changed on the way.
     Garbles,
     /// What is removed stays.
@@ -26,12 +31,24 @@ pub(crate) struct Double {
     pub(crate) entries: Mutex<BTreeMap<String, String>>,
     /// Each call, in order.
     pub(crate) calls: Mutex<Vec<String>>,
-    mood: Mood,
+    mood: Mutex<Mood>,
+    /// What its calls have taken.
+    taken: Mutex<Duration>,
 }
 
 impl Double {
     pub(crate) fn new(mood: Mood) -> Arc<Double> {
-        Arc::new(Double { entries: Mutex::default(), calls: Mutex::default(), mood })
+        Arc::new(Double {
+            entries: Mutex::default(),
+            calls: Mutex::default(),
+            mood: Mutex::new(mood),
+            taken: Mutex::default(),
+        })
+    }
+
+    /// From now on it behaves so.
+    pub(crate) fn becomes(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
     }
 
     /// One that holds these tokens.
@@ -51,41 +68,49 @@ impl Double {
 
     /// A keyring on it. What hangs is waited for a moment only.
     pub(crate) fn keyring(self: &Arc<Double>) -> Keyring {
-        let limit = if self.mood == Mood::Hangs { Duration::from_millis(20) } else { Duration::from_mins(1) };
-        Keyring::new(Ok(self.clone()), limit, limit)
+        let hangs = *self.mood.lock().unwrap() == Mood::Hangs;
+        let limit = if hangs { Duration::from_millis(20) } else { Duration::from_mins(1) };
+        let clock = self.clone();
+        Keyring::with_clock(Ok(self.clone()), limit, limit, Box::new(move || *clock.taken.lock().unwrap()))
     }
 
     fn call(&self, what: &str, entry: &str) -> Result<(), Trouble> {
         self.calls.lock().unwrap().push(format!("{what} {entry}"));
-        match &self.mood {
-            Mood::Refuses(trouble) => Err(trouble.clone()),
+        let mood = self.mood.lock().unwrap().clone();
+        match mood {
+            Mood::Refuses(trouble) => Err(trouble),
+            Mood::RefusesTo(call, trouble) if format!("{what} {entry}").starts_with(call) => Err(trouble),
+            Mood::Takes(time) => {
+                *self.taken.lock().unwrap() += time;
+                Ok(())
+            }
             Mood::Hangs => {
                 let (_kept, never) = mpsc::channel::<()>();
                 // As long as the test, whose end ends the thread too.
                 let _ = never.recv_timeout(Duration::from_hours(1));
                 Err(Trouble::Failed("it woke up".to_owned()))
             }
-            Mood::Good | Mood::Garbles | Mood::Clings => Ok(()),
+            Mood::Good | Mood::Garbles | Mood::Clings | Mood::RefusesTo(..) => Ok(()),
         }
     }
 }
 
 impl Store for Double {
-    fn read(&self, entry: &str) -> Result<Option<Zeroizing<String>>, Trouble> {
+    fn read(&self, entry: &str) -> Result<Option<Sealed>, Trouble> {
         self.call("read", entry)?;
-        Ok(self.entries.lock().unwrap().get(entry).cloned().map(Zeroizing::new))
+        Ok(self.entries.lock().unwrap().get(entry).cloned().map(Sealed::from))
     }
 
     fn write(&self, entry: &str, value: &str) -> Result<(), Trouble> {
         self.call("write", entry)?;
-        let value = if self.mood == Mood::Garbles { &value[1..] } else { value };
+        let value = if *self.mood.lock().unwrap() == Mood::Garbles { &value[1..] } else { value };
         self.put(entry, value);
         Ok(())
     }
 
     fn remove(&self, entry: &str) -> Result<(), Trouble> {
         self.call("remove", entry)?;
-        if self.mood != Mood::Clings {
+        if *self.mood.lock().unwrap() != Mood::Clings {
             self.entries.lock().unwrap().remove(entry);
         }
         Ok(())

@@ -1,11 +1,12 @@
 //! Tokens in the operating system's keyring. Opened only when one is needed, on a thread of its own and with a time limit,
-//! since some keyrings wait for a window that nobody sees. What was read once is not read again.
+//! since some keyrings wait for a window that nobody sees. What was read once is not read again, and all reading of a
+//! command together has one time limit.
 
 #[cfg(test)]
 pub(crate) mod double;
 mod system;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
@@ -13,9 +14,12 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-/// So long a command waits that only wants to know.
+use crate::secret::Sealed;
+
+/// So long a command waits altogether that only wants to know.
 const SHORT: Duration = Duration::from_secs(3);
 
 /// So long somebody may take who unlocks the keyring in order to log in.
@@ -31,8 +35,16 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "service", rename_all = "lowercase")]
 pub(crate) enum Owner {
-    Dbt { host: String, account: u64 },
-    Databricks { host: String },
+    Dbt {
+        host: String,
+        account: u64,
+    },
+    Databricks {
+        host: String,
+        /// Which workspace, where the host serves several. Older entries have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        workspace: Option<String>,
+    },
 }
 
 impl Owner {
@@ -40,7 +52,8 @@ impl Owner {
     fn entry(&self) -> String {
         match self {
             Owner::Dbt { host, account } => format!("dbt {host} {account}"),
-            Owner::Databricks { host } => format!("databricks {host}"),
+            Owner::Databricks { host, workspace: None } => format!("databricks {host}"),
+            Owner::Databricks { host, workspace: Some(id) } => format!("databricks {host} {id}"),
         }
     }
 }
@@ -49,7 +62,10 @@ impl fmt::Display for Owner {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Owner::Dbt { host, account } => write!(formatter, "dbt account {account} at {host}"),
-            Owner::Databricks { host } => write!(formatter, "Databricks at {host}"),
+            Owner::Databricks { host, workspace: None } => write!(formatter, "Databricks at {host}"),
+            Owner::Databricks { host, workspace: Some(id) } => {
+                write!(formatter, "Databricks workspace {id} at {host}")
+            }
         }
     }
 }
@@ -65,8 +81,10 @@ pub(crate) enum Trouble {
     Locked(String),
     /// No answer within this time.
     Silent(Duration),
-    /// What stands there is not what was written.
-    Odd(String),
+    /// What this entry holds is not what was written.
+    Odd { entry: String, why: String },
+    /// A newer version of this program wrote this entry, in this form.
+    Newer { entry: String, form: u32 },
     /// Anything else, in the system's words.
     Failed(String),
 }
@@ -82,7 +100,13 @@ impl fmt::Display for Trouble {
                 "the keyring did not answer within {} s: it may wait for its password in a window of its own",
                 limit.as_secs_f64()
             ),
-            Trouble::Odd(why) => write!(formatter, "the keyring's entry cannot be used: {why}"),
+            Trouble::Odd { entry, why } => {
+                write!(formatter, "the entry \"{entry}\" of the keyring cannot be used: {why}")
+            }
+            Trouble::Newer { entry, form } => write!(
+                formatter,
+                "the entry \"{entry}\" of the keyring cannot be used: a newer version of this program wrote it, in form {form}"
+            ),
             Trouble::Failed(why) => write!(formatter, "the keyring failed: {why}"),
         }
     }
@@ -92,21 +116,56 @@ impl Trouble {
     /// Whether a keyring is there that may hold what is looked for.
     pub(crate) fn hides(&self) -> bool {
         match self {
-            Trouble::Locked(_) | Trouble::Silent(_) | Trouble::Odd(_) | Trouble::Failed(_) => true,
+            Trouble::Locked(_)
+            | Trouble::Silent(_)
+            | Trouble::Odd { entry: _, why: _ }
+            | Trouble::Newer { entry: _, form: _ }
+            | Trouble::Failed(_) => true,
             Trouble::Closed(_) | Trouble::Absent(_) => false,
         }
+    }
+
+    /// Whether only what stands in an entry is unusable, and not the keyring.
+    pub(crate) fn is_of_an_entry(&self) -> bool {
+        match self {
+            Trouble::Odd { entry: _, why: _ } | Trouble::Newer { entry: _, form: _ } => true,
+            Trouble::Closed(_) | Trouble::Absent(_) | Trouble::Locked(_) | Trouble::Silent(_) | Trouble::Failed(_) => {
+                false
+            }
+        }
+    }
+
+    /// What its owner can do about it, if anything.
+    pub(crate) fn remedy(&self) -> Option<String> {
+        match self {
+            Trouble::Closed(why) => {
+                Some(format!("{}: unset it to use the keyring", why.replace(" is set", " closes the keyring")))
+            }
+            Trouble::Locked(_) | Trouble::Silent(_) => Some(
+                "unlock the keyring (by signing in to the desktop, say), then run the same command again".to_owned(),
+            ),
+            Trouble::Odd { entry, why: _ } => Some(system::deletion(entry)),
+            Trouble::Newer { entry, form: _ } => {
+                Some(format!("use the newer version of this program, or {}", system::deletion(entry)))
+            }
+            Trouble::Absent(_) | Trouble::Failed(_) => None,
+        }
+    }
+
+    fn odd(entry: &str, why: &str) -> Trouble {
+        Trouble::Odd { entry: entry.to_owned(), why: why.to_owned() }
     }
 }
 
 /// Named values, kept by somebody else. Each call may take as long as it likes.
 pub(crate) trait Store: Send + Sync {
-    fn read(&self, entry: &str) -> Result<Option<Zeroizing<String>>, Trouble>;
+    fn read(&self, entry: &str) -> Result<Option<Sealed>, Trouble>;
     fn write(&self, entry: &str, value: &str) -> Result<(), Trouble>;
     /// What is not there is removed already.
     fn remove(&self, entry: &str) -> Result<(), Trouble>;
 }
 
-/// What stands in the entry of a token. It is wiped with the text that it came from.
+/// What stands in an entry.
 #[derive(Serialize, Deserialize)]
 struct Envelope<T> {
     version: u32,
@@ -124,7 +183,10 @@ struct Index {
     logins: Vec<Owner>,
 }
 
-type Answer = Result<Option<Zeroizing<String>>, Trouble>;
+type Answer = Result<Option<Sealed>, Trouble>;
+
+/// How much time has passed since some moment.
+type Clock = Box<dyn Fn() -> Duration>;
 
 /// The keyring of whoever runs the program.
 #[derive(Clone)]
@@ -132,7 +194,10 @@ pub(crate) struct Keyring(Rc<Inner>);
 
 struct Inner {
     store: Result<Arc<dyn Store>, &'static str>,
+    /// For all reading together, and what of it has been waited.
     limit: Duration,
+    waited: Cell<Duration>,
+    clock: Clock,
     patience: Duration,
     answers: RefCell<BTreeMap<String, Answer>>,
     /// It did not answer once: nobody waits for it again.
@@ -158,64 +223,105 @@ impl Keyring {
     }
 
     fn new(store: Result<Arc<dyn Store>, &'static str>, limit: Duration, patience: Duration) -> Keyring {
-        let (answers, silent) = (RefCell::default(), RefCell::default());
-        Keyring(Rc::new(Inner { store, limit, patience, answers, silent }))
+        let begun = Instant::now();
+        Keyring::with_clock(store, limit, patience, Box::new(move || begun.elapsed()))
+    }
+
+    fn with_clock(
+        store: Result<Arc<dyn Store>, &'static str>,
+        limit: Duration,
+        patience: Duration,
+        clock: Clock,
+    ) -> Keyring {
+        let (answers, silent, waited) = (RefCell::default(), RefCell::default(), Cell::default());
+        Keyring(Rc::new(Inner { store, limit, waited, clock, patience, answers, silent }))
+    }
+
+    /// Whether it is known that nothing can be stored here. It is not opened for that.
+    pub(crate) fn is_of_no_use(&self) -> bool {
+        let Inner { store, limit: _, waited: _, clock: _, patience: _, answers, silent: _ } = &*self.0;
+        let hides = |answer: &Answer| answer.as_ref().err().is_none_or(Trouble::hides);
+        store.is_err() || !answers.borrow().values().all(hides)
     }
 
     /// Everything that a token is stored for.
     pub(crate) fn logins(&self) -> Result<Vec<Owner>, Trouble> {
-        index(self.read(INDEX)?)
+        index(self.read(INDEX))
     }
 
     /// The token that is stored for this one.
     pub(crate) fn token(&self, owner: &Owner) -> Answer {
-        self.read(&owner.entry())?.map(|text| unwrapped::<Held>(&text).map(|held| held.token)).transpose()
+        let entry = owner.entry();
+        let held = self.read(&entry)?.map(|text| unwrapped::<Held>(&entry, &text)).transpose()?;
+        Ok(held.map(|Held { token }| Sealed::from(token)))
     }
 
     /// Opens it, for as long as a person may take to unlock it.
     pub(crate) async fn open(&self) -> Result<Vec<Owner>, Trouble> {
         let answer = self.patiently(|store| store.read(INDEX)).await;
         self.0.answers.borrow_mut().insert(INDEX.to_owned(), answer.clone());
-        index(answer?)
+        index(answer)
     }
 
-    /// Stores the token, reads it back, and says whether one was there before.
+    /// Stores the token, reads it back, and says whether one was there before. It is listed first: what is listed and not
+    /// there is not counted, and a token that no list names would be found by nobody. A damaged list is begun anew.
     pub(crate) async fn keep(&self, owner: &Owner, token: &str) -> Result<bool, Trouble> {
         let (entry, owner) = (owner.entry(), owner.clone());
         let held = wrapped(Held { token: Zeroizing::new(token.to_owned()) })?;
         self.0.answers.borrow_mut().clear();
         self.patiently(move |store| {
-            let before = store.read(&entry)?.is_some();
-            store.write(&entry, &held)?;
-            if store.read(&entry)?.as_deref() != Some(&*held) {
-                return Err(Trouble::Odd("it took the token, and does not give it back as it was".to_owned()));
+            let before = is_there(store, &entry)?;
+            let listed = match index(store.read(INDEX)) {
+                Err(Trouble::Odd { entry: _, why: _ }) => Vec::new(),
+                listed => listed?,
+            };
+            if !listed.contains(&owner) {
+                write_list(store, [listed.as_slice(), &[owner]].concat())?;
             }
-            list(store, |logins| {
-                if !logins.contains(&owner) {
-                    logins.push(owner);
-                }
-            })?;
-            Ok(before)
+            let stored = store.write(&entry, &held).and_then(|()| match store.read(&entry)? {
+                Some(back) if *back.reveal() == **held => Ok(()),
+                Some(_) | None => Err(Trouble::odd(&entry, "it took the token, and does not give it back as it was")),
+            });
+            if stored.is_err() && !before && store.remove(&entry).is_ok() {
+                // Nothing is lost if this fails, too.
+                drop(write_list(store, listed));
+            }
+            stored.map(|()| before)
         })
         .await
     }
 
-    /// Removes the token of this one.
-    pub(crate) async fn remove(&self, owner: &Owner) -> Result<(), Trouble> {
-        let (entry, owner) = (owner.entry(), owner.clone());
+    /// Removes the token of this one, and says whether one was there. What lists it stays.
+    pub(crate) async fn remove(&self, owner: &Owner) -> Result<bool, Trouble> {
+        let entry = owner.entry();
         self.0.answers.borrow_mut().clear();
         self.patiently(move |store| {
-            store.remove(&entry)?;
-            if store.read(&entry)?.is_some() {
-                return Err(Trouble::Odd("it removed the token, and still gives it".to_owned()));
+            if !is_there(store, &entry)? {
+                return Ok(false);
             }
-            list(store, |logins| logins.retain(|known| *known != owner))
+            store.remove(&entry)?;
+            if is_there(store, &entry)? {
+                return Err(Trouble::odd(&entry, "it was removed, and is still there"));
+            }
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Takes these out of the list.
+    pub(crate) async fn unlist(&self, owners: &[Owner]) -> Result<(), Trouble> {
+        let owners = owners.to_vec();
+        self.0.answers.borrow_mut().clear();
+        self.patiently(move |store| {
+            let before = index(store.read(INDEX))?;
+            let after: Vec<Owner> = before.iter().filter(|known| !owners.contains(known)).cloned().collect();
+            if after == before { Ok(()) } else { write_list(store, after) }
         })
         .await
     }
 
     fn read(&self, entry: &str) -> Answer {
-        let Inner { store, limit, patience: _, answers, silent } = &*self.0;
+        let Inner { store, limit, waited, clock, patience: _, answers, silent } = &*self.0;
         if let Some(known) = answers.borrow().get(entry) {
             return known.clone();
         }
@@ -223,6 +329,12 @@ impl Keyring {
             return Err(trouble.clone());
         }
         let store = store.clone().map_err(Trouble::Closed)?;
+        // A signal is not heard meanwhile.
+        let left = limit.saturating_sub(waited.get());
+        if left.is_zero() {
+            return Err(Trouble::Silent(*limit));
+        }
+        let since = clock();
         let name = entry.to_owned();
         let (tell, hear) = mpsc::channel();
         let thread = std::thread::Builder::new().name("keyring".to_owned());
@@ -230,13 +342,14 @@ impl Keyring {
         let begun = thread.spawn(move || drop(tell.send(store.read(&name))));
         let answer = match begun {
             Err(error) => Err(Trouble::Failed(error.to_string())),
-            Ok(_) => hear.recv_timeout(*limit).unwrap_or_else(|error| {
+            Ok(_) => hear.recv_timeout(left).unwrap_or_else(|error| {
                 Err(match error {
                     mpsc::RecvTimeoutError::Timeout => Trouble::Silent(*limit),
                     mpsc::RecvTimeoutError::Disconnected => Trouble::Failed("it broke off".to_owned()),
                 })
             }),
         };
+        waited.set(waited.get() + clock().saturating_sub(since));
         if let Err(trouble @ Trouble::Silent(_)) = &answer {
             *silent.borrow_mut() = Some(trouble.clone());
         }
@@ -249,7 +362,7 @@ impl Keyring {
         &self,
         act: impl FnOnce(&dyn Store) -> Result<T, Trouble> + Send + 'static,
     ) -> Result<T, Trouble> {
-        let Inner { store, limit: _, patience, answers: _, silent: _ } = &*self.0;
+        let Inner { store, limit: _, waited: _, clock: _, patience, answers: _, silent: _ } = &*self.0;
         let store = store.clone().map_err(Trouble::Closed)?;
         let acting = tokio::task::spawn_blocking(move || act(&*store));
         match tokio::time::timeout(*patience, acting).await {
@@ -260,23 +373,24 @@ impl Keyring {
     }
 }
 
-/// Changes the list of logins, if that changes anything.
-fn list(store: &dyn Store, change: impl FnOnce(&mut Vec<Owner>)) -> Result<(), Trouble> {
-    let before = index(store.read(INDEX)?)?;
-    let mut after = before.clone();
-    change(&mut after);
-    if after == before {
-        return Ok(());
+/// Whether the entry is there, whatever it holds.
+fn is_there(store: &dyn Store, entry: &str) -> Result<bool, Trouble> {
+    match store.read(entry) {
+        Err(trouble) if trouble.is_of_an_entry() => Ok(true),
+        answer => answer.map(|text| text.is_some()),
     }
-    if after.is_empty() {
-        return store.remove(INDEX);
-    }
-    after.sort();
-    store.write(INDEX, &wrapped(Index { logins: after })?)
 }
 
-fn index(text: Option<Zeroizing<String>>) -> Result<Vec<Owner>, Trouble> {
-    text.map_or(Ok(Vec::new()), |text| unwrapped::<Index>(&text).map(|index| index.logins))
+fn write_list(store: &dyn Store, mut logins: Vec<Owner>) -> Result<(), Trouble> {
+    if logins.is_empty() {
+        return store.remove(INDEX);
+    }
+    logins.sort();
+    store.write(INDEX, &wrapped(Index { logins })?)
+}
+
+fn index(answer: Answer) -> Result<Vec<Owner>, Trouble> {
+    answer?.map_or(Ok(Vec::new()), |text| unwrapped::<Index>(INDEX, &text).map(|index| index.logins))
 }
 
 fn wrapped(content: impl Serialize) -> Result<Zeroizing<String>, Trouble> {
@@ -285,17 +399,20 @@ fn wrapped(content: impl Serialize) -> Result<Zeroizing<String>, Trouble> {
 }
 
 /// Nothing of the text is quoted: it may be a token.
-fn unwrapped<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Trouble> {
+fn unwrapped<T: for<'de> Deserialize<'de>>(entry: &str, text: &Sealed) -> Result<T, Trouble> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
     }
-    let odd = || Trouble::Odd("it is not of the form that this program writes".to_owned());
-    let Version { version } = serde_json::from_str(text).map_err(|_| odd())?;
-    if version != VERSION {
-        return Err(Trouble::Odd(format!("another version of this program wrote it, in form {version}")));
+    let odd = || Trouble::odd(entry, "it is not of the form that this program writes");
+    let Version { version } = serde_json::from_str(text.reveal()).map_err(|_| odd())?;
+    if version > VERSION {
+        return Err(Trouble::Newer { entry: entry.to_owned(), form: version });
     }
-    let Envelope { version: _, content } = serde_json::from_str(text).map_err(|_| odd())?;
+    if version < VERSION {
+        return Err(odd());
+    }
+    let Envelope { version: _, content } = serde_json::from_str(text.reveal()).map_err(|_| odd())?;
     Ok(content)
 }
 

@@ -4,6 +4,7 @@ use ::keyring::{Entry, Error};
 use zeroize::Zeroizing;
 
 use super::{Store, Trouble};
+use crate::secret::Sealed;
 
 /// What all our entries are filed under.
 const SERVICE: &str = "dbtrigger";
@@ -11,11 +12,12 @@ const SERVICE: &str = "dbtrigger";
 pub(super) struct System;
 
 impl Store for System {
-    fn read(&self, entry: &str) -> Result<Option<Zeroizing<String>>, Trouble> {
+    fn read(&self, entry: &str) -> Result<Option<Sealed>, Trouble> {
         match open(entry)?.get_secret() {
-            Ok(bytes) => String::from_utf8(bytes)
-                .map(|text| Some(Zeroizing::new(text)))
-                .map_err(|_| Trouble::Odd("it is no text".to_owned())),
+            Ok(bytes) => String::from_utf8(bytes).map(|text| Some(Sealed::from(text))).map_err(|error| {
+                drop(Zeroizing::new(error.into_bytes()));
+                Trouble::odd(entry, "it is no text")
+            }),
             Err(Error::NoEntry) => Ok(None),
             Err(error) => Err(trouble(&error)),
         }
@@ -31,6 +33,21 @@ impl Store for System {
             Ok(()) | Err(Error::NoEntry) => Ok(()),
             Err(error) => Err(trouble(&error)),
         }
+    }
+}
+
+/// How a person deletes an entry by the system's own means.
+pub(super) fn deletion(entry: &str) -> String {
+    if cfg!(target_os = "macos") {
+        format!(
+            "delete the entry \"{SERVICE}\" with the account \"{entry}\" in Keychain Access, or run `security delete-generic-password -s {SERVICE} -a '{entry}'`"
+        )
+    } else if cfg!(windows) {
+        format!("delete \"{entry}.{SERVICE}\" in the Credential Manager, under Windows Credentials")
+    } else {
+        format!(
+            "run `secret-tool clear service {SERVICE} username '{entry}'`, or delete that entry in Passwords and Keys (seahorse)"
+        )
     }
 }
 

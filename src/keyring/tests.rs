@@ -6,7 +6,7 @@ fn dbt(account: u64) -> Owner {
 }
 
 fn workspace() -> Owner {
-    Owner::Databricks { host: "https://w.cloud.databricks.com".to_owned() }
+    Owner::Databricks { host: "https://w.cloud.databricks.com".to_owned(), workspace: None }
 }
 
 #[tokio::test]
@@ -21,11 +21,12 @@ async fn tokens_are_kept_side_by_side_replaced_and_removed() {
     }
     let fresh = double.keyring();
     assert_eq!(fresh.logins(), Ok(vec![dbt(1), dbt(2), workspace()]));
-    assert_eq!(fresh.token(&dbt(2)), Ok(Some(Zeroizing::new("new".to_owned()))));
+    assert_eq!(fresh.token(&dbt(2)), Ok(Some(Sealed::from("new".to_owned()))));
     assert_eq!(fresh.token(&dbt(3)), Ok(None));
     for owner in [dbt(1), dbt(2), dbt(2), workspace()] {
-        assert_eq!(fresh.remove(&owner).await, Ok(()));
+        assert!(fresh.remove(&owner).await.is_ok());
         assert_eq!(fresh.token(&owner), Ok(None));
+        assert_eq!(fresh.unlist(&[owner]).await, Ok(()));
     }
     assert_eq!(fresh.logins(), Ok(vec![]));
     assert_eq!(double.entries.lock().unwrap().len(), 0);
@@ -70,11 +71,11 @@ fn one_that_hangs_ends_a_login_and_the_runtime_too() {
 #[tokio::test]
 async fn what_is_not_given_back_as_it_was_is_not_called_stored() {
     let garbled = Double::new(Mood::Garbles).keyring().keep(&dbt(1), "dbtc_one").await.unwrap_err();
-    assert!(matches!(&garbled, Trouble::Odd(why) if why.contains("does not give it back")), "{garbled}");
+    assert!(matches!(&garbled, Trouble::Odd { entry: _, why } if why.contains("does not give it back")), "{garbled}");
     let double = Double::new(Mood::Clings);
     double.keyring().keep(&dbt(1), "dbtc_one").await.unwrap();
     let clings = double.keyring().remove(&dbt(1)).await.unwrap_err();
-    assert!(matches!(&clings, Trouble::Odd(why) if why.contains("still gives it")), "{clings}");
+    assert!(matches!(&clings, Trouble::Odd { entry: _, why } if why.contains("still there")), "{clings}");
 }
 
 #[tokio::test]
@@ -101,4 +102,82 @@ fn an_entry_of_another_form_is_refused_without_any_of_its_text() {
         assert!(trouble.hides() && trouble.to_string().contains(says), "{trouble}");
         assert!(!trouble.to_string().contains("secret"), "{trouble}");
     }
+}
+
+fn failed() -> Trouble {
+    Trouble::Failed("full".to_owned())
+}
+
+#[tokio::test]
+async fn a_login_that_fails_half_way_leaves_no_token_that_no_list_names() {
+    for (call, listed) in [("write logins", vec![]), ("write dbt", vec![])] {
+        let double = Double::new(Mood::RefusesTo(call, failed()));
+        assert_eq!(double.keyring().keep(&dbt(1), "dbtc_one").await, Err(failed()), "{call}");
+        double.becomes(Mood::Good);
+        assert_eq!(double.keyring().logins(), Ok(listed), "{call}");
+        assert_eq!(double.keyring().token(&dbt(1)), Ok(None), "{call}");
+    }
+    // One that was there stays, with its place in the list.
+    let double = Double::holding(&[(dbt(1), "dbtc_old")]);
+    double.becomes(Mood::RefusesTo("write dbt", failed()));
+    assert_eq!(double.keyring().keep(&dbt(1), "dbtc_one").await, Err(failed()));
+    double.becomes(Mood::Good);
+    assert_eq!(double.keyring().logins(), Ok(vec![dbt(1)]));
+    assert_eq!(double.keyring().token(&dbt(1)), Ok(Some(Sealed::from("dbtc_old".to_owned()))));
+}
+
+#[tokio::test]
+async fn a_process_that_ends_within_a_login_leaves_no_token_that_no_list_names() {
+    let double = Double::new(Mood::Good);
+    double.keyring().keep(&dbt(1), "dbtc_one").await.unwrap();
+    let calls = double.calls.lock().unwrap().clone();
+    let at = |call: &str| calls.iter().position(|made| made.starts_with(call)).unwrap();
+    assert!(at("write logins") < at("write dbt"), "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_list_is_begun_anew_by_a_login_and_a_newer_one_is_left_alone() {
+    let newer = r#"{"version":2,"logins":[]}"#;
+    for text in ["junk", r#"{"version":0,"logins":[]}"#, r#"{"version":1,"logins":7}"#] {
+        let double = Double::new(Mood::Good);
+        double.put(INDEX, text);
+        assert!(matches!(double.keyring().logins(), Err(Trouble::Odd { entry, why: _ }) if entry == INDEX));
+        assert_eq!(double.keyring().keep(&dbt(1), "dbtc_one").await, Ok(false), "{text}");
+        assert_eq!(double.keyring().logins(), Ok(vec![dbt(1)]));
+    }
+    let double = Double::new(Mood::Good);
+    double.put(INDEX, newer);
+    let trouble = double.keyring().keep(&dbt(1), "dbtc_one").await.unwrap_err();
+    assert_eq!(trouble, Trouble::Newer { entry: INDEX.to_owned(), form: 2 });
+    assert!(trouble.remedy().unwrap().contains("dbtrigger"), "{:?}", trouble.remedy());
+    assert_eq!(*double.entries.lock().unwrap(), [(INDEX.to_owned(), newer.to_owned())].into());
+}
+
+#[test]
+fn all_reading_of_a_command_has_one_limit() {
+    let double = Double::holding(&[(dbt(1), "one"), (dbt(2), "two")]);
+    // Two of these are more than the minute that there is.
+    double.becomes(Mood::Takes(Duration::from_secs(40)));
+    let keyring = double.keyring();
+    assert_eq!(keyring.logins(), Ok(vec![dbt(1), dbt(2)]));
+    assert!(keyring.token(&dbt(1)).is_ok());
+    assert_eq!(keyring.token(&dbt(2)), Err(Trouble::Silent(Duration::from_mins(1))));
+    assert_eq!(double.calls.lock().unwrap().len(), 2);
+    assert!(keyring.token(&dbt(1)).is_ok(), "what was read is known");
+}
+
+#[test]
+fn a_workspace_has_an_entry_of_its_own_and_older_entries_stay_readable() {
+    let of = |workspace: Option<&str>| Owner::Databricks {
+        host: "https://w.cloud.databricks.com".to_owned(),
+        workspace: workspace.map(ToOwned::to_owned),
+    };
+    assert_eq!(of(Some("42")).entry(), "databricks https://w.cloud.databricks.com 42");
+    let double = Double::new(Mood::Good);
+    let older = r#"{"version":1,"logins":[{"service":"databricks","host":"https://w.cloud.databricks.com"}]}"#;
+    double.put(INDEX, older);
+    double.put("databricks https://w.cloud.databricks.com", r#"{"version":1,"token":"dapi"}"#);
+    assert_eq!(double.keyring().logins(), Ok(vec![of(None)]));
+    assert!(double.keyring().token(&of(None)).unwrap().is_some());
+    assert_eq!(*wrapped(Index { logins: vec![of(None)] }).unwrap(), older);
 }

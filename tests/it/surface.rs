@@ -25,6 +25,11 @@ fn help_and_version_go_to_stdout_and_name_only_what_is_built() {
         let (exit, help, _) = bare(&[&command, "--help"]);
         assert_eq!(exit, 0, "{command}");
         assert!(examples(&help).len() >= 2, "{command} has fewer than two examples\n{help}");
+        for sub in subcommands(&help) {
+            let (exit, help, _) = bare(&[&command, &sub, "--help"]);
+            assert_eq!(exit, 0, "{command} {sub}");
+            assert!(examples(&help).len() >= 2, "{command} {sub} has fewer than two examples\n{help}");
+        }
         let row =
             |line: &str| line.starts_with(&format!("| `{command}`")) || line.starts_with(&format!("| `{command} "));
         assert!(readme.lines().any(row), "the README's table has no row for {command}");
@@ -56,7 +61,9 @@ fn what_every_command_takes_stands_behind_its_own_options_and_is_the_same_everyw
 
 /// The commands that the help names, in its order.
 pub(crate) fn commands() -> Vec<String> {
-    let names = listed(&["--help"]);
+    let (exit, help, _) = bare(&["--help"]);
+    assert_eq!(exit, 0);
+    let names = listed(&help);
     assert!(names.len() >= 12, "{names:?}");
     names
 }
@@ -64,17 +71,20 @@ pub(crate) fn commands() -> Vec<String> {
 /// Each command by all its words: one that has commands of its own stands for none itself.
 pub(crate) fn whole_commands() -> Vec<String> {
     let with_actions = commands().into_iter().flat_map(|command| {
-        let actions = listed(&[&command, "--help"]);
+        let actions = subcommands(&bare(&[&command, "--help"]).1);
         let whole = actions.iter().map(|action| format!("{command} {action}")).collect();
         if actions.is_empty() { vec![command] } else { whole }
     });
     with_actions.collect()
 }
 
-fn listed(arguments: &[&str]) -> Vec<String> {
-    let (exit, help, _) = bare(arguments);
-    assert_eq!(exit, 0);
-    let list = help.split("\nCommands:\n").nth(1).unwrap_or_default().split("\n\n").next().unwrap();
+/// The commands below a command, as its help names them; its own `help` has no page.
+fn subcommands(help: &str) -> Vec<String> {
+    listed(help).into_iter().filter(|name| name != "help").collect()
+}
+
+fn listed(help: &str) -> Vec<String> {
+    let list = help.split("\nCommands:\n").nth(1).unwrap_or_default().split("\n\n").next().unwrap_or_default();
     // A description may go on in the next line, further in.
     let names = list.lines().filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
     names.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
@@ -283,8 +293,14 @@ fn every_example_in_the_help_works() {
     site.make_workflow("Daily load");
     let mut counted = BTreeMap::new();
     // In the order of the help, which is the one in which a person would come to them.
-    for command in commands() {
+    for page in commands().into_iter().flat_map(|command| {
         let (_, help, _) = bare(&[&command, "--help"]);
+        let below = subcommands(&help).into_iter().map(|sub| vec![command.clone(), sub]).collect::<Vec<_>>();
+        [vec![command]].into_iter().chain(below)
+    }) {
+        let command = page.join(" ");
+        let page: Vec<&str> = page.iter().map(String::as_str).collect();
+        let (_, help, _) = bare(&[page.as_slice(), &["--help"]].concat());
         for arguments in examples(&help) {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             if arguments.starts_with(&["auth", "login"]) || arguments.starts_with(&["auth", "logout"]) {
@@ -298,7 +314,7 @@ fn every_example_in_the_help_works() {
             *counted.entry(command.clone()).or_insert(0) += 1;
         }
     }
-    assert!(counted.len() >= 12 && counted.values().all(|count| *count >= 2), "{counted:?}");
+    assert!(counted.len() >= 15 && counted.values().all(|count| *count >= 2), "{counted:?}");
     std::fs::remove_file(site.home.path().join("new-key")).unwrap();
 }
 

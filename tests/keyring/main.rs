@@ -324,7 +324,7 @@ fn where_there_is_no_keyring_the_cause_and_the_other_ways_are_named() {
         let login = login_to_dbt(&site, address).ends(1).says("there is no keyring here").says("set DBT_CLOUD_TOKEN");
         let login = login.says(cause);
         assert!(!login.stderr.contains('\u{1b}'));
-        let _ = run(&site, address, &["jobs"]).ends(2).says("tried keyring         there is no keyring here");
+        let _ = run(&site, address, &["jobs"]).ends(2).says("tried keyring: there is no keyring here");
         let _ = run(&site, address, &["auth", "status"]).ends(4).says("Keyring: there is no keyring here");
     }
 }
@@ -387,6 +387,7 @@ fn the_examples_of_the_help_that_change_the_keyring_work() {
     let mut counted = 0;
     for page in [&["auth"][..], &["auth", "login"], &["auth", "logout"]] {
         let help = Site::finish(page, site.command(&[page, &["--help"]].concat()).spawn().unwrap()).ends(0).stdout;
+        let before = counted;
         for line in help.split("Examples:").nth(1).unwrap().lines() {
             let Some(line) = line.strip_prefix("  dbtrigger ").filter(|line| !line.contains("status")) else {
                 continue;
@@ -395,6 +396,8 @@ fn the_examples_of_the_help_that_change_the_keyring_work() {
                 .replace("https://dbc-a1b2345c-d6e7.cloud.databricks.com", origin)
                 .replace("ab123.us1.dbt.com", origin)
                 .replace(" 1234", " 51234");
+            // Quoted for a shell, and without any space within.
+            let here = here.replace('\'', "");
             let arguments: Vec<&str> = here.split(' ').collect();
             let mut command = command(&site, &bus.address, &arguments);
             command
@@ -404,7 +407,8 @@ fn the_examples_of_the_help_that_change_the_keyring_work() {
             let _ = Site::finish(&arguments, command.spawn().unwrap()).ends(0);
             counted += 1;
         }
+        assert!(counted - before >= 2, "{page:?} has fewer than two examples");
     }
-    assert!(counted >= 6, "{counted}");
+    assert!(counted >= 8, "{counted}");
     std::fs::remove_file(site.home.path().join("token")).unwrap();
 }

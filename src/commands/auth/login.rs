@@ -8,11 +8,11 @@ use super::{owner_in_json, unusable, waited};
 use crate::commands::provision::who;
 use crate::commands::{Stage, init_secrets, to_databricks, to_dbt};
 use crate::credentials::{
-    Databricks, KeySource, Missing, Source, Sourced, TOKEN_VARIABLES, Token, Wants, check_host, given_token,
-    key_to_store, may_go_there, named_account, read_host,
+    Databricks, KeySource, Missing, Source, Sourced, TOKEN_VARIABLES, Token, Wants, given_token, key_to_store,
+    may_go_there, named_account, named_workspace,
 };
 use crate::failure::{Code, Failure, Report};
-use crate::keyring::Owner;
+use crate::keyring::{Owner, Trouble};
 use crate::questions::Question;
 use crate::secret::Secret;
 
@@ -27,13 +27,15 @@ in the browser instead, use `databricks auth login`: its login is used too.
 
 Examples:
   dbtrigger auth login --dbt-host ab123.us1.dbt.com --dbt-account 1234
-  dbtrigger auth login --databricks --token-file token"
+  dbtrigger auth login --databricks --token-file token
+  dbtrigger auth login --databricks 'https://dbc-a1b2345c-d6e7.cloud.databricks.com/?o=12345'"
 )]
 pub(super) struct Args {
     /// A token for dbt, which is what is meant if neither service is named
     #[arg(long, conflicts_with = "databricks")]
     dbt: bool,
-    /// A personal access token for this workspace, or for the one that `DATABRICKS_HOST` or the profile names
+    /// A personal access token for this workspace, or for the one that `DATABRICKS_HOST` or the profile names. Where a host
+    /// serves several workspaces, give it with `?o=` as the browser shows it, or set `DATABRICKS_WORKSPACE_ID`
     #[arg(long, value_name = "HOST", num_args = 0..=1, default_missing_value = "")]
     databricks: Option<String>,
     /// Read the token from standard input
@@ -64,7 +66,13 @@ pub(super) async fn run(args: Args, stage: &Stage) -> Result<LoginReport, Failur
     let keyring = stage.context.environment.keyring();
     // Nobody should look for a token that cannot be stored.
     let cannot = "Nothing was stored: the keyring cannot be used";
-    waited(stage, keyring.open()).await.map_err(|trouble| unusable(cannot, &trouble))?;
+    match waited(stage, keyring.open()).await {
+        Ok(_) => {}
+        Err(trouble @ Trouble::Odd { entry: _, why: _ }) => stage.events.warning(format!(
+            "{trouble}; it lists the logins, and is begun anew: others are found by what they were stored for, and are listed again when you log in there again"
+        )),
+        Err(trouble) => return Err(unusable(cannot, &trouble)),
+    }
     let accepted = match databricks {
         Some(host) => of_databricks(host, &from, stage).await?,
         None => of_dbt(&from, stage).await?,
@@ -76,7 +84,7 @@ pub(super) async fn run(args: Args, stage: &Stage) -> Result<LoginReport, Failur
     })?;
     let variables: &[&str] = match owner {
         Owner::Dbt { host: _, account: _ } => &TOKEN_VARIABLES,
-        Owner::Databricks { host: _ } => &["DATABRICKS_TOKEN", "DATABRICKS_CLIENT_SECRET"],
+        Owner::Databricks { host: _, workspace: _ } => &["DATABRICKS_TOKEN", "DATABRICKS_CLIENT_SECRET"],
     };
     for name in variables.iter().filter(|name| stage.context.environment.get(name).is_some()) {
         stage.events.warning(format!("{name} is set and goes before the keyring"));
@@ -111,12 +119,9 @@ async fn of_databricks(host: String, from: &KeySource, stage: &Stage) -> Result<
     let mut wants = Wants::default();
     // An empty one is the flag alone.
     let host = Some(host).filter(|host| !host.is_empty());
-    let named = match &host {
-        Some(text) => read_host(Sourced::new(text.clone(), Source::Flag("--databricks"))).map(Some),
-        None => check_host(environment),
-    };
-    let origin = wants.need(
-        named,
+    let flag = host.clone().map(|text| Sourced::new(text, Source::Flag("--databricks")));
+    let at = wants.need(
+        named_workspace(flag, environment),
         Missing {
             what: "the host of the Databricks workspace",
             give: "--databricks HOST, DATABRICKS_HOST, or a profile of ~/.databrickscfg with -p",
@@ -132,16 +137,16 @@ async fn of_databricks(host: String, from: &KeySource, stage: &Stage) -> Result<
         },
     );
     wants.settle()?;
-    let (Some(origin), Some(token)) = (origin, token) else {
+    let (Some(at), Some(token)) = (at, token) else {
         return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
     };
-    let identity = Databricks::with_token(origin.clone(), token.clone());
+    let identity = Databricks::with_token(at.clone(), token.clone());
     // With -p somebody has named the host.
     if environment.profile().is_none() {
-        may_go_there(&identity.way, &origin)?;
+        may_go_there(&identity.way, &at.host)?;
     }
     let me = who(&to_databricks(&identity, stage)?.reader()).await?;
-    let owner = Owner::Databricks { host: origin.value.to_string() };
+    let owner = Owner::Databricks { host: at.host.value.to_string(), workspace: at.id.map(|id| id.value) };
     Ok(Accepted { owner, token, known: Some(me.user_name) })
 }
 
@@ -182,7 +187,7 @@ impl Report for LoginReport {
         let mut data = owner_in_json(owner);
         let (identity, kind) = match owner {
             Owner::Dbt { host: _, account: _ } => (None, known.as_deref()),
-            Owner::Databricks { host: _ } => (known.as_deref(), Some("personal token")),
+            Owner::Databricks { host: _, workspace: _ } => (known.as_deref(), Some("personal token")),
         };
         data["identity"] = json!(identity);
         data["token_kind"] = json!(kind);

@@ -2,10 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::{owners_in_json, unusable, waited};
+use super::{Logins, owners_in_json, unusable, waited};
 use crate::commands::Stage;
-use crate::credentials::{Source, Sourced, Wants, api_token, check_host, databricks, named_host_and_id, read_host};
-use crate::failure::{Code, Failure, Report};
+use crate::credentials::{
+    Source, Sourced, Wants, Workspace, api_token, databricks, named_host_and_id, named_workspace,
+};
+use crate::failure::{Code, Ended, Failure, Report};
 use crate::keyring::{Owner, Trouble};
 
 /// Remove a token from the system's keyring
@@ -23,7 +25,8 @@ pub(super) struct Args {
     /// The token for dbt, which is what is meant if neither service is named
     #[arg(long, conflicts_with = "databricks")]
     dbt: bool,
-    /// The token for this workspace, or for the one that `DATABRICKS_HOST` or the profile names, or the only one
+    /// The token for this workspace, or for the one that `DATABRICKS_HOST` or the profile names, or the only one. With `?o=`
+    /// behind it where a host has several
     #[arg(long, value_name = "HOST", num_args = 0..=1, default_missing_value = "")]
     databricks: Option<String>,
     /// Every token that this program has stored
@@ -31,89 +34,180 @@ pub(super) struct Args {
     all: bool,
 }
 
-pub(super) async fn run(args: Args, stage: &Stage) -> Result<LogoutReport, Failure> {
-    let Args { dbt: _, databricks, all } = args;
-    let keyring = stage.context.environment.keyring();
-    // What is named wrongly fails before anything is opened.
-    let which = if all {
-        Which::All
-    } else if let Some(host) = databricks {
-        // An empty one is the flag alone.
-        let host = if host.is_empty() {
-            check_host(&stage.context.environment)?
-        } else {
-            Some(read_host(Sourced::new(host, Source::Flag("--databricks")))?)
-        };
-        Which::Databricks(host.map(|host| host.value.to_string()))
-    } else {
-        let (host, account) = named_host_and_id(&stage.account, &stage.context.environment)?;
-        Which::Dbt(host.map(|host| host.to_string()), account)
+pub(super) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    let opened = async {
+        // What is named wrongly fails before anything is opened.
+        let which = Which::read(args, stage)?;
+        let stored = waited(stage, stage.context.environment.keyring().open()).await;
+        let chosen = which.choose(&stored, stage)?;
+        Ok::<_, Failure>((which, stored, chosen))
     };
-    let cannot = |trouble: &Trouble| unusable("Nothing was removed: the keyring cannot be used", trouble);
-    let stored = waited(stage, keyring.open()).await.map_err(|trouble| cannot(&trouble))?;
-    let chosen = which.choose(&stored)?;
-    let mut removed = Vec::new();
+    let (which, stored, chosen) = match opened.await {
+        Ok(opened) => opened,
+        Err(failure) => return Ended::from(failure),
+    };
+    let all = matches!(which, Which::All);
+    let (removed, failure) = remove(&chosen, &stored, all, stage).await;
+    // Without a list nobody knows what all is.
+    let failure = failure.or_else(|| stored.as_ref().err().filter(|_| all).map(|trouble| unlisted(&removed, trouble)));
+    let mut logins = stored.unwrap_or_default();
+    logins.retain(|owner| !removed.contains(owner));
+    let report = LogoutReport { which, removed, logins, remains: remains(stage), settled: failure.is_none() };
+    Ended { report: Some(Box::new(report)), failure }
+}
+
+/// Removes them one by one. What was removed, and what ended that before it was done.
+async fn remove(chosen: &[Owner], stored: &Logins, all: bool, stage: &Stage) -> (Vec<Owner>, Option<Failure>) {
+    let keyring = stage.context.environment.keyring();
+    let (mut removed, mut failure) = (Vec::new(), None);
     for owner in chosen {
-        waited(stage, keyring.remove(&owner)).await.map_err(|trouble| {
-            unusable(&format!("The token for {owner} could not be removed"), &trouble).run("dbtrigger auth status")
-        })?;
-        // One that no list names may have been there or not.
-        if stored.contains(&owner) {
-            removed.push(owner);
+        match waited(stage, keyring.remove(owner)).await {
+            // One that is listed and not there was removed by other means.
+            Ok(there) if there || stored.as_ref().is_ok_and(|stored| stored.contains(owner)) => {
+                removed.push(owner.clone());
+            }
+            Ok(_) => {}
+            Err(trouble) => {
+                let failed = unusable(&format!("The token for {owner} could not be removed"), &trouble);
+                failure = Some(with_removed(failed, &removed).run("dbtrigger auth status"));
+                break;
+            }
         }
     }
-    let logins = waited(stage, keyring.open()).await.map_err(|trouble| cannot(&trouble))?;
-    Ok(LogoutReport { which, removed, logins, remains: remains(stage) })
+    match stored {
+        Ok(_) => {
+            if let Err(trouble) = waited(stage, keyring.unlist(&removed)).await {
+                let what = "The list of logins in the keyring could not be written, and names what is removed";
+                failure = failure.or(Some(with_removed(unusable(what, &trouble), &removed)));
+            }
+        }
+        // Said as what is left undone.
+        Err(_) if all => {}
+        Err(trouble) => {
+            let remedy = trouble.remedy().map(|remedy| format!(": {remedy}")).unwrap_or_default();
+            stage.events.warning(format!("{trouble}; it lists the logins, and is left as it is{remedy}"));
+        }
+    }
+    (removed, failure)
+}
+
+/// The failure of a command that had removed these already.
+fn with_removed(failure: Failure, removed: &[Owner]) -> Failure {
+    removed.iter().fold(failure, |failure, owner| failure.cause(format!("removed already: the token for {owner}")))
+}
+
+/// Everything was to be removed, and nobody knows what that is.
+fn unlisted(removed: &[Owner], trouble: &Trouble) -> Failure {
+    let what = "The list of logins in the keyring cannot be read, so there may be more tokens than were removed";
+    with_removed(unusable(what, trouble), removed)
+        .advise("name each other login: --dbt-host with --dbt-account, or --databricks HOST")
+        .advise("or delete every entry of the service \"dbtrigger\" by the system's own means")
 }
 
 /// Which tokens are meant.
 enum Which {
     All,
-    Databricks(Option<String>),
+    /// Host, and id of the workspace.
+    Databricks(Option<String>, Option<String>),
     Dbt(Option<String>, Option<u64>),
 }
 
 impl Which {
-    fn choose(&self, stored: &[Owner]) -> Result<Vec<Owner>, Failure> {
-        let fits = |owner: &&Owner| match (self, owner) {
-            (Which::All, Owner::Dbt { host: _, account: _ } | Owner::Databricks { host: _ }) => true,
-            (Which::Databricks(host), Owner::Databricks { host: theirs }) => {
+    fn read(args: Args, stage: &Stage) -> Result<Which, Failure> {
+        let Args { dbt: _, databricks, all } = args;
+        if all {
+            return Ok(Which::All);
+        }
+        match databricks {
+            // An empty one is the flag alone.
+            Some(host) => Which::of_databricks(Some(host).filter(|host| !host.is_empty()), stage),
+            None => Which::of_dbt(stage),
+        }
+    }
+
+    fn of_databricks(flag: Option<String>, stage: &Stage) -> Result<Which, Failure> {
+        let flag = flag.map(|host| Sourced::new(host, Source::Flag("--databricks")));
+        Ok(match named_workspace(flag, &stage.context.environment)? {
+            Some(Workspace { host, id }) => Which::Databricks(Some(host.value.to_string()), id.map(|id| id.value)),
+            None => Which::Databricks(None, None),
+        })
+    }
+
+    fn of_dbt(stage: &Stage) -> Result<Which, Failure> {
+        let (host, account) = named_host_and_id(&stage.account, &stage.context.environment)?;
+        Ok(Which::Dbt(host.map(|host| host.to_string()), account))
+    }
+
+    /// What it names, which needs no list.
+    fn whole(&self) -> Option<Owner> {
+        match self {
+            Which::Databricks(Some(host), id) => Some(Owner::Databricks { host: host.clone(), workspace: id.clone() }),
+            Which::Dbt(Some(host), Some(account)) => Some(Owner::Dbt { host: host.clone(), account: *account }),
+            Which::All | Which::Databricks(None, _) | Which::Dbt(None, _) | Which::Dbt(_, None) => None,
+        }
+    }
+
+    fn fits(&self, owner: &Owner) -> bool {
+        match (self, owner) {
+            (Which::All, Owner::Dbt { host: _, account: _ } | Owner::Databricks { host: _, workspace: _ }) => true,
+            (Which::Databricks(host, id), Owner::Databricks { host: theirs, workspace }) => {
                 host.as_ref().is_none_or(|host| host == theirs)
+                    && (id.is_none() || workspace.is_none() || id == workspace)
             }
             (Which::Dbt(host, account), Owner::Dbt { host: theirs, account: id }) => {
                 host.as_ref().is_none_or(|host| host == theirs) && account.is_none_or(|account| account == *id)
             }
-            (Which::Databricks(_), Owner::Dbt { host: _, account: _ })
-            | (Which::Dbt(..), Owner::Databricks { host: _ }) => false,
-        };
-        let mut chosen: Vec<Owner> = stored.iter().filter(fits).cloned().collect();
-        match self {
-            Which::All => return Ok(chosen),
-            // Whole names need no list.
-            Which::Databricks(Some(host)) => chosen = vec![Owner::Databricks { host: host.clone() }],
-            Which::Dbt(Some(host), Some(account)) => {
-                chosen = vec![Owner::Dbt { host: host.clone(), account: *account }];
-            }
-            Which::Databricks(None) | Which::Dbt(None, _) | Which::Dbt(_, None) => {}
+            (Which::Databricks(..), Owner::Dbt { host: _, account: _ })
+            | (Which::Dbt(..), Owner::Databricks { host: _, workspace: _ }) => false,
         }
-        if chosen.len() < 2 {
+    }
+
+    fn choose(&self, stored: &Logins, stage: &Stage) -> Result<Vec<Owner>, Failure> {
+        let stored = match (stored, self) {
+            (Ok(stored), _) => stored,
+            (Err(trouble), Which::All) if trouble.is_of_an_entry() => {
+                // What else is named can be removed all the same.
+                let named = [Which::of_databricks(None, stage), Which::of_dbt(stage)];
+                return Ok(named.into_iter().flatten().filter_map(|which| which.whole()).collect());
+            }
+            (Err(trouble), _) => {
+                let failure = unusable("Nothing was removed: the keyring cannot be used", trouble);
+                return match self.whole() {
+                    Some(whole) if trouble.is_of_an_entry() => Ok(vec![whole]),
+                    None if trouble.is_of_an_entry() => Err(failure.advise(self.how_to_name())),
+                    Some(_) | None => Err(failure),
+                };
+            }
+        };
+        let chosen: Vec<Owner> = stored.iter().filter(|owner| self.fits(owner)).cloned().collect();
+        match self.whole() {
+            // One that no list names may be there all the same.
+            Some(whole) if chosen.contains(&whole) || chosen.is_empty() => return Ok(vec![whole]),
+            Some(_) | None => {}
+        }
+        if chosen.len() < 2 || matches!(self, Which::All) {
             return Ok(chosen);
         }
         let failure =
             Failure::new(Code::MissingInput, "Nothing was removed: the keyring has several logins that may be meant.");
         let failure = chosen.iter().fold(failure, |failure, owner| failure.cause(owner.to_string()));
-        Err(match self {
-            Which::Databricks(_) => failure.advise("name one with --databricks HOST"),
-            Which::Dbt(..) | Which::All => failure.advise("name one with --dbt-host and --dbt-account"),
+        Err(failure.advise(self.how_to_name()).advise("or remove all of them with --all"))
+    }
+
+    fn how_to_name(&self) -> &'static str {
+        match self {
+            Which::Databricks(None, _) => "name one with --databricks HOST",
+            Which::Databricks(Some(_), _) => "name one with --databricks 'HOST/?o=ID', with the id of its workspace",
+            Which::Dbt(..) | Which::All => "name one with --dbt-host and --dbt-account",
         }
-        .advise("or remove all of them with --all"))
     }
 
     fn described(&self) -> String {
         match self {
             Which::All => "any login".to_owned(),
-            Which::Databricks(None) => "a login for Databricks".to_owned(),
-            Which::Databricks(Some(host)) => format!("a login for Databricks at {host}"),
+            Which::Databricks(None, _) => "a login for Databricks".to_owned(),
+            Which::Databricks(Some(host), None) => format!("a login for Databricks at {host}"),
+            Which::Databricks(Some(host), Some(id)) => format!("a login for Databricks workspace {id} at {host}"),
             Which::Dbt(Some(host), Some(account)) => format!("a login for dbt account {account} at {host}"),
             Which::Dbt(Some(host), None) => format!("a login for dbt at {host}"),
             Which::Dbt(None, Some(account)) => format!("a login for dbt account {account}"),
@@ -138,14 +232,16 @@ pub(super) struct LogoutReport {
     removed: Vec<Owner>,
     logins: Vec<Owner>,
     remains: Vec<(&'static str, String)>,
+    /// Whether it is known that nothing else of what was named is there.
+    settled: bool,
 }
 
 impl Report for LogoutReport {
     fn text(&self) -> String {
-        let LogoutReport { which, removed, logins, remains } = self;
+        let LogoutReport { which, removed, logins, remains, settled } = self;
         let mut lines: Vec<String> =
             removed.iter().map(|owner| format!("Removed the token for {owner} from the keyring.")).collect();
-        if removed.is_empty() {
+        if removed.is_empty() && *settled {
             lines.push(format!("The keyring does not have {}.", which.described()));
         }
         lines.extend(logins.iter().map(|owner| format!("The keyring still has the token for {owner}.")));
@@ -157,7 +253,7 @@ impl Report for LogoutReport {
     }
 
     fn json(&self) -> Value {
-        let LogoutReport { which: _, removed, logins, remains } = self;
+        let LogoutReport { which: _, removed, logins, remains, settled: _ } = self;
         let remains: Vec<Value> =
             remains.iter().map(|(service, from)| json!({ "service": service, "from": from })).collect();
         json!({ "removed": owners_in_json(removed), "logins": owners_in_json(logins), "remains": remains })

@@ -2,6 +2,7 @@
 
 mod login;
 mod logout;
+mod next;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,9 @@ use tokio::time::sleep;
 use super::Stage;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::keyring::{Owner, Trouble};
+
+/// What the keyring has, or why nobody can tell.
+type Logins = Result<Vec<Owner>, Trouble>;
 
 /// So long a keyring may take before somebody wonders what is going on.
 const SOON: Duration = Duration::from_secs(1);
@@ -62,14 +66,13 @@ impl Args {
 
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     let Args { action } = args;
-    let report: Result<Box<dyn Report>, Failure> = match action {
-        Action::Status(args) => return status::run(&args, stage).await,
-        Action::Login(args) => login::run(args, stage).await.map(|report| Box::new(report) as Box<dyn Report>),
-        Action::Logout(args) => logout::run(args, stage).await.map(|report| Box::new(report) as Box<dyn Report>),
-    };
-    match report {
-        Ok(report) => Ended::well(report),
-        Err(failure) => failure.into(),
+    match action {
+        Action::Status(args) => status::run(&args, stage).await,
+        Action::Logout(args) => logout::run(args, stage).await,
+        Action::Login(args) => match login::run(args, stage).await {
+            Ok(report) => Ended::well(Box::new(report)),
+            Err(failure) => failure.into(),
+        },
     }
 }
 
@@ -89,27 +92,26 @@ async fn waited<T>(stage: &Stage, call: impl Future<Output = Result<T, Trouble>>
 fn unusable(doing: &str, trouble: &Trouble) -> Failure {
     let code = match trouble {
         Trouble::Closed(_) => Code::InvalidInput,
-        Trouble::Absent(_) | Trouble::Locked(_) | Trouble::Silent(_) | Trouble::Odd(_) | Trouble::Failed(_) => {
-            Code::Failed
-        }
+        Trouble::Absent(_)
+        | Trouble::Locked(_)
+        | Trouble::Silent(_)
+        | Trouble::Odd { entry: _, why: _ }
+        | Trouble::Newer { entry: _, form: _ }
+        | Trouble::Failed(_) => Code::Failed,
     };
     let failure = Failure::new(code, format!("{doing}.")).cause(trouble.to_string());
-    let failure =
-        match trouble {
-            Trouble::Closed(why) => failure
-                .advise(format!("{}: unset it to use the keyring", why.replace(" is set", " closes the keyring"))),
-            Trouble::Locked(_) | Trouble::Silent(_) => failure
-                .advise("unlock the keyring (by signing in to the desktop, say), then run the same command again"),
-            Trouble::Absent(_) | Trouble::Odd(_) | Trouble::Failed(_) => failure,
-        };
-    failure
+    trouble.remedy().into_iter().fold(failure, Failure::advise)
         .advise("without a keyring: set DBT_CLOUD_TOKEN or keep dbt's own file ~/.dbt/dbt_cloud.yml; for Databricks set DATABRICKS_TOKEN or name a profile of ~/.databrickscfg with -p")
 }
 
 fn owner_in_json(owner: &Owner) -> Value {
     match owner {
-        Owner::Dbt { host, account } => json!({ "service": "dbt", "host": host, "account_id": account }),
-        Owner::Databricks { host } => json!({ "service": "databricks", "host": host, "account_id": null }),
+        Owner::Dbt { host, account } => {
+            json!({ "service": "dbt", "host": host, "account_id": account, "workspace_id": null })
+        }
+        Owner::Databricks { host, workspace } => {
+            json!({ "service": "databricks", "host": host, "account_id": null, "workspace_id": workspace })
+        }
     }
 }
 

@@ -1,19 +1,23 @@
 //! `auth status`: for both services who, where, from which sources, and whether it works now.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::owners_in_json;
+use super::next::{Next, instead, login_to_databricks, login_to_dbt};
+use super::{Logins, owners_in_json};
 use crate::commands::provision::who;
 use crate::commands::{Stage, init_secrets, to_databricks, to_dbt};
-use crate::credentials::{Missing, Wants, account, api_token, databricks};
+use crate::credentials::{
+    Databricks, Missing, Sourced, Tried, Wants, Way, Workspace, account, api_token, databricks, named_workspace,
+};
 use crate::databricks::permissions::Principal;
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
-use crate::keyring::{Owner, Trouble};
 use crate::questions::Open;
 
 /// Show who you are at both services, from where, and whether it works
 ///
-/// Asks each service once. Ends with 0 if both answer, and with 4 if one does not know you.
+/// Asks each service once. Ends with 0 if both answer, and with 4 if one does not know you, whatever is wrong with the
+/// other. Else what only its owner can mend goes before the network (12), and that before what passes by waiting (75).
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger auth status
@@ -23,8 +27,8 @@ pub(super) struct Args {}
 pub(super) async fn run(args: &Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     let Args {} = args;
     let logins = stage.context.environment.keyring().logins();
-    let (databricks, dbt) = tokio::join!(of_the_workspace(stage), of_the_account(stage));
-    let failure = together([&databricks, &dbt]);
+    let (databricks, dbt) = tokio::join!(of_the_workspace(stage, &logins), of_the_account(stage, &logins));
+    let failure = together([&databricks, &dbt], stage.context.environment.profile());
     let report: Option<Box<dyn Report>> = Some(Box::new(StatusReport { databricks, dbt, logins }));
     Ended { report, failure }
 }
@@ -32,43 +36,72 @@ pub(super) async fn run(args: &Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 /// What is known of one service.
 struct Standing {
     service: &'static str,
-    /// How to sign in.
-    login: &'static str,
     /// Name in JSON, words for people, value.
     facts: Vec<(&'static str, &'static str, Value)>,
     failure: Option<Failure>,
 }
 
 impl Standing {
-    fn new(service: &'static str, login: &'static str) -> Standing {
-        Standing { service, login, facts: Vec::new(), failure: None }
+    fn new(service: &'static str) -> Standing {
+        Standing { service, facts: Vec::new(), failure: None }
     }
 
     fn fact(&mut self, name: &'static str, words: &'static str, value: impl Into<Value>) {
         self.facts.push((name, words, value.into()));
     }
+
+    /// When the token at hand ends, or who does not tell.
+    fn expiry(&mut self, at: Option<Timestamp>, not_told: &str) {
+        self.fact("expires_at", "expires, then renewed", at.map(|at| at.to_string()));
+        self.fact("expires_note", "expires", at.is_none().then_some(not_told));
+    }
 }
 
-async fn of_the_workspace(stage: &Stage) -> Standing {
-    let mut standing = Standing::new("Databricks", "dbtrigger auth login --databricks");
-    standing.failure = ask_workspace(stage, &mut standing).await.err();
+async fn of_the_workspace(stage: &Stage, logins: &Logins) -> Standing {
+    let mut standing = Standing::new("Databricks");
+    standing.failure = ask_workspace(stage, logins, &mut standing).await.err();
     standing
 }
 
-async fn ask_workspace(stage: &Stage, standing: &mut Standing) -> Result<(), Failure> {
+async fn ask_workspace(stage: &Stage, logins: &Logins, standing: &mut Standing) -> Result<(), Failure> {
+    let environment = &stage.context.environment;
     let mut wants = Wants::default();
-    let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
-    wants.settle()?;
+    let identity = databricks(environment, &stage.vault, &mut wants);
+    // The host may be known where the credential is not.
+    let at = match &identity {
+        Some(Databricks { origin, host_from, workspace, way: _, tried: _, remark: _ }) => {
+            Some(Workspace { host: Sourced::new(origin.clone(), host_from.clone()), id: workspace.clone() })
+        }
+        None => named_workspace(None, environment).ok().flatten(),
+    };
+    if let Some(Workspace { host, id }) = &at {
+        standing.fact("host", "host", host.value.to_string());
+        standing.fact("host_from", "host from", host.source.to_string());
+        standing.fact("workspace_sent", "asks for workspace", id.as_ref().map(|id| id.value.clone()));
+        standing.fact("workspace_from", "workspace from", id.as_ref().map(|id| id.source.to_string()));
+    }
+    let next = Next { environment, logins };
+    let has_credential = at.is_none() && wants.count_missing() == 1;
+    wants.settle().map_err(|failure| instead(failure, || next.without_databricks(at.as_ref(), has_credential)))?;
     let Some(identity) = identity else {
         return Err(Failure::new(Code::Bug, "The Databricks identity is settled and yet missing."));
     };
-    standing.fact("host", "host", identity.origin.to_string());
-    standing.fact("host_from", "host from", identity.host_from.to_string());
     standing.fact("auth_type", "way", identity.way.name());
     standing.fact("credential_from", "credential", identity.way.known_as());
-    standing.fact("tried", "", identity.tried.clone());
+    let tried = identity.tried.iter().map(|Tried { name, why }| json!({ "way": name, "reason": why }));
+    standing.fact("tried", "", Value::Array(tried.collect()));
+    let given = match &identity.way {
+        Way::Token(token) => {
+            standing.expiry(None, "not told by Databricks for a personal access token");
+            Some(&token.source)
+        }
+        Way::ServicePrincipal { .. } | Way::GitHub { .. } | Way::Cli { .. } => None,
+    };
     let reader = to_databricks(&identity, stage)?.reader();
-    let me = who(&reader).await?;
+    let me = who(&reader).await.map_err(|failure| match given {
+        Some(source) => next.after_a_refusal(failure, source, &login_to_databricks(at.as_ref())),
+        None => failure,
+    })?;
     standing.fact("workspace_id", "workspace", me.workspace_id);
     let kind = match Principal::of(&me.user_name) {
         Principal::User | Principal::Group => "user",
@@ -76,30 +109,30 @@ async fn ask_workspace(stage: &Stage, standing: &mut Standing) -> Result<(), Fai
     };
     standing.fact("identity", "identity", me.user_name);
     standing.fact("identity_kind", "kind", kind);
-    let expires = reader.token_life().await.and_then(|life| stage.context.wall.now().checked_add(life).ok());
-    standing.fact("expires_at", "expires, then renewed", expires.map(|at| at.to_string()));
+    if given.is_none() {
+        let expires = reader.token_life().await.and_then(|life| stage.context.wall.now().checked_add(life).ok());
+        standing.expiry(expires, "not told by who issued the token");
+    }
     Ok(())
 }
 
-async fn of_the_account(stage: &Stage) -> Standing {
-    let mut standing = Standing::new("dbt Cloud", "dbtrigger auth login");
-    standing.failure = ask_account(stage, &mut standing).await.err();
+async fn of_the_account(stage: &Stage, logins: &Logins) -> Standing {
+    let mut standing = Standing::new("dbt Cloud");
+    standing.failure = ask_account(stage, logins, &mut standing).await.err();
     standing
 }
 
-async fn ask_account(stage: &Stage, standing: &mut Standing) -> Result<(), Failure> {
+async fn ask_account(stage: &Stage, logins: &Logins, standing: &mut Standing) -> Result<(), Failure> {
     let environment = &stage.context.environment;
     let mut wants = Wants::default();
     let account = account(&stage.account, &[], environment, &mut wants);
     let token = api_token(&stage.account, &[], environment, &stage.vault, &mut wants);
-    let token = wants.need(
-        token,
-        Missing {
-            what: "the token for dbt",
-            give: "set DBT_CLOUD_TOKEN, store one with `dbtrigger auth login`, or keep one in ~/.dbt/dbt_cloud.yml",
-            ask: None,
-        },
-    );
+    let next = Next { environment, logins };
+    let give = match next.cannot_log_in() {
+        None => "set DBT_CLOUD_TOKEN, store one with `dbtrigger auth login`, or keep one in ~/.dbt/dbt_cloud.yml",
+        Some(_) => "set DBT_CLOUD_TOKEN, or keep one in ~/.dbt/dbt_cloud.yml",
+    };
+    let token = wants.need(token, Missing { what: "the token for dbt", give, ask: None });
     if let Some(account) = &account {
         standing.fact("host", "host", account.origin.to_string());
         standing.fact("host_from", "host from", account.host_from.to_string());
@@ -109,14 +142,19 @@ async fn ask_account(stage: &Stage, standing: &mut Standing) -> Result<(), Failu
     if let Some(token) = &token {
         standing.fact("token_from", "token", token.source().to_string());
         standing.fact("token_kind", "kind", token.kind());
+        standing.expiry(None, "not told by dbt");
     }
-    wants.settle()?;
+    let login = login_to_dbt(account.as_ref());
+    wants.settle().map_err(|failure| instead(failure, || next.without_dbt(account.as_ref())))?;
     let (Some(account), Some(token)) = (account, token) else {
         return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
     };
     let writer = to_dbt(&account, &token, stage)?;
     let seen = init_secrets::accounts(&writer).await.map_err(|error| {
-        of_dbt(&format!("Cannot find out which account {} is for", writer.reader().known_as()), &error)
+        let what = format!("Cannot find out which account {} is for", writer.reader().known_as());
+        let failure = of_dbt(&what, &error);
+        // A token that may not do this is a good one.
+        if failure.code == Code::NotAllowed { failure } else { next.after_a_refusal(failure, token.source(), &login) }
     })?;
     let Some(mine) = seen.iter().find(|seen| seen.id == account.id) else {
         let ids: Vec<String> = seen.iter().map(|seen| seen.id.to_string()).collect();
@@ -137,43 +175,73 @@ async fn ask_account(stage: &Stage, standing: &mut Standing) -> Result<(), Failu
     Ok(())
 }
 
-/// One failure for both services.
-fn together(standings: [&Standing; 2]) -> Option<Failure> {
+/// One failure for both services. `-p` is about Databricks alone.
+fn together(standings: [&Standing; 2], profile: Option<&str>) -> Option<Failure> {
     let failing: Vec<(&Standing, &Failure)> =
         standings.into_iter().filter_map(|standing| Some((standing, standing.failure.as_ref()?))).collect();
-    let (_, first) = failing.first()?;
-    // Who is not signed in is not authenticated, whatever is missing for it.
-    let code = if first.code == Code::MissingInput { Code::NotAuthenticated } else { first.code };
+    let code = failing.iter().map(|(_, failure)| code(failure)).min_by_key(|code| rank(*code))?;
     let what = match failing.as_slice() {
         [(one, _)] => format!("{} does not work.", one.service),
         _ => "Neither Databricks nor dbt Cloud works.".to_owned(),
     };
     let mut together = Failure::new(code, what);
-    for (standing, failure) in failing {
-        let Failure { code, what, causes, hints, open } = failure;
+    let several = failing.len() > 1;
+    for (Standing { service, facts: _, failure: _ }, failure) in failing {
+        let Failure { code: _, what, causes, hints, open } = failure;
         // Nobody is asked here: what is missing is the answer.
         let _: &Open = open;
-        together.causes.push(format!("{}: {what}", standing.service));
-        together.causes.extend(causes.iter().cloned());
-        if matches!(code, Code::MissingInput | Code::NotAuthenticated) {
-            together = together.run(standing.login);
+        let named = |text: &str| if several { format!("{service}: {text}") } else { text.to_owned() };
+        together.causes.push(format!("{service}: {what}"));
+        together.causes.extend(causes.iter().map(|cause| named(cause)));
+        for hint in hints.iter().cloned() {
+            let hint = match profile {
+                Some(profile) if *service == "Databricks" => hint.for_profile(profile),
+                Some(_) | None => hint,
+            };
+            together = together.advise(named(&hint.to_string()));
         }
-        together.hints.extend(hints.iter().filter(|hint| !together.hints.contains(hint)).cloned().collect::<Vec<_>>());
     }
     Some(together)
+}
+
+/// Who is not signed in is not authenticated, whatever is missing for it.
+fn code(failure: &Failure) -> Code {
+    if failure.code == Code::MissingInput { Code::NotAuthenticated } else { failure.code }
+}
+
+/// The worst first: what waiting cannot mend.
+fn rank(code: Code) -> u8 {
+    match code {
+        Code::NotAuthenticated | Code::NotAllowed => 0,
+        Code::Failed
+        | Code::Usage
+        | Code::MissingInput
+        | Code::InvalidInput
+        | Code::Contradiction
+        | Code::NotFound
+        | Code::Refused
+        | Code::RunFailed
+        | Code::RunCancelled
+        | Code::OutcomeUnknown
+        | Code::Nonsense
+        | Code::Bug
+        | Code::Interrupted(_) => 1,
+        Code::Network | Code::Tls => 2,
+        Code::StillRunning | Code::RateLimited | Code::Unavailable => 3,
+    }
 }
 
 struct StatusReport {
     databricks: Standing,
     dbt: Standing,
-    logins: Result<Vec<Owner>, Trouble>,
+    logins: Logins,
 }
 
 impl Report for StatusReport {
     fn text(&self) -> String {
         let StatusReport { databricks, dbt, logins } = self;
         let mut lines = Vec::new();
-        for Standing { service, login: _, facts, failure } in [databricks, dbt] {
+        for Standing { service, facts, failure } in [databricks, dbt] {
             lines.push(match failure {
                 None => format!("{service}: works"),
                 Some(failure) => format!("{service}: does not work [{}]", failure.code.name()),
@@ -183,9 +251,10 @@ impl Report for StatusReport {
                     Value::Null => {}
                     Value::String(text) => lines.push(format!("  {words:<22} {text}")),
                     // Why the ways before this one do not apply.
-                    Value::Array(rows) => {
-                        lines.extend(rows.iter().filter_map(Value::as_str).map(|row| format!("  {row}")));
-                    }
+                    Value::Array(rows) => lines.extend(rows.iter().map(|row| {
+                        let of = |name: &str| row[name].as_str().unwrap_or_default();
+                        format!("  {:<22} {}", format!("tried {}", of("way")), of("reason"))
+                    })),
                     Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
                         lines.push(format!("  {words:<22} {value}"));
                     }
@@ -206,7 +275,7 @@ impl Report for StatusReport {
     fn json(&self) -> Value {
         let StatusReport { databricks, dbt, logins } = self;
         let of = |standing: &Standing| {
-            let Standing { service: _, login: _, facts, failure } = standing;
+            let Standing { service: _, facts, failure } = standing;
             let mut data = json!({ "works": failure.is_none() });
             for (name, _, value) in facts {
                 data[*name] = value.clone();
@@ -220,5 +289,32 @@ impl Report for StatusReport {
             "dbt": of(dbt),
             "keyring": { "logins": owners_in_json(logins.as_deref().unwrap_or_default()), "trouble": trouble },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_know_you_goes_before_what_passes_whichever_service_it_is() {
+        for (one, other, worst) in [
+            (Code::Network, Code::NotAuthenticated, 4),
+            (Code::Unavailable, Code::NotAllowed, 4),
+            (Code::InvalidInput, Code::MissingInput, 4),
+            (Code::Tls, Code::Contradiction, 2),
+            (Code::RateLimited, Code::Network, 12),
+            (Code::Unavailable, Code::Nonsense, 13),
+        ] {
+            let failing = |service, code| {
+                let mut standing = Standing::new(service);
+                standing.failure = Some(Failure::new(code, "It fails."));
+                standing
+            };
+            for (one, other) in [(one, other), (other, one)] {
+                let both = [&failing("Databricks", one), &failing("dbt Cloud", other)];
+                assert_eq!(together(both, None).unwrap().code.exit(), worst, "{one:?} {other:?}");
+            }
+        }
     }
 }

@@ -25,7 +25,7 @@ fn world(double: &Arc<Double>) -> Rehearsal {
 fn both() -> [(Owner, &'static str); 2] {
     [
         (Owner::Dbt { host: ORIGIN.to_owned(), account: ACCOUNT }, DBT_TOKEN),
-        (Owner::Databricks { host: ORIGIN.to_owned() }, DATABRICKS_TOKEN),
+        (Owner::Databricks { host: ORIGIN.to_owned(), workspace: None }, DATABRICKS_TOKEN),
     ]
 }
 
@@ -115,9 +115,12 @@ async fn status_names_who_where_and_from_where_and_one_failing_service_leaves_th
 async fn status_without_anything_says_what_was_tried_and_how_to_sign_in() {
     let outcome = typed(&world(&Double::new(Mood::Good)), &["status"]).await;
     assert_eq!((outcome.exit, outcome.code), (4, Some(Code::NotAuthenticated)));
-    for part in
-        ["Neither Databricks nor dbt Cloud works", "tried keyring", "tried pat", "dbtrigger auth login --databricks"]
-    {
+    for part in [
+        "Neither Databricks nor dbt Cloud works",
+        "tried keyring: ",
+        "tried pat: ",
+        "dbtrigger auth login --databricks",
+    ] {
         assert!(outcome.failure.contains(part), "{part}\n{}", outcome.failure);
     }
     assert!(outcome.text.contains("Keyring: nothing is stored"), "{}", outcome.text);
@@ -145,4 +148,242 @@ async fn logout_removes_what_is_named_is_the_same_twice_and_says_what_remains() 
     assert_eq!((all.exit, all.data["removed"].as_array().unwrap().len()), (0, 2));
     assert!(all.text.contains("For dbt, commands use DBT_CLOUD_TOKEN"), "{}", all.text);
     assert!(double.entries.lock().unwrap().is_empty());
+}
+
+const LISTED: &str = "logins";
+
+fn failed() -> Trouble {
+    Trouble::Failed("full".to_owned())
+}
+
+fn of_workspace(id: &str) -> Owner {
+    Owner::Databricks { host: ORIGIN.to_owned(), workspace: Some(id.to_owned()) }
+}
+
+/// Which workspaces the requests named.
+fn workspaces(world: &Rehearsal) -> Vec<Option<String>> {
+    world.take_log().into_iter().map(|seen| seen.workspace).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_asks_the_workspace_that_is_named_and_is_stored_for_it() {
+    let double = Double::new(Mood::Good);
+    let world = world(&double);
+    world.set("DATABRICKS_TOKEN", DATABRICKS_TOKEN);
+    let browser = format!("{ORIGIN}/?o=4242");
+    for (host, variable, sent) in
+        [(browser.as_str(), "", "4242"), (browser.as_str(), "4242", "4242"), (ORIGIN, "17", "17")]
+    {
+        world.set("DATABRICKS_WORKSPACE_ID", variable);
+        let outcome = typed(&world, &["login", "--databricks", host]).await;
+        assert_eq!((outcome.exit, &outcome.data["workspace_id"]), (0, &sent.into()), "{}", outcome.failure);
+        assert_eq!(workspaces(&world), [Some(sent.to_owned())]);
+    }
+    assert_eq!(double.keyring().logins(), Ok(vec![of_workspace("17"), of_workspace("4242")]));
+    // Two that differ contradict each other; what is about another host does not count.
+    assert_eq!(typed(&world, &["login", "--databricks", &browser]).await.code, Some(Code::Contradiction));
+    world.set("DATABRICKS_HOST", "https://other.cloud.databricks.com");
+    assert_eq!(typed(&world, &["login", "--databricks", ORIGIN]).await.exit, 0);
+    assert_eq!(workspaces(&world), [None]);
+
+    // Commands and `auth status` go to the workspace of the login, and `auth logout` removes that one.
+    world.set("DATABRICKS_TOKEN", "");
+    world.set("DATABRICKS_HOST", ORIGIN);
+    world.set("DATABRICKS_WORKSPACE_ID", "4242");
+    world.use_keyring(&double.keyring());
+    let status = typed(&world, &["status"]).await;
+    assert_eq!(status.data["databricks"]["workspace_sent"], "4242");
+    assert_eq!(status.data["databricks"]["workspace_from"], "DATABRICKS_WORKSPACE_ID");
+    assert_eq!(status.data["keyring"]["logins"][1]["workspace_id"], "17");
+    assert_eq!(workspaces(&world), [Some("4242".to_owned())]);
+    let logout = typed(&world, &["logout", "--databricks"]).await;
+    assert_eq!(logout.data["removed"][0]["workspace_id"], "4242", "{}", logout.failure);
+    assert_eq!(logout.data["logins"].as_array().unwrap().len(), 2);
+    // The one without an id is named by the host alone.
+    world.set("DATABRICKS_WORKSPACE_ID", "");
+    let logout = typed(&world, &["logout", "--databricks", ORIGIN]).await;
+    assert_eq!(logout.data["removed"][0]["workspace_id"], serde_json::Value::Null, "{}", logout.failure);
+    world.use_keyring(&double.keyring());
+    let status = typed(&world, &["status"]).await;
+    assert!(status.text.contains(&format!("the login for Databricks workspace 17 at {ORIGIN}")), "{}", status.text);
+    assert_eq!(workspaces(&world), [Some("17".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn logout_says_what_is_gone_also_when_it_fails_half_way() {
+    for (call, removed, says) in [
+        ("remove databricks", 1, "could not be removed"),
+        ("remove logins", 2, "The list of logins in the keyring could not be written"),
+        ("remove dbt", 0, "could not be removed"),
+    ] {
+        let double = Double::holding(&both());
+        let world = world(&double);
+        double.becomes(Mood::RefusesTo(call, failed()));
+        let outcome = typed(&world, &["logout", "--all"]).await;
+        assert_eq!((outcome.exit, outcome.data["removed"].as_array().unwrap().len()), (1, removed), "{call}");
+        assert_eq!(outcome.data["logins"].as_array().unwrap().len(), 2 - removed, "{call}");
+        assert!(outcome.failure.contains(says), "{}", outcome.failure);
+        assert_eq!(outcome.failure.matches("removed already").count(), removed, "{}", outcome.failure);
+        assert!(!outcome.failure.contains("Nothing was removed") && !outcome.text.contains("does not have"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_cannot_be_read_locks_nobody_out() {
+    for (list, newer) in [("junk", false), (r#"{"version":2,"logins":[]}"#, true)] {
+        let double = Double::holding(&both());
+        double.put(LISTED, list);
+        let world = world(&double);
+        world.set("DBT_CLOUD_TOKEN", DBT_TOKEN);
+        let whole = ["logout", "--dbt-host", ORIGIN, "--dbt-account", "51234"];
+        let logout = typed(&world, &whole).await;
+        assert_eq!((logout.exit, logout.data["removed"].as_array().unwrap().len()), (0, 1), "{}", logout.failure);
+        assert!(logout.said().contains("service dbtrigger username 'logins'") || !cfg!(target_os = "linux"));
+
+        let some = typed(&world, &["logout", "--databricks"]).await;
+        assert_eq!(some.exit, 1);
+        assert!(some.failure.contains("name one with --databricks HOST"), "{}", some.failure);
+
+        world.set("DATABRICKS_HOST", ORIGIN);
+        let all = typed(&world, &["logout", "--all"]).await;
+        assert_eq!((all.exit, all.data["removed"].as_array().unwrap().len()), (1, 1), "{}", all.failure);
+        for part in ["there may be more tokens", "removed already", "\\\"dbtrigger\\\"", "logins"] {
+            assert!(all.failure.contains(part), "{part}\n{}", all.failure);
+        }
+
+        world.use_keyring(&double.keyring());
+        let login = typed(&world, &["login", "--dbt-host", ORIGIN, "--dbt-account", "51234"]).await;
+        assert_eq!(login.exit, u8::from(newer), "{}", login.failure);
+        if newer {
+            assert!(login.failure.contains("use the newer version of this program, or "), "{}", login.failure);
+        } else {
+            assert!(login.said().contains("is begun anew"), "{}", login.said());
+        }
+    }
+    // An entry of a token that cannot be read can be replaced and removed.
+    let double = Double::holding(&both());
+    double.put(&format!("dbt {ORIGIN} 51234"), "junk");
+    let world = world(&double);
+    world.set("DBT_CLOUD_TOKEN", DBT_TOKEN);
+    let login = typed(&world, &["login", "--dbt-host", ORIGIN, "--dbt-account", "51234"]).await;
+    assert_eq!((login.exit, &login.data["replaced"]), (0, &true.into()), "{}", login.failure);
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_says_when_a_token_ends_or_who_does_not_tell() {
+    let world = world(&Double::holding(&both()));
+    let given = typed(&world, &["status"]).await;
+    for (service, note) in
+        [("databricks", "not told by Databricks for a personal access token"), ("dbt", "not told by dbt")]
+    {
+        assert!(given.data[service]["expires_at"].is_null());
+        assert_eq!(given.data[service]["expires_note"], note);
+        assert!(given.text.contains(&format!("  {:<22} {note}", "expires")), "{}", given.text);
+    }
+    let id = "1b2c3d4e-0000-4000-8000-000000000001";
+    world.set("DATABRICKS_HOST", ORIGIN);
+    world.set("DATABRICKS_CLIENT_ID", id);
+    world.set("DATABRICKS_CLIENT_SECRET", "dose-rehearsal-0123456789");
+    world.world(|world| {
+        world.set_origin(ORIGIN.to_owned());
+        world.add_client(id, "dose-rehearsal-0123456789", true);
+    });
+    let issued = typed(&world, &["status"]).await;
+    assert!(issued.data["databricks"]["expires_at"].is_string(), "{}", issued.failure);
+    assert!(issued.data["databricks"]["expires_note"].is_null());
+    // What was tried before: data in JSON, and in the columns of the text.
+    let pat = issued.data["databricks"]["tried"].as_array().unwrap().iter().find(|tried| tried["way"] == "pat");
+    assert_eq!(pat.unwrap()["reason"], "DATABRICKS_TOKEN is not set");
+    assert!(issued.text.contains("\n  tried pat              DATABRICKS_TOKEN is not set\n"), "{}", issued.text);
+}
+
+/// The advice of a failure.
+fn hints(outcome: &Outcome) -> Vec<String> {
+    let failure: serde_json::Value = serde_json::from_str(&outcome.failure).unwrap();
+    failure["hints"].as_array().unwrap().iter().map(|hint| hint.as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_without_a_keyring_advises_variables_and_no_login() {
+    let absent = Trouble::Absent("no bus".to_owned());
+    for (variable, mood, says) in [
+        ("CI", Mood::Good, "CI closes the keyring: unset it"),
+        ("DBTRIGGER_NO_KEYRING", Mood::Good, "DBTRIGGER_NO_KEYRING closes the keyring: unset it"),
+        ("", Mood::Refuses(absent), "set DATABRICKS_HOST and DATABRICKS_TOKEN"),
+    ] {
+        let double = Double::new(mood);
+        let world = world(&double);
+        if !variable.is_empty() {
+            world.set(variable, "1");
+            world.use_keyring(&double.keyring());
+        }
+        let outcome = typed(&world, &["status"]).await;
+        assert!(!outcome.failure.contains("auth login"), "{}", outcome.failure);
+        assert!(outcome.failure.contains(says), "{}", outcome.failure);
+        assert!(outcome.failure.contains("DBT_CLOUD_TOKEN"), "{}", outcome.failure);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_advises_to_mend_the_variable_that_goes_before_the_keyring() {
+    let world = world(&Double::holding(&both()));
+    world.set("DBT_CLOUD_HOST", ORIGIN);
+    world.set("DBT_CLOUD_ACCOUNT_ID", "51234");
+    for (variable, login) in [
+        ("DBT_CLOUD_TOKEN", format!("dbtrigger auth login --dbt-host {ORIGIN} --dbt-account 51234")),
+        ("DATABRICKS_TOKEN", format!("dbtrigger auth login --databricks {ORIGIN}")),
+    ] {
+        world.set("DATABRICKS_HOST", ORIGIN);
+        world.set(variable, "dbtc_wrong-0123456789");
+        let outcome = typed(&world, &["status"]).await;
+        let expected =
+            format!("set {variable} to a good token, or unset it and run `{login}`: it goes before the keyring");
+        assert_eq!(hints(&outcome)[0], expected, "{}", outcome.failure);
+        world.set(variable, "");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_of_a_profile_names_it_its_file_and_what_it_lacks() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join(".databrickscfg");
+    std::fs::write(&file, format!("[prod]\nhost = {ORIGIN}\n[broken]\ntoken = dapi-of-broken-1\n[empty]\nx = 1\n"))
+        .unwrap();
+    let file = file.display().to_string();
+    for (profile, expected) in [
+        ("prodd", "did you mean \"prod\"?".to_owned()),
+        ("broken", format!("add host to profile broken in {file}")),
+        ("empty", format!("add host, and token (or client_id and client_secret) to profile empty in {file}")),
+        ("prod", format!("add token (or client_id and client_secret) to profile prod in {file}")),
+    ] {
+        let world = world(&Double::new(Mood::Good));
+        world.set("HOME", home.path().to_str().unwrap());
+        world.choose_profile(profile);
+        let outcome = typed(&world, &["status"]).await;
+        assert!(hints(&outcome).contains(&format!("Databricks: {expected}")), "{}", outcome.failure);
+        assert!(outcome.failure.contains(&file), "{}", outcome.failure);
+        let other = |hint: &String| hint.contains(&format!("-p {profile}")) || hint.contains("login --databricks");
+        assert!(!hints(&outcome).iter().any(other), "{}", outcome.failure);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_of_nothing_is_in_order_by_service_and_a_known_host_is_shown() {
+    let world = world(&Double::new(Mood::Good));
+    let outcome = typed(&world, &["status"]).await;
+    let failure: serde_json::Value = serde_json::from_str(&outcome.failure).unwrap();
+    for list in ["causes", "hints"] {
+        let lines: Vec<&str> = failure[list].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+        let first = lines.iter().take_while(|line| line.starts_with("Databricks: ")).count();
+        assert!(first > 0 && first < lines.len(), "{lines:#?}");
+        assert!(lines[first..].iter().all(|line| line.starts_with("dbt Cloud: ")), "{lines:#?}");
+    }
+    assert!(outcome.data["databricks"]["host"].is_null());
+    world.set("DATABRICKS_HOST", &format!("{ORIGIN}/?o=4242"));
+    let outcome = typed(&world, &["status"]).await;
+    let known = &outcome.data["databricks"];
+    assert_eq!((&known["host"], &known["host_from"]), (&ORIGIN.into(), &"DATABRICKS_HOST".into()));
+    assert_eq!(known["workspace_sent"], "4242");
+    let login = format!("Databricks: run `dbtrigger auth login --databricks '{ORIGIN}/?o=4242'`");
+    assert_eq!(hints(&outcome)[0], login);
 }

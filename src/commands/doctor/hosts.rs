@@ -233,7 +233,7 @@ pub(super) async fn databricks_identity(reader: &Reader, identity: &Databricks) 
             (Check::ok(part, id, what), Some(me))
         }
         Err(mut failure) => {
-            let tried = identity.tried.iter().filter(|row| !failure.causes.contains(row)).cloned();
+            let tried = identity.tried.iter().map(ToString::to_string).filter(|row| !failure.causes.contains(row));
             let tried: Vec<String> = tried.collect();
             failure.causes.extend(tried);
             (Check::failed(part, id, failure), None)

@@ -3,23 +3,75 @@
 use url::Url;
 
 use super::Place;
-use crate::credentials::Sourced;
+use super::host::{find_host, read_host};
+use crate::context::Environment;
+use crate::credentials::{Source, Sourced};
 use crate::failure::{Code, Failure};
-use crate::origin::{shown, with_scheme};
+use crate::keyring::Owner;
+use crate::origin::{Origin, shown, with_scheme};
+
+/// A workspace, and which one of its host, as far as that is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Workspace {
+    pub(crate) host: Sourced<Origin>,
+    pub(crate) id: Option<Sourced<String>>,
+}
+
+/// The workspace that a flag names, or else the environment or a profile, whatever is stored.
+pub(crate) fn named_workspace(
+    flag: Option<Sourced<String>>,
+    environment: &Environment,
+) -> Result<Option<Workspace>, Failure> {
+    let place = Place::find(environment)?;
+    let Some(flag) = flag else {
+        let Some(host) = find_host(&place)? else { return Ok(None) };
+        return Ok(Some(Workspace { host, id: find(&place)? }));
+    };
+    let host = read_host(flag.clone())?;
+    // What stands beside it counts unless it is about another host.
+    let near = match find_host(&place) {
+        Ok(other) if other.as_ref().is_none_or(|other| other.value == host.value) => Some(&place),
+        Ok(_) | Err(_) => None,
+    };
+    Ok(Some(Workspace { host, id: beside(flag, near)? }))
+}
 
 /// What is said about it, by a variable, a profile, or the query of a host that was copied from a browser. Two that differ
 /// contradict each other.
 pub(super) fn find(place: &Place<'_>) -> Result<Option<Sourced<String>>, Failure> {
-    let own = |id: Option<Sourced<String>>| id.map(checked).transpose();
-    let copied = |host: Option<Sourced<String>>| {
-        own(host.and_then(|Sourced { value, source }| Some(Sourced::new(in_query(&value)?, source))))
-    };
-    let said = [
+    agreed(said(place)?)
+}
+
+/// The same for a host that a flag names; what is said beside it may be about another host.
+fn beside(flag: Sourced<String>, place: Option<&Place<'_>>) -> Result<Option<Sourced<String>>, Failure> {
+    let theirs = place.map(said).transpose()?.unwrap_or_default();
+    agreed([copied(Some(flag))?].into_iter().chain(theirs))
+}
+
+/// The one that a login in the keyring was stored for.
+pub(super) fn of_login(source: &Source) -> Option<Sourced<String>> {
+    let Source::Keyring(Owner::Databricks { host: _, workspace: Some(id) }) = source else { return None };
+    Some(Sourced::new(id.clone(), source.clone()))
+}
+
+fn own(id: Option<Sourced<String>>) -> Result<Option<Sourced<String>>, Failure> {
+    id.map(checked).transpose()
+}
+
+fn copied(host: Option<Sourced<String>>) -> Result<Option<Sourced<String>>, Failure> {
+    own(host.and_then(|Sourced { value, source }| Some(Sourced::new(in_query(&value)?, source))))
+}
+
+fn said(place: &Place<'_>) -> Result<[Option<Sourced<String>>; 4], Failure> {
+    Ok([
         own(place.in_environment("workspace_id"))?,
         copied(place.in_environment("host"))?,
         own(place.in_profile("workspace_id"))?,
         copied(place.in_profile("host"))?,
-    ];
+    ])
+}
+
+fn agreed(said: impl IntoIterator<Item = Option<Sourced<String>>>) -> Result<Option<Sourced<String>>, Failure> {
     let mut said = said.into_iter().flatten();
     let Some(first) = said.next() else { return Ok(None) };
     match said.find(|other| other.value != first.value) {

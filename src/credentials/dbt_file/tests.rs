@@ -142,7 +142,7 @@ fn what_is_stored_with_a_host_goes_nowhere_else() {
     ] {
         let said = home.said();
         assert!(
-            said.starts_with("the token is missing: give it\ntried keyring         the keyring is not opened, since this is a test\ntried dbt_cloud.yml   not used, since account-host"),
+            said.starts_with("the token is missing: give it\ntried keyring: the keyring is not opened, since this is a test\ntried dbt_cloud.yml: not used, since account-host"),
             "{said}"
         );
         assert!(said.contains("of project 4101 in ~/.dbt/dbt_cloud.yml says https://ab123.us1.dbt.com and"), "{said}");
@@ -216,7 +216,7 @@ fn a_file_that_gives_nothing_says_why() {
     }
     let home = Home::with(TWO);
     fs::remove_file(home.folder.path().join(".dbt/dbt_cloud.yml")).unwrap();
-    assert!(home.said().contains("tried dbt_cloud.yml   there is no file ~/.dbt/dbt_cloud.yml"), "{}", home.said());
+    assert!(home.said().contains("tried dbt_cloud.yml: there is no file ~/.dbt/dbt_cloud.yml"), "{}", home.said());
     fs::create_dir(home.folder.path().join(".dbt/dbt_cloud.yml")).unwrap();
     assert!(home.said().contains("~/.dbt/dbt_cloud.yml cannot be read: "), "{}", home.said());
 }

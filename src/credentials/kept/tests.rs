@@ -15,7 +15,7 @@ fn dbt(account: u64) -> Owner {
 }
 
 fn workspace(host: &str) -> Owner {
-    Owner::Databricks { host: host.to_owned() }
+    Owner::Databricks { host: host.to_owned(), workspace: None }
 }
 
 fn locked() -> Trouble {
@@ -62,10 +62,7 @@ fn a_login_goes_to_its_own_host_and_account_only() {
     for variable in [("DBT_CLOUD_HOST", "other.us1.dbt.com"), ("DBT_CLOUD_ACCOUNT_ID", "7")] {
         let failure = find_dbt(&Environment::of([variable]).with_keyring(double.keyring())).unwrap_err();
         assert_eq!(failure.code, Code::MissingInput);
-        assert!(
-            failure.causes.iter().any(|cause| cause.contains("tried keyring         it has no login")),
-            "{failure:?}"
-        );
+        assert!(failure.causes.iter().any(|cause| cause.contains("tried keyring: it has no login")), "{failure:?}");
     }
     let elsewhere = Environment::of([("DATABRICKS_HOST", "https://x.cloud.databricks.com")]);
     let failure = find_databricks(&elsewhere.with_keyring(double.keyring())).unwrap_err();
@@ -171,4 +168,104 @@ fn one_that_was_removed_by_other_means_is_not_counted() {
     let double = Double::holding(&[(dbt(1), "dbtc_one-0001"), (dbt(2), "dbtc_two-0002")]);
     double.entries.lock().unwrap().remove(&format!("dbt {HOST} 1"));
     assert_eq!(find_dbt(&Environment::default().with_keyring(double.keyring())).unwrap().0.id, 2);
+}
+
+fn with_id(id: &str) -> Owner {
+    Owner::Databricks { host: WORKSPACE.to_owned(), workspace: Some(id.to_owned()) }
+}
+
+/// Which workspace is asked, and with which token.
+fn asked(environment: &Environment) -> Result<(Option<String>, String), Failure> {
+    let mut wants = Wants::default();
+    let found = databricks(environment, &Vault::default(), &mut wants);
+    wants.settle()?;
+    let found = found.unwrap();
+    let Way::Token(token) = found.way else { panic!("{:?}", found.way) };
+    Ok((found.workspace.map(|id| id.value), token.value.reveal().to_owned()))
+}
+
+#[test]
+fn two_workspaces_of_one_host_stand_side_by_side_and_the_id_of_a_login_is_sent() {
+    let (one, two, older) = ("dapi-one-0001", "dapi-two-0002", "dapi-old-0000");
+    let both = Double::holding(&[(with_id("1"), one), (with_id("2"), two)]);
+    let alone = Double::holding(&[(with_id("1"), one)]);
+    let mixed = Double::holding(&[(with_id("1"), one), (workspace(WORKSPACE), older)]);
+    let old = Double::holding(&[(workspace(WORKSPACE), older)]);
+    let browser = format!("{WORKSPACE}/?o=2");
+    let (host, id) = (("DATABRICKS_HOST", WORKSPACE), ("DATABRICKS_WORKSPACE_ID", "2"));
+    let sent = |id: &str, token: &str| Some((Some(id.to_owned()), token.to_owned()));
+    for (double, variables, expected) in [
+        (&alone, &[][..], sent("1", one)),
+        (&alone, &[host], sent("1", one)),
+        (&both, &[host], None),
+        (&both, &[], None),
+        (&both, &[host, id], sent("2", two)),
+        (&both, &[id], sent("2", two)),
+        (&both, &[("DATABRICKS_HOST", browser.as_str())], sent("2", two)),
+        // What is stored for one workspace goes to no other; what is stored without one is for the host.
+        (&alone, &[host, id], None),
+        (&mixed, &[host, id], sent("2", older)),
+        (&mixed, &[host, ("DATABRICKS_WORKSPACE_ID", "1")], sent("1", one)),
+        (&mixed, &[host], None),
+        (&old, &[host, id], sent("2", older)),
+        (&old, &[], Some((None, older.to_owned()))),
+    ] {
+        let environment = Environment::default()
+            .with(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+            .with_keyring(double.keyring());
+        let found = asked(&environment);
+        match expected {
+            Some(expected) => assert_eq!(found.unwrap(), expected, "{variables:?}"),
+            None => assert_eq!(found.unwrap_err().code, Code::MissingInput, "{variables:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_unreadable_list_leaves_what_is_named_usable() {
+    let double = Double::holding(&[(workspace(WORKSPACE), "dapi-one-0001"), (with_id("2"), "dapi-two-0002")]);
+    double.put("logins", "junk");
+    let named = |id: &str| {
+        Environment::of([("DATABRICKS_HOST", WORKSPACE), ("DATABRICKS_WORKSPACE_ID", id)])
+            .with_keyring(double.keyring())
+    };
+    assert_eq!(asked(&named("")).unwrap().1, "dapi-one-0001");
+    assert_eq!(asked(&named("2")).unwrap().1, "dapi-two-0002");
+    let failure = asked(&Environment::default().with_keyring(double.keyring())).unwrap_err();
+    assert!(failure.causes.iter().any(|cause| cause.contains("the entry \"logins\"")), "{failure:?}");
+}
+
+#[test]
+fn no_token_shows_in_what_is_printed_for_developers() {
+    let double = Double::holding(&[(dbt(1), "dbtc_one-0001"), (workspace(WORKSPACE), "dapi-one-0001")]);
+    let active = super::dbt(None, None, &double.keyring()).unwrap();
+    let databricks = super::databricks(None, None, &double.keyring()).unwrap();
+    let shown = format!("{active:?} {databricks:?} {:?}", double.keyring().token(&dbt(1)));
+    assert!(shown.contains("***") && !shown.contains("-0001"), "{shown}");
+}
+
+#[test]
+fn where_nothing_can_be_stored_no_login_is_advised() {
+    let closed =
+        Environment::of([("DATABRICKS_HOST", WORKSPACE), ("CI", "1")]).with_keyring(Double::new(Mood::Good).keyring());
+    let absent = Double::new(Mood::Refuses(Trouble::Absent("no bus".to_owned())));
+    let absent = Environment::of([("DATABRICKS_HOST", WORKSPACE)]).with_keyring(absent.keyring());
+    for environment in [closed, absent] {
+        let failure = find_databricks(&environment).unwrap_err();
+        assert!(!failure.causes.iter().any(|cause| cause.contains("auth login")), "{failure:?}");
+    }
+}
+
+#[test]
+fn a_host_of_another_scheme_or_port_is_advised_as_it_can_be_given_again() {
+    for (host, advised) in [
+        ("http://127.0.0.1:18231", "name it with --dbt-host http://127.0.0.1:18231, or"),
+        ("https://dbt.example:8443", "name it with --dbt-host dbt.example:8443, or"),
+    ] {
+        let double = Double::holding(&[(Owner::Dbt { host: host.to_owned(), account: 1 }, "dbtc_one-0001")]);
+        let environment = Environment::of([("DBT_CLOUD_TOKEN", "dbtc_two-0002")]).with_keyring(double.keyring());
+        let (account, token) = find_dbt(&environment).unwrap();
+        let failure = token.secret_for(&account).unwrap_err();
+        assert!(failure.hints[0].to_string().contains(advised), "{failure:?}");
+    }
 }

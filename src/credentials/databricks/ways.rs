@@ -1,0 +1,179 @@
+//! The ways to authenticate, tried in their order (databricks-api §1.1).
+
+use std::path::PathBuf;
+
+use url::Url;
+
+use super::{Place, Tried, Way};
+use crate::credentials::kept::{self, Nothing};
+use crate::credentials::{Source, Sourced};
+use crate::failure::{Code, Failure};
+use crate::origin::Origin;
+use crate::secret::{Sealed, Secret, Vault};
+
+/// What belongs to ways that are not built. Named when nothing else is there.
+const OTHER_WAYS: [(&str, &str, &str); 6] = [
+    ("basic", "password", "DATABRICKS_PASSWORD"),
+    ("azure-client-secret", "azure_client_secret", "ARM_CLIENT_SECRET"),
+    ("azure-msi", "azure_use_msi", "ARM_USE_MSI"),
+    ("metadata-service", "metadata_service_url", "DATABRICKS_METADATA_SERVICE_URL"),
+    ("google-credentials", "google_credentials", "GOOGLE_CREDENTIALS"),
+    ("env-oidc", "oidc_token_env", "DATABRICKS_OIDC_TOKEN"),
+];
+
+/// A way with what it takes, or why it does not apply; a value that cannot be used is a failure.
+type Find = fn(&Place<'_>, Option<&Origin>, &Vault) -> Result<Result<Way, String>, Failure>;
+
+/// The first way that applies; the others go into `tried`, one row each.
+pub(super) fn find_way(
+    place: &Place<'_>,
+    host: Option<&Origin>,
+    vault: &Vault,
+    tried: &mut Vec<Tried>,
+) -> Result<Option<Way>, Failure> {
+    if let Some(typed) = vault.kept("DATABRICKS_TOKEN") {
+        return Ok(Some(Way::Token(Sourced::new(typed, Source::Typed))));
+    }
+    if let Some(why) = &place.no_profile {
+        tried.push(Tried::new("profile", why));
+    }
+    let ways: [(&'static str, Find); 4] =
+        [("pat", token), ("oauth-m2m", service_principal), ("github-oidc", github), ("databricks-cli", cli)];
+    let login: Find = login;
+    if let Some(named) = place.get("auth_type") {
+        let Some((name, find)) = ways.into_iter().find(|(name, _)| *name == named.value) else {
+            return Err(Failure::new(
+                Code::InvalidInput,
+                format!("{} is \"{}\", and this program does not have that way.", named.source, named.value),
+            )
+            .advise("use one of pat, oauth-m2m, github-oidc, databricks-cli"));
+        };
+        let mut found = find(place, host, vault)?;
+        if let ("pat", Err(why)) = (name, &found) {
+            found = login(place, host, vault)?.map_err(|of_keyring| format!("{why}, and {of_keyring}"));
+        }
+        return found.map(Some).map_err(|why| {
+            Failure::new(Code::InvalidInput, format!("{} asks for {name}, which does not apply: {why}.", named.source))
+                .advise("give what is missing, or leave auth_type out so that every way is tried")
+        });
+    }
+    if let (Some(token), Some(oauth)) =
+        (place.get("token"), place.get("client_secret").or_else(|| place.get("client_id")))
+    {
+        return Err(Failure::new(
+            Code::Contradiction,
+            format!("Two ways to authenticate with Databricks are given: {} and {}.", token.source, oauth.source),
+        )
+        .advise("drop one of the two, or set DATABRICKS_AUTH_TYPE to pat or oauth-m2m"));
+    }
+    let [first @ .., (name, last)] = ways;
+    // Somebody put it there for this; `databricks` may be anywhere.
+    for (name, find) in first.into_iter().chain([(kept::NAME, login), (name, last)]) {
+        match find(place, host, vault)? {
+            Ok(way) => return Ok(Some(way)),
+            Err(why) => tried.push(Tried::new(name, why)),
+        }
+    }
+    for (name, key, variable) in OTHER_WAYS {
+        let set = if place.environment.get(variable).is_some() {
+            variable
+        } else if place.profile.as_ref().is_some_and(|profile| profile.get(key).is_some()) {
+            key
+        } else {
+            continue;
+        };
+        tried.push(Tried::new(name, format!("{set} is set, but this program does not have this way")));
+    }
+    Ok(None)
+}
+
+fn admit(vault: &Vault, text: Sourced<impl Into<Sealed>>) -> Result<Sourced<Secret>, Failure> {
+    let Sourced { value, source } = text;
+    vault.unseal(&value.into()).map(|secret| Sourced::new(secret, source.clone())).map_err(|odd| {
+        Failure::new(Code::InvalidInput, format!("{source} does not hold a token: {odd}."))
+            .advise("make a personal access token in the workspace under Settings > Developer > Access tokens, and give it alone")
+    })
+}
+
+fn token(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
+    match place.get("token") {
+        Some(text) => Ok(Ok(Way::Token(admit(vault, text)?))),
+        None => Ok(Err(place.lacks("token"))),
+    }
+}
+
+/// The token of `auth login` for this host.
+fn login(place: &Place<'_>, host: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
+    if !place.environment_counts {
+        return Ok(Err("not opened: the profile that -p names is the whole identity".to_owned()));
+    }
+    match place.kept(host) {
+        Ok((_, token)) => Ok(Ok(Way::Token(admit(vault, token)?))),
+        Err(Nothing::Why(why)) => Ok(Err(why)),
+        Err(Nothing::Hidden(trouble)) => Ok(Err(trouble.to_string())),
+        Err(Nothing::Several(failure)) => Err(failure),
+    }
+}
+
+fn service_principal(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
+    match (place.get("client_id"), place.get("client_secret")) {
+        (Some(id), Some(secret)) => {
+            if id.value.chars().any(|sign| !sign.is_ascii_graphic() || sign == ':') {
+                return Err(Failure::new(
+                    Code::InvalidInput,
+                    format!("{} is \"{}\", which is no application id.", id.source, id.value),
+                )
+                .advise(
+                    "give the application id of the service principal, such as 0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11",
+                ));
+            }
+            Ok(Ok(Way::ServicePrincipal { id, secret: admit(vault, secret)?.value }))
+        }
+        (None, _) => Ok(Err(place.lacks("client_id"))),
+        (Some(_), None) => Ok(Err(place.lacks("client_secret"))),
+    }
+}
+
+fn github(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
+    let (url, token) = ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN");
+    let (Some(url_text), Some(secret)) = (place.environment.get(url), place.environment.get(token)) else {
+        return Ok(Err(format!("{url} is not set: no job in GitHub Actions with `permissions: id-token: write`")));
+    };
+    let id = place.get("client_id");
+    if id.is_none() && place.get("auth_type").is_none() {
+        return Ok(Err(place.lacks("client_id")));
+    }
+    let parsed = Url::parse(url_text).ok().filter(|url| Origin::of(url).is_ok());
+    let Some(parsed) = parsed else {
+        return Err(Failure::new(Code::InvalidInput, format!("{url} is no https address."))
+            .advise("leave the variable to GitHub, which sets it"));
+    };
+    let token = admit(vault, Sourced::new(secret.to_owned(), Source::Variable(token)))?.value;
+    Ok(Ok(Way::GitHub { id, url: parsed, token, audience: place.get("audience").map(|found| found.value) }))
+}
+
+fn cli(place: &Place<'_>, host: Option<&Origin>, _: &Vault) -> Result<Result<Way, String>, Failure> {
+    if host.is_none() {
+        return Ok(Err("no host to ask `databricks` for a token of".to_owned()));
+    }
+    let program = match place.get("databricks_cli_path") {
+        Some(named) => {
+            let path = PathBuf::from(&named.value);
+            if !path.is_absolute() || !path.is_file() {
+                return Err(Failure::new(
+                    Code::InvalidInput,
+                    format!("{} is \"{}\", which is no absolute path of a program.", named.source, named.value),
+                )
+                .advise("give the absolute path of the program `databricks`"));
+            }
+            path
+        }
+        None => match crate::credentials::cli::on_path(place.environment.get("PATH").unwrap_or_default()) {
+            Some(path) => path,
+            None => return Ok(Err("no program `databricks` in an absolute folder of PATH".to_owned())),
+        },
+    };
+    // A profile that has no host of its own is not what the host was found in.
+    let profile = place.profile.as_ref().filter(|profile| profile.get("host").is_some());
+    Ok(Ok(Way::Cli { program, profile: profile.map(|profile| profile.name.clone()) }))
+}
