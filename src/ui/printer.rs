@@ -190,7 +190,7 @@ impl Printer {
             }
         }
         match failure {
-            // With JSON the document says it all; people who watch still see why.
+            // With JSON the document says it all, on stdout.
             Some(failure) => {
                 if self.0.voice.format == Format::Text {
                     self.failure(failure);

@@ -143,6 +143,11 @@ impl Pty {
         self.keys(&format!("{answer}\r"));
     }
 
+    /// What a person sees now.
+    pub(crate) fn screen(&self) -> String {
+        self.seen.0.lock().unwrap().parser.screen().contents()
+    }
+
     /// Gives the terminal another size, as somebody does who drags its window.
     pub(crate) fn resize(&self, rows: u16, columns: u16) {
         let mut seen = self.seen.0.lock().unwrap();
