@@ -319,9 +319,11 @@ mod tests {
         let take = || writes.0.lock().unwrap().drain(..).collect::<String>().replace('\n', "\r\n");
         terminal.process(take().as_bytes());
         assert_eq!(bars(&terminal.screen().contents()), 3);
+        // What is drawn from now on is for the new width; what was drawn before has arrived.
+        columns.store(30, Ordering::Relaxed);
+        terminal.process(take().as_bytes());
         terminal.process(b"^C");
         terminal.screen_mut().set_size(10.try_into().unwrap(), 30.try_into().unwrap());
-        columns.store(30, Ordering::Relaxed);
         for run in ["dbt run 1", "dbt run 2", "dbt run 3"] {
             screen.clear(run);
         }
