@@ -1,13 +1,18 @@
 //! The command line's root: parses before anything else exists, dispatches, watches for interruption, ends.
 
+mod farewell;
+mod usage;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use self::farewell::{Leaves, farewell, interrupted, left_alone};
+use self::usage::refuse;
 use crate::commands::run::{CiOutputs, Ending, Results};
-use crate::commands::{self, Instead, LastKnown, Left, Said, Stage, Talk, Wire, quoted};
+use crate::commands::{self, Instead, LastKnown, Stage, Talk, Wire, quoted};
 use crate::context::{Context, Environment};
 use crate::credentials::AccountFlags;
 use crate::events::Interruption;
@@ -200,8 +205,10 @@ async fn converse(
 /// The command that asks nothing, without any secret in it.
 fn next_time(arguments: &[OsString], instead: &[Instead]) -> String {
     let given = arguments.iter().skip(1).map(|argument| quoted(&argument.to_string_lossy()));
-    let (mut words, mut secrets) = (vec!["dbtrigger".to_owned()], Vec::new());
-    words.extend(given);
+    let mut words: Vec<String> = ["dbtrigger".to_owned()].into_iter().chain(given).collect();
+    // Behind `--` nothing is a flag.
+    let verbatim = words.iter().position(|word| word == "--").map_or(Vec::new(), |index| words.split_off(index));
+    let mut secrets = Vec::new();
     for instead in instead {
         match instead {
             Instead::Variable(name, Some(value)) => words.insert(0, format!("{name}={}", quoted(value))),
@@ -210,6 +217,7 @@ fn next_time(arguments: &[OsString], instead: &[Instead]) -> String {
             Instead::Argument(value) => words.push(quoted(value)),
         }
     }
+    words.extend(verbatim);
     let with = if secrets.is_empty() { String::new() } else { format!("   (with {} set)", secrets.join(" and ")) };
     format!("next time: {}{with}", words.join(" "))
 }
@@ -241,64 +249,6 @@ fn with_profile<R>(mut ended: Ended<R>, profile: Option<&str>) -> Ended<R> {
     ended
 }
 
-/// Help, version, and usage errors, before anything else is there.
-fn refuse(error: &clap::Error, arguments: &[OsString], context: &Context, vault: &Vault) -> u8 {
-    let json = wants_json(arguments);
-    let format = if json { Format::Json } else { Format::Text };
-    let color = use_color(Color::Auto, &context.environment, context.stderr_is_terminal);
-    let printer = Printer::on_streams(Voice { format, quiet: false, verbose: 0, color, draws: false }, vault.filter());
-    let rendered = error.render().to_string();
-    if !error.use_stderr() {
-        return printer.page(&rendered);
-    }
-    if json {
-        return printer.end(&misuse(&rendered, arguments).into());
-    }
-    printer.usage(&rendered);
-    Code::Usage.exit()
-}
-
-/// Whether JSON was asked for, in arguments that could not be parsed as a whole.
-fn wants_json(arguments: &[OsString]) -> bool {
-    let mut arguments = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
-    while let Some(argument) = arguments.next() {
-        // Short flags may stand together, and `-o` takes the rest: `-qojson`, `-vo json`.
-        let short = argument.strip_prefix('-').map(|flags| flags.trim_start_matches(['q', 'v']));
-        let value = match argument {
-            "--" => return false,
-            "--output" => arguments.next(),
-            _ => match (argument.strip_prefix("--output="), short.and_then(|flags| flags.strip_prefix('o'))) {
-                (Some(value), _) => Some(value),
-                (None, Some("")) => arguments.next(),
-                (None, Some(value)) => Some(value.strip_prefix('=').unwrap_or(value)),
-                (None, None) => None,
-            },
-        };
-        if value == Some("json") {
-            return true;
-        }
-    }
-    false
-}
-
-/// A usage error as data: clap's first paragraph is what is wrong, with everything that is missing; its tips say what to do.
-fn misuse(rendered: &str, arguments: &[OsString]) -> Failure {
-    let root = Root::command();
-    let subcommand = arguments
-        .iter()
-        .filter_map(|argument| argument.to_str())
-        .find(|argument| root.find_subcommand(argument).is_some());
-    let help = match subcommand {
-        Some(subcommand) => format!("{} {subcommand} --help", root.get_name()),
-        None => format!("{} --help", root.get_name()),
-    };
-    let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut paragraphs = rendered.split("\n\n");
-    let what = in_one_line(paragraphs.next().unwrap_or_default().trim_start_matches("error: "));
-    let tips = paragraphs.flat_map(str::lines).filter_map(|line| line.trim().strip_prefix("tip: "));
-    tips.fold(Failure::new(Code::Usage, format!("{what}.")), |failure, tip| failure.advise(in_one_line(tip))).run(help)
-}
-
 fn use_color(wish: Color, environment: &Environment, stderr_is_terminal: bool) -> bool {
     match wish {
         Color::Always => true,
@@ -307,23 +257,6 @@ fn use_color(wish: Color, environment: &Environment, stderr_is_terminal: bool) -
         Color::Auto if environment.get("CLICOLOR_FORCE").is_some_and(|value| value != "0") => true,
         Color::Auto => stderr_is_terminal && environment.get("TERM") != Some("dumb"),
     }
-}
-
-/// What an interruption leaves behind.
-#[derive(Clone, Copy)]
-enum Leaves {
-    /// Perhaps half of what was to be written: the same command does the rest.
-    Half,
-    /// A run that goes on, if one was started.
-    Run,
-    /// The keyring, perhaps before and perhaps after the change.
-    Keyring,
-    /// Something asked for, and not yet confirmed.
-    Unconfirmed,
-    /// Everything as it was, unless a run is known.
-    AsItWas,
-    /// Nothing: interrupting is how it ends.
-    Nothing,
 }
 
 impl Command {
@@ -369,101 +302,6 @@ impl Command {
     }
 }
 
-/// What is left when somebody interrupts: what goes on, and how to pick it up again. Gives whether that is said, too.
-fn farewell(signal: u8, leaves: Leaves, last_known: &LastKnown, printer: &Printer) -> (Ended<Box<dyn Report>>, bool) {
-    let failure = Failure::interrupted(signal);
-    let failure = match (last_known.get(), leaves) {
-        (Some(Left { data, going, said }), _) => {
-            let failure = match said {
-                Some(Said { cause, advice }) => {
-                    let failure = if printer.is_asking() {
-                        Failure::new(Code::Interrupted(signal), "Interrupted at a question.")
-                    } else {
-                        failure
-                    };
-                    cause.into_iter().fold(failure, Failure::cause).advise(advice)
-                }
-                None if going.is_empty() => failure.advise("nothing that was started goes on"),
-                None => failure,
-            };
-            let failure = going.into_iter().fold(failure, |failure, (line, resume)| failure.cause(line).run(resume));
-            let report: Option<Box<dyn Report>> = Some(Box::new(LeftBehind(data)));
-            return (Ended { report, failure: Some(failure) }, true);
-        }
-        // Ctrl-C at a question comes as a signal, too.
-        (None, _) if printer.is_asking() => commands::left_at_a_question(signal, "Interrupted at a question."),
-        (None, Leaves::Half) => {
-            failure.advise("run the same command again: it compares, and writes only what is missing")
-        }
-        (None, Leaves::Run) => failure.advise("nothing was started"),
-        (None, Leaves::Unconfirmed) => failure.advise("run the same command again: it says how the run stands"),
-        (None, Leaves::Keyring) => failure.run("dbtrigger auth status"),
-        (None, Leaves::AsItWas) => failure.advise("nothing was changed"),
-        (None, Leaves::Nothing) => return (failure.into(), false),
-    };
-    (failure.into(), true)
-}
-
-/// What is known of a run that goes on without us.
-struct LeftBehind(serde_json::Value);
-
-impl Report for LeftBehind {
-    fn text(&self) -> String {
-        String::new()
-    }
-
-    fn json(&self) -> serde_json::Value {
-        self.0.clone()
-    }
-}
-
-/// Waits until nobody reads us any more. Whoever ends in good order is not ended by that: the same Ctrl-C that a command
-/// hears also ends what it is piped into.
-async fn left_alone(printer: &Printer, interruption: &Interruption) {
-    printer.closed().await;
-    if interruption.heard().is_some() {
-        std::future::pending::<()>().await;
-    }
-}
-
-/// Waits for a signal that asks us to end and that the command does not take upon itself, and gives its number.
-#[cfg(unix)]
-async fn interrupted(interruption: &Interruption) -> u8 {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| signal(kind).ok();
-    let (mut interrupt, mut terminate, mut hangup) =
-        (listen(SignalKind::interrupt()), listen(SignalKind::terminate()), listen(SignalKind::hangup()));
-    let wait = async |listener: &mut Option<tokio::signal::unix::Signal>| match listener {
-        Some(listener) => {
-            listener.recv().await;
-        }
-        // Cannot be listened for: then nobody can interrupt us this way.
-        None => std::future::pending().await,
-    };
-    loop {
-        let signal = tokio::select! {
-            () = wait(&mut interrupt) => 2,
-            () = wait(&mut terminate) => 15,
-            () = wait(&mut hangup) => 1,
-        };
-        if !interruption.hand_over(signal) {
-            return signal;
-        }
-    }
-}
-
-#[cfg(not(unix))]
-async fn interrupted(interruption: &Interruption) -> u8 {
-    loop {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        if !interruption.hand_over(2) {
-            return 2;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
@@ -478,18 +316,6 @@ mod tests {
 
     fn arguments(line: &str) -> Vec<OsString> {
         line.split(' ').map(OsString::from).collect()
-    }
-
-    #[test]
-    fn json_is_recognised_in_arguments_that_cannot_be_parsed() {
-        for line in
-            ["x -o json run", "x run --output json", "x --output=json", "x -ojson", "x -o=json", "x -qvo json run"]
-        {
-            assert!(wants_json(&arguments(line)), "{line}");
-        }
-        for line in ["x run json", "x -o text run", "x run -- -o json", "x -q run --output", "x --color json"] {
-            assert!(!wants_json(&arguments(line)), "{line}");
-        }
     }
 
     #[test]
@@ -539,6 +365,17 @@ mod tests {
         assert_eq!(
             next_time(&arguments("/bin/dbtrigger run --cause a:b"), &instead),
             r"next time: DATABRICKS_HOST='https://w.cloud.databricks.com' dbtrigger run --cause 'a:b' --dbt-account 1 'it'\''s nightly'   (with DATABRICKS_TOKEN and DBT_CLOUD_TOKEN set)"
+        );
+    }
+
+    #[test]
+    fn an_answer_stands_before_what_is_taken_as_it_is() {
+        assert_eq!(
+            next_time(
+                &arguments("dbtrigger run --no-wait -- 222222"),
+                &[Instead::Flag("--dbt-account", "1".to_owned())]
+            ),
+            "next time: dbtrigger run --no-wait --dbt-account 1 -- 222222"
         );
     }
 
@@ -592,22 +429,5 @@ mod tests {
             assert_eq!(ended.failure.unwrap().what, "It ends so.");
             assert_eq!(*remarks.borrow(), expected);
         }
-    }
-
-    #[test]
-    fn a_usage_error_as_data_names_everything_that_is_missing_and_the_commands_own_help() {
-        let misused = |line: &str| {
-            let arguments = arguments(line);
-            let error = Root::try_parse_from(&arguments).expect_err("misused");
-            misuse(&error.render().to_string(), &arguments)
-        };
-        let missing = misused("dbtrigger watch");
-        assert!(missing.what.contains("<RUN"), "{missing:?}");
-        assert!(format!("{:?}", missing.hints).contains("dbtrigger watch --help"), "{missing:?}");
-        let unknown = misused("dbtrigger create-workflow --jop 1");
-        assert!(unknown.what.contains("'--jop'"), "{unknown:?}");
-        assert!(format!("{:?}", unknown.hints).contains("'--job'"), "{unknown:?}");
-        let nothing = misused("dbtrigger -o json");
-        assert!(nothing.what.contains("requires a subcommand"), "{nothing:?}");
     }
 }

@@ -68,9 +68,9 @@ pub(crate) struct Open {
 /// Why a question has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unanswered {
-    /// Ctrl-C.
+    /// Ctrl-C, or Esc at a list.
     Interrupted,
-    /// Ctrl-D, or the terminal is gone.
+    /// The terminal is gone.
     EndOfInput,
     /// The terminal cannot be used, and why.
     Broken(String),

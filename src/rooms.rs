@@ -27,7 +27,7 @@ const MAY_USE: [(&str, &str); 21] = [
         "commands",
         "context credentials databricks dbt engine events failure http keyring nearest notebook origin questions runs sandbox schedule secret",
     ),
-    ("app", "commands context credentials events failure http questions secret ui"),
+    ("app", "commands context credentials events failure http nearest questions secret ui"),
 ];
 
 fn sources(room: &str) -> Vec<PathBuf> {

@@ -20,6 +20,11 @@ pub(crate) const MASK: &str = "[secret]";
 /// Shorter texts are not searched for: masking every `abc` would ruin the output and protect nothing.
 const SHORTEST_FORM: usize = 6;
 
+/// Whether a text begins as tokens of the two services do. What was pasted into the wrong place is not repeated.
+pub(crate) fn looks_like_a_token(text: &str) -> bool {
+    ["dapi", "dbtc_", "dbtu_"].iter().any(|front| text.trim().starts_with(front)) && text.trim().len() > 12
+}
+
 /// A value that must not be seen. Wiped from memory when dropped.
 #[derive(Clone)]
 pub(crate) struct Secret(Zeroizing<String>);

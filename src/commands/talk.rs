@@ -2,6 +2,7 @@
 //!
 //! Commands know nothing of it: they fail with what is open, are told, and begin again. Nothing was written until then.
 
+mod hosts;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -135,14 +136,21 @@ struct Talking<'a> {
 }
 
 impl Talking<'_> {
-    /// What is wrong with an answer, before the question comes again.
-    fn tell(&self, failure: &Failure) {
+    /// What is wrong with an answer, before the question comes again. `name`: the flag or variable whose checks found it.
+    fn tell(&self, failure: &Failure, name: &str) {
         let Failure { code: _, what, causes, hints, open: _ } = failure;
-        self.stage.events.warning(what.as_str());
+        let what = match what.strip_prefix(name) {
+            Some(wrong) if wrong.starts_with(" is ") => format!("Your answer{wrong}"),
+            Some(_) | None => what.clone(),
+        };
+        self.stage.events.warning(what);
         for cause in causes {
             self.stage.events.remark(format!("  because: {cause}"));
         }
         for hint in hints {
+            // The next answer is all that has to be given.
+            let hint = hint.to_string().replace(&format!("{name} "), "");
+            let hint = hint.split(", then set ").next().unwrap_or_default();
             self.stage.events.remark(format!("next: {hint}"));
         }
     }
@@ -178,22 +186,9 @@ impl Talking<'_> {
             let typed = self.ask("Databricks host, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com").await?;
             match self.take_host(&typed) {
                 Ok(()) => return Ok(false),
-                Err(failure) => self.tell(&failure),
+                Err(failure) => self.tell(&failure, "DATABRICKS_HOST"),
             }
         }
-    }
-
-    fn take_host(&mut self, typed: &str) -> Result<(), Failure> {
-        let environment = self.stage.context.environment.with_answer("DATABRICKS_HOST", typed);
-        let Some(Sourced { value: origin, source: _ }) = check_host(&environment)? else {
-            return Err(Failure::new(
-                Code::InvalidInput,
-                "DATABRICKS_HOST is \"\", which cannot be used: it is empty.",
-            ));
-        };
-        self.stage.context.environment = environment;
-        self.instead.push(Instead::Variable("DATABRICKS_HOST", Some(origin.to_string())));
-        Ok(())
     }
 
     async fn ask(&self, prompt: &str) -> Result<String, Failure> {
@@ -245,7 +240,7 @@ impl Talking<'_> {
                 Ok(secret) => vault.keep(variable, secret),
                 Err(odd) => {
                     let what = format!("What was typed is no token: {odd}.");
-                    self.tell(&Failure::new(Code::InvalidInput, what).advise("copy the token again, alone"));
+                    self.tell(&Failure::new(Code::InvalidInput, what).advise("copy the token again, alone"), variable);
                     continue;
                 }
             }
@@ -255,7 +250,7 @@ impl Talking<'_> {
             if !matches!(failure.code, Code::NotAuthenticated | Code::NotAllowed) || tries == MOST_TRIES {
                 return Err(failure);
             }
-            self.tell(&failure);
+            self.tell(&failure, variable);
         }
         self.instead.push(Instead::Variable(variable, None));
         Ok(())
@@ -275,23 +270,6 @@ impl Talking<'_> {
         Ok(api_token(&stage.account, pasted, environment, &stage.vault, &mut Wants::default())?.is_none())
     }
 
-    async fn host(&mut self) -> Result<(), Failure> {
-        loop {
-            let typed = self.ask("Host of your dbt account, such as ab123.us1.dbt.com").await?;
-            self.stage.account.dbt_host = Some(typed);
-            match dbt_host(&self.stage.account, &self.pasted, &self.stage.context.environment) {
-                Ok(found) => {
-                    let host = found.map(|origin| origin.to_string()).unwrap_or_default();
-                    let bare = host.strip_prefix("https://").unwrap_or(&host).to_owned();
-                    self.instead.push(Instead::Flag("--dbt-host", bare));
-                    return Ok(());
-                }
-                Err(failure) => self.tell(&failure),
-            }
-            self.stage.account.dbt_host = None;
-        }
-    }
-
     async fn account(&mut self) -> Result<(), Failure> {
         loop {
             let typed = self.ask("Id of your dbt account, the number behind /deploy/ in its addresses").await?;
@@ -301,7 +279,7 @@ impl Talking<'_> {
                     self.instead.push(Instead::Flag("--dbt-account", found.unwrap_or_default().to_string()));
                     return Ok(());
                 }
-                Err(failure) => self.tell(&failure),
+                Err(failure) => self.tell(&failure, "--dbt-account"),
             }
             self.stage.account.dbt_account = None;
         }
@@ -340,7 +318,8 @@ impl Talking<'_> {
                 let project = job.project_id.map(|id| id.to_string());
                 let project = places.name(job.project_id).map(|name| shown_name(Some(name))).or(project);
                 let (name, project) = (shown_name(job.name.as_deref()), project.unwrap_or_default());
-                format!("{name} ({})   {project}, {}", job.id, environment(job))
+                // The id first: what does not fit is cut off, and is not found by typing then.
+                format!("{}   {name}   {project}, {}", job.id, environment(job))
             })
             .collect();
         let chosen = self.choose("dbt job", &items).await?;

@@ -88,6 +88,7 @@ impl Way {
     /// Whose credential it is and where it comes from.
     pub(crate) fn known_as(&self) -> String {
         match self {
+            Way::Token(Sourced { value: _, source: Source::Typed }) => "the token that was typed".to_owned(),
             Way::Token(token) => token.source.to_string(),
             Way::ServicePrincipal { id, secret: _ } => format!("service principal {} (of {})", id.value, id.source),
             Way::GitHub { id: Some(id), .. } => format!("GitHub's id token for {} (of {})", id.value, id.source),

@@ -99,27 +99,39 @@ impl Wants {
     /// Fails if anything is missing or wrong, naming all of it at once.
     pub(crate) fn settle(self) -> Result<(), Failure> {
         let Wants { missing, wrong, remarks, pasted } = self;
-        let mut wrong = wrong.into_iter();
-        let missing_lines = missing.iter().map(|Missing { what, give, ask: _ }| format!("{what} is missing: {give}"));
-        if let Some(first) = wrong.next() {
-            let mut first = first;
-            for Failure { code: _, what, causes, hints, open: _ } in wrong {
-                first.causes.push(what);
-                first.causes.extend(causes);
-                first.hints.extend(hints.into_iter().filter(|hint| !first.hints.contains(hint)).collect::<Vec<_>>());
+        // What may stay as it is is asked for, and is not missing.
+        let needed = missing.iter().filter(|missing| !matches!(missing.ask, Some(Question::Setting(_))));
+        let missing_lines: Vec<String> =
+            needed.map(|Missing { what, give, ask: _ }| format!("{what} is missing: {give}")).collect();
+        if let [first, others @ ..] = wrong.as_slice() {
+            // Several mistakes stand side by side: none is the cause of another.
+            let mut failure = match wrong.len() + missing_lines.len() {
+                1 => first.clone(),
+                count => {
+                    let Failure { code, what, causes, hints, open: _ } = first.clone();
+                    let failure = Failure::new(code, format!("{count} things have to be put right."));
+                    Failure { causes: [vec![what], causes].concat(), hints, ..failure }
+                }
+            };
+            for Failure { code: _, what, causes, hints, open: _ } in others.iter().cloned() {
+                failure.causes.push(what);
+                failure.causes.extend(causes);
+                failure
+                    .hints
+                    .extend(hints.into_iter().filter(|hint| !failure.hints.contains(hint)).collect::<Vec<_>>());
             }
-            first.causes.extend(missing_lines.chain(remarks));
-            return Err(first);
+            failure.causes.extend(missing_lines.into_iter().chain(remarks));
+            return Err(failure);
         }
         if missing.is_empty() {
             return Ok(());
         }
-        let what = match missing.len() {
+        let what = match missing_lines.len() {
             1 => "A value is missing.".to_owned(),
             count => format!("{count} values are missing."),
         };
         let mut failure = Failure::new(Code::MissingInput, what);
-        failure.causes = missing_lines.chain(remarks).collect();
+        failure.causes = missing_lines.into_iter().chain(remarks).collect();
         // One value that nobody can be asked for, and all answers would be in vain.
         if let Some(questions) = missing.into_iter().map(|missing| missing.ask).collect() {
             failure.open = Open { questions, pasted };
@@ -131,6 +143,7 @@ impl Wants {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::questions::Setting;
 
     #[test]
     fn nobody_is_asked_if_one_value_is_wrong_or_cannot_be_asked_for() {
@@ -159,8 +172,23 @@ mod tests {
         assert_eq!(wants.need::<()>(Ok(None), Missing { what: "D", give: "set D", ask: None }), None);
         wants.remark("D2 is set".to_owned());
         let failure = wants.settle().unwrap_err();
-        assert_eq!((failure.code, failure.what.as_str()), (Code::InvalidInput, "A is odd."));
-        assert_eq!(failure.causes, ["B is odd.", "C is odd.", "D is missing: set D", "D2 is set"]);
+        assert_eq!((failure.code, failure.what.as_str()), (Code::InvalidInput, "4 things have to be put right."));
+        assert_eq!(failure.causes, ["A is odd.", "B is odd.", "C is odd.", "D is missing: set D", "D2 is set"]);
         assert_eq!(failure.hints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["set A", "set B"]);
+    }
+
+    #[test]
+    fn what_may_stay_as_it_is_is_asked_for_and_never_missing() {
+        let setting = || Missing { what: "S", give: "--s", ask: Some(Question::Setting(Setting::Scope)) };
+        for (found, what) in
+            [(Err(Failure::new(Code::InvalidInput, "A is odd.")), "A is odd."), (Ok(None), "A value is missing.")]
+        {
+            let mut wants = Wants::default();
+            wants.need::<()>(found, Missing { what: "A", give: "set A", ask: Some(Question::DbtHost) });
+            wants.need::<()>(Ok(None), setting());
+            let failure = wants.settle().unwrap_err();
+            assert_eq!(failure.what, what);
+            assert!(!format!("{:?}", failure.causes).contains("--s"), "{failure:?}");
+        }
     }
 }

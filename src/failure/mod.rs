@@ -167,6 +167,7 @@ impl Failure {
     pub(crate) fn interrupted(signal: u8) -> Failure {
         let name = match signal {
             1 => "SIGHUP",
+            3 => "SIGQUIT",
             15 => "SIGTERM",
             _ => "SIGINT",
         };

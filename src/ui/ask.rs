@@ -8,15 +8,17 @@ use std::rc::Rc;
 
 use dialoguer::console::{Term, measure_text_width, truncate_str};
 use dialoguer::theme::Theme;
-use dialoguer::{FuzzySelect, Input, Password};
+use dialoguer::{FuzzySelect, Input, Password, Select};
 use zeroize::Zeroizing;
 
 use super::sanitise::sanitise;
 use crate::questions::{Asking, Questioner, Unanswered};
-use crate::secret::Filter;
+use crate::secret::{Filter, looks_like_a_token};
 
 /// So many of a list are shown at once.
 const ROWS: usize = 10;
+
+const HOW_TO_CHOOSE: &str = "arrow keys, or type a part of it; Enter takes it, Esc ends it";
 
 /// A secret is read as a line of the terminal, which drops what is longer than this without a word.
 const LONGEST_LINE: usize = if cfg!(target_os = "linux") { 4095 } else { 1023 };
@@ -26,11 +28,18 @@ pub(super) struct Terminal {
     filter: Filter,
     /// A question was put and has no answer yet.
     open: Rc<Cell<bool>>,
+    /// Nobody was asked anything yet.
+    first: Cell<bool>,
 }
 
 impl Terminal {
     pub(super) fn new(filter: Filter, open: Rc<Cell<bool>>) -> Terminal {
-        Terminal { filter, open }
+        Terminal { filter, open, first: Cell::new(true) }
+    }
+
+    /// The way out, said once.
+    fn way_out(&self) -> &'static str {
+        if self.first.replace(false) { " (Ctrl-C ends it)" } else { "" }
     }
 
     /// One line that is fit to be shown.
@@ -59,8 +68,8 @@ impl Terminal {
 
 impl Questioner for Terminal {
     fn text<'a>(&'a self, prompt: &'a str) -> Asking<'a, String> {
-        let prompt = self.plain(prompt);
-        Box::pin(self.beside(Reads::Keys, move |screen| read_text(screen, &prompt)))
+        let (prompt, out) = (self.plain(prompt), self.way_out());
+        Box::pin(self.beside(Reads::Keys, move |screen| read_text(screen, &prompt, out)))
     }
 
     fn secret<'a>(&'a self, prompt: &'a str) -> Asking<'a, Zeroizing<String>> {
@@ -77,6 +86,7 @@ impl Questioner for Terminal {
 
     fn choose<'a>(&'a self, prompt: &'a str, items: &'a [String]) -> Asking<'a, usize> {
         let prompt = self.plain(prompt);
+        self.first.set(false);
         let items: Vec<String> = items.iter().map(|item| self.plain(item)).collect();
         Box::pin(self.beside(Reads::Keys, move |screen| read_choice(screen, &prompt, &items)))
     }
@@ -172,26 +182,69 @@ impl Screen {
         usize::from(self.term.size().0)
     }
 
-    fn look(&self) -> Look {
-        Look { width: self.width() }
+    fn look(&self, labels: &[String], shown: usize) -> Look {
+        Look { width: self.width(), labels: labels.to_vec(), shown }
     }
 
-    /// Writes one ordinary line, and shows it.
-    fn line(&self, line: &str) -> io::Result<()> {
-        self.term.write_line(line)?;
-        self.term.flush()
+    /// Writes one ordinary line, broken between words, and shows it. Gives how many rows it takes.
+    fn line(&self, line: &str) -> io::Result<usize> {
+        let lines = wrapped(line, self.width());
+        for line in &lines {
+            self.term.write_line(line)?;
+        }
+        self.term.flush()?;
+        Ok(lines.iter().map(|line| measure_text_width(line).div_ceil(self.width() + 1).max(1)).sum())
     }
 }
 
-/// An open question is one line, and what is typed stands below it: dialoguer counts on lines that do not wrap.
+/// The text in lines of so many columns, broken between words. A word that is longer stays whole: it can be copied then.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if measure_text_width(line) + 1 + measure_text_width(word) <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// An open question is whole lines, and what is typed stands below them: dialoguer counts on lines that do not wrap.
 struct Look {
     width: usize,
+    /// What there is to choose from, and how much of it is shown at once.
+    labels: Vec<String>,
+    shown: usize,
 }
 
 impl Look {
     fn cut(&self, line: &str) -> String {
         truncate_str(line, self.width, "…").into_owned()
     }
+
+    /// The lines of a question, each cut where even one word is too long.
+    fn lines(&self, text: &str) -> String {
+        wrapped(text, self.width).iter().map(|line| self.cut(line)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// How much of the list is not to be seen.
+    fn hidden(&self, part: &str) -> String {
+        match self.labels.iter().filter(|label| is_found(label, part)).count() {
+            0 => "   nothing matches".to_owned(),
+            count if count > self.shown => format!("   {} of {count} shown", self.shown),
+            _ => String::new(),
+        }
+    }
+}
+
+/// Whether dialoguer finds the text by this part of it: all letters in this order; capitals count if there are any.
+fn is_found(text: &str, part: &str) -> bool {
+    let exact = part.chars().any(|sign| sign.is_ascii_uppercase());
+    let mut signs = text.chars();
+    part.chars().all(|wanted| signs.any(|sign| if exact { sign == wanted } else { sign.eq_ignore_ascii_case(&wanted) }))
 }
 
 impl Theme for Look {
@@ -200,11 +253,15 @@ impl Theme for Look {
     }
 
     fn format_password_prompt(&self, to: &mut dyn fmt::Write, prompt: &str) -> fmt::Result {
-        write!(to, "{}\n> ", self.cut(&format!("{prompt}, not shown while you type:")))
+        write!(to, "{}\n> ", self.lines(&format!("{prompt}, not shown while you type:")))
     }
 
     fn format_password_prompt_selection(&self, to: &mut dyn fmt::Write, prompt: &str) -> fmt::Result {
-        write!(to, "{prompt}: (not shown)")
+        to.write_str(&self.lines(&format!("{prompt}: (not shown)")))
+    }
+
+    fn format_select_prompt(&self, to: &mut dyn fmt::Write, prompt: &str) -> fmt::Result {
+        to.write_str(&self.lines(&format!("{prompt}: arrow keys; Enter takes it, Esc ends it")))
     }
 
     fn format_fuzzy_select_prompt(
@@ -215,27 +272,30 @@ impl Theme for Look {
         cursor: usize,
     ) -> fmt::Result {
         let (head, tail) = part.split_at(cursor);
-        let header = self.cut(&format!("{prompt}: arrow keys, or type a part of it; Enter takes it"));
-        write!(to, "{header}\n{}", self.cut(&format!("find: {}|{}", sanitise(head), sanitise(tail))))
+        let header = self.lines(&format!("{prompt}: {HOW_TO_CHOOSE}"));
+        let find = format!("find: {}|{}{}", sanitise(head), sanitise(tail), self.hidden(part));
+        write!(to, "{header}\n{}", self.cut(&find))
     }
 }
 
-fn read_text(screen: &Screen, prompt: &str) -> Result<String, dialoguer::Error> {
-    let look = screen.look();
+fn read_text(screen: &Screen, prompt: &str, out: &str) -> Result<String, dialoguer::Error> {
+    let look = screen.look(&[], 0);
     // Not through the prompt: dialoguer reckons with its width when a key moves the cursor, as if it were one line.
-    screen.line(&look.cut(&format!("{prompt}:")))?;
+    let rows = screen.line(&format!("{prompt}{out}:"))?;
     let text: String = Input::with_theme(&look).allow_empty(true).report(false).interact_text_on(&screen.term)?;
     // Where the cursor stands in an answer of several rows is not known: what is above it stays then.
     if measure_text_width(&text) + 2 <= screen.width() {
-        screen.term.clear_last_lines(1)?;
+        screen.term.clear_last_lines(rows)?;
     }
-    screen.line(&format!("{prompt}: {}", sanitise(&text)))?;
+    // It was a slip, and it need not stay on the screen.
+    let answer = if looks_like_a_token(&text) { "(not shown)".into() } else { sanitise(&text) };
+    screen.line(&format!("{prompt}: {answer}"))?;
     Ok(text)
 }
 
 /// Nothing of it shows, not even its length.
 fn read_secret(screen: &Screen, prompt: &str) -> Result<Zeroizing<String>, dialoguer::Error> {
-    let look = screen.look();
+    let look = screen.look(&[], 0);
     Password::with_theme(&look)
         .with_prompt(prompt)
         .allow_empty_password(true)
@@ -244,15 +304,30 @@ fn read_secret(screen: &Screen, prompt: &str) -> Result<Zeroizing<String>, dialo
 }
 
 fn read_choice(screen: &Screen, prompt: &str, items: &[String]) -> Result<usize, dialoguer::Error> {
-    let look = screen.look();
-    let chosen = FuzzySelect::with_theme(&look)
-        .with_prompt(prompt)
-        .items(labels(items, screen.width().saturating_sub(2)))
-        .default(0)
-        .max_length(ROWS.min(screen.height().saturating_sub(4)).max(1))
-        .highlight_matches(false)
-        .report(false)
-        .interact_on(&screen.term)?;
+    let labels = labels(items, screen.width().saturating_sub(2));
+    let header = wrapped(&format!("{prompt}: {HOW_TO_CHOOSE}"), screen.width()).len();
+    let shown = ROWS.min(screen.height().saturating_sub(header + 3)).max(1);
+    let look = screen.look(&labels, shown);
+    // Two, such as yes and no, need not be searched.
+    let chosen = if items.len() <= 2 {
+        Select::with_theme(&look)
+            .with_prompt(prompt)
+            .items(&labels)
+            .default(0)
+            .report(false)
+            .interact_on_opt(&screen.term)
+    } else {
+        FuzzySelect::with_theme(&look)
+            .with_prompt(prompt)
+            .items(&labels)
+            .default(0)
+            .max_length(shown)
+            .highlight_matches(false)
+            .report(false)
+            .interact_on_opt(&screen.term)
+    };
+    // Esc is as good as Ctrl-C.
+    let chosen = chosen?.ok_or_else(|| io::Error::from(io::ErrorKind::Interrupted))?;
     screen.line(&format!("{prompt}: {}", items[chosen]))?;
     Ok(chosen)
 }
@@ -295,6 +370,23 @@ mod tests {
         ] {
             assert_eq!(why(&dialoguer::Error::IO(io::Error::new(kind, "x"))), unanswered);
         }
+    }
+
+    #[test]
+    fn a_long_question_is_broken_between_words() {
+        let text = "Whom the runs act as, by e-mail or application id [Enter: you]";
+        assert_eq!(wrapped(text, 30), ["Whom the runs act as, by", "e-mail or application id", "[Enter: you]"]);
+        assert_eq!(wrapped("at https://a-very-long-host:", 10), ["at", "https://a-very-long-host:"]);
+    }
+
+    #[test]
+    fn what_is_not_to_be_seen_of_a_list_is_said() {
+        let labels: Vec<String> = (0..12).map(|job| format!("{}  Nightly {job}", 300_000 + job)).collect();
+        let look = Look { width: 80, labels, shown: 10 };
+        assert_eq!(look.hidden(""), "   10 of 12 shown");
+        assert_eq!(look.hidden("ngl"), "   10 of 12 shown");
+        assert_eq!(look.hidden("NGL"), "   nothing matches");
+        assert_eq!((look.hidden("300011"), look.hidden("Nightly 3")), (String::new(), String::new()));
     }
 
     #[test]

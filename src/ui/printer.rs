@@ -1,13 +1,13 @@
 //! The printer: results to stdout, everything else to stderr, every text through the sanitiser and the filter.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::rc::Rc;
 
 use serde_json::{Value, json};
 
 use super::ask::Terminal;
-use super::bars::Bars;
+use super::bars::{Bars, Screen};
 use super::sanitise::sanitise;
 use crate::events::{Event, Events, Level};
 use crate::failure::{Code, Ended, Failure, Report};
@@ -54,7 +54,9 @@ struct Inner {
     /// Nothing is drawn among requests, or when nothing is to be said.
     bars: Option<Bars>,
     out: RefCell<Box<dyn Write>>,
-    err: RefCell<Box<dyn Write>>,
+    err: Screen,
+    /// Results go to the terminal that stderr is.
+    together: bool,
     closed: Cell<bool>,
     /// Results were lost: the disk is full, say.
     lost: Cell<bool>,
@@ -66,19 +68,26 @@ struct Inner {
 impl Printer {
     /// A printer on the process's own streams.
     pub(crate) fn on_streams(voice: Voice, filter: Filter) -> Printer {
-        Printer::new(voice, filter, Box::new(io::stdout()), Box::new(io::stderr()))
+        Printer::over(voice, filter, Box::new(io::stdout()), Box::new(io::stderr()), one_terminal())
     }
 
-    pub(crate) fn new(voice: Voice, filter: Filter, out: Box<dyn Write>, err: Box<dyn Write>) -> Printer {
+    /// A printer on streams that have nothing to do with each other.
+    #[cfg(test)]
+    pub(crate) fn new(voice: Voice, filter: Filter, out: Box<dyn Write>, err: Box<dyn Write + Send>) -> Printer {
+        Printer::over(voice, filter, out, err, false)
+    }
+
+    fn over(voice: Voice, filter: Filter, out: Box<dyn Write>, err: Box<dyn Write + Send>, together: bool) -> Printer {
         let on_close = tokio::sync::Notify::new();
-        let (out, err) = (RefCell::new(out), RefCell::new(err));
-        let bars = (voice.draws && !voice.quiet && voice.verbose == 0).then(Bars::new);
+        let (out, err) = (RefCell::new(out), Screen::new(err));
+        let bars = (voice.draws && !voice.quiet && voice.verbose == 0).then(|| Bars::on(err.clone()));
         Printer(Rc::new(Inner {
             voice,
             filter,
             bars,
             out,
             err,
+            together,
             closed: Cell::new(false),
             lost: Cell::new(false),
             asking: Rc::default(),
@@ -182,7 +191,7 @@ impl Printer {
             }
         }
         match failure {
-            // With JSON the document says it all; people who watch still see why.
+            // With JSON the document says it all, on stdout.
             Some(failure) => {
                 if self.0.voice.format == Format::Text {
                     self.failure(failure);
@@ -221,7 +230,7 @@ impl Printer {
             return;
         }
         let line = format!("{}\n", sanitise(text));
-        match self.write(&self.0.out, &line) {
+        match self.write_out(&line) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.0.closed.set(true);
@@ -237,13 +246,13 @@ impl Printer {
 
     fn err(&self, text: &str) {
         // Nobody can be told that stderr is gone.
-        let _ = self.write(&self.0.err, &format!("{}\n", sanitise(text)));
+        let _ = self.write_err(&format!("{}\n", sanitise(text)));
     }
 
     /// A line that begins with a word in colour (an ANSI colour number).
     fn labelled(&self, color: &str, label: &str, text: &str) {
         if self.0.voice.color {
-            let _ = self.write(&self.0.err, &format!("\u{1b}[{color}m{label}\u{1b}[0m: {}\n", sanitise(text)));
+            let _ = self.write_err(&format!("\u{1b}[{color}m{label}\u{1b}[0m: {}\n", sanitise(text)));
         } else {
             self.err(&format!("{label}: {text}"));
         }
@@ -259,18 +268,46 @@ impl Printer {
         let title = value(title).replace(':', "%3A").replace(',', "%2C");
         let line = format!("::{word} title={title}::{}\n", value(message));
         // Nobody can be told that stderr is gone.
-        let _ = self.write(&self.0.err, &line);
+        let _ = self.write_err(&line);
     }
 
-    fn write(&self, stream: &RefCell<Box<dyn Write>>, text: &str) -> io::Result<()> {
-        let mut stream = stream.borrow_mut();
+    fn write_out(&self, text: &str) -> io::Result<()> {
+        // What goes elsewhere does not touch the lines at the bottom.
+        if self.0.together && self.0.bars.is_some() {
+            return self.write_err(text);
+        }
+        let mut out = self.0.out.borrow_mut();
+        out.write_all(self.0.filter.clean(text).as_bytes()).and_then(|()| out.flush())
+    }
+
+    fn write_err(&self, text: &str) -> io::Result<()> {
         let clean = self.0.filter.clean(text);
-        let mut write = || stream.write_all(clean.as_bytes()).and_then(|()| stream.flush());
         match &self.0.bars {
-            Some(bars) => bars.aside(write),
-            None => write(),
+            Some(bars) => bars.print(&clean),
+            None => self.0.err.print(&clean),
         }
     }
+}
+
+/// Whether stdout and stderr are one terminal.
+fn one_terminal() -> bool {
+    io::stdout().is_terminal() && io::stderr().is_terminal() && same_device()
+}
+
+#[cfg(unix)]
+fn same_device() -> bool {
+    use std::os::fd::AsFd as _;
+    use std::os::unix::fs::MetadataExt as _;
+    let device = |stream: std::os::fd::BorrowedFd<'_>| {
+        Some(std::fs::File::from(stream.try_clone_to_owned().ok()?).metadata().ok()?.rdev())
+    };
+    device(io::stdout().as_fd()).is_some_and(|out| device(io::stderr().as_fd()) == Some(out))
+}
+
+/// A process has one console.
+#[cfg(not(unix))]
+fn same_device() -> bool {
+    true
 }
 
 #[cfg(test)]
@@ -296,11 +333,11 @@ mod tests {
 
     /// What came out on both streams, line by line.
     #[derive(Clone, Default)]
-    struct Shown(Rc<RefCell<Vec<u8>>>);
+    struct Shown(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
 
     impl Write for Shown {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.borrow_mut().write(bytes)
+            self.0.lock().unwrap().write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -310,7 +347,11 @@ mod tests {
 
     impl Shown {
         fn lines(&self) -> Vec<String> {
-            String::from_utf8(self.0.take()).unwrap().lines().map(ToOwned::to_owned).collect()
+            String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap()))
+                .unwrap()
+                .lines()
+                .map(ToOwned::to_owned)
+                .collect()
         }
     }
 

@@ -32,12 +32,77 @@ fn a_line_is_drawn_for_the_run_and_what_is_left_is_what_a_pipe_gets() {
     assert!(left.screens.iter().all(|screen| drawn(screen).len() <= 1), "{:?}", left.screens);
 }
 
+/// Not by a key: at that one a terminal throws away what it has not shown yet.
+fn interrupt(pty: &Pty) {
+    assert!(Command::new("kill").args(["-INT", &pty.id().to_string()]).status().unwrap().success());
+}
+
+/// The ends of what is to be seen at once.
+const WHOLE: &str = "\u{1b}[?2026l";
+
+/// What a person sees after each frame, at a terminal of this size.
+fn frames(raw: &str, rows: u16, columns: u16) -> Vec<String> {
+    let mut terminal = vt100::Parser::new(rows.try_into().unwrap(), columns.try_into().unwrap(), 0);
+    let look = |frame: &str| {
+        terminal.process(frame.as_bytes());
+        terminal.screen().contents()
+    };
+    raw.split_inclusive(WHOLE).map(look).collect()
+}
+
+#[test]
+fn many_runs_keep_their_lines_while_others_are_printed() {
+    let site = Site::with(|options| options.speed = 60.0);
+    let jobs: Vec<String> = (300_001..=300_006).map(|job| job.to_string()).collect();
+    let arguments: Vec<&str> = ["run"].into_iter().chain(jobs.iter().map(String::as_str)).collect();
+    let pty = Pty::start(&site.command(&arguments), 40, 100);
+    pty.sees_times(": dbt run ", 6);
+    pty.sees("RUNNING");
+    interrupt(&pty);
+    let left = pty.ends(130);
+    let counts: Vec<usize> = frames(&left.raw, 40, 100).iter().map(|screen| drawn(screen).len()).collect();
+    assert!(counts.contains(&6), "{counts:?}");
+    // A line goes away when its run is over, and no other time.
+    assert!(counts.windows(2).all(|pair| pair[1] + 1 >= pair[0]), "{counts:?}");
+    assert_eq!(drawn(&left.screen), Vec::<&str>::new(), "{}", left.screen);
+}
+
+#[test]
+fn more_runs_than_the_terminal_has_rows_leave_room_for_what_is_printed() {
+    let site = Site::with(|options| options.speed = 30.0);
+    let jobs: Vec<String> = (300_001..=300_025).map(|job| job.to_string()).collect();
+    let arguments: Vec<&str> = ["run"].into_iter().chain(jobs.iter().map(String::as_str)).collect();
+    let pty = Pty::start(&site.command(&arguments), 10, 100);
+    pty.sees("  and 18 more");
+    interrupt(&pty);
+    let left = pty.ends(130);
+    let frames = frames(&left.raw, 10, 100);
+    assert!(frames.iter().any(|screen| screen.contains("  and 18 more")), "{frames:?}");
+    for screen in &frames {
+        let printed = screen.lines().filter(|line| line.starts_with("3000")).count();
+        assert!(drawn(screen).len() <= 8 && (printed > 0 || drawn(screen).len() < 7), "{screen}");
+    }
+    assert_eq!(drawn(&left.screen), Vec::<&str>::new(), "{}", left.screen);
+}
+
+#[test]
+fn nothing_is_left_of_the_lines_when_the_window_becomes_narrower_and_a_signal_ends_it() {
+    let site = Site::with(|options| options.speed = 20.0);
+    let pty = Pty::start(&site.command(&["run", "222222", "300001"]), 30, 120);
+    pty.sees_times(": dbt run ", 2);
+    pty.resize(30, 60);
+    interrupt(&pty);
+    let left = pty.ends(130);
+    assert_eq!(drawn(&left.screen), Vec::<&str>::new(), "{}", left.screen);
+    assert!(left.screen.contains("dbtrigger watch"), "{}", left.screen);
+}
+
 #[test]
 fn nothing_is_left_of_the_line_when_somebody_interrupts() {
     let site = Site::with(|options| options.speed = 20.0);
     let pty = Pty::start(&site.command(&["run", "222222"]), 30, 90);
     pty.sees("  dbt run ");
-    assert!(Command::new("kill").args(["-INT", &pty.id().to_string()]).status().unwrap().success());
+    interrupt(&pty);
     let left = pty.ends(130);
     assert_eq!(drawn(&left.screen), Vec::<&str>::new(), "{}", left.screen);
     assert!(left.screen.contains("dbtrigger watch"), "{}", left.screen);

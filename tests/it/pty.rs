@@ -143,6 +143,18 @@ impl Pty {
         self.keys(&format!("{answer}\r"));
     }
 
+    /// What a person sees now.
+    pub(crate) fn screen(&self) -> String {
+        self.seen.0.lock().unwrap().parser.screen().contents()
+    }
+
+    /// Gives the terminal another size, as somebody does who drags its window.
+    pub(crate) fn resize(&self, rows: u16, columns: u16) {
+        let mut seen = self.seen.0.lock().unwrap();
+        tcsetwinsize(&self.keyboard, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        seen.parser.screen_mut().set_size(rows.try_into().unwrap(), columns.try_into().unwrap());
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

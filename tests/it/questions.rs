@@ -104,7 +104,7 @@ fn a_list_can_be_left_too_and_a_signal_from_outside_is_heard_at_a_question() {
     pty.sees("dbt job: arrow keys");
     pty.keys("\u{4}\u{3}");
     let _ = pty.ends(130);
-    for (name, exit) in [("-TERM", 143), ("-HUP", 129), ("-INT", 130)] {
+    for (name, exit) in [("-TERM", 143), ("-HUP", 129), ("-INT", 130), ("-QUIT", 131)] {
         for (variables, question) in [
             (&VARIABLES[..], "Host of your dbt account"),
             (&VARIABLES[4..], "Token for dbt"),
@@ -126,10 +126,10 @@ fn an_answer_is_checked_as_the_flag_is_and_asked_for_again_with_the_same_words()
     let origin = site.sandbox.origin();
     let mut pty = Pty::start(&without(&site, &VARIABLES[2..4], &["deploy-notebook"]), 40, 110);
     pty.answers("Host of your dbt account", "login.dbt.com");
-    pty.sees("--dbt-host is \"login.dbt.com\", which cannot be used: it is dbt's sign-in page");
+    pty.sees("Your answer is \"login.dbt.com\", which cannot be used: it is dbt's sign-in page");
     pty.keys(&format!("{origin}\r"));
     pty.answers("Id of your dbt account", "fifty");
-    pty.sees("--dbt-account is \"fifty\", which is no account id: that is a number such as 51234.");
+    pty.sees("Your answer is \"fifty\", which is no account id: that is a number such as 51234.");
     // Corrected by hand.
     pty.keys("99\u{7f}\u{7f}\u{7f}5123\u{1b}[D\u{1b}[C4\r");
     let left = pty.ends(0);
@@ -137,6 +137,45 @@ fn an_answer_is_checked_as_the_flag_is_and_asked_for_again_with_the_same_words()
     assert!(left.screen.contains("dbtrigger deploy-notebook --dbt-host"), "{}", left.screen);
     let flagged = site.run(&["deploy-notebook", "--dbt-account", "fifty"]).ends(2);
     let _ = flagged.says("--dbt-account is \"fifty\", which is no account id: that is a number such as 51234.");
+}
+
+#[test]
+fn a_token_at_the_question_for_a_host_is_not_taken_and_not_repeated() {
+    let site = Site::new();
+    let mut pty = Pty::start(&without(&site, &VARIABLES[2..], &["deploy-notebook"]), 40, 110);
+    pty.answers("Host of your dbt account", DBT_TOKEN);
+    pty.sees("Your answer looks like a token and not like a host");
+    assert!(!pty.screen().contains(DBT_TOKEN), "{}", pty.screen());
+    pty.keys("nightly\r");
+    pty.sees("Your answer is \"nightly\", which cannot be used: it has no dot");
+    pty.keys("\u{3}");
+    let left = pty.ends(130);
+    assert!(!left.screen.contains("DBT_CLOUD_HOST"), "{}", left.screen);
+}
+
+#[test]
+fn a_list_says_how_much_of_it_is_shown_finds_ids_and_is_left_with_esc() {
+    let site = Site::new();
+    let mut pty = Pty::start(&site.command(&["run"]), 30, 70);
+    pty.sees("find: |   10 of 1");
+    pty.keys("zzz");
+    pty.sees("find: zzz|   nothing matches");
+    pty.keys("\u{7f}\u{7f}\u{7f}300042");
+    pty.sees("> 300042");
+    pty.keys("\u{1b}");
+    let left = pty.ends(130);
+    assert!(left.screen.contains("error: Interrupted at a question. ["), "{}", left.screen);
+    assert_eq!(site.writes(0), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_workspace_is_told_by_is_in_the_command_for_the_next_time() {
+    let site = Site::new();
+    let mut pty = Pty::start(&without(&site, &VARIABLES[..1], &["init-secrets"]), 30, 110);
+    let origin = site.sandbox.origin();
+    pty.answers("Databricks host", &format!("{origin}/?o=4242"));
+    let left = pty.ends(0);
+    assert!(left.screen.replace('\n', "").contains(&format!("DATABRICKS_HOST='{origin}/?o=4242'")), "{}", left.screen);
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn conversation(site: &Site) -> [(&'static str, String); 13] {
         ("Schedule as Quartz cron", "0 0 6 * * ?"),
         ("Time zone of the schedule", "Europe/Berlin"),
         ("Whom the runs act as", ""),
-        ("Write this to", "yes"),
+        ("Write this to", "\u{1b}[B"),
         ("Run the workflow now", "no"),
     ]
     .map(|(question, answer)| (question, answer.to_owned()))

@@ -135,10 +135,11 @@ impl<'a> Lines<'a> {
         if run.ended().is_some() {
             self.going = None;
         }
-        self.events.progress(line.clone());
+        // First the state: what is drawn below a line says the same.
         if let Some(going) = &self.going {
             going.state(line.clone());
         }
+        self.events.progress(line.clone());
         self.last = line;
         true
     }

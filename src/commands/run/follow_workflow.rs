@@ -205,8 +205,8 @@ impl Lines<'_> {
 
     fn run_line(&mut self, line: String) {
         if line != self.run {
-            self.events.progress(line.clone());
             self.going.state(line.clone());
+            self.events.progress(line.clone());
             self.run = line;
         }
     }
@@ -255,8 +255,8 @@ impl Lines<'_> {
             }
             let notes = if notes.is_empty() { String::new() } else { format!("   ({})", notes.join(", ")) };
             let line = format!("task {key}   {}{notes}", standing.word());
-            self.events.progress(line.clone());
-            self.going.state(line);
+            self.going.state(line.clone());
+            self.events.progress(line);
         }
         let (_, _, told) = self.known(*run_id);
         let Some(said) = said.as_ref().filter(|_| !*told) else { return };

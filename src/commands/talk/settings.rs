@@ -72,7 +72,7 @@ impl Talking<'_> {
             }
             match self.check(setting, &typed) {
                 Ok(()) => return Ok(Some(typed)),
-                Err(failure) => self.tell(&failure),
+                Err(failure) => self.tell(&failure, setting.flag()),
             }
         }
     }

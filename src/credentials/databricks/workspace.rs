@@ -99,7 +99,7 @@ fn checked(id: Sourced<String>) -> Result<Sourced<String>, Failure> {
 }
 
 /// `?o=` and `?workspace_id=` where they are numbers, `?w=` whatever it is.
-fn in_query(host: &str) -> Option<String> {
+pub(crate) fn in_query(host: &str) -> Option<String> {
     let url = Url::parse(&with_scheme(host).ok()?).ok()?;
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     url.query_pairs().find_map(|(name, value)| match &*name {

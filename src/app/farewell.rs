@@ -1,0 +1,125 @@
+//! Interruption: who hears it, and what is said then.
+
+use crate::commands::{self, LastKnown, Left, Said};
+use crate::events::Interruption;
+use crate::failure::{Code, Ended, Failure, Report};
+use crate::ui::Printer;
+
+/// What an interruption leaves behind.
+#[derive(Clone, Copy)]
+pub(super) enum Leaves {
+    /// Perhaps half of what was to be written: the same command does the rest.
+    Half,
+    /// A run that goes on, if one was started.
+    Run,
+    /// The keyring, perhaps before and perhaps after the change.
+    Keyring,
+    /// Something asked for, and not yet confirmed.
+    Unconfirmed,
+    /// Everything as it was, unless a run is known.
+    AsItWas,
+    /// Nothing: interrupting is how it ends.
+    Nothing,
+}
+
+/// What is left when somebody interrupts: what goes on, and how to pick it up again. Gives whether that is said, too.
+pub(super) fn farewell(
+    signal: u8,
+    leaves: Leaves,
+    last_known: &LastKnown,
+    printer: &Printer,
+) -> (Ended<Box<dyn Report>>, bool) {
+    let failure = Failure::interrupted(signal);
+    let failure = match (last_known.get(), leaves) {
+        (Some(Left { data, going, said }), _) => {
+            let failure = match said {
+                Some(Said { cause, advice }) => {
+                    let failure = if printer.is_asking() {
+                        Failure::new(Code::Interrupted(signal), "Interrupted at a question.")
+                    } else {
+                        failure
+                    };
+                    cause.into_iter().fold(failure, Failure::cause).advise(advice)
+                }
+                None if going.is_empty() => failure.advise("nothing that was started goes on"),
+                None => failure,
+            };
+            let failure = going.into_iter().fold(failure, |failure, (line, resume)| failure.cause(line).run(resume));
+            let report: Option<Box<dyn Report>> = Some(Box::new(LeftBehind(data)));
+            return (Ended { report, failure: Some(failure) }, true);
+        }
+        // Ctrl-C at a question comes as a signal, too.
+        (None, _) if printer.is_asking() => commands::left_at_a_question(signal, "Interrupted at a question."),
+        (None, Leaves::Half) => {
+            failure.advise("run the same command again: it compares, and writes only what is missing")
+        }
+        (None, Leaves::Run) => failure.advise("nothing was started"),
+        (None, Leaves::Unconfirmed) => failure.advise("run the same command again: it says how the run stands"),
+        (None, Leaves::Keyring) => failure.run("dbtrigger auth status"),
+        (None, Leaves::AsItWas) => failure.advise("nothing was changed"),
+        (None, Leaves::Nothing) => return (failure.into(), false),
+    };
+    (failure.into(), true)
+}
+
+/// What is known of a run that goes on without us.
+struct LeftBehind(serde_json::Value);
+
+impl Report for LeftBehind {
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn json(&self) -> serde_json::Value {
+        self.0.clone()
+    }
+}
+
+/// Waits until nobody reads us any more. Whoever ends in good order is not ended by that: the same Ctrl-C that a command
+/// hears also ends what it is piped into.
+pub(super) async fn left_alone(printer: &Printer, interruption: &Interruption) {
+    printer.closed().await;
+    if interruption.heard().is_some() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits for a signal that asks us to end and that the command does not take upon itself, and gives its number.
+#[cfg(unix)]
+pub(super) async fn interrupted(interruption: &Interruption) -> u8 {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).ok();
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
+    let (mut hangup, mut quit) = (listen(SignalKind::hangup()), listen(SignalKind::quit()));
+    let wait = async |listener: &mut Option<tokio::signal::unix::Signal>| match listener {
+        Some(listener) => {
+            listener.recv().await;
+        }
+        // Cannot be listened for: then nobody can interrupt us this way.
+        None => std::future::pending().await,
+    };
+    loop {
+        let signal = tokio::select! {
+            () = wait(&mut interrupt) => 2,
+            () = wait(&mut terminate) => 15,
+            () = wait(&mut hangup) => 1,
+            // Ctrl-\: who sends that wants no good order, only the terminal as it was.
+            () = wait(&mut quit) => return 3,
+        };
+        if !interruption.hand_over(signal) {
+            return signal;
+        }
+    }
+}
+
+#[cfg(not(unix))]
+pub(super) async fn interrupted(interruption: &Interruption) -> u8 {
+    loop {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        if !interruption.hand_over(2) {
+            return 2;
+        }
+    }
+}

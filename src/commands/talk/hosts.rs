@@ -1,0 +1,108 @@
+//! Asks for the hosts of both services, and takes only what can be one.
+
+use super::{Instead, Talking};
+use crate::credentials::{Sourced, check_host, dbt_host, workspace_in_query};
+use crate::failure::{Code, Failure};
+use crate::origin::Origin;
+use crate::secret::looks_like_a_token;
+
+/// The longest part of a host name between two dots (RFC 1035, section 2.3.4).
+const LONGEST_LABEL: usize = 63;
+
+/// Tokens are longer than this, and a word of a host name that is typed alone is not.
+const LONGEST_WORD: usize = 20;
+
+impl Talking<'_> {
+    pub(super) fn take_host(&mut self, typed: &str) -> Result<(), Failure> {
+        can_be_a_host(typed)?;
+        let environment = self.stage.context.environment.with_answer("DATABRICKS_HOST", typed);
+        let Some(Sourced { value: origin, source: _ }) = check_host(&environment)? else {
+            return Err(Failure::new(
+                Code::InvalidInput,
+                "DATABRICKS_HOST is \"\", which cannot be used: it is empty.",
+            ));
+        };
+        self.stage.context.environment = environment;
+        // One host may serve several workspaces.
+        let host = match workspace_in_query(typed) {
+            Some(id) if id.bytes().all(|byte| byte.is_ascii_digit()) => format!("{origin}/?o={id}"),
+            Some(id) => format!("{origin}/?w={id}"),
+            None => origin.to_string(),
+        };
+        self.instead.push(Instead::Variable("DATABRICKS_HOST", Some(host)));
+        Ok(())
+    }
+
+    pub(super) async fn host(&mut self) -> Result<(), Failure> {
+        loop {
+            let typed = self.ask("Host of your dbt account, such as ab123.us1.dbt.com").await?;
+            let possible = can_be_a_host(&typed);
+            self.stage.account.dbt_host = Some(typed);
+            let found =
+                possible.and_then(|()| dbt_host(&self.stage.account, &self.pasted, &self.stage.context.environment));
+            match found {
+                Ok(found) => {
+                    let host = found.map(|origin| origin.to_string()).unwrap_or_default();
+                    let bare = host.strip_prefix("https://").unwrap_or(&host).to_owned();
+                    self.instead.push(Instead::Flag("--dbt-host", bare));
+                    return Ok(());
+                }
+                Err(failure) => self.tell(&failure, "--dbt-host"),
+            }
+            self.stage.account.dbt_host = None;
+        }
+    }
+}
+
+/// Refuses what a flag would take and no person can mean: the next question would send a token there.
+fn can_be_a_host(typed: &str) -> Result<(), Failure> {
+    let is_word = typed.len() >= LONGEST_WORD && !typed.contains(['.', ':', '/', ' ']);
+    if looks_like_a_token(typed) || is_word {
+        let what = "Your answer looks like a token and not like a host; it is not repeated here.";
+        return Err(Failure::new(Code::InvalidInput, what)
+            .advise("give the host here; the token is asked for after it, and is not shown then"));
+    }
+    // Whatever is no origin at all is refused by the checks of the flag.
+    let Ok(origin) = Origin::parse(typed) else { return Ok(()) };
+    let host = origin.host();
+    let why = if host.split('.').any(|label| label.len() > LONGEST_LABEL) && !host.starts_with('[') {
+        "a host name has at most 63 characters between two dots"
+    } else if !host.contains(['.', ':']) && host != "localhost" {
+        "it has no dot, and is no whole name"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(Code::InvalidInput, format!("Your answer is \"{host}\", which cannot be used: {why}."))
+        .advise("give the host in your browser's address bar when signed in"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_token_and_no_single_word_is_taken_for_a_host() {
+        for host in [
+            "ab123.us1.dbt.com",
+            "http://127.0.0.1:8080",
+            "http://[::1]:80",
+            "localhost",
+            "https://x.y/?o=1",
+            "a b",
+            "",
+        ] {
+            assert_eq!(can_be_a_host(host), Ok(()), "{host}");
+        }
+        for token in ["dbtc_Canary+dbt/token", "dbtu_0123456789", "dapi0123456789abcdef", "0123456789abcdefghij"] {
+            let failure = can_be_a_host(token).unwrap_err();
+            assert!(
+                failure.what.contains("looks like a token") && !format!("{failure:?}").contains(token),
+                "{failure:?}"
+            );
+        }
+        let long = format!("{}.dbt.com", "x".repeat(64));
+        for (host, why) in [("nightly", "it has no dot"), (long.as_str(), "at most 63 characters")] {
+            assert!(can_be_a_host(host).unwrap_err().what.contains(why), "{host}");
+        }
+    }
+}
