@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const MAY_USE: [(&str, &str); 21] = [
     ("context", "keyring"),
     ("events", ""),
-    ("keyring", ""),
+    ("keyring", "secret"),
     ("nearest", ""),
     ("questions", ""),
     ("schedule", ""),
