@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Stage;
+use super::{Given, Stage};
 use crate::databricks::me::{Me, me};
 use crate::engine::{Action, Inputs, Plan, Provisioned, blocked, walk};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
@@ -55,6 +55,7 @@ pub(crate) struct Carried {
     workspace: String,
     identity: String,
     dry_run: bool,
+    given: Given,
     lines: Vec<String>,
     fields: Map<String, Value>,
     pub(crate) failure: Option<Failure>,
@@ -66,6 +67,7 @@ impl Provision<'_> {
         let Provision { stage, writer, me, dry_run, inputs } = self;
         let (workspace, identity) = (writer.origin().to_owned(), me.user_name.clone());
         let refusal = blocked(&plan);
+        let given = stage.given();
         let mut lines = Vec::new();
         let (finish, failure) = if dry_run {
             if plan.writes() {
@@ -75,7 +77,7 @@ impl Provision<'_> {
             if let Some(Failure { code: _, what, causes, hints, open: _ }) = refusal {
                 lines.push(format!("Without --dry-run this would be refused: {what}"));
                 lines.extend(causes.iter().map(|cause| format!("  because: {cause}")));
-                lines.extend(hints.iter().map(|hint| format!("next: {hint}")));
+                lines.extend(hints.into_iter().map(|hint| format!("next: {}", given.hint(hint))));
             }
             (Finish::Shown, None)
         } else if refusal.is_some() {
@@ -92,7 +94,7 @@ impl Provision<'_> {
             (Finish::Unchanged, None)
         };
         tell_of_skipped(&plan, stage);
-        Carried { plan, finish, workspace, identity, dry_run, lines, fields: Map::new(), failure }
+        Carried { plan, finish, workspace, identity, dry_run, given, lines, fields: Map::new(), failure }
     }
 }
 
@@ -121,6 +123,11 @@ impl Carried {
         self.lines.push(line.into());
     }
 
+    /// Adds a line with a command to paste, behind what it is for.
+    pub(crate) fn next(&mut self, label: &str, command: &str) {
+        self.lines.push(format!("{label}: {}", self.given.command(command)));
+    }
+
     /// Adds a field to the JSON data.
     pub(crate) fn field(&mut self, name: &str, value: impl Into<Value>) {
         self.fields.insert(name.to_owned(), value.into());
@@ -128,7 +135,7 @@ impl Carried {
 
     /// The report, with the failure beside it if there is one.
     pub(crate) fn end(self) -> Ended<Box<dyn Report>> {
-        let Carried { plan, finish, workspace, identity, dry_run, mut lines, fields, failure } = self;
+        let Carried { plan, finish, workspace, identity, dry_run, given: _, mut lines, fields, failure } = self;
         if finish == Finish::Unchanged {
             lines.insert(0, "Nothing to change.".to_owned());
         }

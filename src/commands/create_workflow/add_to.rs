@@ -220,9 +220,8 @@ fn describe(
             carried.line(format!("Now {all} is run."));
         }
     } else if carried.is_well() {
-        carried.line(format!(
-            "Next: dbtrigger run --workflow {workflow}, which runs the whole workflow; or its next run by itself"
-        ));
+        let run = format!("dbtrigger run --workflow {workflow}");
+        carried.next("Next", &format!("{run}, which runs the whole workflow; or its next run by itself"));
     }
     (carried, there)
 }

@@ -86,7 +86,7 @@ async fn examine(args: Args, stage: &Stage) -> Result<Examined, Failure> {
     let dbt = Dbt { line: dbt, account: account_id };
     let wanted = Wanted { workflow, job, narrow };
     checks.extend(Chain::follow(at_databricks.line, &dbt, &wanted).await);
-    Ok(Examined::new(checks, environment.profile()))
+    Ok(Examined::new(checks, stage.given()))
 }
 
 /// What was found at one of the services, and the line to it if it holds; else which link is broken.
