@@ -227,6 +227,14 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
     Some(Databricks { origin, host_from, workspace, way, tried, remark })
 }
 
+/// The host alone, for the way to it: it can be walked without a credential.
+pub(crate) fn databricks_host(environment: &Environment) -> Option<Origin> {
+    let place = Place::find(environment).ok()?;
+    let named = find_host(&place).ok()?;
+    let host = named.or_else(|| place.kept_host().ok().flatten());
+    host.map(|host| host.value)
+}
+
 /// The host that the environment or a profile names: what is wrong with an answer is found as with the variable.
 pub(crate) fn check_host(environment: &Environment) -> Result<Option<Sourced<Origin>>, Failure> {
     find_host(&Place::find(environment)?)

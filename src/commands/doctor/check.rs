@@ -125,6 +125,12 @@ impl Check {
         self.because(reason)
     }
 
+    /// What a failure advises.
+    pub(super) fn then(mut self, hints: Vec<Hint>) -> Check {
+        self.next.extend(hints);
+        self
+    }
+
     pub(super) fn run(mut self, command: impl Into<String>) -> Check {
         self.next.push(Hint::Run(command.into()));
         self
@@ -138,6 +144,10 @@ impl Check {
     pub(super) fn valid_until(mut self, moment: Timestamp) -> Check {
         self.valid_until = Some(moment);
         self
+    }
+
+    pub(super) fn part(&self) -> Part {
+        self.part
     }
 
     pub(super) fn id(&self) -> &str {
