@@ -128,6 +128,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         events: printer.events(),
         json: output == Format::Json,
         account,
+        ca_bundle,
         pace: Pace::default(),
         last_known: last_known.clone(),
         results: Results::default(),
@@ -156,7 +157,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             () = left_alone(&printer, &interruption) => (farewell(SIGPIPE, leaves, &last_known, &printer).0, false),
             ended = converse(async |stage: &Stage| dispatch(command.clone(), stage).await, again, &mut stage) => (ended, true),
         };
-        let ended = with_profile(ended, stage.context.environment.profile());
+        let ended = stage.given().complete(ended, &arguments);
         let code = ended.failure.as_ref().map(|failure| failure.code);
         let exit = if said { printer.end(&ended) } else { code.map_or(0, Code::exit) };
         if let Some(outputs) = outputs {
@@ -242,13 +243,6 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
     }
 }
 
-/// The commands that a failure advises are for the same identity: `-p` is said once more in them.
-fn with_profile<R>(mut ended: Ended<R>, profile: Option<&str>) -> Ended<R> {
-    let (Some(profile), Some(failure)) = (profile, &mut ended.failure) else { return ended };
-    failure.hints = std::mem::take(&mut failure.hints).into_iter().map(|hint| hint.for_profile(profile)).collect();
-    ended
-}
-
 fn use_color(wish: Color, environment: &Environment, stderr_is_terminal: bool) -> bool {
     match wish {
         Color::Always => true,
@@ -316,18 +310,6 @@ mod tests {
 
     fn arguments(line: &str) -> Vec<OsString> {
         line.split(' ').map(OsString::from).collect()
-    }
-
-    #[test]
-    fn an_advised_command_is_for_the_same_profile() {
-        let failure = || Failure::new(Code::NotFound, "x").run("dbtrigger deploy-notebook").run("ls").advise("look");
-        let hints = |profile| {
-            let ended = with_profile(Ended::<()>::from(failure()), profile);
-            ended.failure.unwrap().hints.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        assert_eq!(hints(Some("work")), ["run `dbtrigger -p work deploy-notebook`", "run `ls`", "look"]);
-        assert_eq!(hints(Some("it's"))[0], r"run `dbtrigger -p 'it'\''s' deploy-notebook`");
-        assert_eq!(hints(None)[0], "run `dbtrigger deploy-notebook`");
     }
 
     #[test]

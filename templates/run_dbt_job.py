@@ -290,9 +290,10 @@ def read_key():
             "Whoever runs this notebook needs READ on that scope.",
         ) from None
     if not re.fullmatch(r"[!-~]{8,}", key):
-        raise NotTriggered(
-            "secret", f"The secret {secret_key!r} in scope {secret_scope!r} holds characters that no dbt key has."
-        )
+        wrong = "holds characters that no dbt key has" if len(key) >= 8 else "is shorter than any dbt key"
+        wrong = wrong if key else "is empty"
+        text = f"The secret {secret_key!r} in scope {secret_scope!r} {wrong}."
+        raise NotTriggered("secret", text, "key-malformed")
     hide(key)
     return key
 

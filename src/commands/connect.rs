@@ -122,6 +122,7 @@ fn line(origin: &Origin, profile: Profile, stage: &Stage) -> Result<Writer, Fail
         events,
         json: _,
         account: _,
+        ca_bundle: _,
         pace,
         last_known: _,
         interruption: _,

@@ -81,7 +81,7 @@ fn settle_grants(
                 ),
             )
             .advise("give CAN_RUN, or name the user or group that is to edit it")
-            .advise("to do it all the same, add --accept-shared-path")
+            .unless("--accept-shared-path")
         })
     })
 }
@@ -255,7 +255,7 @@ fn describe(mut carried: Carried, found: &str, default_path: bool) -> Carried {
         Finish::Changed | Finish::Unchanged => {
             let at = if default_path { String::new() } else { format!(" --notebook {}", quoted(&path)) };
             carried.line(format!("It reads the dbt API key from the secret {}/{}.", settings.scope, settings.key));
-            carried.line(format!("Next: dbtrigger create-workflow --job <ID>{at}"));
+            carried.next("Next", &format!("dbtrigger create-workflow --job <ID>{at}"));
         }
         Finish::Shown | Finish::Blocked | Finish::Failed => {}
     }
@@ -264,7 +264,7 @@ fn describe(mut carried: Carried, found: &str, default_path: bool) -> Carried {
 
 /// Fit for pasting into a shell.
 pub(crate) fn quoted(text: &str) -> String {
-    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_-.@+".contains(&byte)) {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_-.@+".contains(&byte)) {
         return text.to_owned();
     }
     format!("'{}'", text.replace('\'', r"'\''"))

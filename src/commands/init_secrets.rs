@@ -140,9 +140,9 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     }
     if carried.is_well() {
         if key_is_there && !rotate {
-            carried.line(format!("To replace the key: dbtrigger init-secrets{named} --rotate{again}"));
+            carried.next("To replace the key", &format!("dbtrigger init-secrets{named} --rotate{again}"));
         }
-        carried.line(format!("Next: dbtrigger deploy-notebook{named}"));
+        carried.next("Next", &format!("dbtrigger deploy-notebook{named}"));
     }
     Ok(carried.end())
 }

@@ -21,6 +21,7 @@ pub(crate) mod watch;
 
 mod connect;
 mod durations;
+mod given;
 #[cfg(test)]
 mod identity_tests;
 #[cfg(test)]
@@ -49,8 +50,11 @@ mod workflow_named;
 
 pub(crate) use connect::{line_to_dbt, roots, to_databricks, to_dbt, walk_to};
 pub(crate) use deploy_notebook::quoted;
+pub(crate) use given::Given;
 pub(crate) use last_known::{LastKnown, Left, Said};
 pub(crate) use talk::{Instead, Talk, answer, left_at_a_question};
+
+use std::path::PathBuf;
 
 use crate::context::Context;
 use crate::credentials::AccountFlags;
@@ -67,6 +71,8 @@ pub(crate) struct Stage {
     /// Results go out as JSON: progress is for stderr then.
     pub(crate) json: bool,
     pub(crate) account: AccountFlags,
+    /// As it was given.
+    pub(crate) ca_bundle: Option<PathBuf>,
     pub(crate) pace: Pace,
     pub(crate) last_known: LastKnown,
     /// For the file of `run --junit`.
@@ -79,6 +85,11 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
+    /// What commands for later have to say once more.
+    pub(crate) fn given(&self) -> Given {
+        Given::of(self.context.environment.profile(), self.ca_bundle.as_deref(), &self.account)
+    }
+
     /// The pieces that the room of runs needs.
     pub(crate) fn means(&self) -> Means {
         Means {

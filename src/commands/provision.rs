@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use serde_json::{Map, Value};
 
-use super::{Said, Stage};
+use super::{Given, Said, Stage};
 use crate::databricks::me::{Me, me};
 use crate::engine::{Action, Entry, Inputs, Plan, Progress, Provisioned, blocked, walk};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
@@ -57,6 +57,7 @@ pub(crate) struct Carried {
     workspace: String,
     identity: String,
     dry_run: bool,
+    given: Given,
     lines: Vec<String>,
     fields: Map<String, Value>,
     pub(crate) failure: Option<Failure>,
@@ -68,6 +69,7 @@ impl Provision<'_> {
         let Provision { stage, writer, me, dry_run, inputs } = self;
         let (workspace, identity) = (writer.origin().to_owned(), me.user_name.clone());
         let refusal = blocked(&plan);
+        let given = stage.given();
         let (mut lines, mut fields) = (Vec::new(), Map::new());
         let (finish, failure) = if dry_run {
             if plan.writes() {
@@ -75,7 +77,7 @@ impl Provision<'_> {
             }
             // A dry run shows what is blocked; that is no failure of it.
             if let Some(refusal) = refusal {
-                lines = would_be_refused(&refusal);
+                lines = would_be_refused(&refusal, &given);
                 fields.insert("refused".to_owned(), refusal.json());
             }
             (Finish::Shown, None)
@@ -103,7 +105,7 @@ impl Provision<'_> {
             (Finish::Unchanged, None)
         };
         tell_of_skipped(&plan, stage);
-        Carried { plan, finish, workspace, identity, dry_run, lines, fields, failure }
+        Carried { plan, finish, workspace, identity, dry_run, given, lines, fields, failure }
     }
 }
 
@@ -136,11 +138,11 @@ fn half_done(entries: &[Entry]) -> Said {
 }
 
 /// What a dry run says of a refusal.
-fn would_be_refused(refusal: &Failure) -> Vec<String> {
+fn would_be_refused(refusal: &Failure, given: &Given) -> Vec<String> {
     let Failure { code: _, what, causes, hints, open: _ } = refusal;
     let mut lines = vec![format!("Without --dry-run this would be refused: {what}")];
     lines.extend(causes.iter().map(|cause| format!("  because: {cause}")));
-    lines.extend(hints.iter().map(|hint| format!("next: {hint}")));
+    lines.extend(hints.iter().map(|hint| format!("next: {}", given.hint(hint.clone()))));
     lines
 }
 
@@ -149,6 +151,7 @@ fn would_be_refused(refusal: &Failure) -> Vec<String> {
 pub(crate) fn no_plan(
     failure: Failure,
     dry_run: bool,
+    given: &Given,
     reader: &Reader,
     me: &Me,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
@@ -161,7 +164,7 @@ pub(crate) fn no_plan(
         identity: me.user_name.clone(),
         dry_run,
         entries: Vec::new(),
-        lines: would_be_refused(&failure),
+        lines: would_be_refused(&failure, given),
         fields,
     })))
 }
@@ -191,6 +194,11 @@ impl Carried {
         self.lines.push(line.into());
     }
 
+    /// Adds a line with a command to paste, behind what it is for.
+    pub(crate) fn next(&mut self, label: &str, command: &str) {
+        self.lines.push(format!("{label}: {}", self.given.command(command)));
+    }
+
     /// Adds a field to the JSON data.
     pub(crate) fn field(&mut self, name: &str, value: impl Into<Value>) {
         self.fields.insert(name.to_owned(), value.into());
@@ -198,7 +206,7 @@ impl Carried {
 
     /// The report, with the failure beside it if there is one.
     pub(crate) fn end(self) -> Ended<Box<dyn Report>> {
-        let Carried { plan, finish, workspace, identity, dry_run, mut lines, fields, failure } = self;
+        let Carried { plan, finish, workspace, identity, dry_run, given: _, mut lines, fields, failure } = self;
         if finish == Finish::Unchanged {
             lines.insert(0, "Nothing to change.".to_owned());
         }

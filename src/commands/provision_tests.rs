@@ -586,6 +586,11 @@ async fn what_was_edited_by_hand_is_shown_and_left_alone_unless_forced() {
     assert_eq!(shown.exit, 0);
     assert!(shown.text.contains("this would be refused"), "{}", shown.text);
     assert_eq!(deploy(&stage, &["--adopt"]).await.exit, 7);
+    // What would be lost is shown as the refusal shows it.
+    let shown = deploy(&stage, &["--force", "--dry-run"]).await;
+    assert!(shown.exit == 0 && shown.text.contains("-# mine"), "{}", shown.text);
+    assert_eq!(shown.data["steps"][0]["diff"], outcome.data["steps"][0]["diff"]);
+    assert!(!shown.text.contains("writes another one"), "{}", shown.text);
     assert_eq!(stage.take_writes(), [""; 0]);
     let forced = deploy(&stage, &["--force"]).await;
     assert!(forced.text.contains("what was edited by hand is lost"), "{}", forced.text);

@@ -250,6 +250,7 @@ impl Rehearsal {
             events,
             json: false,
             account,
+            ca_bundle: None,
             pace: Pace::default(),
             last_known: LastKnown::default(),
             results: super::run::Results::default(),

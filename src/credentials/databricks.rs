@@ -260,6 +260,14 @@ pub(super) fn passed_over(used: &str, trouble: &Trouble) -> String {
     format!("{used} is used, since {trouble}{remedy}")
 }
 
+/// The host alone, for the way to it: it can be walked without a credential.
+pub(crate) fn databricks_host(environment: &Environment) -> Option<Origin> {
+    let place = Place::find(environment).ok()?;
+    let named = find_host(&place).ok()?;
+    let host = named.or_else(|| place.kept_host().ok().flatten());
+    host.map(|host| host.value)
+}
+
 /// The host that the environment or a profile names: what is wrong with an answer is found as with the variable.
 pub(crate) fn check_host(environment: &Environment) -> Result<Option<Sourced<Origin>>, Failure> {
     find_host(&Place::find(environment)?)

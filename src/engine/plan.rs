@@ -143,6 +143,11 @@ pub(crate) trait Kind: Sized {
     /// Whether a look after `apply` shows what was done.
     fn shows(step: &Step<Self>, now: Option<&Self::Have>) -> bool;
 
+    /// The lines that an update would overwrite though somebody else wrote them, in unified form.
+    fn lost(_want: &Self::Want, _have: Option<&Self::Have>) -> Option<String> {
+        None
+    }
+
     /// What a look after `apply` shows to be needless after all, as a note in place of the change.
     fn came_out(_step: &Step<Self>, _now: Option<&Self::Have>) -> Option<String> {
         None
@@ -210,7 +215,12 @@ impl<K: Kind> Step<K> {
             Action::Keep(_) => Progress::Done,
             Action::Create | Action::Update(_) | Action::Blocked { .. } => self.progress,
         };
-        Entry { kind: K::KIND, name: K::name(&self.want), action: self.action.clone(), progress }
+        let diff = match &self.action {
+            Action::Update(_) => K::lost(&self.want, self.have.as_ref()),
+            Action::Blocked { why: Refusal { what: _, diff, advice: _ }, unless: _ } => diff.clone(),
+            Action::Keep(_) | Action::Create => None,
+        };
+        Entry { kind: K::KIND, name: K::name(&self.want), action: self.action.clone(), progress, diff }
     }
 }
 
@@ -277,11 +287,13 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) action: Action,
     pub(crate) progress: Progress,
+    /// What is there and what should be, in unified form, where that helps to decide.
+    pub(crate) diff: Option<String>,
 }
 
 impl Entry {
     pub(crate) fn json(&self) -> Value {
-        let Entry { kind, name, action, progress } = self;
+        let Entry { kind, name, action, progress, diff } = self;
         let progress = match progress {
             Progress::Pending => "pending",
             Progress::Written => "written",
@@ -301,14 +313,14 @@ impl Entry {
                 entry["action"] = "update".into();
                 entry["changes"] = json!(changes);
             }
-            Action::Blocked { why: Refusal { what, diff, advice: _ }, unless } => {
+            Action::Blocked { why: Refusal { what, diff: _, advice: _ }, unless } => {
                 entry["action"] = "blocked".into();
                 entry["reason"] = what.as_str().into();
                 entry["unless"] = unless.map(Consent::flag).into();
-                if let Some(diff) = diff {
-                    entry["diff"] = diff.as_str().into();
-                }
             }
+        }
+        if let Some(diff) = diff {
+            entry["diff"] = diff.as_str().into();
         }
         entry
     }

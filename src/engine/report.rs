@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::plan::{Action, Change, Entry, Progress, Refusal};
+use super::plan::{Action, Change, Entry, Progress};
 use crate::failure::Report;
 
 /// What was found, and what was done about it.
@@ -28,7 +28,7 @@ impl Report for Provisioned {
         // Once something failed, what was not begun is not reached; otherwise nothing was to be written at all.
         let stopped = entries.iter().any(|entry| entry.progress == Progress::Failed);
         let mut text = String::new();
-        for Entry { kind, name, action, progress } in entries {
+        for Entry { kind, name, action, progress, diff } in entries {
             let said = |verb: &str| match progress {
                 Progress::Pending if stopped => "not reached".to_owned(),
                 Progress::Pending => format!("would be {verb}"),
@@ -45,17 +45,16 @@ impl Report for Provisioned {
                 Action::Blocked { why: _, unless: _ } => ('!', "refused".to_owned()),
             };
             let _ = writeln!(text, "  {sign} {kind} {name}: {state}");
-            match action {
-                Action::Update(changes) => changes.iter().for_each(|change| describe(&mut text, change)),
-                Action::Blocked { why: Refusal { what: _, diff: Some(diff), advice: _ }, unless: _ } => {
-                    text.push_str(diff);
-                    if !diff.ends_with('\n') {
-                        text.push('\n');
-                    }
+            if let Action::Update(changes) = action {
+                for change in changes {
+                    describe(&mut text, change);
                 }
-                Action::Keep(_)
-                | Action::Create
-                | Action::Blocked { why: Refusal { what: _, diff: None, advice: _ }, unless: _ } => {}
+            }
+            if let Some(diff) = diff {
+                text.push_str(diff);
+                if !diff.ends_with('\n') {
+                    text.push('\n');
+                }
             }
         }
         for line in lines {

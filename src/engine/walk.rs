@@ -67,7 +67,7 @@ pub(crate) fn blocked(plan: &Plan) -> Option<Failure> {
             Some(failure) => failure.cause(what),
         };
         if let Some(consent) = unless {
-            next = next.advise(format!("to do it all the same, add {}", consent.flag()));
+            next = next.unless(consent.flag());
         }
         if let Some(advice) = advice {
             next = next.advise(advice);

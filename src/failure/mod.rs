@@ -113,6 +113,8 @@ impl Code {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hint {
     Run(String),
+    /// The same command with this flag, by which somebody says yes.
+    Add(&'static str),
     Do(String),
 }
 
@@ -120,28 +122,8 @@ impl fmt::Display for Hint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Hint::Run(command) => write!(formatter, "run `{command}`"),
+            Hint::Add(flag) => write!(formatter, "to do it all the same, add {flag}"),
             Hint::Do(advice) => formatter.write_str(advice),
-        }
-    }
-}
-
-impl Hint {
-    /// The same for an identity that `-p` names: a command says it once more.
-    pub(crate) fn for_profile(self, profile: &str) -> Hint {
-        match self {
-            Hint::Run(command) => match command.strip_prefix("dbtrigger ") {
-                Some(rest) => {
-                    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-                    let word = if !profile.is_empty() && profile.bytes().all(plain) {
-                        profile.to_owned()
-                    } else {
-                        format!("'{}'", profile.replace('\'', r"'\''"))
-                    };
-                    Hint::Run(format!("dbtrigger -p {word} {rest}"))
-                }
-                None => Hint::Run(command),
-            },
-            Hint::Do(advice) => Hint::Do(advice),
         }
     }
 }
@@ -182,6 +164,12 @@ impl Failure {
     /// A command to paste.
     pub(crate) fn run(mut self, command: impl Into<String>) -> Failure {
         self.hints.push(Hint::Run(command.into()));
+        self
+    }
+
+    /// The flag that consents to what was refused.
+    pub(crate) fn unless(mut self, flag: &'static str) -> Failure {
+        self.hints.push(Hint::Add(flag));
         self
     }
 

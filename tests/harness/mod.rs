@@ -108,7 +108,12 @@ impl Site {
                 { "task_key": "report", "notebook_task": notebook, "depends_on": [{ "task_key": "load" }] },
             ],
         });
-        let request = http::Request::post(format!("{}/api/2.2/jobs/create", self.sandbox.origin()))
+        self.post("/api/2.2/jobs/create", &body);
+    }
+
+    /// What somebody else asks of the workspace; it must be answered well.
+    pub(crate) fn post(&self, path: &str, body: &Value) {
+        let request = http::Request::post(format!("{}{path}", self.sandbox.origin()))
             .header("authorization", format!("Bearer {DATABRICKS_TOKEN}"))
             .body(body.to_string().into())
             .unwrap();

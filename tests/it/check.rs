@@ -1,6 +1,6 @@
 //! `create-workflow --check`, with the built program and the real notebook: what is in the way, and the command that clears it.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{Output, Site};
 
@@ -53,6 +53,19 @@ fn a_key_that_dbt_refuses_shows_in_the_check_and_the_named_command_stores_anothe
     assert_eq!(well["data"]["check"]["status"], "SUCCESS", "{well}");
     assert_eq!(checks(&site).len(), 3);
     assert!(dbt_starts(&site).is_empty(), "{:?}", dbt_starts(&site));
+}
+
+#[test]
+fn a_text_that_can_be_no_key_shows_in_the_check_and_the_named_command_stores_one() {
+    let site = ready();
+    let garbage = json!({ "scope": "dbt-cloud", "key": "api-key", "string_value": "garbage with spaces" });
+    site.post("/api/2.0/secrets/put", &garbage);
+    let document = site.run(&[&CHECK[..], &["-o", "json"]].concat()).ends(4).json();
+    let hints = document["error"]["hints"].to_string();
+    assert!(hints.contains("run `dbtrigger init-secrets --scope dbt-cloud --key api-key --rotate`"), "{document}");
+    assert!(!hints.contains("--grant") && !document.to_string().contains("garbage"), "{document}");
+    let _ = site.run(&["init-secrets", "--scope", "dbt-cloud", "--key", "api-key", "--rotate"]).ends(0);
+    let _ = site.run(&CHECK).ends(0);
 }
 
 #[test]

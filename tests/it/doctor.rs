@@ -92,6 +92,8 @@ fn the_first_broken_link_of_the_way_is_named_and_the_rest_is_skipped() {
         "check the host, the network and HTTPS_PROXY",
         &["dbt.tls", "dbt.answer", "dbt.identity", "chain.job:222225"],
     );
+    let broken = check(&doctor(&site, &[("DBT_CLOUD_HOST", &host)]).json(), "dbt.connection");
+    assert_eq!(broken["what"], format!("There is no connection to 127.0.0.1:{closed}."));
     // Longer than the part of a name may be: no resolver asks anybody.
     let host = format!("https://{}.invalid", "a".repeat(70));
     breaks(
@@ -169,4 +171,63 @@ fn a_certificate_that_nobody_vouches_for_and_a_clock_that_is_wrong_are_links_of_
     assert!(clock["status"] == "failed" && clock["next"].to_string().contains("set the clock"), "{clock}");
     assert_eq!(check(&document, "dbt.tls")["status"], "ok");
     assert_eq!(check(&document, "dbt.identity")["status"], "ok", "who has the wrong time may still be let in");
+}
+
+/// Types a command that was printed, as a shell would.
+fn type_in(site: &Site, line: &str, unset: &[&str]) -> Output {
+    let mut shell = std::process::Command::new("sh");
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_dbtrigger")).parent().unwrap();
+    let like = site.command(&[]);
+    shell.args(["-c", line]).env_clear().current_dir(like.get_current_dir().unwrap());
+    for (name, value) in like.get_envs() {
+        if let Some(value) = value.filter(|_| !unset.iter().any(|unset| name == *unset)) {
+            shell.env(name, value);
+        }
+    }
+    let path = like.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, path)| path).unwrap_or_default();
+    shell.env("PATH", format!("{}:{}", program.display(), path.to_string_lossy()));
+    shell.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    Site::finish(&[line], shell.spawn().unwrap())
+}
+
+#[test]
+fn commands_that_are_printed_say_once_more_what_was_given_on_the_line() {
+    let site = Site::new();
+    let like = site.command(&[]);
+    let set = |name: &str| {
+        let found = like.get_envs().find(|(known, _)| *known == name).unwrap();
+        found.1.unwrap().to_str().unwrap().to_owned()
+    };
+    let profile = format!("[dev]\nhost = {}\ntoken = {}\n", set("DATABRICKS_HOST"), set("DATABRICKS_TOKEN"));
+    std::fs::write(like.get_current_dir().unwrap().join(".databrickscfg"), profile).unwrap();
+    let unset = ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID"];
+    let host = set("DBT_CLOUD_HOST");
+    let flags = format!("-p dev --dbt-host '{host}' --dbt-account {}", set("DBT_CLOUD_ACCOUNT_ID"));
+    // From nothing: each broken link names a command that can be typed.
+    let document = type_in(&site, &format!("dbtrigger {flags} doctor --job 222225 -o json"), &unset).ends(1).json();
+    for (link, command) in [
+        ("chain.key:dbt-cloud/api-key", "init-secrets --scope dbt-cloud --key api-key"),
+        ("chain.notebook", "deploy-notebook"),
+        ("chain.workflow", "create-workflow --job 222225"),
+    ] {
+        let hint = format!("run `dbtrigger {flags} {command}`");
+        assert_eq!(check(&document, link)["next"][0], hint, "{document:#}");
+        assert!(document["error"]["hints"].as_array().unwrap().contains(&json!(hint)), "{document:#}");
+        let done = type_in(&site, hint.strip_prefix("run `").unwrap().strip_suffix('`').unwrap(), &unset).ends(0);
+        let next = done.stdout.lines().find_map(|line| line.strip_prefix("Next: "));
+        assert!(next.unwrap().starts_with(&format!("dbtrigger {flags} ")), "{done}");
+        if command.starts_with("create-workflow") {
+            let _ = type_in(&site, next.unwrap(), &unset).ends(0);
+        }
+    }
+    let _ = type_in(&site, &format!("dbtrigger {flags} doctor --job 222225"), &unset).ends(0);
+    // What was refused names the whole line; what a pipeline is to type names nothing of this machine.
+    let path = "/Shared/run_dbt_job";
+    let refused = type_in(&site, &format!("dbtrigger {flags} deploy-notebook --path {path}"), &unset).ends(7);
+    let whole = format!("dbtrigger {flags} deploy-notebook --path {path} --accept-shared-path");
+    let _ = refused.says(&format!("to do it all the same, run `{whole}`"));
+    let guide = format!("dbtrigger {flags} setup --job 222226 --dry-run -o json");
+    let commands = type_in(&site, &guide, &unset).ends(0).json()["data"]["commands"].to_string();
+    assert!(commands.contains("create-workflow --job 222226") && !commands.contains("-p dev"), "{commands}");
+    assert!(!commands.contains("--dbt-host"), "{commands}");
 }

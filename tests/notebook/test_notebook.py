@@ -222,6 +222,9 @@ class Notebook(unittest.TestCase):
             self.assertEqual((self.reason(done), peer.log), ("secret", []))
             if len(secret) > 8:
                 self.assertNotIn(secret[:9], json.dumps(done))
+            # Who checks is told that the key itself is wrong: no right that anybody could give would help.
+            done = self.play(Peer(), case={"secret": secret}, dbtrigger_mode="check")
+            self.assertEqual(done["exception"]["message"].split("\n")[-1], "dbtrigger-check: key-malformed")
 
     def test_a_trailing_line_end_of_the_secret_is_cut(self):
         self.assertIsNone(self.play(Peer(), case={"secret": TOKEN + "\n"})["exception"])

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::next::{Next, instead, login_to_databricks, login_to_dbt};
 use super::{Logins, owners_in_json};
 use crate::commands::provision::who;
-use crate::commands::{Stage, init_secrets, to_databricks, to_dbt};
+use crate::commands::{Given, Stage, init_secrets, to_databricks, to_dbt};
 use crate::credentials::{
     Databricks, Missing, Sourced, Tried, Wants, Way, Workspace, account, api_token, databricks, named_workspace,
 };
@@ -28,7 +28,7 @@ pub(super) async fn run(args: &Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     let Args {} = args;
     let logins = stage.context.environment.keyring().logins();
     let (databricks, dbt) = tokio::join!(of_the_workspace(stage, &logins), of_the_account(stage, &logins));
-    let failure = together([&databricks, &dbt], stage.context.environment.profile());
+    let failure = together([&databricks, &dbt], &stage.given());
     let report: Option<Box<dyn Report>> = Some(Box::new(StatusReport { databricks, dbt, logins }));
     Ended { report, failure }
 }
@@ -175,8 +175,8 @@ async fn ask_account(stage: &Stage, logins: &Logins, standing: &mut Standing) ->
     Ok(())
 }
 
-/// One failure for both services. `-p` is about Databricks alone.
-fn together(standings: [&Standing; 2], profile: Option<&str>) -> Option<Failure> {
+/// One failure for both services.
+fn together(standings: [&Standing; 2], given: &Given) -> Option<Failure> {
     let failing: Vec<(&Standing, &Failure)> =
         standings.into_iter().filter_map(|standing| Some((standing, standing.failure.as_ref()?))).collect();
     let code = failing.iter().map(|(_, failure)| code(failure)).min_by_key(|code| rank(*code))?;
@@ -194,11 +194,7 @@ fn together(standings: [&Standing; 2], profile: Option<&str>) -> Option<Failure>
         together.causes.push(format!("{service}: {what}"));
         together.causes.extend(causes.iter().map(|cause| named(cause)));
         for hint in hints.iter().cloned() {
-            let hint = match profile {
-                Some(profile) if *service == "Databricks" => hint.for_profile(profile),
-                Some(_) | None => hint,
-            };
-            together = together.advise(named(&hint.to_string()));
+            together = together.advise(named(&given.hint(hint).to_string()));
         }
     }
     Some(together)
@@ -313,7 +309,7 @@ mod tests {
             };
             for (one, other) in [(one, other), (other, one)] {
                 let both = [&failing("Databricks", one), &failing("dbt Cloud", other)];
-                assert_eq!(together(both, None).unwrap().code.exit(), worst, "{one:?} {other:?}");
+                assert_eq!(together(both, &Given::default()).unwrap().code.exit(), worst, "{one:?} {other:?}");
             }
         }
     }

@@ -119,7 +119,7 @@ pub(super) async fn add(
     };
     let (workflow, ground, planned, mut steps, warnings) = match looks.await {
         Ok(planned) => planned,
-        Err(failure) => return no_plan(failure, dry_run, &writer, &me),
+        Err(failure) => return no_plan(failure, dry_run, &stage.given(), &writer, &me),
     };
     for warning in &warnings {
         stage.events.warning(warning.as_str());
@@ -227,9 +227,8 @@ fn describe(
             carried.line(format!("Now {all} is run."));
         }
     } else if carried.is_well() {
-        carried.line(format!(
-            "Next: dbtrigger run --workflow {workflow}, which runs the whole workflow; or its next run by itself"
-        ));
+        let run = format!("dbtrigger run --workflow {workflow}");
+        carried.next("Next", &format!("{run}, which runs the whole workflow; or its next run by itself"));
     }
     (carried, there)
 }

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::ground::Ground;
+use super::ground::{Ground, at};
 use crate::commands::Stage;
 use crate::commands::deploy_notebook::quoted;
 use crate::commands::run::{WorkflowReport, follow_judged};
 use crate::databricks::jobs::Job;
 use crate::databricks::me::Me;
 use crate::databricks::raw::Raw;
+use crate::databricks::workspace::NotebookPath;
 use crate::databricks::{Standing, WorkflowEnd, list_one_time_runs, submit_run};
 use crate::engine::kinds::{TaskWant, check_tasks, digest, is_serverless_refused, run_as_refused};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
@@ -29,7 +30,7 @@ pub(in crate::commands) struct Check {
     /// Whom it acts as; `other`: not as whoever asks.
     who: String,
     other: bool,
-    path: String,
+    path: NotebookPath,
     scope: String,
     key: String,
     /// In the name of its run: what tells it from checks of another state.
@@ -53,7 +54,7 @@ impl Check {
             tasks: check_tasks(&job.settings, tasks),
             who: other.unwrap_or(&me.user_name).to_owned(),
             other: other.is_some(),
-            path: ground.path.to_string(),
+            path: ground.path.clone(),
             scope: ground.scope.clone(),
             key: ground.key.clone(),
             mark: None,
@@ -175,11 +176,13 @@ impl Check {
         let first = lines.iter().find(|line| !line.starts_with(VERDICT)).or(task.message.as_ref());
         let of = |code: Code, what: &str| first.cloned().into_iter().fold(Failure::new(code, what), Failure::cause);
         let secrets = format!("dbtrigger init-secrets --scope {} --key {}", quoted(scope), quoted(key));
-        let deploy = format!("dbtrigger deploy-notebook --path {}", quoted(path));
+        let deploy = format!("dbtrigger deploy-notebook{}", at(path));
         // In the service's words (databricks-api §4.3): the notebook itself has said nothing then.
         let unread = lines.iter().chain(&task.message).any(|line| line.contains("Unable to access the notebook"));
         match verdict {
             "key-refused" => of(Code::NotAuthenticated, &format!("dbt Cloud refuses the key in {scope}/{key}."))
+                .run(format!("{secrets} --rotate")),
+            "key-malformed" => of(Code::NotAuthenticated, &format!("What {scope}/{key} holds is no key of dbt's."))
                 .run(format!("{secrets} --rotate")),
             "key-not-allowed" => of(Code::NotAllowed, &format!("The key in {scope}/{key} may not look at the dbt job."))
                 .advise("give it the permission set Job Runner or more on the project, or store another key"),
@@ -205,7 +208,7 @@ impl Check {
                 .advise("a proxy that opens TLS needs its certificate in REQUESTS_CA_BUNDLE on that compute"),
             "secret" => of(Code::NotAllowed, &format!("{who} cannot use the secret {scope}/{key}."))
                 .run(format!("{secrets} --grant {}", quoted(&format!("{who}:READ"))))
-                .advise("or add --grant-run-as"),
+                .advise("or let `dbtrigger create-workflow` do it, with --grant-run-as"),
             "input" => of(Code::Refused, &format!("The notebook {path} refuses what the workflow hands it.")).run(deploy),
             "unavailable" => of(Code::Unavailable, "dbt Cloud could not be asked for a minute.")
                 .advise("run the same command again in a few minutes"),

@@ -89,7 +89,7 @@ pub(in crate::commands) fn describe(
         );
     }
     match job {
-        Some(job) if running && !run_now => carried.line(format!("Next: dbtrigger run --workflow {job}")),
+        Some(job) if running && !run_now => carried.next("Next", &format!("dbtrigger run --workflow {job}")),
         Some(_) | None => {}
     }
     (carried, present.map(|have| have.job))

@@ -154,8 +154,14 @@ async fn near(reader: &Reader, scope: &ScopeName) -> Vec<String> {
 
 /// The command that deploys the notebook there.
 fn deploy(load: &Load<'_>, path: &NotebookPath, flags: &str) -> String {
-    let at = if load.notebook.is_some() { format!(" --path {}", quoted(path.as_str())) } else { String::new() };
+    let at = if load.notebook.is_some() { at(path) } else { String::new() };
     format!("dbtrigger deploy-notebook{at}{flags}")
+}
+
+/// The flags of `deploy-notebook` for a notebook that somebody has put there, or named: without the second it would be refused.
+pub(in crate::commands) fn at(path: &NotebookPath) -> String {
+    let shared = if path.is_shared() { " --accept-shared-path" } else { "" };
+    format!(" --path {}{shared}", quoted(path.as_str()))
 }
 
 impl Ground {
@@ -192,7 +198,7 @@ impl Ground {
                 Code::Refused,
                 format!("The notebook {path} reads the key \"{key}\" of the secret scope \"{scope}\", which cannot exist under these names."),
             )
-            .run("dbtrigger deploy-notebook --force --scope dbt-cloud --key api-key")),
+            .run(format!("dbtrigger deploy-notebook{} --force --scope dbt-cloud --key api-key", at(path)))),
         }
     }
 

@@ -206,7 +206,7 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     };
     let (ground, Drawn { steps, warnings }) = match looks.await {
         Ok(planned) => planned,
-        Err(failure) => return no_plan(failure, dry_run, &writer, &me),
+        Err(failure) => return no_plan(failure, dry_run, &stage.given(), &writer, &me),
     };
     for warning in &warnings {
         stage.events.warning(warning.as_str());

@@ -1,6 +1,6 @@
 //! Whether whoever the runs act as may read the notebook and the key, and the steps that give it what it lacks.
 
-use super::ground::Ground;
+use super::ground::{Ground, at};
 use crate::commands::deploy_notebook::quoted;
 use crate::databricks::has_no_acls;
 use crate::databricks::me::groups_of;
@@ -139,11 +139,8 @@ impl Rights {
             quoted(key),
             quoted(&format!("{who}:READ"))
         );
-        let on_notebook = format!(
-            "dbtrigger deploy-notebook --path {} --grant {}",
-            quoted(path.as_str()),
-            quoted(&format!("{who}:CAN_RUN"))
-        );
+        let on_notebook =
+            format!("dbtrigger deploy-notebook{} --grant {}", at(path), quoted(&format!("{who}:CAN_RUN")));
         let (mut warnings, mut lacking, mut commands) = (Vec::new(), Vec::new(), Vec::new());
         for (what, access, command) in [
             (format!("the secret scope {scope}"), secret, on_scope),

@@ -121,7 +121,7 @@ impl Chain<'_> {
         known: &mut BTreeMap<(String, String), Result<Vec<String>, Failure>>,
     ) -> Check {
         let id = format!("rights:{}", workflow.have.job.id);
-        let skipped = |of: &str| Check::skipped(PART, &id, &format!("the rights of {}", workflow.shown()), of);
+        let skipped = |of: &str| Check::skipped(PART, &id, &format!("the rights of {}", workflow.short()), of);
         let Some(who) = workflow.have.job.run_as.clone() else {
             return skipped("the service does not say whom its runs act as");
         };
@@ -159,11 +159,11 @@ impl Chain<'_> {
             return Check::ok(
                 PART,
                 &id,
-                format!("{who}, whom {} runs as, may read notebook and key", workflow.shown()),
+                format!("{who}, whom {} runs as, may read notebook and key", workflow.short()),
             );
         }
         let what =
-            format!("Whether {who}, whom {} runs as, may read notebook and key is not certain.", workflow.shown());
+            format!("Whether {who}, whom {} runs as, may read notebook and key is not certain.", workflow.short());
         unsure.into_iter().fold(Check::warning(PART, &id, what), Check::because)
     }
 }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::commands::Given;
 use crate::failure::{Code, Failure, Hint, Report};
 
 /// Which part of the chain a link belongs to; the order in which they are shown.
@@ -124,6 +125,12 @@ impl Check {
         self.because(reason)
     }
 
+    /// What a failure advises.
+    pub(super) fn then(mut self, hints: Vec<Hint>) -> Check {
+        self.next.extend(hints);
+        self
+    }
+
     pub(super) fn run(mut self, command: impl Into<String>) -> Check {
         self.next.push(Hint::Run(command.into()));
         self
@@ -137,6 +144,10 @@ impl Check {
     pub(super) fn valid_until(mut self, moment: Timestamp) -> Check {
         self.valid_until = Some(moment);
         self
+    }
+
+    pub(super) fn part(&self) -> Part {
+        self.part
     }
 
     pub(super) fn id(&self) -> &str {
@@ -156,13 +167,12 @@ impl Check {
         self.status == Status::Failed
     }
 
-    /// What to do next, as the same identity.
-    fn hints(&self, profile: Option<&str>) -> Vec<String> {
-        let hints = self.next.iter().cloned();
-        hints.map(|hint| profile.map_or(hint.clone(), |profile| hint.for_profile(profile)).to_string()).collect()
+    /// What to do next, in the same world.
+    fn hints(&self, given: &Given) -> Vec<String> {
+        self.next.iter().cloned().map(|hint| given.hint(hint).to_string()).collect()
     }
 
-    fn text(&self, profile: Option<&str>) -> String {
+    fn text(&self, given: &Given) -> String {
         let Check { part: _, id: _, status, what, reasons, next: _, valid_until: _ } = self;
         if *status == Status::Skipped {
             return format!("  {} {what}: skipped because {}\n", status.mark(), reasons.join("; "));
@@ -171,17 +181,17 @@ impl Check {
         for reason in reasons {
             let _ = writeln!(text, "      because: {}", reason.replace('\n', "\n      "));
         }
-        for hint in self.hints(profile) {
+        for hint in self.hints(given) {
             let _ = writeln!(text, "      next: {hint}");
         }
         text
     }
 
-    fn json(&self, profile: Option<&str>) -> Value {
+    fn json(&self, given: &Given) -> Value {
         let Check { part: _, id, status, what, reasons, next: _, valid_until } = self;
         let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
         let mut check =
-            json!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": self.hints(profile) });
+            json!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": self.hints(given) });
         if let Some(moment) = valid_until {
             check["valid_until"] = json!(moment.to_string());
         }
@@ -192,14 +202,13 @@ impl Check {
 /// All links, in the order in which they are shown.
 pub(super) struct Examined {
     checks: Vec<Check>,
-    /// The one that `-p` names: what is to be done next is for the same identity.
-    profile: Option<String>,
+    given: Given,
 }
 
 impl Examined {
-    pub(super) fn new(mut checks: Vec<Check>, profile: Option<&str>) -> Examined {
+    pub(super) fn new(mut checks: Vec<Check>, given: Given) -> Examined {
         checks.sort_by_key(|check| check.part);
-        Examined { checks, profile: profile.map(ToOwned::to_owned) }
+        Examined { checks, given }
     }
 
     /// The failure of the whole, if a link is broken: with the first thing to do about each.
@@ -229,12 +238,8 @@ impl Report for Examined {
     fn text(&self) -> String {
         let mut text = String::new();
         for part in Part::ALL {
-            let lines: String = self
-                .checks
-                .iter()
-                .filter(|check| check.part == part)
-                .map(|check| check.text(self.profile.as_deref()))
-                .collect();
+            let lines: String =
+                self.checks.iter().filter(|check| check.part == part).map(|check| check.text(&self.given)).collect();
             if !lines.is_empty() {
                 let _ = write!(text, "{}\n{lines}", part.title());
             }
@@ -244,7 +249,7 @@ impl Report for Examined {
     }
 
     fn json(&self) -> Value {
-        let checks: Vec<Value> = self.checks.iter().map(|check| check.json(self.profile.as_deref())).collect();
+        let checks: Vec<Value> = self.checks.iter().map(|check| check.json(&self.given)).collect();
         json!({ "checks": checks, "counts": BTreeMap::from(self.counts()) })
     }
 }

@@ -44,6 +44,12 @@ fn word(link: Link) -> &'static str {
 }
 
 impl Host<'_> {
+    /// Host and port, where the port is not the usual one.
+    fn place(self) -> String {
+        let url = self.origin.url();
+        url.port().map_or_else(|| self.origin.host().to_owned(), |port| format!("{}:{port}", self.origin.host()))
+    }
+
     /// What the walk to the host showed, link by link; `now` is the time here when it was over.
     pub(super) fn links(self, walk: &Walk, environment: &Environment, now: Timestamp) -> Vec<Check> {
         let Walk { proxy, addresses: _, broken, date, valid_until: _ } = walk;
@@ -71,15 +77,16 @@ impl Host<'_> {
     fn holds(self, link: Link, walk: &Walk, source: Option<&str>, now: Timestamp) -> Check {
         let Host { part, origin } = self;
         let Walk { proxy, addresses, broken: _, date: _, valid_until } = walk;
-        let host = origin.host();
+        let (host, place) = (origin.host(), self.place());
         let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let first = proxy.as_ref().map_or_else(|| host.to_owned(), |proxy| format!("the proxy {proxy}"));
         let what = match link {
             Link::Name if proxy.is_none() && is_loopback(origin.url()) => format!("{host} needs no look-up"),
             Link::Name => format!("{first} is at {addresses}"),
+            Link::Connection if proxy.is_none() => format!("{place} accepts connections"),
             Link::Connection => format!("{first} accepts connections"),
             Link::Proxy => {
-                format!("{first} ({}) connects to {host}", source.unwrap_or_default())
+                format!("{first} ({}) connects to {place}", source.unwrap_or_default())
             }
             Link::Tls if origin.url().scheme() != "https" => {
                 return Check::skipped(part, word(link), "TLS", "plain http is spoken to an address of this machine");
@@ -88,7 +95,7 @@ impl Host<'_> {
                 Some(until) => return self.certificate(*until, now),
                 None => format!("the certificate of {host} is trusted"),
             },
-            Link::Answer => format!("{host} answers"),
+            Link::Answer => format!("{place} answers"),
         };
         Check::ok(part, word(link), what)
     }
@@ -112,14 +119,14 @@ impl Host<'_> {
 
     fn broken(self, link: Link, net: &Net, walk: &Walk, source: Option<&str>) -> Failure {
         let Host { part, origin } = self;
-        let host = origin.host();
-        let first = walk.proxy.as_ref().map_or_else(|| host.to_owned(), |proxy| format!("the proxy {proxy}"));
+        let (host, place) = (origin.host(), self.place());
+        let first = |at: &str| walk.proxy.as_ref().map_or_else(|| at.to_owned(), |proxy| format!("the proxy {proxy}"));
         let what = match link {
-            Link::Name => format!("There is no address for {first}"),
-            Link::Connection => format!("There is no connection to {first}"),
-            Link::Proxy => format!("There is no way through {first} to {host}"),
-            Link::Tls => format!("There is no TLS connection to {host}"),
-            Link::Answer => format!("Nothing that speaks HTTP answers at {host}"),
+            Link::Name => format!("There is no address for {}", first(host)),
+            Link::Connection => format!("There is no connection to {}", first(&place)),
+            Link::Proxy => format!("There is no way through {} to {place}", first(&place)),
+            Link::Tls => format!("There is no TLS connection to {place}"),
+            Link::Answer => format!("Nothing that speaks HTTP answers at {place}"),
         };
         let failure = self.failure(part, &what, net);
         match source {

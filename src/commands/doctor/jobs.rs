@@ -43,7 +43,7 @@ pub(super) async fn look(dbt: &Dbt, job: u64, elsewhere: Option<&str>) -> Check 
     }
     let last = runs.as_ref().ok().and_then(|page| page.rows.first());
     let ended = match (&runs, last) {
-        (Err(error), _) => format!("its last run could not be looked at: {error}"),
+        (Err(_), _) => "how its last run ended is not known".to_owned(),
         (Ok(_), None) => "it has not run yet".to_owned(),
         (Ok(_), Some(run)) => {
             let status = run.status.map(Status::word).unwrap_or_default();
@@ -52,6 +52,12 @@ pub(super) async fn look(dbt: &Dbt, job: u64, elsewhere: Option<&str>) -> Check 
         }
     };
     let mut check = Check::ok(PART, &id, format!("the dbt job {job} \"{title}\" is there; {ended}"));
+    if let Err(error) = &runs {
+        let Failure { code: _, what, causes, hints, open: _ } =
+            of_dbt(&format!("The last run of the dbt job {job} cannot be looked at"), error);
+        check = causes.into_iter().fold(check.warn(what), Check::because).then(hints);
+        check = check.run(format!("dbtrigger runs --job {job} --limit 1"));
+    }
     if found.has_schedule() {
         check = check.warn("it has a schedule of its own in dbt Cloud: it runs from both");
     }

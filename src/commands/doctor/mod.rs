@@ -19,6 +19,7 @@ use crate::credentials::{self, Account, Databricks, Wants};
 use crate::databricks::me::Me;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
+use crate::origin::Origin;
 
 /// Look at every link of the chain, and say which one is broken and what to do
 ///
@@ -75,18 +76,21 @@ async fn examine(args: Args, stage: &Stage) -> Result<Examined, Failure> {
             .and_then(|identity| to_databricks(&identity, stage).map(|writer| (identity, writer.reader()))),
     };
     let dbt = line_to_dbt(&pasted, Wants::default(), stage).map(|(account, writer)| (account, writer.reader()));
-    // Without a token the way to the host can be walked all the same.
+    // Without a credential the way to a host can be walked all the same.
+    let host = credentials::databricks_host(environment);
     let account = credentials::account(&stage.account, &pasted, environment, &mut Wants::default());
     let account_id = credentials::account_id(&stage.account, &pasted, environment).ok().flatten();
 
-    let (at_dbt, at_databricks) =
-        tokio::try_join!(look_at_dbt(dbt, account.as_ref(), stage), look_at_databricks(databricks, stage))?;
+    let (at_dbt, at_databricks) = tokio::try_join!(
+        look_at_dbt(dbt, account.as_ref(), stage),
+        look_at_databricks(databricks, host.as_ref(), stage)
+    )?;
     let Side { mut checks, line: dbt } = at_dbt;
     checks.extend(at_databricks.checks);
     let dbt = Dbt { line: dbt, account: account_id };
     let wanted = Wanted { workflow, job, narrow };
     checks.extend(Chain::follow(at_databricks.line, &dbt, &wanted).await);
-    Ok(Examined::new(checks, environment.profile()))
+    Ok(Examined::new(checks, stage.given()))
 }
 
 /// What was found at one of the services, and the line to it if it holds; else which link is broken.
@@ -107,26 +111,15 @@ async fn look_at_dbt(
     stage: &Stage,
 ) -> Result<Side<(Account, Reader)>, Failure> {
     let part = Part::Dbt;
-    let mut checks = Vec::new();
-    let given = match line {
+    let (check, given) = match line {
         Ok((account, reader)) => {
             let what = format!("account {} at {}, with the token of {}", account.id, account.origin, reader.known_as());
-            checks.push(Check::ok(part, "credentials", what));
-            Some((account, reader))
+            (Check::ok(part, "credentials", what), Some((account, reader)))
         }
-        Err(failure) => {
-            checks.push(Check::failed(part, "credentials", failure));
-            None
-        }
+        Err(failure) => (Check::failed(part, "credentials", failure), None),
     };
-    let Some(known) = given.as_ref().map(|(account, _)| account).or(account) else {
-        let of = "dbt.credentials failed".to_owned();
-        checks.extend(["connection", "identity"].map(|id| Check::skipped(part, id, id, &of)));
-        return Ok(Side { checks, line: Err(of) });
-    };
-    let links = walked(Host { part, origin: &known.origin }, stage).await?;
-    let broken = is_broken(&checks).or_else(|| is_broken(&links));
-    checks.extend(links);
+    let known = given.as_ref().map(|(account, _)| account).or(account).map(|account| &account.origin);
+    let (mut checks, broken) = way(check, known, stage).await?;
     match (broken, given) {
         (None, Some((account, reader))) => {
             checks.push(dbt_identity(&reader, &account).await);
@@ -143,29 +136,46 @@ async fn look_at_dbt(
 
 async fn look_at_databricks(
     line: Result<(Databricks, Reader), Failure>,
+    host: Option<&Origin>,
     stage: &Stage,
 ) -> Result<Side<(Reader, Me)>, Failure> {
     let part = Part::Databricks;
-    let (identity, reader) = match line {
-        Ok(line) => line,
-        Err(failure) => {
-            let of = "databricks.credentials failed";
-            let mut checks = vec![Check::failed(part, "credentials", failure)];
-            checks.extend(["connection", "identity"].map(|id| Check::skipped(part, id, id, of)));
-            return Ok(Side { checks, line: Err(of.to_owned()) });
+    let (check, given) = match line {
+        Ok((identity, reader)) => {
+            let what = format!("{}, with {} ({})", identity.origin, reader.known_as(), identity.way.name());
+            (Check::ok(part, "credentials", what), Some((identity, reader)))
         }
+        Err(failure) => (Check::failed(part, "credentials", failure), None),
     };
-    let what = format!("{}, with {} ({})", identity.origin, reader.known_as(), identity.way.name());
-    let mut checks = vec![Check::ok(part, "credentials", what)];
-    checks.extend(walked(Host { part, origin: &identity.origin }, stage).await?);
-    if let Some(of) = is_broken(&checks) {
-        checks.push(Check::skipped(part, "identity", "identity", &of));
-        return Ok(Side { checks, line: Err(of) });
+    let known = given.as_ref().map(|(identity, _)| &identity.origin).or(host);
+    let (mut checks, broken) = way(check, known, stage).await?;
+    match (broken, given) {
+        (None, Some((identity, reader))) => {
+            let (check, me) = databricks_identity(&reader, &identity).await;
+            checks.push(check);
+            let line = me.map(|me| (reader, me)).ok_or_else(|| "databricks.identity failed".to_owned());
+            Ok(Side { checks, line })
+        }
+        (broken, _) => {
+            let of = broken.unwrap_or_default();
+            checks.push(Check::skipped(part, "identity", "identity", &of));
+            Ok(Side { checks, line: Err(of) })
+        }
     }
-    let (check, me) = databricks_identity(&reader, &identity).await;
-    checks.push(check);
-    let line = me.map(|me| (reader, me)).ok_or_else(|| "databricks.identity failed".to_owned());
-    Ok(Side { checks, line })
+}
+
+/// What was given, and the way to the host, which is walked without a credential too; with the link that is broken.
+async fn way(given: Check, host: Option<&Origin>, stage: &Stage) -> Result<(Vec<Check>, Option<String>), Failure> {
+    let part = given.part();
+    let mut checks = vec![given];
+    if let Some(origin) = host {
+        checks.extend(walked(Host { part, origin }, stage).await?);
+    } else {
+        let of = is_broken(&checks).unwrap_or_default();
+        checks.push(Check::skipped(part, "connection", "connection", &of));
+    }
+    let broken = is_broken(&checks);
+    Ok((checks, broken))
 }
 
 #[cfg(test)]

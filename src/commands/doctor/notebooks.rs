@@ -84,6 +84,13 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: Load) -
         Ok(ground) => ground,
         Err(failure) => {
             let absent = failure.code == Code::NotFound && path.is_none();
+            let failure = if failure.code == Code::NotFound && !absent {
+                failure.advise(format!(
+                    "which secret it read is gone with it: add --scope and --key if that was not {DEFAULT_SCOPE}/{DEFAULT_KEY}"
+                ))
+            } else {
+                failure
+            };
             let mut footing = Footing::broken(&id, failure);
             if absent {
                 // Where the first notebook would look for it.
@@ -110,7 +117,7 @@ fn notebook_check(chain: &Chain<'_>, id: &str, ground: &Ground, is_usual: bool) 
             Failure::new(Code::Bug, format!("The settings of the notebook {path} were read, and now they cannot be."));
         return (Check::failed(PART, id, failure), None);
     };
-    let at = if is_usual { String::new() } else { format!(" --path {}", quoted(path.as_str())) };
+    let at = if is_usual { String::new() } else { ground::at(path) };
     let elsewhere = elsewhere(chain, &found);
     // Its own account is said again: of another one, the notebook would change hands.
     let of = if elsewhere.is_some() {
@@ -139,12 +146,11 @@ fn notebook_check(chain: &Chain<'_>, id: &str, ground: &Ground, is_usual: bool) 
             let check = Check::warning(PART, id, format!("The notebook {path} is outdated."));
             changes.iter().map(told).fold(check, Check::because).run(&deploy)
         }
-        Action::Blocked { why: _, unless: _ } if have.state(&want) == "edited-by-hand" => {
-            let what = format!("The notebook {path} was edited by hand since dbtrigger {version} wrote it.");
-            Check::warning(PART, id, what)
-                .because("its runs do what it says now")
-                .run(format!("{deploy} --force --dry-run"))
-                .advise("the same without --dry-run takes the edits back")
+        Action::Blocked { why, unless: _ } if have.state(&want) == "edited-by-hand" => {
+            let failure = Failure::new(Code::Refused, why.what).cause("its runs do what it says now");
+            let failure = why.diff.iter().fold(failure, |failure, diff| failure.cause(first_lines(diff)));
+            let mend = format!("{deploy}{} --force", as_flags(&found));
+            Check::failed(PART, id, failure.run(&mend).advise(format!("`{mend} --dry-run` shows what would be lost")))
         }
         Action::Blocked { why, unless: _ } => {
             let what = format!("The notebook {path} was written by dbtrigger {version}, and this is {VERSION}.");
@@ -160,6 +166,32 @@ fn notebook_check(chain: &Chain<'_>, id: &str, ground: &Ground, is_usual: bool) 
             .advise(format!("to look at its jobs too, add{of}"));
     }
     (check, elsewhere)
+}
+
+/// So much of a difference says what it is about.
+const FIRST_LINES: usize = 12;
+
+fn first_lines(diff: &str) -> String {
+    let more = diff.lines().count().saturating_sub(FIRST_LINES);
+    let mut lines: Vec<&str> = diff.lines().take(FIRST_LINES).collect();
+    let rest = format!("({more} more lines)");
+    if more > 0 {
+        lines.push(&rest);
+    }
+    lines.join("\n")
+}
+
+/// What a notebook that was edited by hand says, as flags: its word counts only where somebody gives it again.
+fn as_flags(found: &Found) -> String {
+    let Found { host: _, account_id: _, scope, key, allow_override, allow_job } = found;
+    let mut flags = String::new();
+    if (scope.as_str(), key.as_str()) != (DEFAULT_SCOPE, DEFAULT_KEY) {
+        flags = format!(" --scope {} --key {}", quoted(scope), quoted(key));
+    }
+    let known = allow_override.iter().filter_map(|name| OverrideKey::named(name));
+    flags.extend(known.map(|name| format!(" --allow-override {}", name.name())));
+    flags.extend(allow_job.iter().map(|job| format!(" --allow-job {job}")));
+    flags
 }
 
 /// The account that the notebook is for, if that is not the one in use.

@@ -11,6 +11,11 @@ const BO: &str = "bo@example.com";
 const NOTEBOOK: &str = "chain.notebook:/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
 const KEY: &str = "chain.key:dbt-cloud/api-key";
 
+/// How somebody edits a workflow, and what is asked of `doctor` then.
+type Edit = (&'static [&'static str], fn(&mut Value));
+/// How somebody breaks a chain.
+type Breaks<'a> = Box<dyn Fn(&Rehearsal) + 'a>;
+
 async fn doctor(stage: &Rehearsal, line: &[&str]) -> Outcome {
     stage.take_log();
     let outcome = stage.run(super::run, line).await.expect("nobody kills it");
@@ -132,10 +137,16 @@ async fn values_that_are_missing_break_a_link_each_and_the_rest_is_skipped() {
     let outcome = doctor(&stage, &[]).await;
     assert!(outcome.exit == 1 && outcome.failure.contains("2 links of the chain are broken"), "{}", outcome.failure);
     assert!(check(&outcome, "databricks.credentials")["reason"].to_string().contains("tried pat"));
-    for id in ["dbt.connection", "databricks.connection", "chain.notebook", "chain.key", "chain.workflow", "chain.job"]
-    {
+    for id in ["databricks.name", "databricks.connection", "databricks.answer"] {
+        assert_eq!(check(&outcome, id)["status"], "ok", "{id}: the way is walked without a credential");
+    }
+    for id in ["dbt.connection", "databricks.identity", "chain.notebook", "chain.key", "chain.workflow", "chain.job"] {
         assert_eq!(check(&outcome, id)["status"], "skipped", "{id}");
     }
+    stage.set("DATABRICKS_HOST", "");
+    let outcome = doctor(&stage, &[]).await;
+    let skipped = check(&outcome, "databricks.connection");
+    assert_eq!(skipped["reason"], "databricks.credentials failed", "{skipped}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,12 +235,19 @@ async fn printed(stage: &Rehearsal) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_notebook_that_was_edited_or_is_outdated_is_a_warning_with_what_deploys_it_anew() {
+async fn a_notebook_that_was_edited_breaks_its_link_with_what_was_changed() {
     let stage = prepared().await;
     let text = printed(&stage).await;
     import(&stage, &format!("{text}\nprint('mine')"));
     let outcome = doctor(&stage, &[]).await;
-    warns(&outcome, NOTEBOOK, "edited by hand", "dbtrigger deploy-notebook --force --dry-run");
+    only_fails(&outcome, NOTEBOOK, "edited by hand", "run `dbtrigger deploy-notebook --force`");
+    assert!(outcome.text.contains("\n      -print('mine')"), "{}", outcome.text);
+    let shown = check(&outcome, NOTEBOOK)["next"][1].clone();
+    assert_eq!(shown, "`dbtrigger deploy-notebook --force --dry-run` shows what would be lost");
+    let many = (0..40).fold(String::new(), |many, line| many + &format!("\nprint({line})"));
+    import(&stage, &format!("{text}{many}"));
+    let reason = check(&doctor(&stage, &[]).await, NOTEBOOK)["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("more lines)") && !reason.contains("print(39)"), "{reason}");
     let unreadable: String = text
         .lines()
         .map(|line| if line.starts_with("SETTINGS = ") { "SETTINGS = {}\n".to_owned() } else { format!("{line}\n") })
@@ -295,7 +313,7 @@ async fn whoever_the_runs_act_as_has_to_read_key_and_notebook() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_edited_in_a_workflow_is_a_warning_and_a_paused_schedule_too() {
+async fn what_was_edited_in_a_workflow_breaks_its_link_and_a_paused_schedule_is_a_warning() {
     let stage = prepared().await;
     create(&stage, &["--job", "222225", "--schedule", "0 0 6 * * ?"]).await;
     let outcome = doctor(&stage, &[]).await;
@@ -305,20 +323,46 @@ async fn what_was_edited_in_a_workflow_is_a_warning_and_a_paused_schedule_too() 
         settings["tasks"][0]["disable_auto_optimization"] = false.into();
     });
     let outcome = doctor(&stage, &[]).await;
-    warns(&outcome, "chain.schedule:", "is paused", "--unpaused");
-    warns(
-        &outcome,
-        "chain.workflow:",
-        "was edited since dbtrigger wrote it",
-        "dbtrigger create-workflow --job 222225 --force",
-    );
-    warns(&outcome, "chain.workflow:", "disable_auto_optimization: false", "");
-    // Another job than the one it was made for: its own tag says so.
+    assert_eq!(check(&outcome, "chain.schedule:")["status"], "warning");
+    assert!(check(&outcome, "chain.schedule:")["next"].to_string().contains("--unpaused"));
+    let mend = "dbtrigger create-workflow --job 222225 --force";
+    only_fails(&outcome, "chain.workflow:", "was edited since dbtrigger wrote it", mend);
+    assert_eq!(check(&outcome, "chain.workflow:")["reason"], "task.disable_auto_optimization: true -> false");
     create(&stage, &["--job", "222225", "--force"]).await;
-    reset(&stage, |settings| settings["parameters"][0]["default"] = "222226".into());
     let outcome = doctor(&stage, &[]).await;
-    warns(&outcome, "chain.workflow:", "create-workflow would change", "with the --name that it had when it was made");
-    assert_eq!(check(&outcome, "chain.job:222226")["status"], "ok");
+    warns(&outcome, "chain.schedule:", "is paused", "--unpaused");
+    // What operators may choose is no edit.
+    reset(&stage, |settings| {
+        settings["email_notifications"] = json!({ "on_failure": ["bo@example.com"] });
+        settings["tasks"][0]["max_retries"] = 2.into();
+    });
+    let outcome = doctor(&stage, &[]).await;
+    assert_eq!((outcome.exit, &check(&outcome, "chain.workflow:")["status"]), (0, &json!("ok")), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workflow_that_was_made_to_start_another_dbt_job_is_found_by_either_and_named_with_both() {
+    let stage = prepared().await;
+    let (id, _) = workflow(&stage);
+    // As in the key of its task; as in its name; as somebody asks.
+    let edits: [Edit; 3] = [
+        (&[], |settings| settings["parameters"][0]["default"] = "999".into()),
+        (&[], |settings| settings["tasks"][0]["task_key"] = "load".into()),
+        (&["--job", "222225"], |settings| settings["name"] = "Mine".into()),
+    ];
+    for (line, edit) in edits {
+        reset(&stage, edit);
+        let outcome = doctor(&stage, line).await;
+        let (link, mend) = (format!("chain.workflow:{id}"), "run `dbtrigger create-workflow --job 222225 --force`");
+        only_fails(&outcome, &link, "parameters.job_id: 222225 -> 999", mend);
+        for job in ["222225", "999"] {
+            assert!(check(&doctor(&stage, &["--job", job]).await, &link).is_object(), "{job}");
+        }
+    }
+    // Nothing is left that says what it was.
+    let outcome = doctor(&stage, &[]).await;
+    let found = check(&outcome, &format!("chain.workflow:{id}"));
+    assert!(found["status"] == "failed" && found["next"].to_string().contains("that it was made with"), "{found}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -329,6 +373,9 @@ async fn two_workflows_of_one_mark_and_one_that_names_no_job_are_broken_links() 
     only_fails(&doctor(&stage, &[]).await, "chain.workflow:", "2 jobs carry the mark", "delete what is not needed");
     stage.post("/api/2.2/jobs/delete", &json!({ "job_id": copy }));
     reset(&stage, |settings| settings["parameters"][0]["default"] = "{{job.id}}".into());
+    // The key of its task says which it was.
+    only_fails(&doctor(&stage, &[]).await, "chain.workflow:", "222225 -> {{job.id}}", "--job 222225 --force");
+    reset(&stage, |settings| settings["tasks"][0]["task_key"] = "load".into());
     only_fails(&doctor(&stage, &[]).await, "chain.workflow:", "names no dbt job", "--force");
 }
 
@@ -363,7 +410,7 @@ async fn each_dbt_job_is_looked_at_once_with_what_deserves_a_look() {
     reset(&stage, |settings| settings["tasks"][0]["disable_auto_optimization"] = false.into());
     let again = "dbtrigger create-workflow --name Several --job 222222 --job 222225 --job 300120 --force";
     let (id, _) = workflow(&stage);
-    warns(&doctor(&stage, &[]).await, &format!("chain.workflow:{id}"), "was edited", again);
+    only_fails(&doctor(&stage, &[]).await, &format!("chain.workflow:{id}"), "was edited", again);
 }
 
 #[tokio::test(start_paused = true)]
@@ -388,6 +435,18 @@ async fn a_dbt_job_that_is_gone_or_deactivated_breaks_its_link_and_a_failed_run_
     create(&stage, &["--job", "222223"]).await;
     let next = format!("dbtrigger watch {}", failed.data["run_id"]);
     warns(&doctor(&stage, &["--job", "Broken models"]).await, "chain.job:222223", "its last run failed", &next);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_last_run_that_cannot_be_looked_at_is_a_warning_with_the_reason() {
+    let stage = prepared().await;
+    stage.world(|world| world.add_fault(Rule::parse("dbt:runs/list=status=403,times=forever").unwrap()));
+    let outcome = doctor(&stage, &[]).await;
+    warns(&outcome, "chain.job:222225", "The last run of the dbt job 222225 cannot be looked at", "--job 222225");
+    let found = check(&outcome, "chain.job:222225");
+    assert!(found["reason"].to_string().contains("403") && !found["what"].to_string().contains("403"), "{found}");
+    assert!(found["next"].to_string().contains("permission set"), "{found}");
+    assert_eq!(outcome.data["counts"]["warning"], 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -457,7 +516,15 @@ async fn a_task_in_somebody_elses_workflow_is_compared_and_one_without_any_is_a_
     );
     reset(&stage, |settings| settings["tasks"][1]["disable_auto_optimization"] = false.into());
     let again = format!("dbtrigger create-workflow --add-to {theirs} --job 222225 --task-key dbt_222225 --force");
-    warns(&doctor(&stage, &["--workflow", &theirs]).await, "chain.task:", "disable_auto_optimization: false", &again);
+    let outcome = doctor(&stage, &["--workflow", &theirs]).await;
+    only_fails(&outcome, "chain.task:", "disable_auto_optimization: true -> false", &again);
+    reset(&stage, |settings| {
+        settings["tasks"][1]["notebook_task"]["base_parameters"]["job_id"] = "999".into();
+        settings["tasks"][1]["notebook_task"]["notebook_path"] = "/Shared/theirs".into();
+    });
+    let outcome = doctor(&stage, &["--workflow", &theirs]).await;
+    only_fails(&outcome, "chain.task:", "job_id: 222225 -> 999", &again);
+    only_fails(&outcome, "chain.task:", "run_dbt_job_51234 -> /Shared/theirs", &again);
 }
 
 #[tokio::test(start_paused = true)]
@@ -475,4 +542,171 @@ async fn next_commands_are_for_the_profile_that_is_named() {
     // Here they are completed where the program ends.
     assert!(outcome.failure.contains("run `dbtrigger deploy-notebook`"), "{}", outcome.failure);
     assert!(check(&outcome, "databricks.identity")["what"].to_string().contains(ANA));
+}
+
+/// The words of a command as a shell takes them apart.
+fn words(command: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    for sign in command.chars() {
+        match sign {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(std::mem::take(&mut word)),
+            sign => word.push(sign),
+        }
+    }
+    words.push(word);
+    words
+}
+
+/// Types each command that a broken link names, as it stands there, until nothing is broken any more; gives what was typed.
+async fn mend(stage: &Rehearsal, line: &[&str]) -> Vec<String> {
+    let mut typed = Vec::new();
+    for _ in 0..2 {
+        let outcome = doctor(stage, line).await;
+        let failed = checks(&outcome).into_iter().filter(|check| check["status"] == "failed");
+        let hints: Vec<Value> = failed.flat_map(|check| check["next"].as_array().unwrap().clone()).collect();
+        let named = hints.iter().filter_map(|hint| hint.as_str()?.strip_prefix("run `dbtrigger ")?.strip_suffix('`'));
+        for command in named.filter(|command| *command != "jobs") {
+            let words = words(&command.replace("<ID>", "222225"));
+            let flags: Vec<&str> = words[1..].iter().map(String::as_str).collect();
+            let outcome = match words[0].as_str() {
+                "init-secrets" => stage.run(init_secrets::run, &flags).await,
+                "deploy-notebook" => stage.run(deploy_notebook::run, &flags).await,
+                "create-workflow" => stage.run(create_workflow::run, &flags).await,
+                other => panic!("{other} mends nothing"),
+            };
+            let outcome = outcome.unwrap();
+            assert_eq!(outcome.exit, 0, "{command}: {}", outcome.failure);
+            typed.push(command.to_owned());
+        }
+        let after = doctor(stage, line).await;
+        if after.exit == 0 {
+            assert!(!typed.is_empty(), "nothing was broken");
+            return typed;
+        }
+    }
+    panic!("{typed:?} do not mend it: {}", doctor(stage, line).await.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_commands_that_broken_links_name_mend_them_as_they_stand_there() {
+    // From nothing, in the guide's order.
+    let typed = mend(&Rehearsal::new(), &[]).await;
+    assert_eq!(
+        typed,
+        ["deploy-notebook", "init-secrets --scope dbt-cloud --key api-key", "create-workflow --job <ID>"]
+    );
+    let base = prepared().await;
+    let path = NOTEBOOK.strip_prefix("chain.notebook:").unwrap();
+    let text = printed(&base).await;
+    let breaks: [(&str, Breaks<'_>); 10] = [
+        (
+            "no scope",
+            Box::new(|stage| {
+                stage.post("/api/2.0/secrets/scopes/delete", &json!({ "scope": "dbt-cloud" }));
+            }),
+        ),
+        (
+            "no key",
+            Box::new(|stage| {
+                stage.post("/api/2.0/secrets/delete", &json!({ "scope": "dbt-cloud", "key": "api-key" }));
+            }),
+        ),
+        (
+            "no notebook",
+            Box::new(|stage| {
+                stage.post("/api/2.0/workspace/delete", &json!({ "path": path }));
+            }),
+        ),
+        ("somebody's notebook", Box::new(|stage| import(stage, "print('theirs')"))),
+        ("an edited notebook", Box::new(|stage| import(stage, &format!("{text}\nprint('mine')")))),
+        (
+            "no rights",
+            Box::new(|stage| {
+                let bo = json!({ "run_as": { "user_name": BO } });
+                stage.post("/api/2.2/jobs/update", &json!({ "job_id": workflow(stage).0, "new_settings": bo }));
+            }),
+        ),
+        (
+            "no workflow",
+            Box::new(|stage| {
+                stage.post("/api/2.2/jobs/delete", &json!({ "job_id": workflow(stage).0 }));
+            }),
+        ),
+        (
+            "an edited task",
+            Box::new(|stage| {
+                reset(stage, |settings| settings["tasks"][0]["disable_auto_optimization"] = false.into());
+            }),
+        ),
+        (
+            "another job",
+            Box::new(|stage| {
+                reset(stage, |settings| settings["parameters"][0]["default"] = "999".into());
+            }),
+        ),
+        (
+            "another notebook",
+            Box::new(|stage| {
+                reset(stage, |settings| settings["tasks"][0]["notebook_task"]["notebook_path"] = "/Shared/x".into());
+            }),
+        ),
+    ];
+    for (what, broken) in breaks {
+        let stage = base.copy();
+        broken(&stage);
+        mend(&stage, &[]).await;
+        let (_, settings) = workflow(&stage);
+        assert_eq!(settings["parameters"][0]["default"], "222225", "{what}");
+        let stage = base.copy();
+        broken(&stage);
+        mend(&stage, &["--job", "222225"]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_mends_a_chain_at_places_of_its_own_keeps_them() {
+    let stage = Rehearsal::new();
+    let at = "/Shared/dbt/run it";
+    assert_eq!(stage.run(init_secrets::run, &["--scope", "team", "--key", "dbt.key"]).await.unwrap().exit, 0);
+    let deploy = ["--path", at, "--accept-shared-path", "--scope", "team", "--key", "dbt.key"];
+    let rest = ["--allow-override", "git_branch", "--allow-job", "222225"];
+    assert_eq!(stage.run(deploy_notebook::run, &[&deploy[..], &rest].concat()).await.unwrap().exit, 0);
+    create(&stage, &["--job", "222225", "--notebook", at]).await;
+    assert_eq!(doctor(&stage, &[]).await.exit, 0);
+    let content = stage.world(|world| world.inspect())["workspace"][at]["content"].as_str().unwrap().to_owned();
+    let edited = format!("{content}\nprint('mine')\n");
+    let content = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, edited);
+    let body = json!({ "path": at, "format": "SOURCE", "language": "PYTHON", "overwrite": true, "content": content });
+    stage.post("/api/2.0/workspace/import", &body);
+    assert_eq!(
+        mend(&stage, &[]).await,
+        [
+            "deploy-notebook --path '/Shared/dbt/run it' --accept-shared-path --scope team --key dbt.key --allow-override git_branch --allow-job 222225 --force"
+        ]
+    );
+    stage.post("/api/2.0/secrets/delete", &json!({ "scope": "team", "key": "dbt.key" }));
+    reset(&stage, |settings| settings["parameters"][0]["default"] = "222226".into());
+    assert_eq!(
+        mend(&stage, &[]).await,
+        [
+            "init-secrets --scope team --key dbt.key",
+            "create-workflow --job 222225 --notebook '/Shared/dbt/run it' --force"
+        ]
+    );
+    let other = ["--path", at, "--accept-shared-path", "--allow-job", "1"];
+    assert_eq!(stage.run(deploy_notebook::run, &other).await.unwrap().exit, 0);
+    let bo = json!({ "run_as": { "user_name": BO } });
+    stage.post("/api/2.2/jobs/update", &json!({ "job_id": workflow(&stage).0, "new_settings": bo }));
+    assert_eq!(
+        mend(&stage, &[]).await,
+        [
+            "deploy-notebook --path '/Shared/dbt/run it' --accept-shared-path --allow-job 1 --allow-job 222225",
+            "init-secrets --scope team --key dbt.key --grant 'bo@example.com:READ'"
+        ]
+    );
+    // A notebook that is gone has taken with it which secret it read: that is said.
+    stage.post("/api/2.0/workspace/delete", &json!({ "path": at }));
+    let next = check(&doctor(&stage, &[]).await, "chain.notebook:")["next"].to_string();
+    assert!(next.contains("add --scope and --key if that was not dbt-cloud/api-key"), "{next}");
 }

@@ -10,11 +10,12 @@ use crate::commands::deploy_notebook::{default_path, quoted};
 use crate::commands::job_named::NAME;
 use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
+use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::{
-    AddedTask, ID_TAG, Identity, StandingTask, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant,
-    override_names, read_back, standing, timetable,
+    AddedTask, AddedTaskWant, ID_TAG, Identity, ReadBack, StandingTask, TaskWant, Timetable, Workflow, WorkflowHave,
+    WorkflowWant, job_in_key, override_names, read_back, standing, timetable,
 };
-use crate::engine::{Action, Consent, Consents, Kind as _, Refusal};
+use crate::engine::{Action, Change, Consent, Consents, Kind as _, Refusal};
 use crate::failure::{Code, Failure, of_databricks};
 use crate::runs::plain;
 
@@ -22,23 +23,74 @@ use crate::runs::plain;
 pub(super) struct Standing {
     pub(super) have: WorkflowHave,
     name: String,
+    /// What they were written to be, where that is known; else what they are.
     pub(super) tasks: Vec<StandingTask>,
+    /// The dbt jobs that they start as they are.
+    starts: BTreeSet<u64>,
+    own: Option<ReadBack<WorkflowWant>>,
+    added: Vec<ReadBack<AddedTaskWant>>,
     /// It does not run as whoever asks.
     pub(super) is_of_another: bool,
 }
 
 impl Standing {
-    fn new(ours: Vec<Summary>, job: Job, chain: &Chain<'_>) -> Standing {
+    /// `asked`: the dbt job that the workflow may have been made for.
+    fn new(ours: Vec<Summary>, job: Job, chain: &Chain<'_>, asked: Option<u64>) -> Standing {
         let is_of_another = job.run_as.as_ref().is_some_and(|who| !who.eq_ignore_ascii_case(&chain.me.user_name));
         let name: String = job.settings.read("name").unwrap_or_default();
-        let tasks = standing(&job.settings);
-        Standing { name, tasks, is_of_another, have: WorkflowHave { ours, namesakes: Vec::new(), job } }
+        let mut tasks = standing(&job.settings);
+        let starts = tasks.iter().filter_map(|task| task.job).collect();
+        let have = WorkflowHave { ours, namesakes: Vec::new(), job };
+        let usual = chain.dbt.account.and_then(|account| default_path(chain.me, account).ok());
+        let usual = usual.as_ref().map(NotebookPath::as_str);
+        let jobs: Vec<u64> = asked.into_iter().chain(job_in_name(&name)).collect();
+        let own = have.own().and_then(|_| have.read_back(&jobs, usual));
+        let added = read_back(&have.job, &name, usual);
+        for task in &mut tasks {
+            if let Some((job, notebook)) = written(&task.key, own.as_ref(), &added) {
+                (task.job, task.notebook) = (Some(job), notebook);
+            }
+        }
+        Standing { have, name, tasks, starts, own, added, is_of_another }
+    }
+
+    /// Whether it starts this dbt job, or was made to.
+    fn is_for(&self, job: u64) -> bool {
+        self.starts.contains(&job) || self.tasks.iter().any(|task| task.job == Some(job))
     }
 
     /// As people see it.
     pub(super) fn shown(&self) -> String {
-        format!("the workflow {} \"{}\"", self.have.job.id, plain(&self.name, NAME))
+        format!("{} \"{}\"", self.short(), plain(&self.name, NAME))
     }
+
+    /// The same, where its name stands in another line.
+    pub(super) fn short(&self) -> String {
+        format!("the workflow {}", self.have.job.id)
+    }
+}
+
+/// Which dbt job the task of this key starts, and through which notebook, by what is known of how it was written.
+fn written(
+    key: &str,
+    own: Option<&ReadBack<WorkflowWant>>,
+    added: &[ReadBack<AddedTaskWant>],
+) -> Option<(u64, String)> {
+    if let Some(ReadBack { want, is_lost: _ }) = added.iter().find(|added| added.want.task.key == key) {
+        return Some((want.task.job, want.notebook.clone()));
+    }
+    let want = &own?.want;
+    let task = match want.tasks.as_slice() {
+        // It may have got another key since.
+        [only] => only,
+        several => several.iter().find(|task| task.key == key)?,
+    };
+    Some((task.job, want.notebook.clone()))
+}
+
+/// The dbt job that a workflow is called after: `dbt: Nightly build (222222)`, unless somebody renamed it.
+fn job_in_name(name: &str) -> Option<u64> {
+    name.strip_suffix(')')?.rsplit_once('(')?.1.parse().ok()
 }
 
 /// The workflows that are to be looked at; a check where there is none, or where it cannot be known.
@@ -47,7 +99,7 @@ pub(super) async fn find(chain: &Chain<'_>, wanted: &Wanted, job: Option<u64>) -
         Some((named, text)) => {
             let again = |id: u64| format!("dbtrigger doctor --workflow {id}");
             match named.find(chain.reader, text, "nothing that hangs on it was looked at", again).await {
-                Ok(row) => one(chain, row.job_id).await,
+                Ok(row) => one(chain, row.job_id, job).await,
                 Err(failure) => Err(failure),
             }
         }
@@ -60,13 +112,13 @@ pub(super) async fn find(chain: &Chain<'_>, wanted: &Wanted, job: Option<u64>) -
 }
 
 /// The one that is named, whoever made it.
-async fn one(chain: &Chain<'_>, id: u64) -> Result<Vec<Standing>, Failure> {
+async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<Standing>, Failure> {
     let job = jobs::get(chain.reader, id).await;
     let job = job.map_err(|error| of_databricks(&format!("Cannot look at the workflow {id}"), &error))?;
     let tags: BTreeMap<String, String> = job.settings.read("tags").unwrap_or_default();
     let name: String = job.settings.read("name").unwrap_or_default();
     let ours = if tags.contains_key(ID_TAG) { vec![Summary { id, name: name.clone(), tags }] } else { Vec::new() };
-    let standing = Standing::new(ours, job, chain);
+    let standing = Standing::new(ours, job, chain, asked);
     if standing.tasks.is_empty() {
         let shown = plain(&name, NAME);
         let failure =
@@ -91,7 +143,7 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<Standing>, Fail
     for ours in marked.into_values() {
         let Some(first) = ours.first().map(|first| first.id) else { continue };
         match jobs::get(reader, first).await {
-            Ok(job) => found.push(Standing::new(ours, job, chain)),
+            Ok(found_job) => found.push(Standing::new(ours, found_job, chain, job)),
             // Deleted since the list was made.
             Err(error) if is_missing(&error) => {}
             Err(error) => return Err(of_databricks(&format!("Cannot look at the workflow {first}"), &error)),
@@ -99,7 +151,7 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<Standing>, Fail
     }
     found.sort_by_key(|standing| standing.have.job.id);
     if let Some(job) = job {
-        found.retain(|standing| standing.tasks.iter().any(|task| task.job == Some(job)));
+        found.retain(|standing| standing.is_for(job));
     }
     if !found.is_empty() {
         return Ok(found);
@@ -115,40 +167,34 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<Standing>, Fail
 
 /// What `create-workflow` would change in it, whether its overrides are allowed, and when it starts.
 pub(super) fn compare(chain: &Chain<'_>, workflow: &Standing, footings: &BTreeMap<String, Footing>) -> Vec<Check> {
-    let Standing { have, name, tasks, is_of_another: _ } = workflow;
+    let Standing { have, name: _, tasks, starts: _, own, added, is_of_another: _ } = workflow;
     let (job, shown) = (&have.job, workflow.shown());
     let mut checks = Vec::new();
     let mut names = BTreeSet::new();
     let id = format!("workflow:{}", job.id);
-    if have.own().is_some() {
-        match have.read_back() {
-            None => {
-                let failure =
-                    Failure::new(Code::Refused, format!("A task of dbtrigger's in {shown} names no dbt job."));
-                let advice = "run create-workflow for it once more, with --force";
-                checks.push(Check::failed(PART, &id, failure.advise(advice)));
-            }
-            Some(want) => {
-                let again = again(chain, &want, footings);
-                checks.push(judged(
-                    &id,
-                    &shown,
-                    Workflow::diff(&want, Some(have), &Consents::default()),
-                    again.as_deref(),
-                ));
-                names = override_names(&want, Some(&job.settings));
-            }
+    match own {
+        None if have.own().is_none() => {}
+        None => {
+            let failure = Failure::new(Code::Refused, format!("A task of dbtrigger's in {shown} names no dbt job."));
+            let advice = "run create-workflow for it once more, with --force";
+            checks.push(Check::failed(PART, &id, failure.advise(advice)));
+        }
+        Some(ReadBack { want, is_lost }) => {
+            let again = again(chain, want, footings).filter(|_| !is_lost);
+            let diff = |consents: &Consents| Workflow::diff(want, Some(have), consents);
+            checks.push(judged(&id, &shown, diff, *is_lost, again.as_deref()));
+            names = override_names(want, Some(&job.settings));
         }
     }
-    let added = read_back(job, name);
-    for want in &added {
+    for ReadBack { want, is_lost } in added {
         let TaskWant { key, job: dbt_job, depends_on: _ } = &want.task;
         let id = format!("task:{}/{key}", job.id);
         let at = at_notebook(chain, &want.notebook, footings);
         let again =
             format!("dbtrigger create-workflow --add-to {} --job {}{at} --task-key {}", job.id, dbt_job, quoted(key));
-        let action = AddedTask::diff(want, Some(job), &Consents::default());
-        checks.push(judged(&id, &format!("the task {key} in {shown}"), action, Some(&again)));
+        let again = (!is_lost).then_some(again);
+        let diff = |consents: &Consents| AddedTask::diff(want, Some(job), consents);
+        checks.push(judged(&id, &format!("the task {key} in {shown}"), diff, *is_lost, again.as_deref()));
     }
     if have.own().is_none() && added.is_empty() {
         let keys: Vec<&str> = tasks.iter().map(|task| task.key.as_str()).collect();
@@ -161,7 +207,7 @@ pub(super) fn compare(chain: &Chain<'_>, workflow: &Standing, footings: &BTreeMa
         let load = ground::Load { notebook: Some(&ground.path), account: None, jobs: Vec::new(), host: None };
         let id = format!("overrides:{}", job.id);
         checks.push(match ground.check_overrides(&load, &names) {
-            Ok(()) => Check::ok(PART, &id, format!("the notebook allows the overrides of {shown}")),
+            Ok(()) => Check::ok(PART, &id, format!("the notebook allows the overrides of {}", workflow.short())),
             Err(failure) => Check::failed(PART, &id, failure),
         });
     }
@@ -172,7 +218,7 @@ pub(super) fn compare(chain: &Chain<'_>, workflow: &Standing, footings: &BTreeMa
 /// When it starts by itself.
 fn schedule(workflow: &Standing) -> Check {
     let job = &workflow.have.job;
-    let (id, shown) = (format!("schedule:{}", job.id), workflow.shown());
+    let (id, shown) = (format!("schedule:{}", job.id), workflow.short());
     match timetable(&job.settings) {
         None => Check::ok(PART, &id, format!("{shown} has no schedule: somebody or something else starts it")),
         Some(Timetable { expression, timezone, paused: false }) => {
@@ -186,23 +232,33 @@ fn schedule(workflow: &Standing) -> Check {
     }
 }
 
-/// What an action says of something that nobody asked to change.
-fn judged(id: &str, shown: &str, action: Action, again: Option<&str>) -> Check {
-    let remedy = |check: Check, flags: &str| match again {
-        Some(again) => check.run(format!("{again}{flags}")),
-        None => check.advise(format!("run create-workflow{flags} with the --name that it had when it was made")),
+/// What comparing says of something that nobody asked to change. `is_lost`: it was edited, and what it was is not known.
+fn judged(id: &str, shown: &str, diff: impl Fn(&Consents) -> Action, is_lost: bool, again: Option<&str>) -> Check {
+    let remedy = |failure: Failure| match again {
+        Some(again) => failure.run(format!("{again} --force")),
+        None => failure.advise("run create-workflow with --force and the --job and --name that it was made with"),
     };
-    match action {
+    match diff(&Consents::default()) {
+        Action::Update(_) if is_lost => {
+            let failure = Failure::new(Code::Refused, format!("Somebody has edited {shown} since dbtrigger wrote it."))
+                .cause("it is not what its mark says was written, and what that was is not known");
+            Check::failed(PART, id, remedy(failure))
+        }
         Action::Keep(_) => Check::ok(PART, id, format!("{shown} is as dbtrigger writes it")),
         Action::Create => Check::warning(PART, id, format!("{shown} is not there any more")),
         Action::Update(changes) => {
-            let check = Check::warning(PART, id, format!("create-workflow would change {shown}."));
-            remedy(changes.iter().map(told).fold(check, Check::because), "")
+            let check = Check::warning(PART, id, format!("This dbtrigger writes {shown} in another way."));
+            let check = changes.iter().map(told).fold(check, Check::because);
+            again.into_iter().fold(check, Check::run)
         }
-        Action::Blocked { why: Refusal { what, diff, advice: _ }, unless: Some(Consent::Force) } => {
-            let lines = diff.iter().flat_map(|diff| diff.lines()).map(str::trim);
-            let check = lines.fold(Check::warning(PART, id, what), Check::because);
-            remedy(check, " --force")
+        // What its runs do is not what was asked for.
+        Action::Blocked { why: Refusal { what, diff: _, advice: _ }, unless: Some(Consent::Force) } => {
+            let failure = Failure::new(Code::Refused, what);
+            let edits = match diff(&Consents::default().with(Consent::Force, true)) {
+                Action::Update(changes) => edits(&changes),
+                Action::Keep(_) | Action::Create | Action::Blocked { .. } => Vec::new(),
+            };
+            Check::failed(PART, id, remedy(edits.into_iter().fold(failure, Failure::cause)))
         }
         Action::Blocked { why: Refusal { what, diff: _, advice }, unless: _ } => {
             let failure = Failure::new(Code::Refused, what);
@@ -211,14 +267,25 @@ fn judged(id: &str, shown: &str, action: Action, again: Option<&str>) -> Check {
     }
 }
 
+/// What somebody has changed: as it was written, and as it is now. The mark follows from the rest.
+fn edits(changes: &[Change]) -> Vec<String> {
+    let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
+    let is_mark = |field: &str| field.starts_with("tags.dbtrigger-") || field == "task.description";
+    let edited = changes.iter().filter(|change| !is_mark(&change.field));
+    edited.map(|Change { field, from, to, reason: _ }| format!("{field}: {} -> {}", shown(to), shown(from))).collect()
+}
+
 /// The command that asks for this workflow, where its name at first is known.
 fn again(chain: &Chain<'_>, want: &WorkflowWant, footings: &BTreeMap<String, Footing>) -> Option<String> {
-    let account = footings.get(&want.notebook).and_then(Footing::account);
+    let account = account(chain, &want.notebook, footings);
     let at = at_notebook(chain, &want.notebook, footings);
+    let named = |TaskWant { key, job, depends_on: _ }: &TaskWant| {
+        if job_in_key(key) == Some(*job) { format!(" --job {job}") } else { format!(" --job {}={job}", quoted(key)) }
+    };
     if let ([only], Some(account)) = (want.tasks.as_slice(), account)
         && want.identity == Identity::of_job(account, only.job)
     {
-        return Some(format!("dbtrigger create-workflow --job {}{at}", only.job));
+        return Some(format!("dbtrigger create-workflow{}{at}", named(only)));
     }
     if want.identity != Identity::of_name(&want.name) {
         return None;
@@ -226,16 +293,18 @@ fn again(chain: &Chain<'_>, want: &WorkflowWant, footings: &BTreeMap<String, Foo
     let mut tasks = want.tasks.clone();
     // The service gives them back in another order.
     tasks.sort_by(|one, other| one.key.cmp(&other.key));
-    let tasks = tasks.iter().map(|TaskWant { key, job, depends_on: _ }| {
-        if *key == format!("dbt_{job}") { format!(" --job {job}") } else { format!(" --job {}={job}", quoted(key)) }
-    });
-    Some(format!("dbtrigger create-workflow --name {}{}{at}", quoted(&want.name), tasks.collect::<String>()))
+    let tasks: String = tasks.iter().map(named).collect();
+    Some(format!("dbtrigger create-workflow --name {}{tasks}{at}", quoted(&want.name)))
+}
+
+/// The account whose jobs are started through this notebook: as it says, else the one in use.
+fn account(chain: &Chain<'_>, notebook: &str, footings: &BTreeMap<String, Footing>) -> Option<u64> {
+    footings.get(notebook).and_then(Footing::account).or(chain.dbt.account)
 }
 
 /// The flag that names the notebook, where it is not the usual one.
 fn at_notebook(chain: &Chain<'_>, notebook: &str, footings: &BTreeMap<String, Footing>) -> String {
-    let account = footings.get(notebook).and_then(Footing::account);
-    let usual = account.and_then(|account| default_path(chain.me, account).ok());
+    let usual = account(chain, notebook, footings).and_then(|account| default_path(chain.me, account).ok());
     if usual.is_some_and(|usual| usual.as_str() == notebook) {
         String::new()
     } else {

@@ -23,7 +23,7 @@ pub(in crate::commands) fn settle_grants(
                 "--grant users would let everybody in this workspace read the dbt API key; nothing was written.",
             )
             .advise("name the user, the group or the service principal that the workflow runs as, such as --grant data-engineers")
-            .advise("to do it all the same, add --accept-shared-scope")
+            .unless("--accept-shared-scope")
         })
     })
 }

@@ -228,7 +228,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let (run_now, yes, dry_run) = (args.run_now, args.yes, args.dry_run);
     let outline = match look(&args, (&grants, compare), &input, &account, &writer, &me, stage).await {
         Ok(outline) => outline,
-        Err(failure) => return no_plan(failure, dry_run, &writer, &me),
+        Err(failure) => return no_plan(failure, dry_run, &stage.given(), &writer, &me),
     };
     let mut inputs = Inputs::default();
     warn_of_unused_key(&args, &outline, stage);

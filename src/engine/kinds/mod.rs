@@ -34,8 +34,8 @@ pub(crate) use notebook_grant::{NotebookGrant, NotebookGrantWant};
 pub(crate) use one_time::check_tasks;
 pub(crate) use scope::{Scope, ScopeWant};
 pub(crate) use secret::{Readers, Secret, SecretWant, told};
-pub(crate) use task::{StandingTask, circle, standing};
+pub(crate) use task::{StandingTask, circle, job_in_key, standing};
 pub(crate) use workflow::{
-    ID_TAG, Identity, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, override_names,
+    ID_TAG, Identity, ReadBack, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, override_names,
     run_as_refused, timetable, timetable_after,
 };

@@ -207,6 +207,17 @@ impl Kind for Notebook {
         }
     }
 
+    fn lost(want: &NotebookWant, have: Option<&NotebookHave>) -> Option<String> {
+        let Some(NotebookHave::Notebook { object_id: _, text }) = have else { return None };
+        let settings = want.settings(have);
+        match drift(text, &settings, VERSION) {
+            Drift::NotOurs | Drift::EditedByHand(_) => {
+                Some(unified(&normalise(text), &normalise(&render(&settings, VERSION))))
+            }
+            Drift::Unchanged | Drift::Outdated(_) => None,
+        }
+    }
+
     async fn apply(writer: &Writer, step: &Step<Notebook>, _inputs: &Inputs) -> Result<(), HttpError> {
         let Step { want, have, action, progress: _, now: _ } = step;
         let text = want.text(have.as_ref());
@@ -297,7 +308,12 @@ fn outdated(
     let Difference { version, downgrade, moved } = difference;
     let harmless = !*downgrade && moved.is_empty();
     if harmless || consents.has(Consent::Force) {
-        return Action::Update(changes(text, settings, difference));
+        let mut changes = changes(text, settings, difference);
+        if changes.is_empty() {
+            let reason = "this dbtrigger writes another one".to_owned();
+            changes.push(Change { field: "text".to_owned(), from: None, to: None, reason });
+        }
+        return Action::Update(changes);
     }
     let mut reasons: Vec<String> =
         moved.iter().map(|moved| format!("another {} ({} instead of {})", moved.what, moved.to, moved.from)).collect();
@@ -355,14 +371,6 @@ fn changes(text: &str, settings: &Settings, difference: &Difference) -> Vec<Chan
             };
             changes.push(change("jobs", list(&allow_job), list(&wanted), "--allow-job"));
         }
-    }
-    if changes.is_empty() {
-        changes.push(Change {
-            field: "text".to_owned(),
-            from: None,
-            to: None,
-            reason: "this dbtrigger writes another one".to_owned(),
-        });
     }
     changes
 }

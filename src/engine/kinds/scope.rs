@@ -81,7 +81,7 @@ impl Kind for Scope {
                 format!("The secret scope {scope} is not created: without the Premium plan everybody in this workspace could read it."),
             )
             .cause(error.to_string())
-            .advise("to do it all the same, add --accept-shared-scope")
+            .unless("--accept-shared-scope")
             .advise("or store the key in a workspace with the Premium plan, whose secret scopes can be closed");
         }
         match said.code.as_deref() {

@@ -64,6 +64,11 @@ pub(super) fn key_of(task: &Raw) -> String {
     task.read("task_key").unwrap_or_default()
 }
 
+/// The dbt job that a task is called after: `dbt_222222`, unless somebody chose another key.
+pub(crate) fn job_in_key(key: &str) -> Option<u64> {
+    key.strip_prefix("dbt_").filter(|id| id.bytes().all(|byte| byte.is_ascii_digit())).and_then(|id| id.parse().ok())
+}
+
 /// The keys that a task waits for, in one order: the service gives them back in another (databricks-api §5.5).
 pub(super) fn needs_of(task: &Raw) -> Vec<String> {
     let mut needs: Vec<String> = task.list("depends_on").iter().map(key_of).collect();

@@ -71,6 +71,11 @@ async fn what_is_in_the_way_is_told_apart_and_has_its_own_exit_code_and_next_ste
     create(&base, &JOB).await;
     for (verdict, code, words) in [
         ("key-refused", Code::NotAuthenticated, &["refuses the key in dbt-cloud/api-key", "--rotate"][..]),
+        (
+            "key-malformed",
+            Code::NotAuthenticated,
+            &["What dbt-cloud/api-key holds is no key", "init-secrets --scope dbt-cloud --key api-key --rotate"],
+        ),
         ("key-not-allowed", Code::NotAllowed, &["Job Runner"]),
         ("address-refused", Code::NotAllowed, &["IP restrictions", "addresses"]),
         ("job-not-visible", Code::NotFound, &["not visible", "dbtrigger jobs"]),

@@ -32,6 +32,11 @@ impl Mark {
         format!("{VERSION}{}", digest(&json!(state).to_string(), DIGITS))
     }
 
+    /// Whether a digest is over what this version manages.
+    pub(super) fn is_current(digest: &str) -> bool {
+        digest.starts_with(VERSION)
+    }
+
     pub(super) fn text(&self) -> String {
         let Mark { key, digest } = self;
         format!("{OPEN}{key} {digest}]")

@@ -1,28 +1,44 @@
 //! What the tasks of ours in somebody's workflow say of themselves, read back. Pure.
 
-use super::AddedTaskWant;
 use super::mark::Mark;
+use super::{AddedTaskWant, marked, whole};
 use crate::databricks::jobs::Job;
-use crate::engine::kinds::TaskWant;
-use crate::engine::kinds::task::{StandingTask, standing_task};
+use crate::engine::kinds::task::{StandingTask, found, job_in_key, standing_task};
+use crate::engine::kinds::{ReadBack, TaskWant};
 
 /// What would be asked for to add the tasks of ours in this workflow once more, with no flag that says something new: compared
-/// with the workflow, it shows what was changed in them since. One that names no dbt job is left out.
-pub(crate) fn read_back(job: &Job, name: &str) -> Vec<AddedTaskWant> {
+/// with the workflow, it shows what was changed in them since. Where somebody has changed the dbt job or the notebook, the digest
+/// in the mark tells whether it was the job that the key names, and this notebook. One that names no dbt job is left out.
+pub(crate) fn read_back(job: &Job, name: &str, notebook: Option<&str>) -> Vec<ReadBack<AddedTaskWant>> {
     let tasks = job.settings.list("tasks");
     let all = tasks.iter().filter_map(|task| {
-        let Mark { key, digest: _ } = Mark::of(task)?;
-        let StandingTask { key: _, job: dbt_job, notebook } = standing_task(&job.settings, task);
-        Some(AddedTaskWant {
+        let Mark { key, digest } = Mark::of(task)?;
+        let StandingTask { key: own_key, job: dbt_job, notebook: path } = standing_task(&job.settings, task);
+        let in_key = job_in_key(&key);
+        let there = AddedTaskWant {
             workflow: job.id,
             workflow_name: name.to_owned(),
-            task: TaskWant { key, job: dbt_job?, depends_on: None },
-            notebook,
+            task: TaskWant { key, job: dbt_job.or(in_key)?, depends_on: None },
+            notebook: path,
             compute: None,
             retries: None,
             task_timeout: None,
             overrides: None,
-        })
+        };
+        if digest == Mark::digest(marked(&found(Some(task)))) || !Mark::is_current(&digest) {
+            return Some(ReadBack { want: there, is_lost: false });
+        }
+        let mut candidates = Vec::new();
+        for path in [Some(there.notebook.as_str()), notebook].into_iter().flatten() {
+            for dbt_job in [Some(there.task.job), in_key].into_iter().flatten() {
+                let task = TaskWant { job: dbt_job, ..there.task.clone() };
+                candidates.push(AddedTaskWant { task, notebook: path.to_owned(), ..there.clone() });
+            }
+        }
+        let is_it = |want: &AddedTaskWant| whole(want, &job.settings, &own_key, Some(task)).mark.digest == digest;
+        let written = candidates.into_iter().find(is_it);
+        let is_lost = written.is_none();
+        Some(ReadBack { want: written.unwrap_or(there), is_lost })
     });
     all.collect()
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
 
+pub(crate) use self::read_back::ReadBack;
 pub(crate) use self::run_as::refused as run_as_refused;
 pub(crate) use self::settings::ID_TAG;
 pub(crate) use self::tasks::override_names;

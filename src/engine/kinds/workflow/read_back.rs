@@ -4,18 +4,58 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::settings::{Record, is_written, record};
 use super::{ID_TAG, Identity, TaskWant, WorkflowHave, WorkflowWant, tasks};
 use crate::databricks::jobs::Job;
-use crate::engine::kinds::task::StandingTask;
+use crate::engine::kinds::task::{StandingTask, job_in_key};
+
+/// What was written, as far as it can be known from what stands there.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadBack<W> {
+    pub(crate) want: W,
+    /// It was changed since, and what is wanted is what stands there now: what was written is not known.
+    pub(crate) is_lost: bool,
+}
 
 impl WorkflowHave {
-    /// What `create-workflow` would be asked for, with no flag that says something new. `None` where the job has no mark, or
-    /// none of its tasks of ours names a dbt job.
-    pub(crate) fn read_back(&self) -> Option<WorkflowWant> {
+    /// What `create-workflow` would be asked for, with no flag that says something new. Where somebody has changed the dbt job or
+    /// the notebook, the digest in the tag tells whether it was one of `jobs`, or one that its task's key names, and this
+    /// notebook. `None` where the job has no mark, or none of its tasks of ours names a dbt job.
+    pub(crate) fn read_back(&self, jobs: &[u64], notebook: Option<&str>) -> Option<ReadBack<WorkflowWant>> {
+        let settings = &self.job.settings;
+        let there = self.as_it_stands()?;
+        match record(settings) {
+            Record::Agrees | Record::Unknown => return Some(ReadBack { want: there, is_lost: false }),
+            Record::Differs => {}
+        }
+        let with = |task_of: &dyn Fn(&TaskWant) -> TaskWant, path: &str| WorkflowWant {
+            tasks: there.tasks.iter().map(task_of).collect(),
+            notebook: path.to_owned(),
+            ..there.clone()
+        };
+        let in_key = |task: &TaskWant| TaskWant { job: job_in_key(&task.key).unwrap_or(task.job), ..task.clone() };
+        let mut candidates = Vec::new();
+        for path in [Some(there.notebook.as_str()), notebook].into_iter().flatten() {
+            candidates.push(with(&TaskWant::clone, path));
+            candidates.push(with(&in_key, path));
+            for job in jobs.iter().filter(|_| there.tasks.len() == 1) {
+                candidates.push(with(&|task| TaskWant { job: *job, ..task.clone() }, path));
+                candidates.push(with(&|task| TaskWant { job: *job, key: format!("dbt_{job}"), ..task.clone() }, path));
+            }
+        }
+        let written = candidates.into_iter().find(|want| is_written(want, settings));
+        let is_lost = written.is_none();
+        Some(ReadBack { want: written.unwrap_or(there), is_lost })
+    }
+
+    /// What would be asked for to have it as it is.
+    fn as_it_stands(&self) -> Option<WorkflowWant> {
         let Job { id: _, run_as: _, settings } = &self.job;
         let identity = Identity(settings.object("tags").read(ID_TAG)?);
         let (mut wanted, mut notebook) = (Vec::new(), None);
         for StandingTask { key, job, notebook: path } in tasks::standing(settings) {
+            // One whose job was taken away may say it in its key.
+            let job = job.or_else(|| job_in_key(&key));
             wanted.push(TaskWant { key, job: job?, depends_on: None });
             notebook.get_or_insert(path);
         }

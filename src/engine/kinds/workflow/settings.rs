@@ -104,6 +104,27 @@ pub(super) fn is_edited(want: &WorkflowWant, settings: &Raw) -> bool {
     found(want, settings) != wanted(want) && tags(settings).get(SETTINGS_TAG) != Some(&digest_found(settings))
 }
 
+/// How a job stands to what its tag says was written last.
+pub(super) enum Record {
+    Agrees,
+    Differs,
+    /// There is no tag, or it is over other fields.
+    Unknown,
+}
+
+pub(super) fn record(settings: &Raw) -> Record {
+    match tags(settings).get(SETTINGS_TAG) {
+        Some(tag) if *tag == digest_found(settings) => Record::Agrees,
+        Some(tag) if tag.starts_with(SETTINGS_VERSION) => Record::Differs,
+        Some(_) | None => Record::Unknown,
+    }
+}
+
+/// Whether this is what was written last.
+pub(super) fn is_written(want: &WorkflowWant, settings: &Raw) -> bool {
+    tags(settings).get(SETTINGS_TAG) == Some(&digest_wanted(want))
+}
+
 /// Whether these are the settings of the job of ours that is wanted. What its operators chose stays; elsewhere the defaults
 /// hold for what no flag says.
 pub(super) fn is_own(want: &WorkflowWant, settings: &Raw) -> bool {

@@ -1,0 +1,139 @@
+//! What was given with this command, and each command that is printed for later has to say once more: the program cannot
+//! find it by itself.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::quoted;
+use crate::credentials::AccountFlags;
+use crate::failure::{Ended, Hint};
+
+/// The global flags of a command that name its world, with their values.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Given(Vec<(&'static str, String)>);
+
+/// Those that name the account of dbt: the first names host and account in one.
+const OF_DBT: [&str; 3] = ["--dbt-url", "--dbt-host", "--dbt-account"];
+
+impl Given {
+    /// `profile`: the one that `-p` names.
+    pub(crate) fn of(profile: Option<&str>, ca_bundle: Option<&Path>, account: &AccountFlags) -> Given {
+        let AccountFlags { dbt_url, dbt_host, dbt_account } = account;
+        let [url, host, id] = OF_DBT;
+        let all = [
+            ("-p", profile.map(ToOwned::to_owned)),
+            ("--ca-bundle", ca_bundle.map(|file| file.to_string_lossy().into_owned())),
+            (url, dbt_url.clone()),
+            (host, dbt_host.clone()),
+            (id, dbt_account.clone()),
+        ];
+        Given(all.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect())
+    }
+
+    /// A command of ours with what it does not say itself.
+    pub(crate) fn command(&self, command: &str) -> String {
+        let Some(rest) = command.strip_prefix("dbtrigger ") else { return command.to_owned() };
+        let says = |flag: &str| rest.split(' ').any(|word| word == flag);
+        let [url, _, _] = OF_DBT;
+        let is_said = |flag: &str| match flag {
+            // Two sources that name different accounts contradict each other.
+            _ if flag == url => OF_DBT.into_iter().any(says),
+            _ if OF_DBT.contains(&flag) => says(url) || says(flag),
+            _ => says(flag),
+        };
+        let flags = self.0.iter().filter(|(flag, _)| !is_said(flag));
+        let words = flags.flat_map(|(flag, value)| [(*flag).to_owned(), quoted(value)]);
+        let words: Vec<String> = ["dbtrigger".to_owned()].into_iter().chain(words).chain([rest.to_owned()]).collect();
+        words.join(" ")
+    }
+
+    /// The same of what is to be done next.
+    pub(crate) fn hint(&self, hint: Hint) -> Hint {
+        match hint {
+            Hint::Run(command) => Hint::Run(self.command(&command)),
+            Hint::Add(flag) => Hint::Add(flag),
+            Hint::Do(advice) => Hint::Do(advice),
+        }
+    }
+
+    /// The same of all that a failure advises; `arguments` are the line that has failed.
+    pub(crate) fn complete<R>(&self, mut ended: Ended<R>, arguments: &[OsString]) -> Ended<R> {
+        if let Some(failure) = &mut ended.failure {
+            let hints = std::mem::take(&mut failure.hints).into_iter().map(|hint| match hint {
+                Hint::Add(flag) => Hint::Do(format!("to do it all the same, run `{}`", with_flag(arguments, flag))),
+                hint @ (Hint::Run(_) | Hint::Do(_)) => self.hint(hint),
+            });
+            failure.hints = hints.collect();
+        }
+        ended
+    }
+}
+
+/// The same line with one more flag, which stands before the `--` that ends flags.
+fn with_flag(arguments: &[OsString], flag: &str) -> String {
+    let mut words: Vec<String> = arguments.iter().skip(1).map(|word| quoted(&word.to_string_lossy())).collect();
+    let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    words.insert(end, flag.to_owned());
+    format!("dbtrigger {}", words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::{Code, Failure};
+
+    fn arguments(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    fn account(dbt_url: Option<&str>, dbt_host: Option<&str>, dbt_account: Option<&str>) -> AccountFlags {
+        let [dbt_url, dbt_host, dbt_account] = [dbt_url, dbt_host, dbt_account].map(|text| text.map(str::to_owned));
+        AccountFlags { dbt_url, dbt_host, dbt_account }
+    }
+
+    #[test]
+    fn an_advised_command_says_what_this_one_was_given_and_nothing_else_does() {
+        let failure = || Failure::new(Code::NotFound, "x").run("dbtrigger deploy-notebook").run("ls").advise("look");
+        let hints = |profile, ca_bundle: Option<&str>, account: &AccountFlags| {
+            let given = Given::of(profile, ca_bundle.map(Path::new), account);
+            let ended = given.complete(Ended::<()>::from(failure()), &[]);
+            ended.failure.unwrap().hints.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let none = AccountFlags::default();
+        assert_eq!(hints(Some("work"), None, &none), ["run `dbtrigger -p work deploy-notebook`", "run `ls`", "look"]);
+        assert_eq!(hints(Some("it's"), None, &none)[0], r"run `dbtrigger -p 'it'\''s' deploy-notebook`");
+        assert_eq!(hints(Some(""), None, &none)[0], "run `dbtrigger -p '' deploy-notebook`");
+        assert_eq!(hints(None, None, &none)[0], "run `dbtrigger deploy-notebook`");
+        assert_eq!(
+            hints(Some("dev"), Some("/etc/ca.pem"), &account(None, Some("h.example"), Some("7")))[0],
+            "run `dbtrigger -p dev --ca-bundle /etc/ca.pem --dbt-host h.example --dbt-account 7 deploy-notebook`"
+        );
+    }
+
+    #[test]
+    fn what_a_command_says_itself_is_not_said_twice_nor_contradicted() {
+        let command = |account: &AccountFlags, command| Given::of(None, None, account).command(command);
+        let both = account(None, Some("h"), Some("7"));
+        assert_eq!(command(&both, "dbtrigger x --dbt-account 8"), "dbtrigger --dbt-host h x --dbt-account 8");
+        assert_eq!(command(&both, "dbtrigger x --dbt-url u"), "dbtrigger x --dbt-url u");
+        let url = account(Some("u"), None, None);
+        assert_eq!(command(&url, "dbtrigger x --dbt-account 8"), "dbtrigger x --dbt-account 8");
+        assert_eq!(command(&url, "dbtrigger x"), "dbtrigger --dbt-url u x");
+    }
+
+    #[test]
+    fn the_flag_that_consents_comes_with_the_whole_line() {
+        let refused = || Failure::new(Code::Refused, "x").unless("--force");
+        let hint = |line: &str| {
+            let given = Given::of(Some("work"), None, &AccountFlags::default());
+            let ended = given.complete(Ended::<()>::from(refused()), &arguments(line));
+            ended.failure.unwrap().hints[0].to_string()
+        };
+        assert_eq!(
+            hint("/bin/dbtrigger -p work deploy-notebook --scope a:b"),
+            "to do it all the same, run `dbtrigger -p work deploy-notebook --scope 'a:b' --force`"
+        );
+        assert_eq!(hint("dbtrigger x -- y"), "to do it all the same, run `dbtrigger x --force -- y`");
+        assert_eq!(refused().hints[0].to_string(), "to do it all the same, add --force");
+    }
+}
