@@ -8,7 +8,8 @@ use super::{Logins, owners_in_json};
 use crate::commands::provision::who;
 use crate::commands::{Given, Stage, init_secrets, to_databricks, to_dbt};
 use crate::credentials::{
-    Databricks, Missing, Sourced, Tried, Wants, Way, Workspace, account, api_token, databricks, named_workspace,
+    AccountFlags, Databricks, Missing, Sourced, Tried, Wants, Way, Workspace, account, api_token, databricks,
+    named_workspace,
 };
 use crate::databricks::permissions::Principal;
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
@@ -28,7 +29,10 @@ pub(super) async fn run(args: &Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     let Args {} = args;
     let logins = stage.context.environment.keyring().logins();
     let (databricks, dbt) = tokio::join!(of_the_workspace(stage, &logins), of_the_account(stage, &logins));
-    let failure = together([&databricks, &dbt], &stage.given());
+    // Each service's commands say what is about it alone: a profile that does not exist would fail those of the other.
+    let (profile, bundle) = (stage.context.environment.profile(), stage.ca_bundle.as_deref());
+    let given = [Given::of(profile, bundle, &AccountFlags::default()), Given::of(None, bundle, &stage.account)];
+    let failure = together([(&databricks, &given[0]), (&dbt, &given[1])]);
     let report: Option<Box<dyn Report>> = Some(Box::new(StatusReport { databricks, dbt, logins }));
     Ended { report, failure }
 }
@@ -175,18 +179,20 @@ async fn ask_account(stage: &Stage, logins: &Logins, standing: &mut Standing) ->
     Ok(())
 }
 
-/// One failure for both services.
-fn together(standings: [&Standing; 2], given: &Given) -> Option<Failure> {
-    let failing: Vec<(&Standing, &Failure)> =
-        standings.into_iter().filter_map(|standing| Some((standing, standing.failure.as_ref()?))).collect();
-    let code = failing.iter().map(|(_, failure)| code(failure)).min_by_key(|code| rank(*code))?;
+/// One failure for both services, with what was given for each.
+fn together(standings: [(&Standing, &Given); 2]) -> Option<Failure> {
+    let failing: Vec<(&Standing, &Given, &Failure)> = standings
+        .into_iter()
+        .filter_map(|(standing, given)| Some((standing, given, standing.failure.as_ref()?)))
+        .collect();
+    let code = failing.iter().map(|(_, _, failure)| code(failure)).min_by_key(|code| rank(*code))?;
     let what = match failing.as_slice() {
-        [(one, _)] => format!("{} does not work.", one.service),
+        [(one, _, _)] => format!("{} does not work.", one.service),
         _ => "Neither Databricks nor dbt Cloud works.".to_owned(),
     };
     let mut together = Failure::new(code, what);
     let several = failing.len() > 1;
-    for (Standing { service, facts: _, failure: _ }, failure) in failing {
+    for (Standing { service, facts: _, failure: _ }, given, failure) in failing {
         let Failure { code: _, what, causes, hints, open } = failure;
         // Nobody is asked here: what is missing is the answer.
         let _: &Open = open;
@@ -308,8 +314,10 @@ mod tests {
                 standing
             };
             for (one, other) in [(one, other), (other, one)] {
-                let both = [&failing("Databricks", one), &failing("dbt Cloud", other)];
-                assert_eq!(together(both, &Given::default()).unwrap().code.exit(), worst, "{one:?} {other:?}");
+                let (given, one_of, other_of) =
+                    (Given::default(), failing("Databricks", one), failing("dbt Cloud", other));
+                let both = [(&one_of, &given), (&other_of, &given)];
+                assert_eq!(together(both).unwrap().code.exit(), worst, "{one:?} {other:?}");
             }
         }
     }
