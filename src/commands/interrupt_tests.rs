@@ -1,9 +1,13 @@
 //! `run --on-interrupt cancel`, against the world in memory.
 
+use std::cell::RefCell;
+use std::time::Duration;
+
 use serde_json::Value;
+use tokio::time::sleep;
 
 use super::rehearsal::{Outcome, Rehearsal, Trouble};
-use super::{create_workflow, deploy_notebook, init_secrets, run};
+use super::{LastKnown, Stage, create_workflow, deploy_notebook, init_secrets, run};
 use crate::failure::Code;
 use crate::sandbox::Rule;
 
@@ -258,5 +262,63 @@ async fn whatever_happens_to_one_request_the_run_is_cancelled_or_the_command_say
             let said = outcome.data["on_interrupt"] == "cancelled";
             assert_eq!(ended, said, "{index} {trouble:?} {outcome:?} {:?}", statuses(&stage));
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_confirmed_is_not_called_cancelled() {
+    let stage = Rehearsal::new();
+    let _ = stage.run(run::run, &["222222"]).await.unwrap();
+    let looks = stage.take_log().iter().filter(|seen| seen.operation == "dbt:runs/get").count();
+    // It is running by then, and takes a while to notice.
+    let look = looks - 3;
+    for (rule, says) in [("hang", "which has not ended yet"), ("status=403", "cannot be asked how it stands")] {
+        let stage = Rehearsal::new();
+        fault(&stage, &format!("dbt:runs/get={rule},nth={look},times=forever"));
+        stage.interrupt_at("dbt:runs/get", look);
+        let outcome = start(&stage, &["222222"]).await;
+        assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &"goes-on".into()), "{outcome:?}");
+        assert!(outcome.failure.contains(says), "{rule} {outcome:?}");
+        assert!(outcome.failure.contains(&format!("`dbtrigger cancel {}`", outcome.data["run_id"])), "{outcome:?}");
+    }
+    let stage = workflow().await;
+    fault(&stage, "databricks:jobs/runs/cancel=hang,times=forever");
+    stage.interrupt_at("databricks:jobs/runs/get", 3);
+    let outcome = start(&stage, &WORKFLOW).await;
+    assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &"goes-on".into()), "{outcome:?}");
+    assert!(outcome.failure.contains("took too long"), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_signal_while_it_is_cancelled_finds_what_may_go_on_and_a_later_one_that_nothing_does() {
+    for (stage, line, read, write) in [
+        (Rehearsal::new(), &["222222"][..], "dbt:runs/get", "dbt:runs/cancel"),
+        (workflow().await, &WORKFLOW, "databricks:jobs/runs/get", "databricks:jobs/runs/cancel"),
+    ] {
+        let line = [line, &["--on-interrupt", "cancel"]].concat();
+        let known = RefCell::new(LastKnown::default());
+        let command = async |args, stage: &Stage| {
+            known.replace(stage.last_known.clone());
+            run::run(args, stage).await
+        };
+        let ended = stage.copy();
+        ended.interrupt_at(read, 3);
+        assert_eq!(ended.run(command, &line).await.unwrap().code, TERMINATED);
+        let going = known.borrow().get().map(|left| left.going).unwrap_or_default();
+        assert!(going.is_empty() || write.starts_with("dbt:"), "{going:?}");
+        stage.interrupt_at(read, 3);
+        let cancelling = async {
+            while !stage.take_writes().contains(&write) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            outcome = stage.run(command, &line) => panic!("it has ended: {outcome:?}"),
+            () = cancelling => {}
+        }
+        let left = known.borrow().get().expect("what may go on");
+        let [(goes_on, resume)] = &left.going[..] else { panic!("{left:?}") };
+        assert!(goes_on.contains("is being cancelled") && resume.starts_with("dbtrigger cancel "), "{left:?}");
+        assert_eq!(left.data["on_interrupt"], "goes-on", "{left:?}");
     }
 }

@@ -1,11 +1,12 @@
 //! `init-secrets` and `deploy-notebook` whole, against the world in memory.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::rehearsal::{ACCOUNT, ANA, DATABRICKS_TOKEN, DBT_TOKEN, Outcome, Rehearsal, Trouble};
-use super::{deploy_notebook, init_secrets};
+use super::{LastKnown, Stage, deploy_notebook, init_secrets, setup};
 use crate::failure::{Code, Ended, Report};
 use crate::sandbox::{Class, Phase, Rule, SimTime};
 
@@ -450,6 +451,68 @@ async fn two_grants_go_out_one_after_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_is_interrupted_while_writing_hears_what_is_written_and_how_far_each_step_is() {
+    let fresh = Rehearsal::new();
+    let there = fresh.copy();
+    assert_eq!(init(&there, &[]).await.exit, 0);
+    there.set("DBT_CLOUD_TOKEN", "dbtc_another-0123456789");
+    let line = ["--rotate", "--no-validate", "--grant", "analysts", "--grant", "data-engineers"];
+    let (scope, more) = ("secret scope dbt-cloud", "secret dbt-cloud/api-key, grant READ on dbt-cloud for analysts");
+    let pending = "pending";
+    for (world, write, cause, progress) in [
+        (&fresh, 1, Some(scope.to_owned()), ["done", pending, pending, pending]),
+        (&fresh, 3, Some(format!("{scope}, {more}")), ["done", "written", "written", pending]),
+        // What was there already is not called written.
+        (&there, 0, None, ["done", pending, pending, pending]),
+        (&there, 2, Some(more.to_owned()), ["done", "written", "written", pending]),
+        // All writes are out; none is read back.
+        (
+            &there,
+            3,
+            Some(format!("{more}, grant READ on dbt-cloud for data-engineers")),
+            ["done", "written", "written", "written"],
+        ),
+    ] {
+        let requests = world.copy();
+        init(&requests, &line).await;
+        let log = requests.take_log();
+        let writes: Vec<usize> = (0..log.len()).filter(|index| log[*index].writes).collect();
+        let at = writes.get(write).copied().unwrap_or(writes[writes.len() - 1] + 1);
+        let stage = world.copy();
+        let known = RefCell::new(LastKnown::default());
+        let command = async |args, stage: &Stage| {
+            known.replace(stage.last_known.clone());
+            init_secrets::run(args, stage).await
+        };
+        stage.trouble_at(at, Trouble::KilledBefore);
+        assert!(stage.run(command, &line).await.is_none());
+        let left = known.borrow().get().expect("how far it is");
+        let said = left.said.expect("how things stand");
+        assert_eq!(said.cause, cause.map(|steps| format!("written before that: {steps}")));
+        assert!(said.advice.contains("run the same command again"), "{said:?}");
+        assert_eq!(left.data["dry_run"], false);
+        let steps = left.data["steps"].as_array().unwrap();
+        assert_eq!(steps.iter().map(|step| &step["progress"]).collect::<Vec<_>>(), progress, "{steps:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_never_shows_or_cannot_be_read_back_is_a_failure() {
+    let stage = Rehearsal::new();
+    stage.world(|world| world.set_stale_reads(1000));
+    let stale = init(&stage, &[]).await;
+    assert_eq!(stale.code, Some(Code::Failed), "{stale:?}");
+    assert!(stale.failure.contains("was written, but does not read back as written"), "{}", stale.failure);
+    assert_eq!(steps(&stale), ["create failed", "create pending"]);
+    let stage = Rehearsal::new();
+    // The second look is the one after the write.
+    stage.world(|world| world.add_fault(Rule::parse("databricks:secrets/scopes/list=status=403,nth=2").unwrap()));
+    let unread = init(&stage, &[]).await;
+    assert!(unread.failure.contains("read back"), "{unread:?}");
+    assert_eq!(steps(&unread), ["create written", "create pending"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn init_secrets_survives_every_trouble_at_every_request() {
     let line = ["--grant", "data-engineers"];
     let clean = Rehearsal::new();
@@ -682,6 +745,20 @@ async fn a_host_that_only_a_pasted_address_names_is_not_sent_the_key_by_a_notebo
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dry_run_shows_a_refusal_as_data_and_fails_where_it_cannot_look() {
+    let stage = Rehearsal::new();
+    let shared = deploy(&stage, &["--path", "/Shared/run", "--dry-run"]).await;
+    assert_eq!((shared.exit, &shared.data["refused"]["code"]), (0, &json!("refused")), "{shared:?}");
+    stage.world(|world| world.add_fault(Rule::parse("databricks:workspace/*=status=403,times=forever").unwrap()));
+    for line in [&["--dry-run"][..], &["--path", "/Shared/run", "--dry-run"]] {
+        let blind = deploy(&stage, line).await;
+        assert_eq!((blind.code, &blind.data), (Some(Code::NotAllowed), &Value::Null), "{blind:?}");
+    }
+    let setup = stage.run(setup::run, &["--job", "222222", "--dry-run"]).await.unwrap();
+    assert_eq!(setup.code, Some(Code::NotAllowed), "{setup:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wrong_workspace_token_is_one_failure_and_nothing_is_written() {
     for (rule, code) in [
         ("databricks:*=status=401,times=forever", Code::NotAuthenticated),
@@ -690,7 +767,11 @@ async fn a_wrong_workspace_token_is_one_failure_and_nothing_is_written() {
     ] {
         let stage = Rehearsal::new();
         stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
-        assert_eq!(init(&stage, &[]).await.code, Some(code), "{rule}");
+        let outcome = init(&stage, &[]).await;
+        assert_eq!(outcome.code, Some(code), "{rule}");
+        // Anybody may ask who they are, so being forbidden it has another reason than elsewhere.
+        let is_token = outcome.failure.contains("a wrong or expired token gets this answer");
+        assert_eq!(is_token, code == Code::NotAllowed, "{outcome:?}");
         assert_eq!(deploy(&stage, &[]).await.code, Some(code), "{rule}");
         assert_eq!(stage.take_writes(), [""; 0]);
     }

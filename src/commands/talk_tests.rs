@@ -70,6 +70,15 @@ async fn a_job_is_chosen_with_what_its_list_takes_and_is_named_as_it_was_narrowe
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_no_token_is_asked_for_again() {
+    let world = Rehearsal::new();
+    world.set("DBT_CLOUD_TOKEN", "");
+    let script = Scripted::of(["two words", DBT_TOKEN]);
+    let (instead, _) = asked(&world, &[Question::DbtToken], &script).await;
+    assert_eq!(instead.unwrap(), [Instead::Variable("DBT_CLOUD_TOKEN", None)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_of_another_account_is_not_asked_for_again() {
     let world = Rehearsal::new();
     for name in ["DBT_CLOUD_TOKEN", "DBT_CLOUD_ACCOUNT_ID"] {

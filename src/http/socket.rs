@@ -141,7 +141,47 @@ fn classify(error: &reqwest::Error) -> WireError {
 
 #[cfg(test)]
 mod tests {
-    use super::Roots;
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn sent(origin: &str, cap: usize) -> Result<Response<Bytes>, WireError> {
+        let origin = url::Url::parse(origin).unwrap();
+        let sockets = Sockets::new(&origin, Duration::from_secs(10), &Roots::default()).unwrap();
+        let request = Request::get(origin.as_str()).body(Bytes::new()).unwrap();
+        sockets.send(request, Limits { attempt: Duration::from_secs(10), cap }, Lane::Fresh).await
+    }
+
+    #[tokio::test]
+    async fn a_name_that_cannot_be_found_is_told_from_a_connection_that_is_refused() {
+        // Longer than a label may be, so no resolver asks anybody.
+        let name = sent(&format!("http://{}.invalid", "a".repeat(70)), 9).await;
+        assert!(matches!(&name, Err(WireError::NotSent(net)) if net.kind == NetKind::Name), "{name:?}");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let refused = sent(&format!("http://127.0.0.1:{port}"), 9).await;
+        assert!(matches!(&refused, Err(WireError::NotSent(net)) if net.kind == NetKind::Connect), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_taken_up_to_its_cap() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 512]).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n123456789").await;
+            }
+        });
+        let origin = format!("http://127.0.0.1:{port}");
+        assert_eq!(sent(&origin, 9).await.unwrap().body().len(), 9);
+        let large = sent(&origin, 8).await;
+        assert!(matches!(&large, Err(WireError::TooLarge)), "{large:?}");
+    }
 
     #[test]
     fn a_file_without_a_usable_certificate_is_no_bundle() {

@@ -55,6 +55,11 @@ impl Proxy {
         let port = found.uri().port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
         Some(Proxy { host: found.uri().host()?.trim_matches(['[', ']']).to_owned(), scheme, port })
     }
+
+    #[cfg(test)]
+    pub(crate) fn of(scheme: &str, host: &str, port: u16) -> Proxy {
+        Proxy { scheme: scheme.to_owned(), host: host.to_owned(), port }
+    }
 }
 
 impl std::fmt::Display for Proxy {
@@ -294,7 +299,7 @@ mod tests {
 
     #[tokio::test]
     async fn behind_a_proxy_the_first_links_are_those_to_the_proxy() {
-        let proxy = |host: &str, port| Some(Proxy { scheme: "http".to_owned(), host: host.to_owned(), port });
+        let proxy = |host: &str, port| Some(Proxy::of("http", host, port));
         let (listener, port) = listener().await;
         drop(listener);
         let walk = walked("https://ab123.us1.dbt.com", proxy("127.0.0.1", port)).await;
@@ -315,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_proxy_is_shown_without_its_password_and_an_address_of_this_machine_has_none() {
-        let proxy = Proxy { scheme: "http".to_owned(), host: "::1".to_owned(), port: 3128 };
+        let proxy = Proxy::of("http", "::1", 3128);
         assert_eq!(proxy.to_string(), "http://[::1]:3128");
         for here in ["http://127.0.0.1:1", "https://localhost:1"] {
             assert_eq!(Proxy::on_the_way_to(&Url::parse(here).unwrap()), None);

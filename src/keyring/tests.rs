@@ -181,3 +181,16 @@ fn a_workspace_has_an_entry_of_its_own_and_older_entries_stay_readable() {
     assert!(double.keyring().token(&of(None)).unwrap().is_some());
     assert_eq!(*wrapped(Index { logins: vec![of(None)] }).unwrap(), older);
 }
+
+#[tokio::test]
+async fn what_cannot_be_read_is_written_over_and_a_list_without_the_name_is_left_as_it_is() {
+    let double = Double::holding(&[(dbt(1), "one")]);
+    double.becomes(Mood::RefusesTo("read dbt", Trouble::odd("x", "it is no text")));
+    assert!(double.keyring().keep(&dbt(1), "two").await.is_err());
+    let calls = |begin: &str| double.calls.lock().unwrap().iter().filter(|call| call.starts_with(begin)).count();
+    // It was there before, so it is not taken away when it cannot be read back.
+    assert_eq!((calls("write dbt"), calls("remove dbt")), (1, 0));
+    double.becomes(Mood::Good);
+    assert_eq!(double.keyring().unlist(&[dbt(2)]).await, Ok(()));
+    assert_eq!(calls("write logins"), 0);
+}

@@ -387,3 +387,19 @@ async fn status_of_nothing_is_in_order_by_service_and_a_known_host_is_shown() {
     let login = format!("Databricks: run `dbtrigger auth login --databricks '{ORIGIN}/?o=4242'`");
     assert_eq!(hints(&outcome)[0], login);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_variable_that_goes_before_the_login_is_named_and_what_is_listed_and_gone_is_removed() {
+    let double = Double::new(Mood::Good);
+    let world = world(&double);
+    world.set("DBT_CLOUD_TOKEN", DBT_TOKEN);
+    let line = ["--dbt-host", ORIGIN, "--dbt-account", "51234"];
+    let login = typed(&world, &[&["login"][..], &line].concat()).await;
+    assert_eq!(login.exit, 0, "{login:?}");
+    assert!(login.said().contains("DBT_CLOUD_TOKEN is set and goes before the keyring"), "{}", login.said());
+    // Somebody removes it by the system's own means.
+    double.entries.lock().unwrap().retain(|entry, _| entry == "logins");
+    let logout = typed(&world, &[&["logout"][..], &line].concat()).await;
+    assert_eq!((logout.exit, logout.data["removed"].as_array().map(Vec::len)), (0, Some(1)), "{logout:?}");
+    assert!(double.entries.lock().unwrap().is_empty());
+}

@@ -257,6 +257,7 @@ pub(super) async fn walked(host: Host<'_>, stage: &Stage) -> Result<Vec<Check>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::{NetKind, Proxy};
 
     #[test]
     fn a_certificate_with_less_than_two_weeks_left_is_a_warning() {
@@ -277,6 +278,55 @@ mod tests {
         ] {
             let shown = shown(now);
             assert!(words.iter().all(|word| shown.contains(word)), "{now}: {shown}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_a_warning_and_one_that_is_wrong_a_failure() {
+        let shown = |origin: &str, date: Option<&str>| {
+            let origin = Origin::parse(origin).unwrap();
+            let walk = Walk { date: date.map(|date| date.parse().unwrap()), ..Walk::default() };
+            let host = Host { part: Part::Dbt, origin: &origin };
+            let links = host.links(&walk, &Environment::default(), "2026-11-10T12:00:00Z".parse().unwrap());
+            format!("{:?}", links.last().unwrap())
+        };
+        let remote = "https://ab123.us1.dbt.com";
+        for (date, words) in [
+            ("2026-11-10T12:01:00Z", ["Ok", "agrees with"]),
+            ("2026-11-10T12:01:01Z", ["Warning", "61 s behind that of ab123"]),
+            ("2026-11-10T11:55:00Z", ["Warning", "300 s ahead of that of ab123"]),
+            ("2026-11-10T11:54:59Z", ["Failed", "301 s ahead of that of ab123"]),
+        ] {
+            let shown = shown(remote, Some(date));
+            assert!(words.iter().all(|word| shown.contains(word)), "{date}: {shown}");
+        }
+        let silent = shown(remote, None);
+        assert!(silent.contains("Skipped") && silent.contains("does not say what time"), "{silent}");
+        let sandbox = shown("http://127.0.0.1:1", Some("2001-01-01T00:00:00Z"));
+        assert!(sandbox.contains("Skipped") && sandbox.contains("the host is this machine"), "{sandbox}");
+    }
+
+    #[test]
+    fn behind_a_broken_link_nothing_is_said_to_hold_and_a_proxy_is_named_with_where_it_comes_from() {
+        let origin = Origin::parse("https://ab123.us1.dbt.com").unwrap();
+        let host = Host { part: Part::Dbt, origin: &origin };
+        let net = Net::new(NetKind::Connect, "refused");
+        let walk = Walk { broken: Some((Link::Connection, net.clone())), ..Walk::default() };
+        let links = host.links(&walk, &Environment::default(), Timestamp::UNIX_EPOCH);
+        let links: Vec<String> = links.iter().map(|link| format!("{link:?}")).collect();
+        let words = ["Ok", "Failed", "Skipped", "Skipped", "Skipped"];
+        assert!(links.len() == 5 && links.iter().zip(words).all(|(link, word)| link.contains(word)), "{links:#?}");
+        assert!(links[2..].iter().all(|link| link.contains("is broken: dbt.connection")), "{links:#?}");
+        // Whoever set it, and what to do about it.
+        let environment = Environment::of([("ALL_PROXY", "http://proxy.example:3128")]);
+        let proxy = Proxy::of("http", "proxy.example", 3128);
+        let walk = Walk { proxy: Some(proxy), broken: Some((Link::Proxy, net)), ..Walk::default() };
+        let links = host.links(&walk, &environment, Timestamp::UNIX_EPOCH);
+        let shown = format!("{:?}", links[2]);
+        for words in
+            ["Failed", "no way through the proxy", "which comes from ALL_PROXY, or name ab123.us1.dbt.com in NO_PROXY"]
+        {
+            assert!(shown.contains(words), "{words}: {shown}");
         }
     }
 }

@@ -11,11 +11,13 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::commands::rehearsal::{DBT_TOKEN, Outcome, Rehearsal, Trouble};
-use crate::commands::{answer, create_workflow, deploy_notebook, init_secrets};
+use crate::commands::{LastKnown, answer, create_workflow, deploy_notebook, init_secrets};
 use crate::credentials::AccountFlags;
 use crate::events::Event;
+use crate::keyring::Owner;
+use crate::keyring::double::Double;
 use crate::questions::{Asking, Questioner, Unanswered};
-use crate::sandbox::NotebookOutcome;
+use crate::sandbox::{NotebookOutcome, Rule};
 
 const PATH: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
 const SERVICE: &str = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11";
@@ -172,10 +174,13 @@ async fn settings_are_asked_for_the_plan_is_shown_and_accepted_and_a_run_is_offe
     let person = Person::of(&[
         Ok("no scope"),
         Ok("team"),
+        Ok("no path"),
         Ok(""),
         Ok("0 6 * * *"),
         Ok("0 0 6 * * ?"),
+        Ok("Europe/Nowhere"),
         Ok("Europe/Berlin"),
+        Ok("nobody at all"),
         Ok(""),
         Ok("yes"),
         Ok("yes"),
@@ -558,4 +563,150 @@ async fn a_check_that_fails_is_the_outcome_and_no_run_is_offered() {
     assert_eq!((outcome.exit, outcome.code), (12, Some(Code::Network)), "{outcome:?}");
     assert_eq!(world.take_writes(), ALL);
     assert!(outcome.said().contains("dbtrigger create-workflow --job 222222"), "{}", outcome.said());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_to_accept_what_is_only_shown_or_was_accepted_beforehand() {
+    let world = Rehearsal::new();
+    let dry = [&JOB[..], &["--dry-run"]].concat();
+    let shown = Box::pin(talked(&world, &dry, &Person::of(&[Ok(""), Ok(""), Ok(""), Ok("")]))).await;
+    assert_eq!(shown.exit, 0, "{shown:?}");
+    assert_eq!(world.take_writes(), [""; 0]);
+    let accepted = Box::pin(talked(&world, &YES, &Person::of(&[]))).await;
+    assert_eq!(accepted.exit, 0, "{accepted:?}");
+    assert_eq!(world.take_writes(), ALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_tried_and_missed_only_where_it_would_be_stored() {
+    let (folder, account) = (tempfile::tempdir().unwrap(), 51234);
+    let file = folder.path().join("key");
+    std::fs::write(&file, "dbtc_wrong-0123456789").unwrap();
+    let world = Rehearsal::new();
+    assert_eq!(Box::pin(done(&world, &YES)).await.exit, 0);
+    let given = Box::pin(done(&world, &[&YES[..], &["--token-file", file.to_str().unwrap()]].concat())).await;
+    assert_eq!(given.exit, 0, "{given:?}");
+    // A login may ask dbt, and is no key to store.
+    let owner = Owner::Dbt { host: "http://127.0.0.1:1".to_owned(), account };
+    world.set("DBT_CLOUD_TOKEN", "");
+    world.use_keyring(&Double::holding(&[(owner, DBT_TOKEN)]).keyring());
+    let none = Box::pin(done(&world, &YES)).await;
+    assert_eq!(none.exit, 0, "{none:?}");
+    world.take_log();
+    let rotated = Box::pin(done(&world, &[&YES[..], &["--rotate"]].concat())).await;
+    assert!(rotated.exit == 2 && rotated.failure.contains("the dbt API key to store is missing"), "{rotated:?}");
+    let nowhere = Box::pin(done(&world, &[&YES[..], &["--token-file", "nowhere"]].concat())).await;
+    assert!(nowhere.exit == 2 && nowhere.failure.contains("nowhere"), "{nowhere:?}");
+    assert_eq!(world.take_log(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_has_to_know_of_scope_and_job_is_warned_about() {
+    let world = Rehearsal::new();
+    world.world(|world| world.set_premium(false));
+    let line = ["--job", "300120", "-y", "--accept-shared-scope"];
+    for _ in ["the scope is made", "the scope is there"] {
+        let outcome = Box::pin(done(&world, &line)).await;
+        assert_eq!(outcome.exit, 0, "{outcome:?}");
+        for words in ["everybody in this workspace can read the secret scope dbt-cloud", "is a CI job"] {
+            assert!(outcome.said().contains(words), "{words} in {}", outcome.said());
+        }
+        assert!(outcome.data["commands"].to_string().contains("--accept-shared-scope"), "{outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_commands_for_ci_have_the_consents_and_the_grants_that_a_new_place_needs() {
+    let world = Rehearsal::new();
+    let line = ["--job", "222222", "--dry-run", "--path", "/Shared/run", "--accept-shared-path"];
+    let shared = Box::pin(done(&world, &line)).await;
+    assert!(shared.data["commands"][3].as_str().unwrap().ends_with(" --accept-shared-path"), "{shared:?}");
+    let run_as = Box::pin(done(&world, &["--job", "222222", "--dry-run", "--run-as", SERVICE])).await;
+    let grant = format!(" --grant '{SERVICE}:CAN_RUN'");
+    assert!(run_as.data["commands"][3].as_str().unwrap().ends_with(&grant), "{run_as:?}");
+    // Named twice, and given once, with what was said of it.
+    let more = format!("{SERVICE}:WRITE");
+    let both = Box::pin(done(&world, &["--job", "222222", "--dry-run", "--run-as", SERVICE, "--grant", &more])).await;
+    assert_eq!(both.data["commands"][2], format!("dbtrigger init-secrets --grant '{more}'"), "{both:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_is_repeated_where_what_it_depends_on_has_changed_or_its_end_cannot_be_seen() {
+    let world = Rehearsal::new();
+    let checked = async |line: &[&str]| {
+        let outcome = Box::pin(done(&world, &[&YES[..], line].concat())).await;
+        assert_eq!(outcome.exit, 0, "{line:?}: {outcome:?}");
+        world.take_writes().contains(&SUBMIT)
+    };
+    assert!(checked(&[]).await && !checked(&[]).await);
+    // The notebook.
+    let jobs = ["--allow-job", "222222", "--allow-job", "222223"];
+    assert_eq!(world.run(deploy_notebook::run, &jobs).await.unwrap().exit, 0);
+    assert!(checked(&[]).await && !checked(&[]).await);
+    // What it runs on, and as whom.
+    for line in [&["--compute", "new"][..], &["--run-as", SERVICE]] {
+        assert!(checked(line).await && !checked(line).await, "{line:?}");
+    }
+    // Where many others are newer, it is on a later page.
+    for token in 0..30 {
+        let task = json!({ "task_key": "t", "notebook_task": { "notebook_path": PATH } });
+        let body = json!({ "run_name": "another", "idempotency_token": token.to_string(), "tasks": [task] });
+        world.post("/api/2.2/jobs/runs/submit", &body);
+    }
+    assert!(!checked(&[]).await);
+    world.world(|world| world.add_fault(Rule::parse("databricks:jobs/runs/list=status=403,times=forever").unwrap()));
+    assert!(checked(&[]).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_somebody_cancels_is_said_so_and_made_up_for() {
+    let world = Rehearsal::new();
+    let cancelled = async {
+        let run = loop {
+            let found = world.world(|world| world.inspect())["job_runs"][0]["run_id"].clone();
+            if !found.is_null() {
+                break found;
+            }
+            sleep(Duration::from_millis(10)).await;
+        };
+        world.post("/api/2.2/jobs/runs/cancel", &json!({ "run_id": run }));
+    };
+    let (outcome, ()) = Box::pin(async { tokio::join!(world.run(run, &YES), cancelled) }).await;
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.code, Some(Code::RunCancelled), "{outcome:?}");
+    let again = Box::pin(done(&world, &YES)).await;
+    assert_eq!((again.exit, checks(&world)), (0, 2), "{again:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_at_the_question_finds_the_plan_and_behind_it_nothing_is_said_to_be_unwritten() {
+    let world = Rehearsal::new();
+    let known: Rc<RefCell<LastKnown>> = Rc::default();
+    let left = |known: &Rc<RefCell<LastKnown>>| known.borrow().get();
+    let looked = known.clone();
+    let person = Person::while_others(&[Ok("yes")], move || {
+        let left = left(&looked).expect("the plan is known");
+        assert_eq!(left.said.unwrap().advice, "nothing was written or started");
+        assert_eq!(left.data["steps"][0]["progress"], "pending");
+    });
+    let command = async |args: Args, outer: &Stage| {
+        let mut stage = world.stage(AccountFlags::default(), outer.events.clone());
+        stage.talk.asker = Some(person.clone());
+        for setting in [Setting::Scope, Setting::Notebook, Setting::Schedule, Setting::Zone, Setting::RunAs] {
+            stage.talk.settings.insert(setting, None);
+        }
+        known.replace(stage.last_known.clone());
+        run(args, &stage).await
+    };
+    // The first write is on its way.
+    let writing = async {
+        while world.take_writes().is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        outcome = Box::pin(world.run(command, &JOB)) => panic!("it has ended: {outcome:?}"),
+        () = writing => {}
+    }
+    assert!(left(&known).is_none());
 }

@@ -41,7 +41,7 @@ fn write_to(asked: &[&str], detail: bool, data: &Value, code: Option<Code>, envi
     let events: Rc<RefCell<Vec<Event>>> = Rc::default();
     let sink = events.clone();
     let asked = asked.iter().map(ToString::to_string).collect();
-    let failure = code.map(|code| Failure::new(code, "It did not end well."));
+    let failure = code.map(|code| Failure::new(code, "It did not end well.\r\n(dbtc_secret)"));
     let results = Results::default();
     let ending = Ending { data, failure: failure.as_ref(), results: &results, exit: code.map_or(0, Code::exit) };
     let clean = |text: &str| text.replace("dbtc_secret", "***");
@@ -311,6 +311,16 @@ fn a_file_that_cannot_be_written_is_warned_of_by_name() {
     let [Event::Warning(first), Event::Warning(second)] = &warnings[..] else { panic!("{warnings:?}") };
     assert!(first.contains("the outputs of this step") && first.contains("(GITHUB_OUTPUT): it is no file"), "{first}");
     assert!(second.contains("the summary of this step") && second.contains("(GITHUB_STEP_SUMMARY): "), "{second}");
+    let (results, heard) = (Results::default(), Rc::<RefCell<Vec<Event>>>::default());
+    let (ending, sink) = (Ending { data: &Value::Null, failure: None, results: &results, exit: 0 }, heard.clone());
+    let events = Events::new(move |event| sink.borrow_mut().push(event));
+    let outputs = CiOutputs { asked: vec!["1".to_owned()], detail: false, junit: Some(there.to_owned()) };
+    outputs.write(&ending, &Environment::default(), &str::to_owned, &events);
+    let [Event::Warning(junit)] = &heard.take()[..] else { panic!("one warning") };
+    assert!(
+        junit.contains("the tests of --junit cannot be written to") && junit.ends_with("it is a folder"),
+        "{junit}"
+    );
     // Elsewhere nothing is written, and nothing said.
     assert_eq!(write_to(&["1"], true, &Value::Null, None, &Environment::default()), []);
 }
@@ -320,7 +330,7 @@ async fn github_shows_what_did_not_end_well_and_messages_only_if_wished_for() {
     let outcome = start(&Rehearsal::new(), &["222223"]).await;
     let url = outcome.data["run_url"].as_str().unwrap();
     let brief = annotate(&["222223"], false, &outcome.data, outcome.code);
-    let lines = format!("It did not end well.\n{url}\nmodel orders\ntest unique_stg_orders_order_id");
+    let lines = format!("It did not end well. (***)\n{url}\nmodel orders\ntest unique_stg_orders_order_id");
     assert_eq!(brief, [(Level::Error, "dbtrigger run 222223: ERROR (run-failed)".to_owned(), lines)]);
     let detailed = annotate(&["222223"], true, &outcome.data, outcome.code);
     assert!(detailed[0].2.contains("model orders: Database Error in model orders"), "{detailed:?}");
@@ -329,8 +339,8 @@ async fn github_shows_what_did_not_end_well_and_messages_only_if_wished_for() {
     let good = start(&Rehearsal::new(), &["222222"]).await;
     assert_eq!(annotate(&["222222"], true, &good.data, None), []);
     // Before anything was started, too.
-    let missing = annotate(&["no such job"], false, &Value::Null, Some(Code::NotFound));
-    assert_eq!(missing[0].1, "dbtrigger run no such job: not-found");
+    let missing = annotate(&["no such\njob dbtc_secret"], false, &Value::Null, Some(Code::NotFound));
+    assert_eq!(missing[0].1, "dbtrigger run no such job ***: not-found");
     let with_failures = json!({ "workflow_id": 5, "workflow_name": "w", "workflow_run_id": 9, "workflow_run_url": "https://x/9",
         "status": "SUCCESS_WITH_FAILURES", "tasks": [{ "task_key": "a", "status": "FAILED", "message": "secret data" }] });
     let warned = annotate(&["w"], false, &with_failures, None);
@@ -350,6 +360,10 @@ fn github_shows_ten_and_the_last_says_how_many_more_there_are() {
     };
     let ten = annotated(10);
     assert!(ten.len() == 10 && ten.iter().all(|(_, _, message)| message == "dbt run 1 ended in error."), "{ten:?}");
+    let nodes: Vec<Value> = (0..23).map(|_| json!({ "kind": "model", "name": "m" })).collect();
+    let data = json!({ "job_id": 1, "run_id": 1, "run_url": "", "status": "ERROR", "failed_nodes": nodes });
+    let many = annotate(&["1"], false, &data, Some(Code::RunFailed));
+    assert!(many[0].2.ends_with("model m\nand 3 more") && many[0].2.lines().count() == 22, "{many:?}");
     let more = annotated(25);
     assert_eq!(more.len(), 10);
     assert!(more[9].2.starts_with("16 more runs did not end well"), "{more:?}");

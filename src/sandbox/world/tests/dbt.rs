@@ -391,14 +391,30 @@ fn jobs_are_made_changed_and_deleted_and_keep_what_was_written() {
         .map(|steps| steps.iter().map(|step| step["name"].clone()).collect())
         .unwrap_or_default();
     assert!(names.contains(&json!("Invoke dbt with `dbt seed`")), "{names:?}");
-    for (field, value) in
-        [("name", json!("")), ("name", json!(1)), ("environment_id", json!(41021)), ("account_id", json!(1))]
-    {
+    for (field, value) in [
+        ("name", json!("")),
+        ("name", json!(1)),
+        ("environment_id", json!(41021)),
+        ("account_id", json!(1)),
+        ("triggers", json!("often")),
+    ] {
         let mut wrong = least.clone();
         wrong[field] = value.clone();
         assert_eq!(bench.call("POST", jobs, &wrong).0, 400, "{field} {value}");
     }
-    assert_eq!(bench.call("POST", jobs, &json!({ "name": "x", "project_id": 4101 })).0, 400);
+    for field in ["name", "project_id", "environment_id"] {
+        let mut less = least.clone();
+        less[field] = Value::Null;
+        let (status, refused) = bench.call("POST", jobs, &less);
+        assert!(status == 400 && refused.to_string().contains("is a required property"), "{field}: {refused}");
+    }
+    assert_eq!(bench.call("POST", "/api/v2/accounts/1/jobs/", &least).0, 403);
+    // Deleted by its state, and by the method for that.
+    let other = bench.post(jobs, &least)["data"]["id"].as_i64().expect("an id");
+    let mut ended = least.clone();
+    ended["state"] = json!(2);
+    bench.post(&format!("{jobs}{other}/"), &ended);
+    assert_eq!(bench.call("GET", &format!("{jobs}{other}/"), &Value::Null).0, 404);
     assert_eq!(bench.call("DELETE", &path, &Value::Null).1["data"]["state"], 2);
     assert_eq!(bench.call("GET", &path, &Value::Null).0, 404);
     assert_eq!(bench.call("DELETE", &path, &Value::Null).0, 404);

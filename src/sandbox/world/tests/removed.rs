@@ -106,6 +106,9 @@ fn put_replaces_grants_and_leaves_a_job_exactly_one_owner() {
         let refused = bench.refused("PUT", &path, &list(wrong));
         assert_eq!(refused, (400, "INVALID_PARAMETER_VALUE".to_owned()), "{wrong:?}");
     }
+    // PATCH makes nobody the owner, who is there already.
+    let second = bench.refused("PATCH", &path, &list(std::slice::from_ref(&bo)));
+    assert_eq!(second, (400, "INVALID_PARAMETER_VALUE".to_owned()));
     let (status, shown) =
         bench.call("PUT", &path, &list(&[bo, entry("group_name", "data-engineers", "CAN_MANAGE_RUN")]));
     assert_eq!(status, 200, "{shown}");
