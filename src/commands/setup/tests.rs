@@ -183,7 +183,7 @@ async fn settings_are_asked_for_the_plan_is_shown_and_accepted_and_a_run_is_offe
     let outcome = Box::pin(talked(&world, &JOB, &person)).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     let asked = person.asked.borrow().join("\n");
-    for question in ["Secret scope", PATH, "Quartz", "Time zone", "at first you, ana@example.com", "Write this to http"]
+    for question in ["Secret scope", PATH, "Quartz", "Time zone", "Enter: you, ana@example.com", "Write this to http"]
     {
         assert!(asked.contains(question), "{question} in {asked}");
     }
@@ -270,7 +270,7 @@ async fn what_is_shown_before_the_question_belongs_to_it_and_says_whose_key_and_
         .collect();
     let run = format!("The workflow would run on serverless, at 0 0 6 * * ? in Europe/Berlin, paused, as {SERVICE}.");
     for line in
-        ["This is what would be done:", "The key would be the one of DBT_CLOUD_TOKEN.", &run, THEN_CHECKED, THEN_RUN]
+        ["This is what would be done:", "The key would come from DBT_CLOUD_TOKEN.", &run, THEN_CHECKED, THEN_RUN]
     {
         assert!(shown.contains(&line), "{line} in {shown:#?}");
     }
