@@ -63,7 +63,9 @@ fn init_secrets_asks_for_everything_and_says_how_to_say_it_next_time() {
     {
         assert!(whole.contains(part), "{part}\n{}", left.screen);
     }
-    assert!(left.screen.contains("Next: dbtrigger deploy-notebook"), "{}", left.screen);
+    // What was answered is what the next command would ask for as well.
+    let next = format!("Next: dbtrigger --dbt-host '{origin}' --dbt-account 51234 deploy-notebook");
+    assert!(left.screen.contains(&next), "{}", left.screen);
     for secret in [DATABRICKS_TOKEN, DBT_TOKEN] {
         assert!(!left.raw.contains(secret) && !left.raw.contains(&secret[..12]));
     }
