@@ -183,8 +183,7 @@ async fn settings_are_asked_for_the_plan_is_shown_and_accepted_and_a_run_is_offe
     let outcome = Box::pin(talked(&world, &JOB, &person)).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     let asked = person.asked.borrow().join("\n");
-    for question in ["Secret scope", PATH, "Quartz", "Time zone", "Enter: you, ana@example.com", "Write this to http"]
-    {
+    for question in ["Secret scope", PATH, "Quartz", "Time zone", "Enter: you, ana@example.com", "Write this to http"] {
         assert!(asked.contains(question), "{question} in {asked}");
     }
     let said = outcome.said();

@@ -187,6 +187,10 @@ impl Kind for Workflow {
     const KIND: &'static str = "workflow";
 
     fn name(want: &WorkflowWant) -> String {
+        want.name.clone()
+    }
+
+    fn quoted(want: &WorkflowWant) -> String {
         format!("\"{}\"", want.name)
     }
 
