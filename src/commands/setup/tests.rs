@@ -419,6 +419,34 @@ async fn a_check_that_did_not_end_well_is_made_up_for_and_one_that_did_is_not_re
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_workflow_on_a_notebook_of_its_own_stays_there_unless_another_one_is_named() {
+    let world = Rehearsal::new();
+    let own = ["--path", "/Users/ana@example.com/own", "--scope", "team"];
+    assert_eq!(Box::pin(done(&world, &[&YES[..], &own].concat())).await.exit, 0);
+    world.take_log();
+    // Neither where there is no notebook at the usual place, nor beside one.
+    for _ in 0..2 {
+        for again in [
+            Box::pin(done(&world, &YES)).await,
+            Box::pin(played(&world, well(), world.run(create_workflow::run, &JOB))).await.unwrap(),
+        ] {
+            assert_eq!((again.exit, &again.data["notebook"]), (0, &json!("/Users/ana@example.com/own")), "{again:?}");
+            assert!(
+                again.said().contains("Nothing to change.") || again.text.contains("Nothing to change."),
+                "{again:?}"
+            );
+        }
+        assert_eq!(world.take_writes(), [""; 0]);
+        for command in [world.run(init_secrets::run, &[]).await, world.run(deploy_notebook::run, &[]).await] {
+            assert_eq!(command.unwrap().exit, 0);
+        }
+        world.take_log();
+    }
+    let moved = Box::pin(done(&world, &[&YES[..], &["--path", PATH]].concat())).await;
+    assert_eq!((moved.exit, &moved.data["notebook"]), (0, &json!(PATH)), "{moved:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_does_what_the_commands_for_its_steps_do() {
     let world = Rehearsal::new();
     let line = [&YES[..], &["--schedule", "0 0 6 * * ?", "--run-as", SERVICE, "--scope", "team"]].concat();
