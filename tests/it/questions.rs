@@ -63,7 +63,7 @@ fn init_secrets_asks_for_everything_and_says_how_to_say_it_next_time() {
     {
         assert!(whole.contains(part), "{part}\n{}", left.screen);
     }
-    assert!(left.screen.contains("Next: dbtrigger deploy-notebook"), "{}", left.screen);
+    assert!(whole.contains("Next: dbtrigger --dbt-host ") && whole.contains(" deploy-notebook"), "{}", left.screen);
     for secret in [DATABRICKS_TOKEN, DBT_TOKEN] {
         assert!(!left.raw.contains(secret) && !left.raw.contains(&secret[..12]));
     }
