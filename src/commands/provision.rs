@@ -130,7 +130,7 @@ fn half_done(entries: &[Entry]) -> Said {
         | (Action::Keep(_) | Action::Blocked { .. }, _) => false,
     };
     let written: Vec<String> =
-        entries.iter().filter(is_written).map(|entry| format!("{} {}", entry.kind, entry.name)).collect();
+        entries.iter().filter(is_written).map(|entry| format!("{} {}", entry.kind, entry.quoted)).collect();
     Said {
         cause: (!written.is_empty()).then(|| format!("written before that: {}", written.join(", "))),
         advice: "run the same command again: it compares, and writes only what is missing",
@@ -175,7 +175,7 @@ fn tell_of_skipped(plan: &Plan, stage: &Stage) {
         if let Action::Keep(Some(note)) = &entry.action
             && note.starts_with("skipped")
         {
-            stage.events.remark(format!("{} {}: {note}", entry.kind, entry.name));
+            stage.events.remark(format!("{} {}: {note}", entry.kind, entry.quoted));
         }
     }
 }

@@ -131,6 +131,11 @@ pub(crate) trait Kind: Sized {
     /// The name in the words of the user's input.
     fn name(want: &Self::Want) -> String;
 
+    /// The name within a sentence.
+    fn quoted(want: &Self::Want) -> String {
+        Self::name(want)
+    }
+
     /// Looks at what is there; `None` if nothing is.
     async fn observe(reader: &Reader, want: &Self::Want) -> Result<Option<Self::Have>, HttpError>;
 
@@ -220,13 +225,20 @@ impl<K: Kind> Step<K> {
             Action::Blocked { why: Refusal { what: _, diff, advice: _ }, unless: _ } => diff.clone(),
             Action::Keep(_) | Action::Create => None,
         };
-        Entry { kind: K::KIND, name: K::name(&self.want), action: self.action.clone(), progress, diff }
+        Entry {
+            kind: K::KIND,
+            name: K::name(&self.want),
+            quoted: K::quoted(&self.want),
+            action: self.action.clone(),
+            progress,
+            diff,
+        }
     }
 }
 
 /// A request about one thing that failed: "Cannot create the secret scope dbt-cloud."
 pub(super) fn failed<K: Kind>(verb: &str, want: &K::Want, error: &HttpError) -> Failure {
-    let failure = of_databricks(&format!("Cannot {verb} the {} {}", K::KIND, K::name(want)), error);
+    let failure = of_databricks(&format!("Cannot {verb} the {} {}", K::KIND, K::quoted(want)), error);
     K::explain(want, error, failure)
 }
 
@@ -285,6 +297,8 @@ impl Planned {
 pub(crate) struct Entry {
     pub(crate) kind: &'static str,
     pub(crate) name: String,
+    /// The name within a sentence.
+    pub(crate) quoted: String,
     pub(crate) action: Action,
     pub(crate) progress: Progress,
     /// What is there and what should be, in unified form, where that helps to decide.
@@ -293,7 +307,7 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn json(&self) -> Value {
-        let Entry { kind, name, action, progress, diff } = self;
+        let Entry { kind, name, quoted: _, action, progress, diff } = self;
         let progress = match progress {
             Progress::Pending => "pending",
             Progress::Written => "written",

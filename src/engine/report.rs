@@ -28,7 +28,7 @@ impl Report for Provisioned {
         // Once something failed, what was not begun is not reached; otherwise nothing was to be written at all.
         let stopped = entries.iter().any(|entry| entry.progress == Progress::Failed);
         let mut text = String::new();
-        for Entry { kind, name, action, progress, diff } in entries {
+        for Entry { kind, name: _, quoted, action, progress, diff } in entries {
             let said = |verb: &str| match progress {
                 Progress::Pending if stopped => "not reached".to_owned(),
                 Progress::Pending => format!("would be {verb}"),
@@ -44,7 +44,7 @@ impl Report for Provisioned {
                 // The reason is said with the error, or with the dry run's last lines.
                 Action::Blocked { why: _, unless: _ } => ('!', "refused".to_owned()),
             };
-            let _ = writeln!(text, "  {sign} {kind} {name}: {state}");
+            let _ = writeln!(text, "  {sign} {kind} {quoted}: {state}");
             if let Action::Update(changes) = action {
                 for change in changes {
                     describe(&mut text, change);

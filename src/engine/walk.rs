@@ -107,7 +107,7 @@ async fn confirm<K: Kind>(reader: &Reader, step: &mut Step<K>) -> Result<(), Fai
         }
         if Instant::now() + pause > end {
             step.progress = Progress::Failed;
-            let (kind, name, seconds) = (K::KIND, K::name(&step.want), SHOWS_WITHIN.as_secs());
+            let (kind, name, seconds) = (K::KIND, K::quoted(&step.want), SHOWS_WITHIN.as_secs());
             return Err(Failure::new(
                 Code::Failed,
                 format!("The {kind} {name} was written, but does not read back as written."),

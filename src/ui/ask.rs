@@ -88,7 +88,8 @@ impl Questioner for Terminal {
         let prompt = self.plain(prompt);
         self.first.set(false);
         let items: Vec<String> = items.iter().map(|item| self.plain(item)).collect();
-        Box::pin(self.beside(Reads::Keys, move |screen| read_choice(screen, &prompt, &items)))
+        let reads = if is_of_two(&items) { Reads::KeysFromNow } else { Reads::Keys };
+        Box::pin(self.beside(reads, move |screen| read_choice(screen, &prompt, &items)))
     }
 }
 
@@ -109,6 +110,8 @@ fn why(error: &dialoguer::Error) -> Unanswered {
 enum Reads {
     /// Key by key: between two of them Ctrl-C waits to be read as well. What is not read stays for whoever reads next.
     Keys,
+    /// The same for a choice of two, such as consent: what was typed before the question was there is no answer to it.
+    KeysFromNow,
     /// A line that the terminal itself edits. Further lines of what was pasted are for nobody: not the next question,
     /// and not the shell.
     HiddenLine,
@@ -140,10 +143,14 @@ fn quiet(reads: Reads) -> rustix::io::Result<rustix::termios::Termios> {
     let before = tcgetattr(io::stdin())?;
     let mut quiet = before.clone();
     quiet.local_modes.remove(match reads {
-        Reads::Keys => LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG,
+        Reads::Keys | Reads::KeysFromNow => LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG,
         Reads::HiddenLine => LocalModes::ECHO,
     });
-    tcsetattr(io::stdin(), OptionalActions::Drain, &quiet)?;
+    let actions = match reads {
+        Reads::Keys | Reads::HiddenLine => OptionalActions::Drain,
+        Reads::KeysFromNow => OptionalActions::Flush,
+    };
+    tcsetattr(io::stdin(), actions, &quiet)?;
     Ok(before)
 }
 
@@ -159,7 +166,7 @@ impl Drop for Kept {
         if let Some(before) = &self.before {
             use rustix::termios::{OptionalActions, tcsetattr};
             let actions = match self.reads {
-                Reads::Keys => OptionalActions::Drain,
+                Reads::Keys | Reads::KeysFromNow => OptionalActions::Drain,
                 Reads::HiddenLine => OptionalActions::Flush,
             };
             let _ = tcsetattr(io::stdin(), actions, before);
@@ -303,13 +310,17 @@ fn read_secret(screen: &Screen, prompt: &str) -> Result<Zeroizing<String>, dialo
         .map(Zeroizing::new)
 }
 
+/// Two, such as yes and no, need not be searched.
+fn is_of_two(items: &[String]) -> bool {
+    items.len() <= 2
+}
+
 fn read_choice(screen: &Screen, prompt: &str, items: &[String]) -> Result<usize, dialoguer::Error> {
     let labels = labels(items, screen.width().saturating_sub(2));
     let header = wrapped(&format!("{prompt}: {HOW_TO_CHOOSE}"), screen.width()).len();
     let shown = ROWS.min(screen.height().saturating_sub(header + 3)).max(1);
     let look = screen.look(&labels, shown);
-    // Two, such as yes and no, need not be searched.
-    let chosen = if items.len() <= 2 {
+    let chosen = if is_of_two(items) {
         Select::with_theme(&look)
             .with_prompt(prompt)
             .items(&labels)

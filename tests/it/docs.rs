@@ -53,6 +53,54 @@ fn every_command_of_every_page_is_one_of_the_program() {
     assert!(counted >= 60, "{counted}");
 }
 
+/// The text of a page's blocks of this language.
+fn fenced<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
+    let begin = format!("```{language}\n");
+    page.split(&begin).skip(1).map(|behind| behind.split("\n```").next().unwrap()).collect()
+}
+
+#[test]
+fn every_block_of_yaml_is_yaml() {
+    let mut counted = 0;
+    for (name, page) in PAGES {
+        for block in fenced(page, "yaml") {
+            let read = serde_yaml::from_str::<serde_json::Value>(block);
+            assert!(read.as_ref().is_ok_and(serde_json::Value::is_object), "{name}: {read:?}\n{block}");
+            counted += 1;
+        }
+    }
+    assert!(counted >= 3, "{counted}");
+}
+
+#[test]
+fn the_outcome_of_the_azure_pipeline_says_the_run_where_there_is_one_and_never_fails() {
+    let pipelines = PAGES.iter().flat_map(|(_, page)| fenced(page, "yaml"));
+    let steps = pipelines
+        .filter_map(|block| serde_yaml::from_str::<serde_json::Value>(block).unwrap()["steps"].as_array().cloned());
+    let outcome = steps.flatten().find(|step| step["name"] == "outcome").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for (document, run) in [
+        (Some(r#"{"ok": true, "data": {"run_id": 4242}}"#), "4242"),
+        (Some(r#"{"ok": false, "data": {"run_id": 4242}, "error": {"code": "run-failed"}}"#), "4242"),
+        (Some(r#"{"ok": false, "data": {"run_id": null}, "error": {"code": "no-answer"}}"#), ""),
+        (Some(r#"{"ok": false, "error": {"code": "usage"}}"#), ""),
+        (Some(""), ""),
+        (None, ""),
+    ] {
+        let _ = std::fs::remove_file(folder.path().join("dbt.json"));
+        if let Some(document) = document {
+            std::fs::write(folder.path().join("dbt.json"), document).unwrap();
+        }
+        // As the service's agent runs it.
+        let mut bash = Command::new("bash");
+        bash.args(["--noprofile", "--norc", "-c", outcome["script"].as_str().unwrap()]).current_dir(folder.path());
+        let output = bash.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said, format!("##vso[task.setvariable variable=dbtRunId;isOutput=true]{run}\n"), "{document:?}");
+        assert!(output.status.success() && output.stderr.is_empty(), "{document:?}: {output:?}");
+    }
+}
+
 /// In blocks, in lines of pipelines, continued over lines that begin with a flag, and between backticks.
 fn commands(page: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();

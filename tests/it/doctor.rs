@@ -199,7 +199,8 @@ fn commands_that_are_printed_say_once_more_what_was_given_on_the_line() {
         found.1.unwrap().to_str().unwrap().to_owned()
     };
     let profile = format!("[dev]\nhost = {}\ntoken = {}\n", set("DATABRICKS_HOST"), set("DATABRICKS_TOKEN"));
-    std::fs::write(like.get_current_dir().unwrap().join(".databrickscfg"), profile).unwrap();
+    let file = like.get_current_dir().unwrap().join(".databrickscfg");
+    std::fs::write(&file, profile).unwrap();
     let unset = ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID"];
     let host = set("DBT_CLOUD_HOST");
     let flags = format!("-p dev --dbt-host '{host}' --dbt-account {}", set("DBT_CLOUD_ACCOUNT_ID"));
@@ -230,4 +231,5 @@ fn commands_that_are_printed_say_once_more_what_was_given_on_the_line() {
     let commands = type_in(&site, &guide, &unset).ends(0).json()["data"]["commands"].to_string();
     assert!(commands.contains("create-workflow --job 222226") && !commands.contains("-p dev"), "{commands}");
     assert!(!commands.contains("--dbt-host"), "{commands}");
+    std::fs::remove_file(&file).unwrap();
 }

@@ -88,6 +88,20 @@ fn the_guide_from_nothing_to_a_checked_workflow_and_its_commands() {
 }
 
 #[test]
+fn what_was_typed_before_the_plan_was_shown_is_no_consent_to_it() {
+    let site = fast();
+    let settings = ["--scope", "team", "--path", "/Users/ana@example.com/x", "--schedule", "0 0 6 * * ?"];
+    let line = [&["setup", "--job", "222222", "--timezone", "UTC", "--run-as", "ana@example.com"], &settings[..]];
+    let mut pty = Pty::start(&site.command(&line.concat()), 40, 120);
+    pty.keys("\u{1b}[B\r");
+    pty.sees("> no, write nothing");
+    pty.keys("\u{3}");
+    let left = pty.ends(130);
+    assert!(left.screen.contains("Interrupted at a question"), "{}", left.screen);
+    assert_eq!(site.writes(0), Vec::<String>::new());
+}
+
+#[test]
 fn leaving_the_guide_at_any_question_leaves_the_terminal_as_it_was_and_writes_nothing() {
     let site = fast();
     let offer = conversation(&site).len() - 1;

@@ -5,10 +5,14 @@ use super::input::Input;
 use super::{SETTLE, compute, identity};
 use crate::commands::{Stage, to_dbt};
 use crate::credentials::Account;
+use crate::databricks::jobs;
 use crate::databricks::me::Me;
+use crate::databricks::workspace::NotebookPath;
 use crate::dbt;
-use crate::engine::kinds::{Compute, Identity, TaskWant, Workflow, WorkflowWant, override_names, timetable};
-use crate::engine::{Action, Planned, Step};
+use crate::engine::kinds::{
+    Compute, Identity, TaskWant, Workflow, WorkflowWant, override_names, own_job, standing, timetable,
+};
+use crate::engine::{Action, Consent, Planned, Step};
 use crate::failure::{Code, Failure, is_ip_restriction, of_dbt};
 use crate::http::{HttpError, Reader};
 
@@ -16,6 +20,39 @@ use crate::http::{HttpError, Reader};
 pub(in crate::commands) struct Drawn {
     pub(in crate::commands) steps: Vec<Planned>,
     pub(in crate::commands) warnings: Vec<String>,
+}
+
+impl Drawn {
+    /// The notebook that a workflow of ours runs, where the plan would move it to another one: what nobody named stays.
+    /// An edit by hand is refused and so no reason, and `--force` is there to take it back.
+    pub(in crate::commands) fn standing_notebook(&self, input: &Input) -> Option<NotebookPath> {
+        if input.notebook.is_some() || input.consents.has(Consent::Force) {
+            return None;
+        }
+        let step = self.steps.iter().find_map(|step| match step {
+            Planned::Workflow(step) => Some(step),
+            Planned::Scope(_)
+            | Planned::Secret(_)
+            | Planned::Grant(_)
+            | Planned::Notebook(_)
+            | Planned::NotebookGrant(_)
+            | Planned::AddedTask(_)
+            | Planned::JobGrant(_) => None,
+        })?;
+        let have =
+            step.have.as_ref().filter(|have| have.own().is_some() && matches!(step.action, Action::Update(_)))?;
+        let mut paths = standing(&have.job.settings).into_iter().map(|task| task.notebook);
+        let path = paths.next().filter(|path| *path != step.want.notebook)?;
+        if paths.all(|other| other == path) { path.parse().ok() } else { None }
+    }
+}
+
+/// The notebook of the workflow that is there, if it is ours: for where there is none at the usual place.
+pub(in crate::commands) async fn own_notebook(reader: &Reader, input: &Input, name: &str) -> Option<NotebookPath> {
+    let identity = identity_of(input).ok().filter(|_| input.notebook.is_none())?;
+    let job = own_job(reader, name, &identity).await.ok()??;
+    let job = jobs::get(reader, job).await.ok()?;
+    standing(&job.settings).first()?.notebook.parse().ok()
 }
 
 /// Compares what was asked for with what is there, and refuses what would fail in every run.
@@ -59,6 +96,7 @@ pub(in crate::commands) async fn draw(
 }
 
 /// What dbt says about the jobs, as far as it was asked.
+#[derive(Clone)]
 pub(in crate::commands) struct LookedUp {
     pub(super) name: String,
     pub(super) warnings: Vec<String>,
@@ -110,18 +148,19 @@ pub(super) fn is_about_the_job(error: &HttpError) -> bool {
         && (error.is_status(404) || (error.is_status(403) && !is_ip_restriction(error)))
 }
 
+fn identity_of(input: &Input) -> Result<Identity, Failure> {
+    match (&input.name, input.account, input.jobs.as_slice()) {
+        (Some(name), _, _) => Ok(Identity::of_name(name)),
+        (None, Some(account), [only]) => Ok(Identity::of_job(account, only.job)),
+        (None, _, _) => Err(Failure::new(Code::Bug, "A workflow without a name is not of one job of an account.")),
+    }
+}
+
 fn want(input: &Input, name: String, compute: Option<Compute>, ground: &Ground) -> Result<WorkflowWant, Failure> {
-    let identity = match (&input.name, input.account, input.jobs.as_slice()) {
-        (Some(name), _, _) => Identity::of_name(name),
-        (None, Some(account), [only]) => Identity::of_job(account, only.job),
-        (None, _, _) => {
-            return Err(Failure::new(Code::Bug, "A workflow without a name is not of one job of an account."));
-        }
-    };
     Ok(WorkflowWant {
         name,
         named: input.name.is_some(),
-        identity,
+        identity: identity_of(input)?,
         tasks: input.jobs.clone(),
         notebook: ground.path.as_str().to_owned(),
         schedule: input.schedule.as_ref().map(|schedule| schedule.expression().to_owned()),

@@ -12,7 +12,6 @@ use crate::engine::kinds::{JobGrant, JobGrantWant, Workflow};
 use crate::engine::{Planned, Step};
 use crate::failure::{Code, Failure, Hint};
 use crate::http::Reader;
-use crate::origin::shown;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Flags {
@@ -39,7 +38,7 @@ const IN_ADDRESSES: &str = "@.-_+%'!#^~=";
 pub(in crate::commands) fn read_run_as(text: &str) -> Result<String, Failure> {
     let text = text.trim();
     let wrong = |reason: &str| {
-        Failure::new(Code::InvalidInput, format!("--run-as is \"{}\", which cannot be used: {reason}.", shown(text)))
+        Failure::new(Code::InvalidInput, format!("--run-as is \"{text}\", which cannot be used: {reason}."))
             .advise("give the e-mail of a user, or the application id (a UUID) of a service principal, as the workspace's page of it shows")
     };
     if !text.chars().all(|sign| sign.is_alphanumeric() || IN_ADDRESSES.contains(sign)) {

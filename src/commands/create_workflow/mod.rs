@@ -20,6 +20,7 @@ use std::time::Duration;
 pub(super) use self::check::Check;
 pub(super) use self::describe::describe;
 pub(super) use self::drawn::{Drawn, draw, look_up};
+use self::drawn::{LookedUp, own_notebook};
 use self::ground::survey;
 pub(super) use self::ground::{Ground, planned};
 pub(super) use self::identity::read_run_as;
@@ -27,11 +28,14 @@ use self::input::settle;
 pub(super) use self::input::{Door, Input, collect, read_schedule, read_zone};
 pub(super) use self::press::{Press, go_on};
 use super::Stage;
+use super::deploy_notebook::default_path;
 use super::job_named::Narrow;
 use super::provision::{Finish, Provision, no_plan, who};
+use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::{Inputs, Plan};
-use crate::failure::{Ended, Failure, Report};
+use crate::failure::{Code, Ended, Failure, Report};
+use crate::http::Reader;
 
 /// How long a new job may take to show in lists after an answer that was lost.
 const SETTLE: Duration = Duration::from_mins(1);
@@ -76,7 +80,7 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "PATH",
-        help = "The deployed notebook [default: /Users/<you>/dbtrigger/run_dbt_job_<account>]"
+        help = "The deployed notebook [default: unchanged, at first /Users/<you>/dbtrigger/run_dbt_job_<account>]"
     )]
     notebook: Option<NotebookPath>,
     /// What it runs on; `new` is the smallest machine for each run [default: unchanged, at first serverless]
@@ -199,12 +203,7 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     }
     let writer = super::to_databricks(&input.databricks, stage)?;
     let (me, looked_up) = tokio::try_join!(who(&writer), look_up(&input, stage))?;
-    let looks = async {
-        let ground = survey(&writer, &input.load(), &me).await?;
-        let drawn = draw(&writer, &input, looked_up, &ground, &me, stage).await?;
-        Ok((ground, drawn))
-    };
-    let (ground, Drawn { steps, warnings }) = match looks.await {
+    let (ground, Drawn { steps, warnings }) = match look(&mut input, &looked_up, &writer, &me, stage).await {
         Ok(planned) => planned,
         Err(failure) => return no_plan(failure, dry_run, &stage.given(), &writer, &me),
     };
@@ -228,6 +227,37 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         }
         None => Ok(carried.end()),
     }
+}
+
+/// Looks at what the workflow stands on, and at the workflow. One that stands on another notebook than the usual one stays there, unless
+/// somebody names one.
+async fn look(
+    input: &mut Input,
+    looked_up: &LookedUp,
+    reader: &Reader,
+    me: &Me,
+    stage: &Stage,
+) -> Result<(Ground, Drawn), Failure> {
+    let looks = async |input: &Input| {
+        let ground = survey(reader, &input.load(), me).await?;
+        let drawn = draw(reader, input, looked_up.clone(), &ground, me, stage).await?;
+        Ok::<_, Failure>((ground, drawn))
+    };
+    let first = looks(input).await;
+    let standing = match &first {
+        Ok((_, drawn)) => drawn.standing_notebook(input),
+        // Another identity has another home folder, and perhaps nothing of use in it.
+        Err(failure) if matches!(failure.code, Code::NotFound | Code::NotAllowed | Code::Refused) => {
+            let usual = input.account.and_then(|account| default_path(me, account).ok());
+            own_notebook(reader, input, &looked_up.name).await.filter(|path| Some(path) != usual.as_ref())
+        }
+        Err(_) => None,
+    };
+    if standing.is_none() {
+        return first;
+    }
+    input.notebook = standing;
+    looks(input).await
 }
 
 #[cfg(test)]

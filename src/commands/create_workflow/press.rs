@@ -16,6 +16,9 @@ use crate::questions::Questioner;
 /// How things stand where nobody answers whether there is to be a run.
 const SET_UP: &str = "everything is set up; no run was started";
 
+/// The same once somebody has said yes, until its run is known.
+const PRESSED: &str = "everything is set up; whether its run was started, `dbtrigger runs --workflow WORKFLOW` shows";
+
 /// Whether the workflow is run once it is there.
 pub(in crate::commands) enum Press {
     No,
@@ -62,9 +65,11 @@ pub(in crate::commands) async fn go_on(
             // A signal at the question finds what was made.
             stage.last_known.stands(all.json(), Said { cause: None, advice: SET_UP });
             let answer = offered(&*asker).await;
-            stage.last_known.clear();
             match answer {
-                Ok(answer) => answer,
+                Ok(answer) => {
+                    stage.last_known.stands(all.json(), Said { cause: None, advice: PRESSED });
+                    answer
+                }
                 Err(failure) => return Ended { report: Some(Box::new(all)), failure: Some(failure) },
             }
         }

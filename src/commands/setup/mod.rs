@@ -62,7 +62,7 @@ pub(crate) struct Args {
         long,
         visible_alias = "notebook",
         value_name = "PATH",
-        help = "Where the notebook goes [default: /Users/<you>/dbtrigger/run_dbt_job_<account>]"
+        help = "Where the notebook goes [default: unchanged, at first /Users/<you>/dbtrigger/run_dbt_job_<account>]"
     )]
     path: Option<NotebookPath>,
     /// What the workflow runs on; `new` is the smallest machine for each run [default: unchanged, at first serverless]

@@ -9,6 +9,7 @@ use crate::commands::init_secrets::{Kept, keep};
 use crate::credentials::Account;
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
+use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::{Notebook, Readers, SecretWant};
 use crate::engine::{Consent, Consents, Plan, Planned, Step};
 use crate::failure::Failure;
@@ -32,8 +33,32 @@ impl Outline {
 }
 
 /// Looks at everything. Where the key lies is what the notebook will say. `grants`: who else may use the scope; `compare`: what a
-/// key that is to be replaced is compared with.
+/// key that is to be replaced is compared with. A workflow that stands on another notebook than the usual one stays there, unless somebody
+/// names one.
 pub(super) async fn look(
+    args: &Args,
+    meant: (&[GrantTo<Permission>], Option<Fingerprint>),
+    input: &Input,
+    account: &Account,
+    reader: &Reader,
+    me: &Me,
+    stage: &Stage,
+) -> Result<Outline, Failure> {
+    let path = match &args.path {
+        Some(path) => path.clone(),
+        None => default_path(me, account.id)?,
+    };
+    let (outline, standing) = look_from(path, args, meant, input, account, reader, me, stage).await?;
+    match standing {
+        Some(path) => Ok(look_from(path, args, meant, input, account, reader, me, stage).await?.0),
+        None => Ok(outline),
+    }
+}
+
+/// The same for the notebook at this path, and the notebook that the workflow runs now if that is another one to keep.
+#[expect(clippy::too_many_arguments, reason = "what the look takes, and the path")]
+async fn look_from(
+    path: NotebookPath,
     args: &Args,
     (grants, compare): (&[GrantTo<Permission>], Option<Fingerprint>),
     input: &Input,
@@ -41,17 +66,13 @@ pub(super) async fn look(
     reader: &Reader,
     me: &Me,
     stage: &Stage,
-) -> Result<Outline, Failure> {
+) -> Result<(Outline, Option<NotebookPath>), Failure> {
     let consents = Consents::default()
         .with(Consent::Rotate, args.rotate)
         .with(Consent::AcceptSharedScope, args.accept_shared_scope)
         .with(Consent::AcceptSharedPath, args.accept_shared_path)
         .with(Consent::Force, args.force)
         .with(Consent::Adopt, args.adopt);
-    let path = match &args.path {
-        Some(path) => path.clone(),
-        None => default_path(me, account.id)?,
-    };
     let wish = Wish {
         account: account.clone(),
         scope: args.scope.as_ref().map(ToString::to_string),
@@ -65,7 +86,9 @@ pub(super) async fn look(
     let want = SecretWant { scope: scope.clone(), key: key.clone(), compare };
     let looks = async { tokio::try_join!(look_up(input, stage), keep(reader, want, grants.to_vec(), &consents)) };
     let (looked_up, mut kept) = looks.await?;
-    let Drawn { steps: drawn, warnings } = draw(reader, input, looked_up, &ground, me, stage).await?;
+    let drawn = draw(reader, input, looked_up, &ground, me, stage).await?;
+    let standing = drawn.standing_notebook(input);
+    let Drawn { steps: drawn, warnings } = drawn;
     let mut rest = Vec::new();
     for step in drawn {
         if let Planned::Grant(grant) = step {
@@ -84,7 +107,7 @@ pub(super) async fn look(
     steps.extend(grants.into_iter().map(Planned::Grant));
     steps.push(Planned::Notebook(notebook));
     steps.extend(rest);
-    Ok(Outline { plan: Plan { steps }, scope, key, readers, ground, warnings })
+    Ok((Outline { plan: Plan { steps }, scope, key, readers, ground, warnings }, standing))
 }
 
 fn names(kept: &Kept, principal: &str) -> bool {

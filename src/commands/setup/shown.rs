@@ -15,7 +15,7 @@ use crate::questions::Questioner;
 /// What the steps of a plan do not say: whose key would be stored, and how a new workflow would run. `key`: where the key is from.
 pub(super) fn details(args: &Args, plan: &Plan, key: Option<&Source>, me: &Me) -> Vec<String> {
     let of = |step: &Planned| match step {
-        Planned::Secret(step) if step.writes() => Some(format!("The key would be the one of {}.", key?)),
+        Planned::Secret(step) if step.writes() => Some(format!("The key would come from {}.", key?)),
         Planned::Workflow(step) if matches!(step.action, Action::Create) => {
             let compute = args.compute.as_deref().unwrap_or("serverless");
             let who = step.want.run_as.as_deref().unwrap_or(&me.user_name);

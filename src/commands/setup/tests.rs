@@ -188,8 +188,7 @@ async fn settings_are_asked_for_the_plan_is_shown_and_accepted_and_a_run_is_offe
     let outcome = Box::pin(talked(&world, &JOB, &person)).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     let asked = person.asked.borrow().join("\n");
-    for question in ["Secret scope", PATH, "Quartz", "Time zone", "at first you, ana@example.com", "Write this to http"]
-    {
+    for question in ["Secret scope", PATH, "Quartz", "Time zone", "Enter: you, ana@example.com", "Write this to http"] {
         assert!(asked.contains(question), "{question} in {asked}");
     }
     let said = outcome.said();
@@ -275,7 +274,7 @@ async fn what_is_shown_before_the_question_belongs_to_it_and_says_whose_key_and_
         .collect();
     let run = format!("The workflow would run on serverless, at 0 0 6 * * ? in Europe/Berlin, paused, as {SERVICE}.");
     for line in
-        ["This is what would be done:", "The key would be the one of DBT_CLOUD_TOKEN.", &run, THEN_CHECKED, THEN_RUN]
+        ["This is what would be done:", "The key would come from DBT_CLOUD_TOKEN.", &run, THEN_CHECKED, THEN_RUN]
     {
         assert!(shown.contains(&line), "{line} in {shown:#?}");
     }
@@ -422,6 +421,34 @@ async fn a_check_that_did_not_end_well_is_made_up_for_and_one_that_did_is_not_re
     world.take_log();
     assert_eq!(Box::pin(done(&world, &YES)).await.data["check"]["status"], "SUCCESS");
     assert_eq!(world.take_writes(), [SUBMIT]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workflow_on_a_notebook_of_its_own_stays_there_unless_another_one_is_named() {
+    let world = Rehearsal::new();
+    let own = ["--path", "/Users/ana@example.com/own", "--scope", "team"];
+    assert_eq!(Box::pin(done(&world, &[&YES[..], &own].concat())).await.exit, 0);
+    world.take_log();
+    // Neither where there is no notebook at the usual place, nor beside one.
+    for _ in 0..2 {
+        for again in [
+            Box::pin(done(&world, &YES)).await,
+            Box::pin(played(&world, well(), world.run(create_workflow::run, &JOB))).await.unwrap(),
+        ] {
+            assert_eq!((again.exit, &again.data["notebook"]), (0, &json!("/Users/ana@example.com/own")), "{again:?}");
+            assert!(
+                again.said().contains("Nothing to change.") || again.text.contains("Nothing to change."),
+                "{again:?}"
+            );
+        }
+        assert_eq!(world.take_writes(), [""; 0]);
+        for command in [world.run(init_secrets::run, &[]).await, world.run(deploy_notebook::run, &[]).await] {
+            assert_eq!(command.unwrap().exit, 0);
+        }
+        world.take_log();
+    }
+    let moved = Box::pin(done(&world, &[&YES[..], &["--path", PATH]].concat())).await;
+    assert_eq!((moved.exit, &moved.data["notebook"]), (0, &json!(PATH)), "{moved:?}");
 }
 
 #[tokio::test(start_paused = true)]

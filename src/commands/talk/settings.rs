@@ -45,21 +45,24 @@ impl Talking<'_> {
 
     fn prompt(&self, setting: Setting, me: &Me) -> Result<String, Failure> {
         Ok(match setting {
-            Setting::Scope => "Secret scope for the dbt API key [Enter: the notebook's, at first dbt-cloud]".to_owned(),
+            Setting::Scope => {
+                "Secret scope for the dbt API key [Enter: dbt-cloud, or the one that the notebook reads]".to_owned()
+            }
             Setting::Notebook => {
                 let account = account_id(&self.stage.account, &self.pasted, &self.stage.context.environment)?;
                 format!("Path of the notebook [Enter: {}]", default_path(me, account.unwrap_or_default())?)
             }
             Setting::Schedule => {
-                "Schedule as Quartz cron, such as 0 0 6 * * ? [Enter: unchanged, at first none]".to_owned()
+                "Schedule as Quartz cron, such as 0 0 6 * * ? [Enter: none, or the one that the workflow has]"
+                    .to_owned()
             }
             Setting::Zone => {
-                "Time zone of the schedule, such as Europe/Berlin [Enter: unchanged, at first UTC]".to_owned()
+                "Time zone of the schedule, such as Europe/Berlin [Enter: UTC, or the one that the workflow has]"
+                    .to_owned()
             }
-            Setting::RunAs => format!(
-                "Whom the runs act as, by e-mail or application id [Enter: unchanged, at first you, {}]",
-                me.user_name
-            ),
+            Setting::RunAs => {
+                format!("Whom the runs act as, by e-mail or application id [Enter: you, {}, or as it is]", me.user_name)
+            }
         })
     }
 

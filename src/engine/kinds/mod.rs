@@ -37,5 +37,5 @@ pub(crate) use secret::{Readers, Secret, SecretWant, told};
 pub(crate) use task::{StandingTask, circle, job_in_key, standing};
 pub(crate) use workflow::{
     ID_TAG, Identity, ReadBack, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, override_names,
-    run_as_refused, timetable, timetable_after,
+    own_job, run_as_refused, timetable, timetable_after,
 };

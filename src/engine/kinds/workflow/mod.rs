@@ -155,7 +155,7 @@ async fn look(reader: &Reader, name: &str, identity: &Identity) -> Result<(Vec<S
 }
 
 /// The job with our tag, which may have been made just now.
-pub(super) async fn own_job(reader: &Reader, name: &str, identity: &Identity) -> Result<Option<u64>, HttpError> {
+pub(crate) async fn own_job(reader: &Reader, name: &str, identity: &Identity) -> Result<Option<u64>, HttpError> {
     Ok(look(reader, name, identity).await?.0.first().map(|job| job.id))
 }
 
@@ -187,6 +187,10 @@ impl Kind for Workflow {
     const KIND: &'static str = "workflow";
 
     fn name(want: &WorkflowWant) -> String {
+        want.name.clone()
+    }
+
+    fn quoted(want: &WorkflowWant) -> String {
         format!("\"{}\"", want.name)
     }
 
