@@ -4,6 +4,7 @@ use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::Stage;
+use super::create_workflow::warn_of_near_scope;
 use super::grants::{self, GrantTo};
 use super::provision::{Carried, Finish, Provision, who};
 use crate::credentials::{self, Account, Wants};
@@ -172,6 +173,7 @@ async fn deploy(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     };
     // The notebook will send the key there, so the same rule holds as for sending it from here.
     account.check_bare_token()?;
+    let given_scope = scope.clone();
     let (scope, key) = (scope.map(|scope| scope.to_string()), key.map(|key| key.to_string()));
     let wish = Wish { account, scope, key, allow_override, allow_job };
 
@@ -185,6 +187,10 @@ async fn deploy(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         .with(Consent::Adopt, adopt);
     let default_path = path.is_none();
     let (me, step, grant_steps) = look(&writer.reader(), path, wish, grants, &consents).await?;
+    // Whoever repeats the command asks for nothing more.
+    if let Some(scope) = given_scope.filter(|_| step.writes()) {
+        warn_of_near_scope(&writer, &scope, stage).await;
+    }
     let found = step.have.as_ref().map_or("absent", |have| have.state(&step.want));
     let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
     let mut steps = vec![Planned::Notebook(step)];

@@ -7,6 +7,7 @@ use futures_util::future::try_join_all;
 use self::grants::repeated;
 pub(super) use self::grants::settle_grants;
 use super::Stage;
+use super::create_workflow::warn_of_near_scope;
 use super::grants::GrantTo;
 use super::provision::{Provision, who};
 use crate::credentials::{self, Account, KeySource, Missing, Sourced, Token, Wants};
@@ -120,6 +121,9 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
         inputs.key = Some(value.key.value);
     }
     warn_of_readers(readers.as_ref(), &scope, stage);
+    if scope_step.have.is_none() {
+        warn_of_near_scope(&reader, &scope, stage).await;
+    }
 
     let mut steps = vec![Planned::Scope(scope_step), Planned::Secret(secret_step)];
     steps.extend(grant_steps.into_iter().map(Planned::Grant));

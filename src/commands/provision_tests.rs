@@ -1028,3 +1028,24 @@ async fn names_that_need_escaping_arrive_as_they_are() {
         assert_eq!(stage.take_writes(), [""; 0], "{path}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_new_scope_with_nearly_the_name_of_another_is_remarked_on() {
+    let stage = Rehearsal::new();
+    assert_eq!(init(&stage, &[]).await.exit, 0);
+    let meant = "there is no secret scope \"dbt-clod\" yet, and there is \"dbt-cloud\": did you mean that?";
+    for line in [&["--scope", "dbt-clod", "--dry-run"][..], &["--scope", "finance"], &["--scope", "dbt-cloud"]] {
+        let outcome = init(&stage, line).await;
+        assert!(outcome.exit == 0 && outcome.said().contains(meant) == line.contains(&"dbt-clod"), "{outcome:?}");
+    }
+    let line = ["--scope", "dbt-clod"];
+    for (run, remarks) in [(0, true), (1, false)] {
+        stage.take_log();
+        let outcome = stage.run(deploy_notebook::run, &line).await.unwrap();
+        let asked = stage.take_log().iter().any(|seen| seen.operation == "databricks:secrets/scopes/list");
+        assert_eq!((outcome.exit, outcome.said().contains(meant), asked), (0, remarks, remarks), "{run}: {outcome:?}");
+    }
+    let outcome = init(&stage, &line).await;
+    assert!(outcome.said().contains(meant), "{outcome:?}");
+    assert!(!init(&stage, &line).await.said().contains(meant));
+}

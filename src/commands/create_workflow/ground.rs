@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use crate::commands::Stage;
 use crate::commands::deploy_notebook::{default_path, quoted};
 use crate::databricks::is_missing;
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName, list, scopes};
 use crate::databricks::workspace::{NotebookPath, export};
 use crate::engine::Step;
-use crate::engine::kinds::Notebook;
+use crate::engine::kinds::{DEFAULT_SCOPE, Notebook};
 use crate::failure::{Code, Failure, of_databricks};
 use crate::http::Reader;
 use crate::nearest::nearest_names;
@@ -150,6 +151,25 @@ fn check_settings(load: &Load<'_>, path: &NotebookPath, found: &Found) -> Result
 async fn near(reader: &Reader, scope: &ScopeName) -> Vec<String> {
     let known = reader.glance(scopes()).await.unwrap_or_default();
     nearest_names(scope.as_str(), known.iter().map(|scope| scope.name.as_str()))
+}
+
+/// Says which scope was perhaps meant, where none has this name and another has nearly the same.
+pub(in crate::commands) async fn warn_of_near_scope(reader: &Reader, scope: &ScopeName, stage: &Stage) {
+    // The usual one is what nobody has to type.
+    if scope.as_str() == DEFAULT_SCOPE {
+        return;
+    }
+    let known = reader.glance(scopes()).await.unwrap_or_default();
+    if known.iter().any(|known| known.name.eq_ignore_ascii_case(scope.as_str())) {
+        return;
+    }
+    let near = nearest_names(scope.as_str(), known.iter().map(|scope| scope.name.as_str()));
+    if !near.is_empty() {
+        let near = near.join(", ");
+        stage
+            .events
+            .warning(format!("there is no secret scope \"{scope}\" yet, and there is {near}: did you mean that?"));
+    }
 }
 
 /// The command that deploys the notebook there.

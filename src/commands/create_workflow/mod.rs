@@ -22,7 +22,7 @@ pub(super) use self::describe::describe;
 pub(super) use self::drawn::{Drawn, draw, look_up};
 use self::drawn::{LookedUp, own_notebook};
 use self::ground::survey;
-pub(super) use self::ground::{Ground, planned};
+pub(super) use self::ground::{Ground, planned, warn_of_near_scope};
 pub(super) use self::identity::read_run_as;
 use self::input::settle;
 pub(super) use self::input::{Door, Input, collect, read_schedule, read_zone};

@@ -242,10 +242,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         inputs.key = Some(storing.key.value);
     }
     let said = details(&args, &outline.plan, source.as_ref(), &me);
-    for warning in &outline.warnings {
-        stage.events.warning(warning.as_str());
-    }
-    warn_of_readers(outline.readers.as_ref(), &outline.scope, stage);
+    outline.warn(&writer, stage).await;
     let refused = blocked(&outline.plan).is_some();
     let asker = stage.talk.asker.clone().filter(|_| !yes);
     let outline = match &asker {

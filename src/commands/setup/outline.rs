@@ -2,10 +2,10 @@
 
 use super::Args;
 use crate::commands::Stage;
-use crate::commands::create_workflow::{Drawn, Ground, Input, draw, look_up, planned};
+use crate::commands::create_workflow::{Drawn, Ground, Input, draw, look_up, planned, warn_of_near_scope};
 use crate::commands::deploy_notebook::{Wish, default_path};
 use crate::commands::grants::GrantTo;
-use crate::commands::init_secrets::{Kept, keep};
+use crate::commands::init_secrets::{Kept, keep, warn_of_readers};
 use crate::credentials::Account;
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
@@ -29,6 +29,17 @@ pub(super) struct Outline {
 impl Outline {
     pub(super) fn writes_key(&self) -> bool {
         self.plan.steps.iter().any(|step| matches!(step, Planned::Secret(step) if step.writes()))
+    }
+
+    /// Says what somebody has to know before they accept it.
+    pub(super) async fn warn(&self, reader: &Reader, stage: &Stage) {
+        for warning in &self.warnings {
+            stage.events.warning(warning.as_str());
+        }
+        warn_of_readers(self.readers.as_ref(), &self.scope, stage);
+        if self.plan.steps.iter().any(|step| matches!(step, Planned::Scope(step) if step.have.is_none())) {
+            warn_of_near_scope(reader, &self.scope, stage).await;
+        }
     }
 }
 
