@@ -257,9 +257,9 @@ fn store(world: &mut World, call: &Call, path: String, kind: Kind, overwrite: bo
     }
     // §4.1: overwriting keeps the object's id, and so its permissions.
     let (id, created) = id.unwrap_or_else(|| (world.ids.fresh(), now));
-    world.databricks.objects.insert(path.clone(), Object { id, kind, created, modified: now });
     world.touched(key_of(parent(&path)));
     world.touched(key_of(&path));
+    world.databricks.objects.insert(path, Object { id, kind, created, modified: now });
     Ok(databricks_data(&json!({ "object_id": id })))
 }
 
