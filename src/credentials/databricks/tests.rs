@@ -1,5 +1,6 @@
 //! Which identity is found, where each value comes from, and every refusal.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use super::*;
@@ -373,8 +374,11 @@ enum PartFrom {
     Found,
 }
 
-/// Each way to sign in with every mixture of its parts: key, variable, value and source of each.
-fn credentials(program: &str) -> Vec<(&'static str, Vec<(&'static str, &'static str, String, PartFrom)>)> {
+/// Key, variable, value and source.
+type Part = (&'static str, &'static str, String, PartFrom);
+
+/// Each way to sign in with every mixture of its parts.
+fn credentials(program: &str) -> Vec<(&'static str, Vec<Part>)> {
     use PartFrom::{Found, Keyring, Profile, Variable};
     let id = |from| ("client_id", "DATABRICKS_CLIENT_ID", "0f6c1e2a".to_owned(), from);
     let token = |from| ("token", "DATABRICKS_TOKEN", "dapi-of-table-1".to_owned(), from);
@@ -397,6 +401,7 @@ fn credentials(program: &str) -> Vec<(&'static str, Vec<(&'static str, &'static 
 
 #[cfg(unix)]
 #[test]
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 fn each_part_of_a_credential_goes_only_to_a_host_that_it_belongs_to_or_that_somebody_named() {
     use std::os::unix::fs::PermissionsExt as _;
     let program = tempfile::tempdir().unwrap();
@@ -426,22 +431,16 @@ fn each_part_of_a_credential_goes_only_to_a_host_that_it_belongs_to_or_that_some
 }
 
 #[cfg(unix)]
-fn row_of_mixtures(
-    host: HostFrom,
-    way: &str,
-    parts: &[(&str, &str, String, PartFrom)],
-    address: &str,
-    programs: &str,
-) -> Result<(), String> {
+fn row_of_mixtures(host: HostFrom, way: &str, parts: &[Part], address: &str, programs: &str) -> Result<(), String> {
     use crate::keyring::{Owner, double::Double};
     let in_other_file = matches!(host, HostFrom::OtherFile | HostFrom::OtherFileOfFlag);
     let by_flag = matches!(host, HostFrom::ProfileOfFlag | HostFrom::OtherFileOfFlag);
     let mut profile = format!("[p]\nauth_type = {way}\n");
     if !matches!(host, HostFrom::Variable | HostFrom::Keyring) {
-        profile += &format!("host = {address}\n");
+        let _ = writeln!(profile, "host = {address}");
     }
     for (key, _, value, _) in parts.iter().filter(|part| part.3 == PartFrom::Profile) {
-        profile += &format!("{key} = {value}\n");
+        let _ = writeln!(profile, "{key} = {value}");
     }
     let mut home = Home::with((!in_other_file).then_some(profile.as_str())).set("PATH", programs);
     if in_other_file {

@@ -79,6 +79,7 @@ fn token_for(
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 fn a_token_goes_only_to_a_host_that_it_belongs_to_or_that_somebody_named() {
     const SOURCES: [&str; 6] = ["--dbt-host", "DBT_CLOUD_HOST", "--dbt-url", "the address", "keyring", "dbt_cloud.yml"];
     let (mut count, mut wrong) = (0, Vec::new());
