@@ -124,6 +124,7 @@ fn a_wrong_flag_is_a_usage_error_in_text_and_in_json() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 fn an_error_stands_on_stderr_in_either_form_of_output() {
     let mut same = 0;
     let whole = whole_commands();

@@ -113,7 +113,7 @@ impl Report for MadeAndRun {
 
     fn json(&self) -> Data {
         let MadeAndRun { made, check, run } = self;
-        let mut data = made.as_ref().map_or_else(|| Data::object(), |made| made.json());
+        let mut data = made.as_ref().map_or_else(Data::object, |made| made.json());
         for (name, part) in [("check", check), ("run", run)] {
             if let Some(part) = part {
                 data.set(name, part.json());

@@ -155,6 +155,7 @@ const NUMBERS: [&str; 18] = [
 ];
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 fn reference_of_json_documents() {
     let mut shown = examples::all();
     let odd = |example: &&examples::Example| {
