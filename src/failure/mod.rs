@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::questions::Open;
 
-pub(crate) use self::http::{is_ip_restriction, of_databricks, of_dbt};
+pub(crate) use self::http::{of_databricks, of_dbt};
 pub(crate) use self::pages::Page;
 pub(crate) use self::runs::of_start;
 
