@@ -172,7 +172,7 @@ async fn deploy(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         return Err(Failure::new(Code::Bug, "The dbt account is settled and yet missing."));
     };
     // The notebook will send the key there, so the same rule holds as for sending it from here.
-    account.check_bare_token()?;
+    account.check_bare_token("The dbt API key")?;
     let given_scope = scope.clone();
     let (scope, key) = (scope.map(|scope| scope.to_string()), key.map(|key| key.to_string()));
     let wish = Wish { account, scope, key, allow_override, allow_job };

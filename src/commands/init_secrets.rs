@@ -286,7 +286,7 @@ impl Storing {
     pub(super) async fn validate(&self, stage: &Stage) -> Result<(), Failure> {
         let Storing { key: Sourced { value, source }, account } = self;
         if let Some(account) = account {
-            account.check_bare_token()?;
+            account.check_bare_token(&source.to_string())?;
         }
         if value.reveal().starts_with("dbtu_") {
             stage.events.warning(format!(

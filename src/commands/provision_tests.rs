@@ -811,8 +811,8 @@ async fn a_host_that_only_a_pasted_address_names_is_not_sent_the_key_by_a_notebo
     stage.set("DBT_CLOUD_HOST", "");
     stage.set("DBT_CLOUD_ACCOUNT_ID", "");
     let url = ["--dbt-url", "https://dbt.evil.example/deploy/51234/"];
-    assert_eq!(deploy(&stage, &url).await.exit, 7);
-    assert_eq!(init(&stage, &url).await.exit, 7);
+    assert_eq!(deploy(&stage, &url).await.exit, 2);
+    assert_eq!(init(&stage, &url).await.exit, 2);
     assert_eq!(stage.take_writes(), [""; 0]);
     assert!(!stage.take_log().iter().any(|seen| seen.operation.starts_with("dbt:")));
 }

@@ -222,7 +222,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         return Err(Failure::new(Code::Bug, "The dbt account is settled and yet missing."));
     };
     // The notebook will send the key there, so the same rule holds as for sending it from here.
-    account.check_bare_token()?;
+    account.check_bare_token("The dbt API key")?;
     let writer = to_databricks(&input.databricks, stage)?;
     let me = who(&writer).await?;
     let (run_now, yes, dry_run) = (args.run_now, args.yes, args.dry_run);
