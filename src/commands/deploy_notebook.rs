@@ -220,7 +220,7 @@ async fn look(
         tokio::try_join!(Step::<Notebook>::plan(reader, wish.at(path.clone()), consents), try_join_all(granting))
     };
     if let Some(path) = path {
-        let (me, (step, grants)) = who_and(reader, plans(path)).await?;
+        let (me, (step, grants)) = who_and(reader, Box::pin(plans(path))).await?;
         return Ok((me, step, grants));
     }
     let me = who(reader).await?;

@@ -114,7 +114,7 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
         grants,
         &consents,
     );
-    let (me, mut kept) = who_and(&reader, looks).await?;
+    let (me, mut kept) = who_and(&reader, Box::pin(looks)).await?;
     kept.settle_for(&me, &consents);
     let Kept { scope: scope_step, secret: secret_step, grants: grant_steps } = kept;
     let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.updated.is_some());

@@ -1,6 +1,7 @@
 //! What all provisioning commands do alike: say who writes where, refuse, show or walk a plan, report.
 
 use std::cell::RefCell;
+use std::pin::Pin;
 
 use serde_json::{Map, Value};
 
@@ -30,7 +31,7 @@ pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
 /// comes first.
 pub(crate) async fn who_and<T>(
     reader: &Reader,
-    looks: impl Future<Output = Result<T, Failure>>,
+    looks: Pin<Box<dyn Future<Output = Result<T, Failure>> + '_>>,
 ) -> Result<(Me, T), Failure> {
     let (me, found) = tokio::try_join!(who(reader), async { Ok(looks.await) })?;
     Ok((me, found?))

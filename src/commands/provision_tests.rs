@@ -321,6 +321,7 @@ const READERS_ANSWERS: &[(u16, &str, u8)] = &[
     (503, "", 75),
 ];
 
+#[expect(clippy::print_stdout, reason = "the figure")]
 #[tokio::test(start_paused = true)]
 async fn a_key_is_never_stored_where_the_readers_are_not_known_to_be_few_unless_that_is_accepted() {
     let (mut held, mut cases) = (0, 0);

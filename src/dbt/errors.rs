@@ -10,9 +10,10 @@ use crate::http::{Meaning, Said, Service, meaning, shorten, title_of_page};
 pub(crate) fn said(answer: &Response<Bytes>) -> Said {
     let said = words(answer);
     let (status, headers) = (answer.status(), answer.headers());
-    let means = match said.means {
-        Meaning::Other => meaning(Service::Dbt, status, headers, None, &said.message, said.page),
-        known => known,
+    let means = if said.means == Meaning::AddressBlocked {
+        said.means
+    } else {
+        meaning(Service::Dbt, status, headers, None, &said.message, said.page)
     };
     Said { means, ..said }
 }

@@ -85,7 +85,7 @@ async fn write<K: Kind>(writer: &Writer, step: &mut Step<K>, inputs: &Inputs) ->
         Action::Create => "create",
         Action::Update(_) => "update",
     };
-    let checked = K::check(writer, step).await.map_err(|error| failed::<K>("read", &step.want, &error))?;
+    let checked = Box::pin(K::check(writer, step)).await.map_err(|error| failed::<K>("read", &step.want, &error))?;
     if let Some((why, unless)) = checked {
         let failure = refused(None, why.clone(), unless);
         (step.action, step.progress) = (Action::Blocked { why, unless }, Progress::Failed);

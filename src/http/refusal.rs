@@ -214,6 +214,7 @@ mod tests {
         (Service::Dbt, 429, "", "", Meaning::Other),
     ];
 
+    #[expect(clippy::print_stdout, reason = "the figure")]
     #[test]
     fn every_known_refusal_means_what_the_service_means_by_it() {
         let mut held = 0;

@@ -76,7 +76,7 @@ pub(super) async fn add(
         return Err(Failure::new(Code::Bug, "The flags were checked, and yet there is not one job."));
     };
     let writer = to_databricks(&input.databricks, stage)?;
-    let (me, looked_up) = who_and(&writer, look_up(input, stage)).await?;
+    let (me, looked_up) = who_and(&writer, Box::pin(look_up(input, stage))).await?;
     let LookedUp { name: _, mut warnings } = looked_up;
     let AddTo { text, named } = workflow;
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
