@@ -4,8 +4,6 @@ mod again;
 mod outline;
 mod shown;
 
-use serde_json::json;
-
 use self::again::commands;
 use self::outline::{Outline, look};
 use self::shown::{Offered, details};
@@ -299,7 +297,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
             carried.line(THEN_RUN);
         }
     }
-    carried.field("commands", json!(again));
+    carried.field("commands", &again);
     let parting = parting(&again);
     if let Some(job) = job.filter(|_| !dry_run && (check.is_some() || goes_on)) {
         let access = (&input.databricks, &writer);
