@@ -30,6 +30,8 @@ pub(crate) mod job_named;
 mod last_known;
 pub(crate) mod provision;
 #[cfg(test)]
+mod off_tests;
+#[cfg(test)]
 mod provision_tests;
 #[cfg(test)]
 pub(crate) mod rehearsal;

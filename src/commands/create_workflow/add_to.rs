@@ -14,7 +14,7 @@ use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
 use crate::document::Id;
 use crate::engine::kinds::{
-    AddedTask, AddedTaskWant, TaskWant, carried_overrides, changed_meanwhile, circle_with_ours, keys_there,
+    AddedTask, AddedTaskWant, TaskWant, carried_overrides, changed_meanwhile, circle_with_ours, keys_there, timetable,
     unknown_needs,
 };
 use crate::engine::{Action, Inputs, Plan, Planned, Step};
@@ -76,7 +76,7 @@ pub(super) async fn add(
     };
     let writer = to_databricks(&input.databricks, stage)?;
     let (me, looked_up) = who_and(&writer, Box::pin(look_up(input, stage))).await?;
-    let LookedUp { name: _, mut warnings } = looked_up;
+    let LookedUp { name: _, mut warnings, also_scheduled } = looked_up;
     let AddTo { text, named } = workflow;
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
     let load = input.load();
@@ -104,6 +104,9 @@ pub(super) async fn add(
             return Err(Failure::new(Code::Bug, "The workflow was read, and nothing is known of it."));
         };
         check_needs(&planned.want, job)?;
+        if timetable(&job.settings).is_some_and(|timetable| !timetable.paused) {
+            warnings.extend(also_scheduled);
+        }
         ground.check_overrides(&load, &carried_overrides(&planned.want, job))?;
         warnings.extend(ground.warnings.iter().cloned());
         let other = identity::other(None, job.run_as.as_deref(), &me);

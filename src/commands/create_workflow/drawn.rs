@@ -8,9 +8,10 @@ use crate::credentials::Account;
 use crate::databricks::jobs;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
-use crate::dbt;
+use crate::dbt::{self, Off};
 use crate::engine::kinds::{
     Compute, Identity, TaskWant, Workflow, WorkflowWant, override_names, own_job, standing, timetable,
+    timetable_after,
 };
 use crate::engine::{Action, Consent, Planned, Step};
 use crate::failure::{Code, Failure, of_dbt};
@@ -64,7 +65,7 @@ pub(in crate::commands) async fn draw(
     me: &Me,
     stage: &Stage,
 ) -> Result<Drawn, Failure> {
-    let LookedUp { name, mut warnings } = looked_up;
+    let LookedUp { name, mut warnings, also_scheduled } = looked_up;
     let compute = match &input.compute {
         Some(wish) => Some(compute::settle(reader, wish, me, &mut warnings).await?),
         None => None,
@@ -78,6 +79,10 @@ pub(in crate::commands) async fn draw(
         &input.load(),
         &override_names(&planned.want, planned.have.as_ref().map(|have| &have.job.settings)),
     )?;
+    let standing = planned.have.as_ref().and_then(|have| timetable(&have.job.settings));
+    if timetable_after(&planned.want, standing).is_some_and(|timetable| !timetable.paused) {
+        warnings.extend(also_scheduled);
+    }
     warnings.extend(ground.warnings.iter().cloned());
     let standing = planned.have.as_ref().and_then(|have| have.job.run_as.as_deref());
     let other = identity::other(planned.want.run_as.as_deref(), standing, me);
@@ -100,6 +105,8 @@ pub(in crate::commands) async fn draw(
 pub(in crate::commands) struct LookedUp {
     pub(super) name: String,
     pub(super) warnings: Vec<String>,
+    /// What deserves a warning only where the workflow has an active schedule too.
+    pub(super) also_scheduled: Vec<String>,
 }
 
 /// Asks dbt for the jobs, if there is access; with a name given, that is no must.
@@ -107,11 +114,11 @@ pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result
     let Input { jobs, name, access, .. } = input;
     let Some((account, token)) = access else {
         // Without access there is a name, the input was settled so.
-        return Ok(LookedUp { name: name.clone().unwrap_or_default(), warnings: Vec::new() });
+        return Ok(LookedUp { name: name.clone().unwrap_or_default(), warnings: Vec::new(), also_scheduled: Vec::new() });
     };
     let reader = to_dbt(account, token, stage)?.reader();
     let Account { id, .. } = account;
-    let (mut warnings, mut named) = (Vec::new(), name.clone());
+    let (mut warnings, mut also_scheduled, mut named) = (Vec::new(), Vec::new(), name.clone());
     for TaskWant { key: _, job, depends_on: _ } in jobs {
         let found = match reader.read(dbt::get_job(*id, *job)).await {
             Ok(found) => found,
@@ -124,21 +131,28 @@ pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result
         };
         let title = found.name.as_deref().unwrap_or("without a name").split_whitespace().collect::<Vec<_>>().join(" ");
         if found.has_schedule() {
-            warnings.push(format!(
+            also_scheduled.push(format!(
                 "The dbt job {job} \"{title}\" has a schedule of its own in dbt Cloud, which this does not change: it will run from both."
             ));
         }
-        if found.is_deactivated() {
-            warnings.push(format!(
-                "The dbt job {job} \"{title}\" is deactivated: dbt Cloud does not start it until its settings are saved there."
-            ));
+        match found.off() {
+            // Nothing makes these start.
+            Some(off @ (Off::Deleted | Off::Hybrid)) => {
+                let what = format!("A run of the dbt job {job} \"{title}\" would not start; nothing was changed.");
+                return Err(Failure::new(Code::Refused, what).cause(off.why()).advise(off.advice()).run("dbtrigger jobs"));
+            }
+            Some(off @ Off::Deactivated { .. }) => {
+                let (why, advice) = (off.why(), off.advice());
+                warnings.push(format!("A run of the dbt job {job} \"{title}\" would not start: {why}; {advice}."));
+            }
+            None => {}
         }
         if found.is_ci() {
             warnings.push(format!("The dbt job {job} \"{title}\" is a CI job, made for pull requests."));
         }
         named.get_or_insert_with(|| format!("dbt: {title} ({job})"));
     }
-    Ok(LookedUp { name: named.unwrap_or_default(), warnings })
+    Ok(LookedUp { name: named.unwrap_or_default(), warnings, also_scheduled })
 }
 
 /// Whether dbt says that the job is not there or not for this account; a token that is out of date, an address that is not let

@@ -245,7 +245,7 @@ async fn key_check(chain: &Chain<'_>, ground: &Ground, load: &Load) -> (Check, R
     let check = Check::ok(
         PART,
         &id,
-        format!("the key {name} is there; that dbt takes it, a run of `create-workflow --check` shows"),
+        format!("the secret {name} is there"),
     );
     let (Ok(scope), Ok(key)) = (ground.scope.parse::<ScopeName>(), ground.key.parse::<KeyName>()) else {
         return (check, Ok(()));

@@ -55,8 +55,13 @@ impl Standing {
     }
 
     /// Whether it starts this dbt job, or was made to.
-    fn is_for(&self, job: u64) -> bool {
+    pub(super) fn is_for(&self, job: u64) -> bool {
         self.starts.contains(&job) || self.tasks.iter().any(|task| task.job == Some(job))
+    }
+
+    /// Whether it starts by itself at certain times.
+    pub(super) fn is_scheduled(&self) -> bool {
+        timetable(&self.have.job.settings).is_some_and(|timetable| !timetable.paused)
     }
 
     /// As people see it.

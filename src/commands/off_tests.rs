@@ -1,0 +1,61 @@
+//! dbt jobs of which no run starts: each command that would start one, or make something start one, says so.
+
+use serde_json::{Value, json};
+
+use super::rehearsal::Rehearsal;
+use super::{create_workflow, deploy_notebook, doctor, init_secrets, jobs};
+use crate::failure::Code;
+
+/// A plain job of the world.
+const JOB: &str = "300001";
+
+async fn stage(job: &Value) -> Rehearsal {
+    let stage = Rehearsal::new();
+    assert_eq!(stage.run(init_secrets::run, &[]).await.unwrap().exit, 0);
+    assert_eq!(stage.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
+    stage.world(|world| world.script_dbt_job(JOB.parse().unwrap(), &json!({ "job": job })));
+    stage.take_log();
+    stage
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_of_which_no_run_starts_is_told_before_anything_is_started() {
+    let (mut good, mut total, mut wrong) = (0, 0, Vec::new());
+    for (job, says, comes_back) in [
+        (json!({ "deactivated": true, "run_failure_count": 100 }), "100 runs in a row failed", true),
+        (json!({ "deactivated": true, "deactivation_reason": "Account inactivity." }), "Account inactivity", true),
+        (json!({ "deactivated": true }), "dbt has deactivated it", true),
+        (json!({ "job_type": "hybrid", "execute_steps": [] }), "hybrid", false),
+        (json!({ "state": 2 }), "deleted", false),
+    ] {
+        let mut take = |command: &str, right: bool, seen: String| {
+            total += 1;
+            good += usize::from(right);
+            if !right {
+                wrong.push(format!("{says} ({command}): {seen}"));
+            }
+        };
+        let world = stage(&job).await;
+        let listed = world.run(jobs::run, &[]).await.unwrap();
+        let row = listed.data["jobs"].as_array().unwrap().iter().find(|row| row["job_id"] == JOB).cloned();
+        let told = row.as_ref().and_then(|row| row["cannot_start"].as_str()).map(|why| why.contains(says));
+        // What is deleted is not listed.
+        let right = if says == "deleted" { row.is_none() } else { told == Some(true) };
+        take("jobs", right, format!("{row:?}"));
+
+        let created = world.run(create_workflow::run, &["--job", JOB]).await.unwrap();
+        let right = if comes_back {
+            created.exit == 0 && created.said().contains(says)
+        } else {
+            created.code == Some(Code::Refused) && created.failure.contains(says) && world.take_writes().is_empty()
+        };
+        take("create-workflow", right, format!("{created:?}"));
+
+        let looked = world.run(doctor::run, &["--job", JOB]).await.unwrap();
+        let check = looked.data["checks"].as_array().unwrap().iter().find(|check| check["id"] == format!("chain.job:{JOB}")).cloned();
+        let check = check.unwrap_or_default();
+        take("doctor", check["status"] == "failed" && check.to_string().contains(says), check.to_string());
+    }
+    crate::sim::say(&format!("jobs of which no run starts, told by the commands: {good} of {total}"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
