@@ -232,6 +232,11 @@ def read_overrides():
         if not good or (kind is list and not all(isinstance(step, str) and step for step in value)):
             kind = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}[kind]
             raise NotTriggered("input", f"The override {key} must be {kind}, and not empty.")
+    requested = [key for key in overrides if key.endswith("_request_id")]
+    if len(requested) > 1:
+        raise NotTriggered("input", f"A run is for one pull request, and the overrides have {' and '.join(requested)}.")
+    if requested and not {"git_sha", "git_branch"} & set(overrides):
+        raise NotTriggered("input", f"The override {requested[0]} needs git_sha or git_branch beside it.")
     return overrides
 
 

@@ -238,6 +238,20 @@ class Notebook(unittest.TestCase):
         done = self.play(peer, settings=allowed, dbtrigger_overrides=json.dumps({**good, "schema_override": None}))
         self.assertEqual(peer.runs[0]["body"], good)
 
+    def test_a_pull_request_goes_with_one_commit_or_branch_and_no_other_request(self):
+        names = ["azure_pull_request_id", "github_pull_request_id", "gitlab_merge_request_id", "non_native_pull_request_id"]
+        allowed, good, total = {"override_keys": names + ["git_branch", "git_sha"]}, 0, 0
+        for name in names:
+            cases = [({name: 7}, False), ({name: 7, "git_sha": "a1"}, True), ({name: 7, "git_branch": "b"}, True)]
+            cases += [({name: 7, other: 8, "git_sha": "a1"}, False) for other in names if other != name]
+            for overrides, right in cases:
+                peer = Peer()
+                done = self.play(peer, settings=allowed, dbtrigger_overrides=json.dumps(overrides))
+                total += 1
+                good += (self.reason(done), peer.posts) == ((None, 1) if right else ("input", 0))
+        print(f"\npull requests, started or refused by the notebook: {good} of {total}")
+        self.assertEqual(good, total)
+
     def test_other_input_is_refused_by_name(self):
         for name, values in {
             "dbtrigger_timeout_minutes": ("x", "0", "-1", "1.5", "999999"),
