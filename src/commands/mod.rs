@@ -28,9 +28,9 @@ mod identity_tests;
 mod interrupt_tests;
 pub(crate) mod job_named;
 mod last_known;
-pub(crate) mod provision;
 #[cfg(test)]
 mod off_tests;
+pub(crate) mod provision;
 #[cfg(test)]
 mod provision_tests;
 #[cfg(test)]

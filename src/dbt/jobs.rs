@@ -91,7 +91,10 @@ pub(crate) enum Off {
     /// A record of runs that another orchestrator carries out and uploads.
     Hybrid,
     /// By dbt itself, after failures or inactivity: in its own words, if it gives any.
-    Deactivated { reason: Option<String>, failures: Option<u64> },
+    Deactivated {
+        reason: Option<String>,
+        failures: Option<u64>,
+    },
 }
 
 impl Off {
@@ -182,7 +185,10 @@ mod tests {
             (r#"{"id":1,"state":2}"#, Some("deleted")),
             (r#"{"id":1,"job_type":"hybrid","execute_steps":[]}"#, Some("hybrid")),
             (r#"{"id":1,"deactivated":true,"run_failure_count":100}"#, Some("100 runs in a row")),
-            (r#"{"id":1,"deactivated":true,"deactivation_reason":"account inactivity","run_failure_count":0}"#, Some("account inactivity")),
+            (
+                r#"{"id":1,"deactivated":true,"deactivation_reason":"account inactivity","run_failure_count":0}"#,
+                Some("account inactivity"),
+            ),
             (r#"{"id":1,"deactivated":true}"#, Some("dbt has deactivated it")),
             (r#"{"id":1,"deactivated":false,"deactivation_reason":"once","job_type":"other","state":1}"#, None),
         ] {

@@ -112,11 +112,14 @@ pub(crate) struct Difference {
 }
 
 impl Overrides {
-    /// What a run was started with. `None` where that cannot be said in these words: a type that nobody knows.
+    /// What a run was started with. `None` where that cannot be said in these words: a type that nobody knows, or what would
+    /// be refused here.
     pub(crate) fn of(trigger: &Trigger) -> Option<Overrides> {
         let set = |name: &str| trigger.rest.get(name).filter(|value| !is_nothing(value));
         let there = FIELDS.iter().filter_map(|field| Some((field.name.to_owned(), set(field.name)?.clone())));
-        serde_json::from_value(Value::Object(there.collect())).ok()
+        serde_json::from_value(Value::Object(there.collect()))
+            .ok()
+            .filter(|_| wrong_together(|name| set(name).is_some()).is_none())
     }
 
     /// What is set, by the names of the fields.
@@ -173,10 +176,7 @@ mod tests {
         let all = Overrides {
             git_sha: Some("a1".to_owned()),
             git_branch: Some("main".to_owned()),
-            azure_pull_request_id: Some(1),
             github_pull_request_id: Some(9_007_199_254_740_993),
-            gitlab_merge_request_id: Some(3),
-            non_native_pull_request_id: Some(4),
             schema_override: Some("s".to_owned()),
             dbt_version_override: Some("1.9".to_owned()),
             threads_override: Some(4),
@@ -186,10 +186,19 @@ mod tests {
             steps_override: vec!["dbt build".to_owned()],
         };
         let mut sent = serde_json::to_value(&all).unwrap();
+        // Only one of them goes at a time.
+        for request in FIELDS.iter().filter(|field| field.is_pull_request()) {
+            sent[request.name] = json!(9_007_199_254_740_993_u64);
+        }
         // The table has every field, and no other.
         let mut names: Vec<&str> = FIELDS.iter().map(|field| field.name).collect();
+        let mut there: Vec<&str> = sent.as_object().unwrap().keys().map(String::as_str).collect();
         names.sort_unstable();
-        assert_eq!(sent.as_object().unwrap().keys().collect::<Vec<_>>(), names);
+        there.sort_unstable();
+        assert_eq!(there, names);
+        sent["cause"] = json!("x");
+        assert_eq!(of(sent), None);
+        let mut sent = serde_json::to_value(&all).unwrap();
         sent["cause"] = json!("x");
         assert_eq!(of(sent), Some(all));
         for (name, odd) in [

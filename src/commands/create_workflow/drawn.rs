@@ -10,8 +10,7 @@ use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt::{self, Off};
 use crate::engine::kinds::{
-    Compute, Identity, TaskWant, Workflow, WorkflowWant, override_names, own_job, standing, timetable,
-    timetable_after,
+    Compute, Identity, TaskWant, Workflow, WorkflowWant, override_names, own_job, standing, timetable, timetable_after,
 };
 use crate::engine::{Action, Consent, Planned, Step};
 use crate::failure::{Code, Failure, of_dbt};
@@ -114,7 +113,11 @@ pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result
     let Input { jobs, name, access, .. } = input;
     let Some((account, token)) = access else {
         // Without access there is a name, the input was settled so.
-        return Ok(LookedUp { name: name.clone().unwrap_or_default(), warnings: Vec::new(), also_scheduled: Vec::new() });
+        return Ok(LookedUp {
+            name: name.clone().unwrap_or_default(),
+            warnings: Vec::new(),
+            also_scheduled: Vec::new(),
+        });
     };
     let reader = to_dbt(account, token, stage)?.reader();
     let Account { id, .. } = account;
@@ -139,7 +142,10 @@ pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result
             // Nothing makes these start.
             Some(off @ (Off::Deleted | Off::Hybrid)) => {
                 let what = format!("A run of the dbt job {job} \"{title}\" would not start; nothing was changed.");
-                return Err(Failure::new(Code::Refused, what).cause(off.why()).advise(off.advice()).run("dbtrigger jobs"));
+                return Err(Failure::new(Code::Refused, what)
+                    .cause(off.why())
+                    .advise(off.advice())
+                    .run("dbtrigger jobs"));
             }
             Some(off @ Off::Deactivated { .. }) => {
                 let (why, advice) = (off.why(), off.advice());

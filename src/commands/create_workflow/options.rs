@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::commands::durations;
-use crate::failure::{Code, Failure};
 use crate::dbt::{FIELDS, Field, Kind, Together, wrong_together};
+use crate::failure::{Code, Failure};
 
 /// A word that takes back what was there.
 const NONE: &str = "none";
@@ -139,11 +139,15 @@ pub(super) fn overrides(given: Vec<String>) -> Result<Option<Map<String, Value>>
     match wrong_together(|name| all.contains_key(name)) {
         None => Ok(Some(all.into_iter().collect())),
         Some(Together::TwoPullRequests(one, other)) => {
-            let what = format!("--override {} and {} contradict each other: a run is for one pull request.", one.name, other.name);
+            let what = format!(
+                "--override {} and {} contradict each other: a run is for one pull request.",
+                one.name, other.name
+            );
             Err(Failure::new(Code::Contradiction, what).advise("leave one of them out"))
         }
         Some(Together::NoCommit(one)) => {
-            let what = format!("--override {} needs git_sha or git_branch: dbt does not look up what to check out.", one.name);
+            let what =
+                format!("--override {} needs git_sha or git_branch: dbt does not look up what to check out.", one.name);
             Err(Failure::new(Code::Usage, what).advise("add --override git_sha=COMMIT or --override git_branch=BRANCH"))
         }
     }

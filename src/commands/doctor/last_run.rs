@@ -56,16 +56,12 @@ pub(super) async fn look(chain: &Chain<'_>, workflow: &Standing, footings: &BTre
 }
 
 /// Why it failed, and what to do first.
-fn why(
-    workflow: &Standing,
-    footings: &BTreeMap<String, Footing>,
-    state: &WorkflowState,
-    what: String,
-) -> Failure {
+fn why(workflow: &Standing, footings: &BTreeMap<String, Footing>, state: &WorkflowState, what: String) -> Failure {
     let failure = Failure::new(Code::RunFailed, what);
-    let failed = state.tasks.iter().find(|task| {
-        matches!(task.standing, Some(databricks::Standing::Ended(WorkflowEnd::Failed(_))))
-    });
+    let failed = state
+        .tasks
+        .iter()
+        .find(|task| matches!(task.standing, Some(databricks::Standing::Ended(WorkflowEnd::Failed(_)))));
     let Some(task) = failed else {
         let message = state.run.message().map(|message| plain(message, 400));
         return message.into_iter().fold(failure, Failure::cause);

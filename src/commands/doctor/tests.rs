@@ -405,7 +405,11 @@ async fn the_last_run_of_a_workflow_is_a_link_with_its_cause_and_what_to_do() {
     assert_eq!(none["status"], "skipped", "what is not known is not ticked: {none}");
     let (mut good, mut total) = (0, 0);
     for (reason, says, next) in [
-        ("key-refused", "dbt Cloud refuses the key in dbt-cloud/api-key", "init-secrets --scope dbt-cloud --key api-key --rotate"),
+        (
+            "key-refused",
+            "dbt Cloud refuses the key in dbt-cloud/api-key",
+            "init-secrets --scope dbt-cloud --key api-key --rotate",
+        ),
         ("key-malformed", "is no key of dbt's", "--rotate"),
         ("key-not-allowed", "may not look at the dbt job", "Job Runner"),
         ("address-refused", "IP restrictions", "addresses"),
@@ -421,7 +425,8 @@ async fn the_last_run_of_a_workflow_is_a_link_with_its_cause_and_what_to_do() {
     ] {
         let stage = stage.copy();
         stage.post("/api/2.2/jobs/run-now", &json!({ "job_id": id }));
-        let message = format!("NotTriggered: The words of it.\nFailed: model orders (error): x\ndbtrigger-reason: {reason}");
+        let message =
+            format!("NotTriggered: The words of it.\nFailed: model orders (error): x\ndbtrigger-reason: {reason}");
         stage.play(failed(&message)).await;
         tokio::time::sleep(std::time::Duration::from_secs(60)).await;
         let outcome = doctor(&stage, &[]).await;
@@ -474,7 +479,12 @@ async fn each_dbt_job_is_looked_at_once_with_what_deserves_a_look() {
 async fn a_dbt_job_that_is_gone_or_deactivated_breaks_its_link_and_a_failed_run_is_a_warning() {
     let stage = prepared().await;
     create(&stage, &["--job", "300119"]).await;
-    only_fails(&doctor(&stage, &[]).await, "chain.job:300119", "dbt has deactivated it: 100 runs", "save the job's settings once more");
+    only_fails(
+        &doctor(&stage, &[]).await,
+        "chain.job:300119",
+        "dbt has deactivated it: 100 runs",
+        "save the job's settings once more",
+    );
     let stage = prepared().await;
     // With a name, dbt need not be asked.
     stage.set("DBT_CLOUD_TOKEN", "");

@@ -213,11 +213,13 @@ impl Changes {
         match wrong_together(|name| fields.contains_key(name)) {
             None => Ok((cause, overrides)),
             Some(Together::TwoPullRequests(one, other)) => {
-                let what = format!("{} and {} contradict each other: a run is for one pull request.", one.flag, other.flag);
+                let what =
+                    format!("{} and {} contradict each other: a run is for one pull request.", one.flag, other.flag);
                 Err(Failure::new(Code::Contradiction, what).advise("leave one of them out"))
             }
             Some(Together::NoCommit(one)) => {
-                let what = format!("{} needs --git-sha or --git-branch: dbt does not look up what to check out.", one.flag);
+                let what =
+                    format!("{} needs --git-sha or --git-branch: dbt does not look up what to check out.", one.flag);
                 Err(Failure::new(Code::Usage, what).advise("add --git-sha with the commit of the pull request"))
             }
         }
