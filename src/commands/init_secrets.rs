@@ -7,9 +7,9 @@ use futures_util::future::try_join_all;
 use self::grants::repeated;
 pub(super) use self::grants::settle_grants;
 use super::Stage;
-use super::create_workflow::warn_of_near_scope;
+use super::create_workflow::near_scopes;
 use super::grants::GrantTo;
-use super::provision::{Provision, who};
+use super::provision::{Provision, beside, who};
 use crate::credentials::{self, Account, KeySource, Missing, Sourced, Token, Wants};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::Level as _;
@@ -102,7 +102,10 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let compare = value.as_ref().filter(|_| rotate).map(|value| Fingerprint::of(&value.key.value));
     let reader = writer.reader();
     let looks = keep(&reader, SecretWant { scope: scope.clone(), key: key.clone(), compare }, grants, &consents);
-    let (me, mut kept) = tokio::try_join!(who(&reader), looks)?;
+    // Of interest only if the key has to be stored, and asked beside what tells that.
+    let mut tried = maybe_done(Box::pin(try_key(value.as_ref(), stage)));
+    let looks = async { tokio::try_join!(who(&reader), looks, async { Ok(near_scopes(&reader, &scope).await) }) };
+    let (me, mut kept, near) = beside(&mut tried, looks).await?;
     kept.settle_for(&me, &consents);
     let Kept { scope: scope_step, secret: secret_step, grants: grant_steps } = kept;
     let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.updated.is_some());
@@ -114,15 +117,17 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let mut inputs = Inputs::default();
     if writes_key {
         storing.settle()?;
-        let Some(value) = value else {
+        let Some(value) = &value else {
             return Err(Failure::new(Code::Bug, "The key to store is settled and yet missing."));
         };
-        value.validate(stage).await?;
-        inputs.key = Some(value.key.value);
+        value.remark(stage);
+        (&mut tried).await;
+        Pin::new(&mut tried).take_output().transpose()?;
+        inputs.key = Some(value.key.value.clone());
     }
     warn_of_readers(readers.as_ref(), &scope, stage);
     if scope_step.have.is_none() {
-        warn_of_near_scope(&reader, &scope, stage).await;
+        near.warn(&scope, stage);
     }
 
     let mut steps = vec![Planned::Scope(scope_step), Planned::Secret(secret_step)];
@@ -270,24 +275,34 @@ impl Storing {
         Some(Storing { key: key?, account: Some(account?) })
     }
 
-    /// Tries the key at dbt, so that no wrong one is stored.
-    pub(super) async fn validate(&self, stage: &Stage) -> Result<(), Failure> {
+    /// Says what whoever stores it has to know.
+    pub(super) fn remark(&self, stage: &Stage) {
         let Storing { key: Sourced { value, source }, account } = self;
-        if let Some(account) = account {
-            account.check_bare_token()?;
-        }
         if value.reveal().starts_with("dbtu_") {
             stage.events.warning(format!(
                 "the key from {source} is a personal token: whoever can read the secret acts as you in dbt; a service token (dbtc_) is made for this"
             ));
         }
-        let Some(account) = account else {
+        if account.is_none() {
             stage.events.warning(format!("the key from {source} was not tried at dbt: --no-validate"));
-            return Ok(());
-        };
+        }
+    }
+
+    /// Tries the key at dbt, so that no wrong one is stored.
+    async fn validate(&self, stage: &Stage) -> Result<(), Failure> {
+        let Some(account) = &self.account else { return Ok(()) };
+        account.check_bare_token()?;
         let token = Token::bare(self.key.clone());
         let dbt = super::to_dbt(account, &token, stage)?;
         validate(&dbt, account.id).await
+    }
+}
+
+/// Tries a key at dbt, if there is one.
+pub(super) async fn try_key(storing: Option<&Storing>, stage: &Stage) -> Result<(), Failure> {
+    match storing {
+        Some(storing) => storing.validate(stage).await,
+        None => Ok(()),
     }
 }
 

@@ -1,7 +1,10 @@
 //! What all provisioning commands do alike: say who writes where, refuse, show or walk a plan, report.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 
+use futures_util::future::MaybeDone;
 use serde_json::{Map, Value};
 
 use super::{Given, Said, Stage};
@@ -24,6 +27,17 @@ pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
             .advise("check the host, or make a new token under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN or the profile's token")
             .advise("if the token is good, ask a workspace administrator whether access is restricted to certain IP addresses")
     })
+}
+
+/// Does `main`, and as much of `side` as can be done beside it. Whoever needs `side` awaits the rest of it afterwards.
+pub(crate) async fn beside<M: Future, S: Future + Unpin>(side: &mut MaybeDone<S>, main: M) -> M::Output {
+    let mut main = pin!(main);
+    poll_fn(|context| {
+        // Its outcome stays in it.
+        let _ = Pin::new(&mut *side).poll(context);
+        main.as_mut().poll(context)
+    })
+    .await
 }
 
 /// A plan and all that it takes to carry it out.

@@ -76,14 +76,18 @@ pub(super) async fn add(
         return Err(Failure::new(Code::Bug, "The flags were checked, and yet there is not one job."));
     };
     let writer = to_databricks(&input.databricks, stage)?;
+    writer.open_ahead(3, false);
     let (me, looked_up) = tokio::try_join!(who(&writer), look_up(input, stage))?;
     let LookedUp { name: _, mut warnings } = looked_up;
     let AddTo { text, named } = workflow;
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
     let load = input.load();
     let looks = async {
-        let (row, ground) =
-            tokio::try_join!(named.find(&writer, text, "nothing was written", again), survey(&writer, &load, &me))?;
+        let (row, ground, usual) = tokio::try_join!(
+            named.find(&writer, text, "nothing was written", again),
+            survey(&writer, &load, &me),
+            async { Ok(UsualKeys::list(&writer).await) }
+        )?;
         let compute = match &input.compute {
             Some(wish) => Some(compute::settle(&writer, wish, &me, &mut warnings).await?),
             None => None,
@@ -99,7 +103,7 @@ pub(super) async fn add(
             overrides: input.overrides.clone(),
         };
         let (planned, key) =
-            tokio::join!(Step::<AddedTask>::plan(&writer, want, &input.consents), ground.check_key(&writer, &me));
+            tokio::join!(Step::<AddedTask>::plan(&writer, want, &input.consents), ground.check_key(usual, &writer, &me));
         let planned = planned?;
         let Some(job) = &planned.have else {
             return Err(Failure::new(Code::Bug, "The workflow was read, and nothing is known of it."));

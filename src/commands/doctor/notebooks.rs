@@ -232,7 +232,7 @@ async fn key_check(chain: &Chain<'_>, ground: &Ground, load: &Load) -> (Check, R
     let Chain { reader, me, dbt: _ } = chain;
     let name = format!("{}/{}", ground.scope, ground.key);
     let id = format!("key:{name}");
-    if let Err(failure) = ground.check_key(reader, me).await {
+    if let Err(failure) = ground.check_key(UsualKeys::unknown(), reader, me).await {
         // Not whoever asks, but whoever the runs act as has to read it.
         if failure.code == Code::NotAllowed && load.others_only {
             let what = format!("Whether the key {name} is there cannot be seen by {}.", me.user_name);
