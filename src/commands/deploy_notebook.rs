@@ -4,7 +4,7 @@ use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::Stage;
-use super::create_workflow::warn_of_near_scope;
+use super::create_workflow::near_scopes;
 use super::grants::{self, GrantTo};
 use super::provision::{Carried, Finish, Provision, who};
 use crate::credentials::{self, Account, Wants};
@@ -172,7 +172,7 @@ async fn deploy(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         return Err(Failure::new(Code::Bug, "The dbt account is settled and yet missing."));
     };
     // The notebook will send the key there, so the same rule holds as for sending it from here.
-    account.check_bare_token()?;
+    account.check_bare_token("The dbt API key")?;
     let given_scope = scope.clone();
     let (scope, key) = (scope.map(|scope| scope.to_string()), key.map(|key| key.to_string()));
     let wish = Wish { account, scope, key, allow_override, allow_job };

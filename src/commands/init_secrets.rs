@@ -2,7 +2,9 @@
 
 mod grants;
 
-use futures_util::future::try_join_all;
+use std::pin::Pin;
+
+use futures_util::future::{maybe_done, try_join_all};
 
 use self::grants::repeated;
 pub(super) use self::grants::settle_grants;
@@ -291,7 +293,7 @@ impl Storing {
     /// Tries the key at dbt, so that no wrong one is stored.
     async fn validate(&self, stage: &Stage) -> Result<(), Failure> {
         let Some(account) = &self.account else { return Ok(()) };
-        account.check_bare_token()?;
+        account.check_bare_token(&self.key.source.to_string())?;
         let token = Token::bare(self.key.clone());
         let dbt = super::to_dbt(account, &token, stage)?;
         validate(&dbt, account.id).await

@@ -141,10 +141,7 @@ async fn of_databricks(host: String, from: &KeySource, stage: &Stage) -> Result<
         return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
     };
     let identity = Databricks::with_token(at.clone(), token.clone());
-    // With -p somebody has named the host.
-    if environment.profile().is_none() {
-        may_go_there(&identity.way, &at.host)?;
-    }
+    may_go_there(&identity.way, &at.host)?;
     let me = who(&to_databricks(&identity, stage)?.reader()).await?;
     let owner = Owner::Databricks { host: at.host.value.to_string(), workspace: at.id.map(|id| id.value) };
     Ok(Accepted { owner, token, known: Some(me.user_name) })

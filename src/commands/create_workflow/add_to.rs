@@ -5,7 +5,7 @@ use serde_json::json;
 use super::check::Check;
 use super::compute;
 use super::drawn::{LookedUp, look_up};
-use super::ground::survey;
+use super::ground::{UsualKeys, survey};
 use super::input::{AddTo, Input};
 use super::press::go_on;
 use super::{Args, THEN_CHECKED, identity};
@@ -102,8 +102,10 @@ pub(super) async fn add(
             task_timeout: input.task_timeout.map(|limit| limit.as_secs()),
             overrides: input.overrides.clone(),
         };
-        let (planned, key) =
-            tokio::join!(Step::<AddedTask>::plan(&writer, want, &input.consents), ground.check_key(usual, &writer, &me));
+        let (planned, key) = tokio::join!(
+            Step::<AddedTask>::plan(&writer, want, &input.consents),
+            ground.check_key(usual, &writer, &me)
+        );
         let planned = planned?;
         let Some(job) = &planned.have else {
             return Err(Failure::new(Code::Bug, "The workflow was read, and nothing is known of it."));

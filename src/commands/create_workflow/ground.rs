@@ -195,7 +195,7 @@ impl UsualKeys {
         // What may pass is asked again by whoever needs it.
         let known = match &listed {
             Ok(_) => true,
-            Err(error) => is_missing(error),
+            Err(error) => error.is_final(),
         };
         UsualKeys(Some(listed).filter(|_| known))
     }

@@ -20,9 +20,9 @@ use std::time::Duration;
 pub(super) use self::check::Check;
 pub(super) use self::describe::describe;
 use self::drawn::own_notebook;
-pub(super) use self::drawn::{Drawn, Found, LookedUp, draw, find, look_up};
+pub(super) use self::drawn::{Drawn, LookedUp, draw, find, look_up};
 use self::ground::survey;
-pub(super) use self::ground::{Ground, UsualKeys, near_scopes, planned};
+pub(super) use self::ground::{Ground, NearScopes, UsualKeys, near_scopes, planned};
 pub(super) use self::identity::read_run_as;
 use self::input::settle;
 pub(super) use self::input::{Door, Input, collect, read_schedule, read_zone};
@@ -245,11 +245,8 @@ async fn look(
 ) -> Result<(Ground, Drawn), Failure> {
     let looks = async |input: &Input, listed| {
         let load = input.load();
-        let (ground, found, usual) = tokio::join!(
-            survey(reader, &load, me),
-            find(reader, input, &looked_up.name, listed),
-            UsualKeys::list(reader)
-        );
+        let (ground, found, usual) =
+            tokio::join!(survey(reader, &load, me), find(reader, input, looked_up, listed), UsualKeys::list(reader));
         let ground = ground?;
         let drawn = draw(reader, input, looked_up.clone(), found?, (&ground, usual), me, stage).await?;
         Ok::<_, Failure>((ground, drawn))

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::chain::{Chain, PART};
 use super::check::Check;
-use crate::commands::create_workflow::ground::{self, Ground, survey};
+use crate::commands::create_workflow::ground::{self, Ground, UsualKeys, survey};
 use crate::commands::deploy_notebook::{default_path, quoted};
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
