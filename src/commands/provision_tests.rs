@@ -557,7 +557,11 @@ async fn deploy_notebook_writes_once_and_the_second_time_nothing() {
     // One of them is for what it is to lie in.
     assert_eq!(first.took, Duration::from_millis(50) * 6);
     assert_eq!((first.data["path"].as_str(), first.data["state"].as_str()), (Some(PATH), Some("absent")));
-    assert!(first.data["object_id"].is_u64() && first.data["sha256"].as_str().unwrap().len() == 64, "{}", first.data);
+    assert!(
+        first.data["object_id"].is_string() && first.data["sha256"].as_str().unwrap().len() == 64,
+        "{}",
+        first.data
+    );
     assert!(first.text.contains("Next: dbtrigger create-workflow --job <ID>"), "{}", first.text);
     assert!(first.said().contains("Writing to http://127.0.0.1:1 as ana@example.com"));
     let text = stage.world(|world| world.inspect())["workspace"][PATH]["content"].as_str().unwrap().to_owned();

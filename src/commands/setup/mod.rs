@@ -7,7 +7,6 @@ mod shown;
 use std::pin::Pin;
 
 use futures_util::future::maybe_done;
-use serde_json::json;
 
 use self::again::commands;
 use self::outline::{Outline, look, look_early};
@@ -312,7 +311,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
             carried.line(THEN_RUN);
         }
     }
-    carried.field("commands", json!(again));
+    carried.field("commands", &again);
     let parting = parting(&again);
     if let Some(job) = job.filter(|_| !dry_run && (check.is_some() || goes_on)) {
         let access = (&input.databricks, &writer);
