@@ -30,7 +30,7 @@ pub(super) use self::press::{Press, go_on};
 use super::Stage;
 use super::deploy_notebook::default_path;
 use super::job_named::Narrow;
-use super::provision::{Finish, Provision, no_plan, who};
+use super::provision::{Finish, Provision, no_plan, who_and};
 use crate::databricks::jobs::Summary;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
@@ -205,8 +205,8 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     }
     let writer = super::to_databricks(&input.databricks, stage)?;
     writer.open_ahead(3, !dry_run);
-    let listed = async { Ok(list_ahead(&writer).await) };
-    let (me, looked_up, listed) = tokio::try_join!(who(&writer), look_up(&input, stage), listed)?;
+    let early = async { tokio::try_join!(look_up(&input, stage), async { Ok(list_ahead(&writer).await) }) };
+    let (me, (looked_up, listed)) = who_and(&writer, Box::pin(early)).await?;
     let (ground, Drawn { steps, warnings }) = match look(&mut input, &looked_up, listed, &writer, &me, stage).await {
         Ok(planned) => planned,
         Err(failure) => return no_plan(failure, dry_run, &stage.given(), &writer, &me),

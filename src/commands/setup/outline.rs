@@ -52,7 +52,7 @@ pub(super) async fn look_early(
     let scope = args.scope.clone().map_or_else(|| DEFAULT_SCOPE.parse().map_err(bug), Ok)?;
     let key = args.key.clone().map_or_else(|| DEFAULT_KEY.parse().map_err(bug), Ok)?;
     let consents = consents(args);
-    let want = SecretWant { scope: scope.clone(), key: key.clone(), compare };
+    let want = wanted(scope.clone(), key.clone(), compare, &consents);
     let (looked_up, listed, kept, near) = tokio::join!(
         look_up(input, stage),
         list_ahead(reader),
@@ -60,6 +60,11 @@ pub(super) async fn look_early(
         near_scopes(reader, &scope)
     );
     Ok(Early { looked_up, listed, at: (scope, key), kept, near })
+}
+
+fn wanted(scope: ScopeName, key: KeyName, compare: Option<Fingerprint>, consents: &Consents) -> SecretWant {
+    let accept_open = consents.has(Consent::AcceptSharedScope);
+    SecretWant { scope, key, compare, accept_open, meant: Vec::new() }
 }
 
 fn consents(args: &Args) -> Consents {
@@ -148,7 +153,7 @@ async fn look_from(
     let ground = planned(&input.load(), &notebook)?;
     let (scope, key) = ground.secret()?;
     if at != (scope.clone(), key.clone()) {
-        let want = SecretWant { scope: scope.clone(), key: key.clone(), compare };
+        let want = wanted(scope.clone(), key.clone(), compare, &consents);
         let looks = keep(reader, want, grants.to_vec(), &consents);
         (kept, near) = tokio::join!(looks, near_scopes(reader, &scope));
     }
