@@ -3,11 +3,12 @@
 use std::error::Error;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Request, Response};
 use reqwest::tls::TlsInfo;
 
 use super::ahead::Ahead;
+use super::intake::Intake;
 use super::transport::{Lane, Limits, Net, NetKind, PeerCertificate, Pending, Transport, WireError};
 
 /// Real connections: one client that keeps them, and one that uses each once.
@@ -93,14 +94,11 @@ impl Transport for Sockets {
                 request.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
             }
             let mut answer = client.execute(request).await.map_err(|error| classify(&error))?;
-            let mut body = BytesMut::new();
+            let mut body = Intake::new(limits);
             while let Some(chunk) = answer.chunk().await.map_err(|error| classify(&error))? {
-                if body.len() + chunk.len() > limits.cap {
-                    return Err(WireError::TooLarge);
-                }
-                body.extend_from_slice(&chunk);
+                body.push(&chunk)?;
             }
-            let mut whole = Response::new(body.freeze());
+            let mut whole = Response::new(body.done());
             *whole.status_mut() = answer.status();
             *whole.headers_mut() = answer.headers().clone();
             if let Some(der) = answer.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate) {
@@ -170,7 +168,7 @@ mod tests {
         let origin = url::Url::parse(origin).unwrap();
         let sockets = Sockets::new(&origin, Duration::from_secs(10), &Roots::default()).unwrap();
         let request = Request::get(origin.as_str()).body(Bytes::new()).unwrap();
-        sockets.send(request, Limits { attempt: Duration::from_secs(10), cap }, Lane::Fresh).await
+        sockets.send(request, Limits { attempt: Duration::from_secs(10), cap, longest_text: None }, Lane::Fresh).await
     }
 
     #[tokio::test]
@@ -217,7 +215,7 @@ mod tests {
                 let sockets = Sockets::new(&origin, Duration::from_secs(10), &Roots::default()).unwrap();
                 let send = async |lane| {
                     let request = Request::post(origin.as_str()).body(Bytes::new()).unwrap();
-                    let limits = Limits { attempt: Duration::from_secs(10), cap: 9 };
+                    let limits = Limits { attempt: Duration::from_secs(10), cap: 9, longest_text: None };
                     let answer = sockets.send(request, limits, lane).await.unwrap();
                     String::from_utf8(answer.body().to_vec()).unwrap().parse::<usize>().unwrap()
                 };
@@ -253,7 +251,9 @@ mod tests {
         for lane in [Lane::Pooled, Lane::Fresh] {
             sockets.open_ahead(lane, 2);
             let request = Request::get(origin.as_str()).body(Bytes::new()).unwrap();
-            let refused = sockets.send(request, Limits { attempt: Duration::from_secs(10), cap: 9 }, lane).await;
+            let refused = sockets
+                .send(request, Limits { attempt: Duration::from_secs(10), cap: 9, longest_text: None }, lane)
+                .await;
             assert!(matches!(&refused, Err(WireError::NotSent(net)) if net.kind == NetKind::Connect), "{refused:?}");
         }
     }
