@@ -4,7 +4,7 @@ mod grants;
 
 use std::pin::Pin;
 
-use futures_util::future::{maybe_done, try_join_all};
+use futures_util::future::{MaybeDone, maybe_done, try_join_all};
 
 use self::grants::repeated;
 pub(super) use self::grants::settle_grants;
@@ -118,7 +118,7 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     };
     // Of interest only if the key has to be stored, and asked beside what tells that.
     let mut tried = maybe_done(Box::pin(try_key(value.as_ref(), stage)));
-    let (me, (mut kept, near)) = beside(&mut tried, who_and(&reader, Box::pin(looks))).await?;
+    let (me, (mut kept, near)) = beside(&mut tried, Box::pin(who_and(&reader, Box::pin(looks)))).await?;
     kept.settle_for(&me, &consents);
     let Kept { scope: scope_step, secret: secret_step, grants: grant_steps } = kept;
     let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.updated.is_some());
@@ -130,13 +130,7 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let mut inputs = Inputs::default();
     if writes_key {
         storing.settle()?;
-        let Some(value) = &value else {
-            return Err(Failure::new(Code::Bug, "The key to store is settled and yet missing."));
-        };
-        value.remark(stage);
-        (&mut tried).await;
-        Pin::new(&mut tried).take_output().transpose()?;
-        inputs.key = Some(value.key.value.clone());
+        inputs.key = Some(tried_key(value.as_ref(), &mut tried, stage).await?);
     }
     warn_of_readers(readers.as_ref(), &scope, stage);
     if scope_step.have.is_none() {
@@ -312,6 +306,21 @@ impl Storing {
         let dbt = super::to_dbt(account, &token, stage)?;
         validate(&dbt, account.id).await
     }
+}
+
+/// The key that is stored, once dbt takes it: `tried` is what [`try_key`] came to, or comes to.
+pub(super) async fn tried_key<S: Future<Output = Result<(), Failure>> + Unpin>(
+    storing: Option<&Storing>,
+    tried: &mut MaybeDone<S>,
+    stage: &Stage,
+) -> Result<Value, Failure> {
+    let Some(storing) = storing else {
+        return Err(Failure::new(Code::Bug, "The key to store is settled and yet missing."));
+    };
+    storing.remark(stage);
+    (&mut *tried).await;
+    Pin::new(tried).take_output().transpose()?;
+    Ok(storing.key.value.clone())
 }
 
 /// Tries a key at dbt, if there is one.

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 
 use futures_util::future::MaybeDone;
 
@@ -40,8 +40,10 @@ pub(crate) async fn who_and<T>(
 }
 
 /// Does `main`, and as much of `side` as can be done beside it. Whoever needs `side` awaits the rest of it afterwards.
-pub(crate) async fn beside<M: Future, S: Future + Unpin>(side: &mut MaybeDone<S>, main: M) -> M::Output {
-    let mut main = pin!(main);
+pub(crate) async fn beside<T, S: Future + Unpin>(
+    side: &mut MaybeDone<S>,
+    mut main: Pin<Box<dyn Future<Output = T> + '_>>,
+) -> T {
     poll_fn(|context| {
         // Its outcome stays in it.
         let _ = Pin::new(&mut *side).poll(context);

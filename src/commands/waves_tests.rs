@@ -26,12 +26,16 @@ fn rows() -> Vec<Row<'static>> {
     .collect()
 }
 
+fn wave_of(seen: &Seen, first: &Seen) -> u128 {
+    seen.at.saturating_sub(first.at).as_millis() / LATENCY.as_millis() + 1
+}
+
 /// The waves, and how many requests went out in them. A check run is none of them.
 fn waves(log: &[Seen]) -> (u128, usize) {
     let before = |seen: &&Seen| !seen.operation.starts_with("databricks:jobs/runs/");
     let sent: Vec<&Seen> = log.iter().take_while(before).collect();
     let Some((first, last)) = sent.first().zip(sent.last()) else { return (0, 0) };
-    ((last.at - first.at).as_millis() / LATENCY.as_millis() + 1, sent.len())
+    (wave_of(last, first), sent.len())
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,7 +83,7 @@ async fn each_command_takes_the_waves_that_the_page_says() {
                 row.command, found.0, found.1, row.waves, row.requests
             );
             for seen in &log {
-                println!("  {:>3} {}", (seen.at - log[0].at).as_secs() / LATENCY.as_secs() + 1, seen.operation);
+                println!("  {:>3} {}", wave_of(seen, &log[0]), seen.operation);
             }
         }
     }

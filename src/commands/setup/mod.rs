@@ -4,8 +4,6 @@ mod again;
 mod outline;
 mod shown;
 
-use std::pin::Pin;
-
 use futures_util::future::maybe_done;
 
 use self::again::commands;
@@ -13,7 +11,7 @@ use self::outline::{Outline, look, look_early};
 use self::shown::{Offered, details};
 use super::create_workflow::{Check, Door, Input, One, Press, THEN_CHECKED, THEN_RUN, collect, describe, go_on};
 use super::grants::GrantTo;
-use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, try_key, warn_of_readers};
+use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, tried_key, try_key, warn_of_readers};
 use super::job_named::Narrow;
 use super::provision::{Finish, Provision, beside, no_plan, who};
 use super::{Stage, to_databricks};
@@ -233,10 +231,10 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let mut tried = maybe_done(Box::pin(try_key(to_store.as_ref(), stage)));
     let meant = (grants.as_slice(), compare);
     let early = async { tokio::join!(who(&writer), look_early(&args, meant, &input, &writer, stage)) };
-    let (me, early) = beside(&mut tried, early).await;
+    let (me, early) = beside(&mut tried, Box::pin(early)).await;
     let (me, early) = (me?, early?);
-    let looks = look(&args, early, meant, &input, &account, &writer, &me, stage);
-    let outline = match beside(&mut tried, looks).await {
+    let looks = look(&args, (early, meant), &input, &account, &writer, &me, stage);
+    let outline = match beside(&mut tried, Box::pin(looks)).await {
         Ok(outline) => outline,
         Err(failure) => return no_plan(failure, dry_run, &stage.given(), &writer, &me),
     };
@@ -244,13 +242,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     warn_of_unused_key(&args, &outline, stage);
     if outline.writes_key() {
         storing.settle()?;
-        let Some(storing) = &to_store else {
-            return Err(Failure::new(Code::Bug, "The key to store is settled and yet missing."));
-        };
-        storing.remark(stage);
-        (&mut tried).await;
-        Pin::new(&mut tried).take_output().transpose()?;
-        inputs.key = Some(storing.key.value.clone());
+        inputs.key = Some(tried_key(to_store.as_ref(), &mut tried, stage).await?);
     }
     let said = details(&args, &outline.plan, source.as_ref(), &me);
     outline.warn(stage);
@@ -264,7 +256,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
             }
             // It was looked at for as long as somebody wanted to: only what was accepted is done.
             let early = look_early(&args, meant, &input, &writer, stage).await?;
-            let again = look(&args, early, meant, &input, &account, &writer, &me, stage).await?;
+            let again = Box::pin(look(&args, (early, meant), &input, &account, &writer, &me, stage)).await?;
             if again.plan.entries() != outline.plan.entries() {
                 let what = "What is there has changed while the plan was shown; nothing was written.";
                 return Err(Failure::new(Code::Refused, what).run("dbtrigger setup"));

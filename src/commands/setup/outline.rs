@@ -40,10 +40,13 @@ pub(super) struct Early {
     near: NearScopes,
 }
 
-/// Looks at that. `meant` is as for [`look`].
+/// Who else may use the scope, and what a key that is to be replaced is compared with.
+type Meant<'a> = (&'a [GrantTo<Permission>], Option<Fingerprint>);
+
+/// Looks at that.
 pub(super) async fn look_early(
     args: &Args,
-    (grants, compare): (&[GrantTo<Permission>], Option<Fingerprint>),
+    (grants, compare): Meant<'_>,
     input: &Input,
     reader: &Reader,
     stage: &Stage,
@@ -93,13 +96,11 @@ impl Outline {
     }
 }
 
-/// Looks at everything. Where the key lies is what the notebook will say. `grants`: who else may use the scope; `compare`: what a
-/// key that is to be replaced is compared with. A workflow that stands on another notebook than the usual one stays there, unless somebody
-/// names one.
+/// Looks at everything. Where the key lies is what the notebook will say. A workflow that stands on another notebook than the usual
+/// one stays there, unless somebody names one.
 pub(super) async fn look(
     args: &Args,
-    early: Early,
-    meant: (&[GrantTo<Permission>], Option<Fingerprint>),
+    (early, meant): (Early, Meant<'_>),
     input: &Input,
     account: &Account,
     reader: &Reader,
@@ -126,7 +127,7 @@ async fn look_from(
     path: NotebookPath,
     args: &Args,
     early: Early,
-    (grants, compare): (&[GrantTo<Permission>], Option<Fingerprint>),
+    (grants, compare): Meant<'_>,
     input: &Input,
     account: &Account,
     reader: &Reader,
