@@ -184,6 +184,7 @@ mod tests {
             generate_docs_override: Some(true),
             timeout_seconds_override: Some(600),
             steps_override: vec!["dbt build".to_owned()],
+            ..Overrides::default()
         };
         let mut sent = serde_json::to_value(&all).unwrap();
         // Only one of them goes at a time.
