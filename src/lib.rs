@@ -17,6 +17,7 @@ mod keyring;
 mod nearest;
 mod notebook;
 mod origin;
+mod placeholder;
 mod questions;
 #[cfg(test)]
 mod rooms;

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms of ours that it may name. `docs/architecture.md` has the same in words.
-const MAY_USE: [(&str, &str); 21] = [
-    ("context", "keyring"),
+const MAY_USE: [(&str, &str); 22] = [
+    ("context", "keyring placeholder"),
     ("events", ""),
     ("keyring", "secret"),
     ("nearest", ""),
+    ("placeholder", ""),
     ("questions", ""),
     ("schedule", ""),
-    ("secret", ""),
+    ("secret", "placeholder"),
     ("sandbox", ""),
     ("yaml", ""),
     ("origin", "secret"),
@@ -21,13 +22,13 @@ const MAY_USE: [(&str, &str); 21] = [
     ("runs", "context databricks dbt events http"),
     ("failure", "dbt http questions runs"),
     ("ui", "events failure questions secret"),
-    ("credentials", "context dbt failure http keyring nearest origin questions secret yaml"),
+    ("credentials", "context dbt failure http keyring nearest origin placeholder questions secret yaml"),
     ("engine", "databricks failure http notebook origin secret"),
     (
         "commands",
         "context credentials databricks dbt engine events failure http keyring nearest notebook origin questions runs sandbox schedule secret",
     ),
-    ("app", "commands context credentials events failure http nearest questions secret ui"),
+    ("app", "commands context credentials events failure http nearest placeholder questions secret ui"),
 ];
 
 fn sources(room: &str) -> Vec<PathBuf> {
