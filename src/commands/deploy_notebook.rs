@@ -1,17 +1,17 @@
 //! `deploy-notebook`: renders the notebook and puts it into the workspace.
 
 use futures_util::future::try_join_all;
-use serde_json::{Value, json};
 
 use super::Stage;
 use super::create_workflow::warn_of_near_scope;
 use super::grants::{self, GrantTo};
-use super::provision::{Carried, Finish, Provision, who};
+use super::provision::{Carried, Finish, Provision, who, who_and};
 use crate::credentials::{self, Account, Wants};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::NotebookLevel;
 use crate::databricks::secrets::{EVERYBODY, KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
+use crate::document::{Data, Id, document};
 use crate::engine::kinds::{Notebook, NotebookGrant, NotebookGrantWant, NotebookHave, NotebookWant, VERSION};
 use crate::engine::{Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report};
@@ -220,7 +220,7 @@ async fn look(
         tokio::try_join!(Step::<Notebook>::plan(reader, wish.at(path.clone()), consents), try_join_all(granting))
     };
     if let Some(path) = path {
-        let (me, (step, grants)) = tokio::try_join!(who(reader), plans(path))?;
+        let (me, (step, grants)) = who_and(reader, Box::pin(plans(path))).await?;
         return Ok((me, step, grants));
     }
     let me = who(reader).await?;
@@ -251,7 +251,7 @@ fn describe(mut carried: Carried, found: &str, default_path: bool) -> Carried {
     let settings = step.want.settings(step.have.as_ref());
     let sha256 = digest(&step.want.text(step.have.as_ref()));
     carried.field("path", path.as_str());
-    carried.field("object_id", object_id);
+    carried.field("object_id", object_id.map(Id));
     carried.field("version", VERSION);
     carried.field("sha256", sha256);
     carried.field("state", found);
@@ -286,9 +286,9 @@ impl Report for Printed {
         self.text.clone()
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         let Printed { text } = self;
-        json!({ "text": text, "version": VERSION, "sha256": digest(text) })
+        document!({ "text": text, "version": VERSION, "sha256": digest(text) })
     }
 }
 

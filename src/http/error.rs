@@ -5,6 +5,7 @@ use std::fmt;
 use http::StatusCode;
 
 use super::call::Shape;
+use super::refusal::Meaning;
 use super::retry::RetryAfter;
 use super::token::NoToken;
 use super::transport::{Net, NetKind};
@@ -53,6 +54,8 @@ pub(crate) struct Said {
     pub(crate) retry_after: Option<RetryAfter>,
     /// The answer was a web page.
     pub(crate) page: bool,
+    /// What it means, by the service's own table.
+    pub(crate) means: Meaning,
 }
 
 impl HttpError {
@@ -81,6 +84,11 @@ impl HttpError {
             Fault::Status(_, said) => Some(said),
             Fault::NotSent(_) | Fault::NoToken(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
         }
+    }
+
+    /// What the refusal means; `Other` if there was none.
+    pub(crate) fn means(&self) -> Meaning {
+        self.said().map(|said| said.means).unwrap_or_default()
     }
 
     /// The service's own error code.

@@ -4,11 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, IsTerminal as _, Write};
 use std::rc::Rc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::ask::Terminal;
 use super::bars::{Bars, Screen};
 use super::sanitise::clean;
+use crate::document::{Data, document};
 use crate::events::{Event, Events, Level};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::questions::Questioner;
@@ -161,14 +162,14 @@ impl Printer {
     }
 
     /// Each text of a document by itself: behind the escapes of JSON nothing is found any more.
-    fn clean_json(&self, value: Value) -> Value {
+    fn clean_json(&self, value: &Value) -> Value {
         match value {
-            Value::String(text) => Value::String(self.clean(&text)),
-            Value::Array(items) => items.into_iter().map(|item| self.clean_json(item)).collect(),
+            Value::String(text) => Value::String(self.clean(text)),
+            Value::Array(items) => items.iter().map(|item| self.clean_json(item)).collect(),
             Value::Object(fields) => {
-                fields.into_iter().map(|(name, field)| (self.clean(&name), self.clean_json(field))).collect()
+                fields.iter().map(|(name, field)| (self.clean(name), self.clean_json(field))).collect()
             }
-            Value::Null | Value::Bool(_) | Value::Number(_) => value,
+            Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
         }
     }
 
@@ -182,16 +183,16 @@ impl Printer {
         let Ended { report, failure } = ended;
         match self.0.voice.format {
             Format::Json => {
-                let mut document = json!({ "version": 1, "ok": failure.is_none() });
+                let mut document = document!({ "version": 1_u32, "ok": failure.is_none() });
                 if let Some(failure) = failure {
-                    document["error"] = failure.json();
+                    document.set("error", failure.json());
                 }
                 if let Some(report) = report {
-                    document["data"] = report.json();
+                    document.set("data", report.json());
                 } else if failure.is_none() {
-                    document["data"] = Value::Object(serde_json::Map::new());
+                    document.set("data", Data::object());
                 }
-                self.out(&self.clean_json(document).to_string());
+                self.out(&self.clean_json(&document).to_string());
             }
             Format::Text => {
                 if let Some(report) = report {
@@ -203,11 +204,9 @@ impl Printer {
             }
         }
         match failure {
-            // With JSON the document says it all, on stdout.
+            // With JSON too: whoever writes stdout into a file has nothing but this in the log.
             Some(failure) => {
-                if self.0.voice.format == Format::Text {
-                    self.failure(failure);
-                }
+                self.failure(failure);
                 failure.code.exit()
             }
             None if self.0.lost.get() => Code::Failed.exit(),
@@ -438,8 +437,8 @@ mod tests {
             fn text(&self) -> String {
                 format!("of {}", self.0)
             }
-            fn json(&self) -> Value {
-                json!({ "a": [self.0], self.0.clone(): { "b": self.0 } })
+            fn json(&self) -> Data {
+                Data::printed(&serde_json::json!({ "a": [self.0], self.0.clone(): { "b": self.0 } }).to_string())
             }
         }
         let of = |text: &str| Box::new(Shows(text.to_owned())) as Box<dyn Report>;

@@ -1,7 +1,5 @@
 //! `create-workflow --add-to`: one task in a workflow of somebody else, and nothing else in it.
 
-use serde_json::json;
-
 use super::check::Check;
 use super::compute;
 use super::drawn::{LookedUp, look_up};
@@ -10,10 +8,11 @@ use super::input::{AddTo, Input};
 use super::press::go_on;
 use super::{Args, THEN_CHECKED, identity};
 use crate::commands::Stage;
-use crate::commands::provision::{Carried, Finish, Provision, no_plan, who};
+use crate::commands::provision::{Carried, Finish, Provision, no_plan, who_and};
 use crate::commands::to_databricks;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
+use crate::document::Id;
 use crate::engine::kinds::{
     AddedTask, AddedTaskWant, TaskWant, carried_overrides, changed_meanwhile, circle_with_ours, keys_there,
     unknown_needs,
@@ -76,7 +75,7 @@ pub(super) async fn add(
         return Err(Failure::new(Code::Bug, "The flags were checked, and yet there is not one job."));
     };
     let writer = to_databricks(&input.databricks, stage)?;
-    let (me, looked_up) = tokio::try_join!(who(&writer), look_up(input, stage))?;
+    let (me, looked_up) = who_and(&writer, Box::pin(look_up(input, stage))).await?;
     let LookedUp { name: _, mut warnings } = looked_up;
     let AddTo { text, named } = workflow;
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
@@ -206,14 +205,14 @@ fn describe(
     let (key, others) = step.present().map_or((task.key.clone(), 0), |job| keys_there(&step.want, job));
     let url = jobs::link(writer.origin(), workflow, me.workspace_id);
     let there = step.present().cloned().map(|job| (job, TaskWant { key: key.clone(), ..task.clone() }));
-    carried.field("job_id", workflow);
+    carried.field("job_id", Id(workflow));
     carried.field("url", url.clone());
     carried.field("name", workflow_name);
     carried.field("result", result);
     carried.field("task_key", key);
-    carried.field("dbt_job_id", task.job);
+    carried.field("dbt_job_id", Id(task.job));
     carried.field("notebook", notebook);
-    carried.field("warnings", json!(warnings));
+    carried.field("warnings", warnings);
     carried.line(url);
     if run_now {
         let all = match others {

@@ -4,8 +4,6 @@ mod again;
 mod outline;
 mod shown;
 
-use serde_json::json;
-
 use self::again::commands;
 use self::outline::{Outline, look};
 use self::shown::{Offered, details};
@@ -88,7 +86,7 @@ pub(crate) struct Args {
     /// Replace a key that is there
     #[arg(long)]
     rotate: bool,
-    /// Store the key although others than those named with --grant, whoever the runs act as, the scope's creator and administrators can read it
+    /// Store the key although others than those named with --grant, whoever the runs act as, the scope's creator and administrators can read it, or nobody can tell who can
     #[arg(long)]
     accept_shared_scope: bool,
     /// Put the notebook below /Shared, where everybody in the workspace can edit it and so use the key
@@ -299,7 +297,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
             carried.line(THEN_RUN);
         }
     }
-    carried.field("commands", json!(again));
+    carried.field("commands", &again);
     let parting = parting(&again);
     if let Some(job) = job.filter(|_| !dry_run && (check.is_some() || goes_on)) {
         let access = (&input.databricks, &writer);
