@@ -394,7 +394,7 @@ impl Transport for Rehearsal {
                 None | Some(Trouble::KilledBefore | Trouble::LostBefore | Trouble::Unavailable) => {}
             }
             sleep(inner.latency.get() / 2).await;
-            let mut answer = arrive(reply, limits.cap, &inner.killed).await?;
+            let mut answer = arrive(reply, limits, &inner.killed).await?;
             if let Some(name) = inner.dropped.get() {
                 answer.headers_mut().remove(name);
             }
