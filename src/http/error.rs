@@ -100,6 +100,19 @@ impl HttpError {
         self.status().is_some_and(|found| found.as_u16() == status)
     }
 
+    /// The answer is larger than what is taken in, and will be next time.
+    pub(crate) fn is_too_large(&self) -> bool {
+        match self.last_fault() {
+            Fault::Nonsense(Shape::TooLarge { .. }) => true,
+            Fault::Nonsense(Shape::Page(_) | Shape::Empty | Shape::Unreadable(_))
+            | Fault::NotSent(_)
+            | Fault::NoToken(_)
+            | Fault::Lost(_)
+            | Fault::Status(..)
+            | Fault::TooLate(_) => false,
+        }
+    }
+
     /// The same request would fail the same way again: refused, or the certificate or the credential will not do. Anything
     /// else may be a hiccup.
     pub(crate) fn is_final(&self) -> bool {
