@@ -150,16 +150,27 @@ impl Reader {
         let secret = self.secret(None, left).await?;
         let answer = self.send(call, lane, left, &secret).await?;
         let Some(is_named) = self.may_be_the_token(&answer) else { return self.judge(&answer, parse) };
-        // The token ended early. The service has refused, so nothing was done: sending once more is not repeating.
         let refused = RefusedToken { secret: &secret, is_named };
-        match self.secret(Some(refused), left.saturating_sub(begun.elapsed())).await {
-            Ok(renewed) if renewed.reveal() != secret.reveal() => {
-                let answer = self.send(call, lane, left.saturating_sub(begun.elapsed()), &renewed).await?;
-                self.judge(&answer, parse)
+        let again = Box::pin(self.renewed(call, lane, left.saturating_sub(begun.elapsed()), refused)).await?;
+        self.judge(again.as_ref().unwrap_or(&answer), parse)
+    }
+
+    /// Sends once more with another token, if one is to be had. The service has refused, so nothing was done: that is not repeating.
+    async fn renewed(
+        &self,
+        call: &Call,
+        lane: Lane,
+        left: Duration,
+        refused: RefusedToken<'_>,
+    ) -> Result<Option<Response<Bytes>>, Failed> {
+        let begun = Instant::now();
+        match self.secret(Some(refused), left).await {
+            Ok(renewed) if renewed.reveal() != refused.secret.reveal() => {
+                self.send(call, lane, left.saturating_sub(begun.elapsed()), &renewed).await.map(Some)
             }
-            Ok(_) => self.judge(&answer, parse),
+            Ok(_) => Ok(None),
             // Whatever else was refused, it is that which a person has to know.
-            Err(_) if !is_named => self.judge(&answer, parse),
+            Err(_) if !refused.is_named => Ok(None),
             Err(failed) => Err(failed),
         }
     }
