@@ -101,11 +101,16 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let again = repeated(&grants);
     let compare = value.as_ref().filter(|_| rotate).map(|value| Fingerprint::of(&value.key.value));
     let reader = writer.reader();
-    let looks = keep(&reader, SecretWant { scope: scope.clone(), key: key.clone(), compare }, grants, &consents);
+    let looks = keep(
+        &reader,
+        SecretWant { scope: scope.clone(), key: key.clone(), compare, meant: Vec::new() },
+        grants,
+        &consents,
+    );
     let (me, mut kept) = tokio::try_join!(who(&reader), looks)?;
     kept.settle_for(&me, &consents);
     let Kept { scope: scope_step, secret: secret_step, grants: grant_steps } = kept;
-    let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.updated.is_some());
+    let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.is_there);
     let writes_key = secret_step.writes();
     let readers = secret_step.have.as_ref().map(|have| have.readers.clone());
     // The notebook takes the name as it is stored.

@@ -16,7 +16,7 @@ use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
 use crate::engine::kinds::{
     AddedTask, AddedTaskWant, TaskWant, carried_overrides, changed_meanwhile, circle_with_ours, keys_there,
-    unknown_needs,
+    starts_by_itself, unknown_needs,
 };
 use crate::engine::{Action, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report};
@@ -77,7 +77,7 @@ pub(super) async fn add(
     };
     let writer = to_databricks(&input.databricks, stage)?;
     let (me, looked_up) = tokio::try_join!(who(&writer), look_up(input, stage))?;
-    let LookedUp { name: _, mut warnings } = looked_up;
+    let LookedUp { name: _, mut warnings, scheduled } = looked_up;
     let AddTo { text, named } = workflow;
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
     let load = input.load();
@@ -105,6 +105,9 @@ pub(super) async fn add(
             return Err(Failure::new(Code::Bug, "The workflow was read, and nothing is known of it."));
         };
         check_needs(&planned.want, job)?;
+        if starts_by_itself(&job.settings) {
+            warnings.splice(0..0, scheduled);
+        }
         ground.check_overrides(&load, &carried_overrides(&planned.want, job))?;
         warnings.extend(ground.warnings.iter().cloned());
         let other = identity::other(None, job.run_as.as_deref(), &me);

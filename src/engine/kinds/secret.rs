@@ -1,8 +1,11 @@
 //! The dbt API key in its scope. Its value can rarely be read, so a key that is there is left as it is unless it is
 //! to be rotated.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
+use super::grant::is_open_to_all;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::permissions::Principal;
 use crate::databricks::secrets::{
@@ -11,7 +14,7 @@ use crate::databricks::secrets::{
 };
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Change, Consent, Consents, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Writer};
 
@@ -23,19 +26,32 @@ pub(crate) enum Secret {}
 pub(crate) struct SecretWant {
     pub(crate) scope: ScopeName,
     pub(crate) key: KeyName,
-    /// What the stored value is compared with; only when it is to be rotated.
+    /// What the stored value is compared with: when it is to be rotated, and once it was written.
     #[serde(skip)]
     pub(crate) compare: Option<Fingerprint>,
+    /// Who is meant to read it, whoever stores it among them.
+    #[serde(skip)]
+    pub(crate) meant: Vec<String>,
 }
 
 /// What is known of the scope's inside.
 #[derive(Clone, Debug)]
 pub(crate) struct SecretHave {
-    /// When the key was last written, if it is there: milliseconds since 1970.
+    /// All keys in the scope.
+    pub(crate) keys: BTreeSet<String>,
+    pub(crate) is_there: bool,
+    /// When the key was last written, in milliseconds since 1970, if the service says that.
     pub(crate) updated: Option<i64>,
     pub(crate) readers: Readers,
+    /// What the stored value is recognised by, where it was asked for and can be read.
+    pub(crate) stored: Option<Fingerprint>,
+}
+
+impl SecretHave {
     /// Whether the stored value is the wanted one, where that can be told.
-    pub(crate) same: Option<bool>,
+    fn is_same(&self, want: &SecretWant) -> Option<bool> {
+        Some(self.stored? == want.compare?)
+    }
 }
 
 /// Who can read all that is in a scope: every level includes reading.
@@ -49,6 +65,25 @@ pub(crate) enum Readers {
 }
 
 impl Readers {
+    /// Whether access can be taken away from everybody. Without the Premium plan a scope shows exactly that one entry
+    /// (databricks-api §3.4), and nothing can be changed about it.
+    pub(crate) fn can_be_closed(&self) -> bool {
+        match self {
+            Readers::Listed(acls) => !is_open_to_all(acls),
+            Readers::NoAcls | Readers::Hidden => false,
+        }
+    }
+
+    /// Whether the same principals have the same levels.
+    fn is_same(&self, other: &Readers) -> bool {
+        match (self, other) {
+            (Readers::Listed(left), Readers::Listed(right)) => {
+                left.len() == right.len() && left.iter().all(|acl| right.contains(acl))
+            }
+            (Readers::Listed(_) | Readers::NoAcls | Readers::Hidden, _) => self == other,
+        }
+    }
+
     /// What everybody in the workspace may do with the scope.
     pub(crate) fn everybody(&self) -> Option<&str> {
         match self {
@@ -60,9 +95,9 @@ impl Readers {
         }
     }
 
-    /// Who can read beside `me`, the administrators, those who are meant to, and whoever made the scope. Databricks does not
+    /// Who can read beside the administrators, those who are meant to, and whoever made the scope. Databricks does not
     /// tell who did; they have MANAGE from it, so the only person who has is taken for them.
-    fn strangers(&self, me: &str, meant: &[String]) -> Vec<&Acl> {
+    fn strangers(&self, meant: &[String]) -> Vec<&Acl> {
         let Readers::Listed(acls) = self else { return Vec::new() };
         let is_manager = |acl: &&Acl| {
             acl.permission == Permission::Manage.name()
@@ -74,10 +109,8 @@ impl Readers {
         let mut managers = acls.iter().filter(is_manager);
         let creator = managers.next().filter(|_| managers.next().is_none());
         let known = |acl: &Acl| {
-            [me, ADMINISTRATORS]
-                .into_iter()
-                .chain(meant.iter().map(String::as_str))
-                .any(|name| acl.principal.eq_ignore_ascii_case(name))
+            let mut names = meant.iter().map(String::as_str).chain([ADMINISTRATORS]);
+            names.any(|name| acl.principal.eq_ignore_ascii_case(name))
         };
         acls.iter().filter(|acl| !known(acl) && creator != Some(*acl) && !acl.principal.is_empty()).collect()
     }
@@ -87,11 +120,20 @@ impl SecretWant {
     fn is_open(&self, have: &SecretHave) -> Option<Action> {
         let level = have.readers.everybody()?;
         let (scope, key) = (&self.scope, &self.key);
+        let advice = match &have.readers {
+            Readers::NoAcls | Readers::Hidden => {
+                "or store the key in a workspace with the Premium plan, whose secret scopes can be closed"
+            }
+            Readers::Listed(_) if have.readers.can_be_closed() => {
+                "choose another scope with --scope, or take the access of the group `users` away from this one"
+            }
+            Readers::Listed(_) => "choose another scope with --scope",
+        };
         Some(
             Refusal::new(format!(
                 "The key {key} is not stored: everybody in this workspace can read the secret scope {scope} (users: {level})."
             ))
-            .advise("choose another scope with --scope, or take the access of the group `users` away from this one")
+            .advise(advice)
             .unless(Consent::AcceptSharedScope),
         )
     }
@@ -102,21 +144,21 @@ impl Kind for Secret {
     type Have = SecretHave;
 
     const KIND: &'static str = "secret";
+    const CREATION: Creation = Creation::Overwrites;
 
     fn name(want: &SecretWant) -> String {
         format!("{}/{}", want.scope, want.key)
     }
 
     async fn observe(reader: &Reader, want: &SecretWant) -> Result<Option<SecretHave>, HttpError> {
-        let SecretWant { scope, key, compare } = want;
-        let updated = async {
+        let SecretWant { scope, key, compare, meant: _ } = want;
+        let listed = async {
             let listed = match reader.read(list(scope)).await {
                 Ok(listed) => listed,
                 Err(error) if is_missing(&error) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            let found = listed.into_iter().find(|secret| secret.key == key.as_str());
-            Ok(Some(found.map(|secret| secret.last_updated_timestamp.unwrap_or_default())))
+            Ok(Some(listed))
         };
         let readers = async {
             match reader.read(acls(scope)).await {
@@ -127,48 +169,93 @@ impl Kind for Secret {
                 Err(error) => Err(error),
             }
         };
-        let same = async {
-            let Some(wanted) = compare else { return Ok(None) };
+        let stored = async {
+            if compare.is_none() {
+                return Ok(None);
+            }
             match reader.read(fingerprint(scope, key)).await {
-                Ok(stored) => Ok(Some(stored == *wanted)),
+                Ok(stored) => Ok(Some(stored)),
                 // Reading a value may be refused outside a cluster, and a missing one cannot be read.
                 Err(error) if error.status().is_some_and(|status| status.is_client_error()) => Ok(None),
                 Err(error) => Err(error),
             }
         };
-        let (listed, readers, same) = tokio::try_join!(updated, readers, same)?;
-        Ok(match listed {
-            Some(updated) => Some(SecretHave { updated, readers, same }),
+        let (listed, readers, stored) = tokio::try_join!(listed, readers, stored)?;
+        let Some(listed) = listed.or_else(|| (readers == Readers::NoAcls).then(Vec::new)) else {
             // The scope is missing; but where there are no ACLs, a new one would be open to everybody.
-            None if readers == Readers::NoAcls => Some(SecretHave { updated: None, readers, same: None }),
-            None => None,
-        })
+            return Ok(None);
+        };
+        let found = listed.iter().find(|secret| secret.key == key.as_str());
+        let (is_there, updated) = (found.is_some(), found.and_then(|secret| secret.last_updated_timestamp));
+        let keys = listed.into_iter().map(|secret| secret.key).collect();
+        Ok(Some(SecretHave { keys, is_there, updated, readers, stored }))
     }
 
     fn diff(want: &SecretWant, have: Option<&SecretHave>, consents: &Consents) -> Action {
         let Some(have) = have else { return Action::Create };
         let accepted = consents.has(Consent::AcceptSharedScope);
         let write = |action| want.is_open(have).filter(|_| !accepted).unwrap_or(action);
-        match have.updated {
-            None => write(Action::Create),
-            Some(_) if !consents.has(Consent::Rotate) => Action::Keep(Some("left as it is, not compared".to_owned())),
-            Some(_) => match have.same {
-                Some(true) => Action::Keep(Some("holds this key already".to_owned())),
-                Some(false) => write(rotated("another key is stored")),
-                None => write(rotated("the stored key cannot be read, so it may be the same")),
-            },
+        if !have.is_there {
+            return write(Action::Create);
+        }
+        if !consents.has(Consent::Rotate) {
+            return Action::Keep(Some("left as it is, not compared".to_owned()));
+        }
+        match have.is_same(want) {
+            Some(true) => Action::Keep(Some("holds this key already".to_owned())),
+            Some(false) => write(rotated("another key is stored")),
+            None => write(rotated("the stored key cannot be read, so it may be the same")),
         }
     }
 
-    async fn apply(writer: &Writer, step: &Step<Secret>, inputs: &Inputs) -> Result<(), HttpError> {
-        // The command asks for the key before it lets a plan be walked that stores one.
-        let key = inputs.key.as_ref().expect("a plan that stores a key is walked with one");
-        writer.put(put(&step.want.scope, &step.want.key, key)).await
+    fn is_as_planned(step: &Step<Secret>, now: Option<&SecretHave>) -> bool {
+        let key = |have: Option<&SecretHave>| have.filter(|have| have.is_there).map(|have| (have.updated, have.stored));
+        if key(step.have.as_ref()) != key(now) {
+            return false;
+        }
+        // Who can read it decides whether it may be stored there.
+        match (&step.have, now) {
+            (_, Some(_)) if step.consents.has(Consent::AcceptSharedScope) => true,
+            (Some(before), Some(now)) => before.readers.is_same(&now.readers),
+            // The scope was made since.
+            (None, Some(now)) => {
+                now.readers.everybody().is_none() && now.readers.strangers(&step.want.meant).is_empty()
+            }
+            (have, None) => have.is_none(),
+        }
     }
 
-    fn shows(step: &Step<Secret>, now: Option<&SecretHave>) -> bool {
-        let updated = |have: Option<&SecretHave>| have.and_then(|have| have.updated);
-        updated(now).is_some() && updated(now) != updated(step.have.as_ref())
+    async fn apply(writer: &Writer, step: &mut Step<Secret>, inputs: &Inputs) -> Result<Applied, HttpError> {
+        // The command asks for the key before it lets a plan be walked that stores one.
+        let key = inputs.key.as_ref().expect("a plan that stores a key is walked with one");
+        step.want.compare = Some(Fingerprint::of(key));
+        writer.put_once(put(&step.want.scope, &step.want.key, key)).await.map(|()| Applied::Written)
+    }
+
+    fn differences(step: &Step<Secret>, now: Option<&SecretHave>) -> Vec<String> {
+        let Some(now) = now.filter(|now| now.is_there) else { return vec!["no such key in the scope".to_owned()] };
+        let is_newer = || match (&step.have, now.updated) {
+            (Some(SecretHave { is_there: true, updated: Some(before), .. }), Some(updated)) => *before != updated,
+            // A service that does not tell the time is believed that it stored the key.
+            (_, _) => true,
+        };
+        match now.is_same(&step.want) {
+            Some(false) => vec!["another value".to_owned()],
+            None if !is_newer() => vec!["the last_updated_timestamp of before".to_owned()],
+            Some(true) | None => Vec::new(),
+        }
+    }
+
+    fn gone(step: &Step<Secret>) -> Vec<String> {
+        let (Some(before), Some(now)) = (&step.have, &step.now) else { return Vec::new() };
+        let keys = before.keys.difference(&now.keys).map(|key| format!("key {key}"));
+        let names = |have: &SecretHave| match &have.readers {
+            Readers::Listed(acls) => Some(acls.iter().map(|acl| acl.principal.clone()).collect::<BTreeSet<_>>()),
+            Readers::NoAcls | Readers::Hidden => None,
+        };
+        let readers = names(before).zip(names(now)).into_iter();
+        let readers = readers.flat_map(|(before, now)| before.difference(&now).cloned().collect::<Vec<_>>());
+        keys.chain(readers.map(|principal| format!("the access of {principal}"))).collect()
     }
 
     fn explain(want: &SecretWant, error: &HttpError, failure: Failure) -> Failure {
@@ -188,11 +275,12 @@ impl Step<Secret> {
     /// Settles what only the command knows: who is meant to read what is stored. Refuses to store a key where somebody
     /// else can read it, unless that is accepted.
     pub(crate) fn settle_readers(&mut self, me: &str, meant: &[String], consents: &Consents) {
+        self.want.meant = [me.to_owned()].into_iter().chain(meant.iter().cloned()).collect();
         let Some(have) = &self.have else { return };
         if !self.writes() || consents.has(Consent::AcceptSharedScope) {
             return;
         }
-        let strangers = have.readers.strangers(me, meant);
+        let strangers = have.readers.strangers(&self.want.meant);
         if strangers.is_empty() {
             return;
         }
@@ -211,7 +299,7 @@ impl Step<Secret> {
         let key = &self.want.key;
         match &self.action {
             Action::Keep(_) => {
-                let same = self.have.as_ref().and_then(|have| have.same) == Some(true);
+                let same = self.have.as_ref().and_then(|have| have.is_same(&self.want)) == Some(true);
                 let compared = if same { "and is this key already" } else { "not compared" };
                 self.action = Action::Keep(Some(format!("is kept in an Azure Key Vault, {compared}")));
             }
