@@ -74,6 +74,8 @@ struct Inner {
     /// Before which call of which operation a signal comes, and who hears it.
     signal: Cell<Option<(&'static str, usize)>>,
     interruption: RefCell<Interruption>,
+    /// Answers in place of the world's: of which operation, status, and body.
+    scripted: RefCell<Vec<(&'static str, u16, String)>>,
     /// What something between the services and us takes out of each answer.
     dropped: Cell<Option<&'static str>>,
     /// The operations, in the order in which they took effect: requests at the same time need not keep theirs.
@@ -130,6 +132,7 @@ impl Rehearsal {
             trouble: Cell::default(),
             signal: Cell::default(),
             interruption: RefCell::default(),
+            scripted: RefCell::default(),
             dropped: Cell::default(),
             effects: RefCell::default(),
             meanwhile: RefCell::default(),
@@ -151,6 +154,7 @@ impl Rehearsal {
             trouble: _,
             signal: _,
             interruption: _,
+            scripted,
             dropped,
             effects: _,
             meanwhile: _,
@@ -168,6 +172,7 @@ impl Rehearsal {
             trouble: Cell::default(),
             signal: Cell::default(),
             interruption: RefCell::default(),
+            scripted: scripted.clone(),
             dropped: dropped.clone(),
             effects: RefCell::default(),
             meanwhile: RefCell::default(),
@@ -260,6 +265,11 @@ impl Rehearsal {
     /// SIGTERM comes with the call of this number, counted from 1 and from now, of this operation.
     pub(crate) fn interrupt_at(&self, operation: &'static str, call: usize) {
         self.0.signal.set(Some((operation, call)));
+    }
+
+    /// From now on this operation does nothing, and is answered so.
+    pub(crate) fn answer_with(&self, operation: &'static str, status: u16, body: &str) {
+        self.0.scripted.borrow_mut().push((operation, status, body.to_owned()));
     }
 
     /// No answer has this header from now on.
@@ -417,6 +427,11 @@ impl Transport for Rehearsal {
                 None | Some(Trouble::KilledAfter | Trouble::LostAfter | Trouble::ErrorAfter) => {}
             }
             let operation = route.map_or("unknown", |route| route.operation);
+            let scripted = inner.scripted.borrow().iter().find(|(of, _, _)| *of == operation).cloned();
+            if let Some((_, status, body)) = scripted {
+                sleep(inner.latency.get() / 2).await;
+                return Ok(Response::builder().status(status).body(Bytes::from(body)).unwrap());
+            }
             let place = inner.effects.borrow().len();
             inner.effects.borrow_mut().push(operation);
             let meanwhile = inner.meanwhile.borrow().clone().filter(|(at, _)| *at == place);
@@ -443,7 +458,7 @@ impl Transport for Rehearsal {
                 None | Some(Trouble::KilledBefore | Trouble::LostBefore | Trouble::Unavailable) => {}
             }
             sleep(inner.latency.get() / 2).await;
-            let mut answer = arrive(reply, limits.cap, &inner.killed).await?;
+            let mut answer = arrive(reply, limits, &inner.killed).await?;
             if let Some(name) = inner.dropped.get() {
                 answer.headers_mut().remove(name);
             }

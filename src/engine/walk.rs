@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use super::plan::{
-    Action, Applied, Creation, Entry, Kind, Plan, Planned, Progress, Refusal, Settled, Step, each, failed,
+    Action, Applied, Consent, Creation, Entry, Kind, Plan, Planned, Progress, Refusal, Settled, Step, each, failed,
 };
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
@@ -65,23 +65,25 @@ pub(crate) async fn walk(
 pub(crate) fn blocked(plan: &Plan) -> Option<Failure> {
     let mut failure: Option<Failure> = None;
     for entry in plan.entries() {
-        let (Refusal { what, diff: _, advice }, unless) = match entry.action {
-            Action::Blocked { why, unless } => (why, unless),
-            Action::Keep(_) | Action::Create | Action::Update(_) => continue,
+        failure = match entry.action {
+            Action::Blocked { why, unless } => Some(refused(failure, why, unless)),
+            Action::Keep(_) | Action::Create | Action::Update(_) => failure,
         };
-        let mut next = match failure {
-            None => Failure::new(Code::Refused, what),
-            Some(failure) => failure.cause(what),
-        };
-        if let Some(consent) = unless {
-            next = next.unless(consent.flag());
-        }
-        if let Some(advice) = advice {
-            next = next.advise(advice);
-        }
-        failure = Some(next);
     }
     failure
+}
+
+/// What is refused, behind what is refused already.
+fn refused(before: Option<Failure>, why: Refusal, unless: Option<Consent>) -> Failure {
+    let Refusal { what, diff: _, advice } = why;
+    let mut failure = match before {
+        None => Failure::new(Code::Refused, what),
+        Some(before) => before.cause(what),
+    };
+    if let Some(consent) = unless {
+        failure = failure.unless(consent.flag());
+    }
+    advice.into_iter().fold(failure, Failure::advise)
 }
 
 /// Reads once more directly before each attempt of a write: what has changed since the plan is left alone. No call of the
@@ -158,17 +160,15 @@ async fn found<K: Kind>(reader: &Reader, step: &mut Step<K>, unanswered: bool) -
 fn taken<K: Kind>(step: &mut Step<K>) -> Result<(), Failure> {
     let action = K::diff(&step.want, step.now.as_ref(), &step.consents);
     let (kind, name) = (K::KIND, K::quoted(&step.want));
-    let failure = Failure::new(
-        Code::ChangedMeanwhile,
-        format!("The {kind} {name} has changed while this command ran. The change stays; nothing was written over it."),
-    );
+    let what = format!("The {kind} {name} was not written: what is there has changed since it was compared.");
+    let failure = Failure::new(Code::ChangedMeanwhile, what);
     let failure = match action {
         Action::Keep(note) => {
             step.action = Action::Keep(K::came_out(step, step.now.as_ref()).or(note));
             step.progress = Progress::Done;
             return Ok(());
         }
-        Action::Create => failure.cause("it is not there any more"),
+        Action::Create => failure.cause("it is not there, or not as it was"),
         Action::Update(changes) => {
             let fields: Vec<String> = changes.into_iter().map(|change| change.field).collect();
             failure.cause(format!("what still differs: {}", fields.join(", ")))

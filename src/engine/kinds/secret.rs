@@ -2,21 +2,26 @@
 //! to be rotated.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::{Instant, sleep};
 
 use super::grant::is_open_to_all;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::permissions::Principal;
 use crate::databricks::secrets::{
-    ADMINISTRATORS, Acl, Backend, EVERYBODY, Fingerprint, KeyName, Permission, ScopeInfo, ScopeName, acls, fingerprint,
-    list, put,
+    ADMINISTRATORS, Acl, Backend, EVERYBODY, Fingerprint, KeyName, Permission, ScopeInfo, ScopeName, SecretInfo, acls,
+    fingerprint, list, put,
 };
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Writer};
+
+/// How long the access list of a scope that was made just now may be missing.
+const LISTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// The dbt API key.
 pub(crate) enum Secret {}
@@ -29,7 +34,10 @@ pub(crate) struct SecretWant {
     /// What the stored value is compared with: when it is to be rotated, and once it was written.
     #[serde(skip)]
     pub(crate) compare: Option<Fingerprint>,
-    /// Who is meant to read it, whoever stores it among them.
+    /// Store it also where everybody, or nobody knows who, can read it: `--accept-shared-scope`.
+    #[serde(skip)]
+    pub(crate) accept_open: bool,
+    /// Who is meant to read it, whoever stores it included.
     #[serde(skip)]
     pub(crate) meant: Vec<String>,
 }
@@ -60,7 +68,7 @@ pub(crate) enum Readers {
     Listed(Vec<Acl>),
     /// The workspace has no ACLs: everybody manages everything (databricks-api §3.4).
     NoAcls,
-    /// Seeing it takes MANAGE, which this identity has not.
+    /// They cannot be determined: seeing them takes MANAGE, which this identity has not, or the answer is another refusal.
     Hidden,
 }
 
@@ -88,7 +96,7 @@ impl Readers {
     pub(crate) fn everybody(&self) -> Option<&str> {
         match self {
             Readers::Listed(acls) => {
-                acls.iter().find(|acl| acl.principal == EVERYBODY).map(|acl| acl.permission.as_str())
+                acls.iter().find(|acl| acl.principal.eq_ignore_ascii_case(EVERYBODY)).map(|acl| acl.permission.as_str())
             }
             Readers::NoAcls => Some(Permission::Manage.name()),
             Readers::Hidden => None,
@@ -109,33 +117,54 @@ impl Readers {
         let mut managers = acls.iter().filter(is_manager);
         let creator = managers.next().filter(|_| managers.next().is_none());
         let known = |acl: &Acl| {
-            let mut names = meant.iter().map(String::as_str).chain([ADMINISTRATORS]);
-            names.any(|name| acl.principal.eq_ignore_ascii_case(name))
+            [ADMINISTRATORS]
+                .into_iter()
+                .chain(meant.iter().map(String::as_str))
+                .any(|name| acl.principal.eq_ignore_ascii_case(name))
         };
-        acls.iter().filter(|acl| !known(acl) && creator != Some(*acl) && !acl.principal.is_empty()).collect()
+        acls.iter().filter(|acl| !known(acl) && creator != Some(*acl)).collect()
     }
 }
 
 impl SecretWant {
-    fn is_open(&self, have: &SecretHave) -> Option<Action> {
-        let level = have.readers.everybody()?;
+    /// Why a key must not be stored where these can read it: everybody can, or who can is not known.
+    fn is_open(&self, readers: &Readers) -> Option<Refusal> {
         let (scope, key) = (&self.scope, &self.key);
-        let advice = match &have.readers {
-            Readers::NoAcls | Readers::Hidden => {
-                "or store the key in a workspace with the Premium plan, whose secret scopes can be closed"
-            }
-            Readers::Listed(_) if have.readers.can_be_closed() => {
-                "choose another scope with --scope, or take the access of the group `users` away from this one"
-            }
-            Readers::Listed(_) => "choose another scope with --scope",
+        let (why, advice) = match readers {
+            Readers::Listed(_) => (
+                format!(
+                    "everybody in this workspace can read the secret scope {scope} (users: {})",
+                    readers.everybody()?
+                ),
+                if readers.can_be_closed() {
+                    "choose another scope with --scope, or take the access of the group `users` away from this one"
+                } else {
+                    "choose another scope with --scope"
+                },
+            ),
+            Readers::NoAcls => (
+                format!(
+                    "everybody in this workspace can read the secret scope {scope}: it has no access lists (no Premium plan)"
+                ),
+                "store the key in a workspace with the Premium plan, whose secret scopes can be closed",
+            ),
+            Readers::Hidden => (
+                format!("who can read the secret scope {scope} cannot be determined"),
+                "ask its creator or an administrator, who have MANAGE on it, to store the key, or choose another scope with --scope",
+            ),
         };
-        Some(
-            Refusal::new(format!(
-                "The key {key} is not stored: everybody in this workspace can read the secret scope {scope} (users: {level})."
-            ))
-            .advise(advice)
-            .unless(Consent::AcceptSharedScope),
-        )
+        Some(Refusal::new(format!("The key {key} is not stored: {why}.")).advise(advice))
+    }
+
+    /// The same where others than those who are meant to can, once it is known who is.
+    fn is_read_by_others(&self, readers: &Readers) -> Option<Refusal> {
+        let strangers = readers.strangers(&self.meant);
+        if self.meant.is_empty() || strangers.is_empty() {
+            return None;
+        }
+        let (scope, key, strangers) = (&self.scope, &self.key, told(strangers));
+        let what = format!("The key {key} is not stored: others can read the secret scope {scope}: {strangers}.");
+        Some(Refusal::new(what))
     }
 }
 
@@ -151,50 +180,23 @@ impl Kind for Secret {
     }
 
     async fn observe(reader: &Reader, want: &SecretWant) -> Result<Option<SecretHave>, HttpError> {
-        let SecretWant { scope, key, compare, meant: _ } = want;
-        let listed = async {
-            let listed = match reader.read(list(scope)).await {
-                Ok(listed) => listed,
-                Err(error) if is_missing(&error) => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            Ok(Some(listed))
-        };
-        let readers = async {
-            match reader.read(acls(scope)).await {
-                Ok(acls) => Ok(Readers::Listed(acls)),
-                Err(error) if has_no_acls(&error) => Ok(Readers::NoAcls),
-                // Who has no MANAGE cannot look, and is not hindered by that.
-                Err(error) if error.is_status(403) || is_missing(&error) => Ok(Readers::Hidden),
-                Err(error) => Err(error),
+        Ok(match inside(reader, want).await? {
+            (Some(keys), readers, stored) => Some(have(want, keys, readers.unwrap_or(Readers::Hidden), stored)),
+            // The scope is missing; but one that is made where access lists are not to be had would be open to everybody.
+            (None, Some(readers @ (Readers::NoAcls | Readers::Hidden)), _) => {
+                Some(have(want, Vec::new(), readers, None))
             }
-        };
-        let stored = async {
-            if compare.is_none() {
-                return Ok(None);
-            }
-            match reader.read(fingerprint(scope, key)).await {
-                Ok(stored) => Ok(Some(stored)),
-                // Reading a value may be refused outside a cluster, and a missing one cannot be read.
-                Err(error) if error.status().is_some_and(|status| status.is_client_error()) => Ok(None),
-                Err(error) => Err(error),
-            }
-        };
-        let (listed, readers, stored) = tokio::try_join!(listed, readers, stored)?;
-        let Some(listed) = listed.or_else(|| (readers == Readers::NoAcls).then(Vec::new)) else {
-            // The scope is missing; but where there are no ACLs, a new one would be open to everybody.
-            return Ok(None);
-        };
-        let found = listed.iter().find(|secret| secret.key == key.as_str());
-        let (is_there, updated) = (found.is_some(), found.and_then(|secret| secret.last_updated_timestamp));
-        let keys = listed.into_iter().map(|secret| secret.key).collect();
-        Ok(Some(SecretHave { keys, is_there, updated, readers, stored }))
+            // It came into being between the two looks.
+            (None, Some(Readers::Listed(_)) | None, _) => None,
+        })
     }
 
     fn diff(want: &SecretWant, have: Option<&SecretHave>, consents: &Consents) -> Action {
         let Some(have) = have else { return Action::Create };
         let accepted = consents.has(Consent::AcceptSharedScope);
-        let write = |action| want.is_open(have).filter(|_| !accepted).unwrap_or(action);
+        let open =
+            || want.is_open(&have.readers).or_else(|| want.is_read_by_others(&have.readers)).filter(|_| !accepted);
+        let write = |action| open().map_or(action, |refusal| refusal.unless(Consent::AcceptSharedScope));
         if !have.is_there {
             return write(Action::Create);
         }
@@ -208,6 +210,24 @@ impl Kind for Secret {
         }
     }
 
+    /// A scope that was made just now may not show at once, and may have come out open.
+    async fn look_again(reader: &Reader, step: &Step<Secret>) -> Result<Option<SecretHave>, HttpError> {
+        let want = &step.want;
+        let end = Instant::now() + LISTED_WITHIN;
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match inside(reader, want).await? {
+                (Some(keys), Some(readers), stored) => return Ok(Some(have(want, keys, readers, stored))),
+                (keys, readers, stored) if want.accept_open || Instant::now() + pause > end => {
+                    let readers = readers.unwrap_or(Readers::Hidden);
+                    return Ok(Some(have(want, keys.unwrap_or_default(), readers, stored)));
+                }
+                _ => sleep(pause).await,
+            }
+            pause *= 2;
+        }
+    }
+
     fn is_as_planned(step: &Step<Secret>, now: Option<&SecretHave>) -> bool {
         let key = |have: Option<&SecretHave>| have.filter(|have| have.is_there).map(|have| (have.updated, have.stored));
         if key(step.have.as_ref()) != key(now) {
@@ -215,13 +235,13 @@ impl Kind for Secret {
         }
         // Who can read it decides whether it may be stored there.
         match (&step.have, now) {
-            (_, Some(_)) if step.consents.has(Consent::AcceptSharedScope) => true,
+            (_, Some(_)) if step.want.accept_open => true,
             (Some(before), Some(now)) => before.readers.is_same(&now.readers),
             // The scope was made since.
             (None, Some(now)) => {
-                now.readers.everybody().is_none() && now.readers.strangers(&step.want.meant).is_empty()
+                step.want.is_open(&now.readers).is_none() && now.readers.strangers(&step.want.meant).is_empty()
             }
-            (have, None) => have.is_none(),
+            (_, None) => false,
         }
     }
 
@@ -275,7 +295,7 @@ impl Step<Secret> {
     /// Settles what only the command knows: who is meant to read what is stored. Refuses to store a key where somebody
     /// else can read it, unless that is accepted.
     pub(crate) fn settle_readers(&mut self, me: &str, meant: &[String], consents: &Consents) {
-        self.want.meant = [me.to_owned()].into_iter().chain(meant.iter().cloned()).collect();
+        self.want.meant = meant.iter().cloned().chain([me.to_owned()]).collect();
         let Some(have) = &self.have else { return };
         if !self.writes() || consents.has(Consent::AcceptSharedScope) {
             return;
@@ -322,9 +342,56 @@ impl Step<Secret> {
     }
 }
 
+/// What the scope shows: its keys and its readers, each `None` if it is not there, and what the stored value is recognised by.
+type Inside = (Option<Vec<SecretInfo>>, Option<Readers>, Option<Fingerprint>);
+
+async fn inside(reader: &Reader, want: &SecretWant) -> Result<Inside, HttpError> {
+    let SecretWant { scope, key, compare, accept_open: _, meant: _ } = want;
+    let listed = async {
+        match reader.read(list(scope)).await {
+            Ok(listed) => Ok(Some(listed)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    let stored = async {
+        if compare.is_none() {
+            return Ok(None);
+        }
+        match reader.read(fingerprint(scope, key)).await {
+            Ok(stored) => Ok(Some(stored)),
+            // Reading a value may be refused outside a cluster, and a missing one cannot be read.
+            Err(error) if error.status().is_some_and(|status| status.is_client_error()) => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    tokio::try_join!(listed, readers(reader, scope), stored)
+}
+
+fn have(want: &SecretWant, keys: Vec<SecretInfo>, readers: Readers, stored: Option<Fingerprint>) -> SecretHave {
+    let found = keys.iter().find(|secret| secret.key == want.key.as_str());
+    let (is_there, updated) = (found.is_some(), found.and_then(|secret| secret.last_updated_timestamp));
+    SecretHave { keys: keys.into_iter().map(|secret| secret.key).collect(), is_there, updated, readers, stored }
+}
+
+/// Who can read the scope; `None` if it is not there.
+async fn readers(reader: &Reader, scope: &ScopeName) -> Result<Option<Readers>, HttpError> {
+    match reader.read(acls(scope)).await {
+        Ok(acls) => Ok(Some(Readers::Listed(acls))),
+        Err(error) if has_no_acls(&error) => Ok(Some(Readers::NoAcls)),
+        Err(error) if is_missing(&error) => Ok(None),
+        // Whoever may not look does not know; what may pass, and what is about the token, is an error.
+        Err(error) if error.is_final() && error.status().is_some() && !error.means().is_of_token() => {
+            Ok(Some(Readers::Hidden))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// `ana@example.com (MANAGE), analysts (READ)`.
 pub(crate) fn told<'a>(acls: impl IntoIterator<Item = &'a Acl>) -> String {
-    let words = acls.into_iter().map(|Acl { principal, permission }| format!("{principal} ({permission})"));
+    let named = |principal: &'a str| if principal.is_empty() { "(without a name)" } else { principal };
+    let words = acls.into_iter().map(|Acl { principal, permission }| format!("{} ({permission})", named(principal)));
     words.collect::<Vec<_>>().join(", ")
 }
 

@@ -124,6 +124,7 @@ fn secret_want(rotate: bool) -> SecretWant {
         scope: "dbt-cloud".parse().unwrap(),
         key: "api-key".parse().unwrap(),
         compare: rotate.then(|| fingerprint("dbtc_1234567890")),
+        accept_open: false,
         meant: Vec::new(),
     }
 }
@@ -134,6 +135,11 @@ fn secret_have(updated: Option<i64>, everybody: Option<&str>, same: Option<bool>
     let stored = same.map(|same| fingerprint(if same { "dbtc_1234567890" } else { "dbtc_another-key" }));
     let readers = Readers::Listed(everybody.map(acl).into_iter().collect());
     Some(SecretHave { keys: BTreeSet::new(), is_there: updated.is_some(), updated, readers, stored })
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as observing gives it")]
+fn unseen(updated: Option<i64>, readers: Readers) -> Option<SecretHave> {
+    Some(SecretHave { keys: BTreeSet::new(), is_there: updated.is_some(), updated, readers, stored: None })
 }
 
 /// A key that is there is left alone unless it is to be rotated and differs.
@@ -169,6 +175,11 @@ fn shared_secret_cells() -> Vec<Cell> {
         (secret_have(Some(1), Some("READ"), Some(false)), true, "blocked --accept-shared-scope"),
         (secret_have(Some(1), Some("READ"), Some(true)), true, "keep"),
         (secret_have(Some(1), Some("READ"), None), false, "keep"),
+        (unseen(None, Readers::NoAcls), false, "blocked --accept-shared-scope"),
+        (unseen(None, Readers::Hidden), false, "blocked --accept-shared-scope"),
+        (unseen(Some(1), Readers::NoAcls), true, "blocked --accept-shared-scope"),
+        (unseen(Some(1), Readers::Hidden), true, "blocked --accept-shared-scope"),
+        (unseen(Some(1), Readers::Hidden), false, "keep"),
     ];
     cells.into_iter().map(secret_cell).collect()
 }
@@ -193,7 +204,6 @@ fn reader_cells() -> Vec<Cell> {
         (listed(&[(bo, "MANAGE"), (ana, "MANAGE")]), &[], "blocked --accept-shared-scope"),
         (listed(&[("platform", "MANAGE"), (ana, "WRITE")]), &[], "blocked --accept-shared-scope"),
         (listed(&[(bo, "READ")]), &[], "blocked --accept-shared-scope"),
-        (Readers::Hidden, &[], "create"),
     ] {
         let keys = BTreeSet::new();
         let have = SecretHave { keys, is_there: false, updated: None, readers: readers.clone(), stored: None };
