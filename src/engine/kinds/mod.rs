@@ -37,6 +37,7 @@ pub(crate) use scope::{Scope, ScopeWant};
 pub(crate) use secret::{Readers, Secret, SecretWant, told};
 pub(crate) use task::{StandingTask, circle, job_in_key, standing};
 pub(crate) use workflow::{
-    ID_TAG, Identity, Made, ReadBack, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all,
-    override_names, own_job, run_as_refused, starts_by_itself, timetable, timetable_after, will_start_by_itself,
+    ID_TAG, Identity, Made, ReadBack, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, find_workflow,
+    list_ahead, name_all, override_names, own_job, run_as_refused, starts_by_itself, timetable, timetable_after,
+    will_start_by_itself,
 };
