@@ -44,12 +44,12 @@ pub(crate) async fn walk(
             if let Planned::JobGrant(step) = planned {
                 step.want.job = step.want.job.or(job);
             }
-            let written = each!(planned, step => write(writer, step, inputs).await);
+            let written = each!(planned, step => Box::pin(write(writer, step, inputs)).await);
             told(planned.entry());
             written?;
         }
         let looks = wave.iter_mut().map(async |planned| {
-            let seen = each!(planned, step => confirm(writer, step).await);
+            let seen = each!(planned, step => Box::pin(confirm(writer, step)).await);
             told(planned.entry());
             seen
         });
