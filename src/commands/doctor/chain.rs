@@ -112,8 +112,8 @@ impl Chain<'_> {
             started.entry(job).or_insert(None);
         }
         for (job, elsewhere) in started {
-            let scheduled = standing.iter().any(|workflow| workflow.is_scheduled() && workflow.is_for(job));
-            checks.push(jobs::look(self.dbt, job, elsewhere.as_deref(), scheduled).await);
+            let is_started = standing.iter().any(|workflow| workflow.is_for(job) && workflow.starts_by_itself());
+            checks.push(jobs::look(self.dbt, job, elsewhere.as_deref(), is_started).await);
         }
         checks
     }

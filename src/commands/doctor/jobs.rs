@@ -9,8 +9,7 @@ use crate::failure::{Code, Failure, of_dbt};
 
 /// Whether the job is there, would start when it is triggered, and how it ended last. `elsewhere`: the account that it is of, if
 /// that is not the one in use.
-/// `scheduled`: a workflow starts it by a schedule of its own.
-pub(super) async fn look(dbt: &Dbt, job: u64, elsewhere: Option<&str>, scheduled: bool) -> Check {
+pub(super) async fn look(dbt: &Dbt, job: u64, elsewhere: Option<&str>, starts_by_itself: bool) -> Check {
     let id = format!("job:{job}");
     let subject = format!("the dbt job {job}");
     if let Some(elsewhere) = elsewhere {
@@ -52,7 +51,7 @@ pub(super) async fn look(dbt: &Dbt, job: u64, elsewhere: Option<&str>, scheduled
         check = causes.into_iter().fold(check.warn(what), Check::because).then(hints);
         check = check.run(format!("dbtrigger runs --job {job} --limit 1"));
     }
-    if found.has_schedule() && scheduled {
+    if starts_by_itself && found.has_schedule() {
         check = check.warn("it has a schedule of its own in dbt Cloud: it runs from both");
     }
     if found.is_ci() {

@@ -61,7 +61,7 @@ async fn runs_act_as_whom_the_flag_says_and_without_it_as_before() {
     assert!(!sent.body.contains("run_as"), "{}", sent.body);
     assert_eq!(only_job(&stage)["settings"]["run_as"], json!({ "service_principal_name": SERVICE }));
     let back = create(&stage, &["--job", "222222", "--run-as", ANA]).await;
-    assert_eq!((back.exit, stage.take_writes()), (0, vec!["databricks:jobs/reset"]), "{back:?}");
+    assert_eq!((back.exit, stage.take_writes()), (0, vec!["databricks:jobs/update"]), "{back:?}");
     assert!(back.text.contains(&format!("run_as: {SERVICE} -> {ANA} (--run-as says so)")), "{}", back.text);
     assert_eq!(create(&stage, &["--job", "222222", "--run-as", "Ana@Example.com"]).await.data["result"], "kept");
 }
