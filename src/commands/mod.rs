@@ -20,6 +20,8 @@ pub(crate) mod setup;
 pub(crate) mod watch;
 
 mod connect;
+#[cfg(test)]
+mod deadline_tests;
 mod durations;
 mod given;
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod call;
 mod certificate;
 mod client;
+mod deadline;
 mod error;
 mod retry;
 mod socket;
@@ -16,6 +17,7 @@ mod walk;
 
 pub(crate) use call::{Call, Once, Path, Put, Read, Shape, json as parse_json};
 pub(crate) use client::{Profile, Reader, Sent, Writer};
+pub(crate) use deadline::Deadline;
 pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
 pub(crate) use retry::{Pace, RetryAfter};
 pub(crate) use socket::{Roots, Sockets};

@@ -273,6 +273,7 @@ impl DbtRun<'_> {
             ))),
             attempts: 1,
             request_id: None,
+            late: false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::dbt::{self, Node, Status, Step};
 use crate::http::Reader;
@@ -45,7 +45,7 @@ pub(crate) struct FailedNode {
 pub(crate) async fn find_failures(reader: &Reader, account: u64, run: u64) -> Findings {
     let mut findings = Findings::default();
     // What is not found in time is left out: the run has failed all the same.
-    let _ = timeout(LIMIT, search(reader, account, run, &mut findings)).await;
+    let _ = reader.within(LIMIT, search(reader, account, run, &mut findings)).await;
     findings
 }
 
