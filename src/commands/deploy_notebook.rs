@@ -3,9 +3,9 @@
 use futures_util::future::try_join_all;
 
 use super::Stage;
-use super::create_workflow::warn_of_near_scope;
+use super::create_workflow::near_scopes;
 use super::grants::{self, GrantTo};
-use super::provision::{Carried, Finish, Provision, who};
+use super::provision::{Carried, Finish, Provision, who, who_and};
 use crate::credentials::{self, Account, Wants};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::NotebookLevel;
@@ -185,11 +185,12 @@ async fn deploy(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         .with(Consent::AcceptSharedPath, accept_shared_path)
         .with(Consent::Force, force)
         .with(Consent::Adopt, adopt);
+    writer.open_ahead(3, false);
     let default_path = path.is_none();
     let (me, step, grant_steps) = look(&writer.reader(), path, wish, grants, &consents).await?;
     // Whoever repeats the command asks for nothing more.
     if let Some(scope) = given_scope.filter(|_| step.writes()) {
-        warn_of_near_scope(&writer, &scope, stage).await;
+        near_scopes(&writer, &scope).await.warn(&scope, stage);
     }
     let found = step.have.as_ref().map_or("absent", |have| have.state(&step.want));
     let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
@@ -220,7 +221,7 @@ async fn look(
         tokio::try_join!(Step::<Notebook>::plan(reader, wish.at(path.clone()), consents), try_join_all(granting))
     };
     if let Some(path) = path {
-        let (me, (step, grants)) = tokio::try_join!(who(reader), plans(path))?;
+        let (me, (step, grants)) = who_and(reader, Box::pin(plans(path))).await?;
         return Ok((me, step, grants));
     }
     let me = who(reader).await?;

@@ -56,6 +56,8 @@ pub(crate) struct Seen {
     pub(crate) operation: &'static str,
     pub(crate) writes: bool,
     pub(crate) body: String,
+    /// When it was sent, since the world began.
+    pub(crate) at: Duration,
     /// Which workspace it names in its headers.
     pub(crate) workspace: Option<String>,
 }
@@ -72,6 +74,8 @@ struct Inner {
     /// Before which call of which operation a signal comes, and who hears it.
     signal: Cell<Option<(&'static str, usize)>>,
     interruption: RefCell<Interruption>,
+    /// Answers in place of the world's: of which operation, status, and body.
+    scripted: RefCell<Vec<(&'static str, u16, String)>>,
     /// What something between the services and us takes out of each answer.
     dropped: Cell<Option<&'static str>>,
     killed: tokio::sync::Notify,
@@ -120,6 +124,7 @@ impl Rehearsal {
             trouble: Cell::default(),
             signal: Cell::default(),
             interruption: RefCell::default(),
+            scripted: RefCell::default(),
             dropped: Cell::default(),
             killed: tokio::sync::Notify::new(),
             begun: Instant::now(),
@@ -137,6 +142,7 @@ impl Rehearsal {
             trouble: _,
             signal: _,
             interruption: _,
+            scripted,
             dropped,
             killed: _,
             begun,
@@ -150,6 +156,7 @@ impl Rehearsal {
             trouble: Cell::default(),
             signal: Cell::default(),
             interruption: RefCell::default(),
+            scripted: scripted.clone(),
             dropped: dropped.clone(),
             killed: tokio::sync::Notify::new(),
             begun: *begun,
@@ -218,6 +225,11 @@ impl Rehearsal {
     /// SIGTERM comes with the call of this number, counted from 1 and from now, of this operation.
     pub(crate) fn interrupt_at(&self, operation: &'static str, call: usize) {
         self.0.signal.set(Some((operation, call)));
+    }
+
+    /// From now on this operation does nothing, and is answered so.
+    pub(crate) fn answer_with(&self, operation: &'static str, status: u16, body: &str) {
+        self.0.scripted.borrow_mut().push((operation, status, body.to_owned()));
     }
 
     /// No answer has this header from now on.
@@ -356,6 +368,7 @@ impl Transport for Rehearsal {
                 operation: route.map_or("unknown", |route| route.operation),
                 writes: route.is_some_and(|route| route.writes),
                 body: String::from_utf8_lossy(request.body()).into_owned(),
+                at: inner.begun.elapsed(),
                 workspace: request
                     .headers()
                     .get("x-databricks-workspace-id")
@@ -377,6 +390,12 @@ impl Transport for Rehearsal {
                 Some(Trouble::Hang | Trouble::HangFromHere) => return std::future::pending().await,
                 None | Some(Trouble::KilledAfter | Trouble::LostAfter | Trouble::ErrorAfter) => {}
             }
+            let operation = route.map_or("unknown", |route| route.operation);
+            let scripted = inner.scripted.borrow().iter().find(|(of, _, _)| *of == operation).cloned();
+            if let Some((_, status, body)) = scripted {
+                sleep(inner.latency.get() / 2).await;
+                return Ok(Response::builder().status(status).body(Bytes::from(body)).unwrap());
+            }
             let reply = inner.world.borrow_mut().answer(now(inner.begun), &request);
             match trouble {
                 Some(Trouble::KilledAfter) => return self.killed().await,
@@ -392,7 +411,7 @@ impl Transport for Rehearsal {
                 ) => {}
             }
             sleep(inner.latency.get() / 2).await;
-            let mut answer = arrive(reply, limits.cap, &inner.killed).await?;
+            let mut answer = arrive(reply, limits, &inner.killed).await?;
             if let Some(name) = inner.dropped.get() {
                 answer.headers_mut().remove(name);
             }

@@ -154,6 +154,11 @@ pub(crate) trait Kind: Sized {
     /// Compares. Pure.
     fn diff(want: &Self::Want, have: Option<&Self::Have>, consents: &Consents) -> Action;
 
+    /// Why the change must not be made after all, by a look directly before it, and what consents to it all the same.
+    async fn check(_reader: &Reader, _step: &Step<Self>) -> Result<Option<(Refusal, Option<Consent>)>, HttpError> {
+        Ok(None)
+    }
+
     /// Makes the one change that the action names.
     async fn apply(writer: &Writer, step: &Step<Self>, inputs: &Inputs) -> Result<(), HttpError>;
 
@@ -203,7 +208,17 @@ pub(crate) enum Progress {
 impl<K: Kind> Step<K> {
     /// Observes and compares.
     pub(crate) async fn plan(reader: &Reader, want: K::Want, consents: &Consents) -> Result<Step<K>, Failure> {
-        let have = K::observe(reader, &want).await.map_err(|error| failed::<K>("read", &want, &error))?;
+        let found = K::observe(reader, &want).await;
+        Step::compare(want, found, consents)
+    }
+
+    /// Compares with what was observed before.
+    pub(crate) fn compare(
+        want: K::Want,
+        found: Result<Option<K::Have>, HttpError>,
+        consents: &Consents,
+    ) -> Result<Step<K>, Failure> {
+        let have = found.map_err(|error| failed::<K>("read", &want, &error))?;
         let action = K::diff(&want, have.as_ref(), consents);
         Ok(Step { want, have, action, progress: Progress::Pending, now: None })
     }

@@ -192,7 +192,7 @@ impl Reader {
 
     async fn send(&self, call: &Call, lane: Lane, left: Duration, secret: &Secret) -> Result<Response<Bytes>, Failed> {
         let line = &*self.0;
-        let limits = Limits { attempt: call.attempt.min(left), cap: call.cap };
+        let limits = Limits { attempt: call.attempt.min(left), cap: call.cap, longest_text: call.longest_text };
         let begun = Instant::now();
         let sent = timeout(limits.attempt, line.transport.send(self.request(call, secret), limits, lane)).await;
         let sent = sent.unwrap_or_else(|_| {
@@ -303,6 +303,13 @@ impl Writer {
     /// The same with this deadline instead of its own.
     pub(crate) fn until(&self, deadline: &Deadline) -> Writer {
         Writer(self.0.until(deadline))
+    }
+
+    /// Begins to open connections for what will be sent soon: so many for requests at once, and one for what is sent once.
+    pub(crate) fn open_ahead(&self, at_once: usize, sends_once: bool) {
+        let transport = &self.0.0.transport;
+        transport.open_ahead(Lane::Pooled, at_once);
+        transport.open_ahead(Lane::Fresh, usize::from(sends_once));
     }
 
     /// The same line with reading only.

@@ -3,11 +3,14 @@
 //! A [`Read`] may be repeated and changes nothing; a [`Put`] may be repeated; a [`Once`] is sent once, on a
 //! connection of its own, and its outcome may be [`Sent::Open`]. A [`Reader`] has no method that writes.
 
+mod ahead;
 mod call;
 mod certificate;
 mod client;
 mod deadline;
 mod error;
+mod intake;
+mod refusal;
 mod retry;
 mod socket;
 mod token;
@@ -19,6 +22,9 @@ pub(crate) use call::{Call, Once, Path, Put, Read, Shape, json as parse_json};
 pub(crate) use client::{Profile, Reader, Sent, Writer};
 pub(crate) use deadline::Deadline;
 pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
+#[cfg(test)]
+pub(crate) use intake::Intake;
+pub(crate) use refusal::{Meaning, Service, meaning};
 pub(crate) use retry::{Pace, RetryAfter};
 pub(crate) use socket::{Roots, Sockets};
 pub(crate) use token::{Ask, Asker, Asking, Credential, Fresh, Issuer, NoToken};

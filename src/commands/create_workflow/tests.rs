@@ -9,7 +9,7 @@ use crate::commands::rehearsal::{ANA, DATABRICKS_TOKEN, Outcome, Rehearsal, Trou
 use crate::commands::{deploy_notebook, init_secrets};
 use crate::events::Event;
 use crate::failure::Code;
-use crate::http::{Fault, HttpError, Said};
+use crate::http::{Fault, HttpError, Said, Service, meaning};
 use crate::sandbox::{Class, NotebookEnd, NotebookOutcome, Phase, Reply, Rule, SimTime};
 
 mod check;
@@ -219,8 +219,8 @@ async fn after_a_lost_answer_nothing_is_sent_again_before_the_time_to_settle_has
 #[tokio::test(start_paused = true)]
 async fn where_looking_fails_too_nothing_is_sent_again_and_that_is_said() {
     for (rule, within) in [
-        ("databricks:jobs/list=status=403,nth=3", Duration::from_mins(1)),
-        ("databricks:jobs/list=status=503,nth=3,times=forever", Duration::from_mins(10)),
+        ("databricks:jobs/list=status=403,nth=2", Duration::from_mins(1)),
+        ("databricks:jobs/list=status=503,nth=2,times=forever", Duration::from_mins(10)),
     ] {
         for phase in ["before", "after"] {
             let stage = prepared().await;
@@ -447,7 +447,17 @@ async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
         origin: "https://x".to_owned(),
         fault: Fault::Status(
             StatusCode::from_u16(status).unwrap(),
-            Said { message: message.to_owned(), page, ..Said::default() },
+            Said {
+                means: meaning(
+                    Service::Dbt,
+                    StatusCode::from_u16(status).unwrap(),
+                    &http::HeaderMap::new(),
+                    None,
+                    message,
+                    page,
+                ),
+                ..Said::default()
+            },
         ),
         attempts: 1,
         request_id: None,
