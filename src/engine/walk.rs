@@ -59,6 +59,7 @@ pub(crate) async fn walk(
         let gate = Gate::for_arrivals(count + 1);
         let confirming = async {
             let confirmed = confirm_all(writer, before, told).await;
+            gate.confirmed.send_replace(Some(confirmed.is_ok()));
             gate.arrive(confirmed.is_ok());
             confirmed
         };
@@ -96,13 +97,15 @@ async fn confirm_all(writer: &Writer, wave: &mut [Planned], told: &dyn Fn(Entry)
 /// Opens for the writes of a wave once the wave before it is read back and each lane has looked at what it writes first.
 struct Gate {
     awaited: Cell<usize>,
+    /// Whether the wave before it shows, once that is known.
+    confirmed: watch::Sender<Option<bool>>,
     /// `None`: closed; `Some(false)`: something failed, and nothing more is to be written.
     state: watch::Sender<Option<bool>>,
 }
 
 impl Gate {
     fn for_arrivals(awaited: usize) -> Gate {
-        Gate { awaited: Cell::new(awaited), state: watch::Sender::new(None) }
+        Gate { awaited: Cell::new(awaited), confirmed: watch::Sender::new(None), state: watch::Sender::new(None) }
     }
 
     fn arrive(&self, is_well: bool) {
@@ -114,12 +117,13 @@ impl Gate {
         }
     }
 
-    /// Waits until it opens; `false`: something failed.
-    async fn is_well(&self) -> bool {
-        let mut state = self.state.subscribe();
-        // The sender lives as long as whoever waits here.
-        state.wait_for(Option::is_some).await.is_ok_and(|state| *state == Some(true))
-    }
+}
+
+/// Waits until it is known; `false`: something failed.
+async fn is_well(state: &watch::Sender<Option<bool>>) -> bool {
+    let mut state = state.subscribe();
+    // The sender lives as long as whoever waits here.
+    state.wait_for(Option::is_some).await.is_ok_and(|state| *state == Some(true))
 }
 
 /// What a lane still has to tell the gate.
@@ -143,7 +147,7 @@ impl Arrival<'_> {
     /// Waits until this lane may write.
     async fn may_write(&mut self) -> bool {
         self.arrives();
-        self.gate.is_well().await
+        is_well(&self.gate.state).await
     }
 }
 
@@ -196,11 +200,16 @@ async fn write<K: Kind>(
         let mut looked = None;
         if overwrites {
             let began = Instant::now();
-            let now = K::look_again(writer, step).await.map_err(|error| {
+            let now = K::look_again(writer, step).await;
+            looked = Some((began, Instant::now()));
+            // What does not show yet tells nothing of what stands on it.
+            if !is_well(&arrival.gate.confirmed).await {
+                return Ok(());
+            }
+            let now = now.map_err(|error| {
                 step.progress = if unanswered { Progress::Unknown } else { Progress::Failed };
                 failed::<K>("read", &step.want, &error)
             })?;
-            looked = Some((began, Instant::now()));
             if K::is_as_planned(step, now.as_ref()) {
                 step.have = now;
             } else if unanswered && K::differences(step, now.as_ref()).is_empty() {
