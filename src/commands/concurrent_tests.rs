@@ -693,10 +693,11 @@ async fn a_confirmed_write_that_reads_back_differently_is_said_as_such_with_the_
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_cannot_be_read_back_is_told_with_its_id() {
-    for rule in ["databricks:jobs/get=status=403,times=forever", "databricks:jobs/list=status=403,nth=3,times=forever"]
-    {
+    for rule in ["databricks:jobs/get=status=403,times=forever", "databricks:jobs/list=status=403,times=forever"] {
         let stage = world(&[SECRET, NOTEBOOK]).await;
-        stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        stage.aside("databricks:jobs/create", move |stage| {
+            stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        });
         let outcome = run(&stage, Command::Workflow, &JOB).await;
         let id = job(&stage)["job_id"].to_string();
         assert_eq!(outcome.exit, 4, "{rule}: {outcome:?}");

@@ -116,7 +116,20 @@ impl Gate {
             self.state.send_if_modified(|state| state.is_none() && state.replace(true).is_none());
         }
     }
+}
 
+/// When a look directly before a write was taken.
+#[derive(Clone, Copy)]
+struct Look {
+    began: Instant,
+    ended: Instant,
+}
+
+impl Look {
+    /// Waiting for others has taken longer than the look itself, so more than a round trip lies between it and the write.
+    fn is_old(self) -> bool {
+        self.ended.elapsed() > self.ended.duration_since(self.began)
+    }
 }
 
 /// Waits until it is known; `false`: something failed.
@@ -201,11 +214,15 @@ async fn write<K: Kind>(
         if overwrites {
             let began = Instant::now();
             let now = K::look_again(writer, step).await;
-            looked = Some((began, Instant::now()));
+            let look = Look { began, ended: Instant::now() };
             // What does not show yet tells nothing of what stands on it.
             if !is_well(&arrival.gate.confirmed).await {
                 return Ok(());
             }
+            if look.is_old() {
+                continue;
+            }
+            looked = Some(look);
             let now = now.map_err(|error| {
                 step.progress = if unanswered { Progress::Unknown } else { Progress::Failed };
                 failed::<K>("read", &step.want, &error)
@@ -223,10 +240,7 @@ async fn write<K: Kind>(
         if !arrival.may_write().await {
             return Ok(());
         }
-        // The other looks took longer than this one, which is too old by now.
-        if let Some((began, ended)) = looked
-            && ended.elapsed() > ended.duration_since(began)
-        {
+        if looked.is_some_and(|look| look.is_old()) {
             continue;
         }
         let error = match K::apply(writer, step, inputs).await {

@@ -59,7 +59,7 @@ pub(in crate::commands) async fn own_notebook(reader: &Reader, input: &Input, na
 pub(in crate::commands) async fn find(
     reader: &Reader,
     input: &Input,
-    LookedUp { name, .. }: &LookedUp,
+    LookedUp { name, warnings: _, scheduled: _ }: &LookedUp,
     listed: Option<Vec<Summary>>,
 ) -> Result<Found, Failure> {
     Ok(find_workflow(reader, name, &identity_of(input)?, listed).await)

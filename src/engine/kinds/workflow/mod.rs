@@ -255,6 +255,7 @@ pub(crate) async fn find_workflow(
         let (ours, namesakes) = look_in(listed.take(), reader, name, identity).await?;
         let Some(first) = ours.first().or(namesakes.first()) else { return Ok(None) };
         match jobs::get(reader, first.id).await {
+            // Made by several runs of this command at once, which will settle it.
             Ok(_) if ours.len() > 1 && begun.elapsed() + pause < SETTLES_WITHIN => {}
             Ok(job) => return Ok(Some(WorkflowHave { ours, namesakes, job, made: Made::Nothing })),
             // Listed and not there: just made, or just deleted. Taking it for absent would make a second one.
