@@ -117,7 +117,12 @@ fn put_acl(stage: &Rehearsal, principal: &str, level: &str) {
 
 fn hash(value: &str) -> String {
     use sha2::Digest as _;
-    sha2::Sha256::digest(value.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for byte in sha2::Sha256::digest(value.as_bytes()) {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 fn daily_load() -> Value {
@@ -236,6 +241,7 @@ async fn notebook_scenes() -> Vec<Scene> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn workflow_scenes() -> Vec<Scene> {
     let described: Theirs = (
         |stage| update(stage, &json!({ "description": "Theirs", "timeout_seconds": 77, "health": { "rules": [] } })),
@@ -466,6 +472,9 @@ async fn a_second_writer_between_any_two_requests_loses_nothing() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A world, what is run in it, what the service does beside which call, and what is named for it.
+type Case<'a> = (&'a Rehearsal, Command, &'a [&'a str], &'static str, fn(&Rehearsal), &'a str);
+
 /// `cargo test --lib what_a_service_takes_away -- --nocapture` prints the line.
 #[tokio::test(start_paused = true)]
 #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
@@ -513,7 +522,7 @@ async fn what_a_service_takes_away_beside_a_write_is_named() {
         "databricks:secrets/acls/put",
         "databricks:permissions/update",
     );
-    let cases: [(&Rehearsal, Command, &[&str], &'static str, Act, &str); 12] = [
+    let cases: [Case; 12] = [
         (&theirs, Command::Workflow, &ADD, jobs_update, others_gone, "tasks.load"),
         (&added, Command::Workflow, &again, jobs_update, others_gone, "tasks.load"),
         (&theirs, Command::Workflow, &ADD, jobs_update, undescribed, "description"),
@@ -771,7 +780,7 @@ async fn that_a_dbt_job_has_a_schedule_is_said_where_the_workflow_starts_by_itse
         );
     };
     let active: Edit = |stage| {
-        update(stage, &json!({ "schedule": { "quartz_cron_expression": "0 0 6 * * ?", "timezone_id": "UTC" } }))
+        update(stage, &json!({ "schedule": { "quartz_cron_expression": "0 0 6 * * ?", "timezone_id": "UTC" } }));
     };
     let triggered: Edit =
         |stage| update(stage, &json!({ "trigger": { "periodic": { "interval": 1, "unit": "DAYS" } } }));

@@ -66,7 +66,7 @@ pub(crate) async fn walk(
         let lanes = wave.chunk_by_mut(|left, right| left.lane() == right.lane()).map(async |lane| {
             let mut arrival = Arrival { gate: &gate, is_due: true };
             for planned in lane {
-                let written = each!(planned, step => write(writer, step, inputs, &mut arrival).await);
+                let written = each!(planned, step => Box::pin(write(writer, step, inputs, &mut arrival)).await);
                 told(planned.entry());
                 if let Err(failure) = written {
                     arrival.fails();
@@ -87,7 +87,7 @@ pub(crate) async fn walk(
 /// Reads back what a wave has written.
 async fn confirm_all(writer: &Writer, wave: &mut [Planned], told: &dyn Fn(Entry)) -> Result<(), Failure> {
     let looks = wave.iter_mut().map(async |planned| {
-        let seen = each!(planned, step => confirm(writer, step).await);
+        let seen = each!(planned, step => Box::pin(confirm(writer, step)).await);
         told(planned.entry());
         seen
     });

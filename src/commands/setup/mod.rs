@@ -134,7 +134,7 @@ impl Args {
 }
 
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
-    match set_up(args, stage).await {
+    match Box::pin(set_up(args, stage)).await {
         Ok(ended) => ended,
         Err(failure) => failure.into(),
     }

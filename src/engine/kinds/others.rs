@@ -114,6 +114,8 @@ mod tests {
         serde_json::from_str(&value.to_string()).unwrap()
     }
 
+    type Edit = fn(&mut Value);
+
     #[test]
     fn only_what_should_have_stayed_and_is_there_no_more_is_gone() {
         let before = json!({
@@ -121,7 +123,6 @@ mod tests {
             "tags": { "team": "bi", "empty": "" }, "performance_target": "STANDARD",
             "tasks": [{ "task_key": "a", "libraries": [{ "jar": "x" }, { "jar": "y" }] }, { "task_key": "b", "odd": 1 }],
         });
-        type Edit = fn(&mut Value);
         let drop: Edit = |job| {
             job["tasks"].as_array_mut().unwrap().remove(1);
         };
