@@ -240,7 +240,7 @@ async fn write<K: Kind>(
         if !arrival.may_write().await {
             return Ok(());
         }
-        if looked.is_some_and(|look| look.is_old()) {
+        if looked.is_some_and(Look::is_old) {
             continue;
         }
         let error = match K::apply(writer, step, inputs).await {
