@@ -41,6 +41,8 @@ pub(crate) struct FromCli {
     pub(crate) program: PathBuf,
     pub(crate) profile: Option<String>,
     pub(crate) host: String,
+    /// The profiles of this host: of several `databricks` takes none by itself.
+    pub(crate) profiles: Vec<String>,
     pub(crate) tried: Vec<Tried>,
     pub(crate) vault: Vault,
     pub(crate) wall: Wall,
@@ -60,7 +62,7 @@ impl Issuer for FromCli {
 
 impl FromCli {
     async fn ask(&self) -> Result<Fresh, NoToken> {
-        let FromCli { program, profile, host, tried: _, vault, wall } = self;
+        let FromCli { program, profile, host, profiles: _, tried: _, vault, wall } = self;
         let (flag, value) = profile.as_ref().map_or(("--host", host), |profile| ("--profile", profile));
         let mut command = tokio::process::Command::new(program);
         // The flag says which login is meant; programs before 1.0 let these go before it.
@@ -95,7 +97,12 @@ impl FromCli {
             message: format!("`databricks auth token {flag} {value}` ({}): {why}", self.program.display()),
             passing: false,
             retry_after: None,
-            advice: format!("log in with `databricks auth login {flag} {value}`, or set DATABRICKS_TOKEN"),
+            advice: match (&self.profile, self.profiles.as_slice()) {
+                (None, several @ [_, _, ..]) => format!("pick a profile of this host with -p: {}", several.join(", ")),
+                (Some(_) | None, _) => {
+                    format!("log in with `databricks auth login {flag} {value}`, or set DATABRICKS_TOKEN")
+                }
+            },
             tried: self.tried.iter().map(ToString::to_string).collect(),
         }
     }

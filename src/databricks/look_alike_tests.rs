@@ -121,7 +121,7 @@ fn a_success_may_have_no_body_where_nothing_is_told_and_never_where_an_id_is() {
         ("secrets/acls/put", put_acl(&scope(), "x", Permission::Read)),
         ("workspace/mkdirs", mkdirs("/a")),
         ("workspace/import", import(&path(), "", true)),
-        ("permissions/update", grant_on_notebook(1, "x", NotebookLevel::CanRun)),
+        ("permissions/update", grant_on_notebook(1, super::permissions::Principal::User, "x", NotebookLevel::CanRun)),
         ("jobs/reset", jobs::reset(1, &raw::Raw::default())),
     ];
     for (operation, Put { call: _, parse }) in puts {

@@ -93,7 +93,8 @@ impl Kind for NotebookGrant {
                 None => return Ok(()),
             },
         };
-        give(writer, grant_on_notebook(object_id, principal, *level), notebook_permissions(object_id)).await
+        let kind = access::kind_of(writer, principal).await;
+        give(writer, grant_on_notebook(object_id, kind, principal, *level), notebook_permissions(object_id)).await
     }
 
     fn shows(step: &Step<NotebookGrant>, now: Option<&NotebookGrantHave>) -> bool {
