@@ -439,7 +439,7 @@ mod tests {
         let mut probe = script(402, Vec::new());
         let followed = follow(&mut probe, begun + Duration::from_hours(1), &means, |_| {}).await;
         assert!(matches!(followed, Followed::Ended(402..=410)), "{followed:?}");
-        assert!(jumped.get() && remarks.borrow()[0].contains("slept"), "{remarks:?}");
+        assert!(jumped.get() && remarks.borrow().iter().any(|remark| remark.contains("slept")), "{remarks:?}");
     }
 
     #[tokio::test(start_paused = true)]
