@@ -831,7 +831,7 @@ async fn a_dry_run_shows_a_refusal_as_data_and_fails_where_it_cannot_look() {
         let blind = deploy(&stage, line).await;
         assert_eq!((blind.code, &blind.data), (Some(Code::NotAllowed), &Value::Null), "{blind:?}");
     }
-    let setup = stage.run(setup::run, &["--job", "222222", "--dry-run"]).await.unwrap();
+    let setup = Box::pin(stage.run(setup::run, &["--job", "222222", "--dry-run"])).await.unwrap();
     assert_eq!(setup.code, Some(Code::NotAllowed), "{setup:?}");
 }
 
