@@ -334,8 +334,12 @@ mod tests {
         }
         assert!(typed.len() > Code::ALL.len());
         for (code, line) in typed {
-            let words = line.replace("'nightly build'", "nightly-build");
-            match Root::try_parse_from(words.split(' ')) {
+            // What stands in quotes is one word.
+            let words = line.split('\'').enumerate().flat_map(|(index, part)| match index % 2 {
+                0 => part.split_whitespace().collect(),
+                _ => vec![part],
+            });
+            match Root::try_parse_from(words) {
                 Ok(_) => {}
                 Err(error) => assert!(!error.use_stderr(), "{code:?}: {line}\n{error}"),
             }
