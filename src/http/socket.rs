@@ -31,6 +31,7 @@ impl Roots {
         if found.is_empty() {
             return Err("no certificate in PEM stands in it (-----BEGIN CERTIFICATE-----)".to_owned());
         }
+        use_ring();
         // Looked into here, where the file's name is known: a client that cannot be made later says only that.
         reqwest::Client::builder().tls_certs_only(found.clone()).build().map_err(|error| last_cause(&error))?;
         self.0.extend(found);
@@ -52,6 +53,7 @@ impl Sockets {
     /// # Errors
     /// The system's certificates cannot be loaded.
     pub(crate) fn new(origin: &url::Url, connect: Duration, roots: &Roots) -> Result<Sockets, reqwest::Error> {
+        use_ring();
         let builder = || {
             let builder = reqwest::Client::builder()
                 .http1_only()
@@ -65,6 +67,12 @@ impl Sockets {
         let fresh = builder().pool_max_idle_per_host(0).tls_info(true);
         Ok(Sockets { pooled: builder().build()?, fresh: fresh.build()? })
     }
+}
+
+/// reqwest finds the cryptography of TLS in the process's default, which the first call here sets.
+fn use_ring() {
+    // An error says only that it is set already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// A proxy for the outside world knows nothing of this machine's own addresses. The name may stand for them here: it is spoken
