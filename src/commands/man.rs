@@ -1,7 +1,9 @@
 //! `man`: the manual pages, for whoever packages the program. Left out of the help.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, roman};
 use serde_json::{Value, json};
 
 use crate::failure::{Code, Ended, Failure, Report};
@@ -16,16 +18,38 @@ pub(crate) struct Args {
 }
 
 /// Writes the pages of the command line `root`.
-pub(crate) fn run(args: Args, root: clap::Command) -> Ended<Box<dyn Report>> {
+pub(crate) fn run(args: Args, mut root: clap::Command) -> Ended<Box<dyn Report>> {
     let Args { folder } = args;
-    let written = std::fs::create_dir_all(&folder).and_then(|()| clap_mangen::generate_to(root, &folder));
-    match written {
+    root.build();
+    match std::fs::create_dir_all(&folder).and_then(|()| write(root, &folder)) {
         Ok(()) => Ended::well(Box::new(Written(folder))),
         Err(error) => Failure::new(Code::Failed, format!("The manual pages cannot be written to {}.", folder.display()))
             .cause(error.to_string())
             .advise("check the folder's permissions")
             .into(),
     }
+}
+
+/// Writes the page of this command, then those of the commands below it.
+fn write(command: clap::Command, folder: &Path) -> std::io::Result<()> {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help") {
+        write(below.clone(), folder)?;
+    }
+    let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    // A page has all that the long help has: an argument that the short help leaves out would have no text.
+    let command = command.after_help("").mut_args(|argument| argument.hide_short_help(false));
+    let man = Man::new(command).source(concat!("dbtrigger ", env!("CARGO_PKG_VERSION"))).manual("dbtrigger manual");
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    if let Some((_, lines)) = examples.split_once("Examples:\n") {
+        // Commands keep their lines as they are.
+        Roff::new().control("SH", ["EXAMPLES"]).control("nf", []).to_writer(&mut page)?;
+        for line in lines.lines() {
+            Roff::new().text([roman(line.trim_start())]).to_writer(&mut page)?;
+        }
+        Roff::new().control("fi", []).to_writer(&mut page)?;
+    }
+    std::fs::write(folder.join(man.get_filename()), page)
 }
 
 struct Written(PathBuf);

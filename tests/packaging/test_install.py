@@ -154,8 +154,8 @@ class DebianPackage(unittest.TestCase):
                 function=$(complete -p dbtrigger | sed 's/.*-F \\([^ ]*\\).*/\\1/')
                 $function dbtrigger cre dbtrigger; echo "${COMPREPLY[@]}" """)
             self.assertEqual(words.strip(), "create-workflow")
-            page = self.sh("man --warnings dbtrigger-run 2>&1 | col -b")
-            self.assertRegex(page, r"(?m)^NAME\n\s+dbtrigger-run - ")
+            page = self.sh("man --warnings dbtrigger-run 2>&1 | col -bx")
+            self.assertRegex(page, r"(?m)^NAME\n\s+dbtrigger-run +- ")
             self.assertNotIn("warning", page.lower().split("name\n")[0])
         finally:
             self.sh("dpkg --remove dbtrigger")
