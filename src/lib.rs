@@ -9,6 +9,7 @@ mod context;
 mod credentials;
 mod databricks;
 mod dbt;
+mod document;
 mod engine;
 mod events;
 mod failure;
@@ -17,6 +18,7 @@ mod keyring;
 mod nearest;
 mod notebook;
 mod origin;
+mod placeholder;
 mod questions;
 #[cfg(test)]
 mod rooms;

@@ -2,25 +2,28 @@
 
 mod grants;
 
-use futures_util::future::try_join_all;
+use std::pin::Pin;
+
+use futures_util::future::{MaybeDone, maybe_done, try_join_all};
 
 use self::grants::repeated;
 pub(super) use self::grants::settle_grants;
 use super::Stage;
-use super::create_workflow::warn_of_near_scope;
+use super::create_workflow::near_scopes;
 use super::grants::GrantTo;
-use super::provision::{Provision, who};
+use super::provision::{Provision, beside, who_and};
 use crate::credentials::{self, Account, KeySource, Missing, Sourced, Token, Wants};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{EVERYBODY, Fingerprint, KeyName, Permission, ScopeName};
 use crate::dbt::{Account as Seen, list_accounts, list_accounts_v2};
+use crate::document::{Data, Shown as _, document};
 use crate::engine::kinds::{
     DEFAULT_KEY, DEFAULT_SCOPE, Grant, GrantWant, Readers, Scope, ScopeWant, Secret, SecretWant, told,
 };
 use crate::engine::{Action, Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
-use crate::http::{Fault, HttpError, Reader, Writer};
+use crate::http::{HttpError, Meaning, Reader, Writer};
 use crate::questions::Question;
 use crate::secret::Secret as Value;
 
@@ -52,7 +55,8 @@ pub(crate) struct Args {
     /// Replace a key that is there
     #[arg(long)]
     rotate: bool,
-    /// Store the key although others than those named with --grant, the scope's creator and administrators can read it
+    /// Store the key although others than those named with --grant, the scope's creator and administrators can read it, or
+    /// nobody can tell who can
     #[arg(long)]
     accept_shared_scope: bool,
     /// Store the key without trying it at dbt first
@@ -101,8 +105,20 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let again = repeated(&grants);
     let compare = value.as_ref().filter(|_| rotate).map(|value| Fingerprint::of(&value.key.value));
     let reader = writer.reader();
-    let looks = keep(&reader, SecretWant { scope: scope.clone(), key: key.clone(), compare }, grants, &consents);
-    let (me, mut kept) = tokio::try_join!(who(&reader), looks)?;
+    let want = SecretWant {
+        scope: scope.clone(),
+        key: key.clone(),
+        compare,
+        accept_open: accept_shared_scope,
+        meant: Vec::new(),
+    };
+    let looks = async {
+        let near = async { Ok(near_scopes(&reader, &scope).await) };
+        tokio::try_join!(keep(&reader, want, grants, &consents), near)
+    };
+    // Of interest only if the key has to be stored, and asked beside what tells that.
+    let mut tried = maybe_done(Box::pin(try_key(value.as_ref(), stage)));
+    let (me, (mut kept, near)) = beside(&mut tried, Box::pin(who_and(&reader, Box::pin(looks)))).await?;
     kept.settle_for(&me, &consents);
     let Kept { scope: scope_step, secret: secret_step, grants: grant_steps } = kept;
     let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.updated.is_some());
@@ -114,15 +130,11 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let mut inputs = Inputs::default();
     if writes_key {
         storing.settle()?;
-        let Some(value) = value else {
-            return Err(Failure::new(Code::Bug, "The key to store is settled and yet missing."));
-        };
-        value.validate(stage).await?;
-        inputs.key = Some(value.key.value);
+        inputs.key = Some(tried_key(value.as_ref(), &mut tried, stage).await?);
     }
     warn_of_readers(readers.as_ref(), &scope, stage);
     if scope_step.have.is_none() {
-        warn_of_near_scope(&reader, &scope, stage).await;
+        near.warn(&scope, stage);
     }
 
     let mut steps = vec![Planned::Scope(scope_step), Planned::Secret(secret_step)];
@@ -221,11 +233,14 @@ pub(super) fn now_read(plan: &Plan) -> Option<&Readers> {
     })
 }
 
-fn told_in_json(readers: &Readers) -> serde_json::Value {
+fn told_in_json(readers: &Readers) -> Data {
     match readers {
-        Readers::Listed(acls) => serde_json::json!(acls),
-        Readers::NoAcls => serde_json::json!([{ "principal": EVERYBODY, "permission": Permission::Manage.name() }]),
-        Readers::Hidden => serde_json::Value::Null,
+        Readers::Listed(acls) => {
+            let of = |acl: &crate::databricks::secrets::Acl| document!({ "principal": acl.principal, "permission": acl.permission });
+            acls.iter().map(of).collect::<Vec<_>>().shown()
+        }
+        Readers::NoAcls => [document!({ "principal": EVERYBODY, "permission": Permission::Manage.name() })].shown(),
+        Readers::Hidden => Data::default(),
     }
 }
 
@@ -270,24 +285,49 @@ impl Storing {
         Some(Storing { key: key?, account: Some(account?) })
     }
 
-    /// Tries the key at dbt, so that no wrong one is stored.
-    pub(super) async fn validate(&self, stage: &Stage) -> Result<(), Failure> {
+    /// Says what whoever stores it has to know.
+    pub(super) fn remark(&self, stage: &Stage) {
         let Storing { key: Sourced { value, source }, account } = self;
-        if let Some(account) = account {
-            account.check_bare_token()?;
-        }
         if value.reveal().starts_with("dbtu_") {
             stage.events.warning(format!(
                 "the key from {source} is a personal token: whoever can read the secret acts as you in dbt; a service token (dbtc_) is made for this"
             ));
         }
-        let Some(account) = account else {
+        if account.is_none() {
             stage.events.warning(format!("the key from {source} was not tried at dbt: --no-validate"));
-            return Ok(());
-        };
+        }
+    }
+
+    /// Tries the key at dbt, so that no wrong one is stored.
+    async fn validate(&self, stage: &Stage) -> Result<(), Failure> {
+        let Some(account) = &self.account else { return Ok(()) };
+        account.check_bare_token(&self.key.source.to_string())?;
         let token = Token::bare(self.key.clone());
         let dbt = super::to_dbt(account, &token, stage)?;
         validate(&dbt, account.id).await
+    }
+}
+
+/// The key that is stored, once dbt takes it: `tried` is what [`try_key`] came to, or comes to.
+pub(super) async fn tried_key<S: Future<Output = Result<(), Failure>> + Unpin>(
+    storing: Option<&Storing>,
+    tried: &mut MaybeDone<S>,
+    stage: &Stage,
+) -> Result<Value, Failure> {
+    let Some(storing) = storing else {
+        return Err(Failure::new(Code::Bug, "The key to store is settled and yet missing."));
+    };
+    storing.remark(stage);
+    (&mut *tried).await;
+    Pin::new(tried).take_output().transpose()?;
+    Ok(storing.key.value.clone())
+}
+
+/// Tries a key at dbt, if there is one.
+pub(super) async fn try_key(storing: Option<&Storing>, stage: &Stage) -> Result<(), Failure> {
+    match storing {
+        Some(storing) => storing.validate(stage).await,
+        None => Ok(()),
     }
 }
 
@@ -304,25 +344,25 @@ pub(super) async fn accounts(dbt: &Writer) -> Result<Vec<Seen>, HttpError> {
 /// Asks dbt which accounts the key may see.
 pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
     let doing = "Nothing was written: dbt Cloud could not be asked about the key";
-    let accounts = accounts(dbt).await.map_err(|error| match error.last_fault() {
-        Fault::Status(status, _) if status.as_u16() == 401 => {
+    let accounts = accounts(dbt).await.map_err(|error| match error.means() {
+        Meaning::TokenInvalid | Meaning::TokenExpired => {
             of_dbt("Nothing was written: dbt Cloud does not accept the key", &error)
         }
-        Fault::Status(status, _) if status.as_u16() == 403 => {
+        Meaning::RightMissing | Meaning::OtherAccount => {
             of_dbt("Nothing was written: dbt Cloud accepts the key, but does not let it see any account", &error)
         }
-        Fault::Status(status, _) if status.as_u16() == 404 => {
+        Meaning::NotFound => {
             let origin = error.origin.clone();
             of_dbt(doing, &error)
                 .cause(format!("{origin} does not answer as dbt Cloud does"))
                 .advise("compare DBT_CLOUD_HOST with your browser's address bar when signed in to dbt")
         }
-        Fault::Status(..)
-        | Fault::NotSent(_)
-        | Fault::NoToken(_)
-        | Fault::Lost(_)
-        | Fault::Nonsense(_)
-        | Fault::TooLate(_) => of_dbt(doing, &error),
+        Meaning::AddressBlocked
+        | Meaning::NotInPlan
+        | Meaning::Unpaid
+        | Meaning::WrongHost
+        | Meaning::NotImplemented
+        | Meaning::Other => of_dbt(doing, &error),
     })?;
     if accounts.iter().any(|account| account.id == id) {
         return Ok(());

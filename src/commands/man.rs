@@ -37,7 +37,7 @@ fn write(command: clap::Command, folder: &Path) -> std::io::Result<()> {
     }
     let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     // A page has all that the long help has: an argument that the short help leaves out would have no text.
-    let command = command.after_help("").mut_args(|argument| argument.hide_short_help(false));
+    let command = command.after_help(None::<&'static str>).mut_args(|argument| argument.hide_short_help(false));
     let man = Man::new(command).source(concat!("dbtrigger ", env!("CARGO_PKG_VERSION"))).manual("dbtrigger manual");
     let mut page = Vec::new();
     man.render(&mut page)?;

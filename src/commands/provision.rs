@@ -1,20 +1,23 @@
 //! What all provisioning commands do alike: say who writes where, refuse, show or walk a plan, report.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
 
-use serde_json::{Map, Value};
+use futures_util::future::MaybeDone;
 
 use super::{Given, Said, Stage};
 use crate::databricks::me::{Me, me};
+use crate::document::{Data, Shown, document};
 use crate::engine::{Action, Entry, Inputs, Plan, Progress, Provisioned, blocked, walk};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
-use crate::http::{Reader, Writer};
+use crate::http::{Meaning, Reader, Writer};
 
 /// Who the token belongs to. Also the first proof that host and token are good.
 pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
     reader.read(me()).await.map_err(|error| {
         let mut failure = of_databricks(&format!("Cannot find out who {} belongs to", reader.known_as()), &error);
-        if failure.code != Code::NotAllowed {
+        if error.means() != Meaning::RightMissing {
             return failure;
         }
         // The service answers 403 for a token that it does not know (databricks-api §7), and anybody may ask who they are.
@@ -24,6 +27,29 @@ pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
             .advise("check the host, or make a new token under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN or the profile's token")
             .advise("if the token is good, ask a workspace administrator whether access is restricted to certain IP addresses")
     })
+}
+
+/// Whose credential it is, and what looking with it finds, at once. If both fail the first explains the second, whichever
+/// comes first.
+pub(crate) async fn who_and<T>(
+    reader: &Reader,
+    looks: Pin<Box<dyn Future<Output = Result<T, Failure>> + '_>>,
+) -> Result<(Me, T), Failure> {
+    let (me, found) = tokio::try_join!(who(reader), async { Ok(looks.await) })?;
+    Ok((me, found?))
+}
+
+/// Does `main`, and as much of `side` as can be done beside it. Whoever needs `side` awaits the rest of it afterwards.
+pub(crate) async fn beside<T, S: Future + Unpin>(
+    side: &mut MaybeDone<S>,
+    mut main: Pin<Box<dyn Future<Output = T> + '_>>,
+) -> T {
+    poll_fn(|context| {
+        // Its outcome stays in it.
+        let _ = Pin::new(&mut *side).poll(context);
+        main.as_mut().poll(context)
+    })
+    .await
 }
 
 /// A plan and all that it takes to carry it out.
@@ -59,7 +85,7 @@ pub(crate) struct Carried {
     dry_run: bool,
     given: Given,
     lines: Vec<String>,
-    fields: Map<String, Value>,
+    fields: Data,
     pub(crate) failure: Option<Failure>,
 }
 
@@ -70,7 +96,7 @@ impl Provision<'_> {
         let (workspace, identity) = (writer.origin().to_owned(), me.user_name.clone());
         let refusal = blocked(&plan);
         let given = stage.given();
-        let (mut lines, mut fields) = (Vec::new(), Map::new());
+        let (mut lines, mut fields) = (Vec::new(), Data::default());
         let (finish, failure) = if dry_run {
             if plan.writes() {
                 stage.events.remark(format!("Would write to {workspace} as {identity}"));
@@ -78,7 +104,7 @@ impl Provision<'_> {
             // A dry run shows what is blocked; that is no failure of it.
             if let Some(refusal) = refusal {
                 lines = would_be_refused(&refusal, &given);
-                fields.insert("refused".to_owned(), refusal.json());
+                fields.set("refused", refusal.json());
             }
             (Finish::Shown, None)
         } else if refusal.is_some() {
@@ -110,14 +136,14 @@ impl Provision<'_> {
 }
 
 /// The `data` of somebody who is interrupted while steps are carried out.
-fn known_so_far(workspace: &str, identity: &str, entries: &[Entry]) -> Value {
+fn known_so_far(workspace: &str, identity: &str, entries: &[Entry]) -> Data {
     Provisioned {
         workspace: workspace.to_owned(),
         identity: identity.to_owned(),
         dry_run: false,
         entries: entries.to_vec(),
         lines: Vec::new(),
-        fields: Map::new(),
+        fields: Data::default(),
     }
     .json()
 }
@@ -158,7 +184,7 @@ pub(crate) fn no_plan(
     if !dry_run || failure.code != Code::Refused {
         return Err(failure);
     }
-    let fields = Map::from_iter([("refused".to_owned(), failure.json())]);
+    let fields = document!({ "refused": failure.json() });
     Ok(Ended::well(Box::new(Provisioned {
         workspace: reader.origin().to_owned(),
         identity: me.user_name.clone(),
@@ -200,8 +226,8 @@ impl Carried {
     }
 
     /// Adds a field to the JSON data.
-    pub(crate) fn field(&mut self, name: &str, value: impl Into<Value>) {
-        self.fields.insert(name.to_owned(), value.into());
+    pub(crate) fn field(&mut self, name: &str, value: impl Shown) {
+        self.fields.set(name, value);
     }
 
     /// The report, with the failure beside it if there is one.

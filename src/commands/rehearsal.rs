@@ -52,6 +52,8 @@ pub(crate) struct Seen {
     pub(crate) operation: &'static str,
     pub(crate) writes: bool,
     pub(crate) body: String,
+    /// When it was sent, since the world began.
+    pub(crate) at: Duration,
     /// Which workspace it names in its headers.
     pub(crate) workspace: Option<String>,
 }
@@ -68,6 +70,8 @@ struct Inner {
     /// Before which call of which operation a signal comes, and who hears it.
     signal: Cell<Option<(&'static str, usize)>>,
     interruption: RefCell<Interruption>,
+    /// Answers in place of the world's: of which operation, status, and body.
+    scripted: RefCell<Vec<(&'static str, u16, String)>>,
     /// What something between the services and us takes out of each answer.
     dropped: Cell<Option<&'static str>>,
     killed: tokio::sync::Notify,
@@ -116,6 +120,7 @@ impl Rehearsal {
             trouble: Cell::default(),
             signal: Cell::default(),
             interruption: RefCell::default(),
+            scripted: RefCell::default(),
             dropped: Cell::default(),
             killed: tokio::sync::Notify::new(),
             begun: Instant::now(),
@@ -133,6 +138,7 @@ impl Rehearsal {
             trouble: _,
             signal: _,
             interruption: _,
+            scripted,
             dropped,
             killed: _,
             begun,
@@ -146,6 +152,7 @@ impl Rehearsal {
             trouble: Cell::default(),
             signal: Cell::default(),
             interruption: RefCell::default(),
+            scripted: scripted.clone(),
             dropped: dropped.clone(),
             killed: tokio::sync::Notify::new(),
             begun: *begun,
@@ -214,6 +221,11 @@ impl Rehearsal {
     /// SIGTERM comes with the call of this number, counted from 1 and from now, of this operation.
     pub(crate) fn interrupt_at(&self, operation: &'static str, call: usize) {
         self.0.signal.set(Some((operation, call)));
+    }
+
+    /// From now on this operation does nothing, and is answered so.
+    pub(crate) fn answer_with(&self, operation: &'static str, status: u16, body: &str) {
+        self.0.scripted.borrow_mut().push((operation, status, body.to_owned()));
     }
 
     /// No answer has this header from now on.
@@ -287,13 +299,13 @@ impl Rehearsal {
             code: failure.as_ref().map(|failure| failure.code),
             failure: failure.as_ref().map(|failure| failure.json().to_string()).unwrap_or_default(),
             text: report.as_ref().map(|report| report.text()).unwrap_or_default(),
-            data: report.as_ref().map(|report| report.json()).unwrap_or_default(),
+            data: report.as_ref().map(|report| (*report.json()).clone()).unwrap_or_default(),
             events: events.borrow().clone(),
             took: begun.elapsed(),
         };
         // Whatever a command says has no secret in it even before the filter.
         let said = format!("{outcome:?}");
-        assert_eq!(filter.clean(&said), said);
+        assert_eq!(filter.mask(&said), said);
         Some(outcome)
     }
 }
@@ -313,6 +325,16 @@ impl Outcome {
         });
         said.collect::<Vec<_>>().join("\n")
     }
+}
+
+/// An id as documents have it.
+pub(crate) fn id(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no id: {value}")).to_owned()
+}
+
+/// The same as the services have it.
+pub(crate) fn number(value: &Value) -> u64 {
+    id(value).parse().unwrap()
 }
 
 /// The global flags that commands read.
@@ -342,6 +364,7 @@ impl Transport for Rehearsal {
                 operation: route.map_or("unknown", |route| route.operation),
                 writes: route.is_some_and(|route| route.writes),
                 body: String::from_utf8_lossy(request.body()).into_owned(),
+                at: inner.begun.elapsed(),
                 workspace: request
                     .headers()
                     .get("x-databricks-workspace-id")
@@ -360,6 +383,12 @@ impl Transport for Rehearsal {
                 Some(Trouble::Unavailable) => return Ok(status(503)),
                 None | Some(Trouble::KilledAfter | Trouble::LostAfter | Trouble::ErrorAfter) => {}
             }
+            let operation = route.map_or("unknown", |route| route.operation);
+            let scripted = inner.scripted.borrow().iter().find(|(of, _, _)| *of == operation).cloned();
+            if let Some((_, status, body)) = scripted {
+                sleep(inner.latency.get() / 2).await;
+                return Ok(Response::builder().status(status).body(Bytes::from(body)).unwrap());
+            }
             let reply = inner.world.borrow_mut().answer(now(inner.begun), &request);
             match trouble {
                 Some(Trouble::KilledAfter) => return self.killed().await,
@@ -368,7 +397,7 @@ impl Transport for Rehearsal {
                 None | Some(Trouble::KilledBefore | Trouble::LostBefore | Trouble::Unavailable) => {}
             }
             sleep(inner.latency.get() / 2).await;
-            let mut answer = arrive(reply, limits.cap, &inner.killed).await?;
+            let mut answer = arrive(reply, limits, &inner.killed).await?;
             if let Some(name) = inner.dropped.get() {
                 answer.headers_mut().remove(name);
             }

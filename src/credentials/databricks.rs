@@ -14,7 +14,7 @@ use self::ways::find_way;
 use self::workspace::Workspace;
 use super::config_file::{self, Profile};
 use super::kept::{self, Nothing};
-use super::{Missing, Source, Sourced, Wants};
+use super::{Missing, Source, Sourced, Wants, expanded};
 use crate::context::Environment;
 use crate::failure::Failure;
 use crate::keyring::Trouble;
@@ -61,9 +61,17 @@ impl fmt::Display for Tried {
 #[derive(Clone, Debug)]
 pub(crate) enum Way {
     Token(Sourced<Secret>),
-    ServicePrincipal { id: Sourced<String>, secret: Secret },
-    GitHub { id: Option<Sourced<String>>, url: Url, token: Secret, audience: Option<String> },
-    Cli { program: PathBuf, profile: Option<String> },
+    ServicePrincipal { id: Sourced<String>, secret: Sourced<Secret> },
+    GitHub { id: Option<Sourced<String>>, url: Url, token: Sourced<Secret>, audience: Option<String> },
+    Cli { program: PathBuf, profile: Option<CliProfile> },
+}
+
+/// The profile whose login `databricks` is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct CliProfile {
+    pub(crate) name: String,
+    /// Whether it stands in the user's own file, where `databricks auth login` wrote host and login together.
+    pub(crate) is_own: bool,
 }
 
 impl Databricks {
@@ -94,7 +102,7 @@ impl Way {
             Way::GitHub { id: Some(id), .. } => format!("GitHub's id token for {} (of {})", id.value, id.source),
             Way::GitHub { id: None, .. } => "GitHub's id token".to_owned(),
             Way::Cli { program: _, profile: Some(profile) } => {
-                format!("the login of `databricks` for profile {profile}")
+                format!("the login of `databricks` for profile {}", profile.name)
             }
             Way::Cli { program: _, profile: None } => "the login of `databricks`".to_owned(),
         }
@@ -102,7 +110,7 @@ impl Way {
 }
 
 /// What a profile or the environment can say, and the variables for it.
-const ATTRIBUTES: [(&str, &str); 8] = [
+pub(super) const ATTRIBUTES: [(&str, &str); 8] = [
     ("host", "DATABRICKS_HOST"),
     ("token", "DATABRICKS_TOKEN"),
     ("client_id", "DATABRICKS_CLIENT_ID"),
@@ -124,7 +132,22 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// Refuses a value of it that something was to fill in, whether it is used or not.
     fn find(environment: &Environment) -> Result<Place<'_>, Failure> {
+        let place = Place::look(environment)?;
+        for (key, _) in ATTRIBUTES {
+            let values = [place.in_environment(key), place.in_profile(key)];
+            values.into_iter().flatten().try_for_each(|value| expanded(value).map(drop))?;
+        }
+        Ok(place)
+    }
+
+    fn look(environment: &Environment) -> Result<Place<'_>, Failure> {
+        for variable in ["DATABRICKS_CONFIG_FILE", "DATABRICKS_CONFIG_PROFILE"] {
+            if let Some(value) = environment.get(variable) {
+                expanded(Sourced::new(value.to_owned(), Source::Variable(variable)))?;
+            }
+        }
         if let Some(name) = environment.profile() {
             let profile = Some(config_file::named(name, "-p", environment)?);
             return Ok(Place { environment, profile, environment_counts: false, no_profile: None });

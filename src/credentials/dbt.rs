@@ -3,7 +3,7 @@
 use super::databricks::{Tried, passed_over};
 use super::dbt_file::{self, Active};
 use super::kept::{self, Nothing};
-use super::{Missing, Source, Sourced, Wants};
+use super::{Missing, Source, Sourced, Wants, expanded};
 use crate::context::Environment;
 use crate::dbt::{Link, parse_host};
 use crate::failure::{Code, Failure};
@@ -248,8 +248,9 @@ pub(crate) fn account_id(
 }
 
 impl Account {
-    /// Refuses to send a token that belongs to no host to a host that only a pasted address, the keyring or dbt's own file names.
-    pub(crate) fn check_bare_token(&self) -> Result<(), Failure> {
+    /// Refuses to send a token that belongs to no host, known as `token`, to a host that only a pasted address, the keyring or
+    /// dbt's own file names.
+    pub(crate) fn check_bare_token(&self, token: &str) -> Result<(), Failure> {
         if self.trusted {
             return Ok(());
         }
@@ -257,11 +258,8 @@ impl Account {
         let host = self.origin.to_string();
         let host = host.strip_prefix("https://").unwrap_or(&host);
         Err(Failure::new(
-            Code::Refused,
-            format!(
-                "The dbt token is not sent to {host}: it is no host of dbt's, and only {} names it.",
-                self.host_from
-            ),
+            Code::Contradiction,
+            format!("{token} is not sent to {host}: it is not a dbt host, and only {} names it.", self.host_from),
         )
         .advise(format!(
             "only if you know that {host} is your dbt host: name it with --dbt-host {host}, or set DBT_CLOUD_HOST to it"
@@ -273,6 +271,7 @@ impl Account {
 fn links(flags: &AccountFlags, pasted: &[(String, Link)]) -> Result<Vec<Sourced<Link>>, Failure> {
     let mut all = Vec::new();
     if let Some(text) = &flags.dbt_url {
+        expanded(Sourced::new(text.clone(), Source::Flag("--dbt-url")))?;
         let link = Link::parse(text).map_err(|bad| {
             Failure::new(Code::InvalidInput, format!("--dbt-url is \"{}\", which cannot be used: {bad}.", shown(text)))
                 .advise("copy the address from your browser when a page of your dbt account is open")
@@ -289,6 +288,7 @@ fn find_host(
     environment: &Environment,
 ) -> Result<Option<Host>, Failure> {
     let read = |text: &str, source: Source| {
+        expanded(Sourced::new(text.to_owned(), source.clone()))?;
         parse_host(text).map(|origin| Sourced::new(origin, source.clone())).map_err(|bad| {
             Failure::new(Code::InvalidInput, format!("{source} is \"{}\", which cannot be used: {bad}.", shown(text)))
                 .advise("give the host in your browser's address bar when signed in to dbt, such as ab123.us1.dbt.com")
@@ -323,11 +323,12 @@ fn find_id(
 ) -> Result<Option<Sourced<u64>>, Failure> {
     let read = |text: &str, source: Source| match text.trim().parse::<u64>() {
         Ok(id) if id > 0 && !text.contains('+') => Ok(Sourced::new(id, source)),
-        Ok(_) | Err(_) => Err(Failure::new(
-            Code::InvalidInput,
-            format!("{source} is \"{text}\", which is no account id: that is a number such as 51234."),
-        )
-        .advise("the id is the number behind /deploy/ in the address of any page of your dbt account")),
+        Ok(_) | Err(_) => {
+            let Sourced { value, source } = expanded(Sourced::new(text.to_owned(), source))?;
+            let what = format!("{source} is \"{value}\", which is no account id: that is a number such as 51234.");
+            Err(Failure::new(Code::InvalidInput, what)
+                .advise("the id is the number behind /deploy/ in the address of any page of your dbt account"))
+        }
     };
     let flag = flags.dbt_account.as_deref().map(|text| read(text, Source::Flag("--dbt-account"))).transpose()?;
     let name = "DBT_CLOUD_ACCOUNT_ID";

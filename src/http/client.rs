@@ -13,8 +13,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::call::{Call, Once, Parse, Put, Read, Shape};
 use super::error::{Fault, HttpError, Said, title_of_page};
+use super::refusal::Meaning;
 use super::retry::{Pace, RetryAfter, wait_before, worth_repeating};
-use super::token::Credential;
+use super::token::{Credential, RefusedToken};
 use super::trace;
 use super::transport::{Lane, Limits, Net, NetKind, Transport, WireError};
 use crate::context::{Entropy, Wall};
@@ -145,25 +146,56 @@ impl Reader {
     }
 
     async fn attempt<T>(&self, call: &Call, parse: Parse<T>, lane: Lane, left: Duration) -> Result<T, Failed> {
+        let begun = Instant::now();
         let secret = self.secret(None, left).await?;
         let answer = self.send(call, lane, left, &secret).await?;
-        let credential = &self.0.profile.credential;
-        if answer.status() != StatusCode::UNAUTHORIZED || !credential.is_renewable() {
-            return self.judge(&answer, parse);
-        }
-        // The token ended early. The service has refused, so nothing was done: sending once more is not repeating.
-        match self.secret(Some(&secret), left).await {
-            Ok(renewed) if renewed.reveal() != secret.reveal() => {
-                let answer = self.send(call, lane, left, &renewed).await?;
-                self.judge(&answer, parse)
+        let Some(is_named) = self.may_be_the_token(&answer) else { return self.judge(&answer, parse) };
+        let refused = RefusedToken { secret: &secret, is_named };
+        let again = Box::pin(self.renewed(call, lane, left.saturating_sub(begun.elapsed()), refused)).await?;
+        self.judge(again.as_ref().unwrap_or(&answer), parse)
+    }
+
+    /// Sends once more with another token, if one is to be had. The service has refused, so nothing was done: that is not repeating.
+    async fn renewed(
+        &self,
+        call: &Call,
+        lane: Lane,
+        left: Duration,
+        refused: RefusedToken<'_>,
+    ) -> Result<Option<Response<Bytes>>, Failed> {
+        let begun = Instant::now();
+        match self.secret(Some(refused), left).await {
+            Ok(renewed) if renewed.reveal() != refused.secret.reveal() => {
+                self.send(call, lane, left.saturating_sub(begun.elapsed()), &renewed).await.map(Some)
             }
-            Ok(_) => self.judge(&answer, parse),
+            Ok(_) => Ok(None),
+            // Whatever else was refused, it is that which a person has to know.
+            Err(_) if !refused.is_named => Ok(None),
             Err(failed) => Err(failed),
         }
     }
 
+    /// Whether another token may help, and whether the service says that it is the token. Tokens that have ended are refused with
+    /// 403 as often as with 401, and not always in words or in JSON (databricks-api §2.2a).
+    fn may_be_the_token(&self, answer: &Response<Bytes>) -> Option<bool> {
+        let refused = matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        if !refused || !self.0.profile.credential.is_renewable() {
+            return None;
+        }
+        match (self.0.profile.said)(answer).means {
+            Meaning::TokenInvalid | Meaning::TokenExpired => Some(true),
+            Meaning::RightMissing | Meaning::WrongHost | Meaning::Other => Some(false),
+            Meaning::AddressBlocked
+            | Meaning::NotInPlan
+            | Meaning::Unpaid
+            | Meaning::OtherAccount
+            | Meaning::NotFound
+            | Meaning::NotImplemented => None,
+        }
+    }
+
     /// The secret to send. It is asked for anew at each request, before anything is sent.
-    async fn secret(&self, refused: Option<&Secret>, left: Duration) -> Result<Secret, Failed> {
+    async fn secret(&self, refused: Option<RefusedToken<'_>>, left: Duration) -> Result<Secret, Failed> {
         match timeout(left, self.0.profile.credential.secret(refused)).await {
             Ok(secret) => secret.map_err(|none| Fault::NoToken(none).into()),
             Err(_) => Err(Fault::NotSent(Net::new(NetKind::Timeout, "no token came in time")).into()),
@@ -172,7 +204,7 @@ impl Reader {
 
     async fn send(&self, call: &Call, lane: Lane, left: Duration, secret: &Secret) -> Result<Response<Bytes>, Failed> {
         let line = &*self.0;
-        let limits = Limits { attempt: call.attempt.min(left), cap: call.cap };
+        let limits = Limits { attempt: call.attempt.min(left), cap: call.cap, longest_text: call.longest_text };
         let begun = Instant::now();
         let sent = timeout(limits.attempt, line.transport.send(self.request(call, secret), limits, lane)).await;
         let sent = sent.unwrap_or_else(|_| {
@@ -275,6 +307,13 @@ impl Writer {
         events: Events,
     ) -> Writer {
         Writer(Reader(Rc::new(Line { profile, transport, pace, entropy, wall, events })))
+    }
+
+    /// Begins to open connections for what will be sent soon: so many for requests at once, and one for what is sent once.
+    pub(crate) fn open_ahead(&self, at_once: usize, sends_once: bool) {
+        let transport = &self.0.0.transport;
+        transport.open_ahead(Lane::Pooled, at_once);
+        transport.open_ahead(Lane::Fresh, usize::from(sends_once));
     }
 
     /// The same line with reading only.

@@ -3,10 +3,13 @@
 //! A [`Read`] may be repeated and changes nothing; a [`Put`] may be repeated; a [`Once`] is sent once, on a
 //! connection of its own, and its outcome may be [`Sent::Open`]. A [`Reader`] has no method that writes.
 
+mod ahead;
 mod call;
 mod certificate;
 mod client;
 mod error;
+mod intake;
+mod refusal;
 mod retry;
 mod socket;
 mod token;
@@ -17,9 +20,12 @@ mod walk;
 pub(crate) use call::{Call, Once, Path, Put, Read, Shape, json as parse_json};
 pub(crate) use client::{Profile, Reader, Sent, Writer};
 pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
+#[cfg(test)]
+pub(crate) use intake::Intake;
+pub(crate) use refusal::{Meaning, Service, meaning};
 pub(crate) use retry::{Pace, RetryAfter};
 pub(crate) use socket::{Roots, Sockets};
-pub(crate) use token::{Ask, Asker, Asking, Credential, Fresh, Issuer, NoToken};
+pub(crate) use token::{Ask, Asker, Asking, Credential, Fresh, Issuer, NoToken, Unanswered};
 #[cfg(test)]
 pub(crate) use transport::{Lane, Limits, Pending, WireError};
 pub(crate) use transport::{Net, NetKind, Transport};

@@ -118,13 +118,36 @@ fn a_wrong_flag_is_a_usage_error_in_text_and_in_json() {
         assert_eq!((exit, out.as_str()), (2, ""), "{line:?}");
         assert!(near.is_none_or(|near| err.contains(near)), "{line:?}\n{err}");
         assert!(err.contains(" [usage]\n") && err.trim_end().ends_with("--help`"), "{line:?}\n{err}");
+        let text = err;
         let (exit, out, err) = bare(&[line, &["-o", "json"]].concat());
         let document: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!((exit, &document["ok"], &document["error"]["code"]), (2, &false.into(), &"usage".into()));
-        assert_eq!(err, "", "{line:?}");
+        assert_eq!(err, text, "{line:?}");
         let hints = document["error"]["hints"].to_string();
         assert!(near.is_none_or(|near| hints.replace('\\', "").contains(near)), "{line:?}\n{hints}");
     }
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+fn an_error_stands_on_stderr_in_either_form_of_output() {
+    let mut same = 0;
+    let whole = whole_commands();
+    let mut lines: Vec<Vec<&str>> =
+        whole.iter().map(|command| command.split(' ').chain(["--frobnicate"]).collect()).collect();
+    lines.extend(["jobs", "runs", "doctor", "run", "setup", "init-secrets"].map(|command| vec![command]));
+    lines.extend([vec!["auth", "login", "--dbt-host", "x.dbt.com"], vec!["--ca-bundle", "/nowhere", "jobs"], vec![]]);
+    for line in &lines {
+        let (text_exit, _, text) = bare(line);
+        let (exit, out, err) = bare(&[&line[..], &["-o", "json"]].concat());
+        let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let code = document["error"]["code"].as_str().unwrap();
+        assert!(exit == text_exit && err.contains(&format!(" [{code}]\n")), "{line:?}: {exit}\n{err}");
+        // Without arguments text is the help.
+        assert!(line.is_empty() || err == text, "{line:?}\n{err}\n{text}");
+        same += 1;
+    }
+    println!("errors on stderr under -o json: {same} of {}", lines.len());
 }
 
 #[test]
@@ -384,4 +407,52 @@ pub(crate) fn words(line: &str) -> Vec<String> {
         }
         words
     })
+}
+
+/// The flags of a help that take a value, and those that take none, without what goes on in the next line.
+fn flags(help: &str) -> Vec<String> {
+    let words = help.lines().map(str::trim_start).filter(|line| line.starts_with('-')).flat_map(str::split_whitespace);
+    let flag = |word: &str| word.trim_end_matches(',').to_owned();
+    let mut all: Vec<String> = words.filter(|word| word.starts_with("--")).map(flag).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+fn a_token_among_the_arguments_is_refused_before_any_request_and_never_repeated() {
+    let site = Site::new();
+    let command = site.command(&[]);
+    let live = command.get_envs().find(|(name, _)| *name == "DBT_CLOUD_TOKEN").and_then(|(_, value)| value);
+    let live = live.and_then(|value| value.to_str()).unwrap().to_owned();
+    let foreign = "dapi0123456789abcdef0123456789abcdef";
+    let (before, mut count, mut wrong) = (site.requests(), 0, Vec::new());
+    for command in whole_commands() {
+        let words: Vec<&str> = command.split(' ').collect();
+        let mut forms = vec![vec![String::new()], vec!["--no-such-flag=".to_owned()]];
+        for flag in flags(&bare(&[&words[..], &["--help"]].concat()).1) {
+            forms.push(vec![format!("{flag}=")]);
+            forms.push(vec![flag, String::new()]);
+        }
+        for token in [foreign, live.as_str()] {
+            for form in &forms {
+                count += 1;
+                let (last, front) = form.split_last().unwrap();
+                let value = format!("{last}{token}");
+                let rest: Vec<&str> = front.iter().map(String::as_str).chain([value.as_str()]).collect();
+                let line = [&words[..], &rest].concat();
+                // What the harness keeps of a run has its arguments.
+                let output = site.command(&line).output().unwrap();
+                let said = [&output.stdout[..], &output.stderr].concat();
+                let said = String::from_utf8_lossy(&said);
+                if output.status.code() != Some(2) || said.contains(token) {
+                    wrong.push(format!("{line:?}: {:?} {said}", output.status));
+                }
+            }
+        }
+    }
+    println!("tokens as arguments of the program: {} of {count}", count - wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(site.requests(), before);
 }

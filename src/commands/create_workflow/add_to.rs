@@ -1,19 +1,18 @@
 //! `create-workflow --add-to`: one task in a workflow of somebody else, and nothing else in it.
 
-use serde_json::json;
-
 use super::check::Check;
 use super::compute;
 use super::drawn::{LookedUp, look_up};
-use super::ground::survey;
+use super::ground::{UsualKeys, survey};
 use super::input::{AddTo, Input};
 use super::press::go_on;
 use super::{Args, THEN_CHECKED, identity};
 use crate::commands::Stage;
-use crate::commands::provision::{Carried, Finish, Provision, no_plan, who};
+use crate::commands::provision::{Carried, Finish, Provision, no_plan, who_and};
 use crate::commands::to_databricks;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
+use crate::document::Id;
 use crate::engine::kinds::{
     AddedTask, AddedTaskWant, TaskWant, carried_overrides, changed_meanwhile, circle_with_ours, keys_there,
     unknown_needs,
@@ -76,14 +75,18 @@ pub(super) async fn add(
         return Err(Failure::new(Code::Bug, "The flags were checked, and yet there is not one job."));
     };
     let writer = to_databricks(&input.databricks, stage)?;
-    let (me, looked_up) = tokio::try_join!(who(&writer), look_up(input, stage))?;
+    writer.open_ahead(3, false);
+    let (me, looked_up) = who_and(&writer, Box::pin(look_up(input, stage))).await?;
     let LookedUp { name: _, mut warnings } = looked_up;
     let AddTo { text, named } = workflow;
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
     let load = input.load();
     let looks = async {
-        let (row, ground) =
-            tokio::try_join!(named.find(&writer, text, "nothing was written", again), survey(&writer, &load, &me))?;
+        let (row, ground, usual) = tokio::try_join!(
+            named.find(&writer, text, "nothing was written", again),
+            survey(&writer, &load, &me),
+            async { Ok(UsualKeys::list(&writer).await) }
+        )?;
         let compute = match &input.compute {
             Some(wish) => Some(compute::settle(&writer, wish, &me, &mut warnings).await?),
             None => None,
@@ -98,8 +101,10 @@ pub(super) async fn add(
             task_timeout: input.task_timeout.map(|limit| limit.as_secs()),
             overrides: input.overrides.clone(),
         };
-        let (planned, key) =
-            tokio::join!(Step::<AddedTask>::plan(&writer, want, &input.consents), ground.check_key(&writer, &me));
+        let (planned, key) = tokio::join!(
+            Step::<AddedTask>::plan(&writer, want, &input.consents),
+            ground.check_key(usual, &writer, &me)
+        );
         let planned = planned?;
         let Some(job) = &planned.have else {
             return Err(Failure::new(Code::Bug, "The workflow was read, and nothing is known of it."));
@@ -206,14 +211,14 @@ fn describe(
     let (key, others) = step.present().map_or((task.key.clone(), 0), |job| keys_there(&step.want, job));
     let url = jobs::link(writer.origin(), workflow, me.workspace_id);
     let there = step.present().cloned().map(|job| (job, TaskWant { key: key.clone(), ..task.clone() }));
-    carried.field("job_id", workflow);
+    carried.field("job_id", Id(workflow));
     carried.field("url", url.clone());
     carried.field("name", workflow_name);
     carried.field("result", result);
     carried.field("task_key", key);
-    carried.field("dbt_job_id", task.job);
+    carried.field("dbt_job_id", Id(task.job));
     carried.field("notebook", notebook);
-    carried.field("warnings", json!(warnings));
+    carried.field("warnings", warnings);
     carried.line(url);
     if run_now {
         let all = match others {
