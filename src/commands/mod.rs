@@ -21,7 +21,11 @@ pub(crate) mod setup;
 pub(crate) mod version;
 pub(crate) mod watch;
 
+#[cfg(test)]
+mod concurrent_tests;
 mod connect;
+#[cfg(test)]
+mod deadline_tests;
 mod durations;
 mod given;
 #[cfg(test)]
@@ -30,6 +34,10 @@ mod identity_tests;
 mod interrupt_tests;
 pub(crate) mod job_named;
 mod last_known;
+#[cfg(test)]
+mod list_tests;
+#[cfg(test)]
+mod off_tests;
 pub(crate) mod provision;
 #[cfg(test)]
 mod provision_tests;

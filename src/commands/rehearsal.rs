@@ -44,7 +44,17 @@ pub(crate) enum Trouble {
     ErrorAfter,
     /// 503 without an effect.
     Unavailable,
+    /// No answer ever comes to this one.
+    Hang,
+    /// No answer ever comes from here on.
+    HangFromHere,
 }
+
+/// Something that is done to the world.
+type Act = Rc<dyn Fn(&Rehearsal)>;
+
+/// What becomes of a good answer of an operation.
+type Retell = Rc<dyn Fn(&str, &mut Value)>;
 
 /// One request as it was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +84,14 @@ struct Inner {
     scripted: RefCell<Vec<(&'static str, u16, String)>>,
     /// What something between the services and us takes out of each answer.
     dropped: Cell<Option<&'static str>>,
+    /// The operations, in the order in which they took effect: requests at the same time need not keep theirs.
+    effects: RefCell<Vec<&'static str>>,
+    /// What somebody else does right before the effect of this number.
+    meanwhile: RefCell<Option<(usize, Act)>>,
+    /// What the service does beside each call of this operation.
+    aside: RefCell<Option<(&'static str, Act)>>,
+    /// How the service tells otherwise what it was told.
+    retold: RefCell<Option<Retell>>,
     killed: tokio::sync::Notify,
     begun: Instant,
     environment: RefCell<Environment>,
@@ -93,6 +111,8 @@ pub(crate) struct Outcome {
     pub(crate) data: Value,
     pub(crate) events: Vec<Event>,
     pub(crate) took: Duration,
+    /// The longest time without a line in a log.
+    pub(crate) silence: Duration,
 }
 
 impl Rehearsal {
@@ -122,6 +142,10 @@ impl Rehearsal {
             interruption: RefCell::default(),
             scripted: RefCell::default(),
             dropped: Cell::default(),
+            effects: RefCell::default(),
+            meanwhile: RefCell::default(),
+            aside: RefCell::default(),
+            retold: RefCell::default(),
             killed: tokio::sync::Notify::new(),
             begun: Instant::now(),
             environment: RefCell::new(environment),
@@ -140,6 +164,10 @@ impl Rehearsal {
             interruption: _,
             scripted,
             dropped,
+            effects: _,
+            meanwhile: _,
+            aside: _,
+            retold: _,
             killed: _,
             begun,
             environment,
@@ -154,6 +182,10 @@ impl Rehearsal {
             interruption: RefCell::default(),
             scripted: scripted.clone(),
             dropped: dropped.clone(),
+            effects: RefCell::default(),
+            meanwhile: RefCell::default(),
+            aside: RefCell::default(),
+            retold: RefCell::default(),
             killed: tokio::sync::Notify::new(),
             begun: *begun,
             environment: environment.clone(),
@@ -216,6 +248,26 @@ impl Rehearsal {
     /// The request with this number, counted from 0 and from now, goes wrong, once.
     pub(crate) fn trouble_at(&self, index: usize, trouble: Trouble) {
         self.0.trouble.set(Some((self.0.log.borrow().len() + index, trouble)));
+    }
+
+    /// Somebody else acts right before the effect with this number, counted from 0 and from now.
+    pub(crate) fn meanwhile(&self, index: usize, act: impl Fn(&Rehearsal) + 'static) {
+        self.0.meanwhile.replace(Some((self.0.effects.borrow().len() + index, Rc::new(act))));
+    }
+
+    /// What took effect since the last time this was asked, in this order.
+    pub(crate) fn take_effects(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.0.effects.borrow_mut())
+    }
+
+    /// The service does this too, after each call of this operation.
+    pub(crate) fn aside(&self, operation: &'static str, act: impl Fn(&Rehearsal) + 'static) {
+        self.0.aside.replace(Some((operation, Rc::new(act))));
+    }
+
+    /// The service tells it so from now on, in good answers with a JSON body.
+    pub(crate) fn retell(&self, retell: impl Fn(&str, &mut Value) + 'static) {
+        self.0.retold.replace(Some(Rc::new(retell)));
     }
 
     /// SIGTERM comes with the call of this number, counted from 1 and from now, of this operation.
@@ -286,7 +338,20 @@ impl Rehearsal {
         let events: Rc<RefCell<Vec<Event>>> = Rc::default();
         let sink = events.clone();
         let begun = Instant::now();
-        let stage = self.stage(account, Events::new(move |event| sink.borrow_mut().push(event)));
+        let silence = Rc::new(Cell::new((begun, Duration::ZERO)));
+        let (heard, hear) = (silence.clone(), move |silence: &Cell<(Instant, Duration)>| {
+            let (last, longest) = silence.get();
+            silence.set((Instant::now(), longest.max(last.elapsed())));
+        });
+        let stage = self.stage(
+            account,
+            Events::new(move |event| {
+                if is_line(&event) {
+                    hear(&heard);
+                }
+                sink.borrow_mut().push(event);
+            }),
+        );
         let ended = tokio::select! {
             biased;
             () = self.0.killed.notified() => return None,
@@ -302,6 +367,10 @@ impl Rehearsal {
             data: report.as_ref().map(|report| (*report.json()).clone()).unwrap_or_default(),
             events: events.borrow().clone(),
             took: begun.elapsed(),
+            silence: {
+                hear(&silence);
+                silence.get().1
+            },
         };
         // Whatever a command says has no secret in it even before the filter.
         let said = format!("{outcome:?}");
@@ -314,9 +383,11 @@ impl Outcome {
     /// Everything that was said beside the result.
     pub(crate) fn said(&self) -> String {
         let said = self.events.iter().filter_map(|event| match event {
-            Event::Remark(text) | Event::Asked(text) | Event::Warning(text) | Event::Progress(text) => {
-                Some(text.as_str())
-            }
+            Event::Remark(text)
+            | Event::Asked(text)
+            | Event::Warning(text)
+            | Event::Waiting(text)
+            | Event::Progress(text) => Some(text.as_str()),
             Event::Going { what: _, state: _ }
             | Event::Over { what: _ }
             | Event::Document(_)
@@ -324,6 +395,18 @@ impl Outcome {
             | Event::Trace { line: _, bodies: _ } => None,
         });
         said.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Whether it is a line of a log.
+fn is_line(event: &Event) -> bool {
+    match event {
+        Event::Remark(_) | Event::Asked(_) | Event::Warning(_) | Event::Waiting(_) | Event::Progress(_) => true,
+        Event::Going { what: _, state: _ }
+        | Event::Over { what: _ }
+        | Event::Document(_)
+        | Event::Annotation { level: _, title: _, message: _ }
+        | Event::Trace { line: _, bodies: _ } => false,
     }
 }
 
@@ -372,8 +455,10 @@ impl Transport for Rehearsal {
             });
             inner.count_to_signal(route.map_or("unknown", |route| route.operation));
             sleep(inner.latency.get() / 2).await;
-            let trouble = inner.trouble.get().filter(|(at, _)| *at == index).map(|(_, trouble)| trouble);
-            if trouble.is_some() {
+            let strikes = |at: usize, trouble: Trouble| at == index || (at < index && trouble == Trouble::HangFromHere);
+            let trouble =
+                inner.trouble.get().filter(|(at, trouble)| strikes(*at, *trouble)).map(|(_, trouble)| trouble);
+            if trouble.is_some_and(|trouble| trouble != Trouble::HangFromHere) {
                 inner.trouble.set(None);
             }
             let lost = || Err(WireError::Lost(Net::new(NetKind::Broken, "reset")));
@@ -381,6 +466,7 @@ impl Transport for Rehearsal {
                 Some(Trouble::KilledBefore) => return self.killed().await,
                 Some(Trouble::LostBefore) => return lost(),
                 Some(Trouble::Unavailable) => return Ok(status(503)),
+                Some(Trouble::Hang | Trouble::HangFromHere) => return std::future::pending().await,
                 None | Some(Trouble::KilledAfter | Trouble::LostAfter | Trouble::ErrorAfter) => {}
             }
             let operation = route.map_or("unknown", |route| route.operation);
@@ -389,12 +475,37 @@ impl Transport for Rehearsal {
                 sleep(inner.latency.get() / 2).await;
                 return Ok(Response::builder().status(status).body(Bytes::from(body)).unwrap());
             }
-            let reply = inner.world.borrow_mut().answer(now(inner.begun), &request);
+            let place = inner.effects.borrow().len();
+            inner.effects.borrow_mut().push(operation);
+            let meanwhile = inner.meanwhile.borrow().clone().filter(|(at, _)| *at == place);
+            if let Some((_, act)) = meanwhile {
+                act(self);
+            }
+            let mut reply = inner.world.borrow_mut().answer(now(inner.begun), &request);
+            let aside = inner.aside.borrow().clone().filter(|(at, _)| *at == operation);
+            if let Some((_, act)) = aside {
+                act(self);
+            }
+            let retold = inner.retold.borrow().clone();
+            if let (Some(retell), Reply::Answer(answer)) = (retold, &mut reply)
+                && answer.status().is_success()
+                && let Ok(mut body) = serde_json::from_slice(answer.body())
+            {
+                retell(operation, &mut body);
+                *answer.body_mut() = Bytes::from(body.to_string());
+            }
             match trouble {
                 Some(Trouble::KilledAfter) => return self.killed().await,
                 Some(Trouble::LostAfter) => return lost(),
                 Some(Trouble::ErrorAfter) => return Ok(status(500)),
-                None | Some(Trouble::KilledBefore | Trouble::LostBefore | Trouble::Unavailable) => {}
+                None
+                | Some(
+                    Trouble::KilledBefore
+                    | Trouble::LostBefore
+                    | Trouble::Unavailable
+                    | Trouble::Hang
+                    | Trouble::HangFromHere,
+                ) => {}
             }
             sleep(inner.latency.get() / 2).await;
             let mut answer = arrive(reply, limits, &inner.killed).await?;

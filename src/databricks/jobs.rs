@@ -1,4 +1,4 @@
-//! Jobs: list, get, create, update, reset (databricks-api §5). Settings travel as raw JSON, because most of a job is not ours.
+//! Jobs: list, get, create, update, delete (databricks-api §5). Settings travel as raw JSON, because most of a job is not ours.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::raw::Raw;
-use crate::http::{Call, Fault, HttpError, Once, Path, Put, Read, Reader, Shape};
+use crate::http::{Call, HttpError, Once, Pages, Path, Put, Read, Reader, Shape};
 
 /// The largest page that the list gives (§5.4).
 const PAGE: u32 = 100;
-/// Far more pages than a workspace may have jobs for (10,000 to 12,000, §2.5): an end for a service that pages in circles.
-const PAGES: usize = 500;
 /// The arrays of a job that come in pages of 100 (§5).
 const PAGED: [&str; 4] = ["tasks", "job_clusters", "environments", "parameters"];
 
@@ -21,6 +19,8 @@ pub(crate) struct Summary {
     pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) tags: BTreeMap<String, String>,
+    /// When it was made, in milliseconds since 1970, as far as that is said.
+    pub(crate) created: Option<i64>,
 }
 
 /// One page of the list.
@@ -50,6 +50,7 @@ pub(crate) fn list(name: Option<&str>, page: Option<&str>) -> Read<Page> {
     #[derive(Deserialize)]
     struct Item {
         job_id: u64,
+        created_time: Option<i64>,
         settings: Option<Settings>,
     }
     #[derive(Deserialize)]
@@ -68,9 +69,9 @@ pub(crate) fn list(name: Option<&str>, page: Option<&str>) -> Read<Page> {
     Read::new(call, |answer| {
         let Body { jobs, has_more, next_page_token } = crate::http::parse_json(answer)?;
         // The field is absent if there are none.
-        let jobs = jobs.unwrap_or_default().into_iter().map(|Item { job_id, settings }| {
+        let jobs = jobs.unwrap_or_default().into_iter().map(|Item { job_id, created_time: created, settings }| {
             let Settings { name, tags } = settings.unwrap_or(Settings { name: None, tags: None });
-            Summary { id: job_id, name: name.unwrap_or_default(), tags: tags.unwrap_or_default() }
+            Summary { id: job_id, name: name.unwrap_or_default(), tags: tags.unwrap_or_default(), created }
         });
         Ok(Page { jobs: jobs.collect(), next: next(has_more, next_page_token)? })
     })
@@ -85,30 +86,13 @@ fn next(has_more: Option<bool>, token: Option<String>) -> Result<Option<String>,
     }
 }
 
-/// All pages of the list.
+/// All pages of the list. Half a list must not pass for a whole one: somebody would make a job a second time.
 pub(crate) async fn all(reader: &Reader, name: Option<&str>) -> Result<Vec<Summary>, HttpError> {
-    let (mut all, mut token) = (Vec::new(), None);
-    for _ in 0..PAGES {
+    let page = async |token: Option<String>| {
         let Page { jobs, next } = reader.read(list(name, token.as_deref())).await?;
-        all.extend(jobs);
-        token = next;
-        if token.is_none() {
-            return Ok(all);
-        }
-    }
-    Err(endless(reader, "jobs/list"))
-}
-
-/// Half a list must not pass for a whole one: somebody would make a job a second time.
-fn endless(reader: &Reader, operation: &'static str) -> HttpError {
-    HttpError {
-        service: "Databricks",
-        operation,
-        origin: reader.origin().to_owned(),
-        fault: Fault::Nonsense(Shape::Unreadable(format!("its pages do not end after {PAGES}"))),
-        attempts: 1,
-        request_id: None,
-    }
+        Ok((jobs, next))
+    };
+    reader.pages("jobs/list", |job: &Summary| job.id, usize::MAX, page).await
 }
 
 /// One page of `jobs/get`: the job, and the token of the next page of its arrays.
@@ -137,8 +121,8 @@ pub(crate) fn get_page(job_id: u64, page: Option<&str>) -> Read<(Job, Option<Str
 /// `jobs/get`, with the arrays of all pages together.
 pub(crate) async fn get(reader: &Reader, job_id: u64) -> Result<Job, HttpError> {
     let (mut job, mut token) = reader.read(get_page(job_id, None)).await?;
-    for _ in 0..PAGES {
-        let Some(page) = token else { return Ok(job) };
+    let mut pages = Pages::default();
+    while let Some(page) = pages.step(token).map_err(|shape| reader.nonsense("jobs/get", shape))? {
         let (more, next) = reader.read(get_page(job_id, Some(&page))).await?;
         for name in PAGED {
             let added: Vec<Box<RawValue>> = more.settings.read(name).unwrap_or_default();
@@ -150,7 +134,7 @@ pub(crate) async fn get(reader: &Reader, job_id: u64) -> Result<Job, HttpError> 
         }
         token = next;
     }
-    Err(endless(reader, "jobs/get"))
+    Ok(job)
 }
 
 /// `jobs/create`, which answers the new job's id. The service has no key against doubles for it: after a lost answer, look
@@ -165,31 +149,32 @@ pub(crate) fn create(settings: &Raw) -> Once<u64> {
     })
 }
 
-/// `jobs/reset`: replaces all settings but `run_as`, which stays if it is left out (§5.5).
-pub(crate) fn reset(job_id: u64, settings: &Raw) -> Put<()> {
+/// What `jobs/update` is to change, and nothing else.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Update {
+    /// Top-level fields, each whole; of `tasks` only those that change: the service merges them by their keys (§5.5).
+    pub(crate) new_settings: Raw,
+    /// Names of top-level fields, or `tasks/KEY`.
+    pub(crate) fields_to_remove: Vec<String>,
+}
+
+/// `jobs/update`: what it does not name stays as it is (§5.5).
+pub(crate) fn update(job_id: u64, Update { new_settings, fields_to_remove }: &Update) -> Put<()> {
     #[derive(Serialize)]
     struct Body<'a> {
         job_id: u64,
         new_settings: &'a Raw,
-    }
-    let call = Call::post("jobs/reset", Path::new("/api/2.2/jobs/reset"));
-    Put::new(call.json(&Body { job_id, new_settings: settings }), super::done)
-}
-
-/// `jobs/update` with one task and nothing else: it takes the place of the task of its key, whole, and everything else in
-/// the job stays (§5.5).
-pub(crate) fn update_task(job_id: u64, task: &Raw) -> Put<()> {
-    #[derive(Serialize)]
-    struct Settings<'a> {
-        tasks: [&'a Raw; 1],
-    }
-    #[derive(Serialize)]
-    struct Body<'a> {
-        job_id: u64,
-        new_settings: Settings<'a>,
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        fields_to_remove: &'a [String],
     }
     let call = Call::post("jobs/update", Path::new("/api/2.2/jobs/update"));
-    Put::new(call.json(&Body { job_id, new_settings: Settings { tasks: [task] } }), super::done)
+    Put::new(call.json(&Body { job_id, new_settings, fields_to_remove }), super::done)
+}
+
+/// `jobs/delete`. A job that is gone already is refused as missing (§5.5).
+pub(crate) fn delete(job_id: u64) -> Put<()> {
+    let call = Call::post("jobs/delete", Path::new("/api/2.2/jobs/delete"));
+    Put::new(call.json(&serde_json::json!({ "job_id": job_id })), super::done)
 }
 
 /// The page of a job in the workspace: `https://HOST/jobs/JOB?o=WORKSPACE`.
@@ -234,22 +219,18 @@ mod tests {
     }
 
     #[test]
-    fn an_update_carries_one_task_as_it_is_and_nothing_else() {
-        let task: Raw = serde_json::from_str(r#"{"task_key":"x","odd":{"value":1.0}}"#).unwrap();
-        let Put { call, parse } = update_task(5, &task);
+    fn an_update_carries_what_changes_as_it_is_and_nothing_else() {
+        let new_settings: Raw = serde_json::from_str(r#"{"tasks":[{"task_key":"x","odd":{"value":1.0}}]}"#).unwrap();
+        let mut wanted = Update { new_settings, fields_to_remove: Vec::new() };
+        let Put { call, parse } = update(5, &wanted);
         assert_eq!(
             call.body.unwrap(),
             r#"{"job_id":5,"new_settings":{"tasks":[{"task_key":"x","odd":{"value":1.0}}]}}"#
         );
         assert!(parse(&answer("{}")).is_ok() && parse(&answer("<html>")).is_err());
-    }
-
-    #[test]
-    fn a_reset_carries_the_whole_settings_as_they_are() {
-        let settings: Raw = serde_json::from_str(r#"{"name":"x","health":{"value":1.0}}"#).unwrap();
-        let Put { call, parse } = reset(5, &settings);
-        assert_eq!(call.body.unwrap(), r#"{"job_id":5,"new_settings":{"name":"x","health":{"value":1.0}}}"#);
-        assert!(parse(&answer("{}")).is_ok());
-        assert!(parse(&answer("<html>")).is_err());
+        wanted.fields_to_remove.push("schedule".to_owned());
+        let body = update(5, &wanted).call.body.unwrap();
+        assert!(body.ends_with(br#","fields_to_remove":["schedule"]}"#));
+        assert_eq!(delete(5).call.body.unwrap(), r#"{"job_id":5}"#);
     }
 }

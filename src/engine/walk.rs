@@ -1,13 +1,17 @@
 //! Does what a plan says, and nothing else.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::plan::{Action, Consent, Entry, Kind, Plan, Planned, Progress, Refusal, Step, each, failed};
+use super::plan::{
+    Action, Applied, Consent, Creation, Entry, Kind, Plan, Planned, Progress, Refusal, Settled, Step, each, failed,
+};
 use crate::failure::{Code, Failure};
-use crate::http::{Reader, Writer};
+use crate::http::{HttpError, Reader, Writer};
 use crate::secret::Secret;
 
 /// How long a write may take to show in reads before that is reported.
@@ -20,9 +24,10 @@ pub(crate) struct Inputs {
     pub(crate) key: Option<Secret>,
 }
 
-/// Walks the plan in waves: within a wave the writes go out one after another (parallel ACL writes on one scope end
-/// inconsistently, databricks-api §3.4), then all of them are read back at once. A plan with anything blocked in it is
-/// not walked at all. `told` hears of each step as it gets on.
+/// Walks the plan in waves: within a wave each lane writes one thing after another (parallel ACL writes on one scope end
+/// inconsistently, databricks-api §3.4), and the lanes do so side by side. Then all of them are read back at once, beside the
+/// looks that precede the first writes of the next wave: those writes wait for both. A plan with anything blocked in it is not
+/// walked at all. `told` hears of each step as it gets on.
 ///
 /// # Errors
 /// The first change that fails or does not show. What came before it stays; the same command picks up there.
@@ -35,23 +40,128 @@ pub(crate) async fn walk(
     if let Some(failure) = blocked(plan) {
         return Err(failure);
     }
-    plan.steps.sort_by_key(Planned::wave);
+    plan.steps.sort_by_key(|planned| (planned.wave(), planned.lane()));
+    let mut job = None;
+    let mut before: &mut [Planned] = &mut [];
     for wave in plan.steps.chunk_by_mut(|left, right| left.wave() == right.wave()) {
-        for planned in wave.iter_mut() {
-            let written = each!(planned, step => write(writer, step, inputs).await);
-            told(planned.entry());
-            written?;
+        let needs_job = wave.iter().any(|planned| matches!(planned, Planned::JobGrant(_)));
+        if needs_job {
+            confirm_all(writer, before, told).await?;
+            job = job.or_else(|| before.iter().find_map(Planned::job));
+            before = &mut [];
         }
-        let looks = wave.iter_mut().map(async |planned| {
-            let seen = each!(planned, step => confirm(writer, step).await);
-            told(planned.entry());
-            seen
+        for planned in wave.iter_mut() {
+            if let Planned::JobGrant(step) = planned {
+                step.want.job = step.want.job.or(job);
+            }
+        }
+        let count = wave.chunk_by(|left, right| left.lane() == right.lane()).count();
+        let gate = Gate::for_arrivals(count + 1);
+        let confirming = async {
+            let confirmed = confirm_all(writer, before, told).await;
+            gate.confirmed.send_replace(Some(confirmed.is_ok()));
+            gate.arrive(confirmed.is_ok());
+            confirmed
+        };
+        let lanes = wave.chunk_by_mut(|left, right| left.lane() == right.lane()).map(async |lane| {
+            let mut arrival = Arrival { gate: &gate, is_due: true };
+            for planned in lane {
+                let written = each!(planned, step => Box::pin(write(writer, step, inputs, &mut arrival)).await);
+                told(planned.entry());
+                if let Err(failure) = written {
+                    arrival.fails();
+                    return Err(failure);
+                }
+            }
+            arrival.arrives();
+            Ok(())
         });
-        for seen in join_all(looks).await {
-            seen?;
+        let (confirmed, written) = tokio::join!(confirming, join_all(lanes));
+        confirmed?;
+        written.into_iter().collect::<Result<(), Failure>>()?;
+        before = wave;
+    }
+    confirm_all(writer, before, told).await
+}
+
+/// Reads back what a wave has written.
+async fn confirm_all(writer: &Writer, wave: &mut [Planned], told: &dyn Fn(Entry)) -> Result<(), Failure> {
+    let looks = wave.iter_mut().map(async |planned| {
+        let seen = each!(planned, step => Box::pin(confirm(writer, step)).await);
+        told(planned.entry());
+        seen
+    });
+    join_all(looks).await.into_iter().collect()
+}
+
+/// Opens for the writes of a wave once the wave before it is read back and each lane has looked at what it writes first.
+struct Gate {
+    awaited: Cell<usize>,
+    /// Whether the wave before it shows, once that is known.
+    confirmed: watch::Sender<Option<bool>>,
+    /// `None`: closed; `Some(false)`: something failed, and nothing more is to be written.
+    state: watch::Sender<Option<bool>>,
+}
+
+impl Gate {
+    fn for_arrivals(awaited: usize) -> Gate {
+        Gate { awaited: Cell::new(awaited), confirmed: watch::Sender::new(None), state: watch::Sender::new(None) }
+    }
+
+    fn arrive(&self, is_well: bool) {
+        self.awaited.set(self.awaited.get().saturating_sub(1));
+        if !is_well {
+            self.state.send_replace(Some(false));
+        } else if self.awaited.get() == 0 {
+            self.state.send_if_modified(|state| state.is_none() && state.replace(true).is_none());
         }
     }
-    Ok(())
+}
+
+/// When a look directly before a write was taken.
+#[derive(Clone, Copy)]
+struct Look {
+    began: Instant,
+    ended: Instant,
+}
+
+impl Look {
+    /// Waiting for others has taken longer than the look itself, so more than a round trip lies between it and the write.
+    fn is_old(self) -> bool {
+        self.ended.elapsed() > self.ended.duration_since(self.began)
+    }
+}
+
+/// Waits until it is known; `false`: something failed.
+async fn is_well(state: &watch::Sender<Option<bool>>) -> bool {
+    let mut state = state.subscribe();
+    // The sender lives as long as whoever waits here.
+    state.wait_for(Option::is_some).await.is_ok_and(|state| *state == Some(true))
+}
+
+/// What a lane still has to tell the gate.
+struct Arrival<'a> {
+    gate: &'a Gate,
+    is_due: bool,
+}
+
+impl Arrival<'_> {
+    fn arrives(&mut self) {
+        if std::mem::take(&mut self.is_due) {
+            self.gate.arrive(true);
+        }
+    }
+
+    fn fails(&mut self) {
+        self.is_due = false;
+        self.gate.arrive(false);
+    }
+
+    /// Waits until this lane may write.
+    async fn may_write(&mut self) -> bool {
+        self.arrives();
+        is_well(&self.gate.state).await
+    }
 }
 
 /// The refusal of a plan with anything blocked in it: all of it at once.
@@ -79,51 +189,179 @@ fn refused(before: Option<Failure>, why: Refusal, unless: Option<Consent>) -> Fa
     advice.into_iter().fold(failure, Failure::advise)
 }
 
-async fn write<K: Kind>(writer: &Writer, step: &mut Step<K>, inputs: &Inputs) -> Result<(), Failure> {
-    let verb = match &step.action {
-        Action::Keep(_) | Action::Blocked { .. } => return Ok(()),
-        Action::Create => "create",
-        Action::Update(_) => "update",
+/// Reads once more directly before each attempt of a write: what has changed since the plan is left alone. No call of the
+/// service has a condition that would do that (databricks-api §4.1, §5.5), so what somebody writes between that read and the
+/// write is not seen.
+async fn write<K: Kind>(
+    writer: &Writer,
+    step: &mut Step<K>,
+    inputs: &Inputs,
+    arrival: &mut Arrival<'_>,
+) -> Result<(), Failure> {
+    let (verb, overwrites, repeats) = match (&step.action, K::CREATION) {
+        (Action::Keep(_) | Action::Blocked { .. }, _) => return Ok(()),
+        (Action::Update(_), _) => ("update", true, true),
+        (Action::Create, Creation::Overwrites) => ("create", true, true),
+        (Action::Create, Creation::IsRefused) => ("create", false, true),
+        (Action::Create, Creation::MakesAnother) => ("create", false, false),
     };
-    let checked = Box::pin(K::check(writer, step)).await.map_err(|error| failed::<K>("read", &step.want, &error))?;
-    if let Some((why, unless)) = checked {
-        let failure = refused(None, why.clone(), unless);
-        (step.action, step.progress) = (Action::Blocked { why, unless }, Progress::Failed);
-        return Err(failure);
+    let end = writer.repeats_until();
+    // No answer told of an attempt before, so it may have been done.
+    let mut unanswered = false;
+    let mut attempts = 1;
+    loop {
+        let mut looked = None;
+        if overwrites {
+            let began = Instant::now();
+            let now = K::look_again(writer, step).await;
+            let look = Look { began, ended: Instant::now() };
+            // What does not show yet tells nothing of what stands on it.
+            if !is_well(&arrival.gate.confirmed).await {
+                return Ok(());
+            }
+            if look.is_old() {
+                continue;
+            }
+            looked = Some(look);
+            let now = now.map_err(|error| {
+                step.progress = if unanswered { Progress::Unknown } else { Progress::Failed };
+                failed::<K>("read", &step.want, &error)
+            })?;
+            if K::is_as_planned(step, now.as_ref()) {
+                step.have = now;
+            } else if unanswered && K::differences(step, now.as_ref()).is_empty() {
+                step.progress = Progress::Written;
+                return Ok(());
+            } else {
+                step.now = now;
+                return taken(step);
+            }
+        }
+        if !arrival.may_write().await {
+            return Ok(());
+        }
+        if looked.is_some_and(Look::is_old) {
+            continue;
+        }
+        let error = match K::apply(writer, step, inputs).await {
+            Ok(Applied::Written) => {
+                step.progress = Progress::Written;
+                return Ok(());
+            }
+            Ok(Applied::Found) => return found(writer, step, unanswered).await,
+            Err(error) => error,
+        };
+        unanswered |= error.may_have_arrived();
+        let goes_on = if repeats { writer.pause(HttpError { attempts, ..error }, end).await } else { Err(error) };
+        if let Err(error) = goes_on {
+            step.progress = if unanswered { Progress::Unknown } else { Progress::Failed };
+            return Err(failed::<K>(verb, &step.want, &error));
+        }
+        attempts += 1;
     }
-    let applied = K::apply(writer, step, inputs).await;
-    step.progress = if applied.is_ok() { Progress::Written } else { Progress::Failed };
-    applied.map_err(|error| failed::<K>(verb, &step.want, &error))
 }
 
-/// Looks until a change shows.
-async fn confirm<K: Kind>(reader: &Reader, step: &mut Step<K>) -> Result<(), Failure> {
-    if step.progress != Progress::Written {
-        return Ok(());
-    }
+/// Something of this name has come to be there since the plan: by an attempt of ours that nobody answered, or by somebody else.
+async fn found<K: Kind>(reader: &Reader, step: &mut Step<K>, unanswered: bool) -> Result<(), Failure> {
     let end = Instant::now() + SHOWS_WITHIN;
     let mut pause = Duration::from_millis(100);
-    loop {
-        let now = K::observe(reader, &step.want).await.map_err(|error| failed::<K>("read back", &step.want, &error))?;
-        if K::shows(step, now.as_ref()) {
-            if let Some(note) = K::came_out(step, now.as_ref()) {
-                step.action = Action::Keep(Some(note));
-            }
-            step.now = now;
+    while step.now.is_none() && Instant::now() + pause < end {
+        step.now = K::look_again(reader, step).await.map_err(|error| {
+            step.progress = Progress::Unknown;
+            failed::<K>("read", &step.want, &error)
+        })?;
+        if step.now.is_none() {
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+    if unanswered && K::differences(step, step.now.as_ref()).is_empty() {
+        step.progress = Progress::Done;
+        return Ok(());
+    }
+    taken(step)
+}
+
+/// What others did since the plan stays. If nothing is left to be done, that is fine.
+fn taken<K: Kind>(step: &mut Step<K>) -> Result<(), Failure> {
+    let action = K::diff(&step.want, step.now.as_ref(), &step.consents);
+    let (kind, name) = (K::KIND, K::quoted(&step.want));
+    let what = format!("The {kind} {name} was not written: what is there has changed since it was compared.");
+    let failure = Failure::new(Code::ChangedMeanwhile, what);
+    let failure = match action {
+        Action::Keep(note) => {
+            step.action = Action::Keep(K::came_out(step, step.now.as_ref()).or(note));
             step.progress = Progress::Done;
             return Ok(());
         }
-        if Instant::now() + pause > end {
-            step.progress = Progress::Failed;
-            let (kind, name, seconds) = (K::KIND, K::quoted(&step.want), SHOWS_WITHIN.as_secs());
-            return Err(Failure::new(
-                Code::Failed,
-                format!("The {kind} {name} was written, but does not read back as written."),
-            )
-            .cause(format!("{seconds} s after the write a look still shows the old state"))
-            .advise("run the same command again: it compares and writes only what differs"));
+        Action::Create => failure.cause("it is not there, or not as it was"),
+        Action::Update(changes) => {
+            let fields: Vec<String> = changes.into_iter().map(|change| change.field).collect();
+            failure.cause(format!("what still differs: {}", fields.join(", ")))
+        }
+        Action::Blocked { why: Refusal { what, diff: _, advice }, unless } => {
+            let failure = failure.cause(what);
+            let failure = unless.into_iter().fold(failure, |failure, consent| failure.unless(consent.flag()));
+            advice.into_iter().fold(failure, Failure::advise)
+        }
+    };
+    step.progress = Progress::Failed;
+    Err(failure.advise("run the same command again: it compares with what is there now"))
+}
+
+/// Looks until a change shows, and whether everything else is still there.
+async fn confirm<K: Kind>(writer: &Writer, step: &mut Step<K>) -> Result<(), Failure> {
+    if step.progress != Progress::Written {
+        return Ok(());
+    }
+    let verb = if step.action == Action::Create { "created" } else { "updated" };
+    let (kind, name) = (K::KIND, K::quoted(&step.want));
+    let done = |step: &Step<K>| {
+        let id = K::made_as(step).map(|id| format!(" as {id}")).unwrap_or_default();
+        format!("The {kind} {name} was {verb}{id}")
+    };
+    let unread = |step: &Step<K>, error: &HttpError| {
+        let cause = format!("{}, and has not been read back since", done(step).trim_end_matches('.'));
+        failed::<K>("read back", &step.want, error).cause(cause)
+    };
+    let end = Instant::now() + SHOWS_WITHIN;
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let now = K::look_again(writer, step).await.map_err(|error| unread(step, &error))?;
+        let is_there = now.is_some();
+        if is_there {
+            step.now = now;
+        }
+        let settled = K::settle(writer, step).await.map_err(|error| unread(step, &error))?;
+        let differences = K::differences(step, step.now.as_ref().filter(|_| is_there));
+        let late = Instant::now() + pause > end;
+        match settled {
+            Settled::Theirs => return taken(step),
+            Settled::Ours if differences.is_empty() => break,
+            // Who reports the step names the others.
+            Settled::NotYet if differences.is_empty() && late => break,
+            Settled::Ours | Settled::NotYet if late => {
+                return Err(Failure::new(Code::Failed, format!("{}, but reads back differently.", done(step)))
+                    .cause(format!("{} s after the write, a read shows: {}", SHOWS_WITHIN.as_secs(), differences.join("; ")))
+                    .advise("compare it in the workspace; the same command again compares too, and writes only what differs"));
+            }
+            Settled::Ours | Settled::NotYet => {}
         }
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
     }
+    let gone = K::gone(step);
+    if !gone.is_empty() {
+        return Err(Failure::new(
+            Code::Failed,
+            format!("{}, and this is gone from it: {}.", done(step), gone.join(", ")),
+        )
+        .cause("the service replaced more than it was sent, or somebody took it out at the same time")
+        .advise("put it back in the workspace"));
+    }
+    if let Some(note) = K::came_out(step, step.now.as_ref()) {
+        step.action = Action::Keep(Some(note));
+    }
+    step.progress = Progress::Done;
+    Ok(())
 }

@@ -11,7 +11,7 @@ use std::fmt;
 use crate::document::{Data, document};
 use crate::questions::Open;
 
-pub(crate) use self::http::{of_databricks, of_dbt};
+pub(crate) use self::http::{DATABRICKS_TOKEN, of_databricks, of_dbt};
 pub(crate) use self::pages::Page;
 pub(crate) use self::runs::of_start;
 
@@ -38,6 +38,8 @@ pub(crate) enum Code {
     NotFound,
     /// Not ours, changed by hand, or open to others: its own flag consents.
     Refused,
+    /// Somebody else has changed it while the command ran; their change stays.
+    ChangedMeanwhile,
     /// Waited long enough; the run goes on.
     StillRunning,
     /// Nobody knows whether the run was started; nothing was sent again.
@@ -74,6 +76,7 @@ impl Code {
             Code::NotAllowed => "not-allowed",
             Code::NotFound => "not-found",
             Code::Refused => "refused",
+            Code::ChangedMeanwhile => "changed-meanwhile",
             Code::StillRunning => "still-running",
             Code::OutcomeUnknown => "outcome-unknown",
             Code::Network => "network",
@@ -95,7 +98,7 @@ impl Code {
             Code::RunFailed => 3,
             Code::NotAuthenticated | Code::NotAllowed => 4,
             Code::NotFound => 6,
-            Code::Refused => 7,
+            Code::Refused | Code::ChangedMeanwhile => 7,
             Code::StillRunning => 8,
             Code::OutcomeUnknown => 9,
             Code::Network | Code::Tls => 12,
@@ -115,6 +118,11 @@ pub(crate) enum Hint {
     /// The same command with this flag, by which somebody says yes.
     Add(&'static str),
     Do(String),
+    /// Advice whose end, the value to set, is needless where the value is being asked for.
+    DoAndSet {
+        advice: &'static str,
+        set: &'static str,
+    },
 }
 
 impl fmt::Display for Hint {
@@ -123,6 +131,7 @@ impl fmt::Display for Hint {
             Hint::Run(command) => write!(formatter, "run `{command}`"),
             Hint::Add(flag) => write!(formatter, "to do it all the same, add {flag}"),
             Hint::Do(advice) => formatter.write_str(advice),
+            Hint::DoAndSet { advice, set } => write!(formatter, "{advice}, then set {set}"),
         }
     }
 }
@@ -175,6 +184,12 @@ impl Failure {
     /// Advice in words.
     pub(crate) fn advise(mut self, advice: impl Into<String>) -> Failure {
         self.hints.push(Hint::Do(advice.into()));
+        self
+    }
+
+    /// Advice that is there to use.
+    pub(crate) fn hint(mut self, hint: Hint) -> Failure {
+        self.hints.push(hint);
         self
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct HttpError {
     pub(crate) attempts: u32,
     /// The service's own name for the request, for its support.
     pub(crate) request_id: Option<String>,
+    /// The deadline of whoever asked cut it short: that is no fault of the service.
+    pub(crate) late: bool,
 }
 
 /// What kind of failure it was. Policy code takes this apart without a catch-all.
@@ -120,6 +122,15 @@ impl HttpError {
             Fault::Status(status, _) => status.is_client_error() && !matches!(status.as_u16(), 408 | 429),
             Fault::NoToken(none) => !none.passing || self.is_certificate(),
             Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => self.is_certificate(),
+        }
+    }
+
+    /// Whether the service may have done all the same what was asked of it.
+    pub(crate) fn may_have_arrived(&self) -> bool {
+        match self.last_fault() {
+            Fault::Status(status, _) => status.is_server_error() || status.as_u16() == 408,
+            Fault::Lost(_) | Fault::Nonsense(_) => true,
+            Fault::NotSent(_) | Fault::NoToken(_) | Fault::TooLate(_) => false,
         }
     }
 

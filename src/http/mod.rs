@@ -7,8 +7,10 @@ mod ahead;
 mod call;
 mod certificate;
 mod client;
+mod deadline;
 mod error;
 mod intake;
+mod pages;
 mod refusal;
 mod retry;
 mod socket;
@@ -19,9 +21,11 @@ mod walk;
 
 pub(crate) use call::{Call, Once, Path, Put, Read, Shape, json as parse_json};
 pub(crate) use client::{Profile, Reader, Sent, Writer};
+pub(crate) use deadline::Deadline;
 pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
 #[cfg(test)]
 pub(crate) use intake::Intake;
+pub(crate) use pages::{Pages, side_by_side};
 pub(crate) use refusal::{Meaning, Service, meaning};
 pub(crate) use retry::{Pace, RetryAfter};
 pub(crate) use socket::{Roots, Sockets};

@@ -11,10 +11,7 @@ use crate::databricks::{
     list_workflow_runs,
 };
 use crate::dbt::Link;
-use crate::http::{Fault, HttpError, Reader, Shape};
-
-/// More pages of tasks than this are not read.
-const MOST_PAGES: u32 = 20;
+use crate::http::{HttpError, Pages, Reader, Shape};
 
 /// What a task said is for show: it may not hold a look up.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(10);
@@ -93,7 +90,14 @@ pub(crate) struct TaskSaid {
     pub(crate) dbt_status: Option<String>,
     /// The exception that ended it, line by line.
     pub(crate) error: Vec<String>,
+    /// The notebook's own word for why it failed, for programs.
+    pub(crate) reason: Option<String>,
+    /// In check mode: the notebook itself says that everything is well.
+    pub(crate) checked: bool,
 }
+
+/// How the notebook begins the line that is for programs.
+const REASON: &str = "dbtrigger-reason: ";
 
 /// The probe of a Databricks run.
 pub(crate) struct WorkflowProbe<'a> {
@@ -150,13 +154,20 @@ fn understood(output: &TaskOutput, notebook: bool) -> TaskSaid {
                 let id = &result["dbt_run_id"];
                 said.dbt_run_id = id.as_u64().or_else(|| id.as_str()?.parse().ok());
                 said.dbt_run_url = result["url"].as_str().map(|url| plain(url, LINE));
+                said.checked = result["mode"] == "check" && result["ok"] == true;
                 said.dbt_status = result["status"].as_str().map(|status| plain(status, LINE));
             }
             Ok(_) | Err(_) => said.lines = text.lines().take(LINES).map(|line| plain(line, LINE)).collect(),
         }
     }
     let error = output.error.as_deref().or(output.error_trace.as_deref()).unwrap_or_default();
-    said.error = error.lines().map(|line| plain(line, LINE)).filter(|line| !line.is_empty()).take(LINES).collect();
+    let lines = error.lines().map(|line| plain(line, LINE)).filter(|line| !line.is_empty()).take(LINES);
+    for line in lines {
+        match line.strip_prefix(REASON).filter(|_| notebook) {
+            Some(reason) => said.reason = Some(reason.to_owned()),
+            None => said.error.push(line),
+        }
+    }
     // A notebook that failed hands no result over; the exception ends with the dbt run's link.
     if said.dbt_run_url.is_none()
         && let Some((url, run)) = said.error.iter().rev().find_map(|line| run_in(line))
@@ -175,22 +186,22 @@ fn run_in(line: &str) -> Option<(String, u64)> {
 impl Probe for WorkflowProbe<'_> {
     type State = WorkflowState;
 
+    fn name(&self) -> String {
+        format!("Databricks run {}", self.run)
+    }
+
     async fn look(&mut self) -> Result<Seen<WorkflowState>, HttpError> {
         let mut run = self.reader.glance(get_workflow_run(self.run, None)).await?;
-        let mut pages = 1;
-        while let Some(page) = run.next_page_token.take().filter(|token| !token.is_empty() && pages < MOST_PAGES) {
+        let mut pages = Pages::default();
+        let nonsense = |shape| self.reader.nonsense("jobs/runs/get", shape);
+        while let Some(page) =
+            pages.step(run.next_page_token.take().filter(|token| !token.is_empty())).map_err(nonsense)?
+        {
             run.add_page(self.reader.glance(get_workflow_run(self.run, Some(&page))).await?);
-            pages += 1;
         }
         let Some(standing) = run.standing().filter(|_| run.run_id == self.run) else {
-            return Err(HttpError {
-                service: "Databricks",
-                operation: "jobs/runs/get",
-                origin: self.reader.origin().to_owned(),
-                fault: Fault::Nonsense(Shape::Unreadable(format!("it does not say how run {} stands", self.run))),
-                attempts: 1,
-                request_id: None,
-            });
+            let reason = format!("it does not say how run {} stands", self.run);
+            return Err(self.reader.nonsense("jobs/runs/get", Shape::Unreadable(reason)));
         };
         let over = standing.is_over();
         self.queue(&run, &standing).await;
@@ -297,6 +308,8 @@ mod tests {
             (failed.error, failed.dbt_run_id),
             (vec!["DbtRunFailed: dbt run 1".to_owned(), "Failed step 4".to_owned()], None)
         );
+        let told = said(json!({"error": "NotTriggered: HTTP 401\ndbtrigger-reason: key-refused"}), true);
+        assert_eq!((told.error.len(), told.reason.as_deref(), told.checked), (1, Some("key-refused"), false));
         let linked =
             said(json!({"error": "E: dbt run 7 failed\nhttps://ab.us1.dbt.com/deploy/1/projects/2/runs/7/"}), true);
         assert_eq!(linked.dbt_run_id, Some(7));

@@ -1,9 +1,10 @@
 //! `run JOB...`: one start from its words to its end.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::course::Course;
@@ -16,12 +17,15 @@ use crate::commands::job_named::{JobNamed, Narrow};
 use crate::commands::{LastKnown, Stage, line_to_dbt};
 use crate::context::Environment;
 use crate::credentials::{Account, AccountFlags, Wants};
-use crate::dbt::{Link, Overrides, Run};
+use crate::dbt::{Link, Overrides, Run, get_job};
 use crate::failure::{Code, Ended, Failure, Report, of_start};
-use crate::http::Writer;
+use crate::http::{Deadline, Writer};
 use crate::runs::{
     Board, DbtRun, DbtState, Doubt, Intent, Journal, Key, Means, Milestone, NotStarted, Order, Triggered, trigger,
 };
+
+/// Looking at the job may take so long: dbt itself is asked next.
+const PREFLIGHT: Duration = Duration::from_secs(10);
 
 /// Of the starts that nobody followed to their end so many are pointed at.
 const MOST_REMARKS: usize = 3;
@@ -76,7 +80,10 @@ pub(super) async fn run(
 pub(super) struct Start {
     pub(super) account: Account,
     pub(super) writer: Writer,
+    pub(super) deadline: Deadline,
     pub(super) order: Order,
+    /// The job is looked at before it is started.
+    looks: bool,
     no_wait: bool,
     /// How often a run that failed is resumed.
     retry: u32,
@@ -122,7 +129,7 @@ async fn settle(
     mut wants: Wants,
     stage: &Stage,
 ) -> Result<Vec<Start>, Failure> {
-    let deadline = Instant::now() + waiting.timeout;
+    let deadline = Deadline::after(waiting.timeout);
     let Asked { jobs: texts, max_parallel: _, narrow, cause, overrides } = asked;
     let environment = &stage.context.environment;
     let named: Option<Vec<JobNamed>> =
@@ -130,20 +137,17 @@ async fn settle(
     let pasted: Vec<(String, Link)> = named.iter().flatten().flat_map(JobNamed::pasted).collect();
     let by_address = !pasted.is_empty();
     let (account, writer) = line_to_dbt(&pasted, wants, stage)?;
+    let writer = writer.until(&deadline);
     let Some(named) = named else {
         return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
     };
-    let finding = timeout_at(deadline, several::find(&named, &writer, &account, &narrow));
+    let finding = several::find(&named, &writer, &account, &narrow, waiting.given);
     let found = stage.interruption.or(finding).await.map_err(on_interrupt::nothing_started)?;
-    let ids = found.unwrap_or_else(|_| {
-        let what = texts.join(", ");
-        Err(Failure::new(
-            Code::StillRunning,
-            format!("The time was over before dbt job {what} was found; nothing was started."),
-        )
-        .cause("dbt Cloud had not answered what was asked about its jobs by then")
-        .advise("give more time with --timeout"))
-    })?;
+    // Its code is named for runs that go on.
+    let say = |failure: Failure| {
+        if failure.code == Code::StillRunning { failure.cause("nothing was started") } else { failure }
+    };
+    let ids = found.map_err(say)?;
     several::check_once(&ids, &texts)?;
     let Waiting { timeout: _, no_wait, key, given, parameters: _ } = waiting;
     let Care { retry, artifacts, junit, settle, at_most_once } = care;
@@ -178,12 +182,29 @@ async fn settle(
             overrides: overrides.clone(),
             settle,
             at_most_once,
-            deadline,
+            deadline: deadline.at(),
         };
         let again = resume::of_dbt(&text, &stage.account, &overrides, None);
         let (artifacts, results) = (artifacts.clone(), results.clone());
         let (account, writer, flags) = (account.clone(), writer.clone(), stage.account.clone());
-        Start { account, writer, order, no_wait, retry, artifacts, results, job: shown, by_address, flags, again }
+        let deadline = deadline.clone();
+        // Several were looked at already.
+        let looks = alone || given;
+        Start {
+            account,
+            writer,
+            deadline,
+            order,
+            looks,
+            no_wait,
+            retry,
+            artifacts,
+            results,
+            job: shown,
+            by_address,
+            flags,
+            again,
+        }
     });
     Ok(starts.collect())
 }
@@ -256,7 +277,7 @@ impl Start {
             None => None,
         };
         let milestone = |milestone: Milestone<'_>| course.milestone(milestone);
-        let triggered = trigger(&self.order, &self.writer, means, journal, &milestone).await;
+        let triggered = self.trigger(means, journal, &milestone).await;
         drop(turn);
         let Triggered { run, adopted, sends, doubt, mut intent } = match triggered {
             Ok(triggered) => triggered,
@@ -308,6 +329,37 @@ impl Start {
         ended
     }
 
+    /// Triggers it, and looks at its job beside the look at earlier runs, so that this takes no longer.
+    async fn trigger(
+        &self,
+        means: &Means,
+        journal: &Journal,
+        milestone: &dyn Fn(Milestone<'_>),
+    ) -> Result<Triggered, NotStarted> {
+        let Order { job, ref overrides, deadline, .. } = self.order;
+        let (tell, told) = oneshot::channel();
+        let preflight = async {
+            let until = deadline.min(Instant::now() + PREFLIGHT);
+            let looked = timeout_at(until, self.writer.glance(get_job(self.account.id, job))).await;
+            // What cannot be found out does not stand in the way.
+            let found = looked.ok().and_then(Result::ok).filter(|found| found.id == job);
+            if found.as_ref().is_some_and(|found| found.is_ci() && found.off().is_none())
+                && !overrides.has_pull_request()
+            {
+                means.events.remark(format!(
+                    "dbt job {job} is a CI job: --github-pull-request-id and the like start it for a pull request"
+                ));
+            }
+            let _ = tell.send(found.and_then(|found| found.off()));
+            std::future::pending::<Infallible>().await
+        };
+        let off = async { if self.looks { told.await.ok().flatten() } else { None } };
+        tokio::select! {
+            triggered = trigger(&self.order, &self.writer, means, journal, milestone, off) => triggered,
+            never = preflight, if self.looks => match never {},
+        }
+    }
+
     fn probe<'a>(&'a self, run: Run, doubt: Option<Doubt>, hand: &'a Hand<'_>) -> DbtRun<'a> {
         let Hand { means, last_known: _, journal: _, shared } = hand;
         let probe = DbtRun::new(&self.writer, &means.wall, &means.events, self.order.account, run, doubt);
@@ -336,7 +388,8 @@ impl Start {
         if report.sends > 1 {
             means.events.remark("it was sent more than once; looking for a second run before the end");
             // Interrupted, the run is cancelled afterwards, and a second one with it.
-            let _ = means.interruption.or(probe.outlast_doubt()).await;
+            let outlasting = self.writer.within(self.order.settle * 2, probe.outlast_doubt());
+            let _ = means.interruption.or(outlasting).await;
         }
         report.take(probe.run());
         report.add_duplicates(probe.duplicates());
@@ -357,7 +410,9 @@ impl Start {
         let Start {
             account,
             writer,
+            deadline,
             order,
+            looks: _,
             no_wait: _,
             retry: _,
             artifacts: _,
@@ -371,7 +426,7 @@ impl Start {
         let mut lines = Lines::new(&means.events, account);
         lines.header(&run);
         let pick_up = |run: u64| self.pick_up(run);
-        let following = Following { account, writer, deadline: order.deadline, pick_up: &pick_up, again: Some(again) };
+        let following = Following { account, writer, deadline, pick_up: &pick_up, again: Some(again) };
         let on_news = |run: &Run| course.milestone(Milestone::Known(run));
         let probe = self.probe(run, doubt, hand);
         let followed = following.follow(probe, &mut lines, course.report(), means, &on_news);

@@ -1,10 +1,13 @@
 //! What grants on notebooks and on jobs have in common: levels are added, never lowered or removed.
 
-use crate::databricks::permissions::{Holding, Level};
+use std::collections::BTreeSet;
+
+use crate::databricks::me::users_named;
+use crate::databricks::permissions::{Holding, Level, Principal};
 use crate::databricks::{has_no_acls, is_missing};
-use crate::engine::{Action, Change};
+use crate::engine::{Action, Applied, Change};
 use crate::failure::{Code, Failure};
-use crate::http::{HttpError, Put, Read, Writer};
+use crate::http::{HttpError, Put, Read, Reader, Writer};
 
 /// The highest of these levels, as far as they are known.
 pub(super) fn highest<L: Level>(holdings: &[Holding]) -> Option<L> {
@@ -15,6 +18,18 @@ pub(super) fn highest<L: Level>(holdings: &[Holding]) -> Option<L> {
 pub(super) fn unknown<L: Level>(own: &[Holding]) -> Option<String> {
     let held = own.iter().find(|held| !held.inherited && L::named(&held.level).is_none())?;
     Some(format!("has {}, a level that this version does not know, and keeps it", held.level))
+}
+
+/// Which kind of identity a grant names. A name without an at sign is a group's, unless the service has a user of that name.
+pub(super) async fn kind_of(reader: &Reader, principal: &str) -> Principal {
+    match Principal::of(principal) {
+        Principal::Group => match reader.read(users_named(principal)).await {
+            Ok(users) if users.iter().any(|user| user.eq_ignore_ascii_case(principal)) => Principal::User,
+            // Not everybody may look at users.
+            Ok(_) | Err(_) => Principal::Group,
+        },
+        known @ (Principal::User | Principal::ServicePrincipal) => known,
+    }
 }
 
 /// What to do about a principal who can do less than is wanted.
@@ -31,14 +46,35 @@ pub(super) fn raise<L: Level>(own: &[Holding], want: L) -> Action {
 }
 
 /// Sends a grant. Only a look after it decides that the workspace has no ACLs.
-pub(super) async fn give(writer: &Writer, grant: Put<()>, look: Read<Vec<Holding>>) -> Result<(), HttpError> {
-    match writer.put(grant).await {
+pub(super) async fn give(writer: &Writer, grant: Put<()>, look: Read<Vec<Holding>>) -> Result<Applied, HttpError> {
+    match writer.put_once(grant).await {
         Err(error) if has_no_acls(&error) => match writer.read(look).await {
-            Err(again) if has_no_acls(&again) => Ok(()),
+            Err(again) if has_no_acls(&again) => Ok(Applied::Written),
             Ok(_) | Err(_) => Err(error),
         },
-        ended => ended,
+        ended => ended.map(|()| Applied::Written),
     }
+}
+
+/// What the principal has on the thing itself, which a grant overwrites.
+pub(super) fn direct(own: &[Holding]) -> BTreeSet<&str> {
+    own.iter().filter(|held| !held.inherited).map(|held| held.level.as_str()).collect()
+}
+
+/// Who has something on the thing itself.
+pub(super) fn holders(all: &[Holding]) -> BTreeSet<String> {
+    all.iter().filter(|held| !held.inherited).map(|held| held.principal.clone()).collect()
+}
+
+/// Who had something before a grant and has nothing after it.
+pub(super) fn gone(before: &BTreeSet<String>, now: &BTreeSet<String>) -> Vec<String> {
+    before.difference(now).map(|principal| format!("the access of {principal}")).collect()
+}
+
+/// What a look after a grant does not show.
+pub(super) fn lacking<L: Level>(own: &[Holding], want: L) -> Vec<String> {
+    let has = highest::<L>(own).map_or("nothing", L::name);
+    vec![format!("permission_level: requested {}, has {has}", want.name())]
 }
 
 /// What only a grant knows about its failure. `managed` is the thing, with who has `CAN_MANAGE` on it.

@@ -10,7 +10,7 @@ use super::difference::unified;
 use crate::databricks::workspace::{NotebookPath, ObjectInfo, export, get_status, import, mkdirs};
 use crate::databricks::{is_missing, is_there_already};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Change, Consent, Consents, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 use crate::notebook::{
@@ -116,33 +116,23 @@ impl Kind for Notebook {
     type Have = NotebookHave;
 
     const KIND: &'static str = "notebook";
+    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &NotebookWant) -> String {
         want.path.to_string()
     }
 
     async fn observe(reader: &Reader, want: &NotebookWant) -> Result<Option<NotebookHave>, HttpError> {
-        // What is no notebook needs no text, and no waiting for it.
-        let status = async {
-            match reader.read(get_status(&want.path)).await {
-                Ok(ObjectInfo { object_id, object_type, language: _ }) => match object_type.as_deref() {
-                    Some("NOTEBOOK") => Ok(object_id),
-                    other => {
-                        Err(Ok(Some(NotebookHave::Other(other.unwrap_or("something that is no notebook").to_owned()))))
-                    }
-                },
-                Err(error) if is_missing(&error) => Err(above(reader, &want.path).await),
-                Err(error) => Err(Err(error)),
-            }
-        };
-        let text = async { Ok(reader.read(export(&want.path)).await) };
-        match tokio::try_join!(status, text) {
-            Ok((object_id, Ok(text))) => Ok(Some(NotebookHave::Notebook { object_id, text })),
-            // Just made or just deleted, and the two reads differ. A write as if it were absent overwrites nothing.
-            Ok((_, Err(error))) if is_missing(&error) => Ok(None),
-            Ok((_, Err(error))) => Err(error),
-            Err(settled) => settled,
+        // All at once: where there is nothing yet, it matters what lies above it.
+        let (found, above) = tokio::join!(look_at(reader, &want.path), above(reader, &want.path));
+        match found? {
+            None => above,
+            there => Ok(there),
         }
+    }
+
+    async fn look_again(reader: &Reader, step: &Step<Notebook>) -> Result<Option<NotebookHave>, HttpError> {
+        look_at(reader, &step.want.path).await
     }
 
     fn diff(want: &NotebookWant, have: Option<&NotebookHave>, consents: &Consents) -> Action {
@@ -218,29 +208,39 @@ impl Kind for Notebook {
         }
     }
 
-    async fn apply(writer: &Writer, step: &Step<Notebook>, _inputs: &Inputs) -> Result<(), HttpError> {
-        let Step { want, have, action, progress: _, now: _ } = step;
+    fn is_as_planned(step: &Step<Notebook>, now: Option<&NotebookHave>) -> bool {
+        let text = |have: Option<&NotebookHave>| match have {
+            Some(NotebookHave::Notebook { object_id: _, text }) => Some(normalise(text)),
+            Some(NotebookHave::Other(_) | NotebookHave::NoFolder { .. }) | None => None,
+        };
+        let now = text(now);
+        now.is_some() && now == text(step.have.as_ref())
+    }
+
+    async fn apply(writer: &Writer, step: &mut Step<Notebook>, _inputs: &Inputs) -> Result<Applied, HttpError> {
+        let Step { want, have, action, progress: _, now: _, consents: _ } = step;
         let text = want.text(have.as_ref());
         if !matches!(action, Action::Create) {
-            return writer.put(import(&want.path, &text, true)).await;
+            return writer.put_once(import(&want.path, &text, true)).await.map(|()| Applied::Written);
         }
         if want.path.folder() != "/" {
-            writer.put(mkdirs(want.path.folder())).await?;
+            writer.put_once(mkdirs(want.path.folder())).await?;
         }
         // Without overwriting: what somebody has put there since the look is not ours to replace.
-        match writer.put(import(&want.path, &text, false)).await {
-            // The answer to an earlier attempt was lost; the look after it tells whose it is.
-            Err(error) if is_there_already(&error) => Ok(()),
-            ended => ended,
+        match writer.put_once(import(&want.path, &text, false)).await {
+            Err(error) if is_there_already(&error) => Ok(Applied::Found),
+            ended => ended.map(|()| Applied::Written),
         }
     }
 
-    fn shows(step: &Step<Notebook>, now: Option<&NotebookHave>) -> bool {
+    fn differences(step: &Step<Notebook>, now: Option<&NotebookHave>) -> Vec<String> {
         match now {
             Some(NotebookHave::Notebook { object_id: _, text }) => {
-                normalise(text) == normalise(&step.want.text(step.have.as_ref()))
+                let is_same = normalise(text) == normalise(&step.want.text(step.have.as_ref()));
+                if is_same { Vec::new() } else { vec!["another text".to_owned()] }
             }
-            Some(NotebookHave::Other(_) | NotebookHave::NoFolder { .. }) | None => false,
+            Some(NotebookHave::Other(kind)) => vec![format!("{} instead of a notebook", in_words(kind))],
+            Some(NotebookHave::NoFolder { .. }) | None => vec!["nothing at this path".to_owned()],
         }
     }
 
@@ -264,9 +264,35 @@ impl Kind for Notebook {
     }
 }
 
+/// What lies at a path.
+async fn look_at(reader: &Reader, path: &NotebookPath) -> Result<Option<NotebookHave>, HttpError> {
+    // What is no notebook needs no text, and no waiting for it.
+    let status = async {
+        match reader.read(get_status(path)).await {
+            Ok(ObjectInfo { object_id, object_type, language: _ }) => match object_type.as_deref() {
+                Some("NOTEBOOK") => Ok(object_id),
+                other => {
+                    Err(Ok(Some(NotebookHave::Other(other.unwrap_or("something that is no notebook").to_owned()))))
+                }
+            },
+            Err(error) if is_missing(&error) => Err(Ok(None)),
+            Err(error) => Err(Err(error)),
+        }
+    };
+    let text = async { Ok(reader.read(export(path)).await) };
+    match tokio::try_join!(status, text) {
+        Ok((object_id, Ok(text))) => Ok(Some(NotebookHave::Notebook { object_id, text })),
+        // Just made or just deleted, and the two reads differ. A write as if it were absent overwrites nothing.
+        Ok((_, Err(error))) if is_missing(&error) => Ok(None),
+        Ok((_, Err(error))) => Err(error),
+        Err(settled) => settled,
+    }
+}
+
 /// What stands in the way above a path where nothing is; nothing if the folder is there or can be made.
 async fn above(reader: &Reader, path: &NotebookPath) -> Result<Option<NotebookHave>, HttpError> {
-    let folders = successors(path.above(), NotebookPath::above);
+    // A home folder and those at the top are folders.
+    let folders = successors(path.above(), NotebookPath::above).filter(|above| !is_given(above));
     // All at once: a new place has several that are not there yet.
     let looks = folders.map(|above| async {
         match reader.read(get_status(&above)).await {
@@ -282,6 +308,13 @@ async fn above(reader: &Reader, path: &NotebookPath) -> Result<Option<NotebookHa
         let kind = kind.filter(|kind| NO_FOLDERS.contains(&kind.as_str()))?;
         Some(NotebookHave::NoFolder { above, kind })
     }))
+}
+
+/// Whether a path is `/Users/<name>` or at the top, where the service itself makes folders (databricks-api §4.3).
+fn is_given(path: &NotebookPath) -> bool {
+    let text = path.as_str();
+    let depth = text.matches('/').count();
+    depth == 1 || (depth == 2 && text.starts_with("/Users/"))
 }
 
 /// What nothing can lie in, in Databricks' words.
