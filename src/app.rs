@@ -29,7 +29,7 @@ use crate::ui::{Color, Format, Printer, Voice};
 #[derive(Debug, Parser)]
 #[command(
     name = "dbtrigger",
-    version,
+    version = commands::version::LINE,
     max_term_width = 110,
     disable_help_subcommand = true,
     arg_required_else_help = true,
@@ -94,6 +94,8 @@ enum Command {
     Demo(commands::demo::Args),
     Explain(commands::explain::Args),
     Completions(commands::completions::Args),
+    Version(commands::version::Args),
+    Man(commands::man::Args),
 }
 
 /// The signal of a closed pipe, by which programs end quietly.
@@ -247,6 +249,8 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
         Command::Demo(args) => commands::demo::run(args, stage).await,
         Command::Explain(args) => commands::explain::run(args),
         Command::Completions(args) => commands::completions::run(&args, Root::command()),
+        Command::Version(args) => commands::version::run(args),
+        Command::Man(args) => commands::man::run(args, Root::command()),
     }
 }
 
@@ -278,7 +282,9 @@ impl Command {
             | Command::Sandbox(_)
             | Command::Demo(_)
             | Command::Explain(_)
-            | Command::Completions(_) => false,
+            | Command::Completions(_)
+            | Command::Version(_)
+            | Command::Man(_) => false,
         }
     }
 
@@ -298,7 +304,12 @@ impl Command {
             Command::Auth(_) | Command::Watch(_) | Command::Runs(_) | Command::Jobs(_) | Command::Doctor(_) => {
                 Leaves::AsItWas
             }
-            Command::Sandbox(_) | Command::Demo(_) | Command::Explain(_) | Command::Completions(_) => Leaves::Nothing,
+            Command::Sandbox(_)
+            | Command::Demo(_)
+            | Command::Explain(_)
+            | Command::Completions(_)
+            | Command::Version(_)
+            | Command::Man(_) => Leaves::Nothing,
         }
     }
 }

@@ -13,10 +13,12 @@ pub(crate) mod explain;
 mod grants;
 pub(crate) mod init_secrets;
 pub(crate) mod jobs;
+pub(crate) mod man;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod sandbox;
 pub(crate) mod setup;
+pub(crate) mod version;
 pub(crate) mod watch;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `sandbox`: both services on loopback until interrupted.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -97,7 +98,7 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 
 /// Options with fresh tokens, the wall clock's start, and a place for Python's packages.
 pub(super) fn options(context: &Context) -> Options {
-    let Context { environment, stdin_is_terminal: _, stderr_is_terminal: _, wall, entropy, program: _ } = context;
+    let Context { environment, stdin_is_terminal: _, stderr_is_terminal: _, wall, entropy, program } = context;
     let mut options = Options::new(Seed {
         databricks_token: format!("dapi{}", entropy.name()),
         dbt_token: format!("dbtc_{}", entropy.name()),
@@ -105,9 +106,19 @@ pub(super) fn options(context: &Context) -> Options {
         random: u64::from_le_bytes(entropy.bytes()),
     });
     let folder = |environment: &Environment| Some(environment.cache_folder()?.join("sandbox-python"));
-    options.search_path = environment.get("PATH").map(Into::into);
+    options.search_path = search_path(program.as_deref(), environment.get("PATH"));
     options.python_environment = folder(environment);
     options
+}
+
+/// Where Python is looked for: first beside the program, where a wheel is installed with the Python that may have `requests`
+/// (its extra `demo`), then in `PATH`.
+fn search_path(program: Option<&Path>, path: Option<&str>) -> Option<OsString> {
+    let real = program.and_then(|file| file.canonicalize().ok());
+    let beside = real.as_deref().and_then(Path::parent).map(Path::to_owned);
+    let folders = beside.into_iter().chain(std::env::split_paths(path.unwrap_or_default()));
+    // A folder with a separator in its name cannot be listed.
+    std::env::join_paths(folders).ok().or_else(|| path.map(Into::into))
 }
 
 pub(super) fn start_failure(error: &StartError) -> Failure {

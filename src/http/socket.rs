@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use reqwest::tls::TlsInfo;
-use tokio_rustls::rustls;
 
 use super::ahead::Ahead;
 use super::intake::Intake;
@@ -41,6 +40,7 @@ impl Roots {
         if found.is_empty() {
             return Err("no certificate in PEM stands in it (-----BEGIN CERTIFICATE-----)".to_owned());
         }
+        use_ring();
         // Looked into here, where the file's name is known: a client that cannot be made later says only that.
         reqwest::Client::builder().tls_certs_only(found.clone()).build().map_err(|error| last_cause(&error))?;
         self.0.extend(found);
@@ -72,6 +72,7 @@ impl Sockets {
         connect: Duration,
         roots: &Roots,
     ) -> Result<Sockets, reqwest::Error> {
+        use_ring();
         let builder = || {
             let builder = reqwest::Client::builder()
                 .http1_only()
@@ -93,6 +94,12 @@ impl Sockets {
         let (pooled, fresh) = (pooled.build()?, fresh.build()?);
         Ok(Sockets { pooled, fresh, proxied, origin: origin.clone(), pooled_ahead, fresh_ahead })
     }
+}
+
+/// reqwest finds the cryptography of TLS in the process's default, which the first call here sets.
+fn use_ring() {
+    // An error says only that it is set already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// A proxy for the outside world knows nothing of this machine's own addresses. The name may stand for them here: it is spoken
@@ -241,7 +248,7 @@ mod tests {
                 let made = rcgen::CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
                 let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
                 let config =
-                    rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into());
+                    rustls::ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into());
                 let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
                 let config = config.with_single_cert(vec![made.der().clone()], key.into()).unwrap();
                 Some(tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config)))

@@ -12,7 +12,7 @@ use rcgen::{
 use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 /// What connections begin with, and what clients have to trust. The file is gone when this is dropped.
@@ -56,7 +56,7 @@ fn authority_and_acceptor(now: Timestamp) -> Result<(String, TlsAcceptor), Failu
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &authority)?;
 
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(

@@ -6,8 +6,9 @@ use crate::harness::Site;
 use crate::surface::words;
 
 const GUIDE: &str = include_str!("../../docs/guide.md");
-const PAGES: [(&str, &str); 7] = [
+const PAGES: [(&str, &str); 8] = [
     ("README.md", include_str!("../../README.md")),
+    ("install.md", include_str!("../../docs/install.md")),
     ("credentials.md", include_str!("../../docs/credentials.md")),
     ("guide.md", GUIDE),
     ("guide.ru.md", include_str!("../../docs/guide.ru.md")),

@@ -19,7 +19,12 @@ fn bare(arguments: &[&str]) -> (i32, String, String) {
 #[test]
 fn help_and_version_go_to_stdout_and_name_only_what_is_built() {
     let (exit, out, err) = bare(&["--version"]);
-    assert_eq!((exit, out.as_str(), err.as_str()), (0, concat!("dbtrigger ", env!("CARGO_PKG_VERSION"), "\n"), ""));
+    let line = concat!("dbtrigger ", env!("CARGO_PKG_VERSION"), " (");
+    assert!(exit == 0 && out.starts_with(line) && out.lines().count() == 1 && err.is_empty(), "{out}{err}");
+    let (_, document, _) = bare(&["version", "-o", "json"]);
+    let data = &serde_json::from_str::<serde_json::Value>(&document).unwrap()["data"];
+    let [version, commit, target] = ["version", "commit", "target"].map(|field| data[field].as_str().unwrap());
+    assert_eq!(out, format!("dbtrigger {version} ({commit}, {target})\n"));
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     for command in commands() {
         let (exit, help, _) = bare(&[&command, "--help"]);

@@ -1,0 +1,65 @@
+//! `man`: the manual pages, for whoever packages the program. Left out of the help.
+
+use std::path::{Path, PathBuf};
+
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, roman};
+use serde_json::{Value, json};
+
+use crate::failure::{Code, Ended, Failure, Report};
+
+/// Write a manual page for every command
+#[derive(Clone, Debug, clap::Args)]
+#[command(hide = true)]
+pub(crate) struct Args {
+    /// The folder, which is made if it is missing
+    #[arg(value_name = "FOLDER")]
+    folder: PathBuf,
+}
+
+/// Writes the pages of the command line `root`.
+pub(crate) fn run(args: Args, mut root: clap::Command) -> Ended<Box<dyn Report>> {
+    let Args { folder } = args;
+    root.build();
+    match std::fs::create_dir_all(&folder).and_then(|()| write(root, &folder)) {
+        Ok(()) => Ended::well(Box::new(Written(folder))),
+        Err(error) => Failure::new(Code::Failed, format!("The manual pages cannot be written to {}.", folder.display()))
+            .cause(error.to_string())
+            .advise("check the folder's permissions")
+            .into(),
+    }
+}
+
+/// Writes the page of this command, then those of the commands below it.
+fn write(command: clap::Command, folder: &Path) -> std::io::Result<()> {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help") {
+        write(below.clone(), folder)?;
+    }
+    let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    // A page has all that the long help has: an argument that the short help leaves out would have no text.
+    let command = command.after_help(None::<&'static str>).mut_args(|argument| argument.hide_short_help(false));
+    let man = Man::new(command).source(concat!("dbtrigger ", env!("CARGO_PKG_VERSION"))).manual("dbtrigger manual");
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    if let Some((_, lines)) = examples.split_once("Examples:\n") {
+        // Commands keep their lines as they are.
+        Roff::new().control("SH", ["EXAMPLES"]).control("nf", []).to_writer(&mut page)?;
+        for line in lines.lines() {
+            Roff::new().text([roman(line.trim_start())]).to_writer(&mut page)?;
+        }
+        Roff::new().control("fi", []).to_writer(&mut page)?;
+    }
+    std::fs::write(folder.join(man.get_filename()), page)
+}
+
+struct Written(PathBuf);
+
+impl Report for Written {
+    fn text(&self) -> String {
+        format!("Wrote the manual pages to {}\n", self.0.display())
+    }
+
+    fn json(&self) -> Value {
+        json!({ "folder": self.0 })
+    }
+}

@@ -1,0 +1,42 @@
+//! `version`: which build of the program this is.
+
+use serde_json::{Value, json};
+
+use crate::failure::{Ended, Report};
+
+/// The version of the package.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The commit it was built from; `unknown` without a history.
+const COMMIT: &str = env!("DBTRIGGER_COMMIT");
+/// The target it was built for, as Rust names it.
+const TARGET: &str = env!("DBTRIGGER_TARGET");
+
+/// What `--version` prints behind the name.
+pub(crate) const LINE: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("DBTRIGGER_COMMIT"), ", ", env!("DBTRIGGER_TARGET"), ")");
+
+/// Show version, commit and target
+///
+/// The same as `dbtrigger --version`. Nothing is asked for over the network; new versions come the way this one did.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dbtrigger version
+  dbtrigger version -o json")]
+pub(crate) struct Args {}
+
+pub(crate) fn run(args: Args) -> Ended<Box<dyn Report>> {
+    let Args {} = args;
+    Ended::well(Box::new(Version))
+}
+
+struct Version;
+
+impl Report for Version {
+    fn text(&self) -> String {
+        format!("dbtrigger {LINE}\n")
+    }
+
+    fn json(&self) -> Value {
+        json!({ "version": VERSION, "commit": Some(COMMIT).filter(|commit| *commit != "unknown"), "target": TARGET })
+    }
+}
