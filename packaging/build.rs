@@ -9,7 +9,9 @@ fn main() {
     // A release that is built without its history (a source distribution) names its commit here.
     println!("cargo::rerun-if-env-changed=DBTRIGGER_COMMIT");
     println!("cargo::rerun-if-changed=packaging/build.rs");
-    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|path| std::fs::exists(path).is_ok_and(|is| is)) {
+    if let Some(log) =
+        git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|path| std::fs::exists(path).is_ok_and(|is| is))
+    {
         println!("cargo::rerun-if-changed={log}");
     }
     let commit = std::env::var("DBTRIGGER_COMMIT").ok().or_else(|| git(&["rev-parse", "--short=9", "HEAD"]));

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
-use serde_json::{Value, json};
 
+use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Report};
 
 /// Write a manual page for every command
@@ -23,10 +23,12 @@ pub(crate) fn run(args: Args, mut root: clap::Command) -> Ended<Box<dyn Report>>
     root.build();
     match std::fs::create_dir_all(&folder).and_then(|()| write(root, &folder)) {
         Ok(()) => Ended::well(Box::new(Written(folder))),
-        Err(error) => Failure::new(Code::Failed, format!("The manual pages cannot be written to {}.", folder.display()))
-            .cause(error.to_string())
-            .advise("check the folder's permissions")
-            .into(),
+        Err(error) => {
+            Failure::new(Code::Failed, format!("The manual pages cannot be written to {}.", folder.display()))
+                .cause(error.to_string())
+                .advise("check the folder's permissions")
+                .into()
+        }
     }
 }
 
@@ -59,7 +61,7 @@ impl Report for Written {
         format!("Wrote the manual pages to {}\n", self.0.display())
     }
 
-    fn json(&self) -> Value {
-        json!({ "folder": self.0 })
+    fn json(&self) -> Data {
+        document!({ "folder": self.0.display().to_string() })
     }
 }

@@ -1,7 +1,6 @@
 //! `version`: which build of the program this is.
 
-use serde_json::{Value, json};
-
+use crate::document::{Data, document};
 use crate::failure::{Ended, Report};
 
 /// The version of the package.
@@ -36,7 +35,7 @@ impl Report for Version {
         format!("dbtrigger {LINE}\n")
     }
 
-    fn json(&self) -> Value {
-        json!({ "version": VERSION, "commit": Some(COMMIT).filter(|commit| *commit != "unknown"), "target": TARGET })
+    fn json(&self) -> Data {
+        document!({ "version": VERSION, "commit": Some(COMMIT).filter(|commit| *commit != "unknown"), "target": TARGET })
     }
 }
