@@ -111,6 +111,12 @@ impl Reader {
     }
 
     async fn repeat<T>(&self, call: &Call, parse: Parse<T>, total: Duration) -> Result<T, HttpError> {
+        self.repeat_and_tell(call, parse, total).await.map_err(|(error, _)| error)
+    }
+
+    /// Repeats; tells of a failure also whether any of the attempts may have done its work.
+    async fn repeat_and_tell<T>(&self, call: &Call, parse: Parse<T>, total: Duration) -> Result<T, (HttpError, bool)> {
+        let mut open = false;
         let end = Instant::now() + total;
         let mut attempts = 1;
         loop {
@@ -119,8 +125,9 @@ impl Reader {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };
+            open |= may_be_done(&failed.fault);
             if !worth_repeating(&failed.fault, attempts) {
-                return Err(self.error(call, failed, attempts));
+                return Err((self.error(call, failed, attempts), open));
             }
             let asked = match &failed.fault {
                 Fault::Status(_, said) => said.retry_after,
@@ -130,7 +137,7 @@ impl Reader {
             let wait = wait_before(attempts + 1, asked, &self.0.pace, self.0.entropy.fraction());
             if Instant::now() + wait >= end {
                 let late = Failed { fault: Fault::TooLate(Box::new(failed.fault)), request_id: failed.request_id };
-                return Err(self.error(call, late, attempts));
+                return Err((self.error(call, late, attempts), open));
             }
             if wait >= Duration::from_secs(2) {
                 let profile = &self.0.profile;
@@ -326,6 +333,16 @@ impl Writer {
         self.repeat(&put.call, put.parse, self.0.0.pace.total).await
     }
 
+    /// Writes what may be repeated, for no longer than this; tells whether any of the attempts may have done its work.
+    pub(crate) async fn put_within<T>(&self, put: Put<T>, within: Duration) -> Sent<T> {
+        match self.repeat_and_tell(&put.call, put.parse, self.0.0.pace.total.min(within)).await {
+            Ok(value) => Sent::Done(value),
+            Err((error, true)) => Sent::Open(error),
+            Err((error, false)) if error.is_final() => Sent::Rejected(error),
+            Err((error, false)) => Sent::NotSent(error),
+        }
+    }
+
     /// Sends once, on a connection of its own.
     pub(crate) async fn once<T>(&self, once: Once<T>) -> Sent<T> {
         match self.attempt(&once.call, once.parse, Lane::Fresh, Duration::MAX).await {
@@ -347,6 +364,17 @@ impl Writer {
                 }
             }
         }
+    }
+}
+
+/// Whether a request that failed so may have done its work all the same.
+fn may_be_done(fault: &Fault) -> bool {
+    match fault {
+        Fault::NotSent(_) | Fault::NoToken(_) => false,
+        // Every 5xx may have done its work (dbt-core#2836), and a redirect says nothing about it.
+        Fault::Status(status, _) => !status.is_client_error() || status.as_u16() == 408,
+        Fault::Lost(_) | Fault::Nonsense(_) => true,
+        Fault::TooLate(last) => may_be_done(last),
     }
 }
 

@@ -9,6 +9,7 @@ mod certificate;
 mod client;
 mod error;
 mod intake;
+mod lenient;
 mod refusal;
 mod retry;
 mod socket;
@@ -22,6 +23,7 @@ pub(crate) use client::{Profile, Reader, Sent, Writer};
 pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
 #[cfg(test)]
 pub(crate) use intake::Intake;
+pub(crate) use lenient::{or_default, readable, soft, whole};
 pub(crate) use refusal::{Meaning, Service, meaning};
 pub(crate) use retry::{Pace, RetryAfter};
 pub(crate) use socket::{Roots, Sockets};
