@@ -121,35 +121,46 @@ impl Reader {
         let mut attempts = 1;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let failed = match self.attempt(call, parse, Lane::Pooled, left).await {
+            match self.attempt(call, parse, Lane::Pooled, left).await {
                 Ok(value) => return Ok(value),
-                Err(failed) => failed,
-            };
-            open |= may_be_done(&failed.fault);
-            if !worth_repeating(&failed.fault, attempts) {
-                return Err((self.error(call, failed, attempts), open));
+                Err(failed) => {
+                    open |= may_be_done(&failed.fault);
+                    self.pause(self.error(call, failed, attempts), end).await.map_err(|error| (error, open))?;
+                }
             }
-            let asked = match &failed.fault {
-                Fault::Status(_, said) => said.retry_after,
-                Fault::NoToken(none) => none.retry_after,
-                Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
-            };
-            let wait = wait_before(attempts + 1, asked, &self.0.pace, self.0.entropy.fraction());
-            if Instant::now() + wait >= end {
-                let late = Failed { fault: Fault::TooLate(Box::new(failed.fault)), request_id: failed.request_id };
-                return Err((self.error(call, late, attempts), open));
-            }
-            if wait >= Duration::from_secs(2) {
-                let profile = &self.0.profile;
-                let seconds = wait.as_secs();
-                self.0.events.remark(format!(
-                    "{}: {} ({}); trying again in {seconds} s",
-                    profile.service, failed.fault, call.operation
-                ));
-            }
-            sleep(wait).await;
             attempts += 1;
         }
+    }
+
+    /// When repeating ends that begins now.
+    pub(crate) fn repeats_until(&self) -> Instant {
+        Instant::now() + self.0.pace.total
+    }
+
+    /// Waits before the next attempt of what failed so.
+    ///
+    /// # Errors
+    /// The failure itself, if another attempt is not worth it or there is no time for it.
+    pub(crate) async fn pause(&self, error: HttpError, end: Instant) -> Result<(), HttpError> {
+        if !worth_repeating(&error.fault, error.attempts) {
+            return Err(error);
+        }
+        let asked = match &error.fault {
+            Fault::Status(_, said) => said.retry_after,
+            Fault::NoToken(none) => none.retry_after,
+            Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
+        };
+        let wait = wait_before(error.attempts + 1, asked, &self.0.pace, self.0.entropy.fraction());
+        if Instant::now() + wait >= end {
+            return Err(HttpError { fault: Fault::TooLate(Box::new(error.fault)), ..error });
+        }
+        if wait >= Duration::from_secs(2) {
+            let HttpError { service, operation, fault, .. } = error;
+            let seconds = wait.as_secs();
+            self.0.events.remark(format!("{service}: {fault} ({operation}); trying again in {seconds} s"));
+        }
+        sleep(wait).await;
+        Ok(())
     }
 
     async fn attempt<T>(&self, call: &Call, parse: Parse<T>, lane: Lane, left: Duration) -> Result<T, Failed> {
@@ -341,6 +352,13 @@ impl Writer {
             Err((error, false)) if error.is_final() => Sent::Rejected(error),
             Err((error, false)) => Sent::NotSent(error),
         }
+    }
+
+    /// Writes what may be repeated, with one attempt: for callers who look again before each.
+    pub(crate) async fn put_once<T>(&self, put: Put<T>) -> Result<T, HttpError> {
+        self.attempt(&put.call, put.parse, Lane::Pooled, Duration::MAX)
+            .await
+            .map_err(|failed| self.error(&put.call, failed, 1))
     }
 
     /// Sends once, on a connection of its own.

@@ -123,6 +123,15 @@ impl HttpError {
         }
     }
 
+    /// Whether the service may have done all the same what was asked of it.
+    pub(crate) fn may_have_arrived(&self) -> bool {
+        match self.last_fault() {
+            Fault::Status(status, _) => status.is_server_error() || status.as_u16() == 408,
+            Fault::Lost(_) | Fault::Nonsense(_) => true,
+            Fault::NotSent(_) | Fault::NoToken(_) | Fault::TooLate(_) => false,
+        }
+    }
+
     /// A certificate that is not trusted will not be trusted next time either.
     pub(crate) fn is_certificate(&self) -> bool {
         match self.last_fault() {
