@@ -272,6 +272,7 @@ impl DbtRun<'_> {
             ))),
             attempts: 1,
             request_id: None,
+            late: false,
         }
     }
 }

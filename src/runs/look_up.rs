@@ -108,6 +108,7 @@ impl LookUp<'_> {
             fault: Fault::Nonsense(Shape::Unreadable(reason.to_owned())),
             attempts: 1,
             request_id: None,
+            late: false,
         }
     }
 }

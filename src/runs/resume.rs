@@ -160,5 +160,6 @@ fn nonsense(writer: &Writer) -> HttpError {
         fault: crate::http::Fault::Nonsense(crate::http::Shape::Unreadable("it does not name a new run".to_owned())),
         attempts: 1,
         request_id: None,
+        late: false,
     }
 }
