@@ -11,6 +11,7 @@ mod deadline;
 mod error;
 mod intake;
 mod lenient;
+mod pages;
 mod refusal;
 mod retry;
 mod socket;
@@ -26,6 +27,7 @@ pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
 #[cfg(test)]
 pub(crate) use intake::Intake;
 pub(crate) use lenient::{or_default, readable, soft, whole};
+pub(crate) use pages::{Pages, side_by_side};
 pub(crate) use refusal::{Meaning, Service, meaning};
 pub(crate) use retry::{Pace, RetryAfter};
 pub(crate) use socket::{Roots, Sockets};
