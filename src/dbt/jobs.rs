@@ -2,13 +2,14 @@
 
 use serde::Deserialize;
 
-use super::envelope::{Page, data, page, soft};
+use super::envelope::{Page, data, page, soft, whole};
 use super::runs::Run;
 use crate::http::{Call, Path, Read};
 
 /// A dbt job, as far as we look at it (dbt-cloud-api §5.3).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Job {
+    #[serde(deserialize_with = "whole")]
     pub(crate) id: u64,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) name: Option<String>,

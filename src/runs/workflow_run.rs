@@ -120,7 +120,7 @@ impl<'a> WorkflowProbe<'a> {
             Some(Standing::Ended(WorkflowEnd::Left(_) | WorkflowEnd::NeverRan(_)) | Standing::Going(_)) | None => {
                 return None;
             }
-            Some(Standing::Ended(_)) if !task.speaks() => return None,
+            Some(Standing::Ended(_)) if task.run_id == 0 || !task.speaks() => return None,
             Some(Standing::Ended(
                 WorkflowEnd::Success(_)
                 | WorkflowEnd::SuccessWithFailures(_)
