@@ -9,6 +9,7 @@ mod context;
 mod credentials;
 mod databricks;
 mod dbt;
+mod document;
 mod engine;
 mod events;
 mod failure;

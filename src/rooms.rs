@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms of ours that it may name. `docs/architecture.md` has the same in words.
-const MAY_USE: [(&str, &str); 21] = [
+const MAY_USE: [(&str, &str); 22] = [
     ("context", "keyring"),
+    ("document", ""),
     ("events", ""),
     ("keyring", "secret"),
     ("nearest", ""),
@@ -19,15 +20,15 @@ const MAY_USE: [(&str, &str); 21] = [
     ("dbt", "http origin"),
     ("databricks", "http secret"),
     ("runs", "context databricks dbt events http"),
-    ("failure", "dbt http questions runs"),
-    ("ui", "events failure questions secret"),
+    ("failure", "dbt document http questions runs"),
+    ("ui", "document events failure questions secret"),
     ("credentials", "context dbt failure http keyring nearest origin questions secret yaml"),
-    ("engine", "databricks failure http notebook origin secret"),
+    ("engine", "databricks document failure http notebook origin secret"),
     (
         "commands",
-        "context credentials databricks dbt engine events failure http keyring nearest notebook origin questions runs sandbox schedule secret",
+        "context credentials databricks dbt document engine events failure http keyring nearest notebook origin questions runs sandbox schedule secret",
     ),
-    ("app", "commands context credentials events failure http nearest questions secret ui"),
+    ("app", "commands context document credentials events failure http nearest questions secret ui"),
 ];
 
 fn sources(room: &str) -> Vec<PathBuf> {

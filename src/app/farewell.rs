@@ -1,6 +1,7 @@
 //! Interruption: who hears it, and what is said then.
 
 use crate::commands::{self, LastKnown, Left, Said};
+use crate::document::Data;
 use crate::events::Interruption;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::ui::Printer;
@@ -63,14 +64,14 @@ pub(super) fn farewell(
 }
 
 /// What is known of a run that goes on without us.
-struct LeftBehind(serde_json::Value);
+struct LeftBehind(Data);
 
 impl Report for LeftBehind {
     fn text(&self) -> String {
         String::new()
     }
 
-    fn json(&self) -> serde_json::Value {
+    fn json(&self) -> Data {
         self.0.clone()
     }
 }

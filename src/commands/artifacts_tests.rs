@@ -1,6 +1,6 @@
 //! `run --artifacts` whole, against the world in memory.
 
-use super::rehearsal::{Outcome, Rehearsal};
+use super::rehearsal::{Outcome, Rehearsal, id};
 use super::run;
 use crate::events::Event;
 use crate::failure::Code;
@@ -34,8 +34,7 @@ async fn the_files_of_a_run_are_fetched_of_the_step_that_decides_on_failure_too(
     // Several runs have a folder each, named by the run.
     let home = tempfile::tempdir().unwrap();
     let outcome = start(&Rehearsal::new(), &["222222", "300001", "--artifacts", home.path().to_str().unwrap()]).await;
-    let mut runs: Vec<String> =
-        outcome.data["runs"].as_array().unwrap().iter().map(|run| run["run_id"].to_string()).collect();
+    let mut runs: Vec<String> = outcome.data["runs"].as_array().unwrap().iter().map(|run| id(&run["run_id"])).collect();
     runs.sort();
     assert_eq!(names(home.path()), runs);
     assert_eq!(names(&home.path().join(&runs[0])), ["manifest.json", "run_results.json"]);

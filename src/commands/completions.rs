@@ -1,8 +1,8 @@
 //! `completions`: scripts with which a shell completes commands, flags and their values.
 
 use clap_complete::Shell;
-use serde_json::{Value, json};
 
+use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Report};
 
 /// Print a script that lets your shell complete commands and flags
@@ -71,8 +71,8 @@ impl Report for Completions {
         self.script.clone()
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         let Completions { shell, script } = self;
-        json!({ "shell": shell, "script": script })
+        document!({ "shell": shell, "script": script })
     }
 }

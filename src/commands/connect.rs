@@ -33,7 +33,7 @@ pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writ
         Way::ServicePrincipal { id, secret } => Credential::issued(FromServicePrincipal {
             endpoint: endpoint()?,
             id: id.value.clone(),
-            secret: secret.clone(),
+            secret: secret.value.clone(),
         }),
         Way::GitHub { id, url, token, audience } => {
             let github = Origin::of(url).map_err(|bad| {
@@ -45,13 +45,13 @@ pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writ
                 github: asker(&github, &agent, stage)?,
                 id: id.as_ref().map(|id| id.value.clone()),
                 url: url.clone(),
-                token: token.clone(),
+                token: token.value.clone(),
                 audience: audience.clone(),
             })
         }
         Way::Cli { program, profile } => Credential::issued(FromCli {
             program: program.clone(),
-            profile: profile.clone(),
+            profile: profile.as_ref().map(|profile| profile.name.clone()),
             host: origin.to_string(),
             tried: tried.clone(),
             vault: stage.vault.clone(),

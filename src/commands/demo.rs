@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
 use super::Stage;
 use super::sandbox::{options, start_failure};
+use crate::document::{Data, document};
 use crate::events::Events;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::sandbox::Background;
@@ -130,7 +130,7 @@ async fn walk(stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
         if step.exit != 0 {
             events.progress(format!("(exit code {})", step.exit));
         }
-        shown.push(json!({ "about": step.about, "arguments": step.arguments, "exit_code": step.exit, "document": done.document }));
+        shown.push(document!({ "about": step.about, "arguments": step.arguments, "exit_code": step.exit, "document": done.document }));
     }
     events.progress("\nThat was the whole guide. To try more here: dbtrigger sandbox");
     events.progress(
@@ -152,7 +152,7 @@ struct Child<'a> {
 struct Done {
     exit: Option<i32>,
     /// The JSON document, if asked for.
-    document: Value,
+    document: Data,
 }
 
 impl Child<'_> {
@@ -203,7 +203,7 @@ impl Child<'_> {
         }
         let status = tokio::time::timeout(Duration::from_mins(1), child.wait()).await;
         let exit = status.ok().and_then(Result::ok).and_then(|status| status.code());
-        Ok(Done { exit, document: serde_json::from_str(&printed).unwrap_or(Value::Null) })
+        Ok(Done { exit, document: Data::printed(&printed) })
     }
 }
 
@@ -238,14 +238,14 @@ fn quote(argument: &str) -> String {
 }
 
 /// The steps with what each printed.
-struct Shown(Vec<Value>);
+struct Shown(Vec<Data>);
 
 impl Report for Shown {
     fn text(&self) -> String {
         String::new()
     }
 
-    fn json(&self) -> Value {
-        json!({ "steps": self.0 })
+    fn json(&self) -> Data {
+        document!({ "steps": self.0 })
     }
 }

@@ -1,7 +1,6 @@
 //! `deploy-notebook`: renders the notebook and puts it into the workspace.
 
 use futures_util::future::try_join_all;
-use serde_json::{Value, json};
 
 use super::Stage;
 use super::create_workflow::warn_of_near_scope;
@@ -12,6 +11,7 @@ use crate::databricks::me::Me;
 use crate::databricks::permissions::NotebookLevel;
 use crate::databricks::secrets::{EVERYBODY, KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
+use crate::document::{Data, Id, document};
 use crate::engine::kinds::{Notebook, NotebookGrant, NotebookGrantWant, NotebookHave, NotebookWant, VERSION};
 use crate::engine::{Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report};
@@ -172,7 +172,7 @@ async fn deploy(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         return Err(Failure::new(Code::Bug, "The dbt account is settled and yet missing."));
     };
     // The notebook will send the key there, so the same rule holds as for sending it from here.
-    account.check_bare_token()?;
+    account.check_bare_token("The dbt API key")?;
     let given_scope = scope.clone();
     let (scope, key) = (scope.map(|scope| scope.to_string()), key.map(|key| key.to_string()));
     let wish = Wish { account, scope, key, allow_override, allow_job };
@@ -251,7 +251,7 @@ fn describe(mut carried: Carried, found: &str, default_path: bool) -> Carried {
     let settings = step.want.settings(step.have.as_ref());
     let sha256 = digest(&step.want.text(step.have.as_ref()));
     carried.field("path", path.as_str());
-    carried.field("object_id", object_id);
+    carried.field("object_id", object_id.map(Id));
     carried.field("version", VERSION);
     carried.field("sha256", sha256);
     carried.field("state", found);
@@ -286,9 +286,9 @@ impl Report for Printed {
         self.text.clone()
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         let Printed { text } = self;
-        json!({ "text": text, "version": VERSION, "sha256": digest(text) })
+        document!({ "text": text, "version": VERSION, "sha256": digest(text) })
     }
 }
 

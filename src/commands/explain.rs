@@ -1,7 +1,6 @@
 //! `explain`: what a code of an error or an exit code means, without a network.
 
-use serde_json::{Value, json};
-
+use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Page, Report};
 use crate::nearest::nearest_names;
 
@@ -127,22 +126,22 @@ impl Report for Explained {
         }
     }
 
-    fn json(&self) -> Value {
-        let codes: Vec<Value> = self
+    fn json(&self) -> Data {
+        let codes: Vec<Data> = self
             .codes()
             .into_iter()
             .map(|code| {
                 let Page { means, why, what_to_do, example: (typed, comes) } = code.page();
-                let example = json!({ "typed": typed, "comes": comes });
-                json!({
+                let example = document!({ "typed": typed, "comes": comes });
+                document!({
                     "code": code.name(), "exit_code": code.exit(), "means": means, "why": why, "what_to_do": what_to_do,
                     "example": example,
                 })
             })
             .collect();
-        let exits: Vec<Value> =
-            self.exits().into_iter().map(|(exit, means)| json!({ "exit_code": exit, "means": means })).collect();
-        json!({ "codes": codes, "exit_codes": exits })
+        let exits: Vec<Data> =
+            self.exits().into_iter().map(|(exit, means)| document!({ "exit_code": exit, "means": means })).collect();
+        document!({ "codes": codes, "exit_codes": exits })
     }
 }
 
@@ -150,7 +149,7 @@ impl Report for Explained {
 mod tests {
     use super::*;
 
-    fn explained(code: Option<&str>) -> (String, Value) {
+    fn explained(code: Option<&str>) -> (String, Data) {
         let report = run(Args { code: code.map(ToOwned::to_owned) }).report.expect("explained");
         (report.text(), report.json())
     }

@@ -15,6 +15,7 @@ use crate::databricks::me::Me;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{EVERYBODY, Fingerprint, KeyName, Permission, ScopeName};
 use crate::dbt::{Account as Seen, list_accounts, list_accounts_v2};
+use crate::document::{Data, Shown as _, document};
 use crate::engine::kinds::{
     DEFAULT_KEY, DEFAULT_SCOPE, Grant, GrantWant, Readers, Scope, ScopeWant, Secret, SecretWant, told,
 };
@@ -221,11 +222,14 @@ pub(super) fn now_read(plan: &Plan) -> Option<&Readers> {
     })
 }
 
-fn told_in_json(readers: &Readers) -> serde_json::Value {
+fn told_in_json(readers: &Readers) -> Data {
     match readers {
-        Readers::Listed(acls) => serde_json::json!(acls),
-        Readers::NoAcls => serde_json::json!([{ "principal": EVERYBODY, "permission": Permission::Manage.name() }]),
-        Readers::Hidden => serde_json::Value::Null,
+        Readers::Listed(acls) => {
+            let of = |acl: &crate::databricks::secrets::Acl| document!({ "principal": acl.principal, "permission": acl.permission });
+            acls.iter().map(of).collect::<Vec<_>>().shown()
+        }
+        Readers::NoAcls => [document!({ "principal": EVERYBODY, "permission": Permission::Manage.name() })].shown(),
+        Readers::Hidden => Data::default(),
     }
 }
 
@@ -274,7 +278,7 @@ impl Storing {
     pub(super) async fn validate(&self, stage: &Stage) -> Result<(), Failure> {
         let Storing { key: Sourced { value, source }, account } = self;
         if let Some(account) = account {
-            account.check_bare_token()?;
+            account.check_bare_token(&source.to_string())?;
         }
         if value.reveal().starts_with("dbtu_") {
             stage.events.warning(format!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::rehearsal::{Outcome, Rehearsal, Trouble};
+use super::rehearsal::{Outcome, Rehearsal, Trouble, id};
 use super::{LastKnown, Stage, create_workflow, deploy_notebook, init_secrets, run};
 use crate::failure::Code;
 use crate::sandbox::Rule;
@@ -36,7 +36,7 @@ async fn a_followed_run_is_cancelled_and_that_is_confirmed() {
     let outcome = start(&stage, &["222222"]).await;
     assert_eq!((outcome.exit, outcome.code), (143, TERMINATED), "{outcome:?}");
     assert_eq!((&outcome.data["status"], &outcome.data["on_interrupt"]), (&"CANCELLED".into(), &"cancelled".into()));
-    let run = &outcome.data["run_id"];
+    let run = id(&outcome.data["run_id"]);
     assert!(outcome.failure.contains(&format!("dbt run {run} was cancelled")), "{outcome:?}");
     assert!(outcome.said().contains("a second signal ends this at once"), "{}", outcome.said());
     assert_eq!(stage.take_writes(), ["dbt:jobs/run", "dbt:runs/cancel"]);
@@ -109,7 +109,7 @@ async fn what_goes_wrong_while_cancelling_is_said_with_what_became_of_the_run() 
         let outcome = start(&stage, &["222222"]).await;
         assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &became.into()), "{rule} {outcome:?}");
         assert!(outcome.failure.contains(says), "{rule} {outcome:?}");
-        let command = format!("`dbtrigger cancel {}`", outcome.data["run_id"]);
+        let command = format!("`dbtrigger cancel {}`", id(&outcome.data["run_id"]));
         assert_eq!(outcome.failure.contains(&command), became == "goes-on", "{rule} {outcome:?}");
     }
     // Asked, and never confirmed.
@@ -234,7 +234,7 @@ async fn a_workflow_that_cannot_be_cancelled_is_said_with_the_command() {
     stage.interrupt_at("databricks:jobs/runs/get", 3);
     let outcome = start(&stage, &WORKFLOW).await;
     assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &"goes-on".into()), "{outcome:?}");
-    let command = format!("`dbtrigger cancel --workflow-run {}`", outcome.data["workflow_run_id"]);
+    let command = format!("`dbtrigger cancel --workflow-run {}`", id(&outcome.data["workflow_run_id"]));
     assert!(outcome.failure.contains(&command), "{outcome:?}");
 }
 
@@ -279,7 +279,10 @@ async fn what_is_not_confirmed_is_not_called_cancelled() {
         let outcome = start(&stage, &["222222"]).await;
         assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &"goes-on".into()), "{outcome:?}");
         assert!(outcome.failure.contains(says), "{rule} {outcome:?}");
-        assert!(outcome.failure.contains(&format!("`dbtrigger cancel {}`", outcome.data["run_id"])), "{outcome:?}");
+        assert!(
+            outcome.failure.contains(&format!("`dbtrigger cancel {}`", id(&outcome.data["run_id"]))),
+            "{outcome:?}"
+        );
     }
     let stage = workflow().await;
     fault(&stage, "databricks:jobs/runs/cancel=hang,times=forever");

@@ -2,6 +2,7 @@
 
 use crate::credentials::Account;
 use crate::dbt::{Job, JobFilter, Link, PAGE, Project, list_jobs, list_projects};
+use crate::document::unquoted;
 use crate::failure::{Code, Failure, of_dbt};
 use crate::http::{HttpError, Reader};
 use crate::nearest::{nearest, nearest_names};
@@ -49,6 +50,7 @@ const ADVICE: &str = "give its id, its address from the browser, or its name; `d
 impl JobNamed {
     /// Reads an argument. No request is made.
     pub(crate) fn read(text: &str) -> Result<JobNamed, Failure> {
+        let text = unquoted(text);
         let invalid = |why: String| {
             Failure::new(Code::InvalidInput, format!("\"{}\" cannot be used as a dbt job: {why}.", shown(text)))
                 .advise(ADVICE)
@@ -278,7 +280,9 @@ mod tests {
 
     #[test]
     fn a_job_is_an_id_an_address_or_a_name() {
-        assert_eq!(JobNamed::read("222222"), Ok(JobNamed::Id(222_222)));
+        for text in ["222222", "\"222222\""] {
+            assert_eq!(JobNamed::read(text), Ok(JobNamed::Id(222_222)));
+        }
         for text in
             ["https://ab123.us1.dbt.com/deploy/1/projects/2/jobs/3", "ab123.us1.dbt.com/deploy/1/projects/2/jobs/3/"]
         {

@@ -1,13 +1,13 @@
 //! `jobs`: lists dbt jobs, so that nobody has to copy ids out of addresses.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use super::job_named::{Narrow, Places, environment, jobs, shown_name};
 use super::table::table;
 use super::{Stage, line_to_dbt};
 use crate::credentials::{Account, Wants};
 use crate::dbt::{Job, Status};
+use crate::document::{Data, Id, document};
 use crate::failure::{Ended, Failure, Report};
 
 /// List the jobs of your dbt account
@@ -75,27 +75,27 @@ impl Report for JobsReport {
         table(&["ID", "NAME", "PROJECT", "ENVIRONMENT", "LAST RUN"], &rows)
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         let JobsReport { account, places, jobs } = self;
         let origin = account.origin.to_string();
-        let rows: Vec<Value> = jobs
+        let rows: Vec<Data> = jobs
             .iter()
             .map(|job| {
                 let last = job.most_recent_run.as_ref().map(|run| {
-                    json!({
-                        "run_id": run.id,
+                    document!({
+                        "run_id": Id(run.id),
                         "run_url": run.url(&origin, account.id),
                         "status": run.status.map(Status::word),
                         "created_at": run.created().map(|at| at.to_string()),
                         "finished_at": run.finished().map(|at| at.to_string()),
                     })
                 });
-                json!({
-                    "job_id": job.id,
+                document!({
+                    "job_id": Id(job.id),
                     "name": job.name,
-                    "project_id": job.project_id,
+                    "project_id": job.project_id.map(Id),
                     "project": places.name(job.project_id),
-                    "environment_id": job.environment_id,
+                    "environment_id": job.environment_id.map(Id),
                     "environment": job.environment_name(),
                     "job_type": job.job_type,
                     "has_schedule": job.has_schedule(),
@@ -104,6 +104,6 @@ impl Report for JobsReport {
                 })
             })
             .collect();
-        json!({ "account_id": account.id, "jobs": rows })
+        document!({ "account_id": Id(account.id), "jobs": rows })
     }
 }

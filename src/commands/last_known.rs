@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use serde_json::{Value, json};
+use crate::document::{Data, document};
 
 /// A run that was started, or may have been.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     /// The `data` of the JSON document: what is known so far.
-    pub(crate) data: Value,
+    pub(crate) data: Data,
     /// What goes on without us, in one line: `dbt run 123456 goes on: https://…`.
     pub(crate) line: String,
     /// The command that picks it up again.
@@ -21,7 +21,7 @@ pub(crate) struct Known {
 #[derive(Debug)]
 pub(crate) struct Left {
     /// The `data` of the JSON document.
-    pub(crate) data: Value,
+    pub(crate) data: Data,
     /// What goes on, each with the command that picks it up.
     pub(crate) going: Vec<(String, String)>,
     /// What else there is to say.
@@ -39,9 +39,9 @@ pub(crate) struct Said {
 enum Part {
     GoesOn(Known),
     /// It has ended, or nobody waits for it; its data still belongs into the document.
-    Over(Value),
+    Over(Data),
     /// Nothing was started; so things stand.
-    Stands(Value, Said),
+    Stands(Data, Said),
 }
 
 /// A cell that outlives the command. A command with several runs has a place for each.
@@ -68,17 +68,17 @@ impl LastKnown {
     }
 
     /// Nothing goes on any more, and this is what is known.
-    pub(crate) fn over(&self, data: Value) {
+    pub(crate) fn over(&self, data: Data) {
         self.parts.borrow_mut().insert(self.place, Part::Over(data));
     }
 
     /// Nothing was started, and this is how things stand.
-    pub(crate) fn stands(&self, data: Value, said: Said) {
+    pub(crate) fn stands(&self, data: Data, said: Said) {
         self.parts.borrow_mut().insert(self.place, Part::Stands(data, said));
     }
 
     /// This one of several is done with: what is known of it stays, and so does what goes on.
-    pub(crate) fn keep(&self, data: Value) {
+    pub(crate) fn keep(&self, data: Data) {
         let mut parts = self.parts.borrow_mut();
         if !matches!(parts.get(&self.place), Some(Part::GoesOn(_))) {
             parts.insert(self.place, Part::Over(data));
@@ -103,7 +103,7 @@ impl LastKnown {
         }
         let single = parts.contains_key(&0);
         drop(parts);
-        let data = if single { all.pop()? } else { json!({ "runs": all }) };
+        let data = if single { all.pop()? } else { document!({ "runs": all }) };
         (single || data["runs"].as_array().is_some_and(|runs| !runs.is_empty())).then_some(Left {
             data,
             going,

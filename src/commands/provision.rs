@@ -2,10 +2,9 @@
 
 use std::cell::RefCell;
 
-use serde_json::{Map, Value};
-
 use super::{Given, Said, Stage};
 use crate::databricks::me::{Me, me};
+use crate::document::{Data, Shown, document};
 use crate::engine::{Action, Entry, Inputs, Plan, Progress, Provisioned, blocked, walk};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::{Reader, Writer};
@@ -59,7 +58,7 @@ pub(crate) struct Carried {
     dry_run: bool,
     given: Given,
     lines: Vec<String>,
-    fields: Map<String, Value>,
+    fields: Data,
     pub(crate) failure: Option<Failure>,
 }
 
@@ -70,7 +69,7 @@ impl Provision<'_> {
         let (workspace, identity) = (writer.origin().to_owned(), me.user_name.clone());
         let refusal = blocked(&plan);
         let given = stage.given();
-        let (mut lines, mut fields) = (Vec::new(), Map::new());
+        let (mut lines, mut fields) = (Vec::new(), Data::default());
         let (finish, failure) = if dry_run {
             if plan.writes() {
                 stage.events.remark(format!("Would write to {workspace} as {identity}"));
@@ -78,7 +77,7 @@ impl Provision<'_> {
             // A dry run shows what is blocked; that is no failure of it.
             if let Some(refusal) = refusal {
                 lines = would_be_refused(&refusal, &given);
-                fields.insert("refused".to_owned(), refusal.json());
+                fields.set("refused", refusal.json());
             }
             (Finish::Shown, None)
         } else if refusal.is_some() {
@@ -110,14 +109,14 @@ impl Provision<'_> {
 }
 
 /// The `data` of somebody who is interrupted while steps are carried out.
-fn known_so_far(workspace: &str, identity: &str, entries: &[Entry]) -> Value {
+fn known_so_far(workspace: &str, identity: &str, entries: &[Entry]) -> Data {
     Provisioned {
         workspace: workspace.to_owned(),
         identity: identity.to_owned(),
         dry_run: false,
         entries: entries.to_vec(),
         lines: Vec::new(),
-        fields: Map::new(),
+        fields: Data::default(),
     }
     .json()
 }
@@ -158,7 +157,7 @@ pub(crate) fn no_plan(
     if !dry_run || failure.code != Code::Refused {
         return Err(failure);
     }
-    let fields = Map::from_iter([("refused".to_owned(), failure.json())]);
+    let fields = document!({ "refused": failure.json() });
     Ok(Ended::well(Box::new(Provisioned {
         workspace: reader.origin().to_owned(),
         identity: me.user_name.clone(),
@@ -200,8 +199,8 @@ impl Carried {
     }
 
     /// Adds a field to the JSON data.
-    pub(crate) fn field(&mut self, name: &str, value: impl Into<Value>) {
-        self.fields.insert(name.to_owned(), value.into());
+    pub(crate) fn field(&mut self, name: &str, value: impl Shown) {
+        self.fields.set(name, value);
     }
 
     /// The report, with the failure beside it if there is one.

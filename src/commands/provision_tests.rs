@@ -557,7 +557,11 @@ async fn deploy_notebook_writes_once_and_the_second_time_nothing() {
     // One of them is for what it is to lie in.
     assert_eq!(first.took, Duration::from_millis(50) * 6);
     assert_eq!((first.data["path"].as_str(), first.data["state"].as_str()), (Some(PATH), Some("absent")));
-    assert!(first.data["object_id"].is_u64() && first.data["sha256"].as_str().unwrap().len() == 64, "{}", first.data);
+    assert!(
+        first.data["object_id"].is_string() && first.data["sha256"].as_str().unwrap().len() == 64,
+        "{}",
+        first.data
+    );
     assert!(first.text.contains("Next: dbtrigger create-workflow --job <ID>"), "{}", first.text);
     assert!(first.said().contains("Writing to http://127.0.0.1:1 as ana@example.com"));
     let text = stage.world(|world| world.inspect())["workspace"][PATH]["content"].as_str().unwrap().to_owned();
@@ -738,8 +742,8 @@ async fn a_host_that_only_a_pasted_address_names_is_not_sent_the_key_by_a_notebo
     stage.set("DBT_CLOUD_HOST", "");
     stage.set("DBT_CLOUD_ACCOUNT_ID", "");
     let url = ["--dbt-url", "https://dbt.evil.example/deploy/51234/"];
-    assert_eq!(deploy(&stage, &url).await.exit, 7);
-    assert_eq!(init(&stage, &url).await.exit, 7);
+    assert_eq!(deploy(&stage, &url).await.exit, 2);
+    assert_eq!(init(&stage, &url).await.exit, 2);
     assert_eq!(stage.take_writes(), [""; 0]);
     assert!(!stage.take_log().iter().any(|seen| seen.operation.starts_with("dbt:")));
 }

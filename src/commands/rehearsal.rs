@@ -287,7 +287,7 @@ impl Rehearsal {
             code: failure.as_ref().map(|failure| failure.code),
             failure: failure.as_ref().map(|failure| failure.json().to_string()).unwrap_or_default(),
             text: report.as_ref().map(|report| report.text()).unwrap_or_default(),
-            data: report.as_ref().map(|report| report.json()).unwrap_or_default(),
+            data: report.as_ref().map(|report| (*report.json()).clone()).unwrap_or_default(),
             events: events.borrow().clone(),
             took: begun.elapsed(),
         };
@@ -313,6 +313,16 @@ impl Outcome {
         });
         said.collect::<Vec<_>>().join("\n")
     }
+}
+
+/// An id as documents have it.
+pub(crate) fn id(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no id: {value}")).to_owned()
+}
+
+/// The same as the services have it.
+pub(crate) fn number(value: &Value) -> u64 {
+    id(value).parse().unwrap()
 }
 
 /// The global flags that commands read.

@@ -1,6 +1,6 @@
 //! `run --retry` whole, against the world in memory: a failed run is resumed once, whatever gets lost.
 
-use super::rehearsal::{Outcome, Rehearsal};
+use super::rehearsal::{Outcome, Rehearsal, id, number};
 use super::run;
 use crate::failure::Code;
 use crate::sandbox::{Class, Phase, Rule};
@@ -27,10 +27,10 @@ async fn a_failed_run_is_resumed_and_the_last_ones_outcome_counts() {
     assert_eq!((outcome.exit, outcome.code), (0, None), "{outcome:?}");
     let first = &outcome.data["resumed"][0];
     assert_eq!((&first["status"], &outcome.data["status"]), (&"ERROR".into(), &"SUCCESS".into()));
-    assert_eq!(resumed(&stage), [outcome.data["run_id"].as_u64().unwrap()]);
+    assert_eq!(resumed(&stage), [number(&outcome.data["run_id"])]);
     assert_eq!(stage.take_writes(), ["dbt:jobs/run", "dbt:runs/retry"]);
     let said = outcome.said();
-    for says in ["attempt 2 of 3", &format!("resumes run {}", first["run_id"]), "DbtJobRunStatus.SUCCESS"] {
+    for says in ["attempt 2 of 3", &format!("resumes run {}", id(&first["run_id"])), "DbtJobRunStatus.SUCCESS"] {
         assert!(said.contains(says), "{says}\n{said}");
     }
     // One that fails each time is resumed so often and no more, and ends in error, with what failed in the last one.
@@ -151,7 +151,7 @@ async fn a_lost_answer_never_leads_to_two_resumptions() {
                     if refused || put_off {
                         outcome.exit == 3 && runs.is_empty()
                     } else {
-                        outcome.exit == 0 && runs.len() == 1 && outcome.data["run_id"] == runs[0]
+                        outcome.exit == 0 && runs.len() == 1 && number(&outcome.data["run_id"]) == runs[0]
                     }
                 });
                 total += 1;

@@ -3,6 +3,7 @@
 use url::Url;
 
 use crate::dbt::Link;
+use crate::document::unquoted;
 use crate::failure::{Code, Failure};
 use crate::origin::{Origin, shown, with_scheme};
 
@@ -30,6 +31,7 @@ impl RunNamed {
     }
 
     fn read(text: &str) -> Result<RunNamed, Failure> {
+        let text = unquoted(text);
         let invalid = |why: &str| {
             Failure::new(Code::InvalidInput, format!("\"{}\" cannot be used as a run: {why}.", shown(text)))
                 .advise(ADVICE)
@@ -96,7 +98,9 @@ mod tests {
             Ok(RunNamed::Dbt { run, pasted }) => (run, pasted.is_some()),
             other @ (Ok(RunNamed::Workflow { .. }) | Err(_)) => panic!("{text}: {other:?}"),
         };
-        assert_eq!(dbt("70471805314449"), (70_471_805_314_449, false));
+        for text in ["70471805314449", "\"70471805314449\""] {
+            assert_eq!(dbt(text), (70_471_805_314_449, false));
+        }
         for text in [
             "https://ab123.us1.dbt.com/deploy/1/projects/2/runs/3/",
             "ab123.us1.dbt.com/deploy/1/projects/2/runs/3?tabId=artifacts",

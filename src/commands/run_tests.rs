@@ -1,6 +1,6 @@
 //! `run`, `watch`, `cancel`, `jobs` and `runs` whole, against the world in memory.
 
-use super::rehearsal::{Outcome, Rehearsal, Trouble};
+use super::rehearsal::{Outcome, Rehearsal, Trouble, id, number};
 use super::{cancel, create_workflow, deploy_notebook, init_secrets, jobs, run, runs, watch};
 use crate::events::Event;
 use crate::failure::Code;
@@ -26,7 +26,7 @@ fn fault(stage: &Rehearsal, rule: &str) {
 }
 
 async fn started(stage: &Rehearsal, job: &str) -> String {
-    start(stage, &[job, "--no-wait"]).await.data["run_id"].to_string()
+    id(&start(stage, &[job, "--no-wait"]).await.data["run_id"])
 }
 
 /// A run of a workflow, as if its notebook had been reached, and the dbt run that this one has started.
@@ -36,11 +36,11 @@ async fn workflow_with_dbt_run(stage: &Rehearsal) -> (String, String) {
     let made = stage.run(create_workflow::run, &["--job", "222225"]).await.unwrap();
     assert_eq!(made.exit, 0, "{made:?}");
     let pressed = start(stage, &["--workflow", "dbt: Long queue (222225)", "--no-wait"]).await;
-    let run = pressed.data["workflow_run_id"].to_string();
+    let run = id(&pressed.data["workflow_run_id"]);
     let key = format!("{WORKSPACE}/{run}/dbt/0");
     let behind = start(stage, &["222225", "--no-wait", "--idempotency-key", &key]).await;
     let _ = stage.take_log();
-    (run, behind.data["run_id"].to_string())
+    (run, id(&behind.data["run_id"]))
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,7 +54,7 @@ async fn watch_shows_what_run_shows_and_ends_as_the_run_does() {
         let outcome = watched(&stage, &[&run]).await;
         assert_eq!((outcome.exit, outcome.code), (exit, code), "{outcome:?}");
         assert!(outcome.said().contains("DbtJobRunStatus.RUNNING"), "{}", outcome.said());
-        assert_eq!(outcome.data["job_id"].to_string(), job);
+        assert_eq!(outcome.data["job_id"], job);
         assert_eq!(stage.take_writes(), Vec::<&str>::new());
     }
 }
@@ -171,7 +171,7 @@ async fn cancelling_a_databricks_run_cancels_the_dbt_run_behind_it_and_no_other(
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert_eq!(outcome.data["workflow_run"]["cancelled"], true, "{outcome:?}");
     let dbt_runs = outcome.data["dbt_runs"].as_array().unwrap();
-    assert_eq!((dbt_runs.len(), dbt_runs[0]["run_id"].to_string()), (1, behind), "{outcome:?}");
+    assert_eq!((dbt_runs.len(), id(&dbt_runs[0]["run_id"])), (1, behind), "{outcome:?}");
     assert_eq!(dbt_runs[0]["cancelled"], true, "{outcome:?}");
     assert_eq!(stage.take_writes(), ["databricks:jobs/runs/cancel", "dbt:runs/cancel"]);
     assert_eq!(watched(&stage, &[&other]).await.exit, 0);
@@ -199,7 +199,7 @@ async fn a_dbt_run_that_the_notebook_has_cancelled_first_is_in_the_report_and_no
         assert_eq!((outcome.exit, &outcome.data["workflow_run"]["cancelled"]), (0, &true.into()), "{outcome:?}");
         let dbt_runs = outcome.data["dbt_runs"].as_array().unwrap();
         if reported {
-            assert_eq!((dbt_runs.len(), dbt_runs[0]["run_id"].to_string()), (1, behind), "{outcome:?}");
+            assert_eq!((dbt_runs.len(), id(&dbt_runs[0]["run_id"])), (1, behind), "{outcome:?}");
             assert_eq!(dbt_runs[0]["already_ended"], true, "{outcome:?}");
             assert!(outcome.text.contains("has ended already: CANCELLED"), "{}", outcome.text);
         } else {
@@ -254,7 +254,7 @@ async fn jobs_lists_every_page_with_project_environment_and_last_run() {
     let first = &outcome.data["jobs"][0];
     assert_eq!(
         (&first["job_id"], &first["project"], &first["environment"], &first["last_run"]["status"]),
-        (&222_222.into(), &"Jaffle Shop".into(), &"Production".into(), &"SUCCESS".into())
+        (&"222222".into(), &"Jaffle Shop".into(), &"Production".into(), &"SUCCESS".into())
     );
     let line = outcome.text.lines().find(|line| line.starts_with("222222 ")).unwrap();
     for part in ["Nightly build", "Jaffle Shop", "Production", "SUCCESS 2025-10-0"] {
@@ -331,9 +331,9 @@ async fn a_token_that_may_not_list_projects_sees_jobs_all_the_same() {
 async fn a_job_is_run_by_its_name_and_the_commands_for_later_name_its_id() {
     let stage = Rehearsal::new();
     let outcome = start(&stage, &["Nightly build"]).await;
-    assert_eq!((outcome.exit, &outcome.data["job_id"]), (0, &222_222.into()), "{outcome:?}");
+    assert_eq!((outcome.exit, &outcome.data["job_id"]), (0, &"222222".into()), "{outcome:?}");
     let outcome = start(&stage, &["Plain job 003", "--project", "Finance", "--environment", "Production"]).await;
-    assert_eq!((outcome.exit, &outcome.data["job_id"]), (0, &300_003.into()), "{outcome:?}");
+    assert_eq!((outcome.exit, &outcome.data["job_id"]), (0, &"300003".into()), "{outcome:?}");
     let outcome = start(&stage, &["Broken models"]).await;
     assert!(outcome.failure.contains("`dbtrigger run 222223`"), "{outcome:?}");
 }
@@ -361,7 +361,7 @@ async fn a_name_that_no_job_has_or_several_have_starts_nothing() {
         assert!(outcome.failure.contains(says), "{outcome:?}");
     }
     assert_eq!(stage.take_writes(), Vec::<&str>::new());
-    assert_eq!(start(&stage, &["Nightly build", "--project", "Finance"]).await.data["job_id"], 300_003);
+    assert_eq!(start(&stage, &["Nightly build", "--project", "Finance"]).await.data["job_id"], "300003");
 }
 
 #[tokio::test(start_paused = true)]
@@ -372,7 +372,7 @@ async fn runs_lists_the_newest_first_of_the_account_or_of_a_job() {
     }
     let _ = stage.take_log();
     let ids = |outcome: &Outcome| -> Vec<u64> {
-        outcome.data["runs"].as_array().unwrap().iter().map(|run| run["run_id"].as_u64().unwrap()).collect()
+        outcome.data["runs"].as_array().unwrap().iter().map(|run| number(&run["run_id"])).collect()
     };
     let all = runs_listed(&stage, &[]).await;
     assert_eq!(all.exit, 0, "{all:?}");
@@ -382,7 +382,7 @@ async fn runs_lists_the_newest_first_of_the_account_or_of_a_job() {
         assert_eq!(ids(&runs_listed(&stage, &["--job", job]).await).len(), 6, "{job}");
     }
     let failed = runs_listed(&stage, &["--status", "error", "--limit", "1"]).await;
-    assert_eq!((ids(&failed).len(), &failed.data["runs"][0]["job_id"]), (1, &222_223.into()), "{}", failed.text);
+    assert_eq!((ids(&failed).len(), &failed.data["runs"][0]["job_id"]), (1, &"222223".into()), "{}", failed.text);
     assert_eq!(stage.take_writes(), Vec::<&str>::new());
     let none = runs_listed(&stage, &["--job", "300001"]).await;
     assert!(none.exit == 0 && none.said().contains("no run shows"), "{none:?}");

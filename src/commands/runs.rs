@@ -3,8 +3,6 @@
 mod of_workflow;
 mod orphans;
 
-use serde_json::{Value, json};
-
 use super::job_named::{JobNamed, Narrow, shown_name};
 use super::jobs::moment;
 use super::run::shown;
@@ -12,6 +10,7 @@ use super::table::table;
 use super::{Stage, line_to_dbt};
 use crate::credentials::{Account, Wants};
 use crate::dbt::{PAGE, Run, RunFilter, Status, list_account_runs};
+use crate::document::{Data, Id, document};
 use crate::failure::{Ended, Failure, Report, of_dbt};
 
 /// List recent runs of your dbt account, or of a workflow, newest first
@@ -159,28 +158,28 @@ impl Report for RunsReport {
         table(&["ID", "STATUS", "JOB", "CREATED", "TOOK"], &rows)
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         let RunsReport { account, runs } = self;
         let origin = account.origin.to_string();
-        let rows: Vec<Value> = runs
+        let rows: Vec<Data> = runs
             .iter()
             .map(|run| {
                 let cause = run.trigger.as_ref().map(|trigger| crate::runs::plain(&trigger.cause, 400));
-                json!({
-                    "run_id": run.id,
+                document!({
+                    "run_id": Id(run.id),
                     "run_url": run.url(&origin, account.id),
                     "status": run.status.map(Status::word),
-                    "job_id": run.job_definition_id,
+                    "job_id": run.job_definition_id.map(Id),
                     "job": run.job_name(),
                     "cause": cause,
-                    "retrying_run_id": run.retrying_run_id,
+                    "retrying_run_id": run.retrying_run_id.map(Id),
                     "created_at": run.created().map(|at| at.to_string()),
                     "started_at": run.started().map(|at| at.to_string()),
                     "finished_at": run.finished().map(|at| at.to_string()),
-                    "duration_seconds": run.took().map(|took| took.as_secs()),
+                    "duration_seconds": run.took(),
                 })
             })
             .collect();
-        json!({ "account_id": account.id, "runs": rows })
+        document!({ "account_id": Id(account.id), "runs": rows })
     }
 }

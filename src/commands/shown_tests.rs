@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::rehearsal::{Outcome, Rehearsal};
+use super::rehearsal::{Outcome, Rehearsal, id, number};
 use super::{cancel, deploy_notebook, run, runs, watch};
 use crate::failure::Code;
 use crate::sandbox::NotebookOutcome;
@@ -40,7 +40,7 @@ async fn started(stage: &Rehearsal, line: &[&str]) -> String {
     let outcome = stage.run(run::run, &line).await.expect("nobody kills it");
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     let data = outcome.data;
-    if data["run_id"].is_null() { data["workflow_run_id"].to_string() } else { data["run_id"].to_string() }
+    id(&data[if data["run_id"].is_null() { "workflow_run_id" } else { "run_id" }])
 }
 
 async fn watched(stage: &Rehearsal, line: &[&str]) -> Outcome {
@@ -108,7 +108,7 @@ async fn a_queued_run_says_behind_which_and_a_skipped_one_that_it_never_ran() {
     let says = format!("behind run {first} and 1 run that was queued before");
     assert!(outcome.said().contains(&says), "{}", outcome.said());
     assert_eq!(outcome.said().matches("queued: ").count(), 1, "{}", outcome.said());
-    let ahead = json!({ "run_ids": [first.parse::<u64>().unwrap()], "queued_before": 1, "more": false });
+    let ahead = json!({ "run_ids": [first], "queued_before": 1, "more": false });
     assert_eq!(outcome.data["queued_behind"], ahead);
     // What it waits behind is for show: without it, it waits all the same.
     fault(&stage, "databricks:jobs/runs/list=status=403,times=forever");
@@ -163,7 +163,7 @@ async fn cancelled(stage: &Rehearsal, run: &str) -> Outcome {
 
 fn cancelled_runs(outcome: &Outcome) -> Vec<String> {
     let runs = outcome.data["dbt_runs"].as_array().unwrap().iter().filter(|run| run["cancelled"] == true);
-    runs.map(|run| run["run_id"].to_string()).collect()
+    runs.map(|run| id(&run["run_id"])).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,7 +228,7 @@ async fn orphans_are_the_active_dbt_runs_whose_databricks_run_or_task_is_over_or
     stage.play(failed()).await;
     let of_task = orphans(&stage).await;
     let row = &of_task.data["orphans"][0];
-    assert_eq!((&row["run_id"].to_string(), &row["workflow_run_status"]), (&a, &"task FAILED".into()), "{of_task:?}");
+    assert_eq!((&id(&row["run_id"]), &row["workflow_run_status"]), (&a, &"task FAILED".into()), "{of_task:?}");
     assert!(of_task.text.contains(&format!("dbtrigger cancel {a}")), "{}", of_task.text);
     let gone = started(&stage, &["300006", "--idempotency-key", &key("99", "a")]).await;
     let away = started(&stage, &["300007", "--idempotency-key", "12/99/a/0"]).await;
@@ -238,7 +238,7 @@ async fn orphans_are_the_active_dbt_runs_whose_databricks_run_or_task_is_over_or
     let all = orphans(&stage).await;
     let rows = all.data["orphans"].as_array().unwrap();
     let rows: Vec<(String, &str)> =
-        rows.iter().map(|row| (row["run_id"].to_string(), row["workflow_run_status"].as_str().unwrap())).collect();
+        rows.iter().map(|row| (id(&row["run_id"]), row["workflow_run_status"].as_str().unwrap())).collect();
     assert_eq!(rows, [(a, "FAILED"), (gone, "gone")], "{all:?}");
     assert!(all.said().contains(&format!("dbt run {away} was started from workspace 12")), "{}", all.said());
     assert_eq!(stage.take_writes(), Vec::<&str>::new());
@@ -281,7 +281,7 @@ async fn a_run_that_may_not_be_looked_at_hides_no_other() {
     fault(&stage, "databricks:jobs/runs/get=status=403,times=1");
     let outcome = orphans(&stage).await;
     let rows = outcome.data["orphans"].as_array().unwrap();
-    assert_eq!((outcome.exit, rows.len(), &rows[0]["run_id"].to_string()), (0, 1, &second), "{outcome:?}");
+    assert_eq!((outcome.exit, rows.len(), &id(&rows[0]["run_id"])), (0, 1, &second), "{outcome:?}");
     assert!(outcome.said().contains(&format!("which started dbt run {first}, cannot be looked at")), "{outcome:?}");
     // What an active run resumes: first in the list, and of nobody's that we know.
     for refusal in ["404", "403"] {
@@ -325,9 +325,9 @@ async fn runs_of_a_workflow_are_listed_with_how_long_they_took_and_what_started_
     let address = format!("http://127.0.0.1:1/jobs/{job}");
     for named in ["w", &job, &address] {
         let all = list(&["--workflow", named]).await;
-        assert_eq!((all.exit, &all.data["workflow_id"].to_string()), (0, &job), "{all:?}");
+        assert_eq!((all.exit, &id(&all.data["workflow_id"])), (0, &job), "{all:?}");
         let rows = all.data["runs"].as_array().unwrap();
-        let ids: Vec<String> = rows.iter().map(|row| row["workflow_run_id"].to_string()).collect();
+        let ids: Vec<String> = rows.iter().map(|row| id(&row["workflow_run_id"])).collect();
         assert_eq!(ids, [second.clone(), first.clone()], "{named}: {all:?}");
         let (going, over) = (&rows[0], &rows[1]);
         assert_eq!((&over["status"], &over["trigger"]), (&"FAILED".into(), &"ONE_TIME".into()), "{all:?}");
@@ -343,7 +343,7 @@ async fn runs_of_a_workflow_are_listed_with_how_long_they_took_and_what_started_
     }
     let newest = list(&["--workflow", "w", "--limit", "1"]).await;
     assert_eq!(newest.data["runs"].as_array().map(Vec::len), Some(1), "{newest:?}");
-    assert_eq!(newest.data["runs"][0]["workflow_run_id"].to_string(), second);
+    assert_eq!(newest.data["runs"][0]["workflow_run_id"], second);
     let _ = stage.take_log();
     let _ = list(&["--workflow", "w"]).await;
     assert_eq!(stage.take_writes(), Vec::<&str>::new());
@@ -359,12 +359,8 @@ async fn runs_of_a_workflow_stand_on_pages_and_none_is_listed_twice() {
     for (limit, rows, pages) in [("5", 5, 1), ("24", 24, 1), ("25", 25, 2), ("100", 30, 2)] {
         let _ = stage.take_log();
         let listed = stage.run(runs::run, &["--workflow", &job, "--limit", limit]).await.unwrap();
-        let mut ids: Vec<u64> = listed.data["runs"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|row| row["workflow_run_id"].as_u64().unwrap())
-            .collect();
+        let mut ids: Vec<u64> =
+            listed.data["runs"].as_array().unwrap().iter().map(|row| number(&row["workflow_run_id"])).collect();
         ids.sort_unstable();
         ids.dedup();
         let asked = stage.take_log().iter().filter(|seen| seen.operation == "databricks:jobs/runs/list").count();

@@ -296,7 +296,7 @@ impl Talking<'_> {
             return Err(Failure::new(Code::Bug, "The dbt account is settled and yet missing."));
         };
         // Nobody should type a token for a host that would not get it.
-        account.check_bare_token()?;
+        account.check_bare_token("The dbt token")?;
         let prompt = format!("{prompt}, of account {} at {}", account.id, account.origin);
         let check = async |stage: &Stage| accepted(&account, stage).await;
         self.token(&prompt, "DBT_CLOUD_TOKEN", check).await

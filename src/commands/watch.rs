@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(value_name = "RUN", required_unless_present = "workflow_run", conflicts_with = "workflow_run")]
     run: Option<String>,
     /// The id of a Databricks run
-    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "ID", value_parser = crate::document::parse_id)]
     workflow_run: Option<u64>,
     /// How long to wait, time in the queue included (90s, 10m, 2h)
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = durations::parse)]

@@ -5,6 +5,7 @@ use url::Url;
 use super::job_named::NAME;
 use crate::databricks::jobs::{Page, list};
 use crate::databricks::{WorkflowRow, get_workflow, is_missing, list_workflows_named};
+use crate::document::unquoted;
 use crate::failure::{Code, Failure, of_databricks};
 use crate::http::Reader;
 use crate::nearest::nearest;
@@ -24,6 +25,7 @@ pub(crate) enum WorkflowNamed {
 impl WorkflowNamed {
     /// An id, an address in either of its forms (databricks-api §5.7), or else a name.
     pub(crate) fn read(text: &str, own: Option<&Origin>) -> Result<WorkflowNamed, Failure> {
+        let text = unquoted(text);
         let invalid = |why: String| {
             Failure::new(Code::InvalidInput, format!("\"{text}\" cannot be used as a workflow: {why}."))
                 .advise("give the id of the Databricks job, its address, or its exact name")
@@ -133,6 +135,7 @@ mod tests {
         let read = |text: &str| WorkflowNamed::read(text, Some(&own));
         for text in [
             "9007199254740993",
+            "\"9007199254740993\"",
             "https://dbc.cloud.databricks.com/jobs/9007199254740993?o=12",
             "https://dbc.cloud.databricks.com/jobs/9007199254740993/runs/5?o=12",
             "https://dbc.cloud.databricks.com/?o=12#job/9007199254740993/run/5",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Tried;
+use super::databricks::ATTRIBUTES;
 use crate::context::Wall;
 use crate::http::{Asking, Fresh, Issuer, NoToken, shorten};
 use crate::secret::Vault;
@@ -61,11 +62,12 @@ impl FromCli {
     async fn ask(&self) -> Result<Fresh, NoToken> {
         let FromCli { program, profile, host, tried: _, vault, wall } = self;
         let (flag, value) = profile.as_ref().map_or(("--host", host), |profile| ("--profile", profile));
-        let output = tokio::process::Command::new(program)
-            .args(["auth", "token", flag, value])
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
+        let mut command = tokio::process::Command::new(program);
+        // The flag says which login is meant; programs before 1.0 let these go before it.
+        for variable in ATTRIBUTES.map(|(_, variable)| variable).into_iter().chain(["DATABRICKS_CONFIG_PROFILE"]) {
+            command.env_remove(variable);
+        }
+        let output = command.args(["auth", "token", flag, value]).stdin(Stdio::null()).kill_on_drop(true).output();
         let output = match tokio::time::timeout(PATIENCE, output).await {
             Err(_) => return Err(self.none(&format!("it did not end within {} s", PATIENCE.as_secs()))),
             Ok(Err(error)) => return Err(self.none(&error.to_string())),

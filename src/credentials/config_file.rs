@@ -119,6 +119,11 @@ pub(crate) fn place(environment: &Environment) -> Option<PathBuf> {
     }
 }
 
+/// Whether the file is the one of the home folder, which only its owner writes. Another one may come with a repository.
+pub(super) fn is_own(environment: &Environment) -> bool {
+    place(environment) == environment.home().map(|home| home.join(".databrickscfg"))
+}
+
 /// The profile of this name, which `by` has named. Its absence is an error.
 pub(super) fn named(name: &str, by: &str, environment: &Environment) -> Result<Profile, Failure> {
     let wrong = |what: String| Failure::new(Code::InvalidInput, what);

@@ -61,9 +61,17 @@ impl fmt::Display for Tried {
 #[derive(Clone, Debug)]
 pub(crate) enum Way {
     Token(Sourced<Secret>),
-    ServicePrincipal { id: Sourced<String>, secret: Secret },
-    GitHub { id: Option<Sourced<String>>, url: Url, token: Secret, audience: Option<String> },
-    Cli { program: PathBuf, profile: Option<String> },
+    ServicePrincipal { id: Sourced<String>, secret: Sourced<Secret> },
+    GitHub { id: Option<Sourced<String>>, url: Url, token: Sourced<Secret>, audience: Option<String> },
+    Cli { program: PathBuf, profile: Option<CliProfile> },
+}
+
+/// The profile whose login `databricks` is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct CliProfile {
+    pub(crate) name: String,
+    /// Whether it stands in the user's own file, where `databricks auth login` wrote host and login together.
+    pub(crate) is_own: bool,
 }
 
 impl Databricks {
@@ -94,7 +102,7 @@ impl Way {
             Way::GitHub { id: Some(id), .. } => format!("GitHub's id token for {} (of {})", id.value, id.source),
             Way::GitHub { id: None, .. } => "GitHub's id token".to_owned(),
             Way::Cli { program: _, profile: Some(profile) } => {
-                format!("the login of `databricks` for profile {profile}")
+                format!("the login of `databricks` for profile {}", profile.name)
             }
             Way::Cli { program: _, profile: None } => "the login of `databricks`".to_owned(),
         }
@@ -102,7 +110,7 @@ impl Way {
 }
 
 /// What a profile or the environment can say, and the variables for it.
-const ATTRIBUTES: [(&str, &str); 8] = [
+pub(super) const ATTRIBUTES: [(&str, &str); 8] = [
     ("host", "DATABRICKS_HOST"),
     ("token", "DATABRICKS_TOKEN"),
     ("client_id", "DATABRICKS_CLIENT_ID"),

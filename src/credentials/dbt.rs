@@ -248,8 +248,9 @@ pub(crate) fn account_id(
 }
 
 impl Account {
-    /// Refuses to send a token that belongs to no host to a host that only a pasted address, the keyring or dbt's own file names.
-    pub(crate) fn check_bare_token(&self) -> Result<(), Failure> {
+    /// Refuses to send a token that belongs to no host, known as `token`, to a host that only a pasted address, the keyring or
+    /// dbt's own file names.
+    pub(crate) fn check_bare_token(&self, token: &str) -> Result<(), Failure> {
         if self.trusted {
             return Ok(());
         }
@@ -257,11 +258,8 @@ impl Account {
         let host = self.origin.to_string();
         let host = host.strip_prefix("https://").unwrap_or(&host);
         Err(Failure::new(
-            Code::Refused,
-            format!(
-                "The dbt token is not sent to {host}: it is no host of dbt's, and only {} names it.",
-                self.host_from
-            ),
+            Code::Contradiction,
+            format!("{token} is not sent to {host}: it is not a dbt host, and only {} names it.", self.host_from),
         )
         .advise(format!(
             "only if you know that {host} is your dbt host: name it with --dbt-host {host}, or set DBT_CLOUD_HOST to it"

@@ -59,14 +59,14 @@ impl Token {
     /// The secret, if it may go to the host of this account.
     pub(crate) fn secret_for(&self, account: &Account) -> Result<Secret, Failure> {
         let Some(home) = &self.home else {
-            account.check_bare_token()?;
+            account.check_bare_token(&self.source.to_string())?;
             return Ok(self.secret.clone());
         };
         if *home == account.origin {
             return Ok(self.secret.clone());
         }
         let (source, host) = (&self.source, &account.origin);
-        Err(Failure::new(Code::Refused, format!("{source} is stored for {home} and is not sent to {host}."))
+        Err(Failure::new(Code::Contradiction, format!("{source} is stored for {home} and is not sent to {host}."))
             .advise("set DBT_CLOUD_TOKEN to a token of that host"))
     }
 }

@@ -1,10 +1,10 @@
 //! What differs between what should be and what is there, as data with reasons.
 
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::kinds::{AddedTask, Grant, JobGrant, Notebook, NotebookGrant, Scope, Secret, Workflow};
 use super::walk::Inputs;
+use crate::document::{Data, Shown, document};
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, Writer};
 
@@ -55,16 +55,28 @@ impl Consents {
 }
 
 /// One difference, with its reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     /// In the service's words: `schedule.quartz_cron_expression`.
     pub(crate) field: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) from: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) to: Option<String>,
     /// Why it is changed: `the template is newer`.
     pub(crate) reason: String,
+}
+
+impl Shown for Change {
+    fn shown(&self) -> Data {
+        let Change { field, from, to, reason } = self;
+        let mut change = document!({ "field": field });
+        for (name, value) in [("from", from), ("to", to)] {
+            if let Some(value) = value {
+                change.set(name, value);
+            }
+        }
+        change.set("reason", reason);
+        change
+    }
 }
 
 /// Why something is left alone although it differs.
@@ -306,7 +318,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Data {
         let Entry { kind, name, quoted: _, action, progress, diff } = self;
         let progress = match progress {
             Progress::Pending => "pending",
@@ -314,27 +326,27 @@ impl Entry {
             Progress::Done => "done",
             Progress::Failed => "failed",
         };
-        let mut entry = json!({ "kind": kind, "name": name, "progress": progress });
+        let mut entry = document!({ "kind": kind, "name": name, "progress": progress });
         match action {
             Action::Keep(note) => {
-                entry["action"] = "keep".into();
+                entry.set("action", "keep");
                 if let Some(note) = note {
-                    entry["note"] = note.as_str().into();
+                    entry.set("note", note);
                 }
             }
-            Action::Create => entry["action"] = "create".into(),
+            Action::Create => entry.set("action", "create"),
             Action::Update(changes) => {
-                entry["action"] = "update".into();
-                entry["changes"] = json!(changes);
+                entry.set("action", "update");
+                entry.set("changes", changes);
             }
             Action::Blocked { why: Refusal { what, diff: _, advice: _ }, unless } => {
-                entry["action"] = "blocked".into();
-                entry["reason"] = what.as_str().into();
-                entry["unless"] = unless.map(Consent::flag).into();
+                entry.set("action", "blocked");
+                entry.set("reason", what);
+                entry.set("unless", unless.map(Consent::flag));
             }
         }
         if let Some(diff) = diff {
-            entry["diff"] = diff.as_str().into();
+            entry.set("diff", diff);
         }
         entry
     }

@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value, json};
-
 use super::plan::{Action, Change, Entry, Progress};
+use crate::document::{Data, document};
 use crate::failure::Report;
 
 /// What was found, and what was done about it.
@@ -19,7 +18,7 @@ pub(crate) struct Provisioned {
     pub(crate) entries: Vec<Entry>,
     /// What the command adds: lines for people, fields for JSON.
     pub(crate) lines: Vec<String>,
-    pub(crate) fields: Map<String, Value>,
+    pub(crate) fields: Data,
 }
 
 impl Report for Provisioned {
@@ -64,13 +63,12 @@ impl Report for Provisioned {
         text
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         let Provisioned { workspace, identity, dry_run, entries, lines: _, fields } = self;
-        let entries: Vec<Value> = entries.iter().map(Entry::json).collect();
-        let mut data = json!({ "workspace": workspace, "identity": identity, "dry_run": dry_run, "steps": entries });
-        if let Value::Object(data) = &mut data {
-            data.extend(fields.clone());
-        }
+        let entries: Vec<Data> = entries.iter().map(Entry::json).collect();
+        let mut data =
+            document!({ "workspace": workspace, "identity": identity, "dry_run": dry_run, "steps": entries });
+        data.extend(fields);
         data
     }
 }

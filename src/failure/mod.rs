@@ -8,8 +8,7 @@ mod runs;
 
 use std::fmt;
 
-use serde_json::{Value, json};
-
+use crate::document::{Data, document};
 use crate::questions::Open;
 
 pub(crate) use self::http::{is_ip_restriction, of_databricks, of_dbt};
@@ -188,10 +187,10 @@ impl Failure {
         self
     }
 
-    pub(crate) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Data {
         let Failure { code, what, causes, hints, open: _ } = self;
         let hints: Vec<String> = hints.iter().map(ToString::to_string).collect();
-        json!({ "code": code.name(), "message": what, "causes": causes, "hints": hints })
+        document!({ "code": code.name(), "message": what, "causes": causes, "hints": hints })
     }
 }
 
@@ -219,5 +218,5 @@ pub(crate) trait Report {
     /// For people, on stdout; whole lines. May be empty where everything was said on the way.
     fn text(&self) -> String;
     /// The `data` of the JSON document.
-    fn json(&self) -> Value;
+    fn json(&self) -> Data;
 }

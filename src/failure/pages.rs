@@ -121,6 +121,7 @@ impl Code {
                     "A pasted address is of another host or account than the variables.",
                     "Two variables for the same value are set to different values.",
                     "A notebook was deployed for another dbt account than that of the job.",
+                    "A credential comes from one place, and only another one, such as a pasted address or a file, names a host that is neither dbt's nor Databricks'.",
                 ],
                 what_to_do: &[
                     "Take one of the two away: the message names both and where each came from.",

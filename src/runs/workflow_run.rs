@@ -147,7 +147,8 @@ fn understood(output: &TaskOutput, notebook: bool) -> TaskSaid {
             Ok(result) if result["output"].is_array() => {
                 let lines = result["output"].as_array().into_iter().flatten().filter_map(|line| line.as_str());
                 said.lines = lines.take(LINES).map(|line| plain(line, LINE)).collect();
-                said.dbt_run_id = result["dbt_run_id"].as_u64();
+                let id = &result["dbt_run_id"];
+                said.dbt_run_id = id.as_u64().or_else(|| id.as_str()?.parse().ok());
                 said.dbt_run_url = result["url"].as_str().map(|url| plain(url, LINE));
                 said.dbt_status = result["status"].as_str().map(|status| plain(status, LINE));
             }
@@ -277,10 +278,12 @@ mod tests {
 
     #[test]
     fn the_notebooks_own_lines_and_its_dbt_run_are_read_from_its_result() {
-        let result = json!({"output": ["job_run_id = 1", "DbtJobRunStatus.SUCCESS"], "dbt_run_id": 1, "url": "https://x", "status": "SUCCESS"});
-        let said = said(json!({"notebook_output": {"result": result.to_string()}}), true);
-        assert_eq!(said.lines, ["job_run_id = 1", "DbtJobRunStatus.SUCCESS"]);
-        assert_eq!((said.dbt_run_id, said.dbt_run_url.as_deref()), (Some(1), Some("https://x")));
+        for id in [json!(1), json!("1")] {
+            let result = json!({"output": ["job_run_id = 1", "DbtJobRunStatus.SUCCESS"], "dbt_run_id": id, "url": "https://x", "status": "SUCCESS"});
+            let said = said(json!({"notebook_output": {"result": result.to_string()}}), true);
+            assert_eq!(said.lines, ["job_run_id = 1", "DbtJobRunStatus.SUCCESS"]);
+            assert_eq!((said.dbt_run_id, said.dbt_run_url.as_deref()), (Some(1), Some("https://x")));
+        }
     }
 
     #[test]

@@ -4,11 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, IsTerminal as _, Write};
 use std::rc::Rc;
 
-use serde_json::{Value, json};
-
 use super::ask::Terminal;
 use super::bars::{Bars, Screen};
 use super::sanitise::sanitise;
+use crate::document::{Data, document};
 use crate::events::{Event, Events, Level};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::questions::Questioner;
@@ -170,14 +169,14 @@ impl Printer {
         let Ended { report, failure } = ended;
         match self.0.voice.format {
             Format::Json => {
-                let mut document = json!({ "version": 1, "ok": failure.is_none() });
+                let mut document = document!({ "version": 1_u32, "ok": failure.is_none() });
                 if let Some(failure) = failure {
-                    document["error"] = failure.json();
+                    document.set("error", failure.json());
                 }
                 if let Some(report) = report {
-                    document["data"] = report.json();
+                    document.set("data", report.json());
                 } else if failure.is_none() {
-                    document["data"] = Value::Object(serde_json::Map::new());
+                    document.set("data", Data::object());
                 }
                 self.out(&document.to_string());
             }
@@ -191,11 +190,9 @@ impl Printer {
             }
         }
         match failure {
-            // With JSON the document says it all, on stdout.
+            // With JSON too: whoever writes stdout into a file has nothing but this in the log.
             Some(failure) => {
-                if self.0.voice.format == Format::Text {
-                    self.failure(failure);
-                }
+                self.failure(failure);
                 failure.code.exit()
             }
             None if self.0.lost.get() => Code::Failed.exit(),

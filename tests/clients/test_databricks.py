@@ -3,6 +3,7 @@
 import base64
 import os
 import unittest
+import urllib.parse
 
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import DatabricksError, NotFound, PermissionDenied, ResourceAlreadyExists
@@ -119,6 +120,34 @@ class Databricks(unittest.TestCase):
         objects.delete(self.folder, recursive=True)
         with self.assertRaises(NotFound):
             objects.delete(self.folder)
+
+    def test_workspace_files_as_the_cli_sends_them(self):
+        def sent(name, content, overwrite=False):
+            path = urllib.parse.quote(f"Workspace{self.folder}/{name}", safe="")
+            query = {"overwrite": "true" if overwrite else "false"}
+            return self.client.api_client.do(
+                "POST", f"/api/2.0/workspace-files/import-file/{path}", query=query, data=content
+            )
+
+        objects = self.client.workspace
+        with self.assertRaises(NotFound):
+            sent("a.txt", b"no parent yet")
+        objects.mkdirs(self.folder)
+        sent("a b.json", b'{"no": "notebook"}')
+        with self.assertRaises(DatabricksError) as refused:
+            sent("a b.json", b"{}")
+        self.assertEqual(refused.exception.error_code, "RESOURCE_ALREADY_EXISTS")
+        sent("a b.json", b"\x00\xff", overwrite=True)
+        with objects.download(f"{self.folder}/a b.json") as file:
+            self.assertEqual(file.read(), b"\x00\xff")
+        sent("notebook.py", NOTEBOOK.encode())
+        self.assertEqual(objects.get_status(f"{self.folder}/notebook").object_type, workspace.ObjectType.NOTEBOOK)
+
+    def test_lists_of_what_is_beside_jobs(self):
+        self.assertIn("data-engineers", {row.display_name for row in self.client.groups.list()})
+        one = list(self.client.groups.list(filter='displayName eq "analysts"'))
+        self.assertEqual([row.display_name for row in one], ["analysts"])
+        self.assertEqual(list(self.client.warehouses.list()), [])
 
     def test_jobs(self):
         path = self.imported()

@@ -49,6 +49,12 @@ pub(crate) struct Site {
     variables: Vec<(String, String)>,
 }
 
+/// An id as documents have it.
+#[track_caller]
+pub(crate) fn id(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no id: {value}")).to_owned()
+}
+
 impl Site {
     /// A sandbox with its usual seed and no delay.
     pub(crate) fn new() -> Site {

@@ -35,7 +35,7 @@ fn a_failed_run_is_there_with_link_and_models_and_its_messages_only_if_wished_fo
     let site = Site::with(|options| options.speed = 600.0);
     let document = run(&site, &["run", "222223", "-o", "json"]).ends(3).json();
     let outputs = read(&site, "output");
-    assert_eq!(value(&outputs, "run_id"), document["data"]["run_id"].to_string());
+    assert_eq!(value(&outputs, "run_id"), document["data"]["run_id"]);
     assert_eq!(value(&outputs, "run_url"), document["data"]["run_url"].as_str().unwrap());
     assert_eq!((value(&outputs, "status").as_str(), value(&outputs, "exit_code").as_str()), ("ERROR", "3"));
     let brief = read(&site, "summary.md");

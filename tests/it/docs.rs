@@ -80,8 +80,8 @@ fn the_outcome_of_the_azure_pipeline_says_the_run_where_there_is_one_and_never_f
     let outcome = steps.flatten().find(|step| step["name"] == "outcome").unwrap();
     let folder = tempfile::tempdir().unwrap();
     for (document, run) in [
-        (Some(r#"{"ok": true, "data": {"run_id": 4242}}"#), "4242"),
-        (Some(r#"{"ok": false, "data": {"run_id": 4242}, "error": {"code": "run-failed"}}"#), "4242"),
+        (Some(r#"{"ok": true, "data": {"run_id": "4242"}}"#), "4242"),
+        (Some(r#"{"ok": false, "data": {"run_id": "4242"}, "error": {"code": "run-failed"}}"#), "4242"),
         (Some(r#"{"ok": false, "data": {"run_id": null}, "error": {"code": "no-answer"}}"#), ""),
         (Some(r#"{"ok": false, "error": {"code": "usage"}}"#), ""),
         (Some(""), ""),

@@ -42,7 +42,7 @@ fn the_guide_from_the_secret_to_the_notebooks_output() {
     let address = run.stdout.lines().find(|line| line.contains("/jobs/") && line.contains("/runs/")).unwrap();
     let watched = site.run(&["watch", address.trim(), "-o", "json"]).ends(0).json();
     assert_eq!(watched["data"]["status"], "SUCCESS", "{watched}");
-    assert!(watched["data"]["tasks"][0]["dbt_run_id"].is_u64(), "{watched}");
+    assert!(watched["data"]["tasks"][0]["dbt_run_id"].is_string(), "{watched}");
     let world = site.inspect();
     let started: Vec<&Value> = dbt_runs(&world, 222_222);
     assert_eq!(started.len(), 1, "{world}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::harness::Site;
+use crate::harness::{Site, id};
 
 fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
@@ -125,7 +125,7 @@ fn a_second_signal_ends_at_once_and_names_what_may_go_on() {
     until_asked(&site, "dbt:runs/cancel");
     signal(&child, "-INT");
     let said = document(&mut child, 130);
-    let run = said["data"]["run_id"].to_string();
+    let run = id(&said["data"]["run_id"]);
     assert!(said["error"]["causes"].to_string().contains(&format!("dbt run {run} is being cancelled")), "{said}");
     assert!(said["error"]["hints"].to_string().contains(&format!("`dbtrigger cancel {run}`")), "{said}");
 }
@@ -172,7 +172,7 @@ fn a_resumption_that_is_interrupted_is_named_and_found_by_the_command_that_is_sa
     until_asked(&site, "dbt:runs/retry");
     signal(&child, "-INT");
     let said = document(&mut child, 130);
-    let failed = &said["data"]["run_id"];
+    let failed = &id(&said["data"]["run_id"]);
     let causes = said["error"]["causes"].to_string();
     assert!(causes.contains(&format!("a run that resumes dbt run {failed} may have been started")), "{said}");
     assert!(!causes.contains("goes on"), "{said}");
@@ -201,7 +201,7 @@ fn a_run_that_is_over_and_not_resumed_yet_does_not_go_on() {
     signal(&child, "-INT");
     let said = document(&mut child, 130);
     let error = said["error"].to_string();
-    let run = &said["data"]["run_id"];
+    let run = &id(&said["data"]["run_id"]);
     assert!(error.contains(&format!("dbt run {run} ended in error, and was not resumed yet")), "{said}");
     assert!(error.contains(" --retry 1`") && !error.contains("goes on"), "{said}");
     assert_eq!(site.writes(0), ["dbt:jobs/run"]);

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::harness::Site;
+use crate::harness::{Site, id};
 
 /// The document as JSON: of each suite its attributes and cases, of each case its attributes and elements.
 const READ: &str = r"
@@ -182,7 +182,7 @@ fn github_gets_an_annotation_on_stderr_and_stdout_stays_one_document() {
     let output = Site::finish(&["run", "222223"], child).ends(3);
     let data = &output.json()["data"];
     let commands: Vec<&str> = output.stderr.lines().filter(|line| line.starts_with("::")).collect();
-    let (run, url) = (&data["run_id"], data["run_url"].as_str().unwrap());
+    let (run, url) = (id(&data["run_id"]), data["run_url"].as_str().unwrap());
     let expected = format!(
         "::error title=dbtrigger run 222223%3A ERROR (run-failed)::dbt run {run} of job 222223 ended in error.%0A{url}\
          %0Amodel orders%0Atest unique_stg_orders_order_id"

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command};
 
-use crate::harness::Site;
+use crate::harness::{Site, id};
 
 /// Sends a signal to a program that this test started.
 fn signal(child: &Child, name: &str) {
@@ -22,7 +22,7 @@ fn each_outcome_has_its_exit_code_and_the_document_says_the_same_beside_the_erro
         assert_eq!(document["ok"], code.is_none(), "{document}");
         assert_eq!(document["error"]["code"].as_str(), code, "{document}");
         assert_eq!(document["data"]["status"], status, "{document}");
-        assert!(document["data"]["run_id"].is_u64() && document["data"]["run_url"].is_string(), "{document}");
+        assert!(document["data"]["run_id"].is_string() && document["data"]["run_url"].is_string(), "{document}");
     }
 }
 
@@ -57,7 +57,7 @@ fn an_interrupted_command_leaves_the_run_and_its_last_line_picks_it_up_again() {
             said.split('`').find(|part| part.starts_with("dbtrigger watch")).unwrap_or_else(|| panic!("{said}"));
         let arguments: Vec<&str> = command.split(' ').skip(1).chain(["-o", "json"]).collect();
         let document = site.run(&arguments).ends(0).json();
-        assert_eq!(document["data"]["run_id"].to_string(), run, "{document}");
+        assert_eq!(document["data"]["run_id"], run, "{document}");
         assert_eq!(document["data"]["adopted"], true, "{document}");
     }
 }
@@ -90,15 +90,15 @@ fn waiting_shorter_than_the_run_ends_with_8_and_the_run_goes_on() {
     let site = Site::with(|options| options.speed = 20.0);
     let document = site.run(&["run", "222222", "--timeout", "1s", "-o", "json"]).ends(8).json();
     assert_eq!(document["error"]["code"], "still-running", "{document}");
-    assert!(document["data"]["run_id"].is_u64(), "{document}");
+    assert!(document["data"]["run_id"].is_string(), "{document}");
     // The command that the error names picks it up, with its outcome and the start's own key.
     let hint = document["error"]["hints"].to_string();
-    let run = document["data"]["run_id"].to_string();
+    let run = id(&document["data"]["run_id"]);
     assert!(hint.contains(&format!("`dbtrigger watch {run}`")), "{document}");
     let watched = site.run(&["watch", &run, "-o", "json"]).ends(0).json();
     assert_eq!((&watched["data"]["status"], &watched["data"]["key"]), (&"SUCCESS".into(), &document["data"]["key"]));
     let document = site.run(&["run", "222225", "--no-wait", "-o", "json"]).ends(0).json();
-    assert!(document["data"]["run_id"].is_u64(), "{document}");
+    assert!(document["data"]["run_id"].is_string(), "{document}");
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn watch_follows_what_runs_elsewhere_and_says_how_it_ended() {
         let address = document["data"]["run_url"].as_str().unwrap().to_owned();
         let by_run = site.run(&["watch", &address, "-o", "json"]).ends(exit).json();
         assert_eq!(by_run["data"]["run_id"], document["data"]["run_id"], "{by_run}");
-        assert_eq!(by_run["data"]["job_id"].to_string(), job, "{by_run}");
+        assert_eq!(by_run["data"]["job_id"], job, "{by_run}");
     }
     let _ = site.run(&["watch", "99"]).ends(6).says("dbt run 99");
     let _ = site.run(&["watch", "--workflow-run", "99"]).ends(6).says("Databricks run 99");

@@ -113,13 +113,36 @@ fn a_wrong_flag_is_a_usage_error_in_text_and_in_json() {
         assert_eq!((exit, out.as_str()), (2, ""), "{line:?}");
         assert!(near.is_none_or(|near| err.contains(near)), "{line:?}\n{err}");
         assert!(err.contains(" [usage]\n") && err.trim_end().ends_with("--help`"), "{line:?}\n{err}");
+        let text = err;
         let (exit, out, err) = bare(&[line, &["-o", "json"]].concat());
         let document: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!((exit, &document["ok"], &document["error"]["code"]), (2, &false.into(), &"usage".into()));
-        assert_eq!(err, "", "{line:?}");
+        assert_eq!(err, text, "{line:?}");
         let hints = document["error"]["hints"].to_string();
         assert!(near.is_none_or(|near| hints.replace('\\', "").contains(near)), "{line:?}\n{hints}");
     }
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+fn an_error_stands_on_stderr_in_either_form_of_output() {
+    let mut same = 0;
+    let whole = whole_commands();
+    let mut lines: Vec<Vec<&str>> =
+        whole.iter().map(|command| command.split(' ').chain(["--frobnicate"]).collect()).collect();
+    lines.extend(["jobs", "runs", "doctor", "run", "setup", "init-secrets"].map(|command| vec![command]));
+    lines.extend([vec!["auth", "login", "--dbt-host", "x.dbt.com"], vec!["--ca-bundle", "/nowhere", "jobs"], vec![]]);
+    for line in &lines {
+        let (text_exit, _, text) = bare(line);
+        let (exit, out, err) = bare(&[&line[..], &["-o", "json"]].concat());
+        let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let code = document["error"]["code"].as_str().unwrap();
+        assert!(exit == text_exit && err.contains(&format!(" [{code}]\n")), "{line:?}: {exit}\n{err}");
+        // Without arguments text is the help.
+        assert!(line.is_empty() || err == text, "{line:?}\n{err}\n{text}");
+        same += 1;
+    }
+    println!("errors on stderr under -o json: {same} of {}", lines.len());
 }
 
 #[test]

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
-
 use super::{owner_in_json, unusable, waited};
 use crate::commands::provision::who;
 use crate::commands::{Stage, init_secrets, to_databricks, to_dbt};
@@ -11,6 +9,7 @@ use crate::credentials::{
     Databricks, KeySource, Missing, Source, Sourced, TOKEN_VARIABLES, Token, Wants, given_token, key_to_store,
     may_go_there, named_account, named_workspace,
 };
+use crate::document::Data;
 use crate::failure::{Code, Failure, Report};
 use crate::keyring::{Owner, Trouble};
 use crate::questions::Question;
@@ -141,10 +140,7 @@ async fn of_databricks(host: String, from: &KeySource, stage: &Stage) -> Result<
         return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
     };
     let identity = Databricks::with_token(at.clone(), token.clone());
-    // With -p somebody has named the host.
-    if environment.profile().is_none() {
-        may_go_there(&identity.way, &at.host)?;
-    }
+    may_go_there(&identity.way, &at.host)?;
     let me = who(&to_databricks(&identity, stage)?.reader()).await?;
     let owner = Owner::Databricks { host: at.host.value.to_string(), workspace: at.id.map(|id| id.value) };
     Ok(Accepted { owner, token, known: Some(me.user_name) })
@@ -182,17 +178,17 @@ impl Report for LoginReport {
         format!("{done} the token for {owner}{known} in the keyring, from {from}.\nNext: dbtrigger auth status")
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         let LoginReport { owner, from, known, replaced } = self;
         let mut data = owner_in_json(owner);
         let (identity, kind) = match owner {
             Owner::Dbt { host: _, account: _ } => (None, known.as_deref()),
             Owner::Databricks { host: _, workspace: _ } => (known.as_deref(), Some("personal token")),
         };
-        data["identity"] = json!(identity);
-        data["token_kind"] = json!(kind);
-        data["token_from"] = json!(from.to_string());
-        data["replaced"] = json!(replaced);
+        data.set("identity", identity);
+        data.set("token_kind", kind);
+        data.set("token_from", from.to_string());
+        data.set("replaced", replaced);
         data
     }
 }

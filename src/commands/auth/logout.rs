@@ -1,12 +1,11 @@
 //! `auth logout`: removes tokens from the keyring, and says what is left.
 
-use serde_json::{Value, json};
-
 use super::{Logins, owners_in_json, unusable, waited};
 use crate::commands::Stage;
 use crate::credentials::{
     Source, Sourced, Wants, Workspace, api_token, databricks, named_host_and_id, named_workspace,
 };
+use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::keyring::{Owner, Trouble};
 
@@ -252,10 +251,10 @@ impl Report for LogoutReport {
         lines.join("\n")
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         let LogoutReport { which: _, removed, logins, remains, settled: _ } = self;
-        let remains: Vec<Value> =
-            remains.iter().map(|(service, from)| json!({ "service": service, "from": from })).collect();
-        json!({ "removed": owners_in_json(removed), "logins": owners_in_json(logins), "remains": remains })
+        let remains: Vec<Data> =
+            remains.iter().map(|(service, from)| document!({ "service": service, "from": from })).collect();
+        document!({ "removed": owners_in_json(removed), "logins": owners_in_json(logins), "remains": remains })
     }
 }

@@ -11,10 +11,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use clap::Subcommand;
-use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::Stage;
+use crate::document::{Data, Id, Shown as _, document};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::keyring::{Owner, Trouble};
 
@@ -104,17 +104,17 @@ fn unusable(doing: &str, trouble: &Trouble) -> Failure {
         .advise("without a keyring: set DBT_CLOUD_TOKEN or keep dbt's own file ~/.dbt/dbt_cloud.yml; for Databricks set DATABRICKS_TOKEN or name a profile of ~/.databrickscfg with -p")
 }
 
-fn owner_in_json(owner: &Owner) -> Value {
+fn owner_in_json(owner: &Owner) -> Data {
     match owner {
         Owner::Dbt { host, account } => {
-            json!({ "service": "dbt", "host": host, "account_id": account, "workspace_id": null })
+            document!({ "service": "dbt", "host": host, "account_id": Id(*account), "workspace_id": None::<Id> })
         }
         Owner::Databricks { host, workspace } => {
-            json!({ "service": "databricks", "host": host, "account_id": null, "workspace_id": workspace })
+            document!({ "service": "databricks", "host": host, "account_id": None::<Id>, "workspace_id": workspace })
         }
     }
 }
 
-fn owners_in_json(owners: &[Owner]) -> Value {
-    Value::Array(owners.iter().map(owner_in_json).collect())
+fn owners_in_json(owners: &[Owner]) -> Data {
+    owners.iter().map(owner_in_json).collect::<Vec<_>>().shown()
 }

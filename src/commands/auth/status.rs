@@ -1,7 +1,7 @@
 //! `auth status`: for both services who, where, from which sources, and whether it works now.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::next::{Next, instead, login_to_databricks, login_to_dbt};
 use super::{Logins, owners_in_json};
@@ -12,6 +12,7 @@ use crate::credentials::{
     named_workspace,
 };
 use crate::databricks::permissions::Principal;
+use crate::document::{Data, Id, Shown, document};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
 use crate::questions::Open;
 
@@ -41,7 +42,7 @@ pub(super) async fn run(args: &Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 struct Standing {
     service: &'static str,
     /// Name in JSON, words for people, value.
-    facts: Vec<(&'static str, &'static str, Value)>,
+    facts: Vec<(&'static str, &'static str, Data)>,
     failure: Option<Failure>,
 }
 
@@ -50,8 +51,8 @@ impl Standing {
         Standing { service, facts: Vec::new(), failure: None }
     }
 
-    fn fact(&mut self, name: &'static str, words: &'static str, value: impl Into<Value>) {
-        self.facts.push((name, words, value.into()));
+    fn fact(&mut self, name: &'static str, words: &'static str, value: impl Shown) {
+        self.facts.push((name, words, value.shown()));
     }
 
     /// When the token at hand ends, or who does not tell.
@@ -92,8 +93,8 @@ async fn ask_workspace(stage: &Stage, logins: &Logins, standing: &mut Standing) 
     };
     standing.fact("auth_type", "way", identity.way.name());
     standing.fact("credential_from", "credential", identity.way.known_as());
-    let tried = identity.tried.iter().map(|Tried { name, why }| json!({ "way": name, "reason": why }));
-    standing.fact("tried", "", Value::Array(tried.collect()));
+    let tried = identity.tried.iter().map(|Tried { name, why }| document!({ "way": name, "reason": why }));
+    standing.fact("tried", "", tried.collect::<Vec<_>>());
     let given = match &identity.way {
         Way::Token(token) => {
             standing.expiry(None, "not told by Databricks for a personal access token");
@@ -106,7 +107,7 @@ async fn ask_workspace(stage: &Stage, logins: &Logins, standing: &mut Standing) 
         Some(source) => next.after_a_refusal(failure, source, &login_to_databricks(at.as_ref())),
         None => failure,
     })?;
-    standing.fact("workspace_id", "workspace", me.workspace_id);
+    standing.fact("workspace_id", "workspace", me.workspace_id.map(Id));
     let kind = match Principal::of(&me.user_name) {
         Principal::User | Principal::Group => "user",
         Principal::ServicePrincipal => "service principal",
@@ -140,7 +141,7 @@ async fn ask_account(stage: &Stage, logins: &Logins, standing: &mut Standing) ->
     if let Some(account) = &account {
         standing.fact("host", "host", account.origin.to_string());
         standing.fact("host_from", "host from", account.host_from.to_string());
-        standing.fact("account_id", "account", account.id);
+        standing.fact("account_id", "account", Id(account.id));
         standing.fact("account_from", "account from", account.id_from.to_string());
     }
     if let Some(token) = &token {
@@ -249,7 +250,7 @@ impl Report for StatusReport {
                 Some(failure) => format!("{service}: does not work [{}]", failure.code.name()),
             });
             for (_, words, value) in facts {
-                match value {
+                match &**value {
                     Value::Null => {}
                     Value::String(text) => lines.push(format!("  {words:<22} {text}")),
                     // Why the ways before this one do not apply.
@@ -258,7 +259,7 @@ impl Report for StatusReport {
                         format!("  {:<22} {}", format!("tried {}", of("way")), of("reason"))
                     })),
                     Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
-                        lines.push(format!("  {words:<22} {value}"));
+                        lines.push(format!("  {words:<22} {}", **value));
                     }
                 }
             }
@@ -274,22 +275,22 @@ impl Report for StatusReport {
         lines.join("\n")
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         let StatusReport { databricks, dbt, logins } = self;
         let of = |standing: &Standing| {
             let Standing { service: _, facts, failure } = standing;
-            let mut data = json!({ "works": failure.is_none() });
+            let mut data = document!({ "works": failure.is_none() });
             for (name, _, value) in facts {
-                data[*name] = value.clone();
+                data.set(name, value);
             }
-            data["error"] = failure.as_ref().map(Failure::json).into();
+            data.set("error", failure.as_ref().map(Failure::json));
             data
         };
         let trouble = logins.as_ref().err().map(ToString::to_string);
-        json!({
+        document!({
             "databricks": of(databricks),
             "dbt": of(dbt),
-            "keyring": { "logins": owners_in_json(logins.as_deref().unwrap_or_default()), "trouble": trouble },
+            "keyring": document!({ "logins": owners_in_json(logins.as_deref().unwrap_or_default()), "trouble": trouble }),
         })
     }
 }

@@ -92,7 +92,7 @@ async fn status_names_who_where_and_from_where_and_one_failing_service_leaves_th
     assert_eq!(well.exit, 0, "{}", well.failure);
     assert_eq!(well.data["databricks"]["identity"], ANA);
     assert_eq!(well.data["databricks"]["identity_kind"], "user");
-    assert_eq!(well.data["dbt"]["account_id"], ACCOUNT);
+    assert_eq!(well.data["dbt"]["account_id"], ACCOUNT.to_string());
     assert_eq!(well.data["dbt"]["token_kind"], "service token");
     assert_eq!(well.data["keyring"]["logins"].as_array().unwrap().len(), 2);
     assert!(
@@ -137,7 +137,7 @@ async fn logout_removes_what_is_named_is_the_same_twice_and_says_what_remains() 
     assert_eq!(double.entries.lock().unwrap().len(), 4);
     let line = ["logout", "--dbt-host", ORIGIN, "--dbt-account", "2"];
     let one = typed(&world, &line).await;
-    assert_eq!((one.exit, one.data["removed"][0]["account_id"].as_u64()), (0, Some(2)), "{}", one.failure);
+    assert_eq!((one.exit, one.data["removed"][0]["account_id"].as_str()), (0, Some("2")), "{}", one.failure);
     assert_eq!(one.data["logins"].as_array().unwrap().len(), 2);
     world.use_keyring(&double.keyring());
     let again = typed(&world, &line).await;

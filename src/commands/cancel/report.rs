@@ -1,7 +1,6 @@
 //! What `cancel` knows of the runs that it stopped.
 
-use serde_json::{Value, json};
-
+use crate::document::{Data, Id, Shown as _, document};
 use crate::failure::Report;
 
 /// One run that was asked to stop.
@@ -35,10 +34,10 @@ impl Stopped {
         }
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         let Stopped { run, url, status, already, fate } = self;
-        json!({
-            "run_id": run, "run_url": url, "status": status, "already_ended": already,
+        document!({
+            "run_id": Id(*run), "run_url": url, "status": status, "already_ended": already,
             "cancelled": !already && *fate == Fate::Cancelled,
         })
     }
@@ -51,22 +50,22 @@ pub(in crate::commands) struct CancelReport {
     /// `None`: they were not looked for.
     pub(in crate::commands) dbt: Option<Vec<Stopped>>,
     /// What the command knows that asks for this, where that is another one than `cancel`.
-    pub(in crate::commands) within: Value,
+    pub(in crate::commands) within: Data,
 }
 
 impl CancelReport {
     /// What is known while it goes on.
-    pub(super) fn known(&self) -> Value {
+    pub(super) fn known(&self) -> Data {
         if self.within.is_null() {
             return self.json();
         }
         let mut data = self.within.clone();
-        data["dbt_runs"] = self.dbt_json();
+        data.set("dbt_runs", self.dbt_json());
         data
     }
 
-    pub(in crate::commands) fn dbt_json(&self) -> Value {
-        json!(self.dbt.as_ref().map(|runs| runs.iter().map(Stopped::json).collect::<Vec<_>>()))
+    pub(in crate::commands) fn dbt_json(&self) -> Data {
+        self.dbt.as_ref().map(|runs| runs.iter().map(Stopped::json).collect::<Vec<_>>()).shown()
     }
 }
 
@@ -78,7 +77,7 @@ impl Report for CancelReport {
         workflows.chain(dbt_runs).collect::<Vec<_>>().join("\n")
     }
 
-    fn json(&self) -> Value {
-        json!({ "workflow_run": self.workflow.as_ref().map(Stopped::json), "dbt_runs": self.dbt_json() })
+    fn json(&self) -> Data {
+        document!({ "workflow_run": self.workflow.as_ref().map(Stopped::json), "dbt_runs": self.dbt_json() })
     }
 }

@@ -1,7 +1,5 @@
 //! `create-workflow --add-to`: one task in a workflow of somebody else, and nothing else in it.
 
-use serde_json::json;
-
 use super::check::Check;
 use super::compute;
 use super::drawn::{LookedUp, look_up};
@@ -14,6 +12,7 @@ use crate::commands::provision::{Carried, Finish, Provision, no_plan, who};
 use crate::commands::to_databricks;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
+use crate::document::Id;
 use crate::engine::kinds::{
     AddedTask, AddedTaskWant, TaskWant, carried_overrides, changed_meanwhile, circle_with_ours, keys_there,
     unknown_needs,
@@ -206,14 +205,14 @@ fn describe(
     let (key, others) = step.present().map_or((task.key.clone(), 0), |job| keys_there(&step.want, job));
     let url = jobs::link(writer.origin(), workflow, me.workspace_id);
     let there = step.present().cloned().map(|job| (job, TaskWant { key: key.clone(), ..task.clone() }));
-    carried.field("job_id", workflow);
+    carried.field("job_id", Id(workflow));
     carried.field("url", url.clone());
     carried.field("name", workflow_name);
     carried.field("result", result);
     carried.field("task_key", key);
-    carried.field("dbt_job_id", task.job);
+    carried.field("dbt_job_id", Id(task.job));
     carried.field("notebook", notebook);
-    carried.field("warnings", json!(warnings));
+    carried.field("warnings", warnings);
     carried.line(url);
     if run_now {
         let all = match others {

@@ -1,11 +1,10 @@
 //! What is said about the workflow once it is there, or would be: its page, its schedule, its next command.
 
-use serde_json::{Value, json};
-
 use crate::commands::Stage;
 use crate::commands::provision::{Carried, Finish};
 use crate::databricks::jobs::{self as databricks_jobs, Job};
 use crate::databricks::me::Me;
+use crate::document::{Data, Id, document};
 use crate::engine::kinds::{ID_TAG, Timetable, name_all, timetable, timetable_after};
 use crate::engine::{Action, Planned};
 use crate::failure::{Code, Failure};
@@ -49,21 +48,20 @@ pub(in crate::commands) fn describe(
     let job = present.as_ref().map(|have| have.job.id);
     let name = present.as_ref().and_then(|have| have.job.settings.read::<String>("name")).unwrap_or(want.name);
     let url = job.map(|job| databricks_jobs::link(writer.origin(), job, me.workspace_id));
-    carried.field("job_id", job);
+    carried.field("job_id", job.map(Id));
     carried.field("url", url.clone());
     carried.field("name", name);
-    carried.field("tag", json!({ ID_TAG: want.identity.as_str() }));
+    carried.field("tag", document!({ ID_TAG: want.identity.as_str() }));
     carried.field("result", result);
     let only = if let [only] = want.tasks.as_slice() { Some(only.job) } else { None };
-    carried.field("dbt_job_id", only);
-    let tasks = want.tasks.iter().map(|task| json!({ "task_key": task.key, "dbt_job_id": task.job }));
-    carried.field("tasks", tasks.collect::<Value>());
+    carried.field("dbt_job_id", only.map(Id));
+    let tasks = want.tasks.iter().map(|task| document!({ "task_key": task.key, "dbt_job_id": Id(task.job) }));
+    carried.field("tasks", tasks.collect::<Vec<_>>());
     carried.field("notebook", want.notebook);
     carried.field("run_as", want.run_as.or_else(|| present.as_ref().and_then(|have| have.job.run_as.clone())));
-    carried.field("warnings", json!(warnings));
+    carried.field("warnings", warnings);
     let moments = timetable.as_ref().map(|timetable| firing(timetable, stage)).unwrap_or_default();
-    carried
-        .field("schedule", timetable.as_ref().map_or(Value::Null, |timetable| describe_schedule(timetable, &moments)));
+    carried.field("schedule", timetable.as_ref().map(|timetable| describe_schedule(timetable, &moments)));
     if let Some(Timetable { expression, timezone, paused }) = &timetable {
         let paused = if *paused { ", paused" } else { "" };
         carried.line(format!("Schedule: {expression} in {timezone}{paused}"));
@@ -105,8 +103,8 @@ fn firing(timetable: &Timetable, stage: &Stage) -> Vec<jiff::Zoned> {
         .unwrap_or_default()
 }
 
-fn describe_schedule(timetable: &Timetable, moments: &[jiff::Zoned]) -> Value {
+fn describe_schedule(timetable: &Timetable, moments: &[jiff::Zoned]) -> Data {
     let Timetable { expression, timezone, paused } = timetable;
     let next: Vec<String> = moments.iter().map(|moment| moment.timestamp().to_string()).collect();
-    json!({ "quartz_cron_expression": expression, "timezone_id": timezone, "paused": paused, "next": next })
+    document!({ "quartz_cron_expression": expression, "timezone_id": timezone, "paused": paused, "next": next })
 }

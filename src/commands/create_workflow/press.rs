@@ -2,13 +2,12 @@
 
 use std::rc::Rc;
 
-use serde_json::{Value, json};
-
 use super::check::Check;
 use crate::commands::provision::Carried;
 use crate::commands::talk::unanswered;
 use crate::commands::{Said, Stage};
 use crate::credentials::Databricks;
+use crate::document::Data;
 use crate::failure::{Ended, Failure, Report};
 use crate::http::Writer;
 use crate::questions::Questioner;
@@ -112,12 +111,12 @@ impl Report for MadeAndRun {
         run.as_ref().map(|run| run.text()).unwrap_or_default()
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         let MadeAndRun { made, check, run } = self;
-        let mut data = made.as_ref().map_or_else(|| json!({}), |made| made.json());
+        let mut data = made.as_ref().map_or_else(Data::object, |made| made.json());
         for (name, part) in [("check", check), ("run", run)] {
             if let Some(part) = part {
-                data[name] = part.json();
+                data.set(name, part.json());
             }
         }
         data

@@ -94,7 +94,7 @@ async fn the_third_step_of_the_guide_makes_one_job_and_the_second_time_writes_no
     let notebook = &settings["tasks"][0]["notebook_task"]["notebook_path"];
     assert_eq!(notebook, "/Users/ana@example.com/dbtrigger/run_dbt_job_51234");
     let data = &first.data;
-    assert_eq!((&data["job_id"], &data["result"]), (&job["job_id"], &json!("created")));
+    assert_eq!((&data["job_id"], &data["result"]), (&json!(job["job_id"].to_string()), &json!("created")));
     assert_eq!((&data["name"], &data["identity"]), (&json!(NAME), &json!(ANA)));
     assert_eq!(data["url"], format!("http://127.0.0.1:1/jobs/{}?o=7405609032100112", job["job_id"]));
     assert_eq!(data["schedule"]["next"].as_array().unwrap().len(), 3, "{data}");
@@ -265,7 +265,7 @@ async fn a_renamed_job_is_found_through_all_pages_and_keeps_its_name() {
     stage.take_log();
     let outcome = create(&stage, &JOB).await;
     assert_eq!((outcome.exit, &outcome.data["name"]), (0, &json!("Ours by another name")), "{outcome:?}");
-    assert_eq!(outcome.data["job_id"], job["job_id"]);
+    assert_eq!(outcome.data["job_id"], job["job_id"].to_string());
     assert_eq!(stage.take_writes(), [""; 0]);
 }
 
@@ -506,7 +506,7 @@ async fn a_job_by_its_name_is_the_same_job_and_dbt_has_to_be_asked_for_it() {
         ["--name", "Both", "--job", "first=Nightly build", "--job", "222225", "--depends-on", "dbt_222225=first"];
     let both = create(&stage, &line).await;
     let tasks =
-        json!([{ "task_key": "first", "dbt_job_id": 222_222 }, { "task_key": "dbt_222225", "dbt_job_id": 222_225 }]);
+        json!([{ "task_key": "first", "dbt_job_id": "222222" }, { "task_key": "dbt_222225", "dbt_job_id": "222225" }]);
     assert_eq!((both.exit, &both.data["tasks"]), (0, &tasks), "{both:?}");
     stage.take_log();
     for (line, code, word) in [
@@ -752,7 +752,7 @@ async fn several_jobs_are_a_task_each_and_one_job_to_two_and_back_leaves_nothing
     let outcome = create(&stage, &SEVERAL).await;
     assert_eq!((outcome.exit, stage.take_writes()), (0, vec!["databricks:jobs/reset"]), "{outcome:?}");
     let tasks =
-        json!([{ "task_key": "load", "dbt_job_id": 222_222 }, { "task_key": "dbt_222223", "dbt_job_id": 222_223 }]);
+        json!([{ "task_key": "load", "dbt_job_id": "222222" }, { "task_key": "dbt_222223", "dbt_job_id": "222223" }]);
     assert_eq!((&outcome.data["tasks"], &outcome.data["dbt_job_id"]), (&tasks, &Value::Null));
     let settings = only_job(&stage)["settings"].clone();
     assert!(settings.get("parameters").is_none(), "{settings:#}");

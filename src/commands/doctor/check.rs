@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use crate::commands::Given;
+use crate::document::{Data, document};
 use crate::failure::{Code, Failure, Hint, Report};
 
 /// Which part of the chain a link belongs to; the order in which they are shown.
@@ -187,13 +187,13 @@ impl Check {
         text
     }
 
-    fn json(&self, given: &Given) -> Value {
+    fn json(&self, given: &Given) -> Data {
         let Check { part: _, id, status, what, reasons, next: _, valid_until } = self;
         let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
         let mut check =
-            json!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": self.hints(given) });
+            document!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": self.hints(given) });
         if let Some(moment) = valid_until {
-            check["valid_until"] = json!(moment.to_string());
+            check.set("valid_until", moment.to_string());
         }
         check
     }
@@ -248,8 +248,8 @@ impl Report for Examined {
         text + &counts.map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
     }
 
-    fn json(&self) -> Value {
-        let checks: Vec<Value> = self.checks.iter().map(|check| check.json(&self.given)).collect();
-        json!({ "checks": checks, "counts": BTreeMap::from(self.counts()) })
+    fn json(&self) -> Data {
+        let checks: Vec<Data> = self.checks.iter().map(|check| check.json(&self.given)).collect();
+        document!({ "checks": checks, "counts": BTreeMap::from(self.counts()) })
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::commands::rehearsal::{ANA, DBT_TOKEN, Outcome, Rehearsal};
+use crate::commands::rehearsal::{ANA, DBT_TOKEN, Outcome, Rehearsal, id};
 use crate::commands::{create_workflow, deploy_notebook, init_secrets, run as run_command};
 use crate::failure::Code;
 use crate::sandbox::Rule;
@@ -433,7 +433,7 @@ async fn a_dbt_job_that_is_gone_or_deactivated_breaks_its_link_and_a_failed_run_
     let failed = stage.run(run_command::run, &["222223"]).await.unwrap();
     assert_eq!(failed.exit, 3);
     create(&stage, &["--job", "222223"]).await;
-    let next = format!("dbtrigger watch {}", failed.data["run_id"]);
+    let next = format!("dbtrigger watch {}", id(&failed.data["run_id"]));
     warns(&doctor(&stage, &["--job", "Broken models"]).await, "chain.job:222223", "its last run failed", &next);
 }
 

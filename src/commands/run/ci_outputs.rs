@@ -9,12 +9,13 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Args;
 use super::junit::{self, Results};
 use crate::context::Environment;
 use crate::databricks::WorkflowEnd;
+use crate::document::{Count, Data, Shown as _, document};
 use crate::events::Events;
 use crate::failure::{Code, Failure};
 use crate::runs::plain;
@@ -82,18 +83,18 @@ impl CiOutputs {
     fn outputs(&self, ending: &Ending<'_>, clean: &dyn Fn(&str) -> String) -> String {
         let Ending { data, failure: _, results: _, exit } = ending;
         if self.asked.len() > 1 {
-            let runs: Vec<Value> = runs_of(data)
+            let runs: Vec<Data> = runs_of(data)
                 .iter()
                 .map(|run| {
-                    let exit = run.get("exit_code").cloned().unwrap_or_else(|| json!(exit));
+                    let exit = run["exit_code"].as_u64().unwrap_or_else(|| u64::from(*exit));
                     let word = |name: &str| word(run, name, clean);
-                    json!({
-                        "job_id": run["job_id"].as_u64(), "run_id": run["run_id"].as_u64(), "run_url": word("run_url"),
-                        "status": word("status"), "exit_code": exit,
+                    document!({
+                        "job_id": word("job_id"), "run_id": word("run_id"), "run_url": word("run_url"),
+                        "status": word("status"), "exit_code": Count(exit),
                     })
                 })
                 .collect();
-            return format!("runs={}\nexit_code={exit}\n", Value::from(runs));
+            return format!("runs={}\nexit_code={exit}\n", *runs.shown());
         }
         let (id, url) = (word(data, id_name(data), clean), word(data, url_name(data), clean));
         let [id, url, status] = [id, url, word(data, "status", clean)].map(Option::unwrap_or_default);

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use super::artifacts::Missing;
 use super::on_interrupt::Became;
 use crate::credentials::Account;
 use crate::dbt::{End, Run, Status};
+use crate::document::{Count, Data, Id, document};
 use crate::failure::Report;
 use crate::runs::{FailedNode, Fate, Findings, Key, plain};
 
@@ -123,7 +123,7 @@ impl Report for DbtReport {
         String::new()
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         let DbtReport {
             origin: _,
             account_id,
@@ -147,42 +147,42 @@ impl Report for DbtReport {
             artifacts_missing,
             on_interrupt,
         } = self;
-        let missing: Vec<Value> = artifacts_missing
+        let missing: Vec<Data> = artifacts_missing
             .iter()
-            .map(|Missing { path, reason }| json!({ "path": path, "reason": reason }))
+            .map(|Missing { path, reason }| document!({ "path": path, "reason": reason }))
             .collect();
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
-        let duplicates: Vec<Value> =
-            duplicates.iter().map(|(id, fate)| json!({ "run_id": id, "fate": fate.word() })).collect();
-        let nodes: Vec<Value> = nodes
+        let duplicates: Vec<Data> =
+            duplicates.iter().map(|(id, fate)| document!({ "run_id": Id(*id), "fate": fate.word() })).collect();
+        let nodes: Vec<Data> = nodes
             .iter()
             .map(|node| {
                 let FailedNode { unique_id, kind, name, status, message, failures } = node;
-                json!({ "unique_id": unique_id, "kind": kind, "name": name, "status": status, "message": message, "failures": failures })
+                document!({ "unique_id": unique_id, "kind": kind, "name": name, "status": status, "message": message, "failures": failures.map(Count) })
             })
             .collect();
-        let resumed: Vec<Value> = resumed
+        let resumed: Vec<Data> = resumed
             .iter()
-            .map(|Resumed { run_id, run_url, status }| json!({ "run_id": run_id, "run_url": run_url, "status": status.map(Status::word) }))
+            .map(|Resumed { run_id, run_url, status }| document!({ "run_id": Id(*run_id), "run_url": run_url, "status": status.map(Status::word) }))
             .collect();
-        json!({
-            "account_id": account_id,
-            "job_id": job_id,
+        document!({
+            "account_id": Id(*account_id),
+            "job_id": job_id.map(Id),
             "key": key,
-            "run_id": run_id,
+            "run_id": run_id.map(Id),
             "run_url": run_url,
             "status": status.map(Status::word),
-            "status_code": status.map(Status::number),
+            "status_code": status.map(|status| Count(status.number().unsigned_abs())),
             "reason": self.reason(),
             "message": message,
             "created_at": time(created),
             "started_at": time(started),
             "finished_at": time(finished),
-            "duration_seconds": took.map(|took| took.as_secs()),
+            "duration_seconds": took,
             "adopted": adopted,
             "sends": sends,
             "duplicates": duplicates,
-            "failed_step": step.as_ref().map(|step| json!({ "index": step.index, "count": step.count, "name": step.title })),
+            "failed_step": step.as_ref().map(|step| document!({ "index": Count(step.index), "count": step.count, "name": step.title })),
             "failed_nodes": nodes,
             "resumed": resumed,
             "artifacts": artifacts,

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::duration::shown;
@@ -10,6 +9,7 @@ use super::on_interrupt::Stopped;
 use crate::commands::Stage;
 use crate::commands::last_known::Known;
 use crate::databricks::{Iterations, Standing, WorkflowEnd};
+use crate::document::{Count, Data, Id, document};
 use crate::events::{Events, Going};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::Reader;
@@ -344,16 +344,16 @@ impl Report for WorkflowReport {
         String::new()
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         let WorkflowReport { workflow, name, origin: _, key, run, url, state, on_interrupt } = self;
         let status = on_interrupt.as_ref().and_then(|stopped| stopped.status.as_deref());
         let status = status.or_else(|| state.as_ref().map(|state| state.standing.word()));
-        let tasks: Vec<Value> = state.iter().flat_map(|state| &state.tasks).map(task_json).collect();
-        json!({
-            "workflow_id": workflow,
+        let tasks: Vec<Data> = state.iter().flat_map(|state| &state.tasks).map(task_json).collect();
+        document!({
+            "workflow_id": Id(*workflow),
             "workflow_name": name,
             "key": key,
-            "workflow_run_id": run,
+            "workflow_run_id": run.map(Id),
             "workflow_run_url": url,
             "status": status,
             "on_interrupt": on_interrupt.as_ref().map(|stopped| stopped.became.word()),
@@ -362,43 +362,43 @@ impl Report for WorkflowReport {
             "repairs": state.as_ref().map(|state| state.run.repairs()),
             "queued_behind": state.as_ref().and_then(|state| state.ahead.as_ref()).map(|ahead| {
                 let Ahead { begun, waiting, more } = ahead;
-                json!({ "run_ids": begun, "queued_before": waiting, "more": more })
+                document!({ "run_ids": begun.iter().copied().map(Id).collect::<Vec<_>>(), "queued_before": waiting, "more": more })
             }),
             "tasks": tasks,
         })
     }
 }
 
-fn task_json(task: &TaskState) -> Value {
+fn task_json(task: &TaskState) -> Data {
     let TaskState { key, run_id, attempt, repair, standing, message, outcome, iterations, earlier, said } = task;
     let said = said.as_ref();
-    let earlier: Vec<Value> = earlier
+    let earlier: Vec<Data> = earlier
         .iter()
         .map(|earlier| {
             let EarlierAttempt { run_id, attempt, repair, standing, message, dbt_run_url } = earlier;
             let status = standing.as_ref().map(Standing::word);
-            json!({
-                "run_id": run_id, "attempt": attempt, "repair": repair, "status": status, "message": message,
+            document!({
+                "run_id": Id(*run_id), "attempt": Count(*attempt), "repair": repair, "status": status, "message": message,
                 "dbt_run_url": dbt_run_url,
             })
         })
         .collect();
-    json!({
+    document!({
         "task_key": key,
-        "run_id": run_id,
-        "attempt": attempt,
+        "run_id": Id(*run_id),
+        "attempt": Count(*attempt),
         "repair": repair,
         "status": standing.as_ref().map(Standing::word),
         "message": message,
         "outcome": outcome,
         "iterations": iterations.as_ref().map(|iterations| {
             let Iterations { total, succeeded, failed } = iterations;
-            json!({ "total": total, "succeeded": succeeded, "failed": failed })
+            document!({ "total": Count(*total), "succeeded": Count(*succeeded), "failed": Count(*failed) })
         }),
         "earlier_attempts": earlier,
         "output": said.map(|said| &said.lines),
         "error": said.filter(|said| !said.error.is_empty()).map(|said| said.error.join("\n")),
-        "dbt_run_id": said.and_then(|said| said.dbt_run_id),
+        "dbt_run_id": said.and_then(|said| said.dbt_run_id).map(Id),
         "dbt_run_url": said.and_then(|said| said.dbt_run_url.as_ref()),
         "dbt_run_status": said.and_then(|said| said.dbt_status.as_ref()),
     })

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::dbt::Start;
@@ -11,6 +10,7 @@ use super::follow_workflow::WorkflowReport;
 use crate::commands::last_known::Known;
 use crate::commands::{LastKnown, Stage, cancel};
 use crate::dbt::{End, Run, Status};
+use crate::document::Data;
 use crate::events::Interruption;
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
 use crate::http::{HttpError, Writer};
@@ -169,14 +169,14 @@ pub(crate) struct Stopped {
     /// The service's word, as seen last.
     pub(super) status: Option<String>,
     /// As `cancel` reports them; null where they were not looked for.
-    pub(super) dbt_runs: Value,
+    pub(super) dbt_runs: Data,
 }
 
 impl Stopped {
     /// Of a run that nobody saw.
     pub(super) fn unseen(code: Code) -> Stopped {
         let became = if code == Code::OutcomeUnknown { Became::Unknown } else { Became::NotStarted };
-        Stopped { became, status: None, dbt_runs: Value::Null }
+        Stopped { became, status: None, dbt_runs: Data::default() }
     }
 }
 
@@ -193,7 +193,7 @@ pub(super) async fn stop_workflow(
     line += "; a second signal ends this at once";
     stage.events.remark(line);
     let resume = format!("dbtrigger cancel --workflow-run {run}");
-    let mut stopped = Stopped { became: Became::GoesOn, status: None, dbt_runs: Value::Null };
+    let mut stopped = Stopped { became: Became::GoesOn, status: None, dbt_runs: Data::default() };
     report.on_interrupt = Some(stopped.clone());
     let known = Known {
         data: report.json(),

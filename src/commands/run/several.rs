@@ -1,7 +1,6 @@
 //! `run JOB JOB...`: several starts side by side, looked at together, with one outcome.
 
 use futures_util::future::{join_all, try_join_all};
-use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::artifacts;
@@ -11,6 +10,7 @@ use crate::commands::Stage;
 use crate::commands::job_named::{JobNamed, Narrow};
 use crate::credentials::Account;
 use crate::dbt::{Status, get_job};
+use crate::document::{Data, document};
 use crate::events::{Event, Events};
 use crate::failure::{Code, Ended, Failure, Hint, Report, of_dbt};
 use crate::http::Reader;
@@ -137,11 +137,11 @@ struct One {
 }
 
 impl One {
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         let One { job: _, report, failure } = self;
         let mut data = report.json();
-        data["exit_code"] = json!(failure.as_ref().map_or(0, |failure| failure.code.exit()));
-        data["error"] = json!(failure.as_ref().map(Failure::json));
+        data.set("exit_code", failure.as_ref().map_or(0, |failure| failure.code.exit()));
+        data.set("error", failure.as_ref().map(Failure::json));
         data
     }
 }
@@ -216,7 +216,7 @@ impl Report for Several {
         self.runs.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
-    fn json(&self) -> Value {
-        json!({ "runs": self.runs.iter().map(One::json).collect::<Vec<_>>() })
+    fn json(&self) -> Data {
+        document!({ "runs": self.runs.iter().map(One::json).collect::<Vec<_>>() })
     }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use crate::commands::job_named::shown_name;
 use crate::commands::jobs::moment;
@@ -14,6 +13,7 @@ use crate::commands::workflow_named::WorkflowNamed;
 use crate::commands::{Stage, to_databricks};
 use crate::credentials::{Wants, databricks};
 use crate::databricks::{Standing, WorkflowRun, list_workflow_runs};
+use crate::document::{Data, Id, document};
 use crate::failure::{Code, Failure, Report, of_databricks};
 use crate::http::{HttpError, Reader};
 use crate::runs::plain;
@@ -111,25 +111,25 @@ impl Report for WorkflowRunsReport {
         table(&["RUN", "STATUS", "STARTED", "TOOK", "TRIGGER"], &rows)
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         let WorkflowRunsReport { workflow, name, origin, runs } = self;
-        let rows: Vec<Value> = runs
+        let rows: Vec<Data> = runs
             .iter()
             .map(|run| {
                 let span = Span::of(run);
-                json!({
-                    "workflow_run_id": run.run_id,
+                document!({
+                    "workflow_run_id": Id(run.run_id),
                     "workflow_run_url": run.url(origin, *workflow),
                     "status": run.standing().as_ref().map(Standing::word),
                     "message": run.message().map(|text| plain(text, 500)),
                     "trigger": run.trigger,
                     "started_at": span.started.map(|at| at.to_string()),
                     "finished_at": span.finished.map(|at| at.to_string()),
-                    "duration_seconds": span.took().map(|took| took.as_secs()),
+                    "duration_seconds": span.took(),
                 })
             })
             .collect();
-        json!({ "workflow_id": workflow, "workflow_name": name, "runs": rows })
+        document!({ "workflow_id": Id(*workflow), "workflow_name": name, "runs": rows })
     }
 }
 
@@ -140,6 +140,7 @@ mod tests {
 
     use bytes::Bytes;
     use http::{Request, Response};
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::context::{Entropy, Wall};

@@ -1,13 +1,12 @@
 //! `runs --orphans`: dbt runs that go on though the Databricks run that started them does not.
 
-use serde_json::{Value, json};
-
 use crate::commands::run::resume;
 use crate::commands::table::table;
 use crate::commands::{Stage, line_to_dbt, to_databricks};
 use crate::credentials::{Account, Wants, databricks};
 use crate::databricks::{Standing, WorkflowRun, get_workflow_run, is_missing, me};
 use crate::dbt::{Run, Status};
+use crate::document::{Data, Id, document};
 use crate::failure::{Code, Failure, Report, of_databricks, of_dbt};
 use crate::runs::{Parent, dbt_runs_of_notebooks};
 
@@ -123,24 +122,24 @@ impl Report for OrphansReport {
         table(&["ID", "STATUS", "DATABRICKS RUN", "WHICH IS", "TO CANCEL IT"], &rows)
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         let OrphansReport { account, orphans } = self;
         let origin = account.origin.to_string();
-        let rows: Vec<Value> = orphans
+        let rows: Vec<Data> = orphans
             .iter()
             .map(|Orphan { run, parent, why, cancel }| {
-                json!({
-                    "run_id": run.id,
+                document!({
+                    "run_id": Id(run.id),
                     "run_url": run.url(&origin, account.id),
                     "status": run.status.map(Status::word),
-                    "job_id": run.job_definition_id,
-                    "workflow_run_id": parent.run,
+                    "job_id": run.job_definition_id.map(Id),
+                    "workflow_run_id": Id(parent.run),
                     "task_key": parent.task,
                     "workflow_run_status": why,
                     "cancel": cancel,
                 })
             })
             .collect();
-        json!({ "account_id": account.id, "orphans": rows })
+        document!({ "account_id": Id(account.id), "orphans": rows })
     }
 }

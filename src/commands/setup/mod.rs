@@ -4,8 +4,6 @@ mod again;
 mod outline;
 mod shown;
 
-use serde_json::json;
-
 use self::again::commands;
 use self::outline::{Outline, look};
 use self::shown::{Offered, details};
@@ -222,7 +220,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         return Err(Failure::new(Code::Bug, "The dbt account is settled and yet missing."));
     };
     // The notebook will send the key there, so the same rule holds as for sending it from here.
-    account.check_bare_token()?;
+    account.check_bare_token("The dbt API key")?;
     let writer = to_databricks(&input.databricks, stage)?;
     let me = who(&writer).await?;
     let (run_now, yes, dry_run) = (args.run_now, args.yes, args.dry_run);
@@ -299,7 +297,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
             carried.line(THEN_RUN);
         }
     }
-    carried.field("commands", json!(again));
+    carried.field("commands", &again);
     let parting = parting(&again);
     if let Some(job) = job.filter(|_| !dry_run && (check.is_some() || goes_on)) {
         let access = (&input.databricks, &writer);

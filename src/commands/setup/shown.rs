@@ -1,13 +1,12 @@
 //! What is shown before somebody accepts it.
 
-use serde_json::{Map, Value};
-
 use super::Args;
 use crate::commands::create_workflow::{THEN_CHECKED, THEN_RUN};
 use crate::commands::talk::unanswered;
 use crate::commands::{Said, Stage};
 use crate::credentials::Source;
 use crate::databricks::me::Me;
+use crate::document::Data;
 use crate::engine::{Action, Plan, Planned, Provisioned};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::questions::Questioner;
@@ -53,7 +52,7 @@ impl Offered {
         }
         let (workspace, identity) = (workspace.to_owned(), me.user_name.clone());
         let entries = plan.entries();
-        Offered { plan: Provisioned { workspace, identity, dry_run: true, entries, lines, fields: Map::new() } }
+        Offered { plan: Provisioned { workspace, identity, dry_run: true, entries, lines, fields: Data::default() } }
     }
 
     /// Shows it, and asks whether it is to be carried out.
@@ -84,7 +83,7 @@ impl Report for Offered {
         String::new()
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> Data {
         self.plan.json()
     }
 }

@@ -44,31 +44,60 @@ pub(super) fn find_host(place: &Place<'_>) -> Result<Option<Sourced<Origin>>, Fa
     }
 }
 
-/// A token that belongs to no host, such as one of a variable, goes to a host that a variable names, or to one of Databricks' own.
+/// Refuses a credential that is not stored with its host, such as one of a variable, unless a flag or variable names the host,
+/// or the host is one of Databricks' own.
 pub(crate) fn may_go_there(way: &Way, host: &Sourced<Origin>) -> Result<(), Failure> {
-    let from = match way {
-        Way::Token(token) => &token.source,
-        Way::ServicePrincipal { id, secret: _ } => &id.source,
-        Way::GitHub { id: Some(id), .. } => &id.source,
-        // What `databricks` and GitHub give is made for the host that was named to them.
-        Way::GitHub { id: None, .. } | Way::Cli { .. } => return Ok(()),
+    let named = match &host.source {
+        Source::Flag(_) | Source::Variable(_) | Source::Typed => true,
+        Source::Pasted(_)
+        | Source::Keyring(_)
+        | Source::Stdin
+        | Source::File(_)
+        | Source::Profile { .. }
+        | Source::DbtFile { .. } => false,
     };
-    let stored_apart = matches!(
-        (from, &host.source),
-        (Source::Variable(_) | Source::Stdin | Source::File(_), Source::Profile { .. } | Source::Keyring(_))
-    );
-    if !stored_apart || is_of_databricks(&host.value) {
+    if named || is_of_databricks(&host.value) || is_stored_with(way, &host.source) {
         return Ok(());
     }
     let origin = &host.value;
+    let what = match way {
+        Way::Token(Sourced { value: _, source })
+        | Way::ServicePrincipal { id: _, secret: Sourced { value: _, source } }
+        | Way::GitHub { id: _, url: _, token: Sourced { value: _, source }, audience: _ } => format!("{source} is"),
+        Way::Cli { .. } => format!("{} is", way.known_as()),
+    };
     Err(Failure::new(
-        Code::Refused,
-        format!(
-            "What {from} holds is not sent to {origin}: that is no host of Databricks', and only {} names it.",
-            host.source
-        ),
+        Code::Contradiction,
+        format!("{what} not sent to {origin}: it is not a Databricks host, and only {} names it.", host.source),
     )
     .advise(format!("only if you know that {origin} is your workspace: set DATABRICKS_HOST to it")))
+}
+
+/// Whether what opens the door stands where the host stands.
+fn is_stored_with(way: &Way, host: &Source) -> bool {
+    match way {
+        Way::Token(Sourced { value: _, source })
+        | Way::ServicePrincipal { id: _, secret: Sourced { value: _, source } }
+        | Way::GitHub { id: _, url: _, token: Sourced { value: _, source }, audience: _ } => match (source, host) {
+            // A login is looked up for this very host, and a person is told the host when asked for a token.
+            (Source::Keyring(_) | Source::Typed, _) => true,
+            (Source::Profile { profile, file, .. }, Source::Profile { profile: other, file: other_file, .. }) => {
+                (profile, file) == (other, other_file)
+            }
+            (
+                Source::Flag(_)
+                | Source::Variable(_)
+                | Source::Pasted(_)
+                | Source::Stdin
+                | Source::File(_)
+                | Source::Profile { .. }
+                | Source::DbtFile { .. },
+                _,
+            ) => false,
+        },
+        // `databricks` finds the login of a host by the host, that of a profile by its name, whatever host stands there.
+        Way::Cli { program: _, profile } => profile.as_ref().is_none_or(|profile| profile.is_own),
+    }
 }
 
 /// databricks-api §1.4.

@@ -1,5 +1,6 @@
 //! Which identity is found, where each value comes from, and every refusal.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use super::*;
@@ -163,8 +164,8 @@ fn a_token_does_not_go_to_another_host_than_its_own() {
     assert!(said.contains("host of profile work in") && said.contains("https://work.cloud.databricks.com"), "{said}");
     let strange = Home::new().set("DATABRICKS_CONFIG_PROFILE", "strange").set("DATABRICKS_TOKEN", "dapi-of-env-1");
     let (code, said) = strange.refused();
-    assert_eq!(code, Code::Refused);
-    assert!(said.contains("What DATABRICKS_TOKEN holds is not sent to https://dbx.example.com"), "{said}");
+    assert_eq!(code, Code::Contradiction);
+    assert!(said.contains("DATABRICKS_TOKEN is not sent to https://dbx.example.com"), "{said}");
     assert!(strange.set("DATABRICKS_HOST", "https://dbx.example.com").find().is_ok());
 }
 
@@ -299,7 +300,9 @@ fn the_program_databricks_is_found_on_the_path_but_never_in_the_current_folder()
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(home.found().2, "the login of `databricks` for profile login");
     match home.find().unwrap().way {
-        Way::Cli { program: found, profile } => assert_eq!((found, profile.as_deref()), (program, Some("login"))),
+        Way::Cli { program: found, profile } => {
+            assert_eq!((found, profile.map(|profile| profile.name).as_deref()), (program, Some("login")));
+        }
         other @ (Way::Token(_) | Way::ServicePrincipal { .. } | Way::GitHub { .. }) => panic!("{other:?}"),
     }
     for path in [".", "", "bin:."] {
@@ -343,5 +346,167 @@ fn which_workspace_of_a_host_is_said_by_a_variable_a_profile_or_the_hosts_addres
         for name in names {
             assert!(said.contains(name), "{name}: {said}");
         }
+    }
+}
+
+/// What names the host, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HostFrom {
+    Variable,
+    /// A profile of the home folder's file, named by the variable.
+    Profile,
+    /// The same, named by `-p`.
+    ProfileOfFlag,
+    /// A profile of a file that `DATABRICKS_CONFIG_FILE` names, such as one of a repository.
+    OtherFile,
+    OtherFileOfFlag,
+    Keyring,
+}
+
+/// Where one part of a credential stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PartFrom {
+    Variable,
+    /// The profile that is in use.
+    Profile,
+    Keyring,
+    /// Found without anybody naming it.
+    Found,
+}
+
+/// Key, variable, value and source.
+type Part = (&'static str, &'static str, String, PartFrom);
+
+/// Each way to sign in with every mixture of its parts.
+fn credentials(program: &str) -> Vec<(&'static str, Vec<Part>)> {
+    use PartFrom::{Found, Keyring, Profile, Variable};
+    let id = |from| ("client_id", "DATABRICKS_CLIENT_ID", "0f6c1e2a".to_owned(), from);
+    let token = |from| ("token", "DATABRICKS_TOKEN", "dapi-of-table-1".to_owned(), from);
+    let secret = |from| ("client_secret", "DATABRICKS_CLIENT_SECRET", "dose-of-table-1".to_owned(), from);
+    let audience = |from| ("audience", "DATABRICKS_TOKEN_AUDIENCE", "https://w.example".to_owned(), from);
+    let cli = |from| ("databricks_cli_path", "DATABRICKS_CLI_PATH", program.to_owned(), from);
+    let mut all = vec![("pat", vec![token(Variable)]), ("pat", vec![token(Profile)]), ("pat", vec![token(Keyring)])];
+    for first in [Variable, Profile] {
+        for second in [Variable, Profile] {
+            all.push(("oauth-m2m", vec![id(first), secret(second)]));
+            all.push(("github-oidc", vec![id(first), audience(second)]));
+        }
+        all.push(("github-oidc", vec![id(first)]));
+        all.push(("databricks-cli", vec![cli(first)]));
+    }
+    all.push(("github-oidc", vec![]));
+    all.push(("databricks-cli", vec![cli(Found)]));
+    all
+}
+
+#[cfg(unix)]
+#[test]
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+fn each_part_of_a_credential_goes_only_to_a_host_that_it_belongs_to_or_that_somebody_named() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let program = tempfile::tempdir().unwrap();
+    let path = program.path().join("databricks");
+    fs::write(&path, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let (mut count, mut wrong) = (0, Vec::new());
+    for host in [
+        HostFrom::Variable,
+        HostFrom::Profile,
+        HostFrom::ProfileOfFlag,
+        HostFrom::OtherFile,
+        HostFrom::OtherFileOfFlag,
+        HostFrom::Keyring,
+    ] {
+        for (way, parts) in credentials(path.to_str().unwrap()) {
+            for address in ["https://w.cloud.databricks.com", "https://dbx.example.com"] {
+                count += 1;
+                if let Err(why) = row_of_mixtures(host, way, &parts, address, program.path().to_str().unwrap()) {
+                    wrong.push(format!("{host:?} {address} {way} {parts:?}: {why}"));
+                }
+            }
+        }
+    }
+    println!("credentials and hosts: {} of {count}", count - wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[cfg(unix)]
+fn row_of_mixtures(host: HostFrom, way: &str, parts: &[Part], address: &str, programs: &str) -> Result<(), String> {
+    use crate::keyring::{Owner, double::Double};
+    let in_other_file = matches!(host, HostFrom::OtherFile | HostFrom::OtherFileOfFlag);
+    let by_flag = matches!(host, HostFrom::ProfileOfFlag | HostFrom::OtherFileOfFlag);
+    let mut profile = format!("[p]\nauth_type = {way}\n");
+    if !matches!(host, HostFrom::Variable | HostFrom::Keyring) {
+        let _ = writeln!(profile, "host = {address}");
+    }
+    for (key, _, value, _) in parts.iter().filter(|part| part.3 == PartFrom::Profile) {
+        let _ = writeln!(profile, "{key} = {value}");
+    }
+    let mut home = Home::with((!in_other_file).then_some(profile.as_str())).set("PATH", programs);
+    if in_other_file {
+        let file = home.folder.path().join("of-the-repository");
+        fs::write(&file, &profile).unwrap();
+        home = home.set("DATABRICKS_CONFIG_FILE", file.to_str().unwrap());
+    }
+    home = if by_flag { home.choose("p") } else { home.set("DATABRICKS_CONFIG_PROFILE", "p") };
+    if host == HostFrom::Variable {
+        home = home.set("DATABRICKS_HOST", address);
+    }
+    if way == "github-oidc" {
+        home = home
+            .set("ACTIONS_ID_TOKEN_REQUEST_URL", "https://github.example/token?api-version=2")
+            .set("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token-1");
+    }
+    for (_, variable, value, _) in parts.iter().filter(|part| part.3 == PartFrom::Variable) {
+        home = home.set(variable, value);
+    }
+    let kept = parts.iter().any(|part| part.3 == PartFrom::Keyring);
+    if kept || host == HostFrom::Keyring {
+        let owner = Owner::Databricks { host: address.to_owned(), workspace: None };
+        home.environment = home.environment.with_keyring(Double::holding(&[(owner, "dapi-of-keyring-1")]).keyring());
+    }
+    // What the flag's profile lacks is nowhere.
+    let lacking = by_flag
+        && parts.iter().any(|part| match part.3 {
+            PartFrom::Variable => matches!(part.0, "token" | "client_id" | "client_secret") && way != "github-oidc",
+            PartFrom::Keyring => true,
+            PartFrom::Profile | PartFrom::Found => false,
+        });
+    let of_the_file = |from: PartFrom| from == PartFrom::Profile;
+    let named = host == HostFrom::Variable || address.ends_with(".databricks.com");
+    // The part that opens the door, and whether it stands where the host stands.
+    let together = match way {
+        "pat" => kept || of_the_file(parts[0].3) && host != HostFrom::Keyring,
+        "oauth-m2m" => of_the_file(parts[1].3) && host != HostFrom::Keyring,
+        // GitHub says who we are in the environment.
+        "github-oidc" => false,
+        // `databricks` looks a profile's login up by name, a host's by host.
+        _ => !in_other_file,
+    };
+    let foreign_program =
+        in_other_file && parts.iter().any(|part| part.0 == "databricks_cli_path" && of_the_file(part.3));
+    let sent = !lacking && !foreign_program && (named || together);
+    let found = home.find();
+    match (&found, sent) {
+        (Ok(found), true) if found.origin.to_string() == address && found.way.name() == way => Ok(()),
+        (Err(failure), false) if failure.code.exit() == 2 => {
+            let said = failure.json().to_string();
+            let door = match way {
+                _ if lacking => return Ok(()),
+                "pat" => parts[0].clone(),
+                "oauth-m2m" => parts[1].clone(),
+                "databricks-cli" if foreign_program => {
+                    return said.contains("databricks_cli_path of profile p").then_some(()).ok_or(said);
+                }
+                "databricks-cli" => ("login of `databricks`", "", String::new(), PartFrom::Profile),
+                _ => ("", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", String::new(), PartFrom::Variable),
+            };
+            let names_it = said.contains(if of_the_file(door.3) { door.0 } else { door.1 });
+            let names_host =
+                said.contains(if host == HostFrom::Keyring { "in the keyring" } else { "host of profile p" });
+            if names_it && names_host && said.contains(address) { Ok(()) } else { Err(format!("says {said}")) }
+        }
+        (found, true) => Err(format!("is to be sent: {found:?}")),
+        (found, false) => Err(format!("is to be refused: {found:?}")),
     }
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::{Place, Tried, Way};
+use super::{CliProfile, Place, Tried, Way};
 use crate::credentials::kept::{self, Nothing};
-use crate::credentials::{Source, Sourced};
+use crate::credentials::{Source, Sourced, config_file};
 use crate::failure::{Code, Failure};
 use crate::origin::Origin;
 use crate::secret::{Sealed, Secret, Vault};
@@ -127,7 +127,7 @@ fn service_principal(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Re
                     "give the application id of the service principal, such as 0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11",
                 ));
             }
-            Ok(Ok(Way::ServicePrincipal { id, secret: admit(vault, secret)?.value }))
+            Ok(Ok(Way::ServicePrincipal { id, secret: admit(vault, secret)? }))
         }
         (None, _) => Ok(Err(place.lacks("client_id"))),
         (Some(_), None) => Ok(Err(place.lacks("client_secret"))),
@@ -148,7 +148,7 @@ fn github(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result
         return Err(Failure::new(Code::InvalidInput, format!("{url} is no https address."))
             .advise("leave the variable to GitHub, which sets it"));
     };
-    let token = admit(vault, Sourced::new(secret.to_owned(), Source::Variable(token)))?.value;
+    let token = admit(vault, Sourced::new(secret.to_owned(), Source::Variable(token)))?;
     Ok(Ok(Way::GitHub { id, url: parsed, token, audience: place.get("audience").map(|found| found.value) }))
 }
 
@@ -156,8 +156,19 @@ fn cli(place: &Place<'_>, host: Option<&Origin>, _: &Vault) -> Result<Result<Way
     if host.is_none() {
         return Ok(Err("no host to ask `databricks` for a token of".to_owned()));
     }
+    let is_own = config_file::is_own(place.environment);
     let program = match place.get("databricks_cli_path") {
         Some(named) => {
+            if matches!(named.source, Source::Profile { .. }) && !is_own {
+                return Err(Failure::new(
+                    Code::Contradiction,
+                    format!(
+                        "{} names a program, which is not started: DATABRICKS_CONFIG_FILE names that file.",
+                        named.source
+                    ),
+                )
+                .advise("only if you know that program: set DATABRICKS_CLI_PATH to it"));
+            }
             let path = PathBuf::from(&named.value);
             if !path.is_absolute() || !path.is_file() {
                 return Err(Failure::new(
@@ -175,5 +186,5 @@ fn cli(place: &Place<'_>, host: Option<&Origin>, _: &Vault) -> Result<Result<Way
     };
     // A profile that has no host of its own is not what the host was found in.
     let profile = place.profile.as_ref().filter(|profile| profile.get("host").is_some());
-    Ok(Ok(Way::Cli { program, profile: profile.map(|profile| profile.name.clone()) }))
+    Ok(Ok(Way::Cli { program, profile: profile.map(|profile| CliProfile { name: profile.name.clone(), is_own }) }))
 }

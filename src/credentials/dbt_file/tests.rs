@@ -165,7 +165,7 @@ fn a_token_keeps_its_host_also_when_somebody_puts_it_together_with_another_accou
     let (account, bare) = other.find().unwrap();
     assert!(bare.secret_for(&account).is_ok());
     let failure = token.secret_for(&account).unwrap_err();
-    assert_eq!(failure.code, Code::Refused);
+    assert_eq!(failure.code, Code::Contradiction);
     assert!(failure.what.contains("is stored for https://ab123.us1.dbt.com and is not sent to https://evil.dbt.com"));
 }
 
@@ -175,7 +175,7 @@ fn a_bare_token_goes_to_no_strange_host_that_only_the_file_names() {
     Home::with(&strange).is("http://127.0.0.1:8080", 51234, "dbtu_of-shop-0123", SHOP);
     let (account, token) = Home::with(&strange).set("DBT_CLOUD_TOKEN", "dbtc_bare-0123").find().unwrap();
     let failure = token.secret_for(&account).unwrap_err();
-    assert_eq!(failure.code, Code::Refused);
+    assert_eq!(failure.code, Code::Contradiction);
     assert!(failure.what.contains("only account-host of project 4101 in"), "{}", failure.what);
 }
 

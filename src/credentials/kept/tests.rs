@@ -99,12 +99,12 @@ fn a_workspace_is_found_alone_or_by_its_host_and_variables_go_before() {
 fn a_token_of_a_variable_does_not_go_to_a_host_that_only_the_keyring_names() {
     let double = Double::holding(&[(workspace("https://dbx.example"), "dapi-one-0001")]);
     let environment = Environment::of([("DATABRICKS_TOKEN", "dapi-two-0002")]).with_keyring(double.keyring());
-    assert_eq!(find_databricks(&environment).unwrap_err().code, Code::Refused);
+    assert_eq!(find_databricks(&environment).unwrap_err().code, Code::Contradiction);
     let owner = Owner::Dbt { host: "https://dbt.example".to_owned(), account: 1 };
     let double = Double::holding(&[(owner, "dbtc_one-0001")]);
     let environment = Environment::of([("DBT_CLOUD_TOKEN", "dbtc_two-0002")]).with_keyring(double.keyring());
     let (account, token) = find_dbt(&environment).unwrap();
-    assert_eq!(token.secret_for(&account).unwrap_err().code, Code::Refused);
+    assert_eq!(token.secret_for(&account).unwrap_err().code, Code::Contradiction);
 }
 
 #[test]

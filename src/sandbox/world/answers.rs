@@ -74,7 +74,10 @@ impl Refusal {
             Refusal::DbtDetail { status, detail } => json_answer(status, &json!({ "detail": detail })),
             Refusal::NotBuilt(what) => json_answer(
                 501,
-                &json!({ "error_code": "NOT_IMPLEMENTED", "message": format!("The sandbox does not have {what}") }),
+                &json!({
+                    "error_code": "NOT_IMPLEMENTED",
+                    "message": format!("The local sandbox does not support {what}; use a real workspace or account for it"),
+                }),
             ),
         }
     }

@@ -114,13 +114,13 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     Ok(dbt_data(&json!(paths)))
 }
 
-/// `GET runs/{R}/artifacts/{path}?step=N`: the last step unless one is named (§6). 404 before the upload,
+/// `GET runs/{R}/artifacts/{path}?step=N`: the last step that ran unless one is named (§6). 404 before the upload,
 /// and for what a step did not make.
 pub(super) fn get(world: &mut World, call: &Call) -> Handled {
     let run = world.dbt_run(call)?;
     call.check_query(&["step"])?;
     let step = match call.dbt_number("step")? {
-        None => run.steps.len(),
+        None => run.step_times().iter().rposition(Option::is_some).map_or(0, |last| last + 1),
         Some(step) => usize::try_from(step).unwrap_or(0),
     };
     let path = call.places.get(2).map(String::as_str).unwrap_or_default();

@@ -89,6 +89,11 @@ impl Call {
         }
     }
 
+    /// The body as it came.
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     pub(super) fn is_form(&self) -> bool {
         self.form || self.parts.is_some()
     }

@@ -81,3 +81,8 @@ pub(super) fn policies(_world: &mut World, _call: &Call) -> Handled {
 pub(super) fn pools(_world: &mut World, _call: &Call) -> Handled {
     Ok(databricks_data(&json!({})))
 }
+
+/// There are no SQL warehouses: an empty list is left out.
+pub(super) fn warehouses(_world: &mut World, _call: &Call) -> Handled {
+    Ok(databricks_data(&json!({})))
+}

@@ -132,10 +132,14 @@ fn groups(person: &Person) -> Vec<Value> {
     let of = person.groups.iter().map(String::as_str);
     let all = ["users"].into_iter().chain(person.admin.then_some("admins")).chain(of);
     let listed = all.filter_map(|name| {
-        let id = 100_000_000_000_001 + GROUPS.iter().position(|known| *known == name)?;
+        let id = group_id(GROUPS.iter().position(|known| *known == name)?);
         Some(json!({ "display": name, "type": "direct", "value": id.to_string(), "$ref": format!("Groups/{id}") }))
     });
     listed.collect()
+}
+
+fn group_id(place: usize) -> usize {
+    100_000_000_000_001 + place
 }
 
 fn scim(body: &Value) -> Answer {
@@ -155,27 +159,41 @@ pub(super) fn service_principals(world: &mut World, call: &Call) -> Handled {
     listed(world, call, "applicationId", is_application_id)
 }
 
-/// Those of one kind whose name is asked for; without a filter all of them, from `startIndex` on and at most `count`.
+/// `GET preview/scim/v2/Groups?filter=displayName eq "…"`.
+pub(super) fn groups_list(_: &mut World, call: &Call) -> Handled {
+    let rows = GROUPS.iter().enumerate();
+    let rows = rows.map(|(place, name)| (*name, json!({ "id": group_id(place).to_string(), "displayName": name })));
+    paged(call, "displayName", rows)
+}
+
+/// Those of one kind.
 fn listed(world: &mut World, call: &Call, field: &str, kind: fn(&str) -> bool) -> Handled {
+    let found = world.people.0.iter().enumerate().filter(|(_, person)| kind(&person.name));
+    let rows = found.map(|(place, person)| {
+        let id = 4_711_000_000_000_100_u64 + place as u64;
+        let row = json!({ "id": id.to_string(), field: person.name, "displayName": person.name, "active": true,
+            "groups": groups(person) });
+        (person.name.as_str(), row)
+    });
+    paged(call, field, rows)
+}
+
+/// The rows whose name is asked for; without a filter all of them, from `startIndex` on and at most `count`.
+fn paged<'a>(call: &Call, field: &str, rows: impl Iterator<Item = (&'a str, Value)>) -> Handled {
     let filter = call.asked("filter").filter(|filter| !filter.is_empty());
     let wanted = match filter.map(|filter| (filter, quoted(filter, field).or_else(|| quoted(filter, "displayName")))) {
         None => None,
         Some((_, Some(name))) => Some(name),
         Some((filter, None)) => return Err(Refusal::NotBuilt(format!("the filter {filter}"))),
     };
-    let found = world.people.0.iter().enumerate().filter(|(_, person)| kind(&person.name));
-    let found: Vec<(usize, &Person)> =
-        found.filter(|(_, person)| wanted.is_none_or(|wanted| person.name.eq_ignore_ascii_case(wanted))).collect();
+    let found: Vec<Value> = rows
+        .filter(|(name, _)| wanted.is_none_or(|wanted| name.eq_ignore_ascii_case(wanted)))
+        .map(|(_, row)| row)
+        .collect();
     // SDKs ask until a page is empty, so what is behind the end has to be.
     let start = call.number("startIndex")?.and_then(|start| usize::try_from(start).ok()).unwrap_or(1).max(1);
     let count = call.number("count")?.map_or(100, |count| usize::try_from(count).unwrap_or(0));
-    let page = found.iter().skip(start - 1).take(count);
-    let rows: Vec<Value> = page
-        .map(|(place, person)| {
-            json!({ "id": (4_711_000_000_000_100_u64 + *place as u64).to_string(), field: person.name,
-                "displayName": person.name, "active": true, "groups": groups(person) })
-        })
-        .collect();
+    let rows: Vec<&Value> = found.iter().skip(start - 1).take(count).collect();
     let mut body = json!({ "totalResults": found.len(), "startIndex": start, "itemsPerPage": rows.len() });
     if !rows.is_empty() {
         body["Resources"] = json!(rows);

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{Method, Request};
+use serde_json::{Value, json};
 
 use super::World;
 use super::answers::{Answer, Handled, Refusal, json_answer};
@@ -59,6 +60,7 @@ static TABLE: &[Row] = &[
     get("/api/2.0/preview/scim/v2/Me", "databricks:scim/me", people::me),
     get("/api/2.0/preview/scim/v2/Users", "databricks:scim/users", people::users),
     get("/api/2.0/preview/scim/v2/ServicePrincipals", "databricks:scim/service-principals", people::service_principals),
+    get("/api/2.0/preview/scim/v2/Groups", "databricks:scim/groups", people::groups_list),
     post("/api/2.0/secrets/scopes/create", "databricks:secrets/scopes/create", secrets::create_scope),
     get("/api/2.0/secrets/scopes/list", "databricks:secrets/scopes/list", secrets::list_scopes),
     post("/api/2.0/secrets/scopes/delete", "databricks:secrets/scopes/delete", secrets::delete_scope),
@@ -76,6 +78,7 @@ static TABLE: &[Row] = &[
     post("/api/2.0/workspace/mkdirs", "databricks:workspace/mkdirs", workspace::make_directories),
     post("/api/2.0/workspace/import", "databricks:workspace/import", workspace::import),
     get("/api/2.0/workspace/export", "databricks:workspace/export", workspace::export),
+    post("/api/2.0/workspace-files/import-file/{…}", "databricks:workspace-files/import-file", workspace::import_file),
     get("/api/2.0/permissions/{}/{}", "databricks:permissions/get", permissions::get),
     row("PATCH", "/api/2.0/permissions/{}/{}", "databricks:permissions/update", permissions::update),
     row("PUT", "/api/2.0/permissions/{}/{}", "databricks:permissions/set", permissions::set),
@@ -91,6 +94,8 @@ static TABLE: &[Row] = &[
     get("/api/2.0/clusters/list-node-types", "databricks:clusters/list-node-types", clusters::node_types),
     get("/api/2.0/clusters/spark-versions", "databricks:clusters/spark-versions", clusters::spark_versions),
     get("/api/2.0/instance-pools/list", "databricks:instance-pools/list", clusters::pools),
+    get("/api/2.0/sql/warehouses", "databricks:sql/warehouses", clusters::warehouses),
+    ask("/telemetry-ext", "databricks:telemetry-ext", telemetry),
     post("/api/2.x/jobs/create", "databricks:jobs/create", jobs::create),
     post("/api/2.x/jobs/reset", "databricks:jobs/reset", jobs::reset),
     post("/api/2.x/jobs/update", "databricks:jobs/update", jobs::update),
@@ -143,6 +148,12 @@ static TABLE: &[Row] = &[
     get("/api/v2/accounts/{}/runs/{}/artifacts/{…}", "dbt:runs/artifacts/get", artifacts::get),
 ];
 
+/// What the Databricks CLI tells its maker of itself: all of it is taken and nothing kept.
+fn telemetry(_: &mut World, call: &Call) -> Handled {
+    let taken = call.fields()?.0.get("protoLogs").and_then(Value::as_array).map_or(0, Vec::len);
+    Ok(json_answer(200, &json!({ "errors": [], "numSuccess": 0, "numProtoSuccess": taken })))
+}
+
 impl Row {
     pub(super) fn route(&self) -> Route {
         let service = if self.is_dbt() { "dbt" } else { "databricks" };
@@ -161,7 +172,7 @@ pub(super) fn is_dbt(path: &str) -> bool {
 
 /// Whether a path belongs to either service: what does not is answered without asking who calls.
 pub(super) fn is_of_a_service(path: &str) -> bool {
-    is_dbt(path) || path.starts_with("/api/2.") || is_open(path)
+    is_dbt(path) || path.starts_with("/api/2.") || path == "/telemetry-ext" || is_open(path)
 }
 
 /// Whether a path is answered without a token: it leads to one.
@@ -219,13 +230,7 @@ pub(super) fn unknown(request: &Request<Bytes>) -> Answer {
         let short = path.strip_prefix("/api/2.").map_or(path, |rest| rest.get(1..).unwrap_or(path));
         return Refusal::databricks(404, "ENDPOINT_NOT_FOUND", format!("No API found for '{method} {short}'")).answer();
     }
-    json_answer(
-        501,
-        &serde_json::json!({
-            "error_code": "NOT_IMPLEMENTED",
-            "message": format!("The sandbox has no route {method} {path}: add it to src/sandbox/world/routes.rs"),
-        }),
-    )
+    Refusal::NotBuilt(format!("{method} {path}")).answer()
 }
 
 /// Whether dbt's description has more methods for a path than are built: projects and environments are made and changed there.
@@ -270,11 +275,12 @@ mod tests {
     #[test]
     fn operations_are_the_path_behind_the_version_and_writes_are_the_posts_and_patches_but_for_tokens() {
         for row in TABLE {
-            let asks = row.operation == "databricks:oidc/token";
+            let asks = ["databricks:oidc/token", "databricks:telemetry-ext"].contains(&row.operation);
             assert_eq!(row.writes, row.method != "GET" && !asks, "{}", row.operation);
             if let Some(path) = row.path.strip_prefix("/api/2.").map(|rest| &rest[2..]) {
                 let path = path.replace("preview/scim/v2/Me", "scim/me");
                 let path = path.replace("preview/scim/v2/Users", "scim/users");
+                let path = path.replace("preview/scim/v2/Groups", "scim/groups").replace("/{…}", "");
                 let path = path.replace("preview/scim/v2/ServicePrincipals", "scim/service-principals");
                 let named = row.operation.trim_start_matches("databricks:");
                 assert!(path == named || named.starts_with("permissions/"), "{path} is {named}");

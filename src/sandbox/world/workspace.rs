@@ -70,15 +70,11 @@ pub(super) fn status(world: &mut World, call: &Call) -> Handled {
 
 fn shown(path: &str, object: &Object) -> Value {
     let mut body = json!({ "object_type": object.kind.name(), "path": path, "object_id": object.id, "resource_id": object.id.to_string() });
-    match &object.kind {
-        Kind::Directory => {}
-        Kind::Notebook { language, source } => {
-            body["language"] = json!(language.name());
-            body["size"] = json!(source.len());
-        }
-        Kind::File(bytes) => body["size"] = json!(bytes.len()),
+    if let Kind::Notebook { language, source: _ } = &object.kind {
+        body["language"] = json!(language.name());
     }
     if !matches!(object.kind, Kind::Directory) {
+        body["size"] = json!(object.kind.size());
         body["created_at"] = json!(object.created);
         body["modified_at"] = json!(object.modified);
     }
@@ -173,7 +169,7 @@ fn may_write_below(world: &World, call: &Call, path: &str) -> Result<(), Refusal
 
 pub(super) fn import(world: &mut World, call: &Call) -> Handled {
     let fields = call.fields()?;
-    let mut path = normal_path(&fields.needed_text("path")?)?;
+    let path = normal_path(&fields.needed_text("path")?)?;
     let language = match fields.text("language")? {
         None => None,
         Some(text) => Some(Language::parse(&text).ok_or_else(|| Refusal::invalid(format!("Invalid language {text}")))?),
@@ -181,34 +177,57 @@ pub(super) fn import(world: &mut World, call: &Call) -> Handled {
     let content = STANDARD
         .decode(fields.text("content")?.unwrap_or_default())
         .map_err(|_| Refusal::malformed("Could not parse request object: content is not base64"))?;
-    if content.len() > LARGEST {
+    let (path, kind) = match (fields.text("format")?.as_deref(), language) {
+        (None | Some("SOURCE"), Some(language)) => (path, notebook(language, &content)?),
+        // §4.1: without a language the content is read as a zip archive.
+        (None | Some("SOURCE"), None) => {
+            return Err(Refusal::invalid("The zip file may not be valid or may be an unsupported version."));
+        }
+        (Some("AUTO"), _) => by_name_and_header(path, content)?,
+        (Some("JUPYTER" | "HTML" | "DBC" | "R_MARKDOWN" | "RAW"), _) => {
+            return Err(Refusal::NotBuilt("import in formats other than SOURCE and AUTO".to_owned()));
+        }
+        (Some(other), _) => return Err(Refusal::invalid(format!("Invalid format {other}"))),
+    };
+    store(world, call, path, kind, fields.flag("overwrite")?)
+}
+
+/// `POST workspace-files/import-file/{path}?overwrite=true`: the body is the file, whatever type it is announced as (§4.1).
+pub(super) fn import_file(world: &mut World, call: &Call) -> Handled {
+    let path = call.places.first().map(String::as_str).unwrap_or_default();
+    // Clients leave the first slash out, since it would double the one before it.
+    let path = normal_path(&format!("/{path}"))?;
+    let (path, kind) = by_name_and_header(path, call.body().to_vec())?;
+    store(world, call, path, kind, call.is_asked_for("overwrite"))
+}
+
+/// §4.1: a source file that begins with the header of its language becomes a notebook and loses its extension.
+fn by_name_and_header(path: String, content: Vec<u8>) -> Result<(String, Kind), Refusal> {
+    let Some((bare, extension)) = path.rsplit_once('.') else {
+        return Ok((path, Kind::File(content)));
+    };
+    let language = match extension {
+        "py" => Language::Python,
+        "sql" => Language::Sql,
+        "scala" => Language::Scala,
+        "r" | "R" => Language::R,
+        "ipynb" => return Err(Refusal::NotBuilt("Jupyter notebooks".to_owned())),
+        _ => return Ok((path, Kind::File(content))),
+    };
+    if content.starts_with(language.header().as_bytes()) {
+        return Ok((bare.to_owned(), notebook(language, &content)?));
+    }
+    Ok((path, Kind::File(content)))
+}
+
+fn store(world: &mut World, call: &Call, path: String, kind: Kind, overwrite: bool) -> Handled {
+    if kind.size() > LARGEST {
         return Err(Refusal::databricks(
             400,
             "MAX_NOTEBOOK_SIZE_EXCEEDED",
             "File size imported is greater than 10485760 bytes",
         ));
     }
-    let kind = match (fields.text("format")?.as_deref(), language) {
-        (None | Some("SOURCE"), Some(language)) => notebook(language, &content)?,
-        // §4.1: without a language the content is read as a zip archive.
-        (None | Some("SOURCE"), None) => {
-            return Err(Refusal::invalid("The zip file may not be valid or may be an unsupported version."));
-        }
-        (Some("AUTO"), _) => {
-            let header = content.starts_with(b"# Databricks notebook source");
-            match path.strip_suffix(".py").filter(|_| header) {
-                Some(bare) => {
-                    path = bare.to_owned();
-                    notebook(Language::Python, &content)?
-                }
-                None => Kind::File(content),
-            }
-        }
-        (Some("JUPYTER" | "HTML" | "DBC" | "R_MARKDOWN" | "RAW"), _) => {
-            return Err(Refusal::NotBuilt("import in formats other than SOURCE and AUTO".to_owned()));
-        }
-        (Some(other), _) => return Err(Refusal::invalid(format!("Invalid format {other}"))),
-    };
     let folder = parent(&path);
     if !matches!(world.databricks.objects.get(folder), Some(Object { kind: Kind::Directory, .. })) {
         return Err(Refusal::absent(format!("The parent folder ({folder}) does not exist.")));
@@ -223,7 +242,7 @@ pub(super) fn import(world: &mut World, call: &Call) -> Handled {
                 "Cannot overwrite the asset at {path} due to type mismatch (asked: {asked}, actual: {actual})"
             )));
         }
-        if !fields.flag("overwrite")? {
+        if !overwrite {
             // §4.1: 400 for notebooks, 409 for files.
             let status = if matches!(old.kind, Kind::File(_)) { 409 } else { 400 };
             return Err(Refusal::databricks(
@@ -238,9 +257,9 @@ pub(super) fn import(world: &mut World, call: &Call) -> Handled {
     }
     // §4.1: overwriting keeps the object's id, and so its permissions.
     let (id, created) = id.unwrap_or_else(|| (world.ids.fresh(), now));
-    world.databricks.objects.insert(path.clone(), Object { id, kind, created, modified: now });
     world.touched(key_of(parent(&path)));
     world.touched(key_of(&path));
+    world.databricks.objects.insert(path, Object { id, kind, created, modified: now });
     Ok(databricks_data(&json!({ "object_id": id })))
 }
 

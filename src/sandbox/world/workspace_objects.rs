@@ -52,6 +52,11 @@ impl Language {
             Language::Scala => "//",
         }
     }
+
+    /// The first line of a source file that is a notebook (§4.2).
+    pub(super) fn header(self) -> String {
+        format!("{} Databricks notebook source", self.mark())
+    }
 }
 
 impl Kind {
@@ -60,6 +65,15 @@ impl Kind {
             Kind::Directory => "DIRECTORY",
             Kind::Notebook { .. } => "NOTEBOOK",
             Kind::File(_) => "FILE",
+        }
+    }
+
+    /// In bytes; a folder has none.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Kind::Directory => 0,
+            Kind::Notebook { language: _, source } => source.len(),
+            Kind::File(bytes) => bytes.len(),
         }
     }
 
@@ -77,7 +91,7 @@ impl Kind {
 /// newline at the end is lost.
 pub(super) fn canonical(language: Language, source: &str) -> String {
     let mark = language.mark();
-    let header = format!("{mark} Databricks notebook source");
+    let header = language.header();
     let separator = format!("{mark} COMMAND ----------");
     let body = match source.strip_prefix(&header) {
         Some(rest) => rest.strip_prefix('\n').unwrap_or(rest),

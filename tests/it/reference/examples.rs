@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::Site;
+use crate::harness::{Site, id};
 
 /// What was typed, and the document that came.
 pub(crate) struct Example {
@@ -82,9 +82,16 @@ pub(crate) fn all() -> Vec<Example> {
         }
         line.extend(["-o".to_owned(), "json".to_owned()]);
         let words: Vec<&str> = line.iter().map(String::as_str).collect();
-        let document = site.run(&words).ends(exit).json();
-        if let Some(id) = document["data"]["workflow_run_id"].as_u64() {
-            run = id.to_string();
+        let output = site.run(&words).ends(exit);
+        let document = output.json();
+        if let Some(error) = document.get("error") {
+            assert!(
+                output.stderr.contains(&format!(" [{}]\n", error["code"].as_str().unwrap())),
+                "{words:?}\n{output}"
+            );
+        }
+        if let Some(id) = document["data"]["workflow_run_id"].as_str() {
+            id.clone_into(&mut run);
         }
         let quoted = words.iter().map(|word| if word.contains(' ') { format!("'{word}'") } else { (*word).to_owned() });
         let typed = format!("$ dbtrigger {}", quoted.collect::<Vec<_>>().join(" "));
@@ -99,7 +106,7 @@ pub(crate) fn all() -> Vec<Example> {
 /// A run that waits long.
 fn waiting(site: &Site) -> String {
     let document = site.run(&["run", "222225", "--no-wait", "-o", "json"]).ends(0).json();
-    document["data"]["run_id"].to_string()
+    id(&document["data"]["run_id"])
 }
 
 /// Hosts that have a certificate, and nothing set up behind them.

@@ -38,6 +38,18 @@ pub(crate) fn of<'a>(documents: impl Iterator<Item = &'a Value>) -> Vec<Field> {
         .collect()
 }
 
+/// The numbers of a document, each with its name.
+pub(crate) fn numbers(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Object(object) => object
+            .iter()
+            .flat_map(|(name, value)| if value.is_number() { vec![name.as_str()] } else { numbers(value) })
+            .collect(),
+        Value::Array(values) => values.iter().flat_map(numbers).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    }
+}
+
 /// `null` last, the others by name: the order does not depend on which document came first.
 fn in_order(mut types: Vec<&'static str>) -> Vec<&'static str> {
     types.sort_by_key(|kind| (*kind == "null", *kind));

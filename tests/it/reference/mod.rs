@@ -132,16 +132,45 @@ fn reference_of_errors() {
     page("errors.md", &text);
 }
 
+/// What is a number in documents. An id is none: it is a string, since not every reader has 64 bits for it.
+const NUMBERS: [&str; 18] = [
+    "attempt",
+    "count",
+    "duration_seconds",
+    "exit_code",
+    "failed",
+    "failures",
+    "index",
+    "ok",
+    "queued_before",
+    "repair",
+    "repairs",
+    "sends",
+    "skipped",
+    "status_code",
+    "succeeded",
+    "total",
+    "version",
+    "warning",
+];
+
 #[test]
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 fn reference_of_json_documents() {
     let mut shown = examples::all();
+    let odd = |example: &&examples::Example| {
+        fields::numbers(&example.document).into_iter().find(|name| !NUMBERS.contains(name)).map(ToOwned::to_owned)
+    };
+    let wrong: Vec<_> = shown.iter().filter_map(|example| Some((&example.typed, odd(&example)?))).collect();
+    println!("documents without an id that is a number: {} of {}", shown.len() - wrong.len(), shown.len());
+    assert!(wrong.is_empty(), "an id is a string, and a new number belongs into NUMBERS: {wrong:?}");
     let order = crate::surface::commands();
     shown.sort_by_key(|example| {
         let command = example.heading.split(' ').next().unwrap();
         // What all commands may print comes first.
         (order.iter().position(|known| known == command), example.heading)
     });
-    let mut text = "# JSON documents\n\n`-o json` prints one document on stdout. `ok` is false exactly when `error` is there; `data` is there whenever anything is\nknown, also beside `error`. Fields may be added; none is taken away or changes its meaning while `version` is 1.\n\nThe examples were printed by the program against its own sandbox. Times, ports and keys are always the same here, and of\nlists the first elements are shown. The types, and whether a field is there, are what these examples show.\n".to_owned();
+    let mut text = "# JSON documents\n\n`-o json` prints one document on stdout. `ok` is false exactly when `error` is there; `data` is there whenever anything is\nknown, also beside `error`. Fields may be added; none is taken away or changes its meaning while `version` is 1. An\nerror stands on stderr as text, too. Ids are strings: jq and JavaScript round numbers of their length. Arguments take an id with the quotes of a document or without.\n\nThe examples were printed by the program against its own sandbox. Times, ports and keys are always the same here, and of\nlists the first elements are shown. The types, and whether a field is there, are what these examples show.\n".to_owned();
     let mut unexplained = Vec::new();
     for command in crate::surface::whole_commands() {
         let known = shown.iter().any(|example| example.heading == command);

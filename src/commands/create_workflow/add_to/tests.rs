@@ -81,8 +81,8 @@ async fn one_task_is_sent_and_nothing_else_changes_and_the_second_time_nothing_i
     let added = task(&stage, id, "dbt_222222");
     assert_eq!(added["notebook_task"]["base_parameters"]["job_id"], "222222");
     assert_eq!(added["notebook_task"]["source"], "WORKSPACE");
-    assert_eq!((&first.data["job_id"], &first.data["task_key"]), (&json!(id), &json!("dbt_222222")));
-    assert_eq!((&first.data["name"], &first.data["dbt_job_id"]), (&json!("Daily load"), &json!(222_222)));
+    assert_eq!((&first.data["job_id"], &first.data["task_key"]), (&json!(id.to_string()), &json!("dbt_222222")));
+    assert_eq!((&first.data["name"], &first.data["dbt_job_id"]), (&json!("Daily load"), &json!("222222")));
     assert!(
         first.text.contains(&format!("dbtrigger run --workflow {id}, which runs the whole workflow")),
         "{}",

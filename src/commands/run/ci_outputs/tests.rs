@@ -1,8 +1,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use serde_json::json;
+
 use super::*;
-use crate::commands::rehearsal::{Outcome, Rehearsal};
+use crate::commands::rehearsal::{Outcome, Rehearsal, id};
 use crate::commands::{create_workflow, deploy_notebook, init_secrets, run};
 use crate::events::{Event, Level};
 use crate::sandbox::NotebookOutcome;
@@ -90,7 +92,7 @@ async fn a_run_is_told_however_it_ended() {
     ] {
         let outcome = start(&Rehearsal::new(), &[job]).await;
         let written = write(&[job], false, &outcome.data, outcome.code);
-        let (run, url) = (outcome.data["run_id"].to_string(), outcome.data["run_url"].as_str().unwrap());
+        let (run, url) = (id(&outcome.data["run_id"]), outcome.data["run_url"].as_str().unwrap());
         let told = read_outputs(&written.outputs);
         let expected = SINGLE.iter().zip([run.as_str(), url, status, exit]);
         assert_eq!(told, expected.map(|(name, value)| (name.to_string(), value.to_owned())).collect::<Vec<_>>());
@@ -127,7 +129,7 @@ async fn several_runs_are_told_as_json_each_with_its_own_outcome() {
     let of = |name: &str| runs.as_array().unwrap().iter().map(|run| run[name].clone()).collect::<Vec<_>>();
     assert_eq!(of("status"), ["SUCCESS", "ERROR", "CANCELLED"]);
     assert_eq!(of("exit_code"), [0, 3, 20]);
-    assert_eq!(of("job_id"), [222_222, 222_223, 222_224]);
+    assert_eq!(of("job_id"), ["222222", "222223", "222224"]);
     for (index, run) in outcome.data["runs"].as_array().unwrap().iter().enumerate() {
         assert_eq!((&run["run_id"], &run["run_url"]), (&of("run_id")[index], &of("run_url")[index]));
     }

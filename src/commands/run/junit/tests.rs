@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::commands::rehearsal::{Outcome, Rehearsal};
+use crate::commands::rehearsal::{Outcome, Rehearsal, number};
 use crate::commands::run;
 use crate::events::Event;
 use crate::sandbox::Rule;
@@ -142,7 +142,7 @@ async fn start(stage: &Rehearsal, line: &[&str]) -> (Outcome, Results) {
 /// How often each verdict was given to a node of the run.
 fn verdicts(outcome: &Outcome, results: &Results) -> BTreeMap<&'static str, usize> {
     let mut counts = BTreeMap::new();
-    for case in results.cases(outcome.data["run_id"].as_u64().unwrap(), false, &ToOwned::to_owned) {
+    for case in results.cases(number(&outcome.data["run_id"]), false, &ToOwned::to_owned) {
         let word = match case.verdict {
             Verdict::Passed => "passed",
             Verdict::Failure { kind: _, message: _ } => "failure",

@@ -51,7 +51,7 @@ impl Bench {
     }
 
     fn send(&mut self, method: &str, path: &str, token: &str, body: impl Into<Bytes>) -> Reply {
-        let scheme = if path.starts_with("/api/2.") { "Bearer" } else { "Token" };
+        let scheme = if path.starts_with("/api/v") { "Token" } else { "Bearer" };
         let request = Request::builder()
             .method(Method::from_bytes(method.as_bytes()).expect("a method"))
             .uri(format!("https://sandbox.invalid{path}"))

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::Bench;
+use crate::sandbox::Reply;
 
 const IMPORT: &str = "/api/2.0/workspace/import";
 const HOME: &str = "/Users/ana@example.com";
@@ -101,6 +102,43 @@ fn a_notebook_above_ten_megabytes_is_refused_and_other_formats_are_not_built() {
     assert_eq!(bench.refused("POST", IMPORT, &huge), (400, "MAX_NOTEBOOK_SIZE_EXCEEDED".to_owned()));
     let other = json!({ "path": "/Shared/n", "format": "JUPYTER", "content": "" });
     assert_eq!(bench.refused("POST", IMPORT, &other), (501, "NOT_IMPLEMENTED".to_owned()));
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+fn files_are_imported_raw_and_become_notebooks_by_name_and_header() {
+    let mut bench = Bench::new();
+    let at =
+        |name: &str| format!("/api/2.0/workspace-files/import-file/Workspace%2FUsers%2Fana%40example.com%2F{name}");
+    let cases = [
+        ("a.txt", "plain", "a.txt", "FILE"),
+        ("a%20b.json", "{\"path\": \"elsewhere\"}", "a%20b.json", "FILE"),
+        ("module.py", "x = 1", "module.py", "FILE"),
+        ("one.py", "# Databricks notebook source\nx", "one", "NOTEBOOK"),
+        ("two.sql", "-- Databricks notebook source\nselect 1", "two", "NOTEBOOK"),
+        ("three.scala", "// Databricks notebook source\nx", "three", "NOTEBOOK"),
+        ("four.r", "# Databricks notebook source\nx", "four", "NOTEBOOK"),
+        ("five.sql", "# Databricks notebook source\nx", "five.sql", "FILE"),
+    ];
+    let mut right = 0;
+    for (name, content, stored, kind) in cases {
+        let mut sent = |query: &str| match bench.send("POST", &format!("{}{query}", at(name)), super::TOKEN, content) {
+            Reply::Answer(answer) => answer.status().as_u16(),
+            other @ (Reply::Cut(_) | Reply::Hold) => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(sent(""), 200, "{name}");
+        assert_eq!(sent("?overwrite=false"), if kind == "FILE" { 409 } else { 400 }, "{name}");
+        assert_eq!(sent("?overwrite=true"), 200, "{name}");
+        assert_eq!(exported(&mut bench, &format!("{HOME}/{stored}")), content, "{name}");
+        let status = bench.get(&format!("/api/2.0/workspace/get-status?path={HOME}/{stored}"));
+        assert_eq!(status["object_type"], kind, "{name}");
+        right += 1;
+    }
+    println!("FILES: {right} of {}", cases.len());
+    for (path, refused) in [("Shared%2Fno%2Fparent.txt", 404), ("Users%2Fana%40example.com%2Fn.ipynb", 501)] {
+        let path = format!("/api/2.0/workspace-files/import-file/{path}");
+        assert_eq!(bench.call("POST", &path, &json!({})).0, refused, "{path}");
+    }
 }
 
 #[test]

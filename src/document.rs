@@ -1,0 +1,205 @@
+//! JSON documents, by the types of what stands in them: an id is a string there, since 64 bits do not fit into a JavaScript or
+//! jq number. A plain `u64` has no form in a document, so a forgotten id does not compile.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+/// A document or a part of one, made by [`document!`]. Reads like the JSON that it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Data(Value);
+
+impl Data {
+    /// An object without fields.
+    pub(crate) fn object() -> Data {
+        Data(Value::Object(Map::new()))
+    }
+
+    /// Sets a field; what was no object becomes one.
+    pub(crate) fn set(&mut self, name: &str, value: impl Shown) {
+        if !self.is_object() {
+            *self = Data::object();
+        }
+        self.0[name] = value.shown().0;
+    }
+
+    /// Adds the fields of another object.
+    pub(crate) fn extend(&mut self, more: &Data) {
+        for (name, value) in more.as_object().into_iter().flatten() {
+            self.set(name, Data(value.clone()));
+        }
+    }
+
+    /// A document that this program printed before.
+    pub(crate) fn printed(text: &str) -> Data {
+        Data(serde_json::from_str(text).unwrap_or_default())
+    }
+}
+
+impl Deref for Data {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.0
+    }
+}
+
+/// What has a form in a document.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no form in a JSON document",
+    note = "an id is an `Id`, a number of things a `Count`, a span of time a `Duration`"
+)]
+pub(crate) trait Shown {
+    fn shown(&self) -> Data;
+}
+
+/// The id of something in either service: a string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Id(pub(crate) u64);
+
+/// How many, or which one of a few: a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Count(pub(crate) u64);
+
+impl Shown for Id {
+    fn shown(&self) -> Data {
+        Data(self.0.to_string().into())
+    }
+}
+
+impl Shown for Count {
+    fn shown(&self) -> Data {
+        Data(self.0.into())
+    }
+}
+
+/// In whole seconds.
+impl Shown for Duration {
+    fn shown(&self) -> Data {
+        Data(self.as_secs().into())
+    }
+}
+
+impl Shown for Data {
+    fn shown(&self) -> Data {
+        self.clone()
+    }
+}
+
+macro_rules! plain {
+    ($($plain:ty),*) => {$(
+        impl Shown for $plain {
+            fn shown(&self) -> Data {
+                Data((*self).into())
+            }
+        }
+    )*};
+}
+
+plain!(bool, u8, u32, usize, i32);
+
+impl Shown for str {
+    fn shown(&self) -> Data {
+        Data(self.into())
+    }
+}
+
+impl Shown for String {
+    fn shown(&self) -> Data {
+        self.as_str().shown()
+    }
+}
+
+impl<T: Shown + ?Sized> Shown for &T {
+    fn shown(&self) -> Data {
+        (**self).shown()
+    }
+}
+
+impl<T: Shown> Shown for Option<T> {
+    fn shown(&self) -> Data {
+        self.as_ref().map(Shown::shown).unwrap_or_default()
+    }
+}
+
+impl<T: Shown> Shown for [T] {
+    fn shown(&self) -> Data {
+        Data(self.iter().map(|value| value.shown().0).collect())
+    }
+}
+
+impl<T: Shown> Shown for Vec<T> {
+    fn shown(&self) -> Data {
+        self.as_slice().shown()
+    }
+}
+
+impl<T: Shown, const N: usize> Shown for [T; N] {
+    fn shown(&self) -> Data {
+        self.as_slice().shown()
+    }
+}
+
+impl<T: Shown> Shown for BTreeMap<&str, T> {
+    fn shown(&self) -> Data {
+        Data(self.iter().map(|(name, value)| ((*name).to_owned(), value.shown().0)).collect())
+    }
+}
+
+/// An object of a document: `document!({ "run_id": Id(7), "status": status })`. What stands in it has a form in documents.
+macro_rules! document {
+    ({ $($name:tt : $value:expr),* $(,)? }) => {{
+        let mut document = $crate::document::Data::object();
+        $(document.set($name, &$value);)*
+        document
+    }};
+}
+
+pub(crate) use document;
+
+/// An id as an argument: as it is, or as it stands in a document.
+pub(crate) fn parse_id(text: &str) -> Result<u64, String> {
+    let id = unquoted(text);
+    let digits = id.bytes().all(|byte| byte.is_ascii_digit());
+    id.parse().ok().filter(|id| digits && *id > 0).ok_or_else(|| "an id is a number above 0".to_owned())
+}
+
+/// The text of an id without the quotes that `jq` leaves around it; any other text as it is.
+pub(crate) fn unquoted(text: &str) -> &str {
+    let inside = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    inside.filter(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit())).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_id_keeps_every_digit_in_whatever_it_stands() {
+        let ids = [u64::MAX, (1 << 53) + 1];
+        let document = document!({
+            "one": Id(ids[0]), "many": ids.map(Id), "none": None::<Id>, "below": document!({ "of": Some(Id(ids[1])) }),
+            "count": Count(3), "took": Duration::from_millis(1999),
+        });
+        let expected = json!({
+            "one": "18446744073709551615", "many": ["18446744073709551615", "9007199254740993"], "none": null,
+            "below": { "of": "9007199254740993" }, "count": 3, "took": 1,
+        });
+        assert_eq!(*document, expected);
+    }
+
+    #[test]
+    fn an_id_loses_the_quotes_of_a_document_and_a_name_does_not() {
+        for (text, id) in [("\"7\"", "7"), ("7", "7"), ("\"Nightly\"", "\"Nightly\""), ("\"", "\""), ("\"\"", "\"\"")] {
+            assert_eq!(unquoted(text), id);
+        }
+        assert_eq!(parse_id("\"9007199254740993\""), Ok(9_007_199_254_740_993));
+        for text in ["0", "+7", "", "-1", "\"0\"", "99999999999999999999"] {
+            assert!(parse_id(text).is_err(), "{text}");
+        }
+    }
+}
