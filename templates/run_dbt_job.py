@@ -16,7 +16,7 @@
 # The promise: for one key (one task of one workflow run) at most one dbt run does work. dbt Cloud has no
 # idempotency key, but it keeps the text `cause` of every run. So each cause begins with `[dbtrigger:<key>]`, and
 # whenever it is unclear whether a trigger arrived, the runs are looked through for that marker first. A second run
-# that dbt Cloud makes all the same is looked for shortly after the trigger and at the end of the run.
+# that dbt Cloud makes all the same is looked for in the first minute and at the end of the run.
 
 # COMMAND ----------
 
@@ -649,7 +649,7 @@ def list_runs(since=None):
     complete list was not to be had. Whether it is complete is judged by what came, not by what was asked for: the
     order, by id and by time, an end that is reached, as many rows as dbt Cloud counts. A run without its trigger is
     no "no": it is read singly, and if that fails the look-up has failed. `answer.since` bounds later look-ups."""
-    runs, rows, offset, singles, ordered, above = {}, {}, 0, 0, True, None
+    runs, rows, offset, singles, ordered, above, total = {}, {}, 0, 0, True, None, None
     failed = lambda why: (None, Answer("open", why, trouble="nonsense"))
     while True:
         answer = send("GET", "runs/", {**NEWEST_FIRST, "job_definition_id": job_id, "limit": PAGE, "offset": offset})
@@ -685,7 +685,8 @@ def list_runs(since=None):
             break
         offset += len(answer.data)
         pagination = answer.extra.get("pagination") if isinstance(answer.extra, dict) else None
-        total = whole_number(pagination.get("total_count")) if isinstance(pagination, dict) else None
+        told = whole_number(pagination.get("total_count")) if isinstance(pagination, dict) else None
+        total = max(total or 0, told or 0) if (total, told) != (None, None) else None  # a page may count itself
         if not answer.data or (len(answer.data) < PAGE and total is not None and offset >= total):
             if total is not None and len(rows) < total:
                 return failed(f"The list of runs has {len(rows)} rows of {total}")
@@ -952,8 +953,11 @@ def follow(run):
             if kept.id != run.id:
                 run, shown = kept, None
                 known(run)
-            again = 15 if time.monotonic() - began < 600 else 60
-            next_audit = time.monotonic() + (again if state.doubtful or not looked else float("inf"))
+            age = time.monotonic() - began
+            if state.doubtful or not looked:
+                next_audit = time.monotonic() + (5 if age < 30 else 15 if age < 600 else 60)
+            else:  # by then a second run of the same POST shows
+                next_audit = began + SETTLE if age < SETTLE else float("inf")
         last_look = time.monotonic() >= deadline
         answer = _get_job_run_status(run.id, 5 if last_look else min(GET_TIMEOUT, deadline - time.monotonic()))
         age = time.monotonic() - began

@@ -19,8 +19,9 @@ const LOOKS_PER_STEPS: u32 = 4;
 /// Steps are for show: they may not hold the look up.
 const STEPS_LIMIT: Duration = Duration::from_secs(10);
 
-/// A second run is looked for once so long after the start, where one is likely this often in the first ten minutes, and later this
-/// often; and at the end.
+/// Where a second run is likely it is looked for this often in the first half minute, in the first ten minutes and later; else once
+/// after fifteen seconds and once after the settle time; always at the end.
+const AUDIT_AT_FIRST: Duration = Duration::from_secs(5);
 const AUDIT_EARLY: Duration = Duration::from_secs(15);
 const AUDIT_LATE: Duration = Duration::from_mins(1);
 
@@ -257,8 +258,15 @@ impl Probe for DbtRun<'_> {
             && self.next_audit.is_some_and(|next| Instant::now() >= next)
         {
             let complete = self.audit(&doubt).await;
-            let rhythm = if self.begun.elapsed() < Duration::from_mins(10) { AUDIT_EARLY } else { AUDIT_LATE };
-            self.next_audit = (doubt.likely || !complete).then(|| Instant::now() + rhythm);
+            let rhythm = match self.begun.elapsed().as_secs() {
+                0..30 => AUDIT_AT_FIRST,
+                30..600 => AUDIT_EARLY,
+                _ => AUDIT_LATE,
+            };
+            let (now, settled) = (Instant::now(), self.begun + doubt.settle);
+            // By then a second run of the same POST shows.
+            self.next_audit =
+                if doubt.likely || !complete { Some(now + rhythm) } else { (now < settled).then_some(settled) };
         }
         let mut run = match self.board {
             Some(board) => board.look(self.run.id).await?,

@@ -118,7 +118,7 @@ impl LookUp<'_> {
     /// counts.
     pub(super) async fn runs(&self, since: Option<Since>) -> Looked {
         let (mut runs, mut rows, mut seen, mut singles) = (Vec::new(), Rows::default(), 0, 0);
-        let mut horizon = Timestamp::MIN;
+        let (mut horizon, mut total) = (Timestamp::MIN, None);
         let cut = loop {
             let page = match self.ask(self.page(seen)).await {
                 Ok(page) => page,
@@ -161,9 +161,11 @@ impl LookUp<'_> {
                 break None;
             }
             seen += count;
-            let ends = count == 0 || (count < PAGE && page.total.is_some_and(|total| seen >= total));
+            // Of several counts the highest: a page may count itself.
+            total = page.total.max(total);
+            let ends = count == 0 || (count < PAGE && total.is_some_and(|total| seen >= total));
             if ends {
-                let missing = page.total.filter(|total| (rows.ids.len() as u64) < *total);
+                let missing = total.filter(|total| (rows.ids.len() as u64) < *total);
                 break missing.map(|total| self.nonsense(&format!("its list has {} rows of {total}", rows.ids.len())));
             }
             if rows.ids.len() == known {

@@ -85,24 +85,24 @@ const CI_JOB: &str = "300120";
 fn racers_with_one_key() {
     let mut races = Vec::new();
     for racers in [2, 8, 16] {
-        for one_home in [true, false] {
-            // The sandbox's clock runs 60 times as fast: a run starts to work after half a second.
-            for lag_ms in [0, 30_000, 120_000] {
-                races.push(Race { racers, one_home, lag_ms, job: "222222" });
-            }
+        for lag_ms in [0, 30_000, 120_000] {
+            races.push(Race { racers, one_home: true, lag_ms, job: "222222" });
         }
         races.push(Race { racers, one_home: true, lag_ms: 60_000, job: CI_JOB });
+        for lag_ms in [0, 20_000] {
+            races.push(Race { racers, one_home: false, lag_ms, job: "222222" });
+        }
     }
     let total: usize = races.iter().map(|race| race.racers).sum();
-    // Each race is many processes already.
-    let failures: Vec<String> = races.iter().flat_map(run_race).collect();
+    let failures: Vec<String> = all(&races, run_race).into_iter().flatten().collect();
     conclude("racers with one key, real processes", &failures, total);
 }
 
 /// What is wrong, for each racer that was told wrong.
 fn run_race(race: &Race) -> Vec<String> {
     let Race { racers, one_home, lag_ms, job } = *race;
-    let site = Site::with(|options| options.speed = 60.0);
+    // Second runs are looked for every few real seconds, so where there are some the sandbox's clock is not much faster.
+    let site = Site::with(|options| options.speed = if one_home { 60.0 } else { 4.0 });
     site.sandbox.with_world(|world, _| world.set_listing_lag(lag_ms));
     let arguments = ["run", job, "--idempotency-key", "Race/1", "--settle", "5s", "-o", "json"];
     let children: Vec<_> = (0..racers)
