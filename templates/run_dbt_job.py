@@ -81,6 +81,8 @@ SETTLE = 60  # how long a run whose trigger was not answered may take to show in
 PATIENCE = 15 * 60  # how long dbt Cloud may be unreachable before anything runs
 MAX_POSTS = 5  # triggers without an answer and without a run, each looked up for SETTLE seconds
 MAX_BODY = 16 * 1024 * 1024
+LONGEST_LOG = 16 * 1024  # of each log so many bytes at both ends are kept
+LONGEST_TEXT = 1024  # the same for compiled code and messages
 MAX_WAIT = 15 * 60  # longest Retry-After that is believed; dbt Cloud's own cool-down is 5 minutes
 LOOK_BACK = 7 * 24 * 3600  # an earlier attempt of this task is not older than that
 PAGE = 100  # rows of a list that are asked for at once
@@ -343,12 +345,60 @@ class TooMuch(Exception):
     """The answer was too long, or took too long."""
 
 
+class Intake:
+    """Takes an answer in; of long texts in JSON only both ends, where so asked: logs of any length hide nothing that
+    stands beside them. Texts are cut before plain ASCII only, so that no character and no escape is cut apart."""
+
+    def __init__(self, longest=None):
+        self.kept, self.longest = bytearray(), longest
+        self.inside, self.escape = False, 0  # escape: bytes to come behind a backslash, -1 where that is not known yet
+
+    def take(self, chunk):
+        if not self.longest:
+            self.kept += chunk
+            return
+        at = 0
+        while at < len(chunk):
+            if self.escape:
+                byte = chunk[at : at + 1]
+                self.escape = (4 if byte == b"u" else 0) if self.escape < 0 else self.escape - 1
+                self.kept += byte
+                at += 1
+            elif not self.inside:
+                end = chunk.find(b'"', at) + 1
+                self.kept += chunk[at : end or len(chunk)]
+                at, self.inside = end or len(chunk), end > 0
+                self.begin, self.cut_from, self.newest = len(self.kept), None, None
+            else:
+                found = re.compile(rb'["\\]').search(chunk, at)
+                end = found.start() if found else len(chunk)
+                plain = re.compile(rb"[ -~]").search(chunk, at, end)
+                if plain:
+                    self.kept += chunk[at : plain.start()]
+                    self.shorten()
+                    at = plain.start()
+                self.kept += chunk[at : end + 1]
+                if found:
+                    self.inside, self.escape = found.group() != b'"', -1 if found.group() == b"\\" else 0
+                at = end + 1
+
+    def shorten(self):
+        here = len(self.kept)
+        if self.cut_from is None:
+            if here - self.begin >= self.longest:
+                self.cut_from = self.newest = here
+        elif here - self.newest >= self.longest:
+            if self.newest > self.cut_from:
+                del self.kept[self.cut_from : self.newest]
+            self.newest = len(self.kept)
+
+
 def sign(request):
     request.headers["Authorization"] = "Token " + api_key
     return request
 
 
-def exchange(method, url, query, body, total, accept):
+def exchange(method, url, query, body, total, accept, longest):
     began = time.perf_counter()
     with requests.Session() as session:
         session.trust_env = not is_loopback  # the proxy and certificates of this compute; no proxy for loopback
@@ -374,15 +424,15 @@ def exchange(method, url, query, body, total, accept):
             allow_redirects=False,
             timeout=(min(CONNECT_TIMEOUT, total), total),
         )
-        received = bytearray()
+        received = Intake(longest)
         for chunk in response.iter_content(1024):
-            received += chunk
-            if len(received) > MAX_BODY or time.perf_counter() - began > total:
-                raise TooMuch()
-        return response.status_code, response.headers, bytes(received)
+            received.take(chunk)
+            if len(received.kept) > MAX_BODY or time.perf_counter() - began > total:
+                raise TooMuch("large" if len(received.kept) > MAX_BODY else "slow")
+        return response.status_code, response.headers, bytes(received.kept)
 
 
-def send(method, path, query=None, body=None, total=GET_TIMEOUT, envelope=True):
+def send(method, path, query=None, body=None, total=GET_TIMEOUT, envelope=True, longest=None):
     """Sends one request and says what may be concluded. Raises nothing but an interruption of the notebook."""
     url = f"{base_url}/api/v2/accounts/{account_id}/{path}"
     body = None if body is None else Body(body)
@@ -392,7 +442,7 @@ def send(method, path, query=None, body=None, total=GET_TIMEOUT, envelope=True):
     def work():
         try:
             accept = "application/json" if envelope else "*/*"
-            results.put((exchange(method, url, query, body, total, accept), None))
+            results.put((exchange(method, url, query, body, total, accept, longest), None))
         except BaseException as error:
             results.put((None, error))
 
@@ -433,6 +483,8 @@ def explain(error, total):
         return "refused", f"{host} refused the connection"
     if "unreachable" in text or "no route" in text:
         return "blocked", f"There is no way to {host} from this compute"
+    if isinstance(error, TooMuch) and error.args == ("large",):
+        return "large", f"The answer of {host} is larger than {MAX_BODY >> 20} MB"
     if isinstance(error, (kinds.Timeout, TooMuch, TimeoutError)):
         return "slow", f"No complete answer of {host} within {total:.0f} seconds and {MAX_BODY >> 20} MB"
     return "cut", f"The connection to {host} broke ({clean(type(error).__name__, 40)})"
@@ -1057,28 +1109,113 @@ def out_of_time(run):
 # COMMAND ----------
 
 # What failed, for the message. Nothing here changes the verdict, and nothing here may take long.
-def failed_steps(run):
-    until = time.monotonic() + 45
+FRESHNESS = ("dbt source freshness", "dbt source snapshot-freshness")
+DOCS = "dbt docs generate"
+BUILD = ("build", "run", "test", "seed", "snapshot", "retry")
+HAVE_RESULTS = BUILD + ("compile", "docs", "run-operation", "clone")
+RESULTS = "run_results.json"
+
+
+def step_name(step):
+    return str(step.get("name") or "").strip()
+
+
+def command_of(step):
+    """What dbt is called with; empty for cloning and the profile."""
+    told = step.get("run_step_command")
+    told = told.get("dbt_command") if isinstance(told, dict) else None
+    quoted = re.search(r"`(.*)`", step_name(step))
+    command = str(told or (quoted.group(1) if quoted else "")).strip()
+    return command if command.split(" ")[0] == "dbt" else ""
+
+
+def verb_of(step):
+    return next((word for word in command_of(step).split()[1:] if not word.startswith("-")), "")
+
+
+def checkbox_steps(steps, data):
+    """Which steps come from the job's checkboxes: they may fail while the run goes on. A copy of their command among
+    the job's own commands is no checkbox; where the job does not show, what stands where a checkbox's step stands
+    counts as one, unless nothing else has failed. The command `dbtrigger run` has the same rule (dbt/steps.rs)."""
+    job = data.get("job") if isinstance(data.get("job"), dict) else None
+    trigger = data.get("trigger") if isinstance(data.get("trigger"), dict) else {}
+    listed = trigger.get("steps_override") or (job or {}).get("execute_steps")
+    listed = [str(command).strip() for command in listed] if isinstance(listed, list) else None
+    ticked = {name: (job or {}).get(name) is not False for name in ("run_generate_sources", "generate_docs")}
+    ticked["generate_docs"] |= trigger.get("generate_docs_override") is True
+    names = [step_name(step).lower() for step in steps]
+    commands = [command_of(step) for step in steps]
+    freshness = [n for n in range(len(steps)) if names[n] == "source freshness" or commands[n] in FRESHNESS]
+
+    def own(n):  # dbt deps stands before the first command whether it is listed or not
+        if listed is None:
+            return verb_of(steps[n]) in BUILD
+        return commands[n] != "dbt deps" and commands[n] in listed
+
+    found = set()
+    for n in freshness[:1]:
+        first = not any(own(before) for before in range(n) if before not in freshness)
+        if names[n] == "source freshness" or (ticked["run_generate_sources"] and first):
+            found.add(n)
+    left = (listed or []).count(DOCS)
+    for n in range(len(steps)):
+        if names[n] == "generate docs":
+            found.add(n)
+        elif commands[n] == DOCS and left:
+            left -= 1
+        elif commands[n] == DOCS and ticked["generate_docs"] and not any(own(m) for m in range(n + 1, len(steps))):
+            found.add(n)
+    if job is None:
+        failed = {n for n in range(len(steps)) if whole_number(steps[n].get("status")) == DbtJobRunStatus.ERROR}
+        found = {n for n in found if failed - {n} or names[n] in ("generate docs", "source freshness")}
+    return found
+
+
+def failed_step(data):
+    """The step that failed the run. A command that fails is the last one, whatever was let fail before it; a run that
+    broke off leaves the one running that it broke in."""
+    steps = [step for step in data.get("run_steps") or [] if isinstance(step, dict) and whole_number(step.get("index"))]
+    steps.sort(key=lambda step: whole_number(step["index"]))
+    checkboxes = checkbox_steps(steps, data)
+    own = [step for n, step in enumerate(steps) if n not in checkboxes]
+    failed = [step for step in own if whole_number(step.get("status")) == DbtJobRunStatus.ERROR]
+    running = [step for step in steps if whole_number(step.get("status")) == DbtJobRunStatus.RUNNING]
+    return (failed or running or [None])[-1]
+
+
+def read_steps(run, until):
+    """The run with its steps and all their logs."""
+    query = {"include_related": '["run_steps","job","trigger"]'}
     while True:
-        answer = send("GET", f"runs/{run.id}/", {"include_related": '["run_steps"]'}, total=15)
-        steps = answer.data.get("run_steps") if answer.kind == "ok" and isinstance(answer.data, dict) else None
-        if isinstance(steps, list) or time.monotonic() >= until:
-            break
+        answer = send("GET", f"runs/{run.id}/", query, total=30, longest=LONGEST_LOG)
+        if answer.kind == "ok" and isinstance(answer.data, dict) and isinstance(answer.data.get("run_steps"), list):
+            return answer.data
+        if answer.trouble == "large" or time.monotonic() >= until:
+            return {}
         pause(answer, 0, until)
-    steps = [step for step in steps or [] if isinstance(step, dict)]
-    steps = [step for step in steps if whole_number(step.get("status")) == DbtJobRunStatus.ERROR]
-    return sorted(steps, key=lambda step: whole_number(step.get("index")) or 0)
 
 
 def failed_nodes(run, step):
-    """Models, tests and the like that failed in this step. dbt uploads the file some seconds after the end."""
-    until, index = time.monotonic() + 30, whole_number(step.get("index"))
-    while index:
-        answer = send("GET", f"runs/{run.id}/artifacts/run_results.json", {"step": index}, total=20, envelope=False)
-        if answer.kind == "ok" or time.monotonic() >= until:
+    """Models, tests and the like that failed in this step. dbt uploads the file some seconds after the end; 404 stands
+    for "not yet" and for "never" alike, until dbt says that all files are there."""
+    until, index, saved, tries = time.monotonic() + 30, whole_number(step["index"]), False, 3
+    while True:
+        answer = send(
+            "GET", f"runs/{run.id}/artifacts/{RESULTS}", {"step": index}, total=20, envelope=False, longest=LONGEST_TEXT
+        )
+        if answer.kind == "ok" or answer.trouble == "large" or (answer.kind == "refused" and answer.code != 404):
             break
-        pause(answer, 1, until)
-    results = answer.data.get("results") if index and answer.kind == "ok" else None
+        if saved:
+            listed = send("GET", f"runs/{run.id}/artifacts/", total=10)
+            tries -= 1
+            if tries <= 0 or (isinstance(listed.data, list) and RESULTS not in listed.data):
+                break
+        if time.monotonic() >= until:
+            break
+        pause(answer, 0, until)
+        now = _get_job_run_status(run.id, 10).data
+        saved = saved or (isinstance(now, dict) and now.get("artifacts_saved") is True)
+    results = answer.data.get("results") if answer.kind == "ok" else None
     nodes = []
     for result in results if isinstance(results, list) else []:
         if isinstance(result, dict) and result.get("status") in ("error", "fail", "runtime error", "partial success"):
@@ -1088,17 +1225,32 @@ def failed_nodes(run, step):
     return nodes
 
 
+def last_lines(step):
+    logs = [step.get("logs"), step.get("truncated_debug_logs")]
+    log = next((log for log in logs if isinstance(log, str) and log), "")
+    lines = (clean(line) for line in log.splitlines())
+    return [line for line in lines if line][-15:]
+
+
 def failure_report(run):
-    lines = [clean(f"dbt run {run.id} of job {job_id} ended in error. {run.text('status_message') or ''}")]
+    lines = [clean(f"dbt run {run.id} of job {job_id} ended in error. {run.text('status_message') or ''}", 400)]
     try:
-        nodes = []
-        for step in failed_steps(run)[:5]:
-            name = clean(step.get("name") or "?")
-            lines.append(f"Failed step {whole_number(step.get('index'))}: {name}")
-            if "dbt" in name and not nodes:
-                nodes = failed_nodes(run, step)
+        until, index, nodes = time.monotonic() + 45, None, []
+        for look in range(3):  # logs show some seconds after the end
+            time.sleep(2 if look else 0)
+            step = failed_step(read_steps(run, until))
+            if step is None:
+                break
+            if index is None:
+                index = whole_number(step["index"])
+                lines.append(f"Failed step {index}: {clean(step_name(step) or '?')}")
+                nodes = failed_nodes(run, step) if verb_of(step) in HAVE_RESULTS else []
                 lines += ["Failed: " + node for node in nodes[:20]]
                 lines += [f"... and {len(nodes) - 20} more"] if len(nodes) > 20 else []
+            log = last_lines(step) if whole_number(step["index"]) == index else []
+            if nodes or log:
+                lines += [] if nodes else ["Log: " + line for line in log]
+                break
     except Exception as error:
         lines.append(f"(What failed could not be read: {type(error).__name__}.)")
     return "\n".join(lines + [run.url()])

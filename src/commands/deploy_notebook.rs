@@ -5,7 +5,7 @@ use futures_util::future::try_join_all;
 use super::Stage;
 use super::create_workflow::warn_of_near_scope;
 use super::grants::{self, GrantTo};
-use super::provision::{Carried, Finish, Provision, who};
+use super::provision::{Carried, Finish, Provision, who, who_and};
 use crate::credentials::{self, Account, Wants};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::NotebookLevel;
@@ -220,7 +220,7 @@ async fn look(
         tokio::try_join!(Step::<Notebook>::plan(reader, wish.at(path.clone()), consents), try_join_all(granting))
     };
     if let Some(path) = path {
-        let (me, (step, grants)) = tokio::try_join!(who(reader), plans(path))?;
+        let (me, (step, grants)) = who_and(reader, Box::pin(plans(path))).await?;
         return Ok((me, step, grants));
     }
     let me = who(reader).await?;

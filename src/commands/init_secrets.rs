@@ -9,7 +9,7 @@ pub(super) use self::grants::settle_grants;
 use super::Stage;
 use super::create_workflow::warn_of_near_scope;
 use super::grants::GrantTo;
-use super::provision::{Provision, who};
+use super::provision::{Provision, who_and};
 use crate::credentials::{self, Account, KeySource, Missing, Sourced, Token, Wants};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::Level as _;
@@ -21,7 +21,7 @@ use crate::engine::kinds::{
 };
 use crate::engine::{Action, Consent, Consents, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
-use crate::http::{Fault, HttpError, Reader, Writer};
+use crate::http::{HttpError, Meaning, Reader, Writer};
 use crate::questions::Question;
 use crate::secret::Secret as Value;
 
@@ -53,7 +53,8 @@ pub(crate) struct Args {
     /// Replace a key that is there
     #[arg(long)]
     rotate: bool,
-    /// Store the key although others than those named with --grant, the scope's creator and administrators can read it
+    /// Store the key although others than those named with --grant, the scope's creator and administrators can read it, or
+    /// nobody can tell who can
     #[arg(long)]
     accept_shared_scope: bool,
     /// Store the key without trying it at dbt first
@@ -102,8 +103,19 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let again = repeated(&grants);
     let compare = value.as_ref().filter(|_| rotate).map(|value| Fingerprint::of(&value.key.value));
     let reader = writer.reader();
-    let looks = keep(&reader, SecretWant { scope: scope.clone(), key: key.clone(), compare }, grants, &consents);
-    let (me, mut kept) = tokio::try_join!(who(&reader), looks)?;
+    let looks = keep(
+        &reader,
+        SecretWant {
+            scope: scope.clone(),
+            key: key.clone(),
+            compare,
+            accept_open: accept_shared_scope,
+            meant: Vec::new(),
+        },
+        grants,
+        &consents,
+    );
+    let (me, mut kept) = who_and(&reader, Box::pin(looks)).await?;
     kept.settle_for(&me, &consents);
     let Kept { scope: scope_step, secret: secret_step, grants: grant_steps } = kept;
     let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.updated.is_some());
@@ -308,25 +320,25 @@ pub(super) async fn accounts(dbt: &Writer) -> Result<Vec<Seen>, HttpError> {
 /// Asks dbt which accounts the key may see.
 pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
     let doing = "Nothing was written: dbt Cloud could not be asked about the key";
-    let accounts = accounts(dbt).await.map_err(|error| match error.last_fault() {
-        Fault::Status(status, _) if status.as_u16() == 401 => {
+    let accounts = accounts(dbt).await.map_err(|error| match error.means() {
+        Meaning::TokenInvalid | Meaning::TokenExpired => {
             of_dbt("Nothing was written: dbt Cloud does not accept the key", &error)
         }
-        Fault::Status(status, _) if status.as_u16() == 403 => {
+        Meaning::RightMissing | Meaning::OtherAccount => {
             of_dbt("Nothing was written: dbt Cloud accepts the key, but does not let it see any account", &error)
         }
-        Fault::Status(status, _) if status.as_u16() == 404 => {
+        Meaning::NotFound => {
             let origin = error.origin.clone();
             of_dbt(doing, &error)
                 .cause(format!("{origin} does not answer as dbt Cloud does"))
                 .advise("compare DBT_CLOUD_HOST with your browser's address bar when signed in to dbt")
         }
-        Fault::Status(..)
-        | Fault::NotSent(_)
-        | Fault::NoToken(_)
-        | Fault::Lost(_)
-        | Fault::Nonsense(_)
-        | Fault::TooLate(_) => of_dbt(doing, &error),
+        Meaning::AddressBlocked
+        | Meaning::NotInPlan
+        | Meaning::Unpaid
+        | Meaning::WrongHost
+        | Meaning::NotImplemented
+        | Meaning::Other => of_dbt(doing, &error),
     })?;
     if accounts.iter().any(|account| account.id == id) {
         return Ok(());

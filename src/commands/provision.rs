@@ -1,19 +1,20 @@
 //! What all provisioning commands do alike: say who writes where, refuse, show or walk a plan, report.
 
 use std::cell::RefCell;
+use std::pin::Pin;
 
 use super::{Given, Said, Stage};
 use crate::databricks::me::{Me, me};
 use crate::document::{Data, Shown, document};
 use crate::engine::{Action, Entry, Inputs, Plan, Progress, Provisioned, blocked, walk};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
-use crate::http::{Reader, Writer};
+use crate::http::{Meaning, Reader, Writer};
 
 /// Who the token belongs to. Also the first proof that host and token are good.
 pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
     reader.read(me()).await.map_err(|error| {
         let mut failure = of_databricks(&format!("Cannot find out who {} belongs to", reader.known_as()), &error);
-        if failure.code != Code::NotAllowed {
+        if error.means() != Meaning::RightMissing {
             return failure;
         }
         // The service answers 403 for a token that it does not know (databricks-api §7), and anybody may ask who they are.
@@ -23,6 +24,16 @@ pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
             .advise("check the host, or make a new token under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN or the profile's token")
             .advise("if the token is good, ask a workspace administrator whether access is restricted to certain IP addresses")
     })
+}
+
+/// Whose credential it is, and what looking with it finds, at once. If both fail the first explains the second, whichever
+/// comes first.
+pub(crate) async fn who_and<T>(
+    reader: &Reader,
+    looks: Pin<Box<dyn Future<Output = Result<T, Failure>> + '_>>,
+) -> Result<(Me, T), Failure> {
+    let (me, found) = tokio::try_join!(who(reader), async { Ok(looks.await) })?;
+    Ok((me, found?))
 }
 
 /// A plan and all that it takes to carry it out.

@@ -68,6 +68,8 @@ struct Inner {
     /// Before which call of which operation a signal comes, and who hears it.
     signal: Cell<Option<(&'static str, usize)>>,
     interruption: RefCell<Interruption>,
+    /// Answers in place of the world's: of which operation, status, and body.
+    scripted: RefCell<Vec<(&'static str, u16, String)>>,
     /// What something between the services and us takes out of each answer.
     dropped: Cell<Option<&'static str>>,
     killed: tokio::sync::Notify,
@@ -116,6 +118,7 @@ impl Rehearsal {
             trouble: Cell::default(),
             signal: Cell::default(),
             interruption: RefCell::default(),
+            scripted: RefCell::default(),
             dropped: Cell::default(),
             killed: tokio::sync::Notify::new(),
             begun: Instant::now(),
@@ -133,6 +136,7 @@ impl Rehearsal {
             trouble: _,
             signal: _,
             interruption: _,
+            scripted,
             dropped,
             killed: _,
             begun,
@@ -146,6 +150,7 @@ impl Rehearsal {
             trouble: Cell::default(),
             signal: Cell::default(),
             interruption: RefCell::default(),
+            scripted: scripted.clone(),
             dropped: dropped.clone(),
             killed: tokio::sync::Notify::new(),
             begun: *begun,
@@ -214,6 +219,11 @@ impl Rehearsal {
     /// SIGTERM comes with the call of this number, counted from 1 and from now, of this operation.
     pub(crate) fn interrupt_at(&self, operation: &'static str, call: usize) {
         self.0.signal.set(Some((operation, call)));
+    }
+
+    /// From now on this operation does nothing, and is answered so.
+    pub(crate) fn answer_with(&self, operation: &'static str, status: u16, body: &str) {
+        self.0.scripted.borrow_mut().push((operation, status, body.to_owned()));
     }
 
     /// No answer has this header from now on.
@@ -370,6 +380,12 @@ impl Transport for Rehearsal {
                 Some(Trouble::Unavailable) => return Ok(status(503)),
                 None | Some(Trouble::KilledAfter | Trouble::LostAfter | Trouble::ErrorAfter) => {}
             }
+            let operation = route.map_or("unknown", |route| route.operation);
+            let scripted = inner.scripted.borrow().iter().find(|(of, _, _)| *of == operation).cloned();
+            if let Some((_, status, body)) = scripted {
+                sleep(inner.latency.get() / 2).await;
+                return Ok(Response::builder().status(status).body(Bytes::from(body)).unwrap());
+            }
             let reply = inner.world.borrow_mut().answer(now(inner.begun), &request);
             match trouble {
                 Some(Trouble::KilledAfter) => return self.killed().await,
@@ -378,7 +394,7 @@ impl Transport for Rehearsal {
                 None | Some(Trouble::KilledBefore | Trouble::LostBefore | Trouble::Unavailable) => {}
             }
             sleep(inner.latency.get() / 2).await;
-            let mut answer = arrive(reply, limits.cap, &inner.killed).await?;
+            let mut answer = arrive(reply, limits, &inner.killed).await?;
             if let Some(name) = inner.dropped.get() {
                 answer.headers_mut().remove(name);
             }

@@ -4,10 +4,18 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::Value;
 
-use crate::http::{HttpError, Said, shorten, title_of_page};
+use crate::http::{HttpError, Meaning, Said, Service, meaning, shorten, title_of_page};
+
+/// What a refusal says, and what it means.
+pub(crate) fn said(answer: &Response<Bytes>) -> Said {
+    let said = words(answer);
+    let (status, headers) = (answer.status(), answer.headers());
+    let means = meaning(Service::Databricks, status, headers, said.code.as_deref(), &said.message, said.page);
+    Said { means, ..said }
+}
 
 /// Reads the body shapes in the order in which the vendor's own clients try them.
-pub(crate) fn said(answer: &Response<Bytes>) -> Said {
+fn words(answer: &Response<Bytes>) -> Said {
     if let Some(title) = title_of_page(answer.body()) {
         return Said { message: title, page: true, ..Said::default() };
     }
@@ -45,15 +53,22 @@ fn coded(text: &str) -> Said {
     }
 }
 
-/// The thing is not there, or not for these eyes: 404, the code, or a 400 that says so in words (§2.2).
+/// The thing is not there, or not for these eyes (databricks-api §2.2).
 pub(crate) fn is_missing(error: &HttpError) -> bool {
-    let Some(said) = error.said() else { return false };
-    if said.code.as_deref() == Some("RESOURCE_DOES_NOT_EXIST") {
-        return true;
+    match error.means() {
+        Meaning::NotFound => true,
+        // A look-alike without a call has nothing that the call would find.
+        Meaning::NotImplemented => error.is_status(404),
+        Meaning::AddressBlocked
+        | Meaning::TokenInvalid
+        | Meaning::TokenExpired
+        | Meaning::RightMissing
+        | Meaning::NotInPlan
+        | Meaning::Unpaid
+        | Meaning::OtherAccount
+        | Meaning::WrongHost
+        | Meaning::Other => false,
     }
-    // A page with 404 is a wrong host or a proxy, not a missing thing.
-    (error.is_status(404) && !said.page)
-        || (error.is_status(400) && (said.message.contains("does not exist") || said.message.contains("doesn't exist")))
 }
 
 /// The thing is there already: 400 for scopes and notebooks, 409 for files; a look-alike may leave the code out.
@@ -72,7 +87,7 @@ pub(crate) fn is_there_already(error: &HttpError) -> bool {
 
 /// Access lists do not exist here: no Premium plan (databricks-api §3.4, §7), or a look-alike without these endpoints.
 pub(crate) fn has_no_acls(error: &HttpError) -> bool {
-    matches!(error.code(), Some("FEATURE_DISABLED" | "NOT_IMPLEMENTED" | "ENDPOINT_NOT_FOUND")) || error.is_status(501)
+    matches!(error.means(), Meaning::NotInPlan | Meaning::NotImplemented)
 }
 
 #[cfg(test)]

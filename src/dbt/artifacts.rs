@@ -56,11 +56,19 @@ impl Node {
     }
 }
 
+/// What a step of a run has made of its nodes; each step has one of its own of this name.
+pub(crate) const RESULTS: &str = "run_results.json";
+
 /// The results of one step of a run. Without the step the service gives the last one's, which may be the docs' (§6).
 pub(crate) fn get_run_results(account: u64, run: u64, step: u64) -> Read<RunResults> {
     let path = run_path(account, run).then("/artifacts/run_results.json");
-    Read::json(Call::get("runs/artifacts/get", path).query("step", step).accept("*/*").cap(64 << 20))
+    Read::json(
+        Call::get("runs/artifacts/get", path).query("step", step).accept("*/*").cap(64 << 20).shorten(LONGEST_TEXT),
+    )
 }
+
+/// Compiled code may be long, and messages are shown shortened.
+const LONGEST_TEXT: usize = 1 << 10;
 
 /// A larger file is not taken in (manifests of hundreds of megabytes exist, §6).
 const LARGEST: usize = 512 << 20;

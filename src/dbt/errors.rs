@@ -4,10 +4,22 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::Value;
 
-use crate::http::{Said, shorten, title_of_page};
+use crate::http::{Meaning, Said, Service, meaning, shorten, title_of_page};
+
+/// What a refusal says, and what it means.
+pub(crate) fn said(answer: &Response<Bytes>) -> Said {
+    let said = words(answer);
+    let (status, headers) = (answer.status(), answer.headers());
+    let means = if said.means == Meaning::AddressBlocked {
+        said.means
+    } else {
+        meaning(Service::Dbt, status, headers, None, &said.message, said.page)
+    };
+    Said { means, ..said }
+}
 
 /// Reads the envelope, `{"detail": …}`, a page or plain text.
-pub(crate) fn said(answer: &Response<Bytes>) -> Said {
+fn words(answer: &Response<Bytes>) -> Said {
     if let Some(title) = title_of_page(answer.body()) {
         return Said { message: title, page: true, ..Said::default() };
     }
@@ -35,7 +47,10 @@ pub(crate) fn said(answer: &Response<Bytes>) -> Said {
     if parts.is_empty() {
         parts.push(shorten(&String::from_utf8_lossy(answer.body())));
     }
-    Said { message: shorten(&parts.join(" ")), ..Said::default() }
+    // What restricts addresses says so in a field of its own (dbt-cloud-api §2.5).
+    let blocked = answer.status().as_u16() == 403 && body["data"]["account_access_denied"] == true;
+    let means = if blocked { Meaning::AddressBlocked } else { Meaning::Other };
+    Said { message: shorten(&parts.join(" ")), means, ..Said::default() }
 }
 
 #[cfg(test)]

@@ -11,9 +11,10 @@ mod look_alike_tests;
 mod overrides;
 mod places;
 mod runs;
+mod steps;
 
 pub(crate) use accounts::{Account, list_accounts, list_accounts_v2};
-pub(crate) use artifacts::{Node, get_artifact, get_run_results, list_artifacts};
+pub(crate) use artifacts::{Node, RESULTS, get_artifact, get_run_results, list_artifacts};
 pub(crate) use envelope::Page;
 pub(crate) use errors::said;
 pub(crate) use jobs::{Job, JobFilter, get_job, list_jobs};
@@ -21,6 +22,7 @@ pub(crate) use link::{Link, parse_host};
 pub(crate) use overrides::{Difference, Overrides};
 pub(crate) use places::{Project, list_projects};
 pub(crate) use runs::{
-    End, PAGE, Run, RunFilter, Status, Step, TRIGGER_LIMIT, Trigger, cancel_run, get_run, get_run_with_steps,
+    End, PAGE, Run, RunFilter, Status, TRIGGER_LIMIT, Trigger, cancel_run, get_run, get_run_with_steps,
     get_run_with_trigger, list_account_runs, list_runs, list_these_runs, retry_run, trigger,
 };
+pub(crate) use steps::{Step, Steps};

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::envelope::{Page, data, page, soft};
 use super::overrides::Overrides;
+use super::steps::Step;
 use crate::http::{Call, Once, Path, Put, Read};
 
 /// The longest page that the service gives.
@@ -119,6 +120,12 @@ pub(crate) struct Run {
     pub(crate) can_retry: Option<bool>,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) retry_not_supported_reason: Option<String>,
+    /// Its files are uploaded.
+    #[serde(default, deserialize_with = "soft")]
+    pub(crate) artifacts_saved: Option<bool>,
+    /// A version, or a release track.
+    #[serde(default, deserialize_with = "soft")]
+    dbt_version: Option<String>,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) project_id: Option<u64>,
     #[serde(default, deserialize_with = "soft")]
@@ -136,7 +143,7 @@ pub(crate) struct Run {
     pub(crate) blocked_by: Option<Vec<u64>>,
     /// Its job, where that was asked for.
     #[serde(default, deserialize_with = "soft")]
-    job: Option<NamedJob>,
+    pub(super) job: Option<JobPart>,
     /// What started it. Null where it was not asked for, and where the service left it out.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) trigger: Option<Trigger>,
@@ -144,10 +151,19 @@ pub(crate) struct Run {
     pub(crate) run_steps: Option<Vec<Step>>,
 }
 
+/// A job as far as a run shows it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-struct NamedJob {
+pub(crate) struct JobPart {
     #[serde(default, deserialize_with = "soft")]
     name: Option<String>,
+    /// The commands that it runs unless they are overridden.
+    #[serde(default, deserialize_with = "soft")]
+    pub(super) execute_steps: Option<Vec<String>>,
+    /// Its checkboxes: docs, and source freshness.
+    #[serde(default, deserialize_with = "soft")]
+    pub(super) generate_docs: Option<bool>,
+    #[serde(default, deserialize_with = "soft")]
+    pub(super) run_generate_sources: Option<bool>,
 }
 
 /// What started a run.
@@ -160,37 +176,6 @@ pub(crate) struct Trigger {
     /// Everything else, overrides among it.
     #[serde(flatten)]
     pub(crate) rest: Map<String, Value>,
-}
-
-/// One step of a run (dbt-cloud-api §4.4).
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub(crate) struct Step {
-    /// From 1; the number that the artifacts want.
-    pub(crate) index: u64,
-    #[serde(default, deserialize_with = "soft")]
-    name: Option<String>,
-    #[serde(default, deserialize_with = "soft")]
-    pub(crate) status: Option<Status>,
-}
-
-impl Step {
-    /// The command, or the step's own name: `dbt build` for ``Invoke dbt with `dbt build` ``.
-    pub(crate) fn title(&self) -> &str {
-        let name = self.name.as_deref().unwrap_or("(without a name)");
-        name.strip_prefix("Invoke dbt with `").and_then(|rest| rest.strip_suffix('`')).unwrap_or(name)
-    }
-
-    /// Whether it runs dbt, so that it may have results.
-    pub(crate) fn runs_dbt(&self) -> bool {
-        self.name.as_deref().is_some_and(|name| name.contains("dbt"))
-    }
-
-    /// Whether it builds or tests something, so that its results count (dbt-cloud-api §6).
-    pub(crate) fn builds(&self) -> bool {
-        let rest = self.title().strip_prefix("dbt ");
-        let verb = rest.and_then(|rest| rest.split_whitespace().find(|word| !word.starts_with('-')));
-        matches!(verb, Some("build" | "run" | "test" | "seed" | "snapshot" | "retry"))
-    }
 }
 
 impl Run {
@@ -207,6 +192,8 @@ impl Run {
             retrying_run_id: None,
             can_retry: None,
             retry_not_supported_reason: None,
+            artifacts_saved: None,
+            dbt_version: None,
             project_id: None,
             job_definition_id: None,
             created_at: None,
@@ -251,6 +238,32 @@ impl Run {
             Some(project) => format!("{origin}/deploy/{account}/projects/{project}/runs/{}/", self.id),
             None => format!("{origin}/deploy/{account}/runs/{}/", self.id),
         }
+    }
+
+    /// Why it cannot be resumed from its point of failure, if dbt says so, in words (§5.2).
+    pub(crate) fn no_retry(&self) -> Option<String> {
+        if self.can_retry != Some(false) {
+            return None;
+        }
+        let version = self.dbt_version.as_deref().unwrap_or_default();
+        let is_fusion = version.contains("fusion") || version.starts_with("2.");
+        Some(match (self.retry_not_supported_reason.as_deref().unwrap_or_default(), is_fusion) {
+            ("RETRY_UNSUPPORTED_CMD", _) => {
+                "dbt cannot retry the command that failed (it retries build, run, test, seed, snapshot, compile, clone, docs generate and run-operation)".to_owned()
+            }
+            ("RETRY_UNSUPPORTED_VERSION", false) => "its version of dbt cannot retry; 1.6 and later can".to_owned(),
+            ("RETRY_UNSUPPORTED_VERSION", true) => {
+                "its version of the Fusion engine cannot retry; 2.0.0-preview.108 and later can".to_owned()
+            }
+            ("RETRY_NOT_LATEST_RUN", _) => "it is not the latest run of its job any more".to_owned(),
+            ("RETRY_NOT_FAILED_RUN", _) => "dbt does not count it as failed".to_owned(),
+            ("RETRY_NO_RUN_RESULTS", false) => "it left no results: it failed before any model ran".to_owned(),
+            ("RETRY_NO_RUN_RESULTS", true) => {
+                "it left no results: it failed before any model ran (Fusion before 2.0.0-preview.174 leaves none when it breaks early)".to_owned()
+            }
+            ("", _) => "dbt does not say why".to_owned(),
+            (other, _) => format!("dbt says {}", other.chars().take(100).collect::<String>()),
+        })
     }
 
     /// The name of its job, where that was asked for.
@@ -354,11 +367,17 @@ pub(crate) fn get_run_with_trigger(account: u64, run: u64) -> Read<Run> {
     Read::new(call.query("include_related", r#"["trigger"]"#), data)
 }
 
-/// One run with its steps, and so with all their logs: megabytes, not for every poll.
+/// One run with its steps, and what tells their checkboxes apart. All their logs come with them: not for every poll.
 pub(crate) fn get_run_with_steps(account: u64, run: u64) -> Read<Run> {
-    let call = Call::get("runs/get", run_path(account, run).then("/")).cap(64 << 20);
-    Read::new(call.query("include_related", r#"["run_steps"]"#), data)
+    let call = Call::get("runs/get", run_path(account, run).then("/")).within(STEPS_LIMIT).shorten(LONGEST_LOG);
+    Read::new(call.query("include_related", r#"["run_steps","job","trigger"]"#), data)
 }
+
+/// How long logs of any length may take to arrive.
+const STEPS_LIMIT: Duration = Duration::from_mins(1);
+
+/// Of each log so many bytes at both ends are kept.
+const LONGEST_LOG: usize = 16 << 10;
 
 /// Starts a run that resumes this one from its point of failure (§5.2). It takes no `cause`: whether it was heard is the
 /// caller's to find out.
@@ -406,7 +425,7 @@ mod tests {
         );
         assert_eq!(
             get_run_with_steps(7, 9).call.target(),
-            "/api/v2/accounts/7/runs/9/?include_related=%5B%22run_steps%22%5D"
+            "/api/v2/accounts/7/runs/9/?include_related=%5B%22run_steps%22%2C%22job%22%2C%22trigger%22%5D"
         );
         assert_eq!(cancel_run(7, 9).call.target(), "/api/v2/accounts/7/runs/9/cancel/");
         assert_eq!(cancel_run(7, 9).call.body, None);
@@ -501,12 +520,5 @@ mod tests {
         assert_eq!(main.differs_from(&wire_trigger(json!({"cause": "x"}))).unwrap().seen, "nothing");
         let docs = json!({"cause": "x", "git_branch": "main", "generate_docs_override": true});
         assert_eq!(main.differs_from(&wire_trigger(docs)).unwrap().name, "generate_docs_override");
-    }
-
-    #[test]
-    fn a_step_is_titled_by_its_command() {
-        let step = |name: &str| Step { index: 1, name: Some(name.to_owned()), status: None };
-        assert_eq!(step("Invoke dbt with `dbt build --select x`").title(), "dbt build --select x");
-        assert_eq!(step("Clone git repository").title(), "Clone git repository");
     }
 }

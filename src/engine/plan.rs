@@ -154,6 +154,11 @@ pub(crate) trait Kind: Sized {
     /// Compares. Pure.
     fn diff(want: &Self::Want, have: Option<&Self::Have>, consents: &Consents) -> Action;
 
+    /// Why the change must not be made after all, by a look directly before it, and what consents to it all the same.
+    async fn check(_reader: &Reader, _step: &Step<Self>) -> Result<Option<(Refusal, Option<Consent>)>, HttpError> {
+        Ok(None)
+    }
+
     /// Makes the one change that the action names.
     async fn apply(writer: &Writer, step: &Step<Self>, inputs: &Inputs) -> Result<(), HttpError>;
 

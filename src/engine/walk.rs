@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use super::plan::{Action, Entry, Kind, Plan, Planned, Progress, Refusal, Step, each, failed};
+use super::plan::{Action, Consent, Entry, Kind, Plan, Planned, Progress, Refusal, Step, each, failed};
 use crate::failure::{Code, Failure};
 use crate::http::{Reader, Writer};
 use crate::secret::Secret;
@@ -58,23 +58,25 @@ pub(crate) async fn walk(
 pub(crate) fn blocked(plan: &Plan) -> Option<Failure> {
     let mut failure: Option<Failure> = None;
     for entry in plan.entries() {
-        let (Refusal { what, diff: _, advice }, unless) = match entry.action {
-            Action::Blocked { why, unless } => (why, unless),
-            Action::Keep(_) | Action::Create | Action::Update(_) => continue,
+        failure = match entry.action {
+            Action::Blocked { why, unless } => Some(refused(failure, why, unless)),
+            Action::Keep(_) | Action::Create | Action::Update(_) => failure,
         };
-        let mut next = match failure {
-            None => Failure::new(Code::Refused, what),
-            Some(failure) => failure.cause(what),
-        };
-        if let Some(consent) = unless {
-            next = next.unless(consent.flag());
-        }
-        if let Some(advice) = advice {
-            next = next.advise(advice);
-        }
-        failure = Some(next);
     }
     failure
+}
+
+/// What is refused, behind what is refused already.
+fn refused(before: Option<Failure>, why: Refusal, unless: Option<Consent>) -> Failure {
+    let Refusal { what, diff: _, advice } = why;
+    let mut failure = match before {
+        None => Failure::new(Code::Refused, what),
+        Some(before) => before.cause(what),
+    };
+    if let Some(consent) = unless {
+        failure = failure.unless(consent.flag());
+    }
+    advice.into_iter().fold(failure, Failure::advise)
 }
 
 async fn write<K: Kind>(writer: &Writer, step: &mut Step<K>, inputs: &Inputs) -> Result<(), Failure> {
@@ -83,6 +85,12 @@ async fn write<K: Kind>(writer: &Writer, step: &mut Step<K>, inputs: &Inputs) ->
         Action::Create => "create",
         Action::Update(_) => "update",
     };
+    let checked = Box::pin(K::check(writer, step)).await.map_err(|error| failed::<K>("read", &step.want, &error))?;
+    if let Some((why, unless)) = checked {
+        let failure = refused(None, why.clone(), unless);
+        (step.action, step.progress) = (Action::Blocked { why, unless }, Progress::Failed);
+        return Err(failure);
+    }
     let applied = K::apply(writer, step, inputs).await;
     step.progress = if applied.is_ok() { Progress::Written } else { Progress::Failed };
     applied.map_err(|error| failed::<K>(verb, &step.want, &error))

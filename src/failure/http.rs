@@ -3,57 +3,86 @@
 use http::StatusCode;
 
 use super::{Code, Failure};
-use crate::http::{Fault, HttpError, NetKind, Said, Shape};
+use crate::http::{Fault, HttpError, Meaning, NetKind, Said, Shape};
 
 /// A failed request to dbt Cloud; `doing` is what was being done: "cannot read job 123".
 pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
     let failure = base(doing, error);
-    if failure.code == Code::NotAuthenticated {
+    let origin = &error.origin;
+    match error.means() {
         // dbt answers 401 for a good token at the wrong host too (dbt-cloud-api §1.2).
-        failure
-            .cause(format!("{} does not accept the token: it is invalid or expired, or this is not your account's host", error.origin))
-            .advise("compare the host with your browser's address bar when signed in to dbt, then set DBT_CLOUD_HOST; make a new token under Account settings > API tokens")
-    } else if failure.code == Code::NotAllowed {
-        failure.advise(if is_ip_restriction(error) {
-            "the account restricts IP addresses: ask its administrator to allow this machine's address"
-        } else {
-            "check DBT_CLOUD_ACCOUNT_ID, and that the token has the permission set Job Admin (or Job Runner) on the project"
-        })
-    } else if failure.code == Code::NotFound {
-        failure.advise(
+        Meaning::TokenInvalid => failure
+            .cause(format!(
+                "{origin} does not accept the token: it is invalid or expired, or this is not your account's host"
+            ))
+            .advise(DBT_TOKEN),
+        Meaning::TokenExpired => failure.cause(format!("{origin} says that the token has expired")).advise(DBT_TOKEN),
+        Meaning::Unpaid => failure
+            .cause("the token is not at fault: the plan of the dbt account does not include the API, or is not paid for")
+            .advise("ask the owner of the dbt account to settle its plan under Account settings > Billing"),
+        Meaning::OtherAccount => {
+            failure.advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account: the token belongs to another account")
+        }
+        Meaning::AddressBlocked => {
+            failure.advise("the account restricts IP addresses: ask its administrator to allow this machine's address")
+        }
+        Meaning::RightMissing => failure.advise(
+            "check DBT_CLOUD_ACCOUNT_ID, and that the token has the permission set Job Admin (or Job Runner) on the project",
+        ),
+        Meaning::NotFound => failure.advise(
             "compare the ids with the URL of the job in dbt; a token without permission on it gets the same answer",
-        )
-    } else {
-        failure
+        ),
+        Meaning::WrongHost => {
+            failure.advise("compare DBT_CLOUD_HOST with your browser's address bar when signed in to dbt")
+        }
+        Meaning::NotImplemented | Meaning::NotInPlan | Meaning::Other => failure,
     }
 }
 
-/// Whether dbt Cloud lets no request from this address in (dbt-cloud-api §2.5).
-pub(crate) fn is_ip_restriction(error: &HttpError) -> bool {
-    error.is_status(403) && error.said().is_some_and(|said| said.message.contains("Forbidden: Access denied"))
-}
+/// What helps with a token that dbt does not take.
+const DBT_TOKEN: &str = "compare the host with your browser's address bar when signed in to dbt, then set DBT_CLOUD_HOST; make a new token under Account settings > API tokens";
+
+/// What helps with a token that Databricks does not take.
+const DATABRICKS_TOKEN: &str = "check the host, and make a new token under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN or the profile's token";
+
+/// So a host of several workspaces is told which one is meant (databricks-api §1.4).
+const NAME_WORKSPACE: &str = "where one host serves several workspaces, set DATABRICKS_WORKSPACE_ID to the number behind `o=` in the browser's address bar";
 
 /// A failed request to Databricks.
 pub(crate) fn of_databricks(doing: &str, error: &HttpError) -> Failure {
     let failure = base(doing, error);
-    if let Fault::NoToken(_) = error.last_fault() {
-        return failure;
+    // Without the workspace's id such a host sends its login page, or a redirect to it.
+    let logs_in = match error.last_fault() {
+        Fault::Nonsense(Shape::Page(_)) => true,
+        Fault::Status(status, said) => {
+            status.is_redirection() && said.location.as_deref().is_some_and(|to| to.contains("/login"))
+        }
+        Fault::NotSent(_) | Fault::NoToken(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => false,
+    };
+    if logs_in {
+        return failure.advise(NAME_WORKSPACE);
     }
-    if failure.code == Code::NotAuthenticated {
-        failure
-            .cause(format!("{} does not accept the token", error.origin))
-            .advise("check the host, and make a new token under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN or the profile's token")
-    } else if failure.code == Code::NotAllowed {
-        failure.advise("ask a workspace administrator for the permission, or use the token of somebody who has it")
-    } else if failure.code == Code::NotFound {
-        failure.advise("check the name: what is there but not visible to this identity gets the same answer")
-    } else if let Fault::Nonsense(Shape::Page(_)) = error.last_fault() {
-        // databricks-api §1.4: so answers a host of several workspaces that was not told which one.
-        failure.advise(
-            "where one host serves several workspaces, set DATABRICKS_WORKSPACE_ID to the number behind `o=` in the browser's address bar",
-        )
-    } else {
-        failure
+    let origin = &error.origin;
+    match error.means() {
+        Meaning::TokenInvalid => failure
+            .cause(format!(
+                "{origin} does not accept the token: it is invalid or expired, or belongs to another workspace"
+            ))
+            .advise(DATABRICKS_TOKEN),
+        Meaning::TokenExpired => {
+            failure.cause(format!("{origin} says that the token has expired")).advise(DATABRICKS_TOKEN)
+        }
+        Meaning::AddressBlocked => failure
+            .advise("the workspace restricts IP addresses: ask its administrator to allow this machine's address"),
+        Meaning::NotInPlan => failure.advise("the plan of this workspace does not have this"),
+        Meaning::RightMissing => {
+            failure.advise("ask a workspace administrator for the permission, or use the token of somebody who has it")
+        }
+        Meaning::NotFound => {
+            failure.advise("check the name: what is there but not visible to this identity gets the same answer")
+        }
+        Meaning::WrongHost => failure.advise("check DATABRICKS_HOST, or host of the profile").advise(NAME_WORKSPACE),
+        Meaning::NotImplemented | Meaning::Unpaid | Meaning::OtherAccount | Meaning::Other => failure,
     }
 }
 
@@ -98,6 +127,9 @@ fn base(doing: &str, error: &HttpError) -> Failure {
             failure
                 .advise(format!("redirects are not followed with a token; if {target} is your real host, use that one"))
         }
+        Fault::Status(_, said) if said.means == Meaning::NotImplemented => failure
+            .cause("this server does not have this call")
+            .advise("check the host: a stand-in, or an older version of the service, may answer there"),
         Fault::Status(..) if matches!(code, Code::RateLimited | Code::Unavailable) => {
             failure.advise("run the same command again in a few minutes")
         }
@@ -116,21 +148,23 @@ fn base(doing: &str, error: &HttpError) -> Failure {
 }
 
 fn of_status(status: StatusCode, said: &Said) -> Code {
-    // Codes first, statuses second: Databricks answers 400 for several of these (databricks-api §2.2).
-    match said.code.as_deref() {
-        Some("RESOURCE_DOES_NOT_EXIST" | "NOT_FOUND") => return Code::NotFound,
-        Some("PERMISSION_DENIED") => return Code::NotAllowed,
-        Some(_) | None => {}
-    }
-    if said.message.contains("does not exist") && status.as_u16() == 400 {
-        return Code::NotFound;
+    match said.means {
+        Meaning::TokenInvalid | Meaning::TokenExpired => return Code::NotAuthenticated,
+        Meaning::AddressBlocked
+        | Meaning::RightMissing
+        | Meaning::NotInPlan
+        | Meaning::Unpaid
+        | Meaning::OtherAccount => return Code::NotAllowed,
+        Meaning::NotFound => return Code::NotFound,
+        Meaning::NotImplemented => return Code::Failed,
+        Meaning::WrongHost | Meaning::Other => {}
     }
     match status.as_u16() {
         401 => Code::NotAuthenticated,
         403 => Code::NotAllowed,
         404 => Code::NotFound,
         429 => Code::RateLimited,
-        408 | 500 | 502 | 503 | 504 => Code::Unavailable,
+        408 | 425 | 500 | 502 | 503 | 504 => Code::Unavailable,
         300..=399 => Code::Nonsense,
         _ => Code::Failed,
     }

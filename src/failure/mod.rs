@@ -11,7 +11,7 @@ use std::fmt;
 use crate::document::{Data, document};
 use crate::questions::Open;
 
-pub(crate) use self::http::{is_ip_restriction, of_databricks, of_dbt};
+pub(crate) use self::http::{of_databricks, of_dbt};
 pub(crate) use self::pages::Page;
 pub(crate) use self::runs::of_start;
 

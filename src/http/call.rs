@@ -91,6 +91,8 @@ pub(crate) struct Call {
     pub(crate) attempt: Duration,
     /// How many bytes of an answer are taken in.
     pub(crate) cap: usize,
+    /// Of longer texts in it so many bytes at both ends are taken in.
+    pub(crate) longest_text: Option<usize>,
 }
 
 impl Call {
@@ -104,6 +106,7 @@ impl Call {
             accept: "application/json",
             attempt: Duration::from_secs(30),
             cap: 8 << 20,
+            longest_text: None,
         }
     }
 
@@ -135,6 +138,12 @@ impl Call {
 
     pub(crate) fn cap(mut self, cap: usize) -> Call {
         self.cap = cap;
+        self
+    }
+
+    /// Of texts in the answer that are longer only both ends are of interest.
+    pub(crate) fn shorten(mut self, longest_text: usize) -> Call {
+        self.longest_text = Some(longest_text);
         self
     }
 

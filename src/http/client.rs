@@ -172,7 +172,7 @@ impl Reader {
 
     async fn send(&self, call: &Call, lane: Lane, left: Duration, secret: &Secret) -> Result<Response<Bytes>, Failed> {
         let line = &*self.0;
-        let limits = Limits { attempt: call.attempt.min(left), cap: call.cap };
+        let limits = Limits { attempt: call.attempt.min(left), cap: call.cap, longest_text: call.longest_text };
         let begun = Instant::now();
         let sent = timeout(limits.attempt, line.transport.send(self.request(call, secret), limits, lane)).await;
         let sent = sent.unwrap_or_else(|_| {

@@ -5,6 +5,7 @@ use std::fmt;
 use http::StatusCode;
 
 use super::call::Shape;
+use super::refusal::Meaning;
 use super::retry::RetryAfter;
 use super::token::NoToken;
 use super::transport::{Net, NetKind};
@@ -53,6 +54,8 @@ pub(crate) struct Said {
     pub(crate) retry_after: Option<RetryAfter>,
     /// The answer was a web page.
     pub(crate) page: bool,
+    /// What it means, by the service's own table.
+    pub(crate) means: Meaning,
 }
 
 impl HttpError {
@@ -83,6 +86,11 @@ impl HttpError {
         }
     }
 
+    /// What the refusal means; `Other` if there was none.
+    pub(crate) fn means(&self) -> Meaning {
+        self.said().map(|said| said.means).unwrap_or_default()
+    }
+
     /// The service's own error code.
     pub(crate) fn code(&self) -> Option<&str> {
         self.said()?.code.as_deref()
@@ -90,6 +98,19 @@ impl HttpError {
 
     pub(crate) fn is_status(&self, status: u16) -> bool {
         self.status().is_some_and(|found| found.as_u16() == status)
+    }
+
+    /// The answer is larger than what is taken in, and will be next time.
+    pub(crate) fn is_too_large(&self) -> bool {
+        match self.last_fault() {
+            Fault::Nonsense(Shape::TooLarge { .. }) => true,
+            Fault::Nonsense(Shape::Page(_) | Shape::Empty | Shape::Unreadable(_))
+            | Fault::NotSent(_)
+            | Fault::NoToken(_)
+            | Fault::Lost(_)
+            | Fault::Status(..)
+            | Fault::TooLate(_) => false,
+        }
     }
 
     /// The same request would fail the same way again: refused, or the certificate or the credential will not do. Anything

@@ -7,6 +7,8 @@ mod call;
 mod certificate;
 mod client;
 mod error;
+mod intake;
+mod refusal;
 mod retry;
 mod socket;
 mod token;
@@ -17,6 +19,9 @@ mod walk;
 pub(crate) use call::{Call, Once, Path, Put, Read, Shape, json as parse_json};
 pub(crate) use client::{Profile, Reader, Sent, Writer};
 pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
+#[cfg(test)]
+pub(crate) use intake::Intake;
+pub(crate) use refusal::{Meaning, Service, meaning};
 pub(crate) use retry::{Pace, RetryAfter};
 pub(crate) use socket::{Roots, Sockets};
 pub(crate) use token::{Ask, Asker, Asking, Credential, Fresh, Issuer, NoToken};

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::call::Shape;
 use super::error::Fault;
+use super::refusal::Meaning;
 use super::transport::NetKind;
 
 /// When a service asks to be asked again: `Retry-After` in either form, as a wait from the moment of the answer.
@@ -79,6 +80,8 @@ pub(crate) fn worth_repeating(fault: &Fault, attempts: u32) -> bool {
             NetKind::ConnectTimeout | NetKind::Proxy | NetKind::Tls | NetKind::Broken | NetKind::Timeout => true,
         },
         Fault::NoToken(none) => none.passing,
+        // What a plan does not have it will not have next time either, whatever status that comes with.
+        Fault::Status(_, said) if said.means == Meaning::NotInPlan => false,
         Fault::Status(status, _) => matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504),
         Fault::Nonsense(shape) => match shape {
             // A page instead of data is a wrong host, a proxy or a login: it will be there next time too.

@@ -3,10 +3,11 @@
 use std::error::Error;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Request, Response};
 use reqwest::tls::TlsInfo;
 
+use super::intake::Intake;
 use super::transport::{Lane, Limits, Net, NetKind, PeerCertificate, Pending, Transport, WireError};
 
 /// Real connections: one client that keeps them, and one that uses each once.
@@ -86,14 +87,11 @@ impl Transport for Sockets {
                 request.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
             }
             let mut answer = client.execute(request).await.map_err(|error| classify(&error))?;
-            let mut body = BytesMut::new();
+            let mut body = Intake::new(limits);
             while let Some(chunk) = answer.chunk().await.map_err(|error| classify(&error))? {
-                if body.len() + chunk.len() > limits.cap {
-                    return Err(WireError::TooLarge);
-                }
-                body.extend_from_slice(&chunk);
+                body.push(&chunk)?;
             }
-            let mut whole = Response::new(body.freeze());
+            let mut whole = Response::new(body.done());
             *whole.status_mut() = answer.status();
             *whole.headers_mut() = answer.headers().clone();
             if let Some(der) = answer.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate) {
@@ -152,7 +150,7 @@ mod tests {
         let origin = url::Url::parse(origin).unwrap();
         let sockets = Sockets::new(&origin, Duration::from_secs(10), &Roots::default()).unwrap();
         let request = Request::get(origin.as_str()).body(Bytes::new()).unwrap();
-        sockets.send(request, Limits { attempt: Duration::from_secs(10), cap }, Lane::Fresh).await
+        sockets.send(request, Limits { attempt: Duration::from_secs(10), cap, longest_text: None }, Lane::Fresh).await
     }
 
     #[tokio::test]

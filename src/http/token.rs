@@ -227,7 +227,7 @@ impl Asker {
         if method == http::Method::POST {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         }
-        let limits = Limits { attempt: PATIENCE, cap: 1 << 20 };
+        let limits = Limits { attempt: PATIENCE, cap: 1 << 20, longest_text: None };
         let begun = Instant::now();
         let sent = timeout(PATIENCE, self.transport.send(request, limits, Lane::Pooled))
             .await

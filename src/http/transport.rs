@@ -25,6 +25,8 @@ pub(crate) struct Limits {
     pub(crate) attempt: Duration,
     /// Bytes of body.
     pub(crate) cap: usize,
+    /// Of longer texts in a body of JSON so many bytes at both ends are kept; `None`: all of them.
+    pub(crate) longest_text: Option<usize>,
 }
 
 /// What went wrong on the way.

@@ -134,7 +134,7 @@ async fn walk_on(
     // An origin is made of checked parts.
     *request.uri_mut() = origin.as_str().parse().expect("a checked origin");
     request.headers_mut().insert(USER_AGENT, HeaderValue::from_str(user_agent).expect("our own name is printable"));
-    let limits = Limits { attempt: ANSWER, cap: 1 << 16 };
+    let limits = Limits { attempt: ANSWER, cap: 1 << 16, longest_text: None };
     let secure = origin.scheme() == "https";
     match timeout(limits.attempt, transport.send(request, limits, Lane::Fresh)).await {
         Ok(Ok(answer)) => {

@@ -9,7 +9,7 @@ use super::follow::{Probe, Seen};
 use super::look_up::{LookUp, Looked, is_own, nonsense};
 use super::trigger::Doubt;
 use crate::context::Wall;
-use crate::dbt::{self, End, Run, Status, Step};
+use crate::dbt::{self, End, Run, Status, Steps};
 use crate::events::Events;
 use crate::http::{HttpError, Writer};
 
@@ -156,10 +156,9 @@ impl<'a> DbtRun<'a> {
     async fn fetch_step(&mut self) {
         let read = dbt::get_run_with_steps(self.account, self.run.id);
         let Ok(Ok(run)) = timeout(STEPS_LIMIT, self.writer.glance(read)).await else { return };
-        let mut steps: Vec<Step> = run.run_steps.unwrap_or_default();
-        steps.sort_by_key(|step| step.index);
-        if let Some(step) = steps.iter().rev().find(|step| step.status == Some(Status::Running)) {
-            self.step = Some((step.index, steps.len(), step.title().to_owned()));
+        let steps = Steps::of(&run);
+        if let Some(step) = steps.running() {
+            self.step = Some((step.index, steps.count(), step.title().to_owned()));
         }
     }
 

@@ -2,26 +2,36 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
-use crate::dbt::{self, Node, Status, Step};
+use super::upload::Upload;
+use crate::dbt::{self, Node, RESULTS, Run, Steps};
 use crate::http::Reader;
 
 /// Finding out what failed may take so long in all.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// dbt uploads results some seconds after the end of the run (dbt-cloud-api §6).
-const UPLOAD: Duration = Duration::from_secs(30);
-const BETWEEN: Duration = Duration::from_secs(3);
+/// Logs appear some seconds after the end of a run (dbt-cloud-api §4.4): looked for so often, in this rhythm.
+const LOG_LOOKS: u32 = 3;
+const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 
-/// Of each message so many characters are shown.
+/// Longest message shown, in characters.
 const MESSAGE: usize = 400;
+
+/// Of a log so many lines are shown.
+const LOG_LINES: usize = 15;
 
 /// What was found out. Empty where there is nothing to find.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Findings {
     pub(crate) step: Option<FailedStep>,
     pub(crate) nodes: Vec<FailedNode>,
+    /// The last lines of the step's log, where no node says more.
+    pub(crate) log: Vec<String>,
+    /// Whether dbt would resume the run from its point of failure.
+    pub(crate) can_retry: Option<bool>,
+    /// Why not, if it says so.
+    pub(crate) no_retry: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,35 +51,60 @@ pub(crate) struct FailedNode {
     pub(crate) failures: Option<u64>,
 }
 
-/// Finds the failing step and, where it ran dbt, what failed in it.
-pub(crate) async fn find_failures(reader: &Reader, account: u64, run: u64) -> Findings {
-    let mut findings = Findings::default();
+/// Finds the step that failed the run, and what failed in it: its models and tests, else the last lines of its log.
+pub(crate) async fn find_failures(reader: &Reader, account: u64, run: &Run) -> Findings {
+    let mut findings = Findings { can_retry: run.can_retry, no_retry: run.no_retry(), ..Findings::default() };
     // What is not found in time is left out: the run has failed all the same.
-    let _ = timeout(LIMIT, search(reader, account, run, &mut findings)).await;
+    let _ = timeout(LIMIT, search(reader, account, run.id, &mut findings)).await;
     findings
 }
 
 async fn search(reader: &Reader, account: u64, run: u64, findings: &mut Findings) {
-    let Ok(seen) = reader.read(dbt::get_run_with_steps(account, run)).await else { return };
-    let mut steps: Vec<Step> = seen.run_steps.unwrap_or_default();
-    steps.sort_by_key(|step| step.index);
-    let Some(step) = steps.iter().find(|step| step.status == Some(Status::Error)) else { return };
-    findings.step = Some(FailedStep { index: step.index, count: steps.len(), title: plain(step.title(), MESSAGE) });
-    if !step.runs_dbt() {
-        return;
-    }
-    let until = Instant::now() + UPLOAD;
-    loop {
-        match reader.glance(dbt::get_run_results(account, run, step.index)).await {
-            Ok(results) => {
-                findings.nodes = results.results.iter().filter(|node| node.failed()).map(failed_node).collect();
-                return;
+    let Ok(mut seen) = reader.read(dbt::get_run_with_steps(account, run)).await else { return };
+    let mut steps = Steps::of(&seen);
+    let Some(step) = steps.failed() else { return };
+    let index = step.index;
+    findings.step = Some(FailedStep { index, count: steps.count(), title: plain(step.title(), MESSAGE) });
+    if step.has_results() {
+        let mut upload = Upload::new(reader, account, &seen);
+        loop {
+            match reader.glance(dbt::get_run_results(account, run, index)).await {
+                Ok(results) => {
+                    findings.nodes = results.results.iter().filter(|node| node.failed()).map(failed_node).collect();
+                    break;
+                }
+                Err(error) if upload.may_still_bring(RESULTS, &error).await => {}
+                Err(_) => break,
             }
-            // 404 stands for "not yet" and for "never" alike.
-            Err(_) if Instant::now() + BETWEEN < until => sleep(BETWEEN).await,
-            Err(_) => return,
+        }
+        // Without results, dbt calls it not resumable until they are uploaded.
+        if let Some(run) = upload.seen() {
+            (findings.can_retry, findings.no_retry) = (run.can_retry, run.no_retry());
         }
     }
+    if !findings.nodes.is_empty() {
+        return;
+    }
+    for look in 0..LOG_LOOKS {
+        if look > 0 {
+            sleep(BETWEEN_LOOKS).await;
+            let Ok(again) = reader.read(dbt::get_run_with_steps(account, run)).await else { return };
+            seen = again;
+            steps = Steps::of(&seen);
+        }
+        if let Some(log) = steps.failed().filter(|step| step.index == index).and_then(dbt::Step::log) {
+            findings.log = last_lines(log);
+            return;
+        }
+    }
+}
+
+/// The last lines that say something, each as one plain line.
+fn last_lines(log: &str) -> Vec<String> {
+    let lines = log.lines().rev().map(|line| plain(line, MESSAGE)).filter(|line| !line.is_empty());
+    let mut lines: Vec<String> = lines.take(LOG_LINES).collect();
+    lines.reverse();
+    lines
 }
 
 fn failed_node(node: &Node) -> FailedNode {
@@ -128,6 +163,16 @@ mod tests {
         assert_eq!(plain(&"ä".repeat(500), MESSAGE).chars().count(), MESSAGE + 1);
         assert_eq!(plain("\u{1b}", 9), "");
         assert_eq!(plain("\u{1b}[", 9), "");
+    }
+
+    #[test]
+    fn of_a_log_the_last_lines_that_say_something_are_kept() {
+        let log =
+            format!("{}\n\u{1b}[31mCompilation Error\u{1b}[0m\r\n\n  in model x\n\n", "06:00 Running\n".repeat(40));
+        let lines = last_lines(&log);
+        assert_eq!(lines.len(), LOG_LINES);
+        assert_eq!(lines[LOG_LINES - 2..], ["Compilation Error", "in model x"]);
+        assert!(last_lines("\n \n").is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod marker;
 mod resume;
 mod settle;
 mod trigger;
+mod upload;
 mod workflow_run;
 
 pub(crate) use behind::{Parent, cancelled_behind, dbt_runs_behind, dbt_runs_of_notebooks};
@@ -24,6 +25,7 @@ pub(crate) use marker::Key;
 pub(crate) use marker::cause;
 pub(crate) use resume::{NotResumed, Resumption, resume};
 pub(crate) use trigger::{Doubt, Milestone, NotStarted, Order, Triggered, trigger};
+pub(crate) use upload::Upload;
 pub(crate) use workflow_run::{Ahead, EarlierAttempt, TaskState, WorkflowProbe, WorkflowState};
 
 use crate::context::{Entropy, Wall};

@@ -71,17 +71,13 @@ pub(crate) async fn resume(
         return Err(NotResumed::Failed(error));
     }
     let against = means.interruption.or(may_not(order, writer)).await.map_err(|_| NotResumed::Interrupted)??;
-    if let Some(reason) = against {
+    if let Some(failed) = against {
         let settling = Settling { means, from: Instant::now(), settle, deadline };
+        let cannot = || NotResumed::Cannot(failed.no_retry().unwrap_or_default());
         // A newer run that lists do not show yet may be the one that resumes it.
-        return match reason.as_str() {
-            "RETRY_NOT_LATEST_RUN" => settling
-                .until_shown(look, found)
-                .await
-                .ok()
-                .flatten()
-                .ok_or_else(|| NotResumed::Cannot(in_words(&reason))),
-            _ => Err(NotResumed::Cannot(in_words(&reason))),
+        return match failed.retry_not_supported_reason.as_deref() {
+            Some("RETRY_NOT_LATEST_RUN") => settling.until_shown(look, found).await.ok().flatten().ok_or_else(cannot),
+            Some(_) | None => Err(cannot()),
         };
     }
     let patience = (Instant::now() + PATIENCE).min(deadline);
@@ -151,8 +147,8 @@ pub(crate) async fn resume(
     }
 }
 
-/// What the run itself says against it.
-async fn may_not(order: &Resumption, writer: &Writer) -> Result<Option<String>, NotResumed> {
+/// The run, if it says itself that it cannot be resumed.
+async fn may_not(order: &Resumption, writer: &Writer) -> Result<Option<Run>, NotResumed> {
     let until = (Instant::now() + UPLOAD).min(order.deadline);
     loop {
         let looked = timeout_at(order.deadline, writer.read(dbt::get_run(order.account, order.run))).await;
@@ -160,23 +156,10 @@ async fn may_not(order: &Resumption, writer: &Writer) -> Result<Option<String>, 
         if seen.can_retry != Some(false) {
             return Ok(None);
         }
-        let reason = seen.retry_not_supported_reason.unwrap_or_default();
-        if reason != "RETRY_NO_RUN_RESULTS" || Instant::now() + BETWEEN >= until {
-            return Ok(Some(reason));
+        let may_come = seen.retry_not_supported_reason.as_deref() == Some("RETRY_NO_RUN_RESULTS");
+        if !may_come || Instant::now() + BETWEEN >= until {
+            return Ok(Some(seen));
         }
         sleep(BETWEEN).await;
-    }
-}
-
-/// dbt's reasons (dbt-cloud-api §5.2).
-fn in_words(reason: &str) -> String {
-    match reason {
-        "RETRY_UNSUPPORTED_CMD" => "the command that failed cannot be retried by dbt".to_owned(),
-        "RETRY_UNSUPPORTED_VERSION" => "its version of dbt cannot retry, which 1.6 and later can".to_owned(),
-        "RETRY_NOT_LATEST_RUN" => "it is not the latest run of its job any more".to_owned(),
-        "RETRY_NOT_FAILED_RUN" => "dbt does not count it as failed".to_owned(),
-        "RETRY_NO_RUN_RESULTS" => "it left no results: it failed before any model ran".to_owned(),
-        "" => "dbt does not say why".to_owned(),
-        other => format!("dbt says {}", super::plain(other, 100)),
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::service::Service;
-use crate::http::{Lane, Limits, Net, NetKind, Pending, Transport, WireError};
+use crate::http::{Intake, Lane, Limits, Net, NetKind, Pending, Transport, WireError};
 use crate::sandbox::{Cut, Reply, SimTime, World};
 
 /// Each request takes so long even where nothing goes wrong, so that time passes.
@@ -64,19 +64,23 @@ impl Transport for MemoryTransport {
             sleep(LATENCY / 2).await;
             let reply = self.service.borrow_mut().answer(&mut self.world.borrow_mut(), self.now(), &request);
             sleep(LATENCY / 2).await;
-            arrive(reply, limits.cap, &self.killed).await
+            arrive(reply, limits, &self.killed).await
         })
     }
 }
 
 /// What a reply of the world comes to for whoever called, as over a real socket (`table` compares the two). A kill is told to
 /// `killed`, and nothing comes back.
-pub(crate) async fn arrive(reply: Reply, cap: usize, killed: &Notify) -> Result<Response<Bytes>, WireError> {
+pub(crate) async fn arrive(reply: Reply, limits: Limits, killed: &Notify) -> Result<Response<Bytes>, WireError> {
     let not_sent = |kind| Err(WireError::NotSent(Net::new(kind, "simulated")));
     let broken = || Err(WireError::Lost(Net::new(NetKind::Broken, "simulated")));
     match reply {
-        Reply::Answer(answer) if answer.body().len() > cap => Err(WireError::TooLarge),
-        Reply::Answer(answer) => Ok(answer),
+        Reply::Answer(answer) => {
+            let (head, body) = answer.into_parts();
+            let mut intake = Intake::new(limits);
+            intake.push(&body)?;
+            Ok(Response::from_parts(head, intake.done()))
+        }
         Reply::Hold => pending().await,
         Reply::Cut(cut) => match cut {
             Cut::NoName => not_sent(NetKind::Name),

@@ -50,7 +50,7 @@ async fn send(transport: &impl Transport, origin: &str, patience: Duration) -> A
         .header("Content-Type", "application/json")
         .body(Bytes::from_static(br#"{"cause":"table"}"#))
         .unwrap();
-    let limits = Limits { attempt: Duration::from_mins(1), cap: 8 << 20 };
+    let limits = Limits { attempt: Duration::from_mins(1), cap: 8 << 20, longest_text: None };
     match timeout(patience, transport.send(request, limits, Lane::Fresh)).await {
         Ok(Ok(answer)) => {
             // Times differ between the two, and so do the bytes that are no text.

@@ -80,6 +80,9 @@ class Peer:
         self.falling = (service or {}).get("ids") == "falling"  # a later run has a lower id
         self.service = service or {}  # the member `service` of a protocol case
         self.other_caller = None  # (number, job, cause): before that request another caller triggers the job
+        self.ending = None  # how runs look once they have ended: a case of tests/failures
+        self.padding = ""  # of other texts in its files
+        self.upload = 5_000  # files are there so long after the end
 
     # The course of a run. Runs of one job do not overlap.
     def create(self, job, cause, at, category="api", resumes=None, body=None, outcome=None):
@@ -140,7 +143,19 @@ class Peer:
                 {"index": i, "name": name, "status": ERROR if status == ERROR and i == 4 else SUCCESS, "logs": "..."}
                 for i, name in enumerate(names, 1)
             ]
+        if self.ending and status >= 10:
+            job = self.ending["job"]
+            shown.update(self.ending["run"], artifacts_saved=self.uploaded(run), job=job if "job" in include else None)
+            if "run_steps" in include:
+                names = {30: "Skipped"}
+                shown["run_steps"] = [
+                    {"index": i, "name": name, "status": status, "status_humanized": names.get(status), "logs": log}
+                    for i, (name, status, log) in enumerate(((step + [None])[:3] for step in self.ending["steps"]), 1)
+                ][::-1]
         return shown
+
+    def uploaded(self, run):
+        return self.now >= self.spans(run)[2] + self.upload
 
     # Answers.
     def envelope(self, data, code=200, extra=None, user_message="Success!", headers=None):
@@ -246,6 +261,7 @@ class Peer:
             ("GET", r"/runs/(\d+)/", "dbt:runs/get", self.get_run),
             ("POST", r"/runs/(\d+)/cancel/", "dbt:runs/cancel", self.cancel),
             ("POST", r"/runs/(\d+)/retry/", "dbt:runs/retry", self.retry),
+            ("GET", r"/runs/(\d+)/artifacts/", "dbt:runs/artifacts/list", self.artifacts),
             ("GET", r"/runs/(\d+)/artifacts/run_results.json", "dbt:runs/artifacts/get", self.artifact),
         ):
             found = re.fullmatch(re.escape(base) + pattern, path)
@@ -322,7 +338,17 @@ class Peer:
         new = self.create(run["job"], "Retried", self.now, "rerun", resumes=number)
         return self.envelope(self.view(new, ["trigger"]))
 
+    def artifacts(self, number, query, body):
+        there = self.ending is None or (self.uploaded(self.find(number)) and self.ending["files"])
+        return self.envelope(["manifest.json", "run_results.json"] if there else ["manifest.json"])
+
     def artifact(self, number, query, body):
+        if self.ending:
+            nodes = self.ending["files"].get(query.get("step"))
+            if nodes is None or not self.uploaded(self.find(number)):
+                return self.failed(404)
+            results = [{"unique_id": node, "status": "error", "message": "Database Error"} for node in nodes]
+            return self.raw(200, json.dumps({"results": results, "compiled_code": self.padding}).encode())
         results = [
             {"unique_id": "model.jaffle.orders", "status": "error", "message": "Database Error: no such\ncolumn"},
             {"unique_id": "test.jaffle.not_null_orders_id.a1b2", "status": "fail", "message": "Got 3 results"},

@@ -126,6 +126,63 @@ class Notebook(unittest.TestCase):
         self.assertEqual(done["task_values"]["dbt_run_status"], "ERROR")
         self.assertIsNone(done["exit"])
 
+    def ends(self, case, **widgets):
+        """A run that ends as a case of tests/failures says, and the steps whose results were asked for."""
+        peer = Peer()
+        peer.ending = case
+        job = 222223 if case["run"]["status"] == 20 else 222222
+        allowed = {"override_keys": sorted(case["overrides"])}
+        done = self.play(peer, job, settings=allowed, dbtrigger_overrides=json.dumps(case["overrides"]), **widgets)
+        asked = [query for _, operation, query in peer.log if operation == "dbt:runs/artifacts/get"]
+        return peer, done, asked
+
+    def test_each_end_is_told_as_the_cases_say(self):
+        with open(os.path.join(ROOT, "tests", "failures", "cases.json")) as file:
+            cases = json.load(file)
+        good = 0
+        for case in cases:
+            with self.subTest(case["name"]):
+                _, done, asked = self.ends(case)
+                expect = case["expect"]
+                if case["run"]["status"] != 20:
+                    self.assertEqual((json.loads(done["exit"])["status"], asked), ("SUCCESS", []))
+                    good += 1
+                    continue
+                message = done["exception"]["message"]
+                self.assertEqual(self.reason(done), "error", message)
+                steps = [int(number) for number in re.findall(r"Failed step (\d+)", message)]
+                self.assertEqual(steps, [expect["step"]] if expect["step"] else [], message)
+                nodes = [node.split(".")[-1] for node in expect["nodes"]]
+                self.assertEqual(re.findall(r"^Failed: \w+ (\w+)", message, re.M), nodes, message)
+                for text in expect["says"]:
+                    self.assertIn(text, message)
+                self.assertLessEqual(len(asked), expect.get("asks", 6))
+                self.assertNotIn("\x1b", message)
+                good += 1
+        print(f"\nhow runs end, told by the notebook: {good} of {len(cases)}")
+        self.assertEqual(good, len(cases))
+
+    def test_logs_and_results_of_any_length_hide_neither_step_nor_models(self):
+        build = {"job": {"execute_steps": ["dbt build"]}, "overrides": {}, "run": {"status": 20}}
+        log = "06:00:00 \x1b[31mbuilding\x1b[0m \u00e4\U0001f600\\ \"\n" * 1_000 + ("x" * 500 + "\n") * 35_000
+        log += "Compilation Error in model orders\n"
+        good = 0
+        for nodes, says in ([], "Log: Compilation Error in model orders"), (["model.shop.orders"], "Failed: model orders"):
+            steps = [["Clone git repository", 10, "x"], ["Invoke dbt with `dbt build`", 20, log]]
+            case = {**build, "steps": steps, "files": {"2": nodes} if nodes else {}}
+            peer = Peer()
+            peer.ending, peer.padding = case, log
+            done = self.play(peer, 222223)
+            self.assertIn("Failed step 2: Invoke dbt with `dbt build`", done["exception"]["message"])
+            self.assertIn(says, done["exception"]["message"])
+            good += 1
+        print(f"\nanswers beyond the cap, read all the same: {good} of 2")
+        # What is too large all the same is fetched once.
+        peer = Peer(faults=["dbt:runs/artifacts/get=huge,times=forever"])
+        done = self.play(peer, 222223)
+        self.assertEqual(len([1 for _, operation, _ in peer.log if operation == "dbt:runs/artifacts/get"]), 1)
+        self.assertIn("Failed step 4", done["exception"]["message"])
+
     def test_a_failure_is_told_even_where_its_details_cannot_be_read(self):
         for fault in ("status=500", "login", "wrong-type", "hang", "empty", "deep", "status=404"):
             with self.subTest(fault):

@@ -8,7 +8,7 @@ use super::input::{AddTo, Input};
 use super::press::go_on;
 use super::{Args, THEN_CHECKED, identity};
 use crate::commands::Stage;
-use crate::commands::provision::{Carried, Finish, Provision, no_plan, who};
+use crate::commands::provision::{Carried, Finish, Provision, no_plan, who_and};
 use crate::commands::to_databricks;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
@@ -75,7 +75,7 @@ pub(super) async fn add(
         return Err(Failure::new(Code::Bug, "The flags were checked, and yet there is not one job."));
     };
     let writer = to_databricks(&input.databricks, stage)?;
-    let (me, looked_up) = tokio::try_join!(who(&writer), look_up(input, stage))?;
+    let (me, looked_up) = who_and(&writer, Box::pin(look_up(input, stage))).await?;
     let LookedUp { name: _, mut warnings } = looked_up;
     let AddTo { text, named } = workflow;
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);

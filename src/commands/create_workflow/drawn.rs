@@ -13,8 +13,8 @@ use crate::engine::kinds::{
     Compute, Identity, TaskWant, Workflow, WorkflowWant, override_names, own_job, standing, timetable,
 };
 use crate::engine::{Action, Consent, Planned, Step};
-use crate::failure::{Code, Failure, is_ip_restriction, of_dbt};
-use crate::http::{HttpError, Reader};
+use crate::failure::{Code, Failure, of_dbt};
+use crate::http::{HttpError, Meaning, Reader};
 
 /// The steps, and what somebody should look at.
 pub(in crate::commands) struct Drawn {
@@ -144,8 +144,7 @@ pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result
 /// Whether dbt says that the job is not there or not for this account; a token that is out of date, an address that is not let
 /// in, or a page of something in between says nothing about it.
 pub(super) fn is_about_the_job(error: &HttpError) -> bool {
-    error.said().is_some_and(|said| !said.page)
-        && (error.is_status(404) || (error.is_status(403) && !is_ip_restriction(error)))
+    matches!(error.means(), Meaning::NotFound | Meaning::RightMissing | Meaning::OtherAccount)
 }
 
 fn identity_of(input: &Input) -> Result<Identity, Failure> {

@@ -30,7 +30,7 @@ pub(super) use self::press::{Press, go_on};
 use super::Stage;
 use super::deploy_notebook::default_path;
 use super::job_named::Narrow;
-use super::provision::{Finish, Provision, no_plan, who};
+use super::provision::{Finish, Provision, no_plan, who_and};
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::{Inputs, Plan};
@@ -202,7 +202,7 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         return add_to::add(workflow, &input, add_to::Then { check, run_now }, dry_run, stage).await;
     }
     let writer = super::to_databricks(&input.databricks, stage)?;
-    let (me, looked_up) = tokio::try_join!(who(&writer), look_up(&input, stage))?;
+    let (me, looked_up) = who_and(&writer, Box::pin(look_up(&input, stage))).await?;
     let (ground, Drawn { steps, warnings }) = match look(&mut input, &looked_up, &writer, &me, stage).await {
         Ok(planned) => planned,
         Err(failure) => return no_plan(failure, dry_run, &stage.given(), &writer, &me),

@@ -9,7 +9,7 @@ use crate::commands::rehearsal::{ANA, DATABRICKS_TOKEN, Outcome, Rehearsal, Trou
 use crate::commands::{deploy_notebook, init_secrets};
 use crate::events::Event;
 use crate::failure::Code;
-use crate::http::{Fault, HttpError, Said};
+use crate::http::{Fault, HttpError, Said, Service, meaning};
 use crate::sandbox::{Class, NotebookEnd, NotebookOutcome, Phase, Reply, Rule, SimTime};
 
 mod check;
@@ -447,7 +447,17 @@ async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
         origin: "https://x".to_owned(),
         fault: Fault::Status(
             StatusCode::from_u16(status).unwrap(),
-            Said { message: message.to_owned(), page, ..Said::default() },
+            Said {
+                means: meaning(
+                    Service::Dbt,
+                    StatusCode::from_u16(status).unwrap(),
+                    &http::HeaderMap::new(),
+                    None,
+                    message,
+                    page,
+                ),
+                ..Said::default()
+            },
         ),
         attempts: 1,
         request_id: None,

@@ -250,7 +250,7 @@ async fn key_check(chain: &Chain<'_>, ground: &Ground, load: &Load) -> (Check, R
     let (Ok(scope), Ok(key)) = (ground.scope.parse::<ScopeName>(), ground.key.parse::<KeyName>()) else {
         return (check, Ok(()));
     };
-    let want = SecretWant { scope, key, compare: None };
+    let want = SecretWant { scope, key, compare: None, accept_open: false, meant: Vec::new() };
     let check = match Secret::observe(reader, &want).await {
         Ok(Some(have)) => match have.readers.everybody() {
             Some(level) => check

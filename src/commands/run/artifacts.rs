@@ -7,17 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use crate::dbt::{Status, Step, get_artifact, get_run_with_steps, list_artifacts};
+use crate::dbt::{End, RESULTS, Run, Steps, get_artifact, get_run_with_steps, list_artifacts};
 use crate::events::Events;
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader};
-use crate::runs::plain;
-
-/// dbt uploads some seconds after the end of the run (dbt-cloud-api §6).
-const UPLOAD: Duration = Duration::from_secs(30);
-const BETWEEN: Duration = Duration::from_secs(3);
+use crate::runs::{Upload, plain};
 
 /// Fetching may take so long in all.
 const LIMIT: Duration = Duration::from_mins(15);
@@ -37,9 +33,6 @@ const GRACE: Duration = Duration::from_mins(1);
 
 /// So many of the files that are missing are said; the document has all of them.
 const SAID: usize = 5;
-
-/// What the steps of a run have made of their results has this name for each of them.
-const RESULTS: &str = "run_results.json";
 
 /// Makes the folder, and tries that files can be written there, before anything is started.
 pub(super) fn check_folder(folder: &Path) -> Result<(), Failure> {
@@ -111,23 +104,30 @@ impl Wanted<'_> {
 
     async fn fetch_all(&self, reader: &Reader, files: &mut Files) {
         let Wanted { account, run, folder: _, deadline: _ } = *self;
-        let until = Instant::now() + UPLOAD;
         let mut none = |reason: String| files.missing.push(Missing { path: None, reason });
-        let step = deciding_step(reader, account, run).await;
+        let seen = reader.read(get_run_with_steps(account, run)).await;
+        let mut upload = Upload::new(reader, account, seen.as_ref().unwrap_or(&Run::unseen(run)));
+        let (step, leaves_files) = match &seen {
+            Ok(seen) => {
+                let steps = Steps::of(seen);
+                let counts = steps.counts(seen.ended() == Some(End::Error));
+                (Ok(counts.map(|step| step.index)), steps.leave_files())
+            }
+            Err(error) => (Err(error.clone()), true),
+        };
         let wants_results = !matches!(step, Ok(None));
         let listed = loop {
-            let again = Instant::now() + BETWEEN < until;
-            match reader.read(list_artifacts(account, run)).await {
-                // What is uploaded last may not be listed yet.
-                Ok(listed)
-                    if !listed.is_empty()
-                        && (!again || !wants_results || listed.iter().any(|path| path == RESULTS)) =>
-                {
-                    break listed;
-                }
-                // Nothing yet and nothing ever look alike.
-                Ok(_) | Err(_) if again => sleep(BETWEEN).await,
-                Ok(_) => return none("dbt lists none".to_owned()),
+            let listed = reader.read(list_artifacts(account, run)).await;
+            let is_whole = listed.as_ref().is_ok_and(|listed| {
+                !listed.is_empty() && (!wants_results || listed.iter().any(|path| path == RESULTS))
+            });
+            // What is uploaded last may not be listed yet, and nothing yet and nothing ever look alike.
+            if !is_whole && leaves_files && upload.may_list_more().await {
+                continue;
+            }
+            match listed {
+                Ok(listed) if listed.is_empty() && leaves_files => return none("dbt lists none".to_owned()),
+                Ok(listed) => break listed,
                 Err(error) => return none(error.to_string()),
             }
         };
@@ -136,7 +136,7 @@ impl Wanted<'_> {
         }
         files.waiting = listed.into_iter().take(MOST_FILES).collect();
         while let Some(path) = files.waiting.front().cloned() {
-            let got = self.file(reader, &path, &step, until).await;
+            let got = self.file(reader, &path, &step, &mut upload).await;
             files.waiting.pop_front();
             match got {
                 Ok(()) => files.fetched.push(path),
@@ -147,13 +147,13 @@ impl Wanted<'_> {
         }
     }
 
-    /// One file, waited for until then while it may still be on its way.
+    /// One file, waited for while it may still be on its way.
     async fn file(
         &self,
         reader: &Reader,
         path: &str,
         step: &Result<Option<u64>, HttpError>,
-        until: Instant,
+        upload: &mut Upload<'_>,
     ) -> Result<(), String> {
         let Wanted { account, run, folder, deadline: _ } = *self;
         let place = place(path).ok_or("its name is no name for a file here")?;
@@ -172,20 +172,12 @@ impl Wanted<'_> {
             }
             match read {
                 Ok(bytes) => break bytes,
-                Err(error) if error.is_status(404) && Instant::now() + BETWEEN < until => sleep(BETWEEN).await,
+                Err(error) if error.is_status(404) && upload.may_still_bring(path, &error).await => {}
                 Err(error) => return Err(error.to_string()),
             }
         };
         write(folder, &place, &bytes).map_err(|error| error.to_string())
     }
-}
-
-/// Of several steps that leave files of one name: the one that failed, else the last that builds (§6).
-async fn deciding_step(reader: &Reader, account: u64, run: u64) -> Result<Option<u64>, HttpError> {
-    let mut steps: Vec<Step> = reader.read(get_run_with_steps(account, run)).await?.run_steps.unwrap_or_default();
-    steps.sort_by_key(|step| step.index);
-    let failed = steps.iter().find(|step| step.runs_dbt() && step.status == Some(Status::Error));
-    Ok(failed.or_else(|| steps.iter().rfind(|step| step.builds())).map(|step| step.index))
 }
 
 /// Where a file goes below the folder; `None` if its name leads elsewhere, or means something to a system.

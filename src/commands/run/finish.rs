@@ -26,7 +26,9 @@ impl Start {
             let turns = hand.shared.map(|shared| shared.fetching);
             wanted.fetch(results, &self.writer, turns, &hand.means.events).await;
         }
-        if !retries.cannot
+        let can_retry = ended.report.as_ref().is_some_and(|report| report.findings.can_retry == Some(true));
+        if can_retry
+            && !retries.cannot
             && let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed)
         {
             *failure = failure.clone().run(format!("{} --retry 1", order.resume));

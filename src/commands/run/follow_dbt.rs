@@ -74,7 +74,7 @@ impl Following<'_> {
         let failure = match (report.end, followed) {
             (Some(End::Success), _) => None,
             (Some(End::Error), _) => {
-                report.findings = find_failures(writer, account.id, number).await;
+                report.findings = find_failures(writer, account.id, probe.run()).await;
                 Some(failed(&report, *again))
             }
             (Some(End::Cancelled), _) => Some(cancelled(&report, *again)),
@@ -148,25 +148,27 @@ impl<'a> Lines<'a> {
 fn failed(report: &DbtReport, again: Option<&str>) -> Failure {
     let number = report.run_id.unwrap_or_default();
     let mut failure = Failure::new(Code::RunFailed, format!("dbt run {number}{} ended in error.", report.of_job()));
-    let Findings { step, nodes } = &report.findings;
-    match step {
-        Some(step) => {
-            failure = failure.cause(format!("step {}/{} failed: {}", step.index, step.count, step.title));
-        }
-        None => failure.causes.extend(report.message.clone()),
+    let Findings { step, nodes, log, can_retry, no_retry } = &report.findings;
+    if let Some(step) = step {
+        failure = failure.cause(format!("step {}/{} failed: {}", step.index, step.count, step.title));
     }
+    failure.causes.extend(report.message.as_ref().map(|message| format!("dbt says: {message}")));
     let shown_nodes = 20;
     failure.causes.extend(nodes.iter().take(shown_nodes).map(crate::runs::FailedNode::line));
     if nodes.len() > shown_nodes {
         failure = failure.cause(format!("and {} more", nodes.len() - shown_nodes));
     }
-    with(
-        failure.advise(format!(
-            "correct what failed, then retry from the point of failure on the run's page: {}",
-            report.url()
-        )),
-        again,
-    )
+    failure.causes.extend(log.iter().map(|line| format!("log: {line}")));
+    let url = report.url();
+    let failure = match (can_retry, no_retry) {
+        (Some(true), _) => failure
+            .advise(format!("correct what failed, then retry from the point of failure on the run's page: {url}")),
+        (Some(false) | None, Some(reason)) => failure
+            .cause(format!("it cannot be resumed from its point of failure: {reason}"))
+            .advise(format!("correct what failed, then start it anew; see the run at {url}")),
+        (Some(false) | None, None) => failure.advise(format!("see the run at {url}")),
+    };
+    with(failure, again)
 }
 
 fn cancelled(report: &DbtReport, again: Option<&str>) -> Failure {

@@ -6,6 +6,8 @@ mod course;
 mod dbt;
 mod dbt_report;
 mod duration;
+#[cfg(test)]
+mod failure_tests;
 mod finish;
 mod follow_dbt;
 mod follow_workflow;

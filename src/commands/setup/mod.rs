@@ -86,7 +86,7 @@ pub(crate) struct Args {
     /// Replace a key that is there
     #[arg(long)]
     rotate: bool,
-    /// Store the key although others than those named with --grant, whoever the runs act as, the scope's creator and administrators can read it
+    /// Store the key although others than those named with --grant, whoever the runs act as, the scope's creator and administrators can read it, or nobody can tell who can
     #[arg(long)]
     accept_shared_scope: bool,
     /// Put the notebook below /Shared, where everybody in the workspace can edit it and so use the key

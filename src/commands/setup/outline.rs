@@ -94,7 +94,13 @@ async fn look_from(
     let notebook = Step::<Notebook>::plan(reader, wish.at(path), &consents).await?;
     let ground = planned(&input.load(), &notebook)?;
     let (scope, key) = ground.secret()?;
-    let want = SecretWant { scope: scope.clone(), key: key.clone(), compare };
+    let want = SecretWant {
+        scope: scope.clone(),
+        key: key.clone(),
+        compare,
+        accept_open: consents.has(Consent::AcceptSharedScope),
+        meant: Vec::new(),
+    };
     let looks = async { tokio::try_join!(look_up(input, stage), keep(reader, want, grants.to_vec(), &consents)) };
     let (looked_up, mut kept) = looks.await?;
     let drawn = draw(reader, input, looked_up, &ground, me, stage).await?;

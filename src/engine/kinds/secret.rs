@@ -1,7 +1,10 @@
 //! The dbt API key in its scope. Its value can rarely be read, so a key that is there is left as it is unless it is
 //! to be rotated.
 
+use std::time::Duration;
+
 use serde::Serialize;
+use tokio::time::{Instant, sleep};
 
 use crate::databricks::permissions::Level as _;
 use crate::databricks::permissions::Principal;
@@ -15,6 +18,9 @@ use crate::engine::{Action, Change, Consent, Consents, Kind, Refusal, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Writer};
 
+/// How long the access list of a scope that was made just now may be missing.
+const LISTED_WITHIN: Duration = Duration::from_secs(30);
+
 /// The dbt API key.
 pub(crate) enum Secret {}
 
@@ -26,6 +32,12 @@ pub(crate) struct SecretWant {
     /// What the stored value is compared with; only when it is to be rotated.
     #[serde(skip)]
     pub(crate) compare: Option<Fingerprint>,
+    /// Store it also where everybody, or nobody knows who, can read it: `--accept-shared-scope`.
+    #[serde(skip)]
+    pub(crate) accept_open: bool,
+    /// Who is meant to read it, whoever stores it included.
+    #[serde(skip)]
+    pub(crate) meant: Vec<String>,
 }
 
 /// What is known of the scope's inside.
@@ -44,7 +56,7 @@ pub(crate) enum Readers {
     Listed(Vec<Acl>),
     /// The workspace has no ACLs: everybody manages everything (databricks-api §3.4).
     NoAcls,
-    /// Seeing it takes MANAGE, which this identity has not.
+    /// They cannot be determined: seeing them takes MANAGE, which this identity has not, or the answer is another refusal.
     Hidden,
 }
 
@@ -53,16 +65,16 @@ impl Readers {
     pub(crate) fn everybody(&self) -> Option<&str> {
         match self {
             Readers::Listed(acls) => {
-                acls.iter().find(|acl| acl.principal == EVERYBODY).map(|acl| acl.permission.as_str())
+                acls.iter().find(|acl| acl.principal.eq_ignore_ascii_case(EVERYBODY)).map(|acl| acl.permission.as_str())
             }
             Readers::NoAcls => Some(Permission::Manage.name()),
             Readers::Hidden => None,
         }
     }
 
-    /// Who can read beside `me`, the administrators, those who are meant to, and whoever made the scope. Databricks does not
+    /// Who can read beside the administrators, those who are meant to, and whoever made the scope. Databricks does not
     /// tell who did; they have MANAGE from it, so the only person who has is taken for them.
-    fn strangers(&self, me: &str, meant: &[String]) -> Vec<&Acl> {
+    fn strangers(&self, meant: &[String]) -> Vec<&Acl> {
         let Readers::Listed(acls) = self else { return Vec::new() };
         let is_manager = |acl: &&Acl| {
             acl.permission == Permission::Manage.name()
@@ -74,26 +86,39 @@ impl Readers {
         let mut managers = acls.iter().filter(is_manager);
         let creator = managers.next().filter(|_| managers.next().is_none());
         let known = |acl: &Acl| {
-            [me, ADMINISTRATORS]
+            [ADMINISTRATORS]
                 .into_iter()
                 .chain(meant.iter().map(String::as_str))
                 .any(|name| acl.principal.eq_ignore_ascii_case(name))
         };
-        acls.iter().filter(|acl| !known(acl) && creator != Some(*acl) && !acl.principal.is_empty()).collect()
+        acls.iter().filter(|acl| !known(acl) && creator != Some(*acl)).collect()
     }
 }
 
 impl SecretWant {
-    fn is_open(&self, have: &SecretHave) -> Option<Action> {
-        let level = have.readers.everybody()?;
+    /// Why a key must not be stored where these can read it: everybody can, or who can is not known.
+    fn is_open(&self, readers: &Readers) -> Option<Refusal> {
         let (scope, key) = (&self.scope, &self.key);
-        Some(
-            Refusal::new(format!(
-                "The key {key} is not stored: everybody in this workspace can read the secret scope {scope} (users: {level})."
-            ))
-            .advise("choose another scope with --scope, or take the access of the group `users` away from this one")
-            .unless(Consent::AcceptSharedScope),
-        )
+        let (why, advice) = match readers {
+            Readers::Listed(_) => (
+                format!(
+                    "everybody in this workspace can read the secret scope {scope} (users: {})",
+                    readers.everybody()?
+                ),
+                "choose another scope with --scope, or take the access of the group `users` away from this one",
+            ),
+            Readers::NoAcls => (
+                format!(
+                    "everybody in this workspace can read the secret scope {scope}: it has no access lists (no Premium plan)"
+                ),
+                "store the key in a workspace with the Premium plan, whose secret scopes can be closed",
+            ),
+            Readers::Hidden => (
+                format!("who can read the secret scope {scope} cannot be determined"),
+                "ask its creator or an administrator, who have MANAGE on it, to store the key, or choose another scope with --scope",
+            ),
+        };
+        Some(Refusal::new(format!("The key {key} is not stored: {why}.")).advise(advice))
     }
 }
 
@@ -108,7 +133,7 @@ impl Kind for Secret {
     }
 
     async fn observe(reader: &Reader, want: &SecretWant) -> Result<Option<SecretHave>, HttpError> {
-        let SecretWant { scope, key, compare } = want;
+        let SecretWant { scope, key, compare, accept_open: _, meant: _ } = want;
         let updated = async {
             let listed = match reader.read(list(scope)).await {
                 Ok(listed) => listed,
@@ -117,15 +142,6 @@ impl Kind for Secret {
             };
             let found = listed.into_iter().find(|secret| secret.key == key.as_str());
             Ok(Some(found.map(|secret| secret.last_updated_timestamp.unwrap_or_default())))
-        };
-        let readers = async {
-            match reader.read(acls(scope)).await {
-                Ok(acls) => Ok(Readers::Listed(acls)),
-                Err(error) if has_no_acls(&error) => Ok(Readers::NoAcls),
-                // Who has no MANAGE cannot look, and is not hindered by that.
-                Err(error) if error.is_status(403) || is_missing(&error) => Ok(Readers::Hidden),
-                Err(error) => Err(error),
-            }
         };
         let same = async {
             let Some(wanted) = compare else { return Ok(None) };
@@ -136,19 +152,23 @@ impl Kind for Secret {
                 Err(error) => Err(error),
             }
         };
-        let (listed, readers, same) = tokio::try_join!(updated, readers, same)?;
-        Ok(match listed {
-            Some(updated) => Some(SecretHave { updated, readers, same }),
-            // The scope is missing; but where there are no ACLs, a new one would be open to everybody.
-            None if readers == Readers::NoAcls => Some(SecretHave { updated: None, readers, same: None }),
-            None => None,
+        let (listed, readers, same) = tokio::try_join!(updated, readers(reader, scope), same)?;
+        Ok(match (listed, readers) {
+            (Some(updated), readers) => Some(SecretHave { updated, readers: readers.unwrap_or(Readers::Hidden), same }),
+            // The scope is missing; but one that is made where access lists are not to be had would be open to everybody.
+            (None, Some(readers @ (Readers::NoAcls | Readers::Hidden))) => {
+                Some(SecretHave { updated: None, readers, same: None })
+            }
+            // It came into being between the two looks.
+            (None, Some(Readers::Listed(_)) | None) => None,
         })
     }
 
     fn diff(want: &SecretWant, have: Option<&SecretHave>, consents: &Consents) -> Action {
         let Some(have) = have else { return Action::Create };
         let accepted = consents.has(Consent::AcceptSharedScope);
-        let write = |action| want.is_open(have).filter(|_| !accepted).unwrap_or(action);
+        let open = || want.is_open(&have.readers).filter(|_| !accepted);
+        let write = |action| open().map_or(action, |refusal| refusal.unless(Consent::AcceptSharedScope));
         match have.updated {
             None => write(Action::Create),
             Some(_) if !consents.has(Consent::Rotate) => Action::Keep(Some("left as it is, not compared".to_owned())),
@@ -158,6 +178,38 @@ impl Kind for Secret {
                 None => write(rotated("the stored key cannot be read, so it may be the same")),
             },
         }
+    }
+
+    /// A scope that was made just now may have come out open, and one that was there may have been opened since.
+    async fn check(reader: &Reader, step: &Step<Secret>) -> Result<Option<(Refusal, Option<Consent>)>, HttpError> {
+        let consent = Some(Consent::AcceptSharedScope);
+        let want = &step.want;
+        if want.accept_open {
+            return Ok(None);
+        }
+        let end = Instant::now() + LISTED_WITHIN;
+        let mut pause = Duration::from_millis(100);
+        let found = loop {
+            match readers(reader, &want.scope).await? {
+                Some(readers) => break readers,
+                None if Instant::now() + pause > end => break Readers::Hidden,
+                None => sleep(pause).await,
+            }
+            pause *= 2;
+        };
+        if let Some(refusal) = want.is_open(&found) {
+            return Ok(Some((refusal, consent)));
+        }
+        let (scope, key) = (&want.scope, &want.key);
+        let strangers = found.strangers(&want.meant);
+        Ok((!strangers.is_empty()).then(|| {
+            let strangers = told(strangers);
+            let refusal = Refusal::new(format!(
+                "The key {key} is not stored: others can read the secret scope {scope} by now: {strangers}."
+            ))
+            .advise("run the same command again: it looks at the readers anew");
+            (refusal, consent)
+        }))
     }
 
     async fn apply(writer: &Writer, step: &Step<Secret>, inputs: &Inputs) -> Result<(), HttpError> {
@@ -188,11 +240,12 @@ impl Step<Secret> {
     /// Settles what only the command knows: who is meant to read what is stored. Refuses to store a key where somebody
     /// else can read it, unless that is accepted.
     pub(crate) fn settle_readers(&mut self, me: &str, meant: &[String], consents: &Consents) {
+        self.want.meant = meant.iter().cloned().chain([me.to_owned()]).collect();
         let Some(have) = &self.have else { return };
         if !self.writes() || consents.has(Consent::AcceptSharedScope) {
             return;
         }
-        let strangers = have.readers.strangers(me, meant);
+        let strangers = have.readers.strangers(&self.want.meant);
         if strangers.is_empty() {
             return;
         }
@@ -234,9 +287,24 @@ impl Step<Secret> {
     }
 }
 
+/// Who can read the scope; `None` if it is not there.
+async fn readers(reader: &Reader, scope: &ScopeName) -> Result<Option<Readers>, HttpError> {
+    match reader.read(acls(scope)).await {
+        Ok(acls) => Ok(Some(Readers::Listed(acls))),
+        Err(error) if has_no_acls(&error) => Ok(Some(Readers::NoAcls)),
+        Err(error) if is_missing(&error) => Ok(None),
+        // Whoever may not look does not know; what may pass, and what is about the token, is an error.
+        Err(error) if error.is_final() && error.status().is_some() && !error.means().is_of_token() => {
+            Ok(Some(Readers::Hidden))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// `ana@example.com (MANAGE), analysts (READ)`.
 pub(crate) fn told<'a>(acls: impl IntoIterator<Item = &'a Acl>) -> String {
-    let words = acls.into_iter().map(|Acl { principal, permission }| format!("{principal} ({permission})"));
+    let named = |principal: &'a str| if principal.is_empty() { "(without a name)" } else { principal };
+    let words = acls.into_iter().map(|Acl { principal, permission }| format!("{} ({permission})", named(principal)));
     words.collect::<Vec<_>>().join(", ")
 }
 

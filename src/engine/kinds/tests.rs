@@ -119,6 +119,8 @@ fn secret_want(rotate: bool) -> SecretWant {
         scope: "dbt-cloud".parse().unwrap(),
         key: "api-key".parse().unwrap(),
         compare: rotate.then(|| Fingerprint::of(&key)),
+        accept_open: false,
+        meant: Vec::new(),
     }
 }
 
@@ -126,6 +128,11 @@ fn secret_want(rotate: bool) -> SecretWant {
 fn secret_have(updated: Option<i64>, everybody: Option<&str>, same: Option<bool>) -> Option<SecretHave> {
     let acl = |permission: &str| Acl { principal: "users".to_owned(), permission: permission.to_owned() };
     Some(SecretHave { updated, readers: Readers::Listed(everybody.map(acl).into_iter().collect()), same })
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as observing gives it")]
+fn unseen(updated: Option<i64>, readers: Readers) -> Option<SecretHave> {
+    Some(SecretHave { updated, readers, same: None })
 }
 
 /// A key that is there is left alone unless it is to be rotated and differs.
@@ -161,6 +168,11 @@ fn shared_secret_cells() -> Vec<Cell> {
         (secret_have(Some(1), Some("READ"), Some(false)), true, "blocked --accept-shared-scope"),
         (secret_have(Some(1), Some("READ"), Some(true)), true, "keep"),
         (secret_have(Some(1), Some("READ"), None), false, "keep"),
+        (unseen(None, Readers::NoAcls), false, "blocked --accept-shared-scope"),
+        (unseen(None, Readers::Hidden), false, "blocked --accept-shared-scope"),
+        (unseen(Some(1), Readers::NoAcls), true, "blocked --accept-shared-scope"),
+        (unseen(Some(1), Readers::Hidden), true, "blocked --accept-shared-scope"),
+        (unseen(Some(1), Readers::Hidden), false, "keep"),
     ];
     cells.into_iter().map(secret_cell).collect()
 }
@@ -185,7 +197,6 @@ fn reader_cells() -> Vec<Cell> {
         (listed(&[(bo, "MANAGE"), (ana, "MANAGE")]), &[], "blocked --accept-shared-scope"),
         (listed(&[("platform", "MANAGE"), (ana, "WRITE")]), &[], "blocked --accept-shared-scope"),
         (listed(&[(bo, "READ")]), &[], "blocked --accept-shared-scope"),
-        (Readers::Hidden, &[], "create"),
     ] {
         let have = SecretHave { updated: None, readers: readers.clone(), same: None };
         for (consents, expected) in [(none(), expected), (with(Consent::AcceptSharedScope), "create")] {

@@ -88,6 +88,9 @@ fn run_results(world: &World, run: &DbtRun, index: usize) -> Option<Value> {
 
 /// A file of one step, if that step made it.
 fn file(world: &World, run: &DbtRun, index: usize, path: &str) -> Option<Value> {
+    if let Some(scripted) = world.dbt.scripted.get(&run.job) {
+        return scripted.files.get(&(index + 1).to_string())?.get(path).cloned();
+    }
     let results = run_results(world, run, index)?;
     match path {
         "run_results.json" => Some(results),
@@ -102,6 +105,20 @@ fn file(world: &World, run: &DbtRun, index: usize, path: &str) -> Option<Value> 
     }
 }
 
+/// How many steps a run has.
+fn steps(world: &World, run: &DbtRun) -> usize {
+    let scripted = world.dbt.scripted.get(&run.job).and_then(|scripted| scripted.run.get("run_steps")?.as_array());
+    scripted.map_or(run.steps.len(), Vec::len)
+}
+
+/// The number of the last step that ran: which one is meant where later steps never did is not documented (§6).
+fn last_ran(world: &World, run: &DbtRun) -> usize {
+    if world.dbt.scripted.contains_key(&run.job) {
+        return steps(world, run);
+    }
+    run.step_times().iter().rposition(Option::is_some).map_or(0, |last| last + 1)
+}
+
 /// `GET runs/{R}/artifacts/`: of the run as a whole, whatever `step` says (§6).
 pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     let run = world.dbt_run(call)?;
@@ -109,18 +126,18 @@ pub(super) fn list(world: &mut World, call: &Call) -> Handled {
     if !world.has_artifacts(run) {
         return Ok(dbt_data(&Value::Null));
     }
-    let made = |path: &&str| (0..run.steps.len()).any(|index| file(world, run, index, path).is_some());
+    let made = |path: &&str| (0..steps(world, run)).any(|index| file(world, run, index, path).is_some());
     let paths: Vec<&str> = ["manifest.json", "run_results.json", "catalog.json"].into_iter().filter(made).collect();
     Ok(dbt_data(&json!(paths)))
 }
 
-/// `GET runs/{R}/artifacts/{path}?step=N`: the last step that ran unless one is named (§6). 404 before the upload,
+/// `GET runs/{R}/artifacts/{path}?step=N`: the last step unless one is named (§6). 404 before the upload,
 /// and for what a step did not make.
 pub(super) fn get(world: &mut World, call: &Call) -> Handled {
     let run = world.dbt_run(call)?;
     call.check_query(&["step"])?;
     let step = match call.dbt_number("step")? {
-        None => run.step_times().iter().rposition(Option::is_some).map_or(0, |last| last + 1),
+        None => last_ran(world, run),
         Some(step) => usize::try_from(step).unwrap_or(0),
     };
     let path = call.places.get(2).map(String::as_str).unwrap_or_default();

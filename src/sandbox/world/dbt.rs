@@ -9,7 +9,7 @@ use super::World;
 use super::answers::{Handled, Refusal, dbt_data, envelope, json_answer};
 use super::call::Call;
 use super::dbt_jobs::DbtJob;
-use super::dbt_runs::DbtRun;
+use super::dbt_runs::{DbtRun, Ending};
 
 /// The one account that the seeded token belongs to.
 pub(super) const ACCOUNT: i64 = 51234;
@@ -18,6 +18,15 @@ const COOL_DOWN: i64 = 300_000;
 const MINUTE: i64 = 60_000;
 /// §5.3: both the largest page and the usual one.
 const LARGEST_PAGE: usize = 100;
+
+/// How runs of a job look once they have ended.
+#[derive(Clone, Default)]
+pub(super) struct Scripted {
+    /// Fields of the run, its steps among them.
+    pub(super) run: Map<String, Value>,
+    /// By the number of the step, what its files hold by their names.
+    pub(super) files: Map<String, Value>,
+}
 
 #[derive(Clone)]
 pub(super) struct Dbt {
@@ -33,6 +42,8 @@ pub(super) struct Dbt {
     pub(super) listing_lag: i64,
     pub(super) fresh_404: i64,
     pub(super) resumed_keeps_cause: bool,
+    /// How runs of a job look once they have ended, by job.
+    pub(super) scripted: BTreeMap<i64, Scripted>,
     /// Requests a minute.
     rate: u32,
     minute: (i64, u32),
@@ -51,6 +62,7 @@ impl Dbt {
             listing_lag: 0,
             fresh_404: 0,
             resumed_keeps_cause: true,
+            scripted: BTreeMap::new(),
             rate: 5000,
             minute: (0, 0),
             cooling_until: 0,
@@ -95,6 +107,21 @@ impl World {
     /// Reading a new dbt run answers 404 for so many milliseconds after its trigger (dbt-cloud-api §4.5).
     pub fn set_fresh_404(&mut self, milliseconds: i64) {
         self.dbt.fresh_404 = milliseconds;
+    }
+
+    /// Lets runs of a job end as a case says: `job` has fields of the job, `run` those of an ended run (its `status` and
+    /// `run_steps` among them), `files` what each step leaves, by its number. A job that is not there stays so.
+    pub fn script_dbt_job(&mut self, job: i64, case: &Value) {
+        let members = |name: &str| case[name].as_object().cloned().unwrap_or_default();
+        let Some(job) = self.dbt.jobs.get_mut(&job) else { return };
+        job.written.extend(members("job"));
+        let scripted = Scripted { run: members("run"), files: members("files") };
+        job.script.ending = match scripted.run.get("status").and_then(Value::as_i64) {
+            Some(20) => Ending::ModelError,
+            Some(30) => Ending::CancelledElsewhere,
+            Some(_) | None => Ending::Success,
+        };
+        self.dbt.scripted.insert(job.id, scripted);
     }
 
     /// Gives a dbt job another name, as somebody in dbt might. A job that is not there stays so.

@@ -175,6 +175,10 @@ impl World {
             body.extend(more);
         }
         self.include(run, include, &mut body);
+        if let (Some(scripted), Some(_), Value::Object(body)) = (self.dbt.scripted.get(&run.job), end, &mut body) {
+            let shown = |name: &String| name != "run_steps" || include.contains(name);
+            body.extend(scripted.run.clone().into_iter().filter(|(name, _)| shown(name)));
+        }
         body
     }
 

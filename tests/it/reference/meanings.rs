@@ -152,7 +152,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("", "artifacts_missing", "files that are missing"),
     ("", "artifacts_missing[].path", "file that is missing, null where that is not known"),
     ("", "artifacts_missing[].reason", "why"),
-    ("", "failed_step", "first step that failed"),
+    ("", "failed_step", "step that failed the run; a failed docs or source freshness checkbox does not"),
     ("", "failed_step.index", "its number, from 1"),
     ("", "failed_step.count", "number of steps"),
     ("", "failed_step.name", "its name"),
@@ -163,6 +163,9 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("", "failed_nodes[].status", "dbt's word: `error`, `fail` and so on"),
     ("", "failed_nodes[].message", "dbt's message"),
     ("", "failed_nodes[].failures", "rows that failed a test"),
+    ("", "failed_log", "last lines of the log of the step, where no model or test says what failed"),
+    ("", "can_retry", "dbt resumes the run from its point of failure; null where it does not say"),
+    ("", "no_retry_reason", "why it does not"),
     ("", "resumed", "earlier runs that failed and that this one resumes"),
     ("", "artifacts", "files of the run that were saved"),
     // Databricks runs.

@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Part, Results};
-use crate::dbt::{Node, Status, Step, get_run_results, get_run_with_steps};
+use crate::dbt::{Node, RESULTS, Step, Steps, get_run_results, get_run_with_steps};
 use crate::events::Events;
 use crate::http::Reader;
-
-/// dbt uploads results some seconds after the end of the run (dbt-cloud-api §6).
-const UPLOAD: Duration = Duration::from_secs(30);
-const BETWEEN: Duration = Duration::from_secs(3);
+use crate::runs::Upload;
 
 /// It may take so long in all, and so long after the time that was given for the run.
 const LIMIT: Duration = Duration::from_mins(5);
@@ -61,34 +58,38 @@ impl Wanted {
 
     async fn fetch_all(&self, reader: &Reader, parts: &mut Vec<Part>) {
         let Wanted { account, run, deadline: _ } = *self;
-        let until = Instant::now() + UPLOAD;
-        let mut steps = match reader.read(get_run_with_steps(account, run)).await {
-            Ok(seen) => seen.run_steps.unwrap_or_default(),
+        let seen = match reader.read(get_run_with_steps(account, run)).await {
+            Ok(seen) => seen,
             Err(error) => {
                 parts.push(Part { step: "all steps".to_owned(), results: Err(error.to_string()) });
                 return;
             }
         };
-        steps.sort_by_key(|step| step.index);
-        for step in steps.iter().filter(|step| step.builds()) {
-            // What was cancelled on its way may have left nothing, and what was never begun has.
-            let patient = match step.status {
-                Some(Status::Success | Status::Error) => true,
-                Some(Status::Cancelled) => false,
-                Some(Status::Queued | Status::Starting | Status::Running | Status::Other(_)) | None => continue,
-            };
-            let results = self.of_step(reader, step, patient.then_some(until)).await;
+        let mut upload = Upload::new(reader, account, &seen);
+        for (step, patient) in Steps::of(&seen).built() {
+            let results = self.of_step(reader, step, Some(&mut upload).filter(|_| patient)).await;
             parts.push(Part { step: format!("step {}: {}", step.index, step.title()), results });
         }
     }
 
-    /// The results of one step, waited for until then while they may still be on their way.
-    async fn of_step(&self, reader: &Reader, step: &Step, until: Option<Instant>) -> Result<Vec<Node>, String> {
+    /// The results of one step, waited for while they may still be on their way.
+    async fn of_step(
+        &self,
+        reader: &Reader,
+        step: &Step,
+        mut upload: Option<&mut Upload<'_>>,
+    ) -> Result<Vec<Node>, String> {
         loop {
-            match reader.glance(get_run_results(self.account, self.run, step.index)).await {
+            let error = match reader.glance(get_run_results(self.account, self.run, step.index)).await {
                 Ok(results) => return Ok(results.results),
-                Err(_) if until.is_some_and(|until| Instant::now() + BETWEEN < until) => sleep(BETWEEN).await,
-                Err(error) => return Err(error.to_string()),
+                Err(error) => error,
+            };
+            let again = match &mut upload {
+                Some(upload) => upload.may_still_bring(RESULTS, &error).await,
+                None => false,
+            };
+            if !again {
+                return Err(error.to_string());
             }
         }
     }

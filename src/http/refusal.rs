@@ -1,0 +1,239 @@
+//! What a refusal means: one function for both services, from status, error code and the words that they are known to use.
+
+use http::{HeaderMap, StatusCode};
+
+/// Whose refusal it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    Databricks,
+    Dbt,
+}
+
+/// What a refusal means. Everything that a person is advised, and every decision on a refusal, rests on this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// Requests from this address are not let in.
+    AddressBlocked,
+    /// The token is wrong, revoked, or of another host.
+    TokenInvalid,
+    /// The token was good, and its time is over.
+    TokenExpired,
+    /// The identity may not do this.
+    RightMissing,
+    /// The workspace's plan does not have this, access lists above all.
+    NotInPlan,
+    /// The dbt account is not paid for.
+    Unpaid,
+    /// The token belongs to another dbt account.
+    OtherAccount,
+    /// Something else than the service answers, or a host of several workspaces that was not told which one is meant.
+    WrongHost,
+    /// It is not there, or this identity cannot see it.
+    NotFound,
+    /// The server does not have this call.
+    NotImplemented,
+    /// The status says all there is to say.
+    #[default]
+    Other,
+}
+
+/// Words that a service is known to use, in lower case. The first row that fits decides, so what blocks everything stands first.
+const WORDS: &[(Service, &str, Meaning)] = &[
+    // databricks-api §2.3; the wording is not confirmed.
+    (Service::Databricks, "ip acl", Meaning::AddressBlocked),
+    (Service::Databricks, "ip access list", Meaning::AddressBlocked),
+    // databricks-api §2.2b: azure-databricks-operator#99, ucx#557, migrate#63.
+    (Service::Databricks, "acl is not supported", Meaning::NotInPlan),
+    (Service::Databricks, "acls for", Meaning::NotInPlan),
+    (Service::Databricks, "not available in this tier", Meaning::NotInPlan),
+    (Service::Databricks, "feature_disabled", Meaning::NotInPlan),
+    // databricks-api §2.2b: migrate#284; a right for tokens is a right too.
+    (Service::Databricks, "does not have permission", Meaning::RightMissing),
+    (Service::Databricks, "is not authorized to", Meaning::RightMissing),
+    // databricks-api §1.6: databricks-vscode#583.
+    (Service::Databricks, "token expired", Meaning::TokenExpired),
+    (Service::Databricks, "token is expired", Meaning::TokenExpired),
+    (Service::Databricks, "token has expired", Meaning::TokenExpired),
+    (Service::Databricks, "token is expiring", Meaning::TokenExpired),
+    // databricks-api §2.2a: sdk-go#917, terraform#66, cli#4768.
+    (Service::Databricks, "access token", Meaning::TokenInvalid),
+    (Service::Databricks, "invalid token", Meaning::TokenInvalid),
+    // databricks-api §1.4: a host of several workspaces that was not told which one.
+    (Service::Databricks, "unable to load oauth config", Meaning::WrongHost),
+    // dbt-cloud-api §2.5.
+    (Service::Dbt, "forbidden: access denied", Meaning::AddressBlocked),
+    (Service::Dbt, "not accessible to unpaid accounts", Meaning::Unpaid),
+    (Service::Dbt, "not scoped to account", Meaning::OtherAccount),
+    (Service::Dbt, "token has expired", Meaning::TokenExpired),
+    (Service::Dbt, "token is expired", Meaning::TokenExpired),
+    (Service::Dbt, "invalid token", Meaning::TokenInvalid),
+];
+
+/// Codes of Databricks that mean the same whatever the status (databricks-api §2.2).
+const CODES: &[(&str, Meaning)] = &[
+    ("FEATURE_DISABLED", Meaning::NotInPlan),
+    ("NOT_IMPLEMENTED", Meaning::NotImplemented),
+    ("ENDPOINT_NOT_FOUND", Meaning::NotImplemented),
+    ("RESOURCE_DOES_NOT_EXIST", Meaning::NotFound),
+    ("NOT_FOUND", Meaning::NotFound),
+    ("PERMISSION_DENIED", Meaning::RightMissing),
+    ("UNAUTHENTICATED", Meaning::TokenInvalid),
+];
+
+/// What this refusal means. `message` is what the service says, and `page` that it came as a web page.
+pub(crate) fn meaning(
+    service: Service,
+    status: StatusCode,
+    headers: &HeaderMap,
+    code: Option<&str>,
+    message: &str,
+    page: bool,
+) -> Meaning {
+    let status = status.as_u16();
+    if matches!(status, 408 | 425 | 429) {
+        return Meaning::Other;
+    }
+    // databricks-api §2.2a: old endpoints say it only there.
+    let phrase = headers.get("x-databricks-reason-phrase").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let said = format!("{} {message} {phrase}", code.unwrap_or_default()).to_lowercase();
+    // A server that fails, and a request that is wrong in itself, may quote anything: of theirs only the plan counts.
+    let decides = |meaning: Meaning| matches!(status, 401 | 403 | 404) || meaning == Meaning::NotInPlan;
+    let known = WORDS.iter().find(|(whose, words, means)| *whose == service && said.contains(words) && decides(*means));
+    if let Some((_, _, means)) = known {
+        return *means;
+    }
+    let of_code = CODES.iter().find(|(known, _)| service == Service::Databricks && code == Some(known));
+    if let Some((_, means)) = of_code {
+        return *means;
+    }
+    match status {
+        401 => Meaning::TokenInvalid,
+        403 | 404 if page => Meaning::WrongHost,
+        403 => Meaning::RightMissing,
+        404 => Meaning::NotFound,
+        // databricks-api §2.2: what is missing is often said so.
+        400 if service == Service::Databricks
+            && (said.contains("does not exist") || said.contains("doesn't exist")) =>
+        {
+            Meaning::NotFound
+        }
+        501 => Meaning::NotImplemented,
+        _ => Meaning::Other,
+    }
+}
+
+impl Meaning {
+    /// The token is at fault, as far as the service says so.
+    pub(crate) fn is_of_token(self) -> bool {
+        match self {
+            Meaning::TokenInvalid | Meaning::TokenExpired => true,
+            Meaning::AddressBlocked
+            | Meaning::RightMissing
+            | Meaning::NotInPlan
+            | Meaning::Unpaid
+            | Meaning::OtherAccount
+            | Meaning::WrongHost
+            | Meaning::NotFound
+            | Meaning::NotImplemented
+            | Meaning::Other => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every answer of a service that is known from its users' reports, with its source in the reference.
+    const KNOWN: &[(Service, u16, &str, &str, Meaning)] = &[
+        (Service::Databricks, 403, "403", "Invalid access token.", Meaning::TokenInvalid),
+        (Service::Databricks, 403, "PERMISSION_DENIED", "Invalid access token.", Meaning::TokenInvalid),
+        (Service::Databricks, 403, "", "Error 403 Invalid access token.", Meaning::TokenInvalid),
+        (Service::Databricks, 403, "", "Invalid Token", Meaning::TokenInvalid),
+        (Service::Databricks, 401, "", "Credential was not sent or was of an unsupported type", Meaning::TokenInvalid),
+        (Service::Databricks, 401, "UNAUTHENTICATED", "", Meaning::TokenInvalid),
+        (Service::Databricks, 403, "", "Token is expiring within 30 seconds. (token expired)", Meaning::TokenExpired),
+        (Service::Databricks, 403, "", "Access token has expired", Meaning::TokenExpired),
+        (
+            Service::Databricks,
+            403,
+            "PERMISSION_DENIED",
+            "User ana does not have READ permission on scope s to perform this action.",
+            Meaning::RightMissing,
+        ),
+        (
+            Service::Databricks,
+            403,
+            "PERMISSION_DENIED",
+            "ana does not have permission to use access tokens",
+            Meaning::RightMissing,
+        ),
+        (Service::Databricks, 403, "", "", Meaning::RightMissing),
+        (
+            Service::Databricks,
+            403,
+            "PERMISSION_DENIED",
+            "Source IP address: 1.2.3.4 is blocked by Databricks IP ACL for workspace: 7, access token ok",
+            Meaning::AddressBlocked,
+        ),
+        (Service::Databricks, 403, "PERMISSION_DENIED", "ACL is not supported in your workspace.", Meaning::NotInPlan),
+        (
+            Service::Databricks,
+            404,
+            "FEATURE_DISABLED",
+            "ACLs for passwords are disabled or not available in this tier",
+            Meaning::NotInPlan,
+        ),
+        (
+            Service::Databricks,
+            500,
+            "INTERNAL_ERROR",
+            "FEATURE_DISABLED: ACLs for cluster are disabled or not available in this tier",
+            Meaning::NotInPlan,
+        ),
+        (Service::Databricks, 403, "FEATURE_DISABLED", "", Meaning::NotInPlan),
+        (Service::Databricks, 501, "", "", Meaning::NotImplemented),
+        (Service::Databricks, 404, "ENDPOINT_NOT_FOUND", "No API found", Meaning::NotImplemented),
+        (Service::Databricks, 404, "RESOURCE_DOES_NOT_EXIST", "gone", Meaning::NotFound),
+        (Service::Databricks, 400, "INVALID_PARAMETER_VALUE", "Run 5 does not exist.", Meaning::NotFound),
+        (Service::Databricks, 400, "INVALID_PARAMETER_VALUE", "Run: 5 in job: 3 doesn't exist.", Meaning::NotFound),
+        (Service::Databricks, 400, "INVALID_PARAMETER_VALUE", "access token is no number", Meaning::Other),
+        (Service::Databricks, 429, "", "Invalid access token: too many requests", Meaning::Other),
+        (Service::Databricks, 503, "", "IP ACL is loading", Meaning::Other),
+        (Service::Databricks, 403, "", "Unable to load OAuth Config", Meaning::WrongHost),
+        (Service::Dbt, 401, "", "Invalid token.", Meaning::TokenInvalid),
+        (Service::Dbt, 403, "", "Invalid token.", Meaning::TokenInvalid),
+        (Service::Dbt, 401, "", "Token has expired", Meaning::TokenExpired),
+        (Service::Dbt, 401, "", "The API is not accessible to unpaid accounts.", Meaning::Unpaid),
+        (Service::Dbt, 403, "", "Access denied: Token is not scoped to account.", Meaning::OtherAccount),
+        (Service::Dbt, 403, "", "Forbidden: Access denied", Meaning::AddressBlocked),
+        (Service::Dbt, 403, "", "Access denied", Meaning::RightMissing),
+        (Service::Dbt, 404, "", "The requested resource was not found.", Meaning::NotFound),
+        (Service::Dbt, 405, "", "Method not allowed", Meaning::Other),
+        (Service::Dbt, 400, "", "job 7 does not exist", Meaning::Other),
+        (Service::Dbt, 429, "", "", Meaning::Other),
+    ];
+
+    #[expect(clippy::print_stdout, reason = "the figure")]
+    #[test]
+    fn every_known_refusal_means_what_the_service_means_by_it() {
+        let mut held = 0;
+        for (service, status, code, message, expected) in KNOWN {
+            let status = StatusCode::from_u16(*status).unwrap();
+            let code = Some(*code).filter(|code| !code.is_empty());
+            let found = meaning(*service, status, &HeaderMap::new(), code, message, false);
+            assert_eq!(found, *expected, "{service:?} {status} {code:?} {message}");
+            held += 1;
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("x-databricks-reason-phrase", "Invalid access token.".parse().unwrap());
+        let phrase = meaning(Service::Databricks, StatusCode::FORBIDDEN, &headers, None, "", true);
+        assert_eq!(phrase, Meaning::TokenInvalid);
+        for service in [Service::Databricks, Service::Dbt] {
+            let page = meaning(service, StatusCode::NOT_FOUND, &HeaderMap::new(), None, "Not Found", true);
+            assert_eq!(page, Meaning::WrongHost, "{service:?}");
+        }
+        println!("refusals: {held} of {}", KNOWN.len());
+        assert_eq!(held, KNOWN.len());
+    }
+}
