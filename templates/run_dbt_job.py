@@ -861,6 +861,8 @@ def settle(find, what, limited=None):
     once more. Returns the run, or None when surely none was made; raises when dbt Cloud cannot be asked. After an
     answer that promises that none was made (`limited`) there is nothing unknown about it."""
     began, wait = state.last_post, 1.0
+    if limited is not None:  # looking has its own time behind the wait
+        began = max(began, time.monotonic() - SETTLE)
     until = min(began + PATIENCE, deadline)
     while True:
         looking = time.monotonic()

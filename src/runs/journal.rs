@@ -67,6 +67,8 @@ enum Line {
 pub(crate) struct Intent {
     path: PathBuf,
     file: File,
+    /// Others may hold it too.
+    shared: bool,
 }
 
 /// Whose turn it is to start a run with a key on this machine.
@@ -114,7 +116,7 @@ impl Journal {
                 continue;
             }
             let noted = parse(&contents(&path)?);
-            let intent = Intent { path, file };
+            let intent = Intent { path, file, shared: !alone };
             return Ok(match noted {
                 left if alone => Turn::Ours(intent, left),
                 Some(open) if open.run.is_some() => Turn::Followed(intent, open),
@@ -161,7 +163,8 @@ impl Intent {
     }
 
     /// The run is known: others with the key may follow it too.
-    pub(crate) fn share(&self) {
+    pub(crate) fn share(&mut self) {
+        self.shared = true;
         // Whoever is faster in between finds the run noted; not sharing costs a remark of a later start at worst.
         let _ = self.file.unlock();
         let _ = self.file.try_lock_shared();
@@ -184,8 +187,13 @@ impl Intent {
 
     /// The run has ended, or surely was not started: nothing is left to pick up.
     pub(crate) fn close(self) {
-        // What cannot be removed is offered once more at worst.
-        let _ = fs::remove_file(&self.path);
+        let Intent { path, file, shared } = self;
+        // Of several followers the last one removes it; under its name there may be the file of a new start by then.
+        let alone = !shared || (file.unlock().is_ok() && file.try_lock().is_ok());
+        if alone && is_at(&file, &path) {
+            // What cannot be removed is offered once more at worst.
+            let _ = fs::remove_file(&path);
+        }
     }
 
     fn write(&mut self, line: &Line) -> io::Result<()> {
@@ -371,6 +379,15 @@ mod tests {
         // Whoever waits for a file that is closed meanwhile starts on a new one.
         let Turn::Ours(waited, _) = turn() else { panic!() };
         waited.close();
+        assert!(matches!(turn(), Turn::Ours(_, None)));
+        // Of two that follow a run the last one closes it.
+        let mut first = note(&journal, &entry("k", now()));
+        first.run(6).unwrap();
+        first.share();
+        let Turn::Followed(second, _) = turn() else { panic!() };
+        first.close();
+        assert!(matches!(turn(), Turn::Followed(..)));
+        second.close();
         assert!(matches!(turn(), Turn::Ours(_, None)));
     }
 

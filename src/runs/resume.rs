@@ -108,6 +108,8 @@ pub(crate) async fn resume(
                 wait_before_repeating(means, &error, refused, patience).await;
                 if limited {
                     // Not resumed, says the service; a run that shows all the same is ours.
+                    let settled = Instant::now().checked_sub(settle).unwrap_or(settling.from);
+                    let settling = Settling { from: settling.from.max(settled), ..settling };
                     match settling.until_shown(look, found).await {
                         Ok(Some(there)) => return Ok(there),
                         Ok(None) => {}

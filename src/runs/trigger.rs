@@ -341,7 +341,9 @@ impl<'a> Start<'a> {
                         progress.sends -= 1;
                         continue;
                     }
-                    // Not started, says the service; a run that shows all the same is ours.
+                    // Not started, says the service; a run that shows all the same is ours. Looking has its own time behind the wait.
+                    let settled = Instant::now().checked_sub(order.settle).unwrap_or(self.settle_from);
+                    self.settle_from = self.settle_from.max(settled);
                     let Ok(settled) = self.means.interruption.or(self.settle(None)).await else { continue };
                     match settled {
                         Ok(Some(run)) => return Ok(run),
