@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::farewell::{Leaves, farewell, interrupted, left_alone};
-use self::usage::refuse;
+use self::usage::{check, refuse, refuse_arguments};
 use crate::commands::run::{CiOutputs, Ending, Results};
 use crate::commands::{self, Instead, LastKnown, Stage, Talk, Wire, quoted};
 use crate::context::{Context, Environment};
@@ -104,6 +104,13 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let context = Context::look();
     let vault = Vault::default();
+    for (_, secret) in context.environment.secrets() {
+        vault.learn(&secret);
+    }
+    // Before clap, whose errors repeat what they refuse.
+    if let Err(failure) = check(&arguments, &context.environment) {
+        return refuse_arguments(failure, &arguments, &context, &vault).into();
+    }
     let root = match Root::try_parse_from(&arguments) {
         Ok(root) => root,
         Err(error) => return refuse(&error, &arguments, &context, &vault).into(),

@@ -5,6 +5,7 @@
 
 mod variables;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +17,27 @@ use jiff::Timestamp;
 
 use self::variables::VARIABLES;
 use crate::keyring::Keyring;
+use crate::placeholder::Placeholder;
+
+/// Those that hold a secret: the output filter knows each of them, whether it is used or not.
+const SECRETS: [&str; 13] = [
+    "DATABRICKS_TOKEN",
+    "DATABRICKS_CLIENT_SECRET",
+    "DATABRICKS_PASSWORD",
+    "DATABRICKS_OIDC_TOKEN",
+    "ARM_CLIENT_SECRET",
+    "GOOGLE_CREDENTIALS",
+    "DBT_CLOUD_TOKEN",
+    "DBT_CLOUD_API_KEY",
+    "DBT_CLOUD_API_TOKEN",
+    "DBT_CLOUD_SERVICE_TOKEN",
+    "DBT_TOKEN",
+    "DBT_API_KEY",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+];
+
+/// Addresses of proxies, which may have a password in them.
+const PROXIES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
 /// Everything that one start of the program sees of its surroundings.
 pub(crate) struct Context {
@@ -44,8 +66,7 @@ impl Context {
 
     /// Whether somebody is there who can be asked, and wants to be.
     pub(crate) fn may_ask(&self, no_input: bool) -> bool {
-        let ci = self.environment.get("CI").is_some();
-        self.stdin_is_terminal && self.stderr_is_terminal && !ci && !no_input
+        self.stdin_is_terminal && self.stderr_is_terminal && !self.environment.is_ci() && !no_input
     }
 }
 
@@ -79,7 +100,7 @@ impl Environment {
 
     /// Where a pipeline runs, the environment says everything, and nobody is there to unlock anything.
     fn its_keyring(&self) -> Keyring {
-        if self.get("CI").is_some() {
+        if self.is_ci() {
             Keyring::closed("CI is set")
         } else if self.get("DBTRIGGER_NO_KEYRING").is_some() {
             Keyring::closed("DBTRIGGER_NO_KEYRING is set")
@@ -139,6 +160,22 @@ impl Environment {
             "{name} is read, and src/context/variables.rs does not have it"
         );
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Whether a CI runs us: `CI` says something other than no.
+    pub(crate) fn is_ci(&self) -> bool {
+        self.get("CI").is_some_and(|value| !matches!(value.trim().to_ascii_lowercase().as_str(), "" | "false" | "0"))
+    }
+
+    /// Every secret of the environment with its variable, whether it is used or not. What is still to be replaced by a secret is none.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
+        let whole = SECRETS.into_iter().filter_map(|name| Some((name, Cow::Borrowed(self.get(name)?.trim()))));
+        let passwords = PROXIES.into_iter().filter_map(|name| {
+            let (_, rest) = self.variables.get(name)?.split_once("://")?;
+            let (user, _) = rest.split_once('@')?;
+            Some((name, Cow::Owned(user.split_once(':')?.1.to_owned())))
+        });
+        whole.chain(passwords).filter(|(_, value)| Placeholder::find(value).is_none())
     }
 
     /// The names of all variables that are set.
@@ -273,6 +310,24 @@ mod tests {
     }
 
     #[test]
+    fn every_variable_whose_name_says_so_is_known_as_a_secret() {
+        let says_so =
+            |name: &str| ["TOKEN", "SECRET", "PASSWORD", "KEY", "CREDENTIALS"].iter().any(|word| name.contains(word));
+        // An audience and an address are none, and a switch is about the keyring.
+        let others = ["DATABRICKS_TOKEN_AUDIENCE", "ACTIONS_ID_TOKEN_REQUEST_URL", "DBTRIGGER_NO_KEYRING"];
+        for (name, _) in VARIABLES.iter().flat_map(|(_, group)| group.iter()) {
+            assert_eq!(SECRETS.contains(name), says_so(name) && !others.contains(name), "{name}");
+        }
+        let environment = Environment::of([
+            ("HTTPS_PROXY", "http://ana:pass-0123@proxy.example:3128"),
+            ("DBT_TOKEN", "$(DBT_TOKEN)"),
+            ("DATABRICKS_TOKEN", "dapi-0123\n"),
+        ]);
+        let secrets: Vec<_> = environment.secrets().map(|(name, value)| (name, value.into_owned())).collect();
+        assert_eq!(secrets, [("DATABRICKS_TOKEN", "dapi-0123".to_owned()), ("HTTPS_PROXY", "pass-0123".to_owned())]);
+    }
+
+    #[test]
     #[should_panic(expected = "src/context/variables.rs does not have it")]
     fn a_variable_that_is_not_documented_cannot_be_read() {
         let _ = Environment::default().get("DBTRIGGER_SECRET_SWITCH");
@@ -285,6 +340,12 @@ mod tests {
             (false, true, "", false, false),
             (true, false, "", false, false),
             (true, true, "true", false, false),
+            (true, true, "1", false, false),
+            (true, true, "woodpecker", false, false),
+            (true, true, "false", false, true),
+            (true, true, "False", false, true),
+            (true, true, "0", false, true),
+            (true, true, " ", false, true),
             (true, true, "", true, false),
         ] {
             let context = Context {

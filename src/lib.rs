@@ -18,6 +18,7 @@ mod keyring;
 mod nearest;
 mod notebook;
 mod origin;
+mod placeholder;
 mod questions;
 #[cfg(test)]
 mod rooms;

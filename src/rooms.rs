@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms of ours that it may name. `docs/architecture.md` has the same in words.
-const MAY_USE: [(&str, &str); 22] = [
-    ("context", "keyring"),
+const MAY_USE: [(&str, &str); 23] = [
+    ("context", "keyring placeholder"),
     ("document", ""),
     ("events", ""),
     ("keyring", "secret"),
     ("nearest", ""),
+    ("placeholder", ""),
     ("questions", ""),
     ("schedule", ""),
-    ("secret", ""),
+    ("secret", "placeholder"),
     ("sandbox", ""),
     ("yaml", ""),
     ("origin", "secret"),
@@ -22,13 +23,13 @@ const MAY_USE: [(&str, &str); 22] = [
     ("runs", "context databricks dbt events http"),
     ("failure", "dbt document http questions runs"),
     ("ui", "document events failure questions secret"),
-    ("credentials", "context dbt failure http keyring nearest origin questions secret yaml"),
+    ("credentials", "context dbt failure http keyring nearest origin placeholder questions secret yaml"),
     ("engine", "databricks document failure http notebook origin secret"),
     (
         "commands",
         "context credentials databricks dbt document engine events failure http keyring nearest notebook origin questions runs sandbox schedule secret",
     ),
-    ("app", "commands context document credentials events failure http nearest questions secret ui"),
+    ("app", "commands context document credentials events failure http nearest placeholder questions secret ui"),
 ];
 
 fn sources(room: &str) -> Vec<PathBuf> {

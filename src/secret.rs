@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::rc::Rc;
 
 use base64::Engine as _;
@@ -14,15 +15,46 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
+use crate::placeholder::Placeholder;
+
 /// What stands in the place of a secret in everything that is printed, logged or written.
 pub(crate) const MASK: &str = "[secret]";
 
 /// Shorter texts are not searched for: masking every `abc` would ruin the output and protect nothing.
 const SHORTEST_FORM: usize = 6;
 
-/// Whether a text begins as tokens of the two services do. What was pasted into the wrong place is not repeated.
+/// Fewer characters behind the front of a token are a name that begins alike.
+const SHORTEST_TOKEN: usize = 12;
+
+/// Whether a text begins as tokens of the two services do, or has one in it. What was pasted into the wrong place is not repeated.
 pub(crate) fn looks_like_a_token(text: &str) -> bool {
-    ["dapi", "dbtc_", "dbtu_"].iter().any(|front| text.trim().starts_with(front)) && text.trim().len() > 12
+    let text = text.trim();
+    holds_a_token(text) || ["dapi", "dbtc_", "dbtu_"].iter().any(|front| text.starts_with(front)) && text.len() > 12
+}
+
+/// Whether a text has something in it of the form of a token: of dbt (`dbtc_`, `dbtu_`), a personal access token, OAuth secret or
+/// notebook token of Databricks (`dapi`, `dose`, `dkea`, then hex), or a JWT.
+pub(crate) fn holds_a_token(text: &str) -> bool {
+    let behind = |front: &'static str, belongs: fn(char) -> bool| {
+        text.match_indices(front).map(move |(at, _)| {
+            let rest = &text[at + front.len()..];
+            &rest[..rest.find(|sign| !belongs(sign)).unwrap_or(rest.len())]
+        })
+    };
+    let in_name = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '_' | '-');
+    let of_dbt = ["dbtc_", "dbtu_"].into_iter().flat_map(|front| behind(front, in_name)).any(|rest| {
+        // Some thirty letters in a row are no name; fewer are one unless there is a digit.
+        rest.len() >= 30 || rest.len() >= SHORTEST_TOKEN && rest.contains(|sign: char| sign.is_ascii_digit())
+    });
+    let of_databricks = ["dapi", "dose", "dkea"]
+        .into_iter()
+        .flat_map(|front| behind(front, |sign| sign.is_ascii_hexdigit()))
+        .any(|rest| rest.len() >= SHORTEST_TOKEN);
+    let jwt = behind("eyJ", |sign| sign.is_ascii_alphanumeric() || matches!(sign, '_' | '-' | '.')).any(|rest| {
+        let parts: Vec<&str> = rest.split('.').collect();
+        parts.len() >= 3 && parts[..2].iter().all(|part| part.len() >= SHORTEST_TOKEN)
+    });
+    of_dbt || of_databricks || jwt
 }
 
 /// A value that must not be seen. Wiped from memory when dropped.
@@ -86,11 +118,19 @@ pub(crate) enum Odd {
     Quoted,
     Control,
     NotAscii,
+    Unexpanded(Placeholder),
+    /// UTF-16, such as PowerShell writes.
+    Utf16,
+    /// Old line endings, or a stray one at the end.
+    CarriageReturn,
 }
 
 impl fmt::Display for Odd {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
+            Odd::Unexpanded(placeholder) => return write!(formatter, "it is {placeholder}"),
+            Odd::Utf16 => "it is in UTF-16: write it in UTF-8 (PowerShell: Set-Content -Encoding utf8NoBOM, or ascii)",
+            Odd::CarriageReturn => "it has a carriage return in it that is part of no line ending (LF or CRLF)",
             Odd::Empty => "it is empty",
             Odd::SeveralLines => "it has more than one line",
             Odd::Blank => "it has a space or tab in it",
@@ -122,6 +162,16 @@ impl Vault {
         if value.is_empty() {
             return Err(Odd::Empty);
         }
+        if let Some(placeholder) = Placeholder::find(value) {
+            return Err(Odd::Unexpanded(placeholder));
+        }
+        // UTF-16 of ASCII that was read as UTF-8.
+        if value.contains('\0') {
+            return Err(Odd::Utf16);
+        }
+        if value.replace("\r\n", "").contains('\r') {
+            return Err(Odd::CarriageReturn);
+        }
         if value.contains(['\n', '\r']) {
             return Err(Odd::SeveralLines);
         }
@@ -139,6 +189,11 @@ impl Vault {
         }
         self.filter.learn(value);
         Ok(Secret(Zeroizing::new(value.to_owned())))
+    }
+
+    /// Teaches the filter a secret that may never be used, such as one of the environment for the other service.
+    pub(crate) fn learn(&self, text: &str) {
+        self.filter.learn(text);
     }
 
     /// Keeps what a person typed, in the place of a variable.
@@ -164,6 +219,7 @@ impl Vault {
 /// Replaces every known secret, in each form in which it could show, by [`MASK`].
 #[derive(Clone, Default)]
 pub(crate) struct Filter {
+    /// In lower case: a service that repeats a token may change its case, and that of the digits of an encoding.
     forms: Rc<RefCell<Vec<Zeroizing<String>>>>,
 }
 
@@ -173,71 +229,119 @@ impl fmt::Debug for Filter {
     }
 }
 
+/// Shorter forms are found in one piece only.
+const SHORTEST_IN_PIECES: usize = 12;
+
 impl Filter {
-    /// The text without any secret in it.
-    pub(crate) fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let mut cleaned = Cow::Borrowed(text);
-        for form in self.forms.borrow().iter() {
-            if cleaned.contains(form.as_str()) {
-                cleaned = Cow::Owned(cleaned.replace(form.as_str(), MASK));
-            }
-        }
-        self.without_cut_forms(cleaned)
+    /// A filter that knows this secret alone.
+    pub(crate) fn of(secret: &str) -> Filter {
+        let filter = Filter::default();
+        filter.learn(secret);
+        filter
     }
 
-    /// Long texts of services are cut and end with `…`: the cut may go through a secret, whose beginning is left then.
-    fn without_cut_forms<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
-        let mut pieces: Vec<Cow<'_, str>> = text.split('…').map(Cow::Borrowed).collect();
-        let cuts = pieces.len() - 1;
-        let mut changed = false;
-        for piece in &mut pieces[..cuts] {
-            let forms = self.forms.borrow();
-            let beginning = forms.iter().filter_map(|form| {
-                // Forms and so their beginnings are ASCII.
-                (SHORTEST_FORM..form.len()).rev().find(|length| piece.ends_with(&form[..*length]))
-            });
-            if let Some(length) = beginning.max() {
-                *piece = Cow::Owned(format!("{}{MASK}", &piece[..piece.len() - length]));
-                changed = true;
+    /// Whether there is any known secret in the text.
+    pub(crate) fn finds(&self, text: &str) -> bool {
+        !self.find(text).is_empty()
+    }
+
+    /// The text without any secret in it. A text of others is sanitised before: `ui::clean` does both.
+    pub(crate) fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let found = self.find(text);
+        if found.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let mut masked = String::with_capacity(text.len());
+        let mut end = 0;
+        for place in found {
+            masked.push_str(&text[end..place.start]);
+            masked.push_str(MASK);
+            end = place.end;
+        }
+        masked.push_str(&text[end..]);
+        Cow::Owned(masked)
+    }
+
+    /// Where secrets are, in order and apart. A secret may be broken by line ends, blanks, or what stands for unreadable bytes.
+    fn find(&self, text: &str) -> Vec<Range<usize>> {
+        let forms = self.forms.borrow();
+        if forms.is_empty() {
+            return Vec::new();
+        }
+        let (mut joined, mut places) = (String::with_capacity(text.len()), Vec::with_capacity(text.len()));
+        for (at, sign) in text.char_indices().filter(|(_, sign)| !sign.is_whitespace() && *sign != '\u{fffd}') {
+            joined.push(sign.to_ascii_lowercase());
+            places.resize(joined.len(), at);
+        }
+        let whole = |place: &Range<usize>| places[place.start]..places[place.end - 1] + 1;
+        let mut found = Vec::new();
+        for form in forms.iter() {
+            let all = joined.match_indices(form.as_str()).map(|(at, _)| whole(&(at..at + form.len())));
+            found.extend(all.filter(|place| form.len() >= SHORTEST_IN_PIECES || place.len() == form.len()));
+        }
+        // Long texts of services are cut at a `…`: the cut may go through a secret, of which a part is left then.
+        for (at, cut) in joined.match_indices('…') {
+            let (front, behind) = (&joined[..at], &joined[at + cut.len()..]);
+            for form in forms.iter() {
+                // Forms and so their parts are ASCII.
+                let mut lengths = (SHORTEST_FORM..form.len()).rev();
+                if let Some(length) = lengths.clone().find(|length| front.ends_with(&form[..*length])) {
+                    found.push(whole(&(at - length..at)));
+                }
+                if let Some(length) = lengths.find(|length| behind.starts_with(&form[form.len() - length..])) {
+                    found.push(whole(&(at + cut.len()..at + cut.len() + length)));
+                }
             }
         }
-        if changed { Cow::Owned(pieces.join("…")) } else { text }
+        found.sort_by_key(|place| place.start);
+        found.dedup_by(|next, before| {
+            let touch = next.start <= before.end;
+            if touch {
+                before.end = before.end.max(next.end);
+            }
+            touch
+        });
+        found
     }
 
     fn learn(&self, value: &str) {
         let mut forms = self.forms.borrow_mut();
         for form in forms_of(value) {
-            if form.len() >= SHORTEST_FORM && !forms.iter().any(|known| **known == *form) {
+            if form.len() >= SHORTEST_FORM && form.is_ascii() && !forms.iter().any(|known| **known == *form) {
                 forms.push(form);
             }
         }
-        // The longest first, so that a shorter form never leaves the rest of a longer one behind.
-        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
     }
 }
 
-/// Plain, hex, URL-encoded, JSON-escaped, and base64 at each of its three alignments in both alphabets.
+/// Plain, hex, URL-encoded (once and twice, or each byte of it), JSON- and HTML-escaped, and base64 at each of its three alignments
+/// in both alphabets; all in lower case.
 fn forms_of(value: &str) -> Vec<Zeroizing<String>> {
     let bytes = value.as_bytes();
-    let mut hex = String::new();
-    let mut percent = String::new();
+    let (mut hex, mut percent, mut all_percent, mut html) =
+        (String::new(), String::new(), String::new(), String::new());
     for byte in bytes {
         let _ = write!(hex, "{byte:02x}");
+        let _ = write!(all_percent, "%{byte:02x}");
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(byte) {
             percent.push(char::from(*byte));
         } else {
-            let _ = write!(percent, "%{byte:02X}");
+            let _ = write!(percent, "%{byte:02x}");
+        }
+    }
+    for sign in value.chars() {
+        match sign {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            _ => html.push(sign),
         }
     }
     let json = serde_json::to_string(value).unwrap_or_default();
-    let mut forms = vec![
-        value.to_owned(),
-        hex.to_uppercase(),
-        hex,
-        percent.to_lowercase(),
-        percent,
-        json.trim_matches('"').to_owned(),
-    ];
+    let twice = percent.replace('%', "%25");
+    let mut forms = vec![value.to_owned(), hex, percent, twice, all_percent, html, json.trim_matches('"').to_owned()];
     for shift in 0..3_usize {
         let mut shifted = vec![0_u8; shift];
         shifted.extend_from_slice(bytes);
@@ -248,12 +352,85 @@ fn forms_of(value: &str) -> Vec<Zeroizing<String>> {
             forms.push(text.get(front..text.len() - back).unwrap_or_default().to_owned());
         }
     }
-    forms.into_iter().map(Zeroizing::new).collect()
+    forms.into_iter().map(|form| Zeroizing::new(form.to_ascii_lowercase())).collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A token in letters of both cases, with signs that encodings change.
+    pub(crate) const MIXED: &str = "dbtc_aB3-xYz/+&QrS0123456789==";
+
+    /// [`MIXED`] as a service may repeat it: a name, the text, and a part that nobody must be able to read.
+    pub(crate) fn disguises() -> Vec<(&'static str, String, String)> {
+        let (front, back) = MIXED.split_at(12);
+        let each =
+            |sign: &str| MIXED.chars().flat_map(|letter| [letter.to_string(), sign.to_owned()]).collect::<String>();
+        let percent = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let bytes = |write: &dyn Fn(u8) -> String| MIXED.bytes().map(write).collect::<Vec<_>>().concat();
+        let mut all = vec![
+            ("plain", MIXED.to_owned()),
+            ("lower case", MIXED.to_lowercase()),
+            ("upper case", MIXED.to_uppercase()),
+            ("zero-width spaces", each("\u{200b}")),
+            ("soft hyphens", each("\u{ad}")),
+            ("byte order marks", each("\u{feff}")),
+            ("variation selectors", each("\u{fe0f}")),
+            ("tags", each("\u{e0041}")),
+            ("right to left", each("\u{202e}")),
+            ("control characters", each("\u{1}")),
+            ("C1 controls", each("\u{9b}")),
+            ("a color", format!("{front}\u{1b}[31m{back}")),
+            ("a title", format!("{front}\u{1b}]0;x\u{7}{back}")),
+            ("two lines", format!("{front}\n    {back}")),
+            ("line separators", format!("{front}\u{2028}{back}")),
+            ("blanks", each(" ")),
+            ("percent", percent(MIXED)),
+            ("percent in lower case", percent(MIXED).replace("%2B", "%2b").replace("%2F", "%2f").replace("%3D", "%3d")),
+            ("percent of each byte", bytes(&|byte| format!("%{byte:02X}"))),
+            ("percent twice", percent(&percent(MIXED))),
+            ("hex", bytes(&|byte| format!("{byte:02x}"))),
+            ("hex in upper case", bytes(&|byte| format!("{byte:02X}"))),
+            ("HTML", MIXED.replace('&', "&amp;")),
+            ("basic", STANDARD_NO_PAD.encode(format!("u:{MIXED}"))),
+            ("base64", STANDARD_NO_PAD.encode(MIXED)),
+            ("base64 for URLs, between others", URL_SAFE_NO_PAD.encode(format!("a{MIXED}bc"))),
+            ("cut off", format!("{}…", &MIXED[..20])),
+            ("cut at the front", format!("…{}", &MIXED[10..])),
+        ];
+        all.drain(..)
+            .map(|(name, text)| {
+                let seen = readable(&text);
+                let part = seen.chars().skip(6).take(10).collect();
+                (name, text, part)
+            })
+            .collect()
+    }
+
+    /// What of a text can still be read when case, colors, and all that shows nothing is looked through.
+    pub(crate) fn readable(text: &str) -> String {
+        let text = text.replace("\u{1b}[31m", "").replace("\u{1b}]0;x\u{7}", "").to_lowercase();
+        let shows = |sign: &char| sign.is_ascii_graphic() || *sign == '…';
+        text.chars().filter(shows).collect()
+    }
+
+    #[test]
+    fn only_what_is_a_token_of_a_service_looks_like_one() {
+        for (text, holds) in [
+            ("dapi0123456789abcdef0123456789abcdef", true),
+            ("x=dapi0123456789ABCDEF0123456789ABCDEF-3&y", true),
+            ("https://a:dose0123456789abcdef0123456789abcdef@x", true),
+            ("dbtc_aB3dE6gH9jK2mN5pQ8sT1vW4", true),
+            ("dbtu_abcdefghijklmnopqrstuvwxyzabcdef", true),
+            ("dbtc_nightly_refresh", false),
+            ("dapi-nightly", false),
+            ("eyJhbGciOiJub25l.eyJzdWIiOiIxIn0x.sig", true),
+            ("eyJ.a.b", false),
+        ] {
+            assert_eq!(holds_a_token(text), holds, "{text}");
+        }
+    }
 
     const TOKEN: &str = "dbtc_aB3-xyz/+0123456789==";
 
@@ -271,7 +448,7 @@ mod tests {
             for tail in ["", "z", "zz"] {
                 let framed = format!("{pad}{TOKEN}{tail}");
                 let encoded = STANDARD_NO_PAD.encode(&framed);
-                let cleaned = filter.clean(&encoded);
+                let cleaned = filter.mask(&encoded);
                 assert!(cleaned.contains(MASK), "{pad:?} {tail:?}: {encoded}");
             }
         }
@@ -280,16 +457,16 @@ mod tests {
             let _ = write!(hex, "{byte:02x}");
         }
         for text in [TOKEN.to_owned(), hex, "dbtc_aB3-xyz%2F%2B0123456789%3D%3D".to_owned()] {
-            assert_eq!(filter.clean(&format!("<{text}>")), format!("<{MASK}>"));
+            assert_eq!(filter.mask(&format!("<{text}>")), format!("<{MASK}>"));
         }
     }
 
     #[test]
     fn the_beginning_of_a_secret_before_a_cut_is_masked() {
         let (_vault, filter) = knowing();
-        assert_eq!(filter.clean(&format!("said: {}… (9 bytes)", &TOKEN[..15])), format!("said: {MASK}… (9 bytes)"));
-        assert_eq!(filter.clean("said: dbtc…, dbt…"), "said: dbtc…, dbt…");
-        assert_eq!(filter.clean(&format!("ä… {}…", &TOKEN[..9])), format!("ä… {MASK}…"));
+        assert_eq!(filter.mask(&format!("said: {}… (9 bytes)", &TOKEN[..15])), format!("said: {MASK}… (9 bytes)"));
+        assert_eq!(filter.mask("said: dbtc…, dbt…"), "said: dbtc…, dbt…");
+        assert_eq!(filter.mask(&format!("ä… {}…", &TOKEN[..9])), format!("ä… {MASK}…"));
     }
 
     #[test]
@@ -304,6 +481,14 @@ mod tests {
             ("\"abc\"", Odd::Quoted),
             ("a\u{7}b", Odd::Control),
             ("a\u{200b}b", Odd::NotAscii),
+            ("a\r", Odd::CarriageReturn),
+            ("a\rb\r", Odd::CarriageReturn),
+            ("a\r\r\n", Odd::CarriageReturn),
+            ("a\r\nb\r\n", Odd::SeveralLines),
+            ("a\0b\0", Odd::Utf16),
+            ("\u{feff}abc", Odd::NotAscii),
+            ("$(DBT_CLOUD_TOKEN)", Odd::Unexpanded(Placeholder::Azure)),
+            ("${{ secrets.DBT_CLOUD_TOKEN }}", Odd::Unexpanded(Placeholder::Template)),
         ] {
             assert_eq!(vault.admit(text.into()).unwrap_err(), odd, "{text:?}");
         }

@@ -6,18 +6,67 @@ use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::{Root, use_color};
-use crate::context::Context;
+use crate::context::{Context, Environment};
 use crate::failure::{Code, Failure};
 use crate::nearest::nearest_names;
-use crate::secret::Vault;
-use crate::ui::{Color, Format, Printer, Voice};
+use crate::placeholder::Placeholder;
+use crate::secret::{Filter, Vault, holds_a_token};
+use crate::ui::{Color, Format, Printer, Voice, clean};
+
+/// An argument that nobody should have given, before anything repeats it: it holds a token or a secret of the environment, or is
+/// a variable that nothing expanded.
+pub(super) fn check(arguments: &[OsString], environment: &Environment) -> Result<(), Failure> {
+    let mut before: Option<String> = None;
+    for (index, argument) in arguments.iter().enumerate().skip(1) {
+        // A secret in pieces becomes whole again.
+        let text = clean(&Filter::default(), &argument.to_string_lossy());
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) if name.starts_with('-') => (Some(name), value),
+            Some(_) | None => {
+                (before.as_deref().filter(|flag| flag.starts_with('-') && !text.starts_with('-')), &*text)
+            }
+        };
+        let place = match name {
+            Some(flag) if !holds_a_token(flag) => format!("the value of {flag}"),
+            Some(_) | None => format!("argument {index}"),
+        };
+        let variable = environment.secrets().find(|(_, secret)| Filter::of(secret).finds(&text)).map(|(name, _)| name);
+        let what = match variable {
+            Some(variable) => format!("Refused to use {place}: it holds the secret of {variable}."),
+            None if holds_a_token(&text) => format!("Refused to use {place}: it looks like a token."),
+            None => {
+                let values = [Some(value), value.split_once('=').map(|(_, value)| value)];
+                if let Some(placeholder) = values.into_iter().flatten().find_map(Placeholder::of_whole) {
+                    return Err(Failure::new(Code::Usage, format!("Refused to use {place}: it is {placeholder}."))
+                        .advise("give the value itself"));
+                }
+                before = Some(text);
+                continue;
+            }
+        };
+        return Err(Failure::new(Code::Usage, what)
+            .cause("other programs on this machine and the shell's history see arguments; nothing was sent")
+            .advise("give a token by DBT_CLOUD_TOKEN or DATABRICKS_TOKEN, --token-file, --token-stdin, or `dbtrigger auth login`")
+            .advise("revoke this one if others could see it"));
+    }
+    Ok(())
+}
+
+/// Prints why nothing was begun.
+pub(super) fn refuse_arguments(failure: Failure, arguments: &[OsString], context: &Context, vault: &Vault) -> u8 {
+    early_printer(wants_json(arguments), context, vault).end(&failure.into())
+}
+
+fn early_printer(json: bool, context: &Context, vault: &Vault) -> Printer {
+    let format = if json { Format::Json } else { Format::Text };
+    let color = use_color(Color::Auto, &context.environment, context.stderr_is_terminal);
+    Printer::on_streams(Voice { format, quiet: false, verbose: 0, color, draws: false }, vault.filter())
+}
 
 /// Help, version, and usage errors, before anything else is there.
 pub(super) fn refuse(error: &clap::Error, arguments: &[OsString], context: &Context, vault: &Vault) -> u8 {
     let json = wants_json(arguments);
-    let format = if json { Format::Json } else { Format::Text };
-    let color = use_color(Color::Auto, &context.environment, context.stderr_is_terminal);
-    let printer = Printer::on_streams(Voice { format, quiet: false, verbose: 0, color, draws: false }, vault.filter());
+    let printer = early_printer(json, context, vault);
     let rendered = error.render().to_string();
     if !error.use_stderr() {
         return printer.page(&rendered);
@@ -105,6 +154,124 @@ mod tests {
 
     fn arguments(line: &str) -> Vec<OsString> {
         line.split(' ').map(OsString::from).collect()
+    }
+
+    /// A token among the words of a command.
+    type Form = Box<dyn Fn(&str) -> Vec<String>>;
+
+    /// Each command by its words, with all flags and arguments that it takes.
+    fn every_command() -> Vec<(Vec<String>, Vec<clap::Arg>)> {
+        fn walk(
+            command: &clap::Command,
+            words: &[String],
+            globals: &[clap::Arg],
+            all: &mut Vec<(Vec<String>, Vec<clap::Arg>)>,
+        ) {
+            let own = command.get_arguments().cloned().chain(globals.iter().cloned());
+            all.push((words.to_vec(), own.collect()));
+            for below in command.get_subcommands() {
+                walk(below, &[words, &[below.get_name().to_owned()]].concat(), globals, all);
+            }
+        }
+        let root = Root::command();
+        let globals: Vec<clap::Arg> = root.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
+        let mut all = Vec::new();
+        walk(&root, &["dbtrigger".to_owned()], &globals, &mut all);
+        all
+    }
+
+    #[test]
+    #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+    fn an_argument_that_holds_a_token_or_a_secret_of_the_environment_is_refused_and_not_repeated() {
+        let hex = "0123456789abcdef0123456789abcdef";
+        let environment = Environment::of([
+            ("DBT_CLOUD_TOKEN", "live-key/of+dbt=="),
+            ("DATABRICKS_TOKEN", "live-token-of-databricks"),
+            ("DATABRICKS_CLIENT_SECRET", "live-secret-of-databricks"),
+            ("DBT_API_KEY", "live-key-of-another-tool"),
+            ("HTTPS_PROXY", "http://ana:live-pass-of-proxy@proxy.example"),
+        ]);
+        let live = environment.secrets().map(|(_, value)| value.into_owned());
+        let foreign = [
+            format!("dapi{hex}"),
+            format!("dapi{hex}-2"),
+            format!("dose{hex}"),
+            format!("dkea{hex}"),
+            "dbtc_aB3dE6gH9jK2mN5pQ8sT1vW4".to_owned(),
+            "dbtu_aB3dE6gH9jK2mN5pQ8sT1vW4".to_owned(),
+            format!("eyJraWQiOiJhYmMi.eyJzdWIiOiJhYmMi.{hex}"),
+            "$(DBT_CLOUD_TOKEN)".to_owned(),
+            "${DBT_CLOUD_TOKEN}".to_owned(),
+            "%DBT_CLOUD_TOKEN%".to_owned(),
+            "${{ secrets.DBT_CLOUD_TOKEN }}".to_owned(),
+        ];
+        let tokens: Vec<String> = foreign.into_iter().chain(live).collect();
+        let (mut count, mut wrong) = (0, Vec::new());
+        for (words, args) in every_command() {
+            let mut forms: Vec<Form> = vec![
+                Box::new(|token| vec![token.to_owned()]),
+                Box::new(|token| vec![format!("--no-such-flag={token}")]),
+                Box::new(|token| vec!["--".to_owned(), token.to_owned()]),
+            ];
+            for arg in args {
+                if let Some(long) = arg.get_long().map(ToOwned::to_owned) {
+                    let flag = format!("--{long}");
+                    let again = flag.clone();
+                    forms.push(Box::new(move |token| vec![flag.clone(), token.to_owned()]));
+                    let flag = again.clone();
+                    forms.push(Box::new(move |token| vec![format!("{flag}={token}")]));
+                    forms.push(Box::new(move |token| vec![again.clone(), format!("K={token}")]));
+                }
+                if let Some(short) = arg.get_short() {
+                    forms.push(Box::new(move |token| vec![format!("-{short}"), token.to_owned()]));
+                    forms.push(Box::new(move |token| vec![format!("-{short}={token}")]));
+                }
+            }
+            for token in &tokens {
+                for form in &forms {
+                    count += 1;
+                    let line: Vec<OsString> = words.iter().cloned().chain(form(token)).map(OsString::from).collect();
+                    match check(&line, &environment) {
+                        Err(failure) if failure.code.exit() == 2 && !format!("{failure:?}").contains(token) => {}
+                        other => wrong.push(format!("{line:?}: {other:?}")),
+                    }
+                }
+            }
+        }
+        println!("tokens as arguments: {} of {count}", count - wrong.len());
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn a_secret_within_a_longer_argument_is_seen_and_ordinary_arguments_are_not_taken_for_one() {
+        let environment = Environment::of([("DBT_CLOUD_TOKEN", "live-key/of+dbt=="), ("DATABRICKS_TOKEN", "$(TOKEN)")]);
+        let refused =
+            |argument: &str| check(&["dbtrigger".into(), "run".into(), argument.into()], &environment).is_err();
+        for argument in [
+            "https://live-key%2fof%2Bdbt%3D%3D@x.example",
+            "Authorization: Token live-key/of+dbt==",
+            "live-\u{200b}key/of+dbt==",
+            "https://ana:dapi0123456789abcdef0123456789abcdef@x.example/?o=1",
+            "key=bGl2ZS1rZXkvb2YrZGJ0PT0=",
+        ] {
+            assert!(refused(argument), "{argument}");
+        }
+        for argument in [
+            "222222",
+            "https://ab123.us1.dbt.com/deploy/1234/projects/111111/jobs/222222",
+            "dapi-nightly-refresh-of-2026",
+            "dose of data",
+            "dbtc_nightly_refresh_job",
+            "{{job.parameters.job_id}}",
+            "--override=steps_override=[\"dbt build\"]",
+            "0 0 6 ? * MON-FRI",
+            "costs $5 (or more)",
+            "0123-456789-abcdef12",
+            "-qv",
+            "",
+        ] {
+            assert!(!refused(argument), "{argument}");
+        }
     }
 
     #[test]

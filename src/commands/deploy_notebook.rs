@@ -3,7 +3,7 @@
 use futures_util::future::try_join_all;
 
 use super::Stage;
-use super::create_workflow::warn_of_near_scope;
+use super::create_workflow::near_scopes;
 use super::grants::{self, GrantTo};
 use super::provision::{Carried, Finish, Provision, who, who_and};
 use crate::credentials::{self, Account, Wants};
@@ -185,11 +185,12 @@ async fn deploy(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         .with(Consent::AcceptSharedPath, accept_shared_path)
         .with(Consent::Force, force)
         .with(Consent::Adopt, adopt);
+    writer.open_ahead(3, false);
     let default_path = path.is_none();
     let (me, step, grant_steps) = look(&writer.reader(), path, wish, grants, &consents).await?;
     // Whoever repeats the command asks for nothing more.
     if let Some(scope) = given_scope.filter(|_| step.writes()) {
-        warn_of_near_scope(&writer, &scope, stage).await;
+        near_scopes(&writer, &scope).await.warn(&scope, stage);
     }
     let found = step.have.as_ref().map_or("absent", |have| have.state(&step.want));
     let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };

@@ -2,14 +2,16 @@
 
 mod grants;
 
-use futures_util::future::try_join_all;
+use std::pin::Pin;
+
+use futures_util::future::{MaybeDone, maybe_done, try_join_all};
 
 use self::grants::repeated;
 pub(super) use self::grants::settle_grants;
 use super::Stage;
-use super::create_workflow::warn_of_near_scope;
+use super::create_workflow::near_scopes;
 use super::grants::GrantTo;
-use super::provision::{Provision, who_and};
+use super::provision::{Provision, beside, who_and};
 use crate::credentials::{self, Account, KeySource, Missing, Sourced, Token, Wants};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::Level as _;
@@ -103,19 +105,20 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let again = repeated(&grants);
     let compare = value.as_ref().filter(|_| rotate).map(|value| Fingerprint::of(&value.key.value));
     let reader = writer.reader();
-    let looks = keep(
-        &reader,
-        SecretWant {
-            scope: scope.clone(),
-            key: key.clone(),
-            compare,
-            accept_open: accept_shared_scope,
-            meant: Vec::new(),
-        },
-        grants,
-        &consents,
-    );
-    let (me, mut kept) = who_and(&reader, Box::pin(looks)).await?;
+    let want = SecretWant {
+        scope: scope.clone(),
+        key: key.clone(),
+        compare,
+        accept_open: accept_shared_scope,
+        meant: Vec::new(),
+    };
+    let looks = async {
+        let near = async { Ok(near_scopes(&reader, &scope).await) };
+        tokio::try_join!(keep(&reader, want, grants, &consents), near)
+    };
+    // Of interest only if the key has to be stored, and asked beside what tells that.
+    let mut tried = maybe_done(Box::pin(try_key(value.as_ref(), stage)));
+    let (me, (mut kept, near)) = beside(&mut tried, Box::pin(who_and(&reader, Box::pin(looks)))).await?;
     kept.settle_for(&me, &consents);
     let Kept { scope: scope_step, secret: secret_step, grants: grant_steps } = kept;
     let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.updated.is_some());
@@ -127,15 +130,11 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let mut inputs = Inputs::default();
     if writes_key {
         storing.settle()?;
-        let Some(value) = value else {
-            return Err(Failure::new(Code::Bug, "The key to store is settled and yet missing."));
-        };
-        value.validate(stage).await?;
-        inputs.key = Some(value.key.value);
+        inputs.key = Some(tried_key(value.as_ref(), &mut tried, stage).await?);
     }
     warn_of_readers(readers.as_ref(), &scope, stage);
     if scope_step.have.is_none() {
-        warn_of_near_scope(&reader, &scope, stage).await;
+        near.warn(&scope, stage);
     }
 
     let mut steps = vec![Planned::Scope(scope_step), Planned::Secret(secret_step)];
@@ -286,24 +285,49 @@ impl Storing {
         Some(Storing { key: key?, account: Some(account?) })
     }
 
-    /// Tries the key at dbt, so that no wrong one is stored.
-    pub(super) async fn validate(&self, stage: &Stage) -> Result<(), Failure> {
+    /// Says what whoever stores it has to know.
+    pub(super) fn remark(&self, stage: &Stage) {
         let Storing { key: Sourced { value, source }, account } = self;
-        if let Some(account) = account {
-            account.check_bare_token(&source.to_string())?;
-        }
         if value.reveal().starts_with("dbtu_") {
             stage.events.warning(format!(
                 "the key from {source} is a personal token: whoever can read the secret acts as you in dbt; a service token (dbtc_) is made for this"
             ));
         }
-        let Some(account) = account else {
+        if account.is_none() {
             stage.events.warning(format!("the key from {source} was not tried at dbt: --no-validate"));
-            return Ok(());
-        };
+        }
+    }
+
+    /// Tries the key at dbt, so that no wrong one is stored.
+    async fn validate(&self, stage: &Stage) -> Result<(), Failure> {
+        let Some(account) = &self.account else { return Ok(()) };
+        account.check_bare_token(&self.key.source.to_string())?;
         let token = Token::bare(self.key.clone());
         let dbt = super::to_dbt(account, &token, stage)?;
         validate(&dbt, account.id).await
+    }
+}
+
+/// The key that is stored, once dbt takes it: `tried` is what [`try_key`] came to, or comes to.
+pub(super) async fn tried_key<S: Future<Output = Result<(), Failure>> + Unpin>(
+    storing: Option<&Storing>,
+    tried: &mut MaybeDone<S>,
+    stage: &Stage,
+) -> Result<Value, Failure> {
+    let Some(storing) = storing else {
+        return Err(Failure::new(Code::Bug, "The key to store is settled and yet missing."));
+    };
+    storing.remark(stage);
+    (&mut *tried).await;
+    Pin::new(tried).take_output().transpose()?;
+    Ok(storing.key.value.clone())
+}
+
+/// Tries a key at dbt, if there is one.
+pub(super) async fn try_key(storing: Option<&Storing>, stage: &Stage) -> Result<(), Failure> {
+    match storing {
+        Some(storing) => storing.validate(stage).await,
+        None => Ok(()),
     }
 }
 

@@ -46,6 +46,8 @@ mod table;
 mod talk;
 #[cfg(test)]
 mod talk_tests;
+#[cfg(test)]
+mod waves_tests;
 mod workflow_named;
 
 pub(crate) use connect::{line_to_dbt, roots, to_databricks, to_dbt, walk_to};

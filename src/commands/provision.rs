@@ -1,7 +1,10 @@
 //! What all provisioning commands do alike: say who writes where, refuse, show or walk a plan, report.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::pin::Pin;
+
+use futures_util::future::MaybeDone;
 
 use super::{Given, Said, Stage};
 use crate::databricks::me::{Me, me};
@@ -34,6 +37,19 @@ pub(crate) async fn who_and<T>(
 ) -> Result<(Me, T), Failure> {
     let (me, found) = tokio::try_join!(who(reader), async { Ok(looks.await) })?;
     Ok((me, found?))
+}
+
+/// Does `main`, and as much of `side` as can be done beside it. Whoever needs `side` awaits the rest of it afterwards.
+pub(crate) async fn beside<T, S: Future + Unpin>(
+    side: &mut MaybeDone<S>,
+    mut main: Pin<Box<dyn Future<Output = T> + '_>>,
+) -> T {
+    poll_fn(|context| {
+        // Its outcome stays in it.
+        let _ = Pin::new(&mut *side).poll(context);
+        main.as_mut().poll(context)
+    })
+    .await
 }
 
 /// A plan and all that it takes to carry it out.

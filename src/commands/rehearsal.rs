@@ -52,6 +52,8 @@ pub(crate) struct Seen {
     pub(crate) operation: &'static str,
     pub(crate) writes: bool,
     pub(crate) body: String,
+    /// When it was sent, since the world began.
+    pub(crate) at: Duration,
     /// Which workspace it names in its headers.
     pub(crate) workspace: Option<String>,
 }
@@ -303,7 +305,7 @@ impl Rehearsal {
         };
         // Whatever a command says has no secret in it even before the filter.
         let said = format!("{outcome:?}");
-        assert_eq!(filter.clean(&said), said);
+        assert_eq!(filter.mask(&said), said);
         Some(outcome)
     }
 }
@@ -362,6 +364,7 @@ impl Transport for Rehearsal {
                 operation: route.map_or("unknown", |route| route.operation),
                 writes: route.is_some_and(|route| route.writes),
                 body: String::from_utf8_lossy(request.body()).into_owned(),
+                at: inner.begun.elapsed(),
                 workspace: request
                     .headers()
                     .get("x-databricks-workspace-id")

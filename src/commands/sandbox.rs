@@ -39,6 +39,9 @@ pub(crate) struct Args {
     /// Delay each request by this long, such as 50ms
     #[arg(long, value_name = "DURATION", value_parser = durations::parse)]
     latency: Option<Duration>,
+    /// Delay each new connection by this long
+    #[arg(long, value_name = "DURATION", value_parser = durations::parse)]
+    connect_latency: Option<Duration>,
     /// How many seconds pass in the sandbox in one second
     #[arg(long, default_value_t = 60.0)]
     speed: f64,
@@ -51,13 +54,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
-    let Args { port, tls, env_file, latency, speed, fault, log } = args;
+    let Args { port, tls, env_file, latency, connect_latency, speed, fault, log } = args;
     let (remarks, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let options = Options {
         port,
         tls: tls.then(|| stage.context.wall.now()),
         env_file,
         latency: latency.unwrap_or_default(),
+        connect_latency: connect_latency.unwrap_or_default(),
         speed,
         faults: fault,
         log,

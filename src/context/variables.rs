@@ -58,7 +58,10 @@ pub(crate) const VARIABLES: [Group; 7] = [
     (
         "Set by CI services",
         &[
-            ("CI", "Set to anything: nothing is asked, as with --no-input, and the keyring is not opened"),
+            (
+                "CI",
+                "Set to anything but `false` and 0: nothing is asked, as with --no-input, and the keyring is not opened",
+            ),
             ("ACTIONS_ID_TOKEN_REQUEST_URL", "Where GitHub Actions gives tokens, with `permissions: id-token: write`"),
             ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "What GitHub Actions wants to see for one"),
             ("GITHUB_ACTIONS", "`true`: a `run` that does not end well is annotated; said in the User-Agent"),

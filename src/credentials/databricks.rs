@@ -14,7 +14,7 @@ use self::ways::find_way;
 use self::workspace::Workspace;
 use super::config_file::{self, Profile};
 use super::kept::{self, Nothing};
-use super::{Missing, Source, Sourced, Wants};
+use super::{Missing, Source, Sourced, Wants, expanded};
 use crate::context::Environment;
 use crate::failure::Failure;
 use crate::keyring::Trouble;
@@ -132,7 +132,22 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// Refuses a value of it that something was to fill in, whether it is used or not.
     fn find(environment: &Environment) -> Result<Place<'_>, Failure> {
+        let place = Place::look(environment)?;
+        for (key, _) in ATTRIBUTES {
+            let values = [place.in_environment(key), place.in_profile(key)];
+            values.into_iter().flatten().try_for_each(|value| expanded(value).map(drop))?;
+        }
+        Ok(place)
+    }
+
+    fn look(environment: &Environment) -> Result<Place<'_>, Failure> {
+        for variable in ["DATABRICKS_CONFIG_FILE", "DATABRICKS_CONFIG_PROFILE"] {
+            if let Some(value) = environment.get(variable) {
+                expanded(Sourced::new(value.to_owned(), Source::Variable(variable)))?;
+            }
+        }
         if let Some(name) = environment.profile() {
             let profile = Some(config_file::named(name, "-p", environment)?);
             return Ok(Place { environment, profile, environment_counts: false, no_profile: None });

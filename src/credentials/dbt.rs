@@ -3,7 +3,7 @@
 use super::databricks::{Tried, passed_over};
 use super::dbt_file::{self, Active};
 use super::kept::{self, Nothing};
-use super::{Missing, Source, Sourced, Wants};
+use super::{Missing, Source, Sourced, Wants, expanded};
 use crate::context::Environment;
 use crate::dbt::{Link, parse_host};
 use crate::failure::{Code, Failure};
@@ -271,6 +271,7 @@ impl Account {
 fn links(flags: &AccountFlags, pasted: &[(String, Link)]) -> Result<Vec<Sourced<Link>>, Failure> {
     let mut all = Vec::new();
     if let Some(text) = &flags.dbt_url {
+        expanded(Sourced::new(text.clone(), Source::Flag("--dbt-url")))?;
         let link = Link::parse(text).map_err(|bad| {
             Failure::new(Code::InvalidInput, format!("--dbt-url is \"{}\", which cannot be used: {bad}.", shown(text)))
                 .advise("copy the address from your browser when a page of your dbt account is open")
@@ -287,6 +288,7 @@ fn find_host(
     environment: &Environment,
 ) -> Result<Option<Host>, Failure> {
     let read = |text: &str, source: Source| {
+        expanded(Sourced::new(text.to_owned(), source.clone()))?;
         parse_host(text).map(|origin| Sourced::new(origin, source.clone())).map_err(|bad| {
             Failure::new(Code::InvalidInput, format!("{source} is \"{}\", which cannot be used: {bad}.", shown(text)))
                 .advise("give the host in your browser's address bar when signed in to dbt, such as ab123.us1.dbt.com")
@@ -321,11 +323,12 @@ fn find_id(
 ) -> Result<Option<Sourced<u64>>, Failure> {
     let read = |text: &str, source: Source| match text.trim().parse::<u64>() {
         Ok(id) if id > 0 && !text.contains('+') => Ok(Sourced::new(id, source)),
-        Ok(_) | Err(_) => Err(Failure::new(
-            Code::InvalidInput,
-            format!("{source} is \"{text}\", which is no account id: that is a number such as 51234."),
-        )
-        .advise("the id is the number behind /deploy/ in the address of any page of your dbt account")),
+        Ok(_) | Err(_) => {
+            let Sourced { value, source } = expanded(Sourced::new(text.to_owned(), source))?;
+            let what = format!("{source} is \"{value}\", which is no account id: that is a number such as 51234.");
+            Err(Failure::new(Code::InvalidInput, what)
+                .advise("the id is the number behind /deploy/ in the address of any page of your dbt account"))
+        }
     };
     let flag = flags.dbt_account.as_deref().map(|text| read(text, Source::Flag("--dbt-account"))).transpose()?;
     let name = "DBT_CLOUD_ACCOUNT_ID";

@@ -10,7 +10,7 @@ use crate::context::Environment;
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};
 use crate::origin::Origin;
-use crate::secret::{Secret, Vault};
+use crate::secret::{Odd, Secret, Vault};
 
 /// The variables that hold a dbt token, ours first.
 pub(crate) const TOKEN_VARIABLES: [&str; 4] =
@@ -198,7 +198,9 @@ fn short(from: impl std::io::Read) -> std::io::Result<String> {
     if bytes.len() as u64 > LONGEST_TOKEN {
         return Err(std::io::Error::other(format!("it is longer than any token: more than {LONGEST_TOKEN} bytes")));
     }
-    String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is no text"))
+    let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.contains(&0);
+    String::from_utf8(bytes)
+        .map_err(|_| std::io::Error::other(if utf16 { Odd::Utf16.to_string() } else { "it is not UTF-8".to_owned() }))
 }
 
 fn unreadable(what: &str, source: &Source, error: &std::io::Error) -> Failure {
@@ -223,7 +225,7 @@ mod tests {
         let full = "a".repeat(64 << 10);
         assert_eq!(short(full.as_bytes()).unwrap(), full);
         assert!(short(format!("{full}a").as_bytes()).unwrap_err().to_string().contains("longer than any token"));
-        assert_eq!(short([0xff].as_slice()).unwrap_err().to_string(), "it is no text");
+        assert_eq!(short([0xff].as_slice()).unwrap_err().to_string(), "it is not UTF-8");
     }
 
     #[test]

@@ -12,7 +12,9 @@ mod wants;
 
 use std::fmt;
 
+use crate::failure::{Code, Failure};
 use crate::keyring::Owner;
+use crate::placeholder::Placeholder;
 
 pub(crate) use cli::FromCli;
 pub(crate) use config_file::{place as profiles_file, profiles};
@@ -73,6 +75,18 @@ pub(crate) struct Sourced<T> {
 impl<T> Sourced<T> {
     pub(crate) fn new(value: T, source: Source) -> Sourced<T> {
         Sourced { value, source }
+    }
+}
+
+/// The text, unless something was to put a value in its place and did not.
+fn expanded(text: Sourced<String>) -> Result<Sourced<String>, Failure> {
+    match Placeholder::find(&text.value) {
+        None => Ok(text),
+        Some(placeholder) => {
+            // Not with its text: the rest of it may be a token.
+            Err(Failure::new(Code::InvalidInput, format!("{} holds {placeholder}.", text.source))
+                .advise(format!("give {} its value, or take it away", text.source)))
+        }
     }
 }
 

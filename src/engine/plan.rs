@@ -208,7 +208,17 @@ pub(crate) enum Progress {
 impl<K: Kind> Step<K> {
     /// Observes and compares.
     pub(crate) async fn plan(reader: &Reader, want: K::Want, consents: &Consents) -> Result<Step<K>, Failure> {
-        let have = K::observe(reader, &want).await.map_err(|error| failed::<K>("read", &want, &error))?;
+        let found = K::observe(reader, &want).await;
+        Step::compare(want, found, consents)
+    }
+
+    /// Compares with what was observed before.
+    pub(crate) fn compare(
+        want: K::Want,
+        found: Result<Option<K::Have>, HttpError>,
+        consents: &Consents,
+    ) -> Result<Step<K>, Failure> {
+        let have = found.map_err(|error| failed::<K>("read", &want, &error))?;
         let action = K::diff(&want, have.as_ref(), consents);
         Ok(Step { want, have, action, progress: Progress::Pending, now: None })
     }

@@ -277,6 +277,13 @@ impl Writer {
         Writer(Reader(Rc::new(Line { profile, transport, pace, entropy, wall, events })))
     }
 
+    /// Begins to open connections for what will be sent soon: so many for requests at once, and one for what is sent once.
+    pub(crate) fn open_ahead(&self, at_once: usize, sends_once: bool) {
+        let transport = &self.0.0.transport;
+        transport.open_ahead(Lane::Pooled, at_once);
+        transport.open_ahead(Lane::Fresh, usize::from(sends_once));
+    }
+
     /// The same line with reading only.
     pub(crate) fn reader(&self) -> Reader {
         self.0.clone()

@@ -3,6 +3,7 @@
 //! A [`Read`] may be repeated and changes nothing; a [`Put`] may be repeated; a [`Once`] is sent once, on a
 //! connection of its own, and its outcome may be [`Sent::Open`]. A [`Reader`] has no method that writes.
 
+mod ahead;
 mod call;
 mod certificate;
 mod client;

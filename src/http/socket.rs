@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use reqwest::tls::TlsInfo;
 
+use super::ahead::Ahead;
 use super::intake::Intake;
 use super::transport::{Lane, Limits, Net, NetKind, PeerCertificate, Pending, Transport, WireError};
 
@@ -16,6 +17,9 @@ use super::transport::{Lane, Limits, Net, NetKind, PeerCertificate, Pending, Tra
 pub(crate) struct Sockets {
     pooled: reqwest::Client,
     fresh: reqwest::Client,
+    origin: url::Url,
+    pooled_ahead: Ahead,
+    fresh_ahead: Ahead,
 }
 
 /// Certificates that are trusted beside the system's.
@@ -63,8 +67,11 @@ impl Sockets {
                 .connect_timeout(connect);
             if is_here(origin) { builder.no_proxy() } else { builder }
         };
-        let fresh = builder().pool_max_idle_per_host(0).tls_info(true);
-        Ok(Sockets { pooled: builder().build()?, fresh: fresh.build()? })
+        let (pooled_ahead, fresh_ahead) = (Ahead::default(), Ahead::default());
+        let pooled = builder().connector_layer(pooled_ahead.clone());
+        let fresh = builder().connector_layer(fresh_ahead.clone()).pool_max_idle_per_host(0).tls_info(true);
+        let (pooled, fresh) = (pooled.build()?, fresh.build()?);
+        Ok(Sockets { pooled, fresh, origin: origin.clone(), pooled_ahead, fresh_ahead })
     }
 }
 
@@ -99,6 +106,17 @@ impl Transport for Sockets {
             }
             Ok(whole)
         })
+    }
+
+    fn open_ahead(&self, lane: Lane, count: usize) {
+        let ahead = match lane {
+            Lane::Pooled => &self.pooled_ahead,
+            Lane::Fresh => &self.fresh_ahead,
+        };
+        for _ in 0..count {
+            // The client that never looks for an idle connection: it would send the request that stands for none.
+            ahead.open(&self.fresh, &self.origin);
+        }
     }
 }
 
@@ -163,6 +181,81 @@ mod tests {
         drop(listener);
         let refused = sent(&format!("http://127.0.0.1:{port}"), 9).await;
         assert!(matches!(&refused, Err(WireError::NotSent(net)) if net.kind == NetKind::Connect), "{refused:?}");
+    }
+
+    /// Answers each request with how many connections there were and which of them this is, and closes idle ones on demand.
+    async fn counting() -> (String, std::rc::Rc<std::cell::Cell<usize>>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let accepted = std::rc::Rc::new(std::cell::Cell::new(0));
+        let counted = accepted.clone();
+        tokio::task::spawn_local(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                counted.set(counted.get() + 1);
+                let number = counted.get();
+                tokio::task::spawn_local(async move {
+                    let mut request = [0; 512];
+                    while stream.read(&mut request).await.is_ok_and(|count| count > 0) {
+                        assert!(request.starts_with(b"POST "), "only what was asked for is sent");
+                        let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{number}");
+                        let _ = stream.write_all(text.as_bytes()).await;
+                    }
+                });
+            }
+        });
+        (format!("http://127.0.0.1:{port}"), accepted)
+    }
+
+    #[tokio::test]
+    async fn connections_opened_ahead_carry_the_first_requests_and_nothing_before_them() {
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                let (origin, accepted) = counting().await;
+                let origin = url::Url::parse(&origin).unwrap();
+                let sockets = Sockets::new(&origin, Duration::from_secs(10), &Roots::default()).unwrap();
+                let send = async |lane| {
+                    let request = Request::post(origin.as_str()).body(Bytes::new()).unwrap();
+                    let limits = Limits { attempt: Duration::from_secs(10), cap: 9, longest_text: None };
+                    let answer = sockets.send(request, limits, lane).await.unwrap();
+                    String::from_utf8(answer.body().to_vec()).unwrap().parse::<usize>().unwrap()
+                };
+                sockets.open_ahead(Lane::Fresh, 1);
+                sockets.open_ahead(Lane::Pooled, 2);
+                let (first, second) = tokio::join!(send(Lane::Pooled), send(Lane::Pooled));
+                assert_ne!(first, second);
+                assert_eq!(accepted.get(), 3, "no other connection was opened");
+                let alone = send(Lane::Fresh).await;
+                assert_eq!(first + second + alone, 6, "each of them was used");
+                assert_eq!(accepted.get(), 3);
+                assert!([first, second].contains(&send(Lane::Pooled).await), "kept ones are used again");
+                assert_eq!(send(Lane::Fresh).await, 4, "a fresh one carries one request");
+                // Opened, and then not needed for long: too old to be trusted with what is sent once.
+                sockets.open_ahead(Lane::Fresh, 1);
+                while accepted.get() < 5 {
+                    tokio::task::yield_now().await;
+                }
+                tokio::time::pause();
+                tokio::time::advance(Duration::from_secs(5)).await;
+                tokio::time::resume();
+                assert_eq!(send(Lane::Fresh).await, 6);
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_opened_ahead_is_told_by_the_request() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let origin = url::Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        drop(listener);
+        let sockets = Sockets::new(&origin, Duration::from_secs(10), &Roots::default()).unwrap();
+        for lane in [Lane::Pooled, Lane::Fresh] {
+            sockets.open_ahead(lane, 2);
+            let request = Request::get(origin.as_str()).body(Bytes::new()).unwrap();
+            let refused = sockets
+                .send(request, Limits { attempt: Duration::from_secs(10), cap: 9, longest_text: None }, lane)
+                .await;
+            assert!(matches!(&refused, Err(WireError::NotSent(net)) if net.kind == NetKind::Connect), "{refused:?}");
+        }
     }
 
     #[tokio::test]

@@ -100,4 +100,7 @@ pub(crate) type Pending<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>
 /// Carries one request, once. Follows no redirect and repeats nothing.
 pub(crate) trait Transport {
     fn send(&self, request: Request<Bytes>, limits: Limits, lane: Lane) -> Pending<'_>;
+
+    /// Begins to open connections that requests of this lane will use first, and sends nothing over them.
+    fn open_ahead(&self, _lane: Lane, _count: usize) {}
 }

@@ -32,6 +32,7 @@ struct Shared {
     start: SimTime,
     speed: f64,
     latency: Duration,
+    connect_latency: Duration,
     world: Mutex<World>,
     log: Mutex<Log>,
     remark: Mutex<Remark>,
@@ -111,6 +112,10 @@ impl Handle {
         self.0.latency
     }
 
+    pub(super) fn connect_latency(&self) -> Duration {
+        self.0.connect_latency
+    }
+
     /// The certificate that clients have to trust, if https is served.
     pub(super) fn authority(&self) -> Option<&Path> {
         self.0.authority.as_deref()
@@ -173,6 +178,7 @@ pub async fn start(options: Options) -> Result<Sandbox, StartError> {
         port,
         tls,
         latency,
+        connect_latency,
         speed,
         faults,
         log,
@@ -221,6 +227,7 @@ pub async fn start(options: Options) -> Result<Sandbox, StartError> {
         start,
         speed,
         latency,
+        connect_latency,
         world: Mutex::new(world),
         log: Mutex::new(log),
         remark: Mutex::new(remark),

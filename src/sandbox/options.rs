@@ -21,6 +21,8 @@ pub struct Options {
     pub tls: Option<jiff::Timestamp>,
     /// Added to every request, half before its effect and half before its answer. Real time.
     pub latency: Duration,
+    /// Added to every connection before its first request is looked at. Real time.
+    pub connect_latency: Duration,
     /// How many seconds pass on the sandbox's clock in one real second.
     pub speed: f64,
     /// What goes wrong, and when.
@@ -53,6 +55,7 @@ impl Options {
             port: None,
             tls: None,
             latency: Duration::ZERO,
+            connect_latency: Duration::ZERO,
             speed: 60.0,
             faults: Vec::new(),
             log: None,

@@ -75,6 +75,7 @@ impl Stream for TlsStream<TcpStream> {
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, handle: Handle) {
     // One byte a second means one segment a second; and latencies are ours to add, not the kernel's.
     let _ = stream.set_nodelay(true);
+    wait(handle.connect_latency()).await;
     let Some(tls) = tls else {
         return speak(stream, peer, handle).await;
     };

@@ -11,7 +11,7 @@ use dialoguer::theme::Theme;
 use dialoguer::{FuzzySelect, Input, Password, Select};
 use zeroize::Zeroizing;
 
-use super::sanitise::sanitise;
+use super::sanitise::{clean, sanitise};
 use crate::questions::{Asking, Questioner, Unanswered};
 use crate::secret::{Filter, looks_like_a_token};
 
@@ -44,7 +44,7 @@ impl Terminal {
 
     /// One line that is fit to be shown.
     fn plain(&self, text: &str) -> String {
-        sanitise(&self.filter.clean(text)).replace(['\n', '\t'], " ")
+        clean(&self.filter, text).replace(['\n', '\t'], " ")
     }
 
     /// Reads beside the program, so that a signal is still heard. Whatever happens to this future, the terminal is as it was.

@@ -6,3 +6,4 @@ mod printer;
 mod sanitise;
 
 pub(crate) use printer::{Color, Format, Printer, Voice};
+pub(crate) use sanitise::clean;

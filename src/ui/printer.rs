@@ -4,9 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, IsTerminal as _, Write};
 use std::rc::Rc;
 
+use serde_json::Value;
+
 use super::ask::Terminal;
 use super::bars::{Bars, Screen};
-use super::sanitise::sanitise;
+use super::sanitise::clean;
 use crate::document::{Data, document};
 use crate::events::{Event, Events, Level};
 use crate::failure::{Code, Ended, Failure, Report};
@@ -156,12 +158,24 @@ impl Printer {
 
     /// The text without secrets, and without what could turn or hide it.
     pub(crate) fn clean(&self, text: &str) -> String {
-        sanitise(&self.0.filter.clean(text))
+        clean(&self.0.filter, text)
+    }
+
+    /// Each text of a document by itself: behind the escapes of JSON nothing is found any more.
+    fn clean_json(&self, value: &Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.clean(text)),
+            Value::Array(items) => items.iter().map(|item| self.clean_json(item)).collect(),
+            Value::Object(fields) => {
+                fields.iter().map(|(name, field)| (self.clean(name), self.clean_json(field))).collect()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+        }
     }
 
     /// A text as a line at the bottom shows it, and is known by.
     fn on_a_bar(&self, text: &str) -> String {
-        sanitise(&self.0.filter.clean(text)).replace(['\n', '\t'], " ")
+        self.clean(text).replace(['\n', '\t'], " ")
     }
 
     /// Prints how a command ended and gives its exit code. Done means that the results could be written, too.
@@ -178,7 +192,7 @@ impl Printer {
                 } else if failure.is_none() {
                     document.set("data", Data::object());
                 }
-                self.out(&document.to_string());
+                self.out(&self.clean_json(&document).to_string());
             }
             Format::Text => {
                 if let Some(report) = report {
@@ -226,7 +240,7 @@ impl Printer {
         if self.0.closed.get() {
             return;
         }
-        let line = format!("{}\n", sanitise(text));
+        let line = format!("{}\n", self.clean(text));
         match self.write_out(&line) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -243,13 +257,13 @@ impl Printer {
 
     fn err(&self, text: &str) {
         // Nobody can be told that stderr is gone.
-        let _ = self.write_err(&format!("{}\n", sanitise(text)));
+        let _ = self.write_err(&format!("{}\n", self.clean(text)));
     }
 
     /// A line that begins with a word in colour (an ANSI colour number).
     fn labelled(&self, color: &str, label: &str, text: &str) {
         if self.0.voice.color {
-            let _ = self.write_err(&format!("\u{1b}[{color}m{label}\u{1b}[0m: {}\n", sanitise(text)));
+            let _ = self.write_err(&format!("\u{1b}[{color}m{label}\u{1b}[0m: {}\n", self.clean(text)));
         } else {
             self.err(&format!("{label}: {text}"));
         }
@@ -268,20 +282,21 @@ impl Printer {
         let _ = self.write_err(&line);
     }
 
+    /// Takes a text that is clean.
     fn write_out(&self, text: &str) -> io::Result<()> {
         // What goes elsewhere does not touch the lines at the bottom.
         if self.0.together && self.0.bars.is_some() {
             return self.write_err(text);
         }
         let mut out = self.0.out.borrow_mut();
-        out.write_all(self.0.filter.clean(text).as_bytes()).and_then(|()| out.flush())
+        out.write_all(text.as_bytes()).and_then(|()| out.flush())
     }
 
+    /// Takes a text that is clean.
     fn write_err(&self, text: &str) -> io::Result<()> {
-        let clean = self.0.filter.clean(text);
         match &self.0.bars {
-            Some(bars) => bars.print(&clean),
-            None => self.0.err.print(&clean),
+            Some(bars) => bars.print(text),
+            None => self.0.err.print(text),
         }
     }
 }
@@ -408,5 +423,82 @@ mod tests {
         let expected = "::warning title=a%2Cb%3A 100%25%0A%3A %3Aadd-mask%3A%3Ax::\
                         one%250A::stop-commands::x%0A: :error::two ## vso[x]";
         assert_eq!(shown.lines(), [expected]);
+    }
+
+    /// A name, and what writes a text there.
+    type Sink<'a> = (&'a str, Format, &'a dyn Fn(&Printer, &str));
+
+    #[test]
+    #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+    fn no_stream_shows_a_secret_whatever_it_is_disguised_as() {
+        use crate::secret::tests::{MIXED, disguises, readable};
+        struct Shows(String);
+        impl Report for Shows {
+            fn text(&self) -> String {
+                format!("of {}", self.0)
+            }
+            fn json(&self) -> Data {
+                Data::printed(&serde_json::json!({ "a": [self.0], self.0.clone(): { "b": self.0 } }).to_string())
+            }
+        }
+        let of = |text: &str| Box::new(Shows(text.to_owned())) as Box<dyn Report>;
+        let failed = |text: &str| Failure::new(Code::Failed, text).cause(text).advise(text).run(text);
+        let sinks: [Sink<'_>; 15] = [
+            ("remark", Format::Text, &|printer, text| printer.draw(Event::Remark(text.to_owned()))),
+            ("question", Format::Text, &|printer, text| printer.draw(Event::Asked(text.to_owned()))),
+            ("warning", Format::Text, &|printer, text| printer.draw(Event::Warning(text.to_owned()))),
+            ("progress", Format::Text, &|printer, text| printer.draw(Event::Progress(text.to_owned()))),
+            ("progress beside JSON", Format::Json, &|printer, text| printer.draw(Event::Progress(text.to_owned()))),
+            ("document", Format::Json, &|printer, text| printer.draw(Event::Document(text.to_owned()))),
+            ("trace", Format::Text, &|printer, text| {
+                printer.draw(Event::Trace { line: text.to_owned(), bodies: vec![text.to_owned()] });
+            }),
+            ("annotation", Format::Text, &|printer, text| {
+                let (title, message) = (text.to_owned(), text.to_owned());
+                printer.draw(Event::Annotation { level: Level::Error, title, message });
+            }),
+            ("failure", Format::Text, &|printer, text| {
+                let _ = printer.end(&failed(text).into());
+            }),
+            ("failure in JSON", Format::Json, &|printer, text| {
+                let _ = printer.end(&failed(text).into());
+            }),
+            ("report", Format::Text, &|printer, text| {
+                let _ = printer.end(&Ended::well(of(text)));
+            }),
+            ("report in JSON", Format::Json, &|printer, text| {
+                let _ = printer.end(&Ended::well(of(text)));
+            }),
+            ("usage", Format::Text, &|printer, text| printer.usage(text)),
+            ("page", Format::Text, &|printer, text| {
+                let _ = printer.page(text);
+            }),
+            ("bar", Format::Text, &|printer, text| printer.usage(&printer.on_a_bar(text))),
+        ];
+        let (mut count, mut wrong) = (0, Vec::new());
+        for (sink, format, write) in sinks {
+            for (name, text, part) in disguises() {
+                count += 1;
+                let vault = Vault::default();
+                vault.learn(MIXED);
+                let voice = Voice { format, quiet: false, verbose: 2, color: true, draws: false };
+                let shown = Shown::default();
+                let printer = Printer::new(voice, vault.filter(), Box::new(shown.clone()), Box::new(shown.clone()));
+                write(&printer, &format!("it says <{text}> and no more"));
+                let said = shown.lines().join("\n");
+                // Escapes of JSON and of annotations are undone by whoever reads them.
+                let read = said
+                    .replace("\\n", "")
+                    .replace("%0A", "")
+                    .replace("%25", "%")
+                    .replace("%3A", ":")
+                    .replace("%2C", ",");
+                if said.is_empty() || [&said, &read].iter().any(|said| readable(said).contains(&part)) {
+                    wrong.push(format!("{sink}, {name}: {said}"));
+                }
+            }
+        }
+        println!("disguised secrets on streams: {} of {count}", count - wrong.len());
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }

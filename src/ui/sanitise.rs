@@ -1,9 +1,16 @@
 //! Text from services is not trusted: escape sequences, invisible characters and CI commands are taken out before
-//! anything reaches a terminal or a log.
+//! anything reaches a terminal, a log or a file of a CI, and secrets are masked in what is left.
+
+use crate::secret::Filter;
+
+/// A text as it may be shown anywhere: sanitised first, since what is taken out there can make a broken secret whole.
+pub(crate) fn clean(filter: &Filter, text: &str) -> String {
+    filter.mask(&sanitise(text)).into_owned()
+}
 
 /// The text without control characters (newline and tab apart), without characters that turn or hide text, and with
 /// commands that CI services read from logs made harmless.
-pub(crate) fn sanitise(text: &str) -> String {
+pub(super) fn sanitise(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for (index, line) in without_escapes(text).split('\n').enumerate() {
         if index > 0 {
@@ -19,6 +26,30 @@ pub(crate) fn sanitise(text: &str) -> String {
         }
     }
     clean
+}
+
+/// Characters that show nothing wherever they stand: `Default_Ignorable_Code_Point` of Unicode 17, and those that turn text.
+fn is_invisible(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// Drops whole escape sequences first, so that `ESC[31m` leaves no `[31m` behind.
@@ -55,16 +86,7 @@ fn without_escapes(text: &str) -> String {
             _ if character.is_control() => clean.push('\u{fffd}'),
             // Some viewers break the line there, and a command could begin behind it.
             '\u{2028}' | '\u{2029}' => clean.push(' '),
-            // Soft hyphen, bidi controls, invisible joiners and fillers, tags.
-            '\u{ad}'
-            | '\u{61c}'
-            | '\u{180e}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}' => {}
+            _ if is_invisible(character) => {}
             _ => clean.push(character),
         }
     }

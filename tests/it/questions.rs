@@ -313,7 +313,7 @@ fn a_token_is_not_asked_for_where_it_would_not_be_sent() {
     let site = Site::new();
     let address = format!("{}/deploy/51234/projects/4101/jobs/222222", site.sandbox.origin());
     let command = without(&site, &["DBT_CLOUD_HOST", "DBT_CLOUD_TOKEN"], &["run", &address]);
-    let left = Pty::start(&command, 20, 110).ends(7);
+    let left = Pty::start(&command, 20, 110).ends(2);
     assert!(!left.screen.contains("Token for dbt"), "{}", left.screen);
     assert_eq!(site.requests(), 0);
 }

@@ -403,3 +403,51 @@ pub(crate) fn words(line: &str) -> Vec<String> {
         words
     })
 }
+
+/// The flags of a help that take a value, and those that take none, without what goes on in the next line.
+fn flags(help: &str) -> Vec<String> {
+    let words = help.lines().map(str::trim_start).filter(|line| line.starts_with('-')).flat_map(str::split_whitespace);
+    let flag = |word: &str| word.trim_end_matches(',').to_owned();
+    let mut all: Vec<String> = words.filter(|word| word.starts_with("--")).map(flag).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+fn a_token_among_the_arguments_is_refused_before_any_request_and_never_repeated() {
+    let site = Site::new();
+    let command = site.command(&[]);
+    let live = command.get_envs().find(|(name, _)| *name == "DBT_CLOUD_TOKEN").and_then(|(_, value)| value);
+    let live = live.and_then(|value| value.to_str()).unwrap().to_owned();
+    let foreign = "dapi0123456789abcdef0123456789abcdef";
+    let (before, mut count, mut wrong) = (site.requests(), 0, Vec::new());
+    for command in whole_commands() {
+        let words: Vec<&str> = command.split(' ').collect();
+        let mut forms = vec![vec![String::new()], vec!["--no-such-flag=".to_owned()]];
+        for flag in flags(&bare(&[&words[..], &["--help"]].concat()).1) {
+            forms.push(vec![format!("{flag}=")]);
+            forms.push(vec![flag, String::new()]);
+        }
+        for token in [foreign, live.as_str()] {
+            for form in &forms {
+                count += 1;
+                let (last, front) = form.split_last().unwrap();
+                let value = format!("{last}{token}");
+                let rest: Vec<&str> = front.iter().map(String::as_str).chain([value.as_str()]).collect();
+                let line = [&words[..], &rest].concat();
+                // What the harness keeps of a run has its arguments.
+                let output = site.command(&line).output().unwrap();
+                let said = [&output.stdout[..], &output.stderr].concat();
+                let said = String::from_utf8_lossy(&said);
+                if output.status.code() != Some(2) || said.contains(token) {
+                    wrong.push(format!("{line:?}: {:?} {said}", output.status));
+                }
+            }
+        }
+    }
+    println!("tokens as arguments of the program: {} of {count}", count - wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(site.requests(), before);
+}

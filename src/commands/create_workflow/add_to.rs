@@ -3,7 +3,7 @@
 use super::check::Check;
 use super::compute;
 use super::drawn::{LookedUp, look_up};
-use super::ground::survey;
+use super::ground::{UsualKeys, survey};
 use super::input::{AddTo, Input};
 use super::press::go_on;
 use super::{Args, THEN_CHECKED, identity};
@@ -75,14 +75,18 @@ pub(super) async fn add(
         return Err(Failure::new(Code::Bug, "The flags were checked, and yet there is not one job."));
     };
     let writer = to_databricks(&input.databricks, stage)?;
+    writer.open_ahead(3, false);
     let (me, looked_up) = who_and(&writer, Box::pin(look_up(input, stage))).await?;
     let LookedUp { name: _, mut warnings } = looked_up;
     let AddTo { text, named } = workflow;
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
     let load = input.load();
     let looks = async {
-        let (row, ground) =
-            tokio::try_join!(named.find(&writer, text, "nothing was written", again), survey(&writer, &load, &me))?;
+        let (row, ground, usual) = tokio::try_join!(
+            named.find(&writer, text, "nothing was written", again),
+            survey(&writer, &load, &me),
+            async { Ok(UsualKeys::list(&writer).await) }
+        )?;
         let compute = match &input.compute {
             Some(wish) => Some(compute::settle(&writer, wish, &me, &mut warnings).await?),
             None => None,
@@ -97,8 +101,10 @@ pub(super) async fn add(
             task_timeout: input.task_timeout.map(|limit| limit.as_secs()),
             overrides: input.overrides.clone(),
         };
-        let (planned, key) =
-            tokio::join!(Step::<AddedTask>::plan(&writer, want, &input.consents), ground.check_key(&writer, &me));
+        let (planned, key) = tokio::join!(
+            Step::<AddedTask>::plan(&writer, want, &input.consents),
+            ground.check_key(usual, &writer, &me)
+        );
         let planned = planned?;
         let Some(job) = &planned.have else {
             return Err(Failure::new(Code::Bug, "The workflow was read, and nothing is known of it."));

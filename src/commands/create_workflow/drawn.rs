@@ -1,16 +1,17 @@
 //! The workflow as it will be, and what else it takes, before anything is written.
 
-use super::ground::Ground;
+use super::ground::{Ground, UsualKeys};
 use super::input::Input;
 use super::{SETTLE, compute, identity};
 use crate::commands::{Stage, to_dbt};
 use crate::credentials::Account;
-use crate::databricks::jobs;
+use crate::databricks::jobs::{self, Summary};
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt;
 use crate::engine::kinds::{
-    Compute, Identity, TaskWant, Workflow, WorkflowWant, override_names, own_job, standing, timetable,
+    Compute, Identity, TaskWant, Workflow, WorkflowHave, WorkflowWant, find_workflow, override_names, own_job,
+    standing, timetable,
 };
 use crate::engine::{Action, Consent, Planned, Step};
 use crate::failure::{Code, Failure, of_dbt};
@@ -55,12 +56,26 @@ pub(in crate::commands) async fn own_notebook(reader: &Reader, input: &Input, na
     standing(&job.settings).first()?.notebook.parse().ok()
 }
 
-/// Compares what was asked for with what is there, and refuses what would fail in every run.
+/// Looks for the workflow, which takes nothing of the notebook; `listed`: all jobs, if they were listed just now.
+pub(in crate::commands) async fn find(
+    reader: &Reader,
+    input: &Input,
+    LookedUp { name, warnings: _ }: &LookedUp,
+    listed: Option<Vec<Summary>>,
+) -> Result<Found, Failure> {
+    Ok(find_workflow(reader, name, &identity_of(input)?, listed).await)
+}
+
+/// What a look for the workflow came to.
+pub(in crate::commands) type Found = Result<Option<WorkflowHave>, HttpError>;
+
+/// Compares what was asked for with what is there, and refuses what would fail in every run. `found`: what is there.
 pub(in crate::commands) async fn draw(
     reader: &Reader,
     input: &Input,
     looked_up: LookedUp,
-    ground: &Ground,
+    found: Found,
+    (ground, usual): (&Ground, UsualKeys),
     me: &Me,
     stage: &Stage,
 ) -> Result<Drawn, Failure> {
@@ -70,9 +85,8 @@ pub(in crate::commands) async fn draw(
         None => None,
     };
     let want = want(input, name, compute, ground)?;
-    let (planned, key) =
-        tokio::join!(Step::<Workflow>::plan(reader, want, &input.consents), ground.check_key(reader, me));
-    let planned = planned?;
+    let planned = Step::<Workflow>::compare(want, found, &input.consents)?;
+    let key = ground.check_key(usual, reader, me).await;
     check_flags(&planned)?;
     ground.check_overrides(
         &input.load(),

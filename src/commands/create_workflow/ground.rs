@@ -6,12 +6,12 @@ use crate::commands::Stage;
 use crate::commands::deploy_notebook::{default_path, quoted};
 use crate::databricks::is_missing;
 use crate::databricks::me::Me;
-use crate::databricks::secrets::{KeyName, ScopeName, list, scopes};
+use crate::databricks::secrets::{KeyName, ScopeName, SecretInfo, list, scopes};
 use crate::databricks::workspace::{NotebookPath, export};
 use crate::engine::Step;
 use crate::engine::kinds::{DEFAULT_SCOPE, Notebook};
 use crate::failure::{Code, Failure, of_databricks};
-use crate::http::Reader;
+use crate::http::{HttpError, Reader};
 use crate::nearest::nearest_names;
 use crate::notebook::{Found, Reading, Settings, State, read};
 use crate::origin::Origin;
@@ -153,22 +153,59 @@ async fn near(reader: &Reader, scope: &ScopeName) -> Vec<String> {
     nearest_names(scope.as_str(), known.iter().map(|scope| scope.name.as_str()))
 }
 
-/// Says which scope was perhaps meant, where none has this name and another has nearly the same.
-pub(in crate::commands) async fn warn_of_near_scope(reader: &Reader, scope: &ScopeName, stage: &Stage) {
+/// The scopes that were perhaps meant, where none has this name and others have nearly the same.
+pub(in crate::commands) struct NearScopes(Vec<String>);
+
+pub(in crate::commands) async fn near_scopes(reader: &Reader, scope: &ScopeName) -> NearScopes {
     // The usual one is what nobody has to type.
     if scope.as_str() == DEFAULT_SCOPE {
-        return;
+        return NearScopes(Vec::new());
     }
     let known = reader.glance(scopes()).await.unwrap_or_default();
     if known.iter().any(|known| known.name.eq_ignore_ascii_case(scope.as_str())) {
-        return;
+        return NearScopes(Vec::new());
     }
-    let near = nearest_names(scope.as_str(), known.iter().map(|scope| scope.name.as_str()));
-    if !near.is_empty() {
-        let near = near.join(", ");
-        stage
-            .events
-            .warning(format!("there is no secret scope \"{scope}\" yet, and there is {near}: did you mean that?"));
+    NearScopes(nearest_names(scope.as_str(), known.iter().map(|scope| scope.name.as_str())))
+}
+
+impl NearScopes {
+    pub(in crate::commands) fn warn(&self, scope: &ScopeName, stage: &Stage) {
+        let NearScopes(near) = self;
+        if !near.is_empty() {
+            let near = near.join(", ");
+            stage
+                .events
+                .warning(format!("there is no secret scope \"{scope}\" yet, and there is {near}: did you mean that?"));
+        }
+    }
+}
+
+/// The keys of the scope that a notebook reads unless somebody says otherwise, listed before it is known what the notebook says.
+pub(crate) struct UsualKeys(Option<Result<Vec<SecretInfo>, HttpError>>);
+
+impl UsualKeys {
+    /// Not listed: it is known already which scope it is.
+    pub(crate) fn unknown() -> UsualKeys {
+        UsualKeys(None)
+    }
+
+    pub(crate) async fn list(reader: &Reader) -> UsualKeys {
+        let Ok(scope) = DEFAULT_SCOPE.parse::<ScopeName>() else { return UsualKeys(None) };
+        let listed = reader.glance(list(&scope)).await;
+        // What may pass is asked again by whoever needs it.
+        let known = match &listed {
+            Ok(_) => true,
+            Err(error) => error.is_final(),
+        };
+        UsualKeys(Some(listed).filter(|_| known))
+    }
+
+    /// The keys of this scope.
+    async fn of(self, reader: &Reader, scope: &ScopeName) -> Result<Vec<SecretInfo>, HttpError> {
+        match self {
+            UsualKeys(Some(listed)) if scope.as_str() == DEFAULT_SCOPE => listed,
+            UsualKeys(_) => reader.read(list(scope)).await,
+        }
     }
 }
 
@@ -223,14 +260,14 @@ impl Ground {
     }
 
     /// The key is there, and the identity that runs will act as may read it: listing needs the same right as reading.
-    pub(crate) async fn check_key(&self, reader: &Reader, me: &Me) -> Result<(), Failure> {
+    pub(crate) async fn check_key(&self, usual: UsualKeys, reader: &Reader, me: &Me) -> Result<(), Failure> {
         let Ground { path, text: _, scope, key, allowed: _, warnings: _, is_there } = self;
         if !is_there {
             return Ok(());
         }
         let command = format!("dbtrigger init-secrets --scope {} --key {}", quoted(scope), quoted(key));
         let (scope, _) = self.secret()?;
-        match reader.read(list(&scope)).await {
+        match usual.of(reader, &scope).await {
             Ok(keys) if keys.iter().any(|found| found.key == *key) => Ok(()),
             Ok(keys) => Err(Failure::new(
                 Code::NotFound,

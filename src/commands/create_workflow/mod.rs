@@ -19,10 +19,10 @@ use std::time::Duration;
 
 pub(super) use self::check::Check;
 pub(super) use self::describe::describe;
-pub(super) use self::drawn::{Drawn, draw, look_up};
-use self::drawn::{LookedUp, own_notebook};
+use self::drawn::own_notebook;
+pub(super) use self::drawn::{Drawn, LookedUp, draw, find, look_up};
 use self::ground::survey;
-pub(super) use self::ground::{Ground, planned, warn_of_near_scope};
+pub(super) use self::ground::{Ground, NearScopes, UsualKeys, near_scopes, planned};
 pub(super) use self::identity::read_run_as;
 use self::input::settle;
 pub(super) use self::input::{Door, Input, collect, read_schedule, read_zone};
@@ -31,8 +31,10 @@ use super::Stage;
 use super::deploy_notebook::default_path;
 use super::job_named::Narrow;
 use super::provision::{Finish, Provision, no_plan, who_and};
+use crate::databricks::jobs::Summary;
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
+use crate::engine::kinds::list_ahead;
 use crate::engine::{Inputs, Plan};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
@@ -202,8 +204,10 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         return add_to::add(workflow, &input, add_to::Then { check, run_now }, dry_run, stage).await;
     }
     let writer = super::to_databricks(&input.databricks, stage)?;
-    let (me, looked_up) = who_and(&writer, Box::pin(look_up(&input, stage))).await?;
-    let (ground, Drawn { steps, warnings }) = match look(&mut input, &looked_up, &writer, &me, stage).await {
+    writer.open_ahead(3, !dry_run);
+    let early = async { tokio::try_join!(look_up(&input, stage), async { Ok(list_ahead(&writer).await) }) };
+    let (me, (looked_up, listed)) = who_and(&writer, Box::pin(early)).await?;
+    let (ground, Drawn { steps, warnings }) = match look(&mut input, &looked_up, listed, &writer, &me, stage).await {
         Ok(planned) => planned,
         Err(failure) => return no_plan(failure, dry_run, &stage.given(), &writer, &me),
     };
@@ -234,16 +238,20 @@ async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
 async fn look(
     input: &mut Input,
     looked_up: &LookedUp,
+    listed: Option<Vec<Summary>>,
     reader: &Reader,
     me: &Me,
     stage: &Stage,
 ) -> Result<(Ground, Drawn), Failure> {
-    let looks = async |input: &Input| {
-        let ground = survey(reader, &input.load(), me).await?;
-        let drawn = draw(reader, input, looked_up.clone(), &ground, me, stage).await?;
+    let looks = async |input: &Input, listed| {
+        let load = input.load();
+        let (ground, found, usual) =
+            tokio::join!(survey(reader, &load, me), find(reader, input, looked_up, listed), UsualKeys::list(reader));
+        let ground = ground?;
+        let drawn = draw(reader, input, looked_up.clone(), found?, (&ground, usual), me, stage).await?;
         Ok::<_, Failure>((ground, drawn))
     };
-    let first = looks(input).await;
+    let first = looks(input, listed).await;
     let standing = match &first {
         Ok((_, drawn)) => drawn.standing_notebook(input),
         // Another identity has another home folder, and perhaps nothing of use in it.
@@ -257,7 +265,7 @@ async fn look(
         return first;
     }
     input.notebook = standing;
-    looks(input).await
+    looks(input, None).await
 }
 
 #[cfg(test)]

@@ -219,8 +219,8 @@ async fn after_a_lost_answer_nothing_is_sent_again_before_the_time_to_settle_has
 #[tokio::test(start_paused = true)]
 async fn where_looking_fails_too_nothing_is_sent_again_and_that_is_said() {
     for (rule, within) in [
-        ("databricks:jobs/list=status=403,nth=3", Duration::from_mins(1)),
-        ("databricks:jobs/list=status=503,nth=3,times=forever", Duration::from_mins(10)),
+        ("databricks:jobs/list=status=403,nth=2", Duration::from_mins(1)),
+        ("databricks:jobs/list=status=503,nth=2,times=forever", Duration::from_mins(10)),
     ] {
         for phase in ["before", "after"] {
             let stage = prepared().await;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::chain::{Chain, PART};
 use super::check::Check;
-use crate::commands::create_workflow::ground::{self, Ground, survey};
+use crate::commands::create_workflow::ground::{self, Ground, UsualKeys, survey};
 use crate::commands::deploy_notebook::{default_path, quoted};
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
@@ -232,7 +232,7 @@ async fn key_check(chain: &Chain<'_>, ground: &Ground, load: &Load) -> (Check, R
     let Chain { reader, me, dbt: _ } = chain;
     let name = format!("{}/{}", ground.scope, ground.key);
     let id = format!("key:{name}");
-    if let Err(failure) = ground.check_key(reader, me).await {
+    if let Err(failure) = ground.check_key(UsualKeys::unknown(), reader, me).await {
         // Not whoever asks, but whoever the runs act as has to read it.
         if failure.code == Code::NotAllowed && load.others_only {
             let what = format!("Whether the key {name} is there cannot be seen by {}.", me.user_name);

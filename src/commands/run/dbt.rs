@@ -152,7 +152,7 @@ async fn settle(
     junit.as_deref().map_or(Ok(()), |file| stage.results.claim(file, &texts))?;
     let results = junit.map(|_| stage.results.clone());
     // Everybody who sees the run sees its cause.
-    let said = stage.vault.filter().clean(&cause.unwrap_or_else(|| usual_cause(environment))).into_owned();
+    let said = stage.vault.filter().mask(&cause.unwrap_or_else(|| usual_cause(environment))).into_owned();
     let alone = ids.len() == 1;
     let starts = named.iter().zip(ids).zip(texts).map(|((named, job), text)| {
         // A name may be given to another job one day; the commands that pick this start up name the id.

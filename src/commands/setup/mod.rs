@@ -4,14 +4,16 @@ mod again;
 mod outline;
 mod shown;
 
+use futures_util::future::maybe_done;
+
 use self::again::commands;
-use self::outline::{Outline, look};
+use self::outline::{Outline, look, look_early};
 use self::shown::{Offered, details};
 use super::create_workflow::{Check, Door, Input, One, Press, THEN_CHECKED, THEN_RUN, collect, describe, go_on};
 use super::grants::GrantTo;
-use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, warn_of_readers};
+use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, tried_key, try_key, warn_of_readers};
 use super::job_named::Narrow;
-use super::provision::{Finish, Provision, no_plan, who};
+use super::provision::{Finish, Provision, beside, no_plan, who};
 use super::{Stage, to_databricks};
 use crate::credentials::{KeySource, Missing, Sourced, Token, Wants};
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
@@ -222,9 +224,17 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     // The notebook will send the key there, so the same rule holds as for sending it from here.
     account.check_bare_token("The dbt API key")?;
     let writer = to_databricks(&input.databricks, stage)?;
-    let me = who(&writer).await?;
     let (run_now, yes, dry_run) = (args.run_now, args.yes, args.dry_run);
-    let outline = match look(&args, (&grants, compare), &input, &account, &writer, &me, stage).await {
+    writer.open_ahead(4, !dry_run);
+    let to_store = key.map(|key| Storing { key, account: Some(account.clone()) });
+    // Of interest only if the key has to be stored, and asked beside what tells that.
+    let mut tried = maybe_done(Box::pin(try_key(to_store.as_ref(), stage)));
+    let meant = (grants.as_slice(), compare);
+    let early = async { tokio::join!(who(&writer), look_early(&args, meant, &input, &writer, stage)) };
+    let (me, early) = beside(&mut tried, Box::pin(early)).await;
+    let (me, early) = (me?, early?);
+    let looks = look(&args, (early, meant), &input, &account, &writer, &me, stage);
+    let outline = match beside(&mut tried, Box::pin(looks)).await {
         Ok(outline) => outline,
         Err(failure) => return no_plan(failure, dry_run, &stage.given(), &writer, &me),
     };
@@ -232,15 +242,10 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     warn_of_unused_key(&args, &outline, stage);
     if outline.writes_key() {
         storing.settle()?;
-        let Some(key) = key else {
-            return Err(Failure::new(Code::Bug, "The key to store is settled and yet missing."));
-        };
-        let storing = Storing { key, account: Some(account.clone()) };
-        storing.validate(stage).await?;
-        inputs.key = Some(storing.key.value);
+        inputs.key = Some(tried_key(to_store.as_ref(), &mut tried, stage).await?);
     }
     let said = details(&args, &outline.plan, source.as_ref(), &me);
-    outline.warn(&writer, stage).await;
+    outline.warn(stage);
     let refused = blocked(&outline.plan).is_some();
     let asker = stage.talk.asker.clone().filter(|_| !yes);
     let outline = match &asker {
@@ -250,7 +255,8 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
                 return Ok(ended);
             }
             // It was looked at for as long as somebody wanted to: only what was accepted is done.
-            let again = look(&args, (&grants, compare), &input, &account, &writer, &me, stage).await?;
+            let early = look_early(&args, meant, &input, &writer, stage).await?;
+            let again = Box::pin(look(&args, (early, meant), &input, &account, &writer, &me, stage)).await?;
             if again.plan.entries() != outline.plan.entries() {
                 let what = "What is there has changed while the plan was shown; nothing was written.";
                 return Err(Failure::new(Code::Refused, what).run("dbtrigger setup"));
@@ -259,7 +265,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         }
         Some(_) | None => outline,
     };
-    let Outline { plan, scope, key, readers, ground, warnings } = outline;
+    let Outline { plan, scope, key, readers, ground, warnings, .. } = outline;
     let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs };
     let mut carried = provision.carry_out(plan).await;
     if readers.is_none() {

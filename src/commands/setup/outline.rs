@@ -2,17 +2,20 @@
 
 use super::Args;
 use crate::commands::Stage;
-use crate::commands::create_workflow::{Drawn, Ground, Input, draw, look_up, planned, warn_of_near_scope};
+use crate::commands::create_workflow::{
+    Drawn, Ground, Input, LookedUp, NearScopes, UsualKeys, draw, find, look_up, near_scopes, planned,
+};
 use crate::commands::deploy_notebook::{Wish, default_path};
 use crate::commands::grants::GrantTo;
 use crate::commands::init_secrets::{Kept, keep, warn_of_readers};
 use crate::credentials::Account;
+use crate::databricks::jobs::Summary;
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
 use crate::databricks::workspace::NotebookPath;
-use crate::engine::kinds::{Notebook, Readers, SecretWant};
+use crate::engine::kinds::{DEFAULT_KEY, DEFAULT_SCOPE, Notebook, Readers, SecretWant, list_ahead};
 use crate::engine::{Consent, Consents, Plan, Planned, Step};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::http::Reader;
 
 /// The plan, and what it was made from.
@@ -24,6 +27,56 @@ pub(super) struct Outline {
     pub(super) readers: Option<Readers>,
     pub(super) ground: Ground,
     pub(super) warnings: Vec<String>,
+    near: NearScopes,
+}
+
+/// What is looked at before it is known who asks, and so where the notebook is: the dbt job, all jobs of the workspace, and the
+/// secret where the notebook reads it unless it says otherwise.
+pub(super) struct Early {
+    looked_up: Result<LookedUp, Failure>,
+    listed: Option<Vec<Summary>>,
+    at: (ScopeName, KeyName),
+    kept: Result<Kept, Failure>,
+    near: NearScopes,
+}
+
+/// Who else may use the scope, and what a key that is to be replaced is compared with.
+type Meant<'a> = (&'a [GrantTo<Permission>], Option<Fingerprint>);
+
+/// Looks at that.
+pub(super) async fn look_early(
+    args: &Args,
+    (grants, compare): Meant<'_>,
+    input: &Input,
+    reader: &Reader,
+    stage: &Stage,
+) -> Result<Early, Failure> {
+    let bug = |_| Failure::new(Code::Bug, "The usual name of a scope or key cannot be used.");
+    let scope = args.scope.clone().map_or_else(|| DEFAULT_SCOPE.parse().map_err(bug), Ok)?;
+    let key = args.key.clone().map_or_else(|| DEFAULT_KEY.parse().map_err(bug), Ok)?;
+    let consents = consents(args);
+    let want = wanted(scope.clone(), key.clone(), compare, &consents);
+    let (looked_up, listed, kept, near) = tokio::join!(
+        look_up(input, stage),
+        list_ahead(reader),
+        keep(reader, want, grants.to_vec(), &consents),
+        near_scopes(reader, &scope)
+    );
+    Ok(Early { looked_up, listed, at: (scope, key), kept, near })
+}
+
+fn wanted(scope: ScopeName, key: KeyName, compare: Option<Fingerprint>, consents: &Consents) -> SecretWant {
+    let accept_open = consents.has(Consent::AcceptSharedScope);
+    SecretWant { scope, key, compare, accept_open, meant: Vec::new() }
+}
+
+fn consents(args: &Args) -> Consents {
+    Consents::default()
+        .with(Consent::Rotate, args.rotate)
+        .with(Consent::AcceptSharedScope, args.accept_shared_scope)
+        .with(Consent::AcceptSharedPath, args.accept_shared_path)
+        .with(Consent::Force, args.force)
+        .with(Consent::Adopt, args.adopt)
 }
 
 impl Outline {
@@ -32,23 +85,22 @@ impl Outline {
     }
 
     /// Says what somebody has to know before they accept it.
-    pub(super) async fn warn(&self, reader: &Reader, stage: &Stage) {
+    pub(super) fn warn(&self, stage: &Stage) {
         for warning in &self.warnings {
             stage.events.warning(warning.as_str());
         }
         warn_of_readers(self.readers.as_ref(), &self.scope, stage);
         if self.plan.steps.iter().any(|step| matches!(step, Planned::Scope(step) if step.have.is_none())) {
-            warn_of_near_scope(reader, &self.scope, stage).await;
+            self.near.warn(&self.scope, stage);
         }
     }
 }
 
-/// Looks at everything. Where the key lies is what the notebook will say. `grants`: who else may use the scope; `compare`: what a
-/// key that is to be replaced is compared with. A workflow that stands on another notebook than the usual one stays there, unless somebody
-/// names one.
+/// Looks at everything. Where the key lies is what the notebook will say. A workflow that stands on another notebook than the usual
+/// one stays there, unless somebody names one.
 pub(super) async fn look(
     args: &Args,
-    meant: (&[GrantTo<Permission>], Option<Fingerprint>),
+    (early, meant): (Early, Meant<'_>),
     input: &Input,
     account: &Account,
     reader: &Reader,
@@ -59,9 +111,12 @@ pub(super) async fn look(
         Some(path) => path.clone(),
         None => default_path(me, account.id)?,
     };
-    let (outline, standing) = look_from(path, args, meant, input, account, reader, me, stage).await?;
+    let (outline, standing) = look_from(path, args, early, meant, input, account, reader, me, stage).await?;
     match standing {
-        Some(path) => Ok(look_from(path, args, meant, input, account, reader, me, stage).await?.0),
+        Some(path) => {
+            let early = look_early(args, meant, input, reader, stage).await?;
+            Ok(look_from(path, args, early, meant, input, account, reader, me, stage).await?.0)
+        }
         None => Ok(outline),
     }
 }
@@ -71,19 +126,16 @@ pub(super) async fn look(
 async fn look_from(
     path: NotebookPath,
     args: &Args,
-    (grants, compare): (&[GrantTo<Permission>], Option<Fingerprint>),
+    early: Early,
+    (grants, compare): Meant<'_>,
     input: &Input,
     account: &Account,
     reader: &Reader,
     me: &Me,
     stage: &Stage,
 ) -> Result<(Outline, Option<NotebookPath>), Failure> {
-    let consents = Consents::default()
-        .with(Consent::Rotate, args.rotate)
-        .with(Consent::AcceptSharedScope, args.accept_shared_scope)
-        .with(Consent::AcceptSharedPath, args.accept_shared_path)
-        .with(Consent::Force, args.force)
-        .with(Consent::Adopt, args.adopt);
+    let consents = consents(args);
+    let Early { looked_up, listed, at, mut kept, mut near } = early;
     let wish = Wish {
         account: account.clone(),
         scope: args.scope.as_ref().map(ToString::to_string),
@@ -91,19 +143,26 @@ async fn look_from(
         allow_override: None,
         allow_job: None,
     };
-    let notebook = Step::<Notebook>::plan(reader, wish.at(path), &consents).await?;
+    let found = async {
+        match &looked_up {
+            Ok(looked_up) => find(reader, input, looked_up, listed).await.map(Some),
+            Err(_) => Ok(None),
+        }
+    };
+    let (notebook, found) = tokio::join!(Step::<Notebook>::plan(reader, wish.at(path), &consents), found);
+    let notebook = notebook?;
     let ground = planned(&input.load(), &notebook)?;
     let (scope, key) = ground.secret()?;
-    let want = SecretWant {
-        scope: scope.clone(),
-        key: key.clone(),
-        compare,
-        accept_open: consents.has(Consent::AcceptSharedScope),
-        meant: Vec::new(),
+    if at != (scope.clone(), key.clone()) {
+        let want = wanted(scope.clone(), key.clone(), compare, &consents);
+        let looks = keep(reader, want, grants.to_vec(), &consents);
+        (kept, near) = tokio::join!(looks, near_scopes(reader, &scope));
+    }
+    let (looked_up, mut kept) = (looked_up?, kept?);
+    let Some(found) = found? else {
+        return Err(Failure::new(Code::Bug, "The dbt job was looked at, and the workflow was not."));
     };
-    let looks = async { tokio::try_join!(look_up(input, stage), keep(reader, want, grants.to_vec(), &consents)) };
-    let (looked_up, mut kept) = looks.await?;
-    let drawn = draw(reader, input, looked_up, &ground, me, stage).await?;
+    let drawn = draw(reader, input, looked_up, found, (&ground, UsualKeys::unknown()), me, stage).await?;
     let standing = drawn.standing_notebook(input);
     let Drawn { steps: drawn, warnings } = drawn;
     let mut rest = Vec::new();
@@ -124,7 +183,7 @@ async fn look_from(
     steps.extend(grants.into_iter().map(Planned::Grant));
     steps.push(Planned::Notebook(notebook));
     steps.extend(rest);
-    Ok((Outline { plan: Plan { steps }, scope, key, readers, ground, warnings }, standing))
+    Ok((Outline { plan: Plan { steps }, scope, key, readers, ground, warnings, near }, standing))
 }
 
 fn names(kept: &Kept, principal: &str) -> bool {

@@ -1,7 +1,7 @@
 //! The workspace's host, and which credentials may go there.
 
 use super::{Place, Way};
-use crate::credentials::{Source, Sourced};
+use crate::credentials::{Source, Sourced, expanded};
 use crate::failure::{Code, Failure};
 use crate::origin::{Origin, shown};
 
@@ -13,7 +13,7 @@ fn is_account_console(host: &str) -> bool {
 
 /// A host as somebody wrote it.
 pub(crate) fn read_host(text: Sourced<String>) -> Result<Sourced<Origin>, Failure> {
-    let Sourced { value, source } = text;
+    let Sourced { value, source } = expanded(text)?;
     if is_account_console(&value) {
         return Err(Failure::new(
             Code::InvalidInput,

@@ -510,3 +510,77 @@ fn row_of_mixtures(host: HostFrom, way: &str, parts: &[Part], address: &str, pro
         (found, false) => Err(format!("is to be refused: {found:?}")),
     }
 }
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+fn a_value_that_nothing_expanded_is_refused_with_its_name_wherever_it_stands() {
+    use crate::credentials::{AccountFlags, TOKEN_VARIABLES, account, api_token};
+    let (mut count, mut wrong) = (0, Vec::new());
+    let mut row = |place: String, found: Result<(), Failure>, name: &str| {
+        count += 1;
+        match found {
+            Err(failure) if failure.code.exit() == 2 => {
+                let said = failure.json().to_string();
+                if !said.contains(name) || !said.contains("not expand") {
+                    wrong.push(format!("{place}: {said}"));
+                }
+            }
+            other => wrong.push(format!("{place}: {other:?}")),
+        }
+    };
+    for text in ["$(NAME)", "${NAME}", "$NAME", "%NAME%", "{{ secrets.NAME }}", "${{ secrets.NAME }}"] {
+        let whole = || {
+            Home::with(None)
+                .set("DATABRICKS_HOST", "https://w.cloud.databricks.com")
+                .set("DATABRICKS_TOKEN", "dapi-of-env-1")
+        };
+        let named = ["DATABRICKS_CONFIG_FILE", "DATABRICKS_CONFIG_PROFILE"];
+        for variable in ATTRIBUTES.map(|(_, variable)| variable).into_iter().chain(named) {
+            row(format!("{variable}={text}"), whole().set(variable, text).find().map(drop), variable);
+        }
+        for (key, _) in ATTRIBUTES {
+            let mut keys =
+                std::collections::BTreeMap::from([("host", "https://w.cloud.databricks.com"), ("token", "t-1")]);
+            keys.insert(key, text);
+            let file = keys.iter().fold("[p]\n".to_owned(), |file, (key, value)| format!("{file}{key} = {value}\n"));
+            let found = Home::with(Some(&file)).choose("p").find().map(drop);
+            row(format!("{key} = {text}"), found, &format!("{key} of profile p"));
+        }
+        let github = Home::with(None)
+            .set("DATABRICKS_HOST", "https://w.cloud.databricks.com")
+            .set("DATABRICKS_CLIENT_ID", "0f6c1e2a")
+            .set("ACTIONS_ID_TOKEN_REQUEST_URL", "https://github.example/token?a=2")
+            .set("ACTIONS_ID_TOKEN_REQUEST_TOKEN", text);
+        row(format!("id token {text}"), github.find().map(drop), "ACTIONS_ID_TOKEN_REQUEST_TOKEN");
+        let dbt = |flags: AccountFlags, variable: &str, value: &str| {
+            let known = [
+                ("DBT_CLOUD_HOST", "ab123.us1.dbt.com"),
+                ("DBT_CLOUD_ACCOUNT_ID", "1"),
+                ("DBT_CLOUD_TOKEN", "dbtc_of-env-1"),
+            ];
+            let of_token = TOKEN_VARIABLES.contains(&variable);
+            let known = known.into_iter().filter(|(name, _)| !of_token || *name != "DBT_CLOUD_TOKEN");
+            let all = known.chain([(variable, value)]).map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let environment = Environment::default().with(all);
+            let mut wants = Wants::default();
+            account(&flags, &[], &environment, &mut wants);
+            let token = api_token(&flags, &[], &environment, &Vault::default(), &mut wants);
+            wants.optional(token);
+            wants.settle()
+        };
+        let variables = ["DBT_CLOUD_HOST", "DBT_CLOUD_HOST_URL", "DBT_CLOUD_ACCOUNT_ID"];
+        for variable in variables.into_iter().chain(TOKEN_VARIABLES) {
+            row(format!("{variable}={text}"), dbt(AccountFlags::default(), variable, text), variable);
+        }
+        let text = Some(text.to_owned());
+        for (name, flags) in [
+            ("--dbt-host", AccountFlags { dbt_host: text.clone(), ..AccountFlags::default() }),
+            ("--dbt-url", AccountFlags { dbt_url: text.clone(), ..AccountFlags::default() }),
+            ("--dbt-account", AccountFlags { dbt_account: text.clone(), ..AccountFlags::default() }),
+        ] {
+            row(format!("{name} {text:?}"), dbt(flags, "DBT_CLOUD_HOST_URL", "ab123.us1.dbt.com"), name);
+        }
+    }
+    println!("values that nothing expanded: {} of {count}", count - wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -36,6 +36,6 @@ pub(crate) use scope::{Scope, ScopeWant};
 pub(crate) use secret::{Readers, Secret, SecretWant, told};
 pub(crate) use task::{StandingTask, circle, job_in_key, standing};
 pub(crate) use workflow::{
-    ID_TAG, Identity, ReadBack, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, name_all, override_names,
-    own_job, run_as_refused, timetable, timetable_after,
+    ID_TAG, Identity, ReadBack, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, find_workflow, list_ahead,
+    name_all, override_names, own_job, run_as_refused, timetable, timetable_after,
 };

@@ -381,3 +381,57 @@ fn what_is_not_known_of_several_does_not_look_well() {
     let nothing = write(&[], false, &Value::Null, Some(Code::MissingInput));
     assert_eq!(cells(&nothing.summary)[0][2], "missing-input");
 }
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+fn no_file_of_a_ci_shows_a_secret_whatever_it_is_disguised_as() {
+    use crate::secret::tests::{MIXED, disguises, readable};
+    let (mut count, mut wrong) = (0, Vec::new());
+    for (name, text, part) in disguises() {
+        let filter = crate::secret::Filter::of(MIXED);
+        let clean = |text: &str| crate::ui::clean(&filter, text);
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let environment = Environment::of([
+            ("GITHUB_ACTIONS", "true"),
+            ("GITHUB_OUTPUT", path("output").to_str().unwrap()),
+            ("GITHUB_STEP_SUMMARY", path("summary").to_str().unwrap()),
+        ]);
+        let said = format!("it says <{text}> and no more");
+        let node = json!({ "kind": "model", "name": said, "message": said });
+        let run = json!({
+            "job_id": 1, "run_id": 7, "run_url": format!("https://x.example/{text}"), "status": said,
+            "error": { "code": "run-failed", "message": said }, "failed_nodes": [node],
+        });
+        let failure = Failure::new(Code::RunFailed, said.clone());
+        let results = Results::default();
+        let heard: Rc<RefCell<Vec<Event>>> = Rc::default();
+        let sink = heard.clone();
+        let events = Events::new(move |event| sink.borrow_mut().push(event));
+        for data in [run.clone(), json!({ "runs": [run.clone(), run] })] {
+            let asked = if data.get("runs").is_some() { vec![said.clone(), said.clone()] } else { vec![said.clone()] };
+            let ending = Ending { data: &data, failure: Some(&failure), results: &results, exit: 3 };
+            CiOutputs { asked, detail: true, junit: Some(path("junit")) }.write(&ending, &environment, &clean, &events);
+        }
+        let annotations = heard.take().into_iter().map(|event| {
+            let Event::Annotation { level: _, title, message } = event else { panic!("{event:?}") };
+            format!("{title} {message}")
+        });
+        let annotations = annotations.collect::<Vec<_>>().join(" ");
+        let read = |name: &str| std::fs::read_to_string(path(name)).unwrap();
+        for (sink, said) in [
+            ("output", read("output")),
+            ("summary", read("summary")),
+            ("junit", read("junit")),
+            ("annotations", annotations),
+        ] {
+            count += 1;
+            let unescaped = said.replace("&amp;", "&").replace('\\', "").replace("<br>", "");
+            if said.is_empty() || [&said, &unescaped].iter().any(|said| readable(said).contains(&part)) {
+                wrong.push(format!("{sink}, {name}: {said}"));
+            }
+        }
+    }
+    println!("disguised secrets in files of a CI: {} of {count}", count - wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

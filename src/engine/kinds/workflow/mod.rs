@@ -142,16 +142,65 @@ fn changes(want: &WorkflowWant, job: &Job) -> Vec<Change> {
 
 /// Jobs with our tag: under the name first, then through all jobs. And, where there is none, those that bear the name.
 async fn look(reader: &Reader, name: &str, identity: &Identity) -> Result<(Vec<Summary>, Vec<Summary>), HttpError> {
-    let named = jobs::all(reader, Some(name)).await?;
+    look_in(None, reader, name, identity).await
+}
+
+/// The same among these, where all jobs were listed before.
+async fn look_in(
+    listed: Option<Vec<Summary>>,
+    reader: &Reader,
+    name: &str,
+    identity: &Identity,
+) -> Result<(Vec<Summary>, Vec<Summary>), HttpError> {
+    let lower = name.to_lowercase();
+    let named = match &listed {
+        Some(all) => all.iter().filter(|job| job.name.to_lowercase() == lower).cloned().collect(),
+        None => jobs::all(reader, Some(name)).await?,
+    };
     let (ours, others): (Vec<Summary>, Vec<Summary>) = named.into_iter().partition(|job| identity.is_of(job));
     if !ours.is_empty() {
         return Ok((ours, Vec::new()));
     }
-    let all = jobs::all(reader, None).await?;
+    let all = match listed {
+        Some(all) => all,
+        None => jobs::all(reader, None).await?,
+    };
     let ours: Vec<Summary> = all.into_iter().filter(|job| identity.is_of(job)).collect();
     // The service compares names in any case; two names that differ in case are two names to us.
     let namesakes = others.into_iter().filter(|job| job.name == name);
     Ok(if ours.is_empty() { (ours, namesakes.collect()) } else { (ours, Vec::new()) })
+}
+
+/// All jobs, if one page has them: asked for beside what has to be known before a workflow can be looked for.
+pub(crate) async fn list_ahead(reader: &Reader) -> Option<Vec<Summary>> {
+    match reader.glance(jobs::list(None, None)).await {
+        Ok(jobs::Page { jobs, next: None }) => Some(jobs),
+        // What is wrong is told by the look that needs it.
+        Ok(jobs::Page { jobs: _, next: Some(_) }) | Err(_) => None,
+    }
+}
+
+/// The workflow of this name and mark; `listed`: all jobs, if they were listed just now.
+pub(crate) async fn find_workflow(
+    reader: &Reader,
+    name: &str,
+    identity: &Identity,
+    mut listed: Option<Vec<Summary>>,
+) -> Result<Option<WorkflowHave>, HttpError> {
+    let end = Instant::now() + AGREES_WITHIN;
+    let mut pause = Duration::from_millis(250);
+    loop {
+        let (ours, namesakes) = look_in(listed.take(), reader, name, identity).await?;
+        let Some(first) = ours.first().or(namesakes.first()) else { return Ok(None) };
+        match jobs::get(reader, first.id).await {
+            Ok(job) => return Ok(Some(WorkflowHave { ours, namesakes, job })),
+            // Listed and not there: just made, or just deleted. Taking it for absent would make a second one.
+            Err(error) if is_missing(&error) && Instant::now() < end => {}
+            Err(error) => return Err(error),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
 }
 
 /// The job with our tag, which may have been made just now.
@@ -195,20 +244,7 @@ impl Kind for Workflow {
     }
 
     async fn observe(reader: &Reader, want: &WorkflowWant) -> Result<Option<WorkflowHave>, HttpError> {
-        let end = Instant::now() + AGREES_WITHIN;
-        let mut pause = Duration::from_millis(250);
-        loop {
-            let (ours, namesakes) = look(reader, &want.name, &want.identity).await?;
-            let Some(first) = ours.first().or(namesakes.first()) else { return Ok(None) };
-            match jobs::get(reader, first.id).await {
-                Ok(job) => return Ok(Some(WorkflowHave { ours, namesakes, job })),
-                // Listed and not there: just made, or just deleted. Taking it for absent would make a second one.
-                Err(error) if is_missing(&error) && Instant::now() < end => {}
-                Err(error) => return Err(error),
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(5));
-        }
+        find_workflow(reader, &want.name, &want.identity, None).await
     }
 
     fn diff(want: &WorkflowWant, have: Option<&WorkflowHave>, consents: &Consents) -> Action {
