@@ -28,35 +28,42 @@ pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writ
         let asker = asker(origin, &agent, stage)?;
         Ok(Endpoint { origin: origin.clone(), asker, vault: stage.vault.clone(), url: OnceCell::new() })
     };
+    let wall = stage.context.wall.clone();
     let credential = match way {
         Way::Token(token) => Credential::Fixed(token.value.clone()),
-        Way::ServicePrincipal { id, secret } => Credential::issued(FromServicePrincipal {
-            endpoint: endpoint()?,
-            id: id.value.clone(),
-            secret: secret.value.clone(),
-        }),
+        Way::ServicePrincipal { id, secret } => Credential::issued(
+            FromServicePrincipal { endpoint: endpoint()?, id: id.value.clone(), secret: secret.value.clone() },
+            wall,
+        ),
         Way::GitHub { id, url, token, audience } => {
             let github = Origin::of(url).map_err(|bad| {
                 Failure::new(Code::InvalidInput, format!("GitHub's address for id tokens cannot be used: {bad}."))
                     .advise("leave ACTIONS_ID_TOKEN_REQUEST_URL to GitHub, which sets it")
             })?;
-            Credential::issued(FromGitHub {
-                endpoint: endpoint()?,
-                github: asker(&github, &agent, stage)?,
-                id: id.as_ref().map(|id| id.value.clone()),
-                url: url.clone(),
-                token: token.value.clone(),
-                audience: audience.clone(),
-            })
+            Credential::issued(
+                FromGitHub {
+                    endpoint: endpoint()?,
+                    github: asker(&github, &agent, stage)?,
+                    id: id.as_ref().map(|id| id.value.clone()),
+                    url: url.clone(),
+                    token: token.value.clone(),
+                    audience: audience.clone(),
+                },
+                wall,
+            )
         }
-        Way::Cli { program, profile } => Credential::issued(FromCli {
-            program: program.clone(),
-            profile: profile.as_ref().map(|profile| profile.name.clone()),
-            host: origin.to_string(),
-            tried: tried.clone(),
-            vault: stage.vault.clone(),
-            wall: stage.context.wall.clone(),
-        }),
+        Way::Cli { program, profile } => Credential::issued(
+            FromCli {
+                program: program.clone(),
+                profile: profile.as_ref().map(|profile| profile.name.clone()),
+                host: origin.to_string(),
+                tried: tried.clone(),
+                vault: stage.vault.clone(),
+                wall: wall.clone(),
+                forces: OnceCell::new(),
+            },
+            wall,
+        ),
     };
     let profile = Profile {
         service: "Databricks",

@@ -121,7 +121,7 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let (me, (mut kept, near)) = beside(&mut tried, Box::pin(who_and(&reader, Box::pin(looks)))).await?;
     kept.settle_for(&me, &consents);
     let Kept { scope: scope_step, secret: secret_step, grants: grant_steps } = kept;
-    let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.updated.is_some());
+    let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.is_there);
     let writes_key = secret_step.writes();
     let readers = secret_step.have.as_ref().map(|have| have.readers.clone());
     // The notebook takes the name as it is stored.

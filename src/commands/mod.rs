@@ -19,6 +19,8 @@ pub(crate) mod sandbox;
 pub(crate) mod setup;
 pub(crate) mod watch;
 
+#[cfg(test)]
+mod concurrent_tests;
 mod connect;
 mod durations;
 mod given;

@@ -46,6 +46,12 @@ pub(crate) enum Trouble {
     Unavailable,
 }
 
+/// Something that is done to the world.
+type Act = Rc<dyn Fn(&Rehearsal)>;
+
+/// What becomes of a good answer of an operation.
+type Retell = Rc<dyn Fn(&str, &mut Value)>;
+
 /// One request as it was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -74,6 +80,14 @@ struct Inner {
     scripted: RefCell<Vec<(&'static str, u16, String)>>,
     /// What something between the services and us takes out of each answer.
     dropped: Cell<Option<&'static str>>,
+    /// The operations, in the order in which they took effect: requests at the same time need not keep theirs.
+    effects: RefCell<Vec<&'static str>>,
+    /// What somebody else does right before the effect of this number.
+    meanwhile: RefCell<Option<(usize, Act)>>,
+    /// What the service does beside each call of this operation.
+    aside: RefCell<Option<(&'static str, Act)>>,
+    /// How the service tells otherwise what it was told.
+    retold: RefCell<Option<Retell>>,
     killed: tokio::sync::Notify,
     begun: Instant,
     environment: RefCell<Environment>,
@@ -122,6 +136,10 @@ impl Rehearsal {
             interruption: RefCell::default(),
             scripted: RefCell::default(),
             dropped: Cell::default(),
+            effects: RefCell::default(),
+            meanwhile: RefCell::default(),
+            aside: RefCell::default(),
+            retold: RefCell::default(),
             killed: tokio::sync::Notify::new(),
             begun: Instant::now(),
             environment: RefCell::new(environment),
@@ -140,6 +158,10 @@ impl Rehearsal {
             interruption: _,
             scripted,
             dropped,
+            effects: _,
+            meanwhile: _,
+            aside: _,
+            retold: _,
             killed: _,
             begun,
             environment,
@@ -154,6 +176,10 @@ impl Rehearsal {
             interruption: RefCell::default(),
             scripted: scripted.clone(),
             dropped: dropped.clone(),
+            effects: RefCell::default(),
+            meanwhile: RefCell::default(),
+            aside: RefCell::default(),
+            retold: RefCell::default(),
             killed: tokio::sync::Notify::new(),
             begun: *begun,
             environment: environment.clone(),
@@ -216,6 +242,26 @@ impl Rehearsal {
     /// The request with this number, counted from 0 and from now, goes wrong, once.
     pub(crate) fn trouble_at(&self, index: usize, trouble: Trouble) {
         self.0.trouble.set(Some((self.0.log.borrow().len() + index, trouble)));
+    }
+
+    /// Somebody else acts right before the effect with this number, counted from 0 and from now.
+    pub(crate) fn meanwhile(&self, index: usize, act: impl Fn(&Rehearsal) + 'static) {
+        self.0.meanwhile.replace(Some((self.0.effects.borrow().len() + index, Rc::new(act))));
+    }
+
+    /// What took effect since the last time this was asked, in this order.
+    pub(crate) fn take_effects(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.0.effects.borrow_mut())
+    }
+
+    /// The service does this too, after each call of this operation.
+    pub(crate) fn aside(&self, operation: &'static str, act: impl Fn(&Rehearsal) + 'static) {
+        self.0.aside.replace(Some((operation, Rc::new(act))));
+    }
+
+    /// The service tells it so from now on, in good answers with a JSON body.
+    pub(crate) fn retell(&self, retell: impl Fn(&str, &mut Value) + 'static) {
+        self.0.retold.replace(Some(Rc::new(retell)));
     }
 
     /// SIGTERM comes with the call of this number, counted from 1 and from now, of this operation.
@@ -389,7 +435,25 @@ impl Transport for Rehearsal {
                 sleep(inner.latency.get() / 2).await;
                 return Ok(Response::builder().status(status).body(Bytes::from(body)).unwrap());
             }
-            let reply = inner.world.borrow_mut().answer(now(inner.begun), &request);
+            let place = inner.effects.borrow().len();
+            inner.effects.borrow_mut().push(operation);
+            let meanwhile = inner.meanwhile.borrow().clone().filter(|(at, _)| *at == place);
+            if let Some((_, act)) = meanwhile {
+                act(self);
+            }
+            let mut reply = inner.world.borrow_mut().answer(now(inner.begun), &request);
+            let aside = inner.aside.borrow().clone().filter(|(at, _)| *at == operation);
+            if let Some((_, act)) = aside {
+                act(self);
+            }
+            let retold = inner.retold.borrow().clone();
+            if let (Some(retell), Reply::Answer(answer)) = (retold, &mut reply)
+                && answer.status().is_success()
+                && let Ok(mut body) = serde_json::from_slice(answer.body())
+            {
+                retell(operation, &mut body);
+                *answer.body_mut() = Bytes::from(body.to_string());
+            }
             match trouble {
                 Some(Trouble::KilledAfter) => return self.killed().await,
                 Some(Trouble::LostAfter) => return lost(),

@@ -1,10 +1,11 @@
 //! Tokens from Databricks' own program: `databricks auth token` (databricks-api §1.6). It has logged the person in.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::sync::OnceCell;
 
 use super::Tried;
 use super::databricks::ATTRIBUTES;
@@ -44,6 +45,19 @@ pub(crate) struct FromCli {
     pub(crate) tried: Vec<Tried>,
     pub(crate) vault: Vault,
     pub(crate) wall: Wall,
+    /// Whether it can be told not to give the token at hand again; found once, when that matters.
+    pub(crate) forces: OnceCell<bool>,
+}
+
+/// The first version that has `--force-refresh` (databricks-api §1.6).
+const FORCES_SINCE: (u64, u64) = (0, 296);
+
+/// What `databricks version --output json` prints.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Version {
+    major: u64,
+    minor: u64,
 }
 
 #[derive(Deserialize)]
@@ -53,22 +67,21 @@ struct Told {
 }
 
 impl Issuer for FromCli {
-    fn issue(&self) -> Asking<'_> {
-        Box::pin(self.ask())
+    fn issue(&self, refused: bool) -> Asking<'_> {
+        Box::pin(self.ask(refused))
     }
 }
 
 impl FromCli {
-    async fn ask(&self) -> Result<Fresh, NoToken> {
-        let FromCli { program, profile, host, tried: _, vault, wall } = self;
+    /// Only a refused token is renewed by force: two processes that renew at once race for one refresh token.
+    async fn ask(&self, refused: bool) -> Result<Fresh, NoToken> {
+        let FromCli { program: _, profile, host, tried: _, vault, wall, forces } = self;
         let (flag, value) = profile.as_ref().map_or(("--host", host), |profile| ("--profile", profile));
-        let mut command = tokio::process::Command::new(program);
-        // The flag says which login is meant; programs before 1.0 let these go before it.
-        for variable in ATTRIBUTES.map(|(_, variable)| variable).into_iter().chain(["DATABRICKS_CONFIG_PROFILE"]) {
-            command.env_remove(variable);
+        let mut words = vec!["auth", "token", flag, value];
+        if refused && *forces.get_or_init(|| self.forces()).await {
+            words.push("--force-refresh");
         }
-        let output = command.args(["auth", "token", flag, value]).stdin(Stdio::null()).kill_on_drop(true).output();
-        let output = match tokio::time::timeout(PATIENCE, output).await {
+        let output = match tokio::time::timeout(PATIENCE, self.run(&words)).await {
             Err(_) => return Err(self.none(&format!("it did not end within {} s", PATIENCE.as_secs()))),
             Ok(Err(error)) => return Err(self.none(&error.to_string())),
             Ok(Ok(output)) => output,
@@ -89,11 +102,29 @@ impl FromCli {
         Ok(Fresh { secret, life })
     }
 
+    async fn run(&self, words: &[&str]) -> std::io::Result<Output> {
+        let mut command = tokio::process::Command::new(&self.program);
+        // The flag says which login is meant; programs before 1.0 let these go before it.
+        for variable in ATTRIBUTES.map(|(_, variable)| variable).into_iter().chain(["DATABRICKS_CONFIG_PROFILE"]) {
+            command.env_remove(variable);
+        }
+        command.args(words).stdin(Stdio::null()).kill_on_drop(true).output().await
+    }
+
+    async fn forces(&self) -> bool {
+        let Ok(Ok(output)) = tokio::time::timeout(PATIENCE, self.run(&["version", "--output", "json"])).await else {
+            return false;
+        };
+        serde_json::from_slice::<Version>(&output.stdout)
+            .is_ok_and(|Version { major, minor }| (major, minor) >= FORCES_SINCE)
+    }
+
     fn none(&self, why: &str) -> NoToken {
         let (flag, value) = self.profile.as_ref().map_or(("--host", &self.host), |profile| ("--profile", profile));
         NoToken {
             message: format!("`databricks auth token {flag} {value}` ({}): {why}", self.program.display()),
             passing: false,
+            net: None,
             retry_after: None,
             advice: format!("log in with `databricks auth login {flag} {value}`, or set DATABRICKS_TOKEN"),
             tried: self.tried.iter().map(ToString::to_string).collect(),

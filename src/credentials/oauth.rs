@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use super::databricks::host::is_of_databricks;
-use crate::http::{Ask, Asker, Asking, Fresh, Issuer, NoToken, shorten, title_of_page};
+use crate::http::{Ask, Asker, Asking, Fresh, Issuer, NoToken, Unanswered, shorten, title_of_page};
 use crate::origin::Origin;
 use crate::secret::{Secret, Vault};
 
@@ -53,7 +53,7 @@ struct Told {
 }
 
 impl Issuer for FromServicePrincipal {
-    fn issue(&self) -> Asking<'_> {
+    fn issue(&self, _refused: bool) -> Asking<'_> {
         Box::pin(async {
             let basic = STANDARD.encode(format!("{}:{}", self.id, self.secret.reveal()));
             // The filter has to know this form too: id and secret in one.
@@ -70,7 +70,7 @@ impl Issuer for FromServicePrincipal {
 }
 
 impl Issuer for FromGitHub {
-    fn issue(&self) -> Asking<'_> {
+    fn issue(&self, _refused: bool) -> Asking<'_> {
         Box::pin(async {
             let audience = match &self.audience {
                 Some(audience) => audience.clone(),
@@ -79,7 +79,7 @@ impl Issuer for FromGitHub {
             let mut url = self.url.clone();
             url.query_pairs_mut().append_pair("audience", &audience);
             let ask = Ask { url, authorization: Some(format!("Bearer {}", self.token.reveal())), form: None };
-            let answer = self.github.ask(ask).await.map_err(|why| none(&why, true))?;
+            let answer = self.github.ask(ask).await.map_err(unanswered)?;
             let host = self.url.host_str().unwrap_or_default();
             let value = serde_json::from_slice::<Value>(answer.body()).ok();
             let given =
@@ -161,7 +161,7 @@ impl Endpoint {
     /// A document, if the host has it. Being unreachable is not the same as not having it.
     async fn document(&self, url: Url) -> Result<Option<Value>, NoToken> {
         let ask = Ask { url: url.clone(), authorization: None, form: None };
-        let answer = self.asker.ask(ask).await.map_err(|why| none(&why, true))?;
+        let answer = self.asker.ask(ask).await.map_err(unanswered)?;
         match answer.status().as_u16() {
             200..=299 => Ok(serde_json::from_slice(answer.body()).ok()),
             status if is_passing(status) => Err(NoToken {
@@ -180,7 +180,7 @@ impl Endpoint {
     ) -> Result<Fresh, NoToken> {
         let url = self.url().await?.clone();
         let ask = Ask { url: url.clone(), authorization, form: Some(form) };
-        let answer = self.asker.ask(ask).await.map_err(|why| none(&why, true))?;
+        let answer = self.asker.ask(ask).await.map_err(unanswered)?;
         let status = answer.status().as_u16();
         if !answer.status().is_success() {
             let message = format!("{url} answered {status}: {}", said(&answer));
@@ -220,11 +220,23 @@ fn is_passing(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
+fn unanswered(unanswered: Unanswered) -> NoToken {
+    let Unanswered { why, net } = unanswered;
+    NoToken { net, ..none(&why, true) }
+}
+
 fn none(message: &str, passing: bool) -> NoToken {
     let advice = if passing {
         "run the same command again in a few minutes"
     } else {
         "check DATABRICKS_HOST, or host of the profile"
     };
-    NoToken { message: message.to_owned(), passing, retry_after: None, advice: advice.to_owned(), tried: Vec::new() }
+    NoToken {
+        message: message.to_owned(),
+        passing,
+        net: None,
+        retry_after: None,
+        advice: advice.to_owned(),
+        tried: Vec::new(),
+    }
 }

@@ -69,7 +69,7 @@ async fn from_github(github: u16, trusted: &str) -> (Result<Fresh, NoToken>, Vec
         token: vault.admit("request-0123456789".to_owned()).unwrap(),
         audience: None,
     };
-    let issued = issuer.issue().await;
+    let issued = issuer.issue(false).await;
     let asked = town.asked.borrow().clone();
     (issued, asked, vault)
 }
@@ -102,6 +102,12 @@ async fn a_refusal_of_github_and_one_of_the_workspace_are_told_apart() {
 /// What a program that answers so becomes.
 #[cfg(unix)]
 async fn from_cli(script: &str, profile: Option<&str>) -> (Result<Fresh, NoToken>, String) {
+    from_cli_after(false, script, profile).await
+}
+
+/// The same, where the token before may have been refused.
+#[cfg(unix)]
+async fn from_cli_after(refused: bool, script: &str, profile: Option<&str>) -> (Result<Fresh, NoToken>, String) {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("databricks");
@@ -115,8 +121,9 @@ async fn from_cli(script: &str, profile: Option<&str>) -> (Result<Fresh, NoToken
         tried: vec![super::Tried { name: "pat", why: "not set".to_owned() }],
         vault: Vault::default(),
         wall: Wall::of(|| "2026-11-23T12:00:00Z".parse().unwrap()),
+        forces: OnceCell::new(),
     };
-    let issued = issuer.issue().await;
+    let issued = issuer.issue(refused).await;
     let asked = std::fs::read_to_string(folder.path().join("asked")).unwrap_or_default();
     (issued, asked.trim().to_owned())
 }
@@ -189,7 +196,7 @@ async fn discovered(metadata: (u16, &'static str), discovery: &'static str) -> R
     let origin = Origin::parse("https://w.cloud.databricks.com").unwrap();
     let secret = vault.admit("dose-discovery-1".to_owned()).unwrap();
     let endpoint = Endpoint { origin, asker, vault, url: OnceCell::new() };
-    let issued = FromServicePrincipal { endpoint, id: ID.to_owned(), secret }.issue().await;
+    let issued = FromServicePrincipal { endpoint, id: ID.to_owned(), secret }.issue(false).await;
     let asked = asked.borrow().clone();
     if issued.is_err() {
         assert!(!asked.iter().any(|asked| asked.starts_with("POST")), "{asked:?}");
@@ -231,4 +238,26 @@ async fn metadata_send_no_secret_elsewhere_and_an_account_that_is_not_named_is_s
     }
     let none = discovered((503, ""), "").await.unwrap_err();
     assert!(none.passing && none.message.contains("/.well-known/databricks-config answered 503"), "{none:?}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_refused_token_is_renewed_by_force_where_the_program_can_do_that() {
+    let answers = |version: &str| {
+        format!(
+            r#"if [ "$1" = version ]; then echo '{version}'; else echo '{{"access_token":"eyJ-of-the-program-0123","token_type":"Bearer"}}'; fi"#
+        )
+    };
+    let (old, new) = (r#"{"Major":0,"Minor":295,"Patch":9}"#, r#"{"Major":0,"Minor":296,"Patch":0,"Version":"x"}"#);
+    for (refused, version, expected) in [
+        (true, new, "auth token --profile prod --force-refresh"),
+        (true, r#"{"Major":1,"Minor":0,"Patch":0}"#, "auth token --profile prod --force-refresh"),
+        (true, old, "auth token --profile prod"),
+        (true, "Databricks CLI v0.205", "auth token --profile prod"),
+        (false, new, "auth token --profile prod"),
+    ] {
+        let (issued, asked) = from_cli_after(refused, &answers(version), Some("prod")).await;
+        assert!(issued.is_ok(), "{version}");
+        assert_eq!(asked, expected, "{refused} {version}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Jobs: list, get, create, update, reset (databricks-api §5). Settings travel as raw JSON, because most of a job is not ours.
+//! Jobs: list, get, create, update, delete (databricks-api §5). Settings travel as raw JSON, because most of a job is not ours.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +21,8 @@ pub(crate) struct Summary {
     pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) tags: BTreeMap<String, String>,
+    /// When it was made, in milliseconds since 1970, as far as that is said.
+    pub(crate) created: Option<i64>,
 }
 
 /// One page of the list.
@@ -50,6 +52,7 @@ pub(crate) fn list(name: Option<&str>, page: Option<&str>) -> Read<Page> {
     #[derive(Deserialize)]
     struct Item {
         job_id: u64,
+        created_time: Option<i64>,
         settings: Option<Settings>,
     }
     #[derive(Deserialize)]
@@ -68,9 +71,9 @@ pub(crate) fn list(name: Option<&str>, page: Option<&str>) -> Read<Page> {
     Read::new(call, |answer| {
         let Body { jobs, has_more, next_page_token } = crate::http::parse_json(answer)?;
         // The field is absent if there are none.
-        let jobs = jobs.unwrap_or_default().into_iter().map(|Item { job_id, settings }| {
+        let jobs = jobs.unwrap_or_default().into_iter().map(|Item { job_id, created_time: created, settings }| {
             let Settings { name, tags } = settings.unwrap_or(Settings { name: None, tags: None });
-            Summary { id: job_id, name: name.unwrap_or_default(), tags: tags.unwrap_or_default() }
+            Summary { id: job_id, name: name.unwrap_or_default(), tags: tags.unwrap_or_default(), created }
         });
         Ok(Page { jobs: jobs.collect(), next: next(has_more, next_page_token)? })
     })
@@ -165,31 +168,32 @@ pub(crate) fn create(settings: &Raw) -> Once<u64> {
     })
 }
 
-/// `jobs/reset`: replaces all settings but `run_as`, which stays if it is left out (§5.5).
-pub(crate) fn reset(job_id: u64, settings: &Raw) -> Put<()> {
+/// What `jobs/update` is to change, and nothing else.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Update {
+    /// Top-level fields, each whole; of `tasks` only those that change: the service merges them by their keys (§5.5).
+    pub(crate) new_settings: Raw,
+    /// Names of top-level fields, or `tasks/KEY`.
+    pub(crate) fields_to_remove: Vec<String>,
+}
+
+/// `jobs/update`: what it does not name stays as it is (§5.5).
+pub(crate) fn update(job_id: u64, Update { new_settings, fields_to_remove }: &Update) -> Put<()> {
     #[derive(Serialize)]
     struct Body<'a> {
         job_id: u64,
         new_settings: &'a Raw,
-    }
-    let call = Call::post("jobs/reset", Path::new("/api/2.2/jobs/reset"));
-    Put::new(call.json(&Body { job_id, new_settings: settings }), super::done)
-}
-
-/// `jobs/update` with one task and nothing else: it takes the place of the task of its key, whole, and everything else in
-/// the job stays (§5.5).
-pub(crate) fn update_task(job_id: u64, task: &Raw) -> Put<()> {
-    #[derive(Serialize)]
-    struct Settings<'a> {
-        tasks: [&'a Raw; 1],
-    }
-    #[derive(Serialize)]
-    struct Body<'a> {
-        job_id: u64,
-        new_settings: Settings<'a>,
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        fields_to_remove: &'a [String],
     }
     let call = Call::post("jobs/update", Path::new("/api/2.2/jobs/update"));
-    Put::new(call.json(&Body { job_id, new_settings: Settings { tasks: [task] } }), super::done)
+    Put::new(call.json(&Body { job_id, new_settings, fields_to_remove }), super::done)
+}
+
+/// `jobs/delete`. A job that is gone already is refused as missing (§5.5).
+pub(crate) fn delete(job_id: u64) -> Put<()> {
+    let call = Call::post("jobs/delete", Path::new("/api/2.2/jobs/delete"));
+    Put::new(call.json(&serde_json::json!({ "job_id": job_id })), super::done)
 }
 
 /// The page of a job in the workspace: `https://HOST/jobs/JOB?o=WORKSPACE`.
@@ -234,22 +238,18 @@ mod tests {
     }
 
     #[test]
-    fn an_update_carries_one_task_as_it_is_and_nothing_else() {
-        let task: Raw = serde_json::from_str(r#"{"task_key":"x","odd":{"value":1.0}}"#).unwrap();
-        let Put { call, parse } = update_task(5, &task);
+    fn an_update_carries_what_changes_as_it_is_and_nothing_else() {
+        let new_settings: Raw = serde_json::from_str(r#"{"tasks":[{"task_key":"x","odd":{"value":1.0}}]}"#).unwrap();
+        let mut wanted = Update { new_settings, fields_to_remove: Vec::new() };
+        let Put { call, parse } = update(5, &wanted);
         assert_eq!(
             call.body.unwrap(),
             r#"{"job_id":5,"new_settings":{"tasks":[{"task_key":"x","odd":{"value":1.0}}]}}"#
         );
         assert!(parse(&answer("{}")).is_ok() && parse(&answer("<html>")).is_err());
-    }
-
-    #[test]
-    fn a_reset_carries_the_whole_settings_as_they_are() {
-        let settings: Raw = serde_json::from_str(r#"{"name":"x","health":{"value":1.0}}"#).unwrap();
-        let Put { call, parse } = reset(5, &settings);
-        assert_eq!(call.body.unwrap(), r#"{"job_id":5,"new_settings":{"name":"x","health":{"value":1.0}}}"#);
-        assert!(parse(&answer("{}")).is_ok());
-        assert!(parse(&answer("<html>")).is_err());
+        wanted.fields_to_remove.push("schedule".to_owned());
+        let body = update(5, &wanted).call.body.unwrap();
+        assert!(body.ends_with(br#","fields_to_remove":["schedule"]}"#));
+        assert_eq!(delete(5).call.body.unwrap(), r#"{"job_id":5}"#);
     }
 }

@@ -50,6 +50,15 @@ impl Raw {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
+    /// Whether both say the same, in whatever spelling.
+    pub(crate) fn is_same(&self, other: &Raw) -> bool {
+        match (serde_json::to_value(self), serde_json::to_value(other)) {
+            (Ok(left), Ok(right)) => left == right,
+            // A number that nobody can hold.
+            (_, _) => serde_json::to_string(self).ok() == serde_json::to_string(other).ok(),
+        }
+    }
+
     /// Present and not null.
     fn find(&self, name: &str) -> Option<&RawValue> {
         let (_, value) = self.0.iter().find(|(known, _)| known == name)?;

@@ -268,12 +268,6 @@ pub(crate) fn acls(scope: &ScopeName) -> Read<Vec<Acl>> {
     Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.items.unwrap_or_default()))
 }
 
-/// `acls/get`: what one principal may do. Needs MANAGE; a principal without an entry is missing.
-pub(crate) fn acl(scope: &ScopeName, principal: &str) -> Read<Acl> {
-    let call = Call::get("secrets/acls/get", Path::new("/api/2.0/secrets/acls/get"));
-    Read::json(call.query("scope", scope).query("principal", principal))
-}
-
 /// `acls/put`: sets what one principal may do, over what it may do now.
 pub(crate) fn put_acl(scope: &ScopeName, principal: &str, permission: Permission) -> Put<()> {
     let call = Call::post("secrets/acls/put", Path::new("/api/2.0/secrets/acls/put"));

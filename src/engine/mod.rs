@@ -8,6 +8,8 @@ mod plan;
 mod report;
 mod walk;
 
-pub(crate) use plan::{Action, Change, Consent, Consents, Entry, Kind, Plan, Planned, Progress, Refusal, Step};
+pub(crate) use plan::{
+    Action, Applied, Change, Consent, Consents, Creation, Entry, Kind, Plan, Planned, Progress, Refusal, Settled, Step,
+};
 pub(crate) use report::Provisioned;
 pub(crate) use walk::{Inputs, blocked, walk};

@@ -65,6 +65,15 @@ pub(crate) struct Change {
     pub(crate) reason: String,
 }
 
+impl Change {
+    /// The same, where it was written and a read shows it otherwise.
+    pub(crate) fn as_difference(&self) -> String {
+        let Change { field, from, to, reason: _ } = self;
+        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
+        format!("{field}: {} instead of {}", shown(from), shown(to))
+    }
+}
+
 impl Shown for Change {
     fn shown(&self) -> Data {
         let Change { field, from, to, reason } = self;
@@ -130,8 +139,39 @@ pub(crate) enum Action {
     },
 }
 
+/// What a create does where something of this name has come to be there since the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Creation {
+    Overwrites,
+    IsRefused,
+    /// Names are not unique. Such a create is never repeated by the walk.
+    MakesAnother,
+}
+
+/// What the answer to a write says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Applied {
+    Written,
+    /// Nothing was written, since something of this name is there.
+    Found,
+}
+
+/// How a step stands to others that made the same thing at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// There are no others.
+    Ours,
+    /// There still are others.
+    NotYet,
+    /// What this step made was taken back: the other one is used.
+    Theirs,
+}
+
 /// One kind of thing: how it is found, compared and changed.
 pub(crate) trait Kind: Sized {
+    /// What a create does where something of this name has come to be there since the plan.
+    const CREATION: Creation;
+
     /// What should be. It is serialised into reports, and a secret cannot be serialised.
     type Want: Serialize;
     /// What is there.
@@ -154,16 +194,35 @@ pub(crate) trait Kind: Sized {
     /// Compares. Pure.
     fn diff(want: &Self::Want, have: Option<&Self::Have>, consents: &Consents) -> Action;
 
-    /// Why the change must not be made after all, by a look directly before it, and what consents to it all the same.
-    async fn check(_reader: &Reader, _step: &Step<Self>) -> Result<Option<(Refusal, Option<Consent>)>, HttpError> {
-        Ok(None)
+    /// Looks once more at what a step is about, directly before its write and after it. Where its id is known, by that.
+    async fn look_again(reader: &Reader, step: &Step<Self>) -> Result<Option<Self::Have>, HttpError> {
+        Self::observe(reader, &step.want).await
     }
 
-    /// Makes the one change that the action names.
-    async fn apply(writer: &Writer, step: &Step<Self>, inputs: &Inputs) -> Result<(), HttpError>;
+    /// Whether what a look directly before the write shows is what the plan was made for.
+    fn is_as_planned(step: &Step<Self>, now: Option<&Self::Have>) -> bool;
 
-    /// Whether a look after `apply` shows what was done.
-    fn shows(step: &Step<Self>, now: Option<&Self::Have>) -> bool;
+    /// Makes the one change that the action names, with one attempt: the walk looks again before it repeats it. What it
+    /// learns of the thing goes into the step.
+    async fn apply(writer: &Writer, step: &mut Step<Self>, inputs: &Inputs) -> Result<Applied, HttpError>;
+
+    /// What of the change a look after `apply` does not show, field by field. Empty: all of it shows.
+    fn differences(step: &Step<Self>, now: Option<&Self::Have>) -> Vec<String>;
+
+    /// What of others was there before the change and is not any more, by name.
+    fn gone(_step: &Step<Self>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Settles with others that made the same thing at the same time.
+    async fn settle(_writer: &Writer, _step: &mut Step<Self>) -> Result<Settled, HttpError> {
+        Ok(Settled::Ours)
+    }
+
+    /// What the service calls the thing that a step made, such as `job 123`, if the name does not tell.
+    fn made_as(_step: &Step<Self>) -> Option<String> {
+        None
+    }
 
     /// The lines that an update would overwrite though somebody else wrote them, in unified form.
     fn lost(_want: &Self::Want, _have: Option<&Self::Have>) -> Option<String> {
@@ -184,12 +243,13 @@ pub(crate) trait Kind: Sized {
 /// One thing with what should be, what is there, and what is to be done.
 pub(crate) struct Step<K: Kind> {
     pub(crate) want: K::Want,
-    /// What was there before anything was written.
+    /// What was there before anything was written for it.
     pub(crate) have: Option<K::Have>,
     pub(crate) action: Action,
     pub(crate) progress: Progress,
-    /// What a look after the change shows.
+    /// What a look after the change shows, or the answer to it.
     pub(crate) now: Option<K::Have>,
+    pub(crate) consents: Consents,
 }
 
 /// How far a step has come.
@@ -197,12 +257,14 @@ pub(crate) struct Step<K: Kind> {
 pub(crate) enum Progress {
     /// Nothing was sent for it.
     Pending,
-    /// The service has taken the change; it has not been seen in a read yet.
+    /// The service has taken the change; reads do not show all of it.
     Written,
     /// Done and read back, or nothing was to do.
     Done,
-    /// The change failed, or does not show.
+    /// It was not changed.
     Failed,
+    /// No answer tells whether it was changed.
+    Unknown,
 }
 
 impl<K: Kind> Step<K> {
@@ -220,13 +282,13 @@ impl<K: Kind> Step<K> {
     ) -> Result<Step<K>, Failure> {
         let have = found.map_err(|error| failed::<K>("read", &want, &error))?;
         let action = K::diff(&want, have.as_ref(), consents);
-        Ok(Step { want, have, action, progress: Progress::Pending, now: None })
+        Ok(Step { want, have, action, progress: Progress::Pending, now: None, consents: consents.clone() })
     }
 
     /// A step whose difference is known, for tests.
     #[cfg(test)]
     pub(crate) fn settled(want: K::Want, action: Action) -> Step<K> {
-        Step { want, have: None, action, progress: Progress::Pending, now: None }
+        Step { want, have: None, action, progress: Progress::Pending, now: None, consents: Consents::default() }
     }
 
     /// What is there as far as is known: after a change what a look showed, else what was found.
@@ -307,6 +369,20 @@ impl Planned {
         each!(self, step => step.writes())
     }
 
+    /// The job that a workflow of ours is.
+    pub(super) fn job(&self) -> Option<u64> {
+        match self {
+            Planned::Workflow(step) => step.present().map(|have| have.job.id),
+            Planned::Scope(_)
+            | Planned::Secret(_)
+            | Planned::Grant(_)
+            | Planned::AddedTask(_)
+            | Planned::Notebook(_)
+            | Planned::NotebookGrant(_)
+            | Planned::JobGrant(_) => None,
+        }
+    }
+
     /// Steps of one wave do not need one another; each wave needs the ones before it.
     pub(super) fn wave(&self) -> u8 {
         match self {
@@ -340,6 +416,7 @@ impl Entry {
             Progress::Written => "written",
             Progress::Done => "done",
             Progress::Failed => "failed",
+            Progress::Unknown => "unknown",
         };
         let mut entry = document!({ "kind": kind, "name": name, "progress": progress });
         match action {

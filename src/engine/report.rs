@@ -25,15 +25,19 @@ impl Report for Provisioned {
     fn text(&self) -> String {
         let Provisioned { workspace: _, identity: _, dry_run: _, entries, lines, fields: _ } = self;
         // Once something failed, what was not begun is not reached; otherwise nothing was to be written at all.
-        let stopped = entries.iter().any(|entry| entry.progress == Progress::Failed);
+        let stopped = entries.iter().any(|entry| match entry.progress {
+            Progress::Written | Progress::Failed | Progress::Unknown => true,
+            Progress::Pending | Progress::Done => false,
+        });
         let mut text = String::new();
         for Entry { kind, name: _, quoted, action, progress, diff } in entries {
             let said = |verb: &str| match progress {
                 Progress::Pending if stopped => "not reached".to_owned(),
                 Progress::Pending => format!("would be {verb}"),
-                Progress::Written => format!("{verb}, not read back"),
+                Progress::Written => format!("{verb}, not confirmed"),
                 Progress::Done => verb.to_owned(),
-                Progress::Failed => format!("not {verb}, as far as is known"),
+                Progress::Failed => "failed".to_owned(),
+                Progress::Unknown => format!("unknown whether it was {verb}"),
             };
             let (sign, state) = match action {
                 Action::Keep(None) => ('=', "as it should be".to_owned()),

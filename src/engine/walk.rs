@@ -5,9 +5,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use super::plan::{Action, Consent, Entry, Kind, Plan, Planned, Progress, Refusal, Step, each, failed};
+use super::plan::{
+    Action, Applied, Consent, Creation, Entry, Kind, Plan, Planned, Progress, Refusal, Settled, Step, each, failed,
+};
 use crate::failure::{Code, Failure};
-use crate::http::{Reader, Writer};
+use crate::http::{HttpError, Reader, Writer};
 use crate::secret::Secret;
 
 /// How long a write may take to show in reads before that is reported.
@@ -36,20 +38,25 @@ pub(crate) async fn walk(
         return Err(failure);
     }
     plan.steps.sort_by_key(Planned::wave);
+    let mut job = None;
     for wave in plan.steps.chunk_by_mut(|left, right| left.wave() == right.wave()) {
         for planned in wave.iter_mut() {
-            let written = each!(planned, step => write(writer, step, inputs).await);
+            if let Planned::JobGrant(step) = planned {
+                step.want.job = step.want.job.or(job);
+            }
+            let written = each!(planned, step => Box::pin(write(writer, step, inputs)).await);
             told(planned.entry());
             written?;
         }
         let looks = wave.iter_mut().map(async |planned| {
-            let seen = each!(planned, step => confirm(writer, step).await);
+            let seen = each!(planned, step => Box::pin(confirm(writer, step)).await);
             told(planned.entry());
             seen
         });
         for seen in join_all(looks).await {
             seen?;
         }
+        job = job.or_else(|| wave.iter().find_map(Planned::job));
     }
     Ok(())
 }
@@ -79,51 +86,156 @@ fn refused(before: Option<Failure>, why: Refusal, unless: Option<Consent>) -> Fa
     advice.into_iter().fold(failure, Failure::advise)
 }
 
+/// Reads once more directly before each attempt of a write: what has changed since the plan is left alone. No call of the
+/// service has a condition that would do that (databricks-api §4.1, §5.5), so what somebody writes between that read and the
+/// write is not seen.
 async fn write<K: Kind>(writer: &Writer, step: &mut Step<K>, inputs: &Inputs) -> Result<(), Failure> {
-    let verb = match &step.action {
-        Action::Keep(_) | Action::Blocked { .. } => return Ok(()),
-        Action::Create => "create",
-        Action::Update(_) => "update",
+    let (verb, overwrites, repeats) = match (&step.action, K::CREATION) {
+        (Action::Keep(_) | Action::Blocked { .. }, _) => return Ok(()),
+        (Action::Update(_), _) => ("update", true, true),
+        (Action::Create, Creation::Overwrites) => ("create", true, true),
+        (Action::Create, Creation::IsRefused) => ("create", false, true),
+        (Action::Create, Creation::MakesAnother) => ("create", false, false),
     };
-    let checked = Box::pin(K::check(writer, step)).await.map_err(|error| failed::<K>("read", &step.want, &error))?;
-    if let Some((why, unless)) = checked {
-        let failure = refused(None, why.clone(), unless);
-        (step.action, step.progress) = (Action::Blocked { why, unless }, Progress::Failed);
-        return Err(failure);
+    let end = writer.repeats_until();
+    // No answer told of an attempt before, so it may have been done.
+    let mut unanswered = false;
+    let mut attempts = 1;
+    loop {
+        if overwrites {
+            let now = K::look_again(writer, step).await.map_err(|error| {
+                step.progress = if unanswered { Progress::Unknown } else { Progress::Failed };
+                failed::<K>("read", &step.want, &error)
+            })?;
+            if K::is_as_planned(step, now.as_ref()) {
+                step.have = now;
+            } else if unanswered && K::differences(step, now.as_ref()).is_empty() {
+                step.progress = Progress::Written;
+                return Ok(());
+            } else {
+                step.now = now;
+                return taken(step);
+            }
+        }
+        let error = match K::apply(writer, step, inputs).await {
+            Ok(Applied::Written) => {
+                step.progress = Progress::Written;
+                return Ok(());
+            }
+            Ok(Applied::Found) => return found(writer, step, unanswered).await,
+            Err(error) => error,
+        };
+        unanswered |= error.may_have_arrived();
+        let goes_on = if repeats { writer.pause(HttpError { attempts, ..error }, end).await } else { Err(error) };
+        if let Err(error) = goes_on {
+            step.progress = if unanswered { Progress::Unknown } else { Progress::Failed };
+            return Err(failed::<K>(verb, &step.want, &error));
+        }
+        attempts += 1;
     }
-    let applied = K::apply(writer, step, inputs).await;
-    step.progress = if applied.is_ok() { Progress::Written } else { Progress::Failed };
-    applied.map_err(|error| failed::<K>(verb, &step.want, &error))
 }
 
-/// Looks until a change shows.
-async fn confirm<K: Kind>(reader: &Reader, step: &mut Step<K>) -> Result<(), Failure> {
-    if step.progress != Progress::Written {
-        return Ok(());
-    }
+/// Something of this name has come to be there since the plan: by an attempt of ours that nobody answered, or by somebody else.
+async fn found<K: Kind>(reader: &Reader, step: &mut Step<K>, unanswered: bool) -> Result<(), Failure> {
     let end = Instant::now() + SHOWS_WITHIN;
     let mut pause = Duration::from_millis(100);
-    loop {
-        let now = K::observe(reader, &step.want).await.map_err(|error| failed::<K>("read back", &step.want, &error))?;
-        if K::shows(step, now.as_ref()) {
-            if let Some(note) = K::came_out(step, now.as_ref()) {
-                step.action = Action::Keep(Some(note));
-            }
-            step.now = now;
+    while step.now.is_none() && Instant::now() + pause < end {
+        step.now = K::look_again(reader, step).await.map_err(|error| {
+            step.progress = Progress::Unknown;
+            failed::<K>("read", &step.want, &error)
+        })?;
+        if step.now.is_none() {
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+    if unanswered && K::differences(step, step.now.as_ref()).is_empty() {
+        step.progress = Progress::Done;
+        return Ok(());
+    }
+    taken(step)
+}
+
+/// What others did since the plan stays. If nothing is left to be done, that is fine.
+fn taken<K: Kind>(step: &mut Step<K>) -> Result<(), Failure> {
+    let action = K::diff(&step.want, step.now.as_ref(), &step.consents);
+    let (kind, name) = (K::KIND, K::quoted(&step.want));
+    let what = format!("The {kind} {name} was not written: what is there has changed since it was compared.");
+    let failure = Failure::new(Code::ChangedMeanwhile, what);
+    let failure = match action {
+        Action::Keep(note) => {
+            step.action = Action::Keep(K::came_out(step, step.now.as_ref()).or(note));
             step.progress = Progress::Done;
             return Ok(());
         }
-        if Instant::now() + pause > end {
-            step.progress = Progress::Failed;
-            let (kind, name, seconds) = (K::KIND, K::quoted(&step.want), SHOWS_WITHIN.as_secs());
-            return Err(Failure::new(
-                Code::Failed,
-                format!("The {kind} {name} was written, but does not read back as written."),
-            )
-            .cause(format!("{seconds} s after the write a look still shows the old state"))
-            .advise("run the same command again: it compares and writes only what differs"));
+        Action::Create => failure.cause("it is not there, or not as it was"),
+        Action::Update(changes) => {
+            let fields: Vec<String> = changes.into_iter().map(|change| change.field).collect();
+            failure.cause(format!("what still differs: {}", fields.join(", ")))
+        }
+        Action::Blocked { why: Refusal { what, diff: _, advice }, unless } => {
+            let failure = failure.cause(what);
+            let failure = unless.into_iter().fold(failure, |failure, consent| failure.unless(consent.flag()));
+            advice.into_iter().fold(failure, Failure::advise)
+        }
+    };
+    step.progress = Progress::Failed;
+    Err(failure.advise("run the same command again: it compares with what is there now"))
+}
+
+/// Looks until a change shows, and whether everything else is still there.
+async fn confirm<K: Kind>(writer: &Writer, step: &mut Step<K>) -> Result<(), Failure> {
+    if step.progress != Progress::Written {
+        return Ok(());
+    }
+    let verb = if step.action == Action::Create { "created" } else { "updated" };
+    let (kind, name) = (K::KIND, K::quoted(&step.want));
+    let done = |step: &Step<K>| {
+        let id = K::made_as(step).map(|id| format!(" as {id}")).unwrap_or_default();
+        format!("The {kind} {name} was {verb}{id}")
+    };
+    let unread = |step: &Step<K>, error: &HttpError| {
+        let cause = format!("{}, and has not been read back since", done(step).trim_end_matches('.'));
+        failed::<K>("read back", &step.want, error).cause(cause)
+    };
+    let end = Instant::now() + SHOWS_WITHIN;
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let now = K::look_again(writer, step).await.map_err(|error| unread(step, &error))?;
+        let is_there = now.is_some();
+        if is_there {
+            step.now = now;
+        }
+        let settled = K::settle(writer, step).await.map_err(|error| unread(step, &error))?;
+        let differences = K::differences(step, step.now.as_ref().filter(|_| is_there));
+        let late = Instant::now() + pause > end;
+        match settled {
+            Settled::Theirs => return taken(step),
+            Settled::Ours if differences.is_empty() => break,
+            // Who reports the step names the others.
+            Settled::NotYet if differences.is_empty() && late => break,
+            Settled::Ours | Settled::NotYet if late => {
+                return Err(Failure::new(Code::Failed, format!("{}, but reads back differently.", done(step)))
+                    .cause(format!("{} s after the write, a read shows: {}", SHOWS_WITHIN.as_secs(), differences.join("; ")))
+                    .advise("compare it in the workspace; the same command again compares too, and writes only what differs"));
+            }
+            Settled::Ours | Settled::NotYet => {}
         }
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
     }
+    let gone = K::gone(step);
+    if !gone.is_empty() {
+        return Err(Failure::new(
+            Code::Failed,
+            format!("{}, and this is gone from it: {}.", done(step), gone.join(", ")),
+        )
+        .cause("the service replaced more than it was sent, or somebody took it out at the same time")
+        .advise("put it back in the workspace"));
+    }
+    if let Some(note) = K::came_out(step, step.now.as_ref()) {
+        step.action = Action::Keep(Some(note));
+    }
+    step.progress = Progress::Done;
+    Ok(())
 }

@@ -88,22 +88,12 @@ pub(crate) fn of_databricks(doing: &str, error: &HttpError) -> Failure {
 
 fn base(doing: &str, error: &HttpError) -> Failure {
     let code = match error.last_fault() {
-        Fault::NotSent(net) | Fault::Lost(net) => match net.kind {
-            NetKind::Certificate | NetKind::Tls => Code::Tls,
-            NetKind::Name
-            | NetKind::Connect
-            | NetKind::ConnectTimeout
-            | NetKind::Proxy
-            | NetKind::Broken
-            | NetKind::Timeout => Code::Network,
+        Fault::NotSent(net) | Fault::Lost(net) => of_net(net.kind),
+        Fault::NoToken(none) => match none.net {
+            Some(kind) => of_net(kind),
+            None if none.passing => Code::Unavailable,
+            None => Code::NotAuthenticated,
         },
-        Fault::NoToken(none) => {
-            if none.passing {
-                Code::Unavailable
-            } else {
-                Code::NotAuthenticated
-            }
-        }
         Fault::Status(status, said) => of_status(*status, said),
         Fault::Nonsense(_) => Code::Nonsense,
         // `last_fault` has unwrapped it.
@@ -111,17 +101,14 @@ fn base(doing: &str, error: &HttpError) -> Failure {
     };
     let failure = Failure::new(code, format!("{doing}.")).cause(error.to_string());
     match error.last_fault() {
-        Fault::NoToken(none) => none.tried.iter().fold(failure, Failure::cause).advise(&none.advice),
-        Fault::NotSent(net) | Fault::Lost(net) => failure.advise(match net.kind {
-            NetKind::Name => "check the host name for a typing error, and the network",
-            NetKind::Certificate => {
-                "a proxy that opens TLS connections needs its CA: name a file with it by --ca-bundle, or set SSL_CERT_FILE"
-            }
-            NetKind::Proxy => "check HTTPS_PROXY and NO_PROXY",
-            NetKind::Connect | NetKind::ConnectTimeout | NetKind::Tls | NetKind::Broken | NetKind::Timeout => {
-                "check the host, the network and HTTPS_PROXY, then run the same command again"
-            }
-        }),
+        Fault::NoToken(none) => {
+            let advice = match none.net {
+                Some(kind) => on_the_way(kind),
+                None => &none.advice,
+            };
+            none.tried.iter().fold(failure, Failure::cause).advise(advice)
+        }
+        Fault::NotSent(net) | Fault::Lost(net) => failure.advise(on_the_way(net.kind)),
         Fault::Status(status, said) if status.is_redirection() => {
             let target = said.location.as_deref().unwrap_or("another place");
             failure
@@ -143,6 +130,32 @@ fn base(doing: &str, error: &HttpError) -> Failure {
         }
         Fault::Nonsense(Shape::Empty | Shape::TooLarge { .. } | Shape::Unreadable(_)) | Fault::TooLate(_) => {
             failure.advise("run the same command again with `-vv` to see the answer")
+        }
+    }
+}
+
+fn of_net(kind: NetKind) -> Code {
+    match kind {
+        NetKind::Certificate | NetKind::Tls => Code::Tls,
+        NetKind::Name
+        | NetKind::Connect
+        | NetKind::ConnectTimeout
+        | NetKind::Proxy
+        | NetKind::Broken
+        | NetKind::Timeout => Code::Network,
+    }
+}
+
+/// What helps on the way to a host.
+fn on_the_way(kind: NetKind) -> &'static str {
+    match kind {
+        NetKind::Name => "check the host name for a typing error, and the network",
+        NetKind::Certificate => {
+            "a proxy that opens TLS connections needs its CA: name a file with it by --ca-bundle, or set SSL_CERT_FILE"
+        }
+        NetKind::Proxy => "check HTTPS_PROXY and NO_PROXY",
+        NetKind::Connect | NetKind::ConnectTimeout | NetKind::Tls | NetKind::Broken | NetKind::Timeout => {
+            "check the host, the network and HTTPS_PROXY, then run the same command again"
         }
     }
 }

@@ -38,6 +38,8 @@ pub(crate) enum Code {
     NotFound,
     /// Not ours, changed by hand, or open to others: its own flag consents.
     Refused,
+    /// Somebody else has changed it while the command ran; their change stays.
+    ChangedMeanwhile,
     /// Waited long enough; the run goes on.
     StillRunning,
     /// Nobody knows whether the run was started; nothing was sent again.
@@ -74,6 +76,7 @@ impl Code {
             Code::NotAllowed => "not-allowed",
             Code::NotFound => "not-found",
             Code::Refused => "refused",
+            Code::ChangedMeanwhile => "changed-meanwhile",
             Code::StillRunning => "still-running",
             Code::OutcomeUnknown => "outcome-unknown",
             Code::Network => "network",
@@ -95,7 +98,7 @@ impl Code {
             Code::RunFailed => 3,
             Code::NotAuthenticated | Code::NotAllowed => 4,
             Code::NotFound => 6,
-            Code::Refused => 7,
+            Code::Refused | Code::ChangedMeanwhile => 7,
             Code::StillRunning => 8,
             Code::OutcomeUnknown => 9,
             Code::Network | Code::Tls => 12,

@@ -15,7 +15,7 @@ pub(crate) struct Page {
 
 impl Code {
     /// Every code, in the order of the exit codes.
-    pub(crate) const ALL: [Code; 20] = [
+    pub(crate) const ALL: [Code; 21] = [
         Code::Failed,
         Code::Usage,
         Code::MissingInput,
@@ -26,6 +26,7 @@ impl Code {
         Code::NotAllowed,
         Code::NotFound,
         Code::Refused,
+        Code::ChangedMeanwhile,
         Code::StillRunning,
         Code::OutcomeUnknown,
         Code::Network,
@@ -48,7 +49,9 @@ impl Code {
             Code::RunFailed => "the run ended in error",
             Code::NotAuthenticated | Code::NotAllowed => "not authenticated, or not allowed",
             Code::NotFound => "not found, or not visible to you",
-            Code::Refused => "refused: not ours, changed by hand, or open to others",
+            Code::Refused | Code::ChangedMeanwhile => {
+                "refused: not ours, changed by hand, open to others, or changed meanwhile"
+            }
             Code::StillRunning => "waited long enough; the run goes on",
             Code::OutcomeUnknown => "it is unknown whether the run was started; nothing was sent again",
             Code::Network | Code::Tls => "network, TLS or proxy",
@@ -209,6 +212,21 @@ impl Code {
                 example: (
                     "dbtrigger deploy-notebook",
                     "error: Nothing was written: 1 of 1 changes is refused. [refused]",
+                ),
+            },
+            Code::ChangedMeanwhile => Page {
+                means: "Something changed while the command ran, after it was compared and before it was written. The change stays.",
+                why: &[
+                    "A colleague edits the same workflow or notebook, or a pipeline runs the same command at the same time.",
+                    "A bundle or Terraform deploys at the same moment.",
+                ],
+                what_to_do: &[
+                    "Run the same command again: it compares with what is there now, and refuses or writes anew.",
+                    "See what would be written with `--dry-run`.",
+                ],
+                example: (
+                    "dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?'",
+                    "error: The workflow \"dbt: Nightly build (222222)\" has changed while this command ran. [changed-meanwhile]",
                 ),
             },
             Code::StillRunning => Page {

@@ -13,8 +13,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::call::{Call, Once, Parse, Put, Read, Shape};
 use super::error::{Fault, HttpError, Said, title_of_page};
+use super::refusal::Meaning;
 use super::retry::{Pace, RetryAfter, wait_before, worth_repeating};
-use super::token::Credential;
+use super::token::{Credential, RefusedToken};
 use super::trace;
 use super::transport::{Lane, Limits, Net, NetKind, Transport, WireError};
 use crate::context::{Entropy, Wall};
@@ -114,56 +115,96 @@ impl Reader {
         let mut attempts = 1;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let failed = match self.attempt(call, parse, Lane::Pooled, left).await {
+            match self.attempt(call, parse, Lane::Pooled, left).await {
                 Ok(value) => return Ok(value),
-                Err(failed) => failed,
-            };
-            if !worth_repeating(&failed.fault, attempts) {
-                return Err(self.error(call, failed, attempts));
+                Err(failed) => self.pause(self.error(call, failed, attempts), end).await?,
             }
-            let asked = match &failed.fault {
-                Fault::Status(_, said) => said.retry_after,
-                Fault::NoToken(none) => none.retry_after,
-                Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
-            };
-            let wait = wait_before(attempts + 1, asked, &self.0.pace, self.0.entropy.fraction());
-            if Instant::now() + wait >= end {
-                let late = Failed { fault: Fault::TooLate(Box::new(failed.fault)), request_id: failed.request_id };
-                return Err(self.error(call, late, attempts));
-            }
-            if wait >= Duration::from_secs(2) {
-                let profile = &self.0.profile;
-                let seconds = wait.as_secs();
-                self.0.events.remark(format!(
-                    "{}: {} ({}); trying again in {seconds} s",
-                    profile.service, failed.fault, call.operation
-                ));
-            }
-            sleep(wait).await;
             attempts += 1;
         }
     }
 
+    /// When repeating ends that begins now.
+    pub(crate) fn repeats_until(&self) -> Instant {
+        Instant::now() + self.0.pace.total
+    }
+
+    /// Waits before the next attempt of what failed so.
+    ///
+    /// # Errors
+    /// The failure itself, if another attempt is not worth it or there is no time for it.
+    pub(crate) async fn pause(&self, error: HttpError, end: Instant) -> Result<(), HttpError> {
+        if !worth_repeating(&error.fault, error.attempts) {
+            return Err(error);
+        }
+        let asked = match &error.fault {
+            Fault::Status(_, said) => said.retry_after,
+            Fault::NoToken(none) => none.retry_after,
+            Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
+        };
+        let wait = wait_before(error.attempts + 1, asked, &self.0.pace, self.0.entropy.fraction());
+        if Instant::now() + wait >= end {
+            return Err(HttpError { fault: Fault::TooLate(Box::new(error.fault)), ..error });
+        }
+        if wait >= Duration::from_secs(2) {
+            let HttpError { service, operation, fault, .. } = error;
+            let seconds = wait.as_secs();
+            self.0.events.remark(format!("{service}: {fault} ({operation}); trying again in {seconds} s"));
+        }
+        sleep(wait).await;
+        Ok(())
+    }
+
     async fn attempt<T>(&self, call: &Call, parse: Parse<T>, lane: Lane, left: Duration) -> Result<T, Failed> {
+        let begun = Instant::now();
         let secret = self.secret(None, left).await?;
         let answer = self.send(call, lane, left, &secret).await?;
-        let credential = &self.0.profile.credential;
-        if answer.status() != StatusCode::UNAUTHORIZED || !credential.is_renewable() {
-            return self.judge(&answer, parse);
-        }
-        // The token ended early. The service has refused, so nothing was done: sending once more is not repeating.
-        match self.secret(Some(&secret), left).await {
-            Ok(renewed) if renewed.reveal() != secret.reveal() => {
-                let answer = self.send(call, lane, left, &renewed).await?;
-                self.judge(&answer, parse)
+        let Some(is_named) = self.may_be_the_token(&answer) else { return self.judge(&answer, parse) };
+        let refused = RefusedToken { secret: &secret, is_named };
+        let again = Box::pin(self.renewed(call, lane, left.saturating_sub(begun.elapsed()), refused)).await?;
+        self.judge(again.as_ref().unwrap_or(&answer), parse)
+    }
+
+    /// Sends once more with another token, if one is to be had. The service has refused, so nothing was done: that is not repeating.
+    async fn renewed(
+        &self,
+        call: &Call,
+        lane: Lane,
+        left: Duration,
+        refused: RefusedToken<'_>,
+    ) -> Result<Option<Response<Bytes>>, Failed> {
+        let begun = Instant::now();
+        match self.secret(Some(refused), left).await {
+            Ok(renewed) if renewed.reveal() != refused.secret.reveal() => {
+                self.send(call, lane, left.saturating_sub(begun.elapsed()), &renewed).await.map(Some)
             }
-            Ok(_) => self.judge(&answer, parse),
+            Ok(_) => Ok(None),
+            // Whatever else was refused, it is that which a person has to know.
+            Err(_) if !refused.is_named => Ok(None),
             Err(failed) => Err(failed),
         }
     }
 
+    /// Whether another token may help, and whether the service says that it is the token. Tokens that have ended are refused with
+    /// 403 as often as with 401, and not always in words or in JSON (databricks-api §2.2a).
+    fn may_be_the_token(&self, answer: &Response<Bytes>) -> Option<bool> {
+        let refused = matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        if !refused || !self.0.profile.credential.is_renewable() {
+            return None;
+        }
+        match (self.0.profile.said)(answer).means {
+            Meaning::TokenInvalid | Meaning::TokenExpired => Some(true),
+            Meaning::RightMissing | Meaning::WrongHost | Meaning::Other => Some(false),
+            Meaning::AddressBlocked
+            | Meaning::NotInPlan
+            | Meaning::Unpaid
+            | Meaning::OtherAccount
+            | Meaning::NotFound
+            | Meaning::NotImplemented => None,
+        }
+    }
+
     /// The secret to send. It is asked for anew at each request, before anything is sent.
-    async fn secret(&self, refused: Option<&Secret>, left: Duration) -> Result<Secret, Failed> {
+    async fn secret(&self, refused: Option<RefusedToken<'_>>, left: Duration) -> Result<Secret, Failed> {
         match timeout(left, self.0.profile.credential.secret(refused)).await {
             Ok(secret) => secret.map_err(|none| Fault::NoToken(none).into()),
             Err(_) => Err(Fault::NotSent(Net::new(NetKind::Timeout, "no token came in time")).into()),
@@ -292,6 +333,13 @@ impl Writer {
     /// Writes what may be repeated, like a read.
     pub(crate) async fn put<T>(&self, put: Put<T>) -> Result<T, HttpError> {
         self.repeat(&put.call, put.parse, self.0.0.pace.total).await
+    }
+
+    /// Writes what may be repeated, with one attempt: for callers who look again before each.
+    pub(crate) async fn put_once<T>(&self, put: Put<T>) -> Result<T, HttpError> {
+        self.attempt(&put.call, put.parse, Lane::Pooled, Duration::MAX)
+            .await
+            .map_err(|failed| self.error(&put.call, failed, 1))
     }
 
     /// Sends once, on a connection of its own.

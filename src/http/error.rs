@@ -118,8 +118,17 @@ impl HttpError {
     pub(crate) fn is_final(&self) -> bool {
         match self.last_fault() {
             Fault::Status(status, _) => status.is_client_error() && !matches!(status.as_u16(), 408 | 429),
-            Fault::NoToken(none) => !none.passing,
+            Fault::NoToken(none) => !none.passing || self.is_certificate(),
             Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => self.is_certificate(),
+        }
+    }
+
+    /// Whether the service may have done all the same what was asked of it.
+    pub(crate) fn may_have_arrived(&self) -> bool {
+        match self.last_fault() {
+            Fault::Status(status, _) => status.is_server_error() || status.as_u16() == 408,
+            Fault::Lost(_) | Fault::Nonsense(_) => true,
+            Fault::NotSent(_) | Fault::NoToken(_) | Fault::TooLate(_) => false,
         }
     }
 
@@ -127,7 +136,8 @@ impl HttpError {
     pub(crate) fn is_certificate(&self) -> bool {
         match self.last_fault() {
             Fault::NotSent(net) | Fault::Lost(net) => net.kind == NetKind::Certificate,
-            Fault::NoToken(_) | Fault::Status(..) | Fault::Nonsense(_) | Fault::TooLate(_) => false,
+            Fault::NoToken(none) => none.net == Some(NetKind::Certificate),
+            Fault::Status(..) | Fault::Nonsense(_) | Fault::TooLate(_) => false,
         }
     }
 }

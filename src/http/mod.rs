@@ -25,7 +25,7 @@ pub(crate) use intake::Intake;
 pub(crate) use refusal::{Meaning, Service, meaning};
 pub(crate) use retry::{Pace, RetryAfter};
 pub(crate) use socket::{Roots, Sockets};
-pub(crate) use token::{Ask, Asker, Asking, Credential, Fresh, Issuer, NoToken};
+pub(crate) use token::{Ask, Asker, Asking, Credential, Fresh, Issuer, NoToken, Unanswered};
 #[cfg(test)]
 pub(crate) use transport::{Lane, Limits, Pending, WireError};
 pub(crate) use transport::{Net, NetKind, Transport};

@@ -74,12 +74,9 @@ const MOST_UNREACHED: u32 = 4;
 /// Whether one more attempt of something repeatable is worth it after so many. Exhaustive on purpose: a new fault has to decide.
 pub(crate) fn worth_repeating(fault: &Fault, attempts: u32) -> bool {
     match fault {
-        Fault::NotSent(net) | Fault::Lost(net) => match net.kind {
-            NetKind::Certificate => false,
-            NetKind::Name | NetKind::Connect => attempts < MOST_UNREACHED,
-            NetKind::ConnectTimeout | NetKind::Proxy | NetKind::Tls | NetKind::Broken | NetKind::Timeout => true,
-        },
-        Fault::NoToken(none) => none.passing,
+        Fault::NotSent(net) | Fault::Lost(net) => worth_another_try(net.kind, attempts),
+        // The way to whoever issues tokens is a way like any other.
+        Fault::NoToken(none) => none.passing && none.net.is_none_or(|kind| worth_another_try(kind, attempts)),
         // What a plan does not have it will not have next time either, whatever status that comes with.
         Fault::Status(_, said) if said.means == Meaning::NotInPlan => false,
         Fault::Status(status, _) => matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504),
@@ -89,6 +86,14 @@ pub(crate) fn worth_repeating(fault: &Fault, attempts: u32) -> bool {
             Shape::Empty | Shape::Unreadable(_) => true,
         },
         Fault::TooLate(_) => false,
+    }
+}
+
+fn worth_another_try(kind: NetKind, attempts: u32) -> bool {
+    match kind {
+        NetKind::Certificate => false,
+        NetKind::Name | NetKind::Connect => attempts < MOST_UNREACHED,
+        NetKind::ConnectTimeout | NetKind::Proxy | NetKind::Tls | NetKind::Broken | NetKind::Timeout => true,
     }
 }
 

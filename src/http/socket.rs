@@ -1,15 +1,18 @@
 //! The transport over real sockets.
 
 use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use reqwest::tls::TlsInfo;
+use tokio_rustls::rustls;
 
 use super::ahead::Ahead;
 use super::intake::Intake;
 use super::transport::{Lane, Limits, Net, NetKind, PeerCertificate, Pending, Transport, WireError};
+use super::walk::Proxy;
 
 /// Real connections: one client that keeps them, and one that uses each once.
 ///
@@ -17,6 +20,8 @@ use super::transport::{Lane, Limits, Net, NetKind, PeerCertificate, Pending, Tra
 pub(crate) struct Sockets {
     pooled: reqwest::Client,
     fresh: reqwest::Client,
+    /// A proxy stands on the way.
+    proxied: bool,
     origin: url::Url,
     pooled_ahead: Ahead,
     fresh_ahead: Ahead,
@@ -57,6 +62,16 @@ impl Sockets {
     /// # Errors
     /// The system's certificates cannot be loaded.
     pub(crate) fn new(origin: &url::Url, connect: Duration, roots: &Roots) -> Result<Sockets, reqwest::Error> {
+        Sockets::through(None, origin, connect, roots)
+    }
+
+    /// Clients for one origin, through this proxy if there is one, else through the one that the system names.
+    fn through(
+        proxy: Option<&reqwest::Proxy>,
+        origin: &url::Url,
+        connect: Duration,
+        roots: &Roots,
+    ) -> Result<Sockets, reqwest::Error> {
         let builder = || {
             let builder = reqwest::Client::builder()
                 .http1_only()
@@ -65,13 +80,18 @@ impl Sockets {
                 .retry(reqwest::retry::never())
                 .referer(false)
                 .connect_timeout(connect);
-            if is_here(origin) { builder.no_proxy() } else { builder }
+            match proxy {
+                Some(proxy) => builder.proxy(proxy.clone()),
+                None if is_here(origin) => builder.no_proxy(),
+                None => builder,
+            }
         };
+        let proxied = proxy.is_some() || Proxy::on_the_way_to(origin).is_some();
         let (pooled_ahead, fresh_ahead) = (Ahead::default(), Ahead::default());
         let pooled = builder().connector_layer(pooled_ahead.clone());
         let fresh = builder().connector_layer(fresh_ahead.clone()).pool_max_idle_per_host(0).tls_info(true);
         let (pooled, fresh) = (pooled.build()?, fresh.build()?);
-        Ok(Sockets { pooled, fresh, origin: origin.clone(), pooled_ahead, fresh_ahead })
+        Ok(Sockets { pooled, fresh, proxied, origin: origin.clone(), pooled_ahead, fresh_ahead })
     }
 }
 
@@ -89,13 +109,14 @@ impl Transport for Sockets {
                 Lane::Fresh => &self.fresh,
             };
             let mut request = reqwest::Request::try_from(request)
-                .map_err(|error| WireError::NotSent(Net::new(NetKind::Connect, error.to_string())))?;
+                .map_err(|error| WireError::NotSent(Net::new(NetKind::Connect, last_cause(&error.without_url()))))?;
             if lane == Lane::Fresh {
                 request.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
             }
-            let mut answer = client.execute(request).await.map_err(|error| classify(&error))?;
+            let lost = |error| classify(error, self.origin.scheme() == "https", self.proxied);
+            let mut answer = client.execute(request).await.map_err(lost)?;
             let mut body = Intake::new(limits);
-            while let Some(chunk) = answer.chunk().await.map_err(|error| classify(&error))? {
+            while let Some(chunk) = answer.chunk().await.map_err(lost)? {
                 body.push(&chunk)?;
             }
             let mut whole = Response::new(body.done());
@@ -120,39 +141,61 @@ impl Transport for Sockets {
     }
 }
 
-/// What the library's error means for us: was anything sent, and what is wrong.
-fn classify(error: &reqwest::Error) -> WireError {
-    let mut chain = vec![error.to_string()];
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        chain.push(error.to_string());
-        cause = error.source();
-    }
-    let text = chain.join(": ").to_ascii_lowercase();
-    // The last cause is the system's own; the ones above repeat the address.
-    let detail = chain.last().cloned().unwrap_or_default();
+/// What the library's error means for us: was anything sent, and what is wrong. Only types decide, since texts quote names
+/// and paths that somebody else chose.
+fn classify(error: reqwest::Error, secure: bool, proxied: bool) -> WireError {
+    // The last cause is the system's own; without any, the library's own words follow, which name the address.
+    let error = error.without_url();
+    let detail = last_cause(&error);
     if !error.is_connect() {
         let kind = if error.is_timeout() { NetKind::Timeout } else { NetKind::Broken };
         return WireError::Lost(Net::new(kind, detail));
     }
-    let kind = if error.is_timeout() {
-        NetKind::ConnectTimeout
-    } else if text.contains("dns error") || text.contains("failed to lookup") {
-        NetKind::Name
-    } else if text.contains("certificate") {
-        NetKind::Certificate
-    } else if text.contains("proxy") || text.contains("tunnel") {
-        NetKind::Proxy
-    } else if text.contains("tls")
-        || text.contains("handshake")
-        || text.contains("invalid message")
-        || text.contains("corrupt message")
-    {
-        NetKind::Tls
-    } else {
-        NetKind::Connect
+    let causes = causes(&error);
+    let of_tls = causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>());
+    // TLS takes no name that is too long to be one.
+    let no_name = error.is_dns() || causes.iter().any(|cause| cause.is::<rustls::pki_types::InvalidDnsNameError>());
+    let hung_up = causes.iter().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(hangs_up));
+    let kind = match of_tls {
+        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::InvalidCertRevocationList(_)) => {
+            NetKind::Certificate
+        }
+        Some(_) => NetKind::Tls,
+        None if error.is_timeout() => NetKind::ConnectTimeout,
+        // Name and address of the host itself are the proxy's to find.
+        None if proxied => NetKind::Proxy,
+        None if no_name => NetKind::Name,
+        None if secure && hung_up => NetKind::Tls,
+        None => NetKind::Connect,
     };
     WireError::NotSent(Net::new(kind, detail))
+}
+
+/// The error and all its causes. What an `io::Error` holds is no source of it, but itself.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
+    let mut found = Vec::new();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        found.push(cause);
+        let held = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match held {
+            Some(held) => Some(held),
+            None => cause.source(),
+        };
+    }
+    found
+}
+
+/// A connection was there, and the other side ended it before both had agreed on TLS.
+fn hangs_up(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::InvalidData
+    )
 }
 
 #[cfg(test)]
@@ -171,16 +214,129 @@ mod tests {
         sockets.send(request, Limits { attempt: Duration::from_secs(10), cap, longest_text: None }, Lane::Fresh).await
     }
 
-    #[tokio::test]
-    async fn a_name_that_cannot_be_found_is_told_from_a_connection_that_is_refused() {
-        // Longer than a label may be, so no resolver asks anybody.
-        let name = sent(&format!("http://{}.invalid", "a".repeat(70)), 9).await;
-        assert!(matches!(&name, Err(WireError::NotSent(net)) if net.kind == NetKind::Name), "{name:?}");
+    /// A path and a label of a name with every word in them that the layers below use for what may go wrong.
+    const PATH: &str = "/certificate/proxy%20load/tls/dns%20error/failed%20to%20lookup/tunnel/handshake/timeout";
+    const LABEL: &str = "certificate.proxy.tls.dns-error.tunnel.handshake";
+
+    #[derive(Clone, Copy)]
+    enum Peer {
+        /// Nobody listens.
+        Refuses,
+        /// Hangs up as soon as something comes.
+        HangsUp,
+        /// Resets the connection as soon as something comes.
+        Resets,
+        /// Says this, whatever comes.
+        Says(&'static [u8]),
+        /// Has a certificate that nobody trusts, for this name.
+        Certified(&'static str),
+    }
+
+    async fn peer(peer: Peer) -> u16 {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let refused = sent(&format!("http://127.0.0.1:{port}"), 9).await;
-        assert!(matches!(&refused, Err(WireError::NotSent(net)) if net.kind == NetKind::Connect), "{refused:?}");
+        let acceptor = match peer {
+            Peer::Certified(name) => {
+                let key = rcgen::KeyPair::generate().unwrap();
+                let made = rcgen::CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
+                let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+                let config =
+                    rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into());
+                let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+                let config = config.with_single_cert(vec![made.der().clone()], key.into()).unwrap();
+                Some(tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config)))
+            }
+            Peer::Refuses | Peer::HangsUp | Peer::Resets | Peer::Says(_) => None,
+        };
+        tokio::spawn(async move {
+            if matches!(peer, Peer::Refuses) {
+                return;
+            }
+            while let Ok((mut stream, _)) = listener.accept().await {
+                if let Some(acceptor) = &acceptor {
+                    let _ = acceptor.accept(stream).await;
+                    continue;
+                }
+                let _ = stream.read(&mut [0; 4096]).await;
+                match peer {
+                    Peer::Says(words) => {
+                        let _ = stream.write_all(words).await;
+                    }
+                    Peer::Resets => stream.set_zero_linger().unwrap(),
+                    Peer::Refuses | Peer::HangsUp | Peer::Certified(_) => {}
+                }
+            }
+        });
+        tokio::task::yield_now().await;
+        port
+    }
+
+    #[expect(clippy::print_stdout, reason = "the figure")]
+    #[tokio::test]
+    async fn what_goes_wrong_is_told_by_its_type_whatever_words_the_address_has() {
+        let long = format!("{LABEL}.{}.invalid", "a".repeat(70));
+        let http = &b"HTTP/1.1 400 certificate proxy tls tunnel\r\n\r\n"[..];
+        let cases: Vec<(&str, String, Option<Peer>, NetKind)> = vec![
+            // Longer than a label may be, so no resolver asks anybody.
+            ("http", format!("http://{long}{PATH}"), None, NetKind::Name),
+            ("https", format!("https://{long}{PATH}"), None, NetKind::Name),
+            ("http", format!("http://127.0.0.1:{}{PATH}", peer(Peer::Refuses).await), None, NetKind::Connect),
+            ("https", format!("https://127.0.0.1:{}{PATH}", peer(Peer::Refuses).await), None, NetKind::Connect),
+            ("http", format!("http://127.0.0.1:{}{PATH}", peer(Peer::HangsUp).await), None, NetKind::Broken),
+            ("http", format!("http://127.0.0.1:{}{PATH}", peer(Peer::Resets).await), None, NetKind::Broken),
+            ("https", format!("https://127.0.0.1:{}{PATH}", peer(Peer::HangsUp).await), None, NetKind::Tls),
+            ("https", format!("https://127.0.0.1:{}{PATH}", peer(Peer::Resets).await), None, NetKind::Tls),
+            ("https", format!("https://127.0.0.1:{}{PATH}", peer(Peer::Says(http)).await), None, NetKind::Tls),
+            (
+                "https",
+                format!("https://127.0.0.1:{}{PATH}", peer(Peer::Certified("127.0.0.1")).await),
+                None,
+                NetKind::Certificate,
+            ),
+            (
+                "https",
+                format!("https://localhost:{}{PATH}", peer(Peer::Certified("proxy.tunnel")).await),
+                None,
+                NetKind::Certificate,
+            ),
+            ("https", format!("https://{LABEL}.example{PATH}"), Some(Peer::Refuses), NetKind::Proxy),
+            ("https", format!("https://{LABEL}.example{PATH}"), Some(Peer::HangsUp), NetKind::Proxy),
+            ("https", format!("https://{LABEL}.example{PATH}"), Some(Peer::Says(http)), NetKind::Proxy),
+            (
+                "https",
+                format!("https://{LABEL}.example{PATH}"),
+                Some(Peer::Says(b"HTTP/1.1 407 certificate tls\r\n\r\n")),
+                NetKind::Proxy,
+            ),
+            (
+                "https",
+                format!("https://{LABEL}.example{PATH}"),
+                Some(Peer::Says(b"HTTP/1.1 200 OK\r\n\r\nno TLS behind it")),
+                NetKind::Proxy,
+            ),
+        ];
+        let mut held = 0;
+        for (scheme, address, through, expected) in &cases {
+            let url = url::Url::parse(address).unwrap();
+            let proxy = match through {
+                Some(through) => {
+                    let port = peer(*through).await;
+                    Some(reqwest::Proxy::all(format!("http://127.0.0.1:{port}")).unwrap())
+                }
+                None => None,
+            };
+            let sockets = Sockets::through(proxy.as_ref(), &url, Duration::from_secs(10), &Roots::default()).unwrap();
+            let request = Request::get(url.as_str()).body(Bytes::new()).unwrap();
+            let limits = Limits { attempt: Duration::from_secs(10), cap: 9, longest_text: None };
+            let found = sockets.send(request, limits, Lane::Fresh).await;
+            let Err(WireError::NotSent(net) | WireError::Lost(net)) = &found else { panic!("{address}: {found:?}") };
+            assert_eq!(net.kind, *expected, "{scheme} {address}: {net:?}");
+            let sent = matches!(found, Err(WireError::Lost(_)));
+            assert_eq!(sent, *expected == NetKind::Broken, "{address}: {net:?}");
+            assert!(!net.detail.contains("dns%20error") && !net.detail.contains("http"), "{address}: {net:?}");
+            held += 1;
+        }
+        println!("transport errors: {held} of {}", cases.len());
     }
 
     /// Answers each request with how many connections there were and which of them this is, and closes idle ones on demand.

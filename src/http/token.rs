@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderValue, Request, Response};
+use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use url::Url;
@@ -25,13 +26,14 @@ use crate::secret::Secret;
 /// How long one request for a token may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A token is renewed when this little of its life is left, or a quarter of it if that is less.
+/// A token is renewed when this little of its life is left, or half of it if that is less (databricks-api §1.7).
 const EARLY: Duration = Duration::from_mins(5);
 
 /// With less left than this, or an eighth of its life, a token is not used any more: services refuse the last seconds (§1.6).
 const LAST: Duration = Duration::from_secs(40);
 
-/// After a renewal that failed while the old token still lives.
+/// After a renewal that failed while the old token still lives; and of a token that is younger, a refusal that does not name it
+/// says nothing.
 const REST: Duration = Duration::from_mins(1);
 
 /// A secret of one request.
@@ -54,6 +56,8 @@ pub(crate) struct NoToken {
     pub(crate) message: String,
     /// Whether asking once more may help.
     pub(crate) passing: bool,
+    /// What is wrong on the way to the issuer, if it is that.
+    pub(crate) net: Option<NetKind>,
     /// When the issuer asks to be asked again.
     pub(crate) retry_after: Option<RetryAfter>,
     /// The next thing to do.
@@ -73,12 +77,22 @@ pub(crate) type Asking<'a> = Pin<Box<dyn Future<Output = Result<Fresh, NoToken>>
 
 /// Whoever issues tokens.
 pub(crate) trait Issuer {
-    fn issue(&self) -> Asking<'_>;
+    /// A token; `refused`: the one that was issued last is not taken any more, so no copy of it will do.
+    fn issue(&self, refused: bool) -> Asking<'_>;
+}
+
+/// A token that the service has refused.
+#[derive(Clone, Copy)]
+pub(super) struct RefusedToken<'a> {
+    pub(super) secret: &'a Secret,
+    /// The service says that it is the token that it does not take.
+    pub(super) is_named: bool,
 }
 
 /// The token of an issuer, renewed before it expires.
 pub(crate) struct Issued {
     issuer: Box<dyn Issuer>,
+    wall: Wall,
     held: Mutex<Holding>,
 }
 
@@ -92,26 +106,38 @@ struct Holding {
 
 struct Held {
     secret: Secret,
-    /// When it came, and how long it lives.
-    since: Instant,
+    /// When it came by either clock, and how long it lives.
+    since: (Instant, Timestamp),
     life: Option<Duration>,
     /// Renewing it failed: until then it is not tried again.
     resting: Option<Instant>,
 }
 
 impl Held {
-    fn has_left(&self, least: Duration, part: u32, now: Instant) -> bool {
-        self.life.is_none_or(|life| (self.since + life).saturating_duration_since(now) > least.min(life / part))
+    fn new(fresh: Fresh, wall: &Wall) -> Held {
+        let Fresh { secret, life } = fresh;
+        Held { secret, since: (Instant::now(), wall.now()), life, resting: None }
+    }
+
+    /// How old it is by the clock that has gone on further: one of them may stand still while the machine sleeps.
+    fn age(&self, wall: &Wall) -> Duration {
+        let (instant, timestamp) = self.since;
+        let by_wall = Duration::try_from(wall.now().duration_since(timestamp)).unwrap_or_default();
+        instant.elapsed().max(by_wall)
+    }
+
+    fn has_left(&self, least: Duration, part: u32, wall: &Wall) -> bool {
+        self.life.is_none_or(|life| life.saturating_sub(self.age(wall)) > least.min(life / part))
     }
 }
 
 impl Credential {
-    pub(crate) fn issued(issuer: impl Issuer + 'static) -> Credential {
-        Credential::Issued(Rc::new(Issued { issuer: Box::new(issuer), held: Mutex::default() }))
+    pub(crate) fn issued(issuer: impl Issuer + 'static, wall: Wall) -> Credential {
+        Credential::Issued(Rc::new(Issued { issuer: Box::new(issuer), wall, held: Mutex::default() }))
     }
 
     /// The secret for a request; `refused` is one that the service no longer takes.
-    pub(super) async fn secret(&self, refused: Option<&Secret>) -> Result<Secret, NoToken> {
+    pub(super) async fn secret(&self, refused: Option<RefusedToken<'_>>) -> Result<Secret, NoToken> {
         match self {
             Credential::Fixed(secret) => Ok(secret.clone()),
             Credential::Issued(issued) => issued.secret(refused).await,
@@ -124,8 +150,8 @@ impl Credential {
             Credential::Fixed(_) => None,
             Credential::Issued(issued) => {
                 let held = issued.held.lock().await;
-                let Held { secret: _, since, life, resting: _ } = held.token.as_ref()?;
-                Some((*since + (*life)?).saturating_duration_since(Instant::now()))
+                let token = held.token.as_ref()?;
+                Some(token.life?.saturating_sub(token.age(&issued.wall)))
             }
         }
     }
@@ -140,22 +166,26 @@ impl Credential {
 }
 
 impl Issued {
-    async fn secret(&self, refused: Option<&Secret>) -> Result<Secret, NoToken> {
+    async fn secret(&self, refused: Option<RefusedToken<'_>>) -> Result<Secret, NoToken> {
         // Held while asking: requests at the same time wait for one token instead of fetching several.
         let mut held = self.held.lock().await;
         let Holding { token, refusal } = &mut *held;
         let now = Instant::now();
         let usable = token.as_mut().filter(|held| {
-            held.has_left(LAST, 8, now) && refused.is_none_or(|refused| refused.reveal() != held.secret.reveal())
+            let is_refused = refused.is_some_and(|RefusedToken { secret, is_named }| {
+                secret.reveal() == held.secret.reveal() && (is_named || held.age(&self.wall) > REST)
+            });
+            held.has_left(LAST, 8, &self.wall) && !is_refused
         });
         let Some(held_still) = usable else {
             if let Some((until, none)) = refusal.as_ref().filter(|(until, _)| now < *until) {
                 return Err(NoToken { retry_after: Some(RetryAfter(*until - now)), ..none.clone() });
             }
-            return match self.issuer.issue().await {
-                Ok(Fresh { secret, life }) => {
+            return match self.issuer.issue(refused.is_some()).await {
+                Ok(fresh) => {
                     *refusal = None;
-                    *token = Some(Held { secret: secret.clone(), since: Instant::now(), life, resting: None });
+                    let secret = fresh.secret.clone();
+                    *token = Some(Held::new(fresh, &self.wall));
                     Ok(secret)
                 }
                 Err(none) => {
@@ -165,13 +195,11 @@ impl Issued {
             };
         };
         let resting = held_still.resting.is_some_and(|until| now < until);
-        if resting || held_still.has_left(EARLY, 4, now) {
+        if resting || held_still.has_left(EARLY, 2, &self.wall) {
             return Ok(held_still.secret.clone());
         }
-        match self.issuer.issue().await {
-            Ok(Fresh { secret, life }) => {
-                *held_still = Held { secret, since: Instant::now(), life, resting: None };
-            }
+        match self.issuer.issue(false).await {
+            Ok(fresh) => *held_still = Held::new(fresh, &self.wall),
             // The old one still lives; it is tried again later.
             Err(none) => {
                 let rest = none.retry_after.map_or(REST, |RetryAfter(wait)| wait.max(REST));
@@ -179,6 +207,20 @@ impl Issued {
             }
         }
         Ok(held_still.secret.clone())
+    }
+}
+
+/// A question that got no answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Unanswered {
+    pub(crate) why: String,
+    /// What is wrong on the way, if it is that.
+    pub(crate) net: Option<NetKind>,
+}
+
+impl From<String> for Unanswered {
+    fn from(why: String) -> Unanswered {
+        Unanswered { why, net: None }
     }
 }
 
@@ -205,8 +247,8 @@ impl Asker {
         RetryAfter::read(answer.headers(), self.wall.now())
     }
 
-    /// The answer, whatever its status; in words and whether it may pass if there is none.
-    pub(crate) async fn ask(&self, ask: Ask) -> Result<Response<Bytes>, String> {
+    /// The answer, whatever its status.
+    pub(crate) async fn ask(&self, ask: Ask) -> Result<Response<Bytes>, Unanswered> {
         let Ask { url, authorization, form } = ask;
         let mut shown = url.clone();
         shown.set_query(None);
@@ -236,14 +278,72 @@ impl Asker {
         let (line, answer) = match sent {
             Ok(answer) => (format!("{method} {shown} -> {} in {took} ms", answer.status().as_u16()), Ok(answer)),
             Err(WireError::NotSent(net) | WireError::Lost(net)) => {
-                (format!("{method} {shown} -> {} after {took} ms", net.kind), Err(format!("{shown}: {}", net.kind)))
+                let unanswered = Unanswered { why: format!("{shown}: {}", net.kind), net: Some(net.kind) };
+                (format!("{method} {shown} -> {} after {took} ms", net.kind), Err(unanswered))
             }
             Err(WireError::TooLarge) => {
                 let large = "larger than the cap";
-                (format!("{method} {shown} -> {large}"), Err(format!("{shown}: the answer is {large}")))
+                (format!("{method} {shown} -> {large}"), Err(format!("{shown}: the answer is {large}").into()))
             }
         };
         self.events.emit(Event::Trace { line, bodies: Vec::new() });
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::secret::Vault;
+
+    struct Counting(Rc<Cell<u32>>, Duration);
+
+    impl Issuer for Counting {
+        fn issue(&self, _refused: bool) -> Asking<'_> {
+            Box::pin(async {
+                self.0.set(self.0.get() + 1);
+                let secret = Vault::default().admit(format!("token-number-{}-0123456789", self.0.get())).unwrap();
+                Ok(Fresh { secret, life: Some(self.1) })
+            })
+        }
+    }
+
+    /// How many tokens were issued by the second request, so long after the first by each clock.
+    async fn issued(life: Duration, monotonic: Duration, wall: Duration, refused: Option<bool>) -> u32 {
+        let (count, now) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(Timestamp::UNIX_EPOCH)));
+        let clock = now.clone();
+        let credential = Credential::issued(Counting(count.clone(), life), Wall::of(move || clock.get()));
+        let first = credential.secret(None).await.unwrap();
+        tokio::time::advance(monotonic).await;
+        now.set(now.get() + wall);
+        let refused = refused.map(|is_named| RefusedToken { secret: &first, is_named });
+        credential.secret(refused).await.unwrap();
+        count.get()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_life_of_a_token_is_counted_by_both_clocks_and_a_refusal_renews_it_once() {
+        let (minute, hour) = (Duration::from_mins(1), Duration::from_hours(1));
+        for (life, monotonic, wall, refused, expected) in [
+            (hour, minute, minute, None, 1),
+            (hour, minute * 54, minute * 54, None, 1),
+            (hour, minute * 56, minute * 56, None, 2),
+            // The machine slept: one of the two clocks stood still.
+            (hour, minute, minute * 56, None, 2),
+            (hour, minute * 56, minute, None, 2),
+            (hour, minute, hour * 8, None, 2),
+            // Half of a short life, and not only its last quarter.
+            (minute * 4, minute, minute, None, 1),
+            (minute * 4, Duration::from_secs(121), Duration::from_secs(121), None, 2),
+            (hour, Duration::ZERO, Duration::ZERO, Some(true), 2),
+            (hour, minute * 2, minute * 2, Some(false), 2),
+            // Of a token that came just now, a refusal without a word about it says nothing.
+            (hour, Duration::ZERO, Duration::ZERO, Some(false), 1),
+        ] {
+            let found = issued(life, monotonic, wall, refused).await;
+            assert_eq!(found, expected, "life {life:?}, {monotonic:?} and {wall:?} later, refused {refused:?}");
+        }
     }
 }

@@ -217,7 +217,7 @@ mod tests {
     fn no_token(seconds: u64) -> HttpError {
         let (message, advice, tried) = (String::new(), String::new(), Vec::new());
         let retry_after = Some(RetryAfter(Duration::from_secs(seconds)));
-        error(Fault::NoToken(NoToken { message, passing: true, retry_after, advice, tried }))
+        error(Fault::NoToken(NoToken { message, passing: true, net: None, retry_after, advice, tried }))
     }
 
     fn lost(kind: NetKind) -> HttpError {

@@ -223,6 +223,7 @@ fn rank(code: Code) -> u8 {
         | Code::Contradiction
         | Code::NotFound
         | Code::Refused
+        | Code::ChangedMeanwhile
         | Code::RunFailed
         | Code::RunCancelled
         | Code::OutcomeUnknown

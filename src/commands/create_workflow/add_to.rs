@@ -15,7 +15,7 @@ use crate::databricks::me::Me;
 use crate::document::Id;
 use crate::engine::kinds::{
     AddedTask, AddedTaskWant, TaskWant, carried_overrides, changed_meanwhile, circle_with_ours, keys_there,
-    unknown_needs,
+    starts_by_itself, unknown_needs,
 };
 use crate::engine::{Action, Inputs, Plan, Planned, Step};
 use crate::failure::{Code, Ended, Failure, Report};
@@ -77,7 +77,7 @@ pub(super) async fn add(
     let writer = to_databricks(&input.databricks, stage)?;
     writer.open_ahead(3, false);
     let (me, looked_up) = who_and(&writer, Box::pin(look_up(input, stage))).await?;
-    let LookedUp { name: _, mut warnings } = looked_up;
+    let LookedUp { name: _, mut warnings, scheduled } = looked_up;
     let AddTo { text, named } = workflow;
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
     let load = input.load();
@@ -110,6 +110,9 @@ pub(super) async fn add(
             return Err(Failure::new(Code::Bug, "The workflow was read, and nothing is known of it."));
         };
         check_needs(&planned.want, job)?;
+        if starts_by_itself(&job.settings) {
+            warnings.splice(0..0, scheduled);
+        }
         ground.check_overrides(&load, &carried_overrides(&planned.want, job))?;
         warnings.extend(ground.warnings.iter().cloned());
         let other = identity::other(None, job.run_as.as_deref(), &me);

@@ -41,7 +41,7 @@ pub(in crate::commands) fn describe(
         (Action::Keep(_) | Action::Blocked { .. }, Finish::Changed | Finish::Unchanged) => (Some("kept"), true),
     };
     let want = step.want.clone();
-    let present = step.present().filter(|have| have.own().is_some()).cloned();
+    let present = step.present().filter(|have| have.is_own()).cloned();
     let standing = present.as_ref().and_then(|have| timetable(&have.job.settings));
     // What will be, where nothing was written.
     let timetable = if running { standing } else { timetable_after(&want, standing) };

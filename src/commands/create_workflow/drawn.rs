@@ -11,7 +11,7 @@ use crate::databricks::workspace::NotebookPath;
 use crate::dbt;
 use crate::engine::kinds::{
     Compute, Identity, TaskWant, Workflow, WorkflowHave, WorkflowWant, find_workflow, override_names, own_job,
-    standing, timetable,
+    standing, timetable, will_start_by_itself,
 };
 use crate::engine::{Action, Consent, Planned, Step};
 use crate::failure::{Code, Failure, of_dbt};
@@ -40,8 +40,7 @@ impl Drawn {
             | Planned::AddedTask(_)
             | Planned::JobGrant(_) => None,
         })?;
-        let have =
-            step.have.as_ref().filter(|have| have.own().is_some() && matches!(step.action, Action::Update(_)))?;
+        let have = step.have.as_ref().filter(|have| have.is_own() && matches!(step.action, Action::Update(_)))?;
         let mut paths = standing(&have.job.settings).into_iter().map(|task| task.notebook);
         let path = paths.next().filter(|path| *path != step.want.notebook)?;
         if paths.all(|other| other == path) { path.parse().ok() } else { None }
@@ -60,7 +59,7 @@ pub(in crate::commands) async fn own_notebook(reader: &Reader, input: &Input, na
 pub(in crate::commands) async fn find(
     reader: &Reader,
     input: &Input,
-    LookedUp { name, warnings: _ }: &LookedUp,
+    LookedUp { name, warnings: _, scheduled: _ }: &LookedUp,
     listed: Option<Vec<Summary>>,
 ) -> Result<Found, Failure> {
     Ok(find_workflow(reader, name, &identity_of(input)?, listed).await)
@@ -79,7 +78,7 @@ pub(in crate::commands) async fn draw(
     me: &Me,
     stage: &Stage,
 ) -> Result<Drawn, Failure> {
-    let LookedUp { name, mut warnings } = looked_up;
+    let LookedUp { name, mut warnings, scheduled } = looked_up;
     let compute = match &input.compute {
         Some(wish) => Some(compute::settle(reader, wish, me, &mut warnings).await?),
         None => None,
@@ -88,6 +87,9 @@ pub(in crate::commands) async fn draw(
     let planned = Step::<Workflow>::compare(want, found, &input.consents)?;
     let key = ground.check_key(usual, reader, me).await;
     check_flags(&planned)?;
+    if will_start_by_itself(&planned.want, planned.have.as_ref().map(|have| &have.job.settings)) {
+        warnings.splice(0..0, scheduled);
+    }
     ground.check_overrides(
         &input.load(),
         &override_names(&planned.want, planned.have.as_ref().map(|have| &have.job.settings)),
@@ -114,6 +116,8 @@ pub(in crate::commands) async fn draw(
 pub(in crate::commands) struct LookedUp {
     pub(super) name: String,
     pub(super) warnings: Vec<String>,
+    /// Of jobs that dbt also starts by a schedule: something to look at where the workflow starts by itself too.
+    pub(super) scheduled: Vec<String>,
 }
 
 /// Asks dbt for the jobs, if there is access; with a name given, that is no must.
@@ -121,11 +125,11 @@ pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result
     let Input { jobs, name, access, .. } = input;
     let Some((account, token)) = access else {
         // Without access there is a name, the input was settled so.
-        return Ok(LookedUp { name: name.clone().unwrap_or_default(), warnings: Vec::new() });
+        return Ok(LookedUp { name: name.clone().unwrap_or_default(), warnings: Vec::new(), scheduled: Vec::new() });
     };
     let reader = to_dbt(account, token, stage)?.reader();
     let Account { id, .. } = account;
-    let (mut warnings, mut named) = (Vec::new(), name.clone());
+    let (mut warnings, mut scheduled, mut named) = (Vec::new(), Vec::new(), name.clone());
     for TaskWant { key: _, job, depends_on: _ } in jobs {
         let found = match reader.read(dbt::get_job(*id, *job)).await {
             Ok(found) => found,
@@ -138,7 +142,7 @@ pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result
         };
         let title = found.name.as_deref().unwrap_or("without a name").split_whitespace().collect::<Vec<_>>().join(" ");
         if found.has_schedule() {
-            warnings.push(format!(
+            scheduled.push(format!(
                 "The dbt job {job} \"{title}\" has a schedule of its own in dbt Cloud, which this does not change: it will run from both."
             ));
         }
@@ -152,7 +156,7 @@ pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result
         }
         named.get_or_insert_with(|| format!("dbt: {title} ({job})"));
     }
-    Ok(LookedUp { name: named.unwrap_or_default(), warnings })
+    Ok(LookedUp { name: named.unwrap_or_default(), warnings, scheduled })
 }
 
 /// Whether dbt says that the job is not there or not for this account; a token that is out of date, an address that is not let

@@ -61,7 +61,7 @@ impl Chain<'_> {
             Err(of) => {
                 let mut checks = skipped(&of);
                 match job {
-                    Some(job) => checks.push(jobs::look(dbt, job, None).await),
+                    Some(job) => checks.push(jobs::look(dbt, job, None, false).await),
                     None => checks.push(Check::skipped(PART, "job", "job", &of)),
                 }
                 return checks;
@@ -108,7 +108,8 @@ impl Chain<'_> {
             started.entry(job).or_insert(None);
         }
         for (job, elsewhere) in started {
-            checks.push(jobs::look(self.dbt, job, elsewhere.as_deref()).await);
+            let is_started = standing.iter().any(|workflow| workflow.is_for(job) && workflow.starts_by_itself());
+            checks.push(jobs::look(self.dbt, job, elsewhere.as_deref(), is_started).await);
         }
         checks
     }

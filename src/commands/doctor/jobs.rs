@@ -9,7 +9,7 @@ use crate::failure::{Code, Failure, of_dbt};
 
 /// Whether the job is there, would start when it is triggered, and how it ended last. `elsewhere`: the account that it is of, if
 /// that is not the one in use.
-pub(super) async fn look(dbt: &Dbt, job: u64, elsewhere: Option<&str>) -> Check {
+pub(super) async fn look(dbt: &Dbt, job: u64, elsewhere: Option<&str>, starts_by_itself: bool) -> Check {
     let id = format!("job:{job}");
     let subject = format!("the dbt job {job}");
     if let Some(elsewhere) = elsewhere {
@@ -58,7 +58,7 @@ pub(super) async fn look(dbt: &Dbt, job: u64, elsewhere: Option<&str>) -> Check 
         check = causes.into_iter().fold(check.warn(what), Check::because).then(hints);
         check = check.run(format!("dbtrigger runs --job {job} --limit 1"));
     }
-    if found.has_schedule() {
+    if starts_by_itself && found.has_schedule() {
         check = check.warn("it has a schedule of its own in dbt Cloud: it runs from both");
     }
     if found.is_ci() {

@@ -253,9 +253,19 @@ async fn key_check(chain: &Chain<'_>, ground: &Ground, load: &Load) -> (Check, R
     let want = SecretWant { scope, key, compare: None, accept_open: false, meant: Vec::new() };
     let check = match Secret::observe(reader, &want).await {
         Ok(Some(have)) => match have.readers.everybody() {
-            Some(level) => check
-                .warn(format!("everybody in this workspace can read the secret scope {} (users: {level})", want.scope))
-                .advise("take the access of the group `users` away from the scope, or keep the key in another one"),
+            Some(level) => {
+                let check = check.warn(format!(
+                    "everybody in this workspace can read the secret scope {} (users: {level})",
+                    want.scope
+                ));
+                if have.readers.can_be_closed() {
+                    check.advise(
+                        "take the access of the group `users` away from the scope, or keep the key in another one",
+                    )
+                } else {
+                    check.advise("keep the key in another scope, or in a workspace with the Premium plan, whose scopes can be closed")
+                }
+            }
             None => check,
         },
         Ok(None) => check,

@@ -399,6 +399,12 @@ async fn overrides_that_the_notebook_does_not_take_any_more_break_their_link() {
 async fn each_dbt_job_is_looked_at_once_with_what_deserves_a_look() {
     let stage = prepared().await;
     create(&stage, &["--name", "Several", "--job", "222222", "--job", "222225", "--job", "300120"]).await;
+    assert!(!doctor(&stage, &[]).await.text.contains("it runs from both"), "nothing starts the workflow");
+    create(
+        &stage,
+        &["--name", "Several", "--job", "222222", "--job", "222225", "--job", "300120", "--schedule", "0 0 6 * * ?"],
+    )
+    .await;
     let outcome = doctor(&stage, &[]).await;
     warns(&outcome, "chain.job:222222", "a schedule of its own in dbt Cloud", "");
     warns(&outcome, "chain.job:300120", "a CI job", "");

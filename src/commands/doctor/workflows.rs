@@ -12,8 +12,8 @@ use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::{
-    AddedTask, AddedTaskWant, ID_TAG, Identity, ReadBack, StandingTask, TaskWant, Timetable, Workflow, WorkflowHave,
-    WorkflowWant, job_in_key, override_names, read_back, standing, timetable,
+    AddedTask, AddedTaskWant, ID_TAG, Identity, Made, ReadBack, StandingTask, TaskWant, Timetable, Workflow,
+    WorkflowHave, WorkflowWant, job_in_key, override_names, read_back, standing, starts_by_itself, timetable,
 };
 use crate::engine::{Action, Change, Consent, Consents, Kind as _, Refusal};
 use crate::failure::{Code, Failure, of_databricks};
@@ -40,7 +40,7 @@ impl Standing {
         let name: String = job.settings.read("name").unwrap_or_default();
         let mut tasks = standing(&job.settings);
         let starts = tasks.iter().filter_map(|task| task.job).collect();
-        let have = WorkflowHave { ours, namesakes: Vec::new(), job };
+        let have = WorkflowHave { ours, namesakes: Vec::new(), job, made: Made::Nothing };
         let usual = chain.dbt.account.and_then(|account| default_path(chain.me, account).ok());
         let usual = usual.as_ref().map(NotebookPath::as_str);
         let jobs: Vec<u64> = asked.into_iter().chain(job_in_name(&name)).collect();
@@ -54,8 +54,13 @@ impl Standing {
         Standing { have, name, tasks, starts, own, added, is_of_another }
     }
 
+    /// Whether nobody has to press a button for its runs.
+    pub(super) fn starts_by_itself(&self) -> bool {
+        starts_by_itself(&self.have.job.settings)
+    }
+
     /// Whether it starts this dbt job, or was made to.
-    fn is_for(&self, job: u64) -> bool {
+    pub(super) fn is_for(&self, job: u64) -> bool {
         self.starts.contains(&job) || self.tasks.iter().any(|task| task.job == Some(job))
     }
 
@@ -117,7 +122,11 @@ async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<Stand
     let job = job.map_err(|error| of_databricks(&format!("Cannot look at the workflow {id}"), &error))?;
     let tags: BTreeMap<String, String> = job.settings.read("tags").unwrap_or_default();
     let name: String = job.settings.read("name").unwrap_or_default();
-    let ours = if tags.contains_key(ID_TAG) { vec![Summary { id, name: name.clone(), tags }] } else { Vec::new() };
+    let ours = if tags.contains_key(ID_TAG) {
+        vec![Summary { id, name: name.clone(), tags, created: None }]
+    } else {
+        Vec::new()
+    };
     let standing = Standing::new(ours, job, chain, asked);
     if standing.tasks.is_empty() {
         let shown = plain(&name, NAME);

@@ -169,6 +169,7 @@ impl Several {
             | Code::NotAllowed
             | Code::NotFound
             | Code::Refused
+            | Code::ChangedMeanwhile
             | Code::Network
             | Code::Tls
             | Code::Nonsense

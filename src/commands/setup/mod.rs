@@ -134,7 +134,7 @@ impl Args {
 }
 
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
-    match set_up(args, stage).await {
+    match Box::pin(set_up(args, stage)).await {
         Ok(ended) => ended,
         Err(failure) => failure.into(),
     }
@@ -259,7 +259,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
             let again = Box::pin(look(&args, (early, meant), &input, &account, &writer, &me, stage)).await?;
             if again.plan.entries() != outline.plan.entries() {
                 let what = "What is there has changed while the plan was shown; nothing was written.";
-                return Err(Failure::new(Code::Refused, what).run("dbtrigger setup"));
+                return Err(Failure::new(Code::ChangedMeanwhile, what).run("dbtrigger setup"));
             }
             again
         }

@@ -316,7 +316,7 @@ async fn what_changes_while_the_plan_is_shown_is_not_done_on_top_of_it() {
     };
     let person = Person::while_others(&[Ok(""), Ok(""), Ok(""), Ok(""), Ok("yes")], others);
     let outcome = Box::pin(talked(&world, &JOB, &person)).await;
-    assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
+    assert_eq!((outcome.exit, outcome.code), (7, Some(Code::ChangedMeanwhile)), "{outcome:?}");
     assert!(outcome.failure.contains("has changed while the plan was shown"), "{}", outcome.failure);
     assert_eq!(world.take_writes(), [""; 0]);
 }

@@ -1,8 +1,10 @@
 //! What grants on notebooks and on jobs have in common: levels are added, never lowered or removed.
 
+use std::collections::BTreeSet;
+
 use crate::databricks::permissions::{Holding, Level};
 use crate::databricks::{has_no_acls, is_missing};
-use crate::engine::{Action, Change};
+use crate::engine::{Action, Applied, Change};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Put, Read, Writer};
 
@@ -31,14 +33,35 @@ pub(super) fn raise<L: Level>(own: &[Holding], want: L) -> Action {
 }
 
 /// Sends a grant. Only a look after it decides that the workspace has no ACLs.
-pub(super) async fn give(writer: &Writer, grant: Put<()>, look: Read<Vec<Holding>>) -> Result<(), HttpError> {
-    match writer.put(grant).await {
+pub(super) async fn give(writer: &Writer, grant: Put<()>, look: Read<Vec<Holding>>) -> Result<Applied, HttpError> {
+    match writer.put_once(grant).await {
         Err(error) if has_no_acls(&error) => match writer.read(look).await {
-            Err(again) if has_no_acls(&again) => Ok(()),
+            Err(again) if has_no_acls(&again) => Ok(Applied::Written),
             Ok(_) | Err(_) => Err(error),
         },
-        ended => ended,
+        ended => ended.map(|()| Applied::Written),
     }
+}
+
+/// What the principal has on the thing itself, which a grant overwrites.
+pub(super) fn direct(own: &[Holding]) -> BTreeSet<&str> {
+    own.iter().filter(|held| !held.inherited).map(|held| held.level.as_str()).collect()
+}
+
+/// Who has something on the thing itself.
+pub(super) fn holders(all: &[Holding]) -> BTreeSet<String> {
+    all.iter().filter(|held| !held.inherited).map(|held| held.principal.clone()).collect()
+}
+
+/// Who had something before a grant and has nothing after it.
+pub(super) fn gone(before: &BTreeSet<String>, now: &BTreeSet<String>) -> Vec<String> {
+    before.difference(now).map(|principal| format!("the access of {principal}")).collect()
+}
+
+/// What a look after a grant does not show.
+pub(super) fn lacking<L: Level>(own: &[Holding], want: L) -> Vec<String> {
+    let has = highest::<L>(own).map_or("nothing", L::name);
+    vec![format!("permission_level: requested {}, has {has}", want.name())]
 }
 
 /// What only a grant knows about its failure. `managed` is the thing, with who has `CAN_MANAGE` on it.

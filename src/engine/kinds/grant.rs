@@ -1,12 +1,14 @@
 //! Access to a scope for one principal. Levels are raised, never lowered or removed.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::databricks::permissions::Level as _;
-use crate::databricks::secrets::{Acl, EVERYBODY, Permission, ScopeName, acl, acls, put_acl};
+use crate::databricks::secrets::{Acl, EVERYBODY, Permission, ScopeName, acls, put_acl};
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Change, Consents, Kind, Step};
+use crate::engine::{Action, Applied, Change, Consents, Creation, Kind, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Writer};
 
@@ -22,9 +24,17 @@ pub(crate) struct GrantWant {
     pub(crate) permission: Permission,
 }
 
-/// What it can do now.
+/// What it can do now, and who else is let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum GrantHave {
+pub(crate) struct GrantHave {
+    pub(crate) access: Access,
+    pub(crate) principals: BTreeSet<String>,
+}
+
+/// What a principal can do with a scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Nothing,
     /// This level, as Databricks says it.
     Level(String),
     /// The workspace has no ACLs.
@@ -39,6 +49,7 @@ impl Kind for Grant {
     type Have = GrantHave;
 
     const KIND: &'static str = "grant";
+    const CREATION: Creation = Creation::Overwrites;
 
     fn name(want: &GrantWant) -> String {
         let GrantWant { scope, principal, permission } = want;
@@ -46,27 +57,25 @@ impl Kind for Grant {
     }
 
     async fn observe(reader: &Reader, want: &GrantWant) -> Result<Option<GrantHave>, HttpError> {
-        match reader.read(acl(&want.scope, &want.principal)).await {
-            Ok(acl) => {
-                Ok(Some(GrantHave::Level(acl.permission)).filter(|have| *have != GrantHave::Level(String::new())))
+        match reader.read(acls(&want.scope)).await {
+            Ok(acls) => Ok(Some(GrantHave {
+                access: listed(&acls, &want.principal),
+                principals: acls.into_iter().map(|acl| acl.principal).collect(),
+            })),
+            Err(error) if has_no_acls(&error) => {
+                Ok(Some(GrantHave { access: Access::NoAcls, principals: BTreeSet::new() }))
             }
-            // A look-alike may have the list and nothing else; one refusal alone proves no plan.
-            Err(error) if has_no_acls(&error) || is_missing(&error) => match reader.read(acls(&want.scope)).await {
-                Ok(acls) => Ok(listed(&acls, &want.principal)),
-                Err(error) if has_no_acls(&error) => Ok(Some(GrantHave::NoAcls)),
-                Err(error) if is_missing(&error) => Ok(None),
-                Err(error) => Err(error),
-            },
+            Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     fn diff(want: &GrantWant, have: Option<&GrantHave>, _consents: &Consents) -> Action {
-        let level = match have {
-            None => return Action::Create,
+        let level = match have.map(|have| &have.access) {
+            None | Some(Access::Nothing) => return Action::Create,
             // Whether a key may lie in such a scope is the secret's question.
-            Some(have @ (GrantHave::NoAcls | GrantHave::Everybody)) => return Action::Keep(needless(have)),
-            Some(GrantHave::Level(level)) => level,
+            Some(access @ (Access::NoAcls | Access::Everybody)) => return Action::Keep(needless(access)),
+            Some(Access::Level(level)) => level,
         };
         match Permission::named(level) {
             Some(found) if found == want.permission => Action::Keep(None),
@@ -83,35 +92,42 @@ impl Kind for Grant {
         }
     }
 
-    async fn apply(writer: &Writer, step: &Step<Grant>, _inputs: &Inputs) -> Result<(), HttpError> {
+    /// A put overwrites what this principal has, and nothing else.
+    fn is_as_planned(step: &Step<Grant>, now: Option<&GrantHave>) -> bool {
+        let access = |have: Option<&GrantHave>| have.map_or(Access::Nothing, |have| have.access.clone());
+        access(step.have.as_ref()) == access(now)
+    }
+
+    async fn apply(writer: &Writer, step: &mut Step<Grant>, _inputs: &Inputs) -> Result<Applied, HttpError> {
         let GrantWant { scope, principal, permission } = &step.want;
-        // Somebody may have given more since the plan, which this would lower.
-        if let Some(GrantHave::Level(level)) = Grant::observe(writer, &step.want).await?
-            && Permission::named(&level).is_none_or(|found| found >= *permission)
-        {
-            return Ok(());
-        }
-        match writer.put(put_acl(scope, principal, *permission)).await {
+        match writer.put_once(put_acl(scope, principal, *permission)).await {
             // A scope that could only be made open: the look after it shows that.
             Err(error) if has_no_acls(&error) => match writer.read(acls(scope)).await {
-                Ok(acls) if is_open_to_all(&acls) => Ok(()),
-                Err(again) if has_no_acls(&again) => Ok(()),
+                Ok(acls) if is_open_to_all(&acls) => Ok(Applied::Written),
+                Err(again) if has_no_acls(&again) => Ok(Applied::Written),
                 Ok(_) | Err(_) => Err(error),
             },
-            ended => ended,
+            ended => ended.map(|()| Applied::Written),
         }
     }
 
-    fn shows(step: &Step<Grant>, now: Option<&GrantHave>) -> bool {
-        match now {
-            Some(GrantHave::Level(level)) => Permission::named(level).is_none_or(|found| found >= step.want.permission),
-            Some(GrantHave::NoAcls | GrantHave::Everybody) => true,
-            None => false,
+    fn differences(step: &Step<Grant>, now: Option<&GrantHave>) -> Vec<String> {
+        let wanted = step.want.permission;
+        match now.map(|now| &now.access) {
+            Some(Access::Level(level)) if Permission::named(level).is_none_or(|found| found >= wanted) => Vec::new(),
+            Some(Access::Level(level)) => vec![format!("permission: requested {}, has {level}", wanted.name())],
+            Some(Access::NoAcls | Access::Everybody) => Vec::new(),
+            Some(Access::Nothing) | None => vec!["no entry for this principal in the access list".to_owned()],
         }
+    }
+
+    fn gone(step: &Step<Grant>) -> Vec<String> {
+        let (Some(before), Some(now)) = (&step.have, &step.now) else { return Vec::new() };
+        before.principals.difference(&now.principals).map(|principal| format!("the access of {principal}")).collect()
     }
 
     fn came_out(_step: &Step<Grant>, now: Option<&GrantHave>) -> Option<String> {
-        now.and_then(needless)
+        now.and_then(|now| needless(&now.access))
     }
 
     fn explain(want: &GrantWant, error: &HttpError, failure: Failure) -> Failure {
@@ -138,25 +154,27 @@ impl Step<Grant> {
 }
 
 /// Why somebody is not given anything, where access lists would add nothing.
-fn needless(have: &GrantHave) -> Option<String> {
-    match have {
-        GrantHave::NoAcls => Some(
+fn needless(access: &Access) -> Option<String> {
+    match access {
+        Access::NoAcls => Some(
             "skipped: this workspace has no access lists for secrets (no Premium plan), so everybody has access anyhow"
                 .to_owned(),
         ),
-        GrantHave::Everybody => Some("skipped: everybody in this workspace manages the scope anyhow".to_owned()),
-        GrantHave::Level(_) => None,
+        Access::Everybody => Some("skipped: everybody in this workspace manages the scope anyhow".to_owned()),
+        Access::Level(_) | Access::Nothing => None,
     }
 }
 
-fn listed(acls: &[Acl], principal: &str) -> Option<GrantHave> {
-    match acls.iter().find(|acl| acl.principal.eq_ignore_ascii_case(principal)) {
-        Some(acl) => Some(GrantHave::Level(acl.permission.clone())),
-        None => is_open_to_all(acls).then_some(GrantHave::Everybody),
+fn listed(acls: &[Acl], principal: &str) -> Access {
+    match acls.iter().find(|acl| acl.principal.eq_ignore_ascii_case(principal) && !acl.permission.is_empty()) {
+        Some(acl) => Access::Level(acl.permission.clone()),
+        None if is_open_to_all(acls) => Access::Everybody,
+        None => Access::Nothing,
     }
 }
 
-fn is_open_to_all(acls: &[Acl]) -> bool {
+/// Everybody manages the scope, and nobody else is named.
+pub(super) fn is_open_to_all(acls: &[Acl]) -> bool {
     let [Acl { principal, permission }] = acls else { return false };
     principal == EVERYBODY && permission == Permission::Manage.name()
 }

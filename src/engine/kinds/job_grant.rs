@@ -1,13 +1,15 @@
 //! Access to the workflow for one principal. Levels are added, never lowered or removed.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
-use super::access::{self, give, highest, raise, unknown};
+use super::access::{self, direct, give, highest, holders, lacking, raise, unknown};
 use super::workflow::{Identity, own_job};
 use crate::databricks::permissions::{Holding, JobLevel, Level as _, grant_on_job, job_permissions};
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Consents, Kind, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Writer};
 
@@ -20,7 +22,7 @@ pub(crate) struct JobGrantWant {
     /// The name and the mark by which the workflow is found: it may be made in the same walk.
     pub(crate) workflow: String,
     pub(crate) identity: Identity,
-    /// Its id, if it was there before.
+    /// Its id, if it was there before or has been made since.
     pub(crate) job: Option<u64>,
     /// E-mail of a user, display name of a group, application id of a service principal.
     pub(crate) principal: String,
@@ -30,8 +32,8 @@ pub(crate) struct JobGrantWant {
 /// What it can do now with the job that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum JobGrantHave {
-    /// What the principal has by name.
-    Held { job: u64, own: Vec<Holding> },
+    /// What the principal has by name, and who has something on the job itself.
+    Held { job: u64, own: Vec<Holding>, holders: BTreeSet<String> },
     /// The workspace has no ACLs.
     NoAcls { job: u64 },
 }
@@ -41,6 +43,7 @@ impl Kind for JobGrant {
     type Have = JobGrantHave;
 
     const KIND: &'static str = "workflow grant";
+    const CREATION: Creation = Creation::Overwrites;
 
     fn name(want: &JobGrantWant) -> String {
         let JobGrantWant { workflow, identity: _, job: _, principal, level } = want;
@@ -55,8 +58,9 @@ impl Kind for JobGrant {
         let Some(job) = job else { return Ok(None) };
         match reader.read(job_permissions(job)).await {
             Ok(mut own) => {
+                let holders = holders(&own);
                 own.retain(|held| held.principal.eq_ignore_ascii_case(&want.principal));
-                Ok(Some(JobGrantHave::Held { job, own }))
+                Ok(Some(JobGrantHave::Held { job, own, holders }))
             }
             Err(error) if has_no_acls(&error) => Ok(Some(JobGrantHave::NoAcls { job })),
             // Made just now, or deleted since.
@@ -67,28 +71,55 @@ impl Kind for JobGrant {
 
     fn diff(want: &JobGrantWant, have: Option<&JobGrantHave>, _consents: &Consents) -> Action {
         let Some(have) = have else { return Action::Create };
-        let JobGrantHave::Held { job: _, own } = have else { return Action::Keep(needless(want, have)) };
+        let JobGrantHave::Held { job: _, own, holders: _ } = have else { return Action::Keep(needless(want, have)) };
         if suffices(want, have) {
             return Action::Keep(needless(want, have));
         }
         raise(own, want.level)
     }
 
-    async fn apply(writer: &Writer, step: &Step<JobGrant>, _inputs: &Inputs) -> Result<(), HttpError> {
-        let JobGrantWant { workflow: _, identity: _, job: _, principal, level } = &step.want;
-        // The job may be new, and so its id; and somebody may have given more since the plan, which this would lower.
-        let now = JobGrant::observe(writer, &step.want).await?;
-        let job = match &now {
-            Some(have) if suffices(&step.want, have) => return Ok(()),
-            Some(JobGrantHave::Held { job, own: _ } | JobGrantHave::NoAcls { job }) => *job,
+    fn is_as_planned(step: &Step<JobGrant>, now: Option<&JobGrantHave>) -> bool {
+        match (&step.have, now) {
+            (
+                Some(JobGrantHave::Held { job: _, own: before, holders: _ }),
+                Some(JobGrantHave::Held { job: _, own, holders: _ }),
+            ) => direct(before) == direct(own),
+            // The job is new, and whoever makes it owns it.
+            (None, Some(have @ JobGrantHave::Held { job: _, own, holders: _ })) => {
+                direct(own).is_empty() && !suffices(&step.want, have)
+            }
+            (before, now) => before.as_ref() == now,
+        }
+    }
+
+    async fn apply(writer: &Writer, step: &mut Step<JobGrant>, _inputs: &Inputs) -> Result<Applied, HttpError> {
+        let JobGrantWant { workflow: _, identity: _, job, principal, level } = &step.want;
+        let job = match (&step.have, job) {
+            (Some(JobGrantHave::Held { job, own: _, holders: _ } | JobGrantHave::NoAcls { job }), _)
+            | (None, Some(job)) => *job,
             // It does not show yet, or is gone; the look after this one tells.
-            None => return Ok(()),
+            (None, None) => return Ok(Applied::Written),
         };
         give(writer, grant_on_job(job, principal, *level), job_permissions(job)).await
     }
 
-    fn shows(step: &Step<JobGrant>, now: Option<&JobGrantHave>) -> bool {
-        now.is_some_and(|have| suffices(&step.want, have))
+    fn differences(step: &Step<JobGrant>, now: Option<&JobGrantHave>) -> Vec<String> {
+        match now {
+            None => vec!["no job with access lists".to_owned()],
+            Some(have) if suffices(&step.want, have) => Vec::new(),
+            Some(JobGrantHave::NoAcls { job: _ }) => Vec::new(),
+            Some(JobGrantHave::Held { job: _, own, holders: _ }) => lacking(own, step.want.level),
+        }
+    }
+
+    fn gone(step: &Step<JobGrant>) -> Vec<String> {
+        match (&step.have, &step.now) {
+            (
+                Some(JobGrantHave::Held { job: _, own: _, holders: before }),
+                Some(JobGrantHave::Held { job: _, own: _, holders: now }),
+            ) => access::gone(before, now),
+            (_, _) => Vec::new(),
+        }
     }
 
     fn came_out(step: &Step<JobGrant>, now: Option<&JobGrantHave>) -> Option<String> {
@@ -107,7 +138,9 @@ impl Kind for JobGrant {
 fn suffices(want: &JobGrantWant, have: &JobGrantHave) -> bool {
     match have {
         JobGrantHave::NoAcls { job: _ } => true,
-        JobGrantHave::Held { job: _, own } => highest(own) >= Some(want.level) || unknown::<JobLevel>(own).is_some(),
+        JobGrantHave::Held { job: _, own, holders: _ } => {
+            highest(own) >= Some(want.level) || unknown::<JobLevel>(own).is_some()
+        }
     }
 }
 
@@ -118,7 +151,7 @@ fn needless(want: &JobGrantWant, have: &JobGrantHave) -> Option<String> {
             "skipped: this workspace has no access lists for jobs (no Premium plan), so everybody can see and change it"
                 .to_owned(),
         ),
-        JobGrantHave::Held { job: _, own } => match highest(own) {
+        JobGrantHave::Held { job: _, own, holders: _ } => match highest(own) {
             Some(JobLevel::IsOwner) => Some("is the owner, which is more, and stays it".to_owned()),
             Some(level) if level > want.level => Some(format!("has {}, which is more, and keeps it", level.name())),
             Some(level) if level == want.level => None,

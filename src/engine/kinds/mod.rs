@@ -14,6 +14,7 @@ mod job_grant;
 mod notebook;
 mod notebook_grant;
 mod one_time;
+mod others;
 mod scope;
 mod secret;
 mod task;
@@ -36,6 +37,7 @@ pub(crate) use scope::{Scope, ScopeWant};
 pub(crate) use secret::{Readers, Secret, SecretWant, told};
 pub(crate) use task::{StandingTask, circle, job_in_key, standing};
 pub(crate) use workflow::{
-    ID_TAG, Identity, ReadBack, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, find_workflow, list_ahead,
-    name_all, override_names, own_job, run_as_refused, timetable, timetable_after,
+    ID_TAG, Identity, Made, ReadBack, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, find_workflow,
+    list_ahead, name_all, override_names, own_job, run_as_refused, starts_by_itself, timetable, timetable_after,
+    will_start_by_itself,
 };

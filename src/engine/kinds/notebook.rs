@@ -10,7 +10,7 @@ use super::difference::unified;
 use crate::databricks::workspace::{NotebookPath, ObjectInfo, export, get_status, import, mkdirs};
 use crate::databricks::{is_missing, is_there_already};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Change, Consent, Consents, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 use crate::notebook::{
@@ -116,6 +116,7 @@ impl Kind for Notebook {
     type Have = NotebookHave;
 
     const KIND: &'static str = "notebook";
+    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &NotebookWant) -> String {
         want.path.to_string()
@@ -218,29 +219,39 @@ impl Kind for Notebook {
         }
     }
 
-    async fn apply(writer: &Writer, step: &Step<Notebook>, _inputs: &Inputs) -> Result<(), HttpError> {
-        let Step { want, have, action, progress: _, now: _ } = step;
+    fn is_as_planned(step: &Step<Notebook>, now: Option<&NotebookHave>) -> bool {
+        let text = |have: Option<&NotebookHave>| match have {
+            Some(NotebookHave::Notebook { object_id: _, text }) => Some(normalise(text)),
+            Some(NotebookHave::Other(_) | NotebookHave::NoFolder { .. }) | None => None,
+        };
+        let now = text(now);
+        now.is_some() && now == text(step.have.as_ref())
+    }
+
+    async fn apply(writer: &Writer, step: &mut Step<Notebook>, _inputs: &Inputs) -> Result<Applied, HttpError> {
+        let Step { want, have, action, progress: _, now: _, consents: _ } = step;
         let text = want.text(have.as_ref());
         if !matches!(action, Action::Create) {
-            return writer.put(import(&want.path, &text, true)).await;
+            return writer.put_once(import(&want.path, &text, true)).await.map(|()| Applied::Written);
         }
         if want.path.folder() != "/" {
-            writer.put(mkdirs(want.path.folder())).await?;
+            writer.put_once(mkdirs(want.path.folder())).await?;
         }
         // Without overwriting: what somebody has put there since the look is not ours to replace.
-        match writer.put(import(&want.path, &text, false)).await {
-            // The answer to an earlier attempt was lost; the look after it tells whose it is.
-            Err(error) if is_there_already(&error) => Ok(()),
-            ended => ended,
+        match writer.put_once(import(&want.path, &text, false)).await {
+            Err(error) if is_there_already(&error) => Ok(Applied::Found),
+            ended => ended.map(|()| Applied::Written),
         }
     }
 
-    fn shows(step: &Step<Notebook>, now: Option<&NotebookHave>) -> bool {
+    fn differences(step: &Step<Notebook>, now: Option<&NotebookHave>) -> Vec<String> {
         match now {
             Some(NotebookHave::Notebook { object_id: _, text }) => {
-                normalise(text) == normalise(&step.want.text(step.have.as_ref()))
+                let is_same = normalise(text) == normalise(&step.want.text(step.have.as_ref()));
+                if is_same { Vec::new() } else { vec!["another text".to_owned()] }
             }
-            Some(NotebookHave::Other(_) | NotebookHave::NoFolder { .. }) | None => false,
+            Some(NotebookHave::Other(kind)) => vec![format!("{} instead of a notebook", in_words(kind))],
+            Some(NotebookHave::NoFolder { .. }) | None => vec!["nothing at this path".to_owned()],
         }
     }
 

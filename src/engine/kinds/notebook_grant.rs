@@ -1,14 +1,16 @@
 //! Access to the notebook for one principal. Levels are added, never lowered or removed.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
-use super::access::{self, give, highest, raise, unknown};
+use super::access::{self, direct, give, highest, holders, lacking, raise, unknown};
 use crate::databricks::permissions::{Holding, Level as _, NotebookLevel, grant_on_notebook, notebook_permissions};
 use crate::databricks::secrets::EVERYBODY;
 use crate::databricks::workspace::{NotebookPath, get_status};
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Consents, Kind, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Writer};
 
@@ -27,8 +29,8 @@ pub(crate) struct NotebookGrantWant {
 /// What it can do now with the notebook that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NotebookGrantHave {
-    /// What the principal has by name, and what everybody in the workspace has.
-    Held { object_id: u64, own: Vec<Holding>, everybody: Vec<Holding> },
+    /// What the principal has by name, what everybody in the workspace has, and who has something on the notebook itself.
+    Held { object_id: u64, own: Vec<Holding>, everybody: Vec<Holding>, holders: BTreeSet<String> },
     /// The workspace has no ACLs.
     NoAcls,
 }
@@ -38,6 +40,7 @@ impl Kind for NotebookGrant {
     type Have = NotebookGrantHave;
 
     const KIND: &'static str = "notebook grant";
+    const CREATION: Creation = Creation::Overwrites;
 
     fn name(want: &NotebookGrantWant) -> String {
         let NotebookGrantWant { path, principal, level } = want;
@@ -58,7 +61,8 @@ impl Kind for NotebookGrant {
                 let of = |name: &str| {
                     holdings.iter().filter(|held| held.principal.eq_ignore_ascii_case(name)).cloned().collect()
                 };
-                Ok(Some(NotebookGrantHave::Held { object_id, own: of(&want.principal), everybody: of(EVERYBODY) }))
+                let (own, everybody) = (of(&want.principal), of(EVERYBODY));
+                Ok(Some(NotebookGrantHave::Held { object_id, own, everybody, holders: holders(&holdings) }))
             }
             Err(error) if has_no_acls(&error) => Ok(Some(NotebookGrantHave::NoAcls)),
             // Deleted since.
@@ -69,7 +73,7 @@ impl Kind for NotebookGrant {
 
     fn diff(want: &NotebookGrantWant, have: Option<&NotebookGrantHave>, _consents: &Consents) -> Action {
         let Some(have) = have else { return Action::Create };
-        let NotebookGrantHave::Held { object_id: _, own, everybody: _ } = have else {
+        let NotebookGrantHave::Held { object_id: _, own, everybody: _, holders: _ } = have else {
             return Action::Keep(needless(want, have));
         };
         if suffices(want, have) {
@@ -78,26 +82,53 @@ impl Kind for NotebookGrant {
         raise(own, want.level)
     }
 
-    async fn apply(writer: &Writer, step: &Step<NotebookGrant>, _inputs: &Inputs) -> Result<(), HttpError> {
-        let NotebookGrantWant { path: _, principal, level } = &step.want;
-        // The notebook may be new, and so its id and what its folder hands down; and somebody may have given more since the plan,
-        // which this would lower.
-        let now = NotebookGrant::observe(writer, &step.want).await?;
-        let object_id = match &now {
-            Some(have) if suffices(&step.want, have) => return Ok(()),
-            Some(NotebookGrantHave::Held { object_id, own: _, everybody: _ }) => *object_id,
-            Some(NotebookGrantHave::NoAcls) => return Ok(()),
-            None => match writer.read(get_status(&step.want.path)).await?.object_id {
+    fn is_as_planned(step: &Step<NotebookGrant>, now: Option<&NotebookGrantHave>) -> bool {
+        match (&step.have, now) {
+            (
+                Some(NotebookGrantHave::Held { object_id: _, own: before, everybody: _, holders: _ }),
+                Some(NotebookGrantHave::Held { object_id: _, own, everybody: _, holders: _ }),
+            ) => direct(before) == direct(own),
+            // The notebook is new; what its folder hands down to it may be enough.
+            (None, Some(have @ NotebookGrantHave::Held { object_id: _, own, everybody: _, holders: _ })) => {
+                direct(own).is_empty() && !suffices(&step.want, have)
+            }
+            (before, now) => before.as_ref() == now,
+        }
+    }
+
+    async fn apply(writer: &Writer, step: &mut Step<NotebookGrant>, _inputs: &Inputs) -> Result<Applied, HttpError> {
+        let NotebookGrantWant { path, principal, level } = &step.want;
+        let object_id = match &step.have {
+            Some(NotebookGrantHave::Held { object_id, own: _, everybody: _, holders: _ }) => *object_id,
+            Some(NotebookGrantHave::NoAcls) => return Ok(Applied::Written),
+            None => match writer.read(get_status(path)).await?.object_id {
                 Some(object_id) => object_id,
                 // Without an id nothing can be named; the look after this one tells.
-                None => return Ok(()),
+                None => return Ok(Applied::Written),
             },
         };
         give(writer, grant_on_notebook(object_id, principal, *level), notebook_permissions(object_id)).await
     }
 
-    fn shows(step: &Step<NotebookGrant>, now: Option<&NotebookGrantHave>) -> bool {
-        now.is_some_and(|have| suffices(&step.want, have))
+    fn differences(step: &Step<NotebookGrant>, now: Option<&NotebookGrantHave>) -> Vec<String> {
+        match now {
+            None => vec!["no notebook with access lists".to_owned()],
+            Some(have) if suffices(&step.want, have) => Vec::new(),
+            Some(NotebookGrantHave::NoAcls) => Vec::new(),
+            Some(NotebookGrantHave::Held { object_id: _, own, everybody: _, holders: _ }) => {
+                lacking(own, step.want.level)
+            }
+        }
+    }
+
+    fn gone(step: &Step<NotebookGrant>) -> Vec<String> {
+        match (&step.have, &step.now) {
+            (
+                Some(NotebookGrantHave::Held { object_id: _, own: _, everybody: _, holders: before }),
+                Some(NotebookGrantHave::Held { object_id: _, own: _, everybody: _, holders: now }),
+            ) => access::gone(before, now),
+            (_, _) => Vec::new(),
+        }
     }
 
     fn came_out(step: &Step<NotebookGrant>, now: Option<&NotebookGrantHave>) -> Option<String> {
@@ -116,7 +147,7 @@ impl Kind for NotebookGrant {
 fn suffices(want: &NotebookGrantWant, have: &NotebookGrantHave) -> bool {
     match have {
         NotebookGrantHave::NoAcls => true,
-        NotebookGrantHave::Held { object_id: _, own, everybody } => {
+        NotebookGrantHave::Held { object_id: _, own, everybody, holders: _ } => {
             highest(own).max(highest(everybody)) >= Some(want.level) || unknown::<NotebookLevel>(own).is_some()
         }
     }
@@ -129,7 +160,7 @@ fn needless(want: &NotebookGrantWant, have: &NotebookGrantHave) -> Option<String
             "skipped: this workspace has no access lists for notebooks (no Premium plan), so everybody can read, run and edit it"
                 .to_owned(),
         ),
-        NotebookGrantHave::Held { object_id: _, own, everybody } => {
+        NotebookGrantHave::Held { object_id: _, own, everybody, holders: _ } => {
             let held: Option<NotebookLevel> = highest(own);
             if held < Some(want.level) {
                 if highest(everybody) < Some(want.level) {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::databricks::is_there_already;
 use crate::databricks::secrets::{Backend, ScopeInfo, ScopeName, create_open_scope, create_scope, scopes};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Consents, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 
@@ -26,6 +26,7 @@ impl Kind for Scope {
     type Have = ScopeInfo;
 
     const KIND: &'static str = "secret scope";
+    const CREATION: Creation = Creation::IsRefused;
 
     fn name(want: &ScopeWant) -> String {
         want.scope.to_string()
@@ -52,24 +53,33 @@ impl Kind for Scope {
         }
     }
 
-    async fn apply(writer: &Writer, step: &Step<Scope>, _inputs: &Inputs) -> Result<(), HttpError> {
+    fn is_as_planned(_step: &Step<Scope>, now: Option<&ScopeInfo>) -> bool {
+        now.is_none()
+    }
+
+    async fn apply(writer: &Writer, step: &mut Step<Scope>, _inputs: &Inputs) -> Result<Applied, HttpError> {
         let ScopeWant { scope, accept_open } = &step.want;
-        let mut made = writer.put(create_scope(scope)).await;
+        let mut made = writer.put_once(create_scope(scope)).await;
         if let Err(error) = &made
             && *accept_open
             && is_for_premium_only(error)
         {
-            made = writer.put(create_open_scope(scope)).await;
+            made = writer.put_once(create_open_scope(scope)).await;
         }
         match made {
-            // The answer to an earlier attempt was lost, or somebody else was faster; the look after it tells the kind.
-            Err(error) if is_there_already(&error) => Ok(()),
-            ended => ended,
+            Err(error) if is_there_already(&error) => Ok(Applied::Found),
+            ended => ended.map(|()| Applied::Written),
         }
     }
 
-    fn shows(_step: &Step<Scope>, now: Option<&ScopeInfo>) -> bool {
-        now.is_some_and(|scope| scope.backend == Backend::Databricks)
+    fn differences(_step: &Step<Scope>, now: Option<&ScopeInfo>) -> Vec<String> {
+        match now {
+            None => vec!["no such scope in the list of scopes".to_owned()],
+            Some(ScopeInfo { name: _, backend: Backend::Databricks }) => Vec::new(),
+            Some(ScopeInfo { name: _, backend: Backend::KeyVault(_) | Backend::Other(_) }) => {
+                vec!["backend_type, which is not DATABRICKS".to_owned()]
+            }
+        }
     }
 
     fn explain(want: &ScopeWant, error: &HttpError, failure: Failure) -> Failure {

@@ -1,20 +1,22 @@
 //! The dbt API key in its scope. Its value can rarely be read, so a key that is there is left as it is unless it is
 //! to be rotated.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
+use super::grant::is_open_to_all;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::permissions::Principal;
 use crate::databricks::secrets::{
-    ADMINISTRATORS, Acl, Backend, EVERYBODY, Fingerprint, KeyName, Permission, ScopeInfo, ScopeName, acls, fingerprint,
-    list, put,
+    ADMINISTRATORS, Acl, Backend, EVERYBODY, Fingerprint, KeyName, Permission, ScopeInfo, ScopeName, SecretInfo, acls,
+    fingerprint, list, put,
 };
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Change, Consent, Consents, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Writer};
 
@@ -29,7 +31,7 @@ pub(crate) enum Secret {}
 pub(crate) struct SecretWant {
     pub(crate) scope: ScopeName,
     pub(crate) key: KeyName,
-    /// What the stored value is compared with; only when it is to be rotated.
+    /// What the stored value is compared with: when it is to be rotated, and once it was written.
     #[serde(skip)]
     pub(crate) compare: Option<Fingerprint>,
     /// Store it also where everybody, or nobody knows who, can read it: `--accept-shared-scope`.
@@ -43,11 +45,21 @@ pub(crate) struct SecretWant {
 /// What is known of the scope's inside.
 #[derive(Clone, Debug)]
 pub(crate) struct SecretHave {
-    /// When the key was last written, if it is there: milliseconds since 1970.
+    /// All keys in the scope.
+    pub(crate) keys: BTreeSet<String>,
+    pub(crate) is_there: bool,
+    /// When the key was last written, in milliseconds since 1970, if the service says that.
     pub(crate) updated: Option<i64>,
     pub(crate) readers: Readers,
+    /// What the stored value is recognised by, where it was asked for and can be read.
+    pub(crate) stored: Option<Fingerprint>,
+}
+
+impl SecretHave {
     /// Whether the stored value is the wanted one, where that can be told.
-    pub(crate) same: Option<bool>,
+    fn is_same(&self, want: &SecretWant) -> Option<bool> {
+        Some(self.stored? == want.compare?)
+    }
 }
 
 /// Who can read all that is in a scope: every level includes reading.
@@ -61,6 +73,25 @@ pub(crate) enum Readers {
 }
 
 impl Readers {
+    /// Whether access can be taken away from everybody. Without the Premium plan a scope shows exactly that one entry
+    /// (databricks-api §3.4), and nothing can be changed about it.
+    pub(crate) fn can_be_closed(&self) -> bool {
+        match self {
+            Readers::Listed(acls) => !is_open_to_all(acls),
+            Readers::NoAcls | Readers::Hidden => false,
+        }
+    }
+
+    /// Whether the same principals have the same levels.
+    fn is_same(&self, other: &Readers) -> bool {
+        match (self, other) {
+            (Readers::Listed(left), Readers::Listed(right)) => {
+                left.len() == right.len() && left.iter().all(|acl| right.contains(acl))
+            }
+            (Readers::Listed(_) | Readers::NoAcls | Readers::Hidden, _) => self == other,
+        }
+    }
+
     /// What everybody in the workspace may do with the scope.
     pub(crate) fn everybody(&self) -> Option<&str> {
         match self {
@@ -105,7 +136,11 @@ impl SecretWant {
                     "everybody in this workspace can read the secret scope {scope} (users: {})",
                     readers.everybody()?
                 ),
-                "choose another scope with --scope, or take the access of the group `users` away from this one",
+                if readers.can_be_closed() {
+                    "choose another scope with --scope, or take the access of the group `users` away from this one"
+                } else {
+                    "choose another scope with --scope"
+                },
             ),
             Readers::NoAcls => (
                 format!(
@@ -120,6 +155,17 @@ impl SecretWant {
         };
         Some(Refusal::new(format!("The key {key} is not stored: {why}.")).advise(advice))
     }
+
+    /// The same where others than those who are meant to can, once it is known who is.
+    fn is_read_by_others(&self, readers: &Readers) -> Option<Refusal> {
+        let strangers = readers.strangers(&self.meant);
+        if self.meant.is_empty() || strangers.is_empty() {
+            return None;
+        }
+        let (scope, key, strangers) = (&self.scope, &self.key, told(strangers));
+        let what = format!("The key {key} is not stored: others can read the secret scope {scope}: {strangers}.");
+        Some(Refusal::new(what))
+    }
 }
 
 impl Kind for Secret {
@@ -127,100 +173,109 @@ impl Kind for Secret {
     type Have = SecretHave;
 
     const KIND: &'static str = "secret";
+    const CREATION: Creation = Creation::Overwrites;
 
     fn name(want: &SecretWant) -> String {
         format!("{}/{}", want.scope, want.key)
     }
 
     async fn observe(reader: &Reader, want: &SecretWant) -> Result<Option<SecretHave>, HttpError> {
-        let SecretWant { scope, key, compare, accept_open: _, meant: _ } = want;
-        let updated = async {
-            let listed = match reader.read(list(scope)).await {
-                Ok(listed) => listed,
-                Err(error) if is_missing(&error) => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            let found = listed.into_iter().find(|secret| secret.key == key.as_str());
-            Ok(Some(found.map(|secret| secret.last_updated_timestamp.unwrap_or_default())))
-        };
-        let same = async {
-            let Some(wanted) = compare else { return Ok(None) };
-            match reader.read(fingerprint(scope, key)).await {
-                Ok(stored) => Ok(Some(stored == *wanted)),
-                // Reading a value may be refused outside a cluster, and a missing one cannot be read.
-                Err(error) if error.status().is_some_and(|status| status.is_client_error()) => Ok(None),
-                Err(error) => Err(error),
-            }
-        };
-        let (listed, readers, same) = tokio::try_join!(updated, readers(reader, scope), same)?;
-        Ok(match (listed, readers) {
-            (Some(updated), readers) => Some(SecretHave { updated, readers: readers.unwrap_or(Readers::Hidden), same }),
+        Ok(match inside(reader, want).await? {
+            (Some(keys), readers, stored) => Some(have(want, keys, readers.unwrap_or(Readers::Hidden), stored)),
             // The scope is missing; but one that is made where access lists are not to be had would be open to everybody.
-            (None, Some(readers @ (Readers::NoAcls | Readers::Hidden))) => {
-                Some(SecretHave { updated: None, readers, same: None })
+            (None, Some(readers @ (Readers::NoAcls | Readers::Hidden)), _) => {
+                Some(have(want, Vec::new(), readers, None))
             }
             // It came into being between the two looks.
-            (None, Some(Readers::Listed(_)) | None) => None,
+            (None, Some(Readers::Listed(_)) | None, _) => None,
         })
     }
 
     fn diff(want: &SecretWant, have: Option<&SecretHave>, consents: &Consents) -> Action {
         let Some(have) = have else { return Action::Create };
         let accepted = consents.has(Consent::AcceptSharedScope);
-        let open = || want.is_open(&have.readers).filter(|_| !accepted);
+        let open =
+            || want.is_open(&have.readers).or_else(|| want.is_read_by_others(&have.readers)).filter(|_| !accepted);
         let write = |action| open().map_or(action, |refusal| refusal.unless(Consent::AcceptSharedScope));
-        match have.updated {
-            None => write(Action::Create),
-            Some(_) if !consents.has(Consent::Rotate) => Action::Keep(Some("left as it is, not compared".to_owned())),
-            Some(_) => match have.same {
-                Some(true) => Action::Keep(Some("holds this key already".to_owned())),
-                Some(false) => write(rotated("another key is stored")),
-                None => write(rotated("the stored key cannot be read, so it may be the same")),
-            },
+        if !have.is_there {
+            return write(Action::Create);
+        }
+        if !consents.has(Consent::Rotate) {
+            return Action::Keep(Some("left as it is, not compared".to_owned()));
+        }
+        match have.is_same(want) {
+            Some(true) => Action::Keep(Some("holds this key already".to_owned())),
+            Some(false) => write(rotated("another key is stored")),
+            None => write(rotated("the stored key cannot be read, so it may be the same")),
         }
     }
 
-    /// A scope that was made just now may have come out open, and one that was there may have been opened since.
-    async fn check(reader: &Reader, step: &Step<Secret>) -> Result<Option<(Refusal, Option<Consent>)>, HttpError> {
-        let consent = Some(Consent::AcceptSharedScope);
+    /// A scope that was made just now may not show at once, and may have come out open.
+    async fn look_again(reader: &Reader, step: &Step<Secret>) -> Result<Option<SecretHave>, HttpError> {
         let want = &step.want;
-        if want.accept_open {
-            return Ok(None);
-        }
         let end = Instant::now() + LISTED_WITHIN;
         let mut pause = Duration::from_millis(100);
-        let found = loop {
-            match readers(reader, &want.scope).await? {
-                Some(readers) => break readers,
-                None if Instant::now() + pause > end => break Readers::Hidden,
-                None => sleep(pause).await,
+        loop {
+            match inside(reader, want).await? {
+                (Some(keys), Some(readers), stored) => return Ok(Some(have(want, keys, readers, stored))),
+                (keys, readers, stored) if want.accept_open || Instant::now() + pause > end => {
+                    let readers = readers.unwrap_or(Readers::Hidden);
+                    return Ok(Some(have(want, keys.unwrap_or_default(), readers, stored)));
+                }
+                _ => sleep(pause).await,
             }
             pause *= 2;
-        };
-        if let Some(refusal) = want.is_open(&found) {
-            return Ok(Some((refusal, consent)));
         }
-        let (scope, key) = (&want.scope, &want.key);
-        let strangers = found.strangers(&want.meant);
-        Ok((!strangers.is_empty()).then(|| {
-            let strangers = told(strangers);
-            let refusal = Refusal::new(format!(
-                "The key {key} is not stored: others can read the secret scope {scope} by now: {strangers}."
-            ))
-            .advise("run the same command again: it looks at the readers anew");
-            (refusal, consent)
-        }))
     }
 
-    async fn apply(writer: &Writer, step: &Step<Secret>, inputs: &Inputs) -> Result<(), HttpError> {
+    fn is_as_planned(step: &Step<Secret>, now: Option<&SecretHave>) -> bool {
+        let key = |have: Option<&SecretHave>| have.filter(|have| have.is_there).map(|have| (have.updated, have.stored));
+        if key(step.have.as_ref()) != key(now) {
+            return false;
+        }
+        // Who can read it decides whether it may be stored there.
+        match (&step.have, now) {
+            (_, Some(_)) if step.want.accept_open => true,
+            (Some(before), Some(now)) => before.readers.is_same(&now.readers),
+            // The scope was made since.
+            (None, Some(now)) => {
+                step.want.is_open(&now.readers).is_none() && now.readers.strangers(&step.want.meant).is_empty()
+            }
+            (_, None) => false,
+        }
+    }
+
+    async fn apply(writer: &Writer, step: &mut Step<Secret>, inputs: &Inputs) -> Result<Applied, HttpError> {
         // The command asks for the key before it lets a plan be walked that stores one.
         let key = inputs.key.as_ref().expect("a plan that stores a key is walked with one");
-        writer.put(put(&step.want.scope, &step.want.key, key)).await
+        step.want.compare = Some(Fingerprint::of(key));
+        writer.put_once(put(&step.want.scope, &step.want.key, key)).await.map(|()| Applied::Written)
     }
 
-    fn shows(step: &Step<Secret>, now: Option<&SecretHave>) -> bool {
-        let updated = |have: Option<&SecretHave>| have.and_then(|have| have.updated);
-        updated(now).is_some() && updated(now) != updated(step.have.as_ref())
+    fn differences(step: &Step<Secret>, now: Option<&SecretHave>) -> Vec<String> {
+        let Some(now) = now.filter(|now| now.is_there) else { return vec!["no such key in the scope".to_owned()] };
+        let is_newer = || match (&step.have, now.updated) {
+            (Some(SecretHave { is_there: true, updated: Some(before), .. }), Some(updated)) => *before != updated,
+            // A service that does not tell the time is believed that it stored the key.
+            (_, _) => true,
+        };
+        match now.is_same(&step.want) {
+            Some(false) => vec!["another value".to_owned()],
+            None if !is_newer() => vec!["the last_updated_timestamp of before".to_owned()],
+            Some(true) | None => Vec::new(),
+        }
+    }
+
+    fn gone(step: &Step<Secret>) -> Vec<String> {
+        let (Some(before), Some(now)) = (&step.have, &step.now) else { return Vec::new() };
+        let keys = before.keys.difference(&now.keys).map(|key| format!("key {key}"));
+        let names = |have: &SecretHave| match &have.readers {
+            Readers::Listed(acls) => Some(acls.iter().map(|acl| acl.principal.clone()).collect::<BTreeSet<_>>()),
+            Readers::NoAcls | Readers::Hidden => None,
+        };
+        let readers = names(before).zip(names(now)).into_iter();
+        let readers = readers.flat_map(|(before, now)| before.difference(&now).cloned().collect::<Vec<_>>());
+        keys.chain(readers.map(|principal| format!("the access of {principal}"))).collect()
     }
 
     fn explain(want: &SecretWant, error: &HttpError, failure: Failure) -> Failure {
@@ -264,7 +319,7 @@ impl Step<Secret> {
         let key = &self.want.key;
         match &self.action {
             Action::Keep(_) => {
-                let same = self.have.as_ref().and_then(|have| have.same) == Some(true);
+                let same = self.have.as_ref().and_then(|have| have.is_same(&self.want)) == Some(true);
                 let compared = if same { "and is this key already" } else { "not compared" };
                 self.action = Action::Keep(Some(format!("is kept in an Azure Key Vault, {compared}")));
             }
@@ -285,6 +340,38 @@ impl Step<Secret> {
             }
         }
     }
+}
+
+/// What the scope shows: its keys and its readers, each `None` if it is not there, and what the stored value is recognised by.
+type Inside = (Option<Vec<SecretInfo>>, Option<Readers>, Option<Fingerprint>);
+
+async fn inside(reader: &Reader, want: &SecretWant) -> Result<Inside, HttpError> {
+    let SecretWant { scope, key, compare, accept_open: _, meant: _ } = want;
+    let listed = async {
+        match reader.read(list(scope)).await {
+            Ok(listed) => Ok(Some(listed)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    let stored = async {
+        if compare.is_none() {
+            return Ok(None);
+        }
+        match reader.read(fingerprint(scope, key)).await {
+            Ok(stored) => Ok(Some(stored)),
+            // Reading a value may be refused outside a cluster, and a missing one cannot be read.
+            Err(error) if error.status().is_some_and(|status| status.is_client_error()) => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    tokio::try_join!(listed, readers(reader, scope), stored)
+}
+
+fn have(want: &SecretWant, keys: Vec<SecretInfo>, readers: Readers, stored: Option<Fingerprint>) -> SecretHave {
+    let found = keys.iter().find(|secret| secret.key == want.key.as_str());
+    let (is_there, updated) = (found.is_some(), found.and_then(|secret| secret.last_updated_timestamp));
+    SecretHave { keys: keys.into_iter().map(|secret| secret.key).collect(), is_there, updated, readers, stored }
 }
 
 /// Who can read the scope; `None` if it is not there.

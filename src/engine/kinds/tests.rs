@@ -1,6 +1,8 @@
 //! Ownership, cell by cell: what is done about a thing that is absent, ours, edited, or somebody else's.
 
-use super::grant::GrantHave;
+use std::collections::BTreeSet;
+
+use super::grant::{Access, GrantHave};
 use super::job_grant::JobGrantHave;
 use super::notebook_grant::NotebookGrantHave;
 use super::secret::Readers;
@@ -110,15 +112,18 @@ fn scope_cells() -> Vec<Cell> {
 #[test]
 fn a_vault_that_came_meanwhile_is_not_the_scope_that_was_made() {
     let step = Step::<Scope>::settled(scope_want(), Action::Create);
-    assert!(!Scope::shows(&step, Some(&scope_have("dbt-cloud", Backend::KeyVault(None)))));
+    assert_ne!(Scope::differences(&step, Some(&scope_have("dbt-cloud", Backend::KeyVault(None)))), [""; 0]);
+}
+
+fn fingerprint(value: &str) -> Fingerprint {
+    Fingerprint::of(&Vault::default().admit(value.to_owned()).unwrap())
 }
 
 fn secret_want(rotate: bool) -> SecretWant {
-    let key = Vault::default().admit("dbtc_1234567890".to_owned()).unwrap();
     SecretWant {
         scope: "dbt-cloud".parse().unwrap(),
         key: "api-key".parse().unwrap(),
-        compare: rotate.then(|| Fingerprint::of(&key)),
+        compare: rotate.then(|| fingerprint("dbtc_1234567890")),
         accept_open: false,
         meant: Vec::new(),
     }
@@ -127,12 +132,14 @@ fn secret_want(rotate: bool) -> SecretWant {
 #[expect(clippy::unnecessary_wraps, reason = "as observing gives it")]
 fn secret_have(updated: Option<i64>, everybody: Option<&str>, same: Option<bool>) -> Option<SecretHave> {
     let acl = |permission: &str| Acl { principal: "users".to_owned(), permission: permission.to_owned() };
-    Some(SecretHave { updated, readers: Readers::Listed(everybody.map(acl).into_iter().collect()), same })
+    let stored = same.map(|same| fingerprint(if same { "dbtc_1234567890" } else { "dbtc_another-key" }));
+    let readers = Readers::Listed(everybody.map(acl).into_iter().collect());
+    Some(SecretHave { keys: BTreeSet::new(), is_there: updated.is_some(), updated, readers, stored })
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as observing gives it")]
 fn unseen(updated: Option<i64>, readers: Readers) -> Option<SecretHave> {
-    Some(SecretHave { updated, readers, same: None })
+    Some(SecretHave { keys: BTreeSet::new(), is_there: updated.is_some(), updated, readers, stored: None })
 }
 
 /// A key that is there is left alone unless it is to be rotated and differs.
@@ -198,7 +205,8 @@ fn reader_cells() -> Vec<Cell> {
         (listed(&[("platform", "MANAGE"), (ana, "WRITE")]), &[], "blocked --accept-shared-scope"),
         (listed(&[(bo, "READ")]), &[], "blocked --accept-shared-scope"),
     ] {
-        let have = SecretHave { updated: None, readers: readers.clone(), same: None };
+        let keys = BTreeSet::new();
+        let have = SecretHave { keys, is_there: false, updated: None, readers: readers.clone(), stored: None };
         for (consents, expected) in [(none(), expected), (with(Consent::AcceptSharedScope), "create")] {
             let mut step = Step::<Secret>::settled(secret_want(false), Action::Create);
             step.have = Some(have.clone());
@@ -233,16 +241,27 @@ fn vault_cells() -> Vec<Cell> {
 }
 
 #[test]
-fn a_write_shows_only_once_the_time_of_the_last_one_has_changed() {
+fn a_key_shows_by_its_value_else_by_its_time_and_without_either_the_answer_is_believed() {
     let mut step = Step::<Secret>::settled(secret_want(true), Action::Update(Vec::new()));
-    step.have = secret_have(Some(1), None, Some(false));
-    for (now, shows) in [
-        (None, false),
-        (secret_have(None, None, None), false),
-        (secret_have(Some(1), None, Some(false)), false),
-        (secret_have(Some(2), None, None), true),
+    let timeless = |same: Option<bool>| {
+        let have = secret_have(Some(1), None, same).unwrap();
+        Some(SecretHave { updated: None, ..have })
+    };
+    let before = || secret_have(Some(1), None, Some(false));
+    for (before, now, shows) in [
+        (before(), None, false),
+        (before(), secret_have(None, None, None), false),
+        (before(), secret_have(Some(1), None, None), false),
+        (before(), secret_have(Some(2), None, None), true),
+        (before(), secret_have(Some(2), None, Some(false)), false),
+        (before(), secret_have(Some(1), None, Some(true)), true),
+        (before(), timeless(None), true),
+        (timeless(None), timeless(None), true),
+        (timeless(None), timeless(Some(false)), false),
+        (None, timeless(None), true),
     ] {
-        assert_eq!(Secret::shows(&step, now.as_ref()), shows, "{now:?}");
+        step.have = before;
+        assert_eq!(Secret::differences(&step, now.as_ref()).is_empty(), shows, "{:?} {now:?}", step.have);
     }
 }
 
@@ -253,17 +272,19 @@ fn grant_want(permission: Permission) -> GrantWant {
 /// Access is raised and never lowered.
 fn grant_cells() -> Vec<Cell> {
     use Permission::{Manage, Read, Write};
-    let level = |name: &str| Some(GrantHave::Level(name.to_owned()));
+    let have = |access: Access| Some(GrantHave { access, principals: BTreeSet::new() });
+    let level = |name: &str| have(Access::Level(name.to_owned()));
     let cells = [
         (Read, None, "create"),
+        (Read, have(Access::Nothing), "create"),
         (Read, level("READ"), "keep"),
         (Read, level("WRITE"), "keep"),
         (Read, level("MANAGE"), "keep"),
         (Write, level("READ"), "update"),
         (Manage, level("WRITE"), "update"),
         (Write, level("FANCY_NEW"), "keep"),
-        (Read, Some(GrantHave::NoAcls), "keep"),
-        (Manage, Some(GrantHave::Everybody), "keep"),
+        (Read, have(Access::NoAcls), "keep"),
+        (Manage, have(Access::Everybody), "keep"),
     ];
     let cells = cells.into_iter().map(|(want, have, due)| {
         let action = Grant::diff(&grant_want(want), have.as_ref(), &none());
@@ -274,7 +295,7 @@ fn grant_cells() -> Vec<Cell> {
 
 #[test]
 fn of_access_that_is_more_than_wanted_it_is_said_that_it_stays() {
-    let have = GrantHave::Level("MANAGE".to_owned());
+    let have = GrantHave { access: Access::Level("MANAGE".to_owned()), principals: BTreeSet::new() };
     let more = Grant::diff(&grant_want(Permission::Read), Some(&have), &none());
     assert_eq!(note(&more), "has MANAGE, which is more, and keeps it");
 }
@@ -304,6 +325,7 @@ fn notebook_grant_cells() -> Vec<Cell> {
             object_id: 7,
             own: levels.iter().map(|(level, inherited)| holding("data-team", level, *inherited)).collect(),
             everybody: everybody.iter().map(|level| holding("users", level, true)).collect(),
+            holders: BTreeSet::new(),
         })
     };
     for (level, have, expected, says) in [
@@ -337,7 +359,7 @@ fn job_grant_cells() -> Vec<Cell> {
         let holding =
             |level: &str, inherited| Holding { principal: "data-team".to_owned(), level: level.to_owned(), inherited };
         let own = levels.iter().map(|(level, inherited)| holding(level, *inherited)).collect();
-        Some(JobGrantHave::Held { job: 7, own })
+        Some(JobGrantHave::Held { job: 7, own, holders: BTreeSet::new() })
     };
     for (level, have, expected, says) in [
         (CanManageRun, None, "create", ""),
@@ -372,7 +394,7 @@ fn job_grant_cells() -> Vec<Cell> {
 fn found_after_the_plan<K: Kind>(want: K::Want, have: Option<&K::Have>, planned: &Action) {
     let step = Step::<K>::settled(want, Action::Create);
     let kept = matches!(planned, Action::Keep(_));
-    assert_eq!(K::shows(&step, have), kept, "{planned:?}");
+    assert_eq!(K::differences(&step, have).is_empty(), kept, "{planned:?}");
     if kept {
         assert_eq!(K::came_out(&step, have).unwrap_or_default(), note(planned));
     }

@@ -68,7 +68,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("", "steps", "one for each thing that should be there"),
     ("", "steps[].kind", "kind of thing"),
     ("", "steps[].name", "which one"),
-    ("", "steps[].progress", "`pending`, `written` (not confirmed), `done` or `failed`"),
+    ("", "steps[].progress", "`pending`, `written` (the service has taken it, reads show something else), `done`, `failed`, or `unknown` (no answer came)"),
     ("", "steps[].action", "`keep`, `create`, `update` or `blocked`"),
     ("", "steps[].note", "what else there is to say of something kept"),
     ("", "steps[].changes", "what differs"),

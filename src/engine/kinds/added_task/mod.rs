@@ -14,6 +14,7 @@ use self::mark::Mark;
 pub(crate) use self::needs::{circle_with_ours, unknown_needs};
 pub(crate) use self::read_back::read_back;
 use super::compute::{self, Compute};
+use super::others::{FILLED_IN, fields, in_one_order};
 use super::task::{
     self, ATTEMPT_PARAMETER, Chosen, JOB, JOB_THAT_WINS, KEY_PARAMETER, OVERRIDES, Recipe, State, bare, has_key, key_of,
 };
@@ -22,14 +23,12 @@ use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::raw::Raw;
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Change, Consent, Consents, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 
 /// Databricks allows so many in a job (databricks-api §5.1).
 const MOST_TASKS: usize = 1000;
-/// What the service fills into a job by itself when a task comes (databricks-api §5.5).
-const FILLED_IN: &str = "performance_target";
 
 /// A task of ours in a workflow of somebody else.
 pub(crate) enum AddedTask {}
@@ -212,6 +211,18 @@ fn clashes(want: &AddedTaskWant, settings: &Raw) -> Vec<String> {
     passed.filter(|name| named.contains(*name)).map(ToOwned::to_owned).collect()
 }
 
+/// The whole workflow with our task in it as it will be.
+fn intended(want: &AddedTaskWant, settings: &Raw) -> Raw {
+    let (task, mut whole) = (to_send(want, settings), settings.clone());
+    let mut tasks = settings.list("tasks");
+    match tasks.iter_mut().find(|other| key_of(other) == key_of(&task)) {
+        Some(place) => *place = task,
+        None => tasks.push(task),
+    }
+    whole.set("tasks", &tasks);
+    whole
+}
+
 /// What of the workflow, beside our task, is otherwise than before: somebody else wrote at the same time.
 pub(crate) fn changed_meanwhile(want: &AddedTaskWant, before: &Job, after: &Job) -> Vec<String> {
     let (before, after) = (others(want, &before.settings), others(want, &after.settings));
@@ -223,25 +234,10 @@ fn others(want: &AddedTaskWant, settings: &Raw) -> BTreeMap<String, Value> {
     let there = there(want, settings);
     let own = key(want, there.task().0);
     let tasks = settings.list("tasks").into_iter().filter(|task| key_of(task) != own);
-    let tasks = tasks.map(|task| (format!("tasks.{}", key_of(&task)), in_one_order(serde_json::json!(task))));
-    let fields = settings.names().filter(|name| !["tasks", FILLED_IN].contains(name));
-    let fields = fields.map(|name| (name.to_owned(), in_one_order(settings.read(name).unwrap_or_default())));
+    let tasks = tasks
+        .map(|task| (format!("tasks.{}", key_of(&task)), in_one_order(serde_json::to_value(task).unwrap_or_default())));
+    let fields = fields(settings).into_iter().filter(|(name, _)| !["tasks", FILLED_IN].contains(&name.as_str()));
     tasks.chain(fields).collect()
-}
-
-/// The service gives lists back in another order (databricks-api §5.5).
-fn in_one_order(value: Value) -> Value {
-    match value {
-        Value::Array(items) => {
-            let mut items: Vec<Value> = items.into_iter().map(in_one_order).collect();
-            items.sort_by_key(Value::to_string);
-            Value::Array(items)
-        }
-        Value::Object(fields) => {
-            Value::Object(fields.into_iter().map(|(name, value)| (name, in_one_order(value))).collect())
-        }
-        plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => plain,
-    }
 }
 
 /// `job 12 "Daily load"`.
@@ -254,6 +250,7 @@ impl Kind for AddedTask {
     type Have = Job;
 
     const KIND: &'static str = "task";
+    const CREATION: Creation = Creation::Overwrites;
 
     fn name(want: &AddedTaskWant) -> String {
         format!("{} in {}", want.task.key, workflow(want))
@@ -345,20 +342,39 @@ impl Kind for AddedTask {
         }
     }
 
-    async fn apply(writer: &Writer, step: &Step<AddedTask>, _inputs: &Inputs) -> Result<(), HttpError> {
+    fn is_as_planned(step: &Step<AddedTask>, now: Option<&Job>) -> bool {
+        let settings = |job: Option<&Job>| job.map(|job| fields(&job.settings));
+        settings(step.have.as_ref()) == settings(now)
+    }
+
+    async fn apply(writer: &Writer, step: &mut Step<AddedTask>, _inputs: &Inputs) -> Result<Applied, HttpError> {
         match (&step.action, &step.have) {
             (Action::Create | Action::Update(_), Some(job)) => {
-                writer.put(jobs::update_task(job.id, &to_send(&step.want, &job.settings))).await
+                let mut update = jobs::Update::default();
+                update.new_settings.set("tasks", &[to_send(&step.want, &job.settings)]);
+                writer.put_once(jobs::update(job.id, &update)).await.map(|()| Applied::Written)
             }
-            (Action::Create | Action::Update(_), None) | (Action::Keep(_) | Action::Blocked { .. }, _) => Ok(()),
+            (Action::Create | Action::Update(_), None) | (Action::Keep(_) | Action::Blocked { .. }, _) => {
+                Ok(Applied::Written)
+            }
         }
     }
 
-    fn shows(step: &Step<AddedTask>, now: Option<&Job>) -> bool {
-        let Some(job) = now else { return false };
+    fn differences(step: &Step<AddedTask>, now: Option<&Job>) -> Vec<String> {
+        let Some(job) = now else { return vec!["no such job".to_owned()] };
         let there = there(&step.want, &job.settings);
         let (task, own) = there.task();
-        own && whole(&step.want, &job.settings, &key(&step.want, task), task).changes(task, own).is_empty()
+        let changes = whole(&step.want, &job.settings, &key(&step.want, task), task).changes(task, own);
+        match (task, own) {
+            (None, _) => vec!["no such task in the job".to_owned()],
+            (Some(_), false) => vec!["no mark of dbtrigger in the description of the task".to_owned()],
+            (Some(_), true) => changes.iter().map(Change::as_difference).collect(),
+        }
+    }
+
+    fn gone(step: &Step<AddedTask>) -> Vec<String> {
+        let (Some(before), Some(now)) = (&step.have, &step.now) else { return Vec::new() };
+        super::others::gone(&before.settings, &intended(&step.want, &before.settings), &now.settings)
     }
 
     fn explain(want: &AddedTaskWant, error: &HttpError, failure: Failure) -> Failure {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
 
@@ -18,19 +19,23 @@ pub(crate) use self::read_back::ReadBack;
 pub(crate) use self::run_as::refused as run_as_refused;
 pub(crate) use self::settings::ID_TAG;
 pub(crate) use self::tasks::override_names;
-pub(crate) use self::timetable::{Timetable, timetable, timetable_after};
+pub(crate) use self::timetable::{Timetable, starts_by_itself, timetable, timetable_after, will_start_by_itself};
 use super::compute::{self, Compute};
 use super::digest::digest;
+use super::others;
+use super::task::key_of;
 use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::raw::Raw;
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Change, Consent, Consents, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Settled, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{Fault, HttpError, Reader, Writer};
 
 /// How long the list and the job itself may say different things.
 const AGREES_WITHIN: Duration = Duration::from_secs(30);
+/// How long several runs of this command at the same time may take until one job is left.
+const SETTLES_WITHIN: Duration = Duration::from_secs(5);
 /// Databricks allows so many on a job (databricks-api §5.1).
 const MOST_TAGS: usize = 25;
 
@@ -124,12 +129,29 @@ pub(crate) struct WorkflowHave {
     pub(crate) namesakes: Vec<Summary>,
     /// The first of ours, else the first namesake, with all settings.
     pub(crate) job: Job,
+    pub(crate) made: Made,
+}
+
+/// What this command made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// Nothing: it was there, or nobody knows who made it.
+    Nothing,
+    /// The job of this id, as the answer to its making says.
+    This(u64),
+    /// The job of this id, which was deleted again: another run of this command made one before it.
+    Undone(u64),
 }
 
 impl WorkflowHave {
-    /// The job that is ours, if it is one.
+    /// The job that is ours, as the list shows it.
     pub(crate) fn own(&self) -> Option<&Summary> {
         self.ours.first()
+    }
+
+    /// Whether the job is ours.
+    pub(crate) fn is_own(&self) -> bool {
+        !self.ours.is_empty() || self.made != Made::Nothing
     }
 }
 
@@ -140,7 +162,42 @@ fn changes(want: &WorkflowWant, job: &Job) -> Vec<Change> {
     changes
 }
 
-/// Jobs with our tag: under the name first, then through all jobs. And, where there is none, those that bear the name.
+/// What changes in a job from these settings to those: for `jobs/update`.
+fn update(before: &Raw, after: &Raw) -> jobs::Update {
+    let mut update = jobs::Update::default();
+    let value = |raw: &Raw, name: &str| raw.read::<Value>(name);
+    for name in after.names().filter(|name| *name != "tasks" && value(before, name) != value(after, name)) {
+        if let Some(value) = after.read::<Box<RawValue>>(name) {
+            update.new_settings.set(name, &value);
+        }
+        // Whether such an array is merged or replaced is in no source (databricks-api §5.5): taken away and given whole, it
+        // becomes what is sent either way.
+        if name == "parameters" && before.has(name) {
+            update.fields_to_remove.push(name.to_owned());
+        }
+    }
+    let (there, wanted) = (before.list("tasks"), after.list("tasks"));
+    let changed: Vec<&Raw> = wanted.iter().filter(|task| !there.iter().any(|other| other.is_same(task))).collect();
+    if !changed.is_empty() {
+        update.new_settings.set("tasks", &changed);
+    }
+    // Left out, whom the runs act as stays.
+    let dropped = before.names().filter(|name| *name != "run_as" && before.has(name) && !after.has(name));
+    update.fields_to_remove.extend(dropped.map(ToOwned::to_owned));
+    let keys: Vec<String> = wanted.iter().map(key_of).collect();
+    let dropped = there.iter().map(key_of).filter(|key| !keys.contains(key));
+    update.fields_to_remove.extend(dropped.map(|key| format!("tasks/{key}")));
+    update
+}
+
+/// The whole settings of a job as they are to become.
+fn intended(want: &WorkflowWant, job: &Job) -> Raw {
+    let mut whole = settings::whole(want, Some(&job.settings));
+    run_as::write(want, Some(job), &mut whole);
+    whole
+}
+
+/// Jobs with our tag, the oldest first: under the name, else through all jobs. And, where there is none, those that bear the name.
 async fn look(reader: &Reader, name: &str, identity: &Identity) -> Result<(Vec<Summary>, Vec<Summary>), HttpError> {
     look_in(None, reader, name, identity).await
 }
@@ -152,6 +209,10 @@ async fn look_in(
     name: &str,
     identity: &Identity,
 ) -> Result<(Vec<Summary>, Vec<Summary>), HttpError> {
+    let oldest_first = |mut jobs: Vec<Summary>| {
+        jobs.sort_by_key(|job| (job.created, job.id));
+        jobs
+    };
     let lower = name.to_lowercase();
     let named = match &listed {
         Some(all) => all.iter().filter(|job| job.name.to_lowercase() == lower).cloned().collect(),
@@ -159,13 +220,13 @@ async fn look_in(
     };
     let (ours, others): (Vec<Summary>, Vec<Summary>) = named.into_iter().partition(|job| identity.is_of(job));
     if !ours.is_empty() {
-        return Ok((ours, Vec::new()));
+        return Ok((oldest_first(ours), Vec::new()));
     }
     let all = match listed {
         Some(all) => all,
         None => jobs::all(reader, None).await?,
     };
-    let ours: Vec<Summary> = all.into_iter().filter(|job| identity.is_of(job)).collect();
+    let ours = oldest_first(all.into_iter().filter(|job| identity.is_of(job)).collect());
     // The service compares names in any case; two names that differ in case are two names to us.
     let namesakes = others.into_iter().filter(|job| job.name == name);
     Ok(if ours.is_empty() { (ours, namesakes.collect()) } else { (ours, Vec::new()) })
@@ -187,13 +248,16 @@ pub(crate) async fn find_workflow(
     identity: &Identity,
     mut listed: Option<Vec<Summary>>,
 ) -> Result<Option<WorkflowHave>, HttpError> {
-    let end = Instant::now() + AGREES_WITHIN;
+    let begun = Instant::now();
+    let end = begun + AGREES_WITHIN;
     let mut pause = Duration::from_millis(250);
     loop {
         let (ours, namesakes) = look_in(listed.take(), reader, name, identity).await?;
         let Some(first) = ours.first().or(namesakes.first()) else { return Ok(None) };
         match jobs::get(reader, first.id).await {
-            Ok(job) => return Ok(Some(WorkflowHave { ours, namesakes, job })),
+            // Made by several runs of this command at once, which will settle it.
+            Ok(_) if ours.len() > 1 && begun.elapsed() + pause < SETTLES_WITHIN => {}
+            Ok(job) => return Ok(Some(WorkflowHave { ours, namesakes, job, made: Made::Nothing })),
             // Listed and not there: just made, or just deleted. Taking it for absent would make a second one.
             Err(error) if is_missing(&error) && Instant::now() < end => {}
             Err(error) => return Err(error),
@@ -234,6 +298,7 @@ impl Kind for Workflow {
     type Have = WorkflowHave;
 
     const KIND: &'static str = "workflow";
+    const CREATION: Creation = Creation::MakesAnother;
 
     fn name(want: &WorkflowWant) -> String {
         want.name.clone()
@@ -259,7 +324,7 @@ impl Kind for Workflow {
             .advise("name one of them, or choose --compute serverless, cluster:ID or new")
             .always();
         }
-        let Some(WorkflowHave { ours, namesakes, job }) = have else { return Action::Create };
+        let Some(WorkflowHave { ours, namesakes, job, made: _ }) = have else { return Action::Create };
         // As it is called in the workspace: ours is found whatever it was renamed to.
         let name = ours.first().or(namesakes.first()).map_or(&want.name, |job| &job.name);
         if ours.len() > 1 {
@@ -340,24 +405,98 @@ impl Kind for Workflow {
         Action::Update(changes)
     }
 
-    async fn apply(writer: &Writer, step: &Step<Workflow>, _inputs: &Inputs) -> Result<(), HttpError> {
-        match (&step.action, &step.have) {
-            (Action::Create, _) => creation::create(writer, &step.want).await,
-            (Action::Update(_), Some(WorkflowHave { ours: _, namesakes: _, job })) => {
-                let mut whole = settings::whole(&step.want, Some(&job.settings));
-                run_as::write(&step.want, Some(job), &mut whole);
-                writer.put(jobs::reset(job.id, &whole)).await
+    async fn look_again(reader: &Reader, step: &Step<Workflow>) -> Result<Option<WorkflowHave>, HttpError> {
+        let WorkflowWant { name, identity, .. } = &step.want;
+        let Some(have) = step.present() else { return Workflow::observe(reader, &step.want).await };
+        let get = async {
+            match jobs::get(reader, have.job.id).await {
+                Ok(job) => Ok(Some(job)),
+                Err(error) if is_missing(&error) => Ok(None),
+                Err(error) => Err(error),
             }
-            (Action::Update(_), None) | (Action::Keep(_) | Action::Blocked { .. }, _) => Ok(()),
+        };
+        let mut again = have.clone();
+        match have.made {
+            Made::Nothing => {
+                let Some(job) = get.await? else { return Ok(None) };
+                let tags: BTreeMap<String, String> = job.settings.read("tags").unwrap_or_default();
+                let own =
+                    Summary { id: job.id, name: job.settings.read("name").unwrap_or_default(), tags, created: None };
+                // What was taken over is ours from then on.
+                if again.ours.is_empty() && identity.is_of(&own) {
+                    again.ours.push(own);
+                }
+                again.job = job;
+            }
+            // Others may have made one at the same time.
+            Made::This(_) => {
+                let (job, (ours, _)) = tokio::try_join!(get, look(reader, name, identity))?;
+                let Some(job) = job else { return Ok(None) };
+                (again.ours, again.job) = (ours, job);
+            }
+            Made::Undone(_) => {
+                let found = Workflow::observe(reader, &step.want).await?;
+                return Ok(found.map(|found| WorkflowHave { made: have.made, ..found }));
+            }
+        }
+        Ok(Some(again))
+    }
+
+    fn is_as_planned(step: &Step<Workflow>, now: Option<&WorkflowHave>) -> bool {
+        let job = |have: Option<&WorkflowHave>| {
+            have.map(|have| (have.job.id, have.job.run_as.clone(), others::fields(&have.job.settings)))
+        };
+        job(step.have.as_ref()) == job(now)
+    }
+
+    async fn apply(writer: &Writer, step: &mut Step<Workflow>, _inputs: &Inputs) -> Result<Applied, HttpError> {
+        match (&step.action, &step.have) {
+            (Action::Create, _) => {
+                step.now = creation::create(writer, &step.want).await?;
+                Ok(Applied::Written)
+            }
+            (Action::Update(_), Some(have)) => {
+                let update = update(&have.job.settings, &intended(&step.want, &have.job));
+                writer.put_once(jobs::update(have.job.id, &update)).await.map(|()| Applied::Written)
+            }
+            (Action::Update(_), None) | (Action::Keep(_) | Action::Blocked { .. }, _) => Ok(Applied::Written),
         }
     }
 
-    fn shows(step: &Step<Workflow>, now: Option<&WorkflowHave>) -> bool {
-        now.is_some_and(|now| !now.ours.is_empty() && changes(&step.want, &now.job).is_empty())
+    fn differences(step: &Step<Workflow>, now: Option<&WorkflowHave>) -> Vec<String> {
+        let Some(now) = now else { return vec!["no such job".to_owned()] };
+        let changes = changes(&step.want, &now.job);
+        let mut differences: Vec<String> = changes.iter().map(Change::as_difference).collect();
+        if let Made::This(own) = now.made
+            && !now.ours.iter().any(|job| job.id == own)
+        {
+            differences.push("the list of jobs does not show it by its tag".to_owned());
+        }
+        differences
+    }
+
+    fn gone(step: &Step<Workflow>) -> Vec<String> {
+        let (Some(before), Some(now)) = (&step.have, &step.now) else { return Vec::new() };
+        others::gone(&before.job.settings, &intended(&step.want, &before.job), &now.job.settings)
+    }
+
+    async fn settle(writer: &Writer, step: &mut Step<Workflow>) -> Result<Settled, HttpError> {
+        creation::settle(writer, step).await
+    }
+
+    fn made_as(step: &Step<Workflow>) -> Option<String> {
+        step.present().map(|have| format!("job {}", have.job.id))
+    }
+
+    fn came_out(_step: &Step<Workflow>, now: Option<&WorkflowHave>) -> Option<String> {
+        match now?.made {
+            Made::Undone(_) => Some("made by another run of this command at the same time, and used".to_owned()),
+            Made::Nothing | Made::This(_) => None,
+        }
     }
 
     fn explain(want: &WorkflowWant, error: &HttpError, failure: Failure) -> Failure {
-        if !matches!(error.operation, "jobs/create" | "jobs/reset") {
+        if !matches!(error.operation, "jobs/create" | "jobs/update") {
             return failure;
         }
         if let Fault::TooLate(_) = error.fault

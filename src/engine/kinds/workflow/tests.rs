@@ -55,6 +55,7 @@ fn summary(job_id: u64, settings: &Value) -> Summary {
         id: job_id,
         name: settings["name"].as_str().unwrap_or_default().to_owned(),
         tags: serde_json::from_value(settings["tags"].clone()).unwrap_or_default(),
+        created: None,
     }
 }
 
@@ -63,7 +64,7 @@ fn have(want: &WorkflowWant, jobs: &[&Value]) -> WorkflowHave {
     let (ours, namesakes): (Vec<Summary>, Vec<Summary>) = all.partition(|job| want.identity.is_of(job));
     let job_id = ours.first().or(namesakes.first()).unwrap().id;
     let settings = raw(jobs[usize::try_from(job_id - ID).unwrap()]);
-    WorkflowHave { ours, namesakes, job: Job { id: job_id, run_as: None, settings } }
+    WorkflowHave { ours, namesakes, job: Job { id: job_id, run_as: None, settings }, made: Made::Nothing }
 }
 
 fn diff(want: &WorkflowWant, jobs: &[&Value], consents: &Consents) -> Action {

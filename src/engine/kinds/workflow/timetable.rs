@@ -36,6 +36,23 @@ pub(crate) fn timetable_after(want: &WorkflowWant, standing: Option<Timetable>) 
     })
 }
 
+/// Whether the job starts without anybody pressing a button: it has a schedule or another start that is not paused.
+pub(crate) fn starts_by_itself(settings: &Raw) -> bool {
+    timetable(settings).is_some_and(|timetable| !timetable.paused) || has_other_start(settings)
+}
+
+/// The same once it is as it is wanted; `settings`: as it stands.
+pub(crate) fn will_start_by_itself(want: &WorkflowWant, settings: Option<&Raw>) -> bool {
+    timetable_after(want, settings.and_then(timetable)).is_some_and(|timetable| !timetable.paused)
+        || settings.is_some_and(has_other_start)
+}
+
+fn has_other_start(settings: &Raw) -> bool {
+    let is_paused = |start: &Raw| start.read::<String>("pause_status").as_deref() == Some("PAUSED");
+    ["continuous", "trigger"].iter().any(|name| settings.has(name) && !is_paused(&settings.object(name)))
+        || settings.list("triggers").iter().any(|start| !is_paused(start))
+}
+
 /// Something else than a schedule starts this job, and the service takes one of them only (databricks-api §5.1).
 pub(super) fn other_start(settings: &Raw) -> Option<&'static str> {
     ["continuous", "trigger", "triggers"].into_iter().find(|name| settings.has(name))
