@@ -311,10 +311,9 @@ impl<'a> Start<'a> {
             // 5. What the outcome means.
             let sent = match sent {
                 Sent::Done(run) => match self.check(run).await {
-                    Checked::Ours(run) => return Ok(run),
-                    Checked::NotOurs(error) => Sent::Open(error),
-                    Checked::Strange(error) => {
-                        once_only = true;
+                    Ok(run) => return Ok(run),
+                    Err(NotOurs { error, strange }) => {
+                        once_only |= strange;
                         Sent::Open(error)
                     }
                 },
@@ -391,26 +390,27 @@ impl<'a> Start<'a> {
     }
 
     /// Whether the run that the trigger was answered with is the one that it made.
-    async fn check(&self, run: Run) -> Checked {
+    async fn check(&self, run: Run) -> Result<Run, NotOurs> {
         let Start { order, writer, marker, since, .. } = *self;
-        let wrong = |run: &Run, reason: &str| {
-            nonsense("jobs/run", writer.origin(), &format!("it names run {}, {reason}", run.id))
+        let not_ours = |run: &Run, reason: &str, strange| {
+            let error = nonsense("jobs/run", writer.origin(), &format!("it names run {}, {reason}", run.id));
+            Err(NotOurs { error, strange })
         };
         if run.job_definition_id.is_some_and(|job| job != order.job) || since.excludes(&run) {
-            return Checked::NotOurs(wrong(&run, "which this start cannot have made"));
+            return not_ours(&run, "which this start cannot have made", false);
         }
         let mut run = run;
         if run.trigger.is_none() {
             match writer.glance(dbt::get_run_with_trigger(order.account, run.id)).await {
                 Ok(single) if single.id == run.id => run = single,
-                Ok(_) | Err(_) => return Checked::NotOurs(wrong(&run, "of which nothing is known")),
+                Ok(_) | Err(_) => return not_ours(&run, "of which nothing is known", false),
             }
         }
         // A service that does not say what started it: nothing speaks against it.
         if run.trigger.is_none() || is_own(&run, marker) {
-            return Checked::Ours(run);
+            return Ok(run);
         }
-        Checked::Strange(wrong(&run, "which does not carry the marker of this start"))
+        not_ours(&run, "which does not carry the marker of this start", true)
     }
 
     /// Follows the run that carries the key already, if it was started as it would be now.
@@ -473,11 +473,9 @@ impl<'a> Start<'a> {
     }
 }
 
-/// A run that the trigger was answered with.
-enum Checked {
-    Ours(Run),
-    /// This start cannot have made it: whether it made another one is open.
-    NotOurs(HttpError),
+/// Why the run that the trigger was answered with is not followed.
+struct NotOurs {
+    error: HttpError,
     /// It is new, and does not carry our marker: ours, if the service keeps no `cause`. Nothing is sent again.
-    Strange(HttpError),
+    strange: bool,
 }
