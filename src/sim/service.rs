@@ -104,7 +104,7 @@ impl Service {
             let kept = match self.habits["cause"].as_str() {
                 Some("lower") => cause.to_lowercase(),
                 Some("cut") => cause.chars().take(60).collect(),
-                _ => cause.to_owned(),
+                Some(_) | None => cause.to_owned(),
             };
             sent["cause"] = json!(kept);
             body = Bytes::from(sent.to_string());
