@@ -185,7 +185,7 @@ fn fall(value: &mut Value) {
             for (name, field) in fields.iter_mut() {
                 match field.as_u64() {
                     Some(id) if is_run && (name == "id" || name == "retrying_run_id") => {
-                        *field = json!(FALLING_FROM - id)
+                        *field = json!(FALLING_FROM - id);
                     }
                     Some(_) | None => fall(field),
                 }
