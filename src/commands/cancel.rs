@@ -4,7 +4,7 @@ mod report;
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use self::report::Stopped;
 pub(super) use self::report::{CancelReport, Fate};
@@ -16,7 +16,7 @@ use crate::credentials::{Account, Wants, databricks};
 use crate::databricks::{Standing, WorkflowEnd, cancel_workflow_run, get_workflow_run};
 use crate::dbt::{End, Link, Run, cancel_run, get_run, get_run_with_trigger};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks, of_dbt};
-use crate::http::{HttpError, Writer};
+use crate::http::{Deadline, HttpError, Writer};
 use crate::origin::Origin;
 use crate::runs::{DbtRun, Followed, WorkflowProbe, cancelled_behind, dbt_runs_behind, follow};
 
@@ -45,12 +45,12 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     let Args { run, workflow_run, timeout } = args;
-    let deadline = Instant::now() + timeout;
+    let deadline = Deadline::after(timeout);
     let mut report = CancelReport::default();
     let failure = match RunNamed::of(run.as_deref(), workflow_run) {
-        Ok(RunNamed::Dbt { run, pasted }) => cancel_dbt(run, pasted, deadline, &mut report, stage).await.err(),
+        Ok(RunNamed::Dbt { run, pasted }) => cancel_dbt(run, pasted, &deadline, &mut report, stage).await.err(),
         Ok(RunNamed::Workflow { run, origin }) => {
-            cancel_workflow(run, origin, deadline, &mut report, stage).await.err()
+            cancel_workflow(run, origin, &deadline, &mut report, stage).await.err()
         }
         Err(failure) => Some(failure),
     };
@@ -64,12 +64,13 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 async fn cancel_dbt(
     run: u64,
     pasted: Option<(String, Link)>,
-    deadline: Instant,
+    deadline: &Deadline,
     report: &mut CancelReport,
     stage: &Stage,
 ) -> Result<(), Failure> {
     let pasted: Vec<(String, Link)> = pasted.into_iter().collect();
     let (account, writer) = line_to_dbt(&pasted, Wants::default(), stage)?;
+    let writer = writer.until(deadline);
     let again = resume::on_dbt_run("cancel", run, &account, &stage.account, !pasted.is_empty());
     let seen = writer
         .read(get_run_with_trigger(account.id, run))
@@ -159,7 +160,7 @@ async fn ask_dbt(
 async fn confirm_dbt(
     asked: AskedToStop,
     line: &DbtLine<'_>,
-    deadline: Instant,
+    deadline: &Deadline,
     report: &mut CancelReport,
     stage: &Stage,
 ) -> Result<(), Failure> {
@@ -168,7 +169,7 @@ async fn confirm_dbt(
     let run = latest.id;
     let means = stage.means();
     let mut probe = DbtRun::new(writer, &means.wall, &means.events, account.id, latest, None);
-    let followed = follow(&mut probe, deadline, &means, |_| {}).await;
+    let followed = follow(&mut probe, deadline.clone(), &means, |_| {}).await;
     report.dbt.get_or_insert_default()[place] = stopped_dbt(probe.run(), account, false);
     match followed {
         Followed::Ended(_) => Ok(()),
@@ -187,7 +188,7 @@ async fn confirm_dbt(
 async fn cancel_workflow(
     run: u64,
     origin: Option<Origin>,
-    deadline: Instant,
+    deadline: &Deadline,
     report: &mut CancelReport,
     stage: &Stage,
 ) -> Result<(), Failure> {
@@ -198,7 +199,7 @@ async fn cancel_workflow(
         return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
     };
     check_workspace(origin.as_ref(), &identity.origin)?;
-    let writer = to_databricks(&identity, stage)?;
+    let writer = to_databricks(&identity, stage)?.until(deadline);
     stop_workflow(run, &identity.origin, &writer, deadline, report, stage).await
 }
 
@@ -207,7 +208,7 @@ pub(super) async fn stop_workflow(
     run: u64,
     origin: &Origin,
     writer: &Writer,
-    deadline: Instant,
+    deadline: &Deadline,
     report: &mut CancelReport,
     stage: &Stage,
 ) -> Result<(), Failure> {
@@ -254,7 +255,7 @@ pub(super) async fn stop_workflow(
             }
         }
         let mut probe = WorkflowProbe::new(writer, run);
-        let followed = follow(&mut probe, deadline, &stage.means(), |_| {}).await;
+        let followed = follow(&mut probe, deadline.clone(), &stage.means(), |_| {}).await;
         let failure = match followed {
             Followed::Ended(state) => {
                 report.workflow = Some(stopped(Some(&state.standing), false));
@@ -289,9 +290,9 @@ struct Behind<'a> {
 }
 
 /// The dbt runs that the run's tasks tell of themselves.
-async fn told_by_tasks(behind: &Behind<'_>, deadline: Instant, stage: &Stage) -> Vec<String> {
+async fn told_by_tasks(behind: &Behind<'_>, deadline: &Deadline, stage: &Stage) -> Vec<String> {
     let mut probe = WorkflowProbe::new(behind.databricks, behind.workflow_run);
-    match follow(&mut probe, deadline, &stage.means(), |_| {}).await {
+    match follow(&mut probe, deadline.clone(), &stage.means(), |_| {}).await {
         Followed::Ended(state) => {
             let said = state.tasks.into_iter().filter_map(|task| task.said);
             said.filter_map(|said| said.dbt_run_url).collect()
@@ -304,13 +305,13 @@ async fn told_by_tasks(behind: &Behind<'_>, deadline: Instant, stage: &Stage) ->
 /// themselves.
 async fn cancel_behind(
     behind: &Behind<'_>,
-    deadline: Instant,
+    deadline: &Deadline,
     again: &str,
     report: &mut CancelReport,
     stage: &Stage,
 ) -> Result<(), Failure> {
     let (account, writer) = match line_to_dbt(&[], Wants::default(), stage) {
-        Ok(line) => line,
+        Ok((account, writer)) => (account, writer.until(deadline)),
         // Who has no access to dbt may stop a run in Databricks all the same; the notebook tries to cancel the rest.
         Err(failure) => {
             let why = failure.causes.join("; ");
@@ -358,7 +359,7 @@ async fn cancel_behind(
         if last {
             break;
         }
-        sleep(SETTLE).await;
+        sleep(SETTLE.min(deadline.left())).await;
     }
     if fresh && failures.is_empty() {
         match cancelled_behind(&writer, account.id, workflow_run, workspace.as_deref()).await {

@@ -22,6 +22,8 @@ pub(crate) mod watch;
 #[cfg(test)]
 mod concurrent_tests;
 mod connect;
+#[cfg(test)]
+mod deadline_tests;
 mod durations;
 mod given;
 #[cfg(test)]

@@ -44,6 +44,10 @@ pub(crate) enum Trouble {
     ErrorAfter,
     /// 503 without an effect.
     Unavailable,
+    /// No answer ever comes to this one.
+    Hang,
+    /// No answer ever comes from here on.
+    HangFromHere,
 }
 
 /// Something that is done to the world.
@@ -418,8 +422,10 @@ impl Transport for Rehearsal {
             });
             inner.count_to_signal(route.map_or("unknown", |route| route.operation));
             sleep(inner.latency.get() / 2).await;
-            let trouble = inner.trouble.get().filter(|(at, _)| *at == index).map(|(_, trouble)| trouble);
-            if trouble.is_some() {
+            let strikes = |at: usize, trouble: Trouble| at == index || (at < index && trouble == Trouble::HangFromHere);
+            let trouble =
+                inner.trouble.get().filter(|(at, trouble)| strikes(*at, *trouble)).map(|(_, trouble)| trouble);
+            if trouble.is_some_and(|trouble| trouble != Trouble::HangFromHere) {
                 inner.trouble.set(None);
             }
             let lost = || Err(WireError::Lost(Net::new(NetKind::Broken, "reset")));
@@ -427,6 +433,7 @@ impl Transport for Rehearsal {
                 Some(Trouble::KilledBefore) => return self.killed().await,
                 Some(Trouble::LostBefore) => return lost(),
                 Some(Trouble::Unavailable) => return Ok(status(503)),
+                Some(Trouble::Hang | Trouble::HangFromHere) => return std::future::pending().await,
                 None | Some(Trouble::KilledAfter | Trouble::LostAfter | Trouble::ErrorAfter) => {}
             }
             let operation = route.map_or("unknown", |route| route.operation);
@@ -458,7 +465,14 @@ impl Transport for Rehearsal {
                 Some(Trouble::KilledAfter) => return self.killed().await,
                 Some(Trouble::LostAfter) => return lost(),
                 Some(Trouble::ErrorAfter) => return Ok(status(500)),
-                None | Some(Trouble::KilledBefore | Trouble::LostBefore | Trouble::Unavailable) => {}
+                None
+                | Some(
+                    Trouble::KilledBefore
+                    | Trouble::LostBefore
+                    | Trouble::Unavailable
+                    | Trouble::Hang
+                    | Trouble::HangFromHere,
+                ) => {}
             }
             sleep(inner.latency.get() / 2).await;
             let mut answer = arrive(reply, limits, &inner.killed).await?;

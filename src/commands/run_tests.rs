@@ -73,17 +73,16 @@ async fn a_run_that_is_not_there_is_said_soon_and_one_that_does_not_show_yet_is_
 #[tokio::test(start_paused = true)]
 async fn time_that_is_over_before_a_start_is_waited_long_enough_and_says_what_it_was_spent_on() {
     for (rule, line, says) in [
-        ("dbt:runs/list=hang,times=forever", &["222222"][..], "about earlier runs by then"),
+        ("dbt:runs/list=hang,times=forever", &["222222"][..], "runs"),
         ("dbt:jobs/run=refused,times=forever", &["222222"], "jobs/run"),
         ("dbt:jobs/run=status=429,times=forever", &["222222"], "429"),
-        ("dbt:jobs/list=hang,times=forever", &["Nightly build"], "about its jobs by then"),
-        ("databricks:jobs/list=hang,times=forever", &["--workflow", "Nightly"], "about its jobs by then"),
+        ("dbt:jobs/list=hang,times=forever", &["Nightly build"], "jobs/list"),
+        ("databricks:jobs/list=hang,times=forever", &["--workflow", "Nightly"], "jobs/list"),
     ] {
         let stage = Rehearsal::new();
         fault(&stage, rule);
         let outcome = start(&stage, &[line, &["--timeout", "30s"]].concat()).await;
         assert_eq!((outcome.exit, outcome.code), (8, Some(Code::StillRunning)), "{rule}: {outcome:?}");
-        assert!(outcome.failure.contains("The time was over before"), "{rule}: {outcome:?}");
         assert!(outcome.failure.contains("nothing was started"), "{rule}: {outcome:?}");
         assert!(outcome.failure.contains(says), "{rule}: {outcome:?}");
         assert!(outcome.took.as_secs() <= 31, "{rule}: {:?}", outcome.took);

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::last_known::Known;
 use super::run::{DbtReport, Following, LONGEST, Lines, WorkflowReport, follow_run, resume, see};
 use super::run_named::{RunNamed, check_workspace};
@@ -13,6 +11,7 @@ use crate::credentials::{Wants, databricks};
 use crate::databricks::get_workflow_run;
 use crate::dbt::{Link, Overrides, Run};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
+use crate::http::Deadline;
 use crate::origin::Origin;
 use crate::runs::{DbtRun, Journal};
 
@@ -38,10 +37,10 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     let Args { run, workflow_run, timeout } = args;
-    let deadline = Instant::now() + timeout.min(LONGEST * 3650);
+    let deadline = Deadline::after(timeout.min(LONGEST * 3650));
     let watched = match RunNamed::of(run.as_deref(), workflow_run) {
-        Ok(RunNamed::Dbt { run, pasted }) => watch_dbt(run, pasted, deadline, stage).await,
-        Ok(RunNamed::Workflow { run, origin }) => watch_workflow(run, origin, deadline, stage).await,
+        Ok(RunNamed::Dbt { run, pasted }) => watch_dbt(run, pasted, &deadline, stage).await,
+        Ok(RunNamed::Workflow { run, origin }) => watch_workflow(run, origin, &deadline, stage).await,
         Err(failure) => Err(failure),
     };
     watched.unwrap_or_else(Ended::from)
@@ -50,14 +49,15 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 async fn watch_dbt(
     run: u64,
     pasted: Option<(String, Link)>,
-    deadline: Instant,
+    deadline: &Deadline,
     stage: &Stage,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
     let pasted: Vec<(String, Link)> = pasted.into_iter().collect();
     let (account, writer) = line_to_dbt(&pasted, Wants::default(), stage)?;
+    let writer = writer.until(deadline);
     let pick_up = |run: u64| resume::watch_dbt(run, &account, &stage.account, !pasted.is_empty());
     let means = stage.means();
-    let seen = see(&writer, &account, run, deadline).await?;
+    let seen = see(&writer, &account, run, deadline.at()).await?;
     let mut report = DbtReport::new(&account);
     report.adopted = true;
     report.take(&seen);
@@ -93,7 +93,7 @@ async fn watch_dbt(
 async fn watch_workflow(
     run: u64,
     origin: Option<Origin>,
-    deadline: Instant,
+    deadline: &Deadline,
     stage: &Stage,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
     let mut wants = Wants::default();
@@ -103,23 +103,21 @@ async fn watch_workflow(
         return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
     };
     check_workspace(origin.as_ref(), &identity.origin)?;
-    let writer = to_databricks(&identity, stage)?;
-    let looked = tokio::time::timeout_at(deadline, writer.read(get_workflow_run(run, None))).await;
-    let (job, name, url, parameters) = match looked {
-        Ok(Ok(seen)) => {
+    let writer = to_databricks(&identity, stage)?.until(deadline);
+    let (job, name, url, parameters) = match writer.read(get_workflow_run(run, None)).await {
+        Ok(seen) => {
             let job = seen.job_id.unwrap_or_default();
             let url = seen.url(&identity.origin.to_string(), job);
             let parameters = seen.given_parameters();
             (job, seen.run_name.unwrap_or_default(), Some(url), parameters)
         }
-        Ok(Err(error)) => {
+        Err(error) => {
             // A hiccup is the follower's to outlast.
             if error.is_final() {
                 return Err(of_databricks(&format!("Cannot look at Databricks run {run}"), &error));
             }
             (0, String::new(), None, BTreeMap::new())
         }
-        Err(_) => (0, String::new(), None, BTreeMap::new()),
     };
     let origin = identity.origin.to_string();
     let report =

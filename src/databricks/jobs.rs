@@ -111,6 +111,7 @@ fn endless(reader: &Reader, operation: &'static str) -> HttpError {
         fault: Fault::Nonsense(Shape::Unreadable(format!("its pages do not end after {PAGES}"))),
         attempts: 1,
         request_id: None,
+        late: false,
     }
 }
 

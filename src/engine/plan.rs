@@ -383,6 +383,20 @@ impl Planned {
         }
     }
 
+    /// Steps of one lane of a wave are written one after another. Those of a lane stand side by side in a plan.
+    pub(super) fn lane(&self) -> u8 {
+        match self {
+            // Who else may read the scope is compared before the key is stored in it.
+            Planned::Secret(_) | Planned::Grant(_) => 1,
+            Planned::Notebook(_) => 2,
+            Planned::Scope(_)
+            | Planned::NotebookGrant(_)
+            | Planned::Workflow(_)
+            | Planned::AddedTask(_)
+            | Planned::JobGrant(_) => 0,
+        }
+    }
+
     /// Steps of one wave do not need one another; each wave needs the ones before it.
     pub(super) fn wave(&self) -> u8 {
         match self {

@@ -1,8 +1,10 @@
 //! Does what a plan says, and nothing else.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::plan::{
@@ -22,9 +24,10 @@ pub(crate) struct Inputs {
     pub(crate) key: Option<Secret>,
 }
 
-/// Walks the plan in waves: within a wave the writes go out one after another (parallel ACL writes on one scope end
-/// inconsistently, databricks-api §3.4), then all of them are read back at once. A plan with anything blocked in it is
-/// not walked at all. `told` hears of each step as it gets on.
+/// Walks the plan in waves: within a wave each lane writes one thing after another (parallel ACL writes on one scope end
+/// inconsistently, databricks-api §3.4), and the lanes do so side by side. Then all of them are read back at once, beside the
+/// looks that precede the first writes of the next wave: those writes wait for both. A plan with anything blocked in it is not
+/// walked at all. `told` hears of each step as it gets on.
 ///
 /// # Errors
 /// The first change that fails or does not show. What came before it stays; the same command picks up there.
@@ -37,28 +40,128 @@ pub(crate) async fn walk(
     if let Some(failure) = blocked(plan) {
         return Err(failure);
     }
-    plan.steps.sort_by_key(Planned::wave);
+    plan.steps.sort_by_key(|planned| (planned.wave(), planned.lane()));
     let mut job = None;
+    let mut before: &mut [Planned] = &mut [];
     for wave in plan.steps.chunk_by_mut(|left, right| left.wave() == right.wave()) {
+        let needs_job = wave.iter().any(|planned| matches!(planned, Planned::JobGrant(_)));
+        if needs_job {
+            confirm_all(writer, before, told).await?;
+            job = job.or_else(|| before.iter().find_map(Planned::job));
+            before = &mut [];
+        }
         for planned in wave.iter_mut() {
             if let Planned::JobGrant(step) = planned {
                 step.want.job = step.want.job.or(job);
             }
-            let written = each!(planned, step => Box::pin(write(writer, step, inputs)).await);
-            told(planned.entry());
-            written?;
         }
-        let looks = wave.iter_mut().map(async |planned| {
-            let seen = each!(planned, step => Box::pin(confirm(writer, step)).await);
-            told(planned.entry());
-            seen
+        let count = wave.chunk_by(|left, right| left.lane() == right.lane()).count();
+        let gate = Gate::for_arrivals(count + 1);
+        let confirming = async {
+            let confirmed = confirm_all(writer, before, told).await;
+            gate.confirmed.send_replace(Some(confirmed.is_ok()));
+            gate.arrive(confirmed.is_ok());
+            confirmed
+        };
+        let lanes = wave.chunk_by_mut(|left, right| left.lane() == right.lane()).map(async |lane| {
+            let mut arrival = Arrival { gate: &gate, is_due: true };
+            for planned in lane {
+                let written = each!(planned, step => Box::pin(write(writer, step, inputs, &mut arrival)).await);
+                told(planned.entry());
+                if let Err(failure) = written {
+                    arrival.fails();
+                    return Err(failure);
+                }
+            }
+            arrival.arrives();
+            Ok(())
         });
-        for seen in join_all(looks).await {
-            seen?;
-        }
-        job = job.or_else(|| wave.iter().find_map(Planned::job));
+        let (confirmed, written) = tokio::join!(confirming, join_all(lanes));
+        confirmed?;
+        written.into_iter().collect::<Result<(), Failure>>()?;
+        before = wave;
     }
-    Ok(())
+    confirm_all(writer, before, told).await
+}
+
+/// Reads back what a wave has written.
+async fn confirm_all(writer: &Writer, wave: &mut [Planned], told: &dyn Fn(Entry)) -> Result<(), Failure> {
+    let looks = wave.iter_mut().map(async |planned| {
+        let seen = each!(planned, step => Box::pin(confirm(writer, step)).await);
+        told(planned.entry());
+        seen
+    });
+    join_all(looks).await.into_iter().collect()
+}
+
+/// Opens for the writes of a wave once the wave before it is read back and each lane has looked at what it writes first.
+struct Gate {
+    awaited: Cell<usize>,
+    /// Whether the wave before it shows, once that is known.
+    confirmed: watch::Sender<Option<bool>>,
+    /// `None`: closed; `Some(false)`: something failed, and nothing more is to be written.
+    state: watch::Sender<Option<bool>>,
+}
+
+impl Gate {
+    fn for_arrivals(awaited: usize) -> Gate {
+        Gate { awaited: Cell::new(awaited), confirmed: watch::Sender::new(None), state: watch::Sender::new(None) }
+    }
+
+    fn arrive(&self, is_well: bool) {
+        self.awaited.set(self.awaited.get().saturating_sub(1));
+        if !is_well {
+            self.state.send_replace(Some(false));
+        } else if self.awaited.get() == 0 {
+            self.state.send_if_modified(|state| state.is_none() && state.replace(true).is_none());
+        }
+    }
+}
+
+/// When a look directly before a write was taken.
+#[derive(Clone, Copy)]
+struct Look {
+    began: Instant,
+    ended: Instant,
+}
+
+impl Look {
+    /// Waiting for others has taken longer than the look itself, so more than a round trip lies between it and the write.
+    fn is_old(self) -> bool {
+        self.ended.elapsed() > self.ended.duration_since(self.began)
+    }
+}
+
+/// Waits until it is known; `false`: something failed.
+async fn is_well(state: &watch::Sender<Option<bool>>) -> bool {
+    let mut state = state.subscribe();
+    // The sender lives as long as whoever waits here.
+    state.wait_for(Option::is_some).await.is_ok_and(|state| *state == Some(true))
+}
+
+/// What a lane still has to tell the gate.
+struct Arrival<'a> {
+    gate: &'a Gate,
+    is_due: bool,
+}
+
+impl Arrival<'_> {
+    fn arrives(&mut self) {
+        if std::mem::take(&mut self.is_due) {
+            self.gate.arrive(true);
+        }
+    }
+
+    fn fails(&mut self) {
+        self.is_due = false;
+        self.gate.arrive(false);
+    }
+
+    /// Waits until this lane may write.
+    async fn may_write(&mut self) -> bool {
+        self.arrives();
+        is_well(&self.gate.state).await
+    }
 }
 
 /// The refusal of a plan with anything blocked in it: all of it at once.
@@ -89,7 +192,12 @@ fn refused(before: Option<Failure>, why: Refusal, unless: Option<Consent>) -> Fa
 /// Reads once more directly before each attempt of a write: what has changed since the plan is left alone. No call of the
 /// service has a condition that would do that (databricks-api §4.1, §5.5), so what somebody writes between that read and the
 /// write is not seen.
-async fn write<K: Kind>(writer: &Writer, step: &mut Step<K>, inputs: &Inputs) -> Result<(), Failure> {
+async fn write<K: Kind>(
+    writer: &Writer,
+    step: &mut Step<K>,
+    inputs: &Inputs,
+    arrival: &mut Arrival<'_>,
+) -> Result<(), Failure> {
     let (verb, overwrites, repeats) = match (&step.action, K::CREATION) {
         (Action::Keep(_) | Action::Blocked { .. }, _) => return Ok(()),
         (Action::Update(_), _) => ("update", true, true),
@@ -102,8 +210,20 @@ async fn write<K: Kind>(writer: &Writer, step: &mut Step<K>, inputs: &Inputs) ->
     let mut unanswered = false;
     let mut attempts = 1;
     loop {
+        let mut looked = None;
         if overwrites {
-            let now = K::look_again(writer, step).await.map_err(|error| {
+            let began = Instant::now();
+            let now = K::look_again(writer, step).await;
+            let look = Look { began, ended: Instant::now() };
+            // What does not show yet tells nothing of what stands on it.
+            if !is_well(&arrival.gate.confirmed).await {
+                return Ok(());
+            }
+            if look.is_old() {
+                continue;
+            }
+            looked = Some(look);
+            let now = now.map_err(|error| {
                 step.progress = if unanswered { Progress::Unknown } else { Progress::Failed };
                 failed::<K>("read", &step.want, &error)
             })?;
@@ -116,6 +236,12 @@ async fn write<K: Kind>(writer: &Writer, step: &mut Step<K>, inputs: &Inputs) ->
                 step.now = now;
                 return taken(step);
             }
+        }
+        if !arrival.may_write().await {
+            return Ok(());
+        }
+        if looked.is_some_and(Look::is_old) {
+            continue;
         }
         let error = match K::apply(writer, step, inputs).await {
             Ok(Applied::Written) => {

@@ -87,6 +87,10 @@ pub(crate) fn of_databricks(doing: &str, error: &HttpError) -> Failure {
 }
 
 fn base(doing: &str, error: &HttpError) -> Failure {
+    if error.late {
+        let failure = Failure::new(Code::StillRunning, format!("{doing}.")).cause(error.to_string());
+        return failure.advise("give more time with --timeout");
+    }
     let code = match error.last_fault() {
         Fault::NotSent(net) | Fault::Lost(net) => of_net(net.kind),
         Fault::NoToken(none) => match none.net {

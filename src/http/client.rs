@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::call::{Call, Once, Parse, Put, Read, Shape};
+use super::deadline::Deadline;
 use super::error::{Fault, HttpError, Said, title_of_page};
 use super::refusal::Meaning;
 use super::retry::{Pace, RetryAfter, wait_before, worth_repeating};
@@ -52,9 +53,9 @@ struct Line {
     events: Events,
 }
 
-/// Reads from one service. There is no way to write with it.
+/// Reads from one service, until its deadline if it has one. There is no way to write with it.
 #[derive(Clone)]
-pub(crate) struct Reader(Rc<Line>);
+pub(crate) struct Reader(Rc<Line>, Option<Deadline>);
 
 /// Reads and writes.
 #[derive(Clone)]
@@ -90,9 +91,23 @@ impl Reader {
 
     /// Reads with one attempt, for callers with a rhythm of their own (following a run, looking a trigger up).
     pub(crate) async fn glance<T>(&self, read: Read<T>) -> Result<T, HttpError> {
-        self.attempt(&read.call, read.parse, Lane::Pooled, Duration::MAX)
+        self.attempt(&read.call, read.parse, Lane::Pooled, self.left())
             .await
             .map_err(|fault| self.error(&read.call, fault, 1))
+    }
+
+    /// The same with this deadline instead of its own.
+    pub(crate) fn until(&self, deadline: &Deadline) -> Reader {
+        Reader(self.0.clone(), Some(deadline.clone()))
+    }
+
+    /// Does the work for so long at most, and never past the deadline. `None`: the time was over.
+    pub(crate) async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        timeout(limit.min(self.left()), work).await.ok()
+    }
+
+    fn left(&self) -> Duration {
+        self.1.as_ref().map_or(Duration::MAX, Deadline::left)
     }
 
     /// Whose credential is used, and where it comes from.
@@ -111,7 +126,7 @@ impl Reader {
     }
 
     async fn repeat<T>(&self, call: &Call, parse: Parse<T>, total: Duration) -> Result<T, HttpError> {
-        let end = Instant::now() + total;
+        let end = Instant::now() + total.min(self.left());
         let mut attempts = 1;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -125,7 +140,7 @@ impl Reader {
 
     /// When repeating ends that begins now.
     pub(crate) fn repeats_until(&self) -> Instant {
-        Instant::now() + self.0.pace.total
+        Instant::now() + self.0.pace.total.min(self.left())
     }
 
     /// Waits before the next attempt of what failed so.
@@ -143,7 +158,8 @@ impl Reader {
         };
         let wait = wait_before(error.attempts + 1, asked, &self.0.pace, self.0.entropy.fraction());
         if Instant::now() + wait >= end {
-            return Err(HttpError { fault: Fault::TooLate(Box::new(error.fault)), ..error });
+            let late = wait >= self.left();
+            return Err(HttpError { fault: Fault::TooLate(Box::new(error.fault)), late, ..error });
         }
         if wait >= Duration::from_secs(2) {
             let HttpError { service, operation, fault, .. } = error;
@@ -155,6 +171,9 @@ impl Reader {
     }
 
     async fn attempt<T>(&self, call: &Call, parse: Parse<T>, lane: Lane, left: Duration) -> Result<T, Failed> {
+        if left.is_zero() {
+            return Err(Fault::NotSent(Net::new(NetKind::Timeout, "no time was left")).into());
+        }
         let begun = Instant::now();
         let secret = self.secret(None, left).await?;
         let answer = self.send(call, lane, left, &secret).await?;
@@ -295,14 +314,17 @@ impl Reader {
 
     fn error(&self, call: &Call, failed: Failed, attempts: u32) -> HttpError {
         let profile = &self.0.profile;
-        HttpError {
+        let error = HttpError {
             service: profile.service,
             operation: call.operation,
             origin: profile.origin.clone(),
             fault: failed.fault,
             attempts,
             request_id: failed.request_id,
-        }
+            late: false,
+        };
+        // What is said beyond doubt is true however late it comes.
+        HttpError { late: self.left().is_zero() && !error.is_final(), ..error }
     }
 }
 
@@ -315,7 +337,12 @@ impl Writer {
         wall: Wall,
         events: Events,
     ) -> Writer {
-        Writer(Reader(Rc::new(Line { profile, transport, pace, entropy, wall, events })))
+        Writer(Reader(Rc::new(Line { profile, transport, pace, entropy, wall, events }), None))
+    }
+
+    /// The same with this deadline instead of its own.
+    pub(crate) fn until(&self, deadline: &Deadline) -> Writer {
+        Writer(self.0.until(deadline))
     }
 
     /// Begins to open connections for what will be sent soon: so many for requests at once, and one for what is sent once.
@@ -344,7 +371,7 @@ impl Writer {
 
     /// Sends once, on a connection of its own.
     pub(crate) async fn once<T>(&self, once: Once<T>) -> Sent<T> {
-        match self.attempt(&once.call, once.parse, Lane::Fresh, Duration::MAX).await {
+        match self.attempt(&once.call, once.parse, Lane::Fresh, self.left()).await {
             Ok(value) => Sent::Done(value),
             Err(failed) => {
                 let error = self.error(&once.call, failed, 1);

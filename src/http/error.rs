@@ -24,6 +24,8 @@ pub(crate) struct HttpError {
     pub(crate) attempts: u32,
     /// The service's own name for the request, for its support.
     pub(crate) request_id: Option<String>,
+    /// The deadline of whoever asked cut it short: that is no fault of the service.
+    pub(crate) late: bool,
 }
 
 /// What kind of failure it was. Policy code takes this apart without a catch-all.

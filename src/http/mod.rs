@@ -7,6 +7,7 @@ mod ahead;
 mod call;
 mod certificate;
 mod client;
+mod deadline;
 mod error;
 mod intake;
 mod refusal;
@@ -19,6 +20,7 @@ mod walk;
 
 pub(crate) use call::{Call, Once, Path, Put, Read, Shape, json as parse_json};
 pub(crate) use client::{Profile, Reader, Sent, Writer};
+pub(crate) use deadline::Deadline;
 pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
 #[cfg(test)]
 pub(crate) use intake::Intake;

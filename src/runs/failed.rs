@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::upload::Upload;
 use crate::dbt::{self, Node, RESULTS, Run, Steps};
@@ -55,7 +55,7 @@ pub(crate) struct FailedNode {
 pub(crate) async fn find_failures(reader: &Reader, account: u64, run: &Run) -> Findings {
     let mut findings = Findings { can_retry: run.can_retry, no_retry: run.no_retry(), ..Findings::default() };
     // What is not found in time is left out: the run has failed all the same.
-    let _ = timeout(LIMIT, search(reader, account, run.id, &mut findings)).await;
+    let _ = reader.within(LIMIT, search(reader, account, run.id, &mut findings)).await;
     findings
 }
 

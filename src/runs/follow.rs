@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Means;
 use crate::context::Wall;
-use crate::http::{Fault, HttpError, Pace};
+use crate::http::{Deadline, Fault, HttpError, Pace};
 
 /// The last look happens so long before the deadline, so that it can end in time.
 const LAST_LOOK: Duration = Duration::from_secs(2);
@@ -92,7 +92,7 @@ pub(crate) fn verdict(error: &HttpError, history: &History) -> Verdict {
 /// Looks until the run has ended, until the deadline, or until proof. `on_look` sees every state that was looked at.
 pub(crate) async fn follow<P: Probe>(
     probe: &mut P,
-    mut deadline: Instant,
+    until: impl Into<Deadline>,
     means: &Means,
     mut on_look: impl FnMut(&P::State),
 ) -> Followed<P::State>
@@ -100,15 +100,16 @@ where
     P::State: Clone,
 {
     let Means { pace, wall, entropy, events, interruption: _ } = means;
-    let begun = Instant::now();
+    let until = until.into();
+    let (begun, mut deadline) = (Instant::now(), until.at());
     let reserve = reserve(deadline);
     let mut history = History::default();
     let mut last: Option<P::State> = None;
     loop {
         let last_look = Instant::now() >= deadline - reserve;
-        let until = if last_look { deadline } else { deadline - reserve };
+        let cut = if last_look { deadline } else { deadline - reserve };
         let mut asked = Duration::ZERO;
-        match timeout_at(until, probe.look()).await {
+        match timeout_at(cut, probe.look()).await {
             Ok(Ok(Seen::Ended(state))) => {
                 on_look(&state);
                 return Followed::Ended(state);
@@ -137,6 +138,7 @@ where
         let wait = interval(begun.elapsed(), pace, entropy.fraction()).max(asked);
         let wake = (Instant::now() + wait).min(deadline - reserve);
         deadline += sleep_until_or_slept(wake, wall, events).await;
+        until.extend_to(deadline);
     }
 }
 
@@ -202,7 +204,15 @@ mod tests {
     use crate::http::{Net, NetKind, NoToken, RetryAfter, Said};
 
     fn error(fault: Fault) -> HttpError {
-        HttpError { service: "x", operation: "y", origin: String::new(), fault, attempts: 1, request_id: None }
+        HttpError {
+            service: "x",
+            operation: "y",
+            origin: String::new(),
+            fault,
+            attempts: 1,
+            request_id: None,
+            late: false,
+        }
     }
 
     fn status(status: u16) -> HttpError {

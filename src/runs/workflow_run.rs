@@ -190,6 +190,7 @@ impl Probe for WorkflowProbe<'_> {
                 fault: Fault::Nonsense(Shape::Unreadable(format!("it does not say how run {} stands", self.run))),
                 attempts: 1,
                 request_id: None,
+                late: false,
             });
         };
         let over = standing.is_over();

@@ -2,11 +2,13 @@
 """Measures dbtrigger beside its peers, all in one run, and prints the tables of docs/benchmarks.md.
 
     cargo build --release --locked
-    python3 tests/benchmarks/figures.py
+    PEER_CLI=/path/to/databricks python3 tests/benchmarks/figures.py [side-by-side]
 
-Needs rustc (for the empty program), GNU time (Debian package `time`) and, once, PyPI: the peers go into a private
+With `side-by-side` only the last table is made: the guide's way, ours beside the Databricks CLI where PEER_CLI names one.
+PROGRAM names another build of ours. The rest needs rustc (for the empty program), GNU time (Debian package `time`) and, once, PyPI: the peers go into a private
 environment below target/. A figure is the median of its runs; beside it stand the smallest and the largest.
 """
+import datetime
 import json
 import os
 import re
@@ -20,9 +22,11 @@ import time
 import venv
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PROGRAM = os.path.join(ROOT, "target", "release", "dbtrigger")
+PROGRAM = os.environ.get("PROGRAM") or os.path.join(ROOT, "target", "release", "dbtrigger")
+PEER_CLI = os.environ.get("PEER_CLI")
 PEERS = os.path.join(ROOT, "target", "tmp", "peers")
 LATENCY_MS = 50
+CONNECT_MS = 100
 TIME = shutil.which("time")
 # A dbt run takes a quarter of a second, and even minutes between two starts with one idempotency key stay well within
 # the 7 days in which the key is looked for.
@@ -116,7 +120,8 @@ class Sandbox:
 
     def __init__(self, folder):
         self.log = os.path.join(folder, "requests.log")
-        command = [PROGRAM, "sandbox", "-o", "json", "--latency", f"{LATENCY_MS}ms", "--speed", str(SPEED), "--log", self.log]
+        delays = ["--latency", f"{LATENCY_MS}ms", "--connect-latency", f"{CONNECT_MS}ms"]
+        command = [PROGRAM, "sandbox", "-o", "json", *delays, "--speed", str(SPEED), "--log", self.log]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         variables = json.loads(self.process.stdout.readline())
         self.env = {name: os.environ[name] for name in ("PATH",)} | variables | {"HOME": folder}
@@ -162,7 +167,7 @@ class Twins:
 
 def commands(folder):
     sandbox = Twins(folder)
-    print(f"\n| at {LATENCY_MS} ms a request | wall | requests (writes) | connections | peak memory | exit |\n|---|---|---|---|---|---|")
+    print(f"\n| at {LATENCY_MS} ms a request, {CONNECT_MS} ms a new connection | wall | requests (writes) | connections | peak memory | exit |\n|---|---|---|---|---|---|")
     for times in ("first", "again"):
         sandbox.measure(f"`init-secrets --grant data-engineers`, {times}", [PROGRAM, "init-secrets", "--grant", "data-engineers"], times == "again")
         sandbox.measure(f"`deploy-notebook`, {times}", [PROGRAM, "deploy-notebook"], times == "again")
@@ -199,6 +204,93 @@ def commands(folder):
     sandbox.stop()
 
 
+def settings_of(task):
+    return {"name": "peer", "tasks": [{"task_key": "t", "notebook_task": {"notebook_path": task}}]}
+
+
+class Peer:
+    """The guide's five steps by the Databricks CLI, and the same job as a bundle. Nothing is looked at first or read back."""
+
+    def __init__(self, folder, sandbox):
+        self.folder, self.sandbox = folder, sandbox
+        self.env = sandbox.env | {"DATABRICKS_CLI_DISABLE_TELEMETRY": "1"}
+        self.notebook = os.path.join(folder, "nb.py")
+        with open(self.notebook, "w") as file:
+            file.write("# Databricks notebook source\nprint(1)\n")
+        self.home = "/Users/ana@example.com/peer"
+        self.bundle = os.path.join(folder, "bundle")
+        os.makedirs(os.path.join(self.bundle, "src"))
+        shutil.copy(self.notebook, os.path.join(self.bundle, "src", "nb.py"))
+        with open(os.path.join(self.bundle, "databricks.yml"), "w") as file:
+            # JSON is YAML too.
+            json.dump({"bundle": {"name": "peer"}, "resources": {"jobs": {"one": settings_of("./src/nb.py")}}}, file)
+
+    def steps(self, again):
+        """Those that can be done a second time; the job is then replaced by its id, which a person would have to keep."""
+        settings = os.path.join(self.folder, "job.json")
+        job = settings_of(f"{self.home}/nb")
+        jobs = ["jobs", "create", "--json", f"@{settings}"]
+        if again:
+            listed = subprocess.run([PEER_CLI, "jobs", "list", "-o", "json"], env=self.env, capture_output=True, check=True)
+            made = [job for job in json.loads(listed.stdout) if job["settings"]["name"] == "peer"]
+            job = {"job_id": made[0]["job_id"], "new_settings": job}
+            jobs = ["jobs", "reset", "--json", f"@{settings}"]
+        with open(settings, "w") as file:
+            json.dump(job, file)
+        where = ["--file", self.notebook, "--format", "SOURCE", "--language", "PYTHON", "--overwrite"]
+        steps = [
+            ["secrets", "create-scope", "peer"],
+            ["secrets", "put-secret", "peer", "api-key", "--string-value", "dbtc_peer"],
+            ["workspace", "mkdirs", self.home],
+            ["workspace", "import", f"{self.home}/nb", *where],
+            jobs,
+        ]
+        return [[PEER_CLI, *step] for step in (steps[1:] if again else steps)]
+
+
+def side_by_side(folder):
+    """The guide's way: all commands one after another, walls added up."""
+    sandbox = Sandbox(folder)
+
+    def measure(name, commands, env=None, cwd=None, before_check=False):
+        before, total = len(sandbox.lines()), 0
+        for command in commands:
+            began = time.perf_counter()
+            ended = subprocess.run(command, env=env or sandbox.env, cwd=cwd, capture_output=True)
+            total += time.perf_counter() - began
+            if ended.returncode:
+                sys.exit(f"{shlex.join(command)} ended with {ended.returncode}: {ended.stderr.decode()}")
+        lines = [line for line in sandbox.lines()[before:] if line.get("agent") != "dbtrigger-notebook"]
+        if before_check:
+            # From the first request to the one that asks for checks of before, and the connection before that.
+            count = next(place for place, line in enumerate(lines) if "/runs/" in line["path"])
+            first, last = (datetime.datetime.fromisoformat(lines[place]["time"]) for place in (0, count))
+            total, lines = (last - first).total_seconds() / SPEED + CONNECT_MS / 1000, lines[:count]
+        connections = len({line["connection"] for line in lines})
+        writes = sum(line["writes"] for line in lines)
+        print(f"| {name} | {total * 1000:.0f} ms | {len(lines)} ({writes}) | {connections} |")
+
+    print(f"\n| side by side, at {LATENCY_MS} ms a request, {CONNECT_MS} ms a new connection | wall | requests (writes) | connections |")
+    print("|---|---|---|---|")
+    three = [[PROGRAM, "init-secrets"], [PROGRAM, "deploy-notebook"], [PROGRAM, "create-workflow", "--job", "222222"]]
+    setup = [PROGRAM, "setup", "--job", "222222", "-y"]
+    for times in ("first", "again"):
+        measure(f"`init-secrets`, `deploy-notebook`, `create-workflow`, {times}", three)
+    sandbox.stop()
+    fresh = os.path.join(folder, "fresh")
+    os.mkdir(fresh)
+    sandbox = Sandbox(fresh)
+    for times in ("first", "again"):
+        measure(f"`setup -y` up to its check, {times}", [setup], before_check=True)
+    if PEER_CLI:
+        peer = Peer(folder, sandbox)
+        for times in ("first", "again"):
+            measure(f"peer: Databricks CLI, {'five commands' if times == 'first' else 'the four that work again'}, {times}", peer.steps(times == "again"), peer.env)
+        for times in ("first", "again"):
+            measure(f"peer: `databricks bundle deploy`, {times}", [[PEER_CLI, "bundle", "deploy"]], peer.env, peer.bundle)
+    sandbox.stop()
+
+
 def machine():
     with open("/proc/cpuinfo") as file:
         model = re.search(r"model name\s*: (.*)", file.read())
@@ -208,12 +300,16 @@ def machine():
 def main():
     if not os.path.exists(PROGRAM):
         sys.exit("build first: cargo build --release --locked")
+    if sys.argv[1:] == ["side-by-side"]:
+        with tempfile.TemporaryDirectory() as folder:
+            return side_by_side(folder)
     if TIME is None:
         sys.exit("GNU time is needed to measure memory: apt install time")
     with tempfile.TemporaryDirectory() as folder:
         machine()
         start_up(folder)
         commands(folder)
+        side_by_side(folder)
 
 
 main()

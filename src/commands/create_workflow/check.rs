@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::ground::{Ground, at};
 use crate::commands::Stage;
 use crate::commands::deploy_notebook::quoted;
@@ -15,7 +13,7 @@ use crate::databricks::workspace::NotebookPath;
 use crate::databricks::{Standing, WorkflowEnd, list_one_time_runs, submit_run};
 use crate::engine::kinds::{TaskWant, check_tasks, digest, is_serverless_refused, run_as_refused};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
-use crate::http::{Reader, Writer};
+use crate::http::{Deadline, Reader, Writer};
 use crate::runs::{Key, TaskState, WorkflowState};
 
 /// How long the check is followed: longer than its tasks may take.
@@ -103,6 +101,8 @@ impl Check {
 
     /// Starts it and follows it to its end.
     pub(super) async fn run(&self, writer: &Writer, stage: &Stage) -> Ended<Box<dyn Report>> {
+        let deadline = Deadline::after(WAIT);
+        let writer = &writer.until(&deadline);
         let name = self.run_name();
         let run = match self.going {
             Some(run) => run,
@@ -123,7 +123,7 @@ impl Check {
         };
         stage.events.progress(format!("Checking as {}: run {run}", self.who));
         let judge = |report: &WorkflowReport, state: &WorkflowState| self.judge(report, state);
-        follow_judged(report, run, writer, Instant::now() + WAIT, stage, &judge).await
+        follow_judged(report, run, writer, &deadline, stage, &judge).await
     }
 
     async fn start(&self, name: &str, writer: &Writer, stage: &Stage) -> Result<u64, Failure> {

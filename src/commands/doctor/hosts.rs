@@ -147,6 +147,7 @@ impl Host<'_> {
             fault: Fault::NotSent(net.clone()),
             attempts: 1,
             request_id: None,
+            late: false,
         };
         match part {
             Part::Dbt => of_dbt(what, &error("dbt Cloud")),

@@ -28,9 +28,6 @@ const LONGEST: usize = 1_000;
 /// So many runs' files are fetched at a time.
 pub(super) const AT_A_TIME: usize = 2;
 
-/// So long after the time that was given for the run its files may take.
-const GRACE: Duration = Duration::from_mins(1);
-
 /// So many of the files that are missing are said; the document has all of them.
 const SAID: usize = 5;
 
@@ -74,7 +71,7 @@ impl Wanted<'_> {
     /// Fetches the files into the folder, as soon as there is a turn for it. What is missing is said.
     pub(super) async fn fetch(&self, reader: &Reader, turns: Option<&Semaphore>, events: &Events) -> Files {
         let now = Instant::now();
-        let until = (now + LIMIT).min(self.deadline.max(now) + GRACE);
+        let until = (now + LIMIT).min(self.deadline);
         let mut files = Files::default();
         let fetching = async {
             let _turn = match turns {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use super::course::Course;
 use super::dbt_report::DbtReport;
@@ -18,7 +18,7 @@ use crate::context::Environment;
 use crate::credentials::{Account, AccountFlags, Wants};
 use crate::dbt::{Link, Overrides, Run};
 use crate::failure::{Code, Ended, Failure, Report, of_start};
-use crate::http::Writer;
+use crate::http::{Deadline, Writer};
 use crate::runs::{
     Board, DbtRun, DbtState, Doubt, Intent, Journal, Key, Means, Milestone, NotStarted, Order, Triggered, trigger,
 };
@@ -76,6 +76,7 @@ pub(super) async fn run(
 pub(super) struct Start {
     pub(super) account: Account,
     pub(super) writer: Writer,
+    pub(super) deadline: Deadline,
     pub(super) order: Order,
     no_wait: bool,
     /// How often a run that failed is resumed.
@@ -122,7 +123,7 @@ async fn settle(
     mut wants: Wants,
     stage: &Stage,
 ) -> Result<Vec<Start>, Failure> {
-    let deadline = Instant::now() + waiting.timeout;
+    let deadline = Deadline::after(waiting.timeout);
     let Asked { jobs: texts, max_parallel: _, narrow, cause, overrides } = asked;
     let environment = &stage.context.environment;
     let named: Option<Vec<JobNamed>> =
@@ -130,20 +131,17 @@ async fn settle(
     let pasted: Vec<(String, Link)> = named.iter().flatten().flat_map(JobNamed::pasted).collect();
     let by_address = !pasted.is_empty();
     let (account, writer) = line_to_dbt(&pasted, wants, stage)?;
+    let writer = writer.until(&deadline);
     let Some(named) = named else {
         return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
     };
-    let finding = timeout_at(deadline, several::find(&named, &writer, &account, &narrow));
+    let finding = several::find(&named, &writer, &account, &narrow);
     let found = stage.interruption.or(finding).await.map_err(on_interrupt::nothing_started)?;
-    let ids = found.unwrap_or_else(|_| {
-        let what = texts.join(", ");
-        Err(Failure::new(
-            Code::StillRunning,
-            format!("The time was over before dbt job {what} was found; nothing was started."),
-        )
-        .cause("dbt Cloud had not answered what was asked about its jobs by then")
-        .advise("give more time with --timeout"))
-    })?;
+    // Its code is named for runs that go on.
+    let say = |failure: Failure| {
+        if failure.code == Code::StillRunning { failure.cause("nothing was started") } else { failure }
+    };
+    let ids = found.map_err(say)?;
     several::check_once(&ids, &texts)?;
     let Waiting { timeout: _, no_wait, key, given, parameters: _ } = waiting;
     let Care { retry, artifacts, junit, settle, at_most_once } = care;
@@ -178,12 +176,26 @@ async fn settle(
             overrides: overrides.clone(),
             settle,
             at_most_once,
-            deadline,
+            deadline: deadline.at(),
         };
         let again = resume::of_dbt(&text, &stage.account, &overrides, None);
         let (artifacts, results) = (artifacts.clone(), results.clone());
         let (account, writer, flags) = (account.clone(), writer.clone(), stage.account.clone());
-        Start { account, writer, order, no_wait, retry, artifacts, results, job: shown, by_address, flags, again }
+        let deadline = deadline.clone();
+        Start {
+            account,
+            writer,
+            deadline,
+            order,
+            no_wait,
+            retry,
+            artifacts,
+            results,
+            job: shown,
+            by_address,
+            flags,
+            again,
+        }
     });
     Ok(starts.collect())
 }
@@ -336,9 +348,11 @@ impl Start {
         // Interrupted, the run is cancelled afterwards, and a second one with it.
         if report.sends > 1 {
             means.events.remark("it was sent more than once; looking for a second run before the end");
-            let _ = means.interruption.or(probe.outlast_doubt()).await;
+            let outlasting = self.writer.within(self.order.settle * 2, probe.outlast_doubt());
+            let _ = means.interruption.or(outlasting).await;
         } else {
-            let _ = means.interruption.or(timeout_at(self.order.deadline, probe.look_for_second())).await;
+            let looking = self.writer.within(self.order.settle, probe.look_for_second());
+            let _ = means.interruption.or(timeout_at(self.order.deadline, looking)).await;
         }
         report.take(probe.run());
         report.add_duplicates(probe.duplicates());
@@ -359,6 +373,7 @@ impl Start {
         let Start {
             account,
             writer,
+            deadline,
             order,
             no_wait: _,
             retry: _,
@@ -373,7 +388,7 @@ impl Start {
         let mut lines = Lines::new(&means.events, account);
         lines.header(&run);
         let pick_up = |run: u64| self.pick_up(run);
-        let following = Following { account, writer, deadline: order.deadline, pick_up: &pick_up, again: Some(again) };
+        let following = Following { account, writer, deadline, pick_up: &pick_up, again: Some(again) };
         let on_news = |run: &Run| course.milestone(Milestone::Known(run));
         let probe = self.probe(run, doubt, hand);
         let followed = following.follow(probe, &mut lines, course.report(), means, &on_news);

@@ -14,7 +14,8 @@ impl Start {
             && let (Some(_), Some(run)) = (report.end, report.run_id)
         {
             let folder = if hand.shared.is_some() { folder.join(run.to_string()) } else { folder.clone() };
-            let wanted = artifacts::Wanted { account: self.account.id, run, folder: &folder, deadline: order.deadline };
+            let wanted =
+                artifacts::Wanted { account: self.account.id, run, folder: &folder, deadline: self.deadline.at() };
             let turns = hand.shared.map(|shared| shared.fetching);
             let files = wanted.fetch(&self.writer, turns, &hand.means.events).await;
             (report.artifacts, report.artifacts_missing) = (files.fetched, files.missing);
@@ -22,7 +23,7 @@ impl Start {
         if let (Some(results), Some(report)) = (&self.results, &ended.report)
             && let (Some(_), Some(run)) = (report.end, report.run_id)
         {
-            let wanted = junit::Wanted { account: self.account.id, run, deadline: order.deadline };
+            let wanted = junit::Wanted { account: self.account.id, run, deadline: self.deadline.at() };
             let turns = hand.shared.map(|shared| shared.fetching);
             wanted.fetch(results, &self.writer, turns, &hand.means.events).await;
         }

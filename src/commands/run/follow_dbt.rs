@@ -10,7 +10,7 @@ use crate::credentials::Account;
 use crate::dbt::{End, Run, Status, get_run_with_trigger};
 use crate::events::{Events, Going};
 use crate::failure::{Code, Ended, Failure, of_dbt};
-use crate::http::{Reader, Writer};
+use crate::http::{Deadline, Reader, Writer};
 use crate::runs::{DbtRun, DbtState, Findings, Followed, Means, find_failures, follow, plain};
 
 /// A run that somebody has just started may not be found for a moment (dbt-cloud-api §4.5); a wrong id is never found.
@@ -21,7 +21,7 @@ const BETWEEN: Duration = Duration::from_secs(2);
 pub(crate) struct Following<'a> {
     pub(crate) account: &'a Account,
     pub(crate) writer: &'a Writer,
-    pub(crate) deadline: Instant,
+    pub(crate) deadline: &'a Deadline,
     /// The command that picks this run up again.
     pub(crate) pick_up: &'a dyn Fn(u64) -> String,
     /// The command that starts it anew, where it is known.
@@ -61,7 +61,7 @@ impl Following<'_> {
         on_news: &dyn Fn(&Run),
     ) -> Ended<DbtReport> {
         let Following { account, writer, deadline, pick_up, again } = self;
-        let followed = follow(&mut probe, *deadline, means, |state| {
+        let followed = follow(&mut probe, (*deadline).clone(), means, |state| {
             if lines.state(state) {
                 on_news(&state.run);
             }

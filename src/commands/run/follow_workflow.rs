@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::duration::shown;
 use super::on_interrupt::Stopped;
 use crate::commands::Stage;
@@ -12,7 +10,7 @@ use crate::databricks::{Iterations, Standing, WorkflowEnd};
 use crate::document::{Count, Data, Id, document};
 use crate::events::{Events, Going};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
-use crate::http::Reader;
+use crate::http::{Deadline, Reader};
 use crate::runs::{Ahead, EarlierAttempt, Followed, TaskState, WorkflowProbe, WorkflowState, follow};
 
 /// Follows the run to its end.
@@ -20,7 +18,7 @@ pub(crate) async fn follow_run(
     report: WorkflowReport,
     run: u64,
     reader: &Reader,
-    deadline: Instant,
+    deadline: &Deadline,
     again: Option<&str>,
     stage: &Stage,
 ) -> Ended<Box<dyn Report>> {
@@ -33,7 +31,7 @@ pub(crate) async fn follow_judged(
     mut report: WorkflowReport,
     run: u64,
     reader: &Reader,
-    deadline: Instant,
+    deadline: &Deadline,
     stage: &Stage,
     judge: &dyn Fn(&WorkflowReport, &WorkflowState) -> Option<Failure>,
 ) -> Ended<Box<dyn Report>> {
@@ -46,7 +44,7 @@ pub(crate) async fn follow_judged(
     let going = stage.events.going(format!("Databricks run {run}"));
     let mut lines = Lines::new(going, &stage.events);
     let mut probe = WorkflowProbe::new(reader, run);
-    let followed = follow(&mut probe, deadline, &stage.means(), |state| lines.state(state)).await;
+    let followed = follow(&mut probe, deadline.clone(), &stage.means(), |state| lines.state(state)).await;
     // Over before the last words are said.
     drop(lines);
     let failure = match followed {

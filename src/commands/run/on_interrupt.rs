@@ -13,7 +13,7 @@ use crate::dbt::{End, Run, Status};
 use crate::document::Data;
 use crate::events::Interruption;
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
-use crate::http::{HttpError, Writer};
+use crate::http::{Deadline, HttpError, Writer};
 use crate::origin::Origin;
 use crate::runs::{DbtRun, Doubt, Fate, Followed, Means, follow};
 
@@ -111,8 +111,9 @@ impl LeftRun<'_> {
             resume: again.clone(),
         });
         let deadline = Instant::now() + LIMIT;
+        let writer = start.writer.until(&beyond());
         let account = start.account.id;
-        let asked = match timeout_at(deadline, ask(&start.writer, account, run, deadline)).await {
+        let asked = match timeout_at(deadline, ask(&writer, account, run, deadline)).await {
             Ok(Ok(asked)) => asked,
             Ok(Err(error)) => {
                 let refused = of_dbt(&format!("dbt Cloud did not cancel run {number}, which may go on"), &error);
@@ -123,7 +124,7 @@ impl LeftRun<'_> {
                 return interrupted.cause(cause).run(again);
             }
         };
-        let mut probe = DbtRun::new(&start.writer, &means.wall, &means.events, account, asked, doubt).without_steps();
+        let mut probe = DbtRun::new(&writer, &means.wall, &means.events, account, asked, doubt).without_steps();
         let followed = follow(&mut probe, deadline, means, |_| {}).await;
         report.take(probe.run());
         report.add_duplicates(probe.duplicates());
@@ -150,6 +151,11 @@ impl LeftRun<'_> {
         }
         failure.advise(format!("see it at {}", report.url()))
     }
+}
+
+/// The time for the run does not bound its cancellation: `LIMIT` does, around all requests.
+fn beyond() -> Deadline {
+    Deadline::after(LIMIT * 2)
 }
 
 /// Asks dbt to stop the run, once it is found.
@@ -202,9 +208,10 @@ pub(super) async fn stop_workflow(
     };
     let mut cancelled = cancel::CancelReport { within: known.data.clone(), ..cancel::CancelReport::default() };
     stage.last_known.set(known);
-    let deadline = Instant::now() + LIMIT;
-    let stopping = cancel::stop_workflow(run, origin, writer, deadline, &mut cancelled, stage);
-    let failed = match timeout_at(deadline, stopping).await {
+    let deadline = Deadline::after(LIMIT);
+    let writer = writer.until(&beyond());
+    let stopping = cancel::stop_workflow(run, origin, &writer, &deadline, &mut cancelled, stage);
+    let failed = match timeout_at(deadline.at(), stopping).await {
         Ok(Ok(())) => None,
         Ok(Err(failure)) => Some(failure),
         Err(_) => Some(

@@ -1,6 +1,6 @@
 //! `run --workflow W`.
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use super::follow_workflow::{WorkflowReport, follow_run};
 use super::{Waiting, on_interrupt, resume};
@@ -10,7 +10,7 @@ use crate::commands::{Stage, to_databricks};
 use crate::credentials::{Databricks, Wants, databricks};
 use crate::databricks::{OtherParameter, get_workflow_run, run_now};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
-use crate::http::{Fault, HttpError, Reader};
+use crate::http::{Deadline, Fault, HttpError, Reader};
 
 pub(super) async fn run(text: &str, waiting: Waiting, mut wants: Wants, stage: &Stage) -> Ended<Box<dyn Report>> {
     let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
@@ -46,18 +46,11 @@ async fn start(
     waiting: &Waiting,
     stage: &Stage,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let deadline = Instant::now() + waiting.timeout;
-    let writer = to_databricks(identity, stage)?;
+    let deadline = Deadline::after(waiting.timeout);
+    let writer = to_databricks(identity, stage)?.until(&deadline);
     let again = |job: u64| format!("dbtrigger run --workflow {job}");
-    let finding = timeout_at(deadline, named.find(&writer, text, "nothing was started", again));
-    let row = stage.interruption.or(finding).await.map_err(on_interrupt::nothing_started)?.unwrap_or_else(|_| {
-        Err(Failure::new(
-            Code::StillRunning,
-            format!("The time was over before {text} was found; nothing was started."),
-        )
-        .cause("Databricks had not answered what was asked about its jobs by then")
-        .advise("give more time with --timeout"))
-    })?;
+    let finding = named.find(&writer, text, "nothing was started", again);
+    let row = stage.interruption.or(finding).await.map_err(on_interrupt::nothing_started)??;
     let job = row.job_id;
     let mut report = WorkflowReport {
         workflow: job,
@@ -78,7 +71,7 @@ async fn start(
         resume: resume.clone(),
     });
     let token = waiting.key.token(job);
-    let sending = timeout_at(deadline, writer.put(run_now(job, &token, &waiting.parameters)));
+    let sending = timeout_at(deadline.at(), writer.put(run_now(job, &token, &waiting.parameters)));
     // A start that is on its way is waited for, though not as long as without a signal.
     let sent = tokio::select! {
         sent = sending => sent.ok(),
@@ -101,7 +94,7 @@ async fn start(
     stage.events.progress(format!("workflow_run_id = {run}"));
     stage.events.progress(report.url());
     if waiting.given
-        && let Some(failure) = other_parameters(&writer, run, waiting, deadline).await
+        && let Some(failure) = other_parameters(&writer, run, waiting).await
     {
         stage.last_known.over(report.json());
         return Ok(Ended { report: Some(Box::new(report)), failure: Some(failure) });
@@ -112,7 +105,7 @@ async fn start(
             stage.last_known.over(report.json());
             return Ended::well(Box::new(report) as Box<dyn Report>);
         }
-        follow_run(report, run, &writer, deadline, Some(&again), stage).await
+        follow_run(report, run, &writer, &deadline, Some(&again), stage).await
     };
     match stage.interruption.or(following).await {
         Ok(ended) => Ok(ended),
@@ -123,9 +116,9 @@ async fn start(
 }
 
 /// The service gives the run of a key again whatever parameters come with it (databricks-api §2.6).
-async fn other_parameters(reader: &Reader, run: u64, waiting: &Waiting, deadline: Instant) -> Option<Failure> {
+async fn other_parameters(reader: &Reader, run: u64, waiting: &Waiting) -> Option<Failure> {
     // A run that cannot be looked at now is followed all the same, and shows what it is.
-    let seen = timeout_at(deadline, reader.glance(get_workflow_run(run, None))).await.ok()?.ok()?;
+    let seen = reader.glance(get_workflow_run(run, None)).await.ok()?;
     let OtherParameter { name, wanted, seen } = seen.differs_from(&waiting.parameters)?;
     Some(
         Failure::new(

@@ -154,6 +154,7 @@ mod tests {
                 fault: Fault::Status(StatusCode::from_u16(status).unwrap(), said),
                 attempts: 1,
                 request_id: None,
+                late: false,
             };
             assert_eq!(is_serverless_refused(&error), expected, "{code:?} {message}");
             let plain = Failure::new(Code::NotAllowed, "Cannot create it.");

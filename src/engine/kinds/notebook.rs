@@ -123,27 +123,16 @@ impl Kind for Notebook {
     }
 
     async fn observe(reader: &Reader, want: &NotebookWant) -> Result<Option<NotebookHave>, HttpError> {
-        // What is no notebook needs no text, and no waiting for it.
-        let status = async {
-            match reader.read(get_status(&want.path)).await {
-                Ok(ObjectInfo { object_id, object_type, language: _ }) => match object_type.as_deref() {
-                    Some("NOTEBOOK") => Ok(object_id),
-                    other => {
-                        Err(Ok(Some(NotebookHave::Other(other.unwrap_or("something that is no notebook").to_owned()))))
-                    }
-                },
-                Err(error) if is_missing(&error) => Err(above(reader, &want.path).await),
-                Err(error) => Err(Err(error)),
-            }
-        };
-        let text = async { Ok(reader.read(export(&want.path)).await) };
-        match tokio::try_join!(status, text) {
-            Ok((object_id, Ok(text))) => Ok(Some(NotebookHave::Notebook { object_id, text })),
-            // Just made or just deleted, and the two reads differ. A write as if it were absent overwrites nothing.
-            Ok((_, Err(error))) if is_missing(&error) => Ok(None),
-            Ok((_, Err(error))) => Err(error),
-            Err(settled) => settled,
+        // All at once: where there is nothing yet, it matters what lies above it.
+        let (found, above) = tokio::join!(look_at(reader, &want.path), above(reader, &want.path));
+        match found? {
+            None => above,
+            there => Ok(there),
         }
+    }
+
+    async fn look_again(reader: &Reader, step: &Step<Notebook>) -> Result<Option<NotebookHave>, HttpError> {
+        look_at(reader, &step.want.path).await
     }
 
     fn diff(want: &NotebookWant, have: Option<&NotebookHave>, consents: &Consents) -> Action {
@@ -275,9 +264,35 @@ impl Kind for Notebook {
     }
 }
 
+/// What lies at a path.
+async fn look_at(reader: &Reader, path: &NotebookPath) -> Result<Option<NotebookHave>, HttpError> {
+    // What is no notebook needs no text, and no waiting for it.
+    let status = async {
+        match reader.read(get_status(path)).await {
+            Ok(ObjectInfo { object_id, object_type, language: _ }) => match object_type.as_deref() {
+                Some("NOTEBOOK") => Ok(object_id),
+                other => {
+                    Err(Ok(Some(NotebookHave::Other(other.unwrap_or("something that is no notebook").to_owned()))))
+                }
+            },
+            Err(error) if is_missing(&error) => Err(Ok(None)),
+            Err(error) => Err(Err(error)),
+        }
+    };
+    let text = async { Ok(reader.read(export(path)).await) };
+    match tokio::try_join!(status, text) {
+        Ok((object_id, Ok(text))) => Ok(Some(NotebookHave::Notebook { object_id, text })),
+        // Just made or just deleted, and the two reads differ. A write as if it were absent overwrites nothing.
+        Ok((_, Err(error))) if is_missing(&error) => Ok(None),
+        Ok((_, Err(error))) => Err(error),
+        Err(settled) => settled,
+    }
+}
+
 /// What stands in the way above a path where nothing is; nothing if the folder is there or can be made.
 async fn above(reader: &Reader, path: &NotebookPath) -> Result<Option<NotebookHave>, HttpError> {
-    let folders = successors(path.above(), NotebookPath::above);
+    // A home folder and those at the top are folders.
+    let folders = successors(path.above(), NotebookPath::above).filter(|above| !is_given(above));
     // All at once: a new place has several that are not there yet.
     let looks = folders.map(|above| async {
         match reader.read(get_status(&above)).await {
@@ -293,6 +308,13 @@ async fn above(reader: &Reader, path: &NotebookPath) -> Result<Option<NotebookHa
         let kind = kind.filter(|kind| NO_FOLDERS.contains(&kind.as_str()))?;
         Some(NotebookHave::NoFolder { above, kind })
     }))
+}
+
+/// Whether a path is `/Users/<name>` or at the top, where the service itself makes folders (databricks-api §4.3).
+fn is_given(path: &NotebookPath) -> bool {
+    let text = path.as_str();
+    let depth = text.matches('/').count();
+    depth == 1 || (depth == 2 && text.starts_with("/Users/"))
 }
 
 /// What nothing can lie in, in Databricks' words.

@@ -11,9 +11,8 @@ use crate::events::Events;
 use crate::http::Reader;
 use crate::runs::Upload;
 
-/// It may take so long in all, and so long after the time that was given for the run.
+/// It may take so long in all.
 const LIMIT: Duration = Duration::from_mins(5);
-const GRACE: Duration = Duration::from_mins(1);
 
 /// Which run's results are fetched, and in what time.
 pub(in crate::commands::run) struct Wanted {
@@ -33,7 +32,7 @@ impl Wanted {
         events: &Events,
     ) {
         let now = Instant::now();
-        let until = (now + LIMIT).min(self.deadline.max(now) + GRACE);
+        let until = (now + LIMIT).min(self.deadline);
         let mut parts = Vec::new();
         let fetching = async {
             let _turn = match turns {

@@ -1,0 +1,155 @@
+//! Every command that waits ends at its `--timeout`, whichever answer does not come.
+
+use std::time::Duration;
+
+use super::rehearsal::{Outcome, Rehearsal, Trouble, id};
+use super::{cancel, create_workflow, deploy_notebook, init_secrets, run, watch};
+use crate::sandbox::{Class, Phase, Rule};
+use crate::sim::say;
+
+/// The workspace of the world.
+const WORKSPACE: &str = "7405609032100112";
+
+/// Beyond its time a command may take this long to say so.
+const LATE: Duration = Duration::from_millis(100);
+
+/// A world with a dbt run that waits, one that works, and a workflow's run with a dbt run behind it.
+struct Scene {
+    world: Rehearsal,
+    waiting: String,
+    failing: String,
+    workflow_run: String,
+}
+
+async fn scene() -> Scene {
+    let world = Rehearsal::new();
+    let start = async |line: &[&str]| world.run(run::run, line).await.unwrap().data;
+    let _ = world.run(init_secrets::run, &[]).await.unwrap();
+    let _ = world.run(deploy_notebook::run, &[]).await.unwrap();
+    let made = world.run(create_workflow::run, &["--job", "222225"]).await.unwrap();
+    assert_eq!(made.exit, 0, "{made:?}");
+    let workflow_run = id(&start(&["--workflow", "dbt: Long queue (222225)", "--no-wait"]).await["workflow_run_id"]);
+    let key = format!("{WORKSPACE}/{workflow_run}/dbt/0");
+    let _ = start(&["222225", "--no-wait", "--idempotency-key", &key]).await;
+    let waiting = id(&start(&["222225", "--no-wait"]).await["run_id"]);
+    let failing = id(&start(&["222223", "--no-wait"]).await["run_id"]);
+    Scene { world, waiting, failing, workflow_run }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Command {
+    Run,
+    Watch,
+    Cancel,
+}
+
+impl Command {
+    async fn on(self, world: &Rehearsal, line: &[&str], timeout: Duration) -> Option<Outcome> {
+        let timeout = format!("{}s", timeout.as_secs());
+        let line = [line, &["--timeout", &timeout]].concat();
+        match self {
+            Command::Run => world.run(run::run, &line).await,
+            Command::Watch => world.run(watch::run, &line).await,
+            Command::Cancel => world.run(cancel::run, &line).await,
+        }
+    }
+}
+
+impl Scene {
+    /// The commands that wait.
+    fn lines<'a>(&'a self, files: &'a str, junit: &'a str) -> Vec<(Command, Vec<&'a str>)> {
+        let Scene { world: _, waiting, failing, workflow_run } = self;
+        let workflow = "dbt: Long queue (222225)";
+        vec![
+            (Command::Run, vec!["222222"]),
+            (Command::Run, vec!["222223", "--artifacts", files, "--junit", junit]),
+            (Command::Run, vec!["222223", "--retry", "1"]),
+            (Command::Run, vec!["222222", "222223", "--artifacts", files]),
+            (Command::Run, vec!["222222", "--no-wait"]),
+            (Command::Run, vec!["Nightly build", "--project", "Jaffle Shop", "--idempotency-key", "k"]),
+            (Command::Run, vec!["--workflow", workflow, "--idempotency-key", "k", "--param", "a=b"]),
+            (Command::Watch, vec![failing]),
+            (Command::Watch, vec!["--workflow-run", workflow_run]),
+            (Command::Cancel, vec![waiting]),
+            (Command::Cancel, vec!["--workflow-run", workflow_run]),
+        ]
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_command_waits_past_its_time_whichever_answer_does_not_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let (files, junit) = (folder.path().join("files"), folder.path().join("junit.xml"));
+    let (files, junit) = (files.to_str().unwrap(), junit.to_str().unwrap());
+    let (mut ended, mut all, mut late) = (0, 0, Vec::new());
+    for number in 0..scene().await.lines(files, junit).len() {
+        let scene_of_all = scene().await;
+        let (command, line) = scene_of_all.lines(files, junit).swap_remove(number);
+        let _ = scene_of_all.world.take_log();
+        // Nobody plays notebooks here, so those runs go on until the time is over.
+        let healthy = command.on(&scene_of_all.world, &line, Duration::from_mins(20)).await.unwrap();
+        let asked = scene_of_all.world.take_log().len();
+        let exact = Duration::from_secs(healthy.took.as_secs() + 1).min(Duration::from_mins(20));
+        for timeout in [Duration::from_secs(2), Duration::from_secs(30), exact] {
+            for index in [0, 1, asked / 2, asked.saturating_sub(3), asked - 1] {
+                for trouble in [Trouble::Hang, Trouble::HangFromHere] {
+                    let scene = scene().await;
+                    let (command, line) = scene.lines(files, junit).swap_remove(number);
+                    let _ = scene.world.take_log();
+                    scene.world.trouble_at(index, trouble);
+                    let outcome = command.on(&scene.world, &line, timeout).await.unwrap();
+                    all += 1;
+                    // However it ends, that is the run's own outcome, the time, or nobody knows: never a broken network.
+                    let fits = outcome.took < timeout || [0, 3, 8, 9, 20].contains(&outcome.exit);
+                    if outcome.took <= timeout + LATE && fits {
+                        ended += 1;
+                    } else {
+                        let (took, exit) = (outcome.took, outcome.exit);
+                        late.push(format!(
+                            "{command:?} {line:?}, {trouble:?} at {index} of {asked}: {took:?} of {timeout:?}, exit {exit}"
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    say(&format!("deadlines: {ended} of {all}"));
+    assert!(late.is_empty(), "{}", late.join("\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancel_ends_at_its_time_under_every_fault() {
+    let timeout = Duration::from_secs(5);
+    let (mut ended, mut all, mut late) = (0, 0, Vec::new());
+    for class in Class::catalogue() {
+        // Those end the program.
+        if matches!(class, Class::Kill | Class::KillDuring) {
+            continue;
+        }
+        for (of_workflow, operation) in [
+            (false, "dbt:runs/get"),
+            (false, "dbt:runs/cancel"),
+            (true, "databricks:jobs/runs/get"),
+            (true, "databricks:jobs/runs/cancel"),
+            (true, "dbt:runs/list"),
+            (true, "dbt:runs/cancel"),
+        ] {
+            for phase in [Phase::Before, Phase::After].into_iter().filter(|phase| class.allows(*phase)) {
+                let Scene { world, waiting, failing: _, workflow_run } = scene().await;
+                let word = if phase == Phase::Before { "before" } else { "after" };
+                let rule = format!("{operation}={class},phase={word},times=forever");
+                world.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+                let line: &[&str] = if of_workflow { &["--workflow-run", &workflow_run] } else { &[&waiting] };
+                let outcome = Command::Cancel.on(&world, line, timeout).await.unwrap();
+                all += 1;
+                if outcome.took <= timeout + LATE {
+                    ended += 1;
+                } else {
+                    late.push(format!("{line:?} under {rule}: {:?}", outcome.took));
+                }
+            }
+        }
+    }
+    say(&format!("deadlines of cancel under faults: {ended} of {all}"));
+    assert!(late.is_empty(), "{}", late.join("\n"));
+}
