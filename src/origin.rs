@@ -50,8 +50,12 @@ impl Origin {
             "http" => return Err(BadOrigin::PlainHttp),
             _ => return Err(BadOrigin::OtherScheme),
         }
-        if url.host_str().is_none_or(str::is_empty) {
-            return Err(BadOrigin::NotUrl);
+        // URLs may have more signs there, which no name in DNS has.
+        let in_names = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        match url.host() {
+            Some(Host::Domain(name)) if !name.is_empty() && name.bytes().all(in_names) => {}
+            Some(Host::Ipv4(_) | Host::Ipv6(_)) => {}
+            Some(Host::Domain(_)) | None => return Err(BadOrigin::NotUrl),
         }
         let mut bare = url.clone();
         bare.set_path("");

@@ -276,7 +276,7 @@ def cause(marker):
 
 def check_origin(origin):
     """https, or http to a literal loopback address: that is how the sandbox of dbtrigger is reached."""
-    https = re.fullmatch(r"https://[A-Za-z0-9._-]+(:[0-9]{1,5})?", origin)
+    https = re.fullmatch(r"https://([A-Za-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", origin)
     loopback = re.fullmatch(r"https?://(127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(:[0-9]{1,5})?", origin)
     if not https and not loopback:
         raise NotTriggered("input", f"The dbt host in SETTINGS is not a plain https address: {clean(origin)!r}.")

@@ -1,5 +1,6 @@
 //! From credentials to a line to a service.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -9,7 +10,7 @@ use super::{Stage, Wire};
 use crate::context::Environment;
 use crate::credentials::{
     Account, Databricks, Endpoint, FromCli, FromGitHub, FromServicePrincipal, Missing, Token, Wants, Way, account,
-    api_token,
+    api_token, open_file, profiles_at,
 };
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};
@@ -57,6 +58,7 @@ pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writ
                 program: program.clone(),
                 profile: profile.as_ref().map(|profile| profile.name.clone()),
                 host: origin.to_string(),
+                profiles: profiles_at(&stage.context.environment, Some(origin)),
                 tried: tried.clone(),
                 vault: stage.vault.clone(),
                 wall: wall.clone(),
@@ -180,20 +182,24 @@ fn transport(origin: &Origin, stage: &Stage) -> Result<Rc<dyn Transport>, Failur
 /// The certificates to trust beside the system's: those of `--ca-bundle`, and of `SSL_CERT_FILE` where the system does not read it.
 pub(crate) fn roots(bundle: Option<&Path>, environment: &Environment) -> Result<Roots, Failure> {
     let variable = environment.get("SSL_CERT_FILE").map(Path::new).filter(|_| !SYSTEM_READS_SSL_CERT_FILE);
+    if let Some(file) = environment.get("SSL_CERT_FILE").map(Path::new).filter(|file| file.exists()) {
+        // Where the system reads it, too.
+        open_file(file).map_err(|error| no_certificates(file, "SSL_CERT_FILE", error.to_string()))?;
+    }
     let mut roots = Roots::default();
     for (source, file) in [("--ca-bundle", bundle), ("SSL_CERT_FILE", variable)] {
         let Some(file) = file else { continue };
-        let read = std::fs::read(file).map_err(|error| error.to_string());
-        read.and_then(|pem| roots.add(&pem)).map_err(|reason| {
-            Failure::new(
-                Code::InvalidInput,
-                format!("The certificates in {} ({source}) cannot be used.", file.display()),
-            )
-            .cause(reason)
-            .advise("name a file with the certificate of the authority in PEM")
-        })?;
+        let mut pem = Vec::new();
+        let read = open_file(file).and_then(|mut file| file.read_to_end(&mut pem)).map_err(|error| error.to_string());
+        read.and_then(|_| roots.add(&pem)).map_err(|reason| no_certificates(file, source, reason))?;
     }
     Ok(roots)
+}
+
+fn no_certificates(file: &Path, source: &str, reason: String) -> Failure {
+    Failure::new(Code::InvalidInput, format!("The certificates in {} ({source}) cannot be used.", file.display()))
+        .cause(reason)
+        .advise("name a file with the certificate of the authority in PEM")
 }
 
 /// Elsewhere the system keeps its certificates in a store of its own.

@@ -16,7 +16,7 @@ use crate::credentials::{
     dbt_host, named_workspace, profiles,
 };
 use crate::dbt::{Job, Link};
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, Hint};
 use crate::origin::Origin;
 use crate::questions::{Open, Question, Questioner, Setting, Unanswered};
 
@@ -149,8 +149,10 @@ impl Talking<'_> {
         }
         for hint in hints {
             // The next answer is all that has to be given.
-            let hint = hint.to_string().replace(&format!("{name} "), "");
-            let hint = hint.split(", then set ").next().unwrap_or_default();
+            let hint = match hint {
+                Hint::DoAndSet { advice, set: _ } => (*advice).to_owned(),
+                Hint::Run(_) | Hint::Add(_) | Hint::Do(_) => hint.to_string().replace(&format!("{name} "), ""),
+            };
             self.stage.events.remark(format!("next: {hint}"));
         }
     }

@@ -42,6 +42,8 @@ pub(crate) struct FromCli {
     pub(crate) program: PathBuf,
     pub(crate) profile: Option<String>,
     pub(crate) host: String,
+    /// The profiles of this host: of several `databricks` takes none by itself.
+    pub(crate) profiles: Vec<String>,
     pub(crate) tried: Vec<Tried>,
     pub(crate) vault: Vault,
     pub(crate) wall: Wall,
@@ -75,7 +77,7 @@ impl Issuer for FromCli {
 impl FromCli {
     /// Only a refused token is renewed by force: two processes that renew at once race for one refresh token.
     async fn ask(&self, refused: bool) -> Result<Fresh, NoToken> {
-        let FromCli { program: _, profile, host, tried: _, vault, wall, forces } = self;
+        let FromCli { program: _, profile, host, profiles: _, tried: _, vault, wall, forces } = self;
         let (flag, value) = profile.as_ref().map_or(("--host", host), |profile| ("--profile", profile));
         let mut words = vec!["auth", "token", flag, value];
         if refused && *forces.get_or_init(|| self.forces()).await {
@@ -126,7 +128,12 @@ impl FromCli {
             passing: false,
             net: None,
             retry_after: None,
-            advice: format!("log in with `databricks auth login {flag} {value}`, or set DATABRICKS_TOKEN"),
+            advice: match (&self.profile, self.profiles.as_slice()) {
+                (None, several @ [_, _, ..]) => format!("pick a profile of this host with -p: {}", several.join(", ")),
+                (Some(_) | None, _) => {
+                    format!("log in with `databricks auth login {flag} {value}`, or set DATABRICKS_TOKEN")
+                }
+            },
             tried: self.tried.iter().map(ToString::to_string).collect(),
         }
     }

@@ -192,7 +192,7 @@ fn read(path: &Path) -> Result<Option<Ini>, Failure> {
             .cause(cause)
             .advise(format!("correct {file}, or set DATABRICKS_CONFIG_FILE to another file"))
     };
-    match std::fs::read_to_string(path) {
+    match super::read_file(path) {
         Ok(text) => Ini::parse(&text).map(Some).map_err(|BadLine(line)| {
             wrong(format!("line {line} is neither [section], nor key = value, nor a comment"))
         }),

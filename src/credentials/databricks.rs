@@ -255,6 +255,16 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
             ask: place.environment_counts.then_some(Question::DatabricksCredential),
         },
     );
+    if (nothing || host.is_none()) && place.environment_counts {
+        let at = host.as_ref().map(|host| &host.value);
+        let names = profiles_at(environment, at);
+        if !names.is_empty() {
+            let here = at.map(|origin| format!(" for {origin}")).unwrap_or_default();
+            wants.advise(format!("pick a profile{here} with -p: {}", names.join(", ")));
+        } else if let others @ [_, ..] = &profiles_at(environment, None)[..] {
+            wants.advise(format!("or pick a profile, each of another workspace, with -p: {}", others.join(", ")));
+        }
+    }
     if nothing {
         for row in &tried {
             wants.remark(row.to_string());
@@ -275,6 +285,12 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
         [Some(&host_from), token_from].into_iter().flatten().find_map(workspace::of_login)
     });
     Some(Databricks { origin, host_from, workspace, way, tried, remark })
+}
+
+/// The names of the profiles for this host, or of all that have a host.
+pub(crate) fn profiles_at(environment: &Environment, host: Option<&Origin>) -> Vec<String> {
+    let fits = |text: &str| host.is_none_or(|host| Origin::parse(text).is_ok_and(|origin| origin == *host));
+    config_file::profiles(environment).into_iter().filter(|(_, text)| fits(text)).map(|(name, _)| name).collect()
 }
 
 /// A login in the keyring may have been meant, where something behind it is used.

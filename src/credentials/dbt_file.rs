@@ -57,7 +57,7 @@ pub(super) fn active(environment: &Environment) -> Result<Active, String> {
     let home = environment.home().ok_or("there is no home folder")?;
     let path = home.join(".dbt").join(NAME);
     let name = path.display().to_string();
-    let opened = match File::open(&path) {
+    let opened = match super::open_file(&path) {
         Ok(opened) => opened,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(format!("there is no file {name}")),
         Err(error) => return Err(format!("{name} cannot be read: {error}")),

@@ -2,19 +2,23 @@
 
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::dbt::{NotStored, Stated};
 use super::dbt_file::Active;
-use super::{Account, AccountFlags, Source, Sourced, Wants};
+use super::{Account, AccountFlags, Source, Sourced, Wants, text_of};
 use crate::context::Environment;
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};
 use crate::origin::Origin;
-use crate::secret::{Odd, Secret, Vault};
+use crate::secret::{Secret, Vault};
 
 /// The variables that hold a dbt token, ours first.
 pub(crate) const TOKEN_VARIABLES: [&str; 4] =
     ["DBT_CLOUD_TOKEN", "DBT_CLOUD_API_KEY", "DBT_CLOUD_API_TOKEN", "DBT_CLOUD_SERVICE_TOKEN"];
+
+/// A pipe that is given as a file, such as `<(command)`, may stay silent for so long.
+const PIPE: Duration = Duration::from_secs(30);
 
 /// Far more bytes than a token has.
 const LONGEST_TOKEN: u64 = 64 << 10;
@@ -174,11 +178,18 @@ pub(crate) async fn given_token(
         return Ok(None);
     }
     let source = token_file.as_ref().map_or(Source::Stdin, |path| Source::File(path.display().to_string()));
+    // A person may take their time.
+    let patience = if token_file.is_some() { PIPE } else { Duration::MAX };
+    // Opening a pipe waits for its writer, so this is no place for the thread that hears signals.
     let read = tokio::task::spawn_blocking(move || match token_file {
         Some(path) => std::fs::File::open(path).and_then(short),
         None => short(std::io::stdin()),
     });
-    match read.await {
+    let Ok(read) = Box::pin(tokio::time::timeout(patience, read)).await else {
+        let why = format!("it is a pipe that gave nothing for {} s", PIPE.as_secs());
+        return Err(unreadable(what, &source, &std::io::Error::other(why)));
+    };
+    match read {
         Ok(Ok(text)) => {
             match vault.admit(text) {
                 Ok(secret) => Ok(Some(Sourced::new(secret, source))),
@@ -198,9 +209,7 @@ fn short(from: impl std::io::Read) -> std::io::Result<String> {
     if bytes.len() as u64 > LONGEST_TOKEN {
         return Err(std::io::Error::other(format!("it is longer than any token: more than {LONGEST_TOKEN} bytes")));
     }
-    let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.contains(&0);
-    String::from_utf8(bytes)
-        .map_err(|_| std::io::Error::other(if utf16 { Odd::Utf16.to_string() } else { "it is not UTF-8".to_owned() }))
+    text_of(bytes)
 }
 
 fn unreadable(what: &str, source: &Source, error: &std::io::Error) -> Failure {
@@ -226,6 +235,50 @@ mod tests {
         assert_eq!(short(full.as_bytes()).unwrap(), full);
         assert!(short(format!("{full}a").as_bytes()).unwrap_err().to_string().contains("longer than any token"));
         assert_eq!(short([0xff].as_slice()).unwrap_err().to_string(), "it is not UTF-8");
+    }
+
+    #[tokio::test]
+    #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+    async fn a_token_file_is_read_in_utf_8_with_one_line_ending_and_refused_with_the_reason_otherwise() {
+        let (le, be) = (|unit: u16| unit.to_le_bytes(), |unit: u16| unit.to_be_bytes());
+        let wide = |bytes: fn(u16) -> [u8; 2], text: &str| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+        let token = "dbtc_of-file-0123";
+        let rows: [(&str, Vec<u8>, Option<&str>); 14] = [
+            ("alone", token.into(), None),
+            ("LF", format!("{token}\n").into(), None),
+            ("CRLF", format!("{token}\r\n").into(), None),
+            ("CR", format!("{token}\r").into(), Some("carriage return")),
+            ("CR between", format!("{token}\r{token}\r").into(), Some("carriage return")),
+            ("CR CR LF", format!("{token}\r\r\n").into(), Some("carriage return")),
+            ("two lines", format!("{token}\n\n").into(), Some("more than one line")),
+            ("empty", Vec::new(), Some("empty")),
+            ("UTF-16LE", wide(le, &format!("\u{feff}{token}\r\n")), Some("UTF-16")),
+            ("UTF-16BE", wide(be, &format!("\u{feff}{token}\r\n")), Some("UTF-16")),
+            ("UTF-16LE without BOM", wide(le, token), Some("UTF-16")),
+            ("UTF-16BE without BOM", wide(be, token), Some("UTF-16")),
+            ("UTF-8 with BOM", format!("\u{feff}{token}").into(), Some("invisible")),
+            ("Latin-1", [token.as_bytes(), b"\xe4"].concat(), Some("UTF-8")),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        let count = rows.len();
+        let mut wrong = Vec::new();
+        for (name, bytes, refused) in rows {
+            std::fs::write(&file, bytes).unwrap();
+            let from = KeySource { token_stdin: false, token_file: Some(file.clone()) };
+            match (given_token(&from, "token", "copy it again", &Vault::default()).await, refused) {
+                (Ok(Some(found)), None) if found.value.reveal() == token => {}
+                (Err(failure), Some(why)) if failure.code.exit() == 2 => {
+                    let said = failure.json().to_string();
+                    if !said.contains(why) || said.contains(token) {
+                        wrong.push(format!("{name}: {said}"));
+                    }
+                }
+                (other, _) => wrong.push(format!("{name}: {other:?}")),
+            }
+        }
+        println!("token files: {} of {count}", count - wrong.len());
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
     #[test]

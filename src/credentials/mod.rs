@@ -11,16 +11,20 @@ mod oauth;
 mod wants;
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
 
 use crate::failure::{Code, Failure};
 use crate::keyring::Owner;
 use crate::placeholder::Placeholder;
+use crate::secret::Odd;
 
 pub(crate) use cli::FromCli;
 pub(crate) use config_file::{place as profiles_file, profiles};
 pub(crate) use databricks::host::may_go_there;
 pub(crate) use databricks::workspace::{Workspace, in_query as workspace_in_query, named_workspace};
-pub(crate) use databricks::{Databricks, Tried, Way, check_host, databricks, databricks_host};
+pub(crate) use databricks::{Databricks, Tried, Way, check_host, databricks, databricks_host, profiles_at};
 pub(crate) use dbt::{Account, AccountFlags, account, account_id, dbt_host, named_account, named_host_and_id};
 pub(crate) use dbt_token::{KeySource, TOKEN_VARIABLES, Token, api_token, given_token, key_to_store};
 pub(crate) use oauth::{Endpoint, FromGitHub, FromServicePrincipal};
@@ -76,6 +80,32 @@ impl<T> Sourced<T> {
     pub(crate) fn new(value: T, source: Source) -> Sourced<T> {
         Sourced { value, source }
     }
+}
+
+/// Opens a file that is read in one go, and no pipe or device, which could keep the program waiting for ever.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    let about = std::fs::metadata(path)?;
+    // How people say that there is none.
+    if about.is_file() || path == Path::new("/dev/null") {
+        return File::open(path);
+    }
+    Err(io::Error::other(if about.is_dir() { "it is a folder" } else { "it is a pipe or device, not a file" }))
+}
+
+/// Reads it as text.
+fn read_file(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    open_file(path)?.read_to_end(&mut bytes)?;
+    text_of(bytes)
+}
+
+/// The bytes as text, or what they are instead.
+fn text_of(bytes: Vec<u8>) -> io::Result<String> {
+    let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.contains(&0);
+    if utf16 {
+        return Err(io::Error::other(Odd::Utf16.to_string()));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
 }
 
 /// The text, unless something was to put a value in its place and did not.

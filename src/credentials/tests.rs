@@ -118,6 +118,7 @@ async fn from_cli_after(refused: bool, script: &str, profile: Option<&str>) -> (
         program,
         profile: profile.map(ToOwned::to_owned),
         host: "https://w.cloud.databricks.com".to_owned(),
+        profiles: Vec::new(),
         tried: vec![super::Tried { name: "pat", why: "not set".to_owned() }],
         vault: Vault::default(),
         wall: Wall::of(|| "2026-11-23T12:00:00Z".parse().unwrap()),

@@ -23,6 +23,7 @@ pub(crate) struct Wants {
     missing: Vec<Missing>,
     wrong: Vec<Failure>,
     remarks: Vec<String>,
+    advice: Vec<String>,
     pasted: Vec<String>,
 }
 
@@ -65,6 +66,13 @@ impl Wants {
         }
     }
 
+    /// Another way to give what is missing.
+    pub(crate) fn advise(&mut self, advice: String) {
+        if !self.advice.contains(&advice) {
+            self.advice.push(advice);
+        }
+    }
+
     /// Addresses that host and account may come from, for whoever asks for the rest.
     pub(crate) fn pasted<'a>(&mut self, texts: impl Iterator<Item = &'a String>) {
         self.pasted.extend(texts.cloned());
@@ -72,7 +80,10 @@ impl Wants {
 
     /// Takes over what another collection wants.
     pub(crate) fn join(&mut self, other: Wants) {
-        let Wants { missing, wrong, remarks, pasted } = other;
+        let Wants { missing, wrong, remarks, advice, pasted } = other;
+        for advice in advice {
+            self.advise(advice);
+        }
         self.pasted.extend(pasted);
         self.missing.extend(missing);
         for failure in wrong {
@@ -98,7 +109,7 @@ impl Wants {
 
     /// Fails if anything is missing or wrong, naming all of it at once.
     pub(crate) fn settle(self) -> Result<(), Failure> {
-        let Wants { missing, wrong, remarks, pasted } = self;
+        let Wants { missing, wrong, remarks, advice, pasted } = self;
         // What may stay as it is is asked for, and is not missing.
         let needed = missing.iter().filter(|missing| !matches!(missing.ask, Some(Question::Setting(_))));
         let missing_lines: Vec<String> =
@@ -136,7 +147,7 @@ impl Wants {
         if let Some(questions) = missing.into_iter().map(|missing| missing.ask).collect() {
             failure.open = Open { questions, pasted };
         }
-        Err(failure.advise(GIVE_EACH))
+        Err(advice.into_iter().fold(failure, Failure::advise).advise(GIVE_EACH))
     }
 }
 

@@ -120,7 +120,7 @@ fn a_success_may_have_no_body_where_nothing_is_told_and_never_where_an_id_is() {
         ("secrets/acls/put", put_acl(&scope(), "x", Permission::Read)),
         ("workspace/mkdirs", mkdirs("/a")),
         ("workspace/import", import(&path(), "", true)),
-        ("permissions/update", grant_on_notebook(1, "x", NotebookLevel::CanRun)),
+        ("permissions/update", grant_on_notebook(1, super::permissions::Principal::User, "x", NotebookLevel::CanRun)),
         ("jobs/update", jobs::update(1, &jobs::Update::default())),
         ("jobs/delete", jobs::delete(1)),
     ];

@@ -73,6 +73,27 @@ pub(crate) fn groups_of(name: &str) -> Read<Option<Vec<String>>> {
     })
 }
 
+/// The users of this name, as the service writes it: one at most.
+pub(crate) fn users_named(name: &str) -> Read<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Row {
+        #[serde(rename = "userName")]
+        user_name: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(rename = "Resources")]
+        resources: Option<Vec<Row>>,
+    }
+    let plain: String = name.chars().filter(|sign| !matches!(sign, '"' | '\\')).collect();
+    let call = Call::get("scim/users", Path::new("/api/2.0/preview/scim/v2/Users"))
+        .query("filter", format!("userName eq \"{plain}\""));
+    Read::new(call, |answer| {
+        let rows = parse_json::<Body>(answer)?.resources.unwrap_or_default();
+        Ok(rows.into_iter().filter_map(|row| row.user_name).collect())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;

@@ -23,6 +23,14 @@ impl Principal {
         if name.contains('@') { Principal::User } else { Principal::Group }
     }
 
+    /// Whom runs act as: a service principal by its id, or else a user, whose name need not be an e-mail (databricks-api §7).
+    pub(crate) fn of_run_as(name: &str) -> Principal {
+        match Principal::of(name) {
+            Principal::ServicePrincipal => Principal::ServicePrincipal,
+            Principal::User | Principal::Group => Principal::User,
+        }
+    }
+
     /// The field of an access list, or of `run_as`, that holds the name.
     pub(crate) fn field(self) -> &'static str {
         match self {
@@ -164,18 +172,18 @@ fn holdings(entry: Entry) -> Vec<Holding> {
 }
 
 /// `PATCH permissions/notebooks/{id}`: sets what this one principal may do directly; all others keep what they have.
-pub(crate) fn grant_on_notebook(id: u64, principal: &str, level: NotebookLevel) -> Put<()> {
-    grant(notebook(id), principal, level)
+pub(crate) fn grant_on_notebook(id: u64, kind: Principal, principal: &str, level: NotebookLevel) -> Put<()> {
+    grant(notebook(id), kind, principal, level)
 }
 
 /// `PATCH permissions/jobs/{id}`: the same for a job.
-pub(crate) fn grant_on_job(id: u64, principal: &str, level: JobLevel) -> Put<()> {
-    grant(job(id), principal, level)
+pub(crate) fn grant_on_job(id: u64, kind: Principal, principal: &str, level: JobLevel) -> Put<()> {
+    grant(job(id), kind, principal, level)
 }
 
-fn grant(path: Path, principal: &str, level: impl Level) -> Put<()> {
+fn grant(path: Path, kind: Principal, principal: &str, level: impl Level) -> Put<()> {
     let call = Call { method: http::Method::PATCH, ..Call::post("permissions/update", path) };
-    let entry = json!({ Principal::of(principal).field(): principal, "permission_level": level.name() });
+    let entry = json!({ kind.field(): principal, "permission_level": level.name() });
     // What comes back is read in a look of its own.
     Put::new(call.json(&json!({ "access_control_list": [entry] })), |answer| -> Result<(), Shape> {
         super::done(answer)
@@ -218,13 +226,13 @@ mod tests {
         assert_eq!(found, [(ana, "CAN_MANAGE", true), (ana, "CAN_RUN", false), ("x", "FANCY", false)]);
 
         assert_eq!(job_permissions(7).call.target(), "/api/2.0/permissions/jobs/7");
-        let Put { call, parse: _ } = grant_on_job(7, "ana@example.com", JobLevel::CanManageRun);
+        let Put { call, parse: _ } = grant_on_job(7, Principal::User, "ana@example.com", JobLevel::CanManageRun);
         assert_eq!(call.target(), "/api/2.0/permissions/jobs/7");
         let body: serde_json::Value = serde_json::from_slice(&call.body.unwrap()).unwrap();
         let entry = json!({ "user_name": ana, "permission_level": "CAN_MANAGE_RUN" });
         assert_eq!(body, json!({ "access_control_list": [entry] }));
 
-        let Put { call, parse: _ } = grant_on_notebook(7, "data-engineers", NotebookLevel::CanRun);
+        let Put { call, parse: _ } = grant_on_notebook(7, Principal::Group, "data-engineers", NotebookLevel::CanRun);
         assert_eq!(
             (call.method.clone(), call.target()),
             (Method::PATCH, "/api/2.0/permissions/notebooks/7".to_owned())

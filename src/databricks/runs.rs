@@ -89,7 +89,7 @@ struct Submit<'a> {
 /// Starts a run without a job, as somebody else if one is named. May be repeated, as `run-now` may (§2.6, §5.8).
 pub(crate) fn submit_run(name: &str, token: &str, tasks: &[Raw], run_as: Option<&str>) -> Put<Started> {
     let call = Call::post("jobs/runs/submit", Path::new("/api/2.2/jobs/runs/submit"));
-    let run_as = run_as.map(|who| json!({ Principal::of(who).field(): who }));
+    let run_as = run_as.map(|who| json!({ Principal::of_run_as(who).field(): who }));
     Put::json(call.json(&Submit { run_name: name, idempotency_token: token, tasks, run_as }))
 }
 

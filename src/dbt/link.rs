@@ -91,6 +91,23 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+    fn a_host_is_taken_if_the_notebook_takes_it_too() {
+        let table: serde_json::Value = serde_json::from_str(include_str!("../../tests/notebook/hosts.json")).unwrap();
+        let accepted: Vec<(String, String)> = serde_json::from_value(table["accepted"].clone()).unwrap();
+        let refused: Vec<String> = serde_json::from_value(table["refused"].clone()).unwrap();
+        let rows = accepted.into_iter().map(|(text, origin)| (text, Some(origin)));
+        let rows: Vec<_> = rows.chain(refused.into_iter().map(|text| (text, None))).collect();
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(text, origin)| (text, origin, parse_host(text).ok().map(|found| found.to_string())))
+            .filter(|(_, origin, found)| *origin != found)
+            .collect();
+        println!("hosts of the program: {} of {}", rows.len() - wrong.len(), rows.len());
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
     fn every_form_of_address_gives_its_ids() {
         for (text, account, project, job, run) in [
             (

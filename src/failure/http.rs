@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::{Code, Failure};
+use super::{Code, Failure, Hint};
 use crate::http::{Fault, HttpError, Meaning, NetKind, Said, Shape};
 
 /// A failed request to dbt Cloud; `doing` is what was being done: "cannot read job 123".
@@ -15,8 +15,8 @@ pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
             .cause(format!(
                 "{origin} does not accept the token: it is invalid or expired, or this is not your account's host"
             ))
-            .advise(DBT_TOKEN),
-        Meaning::TokenExpired => failure.cause(format!("{origin} says that the token has expired")).advise(DBT_TOKEN),
+            .hint(DBT_TOKEN),
+        Meaning::TokenExpired => failure.cause(format!("{origin} says that the token has expired")).hint(DBT_TOKEN),
         Meaning::Unpaid => failure
             .cause("the token is not at fault: the plan of the dbt account does not include the API, or is not paid for")
             .advise("ask the owner of the dbt account to settle its plan under Account settings > Billing"),
@@ -40,10 +40,16 @@ pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
 }
 
 /// What helps with a token that dbt does not take.
-const DBT_TOKEN: &str = "compare the host with your browser's address bar when signed in to dbt, then set DBT_CLOUD_HOST; make a new token under Account settings > API tokens";
+const DBT_TOKEN: Hint = Hint::DoAndSet {
+    advice: "make a new token under Account settings > API tokens, or compare the host with your browser's address bar when signed in to dbt",
+    set: "DBT_CLOUD_TOKEN or DBT_CLOUD_HOST",
+};
 
 /// What helps with a token that Databricks does not take.
-const DATABRICKS_TOKEN: &str = "check the host, and make a new token under Settings > Developer > Access tokens, then set DATABRICKS_TOKEN or the profile's token";
+pub(crate) const DATABRICKS_TOKEN: Hint = Hint::DoAndSet {
+    advice: "check the host, and make a new token under Settings > Developer > Access tokens",
+    set: "DATABRICKS_TOKEN or the profile's token",
+};
 
 /// So a host of several workspaces is told which one is meant (databricks-api §1.4).
 const NAME_WORKSPACE: &str = "where one host serves several workspaces, set DATABRICKS_WORKSPACE_ID to the number behind `o=` in the browser's address bar";
@@ -68,9 +74,9 @@ pub(crate) fn of_databricks(doing: &str, error: &HttpError) -> Failure {
             .cause(format!(
                 "{origin} does not accept the token: it is invalid or expired, or belongs to another workspace"
             ))
-            .advise(DATABRICKS_TOKEN),
+            .hint(DATABRICKS_TOKEN),
         Meaning::TokenExpired => {
-            failure.cause(format!("{origin} says that the token has expired")).advise(DATABRICKS_TOKEN)
+            failure.cause(format!("{origin} says that the token has expired")).hint(DATABRICKS_TOKEN)
         }
         Meaning::AddressBlocked => failure
             .advise("the workspace restricts IP addresses: ask its administrator to allow this machine's address"),

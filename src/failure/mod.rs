@@ -11,7 +11,7 @@ use std::fmt;
 use crate::document::{Data, document};
 use crate::questions::Open;
 
-pub(crate) use self::http::{of_databricks, of_dbt};
+pub(crate) use self::http::{DATABRICKS_TOKEN, of_databricks, of_dbt};
 pub(crate) use self::pages::Page;
 pub(crate) use self::runs::of_start;
 
@@ -118,6 +118,11 @@ pub(crate) enum Hint {
     /// The same command with this flag, by which somebody says yes.
     Add(&'static str),
     Do(String),
+    /// Advice whose end, the value to set, is needless where the value is being asked for.
+    DoAndSet {
+        advice: &'static str,
+        set: &'static str,
+    },
 }
 
 impl fmt::Display for Hint {
@@ -126,6 +131,7 @@ impl fmt::Display for Hint {
             Hint::Run(command) => write!(formatter, "run `{command}`"),
             Hint::Add(flag) => write!(formatter, "to do it all the same, add {flag}"),
             Hint::Do(advice) => formatter.write_str(advice),
+            Hint::DoAndSet { advice, set } => write!(formatter, "{advice}, then set {set}"),
         }
     }
 }
@@ -178,6 +184,12 @@ impl Failure {
     /// Advice in words.
     pub(crate) fn advise(mut self, advice: impl Into<String>) -> Failure {
         self.hints.push(Hint::Do(advice.into()));
+        self
+    }
+
+    /// Advice that is there to use.
+    pub(crate) fn hint(mut self, hint: Hint) -> Failure {
+        self.hints.push(hint);
         self
     }
 

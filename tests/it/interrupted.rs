@@ -206,3 +206,62 @@ fn a_run_that_is_over_and_not_resumed_yet_does_not_go_on() {
     assert!(error.contains(" --retry 1`") && !error.contains("goes on"), "{said}");
     assert_eq!(site.writes(0), ["dbt:jobs/run"]);
 }
+
+/// A pipe that nobody writes to, given as each file that the program reads: it is refused, or waited for until a signal comes.
+#[test]
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+fn a_pipe_given_as_a_file_neither_hangs_nor_keeps_a_signal_out() {
+    use rustix::fs::{CWD, FileType, Mode, OFlags};
+    let site = Site::new();
+    let pipe = site.home.path().join("pipe");
+    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let name = pipe.to_str().unwrap();
+    std::fs::create_dir_all(site.home.path().join(".dbt")).unwrap();
+    let of_dbt = site.home.path().join(".dbt/dbt_cloud.yml");
+    rustix::fs::mknodat(CWD, &of_dbt, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    // Arguments, a variable that is left out, one that is set, and whether it is waited for.
+    let rows: [(&[&str], &str, &str, bool); 6] = [
+        (&["init-secrets", "--token-file", name], "", "", true),
+        (&["jobs", "--ca-bundle", name], "", "", false),
+        (&["jobs"], "", "SSL_CERT_FILE", false),
+        (&["create-workflow", "--job", "222222", "--cluster-json", name], "", "", false),
+        (&["runs", "--workflow", "x", "-p", "x"], "", "DATABRICKS_CONFIG_FILE", false),
+        (&["jobs"], "DBT_CLOUD_TOKEN", "", false),
+    ];
+    let mut wrong = Vec::new();
+    let count = rows.len();
+    for (line, without, with, waits) in rows {
+        let mut command = site.command(line);
+        if !without.is_empty() {
+            command.env_remove(without);
+        }
+        if !with.is_empty() {
+            command.env(with, name);
+        }
+        let mut child = command.spawn().unwrap();
+        let writer = waits.then(|| {
+            loop {
+                // It opens once somebody waits at the other end.
+                match rustix::fs::open(&pipe, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()) {
+                    Ok(writer) => break Some(writer),
+                    Err(_) if child.try_wait().unwrap().is_some() => break None,
+                    Err(_) => std::thread::yield_now(),
+                }
+            }
+        });
+        if matches!(writer, Some(Some(_))) {
+            signal(&child, "-TERM");
+        }
+        let output = Site::finish(line, child);
+        let expected = if waits { 143 } else { 2 };
+        if output.exit != Some(expected) {
+            wrong.push(format!("{line:?} {with}: {output}"));
+        }
+    }
+    // The harness keeps every file of the home.
+    for pipe in [&pipe, &of_dbt] {
+        std::fs::remove_file(pipe).unwrap();
+    }
+    println!("pipes given as files: {} of {count}", count - wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -268,6 +268,15 @@ class Notebook(unittest.TestCase):
         for account in ("", "1/../2", "12a"):
             self.assertEqual(self.reason(self.play(Peer(), settings={"account_id": account})), "input")
 
+    def test_a_host_that_the_program_takes_is_taken_and_one_that_it_refuses_is_refused(self):
+        with open(os.path.join(os.path.dirname(__file__), "hosts.json"), encoding="utf-8") as file:
+            hosts = json.load(file)
+        rows = [(origin, True) for _, origin in hosts["accepted"]] + [(text, False) for text in hosts["refused"]]
+        good = [self.reason(self.play(Peer(), settings={"dbt_host": host})) for host, _ in rows]
+        wrong = [(row, reason) for row, reason in zip(rows, good) if (reason != "input") is not row[1]]
+        print(f"hosts of the notebook: {len(rows) - len(wrong)} of {len(rows)}")
+        self.assertEqual(wrong, [])
+
     # The key (secret).
     def test_a_secret_that_cannot_be_read_is_told_with_its_name(self):
         done = self.play(Peer(), case={"secret_error": "PERMISSION_DENIED: no READ"})

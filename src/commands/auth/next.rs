@@ -83,7 +83,12 @@ impl Next<'_> {
 /// The failure with other advice, where it is about nothing but missing values.
 pub(super) fn instead(failure: Failure, hints: impl FnOnce() -> Vec<Hint>) -> Failure {
     let give_each = Hint::Do(GIVE_EACH.to_owned());
-    if failure.hints.contains(&give_each) { Failure { hints: hints(), ..failure } } else { failure }
+    if !failure.hints.contains(&give_each) {
+        return failure;
+    }
+    // Profiles to choose from help here, too.
+    let others = failure.hints.iter().filter(|hint| **hint != give_each).cloned();
+    Failure { hints: hints().into_iter().chain(others).collect(), ..failure }
 }
 
 /// How to sign in to this workspace.

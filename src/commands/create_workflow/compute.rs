@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use crate::credentials::open_file;
 use crate::databricks::clusters::{self, Policy};
 use crate::databricks::is_missing;
 use crate::databricks::me::Me;
@@ -71,7 +72,7 @@ fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
             .advise("give a file with one JSON object, as it stands under `new_cluster` in a job, such as {\"spark_version\": \"16.4.x-scala2.12\", \"node_type_id\": \"m5d.large\", \"num_workers\": 0}")
     };
     let mut text = String::new();
-    std::fs::File::open(file)
+    open_file(file)
         .and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text))
         .map_err(|error| wrong(error.to_string()))?;
     if text.len() as u64 > LARGEST_FILE {

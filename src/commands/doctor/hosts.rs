@@ -10,7 +10,7 @@ use crate::context::Environment;
 use crate::credentials::{Account, Databricks};
 use crate::databricks::me::Me;
 use crate::dbt::{list_accounts, list_accounts_v2};
-use crate::failure::{Code, Failure, of_databricks, of_dbt};
+use crate::failure::{Code, Failure, Hint, of_databricks, of_dbt};
 use crate::http::{Fault, HttpError, Link, Net, Reader, Walk};
 use crate::origin::{Origin, is_loopback};
 
@@ -204,9 +204,11 @@ pub(super) async fn dbt_identity(reader: &Reader, account: &Account) -> Check {
         Err(error) if error.is_status(404) => {
             let failure = of_dbt(&format!("{} does not answer as dbt Cloud does", account.origin), &error);
             let failure = Failure { hints: Vec::new(), ..failure };
-            let advice =
-                "compare the host with your browser's address bar when signed in to dbt, then set DBT_CLOUD_HOST";
-            return Check::failed(part, id, failure.advise(advice));
+            let hint = Hint::DoAndSet {
+                advice: "compare the host with your browser's address bar when signed in to dbt",
+                set: "DBT_CLOUD_HOST",
+            };
+            return Check::failed(part, id, failure.hint(hint));
         }
         Err(error) => {
             let doing = format!("Cannot find out which accounts the token of {known_as} sees");

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::databricks::permissions::{Holding, Level};
+use crate::databricks::me::users_named;
+use crate::databricks::permissions::{Holding, Level, Principal};
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::{Action, Applied, Change};
 use crate::failure::{Code, Failure};
-use crate::http::{HttpError, Put, Read, Writer};
+use crate::http::{HttpError, Put, Read, Reader, Writer};
 
 /// The highest of these levels, as far as they are known.
 pub(super) fn highest<L: Level>(holdings: &[Holding]) -> Option<L> {
@@ -17,6 +18,18 @@ pub(super) fn highest<L: Level>(holdings: &[Holding]) -> Option<L> {
 pub(super) fn unknown<L: Level>(own: &[Holding]) -> Option<String> {
     let held = own.iter().find(|held| !held.inherited && L::named(&held.level).is_none())?;
     Some(format!("has {}, a level that this version does not know, and keeps it", held.level))
+}
+
+/// Which kind of identity a grant names. A name without an at sign is a group's, unless the service has a user of that name.
+pub(super) async fn kind_of(reader: &Reader, principal: &str) -> Principal {
+    match Principal::of(principal) {
+        Principal::Group => match reader.read(users_named(principal)).await {
+            Ok(users) if users.iter().any(|user| user.eq_ignore_ascii_case(principal)) => Principal::User,
+            // Not everybody may look at users.
+            Ok(_) | Err(_) => Principal::Group,
+        },
+        known @ (Principal::User | Principal::ServicePrincipal) => known,
+    }
 }
 
 /// What to do about a principal who can do less than is wanted.

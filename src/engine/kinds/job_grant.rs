@@ -100,7 +100,8 @@ impl Kind for JobGrant {
             // It does not show yet, or is gone; the look after this one tells.
             (None, None) => return Ok(Applied::Written),
         };
-        give(writer, grant_on_job(job, principal, *level), job_permissions(job)).await
+        let kind = access::kind_of(writer, principal).await;
+        give(writer, grant_on_job(job, kind, principal, *level), job_permissions(job)).await
     }
 
     fn differences(step: &Step<JobGrant>, now: Option<&JobGrantHave>) -> Vec<String> {

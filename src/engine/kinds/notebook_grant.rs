@@ -107,7 +107,8 @@ impl Kind for NotebookGrant {
                 None => return Ok(Applied::Written),
             },
         };
-        give(writer, grant_on_notebook(object_id, principal, *level), notebook_permissions(object_id)).await
+        let kind = access::kind_of(writer, principal).await;
+        give(writer, grant_on_notebook(object_id, kind, principal, *level), notebook_permissions(object_id)).await
     }
 
     fn differences(step: &Step<NotebookGrant>, now: Option<&NotebookGrantHave>) -> Vec<String> {

@@ -189,8 +189,20 @@ async fn whom_runs_may_not_act_as_is_said_with_what_to_ask_for() {
     assert_eq!(stage.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
     let outcome = create(&stage, &["--job", "222222", "--run-as", "bo@example.com", "--grant-run-as"]).await;
     assert!(outcome.exit == 4 && outcome.failure.contains("takes an administrator"), "{outcome:?}");
-    let wrong = create(&stage, &["--job", "222222", "--run-as", "data-team"]).await;
-    assert!(wrong.exit == 2 && wrong.failure.contains("no application id"), "{wrong:?}");
+    let wrong = create(&stage, &["--job", "222222", "--run-as", "a\tb"]).await;
+    assert!(wrong.exit == 2 && wrong.failure.contains("control character"), "{wrong:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_whose_name_is_no_mail_can_be_given_rights_and_runs() {
+    let stage = prepared().await;
+    stage.world(|world| world.add_caller("svc-bo", "dapi-svc-0123456789", false, &[]));
+    let line = ["--job", "222222", "--run-as", "svc-bo", "--grant-run-as", "--grant", "svc-bo:CAN_VIEW"];
+    let outcome = create(&stage, &line).await;
+    assert_eq!(outcome.exit, 0, "{outcome:?}");
+    // The same name as a group's would be another one's.
+    let group = create(&stage, &["--job", "222222", "--grant", "data-engineers:CAN_VIEW"]).await;
+    assert_eq!(group.exit, 0, "{group:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,7 +30,7 @@ pub(super) fn write(want: &WorkflowWant, job: Option<&Job>, settings: &mut Raw) 
     if change(want, job).is_some()
         && let Some(wanted) = &want.run_as
     {
-        settings.set("run_as", &json!({ Principal::of(wanted).field(): wanted }));
+        settings.set("run_as", &json!({ Principal::of_run_as(wanted).field(): wanted }));
     }
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn refused(run_as: &str, said: &Said, failure: Failure) -> Failure {
             if said.message.contains(run_as) || said.message.contains("run_as") =>
         {
             failure.advise(format!(
-                "check --run-as {run_as}: a user is given by the e-mail of this workspace, a service principal by its application id (a UUID), not by its name"
+                "check --run-as {run_as}: a user is given by the name with which they sign in to this workspace, mostly an e-mail, a service principal by its application id (a UUID), not by its name"
             ))
         }
         Some(_) | None => failure,
