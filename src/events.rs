@@ -2,8 +2,10 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +22,9 @@ pub(crate) enum Event {
     Going { what: String, state: String },
     /// That is over.
     Over { what: String },
+    /// Something that is waited for still goes on, and no line has said anything for minutes; only worth a line where
+    /// nothing is drawn.
+    Waiting(String),
     /// A line of stdout in any form of output, for a command that prints and then goes on (`sandbox`).
     Document(String),
     /// What GitHub Actions shows beside the log of a step; only for there, even when quiet. The message may have several lines.
@@ -35,16 +40,21 @@ pub(crate) enum Level {
     Warning,
 }
 
+/// A log without a line for five minutes looks dead, and some CI services end the job then.
+const SILENCE: Duration = Duration::from_mins(4);
+
 /// Where events go.
 #[derive(Clone)]
 pub(crate) struct Events {
     sink: Rc<dyn Fn(Event)>,
     bodies: bool,
+    /// When the last line was said.
+    said: Rc<Cell<Instant>>,
 }
 
 impl Events {
     pub(crate) fn new(sink: impl Fn(Event) + 'static) -> Events {
-        Events { sink: Rc::new(sink), bodies: false }
+        Events { sink: Rc::new(sink), bodies: false, said: Rc::new(Cell::new(Instant::now())) }
     }
 
     /// Asks for the bodies of requests and answers in [`Event::Trace`]: making them presentable costs more than all else.
@@ -58,7 +68,26 @@ impl Events {
     }
 
     pub(crate) fn emit(&self, event: Event) {
+        match &event {
+            Event::Remark(_)
+            | Event::Asked(_)
+            | Event::Warning(_)
+            | Event::Progress(_)
+            | Event::Waiting(_)
+            | Event::Document(_) => self.said.set(Instant::now()),
+            Event::Going { what: _, state: _ }
+            | Event::Over { what: _ }
+            | Event::Annotation { level: _, title: _, message: _ }
+            | Event::Trace { line: _, bodies: _ } => {}
+        }
         (self.sink)(event);
+    }
+
+    /// Says that this still goes on, if nothing was said for minutes.
+    pub(crate) fn waiting(&self, line: impl FnOnce() -> String) {
+        if self.said.get().elapsed() >= SILENCE {
+            self.emit(Event::Waiting(line()));
+        }
     }
 
     /// Something that begins now, as `dbt run 123456`.

@@ -1,4 +1,4 @@
-//! Every command that waits ends at its `--timeout`, whichever answer does not come.
+//! Every command that waits ends at its `--timeout`, whichever answer does not come, and is never silent for five minutes.
 
 use std::time::Duration;
 
@@ -152,4 +152,38 @@ async fn cancel_ends_at_its_time_under_every_fault() {
     }
     say(&format!("deadlines of cancel under faults: {ended} of {all}"));
     assert!(late.is_empty(), "{}", late.join("\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_has_a_line_at_least_every_five_minutes_while_a_run_goes_on() {
+    let silent = "dbt:runs/get=status=503,nth=3,times=forever";
+    let (mut spoken, mut all, mut quiet) = (0, 0, Vec::new());
+    for (number, rules) in [
+        (0, &[silent][..]),
+        (0, &["dbt:runs/get=hang,nth=3,times=forever"]),
+        (0, &["dbt:runs/get=retry-after-absurd,nth=3,times=forever"]),
+        (3, &[silent, "dbt:runs/list=hang,nth=5,times=forever"]),
+        (6, &[]),
+        (6, &["databricks:jobs/runs/get=status=500,nth=3,times=forever"]),
+        (7, &[silent]),
+        (8, &[]),
+        (10, &["databricks:jobs/runs/get=hang,nth=2,times=forever"]),
+    ] {
+        let scene = scene().await;
+        for rule in rules {
+            scene.world.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        }
+        let (command, line) = scene.lines("files", "junit.xml").swap_remove(number);
+        let line: Vec<&str> = line.into_iter().filter(|word| !["--artifacts", "files"].contains(word)).collect();
+        let outcome = command.on(&scene.world, &line, Duration::from_mins(70)).await.unwrap();
+        assert!(outcome.took > Duration::from_hours(1), "{command:?} {line:?} {rules:?}: {:?}", outcome.took);
+        all += 1;
+        if outcome.silence <= Duration::from_mins(5) {
+            spoken += 1;
+        } else {
+            quiet.push(format!("{command:?} {line:?} {rules:?}: {:?}", outcome.silence));
+        }
+    }
+    say(&format!("logs without five minutes of silence: {spoken} of {all}"));
+    assert!(quiet.is_empty(), "{}", quiet.join("\n"));
 }

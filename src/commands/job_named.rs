@@ -1,16 +1,13 @@
 //! A dbt JOB as a person names it: an id, an address from the browser, or a name that is unique in the account.
 
 use crate::credentials::Account;
-use crate::dbt::{Job, JobFilter, Link, PAGE, Project, list_jobs, list_projects};
+use crate::dbt::{Job, JobFilter, Link, PAGE, Project, all_pages, list_jobs, list_projects};
 use crate::document::unquoted;
 use crate::failure::{Code, Failure, of_dbt};
 use crate::http::{HttpError, Reader};
 use crate::nearest::{nearest, nearest_names};
 use crate::origin::shown;
 use crate::runs::plain;
-
-/// More pages of jobs or projects are not read.
-const MOST_PAGES: u64 = 200;
 
 /// Of a name so much is shown.
 pub(crate) const NAME: usize = 100;
@@ -210,22 +207,13 @@ pub(crate) async fn jobs(
     let wanted = narrow.environment.as_deref();
     let id: Option<u64> = wanted.and_then(|text| text.parse().ok());
     let filter = JobFilter { project: places.project, environment: id, name_part: name_part.map(ToOwned::to_owned) };
-    let (mut all, mut seen) = (Vec::new(), 0);
-    for _ in 0..MOST_PAGES {
-        let listed = reader.read(list_jobs(account.id, &filter, seen, PAGE)).await;
-        let page = listed.map_err(|error| of_dbt("Cannot list the jobs of the account", &error))?;
-        seen += page.rows.len() as u64;
-        let more = page.more_after(seen, PAGE);
-        all.extend(page.rows);
-        if !more {
-            break;
-        }
-    }
+    let list = |offset| list_jobs(account.id, &filter, offset, PAGE);
+    let listed = all_pages(reader, "jobs/list", (|job: &Job| job.id, |_: &Job| true), usize::MAX, list).await;
+    let mut all = listed.map_err(|error| of_dbt("Cannot list the jobs of the account", &error))?;
     // What a service ignores of the filter is done here.
     all.retain(|job| job.state != Some(2));
     all.retain(|job| places.project.is_none_or(|project| job.project_id.is_none_or(|of| of == project)));
     all.sort_by_key(|job| job.id);
-    all.dedup_by_key(|job| job.id);
     let Some(wanted) = wanted else { return Ok(all) };
     let here = |job: &Job| match id {
         Some(id) => job.environment_id.is_none_or(|of| of == id),
@@ -250,17 +238,8 @@ pub(crate) async fn jobs(
 }
 
 async fn projects(reader: &Reader, account: &Account) -> Result<Vec<Project>, HttpError> {
-    let (mut all, mut seen) = (Vec::new(), 0);
-    for _ in 0..MOST_PAGES {
-        let page = reader.read(list_projects(account.id, seen, PAGE)).await?;
-        seen += page.rows.len() as u64;
-        let more = page.more_after(seen, PAGE);
-        all.extend(page.rows);
-        if !more {
-            break;
-        }
-    }
-    Ok(all)
+    let list = |offset| list_projects(account.id, offset, PAGE);
+    all_pages(reader, "projects/list", (|project: &Project| project.id, |_: &Project| true), usize::MAX, list).await
 }
 
 /// The environment of a job by name, or else by id.

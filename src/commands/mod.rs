@@ -32,6 +32,8 @@ mod identity_tests;
 mod interrupt_tests;
 pub(crate) mod job_named;
 mod last_known;
+#[cfg(test)]
+mod list_tests;
 pub(crate) mod provision;
 #[cfg(test)]
 mod provision_tests;

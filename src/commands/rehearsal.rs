@@ -111,6 +111,8 @@ pub(crate) struct Outcome {
     pub(crate) data: Value,
     pub(crate) events: Vec<Event>,
     pub(crate) took: Duration,
+    /// The longest time without a line in a log.
+    pub(crate) silence: Duration,
 }
 
 impl Rehearsal {
@@ -336,7 +338,20 @@ impl Rehearsal {
         let events: Rc<RefCell<Vec<Event>>> = Rc::default();
         let sink = events.clone();
         let begun = Instant::now();
-        let stage = self.stage(account, Events::new(move |event| sink.borrow_mut().push(event)));
+        let silence = Rc::new(Cell::new((begun, Duration::ZERO)));
+        let (heard, hear) = (silence.clone(), move |silence: &Cell<(Instant, Duration)>| {
+            let (last, longest) = silence.get();
+            silence.set((Instant::now(), longest.max(last.elapsed())));
+        });
+        let stage = self.stage(
+            account,
+            Events::new(move |event| {
+                if is_line(&event) {
+                    hear(&heard);
+                }
+                sink.borrow_mut().push(event);
+            }),
+        );
         let ended = tokio::select! {
             biased;
             () = self.0.killed.notified() => return None,
@@ -352,6 +367,10 @@ impl Rehearsal {
             data: report.as_ref().map(|report| (*report.json()).clone()).unwrap_or_default(),
             events: events.borrow().clone(),
             took: begun.elapsed(),
+            silence: {
+                hear(&silence);
+                silence.get().1
+            },
         };
         // Whatever a command says has no secret in it even before the filter.
         let said = format!("{outcome:?}");
@@ -364,9 +383,11 @@ impl Outcome {
     /// Everything that was said beside the result.
     pub(crate) fn said(&self) -> String {
         let said = self.events.iter().filter_map(|event| match event {
-            Event::Remark(text) | Event::Asked(text) | Event::Warning(text) | Event::Progress(text) => {
-                Some(text.as_str())
-            }
+            Event::Remark(text)
+            | Event::Asked(text)
+            | Event::Warning(text)
+            | Event::Waiting(text)
+            | Event::Progress(text) => Some(text.as_str()),
             Event::Going { what: _, state: _ }
             | Event::Over { what: _ }
             | Event::Document(_)
@@ -374,6 +395,18 @@ impl Outcome {
             | Event::Trace { line: _, bodies: _ } => None,
         });
         said.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Whether it is a line of a log.
+fn is_line(event: &Event) -> bool {
+    match event {
+        Event::Remark(_) | Event::Asked(_) | Event::Warning(_) | Event::Waiting(_) | Event::Progress(_) => true,
+        Event::Going { what: _, state: _ }
+        | Event::Over { what: _ }
+        | Event::Document(_)
+        | Event::Annotation { level: _, title: _, message: _ }
+        | Event::Trace { line: _, bodies: _ } => false,
     }
 }
 

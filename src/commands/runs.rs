@@ -9,7 +9,7 @@ use super::run::shown;
 use super::table::table;
 use super::{Stage, line_to_dbt};
 use crate::credentials::{Account, Wants};
-use crate::dbt::{PAGE, Run, RunFilter, Status, list_account_runs};
+use crate::dbt::{PAGE, Run, RunFilter, Status, all_pages, list_account_runs};
 use crate::document::{Data, Id, document};
 use crate::failure::{Ended, Failure, Report, of_dbt};
 
@@ -106,28 +106,18 @@ async fn listed(args: Args, stage: &Stage) -> Result<RunsReport, Failure> {
     };
     let statuses: Vec<Status> = status.into_iter().map(Wanted::status).collect();
     let filter = RunFilter { job, statuses };
-    let (mut runs, mut seen): (Vec<Run>, u64) = (Vec::new(), 0);
-    while (runs.len() as u64) < limit {
-        let left = (limit - runs.len() as u64).min(PAGE);
-        let page = reader
-            .read(list_account_runs(account.id, &filter, seen, left))
-            .await
-            .map_err(|error| of_dbt("Cannot list the runs of the account", &error))?;
-        seen += page.rows.len() as u64;
-        let more = page.more_after(seen, left);
+    // What a service ignores of the filter is done here.
+    let fits = |run: &Run| {
         let RunFilter { job, statuses } = &filter;
-        runs.extend(page.rows.into_iter().filter(|run| {
-            // What a service ignores of the filter is done here.
-            let is_job = job.is_none_or(|job| run.job_definition_id.is_none_or(|of| of == job));
-            is_job && (statuses.is_empty() || run.status.is_some_and(|status| statuses.contains(&status)))
-        }));
-        if !more {
-            break;
-        }
-    }
-    // Rows move on between two pages when a run starts.
+        let is_job = job.is_none_or(|job| run.job_definition_id.is_none_or(|of| of == job));
+        is_job && (statuses.is_empty() || run.status.is_some_and(|status| statuses.contains(&status)))
+    };
+    let enough = usize::try_from(limit).unwrap_or(usize::MAX);
+    let list = |offset| list_account_runs(account.id, &filter, offset, PAGE);
+    let mut runs = all_pages(&reader, "runs/list", (|run: &Run| run.id, fits), enough, list)
+        .await
+        .map_err(|error| of_dbt("Cannot list the runs of the account", &error))?;
     runs.sort_by_key(|run| std::cmp::Reverse(run.id));
-    runs.dedup_by_key(|run| run.id);
     if runs.is_empty() {
         stage.events.remark(format!("no run shows in account {}", account.id));
     }

@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::job_named::NAME;
-use crate::databricks::jobs::{Page, list};
+use crate::databricks::jobs::{Page, Summary, list};
 use crate::databricks::{WorkflowRow, get_workflow, is_missing, list_workflows_named};
 use crate::document::unquoted;
 use crate::failure::{Code, Failure, of_databricks};
@@ -12,8 +12,8 @@ use crate::nearest::nearest;
 use crate::origin::{Origin, with_scheme};
 use crate::runs::plain;
 
-/// More pages of jobs of one name are not read.
-const MOST_PAGES: u32 = 20;
+/// Among so many jobs the nearest names are looked for.
+const NEAR: usize = 2_000;
 
 /// A workflow as a person names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,18 +78,16 @@ impl WorkflowNamed {
             }
             WorkflowNamed::Name(name) => name.as_str(),
         };
-        let (mut found, mut page) = (Vec::new(), None);
-        for _ in 0..MOST_PAGES {
-            let listed = reader.read(list_workflows_named(name, page.as_deref())).await.map_err(|error| {
-                of_databricks(&format!("Cannot look for a workflow named \"{name}\"; {nothing}"), &error)
-            })?;
+        let page = async |token: Option<String>| {
+            let listed = reader.read(list_workflows_named(name, token.as_deref())).await?;
             // The service ignores case (§5.4), and a look-alike may ignore the filter.
-            found.extend(listed.jobs.into_iter().filter(|row| row.name() == name));
-            page = listed.next_page_token.filter(|token| !token.is_empty());
-            if page.is_none() {
-                break;
-            }
-        }
+            let named = listed.jobs.into_iter().filter(|row| row.name() == name).collect();
+            Ok((named, listed.next_page_token.filter(|token| !token.is_empty())))
+        };
+        let listed = reader.pages("jobs/list", |row: &WorkflowRow| row.job_id, usize::MAX, page).await;
+        let mut found = listed.map_err(|error| {
+            of_databricks(&format!("Cannot look for a workflow named \"{name}\"; {nothing}"), &error)
+        })?;
         if found.len() == 1 {
             return Ok(found.remove(0));
         }
@@ -112,15 +110,11 @@ impl WorkflowNamed {
 
 /// The workflows whose names are nearest. For advice only: what cannot be listed is not suggested.
 async fn near(reader: &Reader, name: &str) -> Vec<String> {
-    let (mut all, mut page) = (Vec::new(), None);
-    for _ in 0..MOST_PAGES {
-        let Ok(Page { jobs, next }) = reader.glance(list(None, page.as_deref())).await else { break };
-        all.extend(jobs);
-        page = next;
-        if page.is_none() {
-            break;
-        }
-    }
+    let page = async |token: Option<String>| {
+        let Page { jobs, next } = reader.glance(list(None, token.as_deref())).await?;
+        Ok((jobs, next))
+    };
+    let all = reader.pages("jobs/list", |job: &Summary| job.id, NEAR, page).await.unwrap_or_default();
     let near = nearest(name, &all, |job| &job.name);
     near.iter().map(|job| format!("\"{}\" ({})", plain(&job.name, NAME), job.id)).collect()
 }

@@ -6,12 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::raw::Raw;
-use crate::http::{Call, Fault, HttpError, Once, Path, Put, Read, Reader, Shape};
+use crate::http::{Call, HttpError, Once, Pages, Path, Put, Read, Reader, Shape};
 
 /// The largest page that the list gives (§5.4).
 const PAGE: u32 = 100;
-/// Far more pages than a workspace may have jobs for (10,000 to 12,000, §2.5): an end for a service that pages in circles.
-const PAGES: usize = 500;
 /// The arrays of a job that come in pages of 100 (§5).
 const PAGED: [&str; 4] = ["tasks", "job_clusters", "environments", "parameters"];
 
@@ -88,31 +86,13 @@ fn next(has_more: Option<bool>, token: Option<String>) -> Result<Option<String>,
     }
 }
 
-/// All pages of the list.
+/// All pages of the list. Half a list must not pass for a whole one: somebody would make a job a second time.
 pub(crate) async fn all(reader: &Reader, name: Option<&str>) -> Result<Vec<Summary>, HttpError> {
-    let (mut all, mut token) = (Vec::new(), None);
-    for _ in 0..PAGES {
+    let page = async |token: Option<String>| {
         let Page { jobs, next } = reader.read(list(name, token.as_deref())).await?;
-        all.extend(jobs);
-        token = next;
-        if token.is_none() {
-            return Ok(all);
-        }
-    }
-    Err(endless(reader, "jobs/list"))
-}
-
-/// Half a list must not pass for a whole one: somebody would make a job a second time.
-fn endless(reader: &Reader, operation: &'static str) -> HttpError {
-    HttpError {
-        service: "Databricks",
-        operation,
-        origin: reader.origin().to_owned(),
-        fault: Fault::Nonsense(Shape::Unreadable(format!("its pages do not end after {PAGES}"))),
-        attempts: 1,
-        request_id: None,
-        late: false,
-    }
+        Ok((jobs, next))
+    };
+    reader.pages("jobs/list", |job: &Summary| job.id, usize::MAX, page).await
 }
 
 /// One page of `jobs/get`: the job, and the token of the next page of its arrays.
@@ -141,8 +121,8 @@ pub(crate) fn get_page(job_id: u64, page: Option<&str>) -> Read<(Job, Option<Str
 /// `jobs/get`, with the arrays of all pages together.
 pub(crate) async fn get(reader: &Reader, job_id: u64) -> Result<Job, HttpError> {
     let (mut job, mut token) = reader.read(get_page(job_id, None)).await?;
-    for _ in 0..PAGES {
-        let Some(page) = token else { return Ok(job) };
+    let mut pages = Pages::default();
+    while let Some(page) = pages.step(token).map_err(|shape| reader.nonsense("jobs/get", shape))? {
         let (more, next) = reader.read(get_page(job_id, Some(&page))).await?;
         for name in PAGED {
             let added: Vec<Box<RawValue>> = more.settings.read(name).unwrap_or_default();
@@ -154,7 +134,7 @@ pub(crate) async fn get(reader: &Reader, job_id: u64) -> Result<Job, HttpError> 
         }
         token = next;
     }
-    Err(endless(reader, "jobs/get"))
+    Ok(job)
 }
 
 /// `jobs/create`, which answers the new job's id. The service has no key against doubles for it: after a lost answer, look

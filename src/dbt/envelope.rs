@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::http::Shape;
+use super::runs::PAGE;
+use crate::http::{HttpError, Read, Reader, Shape};
 
 #[derive(Deserialize)]
 struct Envelope<T> {
@@ -51,6 +52,25 @@ impl<T> Page<T> {
             None => self.rows.len() as u64 >= limit,
         }
     }
+}
+
+/// Reads a list to its end, or until there are `enough` rows that fit; `list` asks for the page at this offset.
+pub(crate) async fn all<T>(
+    reader: &Reader,
+    operation: &'static str,
+    (id, fits): (impl Fn(&T) -> u64, impl Fn(&T) -> bool),
+    enough: usize,
+    list: impl Fn(u64) -> Read<Page<T>>,
+) -> Result<Vec<T>, HttpError> {
+    let page = async |offset: Option<u64>| {
+        let offset = offset.unwrap_or_default();
+        let mut page = reader.read(list(offset)).await?;
+        let seen = offset + page.rows.len() as u64;
+        let more = page.more_after(seen, PAGE);
+        page.rows.retain(&fits);
+        Ok((page.rows, more.then_some(seen)))
+    };
+    reader.pages(operation, id, enough, page).await
 }
 
 /// Reads `data` of the envelope.

@@ -312,6 +312,19 @@ impl Reader {
         self.0.events.emit(Event::Trace { line, bodies });
     }
 
+    /// An answer that makes no sense, found out by whoever asked.
+    pub(crate) fn nonsense(&self, operation: &'static str, shape: Shape) -> HttpError {
+        HttpError {
+            service: self.0.profile.service,
+            operation,
+            origin: self.0.profile.origin.clone(),
+            fault: Fault::Nonsense(shape),
+            attempts: 1,
+            request_id: None,
+            late: false,
+        }
+    }
+
     fn error(&self, call: &Call, failed: Failed, attempts: u32) -> HttpError {
         let profile = &self.0.profile;
         let error = HttpError {

@@ -10,6 +10,7 @@ mod client;
 mod deadline;
 mod error;
 mod intake;
+mod pages;
 mod refusal;
 mod retry;
 mod socket;
@@ -24,6 +25,7 @@ pub(crate) use deadline::Deadline;
 pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
 #[cfg(test)]
 pub(crate) use intake::Intake;
+pub(crate) use pages::{Pages, side_by_side};
 pub(crate) use refusal::{Meaning, Service, meaning};
 pub(crate) use retry::{Pace, RetryAfter};
 pub(crate) use socket::{Roots, Sockets};

@@ -1,12 +1,9 @@
 //! The dbt runs that the notebook of a Databricks run has started: found by the marker that its key makes.
 
 use super::marker::Key;
-use crate::dbt::{End, PAGE, Run, RunFilter, Status, get_run_with_trigger, list_account_runs};
+use crate::dbt::{End, PAGE, Run, RunFilter, Status, all_pages, get_run_with_trigger, list_account_runs};
 use crate::events::Events;
-use crate::http::{HttpError, Reader};
-
-/// An account has far fewer active runs than this; a service that ignores the filter is not read to its end.
-const MOST_PAGES: u64 = 20;
+use crate::http::{HttpError, Reader, side_by_side};
 
 /// A run may resume one that resumed another, and so on.
 const LONGEST_CHAIN: usize = 10;
@@ -47,15 +44,15 @@ pub(crate) async fn cancelled_behind(
 ) -> Result<Vec<Run>, HttpError> {
     let cancelled = RunFilter { statuses: vec![Status::Cancelled], ..RunFilter::default() };
     let page = reader.glance(list_account_runs(account, &cancelled, 0, PAGE)).await?;
-    let mut found = Vec::new();
-    for row in page.rows.into_iter().filter(|row| row.ended() == Some(End::Cancelled)) {
-        // One whose past cannot be looked at hides no other.
-        if let Ok(Some(parent)) = parent_in_chain(reader, account, &row).await
-            && parent.is_of(workflow_run, workspace)
-        {
-            found.push(row);
-        }
-    }
+    let rows: Vec<Run> = page.rows.into_iter().filter(|row| row.ended() == Some(End::Cancelled)).collect();
+    let parents = side_by_side(&rows, async |row| parent_in_chain(reader, account, row).await).await;
+    // One whose past cannot be looked at hides no other.
+    let is_of = |parent: &Result<Option<Parent>, HttpError>| match parent {
+        Ok(Some(parent)) => parent.is_of(workflow_run, workspace),
+        Ok(None) | Err(_) => false,
+    };
+    let mut found: Vec<Run> =
+        rows.into_iter().zip(parents).filter(|(_, parent)| is_of(parent)).map(|(row, _)| row).collect();
     found.sort_by_key(|run| run.id);
     Ok(found)
 }
@@ -69,28 +66,22 @@ pub(crate) async fn dbt_runs_of_notebooks(
 ) -> Result<Vec<(Run, Parent)>, HttpError> {
     let active =
         RunFilter { statuses: vec![Status::Queued, Status::Starting, Status::Running], ..RunFilter::default() };
-    let (mut found, mut seen) = (Vec::new(), 0);
-    for _ in 0..MOST_PAGES {
-        let page = reader.read(list_account_runs(account, &active, seen, PAGE)).await?;
-        seen += page.rows.len() as u64;
-        let more = page.more_after(seen, PAGE);
-        for row in page.rows.into_iter().filter(|row| row.ended().is_none()) {
-            match parent_in_chain(reader, account, &row).await {
-                Ok(Some(parent)) => found.push((row, parent)),
-                Ok(None) => {}
-                Err(error) => events.remark(format!(
-                    "what started dbt run {}, or a run that it resumes, cannot be looked at: {error}",
-                    row.id
-                )),
-            }
-        }
-        if !more {
-            break;
+    let list = |offset| list_account_runs(account, &active, offset, PAGE);
+    let fits = |run: &Run| run.ended().is_none();
+    let mut rows = all_pages(reader, "runs/list", (|run: &Run| run.id, fits), usize::MAX, list).await?;
+    rows.sort_by_key(|run| run.id);
+    let parents = side_by_side(&rows, async |row| parent_in_chain(reader, account, row).await).await;
+    let mut found = Vec::new();
+    for (row, parent) in rows.into_iter().zip(parents) {
+        match parent {
+            Ok(Some(parent)) => found.push((row, parent)),
+            Ok(None) => {}
+            Err(error) => events.remark(format!(
+                "what started dbt run {}, or a run that it resumes, cannot be looked at: {error}",
+                row.id
+            )),
         }
     }
-    // Rows move between pages while runs end.
-    found.sort_by_key(|(run, _)| run.id);
-    found.dedup_by_key(|(run, _)| run.id);
     Ok(found)
 }
 

@@ -252,6 +252,10 @@ impl<'a> DbtRun<'a> {
 impl Probe for DbtRun<'_> {
     type State = DbtState;
 
+    fn name(&self) -> String {
+        format!("dbt run {}", self.run.id)
+    }
+
     async fn look(&mut self) -> Result<Seen<DbtState>, HttpError> {
         if let Some(doubt) = self.doubt.clone()
             && self.next_audit.is_some_and(|next| Instant::now() >= next)

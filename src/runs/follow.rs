@@ -34,6 +34,9 @@ const FRESH: Duration = Duration::from_mins(1);
 pub(crate) trait Probe {
     type State;
 
+    /// What it looks at: `dbt run 123456`.
+    fn name(&self) -> String;
+
     /// One look. Dropping it at any await does no harm.
     async fn look(&mut self) -> Result<Seen<Self::State>, HttpError>;
 }
@@ -137,7 +140,8 @@ where
         }
         let wait = interval(begun.elapsed(), pace, entropy.fraction()).max(asked);
         let wake = (Instant::now() + wait).min(deadline - reserve);
-        deadline += sleep_until_or_slept(wake, wall, events).await;
+        let still = || format!("{} has not ended yet, after {}", probe.name(), in_minutes(begun.elapsed()));
+        deadline += sleep_until_or_slept(wake, wall, events, &still).await;
         until.extend_to(deadline);
     }
 }
@@ -167,9 +171,21 @@ fn interval(age: Duration, pace: &Pace, fraction: f64) -> Duration {
     wait.mul_f64(0.85 + 0.3 * fraction)
 }
 
+fn in_minutes(age: Duration) -> String {
+    match (age.as_secs() / 3600, age.as_secs() / 60 % 60) {
+        (0, minutes) => format!("{minutes}m"),
+        (hours, minutes) => format!("{hours}h {minutes}m"),
+    }
+}
+
 /// Sleeps until `wake`, or until a sleep of the machine is noticed. Returns by how much the deadline has to move: time
 /// in which the machine slept is no time in which we waited.
-async fn sleep_until_or_slept(wake: Instant, wall: &Wall, events: &crate::events::Events) -> Duration {
+async fn sleep_until_or_slept(
+    wake: Instant,
+    wall: &Wall,
+    events: &crate::events::Events,
+    still: &dyn Fn() -> String,
+) -> Duration {
     loop {
         let (monotonic_before, wall_before) = (Instant::now(), wall.now());
         let left = wake.saturating_duration_since(monotonic_before);
@@ -177,6 +193,7 @@ async fn sleep_until_or_slept(wake: Instant, wall: &Wall, events: &crate::events
             return Duration::ZERO;
         }
         let slice = left.min(SLICE);
+        events.waiting(still);
         sleep(slice).await;
         let monotonic_over = monotonic_before.elapsed().saturating_sub(slice);
         let wall_over =
@@ -246,6 +263,10 @@ mod tests {
 
     impl Probe for Script {
         type State = u64;
+
+        fn name(&self) -> String {
+            "the script".to_owned()
+        }
 
         async fn look(&mut self) -> Result<Seen<u64>, HttpError> {
             self.looks += 1;
@@ -418,17 +439,19 @@ mod tests {
         let mut probe = script(402, Vec::new());
         let followed = follow(&mut probe, begun + Duration::from_hours(1), &means, |_| {}).await;
         assert!(matches!(followed, Followed::Ended(402..=410)), "{followed:?}");
-        assert!(jumped.get() && remarks.borrow()[0].contains("slept"), "{remarks:?}");
+        assert!(jumped.get() && remarks.borrow().iter().any(|remark| remark.contains("slept")), "{remarks:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_monotonic_clock_that_runs_on_during_sleep_moves_the_deadline() {
         let begun = Instant::now();
         let means = means();
-        let moved =
-            tokio::join!(sleep_until_or_slept(begun + Duration::from_mins(1), &means.wall, &means.events), async {
+        let moved = tokio::join!(
+            sleep_until_or_slept(begun + Duration::from_mins(1), &means.wall, &means.events, &String::new),
+            async {
                 tokio::time::advance(Duration::from_hours(8)).await;
-            });
+            }
+        );
         assert!(moved.0 > Duration::from_mins(479), "{:?}", moved.0);
     }
 }

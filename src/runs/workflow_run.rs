@@ -11,10 +11,7 @@ use crate::databricks::{
     list_workflow_runs,
 };
 use crate::dbt::Link;
-use crate::http::{Fault, HttpError, Reader, Shape};
-
-/// More pages of tasks than this are not read.
-const MOST_PAGES: u32 = 20;
+use crate::http::{HttpError, Pages, Reader, Shape};
 
 /// What a task said is for show: it may not hold a look up.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(10);
@@ -175,23 +172,22 @@ fn run_in(line: &str) -> Option<(String, u64)> {
 impl Probe for WorkflowProbe<'_> {
     type State = WorkflowState;
 
+    fn name(&self) -> String {
+        format!("Databricks run {}", self.run)
+    }
+
     async fn look(&mut self) -> Result<Seen<WorkflowState>, HttpError> {
         let mut run = self.reader.glance(get_workflow_run(self.run, None)).await?;
-        let mut pages = 1;
-        while let Some(page) = run.next_page_token.take().filter(|token| !token.is_empty() && pages < MOST_PAGES) {
+        let mut pages = Pages::default();
+        let nonsense = |shape| self.reader.nonsense("jobs/runs/get", shape);
+        while let Some(page) =
+            pages.step(run.next_page_token.take().filter(|token| !token.is_empty())).map_err(nonsense)?
+        {
             run.add_page(self.reader.glance(get_workflow_run(self.run, Some(&page))).await?);
-            pages += 1;
         }
         let Some(standing) = run.standing().filter(|_| run.run_id == self.run) else {
-            return Err(HttpError {
-                service: "Databricks",
-                operation: "jobs/runs/get",
-                origin: self.reader.origin().to_owned(),
-                fault: Fault::Nonsense(Shape::Unreadable(format!("it does not say how run {} stands", self.run))),
-                attempts: 1,
-                request_id: None,
-                late: false,
-            });
+            let reason = format!("it does not say how run {} stands", self.run);
+            return Err(self.reader.nonsense("jobs/runs/get", Shape::Unreadable(reason)));
         };
         let over = standing.is_over();
         self.queue(&run, &standing).await;

@@ -138,6 +138,8 @@ impl Printer {
                     bars.clear(&self.on_a_bar(&what));
                 }
             }
+            Event::Waiting(_) if quiet || self.0.bars.is_some() => {}
+            Event::Waiting(text) => self.err(&text),
             Event::Document(line) => self.out(&line),
             Event::Remark(_) if quiet => {}
             Event::Remark(text) | Event::Asked(text) => self.err(&text),

@@ -71,6 +71,7 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<&str> {
         | Event::Asked(_)
         | Event::Progress(_)
         | Event::Going { what: _, state: _ }
+        | Event::Waiting(_)
         | Event::Over { what: _ }
         | Event::Document(_)
         | Event::Annotation { level: _, title: _, message: _ }

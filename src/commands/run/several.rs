@@ -116,6 +116,7 @@ fn named(job: &str, events: &Events) -> Events {
     Events::new(move |event| {
         events.emit(match event {
             Event::Remark(text) => Event::Remark(format!("{job}: {text}")),
+            Event::Waiting(text) => Event::Waiting(format!("{job}: {text}")),
             Event::Warning(text) => Event::Warning(format!("{job}: {text}")),
             Event::Progress(line) => Event::Progress(format!("{job}: {line}")),
             Event::Going { what, state } => Event::Going { what: format!("{job}: {what}"), state },

@@ -8,6 +8,7 @@ use crate::databricks::{Standing, WorkflowRun, get_workflow_run, is_missing, me}
 use crate::dbt::{Run, Status};
 use crate::document::{Data, Id, document};
 use crate::failure::{Code, Failure, Report, of_databricks, of_dbt};
+use crate::http::side_by_side;
 use crate::runs::{Parent, dbt_runs_of_notebooks};
 
 pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
@@ -27,18 +28,24 @@ pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
     let active = dbt_runs_of_notebooks(&dbt, account.id, &stage.events)
         .await
         .map_err(|error| of_dbt("Cannot list the active dbt runs of the account", &error))?;
+    // Of another workspace nothing is looked for here.
+    let looked = side_by_side(&active, async |(_, parent)| match &own {
+        Some(own) if *own != parent.workspace => None,
+        Some(_) | None => Some(workspace.read(get_workflow_run(parent.run, None)).await),
+    })
+    .await;
     let mut orphans = Vec::new();
-    for (run, parent) in active {
+    for ((run, parent), looked) in active.into_iter().zip(looked) {
         let Parent { workspace: of, run: parent_run, task } = &parent;
-        if own.as_ref().is_some_and(|own| own != of) {
+        let Some(looked) = looked else {
             stage.events.remark(format!(
                 "dbt run {} was started from workspace {of}, and this one is {}: its parent was not looked for",
                 run.id,
                 own.as_deref().unwrap_or_default()
             ));
             continue;
-        }
-        let why = match workspace.read(get_workflow_run(*parent_run, None)).await {
+        };
+        let why = match looked {
             Ok(seen) => over(&seen, task),
             // Of another workspace it would be missing here, too.
             Err(error) if is_missing(&error) && own.is_none() => {

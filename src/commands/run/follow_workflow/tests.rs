@@ -24,6 +24,7 @@ fn shown_state(state: &WorkflowState) -> Shown {
             sink.borrow_mut().push(text);
         }
         Event::Going { what: _, state: _ }
+        | Event::Waiting(_)
         | Event::Over { what: _ }
         | Event::Document(_)
         | Event::Annotation { level: _, title: _, message: _ }

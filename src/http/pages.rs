@@ -1,0 +1,95 @@
+//! Lists that come in pages: one loop for those of both services. What is not read to its end never passes for the whole.
+
+use std::collections::HashSet;
+
+use futures_util::future::join_all;
+
+use super::call::Shape;
+use super::client::Reader;
+use super::error::HttpError;
+
+/// Far more pages than any list of either service has: an end for a service whose pages do not end.
+const MOST: usize = 500;
+
+/// The places of the pages that were asked for, so that pages get on.
+#[derive(Debug)]
+pub(crate) struct Pages<P>(Vec<P>);
+
+impl<P> Default for Pages<P> {
+    fn default() -> Pages<P> {
+        Pages(Vec::new())
+    }
+}
+
+impl<P: Clone + PartialEq> Pages<P> {
+    /// Gives the place of the next page back, unless it was there before or there were too many.
+    pub(crate) fn step(&mut self, next: Option<P>) -> Result<Option<P>, Shape> {
+        let Some(next) = next else { return Ok(None) };
+        if self.0.contains(&next) {
+            return Err(Shape::Unreadable("its pages go in a circle".to_owned()));
+        }
+        if self.0.len() + 1 >= MOST {
+            return Err(Shape::Unreadable(format!("its pages do not end after {MOST}")));
+        }
+        self.0.push(next.clone());
+        Ok(Some(next))
+    }
+}
+
+impl Reader {
+    /// Reads a list to its end, or until there are `enough` rows. A row that moved on to the next page meanwhile is taken once.
+    /// `page` gives the rows of the page at this place, and the place of the next one.
+    pub(crate) async fn pages<T, P: Clone + PartialEq>(
+        &self,
+        operation: &'static str,
+        id: impl Fn(&T) -> u64,
+        enough: usize,
+        mut page: impl AsyncFnMut(Option<P>) -> Result<(Vec<T>, Option<P>), HttpError>,
+    ) -> Result<Vec<T>, HttpError> {
+        let (mut rows, mut known, mut pages, mut place) = (Vec::new(), HashSet::new(), Pages::default(), None);
+        loop {
+            let (some, next) = page(place).await?;
+            let (before, empty) = (rows.len(), some.is_empty());
+            rows.extend(some.into_iter().filter(|row| known.insert(id(row))));
+            if rows.len() >= enough {
+                rows.truncate(enough);
+                return Ok(rows);
+            }
+            if next.is_some() && rows.len() == before && !empty {
+                return Err(self.nonsense(operation, Shape::Unreadable("its pages repeat their rows".to_owned())));
+            }
+            place = pages.step(next).map_err(|shape| self.nonsense(operation, shape))?;
+            if place.is_none() {
+                return Ok(rows);
+            }
+        }
+    }
+}
+
+/// Requests that do not depend on one another and are under way at a time.
+const AT_A_TIME: usize = 8;
+
+/// Does the same for each, a few at a time. What comes of it stands in the order of the items.
+pub(crate) async fn side_by_side<T, R>(items: &[T], work: impl AsyncFn(&T) -> R) -> Vec<R> {
+    let mut done = Vec::with_capacity(items.len());
+    for some in items.chunks(AT_A_TIME) {
+        done.extend(join_all(some.iter().map(|item| work(item))).await);
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_get_on_or_end_with_an_error() {
+        let mut pages = Pages::default();
+        for place in 1..MOST {
+            assert_eq!(pages.step(Some(place)), Ok(Some(place)));
+        }
+        assert!(pages.step(Some(MOST)).is_err());
+        assert!(pages.step(Some(7)).is_err());
+        assert_eq!(pages.step(None), Ok(None));
+    }
+}
