@@ -15,7 +15,7 @@ mod steps;
 
 pub(crate) use accounts::{Account, list_accounts, list_accounts_v2};
 pub(crate) use artifacts::{Node, RESULTS, get_artifact, get_run_results, list_artifacts};
-pub(crate) use envelope::all as all_pages;
+pub(crate) use envelope::{Page, all as all_pages};
 pub(crate) use errors::said;
 pub(crate) use jobs::{Job, JobFilter, Off, get_job, list_jobs};
 pub(crate) use link::{Link, parse_host};

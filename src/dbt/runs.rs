@@ -308,18 +308,15 @@ pub(crate) fn trigger(account: u64, job: u64, cause: &str, overrides: &Overrides
     Once::new(Call::post("jobs/run", path).json(&TriggerBody { cause, overrides }).within(limit), data)
 }
 
-/// A page of the job's runs, newest first, each with its trigger; only those newer than `newer_than`, if given.
-pub(crate) fn list_runs(account: u64, job: u64, newer_than: Option<u64>, offset: u64, limit: u64) -> Read<Page<Run>> {
+/// A page of the job's runs, newest first, each with its trigger.
+pub(crate) fn list_runs(account: u64, job: u64, offset: u64, limit: u64) -> Read<Page<Run>> {
     let path = Path::new("/api/v2/accounts/").number(account).then("/runs/");
-    let mut call = Call::get("runs/list", path)
+    let call = Call::get("runs/list", path)
         .query("job_definition_id", job)
         .query("order_by", "-id")
         .query("limit", limit)
         .query("offset", offset)
         .query("include_related", r#"["trigger"]"#);
-    if let Some(id) = newer_than {
-        call = call.query("id__gt", id);
-    }
     Read::new(call, page)
 }
 
@@ -415,8 +412,8 @@ mod tests {
     #[test]
     fn requests_carry_lists_as_json_text_and_end_with_a_slash() {
         assert_eq!(
-            list_runs(7, 8, Some(9), 100, 100).call.target(),
-            "/api/v2/accounts/7/runs/?job_definition_id=8&order_by=-id&limit=100&offset=100&include_related=%5B%22trigger%22%5D&id__gt=9"
+            list_runs(7, 8, 100, 100).call.target(),
+            "/api/v2/accounts/7/runs/?job_definition_id=8&order_by=-id&limit=100&offset=100&include_related=%5B%22trigger%22%5D"
         );
         let active = RunFilter { job: Some(8), statuses: vec![Status::Queued, Status::Running] };
         assert_eq!(

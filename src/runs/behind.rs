@@ -119,7 +119,8 @@ mod tests {
     #[test]
     fn only_the_key_that_a_notebook_makes_names_a_parent() {
         for (cause, named) in [
-            ("Triggered by Databricks Workflows [dbtrigger:12/345/dbt/0]", Some(("12", 345, "dbt"))),
+            ("[dbtrigger:12/345/dbt/0] Triggered by Databricks Workflows", Some(("12", 345, "dbt"))),
+            ("[DBTrigger:12/345/dbt_Orders/0-ab] x", Some(("12", 345, "dbt_orders"))),
             ("x [dbtrigger:12/345/dbt/1:2]", Some(("12", 345, "dbt"))),
             ("x [dbtrigger:13/3456/dbt/0]", Some(("13", 3456, "dbt"))),
             ("x [dbtrigger:345]", None),

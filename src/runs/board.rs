@@ -8,10 +8,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::follow::reserve;
+use super::look_up::{LATE, LookUp, Looked, Since};
+use crate::context::Wall;
 use crate::dbt::{self, PAGE, Run};
 use crate::http::{Fault, HttpError, Reader};
 
@@ -30,6 +33,8 @@ pub(crate) struct Board {
     /// From here on last looks come, and nobody waits for the rhythm.
     hurry: Instant,
     waiting: RefCell<Vec<Waiter>>,
+    /// Who looks for second runs.
+    searching: RefCell<Vec<Searcher>>,
     somebody: Notify,
     /// The service refuses our list: everything is asked for singly.
     refused: Cell<bool>,
@@ -40,6 +45,15 @@ struct Waiter {
     answer: oneshot::Sender<Result<Run, HttpError>>,
 }
 
+struct Searcher {
+    wall: Wall,
+    job: u64,
+    since: Since,
+    /// When the run was created that a second one is looked for.
+    created: Option<Timestamp>,
+    answer: oneshot::Sender<Looked>,
+}
+
 impl Board {
     pub(crate) fn new(reader: Reader, account: u64, rhythm: Duration, deadline: Instant) -> Board {
         Board {
@@ -48,6 +62,7 @@ impl Board {
             rhythm,
             hurry: deadline - reserve(deadline),
             waiting: RefCell::default(),
+            searching: RefCell::default(),
             somebody: Notify::new(),
             refused: Cell::new(false),
         }
@@ -65,10 +80,55 @@ impl Board {
         }
     }
 
+    /// The job's runs that are newer than `since`; a second one of a run that was created then is among them.
+    pub(super) async fn look_up(&self, wall: &Wall, job: u64, since: Since, created: Option<Timestamp>) -> Looked {
+        let (answer, heard) = oneshot::channel();
+        self.searching.borrow_mut().push(Searcher { wall: wall.clone(), job, since, created, answer });
+        self.somebody.notify_one();
+        match heard.await {
+            Ok(looked) => looked,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Answers those who look for second runs: many of them by one list of the account's runs.
+    async fn search(&self) {
+        let mut searchers = std::mem::take(&mut *self.searching.borrow_mut());
+        searchers.retain(|searcher| !searcher.answer.is_closed());
+        let look_up = async |wall: Wall, job: Option<u64>, since: Since| {
+            let (reader, account) = (&self.reader, self.account);
+            LookUp { reader, wall: &wall, account, job, patient: false }.runs(Some(since)).await
+        };
+        let oldest = searchers.iter().map(|searcher| searcher.created).min().flatten();
+        if searchers.len() > MOST_SINGLES
+            && let Some(oldest) = oldest
+            && let Some(wall) = searchers.first().map(|searcher| searcher.wall.clone())
+        {
+            // By time alone: the jobs' own ids lie far apart.
+            let since = Since { id: u64::MAX, at: oldest.checked_sub(LATE).ok() };
+            let looked = look_up(wall, None, since).await;
+            if looked.cut.is_none() {
+                for Searcher { wall: _, job, since, created: _, answer } in searchers {
+                    let of_job = |run: &&Run| run.job_definition_id == Some(job) && !since.excludes(run);
+                    let runs = looked.runs.iter().filter(of_job).cloned().collect();
+                    // Nobody listens any more: then nothing is lost.
+                    let _ = answer.send(Looked { runs, cut: None, since: looked.since });
+                }
+                return;
+            }
+        }
+        // The others stay for the next round.
+        let later = searchers.split_off(searchers.len().min(MOST_SINGLES));
+        self.searching.borrow_mut().splice(0..0, later);
+        for Searcher { wall, job, since, created: _, answer } in searchers {
+            let _ = answer.send(look_up(wall, Some(job), since).await);
+        }
+    }
+
     /// Answers all looks, for as long as it is polled.
     pub(crate) async fn serve(&self) {
         loop {
-            while self.waiting.borrow().is_empty() {
+            while self.waiting.borrow().is_empty() && self.searching.borrow().is_empty() {
                 self.somebody.notified().await;
             }
             let begun = Instant::now();
@@ -77,10 +137,15 @@ impl Board {
             round.retain(|waiter| !waiter.answer.is_closed());
             let rhythm = self.rhythm * u32::try_from(round.len().div_ceil(chunk())).unwrap_or(u32::MAX);
             if begun < self.hurry {
-                let _ = timeout_at(self.hurry, self.round(round)).await;
+                let _ = timeout_at(self.hurry, async {
+                    self.round(round).await;
+                    self.search().await;
+                })
+                .await;
                 sleep_until((begun + rhythm).min(self.hurry)).await;
             } else {
                 self.round(round).await;
+                self.search().await;
             }
         }
     }

@@ -6,10 +6,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::board::Board;
 use super::follow::{Probe, Seen};
-use super::look_up::{LookUp, is_own};
+use super::look_up::{LookUp, Looked, is_own, nonsense};
 use super::trigger::Doubt;
 use crate::context::Wall;
-use crate::dbt::{self, Run, Status, Steps};
+use crate::dbt::{self, End, Run, Status, Steps};
 use crate::events::Events;
 use crate::http::{HttpError, Writer};
 
@@ -19,9 +19,14 @@ const LOOKS_PER_STEPS: u32 = 4;
 /// Steps are for show: they may not hold the look up.
 const STEPS_LIMIT: Duration = Duration::from_secs(10);
 
-/// A second run is looked for this often, in the first two minutes and later.
+/// Where a second run is likely it is looked for this often in the first half minute, in the first ten minutes and later; else once
+/// after fifteen seconds and once after the settle time; always at the end.
+const AUDIT_AT_FIRST: Duration = Duration::from_secs(5);
 const AUDIT_EARLY: Duration = Duration::from_secs(15);
 const AUDIT_LATE: Duration = Duration::from_mins(1);
+
+/// At the end a look-up that fails is repeated so often in all.
+const FINAL_AUDITS: u32 = 3;
 
 /// A dbt run, as seen last.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,7 +73,11 @@ pub(crate) struct DbtRun<'a> {
     looks: u32,
     shows_steps: bool,
     doubt: Option<Doubt>,
-    next_audit: Instant,
+    /// `None`: only at the end.
+    next_audit: Option<Instant>,
+    final_audits: u32,
+    /// Had it ended before anybody looked?
+    was_over: bool,
     duplicates: Vec<(u64, Fate)>,
 }
 
@@ -82,6 +91,8 @@ impl<'a> DbtRun<'a> {
         doubt: Option<Doubt>,
     ) -> DbtRun<'a> {
         let now = Instant::now();
+        let next_audit = doubt.as_ref().map(|doubt| if doubt.likely { now } else { now + AUDIT_EARLY });
+        let was_over = run.ended().is_some();
         DbtRun {
             writer,
             wall,
@@ -95,7 +106,9 @@ impl<'a> DbtRun<'a> {
             looks: 0,
             shows_steps: true,
             doubt,
-            next_audit: now,
+            next_audit,
+            final_audits: 0,
+            was_over,
             duplicates: Vec::new(),
         }
     }
@@ -118,6 +131,13 @@ impl<'a> DbtRun<'a> {
     /// The run as seen last.
     pub(crate) fn run(&self) -> &Run {
         &self.run
+    }
+
+    /// Looks for a second run once, for callers who do not wait for the end.
+    pub(crate) async fn look_for_second(&mut self) {
+        if let Some(doubt) = self.doubt.clone() {
+            self.audit(&doubt).await;
+        }
     }
 
     /// Looks for a second run until none can come to light any more, for callers who do not wait for the end.
@@ -143,12 +163,17 @@ impl<'a> DbtRun<'a> {
     }
 
     /// Step 6: a second run with our marker. The lower id is kept. The other is cancelled only if it is surely ours, was
-    /// started through the API, resumes nothing and still waits; else it is left, and said.
-    async fn audit(&mut self, doubt: &Doubt) {
-        let Doubt { account, job, marker, newer_than, until: _ } = doubt;
-        let look_up = LookUp { reader: self.writer, wall: self.wall, account: *account, job: *job, patient: false };
+    /// started through the API, resumes nothing and still waits; else it is left, and said. Returns whether the look-up was complete.
+    async fn audit(&mut self, doubt: &Doubt) -> bool {
+        let Doubt { account, job, marker, since, until: _, likely: _, settle: _ } = doubt;
+        let look_up =
+            LookUp { reader: self.writer, wall: self.wall, account: *account, job: Some(*job), patient: false };
         // An incomplete look-up may still show a second run; what it does not show, the next one will.
-        let runs = look_up.runs(Some(*newer_than)).await.runs;
+        let Looked { runs, cut, since: _ } = match self.board {
+            Some(board) => board.look_up(self.wall, *job, *since, self.run.created()).await,
+            None => look_up.runs(Some(*since)).await,
+        };
+        let complete = cut.is_none();
         let mut own: Vec<Run> = runs.into_iter().filter(|run| is_own(run, marker)).collect();
         let resumes = self.run.retrying_run_id.is_some();
         if !resumes && own.iter().all(|run| run.id != self.run.id) {
@@ -157,7 +182,7 @@ impl<'a> DbtRun<'a> {
         }
         own.sort_by_key(|run| run.id);
         let mut own = own.into_iter();
-        let Some(kept) = own.next() else { return };
+        let Some(kept) = own.next() else { return complete };
         for other in own {
             let known = self.duplicates.iter().find(|(id, _)| *id == other.id).map(|(_, fate)| *fate);
             if matches!(known, Some(Fate::Cancelled | Fate::Ended)) {
@@ -186,6 +211,18 @@ impl<'a> DbtRun<'a> {
             self.run = kept;
             (self.shown, self.step) = (None, None);
         }
+        complete
+    }
+
+    /// Until when a second run may still come to light once this one has ended. One that was cancelled in the queue has perhaps
+    /// lost against another of the same key, which may not show yet.
+    fn settled(&mut self, doubt: &mut Doubt) -> Instant {
+        let lost = self.run.ended() == Some(End::Cancelled) && self.run.started().is_none();
+        if doubt.likely && lost && !self.was_over && self.final_audits == 0 {
+            doubt.until = doubt.until.max(Instant::now() + doubt.settle);
+            self.doubt = Some(doubt.clone());
+        }
+        doubt.until
     }
 
     async fn stop(&self, other: &Run, marker: &str) -> Fate {
@@ -221,18 +258,26 @@ impl Probe for DbtRun<'_> {
 
     async fn look(&mut self) -> Result<Seen<DbtState>, HttpError> {
         if let Some(doubt) = self.doubt.clone()
-            && Instant::now() >= self.next_audit
+            && self.next_audit.is_some_and(|next| Instant::now() >= next)
         {
-            self.audit(&doubt).await;
-            let rhythm = if self.begun.elapsed() < Duration::from_mins(10) { AUDIT_EARLY } else { AUDIT_LATE };
-            self.next_audit = Instant::now() + rhythm;
+            let complete = self.audit(&doubt).await;
+            let rhythm = match self.begun.elapsed().as_secs() {
+                0..30 => AUDIT_AT_FIRST,
+                30..600 => AUDIT_EARLY,
+                _ => AUDIT_LATE,
+            };
+            let (now, settled) = (Instant::now(), self.begun + doubt.settle);
+            // By then a second run of the same POST shows.
+            self.next_audit =
+                if doubt.likely || !complete { Some(now + rhythm) } else { (now < settled).then_some(settled) };
         }
         let mut run = match self.board {
             Some(board) => board.look(self.run.id).await?,
             None => self.writer.glance(dbt::get_run(self.account, self.run.id)).await?,
         };
         if run.id != self.run.id || (run.status.is_none() && run.ended().is_none()) {
-            return Err(self.nonsense());
+            let reason = format!("it does not say how run {} stands", self.run.id);
+            return Err(nonsense("runs/get", self.writer.origin(), &reason));
         }
         // The bare answer carries no trigger; what was known of it stays known.
         run.trigger = run.trigger.or_else(|| self.run.trigger.take());
@@ -249,34 +294,24 @@ impl Probe for DbtRun<'_> {
         if self.run.ended().is_none() {
             return Ok(Seen::Going(self.seen()));
         }
-        if let Some(doubt) = self.doubt.clone() {
+        if let Some(mut doubt) = self.doubt.clone() {
             // A second run may come to light only now; the first one's end does not make it harmless.
-            if Instant::now() < doubt.until {
+            let settled = Instant::now() >= self.settled(&mut doubt);
+            let followed = self.run.id;
+            let complete = self.audit(&doubt).await;
+            self.final_audits += 1;
+            if self.run.id != followed {
+                self.final_audits = 0;
                 return Ok(Seen::Going(self.seen()));
             }
-            let followed = self.run.id;
-            self.audit(&doubt).await;
-            if self.run.id != followed {
+            if !settled || (!complete && self.final_audits < FINAL_AUDITS) {
                 return Ok(Seen::Going(self.seen()));
+            }
+            if !complete {
+                self.events
+                    .remark(format!("whether there is a second run beside {} could not be looked up", self.run.id));
             }
         }
         Ok(Seen::Ended(self.seen()))
-    }
-}
-
-impl DbtRun<'_> {
-    fn nonsense(&self) -> HttpError {
-        HttpError {
-            service: "dbt Cloud",
-            operation: "runs/get",
-            origin: self.writer.origin().to_owned(),
-            fault: crate::http::Fault::Nonsense(crate::http::Shape::Unreadable(format!(
-                "it does not say how run {} stands",
-                self.run.id
-            ))),
-            attempts: 1,
-            request_id: None,
-            late: false,
-        }
     }
 }

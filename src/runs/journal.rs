@@ -1,9 +1,10 @@
 //! What was about to be started, on disk and synced: a later start can point at what an earlier one left behind.
 //!
-//! One file per start, one JSON line per fact, locked by the process that follows the run. The marker in `cause` is
-//! what the protocol rests on; nothing here ever stops a trigger, and whatever cannot be read is passed over.
+//! One file per key and job, one JSON line per fact. Whoever starts holds it exclusively, so that of several processes with one key
+//! one sends and the others wait for its run; whoever follows the run shares it. The system releases the lock of a dead process. The
+//! marker in `cause` is what the protocol rests on; nothing here ever stops a trigger, and whatever cannot be read is passed over.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,9 @@ pub(super) const LOOK_BACK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// More than any intent of ours, so that a file of somebody else is not read to its end.
 const LARGEST: u64 = 64 << 10;
+
+/// A file that is removed while its lock is awaited is opened anew, but not forever.
+const MOST_TRIES: u32 = 10;
 
 /// The folder of intents, if there is a place for it.
 #[derive(Clone, Debug, Default)]
@@ -63,14 +67,21 @@ enum Line {
 pub(crate) struct Intent {
     path: PathBuf,
     file: File,
+    /// Others may hold it too.
+    shared: bool,
 }
 
-/// What was noted, and what somebody else has noted for the same start before.
+/// Whose turn it is to start a run with a key on this machine.
 #[derive(Debug)]
-pub(crate) struct Noted {
-    pub(crate) intent: Intent,
-    /// An earlier intent for the same key that has not been closed, or is held by another process now.
-    pub(crate) earlier: Option<OpenIntent>,
+pub(crate) enum Turn {
+    /// There is no folder for a journal.
+    NoJournal,
+    /// Ours. Beside it what an earlier start has left behind.
+    Ours(Intent, Option<OpenIntent>),
+    /// Other processes follow this run.
+    Followed(Intent, OpenIntent),
+    /// Another process is starting it.
+    Busy,
 }
 
 /// An intent that nobody has followed to its end.
@@ -86,25 +97,33 @@ impl Journal {
         Journal { folder: state_folder.map(|folder| folder.join("starts")) }
     }
 
-    /// Notes what is about to be started, and returns when it is on disk. `Ok(None)`: there is no folder for it.
-    pub(crate) fn note(&self, entry: &Entry) -> io::Result<Option<Noted>> {
-        let Some(folder) = &self.folder else { return Ok(None) };
+    /// Looks whose turn it is. An error says that locks are not to be had here: then the journal is not read either.
+    pub(crate) fn turn(&self, entry: &Entry) -> io::Result<Turn> {
+        let Some(folder) = &self.folder else { return Ok(Turn::NoJournal) };
         make_folder(folder)?;
         let path = folder.join(file_name(entry));
         let mut options = OpenOptions::new();
         options.create(true).append(true).read(true);
         owner_only(&mut options);
-        let file = options.open(&path)?;
-        // Two processes with one key: each writes whole lines, one of them holds the lock, and the one that comes second
-        // reads what the first has written.
-        let _ = file.try_lock();
-        let mut intent = Intent { path, file };
-        intent.write(&Line::Intent(entry.clone()))?;
-        // The name of the file is on disk only when the folder is (where a folder can be opened at all).
-        #[cfg(unix)]
-        File::open(folder)?.sync_all()?;
-        let earlier = parse(&contents(&intent.path).unwrap_or_default(), true);
-        Ok(Some(Noted { intent, earlier }))
+        for _ in 0..MOST_TRIES {
+            let file = options.open(&path)?;
+            let alone = locked(file.try_lock()).inspect_err(|_| remove_if_empty(&file, &path))?;
+            if !alone && !locked(file.try_lock_shared())? {
+                return Ok(Turn::Busy);
+            }
+            // Closed, and so removed, between opening and locking.
+            if !is_at(&file, &path) {
+                continue;
+            }
+            let noted = parse(&contents(&path)?);
+            let intent = Intent { path, file, shared: !alone };
+            return Ok(match noted {
+                left if alone => Turn::Ours(intent, left),
+                Some(open) if open.run.is_some() => Turn::Followed(intent, open),
+                Some(_) | None => Turn::Busy,
+            });
+        }
+        Ok(Turn::Busy)
     }
 
     /// The run has ended, whoever started it and whoever saw that: an intent for it leaves nothing to pick up.
@@ -114,7 +133,9 @@ impl Journal {
             let is_it = |open: &OpenIntent| {
                 open.run == Some(run) && open.entry.origin == origin && open.entry.account == account
             };
-            if read(&path, now).as_ref().is_some_and(is_it) {
+            if let Some((_lock, open)) = take(&path, now)
+                && is_it(&open)
+            {
                 let _ = fs::remove_file(path);
             }
         }
@@ -123,14 +144,37 @@ impl Journal {
     /// Intents that no living process follows, newest first. Those that are too old to pick up are removed.
     pub(crate) fn open_intents(&self, now: Timestamp) -> Vec<OpenIntent> {
         let Some(listed) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else { return Vec::new() };
-        let mut found: Vec<OpenIntent> =
-            listed.filter_map(|item| Some(item.ok()?.path())).filter_map(|path| read(&path, now)).collect();
+        let mut found: Vec<OpenIntent> = listed.filter_map(|item| Some(take(&item.ok()?.path(), now)?.1)).collect();
         found.sort_by_key(|open| std::cmp::Reverse(open.entry.at));
         found
     }
 }
 
 impl Intent {
+    /// Notes what is about to be started, and returns when it is on disk.
+    pub(crate) fn note(&mut self, entry: &Entry) -> io::Result<()> {
+        self.write(&Line::Intent(entry.clone()))?;
+        // The name of the file is on disk only when the folder is (where a folder can be opened at all).
+        #[cfg(unix)]
+        if let Some(folder) = self.path.parent() {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// The run is known: others with the key may follow it too.
+    pub(crate) fn share(&mut self) {
+        self.shared = true;
+        // Whoever is faster in between finds the run noted; not sharing costs a remark of a later start at worst.
+        let _ = self.file.unlock();
+        let _ = self.file.try_lock_shared();
+    }
+
+    /// Nothing was noted: nothing is left behind, unless an earlier start has left something.
+    pub(crate) fn abandon(self) {
+        remove_if_empty(&self.file, &self.path);
+    }
+
     /// Notes the run as soon as it is known.
     pub(crate) fn run(&mut self, id: u64) -> io::Result<()> {
         self.write(&Line::Run(id))
@@ -143,8 +187,13 @@ impl Intent {
 
     /// The run has ended, or surely was not started: nothing is left to pick up.
     pub(crate) fn close(self) {
-        // What cannot be removed is offered once more at worst.
-        let _ = fs::remove_file(&self.path);
+        let Intent { path, file, shared } = self;
+        // Of several followers the last one removes it; under its name there may be the file of a new start by then.
+        let alone = !shared || (file.unlock().is_ok() && file.try_lock().is_ok());
+        if alone && is_at(&file, &path) {
+            // What cannot be removed is offered once more at worst.
+            let _ = fs::remove_file(&path);
+        }
     }
 
     fn write(&mut self, line: &Line) -> io::Result<()> {
@@ -163,19 +212,54 @@ fn file_name(entry: &Entry) -> String {
     format!("{}.jsonl", &super::marker::hex(&digest)[..32])
 }
 
-fn read(path: &Path, now: Timestamp) -> Option<OpenIntent> {
+/// The intent in this file if no process holds it, and the lock on it.
+fn take(path: &Path, now: Timestamp) -> Option<(File, OpenIntent)> {
     if path.extension()? != "jsonl" {
         return None;
     }
     let file = OpenOptions::new().append(true).open(path).ok()?;
-    // Held by a process that follows it.
     file.try_lock().ok()?;
-    let open = parse(&contents(path).ok()?, false)?;
+    if !is_at(&file, path) {
+        return None;
+    }
+    let Some(open) = parse(&contents(path).ok()?) else {
+        remove_if_empty(&file, path);
+        return None;
+    };
     if now.duration_since(open.entry.at) > LOOK_BACK {
         let _ = fs::remove_file(path);
         return None;
     }
-    Some(open)
+    Some((file, open))
+}
+
+/// Whether the lock was got. Only "another process has it" is a "no".
+fn locked(tried: Result<(), TryLockError>) -> io::Result<bool> {
+    match tried {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn remove_if_empty(file: &File, path: &Path) {
+    if file.metadata().is_ok_and(|file| file.len() == 0) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// Whether the path still leads to this file.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let place = |of: fs::Metadata| (of.dev(), of.ino());
+    matches!((file.metadata(), fs::metadata(path)), (Ok(open), Ok(there)) if place(open.clone()) == place(there.clone()))
+}
+
+/// Elsewhere a file that is open keeps its name.
+#[cfg(not(unix))]
+fn is_at(_file: &File, path: &Path) -> bool {
+    path.exists()
 }
 
 fn contents(path: &Path) -> io::Result<String> {
@@ -184,21 +268,17 @@ fn contents(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The newest intent, or the newest but the last one, with the run if it was noted. A torn line says nothing; the
-/// others count.
-fn parse(text: &str, but_the_last: bool) -> Option<OpenIntent> {
-    let (mut entries, mut run) = (Vec::new(), None);
+/// The newest intent, with the run if it was noted. A torn line says nothing; the others count.
+fn parse(text: &str) -> Option<OpenIntent> {
+    let (mut entry, mut run) = (None, None);
     for line in text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok()) {
         match line {
-            Line::Intent(noted) => entries.push(noted),
+            Line::Intent(noted) => entry = Some(noted),
             Line::Run(id) => run = Some(id),
             Line::Resuming(_) => run = None,
         }
     }
-    if but_the_last {
-        entries.pop();
-    }
-    let entry = entries.pop()?;
+    let entry = entry?;
     Key::parse(&entry.key).is_ok().then_some(OpenIntent { entry, run })
 }
 
@@ -243,11 +323,22 @@ mod tests {
         "2026-11-23T12:00:00Z".parse().unwrap()
     }
 
+    /// A start that notes this entry.
+    fn note(journal: &Journal, entry: &Entry) -> Intent {
+        match journal.turn(entry).unwrap() {
+            Turn::Ours(mut intent, _) => {
+                intent.note(entry).unwrap();
+                intent
+            }
+            other @ (Turn::NoJournal | Turn::Followed(..) | Turn::Busy) => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn an_intent_is_found_again_unless_it_is_closed_held_or_too_old() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new(Some(folder.path().to_owned()));
-        let mut held = journal.note(&entry("held", now())).unwrap().unwrap().intent;
+        let mut held = note(&journal, &entry("held", now()));
         held.run(123).unwrap();
         assert_eq!(journal.open_intents(now()), []);
         drop(held);
@@ -260,39 +351,58 @@ mod tests {
         }
         journal.close_run(&origin, 1, 123, now());
         assert_eq!(journal.open_intents(now()), []);
-        journal.note(&entry("held", now())).unwrap().unwrap().intent.run(123).unwrap();
-        journal.note(&entry("closed", now())).unwrap().unwrap().intent.close();
+        note(&journal, &entry("held", now())).run(123).unwrap();
+        note(&journal, &entry("closed", now())).close();
         let old = now() - SignedDuration::from_hours(8 * 24);
-        drop(journal.note(&entry("old", old)).unwrap().unwrap());
+        drop(note(&journal, &entry("old", old)));
         assert_eq!(journal.open_intents(now()).len(), 1);
         assert_eq!(fs::read_dir(folder.path().join("starts")).unwrap().count(), 1);
     }
 
     #[test]
-    fn who_comes_second_with_a_key_learns_of_the_first() {
+    fn one_starts_with_a_key_and_the_others_wait_for_its_run() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new(Some(folder.path().to_owned()));
-        let mut first = journal.note(&entry("k", now())).unwrap().unwrap();
-        assert_eq!(first.earlier, None);
-        let second = journal.note(&entry("k", now())).unwrap().unwrap();
-        assert_eq!(second.earlier, Some(OpenIntent { entry: entry("k", now()), run: None }));
-        first.intent.run(5).unwrap();
-        let third = journal.note(&entry("k", now())).unwrap().unwrap();
-        assert_eq!(third.earlier.unwrap().run, Some(5));
+        let turn = || journal.turn(&entry("k", now())).unwrap();
+        let mut first = note(&journal, &entry("k", now()));
+        assert!(matches!(turn(), Turn::Busy));
+        first.run(5).unwrap();
+        first.share();
+        let known = |turn: &Turn| matches!(turn, Turn::Followed(_, OpenIntent { entry: _, run: Some(5) }));
+        let (second, third) = (turn(), turn());
+        assert!(known(&second) && known(&third), "{second:?} {third:?}");
+        // While it is resumed nobody knows the run.
+        first.resuming(5).unwrap();
+        assert!(matches!(turn(), Turn::Busy));
+        drop((first, second, third));
+        assert!(matches!(turn(), Turn::Ours(_, Some(OpenIntent { entry: _, run: None }))));
+        // Whoever waits for a file that is closed meanwhile starts on a new one.
+        let Turn::Ours(waited, _) = turn() else { panic!() };
+        waited.close();
+        assert!(matches!(turn(), Turn::Ours(_, None)));
+        // Of two that follow a run the last one closes it.
+        let mut first = note(&journal, &entry("k", now()));
+        first.run(6).unwrap();
+        first.share();
+        let Turn::Followed(second, _) = turn() else { panic!() };
+        first.close();
+        assert!(matches!(turn(), Turn::Followed(..)));
+        second.close();
+        assert!(matches!(turn(), Turn::Ours(_, None)));
     }
 
     #[test]
     fn a_run_that_is_being_resumed_is_not_what_goes_on_any_more() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new(Some(folder.path().to_owned()));
-        let mut intent = journal.note(&entry("k", now())).unwrap().unwrap().intent;
+        let mut intent = note(&journal, &entry("k", now()));
         intent.run(5).unwrap();
         intent.resuming(5).unwrap();
         drop(intent);
         // Whoever sees the end of the run that failed does not close it.
         journal.close_run(&entry("k", now()).origin, 1, 5, now());
         assert_eq!(journal.open_intents(now()), [OpenIntent { entry: entry("k", now()), run: None }]);
-        let mut again = journal.note(&entry("k", now())).unwrap().unwrap().intent;
+        let mut again = note(&journal, &entry("k", now()));
         again.run(6).unwrap();
         drop(again);
         assert_eq!(journal.open_intents(now()), [OpenIntent { entry: entry("k", now()), run: Some(6) }]);
@@ -302,7 +412,7 @@ mod tests {
     fn a_torn_or_foreign_file_is_passed_over() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new(Some(folder.path().to_owned()));
-        let mut torn = journal.note(&entry("torn", now())).unwrap().unwrap().intent;
+        let mut torn = note(&journal, &entry("torn", now()));
         torn.run(7).unwrap();
         torn.file.write_all(b"{\"run\":12").unwrap();
         drop(torn);
@@ -312,18 +422,18 @@ mod tests {
         fs::write(starts.join("half.jsonl"), "{\"intent\":{\"key\":\"x\"").unwrap();
         fs::create_dir(starts.join("folder.jsonl")).unwrap();
         assert_eq!(journal.open_intents(now()), [OpenIntent { entry: entry("torn", now()), run: Some(7) }]);
-        journal.note(&entry("torn", now())).unwrap().unwrap().intent.run(8).unwrap();
+        note(&journal, &entry("torn", now())).run(8).unwrap();
         assert_eq!(journal.open_intents(now()), [OpenIntent { entry: entry("torn", now()), run: Some(8) }]);
     }
 
     #[test]
     fn without_a_folder_or_a_disk_there_is_no_journal_and_no_harm() {
-        assert!(Journal::default().note(&entry("k", now())).unwrap().is_none());
+        assert!(matches!(Journal::default().turn(&entry("k", now())).unwrap(), Turn::NoJournal));
         assert_eq!(Journal::default().open_intents(now()), []);
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("starts"), "a file where a folder should be").unwrap();
         let journal = Journal::new(Some(folder.path().to_owned()));
-        assert!(journal.note(&entry("k", now())).is_err());
+        assert!(journal.turn(&entry("k", now())).is_err());
         assert_eq!(journal.open_intents(now()), []);
     }
 
@@ -333,7 +443,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new(Some(folder.path().to_owned()));
-        let intent = journal.note(&entry("k", now())).unwrap().unwrap().intent;
+        let intent = note(&journal, &entry("k", now()));
         assert_eq!(fs::metadata(&intent.path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(folder.path().join("starts")).unwrap().permissions().mode() & 0o777, 0o700);
     }

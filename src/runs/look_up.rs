@@ -1,24 +1,66 @@
 //! Looking for runs by the marker in their `cause`.
 
-use jiff::Timestamp;
+use std::collections::HashSet;
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::journal::LOOK_BACK;
 use crate::context::Wall;
-use crate::dbt::{self, PAGE, Run, Trigger};
+use crate::dbt::{self, PAGE, Page, Run, RunFilter, Trigger};
 use crate::http::{Fault, HttpError, Read, Reader, Shape};
 
 /// More rows than this are not looked through.
 const MOST_ROWS: u64 = 50_000;
 
+/// The same for a list that is out of order, which can only be read to its end.
+const MOST_ROWS_OUT_OF_ORDER: u64 = 5_000;
+
+/// The same for the runs of all jobs together.
+const MOST_ROWS_OF_ACCOUNT: u64 = 2_000;
+
 /// Rows without their trigger are read one by one, but not by the hundred.
 const MOST_SINGLES: u32 = 10;
+
+/// A run may show in lists so long after runs with a higher id.
+pub(super) const LATE: SignedDuration = SignedDuration::from_mins(10);
+
+/// Ids and creation times may part by so much before a list counts as out of order.
+const SKEW: SignedDuration = SignedDuration::from_mins(1);
+
+/// What a run of ours is newer than, by its id or by its creation time. Ids alone would hide a run where they do not grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Since {
+    pub(crate) id: u64,
+    /// `None`: not known, then the id decides.
+    pub(crate) at: Option<Timestamp>,
+}
+
+impl Since {
+    /// Right before this run was made.
+    pub(super) fn before(run: &Run) -> Since {
+        let moment = |at: Timestamp| at.saturating_sub(SignedDuration::from_secs(1)).unwrap_or(at);
+        Since { id: run.id.saturating_sub(1), at: run.created().map(moment) }
+    }
+
+    /// When this run, the newest, was there already.
+    pub(super) fn newest(run: &Run) -> Since {
+        Since { id: run.id, at: run.created() }
+    }
+
+    /// Not newer, neither by its id nor by its time.
+    pub(super) fn excludes(&self, run: &Run) -> bool {
+        let older = self.at.zip(run.created()).is_none_or(|(at, created)| created <= at);
+        run.id <= self.id && older
+    }
+}
 
 /// Where to look.
 pub(super) struct LookUp<'a> {
     pub(super) reader: &'a Reader,
     pub(super) wall: &'a Wall,
     pub(super) account: u64,
-    pub(super) job: u64,
+    /// `None`: all jobs of the account.
+    pub(super) job: Option<u64>,
     /// Repeat each request within the usual time, for callers without a rhythm of their own.
     pub(super) patient: bool,
 }
@@ -30,65 +72,144 @@ pub(super) struct Looked {
     pub(super) runs: Vec<Run>,
     /// Why it is not complete.
     pub(super) cut: Option<HttpError>,
+    /// What runs that are made later are newer than.
+    pub(super) since: Since,
+}
+
+/// The rows that have come so far, of which we believe only what they show themselves.
+#[derive(Default)]
+struct Rows {
+    ids: HashSet<u64>,
+    dated: Vec<(u64, Timestamp)>,
+    above: Option<(u64, Option<Timestamp>)>,
+    out_of_order: bool,
+}
+
+impl Rows {
+    /// Takes a row; `false` if it has come before.
+    fn take(&mut self, run: &Run) -> bool {
+        // Rows move on between pages while runs are made.
+        if !self.ids.insert(run.id) {
+            return false;
+        }
+        let created = run.created();
+        if let Some((id, at)) = self.above {
+            let later = created.zip(at).is_some_and(|(created, at)| created.duration_since(at) > SKEW);
+            self.out_of_order |= run.id > id || later;
+        }
+        self.above = Some((run.id, created));
+        self.dated.extend(created.map(|created| (run.id, created)));
+        true
+    }
+
+    /// What later runs are newer than. The last minutes are left out: a run that another attempt has started just now may
+    /// not show yet, and have a lower id than others that do.
+    fn since(&self, horizon: Timestamp) -> Since {
+        let late = |(_, created): &(u64, Timestamp)| created.saturating_sub(LATE).unwrap_or(Timestamp::MIN);
+        let settled = self.dated.iter().map(late).max().map_or(horizon, |settled| settled.max(horizon));
+        let old = || self.dated.iter().filter(|(_, created)| *created < settled);
+        Since { id: old().map(|(id, _)| *id).max().unwrap_or(0), at: old().map(|(_, created)| *created).max() }
+    }
 }
 
 impl LookUp<'_> {
-    /// All runs of the job that are newer than this one; without it, those of the last 7 days.
-    pub(super) async fn runs(&self, newer_than: Option<u64>) -> Looked {
-        let (mut runs, mut seen, mut singles) = (Vec::new(), 0, 0);
-        let cut = |runs, error| Looked { runs, cut: Some(error) };
-        loop {
-            let read = dbt::list_runs(self.account, self.job, newer_than, seen, PAGE);
-            let page = match self.ask(read).await {
+    /// All runs that are newer than `since`; without it, those of the last 7 days. Whether the list is complete is judged by
+    /// what came, not by what was asked for: the order, by id and by time, an end that is reached, as many rows as the service
+    /// counts.
+    pub(super) async fn runs(&self, since: Option<Since>) -> Looked {
+        let (mut runs, mut rows, mut seen, mut singles) = (Vec::new(), Rows::default(), 0, 0);
+        let (mut horizon, mut total) = (Timestamp::MIN, None);
+        let cut = loop {
+            let page = match self.ask(self.page(seen)).await {
                 Ok(page) => page,
-                Err(error) => return cut(runs, error),
+                Err(error) => break Some(error),
             };
-            seen += page.rows.len() as u64;
-            let more = page.more_after(seen, PAGE);
-            let horizon = self.horizon(page.date);
+            horizon = self.horizon(page.date);
+            let (count, known) = (page.rows.len() as u64, rows.ids.len());
+            let mut reached = false;
+            let mut failed = None;
             for mut run in page.rows {
-                let too_old = match newer_than {
-                    Some(id) => run.id <= id,
+                if !rows.take(&run) || self.job.is_some_and(|job| run.job_definition_id.is_some_and(|of| of != job)) {
+                    continue;
+                }
+                let too_old = match &since {
+                    Some(since) => since.excludes(&run),
                     None => run.created().is_some_and(|created| created < horizon),
                 };
                 if too_old {
-                    return Looked { runs, cut: None };
-                }
-                if run.job_definition_id.is_some_and(|job| job != self.job) {
+                    reached = true;
                     continue;
                 }
                 // Without a working include every row lacks its trigger: that is no "no" (dbt-cloud-api §3.3).
                 if run.trigger.is_none() {
                     singles += 1;
-                    let single = if singles > MOST_SINGLES {
-                        Err(self.nonsense("the list of runs does not say what started them"))
-                    } else {
-                        self.ask(dbt::get_run_with_trigger(self.account, run.id)).await
-                    };
-                    match single {
-                        Ok(single) if single.id == run.id && single.trigger.is_some() => run = single,
-                        Ok(_) => {
-                            let error = self.nonsense(&format!("the service does not say what started run {}", run.id));
-                            return cut(runs, error);
+                    match self.single(run.id, singles).await {
+                        Ok(single) => run = single,
+                        Err(error) => {
+                            failed = Some(error);
+                            break;
                         }
-                        Err(error) => return cut(runs, error),
                     }
                 }
                 runs.push(run);
             }
-            if !more {
-                return Looked { runs, cut: None };
+            if failed.is_some() {
+                break failed;
             }
-            if seen >= MOST_ROWS {
-                return cut(runs, self.nonsense("the job has too many runs to look through"));
+            // One row shows no order.
+            if reached && !rows.out_of_order && count > 1 {
+                break None;
             }
+            seen += count;
+            // Of several counts the highest: a page may count itself.
+            total = page.total.max(total);
+            let ends = count == 0 || (count < PAGE && total.is_some_and(|total| seen >= total));
+            if ends {
+                let missing = total.filter(|total| (rows.ids.len() as u64) < *total);
+                break missing.map(|total| self.nonsense(&format!("its list has {} rows of {total}", rows.ids.len())));
+            }
+            if rows.ids.len() == known {
+                break Some(self.nonsense("its list repeats itself"));
+            }
+            let most = match self.job {
+                None => MOST_ROWS_OF_ACCOUNT,
+                Some(_) if rows.out_of_order => MOST_ROWS_OUT_OF_ORDER,
+                Some(_) => MOST_ROWS,
+            };
+            if seen >= most {
+                break Some(self.nonsense("there are too many runs to look through"));
+            }
+        };
+        Looked { runs, cut, since: rows.since(horizon) }
+    }
+
+    /// What the run of a fresh key is newer than; no runs.
+    pub(super) async fn newest(&self, job: u64) -> Looked {
+        let (since, cut) = match self.ask(dbt::list_runs(self.account, job, 0, 1)).await {
+            Ok(page) => (page.rows.first().map_or_else(Since::default, Since::newest), None),
+            Err(error) => (Since::default(), Some(error)),
+        };
+        Looked { runs: Vec::new(), cut, since }
+    }
+
+    fn page(&self, seen: u64) -> Read<Page<Run>> {
+        match self.job {
+            Some(job) => dbt::list_runs(self.account, job, seen, PAGE),
+            None => dbt::list_account_runs(self.account, &RunFilter::default(), seen, PAGE),
         }
     }
 
-    /// The id of the job's newest run; 0 if it has none.
-    pub(super) async fn newest(&self) -> Result<u64, HttpError> {
-        let page = self.ask(dbt::list_runs(self.account, self.job, None, 0, 1)).await?;
-        Ok(page.rows.first().map_or(0, |run| run.id))
+    /// A run with what started it.
+    async fn single(&self, run: u64, singles: u32) -> Result<Run, HttpError> {
+        if singles > MOST_SINGLES {
+            return Err(self.nonsense("the list of runs does not say what started them"));
+        }
+        let single = self.ask(dbt::get_run_with_trigger(self.account, run)).await?;
+        if single.id == run && single.trigger.is_some() {
+            Ok(single)
+        } else {
+            Err(self.nonsense(&format!("the service does not say what started run {run}")))
+        }
     }
 
     async fn ask<T>(&self, read: Read<T>) -> Result<T, HttpError> {
@@ -101,15 +222,20 @@ impl LookUp<'_> {
     }
 
     fn nonsense(&self, reason: &str) -> HttpError {
-        HttpError {
-            service: "dbt Cloud",
-            operation: "runs/list",
-            origin: self.reader.origin().to_owned(),
-            fault: Fault::Nonsense(Shape::Unreadable(reason.to_owned())),
-            attempts: 1,
-            request_id: None,
-            late: false,
-        }
+        nonsense("runs/list", self.reader.origin(), reason)
+    }
+}
+
+/// An answer that cannot be used, for this reason.
+pub(super) fn nonsense(operation: &'static str, origin: &str, reason: &str) -> HttpError {
+    HttpError {
+        service: "dbt Cloud",
+        operation,
+        origin: origin.to_owned(),
+        fault: Fault::Nonsense(Shape::Unreadable(reason.to_owned())),
+        attempts: 1,
+        request_id: None,
+        late: false,
     }
 }
 
@@ -119,7 +245,7 @@ pub(super) fn is_own(run: &Run, marker: &str) -> bool {
 }
 
 fn carries(trigger: Option<&Trigger>, marker: &str) -> bool {
-    trigger.is_some_and(|trigger| trigger.cause.contains(marker))
+    trigger.is_some_and(|trigger| trigger.cause.to_ascii_lowercase().contains(marker))
 }
 
 /// The first run that was started with the marker: of two, the lower id counts.
@@ -161,6 +287,11 @@ mod tests {
         serde_json::from_value(json!({"id": id, "retrying_run_id": retrying, "trigger": {"cause": cause}})).unwrap()
     }
 
+    /// A full page has others behind it.
+    fn total(data: &Value) -> Value {
+        data.as_array().map_or(Value::Null, |rows| json!(if rows.len() == 100 { 300 } else { rows.len() }))
+    }
+
     /// A service that answers by path, and remembers what it was asked.
     struct Canned {
         answer: fn(&str) -> Value,
@@ -170,13 +301,17 @@ mod tests {
     impl Transport for Canned {
         fn send(&self, request: Request<Bytes>, _: Limits, _: Lane) -> Pending<'_> {
             let target = request.uri().path_and_query().unwrap().to_string();
-            let body = json!({"status": {}, "data": (self.answer)(&target)}).to_string();
+            // All that it has is on the first page, unless a test says more.
+            let behind = target.contains("offset=") && !target.contains("offset=0") && !target.contains("offset=100");
+            let data = if behind { json!([]) } else { (self.answer)(&target) };
+            let body = json!({"status": {}, "data": data, "extra": {"pagination": {"total_count": total(&data)}}});
+            let body = body.to_string();
             self.asked.borrow_mut().push(target);
             Box::pin(async move { Ok(Response::new(Bytes::from(body))) })
         }
     }
 
-    async fn looked(newer_than: Option<u64>, answer: fn(&str) -> Value) -> (Looked, Vec<String>) {
+    async fn looked(since: Option<u64>, answer: fn(&str) -> Value) -> (Looked, Vec<String>) {
         let asked = Rc::new(RefCell::new(Vec::new()));
         let profile = Profile {
             service: "dbt Cloud",
@@ -192,8 +327,8 @@ mod tests {
         let transport = Rc::new(Canned { answer, asked: asked.clone() });
         let (entropy, events) = (Entropy::seeded(1), Events::new(|_| {}));
         let writer = Writer::new(profile, transport, Pace::default(), entropy, wall.clone(), events);
-        let look_up = LookUp { reader: &writer, wall: &wall, account: 1, job: 2, patient: false };
-        let looked = look_up.runs(newer_than).await;
+        let look_up = LookUp { reader: &writer, wall: &wall, account: 1, job: Some(2), patient: false };
+        let looked = look_up.runs(since.map(|id| Since { id, at: None })).await;
         let asked = asked.borrow().clone();
         (looked, asked)
     }
@@ -241,7 +376,7 @@ mod tests {
                 (0..100).map(|number| row(if first { 500 } else { 300 } - number, 2, days)).collect();
             rows[1]["job_definition_id"] = json!(7);
             if !first {
-                rows[2] = row(298, 2, 15);
+                (2..100).for_each(|number| rows[number] = row(300 - number as u64, 2, 15));
             }
             Value::Array(rows)
         })
@@ -249,6 +384,49 @@ mod tests {
         assert!(looked.cut.is_none());
         assert_eq!((looked.runs.len(), asked.len()), (100, 2), "{:?}", ids(&looked));
         assert_eq!(looked.runs.last().map(|run| run.id), Some(300));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_list_that_shows_its_order_or_its_end_is_complete() {
+        fn rows(ids: impl Iterator<Item = u64>, at: impl Fn(u64) -> u64) -> Value {
+            let row = |id| {
+                json!({"id": id, "job_definition_id": 2, "trigger": {"cause": "x"},
+                       "created_at": format!("2026-11-23 10:{:02}:{:02}.000000+00:00", at(id) / 60, at(id) % 60)})
+            };
+            Value::Array(ids.map(row).collect())
+        }
+        /// (name, what is answered, requests, complete, the newer one of id 5 is found)
+        type Case = (&'static str, fn(&str) -> Value, usize, bool, bool);
+        let cases: [Case; 7] = [
+            ("newest first", |_| rows((1..=5).rev(), |id| id * 100), 1, true, true),
+            ("oldest first", |_| rows(1..=5, |id| id * 100), 1, true, true),
+            (
+                "oldest first, on two pages",
+                |target| {
+                    if target.contains("offset=0") { rows(1..=100, |id| id) } else { rows(101..=105, |id| id) }
+                },
+                3,
+                false,
+                true,
+            ),
+            ("the same page again", |_| rows((901..=1000).rev(), |id| id), 2, false, false),
+            (
+                "a full page of newer ones, and an end",
+                |target| {
+                    if target.contains("offset=0") { rows((101..=200).rev(), |id| id) } else { json!([]) }
+                },
+                2,
+                false,
+                false,
+            ),
+            ("ids fall", |_| rows((1..=5).rev(), |id| 600 - id * 100), 1, true, true),
+            ("nothing", |_| json!([]), 1, true, false),
+        ];
+        for (name, answer, requests, complete, found) in cases {
+            let (looked, asked) = looked(Some(4), answer).await;
+            assert_eq!((asked.len(), looked.cut.is_none()), (requests, complete), "{name}: {looked:?}");
+            assert_eq!(ids(&looked).contains(&5), found, "{name}: {looked:?}");
+        }
     }
 
     #[test]

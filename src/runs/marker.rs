@@ -12,6 +12,9 @@ const CAUSE_LIMIT: usize = 255;
 /// Leaves room in `cause` for a few words of a person's.
 const KEY_LIMIT: usize = 200;
 
+/// Hex digits behind a key that has capitals.
+const DIGEST: usize = 8;
+
 /// What makes one start the same as another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key(String);
@@ -40,9 +43,10 @@ impl fmt::Display for BadKey {
 }
 
 impl Key {
-    /// The key of the marker that a `cause` carries, if it does.
+    /// The key of the marker that a `cause` carries, if it does; as the key of a start it makes the same marker.
     pub(crate) fn in_cause(cause: &str) -> Option<Key> {
-        let (_, behind) = cause.rsplit_once("[dbtrigger:")?;
+        let cause = cause.to_ascii_lowercase();
+        let (_, behind) = cause.split_once("[dbtrigger:")?;
         let (key, _) = behind.split_once(']')?;
         Key::parse(key).ok()
     }
@@ -74,9 +78,15 @@ impl Key {
         &self.0
     }
 
-    /// What stands in `cause`.
+    /// What stands in `cause`: in lower case, in case that the service keeps no other. A key with capitals gets a digest, so that keys
+    /// that differ in nothing else stay apart.
     pub(crate) fn marker(&self) -> String {
-        format!("[dbtrigger:{}]", self.0)
+        let Key(key) = self;
+        if !key.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return format!("[dbtrigger:{key}]");
+        }
+        let digest = hex(&Sha256::digest(key));
+        format!("[dbtrigger:{}-{}]", key.to_ascii_lowercase(), &digest[..DIGEST])
     }
 
     /// The idempotency token of Databricks for this key and job: 64 characters, the most that it takes.
@@ -94,7 +104,8 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The text for `cause`: what people read, then the marker, in at most 255 bytes. The marker's room is taken first.
+/// The text for `cause`: the marker, then what people read, in at most 255 bytes. The marker comes first, so that a `cause` that
+/// is cut carries it too.
 ///
 /// dbt hands the text on into SQL comments, and macros paste it into SQL texts: no quotes, backslashes, control
 /// characters or comment marks; and no brackets, so that nobody can write another marker (dbt-cloud-api §3.1).
@@ -121,7 +132,7 @@ pub(crate) fn cause(said: &str, key: &Key) -> String {
         room -= 1;
     }
     let plain = plain[..room].trim_end();
-    if plain.is_empty() { marker } else { format!("{plain} {marker}") }
+    if plain.is_empty() { marker } else { format!("{marker} {plain}") }
 }
 
 #[cfg(test)]
@@ -147,6 +158,7 @@ mod tests {
     #[test]
     fn the_key_is_read_back_from_a_cause() {
         assert_eq!(Key::in_cause(&cause("why", &Key::parse("a/1").unwrap())).unwrap().as_str(), "a/1");
+        assert_eq!(Key::in_cause("why [DBTRIGGER:A/1]").unwrap().as_str(), "a/1");
         for cause in ["", "why", "[dbtrigger:a", "[dbtrigger:]", "[dbtrigger:a b]"] {
             assert_eq!(Key::in_cause(cause), None, "{cause}");
         }
@@ -161,8 +173,19 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_said_the_cause_is_harmless_and_ends_with_the_marker() {
-        let longest = Key::parse(&"k".repeat(200)).unwrap();
+    fn keys_that_differ_only_in_case_have_markers_of_their_own_in_lower_case() {
+        let marker = |key: &str| Key::parse(key).unwrap().marker();
+        assert_eq!(marker("nightly"), "[dbtrigger:nightly]");
+        let capital = marker("Nightly");
+        assert!(capital.starts_with("[dbtrigger:nightly-") && capital != marker("NIGHTLY"), "{capital}");
+        assert_eq!(capital, capital.to_ascii_lowercase());
+        // The key that is read back from a cause finds the same run.
+        assert_eq!(Key::in_cause(&capital).unwrap().marker(), capital);
+    }
+
+    #[test]
+    fn whatever_is_said_the_cause_is_harmless_and_begins_with_the_marker() {
+        let longest = Key::parse(&"K".repeat(200)).unwrap();
         let short = Key::parse("k").unwrap();
         for said in [
             "",
@@ -178,13 +201,13 @@ mod tests {
         ] {
             for key in [&longest, &short] {
                 let cause = cause(said, key);
-                let front = cause.strip_suffix(&key.marker()).unwrap();
+                let front = cause.strip_prefix(&key.marker()).unwrap();
                 assert!(cause.len() <= 255, "{cause}");
                 assert!(!front.contains(['"', '\'', '\\', '`', '[', ']', '\n']), "{cause}");
                 assert!(!front.contains("--") && !front.contains("/*") && !front.contains("*/"), "{cause}");
             }
         }
-        assert_eq!(cause("nightly build", &short), "nightly build [dbtrigger:k]");
+        assert_eq!(cause("nightly build", &short), "[dbtrigger:k] nightly build");
         assert_eq!(cause(" ", &short), "[dbtrigger:k]");
     }
 }

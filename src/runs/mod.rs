@@ -21,6 +21,8 @@ pub(crate) use failed::{FailedNode, Findings, find_failures, plain};
 pub(crate) use follow::{Followed, Probe, Seen, follow};
 pub(crate) use journal::{Intent, Journal};
 pub(crate) use marker::Key;
+#[cfg(test)]
+pub(crate) use marker::cause;
 pub(crate) use resume::{NotResumed, Resumption, resume};
 pub(crate) use trigger::{Doubt, Milestone, NotStarted, Order, Triggered, trigger};
 pub(crate) use upload::Upload;

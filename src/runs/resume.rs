@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Means;
-use super::look_up::LookUp;
+use super::look_up::{LookUp, Since, nonsense};
 use super::settle::{MOST_OPEN_SENDS, PATIENCE, Settling, wait_before_repeating};
 use crate::dbt::{self, Run, TRIGGER_LIMIT};
 use crate::http::{HttpError, Sent, Writer};
@@ -21,8 +22,9 @@ const BETWEEN: Duration = Duration::from_secs(3);
 pub(crate) struct Resumption {
     pub(crate) account: u64,
     pub(crate) job: u64,
-    /// The run that failed.
+    /// The run that failed, and when it was created.
     pub(crate) run: u64,
+    pub(crate) created: Option<Timestamp>,
     pub(crate) settle: Duration,
     pub(crate) at_most_once: bool,
     pub(crate) deadline: Instant,
@@ -50,17 +52,18 @@ pub(crate) async fn resume(
     means: &Means,
     sending: &mut dyn FnMut(),
 ) -> Result<Run, NotResumed> {
-    let Resumption { account, job, run, settle, at_most_once, deadline } = *order;
-    let look_up = |patient| LookUp { reader: writer, wall: &means.wall, account, job, patient };
+    let Resumption { account, job, run, created, settle, at_most_once, deadline } = *order;
+    let look_up = |patient| LookUp { reader: writer, wall: &means.wall, account, job: Some(job), patient };
     let found =
         |runs: &[Run]| runs.iter().filter(|row| row.retrying_run_id == Some(run)).min_by_key(|row| row.id).cloned();
-    let look = async || look_up(false).runs(Some(run)).await;
+    let since = Since { id: run, at: created };
+    let look = async || look_up(false).runs(Some(since)).await;
     let in_time = async |looking| {
         let looked = means.interruption.or(timeout_at(deadline, looking)).await;
         looked.map_err(|_| NotResumed::Interrupted)?.map_err(|_| NotResumed::NoTime)
     };
     // Somebody may have done it already: the same start on another machine, or a person in dbt.
-    let looked = in_time(look_up(true).runs(Some(run))).await?;
+    let looked = in_time(look_up(true).runs(Some(since))).await?;
     if let Some(there) = found(&looked.runs) {
         return Ok(there);
     }
@@ -93,7 +96,7 @@ pub(crate) async fn resume(
         let error = match sent {
             Sent::Done(new) if new.id != run => return Ok(new),
             // That is no answer to what was asked.
-            Sent::Done(_) => nonsense(writer),
+            Sent::Done(_) => nonsense("runs/retry", writer.origin(), "it does not name a new run"),
             Sent::NotSent(error) => {
                 if Instant::now() >= patience || error.is_certificate() || (at_most_once && error.is_status(429)) {
                     return Err(
@@ -101,9 +104,20 @@ pub(crate) async fn resume(
                     );
                 }
                 refused += 1;
+                let limited = error.is_status(429);
                 wait_before_repeating(means, &error, refused, patience).await;
-                if let Some(there) = found(&look().await.runs) {
-                    return Ok(there);
+                if limited {
+                    // Not resumed, says the service; a run that shows all the same is ours.
+                    let settled = Instant::now().checked_sub(settle).unwrap_or(settling.from);
+                    let settling = Settling { from: settling.from.max(settled), ..settling };
+                    match settling.until_shown(look, found).await {
+                        Ok(Some(there)) => return Ok(there),
+                        Ok(None) => {}
+                        Err(_) => {
+                            let failed = NotResumed::Failed(error);
+                            return Err(open.map_or(failed, |error| NotResumed::Unknown { error, looking: None }));
+                        }
+                    }
                 }
                 continue;
             }
@@ -149,17 +163,5 @@ async fn may_not(order: &Resumption, writer: &Writer) -> Result<Option<Run>, Not
             return Ok(Some(seen));
         }
         sleep(BETWEEN).await;
-    }
-}
-
-fn nonsense(writer: &Writer) -> HttpError {
-    HttpError {
-        service: "dbt Cloud",
-        operation: "runs/retry",
-        origin: writer.origin().to_owned(),
-        fault: crate::http::Fault::Nonsense(crate::http::Shape::Unreadable("it does not name a new run".to_owned())),
-        attempts: 1,
-        request_id: None,
-        late: false,
     }
 }

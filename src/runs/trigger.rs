@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Means;
-use super::journal::{Entry, Intent, Journal, OpenIntent};
-use super::look_up::{LookUp, first_own, found};
+use super::journal::{Entry, Intent, Journal, OpenIntent, Turn};
+use super::look_up::{LookUp, Looked, Since, first_own, found, is_own, nonsense};
 use super::marker::{Key, cause, hex};
 use super::settle::{MOST_OPEN_SENDS, PATIENCE, Settling, wait_before_repeating};
 use crate::dbt::{self, Difference, Off, Overrides, Run, TRIGGER_LIMIT};
@@ -42,22 +42,29 @@ pub(crate) struct Triggered {
     /// It was there already, started with this key by an earlier command.
     pub(crate) adopted: bool,
     pub(crate) sends: u32,
-    /// Why there may be a second run, if there may.
-    pub(crate) doubt: Option<Doubt>,
+    /// What a second run is looked for with.
+    pub(crate) doubt: Doubt,
     pub(crate) intent: Option<Intent>,
 }
 
-/// There may be a second run with our marker: what is needed to look for it.
+/// What a second run with our marker is looked for with: the service may have made one whatever it answered.
 #[derive(Clone, Debug)]
 pub(crate) struct Doubt {
     pub(crate) account: u64,
     pub(crate) job: u64,
     pub(crate) marker: String,
     /// Only newer runs can be ours.
-    pub(crate) newer_than: u64,
+    pub(crate) since: Since,
     /// Until then a second run may still come to light.
     pub(crate) until: Instant,
+    /// It was sent twice or not answered, or others may use the key: looked for at once and again and again.
+    pub(crate) likely: bool,
+    /// How long a run may take to show in lists.
+    pub(crate) settle: Duration,
 }
+
+/// Between two looks whether another process on this machine has started the run.
+const BETWEEN_TURNS: Duration = Duration::from_millis(500);
 
 /// What somebody who watches should remember.
 #[derive(Clone, Copy, Debug)]
@@ -120,29 +127,23 @@ pub(crate) async fn trigger(
     // 1. Key and marker.
     let marker = order.key.marker();
     let cause = cause(&order.said, &order.key);
-    let mut started = Start { order, writer, means, marker: &marker, newer_than: 0, settle_from: Instant::now() };
+    let since = Since::default();
+    let mut started = Start { order, writer, means, marker: &marker, since, settle_from: Instant::now() };
 
-    // 2. Look before the first POST whenever the key is not fresh; else note the newest run only.
-    let patient = started.look_up(true);
-    if order.look_first {
-        let looked = in_time(order, means, patient.runs(None)).await?;
-        if let Some((first, now)) = found(&looked.runs, &marker) {
-            return started.adopt(first, now.clone(), journal, milestone);
+    // 2. On this machine one start at a time; then look before the first POST, from the one list that bounds later ones too.
+    let (mut intent, left) = started.turn(journal).await?;
+    match started.look_before(left.as_ref()).await {
+        Ok(Some((first, now))) => return started.adopt(&first, now, intent, milestone),
+        Ok(None) => {}
+        Err(failed) => {
+            if let Some(intent) = intent {
+                intent.abandon();
+            }
+            return Err(failed);
         }
-        if let Some(error) = looked.cut {
-            return Err(NotStarted::Blind(error));
-        }
-        started.newer_than = looked.runs.first().map_or(0, |run| run.id);
     }
-    // 3. The newest run id of the job, then the intent, on disk and synced.
-    if started.newer_than == 0 {
-        // Nothing within 7 days does not mean nothing at all.
-        started.newer_than = in_time(order, means, patient.newest()).await?.map_err(NotStarted::Blind)?;
-    }
-    let (mut intent, earlier) = started.note(journal);
-    if let Some(run) = started.in_flight(earlier).await? {
-        return started.adopt(&run, run.clone(), journal, milestone);
-    }
+    // 3. The intent, on disk and synced.
+    started.note(intent.as_mut());
 
     // A run of such a job would wait in the queue for ever.
     if let Some(off) = off.await {
@@ -159,18 +160,18 @@ pub(crate) async fn trigger(
             if let Some(intent) = &mut intent {
                 // The marker finds it anyway.
                 let _ = intent.run(run.id);
+                intent.share();
             }
-            let doubt = if progress.open > 0 || progress.sends > 1 {
-                Some(started.doubt(started.settle_from + order.settle))
-            } else {
-                // Somebody who used the key before us may have started it too: looked for while we wait anyway.
-                order.look_first.then(|| started.doubt(Instant::now()))
-            };
+            let unclear = progress.open > 0 || progress.sends > 1;
+            let until = if unclear { started.settle_from + order.settle } else { Instant::now() };
+            // Somebody who used the key before us may have started it too.
+            let doubt = started.doubt(until, unclear || order.look_first);
             Ok(Triggered { run, adopted: false, sends: progress.sends, doubt, intent })
         }
         Err(failed) => {
-            // What surely was not started leaves nothing to pick up.
+            // What surely was not started leaves nothing to pick up, unless an earlier start has.
             if progress.open == 0
+                && left.is_none()
                 && let Some(intent) = intent
             {
                 intent.close();
@@ -181,12 +182,17 @@ pub(crate) async fn trigger(
 }
 
 /// Before anything is sent the deadline, or a signal, only means that nothing will be.
-async fn in_time<T>(order: &Order, means: &Means, looking: impl Future<Output = T>) -> Result<T, NotStarted> {
+async fn in_time<T>(
+    order: &Order,
+    means: &Means,
+    spent: &str,
+    looking: impl Future<Output = T>,
+) -> Result<T, NotStarted> {
     let looked = means.interruption.or(timeout_at(order.deadline, looking)).await;
-    let spent =
-        |_| NotStarted::NoTime("dbt Cloud had not answered what was asked about earlier runs by then".to_owned());
-    looked.map_err(NotStarted::Interrupted)?.map_err(spent)
+    looked.map_err(NotStarted::Interrupted)?.map_err(|_| NotStarted::NoTime(spent.to_owned()))
 }
+
+const LOOKING: &str = "dbt Cloud had not answered what was asked about earlier runs by then";
 
 /// What has been sent.
 #[derive(Default)]
@@ -202,15 +208,89 @@ struct Start<'a> {
     writer: &'a Writer,
     means: &'a Means,
     marker: &'a str,
-    newer_than: u64,
+    since: Since,
     /// The end of the last send: the settle time counts from here.
     settle_from: Instant,
 }
 
 impl<'a> Start<'a> {
+    /// Waits until no other process on this machine is starting a run with this key, and gives what such a one has noted.
+    async fn turn(&self, journal: &Journal) -> Result<(Option<Intent>, Option<OpenIntent>), NotStarted> {
+        let Start { order, means, .. } = self;
+        let mut said = false;
+        loop {
+            match journal.turn(&self.entry()) {
+                Ok(Turn::NoJournal) => return Ok((None, None)),
+                Ok(Turn::Ours(intent, left)) => return Ok((Some(intent), left)),
+                Ok(Turn::Followed(intent, open)) => return Ok((Some(intent), Some(open))),
+                Ok(Turn::Busy) => {}
+                Err(error) => {
+                    // The marker in `cause` is record enough.
+                    means.events.remark(format!("this start cannot be noted on disk ({error}); going on without"));
+                    return Ok((None, None));
+                }
+            }
+            if !said {
+                means.events.remark("another start with this key is under way on this machine; waiting for its run");
+                said = true;
+            }
+            let spent = "another start with this key was under way on this machine";
+            in_time(order, means, spent, sleep(BETWEEN_TURNS)).await?;
+        }
+    }
+
+    /// Looks for a run that an earlier start with this key has made: the first one, and what stands for it now. Notes what a run
+    /// of ours is newer than.
+    async fn look_before(&mut self, left: Option<&OpenIntent>) -> Result<Option<(Run, Run)>, NotStarted> {
+        let Start { order, means, marker, .. } = *self;
+        let patient = self.look_up(true);
+        let look = async || if order.look_first { patient.runs(None).await } else { patient.newest(order.job).await };
+        let Looked { runs, cut, since } = self.through_cool_down(look).await?;
+        if let Some((first, now)) = found(&runs, marker) {
+            return Ok(Some((first.clone(), now.clone())));
+        }
+        if let Some(error) = cut {
+            return Err(NotStarted::Blind(error));
+        }
+        self.since = since;
+        // Noted, and nobody knows how it went: perhaps the POST is on its way right now.
+        let Some(OpenIntent { entry, run }) = left else { return Ok(None) };
+        if let Some(id) = run
+            && let Ok(run) =
+                in_time(order, means, LOOKING, self.writer.read(dbt::get_run_with_trigger(order.account, *id))).await?
+            && is_own(&run, marker)
+        {
+            return Ok(Some((run.clone(), run)));
+        }
+        let age = Duration::try_from(means.wall.now().duration_since(entry.at)).unwrap_or_default();
+        if age > TRIGGER_LIMIT + order.settle {
+            return Ok(None);
+        }
+        means.events.remark("another start with this key was under way a moment ago; looking for its run first");
+        self.settle_from = Instant::now();
+        Ok(self.settle(None).await?.map(|run| (run.clone(), run)))
+    }
+
+    /// Looks, and where the account is limited waits through the service's cool-down, which lasts minutes (dbt-cloud-api §7).
+    async fn through_cool_down(&self, look: impl AsyncFn() -> Looked) -> Result<Looked, NotStarted> {
+        let Start { order, means, .. } = self;
+        let patience = (Instant::now() + PATIENCE).min(order.deadline);
+        let mut refused = 0;
+        loop {
+            let looked = in_time(order, means, LOOKING, look()).await?;
+            match &looked.cut {
+                Some(error) if error.is_status(429) && Instant::now() < patience => {
+                    refused += 1;
+                    wait_before_repeating(means, error, refused, patience).await;
+                }
+                Some(_) | None => return Ok(looked),
+            }
+        }
+    }
+
     fn look_up(&self, patient: bool) -> LookUp<'a> {
         let Order { account, job, .. } = self.order;
-        LookUp { reader: self.writer, wall: &self.means.wall, account: *account, job: *job, patient }
+        LookUp { reader: self.writer, wall: &self.means.wall, account: *account, job: Some(*job), patient }
     }
 
     /// Steps 4 and 5.
@@ -222,7 +302,7 @@ impl<'a> Start<'a> {
     ) -> Result<Run, NotStarted> {
         let order = self.order;
         let patience = (Instant::now() + PATIENCE).min(order.deadline);
-        let (mut refused, mut unclear, mut last) = (0, None, None);
+        let (mut refused, mut unclear, mut last, mut once_only) = (0, None, None, order.at_most_once);
         loop {
             // What is on its way is waited for; what is not, is not sent any more.
             if let Some(signal) = self.means.interruption.heard() {
@@ -242,6 +322,16 @@ impl<'a> Start<'a> {
             let sent = self.writer.once(once).await;
             self.settle_from = Instant::now();
             // 5. What the outcome means.
+            let sent = match sent {
+                Sent::Done(run) => match self.check(run).await {
+                    Ok(run) => return Ok(run),
+                    Err(NotOurs { error, strange }) => {
+                        once_only |= strange;
+                        Sent::Open(error)
+                    }
+                },
+                other @ (Sent::NotSent(_) | Sent::Rejected(_) | Sent::Open(_)) => other,
+            };
             match sent {
                 Sent::Done(run) => return Ok(run),
                 Sent::Rejected(error) => return Err(NotStarted::Rejected(error)),
@@ -263,10 +353,19 @@ impl<'a> Start<'a> {
                         progress.sends -= 1;
                         continue;
                     }
-                    // Surely not started; but the wait is over anyway, and looking costs nothing.
-                    let looked = self.look_up(false).runs(Some(self.newer_than)).await;
-                    if let Some(run) = first_own(&looked.runs, self.marker) {
-                        return Ok(run.clone());
+                    // Not started, says the service; a run that shows all the same is ours. Looking has its own time behind the wait.
+                    let settled = Instant::now().checked_sub(order.settle).unwrap_or(self.settle_from);
+                    self.settle_from = self.settle_from.max(settled);
+                    let Ok(settled) = self.means.interruption.or(self.settle(None)).await else { continue };
+                    match settled {
+                        Ok(Some(run)) => return Ok(run),
+                        Ok(None) => {}
+                        // Nothing unknown about it: it was refused.
+                        Err(_) if Instant::now() >= order.deadline && progress.open == 0 => {
+                            return Err(NotStarted::NoTime(error.to_string()));
+                        }
+                        Err(_) if progress.open == 0 => return Err(NotStarted::NeverSent(error)),
+                        Err(_) => return Err(NotStarted::NoRunShows { error, sends: progress.sends }),
                     }
                 }
                 Sent::Open(error) => {
@@ -277,7 +376,7 @@ impl<'a> Start<'a> {
                     if let Some(run) = self.settle(Some(&error)).await? {
                         return Ok(run);
                     }
-                    if order.at_most_once {
+                    if once_only {
                         return Err(NotStarted::Unknown { error: Some(error), looking: None });
                     }
                     if progress.open >= MOST_OPEN_SENDS || Instant::now() >= order.deadline {
@@ -298,9 +397,33 @@ impl<'a> Start<'a> {
     async fn settle(&self, error: Option<&HttpError>) -> Result<Option<Run>, NotStarted> {
         let Order { settle, deadline, .. } = self.order;
         let settling = Settling { means: self.means, from: self.settle_from, settle: *settle, deadline: *deadline };
-        let look = async || self.look_up(false).runs(Some(self.newer_than)).await;
+        let look = async || self.look_up(false).runs(Some(self.since)).await;
         let shown = settling.until_shown(look, |runs| first_own(runs, self.marker).cloned()).await;
         shown.map_err(|looking| NotStarted::Unknown { error: error.cloned(), looking })
+    }
+
+    /// Whether the run that the trigger was answered with is the one that it made.
+    async fn check(&self, run: Run) -> Result<Run, NotOurs> {
+        let Start { order, writer, marker, since, .. } = *self;
+        let not_ours = |run: &Run, reason: &str, strange| {
+            let error = nonsense("jobs/run", writer.origin(), &format!("it names run {}, {reason}", run.id));
+            Err(NotOurs { error, strange })
+        };
+        if run.job_definition_id.is_some_and(|job| job != order.job) || since.excludes(&run) {
+            return not_ours(&run, "which this start cannot have made", false);
+        }
+        let mut run = run;
+        if run.trigger.is_none() {
+            match writer.glance(dbt::get_run_with_trigger(order.account, run.id)).await {
+                Ok(single) if single.id == run.id => run = single,
+                Ok(_) | Err(_) => return not_ours(&run, "of which nothing is known", false),
+            }
+        }
+        // A service that does not say what started it: nothing speaks against it.
+        if run.trigger.is_none() || is_own(&run, marker) {
+            return Ok(run);
+        }
+        not_ours(&run, "which does not carry the marker of this start", true)
     }
 
     /// Follows the run that carries the key already, if it was started as it would be now.
@@ -308,71 +431,64 @@ impl<'a> Start<'a> {
         &mut self,
         first: &Run,
         now: Run,
-        journal: &Journal,
+        mut intent: Option<Intent>,
         milestone: &dyn Fn(Milestone<'_>),
     ) -> Result<Triggered, NotStarted> {
         if let Some(difference) = first.trigger.as_ref().and_then(|trigger| self.order.overrides.differs_from(trigger))
         {
+            if let Some(intent) = intent {
+                intent.abandon();
+            }
             return Err(NotStarted::OtherParameters { run: Box::new(now), difference });
         }
-        self.newer_than = first.id.saturating_sub(1);
+        self.since = Since::before(first);
         milestone(Milestone::Known(&now));
-        let (mut intent, _) = self.note(journal);
+        self.note(intent.as_mut());
         if let Some(intent) = &mut intent {
             let _ = intent.run(now.id);
+            intent.share();
         }
         // Whoever started it may have sent it twice: a second run would show within the settle time of the first.
         let age = first.created().and_then(|at| Duration::try_from(self.means.wall.now().duration_since(at)).ok());
         let until = Instant::now() + self.order.settle.saturating_sub(age.unwrap_or_default());
-        let doubt = now.ended().is_none().then(|| self.doubt(until));
+        let until = if now.ended().is_none() { until } else { Instant::now() };
+        let doubt = self.doubt(until, now.ended().is_none());
         Ok(Triggered { run: now, adopted: true, sends: 0, doubt, intent })
     }
 
-    /// Somebody has noted the same start, and nobody knows how it went: perhaps their POST is on its way right now.
-    async fn in_flight(&mut self, earlier: Option<OpenIntent>) -> Result<Option<Run>, NotStarted> {
-        let Some(OpenIntent { entry, run }) = earlier else { return Ok(None) };
-        let order = self.order;
-        if let Some(id) = run
-            && let Ok(run) =
-                in_time(order, self.means, self.writer.glance(dbt::get_run_with_trigger(order.account, id))).await?
-            && run.trigger.as_ref().is_some_and(|trigger| trigger.cause.contains(self.marker))
-        {
-            return Ok(Some(run));
-        }
-        let age = Duration::try_from(self.means.wall.now().duration_since(entry.at)).unwrap_or_default();
-        if age > TRIGGER_LIMIT + order.settle {
-            return Ok(None);
-        }
-        self.means.events.remark("another start with this key was under way a moment ago; looking for its run first");
-        self.settle_from = Instant::now();
-        self.settle(None).await
-    }
-
-    fn note(&self, journal: &Journal) -> (Option<Intent>, Option<OpenIntent>) {
+    fn entry(&self) -> Entry {
         let order = self.order;
         let parameters = serde_json::to_vec(&order.overrides).unwrap_or_default();
-        let entry = Entry {
+        Entry {
             key: order.key.as_str().to_owned(),
             origin: self.writer.origin().to_owned(),
             account: order.account,
             job: order.job,
             parameters: hex(&Sha256::digest(parameters)),
-            newer_than: self.newer_than,
+            newer_than: self.since.id,
             resume: order.resume.clone(),
             at: self.means.wall.now(),
-        };
-        match journal.note(&entry) {
-            Ok(noted) => noted.map_or((None, None), |noted| (Some(noted.intent), noted.earlier)),
-            Err(error) => {
-                // The marker in `cause` is record enough.
-                self.means.events.remark(format!("this start cannot be noted on disk ({error}); going on without"));
-                (None, None)
-            }
         }
     }
 
-    fn doubt(&self, until: Instant) -> Doubt {
-        let Order { account, job, .. } = self.order;
-        Doubt { account: *account, job: *job, marker: self.marker.to_owned(), newer_than: self.newer_than, until }
+    fn note(&self, intent: Option<&mut Intent>) {
+        if let Some(intent) = intent
+            && let Err(error) = intent.note(&self.entry())
+        {
+            // The marker in `cause` is record enough.
+            self.means.events.remark(format!("this start cannot be noted on disk ({error}); going on without"));
+        }
     }
+
+    fn doubt(&self, until: Instant, likely: bool) -> Doubt {
+        let Order { account, job, settle, .. } = *self.order;
+        Doubt { account, job, marker: self.marker.to_owned(), since: self.since, until, likely, settle }
+    }
+}
+
+/// Why the run that the trigger was answered with is not followed.
+struct NotOurs {
+    error: HttpError,
+    /// It is new, and does not carry our marker: ours, if the service keeps no `cause`. Nothing is sent again.
+    strange: bool,
 }

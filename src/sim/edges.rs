@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::scene::{Scene, Stage, Told, key_of, on_paused_time, world};
+use super::scene::{JOB, START, Scene, Stage, Told, key_of, on_paused_time, world, world_of};
+use super::service::Service;
 use crate::dbt::End;
 use crate::runs::{Journal, NotStarted};
 
@@ -42,6 +43,102 @@ fn the_deadline_holds_while_the_run_is_started() {
     }
 }
 
+/// A job of which the world has no run.
+const JOB_WITHOUT_RUNS: u64 = 300_005;
+
+const DAY: i64 = 86_400_000;
+
+#[test]
+fn a_run_of_another_caller_between_any_two_requests_is_found() {
+    let (mut total, mut wrong) = (0, Vec::new());
+    for (history, job, start) in [
+        ("a run each day", JOB, START),
+        ("none within 7 days", JOB, START.plus(-9 * DAY)),
+        ("no run at all", JOB_WITHOUT_RUNS, START),
+    ] {
+        let world = world_of(start);
+        for fault in ["", "dbt:jobs/run=reset,phase=after", "dbt:jobs/run=reset,phase=before"] {
+            let faults: &[&str] = if fault.is_empty() { &[] } else { &[fault] };
+            for nth in 1.. {
+                let scene = Scene { job, ..given(faults) };
+                let (told, truth, came, remarks) = on_paused_time(async {
+                    let stage = Stage::new(&world, &scene);
+                    let key = key_of(&scene);
+                    let cause = crate::runs::cause("another caller", &key);
+                    *stage.transport.service.borrow_mut() = Service::with_other_caller(nth, job, cause);
+                    let told = stage.start(&scene, &Journal::default(), &key).await;
+                    let came = stage.transport.service.borrow().other_caller_came();
+                    let remarks = stage.remarks.borrow().clone();
+                    (told, stage.truth(&key), came, remarks)
+                });
+                if !came {
+                    break;
+                }
+                total += 1;
+                let good = match &told {
+                    Told::Ended { run, end: Some(End::Success), adopted: _, duplicates } => {
+                        // What comes when ours is about to end may work before it is seen, and is told.
+                        truth.all.first() == Some(run)
+                            && truth.worked.first() == Some(run)
+                            && duplicates.len() + 1 == truth.all.len()
+                            && (truth.worked.len() == 1 || *run < duplicates[0])
+                    }
+                    Told::Ended { .. } | Told::NotStarted(_) | Told::Left { .. } | Told::Killed => false,
+                };
+                if !good {
+                    wrong.push(format!("{history}, {fault}, before request {nth}: {told:?}, {truth:?}, {remarks:?}"));
+                }
+            }
+        }
+    }
+    super::say(&format!("run of another caller between any two requests: {} of {total}", total - wrong.len()));
+    assert!(wrong.is_empty() && total > 60, "{}", wrong.join("\n"));
+}
+
+#[test]
+fn of_many_that_race_with_one_key_one_run_does_work_and_everybody_follows_it() {
+    let (mut total, mut wrong) = (0, Vec::new());
+    for racers in [2, 8, 16] {
+        for lag in [0, 500, 20_000, 50_000] {
+            for (homes, stagger) in [("one home", 0), ("one home", 300), ("a home each", 0), ("a home each", 300)] {
+                for (job, outcome) in [(JOB, End::Success), (222_223, End::Error)] {
+                    let scene = Scene { lag, job, ..given(&[]) };
+                    let (all, truth) = on_paused_time(async {
+                        let stage = Stage::new(&world(), &scene);
+                        let folder = tempfile::tempdir().unwrap();
+                        let key = key_of(&scene);
+                        let race = (0..racers).map(|number: u64| {
+                            let home = if homes == "one home" { "home".to_owned() } else { number.to_string() };
+                            let journal = Journal::new(Some(folder.path().join(home)));
+                            let (stage, scene, key) = (&stage, &scene, &key);
+                            async move {
+                                tokio::time::sleep(Duration::from_millis(number * stagger)).await;
+                                stage.start(scene, &journal, key).await
+                            }
+                        });
+                        let all = futures_util::future::join_all(race).await;
+                        (all, stage.truth(&key))
+                    });
+                    total += all.len();
+                    let made = if homes == "one home" { 1 } else { truth.all.len() };
+                    let lowest = truth.all.first().copied();
+                    let world_good =
+                        truth.worked.len() == 1 && truth.all.len() == made && truth.worked.first().copied() == lowest;
+                    for told in &all {
+                        let good = world_good
+                            && matches!(told, Told::Ended { run, end: Some(end), .. } if Some(*run) == lowest && *end == outcome);
+                        if !good {
+                            wrong.push(format!("{racers} racers, lag {lag}, {homes}, {stagger} ms apart, job {job}: {told:?}, {truth:?}"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    super::say(&format!("racers with one key, simulated: {} of {total}", total - wrong.len()));
+    assert!(wrong.is_empty(), "{}", wrong[..wrong.len().min(12)].join("\n"));
+}
+
 #[test]
 fn of_two_that_race_with_one_key_one_run_does_work() {
     for lag in [0, 500, 20_000, 50_000] {
@@ -57,7 +154,7 @@ fn of_two_that_race_with_one_key_one_run_does_work() {
                 assert_eq!(truth.worked.len(), 1, "lag {lag}, same machine: {same_machine}: {truth:?}");
                 for told in [&one, &two] {
                     let followed = match told {
-                        Told::Ended { run, end: Some(End::Success), adopted: _ } => Some(*run),
+                        Told::Ended { run, end: Some(End::Success), adopted: _, duplicates: _ } => Some(*run),
                         Told::Ended { .. } | Told::NotStarted(_) | Told::Left { .. } | Told::Killed => None,
                     };
                     assert_eq!(followed, Some(truth.worked[0]), "{one:?} {two:?}");

@@ -184,7 +184,7 @@ async fn wrong(case: &Case, world: &crate::sandbox::World) -> Option<String> {
     }
     let truth = stage.truth(&key);
     let good = match (expect, &told) {
-        (Expect::Run, Told::Ended { run, end, adopted: _ }) => {
+        (Expect::Run, Told::Ended { run, end, adopted: _, duplicates: _ }) => {
             // Only two machines that know nothing of each other can make a second run, which is stopped while it waits.
             *end == Some(End::Success) && truth.worked == [*run] && (!same_machine || truth.all == [*run])
         }

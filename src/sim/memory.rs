@@ -10,6 +10,7 @@ use http::{Request, Response};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
+use super::service::Service;
 use crate::http::{Intake, Lane, Limits, Net, NetKind, Pending, Transport, WireError};
 use crate::sandbox::{Cut, Reply, SimTime, World};
 
@@ -23,6 +24,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(super) struct MemoryTransport {
     pub(super) world: Rc<RefCell<World>>,
+    /// What stands between the world and us.
+    pub(super) service: Rc<RefCell<Service>>,
     start: SimTime,
     begun: Instant,
     /// How many triggers have been sent off.
@@ -34,6 +37,7 @@ impl MemoryTransport {
     pub(super) fn new(world: World, start: SimTime) -> MemoryTransport {
         MemoryTransport {
             world: Rc::new(RefCell::new(world)),
+            service: Rc::default(),
             start,
             begun: Instant::now(),
             posts: Rc::new(Cell::new(0)),
@@ -58,7 +62,7 @@ impl Transport for MemoryTransport {
                 self.posts.set(self.posts.get() + 1);
             }
             sleep(LATENCY / 2).await;
-            let reply = self.world.borrow_mut().answer(self.now(), &request);
+            let reply = self.service.borrow_mut().answer(&mut self.world.borrow_mut(), self.now(), &request);
             sleep(LATENCY / 2).await;
             arrive(reply, limits, &self.killed).await
         })

@@ -6,6 +6,7 @@ mod memory;
 mod notebook;
 mod protocol_cases;
 mod scene;
+mod service;
 mod table;
 
 pub(crate) use memory::arrive;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use serde_json::{Value, json};
 
+use super::service::Service;
 use crate::notebook::{OverrideKey, Settings, render};
 use crate::origin::Origin;
 use crate::sandbox::{Cut, Reply, Rule, Seed, SimTime, World};
@@ -62,6 +63,7 @@ impl Driver {
 /// The service's side of one case.
 struct Side {
     world: World,
+    service: Service,
     triggers: u64,
     resumes: u64,
 }
@@ -82,7 +84,7 @@ impl Side {
             Some("dbt:runs/retry") => self.resumes += 1,
             Some(_) | None => {}
         }
-        match self.world.answer(SimTime(request["now"].as_i64().unwrap()), &built) {
+        match self.service.answer(&mut self.world, SimTime(request["now"].as_i64().unwrap()), &built) {
             Reply::Answer(answer) => whole(&answer),
             Reply::Hold => json!({"cut": "hang"}),
             Reply::Cut(cut) => broken(&cut),
@@ -170,7 +172,7 @@ fn earlier(side: &mut Side, case: &Value) {
             side.call(at, "POST", &format!("runs/{resumed}/retry/"), &json!({}))
         } else {
             let mut body = run["overrides"].as_object().cloned().unwrap_or_default();
-            body.insert("cause".to_owned(), json!(format!("Triggered by Databricks Workflows [dbtrigger:{key}]")));
+            body.insert("cause".to_owned(), json!(format!("[dbtrigger:{key}] Triggered by Databricks Workflows")));
             side.call(at, "POST", &format!("jobs/{job}/run/"), &Value::Object(body))
         };
         let id = answer["data"]["id"].clone();
@@ -189,7 +191,7 @@ fn play(driver: &mut Driver, source: &str, case: &Value) -> (Value, Value) {
         start: SimTime(START - 9 * DAY),
         random: 1,
     });
-    let mut side = Side { world, triggers: 0, resumes: 0 };
+    let mut side = Side { world, service: Service::of(case), triggers: 0, resumes: 0 };
     earlier(&mut side, case);
     let before: BTreeSet<String> = side.runs().iter().map(|run| run["id"].to_string()).collect();
     side.world.set_listing_lag(case["lag_ms"].as_i64().unwrap());
@@ -240,8 +242,11 @@ fn play(driver: &mut Driver, source: &str, case: &Value) -> (Value, Value) {
     }
     if ended.is_object() {
         got["adopted"] = ended["adopted"].clone();
+        got["duplicates"] = json!(ended["duplicates"].as_array().map_or(0, Vec::len));
+        expect["duplicates"] = json!(expect["duplicates"].as_u64().unwrap_or(0));
     } else {
         expect.as_object_mut().unwrap().shift_remove("adopted");
+        expect.as_object_mut().unwrap().shift_remove("duplicates");
     }
     if got != expect {
         got["done"] = done;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::scene::{JOB, Scene, Stage, TOKEN, Told, key_of, on_paused_time};
+use super::service::Service;
 use crate::dbt::{End, Overrides};
 use crate::runs::{Journal, Key};
 use crate::sandbox::{Reply, Rule, Seed, SimTime, World};
@@ -49,7 +50,7 @@ fn earlier(case: &Value, start: SimTime) -> World {
             call(&mut world, at, &format!("runs/{resumed}/retry/"), &json!({}))
         } else {
             let mut body = run["overrides"].as_object().cloned().unwrap_or_default();
-            body.insert("cause".to_owned(), json!(format!("Triggered by Databricks Workflows [dbtrigger:{key}]")));
+            body.insert("cause".to_owned(), json!(format!("[dbtrigger:{key}] Triggered by Databricks Workflows")));
             call(&mut world, at, &format!("jobs/{}/run/", case["job"]), &Value::Object(body))
         };
         let id = answer["data"]["id"].clone();
@@ -116,6 +117,7 @@ async fn wrong(case: &Value) -> Option<String> {
     let ids = |world: &World| -> Vec<Value> { world.inspect()["dbt_runs"].as_array().unwrap().clone() };
     let before: BTreeSet<String> = ids(&world).iter().map(|run| run["id"].to_string()).collect();
     let stage = Stage::on(world);
+    *stage.transport.service.borrow_mut() = Service::of(case);
     let key: Key = key_of(&scene);
     let told = stage.start(&scene, &Journal::default(), &key).await;
     stage.transport.world.borrow_mut().advance(stage.transport.now().plus(DAY));
@@ -130,14 +132,15 @@ async fn wrong(case: &Value) -> Option<String> {
         None => expect["posts"].as_u64() == Some(posts),
     };
     let worked = made.iter().filter(|run| run["worked"] == true).count() as u64;
-    let adopted_fits = match &told {
-        Told::Ended { run: _, end: _, adopted } => {
+    let told_fits = match &told {
+        Told::Ended { run: _, end: _, adopted, duplicates } => {
             expect.get("adopted").is_none_or(|expected| expected.as_bool() == Some(*adopted))
+                && expect["duplicates"].as_u64().unwrap_or(0) == duplicates.len() as u64
         }
         Told::NotStarted(_) | Told::Left { run: _, error: _ } | Told::Killed => true,
     };
     let good = posts_fit
-        && adopted_fits
+        && told_fits
         && expect["runs_made"].as_u64() == Some(made.len() as u64)
         && expect["runs_worked"].as_u64() == Some(worked)
         && codes(expect["verdict"].as_str().unwrap()).contains(&code_of(&told));

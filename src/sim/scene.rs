@@ -64,6 +64,8 @@ pub(super) enum Told {
         run: u64,
         end: Option<End>,
         adopted: bool,
+        /// Second runs that were told.
+        duplicates: Vec<u64>,
     },
     NotStarted(NotStarted),
     /// The following ended without the run's end.
@@ -88,12 +90,12 @@ pub(super) struct Truth {
 
 /// A fresh world, to be cloned: making one is the dearest part of a case.
 pub(super) fn world() -> World {
-    World::new(Seed {
-        databricks_token: DATABRICKS_TOKEN.to_owned(),
-        dbt_token: TOKEN.to_owned(),
-        start: START,
-        random: 7,
-    })
+    world_of(START)
+}
+
+/// A world whose past ends at this moment.
+pub(super) fn world_of(start: SimTime) -> World {
+    World::new(Seed { databricks_token: DATABRICKS_TOKEN.to_owned(), dbt_token: TOKEN.to_owned(), start, random: 7 })
 }
 
 /// A place where processes start one after another.
@@ -202,15 +204,16 @@ impl Stage {
         let adopted = triggered.adopted;
         let Means { wall, events, .. } = &self.means;
         let mut probe =
-            DbtRun::new(&self.writer, wall, events, ACCOUNT, triggered.run, triggered.doubt).without_steps();
+            DbtRun::new(&self.writer, wall, events, ACCOUNT, triggered.run, Some(triggered.doubt)).without_steps();
         let followed = follow(&mut probe, order.deadline, &self.means, |_| {}).await;
         let run = probe.run().id;
+        let duplicates = probe.duplicates().iter().map(|(id, _)| *id).collect();
         match followed {
             Followed::Ended(state) => {
                 if let Some(intent) = triggered.intent {
                     intent.close();
                 }
-                Told::Ended { run, end: state.run.ended(), adopted }
+                Told::Ended { run, end: state.run.ended(), adopted, duplicates }
             }
             Followed::OutOfTime(_) => Told::Left { run, error: None },
             Followed::Blind(_, error) => Told::Left { run, error: Some(error) },
@@ -228,7 +231,7 @@ impl Stage {
             .unwrap()
             .iter()
             .filter(|run| run["retrying_run_id"].is_null())
-            .filter(|run| run["cause"].as_str().is_some_and(|cause| cause.contains(&marker)))
+            .filter(|run| run["cause"].as_str().is_some_and(|cause| cause.to_lowercase().contains(&marker)))
             .collect();
         let id = |run: &&Value| run["id"].as_u64().unwrap();
         Truth {

@@ -66,16 +66,20 @@ class Rule:
 
 
 class Peer:
-    def __init__(self, lag_ms=0, fresh_404_ms=0, faults=(), jobs=None):
+    def __init__(self, lag_ms=0, fresh_404_ms=0, faults=(), jobs=None, service=None):
         self.lag, self.fresh_404 = lag_ms, fresh_404_ms
         self.rules = [Rule(text) for text in faults]
         self.runs, self.next_id, self.now = [], 123456, START
         self.log, self.posts, self.cancels, self.retries = [], 0, [], 0
         self.triggers_at = []
+        self.strange = []  # runs that the service made up
         self.behind_our_back = []  # milliseconds after the first POST at which another run with its cause appears
         self.null_triggers = False
         self.echo = self.denied = None
         self.jobs = jobs or {}
+        self.falling = (service or {}).get("ids") == "falling"  # a later run has a lower id
+        self.service = service or {}  # the member `service` of a protocol case
+        self.other_caller = None  # (number, job, cause): before that request another caller triggers the job
         self.ending = None  # how runs look once they have ended: a case of tests/failures
         self.padding = ""  # of other texts in its files
         self.upload = 5_000  # files are there so long after the end
@@ -119,13 +123,13 @@ class Peer:
         status = self.status(run)
         moment = datetime.datetime.fromtimestamp(run["at"] / 1000, datetime.timezone.utc)
         shown = {
-            "id": run["id"], "account_id": ACCOUNT, "project_id": 4101, "status": status,
+            "id": self.told_id(run["id"]), "account_id": ACCOUNT, "project_id": 4101, "status": status,
             "job_definition_id": run["job"],
             "status_humanized": NAMES[status], "status_message": "Cancelled by user." if status == CANCELLED else None,
             "is_complete": status >= 10, "is_success": status == 10, "is_error": status == 20,
             "is_cancelled": status == 30,
             "created_at": moment.strftime("%Y-%m-%d %H:%M:%S.%f+00:00"), "started_at": None, "finished_at": None,
-            "retrying_run_id": run["resumes"], "can_retry": status == ERROR and self.latest(run),
+            "retrying_run_id": self.told_id(run["resumes"]), "can_retry": status == ERROR and self.latest(run),
             "retry_not_supported_reason": None if self.latest(run) else "RETRY_NOT_LATEST_RUN",
            
             "href": f"{HOST}/deploy/{ACCOUNT}/projects/4101/runs/{run['id']}/", "trigger": None, "run_steps": [],
@@ -220,6 +224,13 @@ class Peer:
         query = {name: values[0] for name, values in urllib.parse.parse_qs(url.query).items()}
         operation, function, groups = self.route(request["method"], url.path)
         self.log.append((self.now - START, operation, url.query))
+        if self.other_caller and len(self.log) >= self.other_caller[0]:
+            _, job, cause = self.other_caller
+            self.other_caller = None
+            self.create(job, cause, self.now)
+        if self.now < START + self.service.get("limited_s", 0) * 1000:
+            return self.failed(429)
+        query = {name: value for name, value in query.items() if name not in self.service.get("ignores", ())}
         rule = [rule for rule in self.rules if rule.strikes(operation)][:1]
         self.retries += operation == "dbt:runs/retry"
         if operation == "dbt:jobs/run":
@@ -270,22 +281,40 @@ class Peer:
         if job not in OUTCOMES:
             return self.failed(404)
         body = json.loads(body)
-        cause = body.pop("cause")
+        cause = {"cut": lambda cause: cause[:60], "lower": str.lower}.get(self.service.get("cause"), str)(body.pop("cause"))
         assert 0 < len(cause.encode()) <= 255 and not re.search(r"""['"\\]|--|/\*|\*/""", cause), cause
         run = self.create(job, cause, self.now, body=body)
-        return self.envelope(self.view(run, ["trigger"]))
+        for _ in range(self.service.get("repeats", 0)):
+            self.create(job, cause, self.now, body=body)
+        answers = self.service.get("answers") if self.posts == 1 else None
+        if answers == "other-job":
+            run = self.create(222226, "by hand", self.now - 9 * 24 * 3_600_000, outcome=SUCCESS)
+            self.strange.append(run["id"])
+        if answers == "old-run":
+            run = next(other for other in self.runs if other["job"] == job and other["id"] != run["id"])
+        return self.envelope(self.view(run, [] if answers == "no-trigger" else ["trigger"]))
 
     def list_runs(self, query, body):
         limit, offset = int(query.get("limit", 100)), int(query.get("offset", 0))
         shown = [run for run in reversed(self.runs) if self.now - run["at"] >= self.lag]
         shown = [run for run in shown if run["job"] == int(query.get("job_definition_id", run["job"]))]
-        shown = [run for run in shown if run["id"] > int(query.get("id__gt", 0))]
-        assert query.get("order_by") == "-id"
+        shown = [run for run in shown if self.falling or run["id"] > int(query.get("id__gt", 0))]
+        if self.falling or query.get("order_by") is None:
+            shown.reverse()
         include = json.loads(query.get("include_related", "[]"))
         page = [self.view(run, [] if self.null_triggers else include) for run in shown[offset : offset + limit]]
-        return self.envelope(page, extra={"pagination": {"count": len(page), "total_count": len(shown)}})
+        pagination = {"count": len(page), "total_count": len(shown)}
+        if self.service.get("total_count") == "page":
+            pagination["total_count"] = len(page)
+        if self.service.get("total_count") == "none":
+            del pagination["total_count"]
+        return self.envelope(page, extra={"pagination": pagination})
+
+    def told_id(self, number):
+        return 900_000 - number if self.falling and number is not None else number
 
     def find(self, number):
+        number = self.told_id(number)
         return next((run for run in self.runs if run["id"] == number), None)
 
     def get_run(self, number, query, body):

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::harness::Site;
+use crate::harness::{Output, Site};
 use crate::{all, conclude};
 
 /// Faults after which the trigger must still come to one run, whatever happened.
@@ -67,6 +67,80 @@ fn one_run_over_real_sockets() {
     }
     let failures: Vec<String> = all(&cases, one).into_iter().flatten().collect();
     conclude("exactly once, real program on real sockets", &failures, cases.len());
+}
+
+/// Processes that start with one key at the same time.
+struct Race {
+    racers: usize,
+    /// All on one machine, else each with a home of its own.
+    one_home: bool,
+    lag_ms: i64,
+    job: &'static str,
+}
+
+/// A job for pull requests: its runs do not wait for each other.
+const CI_JOB: &str = "300120";
+
+#[test]
+fn racers_with_one_key() {
+    let mut races = Vec::new();
+    for racers in [2, 8, 16] {
+        for lag_ms in [0, 30_000, 120_000] {
+            races.push(Race { racers, one_home: true, lag_ms, job: "222222" });
+        }
+        races.push(Race { racers, one_home: true, lag_ms: 60_000, job: CI_JOB });
+        for lag_ms in [0, 20_000] {
+            races.push(Race { racers, one_home: false, lag_ms, job: "222222" });
+        }
+    }
+    let total: usize = races.iter().map(|race| race.racers).sum();
+    let failures: Vec<String> = all(&races, run_race).into_iter().flatten().collect();
+    conclude("racers with one key, real processes", &failures, total);
+}
+
+/// What is wrong, for each racer that was told wrong.
+fn run_race(race: &Race) -> Vec<String> {
+    let Race { racers, one_home, lag_ms, job } = *race;
+    // Second runs are looked for every few real seconds, so where there are some the sandbox's clock is not much faster.
+    let site = Site::with(|options| options.speed = if one_home { 60.0 } else { 4.0 });
+    site.sandbox.with_world(|world, _| world.set_listing_lag(lag_ms));
+    let arguments = ["run", job, "--idempotency-key", "Race/1", "--settle", "5s", "-o", "json"];
+    let children: Vec<_> = (0..racers)
+        .map(|number| {
+            let mut command = site.command(&arguments);
+            if !one_home {
+                let home = site.home.path().join(number.to_string());
+                std::fs::create_dir(&home).unwrap();
+                command.env("HOME", home);
+            }
+            command.spawn().unwrap()
+        })
+        .collect();
+    let outputs: Vec<_> = children.into_iter().map(|child| Site::finish(&arguments, child)).collect();
+    let world = site.inspect();
+    let ours: Vec<&Value> = world["dbt_runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|run| run["cause"].as_str().is_some_and(|cause| cause.starts_with("[dbtrigger:race/1-")))
+        .collect();
+    let worked: Vec<String> =
+        ours.iter().filter(|run| run["worked"] == true).map(|run| run["id"].to_string()).collect();
+    let first = ours.first().map(|run| run["id"].to_string());
+    let world_good = worked.len() == 1 && worked.first() == first.as_ref() && (!one_home || ours.len() == 1);
+    let told_right = |output: &Output| {
+        let document: Value = serde_json::from_str(&output.stdout).unwrap_or_default();
+        let run = &document["data"]["run_id"];
+        let run = run.as_str().map_or_else(|| run.to_string(), ToOwned::to_owned);
+        output.exit == Some(0) && Some(run) == first
+    };
+    let setting =
+        format!("{racers} racers, one home {one_home}, lag {lag_ms} ms, job {job}, {} runs, {worked:?}", ours.len());
+    outputs
+        .iter()
+        .filter(|output| !(world_good && told_right(output)))
+        .map(|output| format!("{setting}\n{output}"))
+        .collect()
 }
 
 fn one(case: &Case) -> Option<String> {

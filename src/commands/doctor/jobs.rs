@@ -20,7 +20,7 @@ pub(super) async fn look(dbt: &Dbt, job: u64, elsewhere: Option<&str>, starts_by
         Err(of) => return Check::skipped(PART, &id, &subject, of),
     };
     let (found, runs) =
-        tokio::join!(reader.read(get_job(account.id, job)), reader.read(list_runs(account.id, job, None, 0, 1)));
+        tokio::join!(reader.read(get_job(account.id, job)), reader.read(list_runs(account.id, job, 0, 1)));
     let found = match found {
         Ok(found) => found,
         Err(error) => {

@@ -298,14 +298,14 @@ impl Start {
         }
         let mut retries = Retries { most: self.retry, done: 0, cannot: false };
         let mut ended = if self.no_wait {
-            self.wait_for_no_second(run, doubt.clone(), &course, hand).await
+            self.wait_for_no_second(run, Some(doubt.clone()), &course, hand).await
         } else {
-            self.follow(run, doubt.clone(), &course, intent.as_mut(), &mut retries, hand).await
+            self.follow(run, Some(doubt.clone()), &course, intent.as_mut(), &mut retries, hand).await
         };
         // A run may go on that resumes the one of the report.
         let unknown = ended.failure.as_ref().is_some_and(|failure| failure.code == Code::OutcomeUnknown);
         if let Some(signal) = means.interruption.heard() {
-            course.stop(signal, doubt.clone(), &mut ended, means).await;
+            course.stop(signal, Some(doubt.clone()), &mut ended, means).await;
         }
         // Ended, or not waited for: nothing is left to pick up. What goes on although it was to be cancelled is.
         let interrupted = ended.report.as_ref().is_some_and(|report| report.on_interrupt.is_some());
@@ -324,7 +324,7 @@ impl Start {
         if means.interruption.heard().is_none()
             && let Err(signal) = means.interruption.or(self.finish(&mut ended, &retries, hand)).await
         {
-            course.stop(signal, doubt, &mut ended, means).await;
+            course.stop(signal, Some(doubt), &mut ended, means).await;
         }
         ended
     }
@@ -385,11 +385,14 @@ impl Start {
         lines.header(&run);
         let mut report = course.report();
         let mut probe = self.probe(run, doubt, hand);
+        // Interrupted, the run is cancelled afterwards, and a second one with it.
         if report.sends > 1 {
             means.events.remark("it was sent more than once; looking for a second run before the end");
-            // Interrupted, the run is cancelled afterwards, and a second one with it.
             let outlasting = self.writer.within(self.order.settle * 2, probe.outlast_doubt());
             let _ = means.interruption.or(outlasting).await;
+        } else {
+            let looking = self.writer.within(self.order.settle, probe.look_for_second());
+            let _ = means.interruption.or(timeout_at(self.order.deadline, looking)).await;
         }
         report.take(probe.run());
         report.add_duplicates(probe.duplicates());

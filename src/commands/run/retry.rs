@@ -48,6 +48,7 @@ impl Retries {
             account: *account,
             job: *job,
             run,
+            created: report.created,
             settle: *settle,
             at_most_once: *at_most_once,
             deadline: *deadline,

@@ -80,13 +80,17 @@ pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
     Ok(OrphansReport { account, orphans })
 }
 
-/// In which way the run, or the newest attempt of the task, is over. `None`: it goes on, or does not say.
+/// In which way the run, or the newest attempt of the task, is over. `None`: it goes on, or does not say. The marker that names
+/// the task is in lower case.
 fn over(seen: &WorkflowRun, task: &str) -> Option<String> {
     if let Some(Standing::Ended(end)) = seen.standing() {
         return Some(end.word().to_owned());
     }
     let attempts = seen.attempts();
-    let newest = attempts.iter().filter_map(|attempts| attempts.last()).find(|last| last.task.task_key == task)?;
+    let newest = attempts
+        .iter()
+        .filter_map(|attempts| attempts.last())
+        .find(|last| last.task.task_key.eq_ignore_ascii_case(task))?;
     match newest.task.standing() {
         Some(Standing::Ended(end)) => Some(format!("task {}", end.word())),
         Some(Standing::Going(_)) | None => None,
