@@ -17,7 +17,7 @@ pub(crate) struct Example {
 
 /// Heading, the arguments behind the command, and the exit code. `RUN` is the Databricks run of the example before, `WAITING` a dbt run
 /// that waits in the queue.
-const LINES: [(&str, &[&str], i32); 41] = [
+const LINES: [(&str, &[&str], i32); 42] = [
     ("errors", &["jbos"], 2),
     ("errors", &["run", "Nighly build"], 6),
     // Before any run, so that it is the same one that is the newest.
@@ -60,6 +60,7 @@ const LINES: [(&str, &[&str], i32); 41] = [
     ("explain", &["not-found"], 0),
     ("explain", &["0"], 0),
     ("completions", &["bash"], 0),
+    ("version", &[], 0),
 ];
 
 /// All of them, in one world and in this order.

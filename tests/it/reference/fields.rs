@@ -130,6 +130,8 @@ pub(crate) fn normal(value: &Value) -> Value {
 fn field(name: &str, value: &Value) -> Value {
     match value {
         Value::Number(_) if name.ends_with("_seconds") => 240.into(),
+        Value::Null | Value::String(_) if name == "commit" => "4e8b6d44e".into(),
+        Value::String(_) if name == "target" => "x86_64-unknown-linux-gnu".into(),
         Value::Object(_) if name == "document" => "the document of that command".into(),
         Value::String(text) if name == "script" => [text.lines().next().unwrap_or_default(), " …"].concat().into(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {

@@ -311,4 +311,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("explain", "exit_codes[].means", "what it means"),
     ("completions", "shell", "the shell"),
     ("completions", "script", "the script"),
+    ("version", "version", "the version of the program"),
+    ("version", "commit", "the commit it was built from, if that is known"),
+    ("version", "target", "the target it was built for, as Rust names it"),
 ];
