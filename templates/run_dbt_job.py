@@ -107,12 +107,11 @@ OVERRIDES = {
 
 
 class Stopped(Exception):
-    """Why this notebook failed; `reason` is one word, for programs. In check mode the message ends with such a word,
-    `verdict` where that says more: of a task that fails, Databricks hands on nothing but its message."""
+    """Why this notebook failed; `reason` is one word, for programs. The message ends with such a word, `verdict` where
+    that says more: of a task that fails, Databricks hands on nothing but its message."""
 
     def __init__(self, reason, message, verdict=None):
-        checks = dbutils.widgets.get("dbtrigger_mode").strip() == "check"
-        super().__init__(f"{message}\ndbtrigger-check: {verdict or reason}" if checks else message)
+        super().__init__(f"{message}\ndbtrigger-reason: {verdict or reason}")
         self.reason = reason
 
 
@@ -237,6 +236,11 @@ def read_overrides():
         if not good or (kind is list and not all(isinstance(step, str) and step for step in value)):
             kind = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}[kind]
             raise NotTriggered("input", f"The override {key} must be {kind}, and not empty.")
+    requested = [key for key in overrides if key.endswith("_request_id")]
+    if len(requested) > 1:
+        raise NotTriggered("input", f"A run is for one pull request, and the overrides have {' and '.join(requested)}.")
+    if requested and not {"git_sha", "git_branch"} & set(overrides):
+        raise NotTriggered("input", f"The override {requested[0]} needs git_sha or git_branch beside it.")
     return overrides
 
 
@@ -1271,8 +1275,8 @@ def check():
         job = answer.data
         say(f"dbt job {job_id}: {clean(job.get('name') or '?')}")
         triggers = job.get("triggers") if isinstance(job.get("triggers"), dict) else {}
-        if job.get("deactivated") is True or whole_number(job.get("state")) == 2:
-            remarks.append("The job is deactivated in dbt Cloud: triggered runs will not start.")
+        if why_off(job):
+            remarks.append(f"A triggered run would not start: {why_off(job)}.")
         if triggers.get("schedule") is True:
             remarks.append("The job has a schedule of its own in dbt Cloud as well.")
         if job.get("job_type") == "ci":
@@ -1282,6 +1286,29 @@ def check():
     say("Nothing was triggered. Whether the key may also start runs shows only when one is started.")
     result = {"schema_version": 1, "mode": "check", "ok": True, "dbt_job_id": job_id}
     return json.dumps({**result, "remarks": remarks, "output": output})
+
+
+def why_off(job):
+    """Why no run of this job starts, however it is triggered; None if nothing is known to be in the way."""
+    if whole_number(job.get("state")) == 2:
+        return "the job is deleted"
+    if job.get("job_type") == "hybrid":
+        return "it is a hybrid job, whose runs another orchestrator carries out and uploads"
+    if job.get("deactivated") is True:
+        told, failures = job.get("deactivation_reason"), whole_number(job.get("run_failure_count"))
+        why = clean(told) if isinstance(told, str) and told else f"{failures} runs in a row failed" if failures else ""
+        return "dbt has deactivated it" + (f": {why.rstrip('.')}" if why else "")
+    return None
+
+
+def refuse_if_off():
+    """A run of such a job would wait in the queue for ever. What cannot be found out does not stand in the way."""
+    job = send("GET", f"jobs/{job_id}/").data
+    why = why_off(job) if isinstance(job, dict) else None
+    if why:
+        text = f"Nothing was triggered: a run of dbt job {job_id} would not start, since {why}. "
+        text += "See the job's page in dbt; saving its settings there activates a job that was deactivated after failures."
+        raise NotTriggered("refused", text, "job-off")
 
 
 def find_or_trigger():
@@ -1309,6 +1336,7 @@ def find_or_trigger():
                 say(f"Resuming dbt run {last.id}, which failed in an earlier attempt, from the point of failure.")
                 return run
         round_number = found_round + 1 if same_task else 1
+    refuse_if_off()
     state.marker, state.posts = marker_of(key, round_number), 0
     # An attempt that was killed right after its trigger may have a run that the list does not show yet.
     state.doubtful = bool(keys) and whole_number(widget("dbtrigger_attempt")) != 1

@@ -6,7 +6,7 @@ use super::job_named::{Narrow, Places, environment, jobs, shown_name};
 use super::table::table;
 use super::{Stage, line_to_dbt};
 use crate::credentials::{Account, Wants};
-use crate::dbt::{Job, Status};
+use crate::dbt::{Job, Off, Status};
 use crate::document::{Data, Id, document};
 use crate::failure::{Ended, Failure, Report};
 
@@ -47,6 +47,15 @@ struct JobsReport {
     jobs: Vec<Job>,
 }
 
+/// Why a job does not start, in a word.
+fn short(off: &Off) -> &'static str {
+    match off {
+        Off::Deleted => "deleted",
+        Off::Hybrid => "hybrid: runs elsewhere",
+        Off::Deactivated { .. } => "deactivated",
+    }
+}
+
 /// A moment for people.
 pub(super) fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M UTC").to_string()
@@ -68,7 +77,10 @@ impl Report for JobsReport {
                     shown_name(job.name.as_deref()),
                     self.places.name(job.project_id).map_or_else(id, |name| shown_name(Some(name))),
                     environment(job),
-                    if job.is_deactivated() { format!("{last} (deactivated)").trim().to_owned() } else { last },
+                    match job.off() {
+                        Some(off) => format!("{last} ({})", short(&off)).trim().to_owned(),
+                        None => last,
+                    },
                 ]
             })
             .collect();
@@ -99,7 +111,8 @@ impl Report for JobsReport {
                     "environment": job.environment_name(),
                     "job_type": job.job_type,
                     "has_schedule": job.has_schedule(),
-                    "deactivated": job.is_deactivated(),
+                    "deactivated": matches!(job.off(), Some(Off::Deactivated { .. } | Off::Deleted)),
+                    "cannot_start": job.off().map(|off| off.why()),
                     "last_run": last,
                 })
             })

@@ -34,6 +34,8 @@ pub(crate) mod job_named;
 mod last_known;
 #[cfg(test)]
 mod list_tests;
+#[cfg(test)]
+mod off_tests;
 pub(crate) mod provision;
 #[cfg(test)]
 mod provision_tests;

@@ -418,3 +418,63 @@ async fn a_workflow_gets_its_parameters_and_a_key_does_not_take_others() {
     assert_eq!(start(&stage, &with(&["a=1", "a=2"])).await.code, Some(Code::InvalidInput));
     assert_eq!(stage.take_log(), []);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_no_attempt_can_have_made_is_not_unknown() {
+    let mut held = 0;
+    let cases = [
+        ("status=429,times=forever", Code::RateLimited),
+        ("retry-after=300,times=forever", Code::RateLimited),
+        ("refused,times=forever", Code::Network),
+        ("no-name,times=forever", Code::Network),
+        ("status=403,times=forever", Code::NotAllowed),
+        ("status=503,times=forever", Code::OutcomeUnknown),
+        ("reset,phase=after,times=forever", Code::OutcomeUnknown),
+        ("hang,times=forever", Code::OutcomeUnknown),
+    ];
+    for (rule, code) in cases {
+        for timeout in ["10s", "24h"] {
+            let stage = Rehearsal::new();
+            let _ = workflow_with_dbt_run(&stage).await;
+            stage.take_log();
+            fault(&stage, &format!("databricks:jobs/run-now={rule}"));
+            let line = ["--workflow", "dbt: Long queue (222225)", "--no-wait", "--timeout", timeout];
+            let outcome = start(&stage, &line).await;
+            // At the deadline it is the time that was too short, and nothing was started.
+            let late = timeout == "10s" && code != Code::OutcomeUnknown && outcome.code == Some(Code::StillRunning);
+            assert!(late || outcome.code == Some(code), "{rule} {timeout}: {outcome:?}");
+            assert!(outcome.took < std::time::Duration::from_secs(125), "{rule} {timeout}: {:?}", outcome.took);
+            held += 1;
+        }
+    }
+    // What was lost once may have been done, whatever the attempts after it were told.
+    let stage = Rehearsal::new();
+    let _ = workflow_with_dbt_run(&stage).await;
+    fault(&stage, "databricks:jobs/run-now=reset,phase=after,nth=1");
+    fault(&stage, "databricks:jobs/run-now=status=403,nth=2,times=forever");
+    let outcome = start(&stage, &["--workflow", "dbt: Long queue (222225)", "--no-wait"]).await;
+    assert_eq!(outcome.code, Some(Code::OutcomeUnknown), "{outcome:?}");
+    assert_eq!(held, cases.len() * 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_answer_of_another_form_is_not_asked_for_again_and_numbers_may_be_text() {
+    // Of what is broken, the next answer may be whole; of what is whole, the next one is the same.
+    for (body, asked) in [(r#"{"data": 7}"#, 1), (r#"{"status": {}}"#, 1), (r#"{"data": [{"id": "#, 9), ("", 9)] {
+        let stage = Rehearsal::new();
+        stage.answer_with("dbt:runs/list", 200, body);
+        let outcome = runs_listed(&stage, &[]).await;
+        assert_eq!(outcome.code, Some(Code::Nonsense), "{body}: {outcome:?}");
+        let count = stage.take_log().iter().filter(|seen| seen.operation == "dbt:runs/list").count();
+        assert!(if asked == 1 { count == 1 } else { count >= asked }, "{body}: asked {count} times");
+    }
+    let stage = Rehearsal::new();
+    let row = r#"{"id": "70471805314449", "status": "10", "job_definition_id": 222222.0}"#;
+    stage.answer_with(
+        "dbt:runs/list",
+        200,
+        &format!(r#"{{"data": [{row}], "extra": {{"pagination": {{"total_count": "1"}}}}}}"#),
+    );
+    let outcome = runs_listed(&stage, &[]).await;
+    assert_eq!((outcome.exit, outcome.data["runs"].as_array().map(Vec::len)), (0, Some(1)), "{outcome:?}");
+}

@@ -158,15 +158,16 @@ async fn each_job_has_the_given_key_and_the_same_command_starts_none_of_them_aga
 #[tokio::test(start_paused = true)]
 async fn a_hundred_runs_are_looked_at_with_one_request() {
     let stage = Rehearsal::new();
-    let jobs: Vec<String> = (3..=120).map(|number| (300_000 + number).to_string()).collect();
+    let jobs: Vec<String> =
+        (3..=118).filter(|number| *number != 117).map(|number| (300_000 + number).to_string()).collect();
     let line: Vec<&str> = jobs.iter().map(String::as_str).collect();
     let outcome = start(&stage, &line).await;
     assert_eq!(outcome.exit, 0, "{}", outcome.failure);
     let log = stage.take_log();
     let of = |operation: &str| log.iter().filter(|seen| seen.operation == operation).count();
-    assert_eq!((of("dbt:jobs/run"), of("dbt:jobs/get"), of("dbt:runs/get")), (118, 118, 0));
+    assert_eq!((of("dbt:jobs/run"), of("dbt:jobs/get"), of("dbt:runs/get")), (115, 115, 0));
     // Each start looks for the newest run of its job once; the rest is looking at all of them.
-    let looks = u64::try_from(of("dbt:runs/list") - 118).unwrap();
+    let looks = u64::try_from(of("dbt:runs/list") - 115).unwrap();
     let seconds = outcome.took.as_secs();
     assert!((90..130).contains(&seconds) && (20..=seconds * 3 / 2).contains(&looks), "{looks} looks in {seconds} s");
 }

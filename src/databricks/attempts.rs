@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use super::runs::{TaskRun, WorkflowRun};
-use super::soft;
 use super::standing::Standing;
+use super::{readable, soft, whole};
 
 /// The original run, or a repair of it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -13,7 +13,7 @@ pub(super) struct Repair {
     start_time: Option<u64>,
     #[serde(default, deserialize_with = "soft")]
     end_time: Option<u64>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "readable")]
     task_run_ids: Option<Vec<u64>>,
 }
 
@@ -40,7 +40,7 @@ struct Stats {
 /// How many runs of a loop there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Iterations {
-    #[serde(rename = "total_iterations")]
+    #[serde(rename = "total_iterations", deserialize_with = "whole")]
     pub(crate) total: u64,
     #[serde(rename = "succeeded_iterations", default, deserialize_with = "super::or_default")]
     pub(crate) succeeded: u64,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::raw::Raw;
+use super::whole;
 use crate::http::{Call, HttpError, Once, Pages, Path, Put, Read, Reader, Shape};
 
 /// The largest page that the list gives (§5.4).
@@ -49,6 +50,7 @@ pub(crate) fn list(name: Option<&str>, page: Option<&str>) -> Read<Page> {
     }
     #[derive(Deserialize)]
     struct Item {
+        #[serde(deserialize_with = "whole")]
         job_id: u64,
         created_time: Option<i64>,
         settings: Option<Settings>,
@@ -99,6 +101,7 @@ pub(crate) async fn all(reader: &Reader, name: Option<&str>) -> Result<Vec<Summa
 pub(crate) fn get_page(job_id: u64, page: Option<&str>) -> Read<(Job, Option<String>)> {
     #[derive(Deserialize)]
     struct Body {
+        #[serde(deserialize_with = "whole")]
         job_id: u64,
         run_as_user_name: Option<String>,
         settings: Option<Raw>,

@@ -16,8 +16,6 @@ pub(crate) mod workspace;
 
 use bytes::Bytes;
 use http::Response;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 pub(crate) use attempts::{Attempt, Iterations};
@@ -28,7 +26,7 @@ pub(crate) use runs::{
 };
 pub(crate) use standing::{Standing, WorkflowEnd};
 
-use crate::http::{Shape, parse_json};
+use crate::http::{Shape, or_default, parse_json, readable, soft, whole};
 
 /// Reads the answer of a write that says nothing: an object with whatever in it, so that a page is not taken for it. A
 /// look-alike may send no body at all; whether the write was done is seen in the look after it.
@@ -37,14 +35,4 @@ fn done(answer: &Response<Bytes>) -> Result<(), Shape> {
         return Ok(());
     }
     parse_json::<Map<String, Value>>(answer).map(|_| ())
-}
-
-/// For fields where `null` is as good as absent.
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
-}
-
-/// For fields that are only shown: what has another type than expected counts as absent.
-fn soft<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
-    Value::deserialize(deserializer).map(|value| serde_json::from_value(value).ok())
 }

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use super::attempts::{Condition, ForEach, Repair};
 use super::permissions::Principal;
 use super::raw::Raw;
-use super::soft;
 use super::standing::{NewStatus, Standing, State, message, standing};
+use super::{readable, soft, whole};
 use crate::http::{Call, Path, Put, Read};
 
 /// Which workflow a name or id stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct WorkflowRow {
+    #[serde(deserialize_with = "whole")]
     pub(crate) job_id: u64,
     #[serde(default, deserialize_with = "soft")]
     settings: Option<Named>,
@@ -60,6 +61,7 @@ pub(crate) fn get_workflow(job: u64) -> Read<WorkflowRow> {
 /// What `run-now` answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Started {
+    #[serde(deserialize_with = "whole")]
     pub(crate) run_id: u64,
 }
 
@@ -96,6 +98,7 @@ pub(crate) fn submit_run(name: &str, token: &str, tasks: &[Raw], run_as: Option<
 /// A run of a job, or of one of its tasks (§5.7). States are open lists of words.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct WorkflowRun {
+    #[serde(deserialize_with = "whole")]
     pub(crate) run_id: u64,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) job_id: Option<u64>,
@@ -115,12 +118,12 @@ pub(crate) struct WorkflowRun {
     state: Option<State>,
     #[serde(default, deserialize_with = "soft")]
     status: Option<NewStatus>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "readable")]
     pub(super) tasks: Option<Vec<TaskRun>>,
     /// The original and its repairs, the newest last.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "readable")]
     pub(super) repair_history: Option<Vec<Repair>>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "readable")]
     job_parameters: Option<Vec<Parameter>>,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) next_page_token: Option<String>,
@@ -146,6 +149,8 @@ pub(crate) struct OtherParameter {
 /// One attempt of one task.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct TaskRun {
+    /// 0 where the service does not tell it.
+    #[serde(default, deserialize_with = "whole")]
     pub(crate) run_id: u64,
     #[serde(default, deserialize_with = "super::or_default")]
     pub(crate) task_key: String,

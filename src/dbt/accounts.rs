@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::envelope::{page, soft};
+use super::envelope::{page, soft, whole};
 use crate::http::{Call, Path, Read};
 
 use super::envelope::Page;
@@ -10,6 +10,7 @@ use super::envelope::Page;
 /// An account of dbt Cloud, as far as we look at it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Account {
+    #[serde(deserialize_with = "whole")]
     pub(crate) id: u64,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) name: Option<String>,

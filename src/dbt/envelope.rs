@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use http::Response;
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
 use super::runs::PAGE;
 use crate::http::{HttpError, Read, Reader, Shape};
+pub(super) use crate::http::{or_default, readable, soft, whole};
 
 #[derive(Deserialize)]
 struct Envelope<T> {
@@ -91,22 +91,9 @@ fn open<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<(T, Option<Extr
     if answer.body().is_empty() {
         return Err(Shape::Empty);
     }
-    let Envelope { data, extra } =
-        serde_json::from_slice(answer.body()).map_err(|error| Shape::Unreadable(error.to_string()))?;
+    let Envelope { data, extra } = serde_json::from_slice(answer.body()).map_err(|error| Shape::of(&error))?;
     let data = data.ok_or_else(|| Shape::Unreadable("it has no `data`".to_owned()))?;
     Ok((data, extra))
-}
-
-/// For fields that are only shown: what has another type than expected counts as absent.
-pub(super) fn soft<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
-    Value::deserialize(deserializer).map(|value| serde_json::from_value(value).ok())
-}
-
-/// For fields where `null` is as good as absent.
-pub(super) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 #[cfg(test)]
@@ -121,11 +108,12 @@ mod tests {
     fn an_answer_without_data_is_no_answer() {
         assert_eq!(data::<u64>(&answer(r#"{"status":{"code":200},"data":7}"#)), Ok(7));
         assert_eq!(data::<u64>(&answer("")), Err(Shape::Empty));
-        for body in [r#"{"status":{}}"#, r#"{"data":null}"#, r#"{"data":"seven"}"#, "[]", "{"] {
+        for body in [r#"{"status":{}}"#, r#"{"data":null}"#, r#"{"data":"seven"}"#, "[]"] {
             assert!(matches!(data::<u64>(&answer(body)), Err(Shape::Unreadable(_))), "{body}");
         }
+        assert!(matches!(data::<u64>(&answer("{")), Err(Shape::Broken(_))));
         let deep = format!("{{\"data\":{}", "[".repeat(100_000));
-        assert!(matches!(data::<Value>(&answer(&deep)), Err(Shape::Unreadable(_))));
+        assert!(matches!(data::<serde_json::Value>(&answer(&deep)), Err(Shape::Broken(_))));
     }
 
     #[test]

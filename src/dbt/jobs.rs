@@ -2,13 +2,14 @@
 
 use serde::Deserialize;
 
-use super::envelope::{Page, data, page, soft};
+use super::envelope::{Page, data, page, soft, whole};
 use super::runs::Run;
 use crate::http::{Call, Path, Read};
 
 /// A dbt job, as far as we look at it (dbt-cloud-api §5.3).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Job {
+    #[serde(deserialize_with = "whole")]
     pub(crate) id: u64,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) name: Option<String>,
@@ -21,9 +22,14 @@ pub(crate) struct Job {
     /// 1: active, 2: deleted.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) state: Option<u64>,
-    /// Set after 100 failures in a row: triggered runs do not start then (dbt-cloud-api §7).
+    /// Set after 100 failures in a row, or when the account was inactive: triggered runs do not start then (dbt-cloud-api §7).
     #[serde(default, deserialize_with = "soft")]
-    pub(crate) deactivated: Option<bool>,
+    deactivated: Option<bool>,
+    /// Free text.
+    #[serde(default, deserialize_with = "soft")]
+    deactivation_reason: Option<String>,
+    #[serde(default, deserialize_with = "soft")]
+    run_failure_count: Option<u64>,
     /// `ci`, `scheduled`, `other`, `merge` and more.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) job_type: Option<String>,
@@ -54,9 +60,18 @@ impl Job {
         self.triggers.as_ref().and_then(|triggers| triggers.schedule) == Some(true)
     }
 
-    /// Whether triggered runs would not start: deactivated after failures, or deleted.
-    pub(crate) fn is_deactivated(&self) -> bool {
-        self.deactivated == Some(true) || self.state == Some(2)
+    /// Why no run of it starts, however it is triggered; `None` if nothing is known to be in the way.
+    pub(crate) fn off(&self) -> Option<Off> {
+        if self.state == Some(2) {
+            return Some(Off::Deleted);
+        }
+        if self.job_type.as_deref() == Some("hybrid") {
+            return Some(Off::Hybrid);
+        }
+        (self.deactivated == Some(true)).then(|| Off::Deactivated {
+            reason: self.deactivation_reason.clone().filter(|reason| !reason.trim().is_empty()),
+            failures: self.run_failure_count.filter(|count| *count > 0),
+        })
     }
 
     /// The name of its environment, where that was asked for.
@@ -67,6 +82,50 @@ impl Job {
     /// Whether it is a CI job, made for pull requests.
     pub(crate) fn is_ci(&self) -> bool {
         self.job_type.as_deref() == Some("ci")
+    }
+}
+
+/// Why no run of a job starts (dbt-cloud-api §5.3, §7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Off {
+    Deleted,
+    /// A record of runs that another orchestrator carries out and uploads.
+    Hybrid,
+    /// By dbt itself, after failures or inactivity: in its own words, if it gives any.
+    Deactivated {
+        reason: Option<String>,
+        failures: Option<u64>,
+    },
+}
+
+impl Off {
+    /// `it is deactivated: 100 runs in a row failed`.
+    pub(crate) fn why(&self) -> String {
+        match self {
+            Off::Deleted => "it is deleted".to_owned(),
+            Off::Hybrid => {
+                "it is a hybrid job: another orchestrator carries out its runs and uploads them to dbt".to_owned()
+            }
+            Off::Deactivated { reason: Some(reason), failures: _ } => {
+                let reason: String = reason.chars().filter(|sign| !sign.is_control()).take(200).collect();
+                format!("dbt has deactivated it: {}", reason.trim().trim_end_matches('.'))
+            }
+            Off::Deactivated { reason: None, failures: Some(failures) } => {
+                format!("dbt has deactivated it: {failures} runs in a row failed")
+            }
+            Off::Deactivated { reason: None, failures: None } => "dbt has deactivated it".to_owned(),
+        }
+    }
+
+    /// The way back, as far as it is known.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Off::Deleted => "choose another job",
+            Off::Hybrid => "start it where it is carried out, or choose a job that dbt runs itself",
+            Off::Deactivated { .. } => {
+                "see the notice on the job's page in dbt; after failures, correct them and save the job's settings once more, which activates it"
+            }
+        }
     }
 }
 
@@ -116,13 +175,28 @@ mod tests {
             r#"{"id":1,"name":"Nightly","triggers":{"schedule":true},"state":1,"deactivated":true,"job_type":"ci"}"#,
         )
         .unwrap();
-        assert!(job.has_schedule() && job.is_deactivated() && job.is_ci());
+        assert!(job.has_schedule() && job.off().is_some() && job.is_ci());
         let bare: Job = serde_json::from_str(r#"{"id":1,"triggers":[],"state":"x"}"#).unwrap();
         let filter = JobFilter { project: Some(2), name_part: Some("a b".to_owned()), ..JobFilter::default() };
         assert_eq!(
             list_jobs(7, &filter, 0, 100).call.target(),
             "/api/v2/accounts/7/jobs/?order_by=id&limit=100&offset=0&include_related=%5B%22environment%22%2C%22most_recent_run%22%5D&project_id=2&name__icontains=a+b"
         );
-        assert!(!bare.has_schedule() && !bare.is_deactivated() && !bare.is_ci());
+        for (text, why) in [
+            (r#"{"id":1,"state":2}"#, Some("deleted")),
+            (r#"{"id":1,"job_type":"hybrid","execute_steps":[]}"#, Some("hybrid")),
+            (r#"{"id":1,"deactivated":true,"run_failure_count":100}"#, Some("100 runs in a row")),
+            (
+                r#"{"id":1,"deactivated":true,"deactivation_reason":"account inactivity","run_failure_count":0}"#,
+                Some("account inactivity"),
+            ),
+            (r#"{"id":1,"deactivated":true}"#, Some("dbt has deactivated it")),
+            (r#"{"id":1,"deactivated":false,"deactivation_reason":"once","job_type":"other","state":1}"#, None),
+        ] {
+            let off = serde_json::from_str::<Job>(text).unwrap().off().map(|off| off.why());
+            assert_eq!(off.is_some(), why.is_some(), "{text}");
+            assert!(off.unwrap_or_default().contains(why.unwrap_or_default()), "{text}");
+        }
+        assert!(!bare.has_schedule() && bare.off().is_none() && !bare.is_ci());
     }
 }

@@ -17,9 +17,9 @@ pub(crate) use accounts::{Account, list_accounts, list_accounts_v2};
 pub(crate) use artifacts::{Node, RESULTS, get_artifact, get_run_results, list_artifacts};
 pub(crate) use envelope::{Page, all as all_pages};
 pub(crate) use errors::said;
-pub(crate) use jobs::{Job, JobFilter, get_job, list_jobs};
+pub(crate) use jobs::{Job, JobFilter, Off, get_job, list_jobs};
 pub(crate) use link::{Link, parse_host};
-pub(crate) use overrides::{Difference, Overrides};
+pub(crate) use overrides::{Difference, FIELDS, Field, Kind, Overrides, Together, wrong_together};
 pub(crate) use places::{Project, list_projects};
 pub(crate) use runs::{
     End, PAGE, Run, RunFilter, Status, TRIGGER_LIMIT, Trigger, cancel_run, get_run, get_run_with_steps,

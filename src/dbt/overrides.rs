@@ -1,17 +1,26 @@
 //! What a run does differently from its job's own settings: sent with the trigger, compared with what a run carries.
 
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::runs::Trigger;
 
 /// What a trigger changes against the job's own settings. Absent fields are not sent: empty texts are refused (§3.1).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) git_sha: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) git_branch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) azure_pull_request_id: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) github_pull_request_id: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gitlab_merge_request_id: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) non_native_pull_request_id: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) schema_override: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,22 +37,70 @@ pub(crate) struct Overrides {
     pub(crate) steps_override: Vec<String>,
 }
 
-/// Everything that a run's `trigger` tells about how it differs from the job's own settings.
-const DIFFERENCES: [&str; 13] = [
-    "git_sha",
-    "git_branch",
-    "schema_override",
-    "dbt_version_override",
-    "threads_override",
-    "target_name_override",
-    "generate_docs_override",
-    "timeout_seconds_override",
-    "steps_override",
-    "azure_pull_request_id",
-    "github_pull_request_id",
-    "gitlab_merge_request_id",
-    "non_native_pull_request_id",
+/// What the trigger takes for a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Text,
+    Number,
+    Flag,
+    Texts,
+}
+
+/// One field of the trigger's body beside `cause`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// Of `run`.
+    pub(crate) flag: &'static str,
+}
+
+const fn field(name: &'static str, kind: Kind, flag: &'static str) -> Field {
+    Field { name, kind, flag }
+}
+
+/// Every field by which a run can differ from its job's own settings (dbt-cloud-api §3.1): what is sent, checked, compared,
+/// said again as flags, and allowed to callers of the notebook.
+pub(crate) const FIELDS: [Field; 13] = [
+    field("git_sha", Kind::Text, "--git-sha"),
+    field("git_branch", Kind::Text, "--git-branch"),
+    field("azure_pull_request_id", Kind::Number, "--azure-pull-request-id"),
+    field("github_pull_request_id", Kind::Number, "--github-pull-request-id"),
+    field("gitlab_merge_request_id", Kind::Number, "--gitlab-merge-request-id"),
+    field("non_native_pull_request_id", Kind::Number, "--non-native-pull-request-id"),
+    field("schema_override", Kind::Text, "--schema"),
+    field("target_name_override", Kind::Text, "--dbt-target"),
+    field("threads_override", Kind::Number, "--threads"),
+    field("dbt_version_override", Kind::Text, "--dbt-version"),
+    field("steps_override", Kind::Texts, "--step"),
+    field("timeout_seconds_override", Kind::Number, "--run-timeout"),
+    field("generate_docs_override", Kind::Flag, "--generate-docs"),
 ];
+
+impl Field {
+    /// Whether it names a pull request.
+    pub(crate) fn is_pull_request(&self) -> bool {
+        self.name.ends_with("_request_id")
+    }
+}
+
+/// Fields that contradict each other, or need another one (dbt-cloud-api §3.1, "CI jobs"). `is_set`: by name.
+pub(crate) fn wrong_together(is_set: impl Fn(&str) -> bool) -> Option<Together> {
+    let mut requests = FIELDS.iter().filter(|field| field.is_pull_request() && is_set(field.name));
+    match (requests.next(), requests.next()) {
+        (Some(one), Some(other)) => Some(Together::TwoPullRequests(*one, *other)),
+        (Some(one), None) if !is_set("git_sha") && !is_set("git_branch") => Some(Together::NoCommit(*one)),
+        (Some(_) | None, None) | (None, Some(_)) => None,
+    }
+}
+
+/// What is wrong with a combination of fields.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Together {
+    TwoPullRequests(Field, Field),
+    /// A pull request without a commit or branch to check out.
+    NoCommit(Field),
+}
 
 /// A parameter in which a run differs from what is wanted now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,34 +112,39 @@ pub(crate) struct Difference {
 }
 
 impl Overrides {
-    /// What a run was started with. `None` where that cannot be said in these words: a pull request, or a type that nobody
-    /// knows.
+    /// What a run was started with. `None` where that cannot be said in these words: a type that nobody knows, or what would
+    /// be refused here.
     pub(crate) fn of(trigger: &Trigger) -> Option<Overrides> {
         let set = |name: &str| trigger.rest.get(name).filter(|value| !is_nothing(value));
-        let text = |name: &str| set(name).and_then(Value::as_str).map(ToOwned::to_owned);
-        let steps = set("steps_override").and_then(Value::as_array);
-        let overrides = Overrides {
-            git_sha: text("git_sha"),
-            git_branch: text("git_branch"),
-            schema_override: text("schema_override"),
-            dbt_version_override: text("dbt_version_override"),
-            threads_override: set("threads_override").and_then(Value::as_u64).and_then(|count| count.try_into().ok()),
-            target_name_override: text("target_name_override"),
-            // False is what comes back where nothing was asked for, too.
-            generate_docs_override: set("generate_docs_override").and_then(Value::as_bool),
-            timeout_seconds_override: set("timeout_seconds_override").and_then(Value::as_u64),
-            steps_override: steps.into_iter().flatten().filter_map(Value::as_str).map(ToOwned::to_owned).collect(),
-        };
-        // What was not understood shows as a difference.
-        overrides.differs_from(trigger).is_none().then_some(overrides)
+        let there = FIELDS.iter().filter_map(|field| Some((field.name.to_owned(), set(field.name)?.clone())));
+        serde_json::from_value(Value::Object(there.collect()))
+            .ok()
+            .filter(|_| wrong_together(|name| set(name).is_some()).is_none())
+    }
+
+    /// What is set, by the names of the fields.
+    pub(crate) fn fields(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(fields)) => fields,
+            // A struct is an object.
+            Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) | Err(_) => {
+                Map::new()
+            }
+        }
+    }
+
+    /// Whether the run is one of a pull request.
+    pub(crate) fn has_pull_request(&self) -> bool {
+        let fields = self.fields();
+        FIELDS.iter().any(|field| field.is_pull_request() && fields.contains_key(field.name))
     }
 
     /// The first parameter in which the run was started differently. What was not asked for may come back as null,
     /// as false, or empty.
     pub(crate) fn differs_from(&self, trigger: &Trigger) -> Option<Difference> {
-        let wanted = serde_json::to_value(self).unwrap_or_default();
+        let wanted = self.fields();
         let shown = |value: &Value| if value.is_null() { "nothing".to_owned() } else { value.to_string() };
-        DIFFERENCES.into_iter().find_map(|name| {
+        FIELDS.into_iter().find_map(|Field { name, kind: _, flag: _ }| {
             let seen = trigger.rest.get(name).unwrap_or(&Value::Null);
             let wanted = wanted.get(name).unwrap_or(&Value::Null);
             let same = if wanted.is_null() { is_nothing(seen) } else { wanted == seen };
@@ -114,6 +176,7 @@ mod tests {
         let all = Overrides {
             git_sha: Some("a1".to_owned()),
             git_branch: Some("main".to_owned()),
+            github_pull_request_id: Some(9_007_199_254_740_993),
             schema_override: Some("s".to_owned()),
             dbt_version_override: Some("1.9".to_owned()),
             threads_override: Some(4),
@@ -121,12 +184,26 @@ mod tests {
             generate_docs_override: Some(true),
             timeout_seconds_override: Some(600),
             steps_override: vec!["dbt build".to_owned()],
+            ..Overrides::default()
         };
+        let mut sent = serde_json::to_value(&all).unwrap();
+        // Only one of them goes at a time.
+        for request in FIELDS.iter().filter(|field| field.is_pull_request()) {
+            sent[request.name] = json!(9_007_199_254_740_993_u64);
+        }
+        // The table has every field, and no other.
+        let mut names: Vec<&str> = FIELDS.iter().map(|field| field.name).collect();
+        let mut there: Vec<&str> = sent.as_object().unwrap().keys().map(String::as_str).collect();
+        names.sort_unstable();
+        there.sort_unstable();
+        assert_eq!(there, names);
+        sent["cause"] = json!("x");
+        assert_eq!(of(sent), None);
         let mut sent = serde_json::to_value(&all).unwrap();
         sent["cause"] = json!("x");
         assert_eq!(of(sent), Some(all));
         for (name, odd) in [
-            ("github_pull_request_id", json!(7)),
+            ("github_pull_request_id", json!("7")),
             ("threads_override", json!("4")),
             ("threads_override", json!(-1)),
             ("steps_override", json!(["dbt build", 7])),
@@ -134,5 +211,20 @@ mod tests {
         ] {
             assert_eq!(of(json!({"cause": "x", name: odd})), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_pull_request_goes_with_one_commit_or_branch_and_no_other_request() {
+        let requests: Vec<Field> = FIELDS.into_iter().filter(Field::is_pull_request).collect();
+        assert_eq!(requests.len(), 4);
+        let wrong = |set: &[&str]| wrong_together(|name| set.contains(&name)).is_some();
+        for one in &requests {
+            assert!(wrong(&[one.name]) && wrong(&[one.name, "schema_override"]), "{}", one.name);
+            assert!(!wrong(&[one.name, "git_sha"]) && !wrong(&[one.name, "git_branch"]), "{}", one.name);
+            for other in requests.iter().filter(|other| other.name != one.name) {
+                assert!(wrong(&[one.name, other.name, "git_sha"]), "{} {}", one.name, other.name);
+            }
+        }
+        assert!(!wrong(&[]) && !wrong(&["git_sha", "git_branch"]));
     }
 }

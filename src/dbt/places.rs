@@ -2,12 +2,13 @@
 
 use serde::Deserialize;
 
-use super::envelope::{Page, page, soft};
+use super::envelope::{Page, page, soft, whole};
 use crate::http::{Call, Path, Read};
 
 /// A project, as far as we look at it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Project {
+    #[serde(deserialize_with = "whole")]
     pub(crate) id: u64,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) name: Option<String>,

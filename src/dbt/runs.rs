@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::envelope::{Page, data, page, soft};
+use super::envelope::{Page, data, page, readable, soft, whole};
 use super::overrides::Overrides;
 use super::steps::Step;
 use crate::http::{Call, Once, Path, Put, Read};
@@ -99,6 +99,7 @@ pub(crate) enum End {
 /// A run (dbt-cloud-api §4.3). `id` and, in its own answer, `status` decide; the rest is shown.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Run {
+    #[serde(deserialize_with = "whole")]
     pub(crate) id: u64,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) status: Option<Status>,
@@ -113,7 +114,7 @@ pub(crate) struct Run {
     #[serde(default, deserialize_with = "soft")]
     is_cancelled: Option<bool>,
     /// The run that this one resumes from its point of failure.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     pub(crate) retrying_run_id: Option<u64>,
     /// Whether it can be resumed from its point of failure, and why not.
     #[serde(default, deserialize_with = "soft")]
@@ -139,7 +140,7 @@ pub(crate) struct Run {
     #[serde(default, deserialize_with = "soft")]
     href: Option<String>,
     /// Runs that it waits for.
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "readable")]
     pub(crate) blocked_by: Option<Vec<u64>>,
     /// Its job, where that was asked for.
     #[serde(default, deserialize_with = "soft")]
@@ -147,7 +148,7 @@ pub(crate) struct Run {
     /// What started it. Null where it was not asked for, and where the service left it out.
     #[serde(default, deserialize_with = "soft")]
     pub(crate) trigger: Option<Trigger>,
-    #[serde(default, deserialize_with = "soft")]
+    #[serde(default, deserialize_with = "readable")]
     pub(crate) run_steps: Option<Vec<Step>>,
 }
 

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::envelope::soft;
+use super::envelope::{soft, whole};
 use super::runs::{JobPart, Run, Status, Trigger};
 
 /// What the source freshness checkbox runs, also under its old name.
@@ -18,6 +18,7 @@ const DOCS: &str = "dbt docs generate";
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Step {
     /// From 1; the number that the artifacts want.
+    #[serde(deserialize_with = "whole")]
     pub(crate) index: u64,
     #[serde(default, deserialize_with = "soft")]
     name: Option<String>,

@@ -138,9 +138,8 @@ fn base(doing: &str, error: &HttpError) -> Failure {
         Fault::Nonsense(Shape::Page(_)) => {
             failure.advise("the host may be wrong, or a proxy or login page stands in between: open it in a browser")
         }
-        Fault::Nonsense(Shape::Empty | Shape::TooLarge { .. } | Shape::Unreadable(_)) | Fault::TooLate(_) => {
-            failure.advise("run the same command again with `-vv` to see the answer")
-        }
+        Fault::Nonsense(Shape::Empty | Shape::TooLarge { .. } | Shape::Broken(_) | Shape::Unreadable(_))
+        | Fault::TooLate(_) => failure.advise("run the same command again with `-vv` to see the answer"),
     }
 }
 

@@ -14,6 +14,13 @@ pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -
         }
         NotStarted::Rejected(error) => of_dbt(&format!("dbt Cloud did not start job {job}"), error),
         NotStarted::NeverSent(error) => of_dbt(&format!("Cannot start dbt job {job}; nothing was started"), error),
+        NotStarted::Off(off) => {
+            let what = format!("A run of dbt job {job} would not start; nothing was started.");
+            Failure::new(Code::Refused, what)
+                .cause(off.why())
+                .advise(off.advice())
+                .advise(format!("see the job at {page}"))
+        }
         NotStarted::NoTime(spent) => Failure::new(
             Code::StillRunning,
             format!("The time was over before dbt job {job} could be started; nothing was started."),

@@ -21,8 +21,17 @@ pub(crate) enum Shape {
     Empty,
     /// More bytes than the cap allows.
     TooLarge { cap: usize },
+    /// It is no JSON: cut off, or spoiled on the way.
+    Broken(String),
     /// Anything else, with the reason.
     Unreadable(String),
+}
+
+impl Shape {
+    /// A body that is no JSON may come whole the next time; one that is, and has another form, will have it then too.
+    pub(crate) fn of(error: &serde_json::Error) -> Shape {
+        if error.is_data() { Shape::Unreadable(error.to_string()) } else { Shape::Broken(error.to_string()) }
+    }
 }
 
 impl fmt::Display for Shape {
@@ -32,7 +41,9 @@ impl fmt::Display for Shape {
             Shape::Page(title) => write!(formatter, "a web page titled \"{title}\" came back instead of data"),
             Shape::Empty => formatter.write_str("the answer is empty"),
             Shape::TooLarge { cap } => write!(formatter, "the answer is larger than {cap} bytes"),
-            Shape::Unreadable(reason) => write!(formatter, "the answer cannot be read: {reason}"),
+            Shape::Broken(reason) | Shape::Unreadable(reason) => {
+                write!(formatter, "the answer cannot be read: {reason}")
+            }
         }
     }
 }
@@ -205,7 +216,7 @@ pub(crate) fn json<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, S
     if answer.body().is_empty() {
         return Err(Shape::Empty);
     }
-    serde_json::from_slice(answer.body()).map_err(|error| Shape::Unreadable(error.to_string()))
+    serde_json::from_slice(answer.body()).map_err(|error| Shape::of(&error))
 }
 
 #[cfg(test)]

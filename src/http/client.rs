@@ -126,13 +126,22 @@ impl Reader {
     }
 
     async fn repeat<T>(&self, call: &Call, parse: Parse<T>, total: Duration) -> Result<T, HttpError> {
+        self.repeat_and_tell(call, parse, total).await.map_err(|(error, _)| error)
+    }
+
+    /// Repeats; tells of a failure also whether any of the attempts may have done its work.
+    async fn repeat_and_tell<T>(&self, call: &Call, parse: Parse<T>, total: Duration) -> Result<T, (HttpError, bool)> {
+        let mut open = false;
         let end = Instant::now() + total.min(self.left());
         let mut attempts = 1;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self.attempt(call, parse, Lane::Pooled, left).await {
                 Ok(value) => return Ok(value),
-                Err(failed) => self.pause(self.error(call, failed, attempts), end).await?,
+                Err(failed) => {
+                    open |= may_be_done(&failed.fault);
+                    self.pause(self.error(call, failed, attempts), end).await.map_err(|error| (error, open))?;
+                }
             }
             attempts += 1;
         }
@@ -375,6 +384,16 @@ impl Writer {
         self.repeat(&put.call, put.parse, self.0.0.pace.total).await
     }
 
+    /// Writes what may be repeated, for no longer than this; tells whether any of the attempts may have done its work.
+    pub(crate) async fn put_within<T>(&self, put: Put<T>, within: Duration) -> Sent<T> {
+        match self.repeat_and_tell(&put.call, put.parse, self.0.0.pace.total.min(within)).await {
+            Ok(value) => Sent::Done(value),
+            Err((error, true)) => Sent::Open(error),
+            Err((error, false)) if error.is_final() => Sent::Rejected(error),
+            Err((error, false)) => Sent::NotSent(error),
+        }
+    }
+
     /// Writes what may be repeated, with one attempt: for callers who look again before each.
     pub(crate) async fn put_once<T>(&self, put: Put<T>) -> Result<T, HttpError> {
         self.attempt(&put.call, put.parse, Lane::Pooled, Duration::MAX)
@@ -403,6 +422,17 @@ impl Writer {
                 }
             }
         }
+    }
+}
+
+/// Whether a request that failed so may have done its work all the same.
+fn may_be_done(fault: &Fault) -> bool {
+    match fault {
+        Fault::NotSent(_) | Fault::NoToken(_) => false,
+        // Every 5xx may have done its work (dbt-core#2836), and a redirect says nothing about it.
+        Fault::Status(status, _) => !status.is_client_error() || status.as_u16() == 408,
+        Fault::Lost(_) | Fault::Nonsense(_) => true,
+        Fault::TooLate(last) => may_be_done(last),
     }
 }
 

@@ -106,7 +106,7 @@ impl HttpError {
     pub(crate) fn is_too_large(&self) -> bool {
         match self.last_fault() {
             Fault::Nonsense(Shape::TooLarge { .. }) => true,
-            Fault::Nonsense(Shape::Page(_) | Shape::Empty | Shape::Unreadable(_))
+            Fault::Nonsense(Shape::Page(_) | Shape::Empty | Shape::Broken(_) | Shape::Unreadable(_))
             | Fault::NotSent(_)
             | Fault::NoToken(_)
             | Fault::Lost(_)

@@ -82,8 +82,8 @@ pub(crate) fn worth_repeating(fault: &Fault, attempts: u32) -> bool {
         Fault::Status(status, _) => matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504),
         Fault::Nonsense(shape) => match shape {
             // A page instead of data is a wrong host, a proxy or a login: it will be there next time too.
-            Shape::Page(_) | Shape::TooLarge { .. } => false,
-            Shape::Empty | Shape::Unreadable(_) => true,
+            Shape::Page(_) | Shape::TooLarge { .. } | Shape::Unreadable(_) => false,
+            Shape::Empty | Shape::Broken(_) => true,
         },
         Fault::TooLate(_) => false,
     }

@@ -171,5 +171,11 @@ mod tests {
             assert_eq!(OverrideKey::named(key.name()), Some(key));
         }
         assert_eq!(OverrideKey::named("cause"), None);
+        // The same as the trigger takes.
+        let mut fields: Vec<&str> = crate::dbt::FIELDS.iter().map(|field| field.name).collect();
+        let mut keys: Vec<&str> = OverrideKey::ALL.into_iter().map(OverrideKey::name).collect();
+        fields.sort_unstable();
+        keys.sort_unstable();
+        assert_eq!(fields, keys);
     }
 }

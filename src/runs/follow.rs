@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Means;
 use crate::context::Wall;
-use crate::http::{Deadline, Fault, HttpError, Pace};
+use crate::http::{Deadline, Fault, HttpError, Meaning, Pace};
 
 /// The last look happens so long before the deadline, so that it can end in time.
 const LAST_LOOK: Duration = Duration::from_secs(2);
@@ -20,8 +20,9 @@ const SLICE: Duration = Duration::from_secs(5);
 /// Clocks that part by more than this mean that the machine slept.
 const SLEPT: Duration = Duration::from_secs(30);
 
-/// A service that limits without saying for how long cools down for minutes (dbt-cloud-api §7).
-const LIMITED: Duration = Duration::from_mins(1);
+/// A service that limits without saying for how long may cool down for minutes (dbt-cloud-api §7), or be good again at once: the
+/// first wait, doubled each time.
+const LIMITED: Duration = Duration::from_secs(10);
 const LIMITED_CAP: Duration = Duration::from_mins(5);
 
 /// A longer wish to be left alone is not believed: it would turn every hiccup into the deadline.
@@ -81,7 +82,8 @@ impl History {
     fn note(&mut self, error: &HttpError, age: Duration) {
         self.failed += 1;
         self.denied = if error.is_status(401) || error.is_status(403) { self.denied + 1 } else { 0 };
-        self.gone = if error.is_status(404) && age > FRESH { self.gone + 1 } else { 0 };
+        let missing = error.is_status(404) || error.means() == Meaning::NotFound;
+        self.gone = if missing && age > FRESH { self.gone + 1 } else { 0 };
     }
 }
 
@@ -127,10 +129,12 @@ where
                 if verdict(&error, &history) == Verdict::Proof {
                     return Followed::Blind(last, error);
                 }
-                if history.failed == 3 {
+                asked = asked_to_wait(&error, &history);
+                if error.is_status(429) {
+                    events.remark(format!("{error}; looking again in {} s", asked.as_secs()));
+                } else if history.failed == 3 {
                     events.remark(format!("{error}; still waiting"));
                 }
-                asked = asked_to_wait(&error, &history);
             }
             // Cut off by the time that is left.
             Err(_) => {}
@@ -156,7 +160,10 @@ fn asked_to_wait(error: &HttpError, history: &History) -> Duration {
     match error.last_fault() {
         Fault::Status(status, said) => match said.retry_after {
             Some(after) => after.0.min(LONGEST_WISH),
-            None if status.as_u16() == 429 => (LIMITED * history.failed).min(LIMITED_CAP),
+            None if status.as_u16() == 429 => {
+                let doubled = 1 << history.failed.saturating_sub(1).min(16);
+                (LIMITED * doubled).min(LIMITED_CAP)
+            }
             None => Duration::ZERO,
         },
         Fault::NoToken(none) => none.retry_after.map_or(Duration::ZERO, |after| after.0.min(LONGEST_WISH)),

@@ -18,7 +18,7 @@ pub(crate) use behind::{Parent, cancelled_behind, dbt_runs_behind, dbt_runs_of_n
 pub(crate) use board::Board;
 pub(crate) use dbt_run::{DbtRun, DbtState, Fate};
 pub(crate) use failed::{FailedNode, Findings, find_failures, plain};
-pub(crate) use follow::{Followed, follow};
+pub(crate) use follow::{Followed, Probe, Seen, follow};
 pub(crate) use journal::{Intent, Journal};
 pub(crate) use marker::Key;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::journal::{Entry, Intent, Journal, OpenIntent, Turn};
 use super::look_up::{LookUp, Looked, Since, first_own, found, is_own, nonsense};
 use super::marker::{Key, cause, hex};
 use super::settle::{MOST_OPEN_SENDS, PATIENCE, Settling, wait_before_repeating};
-use crate::dbt::{self, Difference, Overrides, Run, TRIGGER_LIMIT};
+use crate::dbt::{self, Difference, Off, Overrides, Run, TRIGGER_LIMIT};
 use crate::http::{HttpError, Sent, Writer};
 
 /// What is to be started, and how carefully.
@@ -86,6 +86,8 @@ pub(crate) enum NotStarted {
     Rejected(HttpError),
     /// The service was not reached, or said to come back later, until patience or time was over.
     NeverSent(HttpError),
+    /// No run of the job would start. Nothing was sent.
+    Off(Off),
     /// The time was over before anything was sent that may have had an effect; and what it was spent on.
     NoTime(String),
     /// Interrupted by this signal before anything was sent that may have had an effect.
@@ -105,19 +107,22 @@ impl NotStarted {
             | NotStarted::OtherParameters { run: _, difference: _ }
             | NotStarted::Rejected(_)
             | NotStarted::NeverSent(_)
+            | NotStarted::Off(_)
             | NotStarted::NoTime(_)
             | NotStarted::Interrupted(_) => false,
         }
     }
 }
 
-/// Starts a run of the job, or finds the one that was started with the same key.
+/// Starts a run of the job, or finds the one that was started with the same key. `off`: what is known against starting any, told
+/// by whoever looks at the job meanwhile.
 pub(crate) async fn trigger(
     order: &Order,
     writer: &Writer,
     means: &Means,
     journal: &Journal,
     milestone: &dyn Fn(Milestone<'_>),
+    off: impl Future<Output = Option<Off>>,
 ) -> Result<Triggered, NotStarted> {
     // 1. Key and marker.
     let marker = order.key.marker();
@@ -139,6 +144,14 @@ pub(crate) async fn trigger(
     }
     // 3. The intent, on disk and synced.
     started.note(intent.as_mut());
+
+    // A run of such a job would wait in the queue for ever.
+    if let Some(off) = off.await {
+        if let Some(intent) = intent {
+            intent.close();
+        }
+        return Err(NotStarted::Off(off));
+    }
 
     let mut progress = Progress::default();
     match started.send_until_known(&cause, &mut progress, milestone).await {

@@ -90,7 +90,14 @@ pub(crate) struct TaskSaid {
     pub(crate) dbt_status: Option<String>,
     /// The exception that ended it, line by line.
     pub(crate) error: Vec<String>,
+    /// The notebook's own word for why it failed, for programs.
+    pub(crate) reason: Option<String>,
+    /// In check mode: the notebook itself says that everything is well.
+    pub(crate) checked: bool,
 }
+
+/// How the notebook begins the line that is for programs.
+const REASON: &str = "dbtrigger-reason: ";
 
 /// The probe of a Databricks run.
 pub(crate) struct WorkflowProbe<'a> {
@@ -113,7 +120,7 @@ impl<'a> WorkflowProbe<'a> {
             Some(Standing::Ended(WorkflowEnd::Left(_) | WorkflowEnd::NeverRan(_)) | Standing::Going(_)) | None => {
                 return None;
             }
-            Some(Standing::Ended(_)) if !task.speaks() => return None,
+            Some(Standing::Ended(_)) if task.run_id == 0 || !task.speaks() => return None,
             Some(Standing::Ended(
                 WorkflowEnd::Success(_)
                 | WorkflowEnd::SuccessWithFailures(_)
@@ -147,13 +154,20 @@ fn understood(output: &TaskOutput, notebook: bool) -> TaskSaid {
                 let id = &result["dbt_run_id"];
                 said.dbt_run_id = id.as_u64().or_else(|| id.as_str()?.parse().ok());
                 said.dbt_run_url = result["url"].as_str().map(|url| plain(url, LINE));
+                said.checked = result["mode"] == "check" && result["ok"] == true;
                 said.dbt_status = result["status"].as_str().map(|status| plain(status, LINE));
             }
             Ok(_) | Err(_) => said.lines = text.lines().take(LINES).map(|line| plain(line, LINE)).collect(),
         }
     }
     let error = output.error.as_deref().or(output.error_trace.as_deref()).unwrap_or_default();
-    said.error = error.lines().map(|line| plain(line, LINE)).filter(|line| !line.is_empty()).take(LINES).collect();
+    let lines = error.lines().map(|line| plain(line, LINE)).filter(|line| !line.is_empty()).take(LINES);
+    for line in lines {
+        match line.strip_prefix(REASON).filter(|_| notebook) {
+            Some(reason) => said.reason = Some(reason.to_owned()),
+            None => said.error.push(line),
+        }
+    }
     // A notebook that failed hands no result over; the exception ends with the dbt run's link.
     if said.dbt_run_url.is_none()
         && let Some((url, run)) = said.error.iter().rev().find_map(|line| run_in(line))
@@ -294,6 +308,8 @@ mod tests {
             (failed.error, failed.dbt_run_id),
             (vec!["DbtRunFailed: dbt run 1".to_owned(), "Failed step 4".to_owned()], None)
         );
+        let told = said(json!({"error": "NotTriggered: HTTP 401\ndbtrigger-reason: key-refused"}), true);
+        assert_eq!((told.error.len(), told.reason.as_deref(), told.checked), (1, Some("key-refused"), false));
         let linked =
             said(json!({"error": "E: dbt run 7 failed\nhttps://ab.us1.dbt.com/deploy/1/projects/2/runs/7/"}), true);
         assert_eq!(linked.dbt_run_id, Some(7));

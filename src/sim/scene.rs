@@ -1,5 +1,6 @@
 //! One start of a dbt job in a world with faults, from the trigger to the end of the run, and the truth about it.
 
+use std::future::ready;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -196,7 +197,7 @@ impl Stage {
             deadline: Instant::now() + scene.timeout,
             resume: String::new(),
         };
-        let triggered = match trigger(&order, &self.writer, &self.means, journal, &|_| {}).await {
+        let triggered = match trigger(&order, &self.writer, &self.means, journal, &|_| {}, ready(None)).await {
             Ok(triggered) => triggered,
             Err(error) => return Told::NotStarted(error),
         };

@@ -121,7 +121,8 @@ class Notebook(unittest.TestCase):
             "not_null_orders_id",
         ):
             self.assertIn(part, message)
-        self.assertTrue(message.endswith(f"{HOST}/deploy/{ACCOUNT}/projects/4101/runs/123456/"))
+        last = [f"{HOST}/deploy/{ACCOUNT}/projects/4101/runs/123456/", "dbtrigger-reason: error"]
+        self.assertEqual(message.split("\n")[-2:], last)
         self.assertNotIn("late", message)
         self.assertEqual(done["task_values"]["dbt_run_status"], "ERROR")
         self.assertIsNone(done["exit"])
@@ -239,6 +240,20 @@ class Notebook(unittest.TestCase):
         done = self.play(peer, settings=allowed, dbtrigger_overrides=json.dumps({**good, "schema_override": None}))
         self.assertEqual(peer.runs[0]["body"], good)
 
+    def test_a_pull_request_goes_with_one_commit_or_branch_and_no_other_request(self):
+        names = ["azure_pull_request_id", "github_pull_request_id", "gitlab_merge_request_id", "non_native_pull_request_id"]
+        allowed, good, total = {"override_keys": names + ["git_branch", "git_sha"]}, 0, 0
+        for name in names:
+            cases = [({name: 7}, False), ({name: 7, "git_sha": "a1"}, True), ({name: 7, "git_branch": "b"}, True)]
+            cases += [({name: 7, other: 8, "git_sha": "a1"}, False) for other in names if other != name]
+            for overrides, right in cases:
+                peer = Peer()
+                done = self.play(peer, settings=allowed, dbtrigger_overrides=json.dumps(overrides))
+                total += 1
+                good += (self.reason(done), peer.posts) == ((None, 1) if right else ("input", 0))
+        print(f"\npull requests, started or refused by the notebook: {good} of {total}")
+        self.assertEqual(good, total)
+
     def test_other_input_is_refused_by_name(self):
         for name, values in {
             "dbtrigger_timeout_minutes": ("x", "0", "-1", "1.5", "999999"),
@@ -292,7 +307,7 @@ class Notebook(unittest.TestCase):
                 self.assertNotIn(secret[:9], json.dumps(done))
             # Who checks is told that the key itself is wrong: no right that anybody could give would help.
             done = self.play(Peer(), case={"secret": secret}, dbtrigger_mode="check")
-            self.assertEqual(done["exception"]["message"].split("\n")[-1], "dbtrigger-check: key-malformed")
+            self.assertEqual(done["exception"]["message"].split("\n")[-1], "dbtrigger-reason: key-malformed")
 
     def test_a_trailing_line_end_of_the_secret_is_cut(self):
         self.assertIsNone(self.play(Peer(), case={"secret": TOKEN + "\n"})["exception"])
@@ -563,13 +578,36 @@ class Notebook(unittest.TestCase):
                 done = self.play(peer, dbtrigger_mode="check")
                 self.assertEqual((self.reason(done), peer.posts), (reason, 0))
                 self.assertIn(word, done["exception"]["message"])
-                self.assertEqual(done["exception"]["message"].split("\n")[-1], f"dbtrigger-check: {verdict}")
+                self.assertEqual(done["exception"]["message"].split("\n")[-1], f"dbtrigger-reason: {verdict}")
                 self.assertLess(done["now"] - START, 130_000)
-        # What is wrong before dbt is asked is said in the same way, and only in check mode.
-        for mode, last in (("check", "dbtrigger-check: input"), ("run", "")):
+        # What is wrong before dbt is asked is said in the same way, and outside of check mode too.
+        for mode in ("check", "run"):
             done = self.play(Peer(), "x", dbtrigger_mode=mode)
-            self.assertEqual((self.reason(done), last in done["exception"]["message"]), ("input", True))
-            self.assertEqual("dbtrigger-check" in done["exception"]["message"], mode == "check")
+            self.assertEqual(self.reason(done), "input")
+            self.assertEqual(done["exception"]["message"].split("\n")[-1], "dbtrigger-reason: input")
+        done = self.play(Peer(faults=["dbt:*=status=401,times=forever"]))
+        self.assertEqual(done["exception"]["message"].split("\n")[-1], "dbtrigger-reason: key-refused")
+
+    def test_a_job_that_would_not_start_is_not_triggered(self):
+        good, cases = 0, [
+            ({"deactivated": True, "run_failure_count": 100}, "100 runs in a row failed"),
+            ({"deactivated": True, "deactivation_reason": "Account inactivity"}, "Account inactivity"),
+            ({"deactivated": True}, "deactivated"),
+            ({"job_type": "hybrid", "execute_steps": []}, "hybrid"),
+            ({"state": 2}, "deleted"),
+        ]  # fmt: skip
+        for job, says in cases:
+            with self.subTest(says):
+                peer = Peer(jobs={222222: job})
+                done = self.play(peer)
+                self.assertEqual((self.reason(done), peer.posts), ("refused", 0))
+                self.assertIn(says, done["exception"]["message"])
+                self.assertEqual(done["exception"]["message"].split("\n")[-1], "dbtrigger-reason: job-off")
+                good += 1
+        print(f"\njobs that would not start, told by the notebook: {good} of {len(cases)}")
+        # What cannot be found out does not stand in the way.
+        done = self.play(Peer(faults=["dbt:jobs/get=status=500,times=forever"]))
+        self.assertEqual(json.loads(done["exit"])["status"], "SUCCESS")
 
 
 if __name__ == "__main__":

@@ -14,13 +14,10 @@ use crate::databricks::{Standing, WorkflowEnd, list_one_time_runs, submit_run};
 use crate::engine::kinds::{TaskWant, check_tasks, digest, is_serverless_refused, run_as_refused};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::{Deadline, Reader, Writer};
-use crate::runs::{Key, TaskState, WorkflowState};
+use crate::runs::{Key, Probe as _, Seen, TaskState, WorkflowProbe, WorkflowState};
 
 /// How long the check is followed: longer than its tasks may take.
 const WAIT: Duration = Duration::from_hours(3);
-/// How the notebook begins the line that is for programs.
-const VERDICT: &str = "dbtrigger-check: ";
-
 /// A check of a workflow that is there.
 pub(in crate::commands) struct Check {
     name: String,
@@ -40,6 +37,9 @@ pub(in crate::commands) struct Check {
 /// How many pages of one-time runs are looked through for a check. Where others start many, an older one is not found, and
 /// the check is run once more.
 const PAGES: usize = 4;
+
+/// Of what the notebook says about its dbt run so many lines are shown.
+const RUN_LINES: usize = 20;
 
 /// How many signs of a digest tell one state from another.
 const MARK: usize = 8;
@@ -73,10 +73,13 @@ impl Check {
             let Ok(found) = reader.read(list_one_time_runs(page.as_deref())).await else { return Some(self) };
             if let Some(run) = found.runs.iter().find(|run| run.run_name.as_deref() == Some(&name)) {
                 match run.standing() {
-                    Some(Standing::Ended(WorkflowEnd::Success(_))) => return None,
+                    Some(Standing::Ended(WorkflowEnd::Success(_))) if is_confirmed(reader, run.run_id).await => {
+                        return None;
+                    }
                     Some(Standing::Going(_)) => self.going = Some(run.run_id),
                     Some(Standing::Ended(
-                        WorkflowEnd::SuccessWithFailures(_)
+                        WorkflowEnd::Success(_)
+                        | WorkflowEnd::SuccessWithFailures(_)
                         | WorkflowEnd::Left(_)
                         | WorkflowEnd::NeverRan(_)
                         | WorkflowEnd::Cancelled(_)
@@ -151,10 +154,11 @@ impl Check {
     fn judge(&self, report: &WorkflowReport, state: &WorkflowState) -> Option<Failure> {
         let is_bad = |task: &&TaskState| matches!(task.standing, Some(Standing::Ended(WorkflowEnd::Failed(_))));
         if let Some(task) = state.tasks.iter().find(is_bad) {
-            return Some(self.meaning(task).advise(format!("see the check at {}", report.url())));
+            return Some(self.used().meaning(task).advise(format!("see the check at {}", report.url())));
         }
         let (code, word) = match &state.standing {
-            Standing::Ended(WorkflowEnd::Success(_)) | Standing::Going(_) => return None,
+            Standing::Going(_) => return None,
+            Standing::Ended(WorkflowEnd::Success(_)) => return self.unconfirmed(report, state),
             Standing::Ended(WorkflowEnd::Cancelled(word)) => (Code::RunCancelled, word),
             Standing::Ended(
                 WorkflowEnd::SuccessWithFailures(word)
@@ -168,12 +172,52 @@ impl Check {
         Some(failure.advise(format!("see the check at {}", report.url())))
     }
 
-    /// What the end of a task says about the workflow.
-    fn meaning(&self, task: &TaskState) -> Failure {
+    fn used(&self) -> Used<'_> {
         let Check { name: _, tasks: _, who, other: _, path, scope, key, mark: _, going: _ } = self;
-        let lines = task.said.as_ref().map(|said| said.error.as_slice()).unwrap_or_default();
-        let verdict = lines.iter().rev().find_map(|line| line.strip_prefix(VERDICT)).unwrap_or_default();
-        let first = lines.iter().find(|line| !line.starts_with(VERDICT)).or(task.message.as_ref());
+        Used { who, path, scope, key }
+    }
+
+    /// A run that ended well, and whose notebook has not said that it has looked.
+    fn unconfirmed(&self, report: &WorkflowReport, state: &WorkflowState) -> Option<Failure> {
+        let task = unconfirmed(state)?;
+        let what = format!("The check ended well, but the notebook {} has not confirmed it.", self.path);
+        let failure = Failure::new(Code::Failed, what)
+            .cause(format!("task {} gave no result with \"mode\": \"check\" and \"ok\": true", task.key))
+            .run(format!("dbtrigger deploy-notebook{}", at(&self.path)));
+        Some(failure.advise(format!("see the check at {}", report.url())))
+    }
+}
+
+/// The first task whose notebook does not say itself that everything is well.
+fn unconfirmed(state: &WorkflowState) -> Option<&TaskState> {
+    state.tasks.iter().find(|task| !task.said.as_ref().is_some_and(|said| said.checked))
+}
+
+/// Whether a check that ended well earlier was one. What cannot be read is checked once more.
+async fn is_confirmed(reader: &Reader, run: u64) -> bool {
+    match WorkflowProbe::new(reader, run).look().await {
+        Ok(Seen::Ended(state)) => !state.tasks.is_empty() && unconfirmed(&state).is_none(),
+        Ok(Seen::Going(_)) | Err(_) => false,
+    }
+}
+
+/// What a task of a workflow uses.
+pub(in crate::commands) struct Used<'a> {
+    /// Whom it acts as.
+    pub(in crate::commands) who: &'a str,
+    pub(in crate::commands) path: &'a NotebookPath,
+    pub(in crate::commands) scope: &'a str,
+    pub(in crate::commands) key: &'a str,
+}
+
+impl Used<'_> {
+    /// What the end of a task that failed says about the workflow.
+    pub(in crate::commands) fn meaning(&self, task: &TaskState) -> Failure {
+        let Used { who, path, scope, key } = self;
+        let said = task.said.as_ref();
+        let lines = said.map(|said| said.error.as_slice()).unwrap_or_default();
+        let verdict = said.and_then(|said| said.reason.as_deref()).unwrap_or_default();
+        let first = lines.first().or(task.message.as_ref());
         let of = |code: Code, what: &str| first.cloned().into_iter().fold(Failure::new(code, what), Failure::cause);
         let secrets = format!("dbtrigger init-secrets --scope {} --key {}", quoted(scope), quoted(key));
         let deploy = format!("dbtrigger deploy-notebook{}", at(path));
@@ -216,7 +260,18 @@ impl Check {
                 .advise("the host in the notebook may be wrong, or a proxy or login page stands in between"),
             _ if unread => of(Code::NotAllowed, &format!("{who} cannot read the notebook {path}, or it is gone."))
                 .run(format!("{deploy} --grant {}", quoted(&format!("{who}:CAN_RUN")))),
-            _ => of(Code::Failed, "The check failed for a reason of its own; the workflow stays as it is."),
+            "job-off" => of(Code::Refused, &format!("No run of the dbt job of task {} would start.", task.key))
+                .run("dbtrigger jobs"),
+            // The dbt run's own end: each line says something.
+            "error" | "cancelled" | "timeout" => {
+                let what = match verdict {
+                    "error" => "The dbt run ended in error.",
+                    "cancelled" => "The dbt run was cancelled.",
+                    _ => "The notebook did not wait any longer for the dbt run.",
+                };
+                lines.iter().take(RUN_LINES).cloned().fold(Failure::new(Code::RunFailed, what), Failure::cause)
+            }
+            _ => of(Code::Failed, &format!("Task {} failed for a reason of its own.", task.key)),
         }
     }
 }

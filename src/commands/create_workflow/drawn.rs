@@ -8,7 +8,7 @@ use crate::credentials::Account;
 use crate::databricks::jobs::{self, Summary};
 use crate::databricks::me::Me;
 use crate::databricks::workspace::NotebookPath;
-use crate::dbt;
+use crate::dbt::{self, Off};
 use crate::engine::kinds::{
     Compute, Identity, TaskWant, Workflow, WorkflowHave, WorkflowWant, find_workflow, override_names, own_job,
     standing, timetable, will_start_by_itself,
@@ -146,10 +146,20 @@ pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result
                 "The dbt job {job} \"{title}\" has a schedule of its own in dbt Cloud, which this does not change: it will run from both."
             ));
         }
-        if found.is_deactivated() {
-            warnings.push(format!(
-                "The dbt job {job} \"{title}\" is deactivated: dbt Cloud does not start it until its settings are saved there."
-            ));
+        match found.off() {
+            // Nothing makes these start.
+            Some(off @ (Off::Deleted | Off::Hybrid)) => {
+                let what = format!("A run of the dbt job {job} \"{title}\" would not start; nothing was changed.");
+                return Err(Failure::new(Code::Refused, what)
+                    .cause(off.why())
+                    .advise(off.advice())
+                    .run("dbtrigger jobs"));
+            }
+            Some(off @ Off::Deactivated { .. }) => {
+                let (why, advice) = (off.why(), off.advice());
+                warnings.push(format!("A run of the dbt job {job} \"{title}\" would not start: {why}; {advice}."));
+            }
+            None => {}
         }
         if found.is_ci() {
             warnings.push(format!("The dbt job {job} \"{title}\" is a CI job, made for pull requests."));

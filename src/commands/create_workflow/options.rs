@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::commands::durations;
+use crate::dbt::{FIELDS, Field, Kind, Together, wrong_together};
 use crate::failure::{Code, Failure};
-use crate::notebook::OverrideKey;
 
 /// A word that takes back what was there.
 const NONE: &str = "none";
@@ -83,32 +83,6 @@ pub(super) fn addresses(given: Vec<String>) -> Result<Option<Vec<String>>, Failu
     Ok(Some(all))
 }
 
-/// What dbt's trigger takes for this key.
-enum Shape {
-    Text,
-    Number,
-    Flag,
-    Texts,
-}
-
-fn shape(key: OverrideKey) -> Shape {
-    match key {
-        OverrideKey::GitSha
-        | OverrideKey::GitBranch
-        | OverrideKey::SchemaOverride
-        | OverrideKey::DbtVersionOverride
-        | OverrideKey::TargetNameOverride => Shape::Text,
-        OverrideKey::AzurePullRequestId
-        | OverrideKey::GithubPullRequestId
-        | OverrideKey::GitlabMergeRequestId
-        | OverrideKey::NonNativePullRequestId
-        | OverrideKey::ThreadsOverride
-        | OverrideKey::TimeoutSecondsOverride => Shape::Number,
-        OverrideKey::GenerateDocsOverride => Shape::Flag,
-        OverrideKey::StepsOverride => Shape::Texts,
-    }
-}
-
 /// Overrides as the notebook reads them; an empty object for `none`; nothing if nothing was given.
 pub(super) fn overrides(given: Vec<String>) -> Result<Option<Map<String, Value>>, Failure> {
     if given.is_empty() {
@@ -129,8 +103,8 @@ pub(super) fn overrides(given: Vec<String>) -> Result<Option<Map<String, Value>>
         let Some((name, value)) = text.split_once('=') else {
             return Err(wrong("it has no = between key and value").advise("write --override git_branch=main"));
         };
-        let Some(key) = OverrideKey::named(name) else {
-            let names: Vec<&str> = OverrideKey::ALL.into_iter().map(OverrideKey::name).collect();
+        let Some(Field { name, kind, flag: _ }) = FIELDS.into_iter().find(|field| field.name == name) else {
+            let names: Vec<&str> = FIELDS.iter().map(|field| field.name).collect();
             return Err(wrong("dbt has no such override").advise(format!("the overrides are {}", names.join(", "))));
         };
         if value.trim().is_empty() {
@@ -141,18 +115,18 @@ pub(super) fn overrides(given: Vec<String>) -> Result<Option<Map<String, Value>>
                 "Databricks would fill in what stands in {{ }}, and whoever starts the workflow could change it",
             ));
         }
-        let read = match shape(key) {
-            Shape::Text => json!(value),
-            Shape::Number => match value.parse::<u64>() {
+        let read = match kind {
+            Kind::Text => json!(value),
+            Kind::Number => match value.parse::<u64>() {
                 Ok(number) => json!(number),
                 Err(_) => return Err(wrong("its value is no whole number")),
             },
-            Shape::Flag => match value {
+            Kind::Flag => match value {
                 "true" => json!(true),
                 "false" => json!(false),
                 _ => return Err(wrong("its value can be true or false")),
             },
-            Shape::Texts => {
+            Kind::Texts => {
                 let steps = all.entry(name.to_owned()).or_insert_with(|| json!([]));
                 steps.as_array_mut().into_iter().for_each(|steps| steps.push(json!(value)));
                 continue;
@@ -162,7 +136,21 @@ pub(super) fn overrides(given: Vec<String>) -> Result<Option<Map<String, Value>>
             return Err(wrong("the same key is given more than once"));
         }
     }
-    Ok(Some(all.into_iter().collect()))
+    match wrong_together(|name| all.contains_key(name)) {
+        None => Ok(Some(all.into_iter().collect())),
+        Some(Together::TwoPullRequests(one, other)) => {
+            let what = format!(
+                "--override {} and {} contradict each other: a run is for one pull request.",
+                one.name, other.name
+            );
+            Err(Failure::new(Code::Contradiction, what).advise("leave one of them out"))
+        }
+        Some(Together::NoCommit(one)) => {
+            let what =
+                format!("--override {} needs git_sha or git_branch: dbt does not look up what to check out.", one.name);
+            Err(Failure::new(Code::Usage, what).advise("add --override git_sha=COMMIT or --override git_branch=BRANCH"))
+        }
+    }
 }
 
 #[cfg(test)]

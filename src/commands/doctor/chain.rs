@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::join_all;
+
 use super::check::{Check, Part};
 use super::notebooks::{Footing, footing};
 use super::workflows::{self, Standing};
-use super::{jobs, notebooks};
+use super::{jobs, last_run, notebooks};
 use crate::commands::create_workflow::rights;
 use crate::commands::job_named::{JobNamed, Narrow};
 use crate::commands::workflow_named::WorkflowNamed;
@@ -93,8 +95,10 @@ impl Chain<'_> {
         }
         checks.extend(none);
         let mut known = BTreeMap::new();
-        for workflow in &standing {
+        let last = standing.iter().map(|workflow| last_run::look(self, workflow, &footings));
+        for (workflow, last) in standing.iter().zip(join_all(last).await) {
             checks.extend(workflows::compare(self, workflow, &footings));
+            checks.push(last);
             checks.push(self.rights(workflow, &footings, &mut known).await);
         }
         // Of a workflow that starts several, only the one that is asked about.

@@ -30,16 +30,9 @@ pub(super) async fn look(dbt: &Dbt, job: u64, elsewhere: Option<&str>, starts_by
         }
     };
     let title = shown_name(found.name.as_deref());
-    if found.is_deactivated() {
-        let what = format!("The dbt job {job} \"{title}\" is deactivated, so no run of it would start.");
-        let failure = Failure::new(Code::Refused, what);
-        return Check::failed(
-            PART,
-            &id,
-            failure
-                .cause("dbt Cloud deactivates a job after 100 failed runs in a row")
-                .advise("save the job's settings once more in dbt Cloud, which activates it"),
-        );
+    if let Some(off) = found.off() {
+        let failure = Failure::new(Code::Refused, format!("No run of the dbt job {job} \"{title}\" would start."));
+        return Check::failed(PART, &id, failure.cause(off.why()).advise(off.advice()));
     }
     let last = runs.as_ref().ok().and_then(|page| page.rows.first());
     let ended = match (&runs, last) {

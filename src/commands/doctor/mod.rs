@@ -6,6 +6,7 @@ mod chain;
 mod check;
 mod hosts;
 mod jobs;
+mod last_run;
 mod notebooks;
 mod workflows;
 

@@ -242,11 +242,7 @@ async fn key_check(chain: &Chain<'_>, ground: &Ground, load: &Load) -> (Check, R
         let of = check.as_reason();
         return (check, Err(of));
     }
-    let check = Check::ok(
-        PART,
-        &id,
-        format!("the key {name} is there; that dbt takes it, a run of `create-workflow --check` shows"),
-    );
+    let check = Check::ok(PART, &id, format!("the secret {name} is there"));
     let (Ok(scope), Ok(key)) = (ground.scope.parse::<ScopeName>(), ground.key.parse::<KeyName>()) else {
         return (check, Ok(()));
     };

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::commands::rehearsal::{ANA, DBT_TOKEN, Outcome, Rehearsal, id};
 use crate::commands::{create_workflow, deploy_notebook, init_secrets, run as run_command};
 use crate::failure::Code;
-use crate::sandbox::Rule;
+use crate::sandbox::{NotebookOutcome, Rule};
 
 const BO: &str = "bo@example.com";
 const NOTEBOOK: &str = "chain.notebook:/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
@@ -396,6 +396,63 @@ async fn overrides_that_the_notebook_does_not_take_any_more_break_their_link() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_last_run_of_a_workflow_is_a_link_with_its_cause_and_what_to_do() {
+    let failed = |message: &str| NotebookOutcome::Failed { error: message.to_owned(), trace: String::new() };
+    let stage = prepared().await;
+    let (id, _) = workflow(&stage);
+    let link = format!("chain.last-run:{id}");
+    let none = check(&doctor(&stage, &[]).await, &link);
+    assert_eq!(none["status"], "skipped", "what is not known is not ticked: {none}");
+    let (mut good, mut total, mut wrong) = (0, 0, Vec::new());
+    for (reason, says, next) in [
+        (
+            "key-refused",
+            "dbt Cloud refuses the key in dbt-cloud/api-key",
+            "init-secrets --scope dbt-cloud --key api-key --rotate",
+        ),
+        ("key-malformed", "is no key of dbt's", "--rotate"),
+        ("key-not-allowed", "may not look at the dbt job", "Job Runner"),
+        ("address-refused", "IP restrictions", "addresses"),
+        ("job-not-visible", "is not visible", "dbtrigger jobs"),
+        ("job-off", "would start", "dbtrigger jobs"),
+        ("egress", "no way to dbt Cloud", "port 443"),
+        ("tls", "TLS connection", "REQUESTS_CA_BUNDLE"),
+        ("secret", "cannot use the secret", "--grant"),
+        ("error", "Failed: model orders (error): x", "dbtrigger watch --workflow-run"),
+        ("cancelled", "The dbt run was cancelled", "dbtrigger watch --workflow-run"),
+        ("unknown", "The words of it.", "dbtrigger watch --workflow-run"),
+        ("fancy-new", "The words of it.", "dbtrigger watch --workflow-run"),
+    ] {
+        let stage = stage.copy();
+        stage.post("/api/2.2/jobs/run-now", &json!({ "job_id": id }));
+        let message =
+            format!("NotTriggered: The words of it.\nFailed: model orders (error): x\ndbtrigger-reason: {reason}");
+        stage.play(failed(&message)).await;
+        tokio::time::sleep(std::time::Duration::from_mins(1)).await;
+        let outcome = doctor(&stage, &[]).await;
+        let found = check(&outcome, &link);
+        let (text, hints) = (found.to_string().replace("\\\"", "\""), found["next"].to_string());
+        let right = found["status"] == "failed" && text.contains(says) && hints.contains(next) && outcome.exit == 1;
+        total += 1;
+        good += usize::from(right && !text.contains("dbtrigger-reason"));
+        if !right {
+            wrong.push(format!("{reason}: {text}"));
+        }
+    }
+    crate::sim::say(&format!("causes of a failed last run, told by doctor: {good} of {total}"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    stage.post("/api/2.2/jobs/run-now", &json!({ "job_id": id }));
+    stage.play(NotebookOutcome::Finished).await;
+    tokio::time::sleep(std::time::Duration::from_mins(1)).await;
+    let outcome = doctor(&stage, &[]).await;
+    assert_eq!((outcome.exit, &check(&outcome, &link)["status"]), (0, &json!("ok")), "{outcome:?}");
+    let rule = "databricks:jobs/runs/list=status=403,times=forever";
+    stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+    let outcome = doctor(&stage, &[]).await;
+    assert_eq!(check(&outcome, &link)["status"], "warning", "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_dbt_job_is_looked_at_once_with_what_deserves_a_look() {
     let stage = prepared().await;
     create(&stage, &["--name", "Several", "--job", "222222", "--job", "222225", "--job", "300120"]).await;
@@ -423,7 +480,12 @@ async fn each_dbt_job_is_looked_at_once_with_what_deserves_a_look() {
 async fn a_dbt_job_that_is_gone_or_deactivated_breaks_its_link_and_a_failed_run_is_a_warning() {
     let stage = prepared().await;
     create(&stage, &["--job", "300119"]).await;
-    only_fails(&doctor(&stage, &[]).await, "chain.job:300119", "is deactivated", "save the job's settings once more");
+    only_fails(
+        &doctor(&stage, &[]).await,
+        "chain.job:300119",
+        "dbt has deactivated it: 100 runs",
+        "save the job's settings once more",
+    );
     let stage = prepared().await;
     // With a name, dbt need not be asked.
     stage.set("DBT_CLOUD_TOKEN", "");

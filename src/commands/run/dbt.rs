@@ -1,10 +1,11 @@
 //! `run JOB...`: one start from its words to its end.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout_at;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use super::course::Course;
 use super::dbt_report::DbtReport;
@@ -16,12 +17,15 @@ use crate::commands::job_named::{JobNamed, Narrow};
 use crate::commands::{LastKnown, Stage, line_to_dbt};
 use crate::context::Environment;
 use crate::credentials::{Account, AccountFlags, Wants};
-use crate::dbt::{Link, Overrides, Run};
+use crate::dbt::{Link, Overrides, Run, get_job};
 use crate::failure::{Code, Ended, Failure, Report, of_start};
 use crate::http::{Deadline, Writer};
 use crate::runs::{
     Board, DbtRun, DbtState, Doubt, Intent, Journal, Key, Means, Milestone, NotStarted, Order, Triggered, trigger,
 };
+
+/// Looking at the job may take so long: dbt itself is asked next.
+const PREFLIGHT: Duration = Duration::from_secs(10);
 
 /// Of the starts that nobody followed to their end so many are pointed at.
 const MOST_REMARKS: usize = 3;
@@ -78,6 +82,8 @@ pub(super) struct Start {
     pub(super) writer: Writer,
     pub(super) deadline: Deadline,
     pub(super) order: Order,
+    /// The job is looked at before it is started.
+    looks: bool,
     no_wait: bool,
     /// How often a run that failed is resumed.
     retry: u32,
@@ -135,7 +141,7 @@ async fn settle(
     let Some(named) = named else {
         return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
     };
-    let finding = several::find(&named, &writer, &account, &narrow);
+    let finding = several::find(&named, &writer, &account, &narrow, waiting.given);
     let found = stage.interruption.or(finding).await.map_err(on_interrupt::nothing_started)?;
     // Its code is named for runs that go on.
     let say = |failure: Failure| {
@@ -182,11 +188,14 @@ async fn settle(
         let (artifacts, results) = (artifacts.clone(), results.clone());
         let (account, writer, flags) = (account.clone(), writer.clone(), stage.account.clone());
         let deadline = deadline.clone();
+        // Several were looked at already.
+        let looks = alone || given;
         Start {
             account,
             writer,
             deadline,
             order,
+            looks,
             no_wait,
             retry,
             artifacts,
@@ -268,7 +277,7 @@ impl Start {
             None => None,
         };
         let milestone = |milestone: Milestone<'_>| course.milestone(milestone);
-        let triggered = trigger(&self.order, &self.writer, means, journal, &milestone).await;
+        let triggered = self.trigger(means, journal, &milestone).await;
         drop(turn);
         let Triggered { run, adopted, sends, doubt, mut intent } = match triggered {
             Ok(triggered) => triggered,
@@ -318,6 +327,37 @@ impl Start {
             course.stop(signal, Some(doubt), &mut ended, means).await;
         }
         ended
+    }
+
+    /// Triggers it, and looks at its job beside the look at earlier runs, so that this takes no longer.
+    async fn trigger(
+        &self,
+        means: &Means,
+        journal: &Journal,
+        milestone: &dyn Fn(Milestone<'_>),
+    ) -> Result<Triggered, NotStarted> {
+        let Order { job, ref overrides, deadline, .. } = self.order;
+        let (tell, told) = oneshot::channel();
+        let preflight = async {
+            let until = deadline.min(Instant::now() + PREFLIGHT);
+            let looked = timeout_at(until, self.writer.glance(get_job(self.account.id, job))).await;
+            // What cannot be found out does not stand in the way.
+            let found = looked.ok().and_then(Result::ok).filter(|found| found.id == job);
+            if found.as_ref().is_some_and(|found| found.is_ci() && found.off().is_none())
+                && !overrides.has_pull_request()
+            {
+                means.events.remark(format!(
+                    "dbt job {job} is a CI job: --github-pull-request-id and the like start it for a pull request"
+                ));
+            }
+            let _ = tell.send(found.and_then(|found| found.off()));
+            std::future::pending::<Infallible>().await
+        };
+        let off = async { if self.looks { told.await.ok().flatten() } else { None } };
+        tokio::select! {
+            triggered = trigger(&self.order, &self.writer, means, journal, milestone, off) => triggered,
+            never = preflight, if self.looks => match never {},
+        }
     }
 
     fn probe<'a>(&'a self, run: Run, doubt: Option<Doubt>, hand: &'a Hand<'_>) -> DbtRun<'a> {
@@ -375,6 +415,7 @@ impl Start {
             writer,
             deadline,
             order,
+            looks: _,
             no_wait: _,
             retry: _,
             artifacts: _,

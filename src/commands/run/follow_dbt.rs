@@ -10,7 +10,7 @@ use crate::credentials::Account;
 use crate::dbt::{End, Run, Status, get_run_with_trigger};
 use crate::events::{Events, Going};
 use crate::failure::{Code, Ended, Failure, of_dbt};
-use crate::http::{Deadline, Reader, Writer};
+use crate::http::{Deadline, Meaning, Reader, Writer};
 use crate::runs::{DbtRun, DbtState, Findings, Followed, Means, find_failures, follow, plain};
 
 /// A run that somebody has just started may not be found for a moment (dbt-cloud-api §4.5); a wrong id is never found.
@@ -78,6 +78,9 @@ impl Following<'_> {
                 Some(failed(&report, *again))
             }
             (Some(End::Cancelled), _) => Some(cancelled(&report, *again)),
+            (None, Followed::Blind(_, error)) if error.means() == Meaning::NotFound => {
+                Some(of_dbt(&format!("dbt run {number} is gone: it was deleted, or the token may not see it"), &error))
+            }
             (None, Followed::Blind(_, error)) => Some(
                 of_dbt(&format!("Cannot follow dbt run {number} any longer; it may go on"), &error)
                     .run(pick_up(number)),

@@ -10,7 +10,7 @@ use crate::databricks::{Iterations, Standing, WorkflowEnd};
 use crate::document::{Count, Data, Id, document};
 use crate::events::{Events, Going};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
-use crate::http::{Deadline, Reader};
+use crate::http::{Deadline, Meaning, Reader};
 use crate::runs::{Ahead, EarlierAttempt, Followed, TaskState, WorkflowProbe, WorkflowState, follow};
 
 /// Follows the run to its end.
@@ -63,6 +63,10 @@ pub(crate) async fn follow_judged(
                     .run(pick_up)
                     .advise(format!("see it at {}", report.url())),
             )
+        }
+        Followed::Blind(state, error) if error.means() == Meaning::NotFound => {
+            report.state = state;
+            Some(of_databricks(&format!("Databricks run {run} is gone: it was deleted"), &error))
         }
         Followed::Blind(state, error) => {
             report.state = state;

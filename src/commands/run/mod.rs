@@ -13,6 +13,8 @@ mod follow_dbt;
 mod follow_workflow;
 mod junit;
 mod on_interrupt;
+#[cfg(test)]
+mod pull_request_tests;
 pub(crate) mod resume;
 mod retry;
 mod several;
@@ -35,7 +37,7 @@ use super::durations;
 use super::job_named::Narrow;
 use super::{Stage, line_to_dbt};
 use crate::credentials::{Databricks, Missing, Wants};
-use crate::dbt::Overrides;
+use crate::dbt::{Overrides, Together, wrong_together};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::questions::Question;
 use crate::runs::Key;
@@ -54,6 +56,7 @@ pub(crate) const LONGEST: Duration = Duration::from_hours(24);
   dbtrigger run 222222 300001 300003 --max-parallel 2
   dbtrigger run 222226 --retry 1 --artifacts target
   dbtrigger run 222222 300001 --junit dbt-junit.xml
+  dbtrigger run 300120 --github-pull-request-id 42 --git-branch fix-orders
   dbtrigger run 222222 --on-interrupt cancel --junit dbt-junit.xml --summary-detail
   dbtrigger run 222222 --idempotency-key nightly-2026-11-23 --step 'dbt build --select tag:nightly'
   dbtrigger run --workflow 'dbt: Nightly build (222222)'")]
@@ -137,6 +140,18 @@ struct Changes {
     /// Branch to check out
     #[arg(long, value_name = "BRANCH", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new())]
     git_branch: Option<String>,
+    /// The pull request at GitHub that this run of a CI job is for: its number; with --git-sha or --git-branch
+    #[arg(long, value_name = "NUMBER", conflicts_with = "workflow", value_parser = clap::value_parser!(u64).range(1..))]
+    github_pull_request_id: Option<u64>,
+    /// The merge request at GitLab that this run of a CI job is for, likewise
+    #[arg(long, value_name = "NUMBER", conflicts_with = "workflow", value_parser = clap::value_parser!(u64).range(1..))]
+    gitlab_merge_request_id: Option<u64>,
+    /// The pull request at Azure DevOps that this run of a CI job is for, likewise
+    #[arg(long, value_name = "NUMBER", conflicts_with = "workflow", value_parser = clap::value_parser!(u64).range(1..))]
+    azure_pull_request_id: Option<u64>,
+    /// The pull request at any other git host that this run of a CI job is for, likewise; its schema is yours to drop
+    #[arg(long, value_name = "NUMBER", conflicts_with = "workflow", value_parser = clap::value_parser!(u64).range(1..))]
+    non_native_pull_request_id: Option<u64>,
     /// Schema to build in
     #[arg(long, value_name = "SCHEMA", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new())]
     schema: Option<String>,
@@ -162,11 +177,15 @@ struct Changes {
 
 impl Changes {
     /// What is for people, and what is for dbt.
-    fn settle(self) -> (Option<String>, Overrides) {
+    fn settle(self) -> Result<(Option<String>, Overrides), Failure> {
         let Changes {
             cause,
             git_sha,
             git_branch,
+            github_pull_request_id,
+            gitlab_merge_request_id,
+            azure_pull_request_id,
+            non_native_pull_request_id,
             schema,
             dbt_target,
             threads,
@@ -178,6 +197,10 @@ impl Changes {
         let overrides = Overrides {
             git_sha,
             git_branch,
+            azure_pull_request_id,
+            github_pull_request_id,
+            gitlab_merge_request_id,
+            non_native_pull_request_id,
             schema_override: schema,
             dbt_version_override: dbt_version,
             threads_override: threads,
@@ -186,7 +209,20 @@ impl Changes {
             timeout_seconds_override: run_timeout.map(|timeout| timeout.as_secs()),
             steps_override: step,
         };
-        (cause, overrides)
+        let fields = overrides.fields();
+        match wrong_together(|name| fields.contains_key(name)) {
+            None => Ok((cause, overrides)),
+            Some(Together::TwoPullRequests(one, other)) => {
+                let what =
+                    format!("{} and {} contradict each other: a run is for one pull request.", one.flag, other.flag);
+                Err(Failure::new(Code::Contradiction, what).advise("leave one of them out"))
+            }
+            Some(Together::NoCommit(one)) => {
+                let what =
+                    format!("{} needs --git-sha or --git-branch: dbt does not look up what to check out.", one.flag);
+                Err(Failure::new(Code::Usage, what).advise("add --git-sha with the commit of the pull request"))
+            }
+        }
     }
 }
 
@@ -260,7 +296,10 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
             Ok(_) => Failure::new(Code::Bug, "The JOB is missing, and nothing said so.").into(),
         };
     }
-    let (cause, overrides) = changes.settle();
+    let (cause, overrides) = match changes.settle() {
+        Ok(settled) => settled,
+        Err(failure) => return failure.into(),
+    };
     let care = dbt::Care { retry, artifacts, junit, settle, at_most_once };
     let max_parallel = max_parallel.map(usize::from);
     dbt::run(dbt::Asked { jobs, max_parallel, narrow, cause, overrides }, care, waiting, wants, stage).await

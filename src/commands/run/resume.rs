@@ -2,23 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::credentials::{Account, AccountFlags};
-use crate::dbt::Overrides;
+use crate::dbt::{FIELDS, Field, Kind, Overrides};
 
 /// The command for a dbt job. The parameters belong to it: with others the key is refused.
 pub(crate) fn of_dbt(job: &str, account: &AccountFlags, overrides: &Overrides, key: Option<&str>) -> String {
     let AccountFlags { dbt_url, dbt_host, dbt_account } = account;
-    let Overrides {
-        git_sha,
-        git_branch,
-        schema_override,
-        dbt_version_override,
-        threads_override,
-        target_name_override,
-        generate_docs_override,
-        timeout_seconds_override,
-        steps_override,
-    } = overrides;
     let mut words = vec!["dbtrigger".to_owned(), "run".to_owned(), quoted(job)];
     let mut flag = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -28,20 +19,24 @@ pub(crate) fn of_dbt(job: &str, account: &AccountFlags, overrides: &Overrides, k
     flag("--dbt-url", dbt_url.clone());
     flag("--dbt-host", dbt_host.clone());
     flag("--dbt-account", dbt_account.clone());
-    flag("--git-sha", git_sha.clone());
-    flag("--git-branch", git_branch.clone());
-    flag("--schema", schema_override.clone());
-    flag("--dbt-target", target_name_override.clone());
-    flag("--threads", threads_override.map(|threads| threads.to_string()));
-    flag("--dbt-version", dbt_version_override.clone());
-    for step in steps_override {
-        flag("--step", Some(step.clone()));
+    let (fields, mut switches) = (overrides.fields(), Vec::new());
+    for Field { name, kind, flag: word } in FIELDS {
+        let Some(value) = fields.get(name) else { continue };
+        match kind {
+            Kind::Text => flag(word, value.as_str().map(ToOwned::to_owned)),
+            // A time, in the unit that dbt wants it in.
+            Kind::Number if name == "timeout_seconds_override" => flag(word, Some(format!("{value}s"))),
+            Kind::Number => flag(word, Some(value.to_string())),
+            Kind::Flag => switches.push(format!("{word}={value}")),
+            Kind::Texts => {
+                for text in value.as_array().into_iter().flatten().filter_map(Value::as_str) {
+                    flag(word, Some(text.to_owned()));
+                }
+            }
+        }
     }
-    flag("--run-timeout", timeout_seconds_override.map(|seconds| format!("{seconds}s")));
     flag("--idempotency-key", key.map(ToOwned::to_owned));
-    if let Some(docs) = generate_docs_override {
-        words.push(format!("--generate-docs={docs}"));
-    }
+    words.extend(switches);
     words.join(" ")
 }
 
@@ -95,6 +90,7 @@ mod tests {
         let account = AccountFlags { dbt_host: Some("ab123.us1.dbt.com".into()), ..AccountFlags::default() };
         let overrides = Overrides {
             git_branch: Some("it's".into()),
+            github_pull_request_id: Some(9_007_199_254_740_993),
             threads_override: Some(8),
             generate_docs_override: Some(false),
             timeout_seconds_override: Some(600),
@@ -103,7 +99,7 @@ mod tests {
         };
         assert_eq!(
             of_dbt("222222", &account, &overrides, Some("k")),
-            r"dbtrigger run 222222 --dbt-host ab123.us1.dbt.com --git-branch 'it'\''s' --threads 8 --step 'dbt seed' --step 'dbt build --select tag:nightly' --run-timeout 600s --idempotency-key k --generate-docs=false"
+            r"dbtrigger run 222222 --dbt-host ab123.us1.dbt.com --git-branch 'it'\''s' --github-pull-request-id 9007199254740993 --threads 8 --step 'dbt seed' --step 'dbt build --select tag:nightly' --run-timeout 600s --idempotency-key k --generate-docs=false"
         );
         let parameters = BTreeMap::from([("day".to_owned(), "last monday".to_owned())]);
         assert_eq!(

@@ -25,17 +25,28 @@ const WITH_STEPS: usize = 10;
 /// So many causes and so many next things to do are shown; the document has all of them.
 const SHOWN: usize = 20;
 
-/// The ids of all jobs. Of several each is looked at, so that a wrong one is said before the first is started.
+/// The ids of all jobs. Of several each is looked at, so that a wrong one, or one that would not start, is said before the first
+/// is started. `given`: somebody gave the key, so there may be runs already.
 pub(super) async fn find(
     named: &[JobNamed],
     reader: &Reader,
     account: &Account,
     narrow: &Narrow,
+    given: bool,
 ) -> Result<Vec<u64>, Failure> {
     let find_one = async |named: &JobNamed| named.find(reader, account, narrow).await;
     let check_one = async |job: u64| {
         let looked = reader.read(get_job(account.id, job)).await;
-        looked.map_err(|error| of_dbt(&format!("Cannot look at dbt job {job}; nothing was started"), &error))
+        let found =
+            looked.map_err(|error| of_dbt(&format!("Cannot look at dbt job {job}; nothing was started"), &error))?;
+        match found.off() {
+            // A run of it that the key has started earlier is followed.
+            Some(off) if !given => {
+                let what = format!("A run of dbt job {job} would not start; nothing was started.");
+                Err(Failure::new(Code::Refused, what).cause(off.why()).advise(off.advice()))
+            }
+            Some(_) | None => Ok(()),
+        }
     };
     let mut ids = Vec::new();
     for some in named.chunks(AT_A_TIME) {

@@ -1,6 +1,6 @@
 //! `run --workflow W`.
 
-use tokio::time::timeout_at;
+use tokio::time::Instant;
 
 use super::follow_workflow::{WorkflowReport, follow_run};
 use super::{Waiting, on_interrupt, resume};
@@ -10,7 +10,7 @@ use crate::commands::{Stage, to_databricks};
 use crate::credentials::{Databricks, Wants, databricks};
 use crate::databricks::{OtherParameter, get_workflow_run, run_now};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
-use crate::http::{Deadline, Fault, HttpError, Reader};
+use crate::http::{Deadline, Reader, Sent};
 
 pub(super) async fn run(text: &str, waiting: Waiting, mut wants: Wants, stage: &Stage) -> Ended<Box<dyn Report>> {
     let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
@@ -71,16 +71,24 @@ async fn start(
         resume: resume.clone(),
     });
     let token = waiting.key.token(job);
-    let sending = timeout_at(deadline.at(), writer.put(run_now(job, &token, &waiting.parameters)));
+    let within = deadline.at().saturating_duration_since(Instant::now());
+    let sending = writer.put_within(run_now(job, &token, &waiting.parameters), within);
     // A start that is on its way is waited for, though not as long as without a signal.
     let sent = tokio::select! {
-        sent = sending => sent.ok(),
+        sent = sending => Some(sent),
         () = on_interrupt::moment_after(&stage.interruption) => None,
     };
-    let started = match sent.ok_or(None).and_then(|sent| sent.map_err(Some)) {
+    let started = match sent {
+        Some(Sent::Done(started)) => Ok(started),
+        Some(Sent::NotSent(error) | Sent::Rejected(error)) => {
+            Err(of_databricks(&format!("Databricks did not start {shown_name}; nothing was started"), &error))
+        }
+        Some(Sent::Open(error)) => Err(unknown(&shown_name, &resume, &error.to_string())),
+        None => Err(unknown(&shown_name, &resume, "the time was over before Databricks answered")),
+    };
+    let started = match started {
         Ok(started) => started,
-        Err(error) => {
-            let mut failure = not_started(&shown_name, &resume, error.as_ref());
+        Err(mut failure) => {
             if let Some(signal) = stage.interruption.heard() {
                 report.on_interrupt = Some(on_interrupt::Stopped::unseen(failure.code));
                 failure = on_interrupt::instead(signal, failure);
@@ -130,20 +138,10 @@ async fn other_parameters(reader: &Reader, run: u64, waiting: &Waiting) -> Optio
     )
 }
 
-/// `run-now` failed after all its attempts. Any of them may have started the run; the token makes the next try safe.
-fn not_started(workflow: &str, resume: &str, error: Option<&HttpError>) -> Failure {
-    let unknown = Failure::new(Code::OutcomeUnknown, format!("It is unknown whether a run of {workflow} was started."));
-    let advice = "that command cannot start a second run: it carries the same idempotency token";
-    let Some(error) = error else {
-        return unknown.cause("the time was over before Databricks answered").run(resume).advise(advice);
-    };
-    let surely_not = match &error.fault {
-        Fault::Status(status, _) => status.is_client_error() && !matches!(status.as_u16(), 408 | 429),
-        Fault::NotSent(_) | Fault::NoToken(_) => error.attempts == 1,
-        Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => false,
-    };
-    if surely_not {
-        return of_databricks(&format!("Databricks did not start {workflow}"), error);
-    }
-    unknown.cause(error.to_string()).run(resume).advise(advice)
+/// An attempt at `run-now` may have started the run; the token makes the next try safe.
+fn unknown(workflow: &str, resume: &str, why: &str) -> Failure {
+    Failure::new(Code::OutcomeUnknown, format!("It is unknown whether a run of {workflow} was started."))
+        .cause(why)
+        .run(resume)
+        .advise("that command cannot start a second run: it carries the same idempotency token")
 }

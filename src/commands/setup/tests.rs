@@ -399,7 +399,7 @@ async fn stopped_at_any_request_it_goes_on_from_there() {
 async fn a_check_that_did_not_end_well_is_made_up_for_and_one_that_did_is_not_repeated() {
     let world = Rehearsal::new();
     let bad =
-        NotebookOutcome::Failed { error: "NotTriggered: x\ndbtrigger-check: egress".into(), trace: String::new() };
+        NotebookOutcome::Failed { error: "NotTriggered: x\ndbtrigger-reason: egress".into(), trace: String::new() };
     assert_eq!(Box::pin(played(&world, bad, world.run(run, &YES))).await.unwrap().exit, 12);
     world.take_log();
     let shown = Box::pin(done(&world, &["--job", "222222", "--dry-run"])).await;
@@ -584,7 +584,7 @@ async fn one_key_in_a_file_is_enough_and_one_that_dbt_refuses_is_not_stored() {
 async fn a_check_that_fails_is_the_outcome_and_no_run_is_offered() {
     let world = Rehearsal::new();
     let bad =
-        NotebookOutcome::Failed { error: "NotTriggered: x\ndbtrigger-check: egress".into(), trace: String::new() };
+        NotebookOutcome::Failed { error: "NotTriggered: x\ndbtrigger-reason: egress".into(), trace: String::new() };
     let line = [&YES[..], &["--run-now"]].concat();
     let outcome = Box::pin(played(&world, bad, world.run(run, &line))).await.unwrap();
     assert_eq!((outcome.exit, outcome.code), (12, Some(Code::Network)), "{outcome:?}");

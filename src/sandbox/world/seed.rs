@@ -85,6 +85,11 @@ fn jobs() -> Vec<DbtJob> {
                 "Given up".clone_into(&mut job.name);
                 job.deactivated = true;
             }
+            4 => {
+                "Carried out elsewhere".clone_into(&mut job.name);
+                job.commands.clear();
+                job.written.insert("job_type".to_owned(), "hybrid".into());
+            }
             3 => {
                 "With docs".clone_into(&mut job.name);
                 job.generate_docs = true;

@@ -234,6 +234,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("jobs", "jobs[].job_type", "dbt's word"),
     ("jobs", "jobs[].has_schedule", "dbt starts it by itself"),
     ("jobs", "jobs[].deactivated", "dbt has deactivated it"),
+    ("jobs", "jobs[].cannot_start", "why no run of it would start: deactivated by dbt, or a hybrid job; else null"),
     ("jobs", "jobs[].last_run", "its newest run, null if there is none"),
     ("jobs", "jobs[].last_run.run_id", "its id"),
     ("jobs", "jobs[].last_run.run_url", "its page"),

@@ -46,6 +46,34 @@ async fn a_check_runs_the_notebook_once_in_check_mode_as_whom_the_runs_act_as() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_check_is_good_only_if_the_notebook_says_so_itself() {
+    let (mut good, mut total) = (0, 0);
+    let said = |result: Value| NotebookOutcome::Exited { result: result.to_string() };
+    for outcome in [
+        NotebookOutcome::Finished,
+        NotebookOutcome::Exited { result: "fine".to_owned() },
+        said(json!({})),
+        said(json!({ "mode": "check", "output": [] })),
+        said(json!({ "mode": "check", "ok": false, "output": [] })),
+        said(json!({ "mode": "check", "ok": "true", "output": [] })),
+        said(json!({ "ok": true, "output": [] })),
+        said(json!({ "mode": "run", "ok": true, "status": "SUCCESS", "output": [] })),
+    ] {
+        let stage = prepared().await;
+        // The second time the workspace has a run of the check that ended well.
+        for _ in 0..2 {
+            let ended = run_now(&stage, &CHECK, outcome.clone()).await;
+            total += 1;
+            good += usize::from((ended.exit, ended.code) == (1, Some(Code::Failed)));
+        }
+        let ended = run_now(&stage, &CHECK, well()).await;
+        assert_eq!(ended.exit, 0, "{ended:?}");
+    }
+    crate::sim::say(&format!("checks that the notebook has not confirmed do not pass: {good} of {total}"));
+    assert_eq!(good, total);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_good_check_it_is_run_and_a_dry_run_only_says_so() {
     let stage = prepared().await;
     let line = [&CHECK[..], &["--run-now"]].concat();
@@ -60,7 +88,7 @@ async fn after_a_good_check_it_is_run_and_a_dry_run_only_says_so() {
     assert_eq!((&data["check"]["status"], &data["run"]["status"]), (&json!("SUCCESS"), &json!("SUCCESS")));
 
     let stage = prepared().await;
-    let outcome = run_now(&stage, &line, bad("x\ndbtrigger-check: egress")).await;
+    let outcome = run_now(&stage, &line, bad("x\ndbtrigger-reason: egress")).await;
     assert_eq!((outcome.exit, &outcome.data["result"]), (12, &json!("created")), "{outcome:?}");
     assert_eq!(stage.take_writes(), ["databricks:jobs/create", SUBMIT]);
 }
@@ -91,12 +119,12 @@ async fn what_is_in_the_way_is_told_apart_and_has_its_own_exit_code_and_next_ste
         ("fancy-new", Code::Failed, &["a reason of its own"]),
     ] {
         let stage = base.copy();
-        let outcome = run_now(&stage, &CHECK, bad(&format!("The words of it.\ndbtrigger-check: {verdict}"))).await;
+        let outcome = run_now(&stage, &CHECK, bad(&format!("The words of it.\ndbtrigger-reason: {verdict}"))).await;
         assert_eq!((outcome.code, outcome.exit), (Some(code), code.exit()), "{verdict}: {outcome:?}");
         for word in words.iter().chain(&["The words of it.", "see the check at http://127.0.0.1:1/jobs/"]) {
             assert!(outcome.failure.contains(word), "{verdict}: {word} in {}", outcome.failure);
         }
-        assert!(!outcome.failure.contains("dbtrigger-check"), "{}", outcome.failure);
+        assert!(!outcome.failure.contains("dbtrigger-reason"), "{}", outcome.failure);
         assert_eq!((stage.take_writes(), jobs(&stage).len()), (vec![SUBMIT], 1), "{verdict}");
     }
     // A notebook of before, or one that was edited, says no word.
@@ -162,7 +190,7 @@ async fn several_tasks_are_checked_in_one_run_each_with_its_own_job() {
                 while let Some(task) = world.next_notebook(SimTime(0)) {
                     // The second task fails, though nothing waits for it.
                     let second = task.parameters["job_id"] == "222225";
-                    let outcome = if second { bad("x\ndbtrigger-check: job-not-visible") } else { well() };
+                    let outcome = if second { bad("x\ndbtrigger-reason: job-not-visible") } else { well() };
                     world.notebook_ended(SimTime(0), task.task_run_id, NotebookEnd { outcome, output: String::new() });
                 }
             });

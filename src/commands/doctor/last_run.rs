@@ -1,0 +1,81 @@
+//! How the last run of a workflow ended: what people ask after a bad night.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::chain::{Chain, PART};
+use super::check::Check;
+use super::notebooks::Footing;
+use super::workflows::Standing;
+use crate::commands::create_workflow::Used;
+use crate::commands::jobs::moment;
+use crate::databricks::{self, WorkflowEnd, list_workflow_runs};
+use crate::failure::{Code, Failure, of_databricks};
+use crate::runs::{Probe as _, Seen, WorkflowProbe, WorkflowState, plain};
+
+/// The newest run that has ended; a failed one is a failed link, with its cause.
+pub(super) async fn look(chain: &Chain<'_>, workflow: &Standing, footings: &BTreeMap<String, Footing>) -> Check {
+    let job = workflow.have.job.id;
+    let (id, subject) = (format!("last-run:{job}"), format!("the last run of {}", workflow.short()));
+    let unknown = |error| {
+        let failure = of_databricks(&format!("How {subject} ended is not known"), &error);
+        let check = Check::warning(PART, &id, format!("{}.", failure.what.trim_end_matches('.')));
+        failure.causes.into_iter().fold(check, Check::because).then(failure.hints)
+    };
+    let page = match chain.reader.read(list_workflow_runs(job, false, None)).await {
+        Ok(page) => page,
+        Err(error) => return unknown(error),
+    };
+    let ended = page.runs.iter().filter_map(|run| match run.standing()? {
+        databricks::Standing::Ended(end) => Some((run, end)),
+        databricks::Standing::Going(_) => None,
+    });
+    let Some((run, end)) = ended.max_by_key(|(run, _)| (run.start_time, run.run_id)) else {
+        let of = "no run has ended yet, so whether dbt accepts the key is not known";
+        return Check::skipped(PART, &id, &subject, of);
+    };
+    let at = run.start_time.and_then(|at| i64::try_from(at).ok()).and_then(|at| Timestamp::from_millisecond(at).ok());
+    let at = at.map(|at| format!(" of {}", moment(at))).unwrap_or_default();
+    let told = format!("{subject}, {}{at}", run.run_id);
+    let watch = format!("dbtrigger watch --workflow-run {}", run.run_id);
+    let well = |word: &str| Check::ok(PART, &id, format!("{told}: {word}"));
+    match end {
+        WorkflowEnd::Success(word) | WorkflowEnd::Left(word) => well(&word),
+        WorkflowEnd::SuccessWithFailures(word) => well(&word).warn("some of its tasks failed").run(watch),
+        WorkflowEnd::Cancelled(word) => well(&word).warn("it was cancelled").run(watch),
+        WorkflowEnd::NeverRan(word) | WorkflowEnd::Failed(word) => {
+            let state = match WorkflowProbe::new(chain.reader, run.run_id).look().await {
+                Ok(Seen::Ended(state) | Seen::Going(state)) => state,
+                Err(error) => return unknown(error),
+            };
+            let what = format!("Run {}{at} of {} failed: {word}.", run.run_id, workflow.short());
+            Check::failed(PART, &id, why(workflow, footings, &state, what).run(watch))
+        }
+    }
+}
+
+/// Why it failed, and what to do first.
+fn why(workflow: &Standing, footings: &BTreeMap<String, Footing>, state: &WorkflowState, what: String) -> Failure {
+    let failure = Failure::new(Code::RunFailed, what);
+    let failed = state
+        .tasks
+        .iter()
+        .find(|task| matches!(task.standing, Some(databricks::Standing::Ended(WorkflowEnd::Failed(_)))));
+    let Some(task) = failed else {
+        let message = state.run.message().map(|message| plain(message, 400));
+        return message.into_iter().fold(failure, Failure::cause);
+    };
+    let notebook = workflow.tasks.iter().find(|own| own.key == task.key).map(|own| &own.notebook);
+    let ground = notebook.and_then(|notebook| footings.get(notebook)?.ground.as_ref().ok());
+    let Some(ground) = ground else {
+        // A task of somebody else, or a notebook that another check complains about.
+        let lines = task.said.iter().flat_map(|said| &said.error).chain(&task.message).take(5);
+        return lines.map(|line| format!("task {}: {line}", task.key)).fold(failure, Failure::cause);
+    };
+    let who = workflow.have.job.run_as.as_deref().unwrap_or("whoever it runs as");
+    let used = Used { who, path: &ground.path, scope: &ground.scope, key: &ground.key };
+    let Failure { code: _, what: why, causes, hints, open: _ } = used.meaning(task);
+    let failure = causes.into_iter().fold(failure.cause(why), Failure::cause);
+    Failure { hints, ..failure }
+}

@@ -1,0 +1,95 @@
+//! dbt jobs of which no run starts: each command that would start one, or make something start one, says so.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::rehearsal::Rehearsal;
+use super::{create_workflow, deploy_notebook, doctor, init_secrets, jobs, run};
+use crate::failure::Code;
+
+/// A plain job of the world.
+const JOB: &str = "300001";
+
+async fn stage(job: &Value) -> Rehearsal {
+    let stage = Rehearsal::new();
+    assert_eq!(stage.run(init_secrets::run, &[]).await.unwrap().exit, 0);
+    assert_eq!(stage.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
+    stage.world(|world| world.script_dbt_job(JOB.parse().unwrap(), &json!({ "job": job })));
+    stage.take_log();
+    stage
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_of_which_no_run_starts_is_told_before_anything_is_started() {
+    let (mut good, mut total, mut wrong) = (0, 0, Vec::new());
+    for (job, says, comes_back) in [
+        (json!({ "deactivated": true, "run_failure_count": 100 }), "100 runs in a row failed", true),
+        (json!({ "deactivated": true, "deactivation_reason": "Account inactivity." }), "Account inactivity", true),
+        (json!({ "deactivated": true }), "dbt has deactivated it", true),
+        (json!({ "job_type": "hybrid", "execute_steps": [] }), "hybrid", false),
+        (json!({ "state": 2 }), "deleted", false),
+    ] {
+        let mut take = |command: &str, right: bool, seen: String| {
+            total += 1;
+            good += usize::from(right);
+            if !right {
+                wrong.push(format!("{says} ({command}): {seen}"));
+            }
+        };
+        let world = stage(&job).await;
+        let listed = world.run(jobs::run, &[]).await.unwrap();
+        let row = listed.data["jobs"].as_array().unwrap().iter().find(|row| row["job_id"] == JOB).cloned();
+        let told = row.as_ref().and_then(|row| row["cannot_start"].as_str()).map(|why| why.contains(says));
+        // What is deleted is not listed.
+        let right = if says == "deleted" { row.is_none() } else { told == Some(true) };
+        take("jobs", right, format!("{row:?}"));
+
+        let created = world.run(create_workflow::run, &["--job", JOB]).await.unwrap();
+        let right = if comes_back {
+            created.exit == 0 && created.said().contains(says)
+        } else {
+            created.code == Some(Code::Refused) && created.failure.contains(says) && world.take_writes().is_empty()
+        };
+        take("create-workflow", right, format!("{created:?}"));
+
+        let lines: [&[&str]; 4] = [&[JOB], &[JOB, "--no-wait"], &["222222", JOB], &[JOB, "--idempotency-key", "k"]];
+        for line in lines {
+            world.take_log();
+            let ran = world.run(run::run, line).await.unwrap();
+            let right = ran.code == Some(Code::Refused) && ran.failure.contains(says) && world.take_writes().is_empty();
+            take(&format!("run {line:?}"), right, format!("{ran:?}"));
+        }
+
+        let looked = world.run(doctor::run, &["--job", JOB]).await.unwrap();
+        let check = looked.data["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|check| check["id"] == format!("chain.job:{JOB}"))
+            .cloned();
+        let check = check.unwrap_or_default();
+        take("doctor", check["status"] == "failed" && check.to_string().contains(says), check.to_string());
+    }
+    crate::sim::say(&format!("jobs of which no run starts, told by the commands: {good} of {total}"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_at_the_job_takes_no_time_of_its_own_and_stands_in_no_way() {
+    let latency = Duration::from_millis(100);
+    let start = async |stage: &Rehearsal| {
+        stage.set_latency(latency);
+        stage.run(run::run, &["222222", "--no-wait"]).await.unwrap()
+    };
+    let outcome = start(&Rehearsal::new()).await;
+    // The look at earlier runs, and the start.
+    assert!(outcome.exit == 0 && outcome.took <= 2 * latency + Duration::from_millis(10), "{:?}", outcome.took);
+    for fault in ["status=500", "status=403", "reset", "hang", "login"] {
+        let stage = Rehearsal::new();
+        let rule = format!("dbt:jobs/get={fault},times=forever");
+        stage.world(|world| world.add_fault(crate::sandbox::Rule::parse(&rule).unwrap()));
+        let outcome = start(&stage).await;
+        assert!(outcome.exit == 0 && outcome.took < Duration::from_secs(12), "{fault}: {outcome:?}");
+    }
+}

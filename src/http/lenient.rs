@@ -1,0 +1,112 @@
+//! Reading fields of answers that differ a little from what the services promise, where that does no harm.
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Number, Value};
+
+/// The largest whole number that a float holds exactly.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// The value as a `T`; a number given as text, and `1.0` for `1`, count as that number.
+fn read<T: DeserializeOwned>(value: Value) -> Result<T, serde_json::Error> {
+    let number = whole_number(&value);
+    serde_json::from_value(value).or_else(|error| match number {
+        Some(number) => serde_json::from_value(Value::Number(number)).map_err(|_| error),
+        None => Err(error),
+    })
+}
+
+fn whole_number(value: &Value) -> Option<Number> {
+    match value {
+        Value::String(text) => {
+            text.parse::<u64>().map(Number::from).or_else(|_| text.parse::<i64>().map(Number::from)).ok()
+        }
+        Value::Number(number) if number.is_f64() => {
+            let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= EXACT)?;
+            format!("{float:.0}").parse::<i64>().ok().map(Number::from)
+        }
+        Value::Number(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// For numbers that must be there.
+pub(crate) fn whole<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    Value::deserialize(deserializer).and_then(|value| read(value).map_err(D::Error::custom))
+}
+
+/// For fields that are only shown: what has another type than expected counts as absent.
+pub(crate) fn soft<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Value::deserialize(deserializer).map(|value| read(value).ok())
+}
+
+/// For lists that are only shown: an element that cannot be read does not hide the others.
+pub(crate) fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    Value::deserialize(deserializer).map(|value| match value {
+        Value::Array(items) => Some(items.into_iter().filter_map(|item| read(item).ok()).collect()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => None,
+    })
+}
+
+/// For fields where `null` is as good as absent.
+pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Row {
+        #[serde(deserialize_with = "whole")]
+        id: u64,
+        #[serde(default, deserialize_with = "soft")]
+        count: Option<i64>,
+        #[serde(default, deserialize_with = "soft")]
+        name: Option<String>,
+    }
+
+    #[test]
+    fn numbers_are_read_as_text_and_with_a_fraction_of_nothing() {
+        for (given, id) in [
+            (json!(7), Some(7)),
+            (json!("7"), Some(7)),
+            (json!(7.0), Some(7)),
+            (json!(u64::MAX), Some(u64::MAX)),
+            (json!("18446744073709551615"), Some(u64::MAX)),
+            (json!(7.5), None),
+            (json!("7.0"), None),
+            (json!(" 7"), None),
+            (json!("-7"), None),
+            (json!(1e300), None),
+            (json!(true), None),
+            (json!(null), None),
+        ] {
+            let row = serde_json::from_value::<Row>(json!({ "id": given, "count": given, "name": given }));
+            assert_eq!(row.ok().map(|row| row.id), id, "{given}");
+        }
+        let row: Row = serde_json::from_value(json!({ "id": 1, "count": "-7", "name": "7" })).unwrap();
+        assert_eq!((row.count, row.name.as_deref()), (Some(-7), Some("7")));
+    }
+
+    #[test]
+    fn an_odd_element_does_not_hide_the_others() {
+        #[derive(Deserialize)]
+        struct Body {
+            #[serde(default, deserialize_with = "readable")]
+            rows: Option<Vec<Row>>,
+        }
+        let ids = |rows: Value| {
+            let Body { rows } = serde_json::from_value(json!({ "rows": rows })).unwrap();
+            rows.map(|rows| rows.into_iter().map(|row| row.id).collect::<Vec<_>>())
+        };
+        assert_eq!(ids(json!([{"id": 1}, {}, 7, null, "x", {"id": "2"}, {"id": []}])), Some(vec![1, 2]));
+        assert_eq!((ids(json!("x")), ids(json!(null)), ids(json!([]))), (None, None, Some(vec![])));
+    }
+}
