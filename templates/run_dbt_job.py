@@ -1307,7 +1307,7 @@ def refuse_if_off():
     why = why_off(job) if isinstance(job, dict) else None
     if why:
         text = f"Nothing was triggered: a run of dbt job {job_id} would not start, since {why}. "
-        text += "See the job's page in dbt; saving its settings there activates a job that was deactivated after failures."
+        text += "See the job's page in dbt: saving its settings activates a job that was deactivated after failures."
         raise NotTriggered("refused", text, "job-off")
 
 

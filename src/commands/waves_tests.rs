@@ -63,7 +63,7 @@ async fn each_command_takes_the_waves_that_the_page_says() {
             "deploy-notebook" => world.run(deploy_notebook::run, line).await,
             "create-workflow" => world.run(create_workflow::run, line).await,
             "setup" => {
-                let result = r#"{"mode":"check","ok":true}"#.to_owned();
+                let result = r#"{"mode":"check","ok":true,"output":["reached"]}"#.to_owned();
                 tokio::select! {
                     outcome = world.run(setup::run, line) => outcome,
                     never = async { loop { world.play(NotebookOutcome::Exited { result: result.clone() }).await; } } => never,

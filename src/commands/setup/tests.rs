@@ -180,7 +180,7 @@ async fn settings_are_asked_for_the_plan_is_shown_and_accepted_and_a_run_is_offe
         Ok("0 0 6 * * ?"),
         Ok("Europe/Nowhere"),
         Ok("Europe/Berlin"),
-        Ok("nobody at all"),
+        Ok("nobody\u{7}"),
         Ok(""),
         Ok("yes"),
         Ok("yes"),
