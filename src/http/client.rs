@@ -1,6 +1,7 @@
 //! The reader and the writer. One function sends one attempt, in this order: base address, credential, headers, time
 //! limit, transport, trace, verdict. Repeating stands around it and never looks inside.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -51,6 +52,8 @@ struct Line {
     entropy: Entropy,
     wall: Wall,
     events: Events,
+    /// The last write of [`Writer::put_once`] broke on its way.
+    write_was_lost: Cell<bool>,
 }
 
 /// Reads from one service, until its deadline if it has one. There is no way to write with it.
@@ -359,7 +362,10 @@ impl Writer {
         wall: Wall,
         events: Events,
     ) -> Writer {
-        Writer(Reader(Rc::new(Line { profile, transport, pace, entropy, wall, events }), None))
+        Writer(Reader(
+            Rc::new(Line { profile, transport, pace, entropy, wall, events, write_was_lost: Cell::default() }),
+            None,
+        ))
     }
 
     /// The same with this deadline instead of its own.
@@ -395,10 +401,15 @@ impl Writer {
     }
 
     /// Writes what may be repeated, with one attempt: for callers who look again before each.
+    ///
+    /// After one that was lost the next goes over a connection of its own: a server that ends connections while they are idle
+    /// would break the kept one each time, since the caller's look has used it before.
     pub(crate) async fn put_once<T>(&self, put: Put<T>) -> Result<T, HttpError> {
-        self.attempt(&put.call, put.parse, Lane::Pooled, Duration::MAX)
-            .await
-            .map_err(|failed| self.error(&put.call, failed, 1))
+        let lane = if self.0.0.write_was_lost.get() { Lane::Fresh } else { Lane::Pooled };
+        let sent = self.attempt(&put.call, put.parse, lane, Duration::MAX).await;
+        let lost = |failed: &Failed| matches!(failed.fault, Fault::Lost(_));
+        self.0.0.write_was_lost.set(sent.as_ref().err().is_some_and(lost));
+        sent.map_err(|failed| self.error(&put.call, failed, 1))
     }
 
     /// Sends once, on a connection of its own.

@@ -190,11 +190,12 @@ fn a_resumption_that_is_interrupted_is_named_and_found_by_the_command_that_is_sa
 
 #[test]
 fn a_run_that_is_over_and_not_resumed_yet_does_not_go_on() {
-    let site = Site::with(|options| options.speed = 20.0);
-    site.fault("dbt:runs/list=hang,nth=2,times=forever");
+    let site = Site::with(|options| options.speed = 600.0);
+    site.fault("dbt:runs/list=hang,nth=3,times=forever");
+    // Before it: the look at the newest run, and the one for a second run at the end.
     let mut child = site.command(&["run", "222226", "--retry", "1", "-o", "json"]).spawn().unwrap();
     let begun = Instant::now();
-    while site.sandbox.log().iter().filter(|line| line.operation == "dbt:runs/list").count() < 2 {
+    while site.sandbox.log().iter().filter(|line| line.operation == "dbt:runs/list").count() < 3 {
         assert!(begun.elapsed() < Duration::from_mins(1), "nobody looks for a run that resumes it");
         std::thread::yield_now();
     }
