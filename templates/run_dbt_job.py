@@ -799,7 +799,7 @@ def look_up(keys):
             break
         if time.monotonic() >= until or answer.trouble == "certificate":
             text = f"Nothing was triggered: earlier runs cannot be looked through. {answer.why}.{advice(answer)}"
-            raise NotTriggered(reason_of(answer), text)
+            raise NotTriggered(reason_of(answer), text, verdict_of(answer))
         pause(answer, failures, until)
         failures += 1
     state.since = answer.since  # from this very list: what shows between two lists would be in neither
@@ -879,7 +879,8 @@ def settle(find, what, limited=None):
             return None
         if over or time.monotonic() >= until:
             if limited is not None:
-                raise NotTriggered(reason_of(limited), f"Nothing was triggered. {limited.why}.{advice(limited)}")
+                text = f"Nothing was triggered. {limited.why}.{advice(limited)}"
+                raise NotTriggered(reason_of(limited), text, verdict_of(limited))
             raise OutcomeUnknown(
                 "unknown",
                 f"It is unknown whether dbt Cloud has started a run. {what}, and looking for it among the runs of job "
@@ -906,12 +907,13 @@ def _trigger_job(overrides):
             return run
         if answer.kind == "refused":
             text = f"dbt Cloud did not start job {job_id}. {answer.why}.{advice(answer)}"
-            raise NotTriggered(reason_of(answer), text)
+            raise NotTriggered(reason_of(answer), text, verdict_of(answer))
         if answer.kind == "open":
             unanswered, state.doubtful = unanswered + 1, True
             run = settle(state.find, f"The trigger was not answered clearly ({answer.why})")
         elif answer.trouble == "certificate" or time.monotonic() >= until:
-            raise NotTriggered(reason_of(answer), f"Nothing was triggered. {answer.why}.{advice(answer)}")
+            text = f"Nothing was triggered. {answer.why}.{advice(answer)}"
+            raise NotTriggered(reason_of(answer), text, verdict_of(answer))
         else:
             pause(answer, failures, until)
             failures += 1
@@ -922,7 +924,7 @@ def _trigger_job(overrides):
             return run
         if unanswered >= MAX_POSTS or time.monotonic() >= deadline:
             text = f"dbt Cloud did not start job {job_id}, and no run of it shows. {answer.why}.{advice(answer)}"
-            raise NotTriggered(reason_of(answer), text)
+            raise NotTriggered(reason_of(answer), text, verdict_of(answer))
 
 
 def resume(failed):
