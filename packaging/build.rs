@@ -1,6 +1,5 @@
 //! Tells the program the commit and the target that it was built from.
 
-#![expect(clippy::print_stdout, reason = "Cargo reads what a build script prints")]
 #![expect(clippy::disallowed_methods, reason = "Cargo hands a build script its inputs as variables")]
 
 use std::process::Command;

@@ -249,7 +249,7 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
         Command::Demo(args) => commands::demo::run(args, stage).await,
         Command::Explain(args) => commands::explain::run(args),
         Command::Completions(args) => commands::completions::run(&args, Root::command()),
-        Command::Version(args) => commands::version::run(args),
+        Command::Version(args) => commands::version::run(&args),
         Command::Man(args) => commands::man::run(args, Root::command()),
     }
 }

@@ -23,7 +23,7 @@ pub(crate) const LINE: &str =
   dbtrigger version -o json")]
 pub(crate) struct Args {}
 
-pub(crate) fn run(args: Args) -> Ended<Box<dyn Report>> {
+pub(crate) fn run(args: &Args) -> Ended<Box<dyn Report>> {
     let Args {} = args;
     Ended::well(Box::new(Version))
 }
