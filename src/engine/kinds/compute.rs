@@ -103,7 +103,11 @@ pub(crate) fn is_serverless_refused(error: &HttpError) -> bool {
     let Some(said) = error.said() else { return false };
     match said.code.as_deref() {
         Some("FEATURE_DISABLED") => true,
-        Some("INVALID_PARAMETER_VALUE") => said.message.to_ascii_lowercase().contains("serverless"),
+        // Where serverless is off, a task without compute is told that it needs one (databricks-api §6.3); other calls name it.
+        Some("INVALID_PARAMETER_VALUE") => {
+            let words = said.message.to_ascii_lowercase();
+            words.contains("serverless") || words.contains("existing_cluster_id must be specified")
+        }
         Some(_) | None => false,
     }
 }
@@ -138,7 +142,11 @@ mod tests {
     #[test]
     fn only_what_refuses_serverless_itself_is_taken_for_that() {
         let words = "Serverless compute is not enabled here.";
+        let off = "One of job_cluster_key, new_cluster, or existing_cluster_id must be specified.";
+        let off_before = "Either new_cluster or existing_cluster_id must be specified.";
         for (status, code, message, expected) in [
+            (400, Some("INVALID_PARAMETER_VALUE"), off, true),
+            (400, Some("INVALID_PARAMETER_VALUE"), off_before, true),
             (400, Some("FEATURE_DISABLED"), "Not here.", true),
             (400, Some("INVALID_PARAMETER_VALUE"), words, true),
             (400, Some("INVALID_PARAMETER_VALUE"), "The timeout is too long.", false),
