@@ -226,7 +226,7 @@ impl Code {
                 ],
                 example: (
                     "dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?'",
-                    "error: The workflow \"dbt: Nightly build (222222)\" has changed while this command ran. [changed-meanwhile]",
+                    "error: The workflow \"dbt: Nightly build (222222)\" was not written: what is there has changed since it was compared. [changed-meanwhile]",
                 ),
             },
             Code::StillRunning => Page {
