@@ -369,10 +369,10 @@ impl Planned {
         each!(self, step => step.writes())
     }
 
-    /// The job that a workflow of ours is.
-    pub(super) fn job(&self) -> Option<u64> {
+    /// The step, if it is about a workflow.
+    pub(crate) fn workflow(&self) -> Option<&Step<Workflow>> {
         match self {
-            Planned::Workflow(step) => step.present().map(|have| have.job.id),
+            Planned::Workflow(step) => Some(step),
             Planned::Scope(_)
             | Planned::Secret(_)
             | Planned::Grant(_)

@@ -47,7 +47,8 @@ pub(crate) async fn walk(
         let needs_job = wave.iter().any(|planned| matches!(planned, Planned::JobGrant(_)));
         if needs_job {
             confirm_all(writer, before, told).await?;
-            job = job.or_else(|| before.iter().find_map(Planned::job));
+            let made = before.iter().find_map(Planned::workflow).and_then(Step::present);
+            job = job.or_else(|| made.map(|have| have.job.id));
             before = &mut [];
         }
         for planned in wave.iter_mut() {

@@ -23,16 +23,7 @@ pub(in crate::commands) fn describe(
     warnings: &[String],
     run_now: bool,
 ) -> (Carried, Option<Job>) {
-    let workflow = carried.plan.steps.iter().find_map(|planned| match planned {
-        Planned::Workflow(step) => Some(step),
-        Planned::Scope(_)
-        | Planned::Secret(_)
-        | Planned::Grant(_)
-        | Planned::AddedTask(_)
-        | Planned::Notebook(_)
-        | Planned::NotebookGrant(_)
-        | Planned::JobGrant(_) => None,
-    });
+    let workflow = carried.plan.steps.iter().find_map(Planned::workflow);
     let Some(step) = workflow else { return (carried, None) };
     let (result, running) = match (&step.action, carried.finish) {
         (_, Finish::Shown | Finish::Blocked | Finish::Failed) => (None, false),

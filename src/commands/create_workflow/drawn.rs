@@ -30,16 +30,7 @@ impl Drawn {
         if input.notebook.is_some() || input.consents.has(Consent::Force) {
             return None;
         }
-        let step = self.steps.iter().find_map(|step| match step {
-            Planned::Workflow(step) => Some(step),
-            Planned::Scope(_)
-            | Planned::Secret(_)
-            | Planned::Grant(_)
-            | Planned::Notebook(_)
-            | Planned::NotebookGrant(_)
-            | Planned::AddedTask(_)
-            | Planned::JobGrant(_) => None,
-        })?;
+        let step = self.steps.iter().find_map(Planned::workflow)?;
         let have = step.have.as_ref().filter(|have| have.is_own() && matches!(step.action, Action::Update(_)))?;
         let mut paths = standing(&have.job.settings).into_iter().map(|task| task.notebook);
         let path = paths.next().filter(|path| *path != step.want.notebook)?;
