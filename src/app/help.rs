@@ -1,9 +1,10 @@
 //! What `dbtrigger`, `-h`, `--help`, and `help` print: colors, groups of commands, one example in short help.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 
-use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
+use clap::builder::{StyledStr, Styles};
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use super::Root;
@@ -57,21 +58,22 @@ fn with_example(command: &mut clap::Command) {
 }
 
 /// The help of the program, with its commands in groups.
-fn template(command: &clap::Command) -> String {
+fn template(command: &clap::Command) -> StyledStr {
     let (header, literal) = (STYLES.get_header(), STYLES.get_literal());
-    let mut text = "{about-with-newline}\n{usage-heading} {usage}\n".to_owned();
+    let mut text = StyledStr::from("{about-with-newline}\n{usage-heading} {usage}\n");
     for (title, names) in GROUPS {
-        text += &format!("\n{header}{title}:{header:#}\n");
+        let _ = writeln!(text, "\n{header}{title}:{header:#}");
         for name in names {
             let about = command.find_subcommand(name).and_then(|subcommand| subcommand.get_about());
             // clap adds `help` only when it parses.
             let about = about.map(ToString::to_string).or_else(|| (*name == "help").then(|| HELP.to_owned()));
             if let Some(about) = about {
-                text += &format!("  {literal}{name:<15}{literal:#}  {about}\n");
+                let _ = writeln!(text, "  {literal}{name:<15}{literal:#}  {about}");
             }
         }
     }
-    text + &format!("\n{header}Global options:{header:#}\n{{options}}{{after-help}}")
+    let _ = write!(text, "\n{header}Global options:{header:#}\n{{options}}{{after-help}}");
+    text
 }
 
 #[cfg(test)]

@@ -186,6 +186,8 @@ impl From<One> for Args {
         let identity = identity::Flags { run_as, grant_run_as: true, grant: Vec::new() };
         let job = job.into_iter().collect();
         Args {
+            force,
+            adopt,
             job,
             name,
             notebook,
@@ -195,8 +197,6 @@ impl From<One> for Args {
             paused,
             narrow,
             identity,
-            adopt,
-            force,
             ..Args::default()
         }
     }

@@ -125,7 +125,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "leave|cancel", value_enum, hide_possible_values = true, default_value_t = OnInterrupt::Leave, help_heading = "Run options")]
     on_interrupt: OnInterrupt,
     #[command(flatten)]
-    changes: Changes,
+    changes: Box<Changes>,
 }
 
 impl Args {
