@@ -13,7 +13,7 @@ use crate::dbt::{PAGE, Run, RunFilter, Status, all_pages, list_account_runs};
 use crate::document::{Data, Id, document};
 use crate::failure::{Ended, Failure, Report, of_dbt};
 
-/// List recent runs of your dbt account or of a workflow, newest first
+/// List recent runs of your dbt account, or of a workflow, newest first
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger runs
@@ -21,32 +21,32 @@ use crate::failure::{Ended, Failure, Report, of_dbt};
   dbtrigger runs --workflow 'dbt: Nightly build (222222)' --limit 5
   dbtrigger runs --job 'Nightly build' --status error --limit 5 -o json")]
 pub(crate) struct Args {
-    /// Only runs of this dbt job (ID, URL, or name)
+    /// Only runs of this job: its id, its address, or its name
     #[arg(long, value_name = "JOB")]
     job: Option<String>,
-    /// Only runs with this status; repeatable
+    /// Only runs that stand so; repeat it for several
     #[arg(long, value_enum, value_name = "STATUS")]
     status: Vec<Wanted>,
-    /// Maximum number of runs
+    /// How many at most
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     limit: u64,
-    /// List dbt runs that are still active although the Databricks run that started them has ended
+    /// Only dbt runs that go on though the Databricks run that started them is over or gone
     #[arg(long, conflicts_with_all = ["job", "status", "limit", "project", "environment"])]
     orphans: bool,
-    /// List runs of this Databricks job (ID, URL, or exact name) instead
+    /// Runs of this Databricks workflow instead: its id, its address or its exact name
     #[arg(long, value_name = "WORKFLOW", conflicts_with_all = ["job", "status", "orphans", "project", "environment"])]
     workflow: Option<String>,
     #[command(flatten)]
     narrow: JobPlace,
 }
 
-/// Project and environment of a job given by name.
+/// Where a job given by name is.
 #[derive(Clone, Debug, clap::Args)]
 struct JobPlace {
-    /// Only jobs in this dbt project (name or ID)
+    /// The project of a job given by name: its name or id
     #[arg(long, value_name = "PROJECT", requires = "job")]
     project: Option<String>,
-    /// Only jobs in this dbt environment (name or ID)
+    /// The environment of a job given by name: its name or id
     #[arg(long, value_name = "ENVIRONMENT", requires = "job")]
     environment: Option<String>,
 }

@@ -36,27 +36,27 @@ pub(crate) struct Account {
 /// The global flags that name the account.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct AccountFlags {
-    /// URL of any page in your dbt account: sets host, account, and project or job if it names one
-    #[arg(long, global = true, hide_short_help = true, value_name = "URL", help_heading = "Global options")]
+    /// Any page of your dbt account, pasted from the browser: host, account, and project or job if it names one
+    #[arg(long, global = true, hide_short_help = true, value_name = "URL", help_heading = "Account of dbt")]
     pub(crate) dbt_url: Option<String>,
-    /// Host of your dbt account, as typed
+    /// Host of your dbt account, as a person gave it
     #[arg(
         long,
         global = true,
         hide_short_help = true,
         value_name = "HOST",
         help = "Host of your dbt account, such as ab123.us1.dbt.com [env: DBT_CLOUD_HOST]",
-        help_heading = "Global options"
+        help_heading = "Account of dbt"
     )]
     pub(crate) dbt_host: Option<String>,
-    /// Account ID, as typed
+    /// Id of the account, as a person gave it
     #[arg(
         long,
         global = true,
         hide_short_help = true,
         value_name = "ID",
-        help = "ID of your dbt account [env: DBT_CLOUD_ACCOUNT_ID]",
-        help_heading = "Global options"
+        help = "Id of your dbt account [env: DBT_CLOUD_ACCOUNT_ID]",
+        help_heading = "Account of dbt"
     )]
     pub(crate) dbt_account: Option<String>,
 }
