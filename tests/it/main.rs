@@ -24,6 +24,8 @@ mod questions;
 mod reference;
 mod running;
 #[cfg(target_os = "linux")]
+mod screens;
+#[cfg(target_os = "linux")]
 mod setup;
 mod surface;
 mod tls;

@@ -41,7 +41,7 @@ fn page(name: &str, text: &str) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one switch of this test")]
-fn updating() -> bool {
+pub(crate) fn updating() -> bool {
     std::env::var_os("UPDATE_REFERENCE").is_some()
 }
 

@@ -1,0 +1,227 @@
+//! What a person sees, screen by screen, in `docs/screens/`. `UPDATE_REFERENCE=1 cargo test --test it screens` writes it anew.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::harness::{DATABRICKS_TOKEN, DBT_TOKEN, Site};
+use crate::pty::Pty;
+use crate::reference::updating;
+
+/// Enough for everything that one command prints.
+const ROWS: u16 = 120;
+
+const NONE_SET: [&str; 5] =
+    ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"];
+
+/// What a person does at a question.
+#[derive(Clone)]
+enum Does {
+    /// Types a line below the last question that begins so.
+    Types(&'static str, String),
+    /// The same where nothing is shown.
+    Hidden(&'static str, &'static str),
+    /// Waits for this.
+    Sees(&'static str),
+    /// Presses these keys.
+    Presses(&'static str, &'static str),
+}
+
+use Does::{Hidden, Presses, Sees, Types};
+
+/// One page: commands with their screens.
+struct Page {
+    site: Site,
+    columns: u16,
+    text: String,
+}
+
+impl Page {
+    fn new(site: Site, columns: u16) -> Page {
+        Page { site, columns, text: String::new() }
+    }
+
+    /// Runs a command at a terminal and adds what is left on the screen.
+    #[track_caller]
+    fn shows(&mut self, title: &str, arguments: &[&str], unset: &[&str], does: &[Does], exit: i32) -> &mut Page {
+        let mut command = self.site.command(arguments);
+        for name in unset {
+            command.env_remove(name);
+        }
+        let mut pty = Pty::start(&command, ROWS, self.columns);
+        let mut asked = Vec::new();
+        for step in does {
+            if let Types(question, _) | Presses(question, _) = step {
+                asked.push(*question);
+                // The same question may stand above already, with the answer to it.
+                pty.sees_times(question, asked.iter().filter(|asked| *asked == question).count());
+            }
+            match step {
+                Types(question, answer) => pty.answers(question, answer),
+                Hidden(question, answer) => pty.answers_hidden(question, answer),
+                Sees(text) => pty.sees(text),
+                Presses(_, keys) => pty.keys(keys),
+            }
+        }
+        let left = pty.ends(exit);
+        let shown: Vec<String> = arguments
+            .iter()
+            .map(|word| if word.contains([' ', '?', '*']) { format!("'{word}'") } else { (*word).to_owned() })
+            .collect();
+        let screen = self.stable(&left.screen);
+        write!(self.text, "# {title}\n\n$ dbtrigger {}\n{}\n[exit {exit}]\n\n", shown.join(" "), screen.trim_end())
+            .unwrap();
+        self
+    }
+
+    /// Without what differs from one test run to the next.
+    fn stable(&self, screen: &str) -> String {
+        let origin = self.site.sandbox.origin();
+        let text =
+            screen.replace(origin, "http://127.0.0.1:54321").replace(&origin["http://".len()..], "127.0.0.1:54321");
+        let text = text.replace(self.site.home.path().to_str().unwrap(), "~");
+        let mut stable = String::new();
+        for line in text.lines() {
+            let words: Vec<String> = line.split(' ').map(without_times).collect();
+            stable.push_str(words.join(" ").trim_end());
+            stable.push('\n');
+        }
+        stable
+    }
+
+    /// Compares the page with the one that is there, or writes it.
+    #[track_caller]
+    fn is(&self, name: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/screens").join(format!("{name}.txt"));
+        if updating() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, &self.text).unwrap();
+            return;
+        }
+        let there = std::fs::read_to_string(&path).unwrap_or_default();
+        let differs = there.lines().zip(self.text.lines()).find(|(there, now)| there != now);
+        assert!(
+            there == self.text,
+            "docs/screens/{name}.txt is not what is seen: {differs:#?}\nrun: UPDATE_REFERENCE=1 cargo test --test it screens\n{}",
+            self.text
+        );
+    }
+}
+
+/// Times of the day and durations depend on how fast the machine is.
+fn without_times(word: &str) -> String {
+    let digits = |part: &str| !part.is_empty() && part.chars().all(|sign| sign.is_ascii_digit());
+    let is_time = word.trim_end_matches('Z').splitn(3, ':').filter(|part| digits(part)).count() == 3;
+    if is_time { "12:00:00".to_owned() } else { word.to_owned() }
+}
+}
+
+fn fast() -> Site {
+    Site::with(|options| options.speed = 600.0)
+}
+
+fn address(site: &Site, job: &str) -> String {
+    format!("{}/deploy/51234/projects/4101/jobs/{job}", site.sandbox.origin())
+}
+
+/// The answers of somebody who has nothing set.
+fn from_nothing(site: &Site) -> Vec<Does> {
+    vec![
+        Types("Databricks host", site.sandbox.origin().to_owned()),
+        Hidden("personal access token", DATABRICKS_TOKEN),
+        Types("Address of your dbt job", address(site, "222222")),
+        Hidden("dbt API key", DBT_TOKEN),
+    ]
+}
+
+fn profile(site: &Site) {
+    let text = format!("[dev]\nhost = {}\ntoken = {DATABRICKS_TOKEN}\n", site.sandbox.origin());
+    std::fs::write(site.home.path().join(".databrickscfg"), text).unwrap();
+}
+
+#[test]
+fn setup_at_a_terminal() {
+    for columns in [100, 60] {
+        let mut page = Page::new(fast(), columns);
+        let whole =
+            [from_nothing(&page.site), vec![Presses("Apply?", "y"), Presses("Run the workflow now?", "n")]].concat();
+        let left = [from_nothing(&page.site), vec![Presses("Apply?", "n")]].concat();
+        page.shows("Left at the plan", &["setup"], &NONE_SET, &left, 1);
+        page.shows("The first time, with nothing set", &["setup"], &NONE_SET, &whole, 0);
+        profile(&page.site);
+        let again = [from_nothing(&page.site)[2..].to_vec(), vec![Presses("Run the workflow now?", "n")]].concat();
+        page.shows("Again, with a profile", &["setup"], &NONE_SET, &again, 0);
+        page.is(&format!("setup-{columns}"));
+    }
+}
+
+#[test]
+fn setup_with_mistakes() {
+    for columns in [100, 60] {
+        let mut page = Page::new(fast(), columns);
+        let origin = page.site.sandbox.origin().to_owned();
+        let does = [
+            Types("Databricks host (", "nightly".to_owned()),
+            Types("Databricks host (", origin.clone()),
+            Hidden("(hidden):", "dapi0wrong0wrong0wrong"),
+            Sees("make a new token"),
+            Hidden("(hidden):", DATABRICKS_TOKEN),
+            Types("Address of your dbt job", "login.dbt.com".to_owned()),
+            Types("Address of your dbt job", format!("{origin}/deploy/7/projects/4101/jobs/999")),
+            Hidden("(hidden):", "dbtc_wrong0wrong0wrong0"),
+            Sees("does not accept the key"),
+            Hidden("(hidden):", DBT_TOKEN),
+            Presses("use it?", "y"),
+            Presses("dbt job: arrow keys", "222222\r"),
+            Presses("Apply?", "e"),
+            Presses("Edit: arrow keys", "schedule\r"),
+            Types("Schedule:", "0 6 * * *".to_owned()),
+            Types("Schedule:", "0 0 6 * * ?".to_owned()),
+            Presses("Schedule      0 0 6", "y"),
+            Presses("Run the workflow now?", "n"),
+        ];
+        page.shows("Each answer wrong at first", &["setup"], &NONE_SET, &does, 0);
+        page.is(&format!("setup-mistakes-{columns}"));
+    }
+}
+
+#[test]
+fn provisioning() {
+    for columns in [100, 60] {
+        let mut page = Page::new(fast(), columns);
+        page.shows("A plan", &["setup", "--job", "222222", "--dry-run"], &[], &[], 0);
+        page.shows("Nothing can be asked", &["setup", "--no-input"], &NONE_SET, &[], 2);
+        page.shows("The key", &["init-secrets"], &[], &[], 0);
+        page.shows("The notebook", &["deploy-notebook"], &[], &[], 0);
+        page.shows("The workflow", &["create-workflow", "--job", "222222"], &[], &[], 0);
+        let change = ["create-workflow", "--job", "222222", "--schedule", "0 0 6 * * ?", "--timezone", "Europe/Berlin"];
+        page.shows("A change", &change, &[], &[], 0);
+        page.site.make_workflow("dbt: Hourly (300001)");
+        let refused = ["create-workflow", "--job", "300001", "--name", "dbt: Hourly (300001)"];
+        page.shows("Not ours", &refused, &[], &[], 7);
+        page.shows("No such job", &["create-workflow", "--job", "Nightly biuld"], &[], &[], 6);
+        page.is(&format!("provisioning-{columns}"));
+    }
+}
+
+#[test]
+fn runs() {
+    for columns in [100, 60] {
+        let mut page = Page::new(fast(), columns);
+        page.shows("A run that ends in error", &["run", "222223"], &[], &[], 3);
+        page.shows("A run that is cancelled", &["run", "222224"], &[], &[], 20);
+        page.shows("A workflow that does not exist", &["run", "--workflow", "Nightly"], &[], &[], 6);
+        page.is(&format!("runs-{columns}"));
+    }
+}
+
+#[test]
+fn doctor() {
+    for columns in [100, 60] {
+        let mut page = Page::new(fast(), columns);
+        page.shows("Nothing set up", &["doctor"], &[], &[], 0);
+        let _ = page.site.run(&["setup", "--job", "222222", "-y"]).ends(0);
+        page.shows("All well", &["doctor"], &[], &[], 0);
+        page.shows("Not signed in", &["doctor"], &NONE_SET[1..2], &[], 1);
+        page.is(&format!("doctor-{columns}"));
+    }
+}
