@@ -129,6 +129,7 @@ fn is_about_the_host(code: Code) -> bool {
         | Code::RunFailed
         | Code::NotAuthenticated
         | Code::NotAllowed
+        | Code::RunGone
         | Code::Refused
         | Code::ChangedMeanwhile
         | Code::StillRunning

@@ -118,11 +118,9 @@ pub(super) async fn run(
 pub(super) fn may_go_on(ended: &Ended<DbtReport>) -> bool {
     let Ended { report, failure } = ended;
     let unseen = report.as_ref().is_some_and(|report| report.run_id.is_some() && report.end.is_none());
-    failure.as_ref().is_some_and(|failure| match failure.code {
-        Code::RunGone => false,
-        Code::OutcomeUnknown => true,
-        _ => unseen,
-    })
+    failure
+        .as_ref()
+        .is_some_and(|failure| failure.code != Code::RunGone && (unseen || failure.code == Code::OutcomeUnknown))
 }
 
 /// The same events, each with the job that it is about.
