@@ -65,7 +65,7 @@ impl Setting {
     pub(crate) fn flag(self) -> &'static str {
         match self {
             Setting::Scope => "--scope",
-            Setting::Notebook => "--path",
+            Setting::Notebook => "--notebook",
             Setting::Compute => "--compute",
             Setting::Schedule => "--schedule",
             Setting::Zone => "--timezone",

@@ -77,7 +77,7 @@ fn the_guide_from_nothing_to_a_checked_workflow_and_its_commands() {
         "the key is accepted",
         "Run the workflow now? [y/N] n",
         "  dbtrigger init-secrets",
-        "  dbtrigger deploy-notebook --path /Users/ana@example.com/dbtrigger/run_dbt_job_51234",
+        "  dbtrigger deploy-notebook --notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234",
     ] {
         assert!(left.screens.iter().any(|screen| screen.replace('\n', "").contains(words)), "{words}\n{}", left.screen);
     }
