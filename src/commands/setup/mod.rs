@@ -8,7 +8,7 @@ use futures_util::future::maybe_done;
 
 use self::again::commands;
 use self::outline::{Outline, look, look_early};
-use self::shown::{Offered, details};
+use self::shown::{details, offered};
 use super::create_workflow::{Check, Door, Input, One, Press, THEN_CHECKED, THEN_RUN, collect, describe, go_on};
 use super::grants::GrantTo;
 use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, tried_key, try_key, warn_of_readers};
@@ -250,8 +250,9 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let asker = stage.talk.asker.clone().filter(|_| !yes);
     let outline = match &asker {
         Some(asker) if !dry_run && !refused && outline.plan.writes() => {
-            let offered = Offered::of(&outline.plan, said.clone(), run_now, writer.origin(), &me);
-            if let Err(ended) = offered.accept(&**asker, stage).await {
+            let offered = offered(&outline.plan, said.clone(), run_now, writer.origin(), &me);
+            let advice = "say what should be different with the flags of `dbtrigger setup --help`";
+            if let Err(ended) = offered.accept(&**asker, "Write this to", advice, stage).await {
                 return Ok(ended);
             }
             // It was looked at for as long as somebody wanted to: only what was accepted is done.
@@ -345,7 +346,8 @@ fn state(plan: &Plan) -> String {
         | Planned::NotebookGrant(_)
         | Planned::Workflow(_)
         | Planned::AddedTask(_)
-        | Planned::JobGrant(_) => None,
+        | Planned::JobGrant(_)
+        | Planned::Removal(_) => None,
     };
     plan.steps.iter().filter_map(of).collect::<Vec<_>>().join("\n")
 }

@@ -2,14 +2,10 @@
 
 use super::Args;
 use crate::commands::create_workflow::{THEN_CHECKED, THEN_RUN};
-use crate::commands::talk::unanswered;
-use crate::commands::{Said, Stage};
+use crate::commands::provision::Offered;
 use crate::credentials::Source;
 use crate::databricks::me::Me;
-use crate::document::Data;
-use crate::engine::{Action, Plan, Planned, Provisioned};
-use crate::failure::{Code, Ended, Failure, Report};
-use crate::questions::Questioner;
+use crate::engine::{Action, Plan, Planned};
 
 /// What the steps of a plan do not say: whose key would be stored, and how a new workflow would run. `key`: where the key is from.
 pub(super) fn details(args: &Args, plan: &Plan, key: Option<&Source>, me: &Me) -> Vec<String> {
@@ -33,57 +29,18 @@ pub(super) fn details(args: &Args, plan: &Plan, key: Option<&Source>, me: &Me) -
         | Planned::NotebookGrant(_)
         | Planned::Workflow(_)
         | Planned::AddedTask(_)
-        | Planned::JobGrant(_) => None,
+        | Planned::JobGrant(_)
+        | Planned::Removal(_) => None,
     };
     plan.steps.iter().filter_map(of).collect()
 }
 
-/// The plan as it is shown, whatever comes of it.
-pub(super) struct Offered {
-    plan: Provisioned,
-}
-
-impl Offered {
-    pub(super) fn of(plan: &Plan, details: Vec<String>, run_now: bool, workspace: &str, me: &Me) -> Offered {
-        let mut lines = details;
-        lines.push(THEN_CHECKED.to_owned());
-        if run_now {
-            lines.push(THEN_RUN.to_owned());
-        }
-        let (workspace, identity) = (workspace.to_owned(), me.user_name.clone());
-        let entries = plan.entries();
-        Offered { plan: Provisioned { workspace, identity, dry_run: true, entries, lines, fields: Data::default() } }
+/// The plan with what the guide does after it.
+pub(super) fn offered(plan: &Plan, details: Vec<String>, run_now: bool, workspace: &str, me: &Me) -> Offered {
+    let mut lines = details;
+    lines.push(THEN_CHECKED.to_owned());
+    if run_now {
+        lines.push(THEN_RUN.to_owned());
     }
-
-    /// Shows it, and asks whether it is to be carried out.
-    pub(super) async fn accept(self, asker: &dyn Questioner, stage: &Stage) -> Result<(), Ended<Box<dyn Report>>> {
-        let prompt = format!("Write this to {} as {}", self.plan.workspace, self.plan.identity);
-        stage.events.asked("This is what would be done:");
-        for line in self.plan.text().lines() {
-            stage.events.asked(line);
-        }
-        // A signal at the question finds what was shown.
-        stage.last_known.stands(self.plan.json(), Said { cause: None, advice: "nothing was written or started" });
-        let items = ["no, write nothing".to_owned(), "yes, do all of it".to_owned()];
-        let chosen = asker.choose(&prompt, &items).await;
-        stage.last_known.clear();
-        let failure = match chosen {
-            Ok(1) => return Ok(()),
-            Ok(_) => Failure::new(Code::Failed, "The plan was not accepted, so nothing was written.")
-                .advise("say what should be different with the flags of `dbtrigger setup --help`"),
-            Err(reason) => unanswered(reason),
-        };
-        Err(Ended { report: Some(Box::new(self)), failure: Some(failure) })
-    }
-}
-
-/// It was on the screen already.
-impl Report for Offered {
-    fn text(&self) -> String {
-        String::new()
-    }
-
-    fn json(&self) -> Data {
-        self.plan.json()
-    }
+    Offered::of(plan, lines, workspace, me)
 }

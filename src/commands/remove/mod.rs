@@ -1,0 +1,176 @@
+//! `remove`: takes away what dbtrigger made.
+
+mod look;
+
+use self::look::{Found, Wanted, look};
+use super::cancel::{CancelReport, stop_workflow};
+use super::job_named::{JobNamed, Narrow};
+use super::provision::{Offered, Provision, who};
+use super::workflow_named::WorkflowNamed;
+use super::{Stage, line_to_dbt, to_databricks};
+use crate::credentials::{Databricks, Missing, Wants, databricks};
+use crate::databricks::secrets::{KeyName, ScopeName};
+use crate::databricks::workspace::NotebookPath;
+use crate::document::Id;
+use crate::engine::{Consent, Consents, Inputs, blocked};
+use crate::failure::{Code, Ended, Failure, Report};
+use crate::http::{Deadline, Writer};
+
+/// How long a run may take to end once it is cancelled.
+const CANCELLED_WITHIN: std::time::Duration = std::time::Duration::from_mins(5);
+
+/// Remove what dbtrigger created
+///
+/// Removes workflows, tasks that were added to workflows of others, the notebook, and with --with-secret the dbt API key. Only what
+/// carries the mark of dbtrigger and is as dbtrigger wrote it is removed; everything else stays, and the plan says why. A workflow
+/// that is running is refused, or its runs are cancelled first. After an interruption the same command goes on from there.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    group(clap::ArgGroup::new("what").required(true).multiple(true).args(["workflow", "job", "all"])),
+    after_help = "Without a terminal, -y accepts the plan.
+
+Examples:
+  dbtrigger remove --workflow 'dbt: Nightly build (222222)' --dry-run
+  dbtrigger remove --job 222223 --cancel-runs -y
+  dbtrigger remove --all --with-secret -y"
+)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the contract")]
+pub(crate) struct Args {
+    /// The workflow: the id of its Databricks job, its address, or its exact name. Of a workflow of others, the tasks that dbtrigger added; repeatable
+    #[arg(long, value_name = "WORKFLOW")]
+    workflow: Vec<String>,
+    /// Every workflow and added task that starts this dbt job: its id, its address copied from the browser, or its name; repeatable
+    #[arg(long, value_name = "JOB")]
+    job: Vec<String>,
+    #[command(flatten)]
+    narrow: Narrow,
+    /// All workflows, added tasks and notebooks of dbtrigger in this workspace
+    #[arg(long, conflicts_with_all = ["workflow", "job"])]
+    all: bool,
+    /// The dbt API key too, and its scope if that is empty then and only you have access to it
+    #[arg(long, requires = "all")]
+    with_secret: bool,
+    /// A notebook that no workflow runs and that is not in its usual folder
+    #[arg(long, visible_alias = "notebook", value_name = "PATH", requires = "all")]
+    path: Option<NotebookPath>,
+    /// Secret scope of the dbt API key [default: the notebook's, else dbt-cloud]
+    #[arg(long, value_name = "SCOPE", requires = "all")]
+    scope: Option<ScopeName>,
+    /// Name of the key in the scope [default: the notebook's, else api-key]
+    #[arg(long, value_name = "KEY", requires = "all")]
+    key: Option<KeyName>,
+    /// Cancel the runs of workflows that are removed, and the dbt runs that they started
+    #[arg(long)]
+    cancel_runs: bool,
+    /// Accept the plan without being asked
+    #[arg(short, long)]
+    yes: bool,
+    /// Show what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    match Box::pin(remove(args, stage)).await {
+        Ok(ended) => ended,
+        Err(failure) => failure.into(),
+    }
+}
+
+async fn remove(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
+    let (cancel_runs, yes, dry_run) = (args.cancel_runs, args.yes, args.dry_run);
+    let (identity, wanted) = settle(args, stage).await?;
+    let writer = to_databricks(&identity, stage)?;
+    writer.open_ahead(4, false);
+    let me = who(&writer).await?;
+    let consents = Consents::default().with(Consent::CancelRuns, cancel_runs);
+    let mut found = look(&wanted, &writer, &me, &consents).await?;
+    let refused = blocked(&found.plan).is_some();
+    let goes_on = !dry_run && !refused && found.plan.writes();
+    let asker = stage.talk.asker.clone().filter(|_| goes_on && !yes);
+    if let Some(asker) = &asker {
+        let offered = Offered::of(&found.plan, found.lines(), writer.origin(), &me);
+        let advice = "name what to remove with --workflow or --job";
+        if let Err(ended) = offered.accept(&**asker, "Remove this from", advice, stage).await {
+            return Ok(ended);
+        }
+    }
+    let cancelled = if goes_on { cancel(&found, &identity, &writer, stage).await? } else { Vec::new() };
+    if asker.is_some() || !cancelled.is_empty() {
+        // The plan may be stale: observe again. A run that was started since is not covered by the consent.
+        let again = look(&wanted, &writer, &me, &Consents::default()).await?;
+        if asker.is_some() && blocked(&again.plan).is_none() && again.plan.entries() != found.plan.entries() {
+            let what = "What is there has changed while the plan was shown; nothing was removed.";
+            return Err(
+                Failure::new(Code::ChangedMeanwhile, what).advise("run the same command again: it shows the plan anew")
+            );
+        }
+        found = Found { running: found.running, ..again };
+    }
+    let lines = found.lines();
+    let Found { plan, running: _, warnings } = found;
+    for warning in &warnings {
+        stage.events.warning(warning.as_str());
+    }
+    let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
+    let mut carried = provision.carry_out(plan).await;
+    if dry_run && !refused {
+        lines.into_iter().for_each(|line| carried.line(line));
+    }
+    carried.field("cancelled_runs", cancelled.into_iter().map(Id).collect::<Vec<_>>());
+    carried.field("warnings", warnings);
+    Ok(carried.end())
+}
+
+/// Settles flags and variables; everything missing is named at once.
+async fn settle(args: Args, stage: &Stage) -> Result<(Databricks, Wanted), Failure> {
+    let Args { workflow, job, narrow, all, with_secret, path, scope, key, cancel_runs: _, yes, dry_run } = args;
+    let mut wants = Wants::default();
+    let jobs = job.iter().map(|text| JobNamed::read(text)).collect::<Result<Vec<_>, _>>()?;
+    let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
+    if stage.talk.asker.is_none() && !yes && !dry_run {
+        let give = "-y, once --dry-run has shown it; at a terminal it is asked for";
+        wants.need(Ok(None::<()>), Missing { what: "your consent to the plan", give, ask: None });
+    }
+    let mut ids = Vec::new();
+    if jobs.iter().any(|job| matches!(job, JobNamed::Name(_))) || !narrow.is_empty() {
+        let pasted: Vec<_> = jobs.iter().flat_map(JobNamed::pasted).collect();
+        let (account, dbt) = line_to_dbt(&pasted, wants, stage)?;
+        for job in &jobs {
+            ids.push(job.find(&dbt, &account, &narrow).await?);
+        }
+    } else {
+        wants.settle()?;
+        ids.extend(jobs.iter().filter_map(|job| match job {
+            JobNamed::Id(job) | JobNamed::Address { job, pasted: _ } => Some(*job),
+            JobNamed::Name(_) => None,
+        }));
+    }
+    let Some(identity) = identity else {
+        return Err(Failure::new(Code::Bug, "The workspace is settled and yet missing."));
+    };
+    let named = |text: String| Ok((WorkflowNamed::read(&text, Some(&identity.origin))?, text));
+    let workflows = workflow.into_iter().map(named).collect::<Result<Vec<_>, Failure>>()?;
+    let wanted = Wanted { workflows, jobs: ids, all, with_secret, path, scope, key };
+    Ok((identity, wanted))
+}
+
+/// Cancels the runs of what is removed, with the dbt runs that they started.
+async fn cancel(found: &Found, identity: &Databricks, writer: &Writer, stage: &Stage) -> Result<Vec<u64>, Failure> {
+    let mut cancelled = Vec::new();
+    for (workflow, run) in &found.running {
+        stage.events.remark(format!("Cancelling run {run} of workflow {workflow}"));
+        let deadline = Deadline::after(CANCELLED_WITHIN);
+        let writer = writer.until(&deadline);
+        let mut report = CancelReport::default();
+        stop_workflow(*run, &identity.origin, &writer, &deadline, &mut report, stage)
+            .await
+            .map_err(|failure| failure.cause("nothing was removed yet"))?;
+        stage.last_known.clear();
+        cancelled.push(*run);
+    }
+    Ok(cancelled)
+}
+
+#[cfg(test)]
+mod tests;
