@@ -1,15 +1,17 @@
 //! The command line's root: parses before anything else exists, dispatches, watches for interruption, ends.
 
 mod farewell;
+mod help;
 mod usage;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use self::farewell::{Leaves, farewell, interrupted, left_alone};
+use self::help::{command_line, parse};
 use self::usage::{check, refuse, refuse_arguments};
 use crate::commands::run::{CiOutputs, Ending, Results};
 use crate::commands::{self, Instead, LastKnown, Stage, Talk, Wire, quoted};
@@ -22,18 +24,14 @@ use crate::questions::Question;
 use crate::secret::Vault;
 use crate::ui::{Color, Format, Printer, Voice};
 
-/// Let Databricks Workflows run dbt Cloud jobs
-///
-/// Stores the dbt API key as a Databricks secret, deploys the notebook that triggers a dbt job and waits for it, defines the
-/// Databricks job around it, and starts dbt jobs from anywhere, each exactly once.
+/// Run dbt platform (dbt Cloud) jobs from Databricks Workflows
 #[derive(Debug, Parser)]
 #[command(
     name = "dbtrigger",
     version = commands::version::LINE,
     max_term_width = 110,
-    disable_help_subcommand = true,
     arg_required_else_help = true,
-    after_help = "Each error names its code in brackets: `dbtrigger explain CODE` says what it means and what to do."
+    after_help = "New here? Run `dbtrigger demo` (no account needed), then `dbtrigger setup`."
 )]
 struct Root {
     #[command(subcommand)]
@@ -42,35 +40,36 @@ struct Root {
     globals: Globals,
 }
 
-/// Behind the command's own, so that those stand together; the short help leaves out what is seldom needed.
+/// Options of every command.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Options of every command")]
+#[command(next_help_heading = "Global options")]
 struct Globals {
-    /// How results are printed: text for people, or one JSON document
+    /// Output format
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     output: Format,
-    /// Say nothing but results, warnings and errors
+    /// Print only results, warnings, and errors
     #[arg(short, long, global = true, hide_short_help = true)]
     quiet: bool,
-    /// Show each request; twice: bodies too, without secrets
+    /// Show each request; -vv also shows bodies, without secrets
     #[arg(short, long, global = true, hide_short_help = true, action = clap::ArgAction::Count)]
     verbose: u8,
-    /// When to use colour
+    /// When to use color
     #[arg(long, global = true, hide_short_help = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     color: Color,
-    /// Never ask anything: fail at once and name every missing value
+    /// Never prompt; list everything that is missing and exit
     #[arg(long, global = true, hide_short_help = true)]
     no_input: bool,
-    /// Use this profile of ~/.databrickscfg for Databricks, whatever the environment says
+    /// Databricks profile, as typed
     #[arg(
         short,
         long,
         global = true,
         value_name = "NAME",
-        help = "Use this profile of ~/.databrickscfg for Databricks, whatever the environment says [env: DATABRICKS_CONFIG_PROFILE]"
+        help = "Profile in ~/.databrickscfg [env: DATABRICKS_CONFIG_PROFILE]",
+        long_help = "Profile in ~/.databrickscfg; -p overrides all Databricks variables [env: DATABRICKS_CONFIG_PROFILE]"
     )]
     profile: Option<String>,
-    /// Trust the certificates in this file (PEM) too, such as those of a proxy that opens TLS connections
+    /// Also trust the certificates in this PEM file, such as those of a TLS-inspecting proxy
     #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
     ca_bundle: Option<PathBuf>,
     #[command(flatten)]
@@ -114,7 +113,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Err(failure) = check(&arguments, &context.environment) {
         return refuse_arguments(failure, &arguments, &context, &vault).into();
     }
-    let root = match Root::try_parse_from(&arguments) {
+    let root = match parse(&arguments) {
         Ok(root) => root,
         Err(error) => return refuse(&error, &arguments, &context, &vault).into(),
     };
@@ -250,9 +249,9 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
         Command::Sandbox(args) => commands::sandbox::run(args, stage).await,
         Command::Demo(args) => commands::demo::run(args, stage).await,
         Command::Explain(args) => commands::explain::run(args),
-        Command::Completions(args) => commands::completions::run(&args, Root::command()),
+        Command::Completions(args) => commands::completions::run(&args, command_line()),
         Command::Version(args) => commands::version::run(&args),
-        Command::Man(args) => commands::man::run(args, Root::command()),
+        Command::Man(args) => commands::man::run(args, command_line()),
     }
 }
 
@@ -355,7 +354,7 @@ mod tests {
                 0 => part.split_whitespace().collect(),
                 _ => vec![part],
             });
-            match Root::try_parse_from(words) {
+            match parse(&words.map(OsString::from).collect::<Vec<_>>()) {
                 Ok(_) => {}
                 Err(error) => assert!(!error.use_stderr(), "{code:?}: {line}\n{error}"),
             }

@@ -49,7 +49,7 @@ impl Setting {
     pub(crate) fn flag(self) -> &'static str {
         match self {
             Setting::Scope => "--scope",
-            Setting::Notebook => "--path",
+            Setting::Notebook => "--notebook",
             Setting::Schedule => "--schedule",
             Setting::Zone => "--timezone",
             Setting::RunAs => "--run-as",

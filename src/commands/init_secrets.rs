@@ -27,42 +27,47 @@ use crate::http::{HttpError, Meaning, Reader, Writer};
 use crate::questions::Question;
 use crate::secret::Secret as Value;
 
-/// Store the dbt API key as a Databricks secret
+/// Store the dbt API key in a Databricks secret scope
 ///
-/// Creates the secret scope if it is missing, puts the key into it, and lets the given principals read it. The key is
-/// tried at dbt before anything is written. What is there already is left as it is.
+/// Creates the scope if it is missing, stores the key, and grants access. The key is checked with dbt before anything is written.
+/// An existing key is kept unless you pass --rotate.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "The key comes from --token-stdin, --token-file or DBT_CLOUD_TOKEN, or is asked for; never from
+#[command(
+    after_help = "The key is read from --token-stdin, --token-file, DBT_CLOUD_TOKEN, or a hidden prompt; never from
 ~/.dbt/dbt_cloud.yml. No flag takes its value.
 
 Examples:
   dbtrigger init-secrets --grant data-engineers
   dbtrigger init-secrets --rotate --token-file new-key --grant data-engineers
-  dbtrigger init-secrets --scope team --accept-shared-scope --no-validate --dry-run")]
+  dbtrigger init-secrets --scope team --accept-shared-scope --no-validate --dry-run"
+)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the contract")]
 pub(crate) struct Args {
     /// Secret scope
     #[arg(long, value_name = "SCOPE", default_value = DEFAULT_SCOPE)]
     scope: ScopeName,
-    /// Name of the key in the scope
+    /// Key in the scope
     #[arg(long, value_name = "KEY", default_value = DEFAULT_KEY)]
     key: KeyName,
-    /// Give a user (e-mail), group (name) or service principal (application id) access to the scope: READ if not said
-    #[arg(long, value_name = "PRINCIPAL[:READ|WRITE|MANAGE]")]
+    /// Grant access to the scope: READ (default), WRITE, or MANAGE; repeatable
+    ///
+    /// PRINCIPAL is a user (email), group (name), or service principal (application ID).
+    #[arg(long, value_name = "PRINCIPAL[:LEVEL]", help_heading = "Access")]
     grant: Vec<GrantTo<Permission>>,
     #[command(flatten)]
     source: KeySource,
-    /// Replace a key that is there
+    /// Replace an existing key
     #[arg(long)]
     rotate: bool,
-    /// Store the key although others than those named with --grant, the scope's creator and administrators can read it, or
-    /// nobody can tell who can
-    #[arg(long)]
+    /// Store the key even if others can read the scope, or its readers are unknown
+    ///
+    /// "Others" means anyone except the principals named with --grant, the scope's creator, and administrators.
+    #[arg(long, help_heading = "Access")]
     accept_shared_scope: bool,
-    /// Store the key without trying it at dbt first
+    /// Store the key without checking it with dbt
     #[arg(long)]
     no_validate: bool,
-    /// Show what would be done, and write nothing
+    /// Show the plan and write nothing
     #[arg(long)]
     dry_run: bool,
 }

@@ -73,7 +73,7 @@ fn the_guide_from_nothing_to_a_checked_workflow_and_its_commands() {
         "the key is accepted",
         "Run the workflow now: no, not now",
         "  dbtrigger init-secrets",
-        "  dbtrigger deploy-notebook --path /Users/ana@example.com/dbtrigger/run_dbt_job_51234",
+        "  dbtrigger deploy-notebook --notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234",
         "--schedule '0 0 6 * * ?' --timezone Europe/Berlin --check",
     ] {
         assert!(left.screens.iter().any(|screen| screen.replace('\n', "").contains(words)), "{words}\n{}", left.screen);
@@ -90,7 +90,7 @@ fn the_guide_from_nothing_to_a_checked_workflow_and_its_commands() {
 #[test]
 fn what_was_typed_before_the_plan_was_shown_is_no_consent_to_it() {
     let site = fast();
-    let settings = ["--scope", "team", "--path", "/Users/ana@example.com/x", "--schedule", "0 0 6 * * ?"];
+    let settings = ["--scope", "team", "--notebook", "/Users/ana@example.com/x", "--schedule", "0 0 6 * * ?"];
     let line = [&["setup", "--job", "222222", "--timezone", "UTC", "--run-as", "ana@example.com"], &settings[..]];
     let mut pty = Pty::start(&site.command(&line.concat()), 40, 120);
     pty.keys("\u{1b}[B\r");

@@ -214,7 +214,7 @@ async fn settings_are_asked_for_the_plan_is_shown_and_accepted_and_a_run_is_offe
             "export DATABRICKS_HOST='http://127.0.0.1:1'",
             "export DBT_CLOUD_HOST='http://127.0.0.1:1' DBT_CLOUD_ACCOUNT_ID=51234",
             "dbtrigger init-secrets --scope team",
-            format!("dbtrigger deploy-notebook --path {PATH} --scope team"),
+            format!("dbtrigger deploy-notebook --notebook {PATH} --scope team"),
             format!(
                 "dbtrigger create-workflow --job 222222 --notebook {PATH} --schedule '0 0 6 * * ?' --timezone Europe/Berlin --check"
             ),
@@ -426,7 +426,7 @@ async fn a_check_that_did_not_end_well_is_made_up_for_and_one_that_did_is_not_re
 #[tokio::test(start_paused = true)]
 async fn a_workflow_on_a_notebook_of_its_own_stays_there_unless_another_one_is_named() {
     let world = Rehearsal::new();
-    let own = ["--path", "/Users/ana@example.com/own", "--scope", "team"];
+    let own = ["--notebook", "/Users/ana@example.com/own", "--scope", "team"];
     assert_eq!(Box::pin(done(&world, &[&YES[..], &own].concat())).await.exit, 0);
     world.take_log();
     // Neither where there is no notebook at the usual place, nor beside one.
@@ -447,7 +447,7 @@ async fn a_workflow_on_a_notebook_of_its_own_stays_there_unless_another_one_is_n
         }
         world.take_log();
     }
-    let moved = Box::pin(done(&world, &[&YES[..], &["--path", PATH]].concat())).await;
+    let moved = Box::pin(done(&world, &[&YES[..], &["--notebook", PATH]].concat())).await;
     assert_eq!((moved.exit, &moved.data["notebook"]), (0, &json!(PATH)), "{moved:?}");
 }
 
@@ -539,7 +539,7 @@ async fn what_is_refused_in_any_step_is_refused_in_all_before_anybody_is_asked_t
     let world = Rehearsal::new();
     let foreign = json!({ "path": "/Users/ana@example.com/mine", "format": "SOURCE", "language": "PYTHON", "content": "cHJpbnQoMSkK" });
     world.post("/api/2.0/workspace/import", &foreign);
-    let line = [&JOB[..], &["--path", "/Users/ana@example.com/mine"]].concat();
+    let line = [&JOB[..], &["--notebook", "/Users/ana@example.com/mine"]].concat();
     let person = Person::of(&[Ok(""), Ok(""), Ok("")]);
     let outcome = Box::pin(talked(&world, &line, &person)).await;
     assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
@@ -552,7 +552,7 @@ async fn what_is_refused_in_any_step_is_refused_in_all_before_anybody_is_asked_t
     assert!(outcome.exit == 7 && outcome.failure.contains("may start only these dbt jobs: 222223"), "{outcome:?}");
     let dry = Box::pin(done(&world, &["--job", "222222", "--dry-run"])).await;
     assert_eq!((dry.exit, &dry.data["refused"]["code"], &dry.data["commands"]), (0, &json!("refused"), &json!(null)));
-    let shared = [&YES[..], &["--path", "/Shared/run"]].concat();
+    let shared = [&YES[..], &["--notebook", "/Shared/run"]].concat();
     let outcome = Box::pin(done(&world, &shared)).await;
     assert!(outcome.exit == 7 && outcome.failure.contains("--accept-shared-path"), "{outcome:?}");
     assert_eq!(world.take_writes(), [""; 0]);
@@ -645,7 +645,7 @@ async fn what_somebody_has_to_know_of_scope_and_job_is_warned_about() {
 #[tokio::test(start_paused = true)]
 async fn the_commands_for_ci_have_the_consents_and_the_grants_that_a_new_place_needs() {
     let world = Rehearsal::new();
-    let line = ["--job", "222222", "--dry-run", "--path", "/Shared/run", "--accept-shared-path"];
+    let line = ["--job", "222222", "--dry-run", "--notebook", "/Shared/run", "--accept-shared-path"];
     let shared = Box::pin(done(&world, &line)).await;
     assert!(shared.data["commands"][3].as_str().unwrap().ends_with(" --accept-shared-path"), "{shared:?}");
     let run_as = Box::pin(done(&world, &["--job", "222222", "--dry-run", "--run-as", SERVICE])).await;
