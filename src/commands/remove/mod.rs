@@ -21,53 +21,62 @@ const CANCELLED_WITHIN: std::time::Duration = std::time::Duration::from_mins(5);
 
 /// Remove what dbtrigger created
 ///
-/// Removes workflows, tasks that were added to workflows of others, the notebook, and with --with-secret the dbt API key. Only what
-/// carries the mark of dbtrigger and is as dbtrigger wrote it is removed; everything else stays, and the plan says why. A workflow
-/// that is running is refused, or its runs are cancelled first. After an interruption the same command goes on from there.
+/// Removes workflows, tasks added to other workflows, the notebook, and, with --with-secret, the dbt API key. Only what carries the
+/// mark of dbtrigger and is unedited is removed. The rest stays, and the plan shows why. If interrupted, run it again to continue.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     group(clap::ArgGroup::new("what").required(true).multiple(true).args(["workflow", "job", "all"])),
-    after_help = "Without a terminal, -y accepts the plan.
-
-Examples:
+    after_help = "Examples:
   dbtrigger remove --workflow 'dbt: Nightly build (222222)' --dry-run
   dbtrigger remove --job 222223 --cancel-runs -y
   dbtrigger remove --all --with-secret -y"
 )]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the contract")]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
-    /// The workflow: the id of its Databricks job, its address, or its exact name. Of a workflow of others, the tasks that dbtrigger added; repeatable
-    #[arg(long, value_name = "WORKFLOW")]
-    workflow: Vec<String>,
-    /// Every workflow and added task that starts this dbt job: its id, its address copied from the browser, or its name; repeatable
-    #[arg(long, value_name = "JOB")]
-    job: Vec<String>,
-    #[command(flatten)]
-    narrow: Narrow,
-    /// All workflows, added tasks and notebooks of dbtrigger in this workspace
-    #[arg(long, conflicts_with_all = ["workflow", "job"])]
-    all: bool,
-    /// The dbt API key too, and its scope if that is empty then and only you have access to it
-    #[arg(long, requires = "all")]
-    with_secret: bool,
-    /// A notebook that no workflow runs and that is not in its usual folder
-    #[arg(long, visible_alias = "notebook", value_name = "PATH", requires = "all")]
-    path: Option<NotebookPath>,
-    /// Secret scope of the dbt API key [default: the notebook's, else dbt-cloud]
-    #[arg(long, value_name = "SCOPE", requires = "all")]
-    scope: Option<ScopeName>,
-    /// Name of the key in the scope [default: the notebook's, else api-key]
-    #[arg(long, value_name = "KEY", requires = "all")]
-    key: Option<KeyName>,
-    /// Cancel the runs of workflows that are removed, and the dbt runs that they started
-    #[arg(long)]
-    cancel_runs: bool,
-    /// Accept the plan without being asked
+    /// Apply the plan without asking
     #[arg(short, long)]
     yes: bool,
-    /// Show what would be removed, and remove nothing
+    /// Show the plan and remove nothing
     #[arg(long)]
     dry_run: bool,
+    /// Cancel active runs of the workflows first, and the dbt runs behind them
+    #[arg(long)]
+    cancel_runs: bool,
+    /// Databricks job: ID, URL, or name; repeatable
+    ///
+    /// If dbtrigger did not create the workflow, only the tasks that it added are removed.
+    #[arg(long, value_name = "WORKFLOW", help_heading = "What to remove")]
+    workflow: Vec<String>,
+    /// Whatever starts this dbt job: ID, URL, or name; repeatable
+    #[arg(long, value_name = "JOB", help_heading = "What to remove")]
+    job: Vec<String>,
+    #[command(flatten, next_help_heading = "What to remove")]
+    narrow: Narrow,
+    /// All workflows, added tasks, and notebooks of dbtrigger in the workspace
+    #[arg(long, conflicts_with_all = ["workflow", "job"], help_heading = "What to remove")]
+    all: bool,
+    /// With --all: the dbt API key too
+    ///
+    /// Its scope is removed as well if it is empty then and nobody else has access.
+    #[arg(long, requires = "all", help_heading = "What to remove")]
+    with_secret: bool,
+    /// A notebook outside its usual folder
+    #[arg(
+        long = "notebook",
+        visible_alias = "path",
+        value_name = "PATH",
+        requires = "all",
+        help_heading = "What to remove",
+        hide_short_help = true,
+        help = "With --all: a notebook that no workflow runs and that is not in /Users/<you>/dbtrigger"
+    )]
+    path: Option<NotebookPath>,
+    /// Secret scope of the dbt API key [default: the notebook's, or dbt-cloud]
+    #[arg(long, value_name = "SCOPE", requires = "all", help_heading = "What to remove", hide_short_help = true)]
+    scope: Option<ScopeName>,
+    /// Key in the scope [default: the notebook's, or api-key]
+    #[arg(long, value_name = "KEY", requires = "all", help_heading = "What to remove", hide_short_help = true)]
+    key: Option<KeyName>,
 }
 
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
@@ -115,7 +124,9 @@ async fn remove(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
     let mut carried = provision.carry_out(plan).await;
     if dry_run && !refused {
-        lines.into_iter().for_each(|line| carried.line(line));
+        for line in lines {
+            carried.line(line);
+        }
     }
     carried.field("cancelled_runs", cancelled.into_iter().map(Id).collect::<Vec<_>>());
     carried.field("warnings", warnings);

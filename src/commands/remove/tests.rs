@@ -193,7 +193,7 @@ const WORLDS: [World; 14] = [
         before: others,
         made: &[
             &["init-secrets", "--scope", "new", "--key", "dbt"],
-            &["deploy-notebook", "--path", "/Users/ana@example.com/second", "--scope", "new", "--key", "dbt"],
+            &["deploy-notebook", "--notebook", "/Users/ana@example.com/second", "--scope", "new", "--key", "dbt"],
             &["create-workflow", "--job", "222222", "--notebook", "/Users/ana@example.com/second"],
         ],
         flags: &[],
@@ -203,9 +203,9 @@ const WORLDS: [World; 14] = [
         before: others,
         made: &[
             &["init-secrets", "--scope", "new", "--key", "dbt"],
-            &["deploy-notebook", "--path", "/Users/ana@example.com/second"],
+            &["deploy-notebook", "--notebook", "/Users/ana@example.com/second"],
         ],
-        flags: &["--path", "/Users/ana@example.com/second", "--scope", "new", "--key", "dbt"],
+        flags: &["--notebook", "/Users/ana@example.com/second", "--scope", "new", "--key", "dbt"],
     },
     World {
         name: "a scope with another key",
@@ -327,7 +327,7 @@ async fn removal_survives_every_trouble_at_every_request() {
     let writes: Vec<&str> = log.iter().filter(|seen| seen.writes).map(|seen| seen.operation).collect();
     assert_eq!(writes, deletions);
     let (goal, mut all, mut wrong) = (state(&clean), 0, Vec::new());
-    for index in 0..log.len() {
+    for (index, seen) in log.iter().enumerate() {
         for trouble in TROUBLES {
             let stage = base.copy();
             stage.trouble_at(index, trouble);
@@ -338,7 +338,7 @@ async fn removal_survives_every_trouble_at_every_request() {
             stage.take_log();
             let third = remove(&stage, line).await;
             if !is_well || state(&stage) != goal || third.exit != 0 || !stage.take_writes().is_empty() {
-                wrong.push(format!("{trouble:?} at {index} of {:?}: {first:?} {again:?}", log[index].operation));
+                wrong.push(format!("{trouble:?} at {index} of {:?}: {first:?} {again:?}", seen.operation));
             }
         }
     }
