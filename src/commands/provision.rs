@@ -6,14 +6,12 @@ use std::pin::Pin;
 
 use futures_util::future::MaybeDone;
 
-use super::talk::unanswered;
 use super::{Given, Said, Stage};
 use crate::databricks::me::{Me, me};
 use crate::document::{Data, Shown, document};
 use crate::engine::{Action, Entry, Inputs, Plan, Progress, Provisioned, blocked, walk};
 use crate::failure::{Code, DATABRICKS_TOKEN, Ended, Failure, Report, of_databricks};
 use crate::http::{Meaning, Reader, Writer};
-use crate::questions::Questioner;
 
 /// Who the token belongs to. Also the first proof that host and token are good.
 pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
@@ -198,56 +196,6 @@ pub(crate) fn no_plan(
         lines: would_be_refused(&failure, given),
         fields,
     })))
-}
-
-/// The plan as it is shown to somebody who is asked for it, whatever comes of it.
-pub(crate) struct Offered {
-    plan: Provisioned,
-}
-
-impl Offered {
-    pub(crate) fn of(plan: &Plan, lines: Vec<String>, workspace: &str, me: &Me) -> Offered {
-        let (workspace, identity) = (workspace.to_owned(), me.user_name.clone());
-        let entries = plan.entries();
-        Offered { plan: Provisioned { workspace, identity, dry_run: true, entries, lines, fields: Data::default() } }
-    }
-
-    /// Shows it, and asks whether it is to be carried out. `what`: "Write this to". `advice`: what to do who says no.
-    pub(crate) async fn accept(
-        self,
-        asker: &dyn Questioner,
-        what: &str,
-        advice: &str,
-        stage: &Stage,
-    ) -> Result<(), Ended<Box<dyn Report>>> {
-        let prompt = format!("{what} {} as {}", self.plan.workspace, self.plan.identity);
-        stage.events.asked("This is what would be done:");
-        for line in self.plan.text().lines() {
-            stage.events.asked(line);
-        }
-        // A signal at the question finds what was shown.
-        stage.last_known.stands(self.plan.json(), Said { cause: None, advice: "nothing was written or started" });
-        let items = ["no, write nothing".to_owned(), "yes, do all of it".to_owned()];
-        let chosen = asker.choose(&prompt, &items).await;
-        stage.last_known.clear();
-        let failure = match chosen {
-            Ok(1) => return Ok(()),
-            Ok(_) => Failure::new(Code::Failed, "The plan was not accepted, so nothing was written.").advise(advice),
-            Err(reason) => unanswered(reason),
-        };
-        Err(Ended { report: Some(Box::new(self)), failure: Some(failure) })
-    }
-}
-
-/// It was on the screen already.
-impl Report for Offered {
-    fn text(&self) -> String {
-        String::new()
-    }
-
-    fn json(&self) -> Data {
-        self.plan.json()
-    }
 }
 
 /// A grant that was left out is never left out silently.

@@ -5,16 +5,19 @@ mod look;
 use self::look::{Found, Wanted, look};
 use super::cancel::{CancelReport, stop_workflow};
 use super::job_named::{JobNamed, Narrow};
-use super::provision::{Offered, Provision, who};
+use super::provision::{Provision, who};
+use super::talk::unanswered;
 use super::workflow_named::WorkflowNamed;
-use super::{Stage, line_to_dbt, to_databricks};
+use super::{Said, Stage, line_to_dbt, to_databricks};
 use crate::credentials::{Databricks, Missing, Wants, databricks};
+use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
-use crate::document::Id;
-use crate::engine::{Consent, Consents, Inputs, blocked};
+use crate::document::{Data, Id};
+use crate::engine::{Consent, Consents, Inputs, Provisioned, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::{Deadline, Writer};
+use crate::questions::Questioner;
 
 /// How long a run may take to end once it is cancelled.
 const CANCELLED_WITHIN: std::time::Duration = std::time::Duration::from_mins(5);
@@ -98,9 +101,7 @@ async fn remove(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let goes_on = !dry_run && !refused && found.plan.writes();
     let asker = stage.talk.asker.clone().filter(|_| goes_on && !yes);
     if let Some(asker) = &asker {
-        let offered = Offered::of(&found.plan, found.lines(), writer.origin(), &me);
-        let advice = "name what to remove with --workflow or --job";
-        if let Err(ended) = offered.accept(&**asker, "Remove this from", advice, stage).await {
+        if let Err(ended) = accept(&found, writer.origin(), &me, &**asker, stage).await {
             return Ok(ended);
         }
     }
@@ -131,6 +132,52 @@ async fn remove(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     carried.field("cancelled_runs", cancelled.into_iter().map(Id).collect::<Vec<_>>());
     carried.field("warnings", warnings);
     Ok(carried.end())
+}
+
+/// Shows the plan, and asks whether to apply it.
+async fn accept(
+    found: &Found,
+    workspace: &str,
+    me: &Me,
+    asker: &dyn Questioner,
+    stage: &Stage,
+) -> Result<(), Ended<Box<dyn Report>>> {
+    let shown = Provisioned {
+        workspace: workspace.to_owned(),
+        identity: me.user_name.clone(),
+        dry_run: true,
+        entries: found.plan.entries(),
+        lines: found.lines(),
+        fields: Data::default(),
+    };
+    stage.events.asked(format!("Workspace     {workspace} (as {})", me.user_name));
+    stage.events.asked(String::new());
+    for line in shown.text().lines() {
+        stage.events.asked(line);
+    }
+    // A signal at the question finds what was shown.
+    stage.last_known.stands(shown.json(), Said { cause: None, advice: "nothing was removed" });
+    let answer = asker.key("Apply?", "yN").await;
+    stage.last_known.clear();
+    let failure = match answer {
+        Ok('y') => return Ok(()),
+        Ok(_) => Failure::new(Code::Failed, "Canceled. Nothing was removed."),
+        Err(reason) => unanswered(reason),
+    };
+    Err(Ended { report: Some(Box::new(Canceled(shown.json()))), failure: Some(failure) })
+}
+
+/// A plan that was on the screen already.
+struct Canceled(Data);
+
+impl Report for Canceled {
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn json(&self) -> Data {
+        self.0.clone()
+    }
 }
 
 /// Settles flags and variables; everything missing is named at once.

@@ -1,6 +1,5 @@
 //! What is removed, what stays, and what becomes of interruptions, against the world in memory.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use base64::Engine as _;
@@ -510,11 +509,11 @@ async fn what_somebody_may_only_see_stays() {
     assert!(note(&outcome, "workflow").contains("kim@example.com"), "{outcome:?}");
 }
 
-/// Answers each question with the item of this number, after this has happened.
-struct Person(usize, Box<dyn Fn()>, RefCell<Vec<String>>);
+/// Presses this key at each question, after this has happened.
+struct Person(char, Box<dyn Fn()>);
 
 impl Questioner for Person {
-    fn text<'a>(&'a self, prompt: &'a str) -> Asking<'a, String> {
+    fn text<'a>(&'a self, prompt: &'a str, _initial: &'a str) -> Asking<'a, String> {
         panic!("nobody expects the question: {prompt}")
     }
 
@@ -523,7 +522,10 @@ impl Questioner for Person {
     }
 
     fn choose<'a>(&'a self, prompt: &'a str, _items: &'a [String]) -> Asking<'a, usize> {
-        self.2.borrow_mut().push(prompt.to_owned());
+        panic!("nobody expects the question: {prompt}")
+    }
+
+    fn key<'a>(&'a self, _prompt: &'a str, _keys: &'a str) -> Asking<'a, char> {
         (self.1)();
         Box::pin(async { Ok(self.0) })
     }
@@ -543,11 +545,11 @@ async fn the_plan_is_asked_for_and_without_anybody_to_ask_it_needs_the_flag() {
         };
         Box::pin(stage.run(command, &["--all"])).await.expect("nobody kills it")
     };
-    let person = |answer, meanwhile: Box<dyn Fn()>| Rc::new(Person(answer, meanwhile, RefCell::default()));
-    let no = asked(&base, person(0, Box::new(|| ()))).await;
+    let person = |answer, meanwhile: Box<dyn Fn()>| Rc::new(Person(answer, meanwhile));
+    let no = asked(&base, person('n', Box::new(|| ()))).await;
     assert_eq!((no.exit, base.take_writes()), (1, Vec::new()), "{no:?}");
     let stage = base.copy();
-    let yes = asked(&stage, person(1, Box::new(|| ()))).await;
+    let yes = asked(&stage, person('y', Box::new(|| ()))).await;
     assert_eq!((yes.exit, jobs(&stage).len()), (0, 2), "{yes:?}");
     let stage = base.copy();
     let world = stage.clone();
@@ -555,7 +557,7 @@ async fn the_plan_is_asked_for_and_without_anybody_to_ask_it_needs_the_flag() {
         let workflow = job_named(&world, "dbt: Nightly build (222222)");
         update(&world, &workflow, &json!({ "tasks": [{ "task_key": "theirs", "sql_task": {} }] }));
     };
-    let changed = asked(&stage, person(1, Box::new(meanwhile))).await;
+    let changed = asked(&stage, person('y', Box::new(meanwhile))).await;
     assert_eq!((changed.exit, changed.code), (7, Some(Code::ChangedMeanwhile)), "{changed:?}");
     assert_eq!(stage.take_writes(), [""; 0]);
 }
