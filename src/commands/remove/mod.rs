@@ -100,10 +100,10 @@ async fn remove(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let refused = blocked(&found.plan).is_some();
     let goes_on = !dry_run && !refused && found.plan.writes();
     let asker = stage.talk.asker.clone().filter(|_| goes_on && !yes);
-    if let Some(asker) = &asker {
-        if let Err(ended) = accept(&found, writer.origin(), &me, &**asker, stage).await {
-            return Ok(ended);
-        }
+    if let Some(asker) = &asker
+        && let Err(ended) = accept(&found, writer.origin(), &me, &**asker, stage).await
+    {
+        return Ok(ended);
     }
     let cancelled = if goes_on { cancel(&found, &identity, &writer, stage).await? } else { Vec::new() };
     if asker.is_some() || !cancelled.is_empty() {
