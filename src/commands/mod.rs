@@ -14,6 +14,7 @@ mod grants;
 pub(crate) mod init_secrets;
 pub(crate) mod jobs;
 pub(crate) mod man;
+pub(crate) mod remove;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod sandbox;
@@ -29,6 +30,8 @@ mod deadline_tests;
 mod durations;
 mod given;
 #[cfg(test)]
+mod gone_tests;
+#[cfg(test)]
 mod identity_tests;
 #[cfg(test)]
 mod interrupt_tests;
@@ -41,6 +44,8 @@ mod off_tests;
 pub(crate) mod provision;
 #[cfg(test)]
 mod provision_tests;
+#[cfg(test)]
+mod refusal_tests;
 #[cfg(test)]
 pub(crate) mod rehearsal;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::{Given, Said, Stage};
 use crate::databricks::me::{Me, me};
 use crate::document::{Data, Shown, document};
 use crate::engine::{Action, Entry, Inputs, Plan, Progress, Provisioned, blocked, walk};
-use crate::failure::{Code, DATABRICKS_TOKEN, Ended, Failure, Report, of_databricks};
+use crate::failure::{Code, Ended, Failure, Hint, Remedy, Report, of_databricks};
 use crate::http::{Meaning, Reader, Writer};
 
 /// Who the token belongs to. Also the first proof that host and token are good.
@@ -24,7 +24,7 @@ pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
         failure.hints.clear();
         failure
             .cause("a wrong or expired token gets this answer, and so does a good one of another workspace")
-            .hint(DATABRICKS_TOKEN)
+            .hint(Hint::Against(Remedy::DatabricksToken))
             .advise("if the token is good, ask a workspace administrator whether access is restricted to certain IP addresses")
     })
 }
@@ -151,8 +151,11 @@ fn known_so_far(workspace: &str, identity: &str, entries: &[Entry]) -> Data {
 /// What such a person has to know.
 fn half_done(entries: &[Entry]) -> Said {
     let is_written = |entry: &&Entry| match (&entry.action, entry.progress) {
-        (Action::Create | Action::Update(_), Progress::Written | Progress::Done) => true,
-        (Action::Create | Action::Update(_), Progress::Pending | Progress::Failed | Progress::Unknown)
+        (Action::Create | Action::Update(_) | Action::Remove, Progress::Written | Progress::Done) => true,
+        (
+            Action::Create | Action::Update(_) | Action::Remove,
+            Progress::Pending | Progress::Failed | Progress::Unknown,
+        )
         | (Action::Keep(_) | Action::Blocked { .. }, _) => false,
     };
     let written: Vec<String> =

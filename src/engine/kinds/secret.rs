@@ -1,12 +1,15 @@
 //! The dbt API key in its scope. Its value can rarely be read, so a key that is there is left as it is unless it is
 //! to be rotated.
 
+mod removal;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
+pub(crate) use self::removal::{SecretRemoval, SecretRemovalWant};
 use super::grant::is_open_to_all;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::permissions::Principal;
@@ -18,7 +21,7 @@ use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::Failure;
-use crate::http::{HttpError, Reader, Writer};
+use crate::http::{HttpError, Meaning, Reader, Writer};
 
 /// How long the access list of a scope that was made just now may be missing.
 const LISTED_WITHIN: Duration = Duration::from_secs(30);
@@ -323,7 +326,7 @@ impl Step<Secret> {
                 let compared = if same { "and is this key already" } else { "not compared" };
                 self.action = Action::Keep(Some(format!("is kept in an Azure Key Vault, {compared}")));
             }
-            Action::Create | Action::Update(_) | Action::Blocked { .. } => {
+            Action::Create | Action::Update(_) | Action::Remove | Action::Blocked { .. } => {
                 let vault = address.as_deref().unwrap_or("the Key Vault behind the scope");
                 let odd = if key.as_str().contains(['_', '.']) {
                     " (a Key Vault takes letters, digits and hyphens only: choose such a name with --key)"
@@ -361,7 +364,7 @@ async fn inside(reader: &Reader, want: &SecretWant) -> Result<Inside, HttpError>
         match reader.read(fingerprint(scope, key)).await {
             Ok(stored) => Ok(Some(stored)),
             // Reading a value may be refused outside a cluster, and a missing one cannot be read.
-            Err(error) if error.status().is_some_and(|status| status.is_client_error()) => Ok(None),
+            Err(error) if is_missing(&error) || is_withheld(&error) => Ok(None),
             Err(error) => Err(error),
         }
     };
@@ -375,17 +378,20 @@ fn have(want: &SecretWant, keys: Vec<SecretInfo>, readers: Readers, stored: Opti
 }
 
 /// Who can read the scope; `None` if it is not there.
-async fn readers(reader: &Reader, scope: &ScopeName) -> Result<Option<Readers>, HttpError> {
+pub(super) async fn readers(reader: &Reader, scope: &ScopeName) -> Result<Option<Readers>, HttpError> {
     match reader.read(acls(scope)).await {
         Ok(acls) => Ok(Some(Readers::Listed(acls))),
         Err(error) if has_no_acls(&error) => Ok(Some(Readers::NoAcls)),
         Err(error) if is_missing(&error) => Ok(None),
-        // Whoever may not look does not know; what may pass, and what is about the token, is an error.
-        Err(error) if error.is_final() && error.status().is_some() && !error.means().is_of_token() => {
-            Ok(Some(Readers::Hidden))
-        }
+        Err(error) if is_withheld(&error) => Ok(Some(Readers::Hidden)),
         Err(error) => Err(error),
     }
+}
+
+/// Whoever may not look does not know; what may pass, and what refuses all that is asked, is an error.
+fn is_withheld(error: &HttpError) -> bool {
+    let means = error.means();
+    error.is_final() && error.status().is_some() && (means == Meaning::RightMissing || !means.is_of_whoever_asks())
 }
 
 /// `ana@example.com (MANAGE), analysts (READ)`.
