@@ -193,27 +193,41 @@ impl Screen {
 
     /// Writes one ordinary line, broken between words, and shows it.
     fn line(&self, line: &str) -> io::Result<()> {
-        for line in wrapped(line, self.width()) {
+        for line in wrapped(line, self.width(), 0) {
             self.term.write_line(&line)?;
         }
         self.term.flush()
     }
 }
 
-/// The text in lines of so many columns, broken between words. A word that is longer stays whole: it can be copied then.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+/// The text in lines of at most `width` columns, broken between words; `first` columns of the first line are taken. A longer
+/// word stays whole, so that it can be copied.
+pub(super) fn wrapped(text: &str, width: usize, first: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
+    let mut used = first;
     for word in text.split(' ') {
+        let columns = measure_text_width(word);
         match lines.last_mut() {
-            Some(line) if measure_text_width(line) + 1 + measure_text_width(word) <= width => {
+            Some(line) if used + 1 + columns <= width => {
                 line.push(' ');
                 line.push_str(word);
+                used += 1 + columns;
             }
-            Some(_) | None => lines.push(word.to_owned()),
+            Some(_) => {
+                lines.push(word.to_owned());
+                used = columns + INDENT;
+            }
+            None => {
+                lines.push(word.to_owned());
+                used += columns;
+            }
         }
     }
     lines
 }
+
+/// Further lines of a sentence may be indented so far.
+const INDENT: usize = 4;
 
 /// An open question is whole lines, and what is typed stands below them: dialoguer counts on lines that do not wrap.
 struct Look {
@@ -230,7 +244,7 @@ impl Look {
 
     /// The lines of a question, each cut where even one word is too long.
     fn lines(&self, text: &str) -> String {
-        wrapped(text, self.width).iter().map(|line| self.cut(line)).collect::<Vec<_>>().join("\n")
+        wrapped(text, self.width, 0).iter().map(|line| self.cut(line)).collect::<Vec<_>>().join("\n")
     }
 
     /// How much of the list is not to be seen.
@@ -343,7 +357,7 @@ fn is_of_two(items: &[String]) -> bool {
 
 fn read_choice(screen: &Screen, prompt: &str, items: &[String]) -> Result<usize, Unanswered> {
     let labels = labels(items, screen.width().saturating_sub(2));
-    let header = wrapped(&format!("{prompt}: {HOW_TO_CHOOSE}"), screen.width()).len();
+    let header = wrapped(&format!("{prompt}: {HOW_TO_CHOOSE}"), screen.width(), 0).len();
     let shown = ROWS.min(screen.height().saturating_sub(header + 3)).max(1);
     let look = screen.look(&labels, shown);
     let chosen = if is_of_two(items) {
@@ -412,8 +426,8 @@ mod tests {
     #[test]
     fn a_long_question_is_broken_between_words() {
         let text = "Whom the runs act as, by e-mail or application id [Enter: you]";
-        assert_eq!(wrapped(text, 30), ["Whom the runs act as, by", "e-mail or application id", "[Enter: you]"]);
-        assert_eq!(wrapped("at https://a-very-long-host:", 10), ["at", "https://a-very-long-host:"]);
+        assert_eq!(wrapped(text, 30, 0), ["Whom the runs act as, by", "e-mail or application id", "[Enter: you]"]);
+        assert_eq!(wrapped("at https://a-very-long-host:", 10, 0), ["at", "https://a-very-long-host:"]);
     }
 
     #[test]

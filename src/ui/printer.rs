@@ -4,9 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, IsTerminal as _, Write};
 use std::rc::Rc;
 
+use clap::builder::StyledStr;
+use dialoguer::console::{Term, measure_text_width};
 use serde_json::Value;
 
-use super::ask::Terminal;
+use super::ask::{Terminal, wrapped};
 use super::bars::{Bars, Screen};
 use super::sanitise::clean;
 use crate::document::{Data, document};
@@ -36,7 +38,7 @@ pub(crate) struct Voice {
     pub(crate) format: Format,
     pub(crate) quiet: bool,
     pub(crate) verbose: u8,
-    /// Colour on stderr.
+    /// Color on stderr.
     pub(crate) color: bool,
     /// Whether stderr is a terminal that can be drawn on.
     pub(crate) draws: bool,
@@ -61,6 +63,47 @@ struct Inner {
     /// A question stands without an answer.
     asking: Rc<Cell<bool>>,
     on_close: tokio::sync::Notify,
+}
+
+const RED: &str = "31";
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
+const CYAN: &str = "36";
+
+/// Signs of a plan and words for the end of a run, with their colors.
+const COLORS: [(&str, &str); 8] = [
+    ("+", GREEN),
+    ("~", YELLOW),
+    ("-", RED),
+    ("!", RED),
+    ("SUCCESS", GREEN),
+    ("ERROR", RED),
+    ("FAILED", RED),
+    ("CANCELLED", YELLOW),
+];
+
+/// The text with the sign or word in color that a line begins with, behind `DbtJobRunStatus.` too.
+fn painted(text: &str) -> String {
+    let paint = |line: &str| {
+        let rest = line.trim_start();
+        let rest = rest.strip_prefix("DbtJobRunStatus.").unwrap_or(rest);
+        let word = rest.split(' ').next().unwrap_or_default();
+        match COLORS.iter().find(|(known, _)| *known == word) {
+            Some((_, color)) => {
+                let (start, end) = line.split_at(line.len() - rest.len());
+                format!("{start}\u{1b}[{color}m{word}\u{1b}[0m{}", &end[word.len()..])
+            }
+            None => line.to_owned(),
+        }
+    };
+    text.split('\n').map(paint).collect::<Vec<_>>().join("\n")
+}
+
+impl Inner {
+    /// The width of the terminal that stderr is.
+    fn columns(&self) -> Option<usize> {
+        self.voice.draws.then(|| usize::from(Term::stderr().size().1))
+    }
 }
 
 impl Printer {
@@ -140,7 +183,7 @@ impl Printer {
             Event::Document(line) => self.out(&line),
             Event::Remark(_) if quiet => {}
             Event::Remark(text) | Event::Asked(text) => self.err(&text),
-            Event::Warning(text) => self.labelled("33", "warning", &text),
+            Event::Warning(text) => self.labelled(YELLOW, "warning", &text),
             Event::Annotation { level, title, message } => self.annotation(level, &title, &message),
             Event::Trace { line, bodies } => {
                 if verbose >= 1 {
@@ -215,29 +258,32 @@ impl Printer {
 
     fn failure(&self, failure: &Failure) {
         let Failure { code, what, causes, hints, open: _ } = failure;
-        self.labelled("31", "error", &format!("{what} [{}]", code.name()));
+        self.labelled(RED, "error", &format!("{what} [{}]", code.name()));
         for cause in causes {
-            self.err(&format!("  because: {}", cause.replace('\n', "\n  ")));
+            self.wrapped("  because: ", &cause.replace('\n', "\n  "));
         }
         for hint in hints {
-            self.labelled("36", "next", &hint.to_string());
+            self.labelled(CYAN, "next", &hint.to_string());
         }
     }
 
-    /// Prints our own help or version to stdout, with its colors, and returns the exit code.
-    pub(crate) fn page(&self, text: &str) -> u8 {
-        self.out_line(&format!("{}\n", text.trim_end_matches('\n')));
+    /// Prints help or version to stdout, and returns the exit code. clap's own type: nothing of a service or of the arguments
+    /// is in it, so its colors need not be cleaned away.
+    pub(crate) fn page(&self, help: &StyledStr, color: bool) -> u8 {
+        self.out_line(&rendered(help, color));
         if self.0.lost.get() { Code::Failed.exit() } else { 0 }
     }
 
-    /// Prints our own help to stderr, with its colors.
-    pub(crate) fn usage(&self, text: &str) {
+    /// Prints help to stderr.
+    pub(crate) fn usage(&self, help: &StyledStr, color: bool) {
         // A closed stderr cannot be reported.
-        let _ = self.write_err(&format!("{}\n", text.trim_end_matches('\n')));
+        let _ = self.write_err(&rendered(help, color));
     }
 
     fn out(&self, text: &str) {
-        self.out_line(&format!("{}\n", self.clean(text)));
+        let clean = self.clean(text);
+        let painted = if self.0.voice.color && self.0.together { painted(&clean) } else { clean };
+        self.out_line(&format!("{painted}\n"));
     }
 
     /// Writes a line that is clean.
@@ -253,24 +299,41 @@ impl Printer {
             }
             Err(error) => {
                 if !self.0.lost.replace(true) {
-                    self.labelled("31", "error", &format!("The output cannot be written: {error}."));
+                    self.labelled(RED, "error", &format!("The output cannot be written: {error}."));
                 }
             }
         }
     }
 
     fn err(&self, text: &str) {
-        // Nobody can be told that stderr is gone.
-        let _ = self.write_err(&format!("{}\n", self.clean(text)));
+        let clean = self.clean(text);
+        let painted = if self.0.voice.color { painted(&clean) } else { clean };
+        // A closed stderr cannot be reported.
+        let _ = self.write_err(&format!("{painted}\n"));
     }
 
-    /// A line that begins with a word in colour (an ANSI colour number).
+    /// A line that begins with a word in color. What is to be pasted is not wrapped.
     fn labelled(&self, color: &str, label: &str, text: &str) {
-        if self.0.voice.color {
-            let _ = self.write_err(&format!("\u{1b}[{color}m{label}\u{1b}[0m: {}\n", self.clean(text)));
+        let colored =
+            if self.0.voice.color { format!("\u{1b}[{color}m{label}\u{1b}[0m: ") } else { format!("{label}: ") };
+        if label == "next" {
+            let _ = self.write_err(&format!("{colored}{}\n", self.clean(text)));
         } else {
-            self.err(&format!("{label}: {text}"));
+            self.wrapped(&colored, text);
         }
+    }
+
+    /// Prints a sentence; at a terminal it is broken between words, and its further lines are indented.
+    fn wrapped(&self, start: &str, text: &str) {
+        let clean = self.clean(text);
+        let lines = match self.0.columns() {
+            Some(columns) => {
+                let first = measure_text_width(start);
+                clean.split('\n').flat_map(|line| wrapped(line, columns, first)).collect::<Vec<_>>().join("\n    ")
+            }
+            None => clean,
+        };
+        let _ = self.write_err(&format!("{start}{lines}\n"));
     }
 
     /// The only command for a CI service that we print. Nothing of its texts can end it or begin another.
@@ -303,6 +366,11 @@ impl Printer {
             None => self.0.err.print(text),
         }
     }
+}
+
+fn rendered(help: &StyledStr, color: bool) -> String {
+    let text = if color { help.ansi().to_string() } else { help.to_string() };
+    format!("{}\n", text.trim_end_matches('\n'))
 }
 
 /// Whether stdout and stderr are one terminal.
@@ -410,8 +478,6 @@ mod tests {
                     printer.draw(event);
                 }
                 let _ = printer.end(&failure.into());
-                printer.usage(&text);
-                let _ = printer.page(&text);
                 let lines = shown.lines();
                 assert!(lines.len() > 5 && !lines.iter().any(|line| is_command(line)), "{text:?}: {lines:#?}");
             }
@@ -447,7 +513,7 @@ mod tests {
         }
         let of = |text: &str| Box::new(Shows(text.to_owned())) as Box<dyn Report>;
         let failed = |text: &str| Failure::new(Code::Failed, text).cause(text).advise(text).run(text);
-        let sinks: [Sink<'_>; 15] = [
+        let sinks: [Sink<'_>; 13] = [
             ("remark", Format::Text, &|printer, text| printer.draw(Event::Remark(text.to_owned()))),
             ("question", Format::Text, &|printer, text| printer.draw(Event::Asked(text.to_owned()))),
             ("warning", Format::Text, &|printer, text| printer.draw(Event::Warning(text.to_owned()))),
@@ -473,11 +539,7 @@ mod tests {
             ("report in JSON", Format::Json, &|printer, text| {
                 let _ = printer.end(&Ended::well(of(text)));
             }),
-            ("usage", Format::Text, &|printer, text| printer.usage(text)),
-            ("page", Format::Text, &|printer, text| {
-                let _ = printer.page(text);
-            }),
-            ("bar", Format::Text, &|printer, text| printer.usage(&printer.on_a_bar(text))),
+            ("bar", Format::Text, &|printer, text| printer.err(&printer.on_a_bar(text))),
         ];
         let (mut count, mut wrong) = (0, Vec::new());
         for (sink, format, write) in sinks {

@@ -113,7 +113,6 @@ fn without_times(word: &str) -> String {
     let is_time = word.trim_end_matches('Z').splitn(3, ':').filter(|part| digits(part)).count() == 3;
     if is_time { "12:00:00".to_owned() } else { word.to_owned() }
 }
-}
 
 fn fast() -> Site {
     Site::with(|options| options.speed = 600.0)
