@@ -33,22 +33,22 @@ pub(super) fn check(arguments: &[OsString], environment: &Environment) -> Result
         };
         let variable = environment.secrets().find(|(_, secret)| Filter::of(secret).finds(&text)).map(|(name, _)| name);
         let what = match variable {
-            Some(variable) => format!("Refused to use {place}: it holds the secret of {variable}."),
-            None if holds_a_token(&text) => format!("Refused to use {place}: it looks like a token."),
+            Some(variable) => format!("Refused {place}: it contains the secret in {variable}."),
+            None if holds_a_token(&text) => format!("Refused {place}: it looks like a token."),
             None => {
                 let values = [Some(value), value.split_once('=').map(|(_, value)| value)];
                 if let Some(placeholder) = values.into_iter().flatten().find_map(Placeholder::of_whole) {
-                    return Err(Failure::new(Code::Usage, format!("Refused to use {place}: it is {placeholder}."))
-                        .advise("give the value itself"));
+                    return Err(Failure::new(Code::Usage, format!("Refused {place}: it is {placeholder}."))
+                        .advise("pass the value itself"));
                 }
                 before = Some(text);
                 continue;
             }
         };
         return Err(Failure::new(Code::Usage, what)
-            .cause("other programs on this machine and the shell's history see arguments; nothing was sent")
-            .advise("give a token by DBT_CLOUD_TOKEN or DATABRICKS_TOKEN, --token-file, --token-stdin, or `dbtrigger auth login`")
-            .advise("revoke this one if others could see it"));
+            .cause("arguments are visible to other programs and kept in shell history; nothing was sent")
+            .advise("pass the token in DBT_CLOUD_TOKEN or DATABRICKS_TOKEN, with --token-file or --token-stdin, or run `dbtrigger auth login`")
+            .advise("revoke this token if others could see it"));
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ pub(crate) struct Args {
 }
 
 /// What there is to say of success.
-const DONE: &str = "done, and the run that was followed ended well";
+const DONE: &str = "success, including the run that was followed";
 
 pub(crate) fn run(args: Args) -> Ended<Box<dyn Report>> {
     let Args { code } = args;
@@ -44,15 +44,15 @@ fn read(text: &str) -> Result<Named, Failure> {
             // A signal of its own each; shells report no others.
             Ok(exit @ 129..=192) => Ok(Named::Code(Code::Interrupted(exit - 128))),
             Ok(exit) if exit == 0 || Code::ALL.iter().any(|code| code.exit() == exit) => Ok(Named::Exit(exit)),
-            Ok(_) | Err(_) => Err(unknown(format!("dbtrigger never ends with the exit code {text}."))
-                .advise("an exit code that is not listed comes from the shell or from another program")),
+            Ok(_) | Err(_) => Err(unknown(format!("dbtrigger never exits with code {text}."))
+                .advise("an exit code that is not listed comes from the shell or another program")),
         };
     }
     // As it stands in an error, with or without the brackets.
     let name = text.trim_matches(['[', ']', ' ']).to_lowercase().replace(['_', ' '], "-");
     match Code::ALL.into_iter().find(|code| code.name() == name) {
         Some(code) => Ok(Named::Code(code)),
-        None => Err(unknown(format!("\"{text}\" is no code of an error and no exit code."))
+        None => Err(unknown(format!("\"{text}\" is not an error code or exit code."))
             .meant(&nearest_names(&name, Code::ALL.map(Code::name)))),
     }
 }

@@ -268,7 +268,11 @@ async fn a_token_endpoint_on_another_host_gets_no_secret() {
     stage.world(|world| world.set_origin("https://elsewhere.example.com".to_owned()));
     let outcome = stage.run(init_secrets::run, &[]).await.unwrap();
     assert_eq!((outcome.exit, outcome.code), (4, Some(Code::NotAuthenticated)));
-    assert!(outcome.failure.contains("no secret is sent to another host"), "{}", outcome.failure);
+    assert!(
+        outcome.failure.contains("as its token endpoint; secrets are not sent to another host"),
+        "{}",
+        outcome.failure
+    );
     assert_eq!(count(&stage, "databricks:oidc/token").0, 0);
 }
 

@@ -26,7 +26,7 @@ async fn a_job_of_which_no_run_starts_is_told_before_anything_is_started() {
     for (job, says, comes_back) in [
         (json!({ "deactivated": true, "run_failure_count": 100 }), "100 runs in a row failed", true),
         (json!({ "deactivated": true, "deactivation_reason": "Account inactivity." }), "Account inactivity", true),
-        (json!({ "deactivated": true }), "dbt has deactivated it", true),
+        (json!({ "deactivated": true }), "dbt deactivated it", true),
         (json!({ "job_type": "hybrid", "execute_steps": [] }), "hybrid", false),
         (json!({ "state": 2 }), "deleted", false),
     ] {

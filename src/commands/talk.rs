@@ -114,18 +114,18 @@ pub(crate) async fn answer(open: &Open, stage: &mut Stage, asker: &dyn Questione
 /// How a command ends that gets no answer. Questions come before anything is written.
 pub(super) fn unanswered(unanswered: Unanswered) -> Failure {
     match unanswered {
-        Unanswered::Interrupted => left_at_a_question(2, "Interrupted at a question."),
-        Unanswered::EndOfInput => left_at_a_question(2, "The input ended at a question."),
-        Unanswered::Broken(why) => Failure::new(Code::Failed, "The terminal cannot be used for a question.")
+        Unanswered::Interrupted => left_at_a_question(2, "Canceled."),
+        Unanswered::EndOfInput => left_at_a_question(2, "Input ended at a prompt."),
+        Unanswered::Broken(why) => Failure::new(Code::Failed, "Cannot prompt on this terminal.")
             .cause(why)
-            .advise("use --no-input, which names every missing value with its flag and variable"),
+            .advise("use --no-input to list every missing value with its flag and variable"),
     }
 }
 
 /// How a command ends that is left at a question, as if by this signal.
 pub(crate) fn left_at_a_question(signal: u8, what: &str) -> Failure {
     Failure::new(Code::Interrupted(signal), what)
-        .advise("nothing was written or started; --no-input names every missing value at once")
+        .advise("nothing was written or started; use --no-input to list every missing value at once")
 }
 
 struct Talking<'a> {
@@ -145,7 +145,7 @@ impl Talking<'_> {
         };
         self.stage.events.warning(what);
         for cause in causes {
-            self.stage.events.remark(format!("  because: {cause}"));
+            self.stage.events.remark(format!("  cause: {cause}"));
         }
         for hint in hints {
             // The next answer is all that has to be given.
@@ -171,7 +171,7 @@ impl Talking<'_> {
         if !offers.is_empty() {
             let mut items: Vec<String> = offers.iter().map(|(name, host)| format!("{name}: {host}")).collect();
             items.push(ELSEWHERE.to_owned());
-            let chosen = self.choose("Databricks workspace, by its profile", &items).await?;
+            let chosen = self.choose("Databricks profile", &items).await?;
             if let Some((name, host)) = offers.into_iter().nth(chosen) {
                 let whole = self.stage.context.environment.with_profile(Some(&name));
                 let mut wants = Wants::default();
@@ -206,7 +206,7 @@ impl Talking<'_> {
             wants.settle()?;
             match identity {
                 Some(identity) => who(&to_databricks(&identity, stage)?.reader()).await.map(|_| ()),
-                None => Err(Failure::new(Code::Bug, "The Databricks identity is settled and yet missing.")),
+                None => Err(Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved.")),
             }
         };
         self.token(&prompt, "DATABRICKS_TOKEN", check).await
@@ -215,11 +215,11 @@ impl Talking<'_> {
     async fn token_to_store(&mut self, host: Option<&str>) -> Result<(), Failure> {
         let flag = host.map(|host| Sourced::new(host.to_owned(), Source::Flag("--databricks")));
         let at = named_workspace(flag, &self.stage.context.environment)?
-            .ok_or_else(|| Failure::new(Code::Bug, "A token is asked for, and no host."))?;
+            .ok_or_else(|| Failure::new(Code::Bug, "A token prompt needs a host."))?;
         let prompt = format!("Personal access token for {}", at.host.value);
         let check = async |stage: &Stage| {
             let Some(token) = stage.vault.kept("DATABRICKS_TOKEN") else {
-                return Err(Failure::new(Code::Bug, "A token was typed and is not there."));
+                return Err(Failure::new(Code::Bug, "The typed token is missing."));
             };
             let identity = Databricks::with_token(at.clone(), Sourced::new(token, Source::Typed));
             who(&to_databricks(&identity, stage)?.reader()).await.map(|_| ())
@@ -241,8 +241,11 @@ impl Talking<'_> {
             match vault.admit(std::mem::take(&mut *typed)) {
                 Ok(secret) => vault.keep(variable, secret),
                 Err(odd) => {
-                    let what = format!("What was typed is no token: {odd}.");
-                    self.tell(&Failure::new(Code::InvalidInput, what).advise("copy the token again, alone"), variable);
+                    let what = format!("Not a token: {odd}.");
+                    self.tell(
+                        &Failure::new(Code::InvalidInput, what).advise("copy only the token and try again"),
+                        variable,
+                    );
                     continue;
                 }
             }
@@ -274,7 +277,7 @@ impl Talking<'_> {
 
     async fn account(&mut self) -> Result<(), Failure> {
         loop {
-            let typed = self.ask("Id of your dbt account, the number behind /deploy/ in its addresses").await?;
+            let typed = self.ask("ID of your dbt account (the number after /deploy/ in its URLs)").await?;
             self.stage.account.dbt_account = Some(typed);
             match account_id(&self.stage.account, &self.pasted, &self.stage.context.environment) {
                 Ok(found) => {
@@ -295,11 +298,11 @@ impl Talking<'_> {
         let account = account(&self.stage.account, &self.pasted, &self.stage.context.environment, &mut wants);
         wants.settle()?;
         let Some(account) = account else {
-            return Err(Failure::new(Code::Bug, "The dbt account is settled and yet missing."));
+            return Err(Failure::new(Code::Bug, "The dbt account is missing after it was resolved."));
         };
         // Nobody should type a token for a host that would not get it.
         account.check_bare_token("The dbt token")?;
-        let prompt = format!("{prompt}, of account {} at {}", account.id, account.origin);
+        let prompt = format!("{prompt} for account {} at {}", account.id, account.origin);
         let check = async |stage: &Stage| accepted(&account, stage).await;
         self.token(&prompt, "DBT_CLOUD_TOKEN", check).await
     }
@@ -309,10 +312,10 @@ impl Talking<'_> {
         let places = Places::read(&reader, &account, narrow).await?;
         let jobs = jobs(&reader, &account, narrow, &places, None).await?;
         if jobs.is_empty() {
-            let what = format!("No dbt job shows in account {} that could be chosen.", account.id);
+            let what = format!("No dbt jobs in account {} are visible to this token.", account.id);
             return Err(Failure::new(Code::NotFound, what)
                 .cause("the token may not see any")
-                .advise("give the job by its id or its address, or use a token that may see it"));
+                .advise("name the job by ID or URL, or use a token that can see it"));
         }
         let items: Vec<String> = jobs
             .iter()
@@ -326,7 +329,7 @@ impl Talking<'_> {
             .collect();
         let chosen = self.choose("dbt job", &items).await?;
         let Some(job) = jobs.get(chosen) else {
-            return Err(Failure::new(Code::Bug, "A job was chosen that is not in the list."));
+            return Err(Failure::new(Code::Bug, "The chosen job is not in the list."));
         };
         self.stage.talk.job = Some(job.id);
         self.instead.extend(repeats(job, &jobs, narrow).map(|named| match flag {
@@ -349,7 +352,7 @@ fn repeats(job: &Job, jobs: &[Job], narrow: &Narrow) -> Option<String> {
 /// Asks dbt whether the token is good, and for this account.
 async fn accepted(account: &Account, stage: &Stage) -> Result<(), Failure> {
     let Some(token) = stage.vault.kept("DBT_CLOUD_TOKEN") else {
-        return Err(Failure::new(Code::Bug, "A token was typed and is not there."));
+        return Err(Failure::new(Code::Bug, "The typed token is missing."));
     };
     let token = Token::bare(Sourced::new(token, Source::Typed));
     init_secrets::validate(&to_dbt(account, &token, stage)?, account.id).await

@@ -58,7 +58,7 @@ impl fmt::Display for Source {
         match self {
             Source::Flag(name) => write!(formatter, "{name}"),
             Source::Variable(name) => write!(formatter, "{name}"),
-            Source::Pasted(text) => write!(formatter, "the address {text}"),
+            Source::Pasted(text) => write!(formatter, "the URL {text}"),
             Source::Typed => formatter.write_str("your answer"),
             Source::Keyring(owner) => write!(formatter, "the login for {owner} in the keyring"),
             Source::Stdin => formatter.write_str("--token-stdin"),
@@ -89,7 +89,7 @@ pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     if about.is_file() || path == Path::new("/dev/null") {
         return File::open(path);
     }
-    Err(io::Error::other(if about.is_dir() { "it is a folder" } else { "it is a pipe or device, not a file" }))
+    Err(io::Error::other(if about.is_dir() { "it is a directory" } else { "it is a pipe or device, not a file" }))
 }
 
 /// Reads it as text.
@@ -115,7 +115,7 @@ fn expanded(text: Sourced<String>) -> Result<Sourced<String>, Failure> {
         Some(placeholder) => {
             // Not with its text: the rest of it may be a token.
             Err(Failure::new(Code::InvalidInput, format!("{} holds {placeholder}.", text.source))
-                .advise(format!("give {} its value, or take it away", text.source)))
+                .advise(format!("set {} to its value, or remove it", text.source)))
         }
     }
 }

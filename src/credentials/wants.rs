@@ -4,7 +4,7 @@ use crate::failure::{Code, Failure};
 use crate::questions::{Open, Question};
 
 /// The advice where values are missing.
-pub(crate) const GIVE_EACH: &str = "give each as said above, then run the same command again";
+pub(crate) const GIVE_EACH: &str = "provide each value, then run the same command again";
 
 /// A value that nobody gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Wants {
                 1 => first.clone(),
                 count => {
                     let Failure { code, what, causes, hints, open: _ } = first.clone();
-                    let failure = Failure::new(code, format!("{count} things have to be put right."));
+                    let failure = Failure::new(code, format!("{count} conflicts."));
                     Failure { causes: [vec![what], causes].concat(), hints, ..failure }
                 }
             };
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(wants.need::<()>(Ok(None), Missing { what: "D", give: "set D", ask: None }), None);
         wants.remark("D2 is set".to_owned());
         let failure = wants.settle().unwrap_err();
-        assert_eq!((failure.code, failure.what.as_str()), (Code::InvalidInput, "4 things have to be put right."));
+        assert_eq!((failure.code, failure.what.as_str()), (Code::InvalidInput, "4 conflicts."));
         assert_eq!(failure.causes, ["A is odd.", "B is odd.", "C is odd.", "D is missing: set D", "D2 is set"]);
         assert_eq!(failure.hints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["set A", "set B"]);
     }

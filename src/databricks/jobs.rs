@@ -84,7 +84,7 @@ fn next(has_more: Option<bool>, token: Option<String>) -> Result<Option<String>,
     match (has_more, token.filter(|token| !token.is_empty())) {
         (Some(false), _) | (None, None) => Ok(None),
         (Some(true) | None, Some(token)) => Ok(Some(token)),
-        (Some(true), None) => Err(Shape::Unreadable("it has more pages and no token for them".to_owned())),
+        (Some(true), None) => Err(Shape::Unreadable("it has more pages but no page token".to_owned())),
     }
 }
 

@@ -49,9 +49,7 @@ impl FromStr for ScopeName {
         if is_name(text, b"-_.@/") {
             return Ok(ScopeName(text.to_owned()));
         }
-        Err(BadName(
-            "the name of a scope has 1 to 128 letters, digits, hyphens, underscores, at signs, slashes and dots",
-        ))
+        Err(BadName("a scope name has 1 to 128 letters, digits, hyphens, underscores, at signs, slashes, and dots"))
     }
 }
 
@@ -62,7 +60,7 @@ impl FromStr for KeyName {
         if is_name(text, b"-_.") {
             return Ok(KeyName(text.to_owned()));
         }
-        Err(BadName("the name of a key has 1 to 128 letters, digits, hyphens, underscores and dots"))
+        Err(BadName("a key name has 1 to 128 letters, digits, hyphens, underscores, and dots"))
     }
 }
 
@@ -251,10 +249,10 @@ pub(crate) fn fingerprint(scope: &ScopeName, key: &KeyName) -> Read<Fingerprint>
     let call = Call::get("secrets/get", Path::new("/api/2.0/secrets/get")).query("scope", scope).query("key", key);
     Read::new(call, |answer| {
         // No word of a parser's, which may quote what it read.
-        let odd = |_| Shape::Unreadable("it holds no value".to_owned());
+        let odd = |_| Shape::Unreadable("it has no value".to_owned());
         let Body { value } = serde_json::from_slice(answer.body()).map_err(odd)?;
         let plain = STANDARD.decode(Zeroizing::new(value).as_bytes()).map(Zeroizing::new);
-        let plain = plain.map_err(|_| Shape::Unreadable("the value is no base64".to_owned()))?;
+        let plain = plain.map_err(|_| Shape::Unreadable("the value is not base64".to_owned()))?;
         Ok(Fingerprint(Sha256::digest(plain.as_slice()).into()))
     })
 }

@@ -256,14 +256,14 @@ impl Run {
             ("RETRY_UNSUPPORTED_VERSION", true) => {
                 "its version of the Fusion engine cannot retry; 2.0.0-preview.108 and later can".to_owned()
             }
-            ("RETRY_NOT_LATEST_RUN", _) => "it is not the latest run of its job any more".to_owned(),
+            ("RETRY_NOT_LATEST_RUN", _) => "it is no longer the job's latest run".to_owned(),
             ("RETRY_NOT_FAILED_RUN", _) => "dbt does not count it as failed".to_owned(),
-            ("RETRY_NO_RUN_RESULTS", false) => "it left no results: it failed before any model ran".to_owned(),
+            ("RETRY_NO_RUN_RESULTS", false) => "it has no results: it failed before any model ran".to_owned(),
             ("RETRY_NO_RUN_RESULTS", true) => {
-                "it left no results: it failed before any model ran (Fusion before 2.0.0-preview.174 leaves none when it breaks early)".to_owned()
+                "it has no results: it failed before any model ran (Fusion before 2.0.0-preview.174 writes none when it fails early)".to_owned()
             }
-            ("", _) => "dbt does not say why".to_owned(),
-            (other, _) => format!("dbt says {}", other.chars().take(100).collect::<String>()),
+            ("", _) => "dbt gives no reason".to_owned(),
+            (other, _) => format!("dbt: {}", other.chars().take(100).collect::<String>()),
         })
     }
 

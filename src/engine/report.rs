@@ -37,10 +37,10 @@ impl Report for Provisioned {
                 Progress::Written => format!("{verb}, not confirmed"),
                 Progress::Done => verb.to_owned(),
                 Progress::Failed => "failed".to_owned(),
-                Progress::Unknown => format!("unknown whether it was {verb}"),
+                Progress::Unknown => format!("unknown whether {verb}"),
             };
             let (sign, state) = match action {
-                Action::Keep(None) => ('=', "as it should be".to_owned()),
+                Action::Keep(None) => ('=', "unchanged".to_owned()),
                 Action::Keep(Some(note)) => ('=', note.clone()),
                 Action::Create => ('+', said("created")),
                 Action::Update(_) => ('~', said("updated")),

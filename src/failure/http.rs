@@ -13,13 +13,13 @@ pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
         // dbt answers 401 for a good token at the wrong host too (dbt-cloud-api §1.2).
         Meaning::TokenInvalid => failure
             .cause(format!(
-                "{origin} does not accept the token: it is invalid or expired, or this is not your account's host"
+                "{origin} rejects the token: it is invalid, expired, or for another host"
             ))
             .hint(DBT_TOKEN),
-        Meaning::TokenExpired => failure.cause(format!("{origin} says that the token has expired")).hint(DBT_TOKEN),
+        Meaning::TokenExpired => failure.cause(format!("{origin} says the token has expired")).hint(DBT_TOKEN),
         Meaning::Unpaid => failure
-            .cause("the token is not at fault: the plan of the dbt account does not include the API, or is not paid for")
-            .advise("ask the owner of the dbt account to settle its plan under Account settings > Billing"),
+            .cause("the token is not the problem: the dbt account's plan does not include the API, or is unpaid")
+            .advise("ask the dbt account's owner to check Account settings > Billing"),
         Meaning::OtherAccount => {
             failure.advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account: the token belongs to another account")
         }
@@ -30,7 +30,7 @@ pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
             "check DBT_CLOUD_ACCOUNT_ID, and that the token has the permission set Job Admin (or Job Runner) on the project",
         ),
         Meaning::NotFound => failure.advise(
-            "compare the ids with the URL of the job in dbt; a token without permission on it gets the same answer",
+            "compare the IDs with the job's URL in dbt; a token without permission gets the same response",
         ),
         Meaning::WrongHost => {
             failure.advise("compare DBT_CLOUD_HOST with your browser's address bar when signed in to dbt")
@@ -41,18 +41,18 @@ pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
 
 /// What helps with a token that dbt does not take.
 const DBT_TOKEN: Hint = Hint::DoAndSet {
-    advice: "make a new token under Account settings > API tokens, or compare the host with your browser's address bar when signed in to dbt",
+    advice: "create a new token under Account settings > API tokens, or compare the host with your browser's address bar when signed in to dbt",
     set: "DBT_CLOUD_TOKEN or DBT_CLOUD_HOST",
 };
 
 /// What helps with a token that Databricks does not take.
 pub(crate) const DATABRICKS_TOKEN: Hint = Hint::DoAndSet {
-    advice: "check the host, and make a new token under Settings > Developer > Access tokens",
+    advice: "check the host, or create a new token under Settings > Developer > Access tokens",
     set: "DATABRICKS_TOKEN or the profile's token",
 };
 
 /// So a host of several workspaces is told which one is meant (databricks-api §1.4).
-const NAME_WORKSPACE: &str = "where one host serves several workspaces, set DATABRICKS_WORKSPACE_ID to the number behind `o=` in the browser's address bar";
+const NAME_WORKSPACE: &str = "if one host serves several workspaces, set DATABRICKS_WORKSPACE_ID to the number after `o=` in the browser's address bar";
 
 /// A failed request to Databricks.
 pub(crate) fn of_databricks(doing: &str, error: &HttpError) -> Failure {
@@ -71,23 +71,19 @@ pub(crate) fn of_databricks(doing: &str, error: &HttpError) -> Failure {
     let origin = &error.origin;
     match error.means() {
         Meaning::TokenInvalid => failure
-            .cause(format!(
-                "{origin} does not accept the token: it is invalid or expired, or belongs to another workspace"
-            ))
+            .cause(format!("{origin} rejects the token: it is invalid, expired, or for another workspace"))
             .hint(DATABRICKS_TOKEN),
-        Meaning::TokenExpired => {
-            failure.cause(format!("{origin} says that the token has expired")).hint(DATABRICKS_TOKEN)
-        }
+        Meaning::TokenExpired => failure.cause(format!("{origin} says the token has expired")).hint(DATABRICKS_TOKEN),
         Meaning::AddressBlocked => failure
             .advise("the workspace restricts IP addresses: ask its administrator to allow this machine's address"),
-        Meaning::NotInPlan => failure.advise("the plan of this workspace does not have this"),
+        Meaning::NotInPlan => failure.advise("this workspace's plan does not include this"),
         Meaning::RightMissing => {
-            failure.advise("ask a workspace administrator for the permission, or use the token of somebody who has it")
+            failure.advise("ask a workspace administrator for the permission, or use a token that has it")
         }
         Meaning::NotFound => {
-            failure.advise("check the name: what is there but not visible to this identity gets the same answer")
+            failure.advise("check the name; an object that this identity cannot see gets the same response")
         }
-        Meaning::WrongHost => failure.advise("check DATABRICKS_HOST, or host of the profile").advise(NAME_WORKSPACE),
+        Meaning::WrongHost => failure.advise("check DATABRICKS_HOST or the profile's host").advise(NAME_WORKSPACE),
         Meaning::NotImplemented | Meaning::Unpaid | Meaning::OtherAccount | Meaning::Other => failure,
     }
 }
@@ -95,7 +91,7 @@ pub(crate) fn of_databricks(doing: &str, error: &HttpError) -> Failure {
 fn base(doing: &str, error: &HttpError) -> Failure {
     if error.late {
         let failure = Failure::new(Code::StillRunning, format!("{doing}.")).cause(error.to_string());
-        return failure.advise("give more time with --timeout");
+        return failure.advise("increase --timeout");
     }
     let code = match error.last_fault() {
         Fault::NotSent(net) | Fault::Lost(net) => of_net(net.kind),
@@ -121,25 +117,24 @@ fn base(doing: &str, error: &HttpError) -> Failure {
         Fault::NotSent(net) | Fault::Lost(net) => failure.advise(on_the_way(net.kind)),
         Fault::Status(status, said) if status.is_redirection() => {
             let target = said.location.as_deref().unwrap_or("another place");
-            failure
-                .advise(format!("redirects are not followed with a token; if {target} is your real host, use that one"))
+            failure.advise(format!("redirects are not followed with a token; if {target} is your host, use it"))
         }
         Fault::Status(_, said) if said.means == Meaning::NotImplemented => failure
-            .cause("this server does not have this call")
-            .advise("check the host: a stand-in, or an older version of the service, may answer there"),
+            .cause("this server does not support this request")
+            .advise("check the host: it may be a test server or an older version of the service"),
         Fault::Status(..) if matches!(code, Code::RateLimited | Code::Unavailable) => {
             failure.advise("run the same command again in a few minutes")
         }
         Fault::Status(..) if code == Code::Failed => {
-            failure.advise("run the same command again with `-vv` to see what was asked and answered")
+            failure.advise("run the same command again with `-vv` to see the request and the response")
         }
         // What the others need depends on the service.
         Fault::Status(..) => failure,
         Fault::Nonsense(Shape::Page(_)) => {
-            failure.advise("the host may be wrong, or a proxy or login page stands in between: open it in a browser")
+            failure.advise("the host may be wrong, or a proxy or sign-in page answers instead: open it in a browser")
         }
         Fault::Nonsense(Shape::Empty | Shape::TooLarge { .. } | Shape::Broken(_) | Shape::Unreadable(_))
-        | Fault::TooLate(_) => failure.advise("run the same command again with `-vv` to see the answer"),
+        | Fault::TooLate(_) => failure.advise("run the same command again with `-vv` to see the response"),
     }
 }
 
@@ -158,13 +153,13 @@ fn of_net(kind: NetKind) -> Code {
 /// What helps on the way to a host.
 fn on_the_way(kind: NetKind) -> &'static str {
     match kind {
-        NetKind::Name => "check the host name for a typing error, and the network",
+        NetKind::Name => "check the host name and the network",
         NetKind::Certificate => {
-            "a proxy that opens TLS connections needs its CA: name a file with it by --ca-bundle, or set SSL_CERT_FILE"
+            "behind a TLS-inspecting proxy, pass its CA certificate with --ca-bundle or SSL_CERT_FILE"
         }
         NetKind::Proxy => "check HTTPS_PROXY and NO_PROXY",
         NetKind::Connect | NetKind::ConnectTimeout | NetKind::Tls | NetKind::Broken | NetKind::Timeout => {
-            "check the host, the network and HTTPS_PROXY, then run the same command again"
+            "check the host, the network, and HTTPS_PROXY, then run the same command again"
         }
     }
 }

@@ -129,7 +129,7 @@ impl fmt::Display for Hint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Hint::Run(command) => write!(formatter, "run `{command}`"),
-            Hint::Add(flag) => write!(formatter, "to do it all the same, add {flag}"),
+            Hint::Add(flag) => write!(formatter, "to do it anyway, add {flag}"),
             Hint::Do(advice) => formatter.write_str(advice),
             Hint::DoAndSet { advice, set } => write!(formatter, "{advice}, then set {set}"),
         }

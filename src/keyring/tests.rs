@@ -71,7 +71,10 @@ fn one_that_hangs_ends_a_login_and_the_runtime_too() {
 #[tokio::test]
 async fn what_is_not_given_back_as_it_was_is_not_called_stored() {
     let garbled = Double::new(Mood::Garbles).keyring().keep(&dbt(1), "dbtc_one").await.unwrap_err();
-    assert!(matches!(&garbled, Trouble::Odd { entry: _, why } if why.contains("does not give it back")), "{garbled}");
+    assert!(
+        matches!(&garbled, Trouble::Odd { entry: _, why } if why.contains("it returned a different token than was stored")),
+        "{garbled}"
+    );
     let double = Double::new(Mood::Clings);
     double.keyring().keep(&dbt(1), "dbtc_one").await.unwrap();
     let clings = double.keyring().remove(&dbt(1)).await.unwrap_err();
@@ -86,7 +89,7 @@ async fn a_refusal_and_a_closed_keyring_keep_their_words() {
     assert_eq!(keyring.keep(&dbt(1), "x").await, Err(locked));
     let closed = Keyring::closed("CI is set");
     assert_eq!(closed.token(&dbt(1)), Err(Trouble::Closed("CI is set")));
-    assert_eq!(closed.open().await.unwrap_err().to_string(), "the keyring is not opened, since CI is set");
+    assert_eq!(closed.open().await.unwrap_err().to_string(), "the keyring is not used: CI is set");
 }
 
 #[test]
@@ -185,7 +188,7 @@ fn a_workspace_has_an_entry_of_its_own_and_older_entries_stay_readable() {
 #[tokio::test]
 async fn what_cannot_be_read_is_written_over_and_a_list_without_the_name_is_left_as_it_is() {
     let double = Double::holding(&[(dbt(1), "one")]);
-    double.becomes(Mood::RefusesTo("read dbt", Trouble::odd("x", "it is no text")));
+    double.becomes(Mood::RefusesTo("read dbt", Trouble::odd("x", "it is not text")));
     assert!(double.keyring().keep(&dbt(1), "two").await.is_err());
     let calls = |begin: &str| double.calls.lock().unwrap().iter().filter(|call| call.starts_with(begin)).count();
     // It was there before, so it is not taken away when it cannot be read back.

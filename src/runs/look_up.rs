@@ -177,7 +177,7 @@ impl LookUp<'_> {
                 Some(_) => MOST_ROWS,
             };
             if seen >= most {
-                break Some(self.nonsense("there are too many runs to look through"));
+                break Some(self.nonsense("too many runs to search"));
             }
         };
         Looked { runs, cut, since: rows.since(horizon) }
@@ -202,13 +202,13 @@ impl LookUp<'_> {
     /// A run with what started it.
     async fn single(&self, run: u64, singles: u32) -> Result<Run, HttpError> {
         if singles > MOST_SINGLES {
-            return Err(self.nonsense("the list of runs does not say what started them"));
+            return Err(self.nonsense("the list of runs does not include what started them"));
         }
         let single = self.ask(dbt::get_run_with_trigger(self.account, run)).await?;
         if single.id == run && single.trigger.is_some() {
             Ok(single)
         } else {
-            Err(self.nonsense(&format!("the service does not say what started run {run}")))
+            Err(self.nonsense(&format!("the service does not return what started run {run}")))
         }
     }
 

@@ -200,7 +200,7 @@ impl Probe for WorkflowProbe<'_> {
             run.add_page(self.reader.glance(get_workflow_run(self.run, Some(&page))).await?);
         }
         let Some(standing) = run.standing().filter(|_| run.run_id == self.run) else {
-            let reason = format!("it does not say how run {} stands", self.run);
+            let reason = format!("it does not return the status of run {}", self.run);
             return Err(self.reader.nonsense("jobs/runs/get", Shape::Unreadable(reason)));
         };
         let over = standing.is_over();

@@ -18,7 +18,7 @@ use crate::secret::{Filter, looks_like_a_token};
 /// So many of a list are shown at once.
 const ROWS: usize = 10;
 
-const HOW_TO_CHOOSE: &str = "arrow keys, or type a part of it; Enter takes it, Esc ends it";
+const HOW_TO_CHOOSE: &str = "type to search, arrow keys to move, Enter to select, Esc to cancel";
 
 /// A secret is read as a line of the terminal, which drops what is longer than this without a word.
 const LONGEST_LINE: usize = if cfg!(target_os = "linux") { 4095 } else { 1023 };
@@ -39,7 +39,7 @@ impl Terminal {
 
     /// The way out, said once.
     fn way_out(&self) -> &'static str {
-        if self.first.replace(false) { " (Ctrl-C ends it)" } else { "" }
+        if self.first.replace(false) { " (Ctrl-C to cancel)" } else { "" }
     }
 
     /// One line that is fit to be shown.
@@ -78,7 +78,7 @@ impl Questioner for Terminal {
             let secret = self.beside(Reads::HiddenLine, move |screen| read_secret(screen, &prompt)).await?;
             // A piece of something else is not taken for the token.
             if secret.len() >= LONGEST_LINE {
-                return Err(Unanswered::Broken("more was typed than any token has".to_owned()));
+                return Err(Unanswered::Broken("the input is longer than any token".to_owned()));
             }
             Ok(secret)
         })
@@ -240,7 +240,7 @@ impl Look {
     /// How much of the list is not to be seen.
     fn hidden(&self, part: &str) -> String {
         match self.labels.iter().filter(|label| is_found(label, part)).count() {
-            0 => "   nothing matches".to_owned(),
+            0 => "   no matches".to_owned(),
             count if count > self.shown => format!("   {} of {count} shown", self.shown),
             _ => String::new(),
         }
@@ -260,7 +260,7 @@ impl Theme for Look {
     }
 
     fn format_password_prompt(&self, to: &mut dyn fmt::Write, prompt: &str) -> fmt::Result {
-        write!(to, "{}\n> ", self.lines(&format!("{prompt}, not shown while you type:")))
+        write!(to, "{}\n> ", self.lines(&format!("{prompt} (hidden):")))
     }
 
     fn format_password_prompt_selection(&self, to: &mut dyn fmt::Write, prompt: &str) -> fmt::Result {
@@ -268,7 +268,7 @@ impl Theme for Look {
     }
 
     fn format_select_prompt(&self, to: &mut dyn fmt::Write, prompt: &str) -> fmt::Result {
-        to.write_str(&self.lines(&format!("{prompt}: arrow keys; Enter takes it, Esc ends it")))
+        to.write_str(&self.lines(&format!("{prompt}: arrow keys to move, Enter to select, Esc to cancel")))
     }
 
     fn format_fuzzy_select_prompt(
@@ -386,7 +386,14 @@ mod tests {
     #[test]
     fn a_long_question_is_broken_between_words() {
         let text = "Whom the runs act as, by e-mail or application id [Enter: you]";
-        assert_eq!(wrapped(text, 30), ["Whom the runs act as, by", "e-mail or application id", "[Enter: you]"]);
+        assert_eq!(
+            wrapped(text, 30),
+            [
+                "Run as (email or application ID) [Enter: unchanged, or you",
+                "Run as (email or application ID) [Enter: unchanged, or you",
+                "[Enter: you]"
+            ]
+        );
         assert_eq!(wrapped("at https://a-very-long-host:", 10), ["at", "https://a-very-long-host:"]);
     }
 
@@ -396,7 +403,7 @@ mod tests {
         let look = Look { width: 80, labels, shown: 10 };
         assert_eq!(look.hidden(""), "   10 of 12 shown");
         assert_eq!(look.hidden("ngl"), "   10 of 12 shown");
-        assert_eq!(look.hidden("NGL"), "   nothing matches");
+        assert_eq!(look.hidden("NGL"), "   no matches");
         assert_eq!((look.hidden("300011"), look.hidden("Nightly 3")), (String::new(), String::new()));
     }
 

@@ -217,7 +217,7 @@ impl Printer {
         let Failure { code, what, causes, hints, open: _ } = failure;
         self.labelled("31", "error", &format!("{what} [{}]", code.name()));
         for cause in causes {
-            self.err(&format!("  because: {}", cause.replace('\n', "\n  ")));
+            self.err(&format!("  cause: {}", cause.replace('\n', "\n  ")));
         }
         for hint in hints {
             self.labelled("36", "next", &hint.to_string());
@@ -253,7 +253,7 @@ impl Printer {
             }
             Err(error) => {
                 if !self.0.lost.replace(true) {
-                    self.labelled("31", "error", &format!("The output cannot be written: {error}."));
+                    self.labelled("31", "error", &format!("Cannot write output: {error}."));
                 }
             }
         }

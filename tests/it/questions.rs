@@ -24,7 +24,7 @@ fn conversation(site: &Site) -> [(&'static str, String, bool); 5] {
         ("Databricks host", origin.to_owned(), false),
         ("Personal access token for", DATABRICKS_TOKEN.to_owned(), true),
         ("Host of your dbt account", origin.to_owned(), false),
-        ("Id of your dbt account", "51234".to_owned(), false),
+        ("ID of your dbt account", "51234".to_owned(), false),
         ("dbt API key to store, of account 51234", DBT_TOKEN.to_owned(), true),
     ]
 }
@@ -53,8 +53,8 @@ fn init_secrets_asks_for_everything_and_says_how_to_say_it_next_time() {
         format!("Databricks host, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com: {origin}"),
         format!("Personal access token for {origin}: (not shown)"),
         format!("Host of your dbt account, such as ab123.us1.dbt.com: {origin}"),
-        "Id of your dbt account, the number behind /deploy/ in its addresses: 51234".to_owned(),
-        format!("dbt API key to store, of account 51234 at {origin}: (not shown)"),
+        "ID of your dbt account (the number after /deploy/ in its URLs): 51234".to_owned(),
+        format!("dbt API key to store for account 51234 at {origin}: (not shown)"),
     ];
     assert_eq!(lines[..5], asked, "{}", left.screen);
     let whole = left.screen.replace('\n', "");
@@ -93,7 +93,7 @@ fn leaving_any_question_leaves_the_terminal_as_it_was_and_writes_nothing() {
             converse(&mut pty, asked);
         }
         let left = pty.ends(130);
-        assert!(left.screen.contains("error: Interrupted at a question. ["), "{leave}\n{}", left.screen);
+        assert!(left.screen.contains("error: Canceled. ["), "{leave}\n{}", left.screen);
         assert!(left.screen.contains("nothing was written or started"), "{leave}\n{}", left.screen);
     }
     assert_eq!(site.writes(0), Vec::<String>::new());
@@ -116,7 +116,7 @@ fn a_list_can_be_left_too_and_a_signal_from_outside_is_heard_at_a_question() {
             pty.sees(question);
             assert!(Command::new("kill").args([name, &pty.id().to_string()]).status().unwrap().success());
             let left = pty.ends(exit);
-            assert!(left.screen.contains("error: Interrupted at a question. ["), "{name}\n{}", left.screen);
+            assert!(left.screen.contains("error: Canceled. ["), "{name}\n{}", left.screen);
         }
     }
     assert_eq!(site.writes(0), Vec::<String>::new());
@@ -128,17 +128,17 @@ fn an_answer_is_checked_as_the_flag_is_and_asked_for_again_with_the_same_words()
     let origin = site.sandbox.origin();
     let mut pty = Pty::start(&without(&site, &VARIABLES[2..4], &["deploy-notebook"]), 40, 110);
     pty.answers("Host of your dbt account", "login.dbt.com");
-    pty.sees("Your answer is \"login.dbt.com\", which cannot be used: it is dbt's sign-in page");
+    pty.sees("Your answer \"login.dbt.com\" is invalid: it is dbt's sign-in page");
     pty.keys(&format!("{origin}\r"));
-    pty.answers("Id of your dbt account", "fifty");
-    pty.sees("Your answer is \"fifty\", which is no account id: that is a number such as 51234.");
+    pty.answers("ID of your dbt account", "fifty");
+    pty.sees("Your answer \"fifty\" is not an account ID, a number such as 51234.");
     // Corrected by hand.
     pty.keys("99\u{7f}\u{7f}\u{7f}5123\u{1b}[D\u{1b}[C4\r");
     let left = pty.ends(0);
-    assert!(left.screen.contains("Id of your dbt account, the number behind /deploy/ in its addresses: 51234"));
+    assert!(left.screen.contains("ID of your dbt account (the number after /deploy/ in its URLs): 51234"));
     assert!(left.screen.contains("dbtrigger deploy-notebook --dbt-host"), "{}", left.screen);
     let flagged = site.run(&["deploy-notebook", "--dbt-account", "fifty"]).ends(2);
-    let _ = flagged.says("--dbt-account is \"fifty\", which is no account id: that is a number such as 51234.");
+    let _ = flagged.says("--dbt-account \"fifty\" is not an account ID, a number such as 51234.");
 }
 
 #[test]
@@ -148,10 +148,10 @@ fn a_token_at_the_question_for_a_host_is_not_taken_and_not_repeated() {
     // Whoever types it there sees it until the line ends; so it is none of those that must be in no output.
     let typed = "dbtc_Typed-at-a-question-for-hosts";
     pty.answers("Host of your dbt account", typed);
-    pty.sees("Your answer looks like a token and not like a host");
+    pty.sees("Your answer looks like a token, not a host, and is not shown");
     assert!(!pty.screen().contains(typed), "{}", pty.screen());
     pty.keys("nightly\r");
-    pty.sees("Your answer is \"nightly\", which cannot be used: it has no dot");
+    pty.sees("Your answer \"nightly\" is invalid: it has no dot");
     pty.keys("\u{3}");
     let left = pty.ends(130);
     assert!(!left.screen.contains("DBT_CLOUD_HOST"), "{}", left.screen);
@@ -163,12 +163,12 @@ fn a_list_says_how_much_of_it_is_shown_finds_ids_and_is_left_with_esc() {
     let mut pty = Pty::start(&site.command(&["run"]), 30, 70);
     pty.sees("find: |   10 of 1");
     pty.keys("zzz");
-    pty.sees("find: zzz|   nothing matches");
+    pty.sees("find: zzz|   no matches");
     pty.keys("\u{7f}\u{7f}\u{7f}300042");
     pty.sees("> 300042");
     pty.keys("\u{1b}");
     let left = pty.ends(130);
-    assert!(left.screen.contains("error: Interrupted at a question. ["), "{}", left.screen);
+    assert!(left.screen.contains("error: Canceled. ["), "{}", left.screen);
     assert_eq!(site.writes(0), Vec::<String>::new());
 }
 
@@ -189,11 +189,11 @@ fn a_refused_token_is_asked_for_again_and_three_times_at_most() {
     let mut pty = Pty::start(&without(&site, &["DBT_CLOUD_TOKEN"], &["init-secrets"]), 40, 110);
     let again = "> ";
     pty.answers_hidden("dbt API key to store", wrong);
-    pty.sees("does not accept the key");
+    pty.sees("dbt rejects the key");
     pty.answers_hidden(again, "two words");
-    pty.sees("What was typed is no token: it has a space or tab in it.");
+    pty.sees("Not a token: it contains a space or tab.");
     pty.answers_hidden(again, "");
-    pty.sees("What was typed is no token: it is empty.");
+    pty.sees("Not a token: it is empty.");
     // The terminal edits the line: one key back, and all of it away.
     pty.answers_hidden(again, &format!("{wrong}\u{15}{DBT_TOKEN}x\u{7f}"));
     let left = pty.ends(0);
@@ -207,7 +207,7 @@ fn a_refused_token_is_asked_for_again_and_three_times_at_most() {
         for before in 0..3 {
             // The answers before this one are left as lines; the question stands below them.
             pty.sees_times(question, before + 1);
-            pty.answers_hidden("not shown while you type", "wrong-token-0123456789");
+            pty.answers_hidden("(hidden)", "wrong-token-0123456789");
         }
         let left = pty.ends(4);
         assert_eq!(left.screen.matches("(not shown)").count(), 3, "{}", left.screen);
@@ -220,7 +220,7 @@ fn a_piece_of_what_is_far_too_long_is_not_taken_for_the_token() {
     let site = Site::new();
     let mut pty = Pty::start(&without(&site, &["DBT_CLOUD_TOKEN"], &["init-secrets"]), 20, 110);
     pty.answers_hidden("dbt API key to store", &"0123456789".repeat(500));
-    pty.sees("because: more was typed than any token has");
+    pty.sees("because: the input is longer than any token");
     let left = pty.ends(1);
     assert!(!left.raw.contains("0123456789"), "{}", left.screen);
     assert_eq!(site.writes(0), Vec::<String>::new());

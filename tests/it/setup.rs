@@ -41,15 +41,15 @@ fn conversation(site: &Site) -> [(&'static str, String); 13] {
         ("Databricks host", origin),
         ("Personal access token for", DATABRICKS_TOKEN),
         ("Host of your dbt account", origin),
-        ("Id of your dbt account", "51234"),
+        ("ID of your dbt account", "51234"),
         ("dbt API key to store, of account 51234", DBT_TOKEN),
         ("dbt job: arrow keys", "222222"),
         ("Secret scope for the dbt API key", ""),
         ("Path of the notebook [Enter: /Users/ana@example.com/dbtrigger/run_dbt_job_51234]", ""),
-        ("Schedule as Quartz cron", "0 0 6 * * ?"),
+        ("Schedule (Quartz cron", "0 0 6 * * ?"),
         ("Time zone of the schedule", "Europe/Berlin"),
-        ("Whom the runs act as", ""),
-        ("Write this to", "\u{1b}[B"),
+        ("Run as (email", ""),
+        ("Apply to", "\u{1b}[B"),
         ("Run the workflow now", "no"),
     ]
     .map(|(question, answer)| (question, answer.to_owned()))
@@ -60,7 +60,7 @@ fn the_guide_from_nothing_to_a_checked_workflow_and_its_commands() {
     let site = fast();
     let mut pty = guide(&site);
     for (question, answer) in conversation(&site) {
-        if question == "Write this to" {
+        if question == "Apply to" {
             pty.sees(question);
             assert_eq!(site.writes(0), Vec::<String>::new());
         }
@@ -71,7 +71,7 @@ fn the_guide_from_nothing_to_a_checked_workflow_and_its_commands() {
         "+ secret dbt-cloud/api-key: would be created",
         "workflow \"dbt: Nightly build (222222)\": created",
         "the key is accepted",
-        "Run the workflow now: no, not now",
+        "Run the workflow now: no",
         "  dbtrigger init-secrets",
         "  dbtrigger deploy-notebook --notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234",
         "--schedule '0 0 6 * * ?' --timezone Europe/Berlin --check",
@@ -94,10 +94,10 @@ fn what_was_typed_before_the_plan_was_shown_is_no_consent_to_it() {
     let line = [&["setup", "--job", "222222", "--timezone", "UTC", "--run-as", "ana@example.com"], &settings[..]];
     let mut pty = Pty::start(&site.command(&line.concat()), 40, 120);
     pty.keys("\u{1b}[B\r");
-    pty.sees("> no, write nothing");
+    pty.sees("> no");
     pty.keys("\u{3}");
     let left = pty.ends(130);
-    assert!(left.screen.contains("Interrupted at a question"), "{}", left.screen);
+    assert!(left.screen.contains("Canceled"), "{}", left.screen);
     assert_eq!(site.writes(0), Vec::<String>::new());
 }
 
@@ -117,10 +117,10 @@ fn leaving_the_guide_at_any_question_leaves_the_terminal_as_it_was_and_writes_no
         }
         let left = pty.ends(130);
         if leave < offer {
-            assert!(left.screen.contains("Interrupted at a question"), "{leave}\n{}", left.screen);
+            assert!(left.screen.contains("Canceled"), "{leave}\n{}", left.screen);
             assert_eq!(site.writes(0), Vec::<String>::new(), "{leave}");
         } else {
-            assert!(left.screen.contains("everything is set up; no run was started"), "{}", left.screen);
+            assert!(left.screen.contains("setup is complete; no run was started"), "{}", left.screen);
             assert!(left.screen.contains("dbtrigger create-workflow --job 222222"), "{}", left.screen);
             assert!(!site.writes(0).iter().any(|operation| operation.contains("run-now")));
         }

@@ -68,10 +68,10 @@ impl Next<'_> {
             // It goes before the keyring.
             (Source::Variable(name), None) => {
                 vec![Hint::Do(format!(
-                    "set {name} to a good token, or unset it and run `{login}`: it goes before the keyring"
+                    "set {name} to a valid token, or unset it and run `{login}`: it takes precedence over the keyring"
                 ))]
             }
-            (Source::Variable(name), Some(_)) => vec![Hint::Do(format!("set {name} to a good token"))],
+            (Source::Variable(name), Some(_)) => vec![Hint::Do(format!("set {name} to a valid token"))],
             (Source::Keyring(_), _) | (Source::DbtFile { .. }, None) => vec![Hint::Run(login.to_owned())],
             (Source::DbtFile { .. } | Source::Profile { .. }, _) => vec![Hint::Do(format!("correct {source}"))],
             (Source::Flag(_) | Source::Pasted(_) | Source::Typed | Source::Stdin | Source::File(_), _) => Vec::new(),

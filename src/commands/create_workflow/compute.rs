@@ -50,26 +50,23 @@ pub(super) fn wish(
             Some(("job-cluster", key)) => Some(Wish::JobCluster(key.to_owned())),
             Some(("new", node)) => Some(Wish::New { node_type: Some(node.to_owned()), policy: policy.clone() }),
             Some(_) | None => {
-                return Err(Failure::new(
-                    Code::InvalidInput,
-                    format!("--compute is \"{text}\", which cannot be used."),
-                )
-                .advise("write serverless, cluster:ID, job-cluster:KEY, new or new:NODE_TYPE"));
+                return Err(Failure::new(Code::InvalidInput, format!("--compute \"{text}\" is invalid."))
+                    .advise("use serverless, cluster:ID, job-cluster:KEY, new, or new:NODE_TYPE"));
             }
         },
     };
     match (&wish, policy) {
         (Some(Wish::New { .. }), _) | (_, None) => Ok(wish),
-        (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy is given, and it is about new clusters only.")
-            .advise("add --compute new, or leave --policy out")),
+        (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy applies to new clusters only.")
+            .advise("add --compute new, or drop --policy")),
     }
 }
 
 /// The cluster in a file: the object that stands under `new_cluster` in a job.
 fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
     let wrong = |reason: String| {
-        Failure::new(Code::InvalidInput, format!("--cluster-json {} cannot be used: {reason}.", file.display()))
-            .advise("give a file with one JSON object, as it stands under `new_cluster` in a job, such as {\"spark_version\": \"16.4.x-scala2.12\", \"node_type_id\": \"m5d.large\", \"num_workers\": 0}")
+        Failure::new(Code::InvalidInput, format!("--cluster-json {} is invalid: {reason}.", file.display()))
+            .advise("pass a file with the JSON object that a job has under `new_cluster`, such as {\"spark_version\": \"16.4.x-scala2.12\", \"node_type_id\": \"m5d.large\", \"num_workers\": 0}")
     };
     let mut text = String::new();
     open_file(file)
@@ -79,10 +76,10 @@ fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
         return Err(wrong("it is larger than 1 MiB".to_owned()));
     }
     let cluster: Map<String, Value> =
-        serde_json::from_str(&text).map_err(|error| wrong(format!("it is no JSON object: {error}")))?;
+        serde_json::from_str(&text).map_err(|error| wrong(format!("it is not a JSON object: {error}")))?;
     let has = |name: &str| cluster.get(name).is_some_and(|value| !value.is_null());
     if has("new_cluster") {
-        return Err(wrong("the cluster stands under new_cluster in it; give what is inside".to_owned()));
+        return Err(wrong("the cluster is nested under new_cluster; pass only the object inside".to_owned()));
     }
     // What a policy may fill in need not stand there.
     let policy = has("policy_id");
@@ -139,10 +136,10 @@ fn missing(what: &str, name: &str, mut known: Vec<String>) -> Failure {
     known.sort_unstable();
     let more = known.len().saturating_sub(NAMED);
     known.truncate(NAMED);
-    let known = if known.is_empty() { "none is visible to you".to_owned() } else { known.join(", ") };
+    let known = if known.is_empty() { "none visible to you".to_owned() } else { known.join(", ") };
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Failure::new(Code::NotFound, format!("The workspace has no {what} {name}."))
-        .advise(format!("choose another: {known}{more}"))
+    Failure::new(Code::NotFound, format!("No {what} {name} in this workspace."))
+        .advise(format!("available: {known}{more}"))
 }
 
 async fn existing(reader: &Reader, id: &str, me: &Me, warnings: &mut Vec<String>) -> Result<Compute, Failure> {
@@ -158,15 +155,12 @@ async fn existing(reader: &Reader, id: &str, me: &Me, warnings: &mut Vec<String>
         Err(error) => return Err(of_databricks(&format!("Cannot read the cluster {id}"), &error)),
     };
     if cluster.cluster_source.as_deref() == Some("JOB") {
-        return Err(Failure::new(
-            Code::Refused,
-            format!("The cluster {id} was made by a run of a job for itself, and is gone with it."),
-        )
-        .advise("name a cluster that people made, or choose --compute new"));
+        return Err(Failure::new(Code::Refused, format!("Cluster {id} is a job cluster that ends with its run."))
+            .advise("name an all-purpose cluster, or use --compute new"));
     }
     if let Some(single) = cluster.single_user_name.filter(|single| *single != me.user_name && !single.is_empty()) {
         warnings.push(format!(
-            "The cluster {id} \"{}\" is for {single} alone: runs that act as {} cannot use it.",
+            "Cluster {id} \"{}\" is dedicated to {single}; runs as {} cannot use it.",
             cluster.cluster_name, me.user_name
         ));
     }
@@ -193,8 +187,8 @@ async fn pick_node(reader: &Reader, wanted: Option<&str>) -> Result<String, Fail
             Err(missing("usable node type", wanted, known.collect()))
         }
         None => clusters::smallest(&types).map(|node| node.node_type_id.clone()).ok_or_else(|| {
-            Failure::new(Code::NotFound, "The workspace lists no plain node type that could be chosen.")
-                .advise("name one with --compute new:NODE_TYPE, or say the whole cluster with --cluster-json")
+            Failure::new(Code::NotFound, "The workspace lists no suitable node type.")
+                .advise("name one with --compute new:NODE_TYPE, or describe the cluster with --cluster-json")
         }),
     }
 }
@@ -216,8 +210,8 @@ async fn new(reader: &Reader, node_type: Option<&str>, policy: Option<&str>) -> 
         let versions = reader.read(clusters::spark_versions()).await;
         let versions = versions.map_err(|error| of_databricks("Cannot list the Databricks runtimes", &error))?;
         let newest = clusters::newest_with_long_support(&versions).ok_or_else(|| {
-            Failure::new(Code::NotFound, "The workspace lists no Databricks runtime with long support.")
-                .advise("say the whole cluster with --cluster-json")
+            Failure::new(Code::NotFound, "The workspace lists no Databricks Runtime LTS version.")
+                .advise("describe the cluster with --cluster-json")
         })?;
         cluster.insert("spark_version".to_owned(), newest.key.as_str().into());
         // A newer one next month is no reason to change a workflow.
@@ -273,8 +267,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("cluster.json");
         for (text, reason) in [
-            ("", "no JSON object"),
-            ("[]", "no JSON object"),
+            ("", "not a JSON object"),
+            ("[]", "not a JSON object"),
             (r#"{"new_cluster":{}}"#, "under new_cluster"),
             (r#"{"node_type_id":"x","num_workers":0}"#, "no spark_version"),
             (r#"{"spark_version":"x","num_workers":0}"#, "neither node_type_id"),

@@ -67,14 +67,9 @@ pub(in crate::commands) fn describe(
         && carried.failure.is_none()
     {
         carried.failure = Some(
-            Failure::new(
-                Code::Refused,
-                format!("There are two jobs with the mark of this workflow now: {}.", name_all(&have.ours)),
-            )
-            .cause(
-                "the service made one more behind an answer that was lost, or this command ran twice at the same time",
-            )
-            .advise("delete one of the two in the workspace before one of them starts"),
+            Failure::new(Code::Refused, format!("Two jobs now have this workflow's tag: {}.", name_all(&have.ours)))
+                .cause("a create request whose response was lost succeeded late, or this command ran twice at once")
+                .advise("delete one of them in the workspace before its next run"),
         );
     }
     match job {

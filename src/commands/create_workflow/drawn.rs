@@ -126,21 +126,19 @@ pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result
             Ok(found) => found,
             // With a name dbt need not be asked: only what dbt itself says of the job stands in the way.
             Err(error) if input.is_named() && !is_about_the_job(&error) => {
-                warnings.push(format!("The dbt job {job} could not be looked at: {error}."));
+                warnings.push(format!("Cannot read dbt job {job}: {error}."));
                 continue;
             }
             Err(error) => return Err(of_dbt(&format!("Cannot read the dbt job {job}"), &error)),
         };
         let title = found.name.as_deref().unwrap_or("without a name").split_whitespace().collect::<Vec<_>>().join(" ");
         if found.has_schedule() {
-            scheduled.push(format!(
-                "The dbt job {job} \"{title}\" has a schedule of its own in dbt Cloud, which this does not change: it will run from both."
-            ));
+            scheduled.push(format!("dbt job {job} \"{title}\" also has a schedule in dbt; it will run from both."));
         }
         match found.off() {
             // Nothing makes these start.
             Some(off @ (Off::Deleted | Off::Hybrid)) => {
-                let what = format!("A run of the dbt job {job} \"{title}\" would not start; nothing was changed.");
+                let what = format!("dbt job {job} \"{title}\" would not start; nothing was changed.");
                 return Err(Failure::new(Code::Refused, what)
                     .cause(off.why())
                     .advise(off.advice())
@@ -148,12 +146,12 @@ pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result
             }
             Some(off @ Off::Deactivated { .. }) => {
                 let (why, advice) = (off.why(), off.advice());
-                warnings.push(format!("A run of the dbt job {job} \"{title}\" would not start: {why}; {advice}."));
+                warnings.push(format!("dbt job {job} \"{title}\" would not start: {why}; {advice}."));
             }
             None => {}
         }
         if found.is_ci() {
-            warnings.push(format!("The dbt job {job} \"{title}\" is a CI job, made for pull requests."));
+            warnings.push(format!("dbt job {job} \"{title}\" is a CI job for pull requests."));
         }
         named.get_or_insert_with(|| format!("dbt: {title} ({job})"));
     }
@@ -170,7 +168,7 @@ fn identity_of(input: &Input) -> Result<Identity, Failure> {
     match (&input.name, input.account, input.jobs.as_slice()) {
         (Some(name), _, _) => Ok(Identity::of_name(name)),
         (None, Some(account), [only]) => Ok(Identity::of_job(account, only.job)),
-        (None, _, _) => Err(Failure::new(Code::Bug, "A workflow without a name is not of one job of an account.")),
+        (None, _, _) => Err(Failure::new(Code::Bug, "A workflow without a name has no single job.")),
     }
 }
 
@@ -209,6 +207,6 @@ fn check_flags(step: &Step<Workflow>) -> Result<(), Failure> {
     if schedule.is_some() || standing.is_some() {
         return Ok(());
     }
-    Err(Failure::new(Code::Usage, format!("{flag} is given, and there is no schedule that it could be about."))
+    Err(Failure::new(Code::Usage, format!("{flag} needs a schedule."))
         .advise("add --schedule, such as --schedule '0 0 6 * * ?'"))
 }

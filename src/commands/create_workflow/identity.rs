@@ -34,14 +34,14 @@ pub(super) struct Flags {
 pub(in crate::commands) fn read_run_as(text: &str) -> Result<String, Failure> {
     let text = text.trim();
     let wrong = |reason: &str| {
-        Failure::new(Code::InvalidInput, format!("--run-as is \"{text}\", which cannot be used: {reason}."))
-            .advise("give the name with which a user signs in, mostly an e-mail, or the application id (a UUID) of a service principal, as the workspace's page of it shows")
+        Failure::new(Code::InvalidInput, format!("--run-as \"{text}\" is invalid: {reason}."))
+            .advise("use the email that a user signs in with, or the application ID (a UUID) of a service principal")
     };
     if text.is_empty() {
         return Err(wrong("it is empty"));
     }
     if text.chars().any(char::is_control) {
-        return Err(wrong("it has a control character in it"));
+        return Err(wrong("it contains a control character"));
     }
     Ok(text.to_owned())
 }
@@ -54,10 +54,10 @@ pub(super) fn settle_grants(given: Vec<GrantTo<JobLevel>>) -> Result<Vec<GrantTo
             Failure::new(
                 Code::Refused,
                 format!(
-                    "--grant {grant} would let everybody in this workspace change what the workflow runs, and so use the dbt key; nothing was written."
+                    "--grant {grant} would let every user of this workspace change what the workflow runs, and so use the dbt key; nothing was written."
                 ),
             )
-            .advise("give CAN_MANAGE_RUN, or name the user or group that is to change it")
+            .advise("grant CAN_MANAGE_RUN, or name the user or group that should change it")
         })
     })
 }
@@ -89,7 +89,7 @@ pub(super) async fn readers(
         Ok(()) => {}
         // Not whoever asks, but whoever the runs act as has to read it.
         Err(failure) if failure.code == Code::NotAllowed && other.is_some() => {
-            warnings.push(format!("Whether the key is there could not be looked at: {}", failure.what));
+            warnings.push(format!("Cannot check whether the key exists: {}", failure.what));
         }
         Err(failure) => return Err(failure),
     }
@@ -97,13 +97,13 @@ pub(super) async fn readers(
         Some(who) => match rights::look(reader, who, ground).await {
             Some(rights) if grant => steps = rights.grants(reader).await?,
             Some(rights) => warnings.extend(rights.check().map_err(|mut failure| {
-                failure.hints.insert(0, Hint::Do("add --grant-run-as to give it what it lacks".to_owned()));
+                failure.hints.insert(0, Hint::Do("add --grant-run-as to grant the missing access".to_owned()));
                 failure
             })?),
             None => {}
         },
         None if grant && ground.is_there => stage.events.remark(format!(
-            "the runs act as {}, who has read the key's scope and the notebook just now: --grant-run-as has nothing to give",
+            "{} can already read the scope and the notebook; --grant-run-as has nothing to add",
             me.user_name
         )),
         None => {}

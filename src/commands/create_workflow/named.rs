@@ -43,8 +43,8 @@ impl Asked {
         }
         let asked = Asked { jobs, narrow, place, depends_on };
         if !asked.narrow.is_empty() && asked.jobs.len() == given.len() && !asked.has_names() {
-            let what = "--project and --environment narrow the name of a dbt job, and no --job is given by its name.";
-            let failure = Failure::new(Code::Usage, what).advise("leave them out, or give the job by its name");
+            let what = "--project and --environment apply to a job given by name.";
+            let failure = Failure::new(Code::Usage, what).advise("drop them, or name the job");
             wants.optional(Err::<Option<()>, Failure>(failure));
         }
         asked

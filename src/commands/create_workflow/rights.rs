@@ -98,14 +98,14 @@ fn judge(who: &str, names: &[String], groups: Result<Option<&[String]>, &HttpErr
         Ok(Some(groups)) if groups.iter().any(|group| others.contains(&group.as_str())) => Access::Has,
         // Groups that lie in others need not be listed.
         Ok(Some(groups)) if groups.iter().any(|group| group != EVERYBODY) => Access::Unknown(format!(
-            "the groups of {who} ({}) may lie in one that may: {}",
+            "the groups of {who} ({}) may be members of one that can: {}",
             groups.join(", "),
             others.join(", ")
         )),
         Ok(Some(_)) => Access::Lacks,
-        Ok(None) => Access::Unknown(format!("it may be in one of the groups that may: {}", others.join(", "))),
+        Ok(None) => Access::Unknown(format!("it may be a member of a group that can: {}", others.join(", "))),
         Err(error) => {
-            Access::Unknown(format!("it may be in one of the groups that may ({}), and {error}", others.join(", ")))
+            Access::Unknown(format!("it may be a member of a group that can ({}): {error}", others.join(", ")))
         }
     }
 }
@@ -153,7 +153,7 @@ impl Rights {
                     commands.push(command);
                 }
                 Access::Unknown(why) => warnings.push(format!(
-                    "Whether {who}, whom the runs act as, may read {what} could not be found out: {why}. --grant-run-as gives it the right, and --check shows whether it has it."
+                    "Cannot tell whether the run-as identity {who} can read {what}: {why}. Grant access with --grant-run-as, or test it with --check."
                 )),
             }
         }
@@ -162,7 +162,7 @@ impl Rights {
         }
         let failure = Failure::new(
             Code::NotAllowed,
-            format!("{who}, whom the runs act as, may not read {}, so every run would fail.", lacking.join(" and ")),
+            format!("The run-as identity {who} cannot read {}, so every run would fail.", lacking.join(" and ")),
         );
         Err(commands.into_iter().fold(failure, Failure::run))
     }

@@ -128,7 +128,7 @@ impl Chain<'_> {
         let id = format!("rights:{}", workflow.have.job.id);
         let skipped = |of: &str| Check::skipped(PART, &id, &format!("the rights of {}", workflow.short()), of);
         let Some(who) = workflow.have.job.run_as.clone() else {
-            return skipped("the service does not say whom its runs act as");
+            return skipped("the run-as identity is unknown");
         };
         let is_me = who.eq_ignore_ascii_case(&self.me.user_name);
         let paths: BTreeSet<&str> = workflow.tasks.iter().map(|task| task.notebook.as_str()).collect();
@@ -164,11 +164,13 @@ impl Chain<'_> {
             return Check::ok(
                 PART,
                 &id,
-                format!("{who}, whom {} runs as, may read notebook and key", workflow.short()),
+                format!("{who}, the run-as identity of {}, can read the notebook and the key", workflow.short()),
             );
         }
-        let what =
-            format!("Whether {who}, whom {} runs as, may read notebook and key is not certain.", workflow.short());
+        let what = format!(
+            "Cannot tell whether {who}, the run-as identity of {}, can read the notebook and the key.",
+            workflow.short()
+        );
         unsure.into_iter().fold(Check::warning(PART, &id, what), Check::because)
     }
 }

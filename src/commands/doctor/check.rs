@@ -179,7 +179,7 @@ impl Check {
         }
         let mut text = format!("  {} {what}\n", status.mark());
         for reason in reasons {
-            let _ = writeln!(text, "      because: {}", reason.replace('\n', "\n      "));
+            let _ = writeln!(text, "      cause: {}", reason.replace('\n', "\n      "));
         }
         for hint in self.hints(given) {
             let _ = writeln!(text, "      next: {hint}");
@@ -217,8 +217,8 @@ impl Examined {
         let ids: Vec<&str> = broken().map(|check| check.id.as_str()).collect();
         let what = match ids.as_slice() {
             [] => return None,
-            [only] => format!("A link of the chain is broken: {only}."),
-            several => format!("{} links of the chain are broken: {}.", several.len(), several.join(", ")),
+            [only] => format!("1 check failed: {only}."),
+            several => format!("{} checks failed: {}.", several.len(), several.join(", ")),
         };
         let mut failure = Failure::new(Code::Failed, what);
         for hint in broken().filter_map(|check| check.next.first()) {

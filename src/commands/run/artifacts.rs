@@ -35,9 +35,10 @@ const SAID: usize = 5;
 pub(super) fn check_folder(folder: &Path) -> Result<(), Failure> {
     let tried = fs::create_dir_all(folder).and_then(|()| tempfile::NamedTempFile::new_in(folder));
     tried.map(drop).map_err(|error| {
-        let what =
-            format!("--artifacts is \"{}\", where no files can be written; nothing was started.", folder.display());
-        Failure::new(Code::InvalidInput, what).cause(error.to_string()).advise("name a folder that you may write to")
+        let what = format!("Cannot write to --artifacts \"{}\"; nothing was started.", folder.display());
+        Failure::new(Code::InvalidInput, what)
+            .cause(error.to_string())
+            .advise("choose a directory that you can write to")
     })
 }
 
@@ -89,12 +90,13 @@ impl Wanted<'_> {
         let run = self.run;
         for Missing { path, reason } in files.missing.iter().take(SAID) {
             events.warning(match path {
-                Some(path) => format!("{path} of dbt run {run} is missing: {reason}"),
-                None => format!("files of dbt run {run} are missing: {reason}"),
+                Some(path) => format!("{path} of dbt run {run} was not downloaded: {reason}"),
+                None => format!("artifacts of dbt run {run} were not downloaded: {reason}"),
             });
         }
         if files.missing.len() > SAID {
-            events.warning(format!("{} more files of dbt run {run} are missing", files.missing.len() - SAID));
+            events
+                .warning(format!("{} more artifacts of dbt run {run} were not downloaded", files.missing.len() - SAID));
         }
         files
     }
@@ -129,7 +131,7 @@ impl Wanted<'_> {
             }
         };
         if listed.len() > MOST_FILES {
-            none(format!("it has {} files, and {MOST_FILES} are fetched at most", listed.len()));
+            none(format!("it has {} files; at most {MOST_FILES} are downloaded", listed.len()));
         }
         files.waiting = listed.into_iter().take(MOST_FILES).collect();
         while let Some(path) = files.waiting.front().cloned() {
@@ -153,12 +155,12 @@ impl Wanted<'_> {
         upload: &mut Upload<'_>,
     ) -> Result<(), String> {
         let Wanted { account, run, folder, deadline: _ } = *self;
-        let place = place(path).ok_or("its name is no name for a file here")?;
+        let place = place(path).ok_or("its name is not a valid file name here")?;
         let results = path == RESULTS;
         let step = match step {
             Ok(step) => *step,
             // Of the last step it may be the docs'.
-            Err(error) if results => return Err(format!("which step decides is not to be had: {error}")),
+            Err(error) if results => return Err(format!("cannot tell which step decides: {error}")),
             Err(_) => None,
         };
         let bytes = loop {

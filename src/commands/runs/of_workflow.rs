@@ -23,7 +23,7 @@ pub(super) async fn listed(text: &str, limit: u64, stage: &Stage) -> Result<Work
     let named = wants.optional(WorkflowNamed::read(text, identity.as_ref().map(|identity| &identity.origin)).map(Some));
     wants.settle()?;
     let (Some(identity), Some(named)) = (identity, named) else {
-        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
     let reader = to_databricks(&identity, stage)?;
     let again = |job: u64| format!("dbtrigger runs --workflow {job}");
@@ -40,7 +40,7 @@ pub(super) async fn listed(text: &str, limit: u64, stage: &Stage) -> Result<Work
     };
     if report.runs.is_empty() {
         let name = shown_name(Some(row.name()));
-        stage.events.remark(format!("no run of workflow \"{name}\" ({}) shows", row.job_id));
+        stage.events.remark(format!("no runs yet of workflow \"{name}\" ({})", row.job_id));
     }
     Ok(report)
 }

@@ -14,17 +14,17 @@ use crate::questions::Questioner;
 /// What the steps of a plan do not say: whose key would be stored, and how a new workflow would run. `key`: where the key is from.
 pub(super) fn details(args: &Args, plan: &Plan, key: Option<&Source>, me: &Me) -> Vec<String> {
     let of = |step: &Planned| match step {
-        Planned::Secret(step) if step.writes() => Some(format!("The key would come from {}.", key?)),
+        Planned::Secret(step) if step.writes() => Some(format!("API key: from {}", key?)),
         Planned::Workflow(step) if matches!(step.action, Action::Create) => {
             let compute = args.compute.as_deref().unwrap_or("serverless");
             let who = step.want.run_as.as_deref().unwrap_or(&me.user_name);
             let zone = args.timezone.as_deref().unwrap_or("UTC");
             let schedule = match args.schedule.as_deref() {
-                None => "without a schedule".to_owned(),
-                Some(cron) if args.paused => format!("at {cron} in {zone}, paused"),
-                Some(cron) => format!("at {cron} in {zone}"),
+                None => "no schedule".to_owned(),
+                Some(cron) if args.paused => format!("{cron} in {zone}, paused"),
+                Some(cron) => format!("{cron} in {zone}"),
             };
-            Some(format!("The workflow would run on {compute}, {schedule}, as {who}."))
+            Some(format!("Compute: {compute}; schedule: {schedule}; run as: {who}"))
         }
         Planned::Scope(_)
         | Planned::Secret(_)
@@ -57,20 +57,20 @@ impl Offered {
 
     /// Shows it, and asks whether it is to be carried out.
     pub(super) async fn accept(self, asker: &dyn Questioner, stage: &Stage) -> Result<(), Ended<Box<dyn Report>>> {
-        let prompt = format!("Write this to {} as {}", self.plan.workspace, self.plan.identity);
-        stage.events.asked("This is what would be done:");
+        let prompt = format!("Apply to {} as {}", self.plan.workspace, self.plan.identity);
+        stage.events.asked("Plan:");
         for line in self.plan.text().lines() {
             stage.events.asked(line);
         }
         // A signal at the question finds what was shown.
         stage.last_known.stands(self.plan.json(), Said { cause: None, advice: "nothing was written or started" });
-        let items = ["no, write nothing".to_owned(), "yes, do all of it".to_owned()];
+        let items = ["no".to_owned(), "yes".to_owned()];
         let chosen = asker.choose(&prompt, &items).await;
         stage.last_known.clear();
         let failure = match chosen {
             Ok(1) => return Ok(()),
-            Ok(_) => Failure::new(Code::Failed, "The plan was not accepted, so nothing was written.")
-                .advise("say what should be different with the flags of `dbtrigger setup --help`"),
+            Ok(_) => Failure::new(Code::Failed, "Canceled. Nothing was written.")
+                .advise("change the plan with flags: `dbtrigger setup --help`"),
             Err(reason) => unanswered(reason),
         };
         Err(Ended { report: Some(Box::new(self)), failure: Some(failure) })

@@ -72,7 +72,7 @@ impl Questioner for Person {
 
     fn choose<'a>(&'a self, prompt: &'a str, items: &'a [String]) -> Asking<'a, usize> {
         Box::pin(async move {
-            if prompt.starts_with("Write this") {
+            if prompt.starts_with("Apply to") {
                 (self.meanwhile)();
             }
             let part = self.next(prompt)?;
@@ -188,20 +188,14 @@ async fn settings_are_asked_for_the_plan_is_shown_and_accepted_and_a_run_is_offe
     let outcome = Box::pin(talked(&world, &JOB, &person)).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     let asked = person.asked.borrow().join("\n");
-    for question in ["Secret scope", PATH, "Quartz", "Time zone", "Enter: you, ana@example.com", "Write this to http"] {
+    for question in ["Secret scope", PATH, "Quartz", "Time zone", "Enter: you, ana@example.com", "Apply to http"] {
         assert!(asked.contains(question), "{question} in {asked}");
     }
     let said = outcome.said();
-    assert!(said.contains("Your answer is \"no scope\", which cannot be used"), "{said}");
+    assert!(said.contains("\"no scope\" is invalid"), "{said}");
     assert!(said.contains("write '0 0 6 * * ?'"), "{said}");
     let place = |words: &str| said.find(words).unwrap_or_else(|| panic!("{words} in {said}"));
-    let order = [
-        "This is what would be done",
-        "secret team/api-key: would be created",
-        "would be checked",
-        "Writing to",
-        "reached",
-    ];
+    let order = ["Plan:", "secret team/api-key: would be created", "Then: check", "Writing to", "reached"];
     assert!(order.map(place).is_sorted(), "{said}");
     assert_eq!(world.take_writes(), [&ALL[..], &[PRESS]].concat());
     let data = &outcome.data;
@@ -240,7 +234,7 @@ async fn whoever_leaves_or_says_no_before_the_end_of_the_questions_has_written_n
     let answers = [&good[..5], &[Ok("no")]].concat();
     let outcome = Box::pin(talked(&world, &JOB, &Person::of(&answers))).await;
     assert_eq!((outcome.exit, outcome.code), (1, Some(Code::Failed)), "{outcome:?}");
-    assert!(outcome.failure.contains("The plan was not accepted, so nothing was written."), "{}", outcome.failure);
+    assert!(outcome.failure.contains("Canceled. Nothing was written."), "{}", outcome.failure);
     assert_eq!(steps(&outcome).last().unwrap(), "workflow create pending");
     assert_eq!(outcome.text, "", "it was on the screen already");
     assert_eq!(world.take_writes(), [""; 0]);
@@ -254,7 +248,7 @@ async fn a_first_run_that_nobody_answers_for_is_not_started_and_what_was_made_st
         let person = Person::of(&[Ok(""), Ok(""), Ok(""), Ok(""), Ok("yes"), answer]);
         let outcome = Box::pin(talked(&world, &JOB, &person)).await;
         assert_eq!((outcome.exit, &outcome.data["result"]), (exit, &json!("created")), "{outcome:?}");
-        assert_eq!(outcome.failure.contains("everything is set up; no run was started"), exit != 0);
+        assert_eq!(outcome.failure.contains("setup is complete; no run was started"), exit != 0);
         assert_eq!(world.take_writes(), ALL);
         // No time zone without a schedule.
         assert!(!person.asked.borrow().iter().any(|prompt| prompt.contains("Time zone")));
@@ -272,10 +266,8 @@ async fn what_is_shown_before_the_question_belongs_to_it_and_says_whose_key_and_
         .iter()
         .filter_map(|event| if let Event::Asked(line) = event { Some(line.as_str()) } else { None })
         .collect();
-    let run = format!("The workflow would run on serverless, at 0 0 6 * * ? in Europe/Berlin, paused, as {SERVICE}.");
-    for line in
-        ["This is what would be done:", "The key would come from DBT_CLOUD_TOKEN.", &run, THEN_CHECKED, THEN_RUN]
-    {
+    let run = format!("Compute: serverless; schedule: 0 0 6 * * ? in Europe/Berlin, paused; run as: {SERVICE}");
+    for line in ["Plan:", "API key: from DBT_CLOUD_TOKEN", &run, THEN_CHECKED, THEN_RUN] {
         assert!(shown.contains(&line), "{line} in {shown:#?}");
     }
 }
@@ -287,7 +279,7 @@ async fn a_key_that_is_given_and_not_stored_is_never_passed_over_in_silence() {
     std::fs::write(&file, DBT_TOKEN).unwrap();
     let world = Rehearsal::new();
     let line = [&YES[..], &["--token-file", file.to_str().unwrap()]].concat();
-    let warned = "which is left as it is and not compared with the one that was given: --rotate replaces it.";
+    let warned = "already exists and is kept; replace it with --rotate";
     let first = Box::pin(done(&world, &line)).await;
     assert!(first.exit == 0 && !first.said().contains(warned), "{first:?}");
     let again = Box::pin(done(&world, &line)).await;
@@ -317,7 +309,11 @@ async fn what_changes_while_the_plan_is_shown_is_not_done_on_top_of_it() {
     let person = Person::while_others(&[Ok(""), Ok(""), Ok(""), Ok(""), Ok("yes")], others);
     let outcome = Box::pin(talked(&world, &JOB, &person)).await;
     assert_eq!((outcome.exit, outcome.code), (7, Some(Code::ChangedMeanwhile)), "{outcome:?}");
-    assert!(outcome.failure.contains("has changed while the plan was shown"), "{}", outcome.failure);
+    assert!(
+        outcome.failure.contains("The workspace changed while the plan was shown; nothing was"),
+        "{}",
+        outcome.failure
+    );
     assert_eq!(world.take_writes(), [""; 0]);
 }
 
@@ -326,7 +322,7 @@ async fn without_a_terminal_the_plan_is_accepted_by_its_flag_and_by_nothing_else
     let world = Rehearsal::new();
     let outcome = Box::pin(done(&world, &JOB)).await;
     assert_eq!((outcome.exit, outcome.code), (2, Some(Code::MissingInput)), "{outcome:?}");
-    assert!(outcome.failure.contains("your consent to the plan is missing: -y"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("confirmation of the plan is missing: -y"), "{}", outcome.failure);
     world.set("DBT_CLOUD_TOKEN", "");
     let outcome = Box::pin(done(&world, &[])).await;
     for missing in ["-y", "--job", "DBT_CLOUD_TOKEN", "--token-stdin"] {
@@ -576,7 +572,7 @@ async fn one_key_in_a_file_is_enough_and_one_that_dbt_refuses_is_not_stored() {
     let world = Rehearsal::new();
     std::fs::write(&file, "dbtc_wrong-0123456789").unwrap();
     let outcome = Box::pin(done(&world, &[&YES[..], &["--token-file", file.to_str().unwrap()]].concat())).await;
-    assert!(outcome.exit == 4 && outcome.failure.contains("does not accept the key"), "{outcome:?}");
+    assert!(outcome.exit == 4 && outcome.failure.contains("dbt rejects the key"), "{outcome:?}");
     assert_eq!(world.take_writes(), [""; 0]);
 }
 
@@ -635,7 +631,7 @@ async fn what_somebody_has_to_know_of_scope_and_job_is_warned_about() {
     for _ in ["the scope is made", "the scope is there"] {
         let outcome = Box::pin(done(&world, &line)).await;
         assert_eq!(outcome.exit, 0, "{outcome:?}");
-        for words in ["everybody in this workspace can read the secret scope dbt-cloud", "is a CI job"] {
+        for words in ["every user of this workspace can read secret scope dbt-cloud", "is a CI job"] {
             assert!(outcome.said().contains(words), "{words} in {}", outcome.said());
         }
         assert!(outcome.data["commands"].to_string().contains("--accept-shared-scope"), "{outcome:?}");

@@ -17,10 +17,7 @@ impl Talking<'_> {
         can_be_a_host(typed)?;
         let environment = self.stage.context.environment.with_answer("DATABRICKS_HOST", typed);
         let Some(Sourced { value: origin, source: _ }) = check_host(&environment)? else {
-            return Err(Failure::new(
-                Code::InvalidInput,
-                "DATABRICKS_HOST is \"\", which cannot be used: it is empty.",
-            ));
+            return Err(Failure::new(Code::InvalidInput, "DATABRICKS_HOST is empty."));
         };
         self.stage.context.environment = environment;
         // One host may serve several workspaces.
@@ -58,22 +55,22 @@ impl Talking<'_> {
 fn can_be_a_host(typed: &str) -> Result<(), Failure> {
     let is_word = typed.len() >= LONGEST_WORD && !typed.contains(['.', ':', '/', ' ']);
     if looks_like_a_token(typed) || is_word {
-        let what = "Your answer looks like a token and not like a host; it is not repeated here.";
+        let what = "Your answer looks like a token, not a host, and is not shown.";
         return Err(Failure::new(Code::InvalidInput, what)
-            .advise("give the host here; the token is asked for after it, and is not shown then"));
+            .advise("enter the host here; the token is prompted for next and hidden"));
     }
     // Whatever is no origin at all is refused by the checks of the flag.
     let Ok(origin) = Origin::parse(typed) else { return Ok(()) };
     let host = origin.host();
     let why = if host.split('.').any(|label| label.len() > LONGEST_LABEL) && !host.starts_with('[') {
-        "a host name has at most 63 characters between two dots"
+        "a host name has at most 63 characters between dots"
     } else if !host.contains(['.', ':']) && host != "localhost" {
-        "it has no dot, and is no whole name"
+        "it has no dot"
     } else {
         return Ok(());
     };
-    Err(Failure::new(Code::InvalidInput, format!("Your answer is \"{host}\", which cannot be used: {why}."))
-        .advise("give the host in your browser's address bar when signed in"))
+    Err(Failure::new(Code::InvalidInput, format!("\"{host}\" is not a valid host: {why}."))
+        .advise("use the host in your browser's address bar when signed in"))
 }
 
 #[cfg(test)]

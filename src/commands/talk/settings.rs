@@ -38,30 +38,22 @@ impl Talking<'_> {
         let identity = databricks(&self.stage.context.environment, &self.stage.vault, &mut wants);
         wants.settle()?;
         let Some(identity) = identity else {
-            return Err(Failure::new(Code::Bug, "The Databricks identity is settled and yet missing."));
+            return Err(Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved."));
         };
         who(&to_databricks(&identity, self.stage)?.reader()).await
     }
 
     fn prompt(&self, setting: Setting, me: &Me) -> Result<String, Failure> {
         Ok(match setting {
-            Setting::Scope => {
-                "Secret scope for the dbt API key [Enter: dbt-cloud, or the one that the notebook reads]".to_owned()
-            }
+            Setting::Scope => "Secret scope for the dbt API key [Enter: the notebook's, or dbt-cloud]".to_owned(),
             Setting::Notebook => {
                 let account = account_id(&self.stage.account, &self.pasted, &self.stage.context.environment)?;
                 format!("Path of the notebook [Enter: {}]", default_path(me, account.unwrap_or_default())?)
             }
-            Setting::Schedule => {
-                "Schedule as Quartz cron, such as 0 0 6 * * ? [Enter: none, or the one that the workflow has]"
-                    .to_owned()
-            }
-            Setting::Zone => {
-                "Time zone of the schedule, such as Europe/Berlin [Enter: UTC, or the one that the workflow has]"
-                    .to_owned()
-            }
+            Setting::Schedule => "Schedule (Quartz cron, such as 0 0 6 * * ?) [Enter: unchanged, or none]".to_owned(),
+            Setting::Zone => "Time zone of the schedule, such as Europe/Berlin [Enter: unchanged, or UTC]".to_owned(),
             Setting::RunAs => {
-                format!("Whom the runs act as, by e-mail or application id [Enter: you, {}, or as it is]", me.user_name)
+                format!("Run as (email or application ID) [Enter: unchanged, or you, {}]", me.user_name)
             }
         })
     }
@@ -82,7 +74,7 @@ impl Talking<'_> {
 
     fn check(&self, setting: Setting, typed: &str) -> Result<(), Failure> {
         let wrong = |why: String| {
-            let what = format!("{} is \"{typed}\", which cannot be used: {why}.", setting.flag());
+            let what = format!("{} \"{typed}\" is invalid: {why}.", setting.flag());
             Failure::new(Code::InvalidInput, what)
         };
         match setting {

@@ -57,8 +57,8 @@ fn everything_missing_is_named_at_once_with_other_tools_variables() {
     let environment = Environment::of([("DBT_TOKEN", "x")]);
     let failure = find(&AccountFlags::default(), None, &environment).unwrap_err();
     assert_eq!((failure.code, failure.causes.len()), (Code::MissingInput, 5));
-    assert_eq!(failure.causes[2], "tried keyring: the keyring is not opened, since this is a test");
-    assert_eq!(failure.causes[3], "tried dbt_cloud.yml: there is no home folder");
+    assert_eq!(failure.causes[2], "tried keyring: the keyring is not used: this is a test");
+    assert_eq!(failure.causes[3], "tried dbt_cloud.yml: no home directory");
     assert!(failure.causes[4].contains("DBT_TOKEN"));
 }
 
@@ -131,7 +131,7 @@ fn a_token_goes_only_to_a_host_that_it_belongs_to_or_that_somebody_named() {
                     }
                     let named = ["--dbt-host", "DBT_CLOUD_HOST"].contains(&host_from);
                     let sent = if bare { named || host.ends_with(".dbt.com") } else { host == stored_at };
-                    let row = format!("host from {host_from} ({host}), token from {token_from} (of {stored_at})");
+                    let row = format!("host source {host_from} ({host}), token from {token_from} (of {stored_at})");
                     match (token_for(&flags, &pasted, &environment), sent) {
                         (Ok((account, _)), true) if account.origin.host() == host => {}
                         (Err(failure), false) if failure.code.exit() == 2 => {

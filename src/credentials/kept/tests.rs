@@ -232,7 +232,7 @@ fn an_unreadable_list_leaves_what_is_named_usable() {
     assert_eq!(asked(&named("")).unwrap().1, "dapi-one-0001");
     assert_eq!(asked(&named("2")).unwrap().1, "dapi-two-0002");
     let failure = asked(&Environment::default().with_keyring(double.keyring())).unwrap_err();
-    assert!(failure.causes.iter().any(|cause| cause.contains("the entry \"logins\"")), "{failure:?}");
+    assert!(failure.causes.iter().any(|cause| cause.contains("keyring entry \"logins\"")), "{failure:?}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub(super) fn highest<L: Level>(holdings: &[Holding]) -> Option<L> {
 /// Why a principal keeps what it has, if that is a level that this version does not know: it must not be overwritten.
 pub(super) fn unknown<L: Level>(own: &[Holding]) -> Option<String> {
     let held = own.iter().find(|held| !held.inherited && L::named(&held.level).is_none())?;
-    Some(format!("has {}, a level that this version does not know, and keeps it", held.level))
+    Some(format!("kept: has {}, an unknown level", held.level))
 }
 
 /// Which kind of identity a grant names. A name without an at sign is a group's, unless the service has a user of that name.
@@ -40,7 +40,7 @@ pub(super) fn raise<L: Level>(own: &[Holding], want: L) -> Action {
             field: "permission_level".to_owned(),
             from: Some(level.name().to_owned()),
             to: Some(want.name().to_owned()),
-            reason: "more is asked for".to_owned(),
+            reason: "higher level requested".to_owned(),
         }]),
     }
 }
@@ -81,11 +81,11 @@ pub(super) fn lacking<L: Level>(own: &[Holding], want: L) -> Vec<String> {
 pub(super) fn explain(principal: &str, managed: &str, error: &HttpError, failure: Failure) -> Failure {
     if error.operation == "permissions/update" && (is_missing(error) || error.is_status(400)) {
         return failure.advise(format!(
-            "check \"{principal}\": a user is given by e-mail, a group by its display name, a service principal by its application id (a UUID)"
+            "check \"{principal}\": use a user's email, a group's display name, or a service principal's application ID (a UUID)"
         ));
     }
     if failure.code == Code::NotAllowed {
-        return failure.advise(format!("seeing and giving access takes CAN_MANAGE on {managed}"));
+        return failure.advise(format!("reading and granting access requires CAN_MANAGE on {managed}"));
     }
     failure
 }

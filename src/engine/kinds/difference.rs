@@ -24,7 +24,7 @@ pub(super) fn unified(there: &str, wanted: &str) -> String {
     let more = lines.len().saturating_sub(MOST_LINES);
     if more > 0 {
         lines.truncate(MOST_LINES);
-        lines.push(format!("({more} more lines; `dbtrigger deploy-notebook --print` shows the whole new text)"));
+        lines.push(format!("({more} more lines; see the whole new text with `dbtrigger deploy-notebook --print`)"));
     }
     lines.join("\n") + "\n"
 }

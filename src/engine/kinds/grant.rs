@@ -79,16 +79,14 @@ impl Kind for Grant {
         };
         match Permission::named(level) {
             Some(found) if found == want.permission => Action::Keep(None),
-            Some(found) if found > want.permission => {
-                Action::Keep(Some(format!("has {level}, which is more, and keeps it")))
-            }
+            Some(found) if found > want.permission => Action::Keep(Some(format!("kept: already has {level}"))),
             Some(_) => Action::Update(vec![Change {
                 field: "permission".to_owned(),
                 from: Some(level.clone()),
                 to: Some(want.permission.name().to_owned()),
-                reason: "more is asked for".to_owned(),
+                reason: "higher level requested".to_owned(),
             }]),
-            None => Action::Keep(Some(format!("has {level}, a level that this version does not know, and keeps it"))),
+            None => Action::Keep(Some(format!("kept: has {level}, an unknown level"))),
         }
     }
 
@@ -117,7 +115,7 @@ impl Kind for Grant {
             Some(Access::Level(level)) if Permission::named(level).is_none_or(|found| found >= wanted) => Vec::new(),
             Some(Access::Level(level)) => vec![format!("permission: requested {}, has {level}", wanted.name())],
             Some(Access::NoAcls | Access::Everybody) => Vec::new(),
-            Some(Access::Nothing) | None => vec!["no entry for this principal in the access list".to_owned()],
+            Some(Access::Nothing) | None => vec!["no access list entry for this principal".to_owned()],
         }
     }
 
@@ -134,10 +132,10 @@ impl Kind for Grant {
         let GrantWant { scope, principal, permission: _ } = want;
         match error.code() {
             Some("PERMISSION_DENIED") => failure.advise(format!(
-                "seeing and giving access takes MANAGE on the secret scope {scope}, which its creator and administrators have"
+                "reading and granting access requires MANAGE on secret scope {scope}, which its creator and administrators have"
             )),
             Some("RESOURCE_DOES_NOT_EXIST" | "INVALID_PARAMETER_VALUE") => failure.advise(format!(
-                "check \"{principal}\": a user is given by e-mail, a group by its display name, a service principal by its application id (a UUID)"
+                "check \"{principal}\": use a user's email, a group's display name, or a service principal's application ID (a UUID)"
             )),
             Some(_) | None => failure,
         }
@@ -156,11 +154,10 @@ impl Step<Grant> {
 /// Why somebody is not given anything, where access lists would add nothing.
 fn needless(access: &Access) -> Option<String> {
     match access {
-        Access::NoAcls => Some(
-            "skipped: this workspace has no access lists for secrets (no Premium plan), so everybody has access anyhow"
-                .to_owned(),
-        ),
-        Access::Everybody => Some("skipped: everybody in this workspace manages the scope anyhow".to_owned()),
+        Access::NoAcls => {
+            Some("skipped: no access control for secrets (no Premium plan); every user already has access".to_owned())
+        }
+        Access::Everybody => Some("skipped: every user already has MANAGE on the scope".to_owned()),
         Access::Level(_) | Access::Nothing => None,
     }
 }

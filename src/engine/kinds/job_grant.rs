@@ -148,13 +148,12 @@ fn suffices(want: &JobGrantWant, have: &JobGrantHave) -> bool {
 /// Why nothing is given where that would add nothing.
 fn needless(want: &JobGrantWant, have: &JobGrantHave) -> Option<String> {
     match have {
-        JobGrantHave::NoAcls { job: _ } => Some(
-            "skipped: this workspace has no access lists for jobs (no Premium plan), so everybody can see and change it"
-                .to_owned(),
-        ),
+        JobGrantHave::NoAcls { job: _ } => {
+            Some("skipped: no access control for jobs (no Premium plan); every user can see and change it".to_owned())
+        }
         JobGrantHave::Held { job: _, own, holders: _ } => match highest(own) {
-            Some(JobLevel::IsOwner) => Some("is the owner, which is more, and stays it".to_owned()),
-            Some(level) if level > want.level => Some(format!("has {}, which is more, and keeps it", level.name())),
+            Some(JobLevel::IsOwner) => Some("kept: is the owner".to_owned()),
+            Some(level) if level > want.level => Some(format!("kept: already has {}", level.name())),
             Some(level) if level == want.level => None,
             Some(_) | None => unknown::<JobLevel>(own),
         },

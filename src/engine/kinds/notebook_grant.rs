@@ -158,7 +158,7 @@ fn suffices(want: &NotebookGrantWant, have: &NotebookGrantHave) -> bool {
 fn needless(want: &NotebookGrantWant, have: &NotebookGrantHave) -> Option<String> {
     match have {
         NotebookGrantHave::NoAcls => Some(
-            "skipped: this workspace has no access lists for notebooks (no Premium plan), so everybody can read, run and edit it"
+            "skipped: no access control for notebooks (no Premium plan); every user can read, run, and edit it"
                 .to_owned(),
         ),
         NotebookGrantHave::Held { object_id: _, own, everybody, holders: _ } => {
@@ -168,13 +168,13 @@ fn needless(want: &NotebookGrantWant, have: &NotebookGrantHave) -> Option<String
                     return unknown::<NotebookLevel>(own);
                 }
                 let level = highest::<NotebookLevel>(everybody)?.name();
-                return Some(format!("everybody in this workspace has {level} there anyhow"));
+                return Some(format!("every user already has {level} there"));
             }
             let level = held?;
             let handed_down = !own.iter().any(|held| !held.inherited && held.level == level.name());
             match (level > want.level, handed_down) {
-                (true, true) => Some(format!("has {} from the folder, which is more, and keeps it", level.name())),
-                (true, false) => Some(format!("has {}, which is more, and keeps it", level.name())),
+                (true, true) => Some(format!("kept: already has {} from the folder", level.name())),
+                (true, false) => Some(format!("kept: already has {}", level.name())),
                 (false, true) => Some("has it from the folder".to_owned()),
                 (false, false) => None,
             }
