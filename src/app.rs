@@ -155,8 +155,8 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return printer.end(&failure.into()).into();
         }
     };
-    // The guide ends with commands that ask nothing; what it was told is in them.
-    let again = (!matches!(command, Command::Setup(_))).then_some(arguments.as_slice());
+    // After `setup` the same is printed as commands for CI.
+    let again = Again { arguments: &arguments, only_failed: matches!(command, Command::Setup(_)) };
     let exit = runtime.block_on(async {
         let (ended, said) = tokio::select! {
             biased;
@@ -180,11 +180,18 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     exit.into()
 }
 
-/// Carries the command out. What it misses is asked for, if somebody is there; then it begins again. `again`: the line that is said
-/// anew with all answers.
+/// The command line that is printed once more with all answers in it.
+#[derive(Clone, Copy)]
+struct Again<'a> {
+    arguments: &'a [OsString],
+    /// Only where the command failed.
+    only_failed: bool,
+}
+
+/// Runs the command. At a terminal missing values are asked for; then it starts again.
 async fn converse(
     carry_out: impl AsyncFn(&Stage) -> Ended<Box<dyn Report>>,
-    again: Option<&[OsString]>,
+    again: Again<'_>,
     stage: &mut Stage,
 ) -> Ended<Box<dyn Report>> {
     let Some(asker) = stage.talk.asker.clone() else { return carry_out(stage).await };
@@ -193,11 +200,8 @@ async fn converse(
         let ended = carry_out(stage).await;
         let open = ended.failure.as_ref().map(|failure| failure.open.clone()).unwrap_or_default();
         // One answer may lead to another question, so only now all of them are known.
-        if open.questions.is_empty()
-            && !instead.is_empty()
-            && let Some(arguments) = again
-        {
-            stage.events.remark(next_time(arguments, &instead));
+        if open.questions.is_empty() && !instead.is_empty() && (ended.failure.is_some() || !again.only_failed) {
+            stage.events.remark(next_time(again.arguments, &instead));
         }
         // Asked for once, and still missing: then asking does not help.
         if open.questions.iter().all(|question| asked.contains(question)) {
@@ -207,7 +211,9 @@ async fn converse(
             Ok(answers) => instead.extend(answers),
             Err(failure) => return failure.into(),
         }
-        asked.extend(open.questions);
+        // A setting can be edited any number of times.
+        let once = |question: &Question| !matches!(question, Question::Setting { setting: _, now: _ });
+        asked.extend(open.questions.into_iter().filter(once));
     }
 }
 
@@ -386,8 +392,8 @@ mod tests {
     struct Typist;
 
     impl Questioner for Typist {
-        fn text<'a>(&'a self, prompt: &'a str) -> Asking<'a, String> {
-            let text = if prompt.contains("Host") { "ab123.us1.dbt.com" } else { "51234" };
+        fn text<'a>(&'a self, prompt: &'a str, _: &'a str) -> Asking<'a, String> {
+            let text = if prompt.contains("host") { "ab123.us1.dbt.com" } else { "51234" };
             Box::pin(async move { Ok(text.to_owned()) })
         }
 
@@ -396,6 +402,10 @@ mod tests {
         }
 
         fn choose<'a>(&'a self, prompt: &'a str, _: &'a [String]) -> Asking<'a, usize> {
+            panic!("nobody expects the question: {prompt}")
+        }
+
+        fn key<'a>(&'a self, prompt: &'a str, _: &'a str) -> Asking<'a, char> {
             panic!("nobody expects the question: {prompt}")
         }
     }
@@ -417,7 +427,7 @@ mod tests {
                 sink.borrow_mut().push(text);
             });
             let world = Rehearsal::new();
-            for name in ["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID"] {
+            for name in ["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"] {
                 world.set(name, "");
             }
             let mut stage = world.stage(AccountFlags::default(), events);
@@ -428,7 +438,9 @@ mod tests {
                 failure.open.questions = left.borrow_mut().next().map(|round| round.to_vec()).unwrap_or_default();
                 failure.into()
             };
-            let ended = converse(carry_out, Some(&arguments("dbtrigger run")), &mut stage).await;
+            let ended =
+                converse(carry_out, Again { arguments: &arguments("dbtrigger run"), only_failed: false }, &mut stage)
+                    .await;
             assert_eq!(ended.failure.unwrap().what, "It ends so.");
             assert_eq!(*remarks.borrow(), expected);
         }

@@ -345,17 +345,26 @@ pub(super) async fn accounts(dbt: &Writer) -> Result<Vec<Seen>, HttpError> {
     Ok(page?.rows)
 }
 
-/// Asks dbt which accounts the key may see.
+/// Asks dbt which accounts the key may see, and checks that this is one of them.
 pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
+    let accounts = accounts(dbt).await.map_err(|error| of_accounts(&error))?;
+    if accounts.iter().any(|account| account.id == id) {
+        return Ok(());
+    }
+    Err(not_for_account(id, &accounts, dbt.origin()))
+}
+
+/// Why the accounts of a key could not be listed.
+pub(super) fn of_accounts(error: &HttpError) -> Failure {
     let doing = "Nothing was written: cannot check the key with dbt";
-    let accounts = accounts(dbt).await.map_err(|error| match error.means() {
-        Meaning::TokenInvalid | Meaning::TokenExpired => of_dbt("Nothing was written: dbt rejects the key", &error),
+    match error.means() {
+        Meaning::TokenInvalid | Meaning::TokenExpired => of_dbt("Nothing was written: dbt rejects the key", error),
         Meaning::RightMissing | Meaning::OtherAccount => {
-            of_dbt("Nothing was written: dbt accepts the key, but it can see no account", &error)
+            of_dbt("Nothing was written: dbt accepts the key, but it can see no account", error)
         }
         Meaning::NotFound => {
             let origin = error.origin.clone();
-            of_dbt(doing, &error)
+            of_dbt(doing, error)
                 .cause(format!("{origin} does not respond like dbt"))
                 .advise("compare DBT_CLOUD_HOST with your browser's address bar when signed in to dbt")
         }
@@ -364,11 +373,12 @@ pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
         | Meaning::Unpaid
         | Meaning::WrongHost
         | Meaning::NotImplemented
-        | Meaning::Other => of_dbt(doing, &error),
-    })?;
-    if accounts.iter().any(|account| account.id == id) {
-        return Ok(());
+        | Meaning::Other => of_dbt(doing, error),
     }
+}
+
+/// The key is good, but sees other accounts than this one.
+pub(super) fn not_for_account(id: u64, accounts: &[Seen], origin: &str) -> Failure {
     let seen: Vec<String> = accounts
         .iter()
         .map(|account| match &account.name {
@@ -377,7 +387,7 @@ pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
         })
         .collect();
     let seen = if seen.is_empty() { "none".to_owned() } else { seen.join(", ") };
-    Err(Failure::new(Code::NotFound, format!("Nothing was written: the dbt API key is valid, but not for account {id}."))
-        .cause(format!("accounts it can see at {}: {seen}", dbt.origin()))
-        .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or create a key in that account; an account with IP restrictions looks the same from a blocked address"))
+    Failure::new(Code::NotFound, format!("Nothing was written: the dbt API key is valid, but not for account {id}."))
+        .cause(format!("the accounts that it can see at {origin}: {seen}"))
+        .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or create a key in that account; an account with IP restrictions looks the same from a blocked address")
 }

@@ -199,7 +199,7 @@ async fn a_dry_run_of_init_secrets_tries_the_key_and_writes_nothing() {
     let before = state(&stage);
     let outcome = init(&stage, &["--dry-run", "--grant", "data-engineers"]).await;
     assert_eq!((outcome.exit, outcome.data["dry_run"].as_bool()), (0, Some(true)));
-    assert!(outcome.text.contains("secret scope dbt-cloud: would be created"), "{}", outcome.text);
+    assert!(outcome.text.contains("+ secret scope dbt-cloud\n"), "{}", outcome.text);
     assert!(stage.take_log().iter().any(|seen| seen.operation == "dbt:accounts/list"));
     assert_eq!(state(&stage), before);
     assert!(!outcome.said().contains("Writing to"));
@@ -800,7 +800,7 @@ async fn below_a_notebook_nothing_would_be_created_and_a_dry_run_says_so() {
         let shown = deploy(&stage, &["--notebook", &path, "--dry-run"]).await;
         assert_eq!((shown.exit, &shown.data["state"]), (0, &json!("in-the-way")), "{shown:?}");
         assert!(shown.text.contains(&format!("There is a notebook at {above}, ")), "{}", shown.text);
-        assert!(!shown.text.contains("would be created"), "{}", shown.text);
+        assert!(!shown.text.contains("Plan: 1 to add"), "{}", shown.text);
         stage.take_log();
         refused(
             &deploy(&stage, &["--notebook", &path]).await,

@@ -33,7 +33,7 @@ impl fmt::Display for BadPath {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             BadPath::Relative => "a workspace path starts with `/`, such as /Users/ana@example.com/run_dbt_job",
-            BadPath::NoName => "it is a folder; add the notebook's name",
+            BadPath::NoName => "it is a directory; add the notebook's name",
             BadPath::Dots => "`.` and `..` are not resolved in the workspace: write the full path",
             BadPath::Extension => {
                 "a notebook has no file extension: Databricks would keep `.py` in its name, and jobs would not find it"

@@ -96,6 +96,11 @@ fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
     Ok(cluster)
 }
 
+/// Checks the form of `--compute`.
+pub(in crate::commands) fn read_compute(text: &str) -> Result<(), Failure> {
+    wish(Some(text), None, None).map(|_| ())
+}
+
 /// Looks up what the wish names. Warnings are added for what may not work although it is there.
 pub(super) async fn settle(
     reader: &Reader,

@@ -225,19 +225,19 @@ fn of_dbt(
         let missing = if asked.has_names() {
             Missing {
                 what: "the dbt token, to find a job by name,",
-                give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or give the id of the job to --job",
+                give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or pass the job's ID to --job",
                 ask: Some(Question::DbtToken),
             }
         } else if is_guide {
             Missing {
                 what: "the dbt token, to read the job,",
-                give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml; the key to store does as well",
+                give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or pass the key to store",
                 ask: Some(Question::DbtToken),
             }
         } else {
             Missing {
                 what: "the dbt token, to look up the job's name,",
-                give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or say with --name how the workflow is called",
+                give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or pass --name",
                 ask: Some(Question::DbtToken),
             }
         };

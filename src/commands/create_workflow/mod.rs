@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(super) use self::check::{Check, Used};
+pub(super) use self::compute::read_compute;
 pub(super) use self::describe::describe;
 use self::drawn::own_notebook;
 pub(super) use self::drawn::{Drawn, LookedUp, draw, find, look_up};

@@ -4,11 +4,13 @@ mod again;
 mod outline;
 mod shown;
 
+use std::collections::BTreeMap;
+
 use futures_util::future::maybe_done;
 
 use self::again::commands;
 use self::outline::{Outline, look, look_early};
-use self::shown::{Offered, details};
+use self::shown::{Offered, Row, rows};
 use super::create_workflow::{Check, Door, Input, One, Press, THEN_CHECKED, THEN_RUN, collect, describe, go_on};
 use super::grants::GrantTo;
 use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, tried_key, try_key, warn_of_readers};
@@ -21,7 +23,7 @@ use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::NotebookHave;
 use crate::engine::{Inputs, Plan, Planned, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
-use crate::questions::{Question, Setting};
+use crate::questions::Setting;
 use crate::secret::Secret;
 
 /// Set up everything: secret, notebook, and workflow
@@ -134,19 +136,18 @@ impl Args {
         self.source.token_stdin
     }
 
-    /// What a person is asked for beside what has to be said. Who accepts the plan beforehand has said all they want.
-    fn asks(&self) -> Vec<Setting> {
-        if self.yes {
-            return Vec::new();
+    /// Applies what was edited in the plan on the screen; without a value it is the default again.
+    fn edit(&mut self, settings: &BTreeMap<Setting, Option<String>>) {
+        for (setting, value) in settings.clone() {
+            match setting {
+                Setting::Scope => self.scope = value.and_then(|value| value.parse().ok()),
+                Setting::Notebook => self.path = value.and_then(|value| value.parse().ok()),
+                Setting::Compute => self.compute = value,
+                Setting::Schedule => self.schedule = value,
+                Setting::Zone => self.timezone = value,
+                Setting::RunAs => self.run_as = value,
+            }
         }
-        let said = [
-            (Setting::Scope, self.scope.is_some()),
-            (Setting::Notebook, self.path.is_some()),
-            (Setting::Schedule, self.schedule.is_some()),
-            (Setting::Zone, self.timezone.is_some()),
-            (Setting::RunAs, self.run_as.is_some()),
-        ];
-        said.into_iter().filter(|(_, said)| !said).map(|(setting, _)| setting).collect()
     }
 }
 
@@ -171,29 +172,9 @@ struct Known {
 /// Settles flags, variables and answers; everything missing is named at once.
 async fn settle(mut args: Args, stage: &Stage) -> Result<Known, Failure> {
     let grants = settle_grants(std::mem::take(&mut args.grant), args.accept_shared_scope)?;
-    let (mut wants, mut settings) = (Wants::default(), Wants::default());
+    args.edit(&stage.talk.settings);
+    let mut wants = Wants::default();
     let may_ask = stage.talk.asker.is_some();
-    for setting in args.asks().into_iter().filter(|_| may_ask) {
-        match stage.talk.settings.get(&setting).cloned() {
-            None => {
-                let missing = Missing {
-                    what: "an optional setting",
-                    give: setting.flag(),
-                    ask: Some(Question::Setting(setting)),
-                };
-                settings.need(Ok(None::<()>), missing);
-            }
-            Some(None) => {}
-            // Whoever asked has looked at it as the flag does.
-            Some(Some(answer)) => match setting {
-                Setting::Scope => args.scope = answer.parse().ok(),
-                Setting::Notebook => args.path = answer.parse().ok(),
-                Setting::Schedule => args.schedule = Some(answer),
-                Setting::Zone => args.timezone = Some(answer),
-                Setting::RunAs => args.run_as = Some(answer),
-            },
-        }
-    }
     if !may_ask && !args.yes && !args.dry_run {
         let give = "-y (see the plan with --dry-run first)";
         wants.need(Ok(None::<()>), Missing { what: "confirmation of the plan", give, ask: None });
@@ -219,11 +200,9 @@ async fn settle(mut args: Args, stage: &Stage) -> Result<Known, Failure> {
     // certain to be used, it is named too.
     if !wants.is_settled() || storing.has_wrong() || (args.rotate && !storing.is_settled()) {
         wants.join(storing);
-        wants.join(settings);
         wants.settle()?;
         return Err(Failure::new(Code::Bug, "A value is missing without a name."));
     }
-    settings.settle()?;
     let Some(input) = input else {
         return Err(Failure::new(Code::Bug, "Input is missing after it was resolved."));
     };
@@ -261,13 +240,14 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         storing.settle()?;
         inputs.key = Some(tried_key(to_store.as_ref(), &mut tried, stage).await?);
     }
-    let said = details(&args, &outline.plan, source.as_ref(), &me);
+    let rows = rows(&args, &input, &account, &outline, source.as_ref(), (writer.origin(), &me));
+    let lines: Vec<String> = rows.iter().map(Row::line).collect();
     outline.warn(stage);
     let refused = blocked(&outline.plan).is_some();
     let asker = stage.talk.asker.clone().filter(|_| !yes);
     let outline = match &asker {
         Some(asker) if !dry_run && !refused && outline.plan.writes() => {
-            let offered = Offered::of(&outline.plan, said.clone(), run_now, writer.origin(), &me);
+            let offered = Offered::of(&outline, rows, run_now, writer.origin(), &me);
             if let Err(ended) = offered.accept(&**asker, stage).await {
                 return Ok(ended);
             }
@@ -310,7 +290,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         None => None,
     };
     if carried.finish == Finish::Shown && !refused {
-        for line in said {
+        for line in lines {
             carried.line(line);
         }
         if check.is_some() || carried.plan.writes() {

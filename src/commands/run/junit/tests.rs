@@ -107,7 +107,7 @@ fn a_file_is_written_whole_or_not_at_all_and_only_where_a_file_belongs() {
     let mut old = fs::File::open(&file).unwrap();
     write(&file, "2").unwrap();
     assert_eq!((io::read_to_string(&mut old).unwrap(), fs::read_to_string(&file).unwrap()), ("1".into(), "2".into()));
-    assert!(write(home.path(), "3").unwrap_err().to_string().contains("is a folder"));
+    assert!(write(home.path(), "3").unwrap_err().to_string().contains("it is a directory"));
     assert!(
         write(&home.path().join("no/such.xml"), "3").unwrap_err().to_string().contains("its directory does not exist")
     );
