@@ -114,7 +114,7 @@ async fn watch_workflow(
         Err(error) => {
             // A hiccup is the follower's to outlast.
             if error.is_final() {
-                return Err(of_databricks(&format!("Cannot look at Databricks run {run}"), &error));
+                return Err(of_databricks(&format!("Cannot read Databricks run {run}"), &error));
             }
             (0, String::new(), None, BTreeMap::new())
         }

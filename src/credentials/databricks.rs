@@ -99,8 +99,8 @@ impl Way {
             Way::Token(Sourced { value: _, source: Source::Typed }) => "the typed token".to_owned(),
             Way::Token(token) => token.source.to_string(),
             Way::ServicePrincipal { id, secret: _ } => format!("service principal {} (of {})", id.value, id.source),
-            Way::GitHub { id: Some(id), .. } => format!("GitHub's id token for {} (of {})", id.value, id.source),
-            Way::GitHub { id: None, .. } => "GitHub's id token".to_owned(),
+            Way::GitHub { id: Some(id), .. } => format!("GitHub's ID token for {} (of {})", id.value, id.source),
+            Way::GitHub { id: None, .. } => "GitHub's ID token".to_owned(),
             Way::Cli { program: _, profile: Some(profile) } => {
                 format!("the `databricks` CLI login for profile {}", profile.name)
             }

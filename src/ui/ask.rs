@@ -411,15 +411,8 @@ mod tests {
 
     #[test]
     fn a_long_question_is_broken_between_words() {
-        let text = "Whom the runs act as, by e-mail or application id [Enter: you]";
-        assert_eq!(
-            wrapped(text, 30),
-            [
-                "Run as (email or application ID) [Enter: unchanged, or you",
-                "Run as (email or application ID) [Enter: unchanged, or you",
-                "[Enter: you]"
-            ]
-        );
+        let text = "Run this on which compute, by its name or cluster ID [Enter: you]";
+        assert_eq!(wrapped(text, 30), ["Run this on which compute, by", "its name or cluster ID", "[Enter: you]"]);
         assert_eq!(wrapped("at https://a-very-long-host:", 10), ["at", "https://a-very-long-host:"]);
     }
 

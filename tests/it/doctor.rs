@@ -117,17 +117,12 @@ fn a_proxy_that_refuses_or_is_not_there_is_named_with_its_variable() {
     for name in ["HTTPS_PROXY", "all_proxy"] {
         let output = doctor(&site, &[("DBT_CLOUD_HOST", "ab123.us1.dbt.com"), (name, &refusing)]);
         assert!(!output.to_string().contains("geheim"), "{output}");
-        breaks(
-            output,
-            "dbt.proxy",
-            &format!("comes from {name}"),
-            &["dbt.tls", "dbt.answer", "dbt.clock", "dbt.identity"],
-        );
+        breaks(output, "dbt.proxy", &format!("set in {name}"), &["dbt.tls", "dbt.answer", "dbt.clock", "dbt.identity"]);
     }
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let absent = format!("http://127.0.0.1:{closed}");
     let output = doctor(&site, &[("DBT_CLOUD_HOST", "ab123.us1.dbt.com"), ("HTTPS_PROXY", &absent)]);
-    breaks(output, "dbt.connection", "comes from HTTPS_PROXY", &["dbt.proxy", "dbt.tls"]);
+    breaks(output, "dbt.connection", "set in HTTPS_PROXY", &["dbt.proxy", "dbt.tls"]);
 }
 
 #[test]

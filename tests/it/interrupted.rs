@@ -126,7 +126,7 @@ fn a_second_signal_ends_at_once_and_names_what_may_go_on() {
     signal(&child, "-INT");
     let said = document(&mut child, 130);
     let run = id(&said["data"]["run_id"]);
-    assert!(said["error"]["causes"].to_string().contains(&format!("dbt run {run} is being cancelled")), "{said}");
+    assert!(said["error"]["causes"].to_string().contains(&format!("canceling dbt run {run}")), "{said}");
     assert!(said["error"]["hints"].to_string().contains(&format!("`dbtrigger cancel {run}`")), "{said}");
 }
 
@@ -203,7 +203,7 @@ fn a_run_that_is_over_and_not_resumed_yet_does_not_go_on() {
     let said = document(&mut child, 130);
     let error = said["error"].to_string();
     let run = &id(&said["data"]["run_id"]);
-    assert!(error.contains(&format!("dbt run {run} ended in error, and was not resumed yet")), "{said}");
+    assert!(error.contains(&format!("dbt run {run} failed and was not resumed yet")), "{said}");
     assert!(error.contains(" --retry 1`") && !error.contains("goes on"), "{said}");
     assert_eq!(site.writes(0), ["dbt:jobs/run"]);
 }

@@ -171,7 +171,7 @@ fn a_file_that_cannot_be_written_is_refused_before_the_start_and_later_is_a_warn
         std::thread::yield_now();
     }
     std::fs::remove_dir_all(&folder).unwrap();
-    let _ = Site::finish(&arguments, child).ends(3).says("warning: the tests of --junit cannot be written to ");
+    let _ = Site::finish(&arguments, child).ends(3).says("warning: cannot write the JUnit report to ");
 }
 
 #[test]

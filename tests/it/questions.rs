@@ -108,7 +108,7 @@ fn a_list_can_be_left_too_and_a_signal_from_outside_is_heard_at_a_question() {
     let _ = pty.ends(130);
     for (name, exit) in [("-TERM", 143), ("-HUP", 129), ("-INT", 130), ("-QUIT", 131)] {
         for (variables, question) in [
-            (&VARIABLES[..], "Address of your dbt job"),
+            (&VARIABLES[..], "URL of your dbt job (copy it from your browser)"),
             (&VARIABLES[4..], "dbt API token for"),
             (&[], "dbt job: arrow keys"),
         ] {

@@ -40,7 +40,10 @@ fn conversation(site: &Site) -> [(&'static str, String); 6] {
     [
         ("Databricks host", origin),
         ("personal access token for", DATABRICKS_TOKEN),
-        ("Address of your dbt job", &format!("{origin}/deploy/51234/projects/111111/jobs/222222")),
+        (
+            "URL of your dbt job (copy it from your browser)",
+            &format!("{origin}/deploy/51234/projects/111111/jobs/222222"),
+        ),
         ("dbt API key for", DBT_TOKEN),
         ("Apply? [y/N/e]", "y"),
         ("Run the workflow now? [y/N]", "n"),

@@ -66,7 +66,7 @@ pub(super) async fn run(args: Args, stage: &Stage) -> Result<LoginReport, Failur
     let from = KeySource { token_stdin, token_file };
     let keyring = stage.context.environment.keyring();
     // Nobody should look for a token that cannot be stored.
-    let cannot = "Nothing was stored: the keyring cannot be used";
+    let cannot = "Nothing was stored: the keyring is unavailable";
     match waited(stage, keyring.open()).await {
         Ok(_) => {}
         Err(trouble @ Trouble::Odd { entry: _, why: _ }) => stage.events.warning(format!(

@@ -172,7 +172,7 @@ impl Which {
                 return Ok(named.into_iter().flatten().filter_map(|which| which.whole()).collect());
             }
             (Err(trouble), _) => {
-                let failure = unusable("Nothing was removed: the keyring cannot be used", trouble);
+                let failure = unusable("Nothing was removed: the keyring is unavailable", trouble);
                 return match self.whole() {
                     Some(whole) if trouble.is_of_an_entry() => Ok(vec![whole]),
                     None if trouble.is_of_an_entry() => Err(failure.advise(self.how_to_name())),

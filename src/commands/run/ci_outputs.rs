@@ -273,7 +273,7 @@ fn word(of: &Value, name: &str, clean: &dyn Fn(&str) -> String) -> Option<String
 fn append(path: &Path, lines: &str) -> io::Result<()> {
     // Opening a pipe would wait for its reader.
     if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-        return Err(io::Error::other("it is no file"));
+        return Err(io::Error::other("it is not a file"));
     }
     let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     let mut last = [b'\n'];

@@ -44,7 +44,7 @@ impl Talking<'_> {
     /// name will do: the rest is asked for.
     pub(super) async fn address(&mut self) -> Result<(), Failure> {
         loop {
-            let typed = self.ask("Address of your dbt job, copied from the browser", "").await?;
+            let typed = self.ask("URL of your dbt job (copy it from your browser)", "").await?;
             let read = if is_an_address(&typed) {
                 self.take_address(&typed).await
             } else {

@@ -268,7 +268,7 @@ async fn look_at(reader: &Reader, path: &NotebookPath) -> Result<Option<Notebook
             Ok(ObjectInfo { object_id, object_type, language: _ }) => match object_type.as_deref() {
                 Some("NOTEBOOK") => Ok(object_id),
                 other => {
-                    Err(Ok(Some(NotebookHave::Other(other.unwrap_or("something that is no notebook").to_owned()))))
+                    Err(Ok(Some(NotebookHave::Other(other.unwrap_or("something other than a notebook").to_owned()))))
                 }
             },
             Err(error) if is_missing(&error) => Err(Ok(None)),

@@ -142,7 +142,7 @@ async fn a_notebook_that_the_runs_cannot_read_shows_in_the_check() {
     }
     let outcome = run_now(&stage, &[&CHECK[..], &["--run-as", SERVICE]].concat(), well()).await;
     assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
-    let words = format!("{SERVICE} cannot read the notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234");
+    let words = format!("{SERVICE} cannot read notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234");
     assert!(
         outcome.failure.contains(&words) && outcome.failure.contains(&format!("--grant '{SERVICE}:CAN_RUN'")),
         "{}",

@@ -311,7 +311,10 @@ fn a_file_that_cannot_be_written_is_warned_of_by_name() {
         Environment::of([("GITHUB_OUTPUT", there.to_str().unwrap()), ("GITHUB_STEP_SUMMARY", away.to_str().unwrap())]);
     let warnings = write_to(&["1"], false, &Value::Null, None, &environment);
     let [Event::Warning(first), Event::Warning(second)] = &warnings[..] else { panic!("{warnings:?}") };
-    assert!(first.contains("the outputs of this step") && first.contains("(GITHUB_OUTPUT): it is no file"), "{first}");
+    assert!(
+        first.contains("the outputs of this step") && first.contains("(GITHUB_OUTPUT): it is not a file"),
+        "{first}"
+    );
     assert!(second.contains("the summary of this step") && second.contains("(GITHUB_STEP_SUMMARY): "), "{second}");
     let (results, heard) = (Results::default(), Rc::<RefCell<Vec<Event>>>::default());
     let (ending, sink) = (Ending { data: &Value::Null, failure: None, results: &results, exit: 0 }, heard.clone());
