@@ -63,7 +63,7 @@ fn why(error: &serde_yaml::Error) -> &'static str {
     use serde_yaml::Error;
     match error {
         Error::Budget { .. } => "it holds too much",
-        Error::AliasError { .. } => "unknown or excessive alias",
+        Error::AliasError { .. } => "unknown alias, or too many",
         Error::DuplicateMappingKey { .. } => "duplicate key",
         Error::MultipleDocuments { .. } => "a second document starts here",
         Error::Unexpected { .. } | Error::SerdeInvalidType { .. } | Error::SerdeInvalidValue { .. } => {

@@ -68,19 +68,18 @@ fn early_printer(arguments: &[OsString], context: &Context, vault: &Vault) -> Pr
 pub(super) fn refuse(error: &clap::Error, arguments: &[OsString], context: &Context, vault: &Vault) -> u8 {
     let printer = early_printer(arguments, context, vault);
     let rendered = error.render();
-    let help = |terminal| {
-        let color = use_color(wanted_color(arguments), &context.environment, terminal);
-        if color { rendered.ansi().to_string() } else { rendered.to_string() }
-    };
+    let (plain, colored) = (rendered.to_string(), rendered.ansi().to_string());
+    let colored =
+        |terminal| use_color(wanted_color(arguments), &context.environment, terminal).then_some(colored.as_str());
     if !error.use_stderr() {
-        return printer.page(&help(context.stdout_is_terminal));
+        return printer.page(&plain, colored(context.stdout_is_terminal));
     }
     // `dbtrigger` alone prints help.
     if !wants_json(arguments) && error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        printer.usage(&help(context.stderr_is_terminal));
+        printer.usage(&plain, colored(context.stderr_is_terminal));
         return Code::Usage.exit();
     }
-    printer.end(&misuse(error, &rendered.to_string(), arguments).into())
+    printer.end(&misuse(error, &plain, arguments).into())
 }
 
 /// The value of `--color`; help is printed before the other arguments are read.

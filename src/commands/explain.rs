@@ -179,7 +179,7 @@ mod tests {
         for code in Code::ALL {
             assert!(text.lines().any(|line| line.trim_start().starts_with(code.name())), "{text}");
         }
-        assert!(text.starts_with("0      done") && text.contains("\n128+n  "), "{text}");
+        assert!(text.starts_with("0      success") && text.contains("\n128+n  "), "{text}");
         assert_eq!(data["codes"].as_array().unwrap().len(), Code::ALL.len());
         assert_eq!(data["exit_codes"].as_array().unwrap().len(), 15);
     }
@@ -189,9 +189,9 @@ mod tests {
         for (text, says) in [
             ("not-fuond", "did you mean \"not-found\"?"),
             ("timeout", "dbtrigger explain"),
-            ("5", "never ends with the exit code 5"),
-            ("256", "never ends"),
-            ("", "no code"),
+            ("5", "never exits with code 5"),
+            ("256", "never exits"),
+            ("", "not an error code"),
         ] {
             let failure = run(Args { code: Some(text.to_owned()) }).failure.expect(text);
             let said = failure.json().to_string().replace("\\\"", "\"");

@@ -93,9 +93,9 @@ async fn an_unclear_start_is_not_sent_again_and_said_with_the_command_that_looks
 async fn what_goes_wrong_while_cancelling_is_said_with_what_became_of_the_run() {
     for (rule, became, says) in [
         ("dbt:runs/cancel=status=403,times=forever", "goes-on", "annot cancel dbt run"),
-        ("dbt:runs/cancel=reset,phase=after", "cancelled", "was cancelled"),
-        ("dbt:runs/cancel=reset,phase=before", "cancelled", "was cancelled"),
-        ("dbt:runs/cancel=status=503,times=2", "cancelled", "was cancelled"),
+        ("dbt:runs/cancel=reset,phase=after", "cancelled", "was canceled"),
+        ("dbt:runs/cancel=reset,phase=before", "cancelled", "was canceled"),
+        ("dbt:runs/cancel=status=503,times=2", "cancelled", "was canceled"),
         ("dbt:runs/cancel=hang,times=forever", "goes-on", "no response about canceling dbt run"),
     ] {
         let stage = Rehearsal::new();

@@ -272,8 +272,8 @@ mod tests {
         }
         for (text, says) in [
             ("", "empty"),
-            ("0", "no id"),
-            ("99999999999999999999", "no id"),
+            ("0", "not a job ID"),
+            ("99999999999999999999", "not a job ID"),
             ("https://ab123.us1.dbt.com/deploy/1/projects/2/runs/3", "run 3"),
             ("https://ab123.us1.dbt.com/deploy/1", "no dbt job"),
             ("http://ab123.us1.dbt.com/deploy/1/jobs/2", "https"),

@@ -24,7 +24,7 @@ async fn stage(job: &Value) -> Rehearsal {
 async fn a_job_of_which_no_run_starts_is_told_before_anything_is_started() {
     let (mut good, mut total, mut wrong) = (0, 0, Vec::new());
     for (job, says, comes_back) in [
-        (json!({ "deactivated": true, "run_failure_count": 100 }), "100 runs in a row failed", true),
+        (json!({ "deactivated": true, "run_failure_count": 100 }), "after 100 consecutive failures", true),
         (json!({ "deactivated": true, "deactivation_reason": "Account inactivity." }), "Account inactivity", true),
         (json!({ "deactivated": true }), "dbt deactivated it", true),
         (json!({ "job_type": "hybrid", "execute_steps": [] }), "hybrid", false),

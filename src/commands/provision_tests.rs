@@ -117,7 +117,7 @@ async fn rotate_writes_only_another_key_and_writes_blindly_where_values_cannot_b
 
     stage.world(|world| world.set_secret_reading(false));
     let blind = init(&stage, &["--rotate"]).await;
-    assert!(blind.exit == 0 && blind.text.contains("cannot be read"), "{blind:?}");
+    assert!(blind.exit == 0 && blind.text.contains("is not readable"), "{blind:?}");
     assert_eq!(stage.take_writes(), ["databricks:secrets/put"]);
 
     stage.world(|world| world.set_secret_reading(true));
@@ -157,11 +157,7 @@ async fn a_wrong_key_is_found_out_before_anything_is_written() {
     stage.set("DBT_CLOUD_ACCOUNT_ID", "7");
     let outcome = init(&stage, &[]).await;
     assert_eq!(outcome.code, Some(Code::NotFound));
-    assert!(
-        outcome.failure.contains("not for the account 7") && outcome.failure.contains("51234"),
-        "{}",
-        outcome.failure
-    );
+    assert!(outcome.failure.contains("not for account 7") && outcome.failure.contains("51234"), "{}", outcome.failure);
     assert_eq!(stage.take_writes(), [""; 0]);
 }
 
@@ -452,7 +448,7 @@ async fn another_spelling_of_a_scope_is_the_same_scope_and_a_reserved_name_is_re
     stage.take_log();
     let outcome = init(&stage, &[]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    assert!(outcome.text.contains("is there as DBT-Cloud; upper and lower case are the same"), "{}", outcome.text);
+    assert!(outcome.text.contains("exists as DBT-Cloud"), "{}", outcome.text);
     assert_eq!(stage.take_writes(), [""; 0]);
     // What comes next is said with the stored spelling, which the notebook takes.
     for says in ["Next: dbtrigger deploy-notebook --scope DBT-Cloud\n", "init-secrets --scope DBT-Cloud --rotate"] {
@@ -535,7 +531,7 @@ async fn access_is_never_lowered_and_a_stranger_is_named() {
     assert!(again.text.contains("kept: already has MANAGE"), "{}", again.text);
     let stranger = init(&stage, &["--grant", "strangers"]).await;
     assert_eq!(stranger.code, Some(Code::NotFound), "{stranger:?}");
-    assert!(stranger.failure.contains("strangers") && stranger.failure.contains("application id"));
+    assert!(stranger.failure.contains("strangers") && stranger.failure.contains("application ID"));
     assert_eq!(steps(&stranger), ["keep done", "keep done", "create failed"]);
 }
 
@@ -768,7 +764,7 @@ async fn a_notebook_of_somebody_elses_is_shown_and_left_alone_unless_adopted() {
     post(&stage, "workspace/mkdirs", &json!({ "path": "/Users/ana@example.com/dbtrigger" }));
     write(&stage, PATH, "SOURCE", &format!("# Databricks notebook source\ntoken = \"{token}\"\n"));
     let outcome = deploy(&stage, &[]).await;
-    refused(&outcome, &["dbtrigger did not write it", "--adopt"]);
+    refused(&outcome, &["was not created by dbtrigger", "--adopt"]);
     assert!(outcome.text.contains("-token = ") && !outcome.text.contains(token), "{}", outcome.text);
     assert_eq!(deploy(&stage, &["--force"]).await.exit, 7);
     assert_eq!(stage.take_writes(), [""; 0]);
@@ -1015,8 +1011,7 @@ async fn without_access_lists_a_grant_on_the_notebook_is_skipped_with_a_remark()
         for expected in [["create done", "keep done"], ["keep done", "keep done"]] {
             let outcome = deploy(&stage, &["--grant", "data-engineers"]).await;
             assert_eq!((outcome.exit, steps(&outcome)), (0, expected.map(str::to_owned).to_vec()), "{outcome:?}");
-            let said =
-                "for data-engineers: skipped: this workspace has no access lists for notebooks (no Premium plan)";
+            let said = "for data-engineers: skipped: no access control for notebooks (no Premium plan)";
             assert!(outcome.said().contains(said) && outcome.text.contains("every user can read, run, and edit it"));
             assert!(!stage.take_writes().contains(&"databricks:permissions/update"));
         }
@@ -1028,7 +1023,7 @@ async fn a_grant_on_the_notebook_that_cannot_be_given_says_why() {
     let stage = Rehearsal::new();
     let stranger = deploy(&stage, &["--grant", "strangers"]).await;
     assert_eq!(stranger.code, Some(Code::NotFound), "{stranger:?}");
-    assert!(stranger.failure.contains("check \\\"strangers\\\"") && stranger.failure.contains("application id"));
+    assert!(stranger.failure.contains("check \\\"strangers\\\"") && stranger.failure.contains("application ID"));
     assert_eq!(steps(&stranger), ["create done", "create failed"]);
     stage.take_log();
     refused(&deploy(&stage, &["--grant", "users:CAN_EDIT"]).await, &["every user of this workspace edit the notebook"]);

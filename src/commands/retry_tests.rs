@@ -63,8 +63,8 @@ async fn what_was_cancelled_or_succeeded_is_not_resumed_and_without_the_flag_not
 #[tokio::test(start_paused = true)]
 async fn a_run_that_dbt_does_not_resume_ends_in_error_and_says_why() {
     for (rule, says) in [
-        ("dbt:runs/retry=status=400", "cannot be resumed from its point of failure"),
-        ("dbt:runs/retry=status=403", "cannot be resumed from its point of failure"),
+        ("dbt:runs/retry=status=400", "cannot be retried from the point of failure"),
+        ("dbt:runs/retry=status=403", "cannot be retried from the point of failure"),
     ] {
         let stage = Rehearsal::new();
         fault(&stage, rule);

@@ -119,8 +119,8 @@ mod tests {
     fn what_names_no_run_is_refused_with_the_forms_that_do() {
         for (text, says) in [
             ("", "neither"),
-            ("0", "no id"),
-            ("99999999999999999999", "no id"),
+            ("0", "not a run ID"),
+            ("99999999999999999999", "not a run ID"),
             ("nightly", "neither"),
             ("https://ab123.us1.dbt.com/deploy/1/projects/2/jobs/3", "dbt job 3"),
             ("https://dbc.cloud.databricks.com/jobs/3", "dbt job 3"),

@@ -140,7 +140,7 @@ async fn a_dbt_run_is_cancelled_and_that_is_confirmed() {
     let _ = stage.take_log();
     let outcome = cancelled(&stage, &[&run]).await;
     assert_eq!((outcome.exit, &outcome.data["dbt_runs"][0]["cancelled"]), (0, &true.into()), "{outcome:?}");
-    assert!(outcome.text.contains(&format!("dbt run {run} was canceled")), "{}", outcome.text);
+    assert!(outcome.text.contains(&format!("dbt run {run} canceled")), "{}", outcome.text);
     assert_eq!(stage.take_writes(), ["dbt:runs/cancel"]);
     // The second time there is nothing to do.
     let outcome = cancelled(&stage, &[&run]).await;
@@ -397,7 +397,7 @@ async fn runs_lists_the_newest_first_of_the_account_or_of_a_job() {
     assert_eq!((ids(&failed).len(), &failed.data["runs"][0]["job_id"]), (1, &"222223".into()), "{}", failed.text);
     assert_eq!(stage.take_writes(), Vec::<&str>::new());
     let none = runs_listed(&stage, &["--job", "300001"]).await;
-    assert!(none.exit == 0 && none.said().contains("no run found"), "{none:?}");
+    assert!(none.exit == 0 && none.said().contains("no runs yet"), "{none:?}");
     assert_eq!(runs_listed(&stage, &["--job", "Nighly build"]).await.code, Some(Code::NotFound));
     fault(&stage, "dbt:runs/list=status=401,times=forever");
     assert_eq!(runs_listed(&stage, &[]).await.code, Some(Code::NotAuthenticated));

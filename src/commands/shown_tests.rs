@@ -114,7 +114,7 @@ async fn a_queued_run_says_behind_which_and_a_skipped_one_that_it_never_ran() {
     fault(&stage, "databricks:jobs/runs/list=status=403,times=forever");
     let outcome = watched(&stage, &["--workflow-run", &second, "--timeout", "30s"]).await;
     assert_eq!((outcome.code, &outcome.data["queued_behind"]), (Some(Code::StillRunning), &Value::Null));
-    assert!(outcome.said().contains("queued: as many runs of the workflow"), "{}", outcome.said());
+    assert!(outcome.said().contains("queued: the workflow is at its concurrency limit"), "{}", outcome.said());
     let off = json!({ "job_id": job.parse::<u64>().unwrap(), "new_settings": { "queue": { "enabled": false } } });
     stage.post("/api/2.2/jobs/update", &off);
     let outcome = stage.run(run::run, &["--workflow", &job, "--idempotency-key", "4"]).await.unwrap();
@@ -272,7 +272,7 @@ async fn where_the_workspace_does_not_say_which_it_is_a_missing_parent_is_no_pro
     stage.drop_header("x-databricks-org-id");
     let outcome = orphans(&stage).await;
     assert_eq!((outcome.exit, &outcome.data["orphans"]), (0, &json!([])), "{outcome:?}");
-    assert!(outcome.said().contains("was started from workspace 12, and Databricks does not say"), "{outcome:?}");
+    assert!(outcome.said().contains("was started from workspace 12, and this workspace"), "{outcome:?}");
     assert!(outcome.said().contains(&format!("dbt run {ours} was started from workspace {WORKSPACE}")), "{outcome:?}");
 }
 

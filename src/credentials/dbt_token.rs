@@ -233,7 +233,7 @@ mod tests {
     fn a_file_that_is_too_long_or_no_text_is_refused_and_never_cut_to_a_token() {
         let full = "a".repeat(64 << 10);
         assert_eq!(short(full.as_bytes()).unwrap(), full);
-        assert!(short(format!("{full}a").as_bytes()).unwrap_err().to_string().contains("longer than any token"));
+        assert!(short(format!("{full}a").as_bytes()).unwrap_err().to_string().contains("longer than"));
         assert_eq!(short([0xff].as_slice()).unwrap_err().to_string(), "it is not UTF-8");
     }
 

@@ -183,7 +183,7 @@ mod tests {
         for (text, why) in [
             (r#"{"id":1,"state":2}"#, Some("deleted")),
             (r#"{"id":1,"job_type":"hybrid","execute_steps":[]}"#, Some("hybrid")),
-            (r#"{"id":1,"deactivated":true,"run_failure_count":100}"#, Some("100 runs in a row")),
+            (r#"{"id":1,"deactivated":true,"run_failure_count":100}"#, Some("100 consecutive failures")),
             (
                 r#"{"id":1,"deactivated":true,"deactivation_reason":"account inactivity","run_failure_count":0}"#,
                 Some("account inactivity"),

@@ -52,7 +52,7 @@ async fn one_that_hangs_is_waited_for_once_and_every_call_ends() {
     assert_eq!(keyring.logins(), Err(silent.clone()));
     assert_eq!(keyring.token(&dbt(1)), Err(silent.clone()));
     assert_eq!(double.calls.lock().unwrap().len(), 1);
-    assert!(silent.to_string().contains("did not answer within 0.02 s"), "{silent}");
+    assert!(silent.to_string().contains("did not respond within 0.02 s"), "{silent}");
 }
 
 #[test]
@@ -78,7 +78,7 @@ async fn what_is_not_given_back_as_it_was_is_not_called_stored() {
     let double = Double::new(Mood::Clings);
     double.keyring().keep(&dbt(1), "dbtc_one").await.unwrap();
     let clings = double.keyring().remove(&dbt(1)).await.unwrap_err();
-    assert!(matches!(&clings, Trouble::Odd { entry: _, why } if why.contains("still there")), "{clings}");
+    assert!(matches!(&clings, Trouble::Odd { entry: _, why } if why.contains("still exists")), "{clings}");
 }
 
 #[tokio::test]
@@ -95,9 +95,9 @@ async fn a_refusal_and_a_closed_keyring_keep_their_words() {
 #[test]
 fn an_entry_of_another_form_is_refused_without_any_of_its_text() {
     for (text, says) in [
-        (r#"{"version":2,"token":"dbtc_secret"}"#, "in form 2"),
-        (r#"{"version":1,"tokens":"dbtc_secret"}"#, "not of the form"),
-        ("dbtc_secret", "not of the form"),
+        (r#"{"version":2,"token":"dbtc_secret"}"#, "format 2"),
+        (r#"{"version":1,"tokens":"dbtc_secret"}"#, "did not write it"),
+        ("dbtc_secret", "did not write it"),
     ] {
         let double = Double::new(Mood::Good);
         double.put(&dbt(1).entry(), text);

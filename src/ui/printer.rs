@@ -224,16 +224,23 @@ impl Printer {
         }
     }
 
-    /// Prints our own help or version to stdout, with its colors, and returns the exit code.
-    pub(crate) fn page(&self, text: &str) -> u8 {
-        self.out_line(&format!("{}\n", text.trim_end_matches('\n')));
+    /// Prints help or version to stdout and returns the exit code. `colored`: the same text with colors.
+    pub(crate) fn page(&self, text: &str, colored: Option<&str>) -> u8 {
+        self.out_line(&self.own(text, colored));
         if self.0.lost.get() { Code::Failed.exit() } else { 0 }
     }
 
-    /// Prints our own help to stderr, with its colors.
-    pub(crate) fn usage(&self, text: &str) {
+    /// Prints help to stderr. `colored`: the same text with colors.
+    pub(crate) fn usage(&self, text: &str, colored: Option<&str>) {
         // A closed stderr cannot be reported.
-        let _ = self.write_err(&format!("{}\n", text.trim_end_matches('\n')));
+        let _ = self.write_err(&self.own(text, colored));
+    }
+
+    /// The colored text, if nothing in the plain one has to be removed.
+    fn own(&self, text: &str, colored: Option<&str>) -> String {
+        let clean = self.clean(text);
+        let text = colored.filter(|_| clean == text).unwrap_or(&clean);
+        format!("{}\n", text.trim_end_matches('\n'))
     }
 
     fn out(&self, text: &str) {
@@ -410,8 +417,8 @@ mod tests {
                     printer.draw(event);
                 }
                 let _ = printer.end(&failure.into());
-                printer.usage(&text);
-                let _ = printer.page(&text);
+                printer.usage(&text, None);
+                let _ = printer.page(&text, None);
                 let lines = shown.lines();
                 assert!(lines.len() > 5 && !lines.iter().any(|line| is_command(line)), "{text:?}: {lines:#?}");
             }
@@ -473,11 +480,11 @@ mod tests {
             ("report in JSON", Format::Json, &|printer, text| {
                 let _ = printer.end(&Ended::well(of(text)));
             }),
-            ("usage", Format::Text, &|printer, text| printer.usage(text)),
+            ("usage", Format::Text, &|printer, text| printer.usage(text, None)),
             ("page", Format::Text, &|printer, text| {
-                let _ = printer.page(text);
+                let _ = printer.page(text, None);
             }),
-            ("bar", Format::Text, &|printer, text| printer.usage(&printer.on_a_bar(text))),
+            ("bar", Format::Text, &|printer, text| printer.usage(&printer.on_a_bar(text), None)),
         ];
         let (mut count, mut wrong) = (0, Vec::new());
         for (sink, format, write) in sinks {

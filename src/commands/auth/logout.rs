@@ -204,14 +204,14 @@ impl Which {
 
     fn described(&self) -> String {
         match self {
-            Which::All => "any login".to_owned(),
-            Which::Databricks(None, _) => "a login for Databricks".to_owned(),
-            Which::Databricks(Some(host), None) => format!("a login for Databricks at {host}"),
-            Which::Databricks(Some(host), Some(id)) => format!("a login for Databricks workspace {id} at {host}"),
-            Which::Dbt(Some(host), Some(account)) => format!("a login for dbt account {account} at {host}"),
-            Which::Dbt(Some(host), None) => format!("a login for dbt at {host}"),
-            Which::Dbt(None, Some(account)) => format!("a login for dbt account {account}"),
-            Which::Dbt(None, None) => "a login for dbt".to_owned(),
+            Which::All => "no login".to_owned(),
+            Which::Databricks(None, _) => "no login for Databricks".to_owned(),
+            Which::Databricks(Some(host), None) => format!("no login for Databricks at {host}"),
+            Which::Databricks(Some(host), Some(id)) => format!("no login for Databricks workspace {id} at {host}"),
+            Which::Dbt(Some(host), Some(account)) => format!("no login for dbt account {account} at {host}"),
+            Which::Dbt(Some(host), None) => format!("no login for dbt at {host}"),
+            Which::Dbt(None, Some(account)) => format!("no login for dbt account {account}"),
+            Which::Dbt(None, None) => "no login for dbt".to_owned(),
         }
     }
 }
@@ -242,7 +242,7 @@ impl Report for LogoutReport {
         let mut lines: Vec<String> =
             removed.iter().map(|owner| format!("Removed the token for {owner} from the keyring.")).collect();
         if removed.is_empty() && *settled {
-            lines.push(format!("The keyring has no {}.", which.described()));
+            lines.push(format!("The keyring has {}.", which.described()));
         }
         lines.extend(logins.iter().map(|owner| format!("The keyring still has the token for {owner}.")));
         lines.extend(remains.iter().map(|(service, from)| {

@@ -108,7 +108,7 @@ async fn status_names_who_where_and_from_where_and_one_failing_service_leaves_th
     let half = typed(&world, &["status"]).await;
     assert_eq!((half.exit, half.code), (4, Some(Code::NotAuthenticated)));
     assert_eq!((&half.data["databricks"]["works"], &half.data["dbt"]["works"]), (&true.into(), &false.into()));
-    assert!(half.failure.contains("dbt Cloud does not work") && half.failure.contains("dbtrigger auth login"));
+    assert!(half.failure.contains("Not signed in to dbt Cloud") && half.failure.contains("dbtrigger auth login"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,7 +139,7 @@ async fn logout_removes_what_is_named_is_the_same_twice_and_says_what_remains() 
     world.use_keyring(&double.keyring());
     let again = typed(&world, &line).await;
     assert_eq!((again.exit, again.data["removed"].as_array().unwrap().len()), (0, 0));
-    assert!(again.text.contains("does not have a login for dbt account 2"), "{}", again.text);
+    assert!(again.text.contains("keyring has no login for dbt account 2"), "{}", again.text);
     world.set("DBT_CLOUD_TOKEN", DBT_TOKEN);
     let all = typed(&world, &["logout", "--all"]).await;
     assert_eq!((all.exit, all.data["removed"].as_array().unwrap().len()), (0, 2));
@@ -220,7 +220,7 @@ async fn logout_says_what_is_gone_also_when_it_fails_half_way() {
         assert_eq!((outcome.exit, outcome.data["removed"].as_array().unwrap().len()), (1, removed), "{call}");
         assert_eq!(outcome.data["logins"].as_array().unwrap().len(), 2 - removed, "{call}");
         assert!(outcome.failure.contains(says), "{}", outcome.failure);
-        assert_eq!(outcome.failure.matches("removed already").count(), removed, "{}", outcome.failure);
+        assert_eq!(outcome.failure.matches("already removed").count(), removed, "{}", outcome.failure);
         assert!(!outcome.failure.contains("Nothing was removed") && !outcome.text.contains("does not have"));
     }
 }
@@ -244,7 +244,7 @@ async fn a_list_that_cannot_be_read_locks_nobody_out() {
         world.set("DATABRICKS_HOST", ORIGIN);
         let all = typed(&world, &["logout", "--all"]).await;
         assert_eq!((all.exit, all.data["removed"].as_array().unwrap().len()), (1, 1), "{}", all.failure);
-        for part in ["there may be more tokens", "removed already", "\\\"dbtrigger\\\"", "logins"] {
+        for part in ["there may be more tokens", "already removed", "\\\"dbtrigger\\\"", "logins"] {
             assert!(all.failure.contains(part), "{part}\n{}", all.failure);
         }
 

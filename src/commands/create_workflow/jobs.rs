@@ -213,8 +213,8 @@ mod tests {
             (&["a=x"], "no --job has key \"x\""),
             (&["x=a"], "no --job has key \"x\""),
             (&["a="], "no --job has key \"\""),
-            (&["a=a"], "circle of a"),
-            (&["a=b", "b=c", "c=a"], "circle of a, b, c"),
+            (&["a=a"], "cycle of a"),
+            (&["a=b", "b=c", "c=a"], "cycle of a, b, c"),
             (&["a=b", "none"], "no ="),
         ] {
             let failure = tasks(&jobs(&["a", "b", "c"]), &owned(given)).unwrap_err();

@@ -213,9 +213,9 @@ mod tests {
             (&["threads_override=many"], "not a whole number"),
             (&["threads_override=-1"], "not a whole number"),
             (&["generate_docs_override=yes"], "true or false"),
-            (&["git_branch={{job.parameters.x}}"], "fill in"),
+            (&["git_branch={{job.parameters.x}}"], "substitute"),
             (&["git_branch=a", "git_branch=b"], "more than once"),
-            (&["git_branch=a", "none"], "contradict"),
+            (&["git_branch=a", "none"], "conflicts"),
         ] {
             let failure = overrides(owned(given)).unwrap_err();
             assert!(failure.what.contains(reason), "{given:?}: {}", failure.what);

@@ -183,8 +183,12 @@ mod tests {
             (&["ana@example.com", "admins"], Some(&["users"][..]), "lacks"),
             (&["admins"], Some(&["users", "admins"]), "has"),
             (&["data-team"], Some(&["data-team"]), "has"),
-            (&["data-team", "admins"], Some(&["users", "analysts"]), "may lie in one that may: admins, data-team"),
-            (&["data-team", "admins"], None, "may be in one of the groups that may: admins, data-team"),
+            (
+                &["data-team", "admins"],
+                Some(&["users", "analysts"]),
+                "may be members of one that can: admins, data-team",
+            ),
+            (&["data-team", "admins"], None, "may be a member of a group that can: admins, data-team"),
         ] {
             let groups = groups.map(owned);
             let said = match judge(bo, &owned(names), Ok(groups.as_deref())) {

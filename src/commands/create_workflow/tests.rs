@@ -415,7 +415,7 @@ async fn with_a_name_dbt_that_is_out_of_reach_is_a_warning_and_its_no_is_still_a
     stage.world(|world| world.add_fault(Rule::parse("dbt:jobs/get=refused,times=forever").unwrap()));
     let outcome = create(&stage, &line).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    assert!(outcome.said().contains("could not be looked at"), "{}", outcome.said());
+    assert!(outcome.said().contains("Cannot read dbt job"), "{}", outcome.said());
     let outcome = create(&stage, &["--job", "222222"]).await;
     assert_eq!(outcome.exit, 12, "{outcome:?}");
     let stage = prepared().await;
@@ -436,7 +436,7 @@ async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
             let outcome = create(&stage, line).await;
             assert_eq!(outcome.exit, 0, "{status}: {outcome:?}");
             let said = warnings(&outcome).join("\n");
-            assert!(said.contains("could not be looked at") && said.contains(status), "{status}: {said}");
+            assert!(said.contains("Cannot read dbt job") && said.contains(status), "{status}: {said}");
         }
         // Where the name comes from dbt, there is no way without it.
         assert_eq!(create(&stage, &JOB).await.code, Some(code), "{status}");
@@ -493,7 +493,7 @@ async fn everything_missing_or_wrong_is_named_at_once_before_anything_is_sent() 
     for (line, words) in [
         (&["--job", "0"][..], &["not a job ID"][..]),
         (&["--job", "222222", "--schedule", "0 6 * * 1-5"], &["0 0 6 ? * MON-FRI"]),
-        (&["--job", "222222", "--schedule", "0 0 6 30 2 ?"], &["no moment from now on"]),
+        (&["--job", "222222", "--schedule", "0 0 6 30 2 ?"], &["never matches a future time"]),
         (
             &["--job", "0", "--schedule", "no", "--timezone", "Mars/Base", "--name", " "],
             &["is not a dbt job", "--schedule", "Mars/Base", "--name"],
@@ -898,13 +898,13 @@ async fn compute_that_is_not_there_is_refused_with_what_there_is() {
     std::fs::write(&file, r#"{"spark_version":"1.0","node_type_id":"m5d.large","num_workers":0}"#).unwrap();
     for (flags, exit, words) in [
         (&["--compute", "cluster:none"][..], 6, &["cluster:0101-120000-shared01", "does not exist"][..]),
-        (&["--compute", "cluster:0103-120000-jobrun03"], 7, &["made by a run", "--compute new"]),
+        (&["--compute", "cluster:0103-120000-jobrun03"], 7, &["is a job cluster", "--compute new"]),
         (&["--compute", "job-cluster:small"], 7, &["no job cluster small", "--compute serverless"]),
         (&["--compute", "new:m9.huge"], 6, &["m9.huge", "m5d.large"]),
-        (&["--compute", "new:c1.medium"], 6, &["no usable node type"]),
+        (&["--compute", "new:c1.medium"], 6, &["No usable node type"]),
         (&["--compute", "new", "--policy", "X"], 6, &["A1B2C3D4E5F60718", "Small jobs"]),
         (&["--compute", "serverless", "--policy", "X"], 2, &["--policy"]),
-        (&["--cluster-json", file.to_str().unwrap()], 6, &["no runtime 1.0", "16.4.x-scala2.12"]),
+        (&["--cluster-json", file.to_str().unwrap()], 6, &["No runtime 1.0", "16.4.x-scala2.12"]),
         (&["--compute", "pool:x"], 2, &["job-cluster:KEY"]),
     ] {
         let outcome = create(&stage, &[&JOB[..], flags].concat()).await;

@@ -114,7 +114,7 @@ async fn a_whole_chain_is_well_and_shown_in_three_parts() {
     }
     let place = |word: &str| outcome.text.find(word).unwrap_or_else(|| panic!("{word} in {}", outcome.text));
     assert!(place("dbt Cloud\n  ✓ ") < place("Databricks\n  ✓ ") && place("Databricks\n") < place("Chain\n"));
-    assert!(outcome.text.contains("– TLS: skipped because plain http"), "{}", outcome.text);
+    assert!(outcome.text.contains("– TLS: skipped because plain HTTP"), "{}", outcome.text);
     let lines = checks(&outcome).len();
     let all: u64 = counts.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
     assert_eq!(all, lines as u64);
@@ -140,7 +140,7 @@ async fn values_that_are_missing_break_a_link_each_and_the_rest_is_skipped() {
     stage.set("DATABRICKS_TOKEN", "");
     stage.set("DBT_CLOUD_HOST", "");
     let outcome = doctor(&stage, &[]).await;
-    assert!(outcome.exit == 1 && outcome.failure.contains("2 links of the chain are broken"), "{}", outcome.failure);
+    assert!(outcome.exit == 1 && outcome.failure.contains("2 checks failed"), "{}", outcome.failure);
     assert!(check(&outcome, "databricks.credentials")["reason"].to_string().contains("tried pat"));
     for id in ["databricks.name", "databricks.connection", "databricks.answer"] {
         assert_eq!(check(&outcome, id)["status"], "ok", "{id}: the way is walked without a credential");
@@ -206,7 +206,7 @@ async fn an_empty_workspace_says_what_to_make_in_the_guides_order() {
         assert!(outcome.failure.contains(next), "{}", outcome.failure);
     }
     assert!(
-        outcome.text.contains("  ✗ There is no workflow of dbtrigger") && outcome.text.contains("      next: run `")
+        outcome.text.contains("  ✗ No workflow created by dbtrigger") && outcome.text.contains("      next: run `")
     );
 }
 
@@ -270,7 +270,7 @@ async fn a_notebook_that_was_edited_breaks_its_link_with_what_was_changed() {
 async fn a_notebook_that_may_not_start_the_job_breaks_its_link() {
     let stage = prepared().await;
     assert_eq!(stage.run(deploy_notebook::run, &["--allow-job", "1"]).await.unwrap().exit, 0);
-    only_fails(&doctor(&stage, &[]).await, NOTEBOOK, "222225 is not among them", "--allow-job 1 --allow-job 222225");
+    only_fails(&doctor(&stage, &[]).await, NOTEBOOK, "not 222225", "--allow-job 1 --allow-job 222225");
 }
 
 #[tokio::test(start_paused = true)]
@@ -322,7 +322,7 @@ async fn whoever_the_runs_act_as_has_to_read_key_and_notebook() {
     let outcome = doctor(&stage, &[]).await;
     assert_eq!((outcome.exit, &check(&outcome, "chain.rights:")["status"]), (0, &json!("ok")), "{outcome:?}");
     stage.world(|world| world.add_fault(Rule::parse("databricks:permissions/get=status=403,times=forever").unwrap()));
-    warns(&doctor(&stage, &[]).await, "chain.rights:", "could not be found out", "");
+    warns(&doctor(&stage, &[]).await, "chain.rights:", "Cannot tell whether", "");
 }
 
 #[tokio::test(start_paused = true)]
@@ -390,7 +390,7 @@ async fn two_workflows_of_one_mark_and_one_that_names_no_job_are_broken_links() 
     only_fails(
         &doctor(&stage, &[]).await,
         "chain.workflow:",
-        "2 jobs carry the mark",
+        "2 jobs have this workflow's tag",
         "delete the jobs you do not need, or remove the tag",
     );
     stage.post("/api/2.2/jobs/delete", &json!({ "job_id": copy }));
@@ -435,10 +435,10 @@ async fn the_last_run_of_a_workflow_is_a_link_with_its_cause_and_what_to_do() {
         ("key-malformed", "is not a dbt API key", "--rotate"),
         ("key-not-allowed", "is not allowed to read the dbt job", "Job Runner"),
         ("address-refused", "IP restrictions", "addresses"),
-        ("job-not-visible", "is not visible", "dbtrigger jobs"),
-        ("job-off", "would start", "dbtrigger jobs"),
+        ("job-not-visible", "cannot see the dbt job", "dbtrigger jobs"),
+        ("job-off", "would not start", "dbtrigger jobs"),
         ("egress", "cannot reach dbt", "port 443"),
-        ("tls", "TLS connection", "REQUESTS_CA_BUNDLE"),
+        ("tls", "TLS handshake", "REQUESTS_CA_BUNDLE"),
         ("secret", "cannot use the secret", "--grant"),
         ("error", "Failed: model orders (error): x", "dbtrigger watch --workflow-run"),
         ("cancelled", "The dbt run was canceled", "dbtrigger watch --workflow-run"),
@@ -505,7 +505,7 @@ async fn a_dbt_job_that_is_gone_or_deactivated_breaks_its_link_and_a_failed_run_
     only_fails(
         &doctor(&stage, &[]).await,
         "chain.job:300119",
-        "dbt deactivated it: 100 runs",
+        "dbt deactivated it after 100",
         "see the notice on the job's page in dbt; after failures,",
     );
     let stage = prepared().await;
@@ -793,5 +793,5 @@ async fn what_mends_a_chain_at_places_of_its_own_keeps_them() {
     // A notebook that is gone has taken with it which secret it read: that is said.
     stage.post("/api/2.0/workspace/delete", &json!({ "path": at }));
     let next = check(&doctor(&stage, &[]).await, "chain.notebook:")["next"].to_string();
-    assert!(next.contains("add --scope and --key if that was not dbt-cloud/api-key"), "{next}");
+    assert!(next.contains("add --scope and --key if it was not dbt-cloud/api-key"), "{next}");
 }

@@ -81,7 +81,7 @@ fn token_for(
 #[test]
 #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 fn a_token_goes_only_to_a_host_that_it_belongs_to_or_that_somebody_named() {
-    const SOURCES: [&str; 6] = ["--dbt-host", "DBT_CLOUD_HOST", "--dbt-url", "the address", "keyring", "dbt_cloud.yml"];
+    const SOURCES: [&str; 6] = ["--dbt-host", "DBT_CLOUD_HOST", "--dbt-url", "the URL", "keyring", "dbt_cloud.yml"];
     let (mut count, mut wrong) = (0, Vec::new());
     for host_from in SOURCES {
         for token_from in [&TOKEN_VARIABLES[..], &["keyring", "dbt_cloud.yml"]].concat() {
@@ -106,7 +106,7 @@ fn a_token_goes_only_to_a_host_that_it_belongs_to_or_that_somebody_named() {
                         "--dbt-host" => flags.dbt_host = Some(host.to_owned()),
                         "DBT_CLOUD_HOST" => environment = set(&environment, "DBT_CLOUD_HOST", host),
                         "--dbt-url" => flags.dbt_url = Some(page.clone()),
-                        "the address" => pasted.push((page.clone(), Link::parse(&page).unwrap())),
+                        "the URL" => pasted.push((page.clone(), Link::parse(&page).unwrap())),
                         _ => {}
                     }
                     let bare = TOKEN_VARIABLES.contains(&token_from);

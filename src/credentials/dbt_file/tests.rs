@@ -205,7 +205,7 @@ fn a_file_that_gives_nothing_says_why() {
         (
             "dbtu_of-shop-0123",
             "dbtu_of shop",
-            "token-value of project 4101 in ~/.dbt/dbt_cloud.yml is not a token: it has a space",
+            "token-value of project 4101 in ~/.dbt/dbt_cloud.yml is not a token: it contains a space",
         ),
         ("context:", "context: dbtu_x", "cannot read ~/.dbt/dbt_cloud.yml: line "),
         ("projects:", "projects: &a [*a]\nothers:", "cannot read ~/.dbt/dbt_cloud.yml: line"),

@@ -339,7 +339,7 @@ fn notebook_grant_cells() -> Vec<Cell> {
         (CanRun, held(&[("CAN_READ", false), ("CAN_MANAGE", true)], &[]), "keep", "from the folder"),
         (CanRun, held(&[], &["CAN_MANAGE"]), "keep", "every user already has CAN_MANAGE there"),
         (CanManage, held(&[], &["CAN_RUN"]), "create", ""),
-        (CanManage, held(&[("FANCY_NEW", false)], &[]), "keep", "FANCY_NEW, a level that this version does not know"),
+        (CanManage, held(&[("FANCY_NEW", false)], &[]), "keep", "FANCY_NEW, an unknown level"),
         (CanRun, Some(NotebookGrantHave::NoAcls), "keep", "no access control for notebooks"),
     ] {
         let want = NotebookGrantWant { path: notebook_want().path, principal: "data-team".to_owned(), level };
@@ -370,7 +370,7 @@ fn job_grant_cells() -> Vec<Cell> {
         (CanManage, held(&[("CAN_VIEW", false)]), "update", ""),
         (CanManage, held(&[("CAN_VIEW", false), ("CAN_MANAGE_RUN", true)]), "update", ""),
         (CanManage, held(&[("IS_OWNER", false)]), "keep", "is the owner"),
-        (CanManage, held(&[("FANCY_NEW", false)]), "keep", "FANCY_NEW, a level that this version does not know"),
+        (CanManage, held(&[("FANCY_NEW", false)]), "keep", "FANCY_NEW, an unknown level"),
         (CanView, Some(JobGrantHave::NoAcls { job: 7 }), "keep", "no access control for jobs"),
     ] {
         let want = JobGrantWant {

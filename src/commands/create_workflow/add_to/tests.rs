@@ -215,7 +215,7 @@ async fn a_workflow_that_is_not_one_is_refused_with_all_that_there_are() {
     for (workflow, exit, says) in [
         ("daily load", 6, "did you mean \\\"Daily load\\\""),
         ("99", 6, "Cannot read workflow 99; nothing was written"),
-        (" ", 2, "cannot be used as a workflow: it is empty"),
+        (" ", 2, "is not a workflow: it is empty"),
         ("https://dbc.cloud.databricks.com/jobs/1", 2, "but the Databricks identity is for"),
     ] {
         let outcome = create(&stage, &["--add-to", workflow, "--job", "222222"]).await;
@@ -230,7 +230,7 @@ async fn what_goes_not_together_with_one_task_is_refused_before_anything_is_sent
     let (stage, _) = stage().await;
     for (line, code, says) in [
         (&["--job", "222225"][..], Code::Usage, "--add-to adds one task, but 2 --job are given"),
-        (&["--name", "x"], Code::Usage, "--name is about a whole workflow"),
+        (&["--name", "x"], Code::Usage, "--name is about the whole workflow"),
         (&["--schedule", "0 0 6 * * ?", "--timezone", "UTC"], Code::Usage, "--schedule, --timezone are about"),
         (&["--no-schedule"], Code::Usage, "--no-schedule"),
         (&["--paused"], Code::Usage, "--paused"),
@@ -260,7 +260,7 @@ async fn dependencies_on_what_is_not_there_and_circles_are_refused_with_the_keys
     stage.take_log();
     let outcome = create(&stage, &[&LINE[..], &["--depends-on", "dbt_222222=report"]].concat()).await;
     assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
-    assert!(outcome.failure.contains("a circle of dbt_222222, load, report"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("a cycle of dbt_222222, load, report"), "{}", outcome.failure);
     assert_eq!(stage.take_writes(), [""; 0]);
 }
 
@@ -296,7 +296,7 @@ async fn with_run_now_the_whole_workflow_runs_and_a_job_id_of_its_own_does_not_r
     let (stage, id) = stage_with(&theirs).await;
     let line = [&LINE[..], &["--depends-on", "dbt_222222=load", "--run-now"]].concat();
     let dry = create(&stage, &[&line[..], &["--dry-run"]].concat()).await;
-    assert!(dry.text.contains("Then the whole workflow, its other task included, would be run"), "{}", dry.text);
+    assert!(dry.text.contains("Then: run the whole workflow, its other task included"), "{}", dry.text);
     assert_eq!(stage.take_writes(), [""; 0]);
     let (outcome, parameters) = run_now(&stage, &line).await;
     assert_eq!((outcome.exit, &outcome.data["run"]["status"]), (0, &json!("SUCCESS")), "{outcome:?}");
@@ -335,7 +335,7 @@ async fn whoever_may_see_the_workflow_and_not_change_it_is_told_who_can_give_the
     assert_eq!((outcome.exit, outcome.code), (4, Some(Code::NotAllowed)), "{outcome:?}");
     for words in [
         "Cannot create the task dbt_222222 in job",
-        "takes CAN_MANAGE on it",
+        "requires CAN_MANAGE",
         "its owner or a workspace administrator can grant it under",
     ] {
         assert!(outcome.failure.contains(words), "{}", outcome.failure);
@@ -385,7 +385,7 @@ async fn a_workspace_without_serverless_is_told_so_and_other_compute_works() {
     stage.world(|world| world.set_serverless(false));
     let outcome = create(&stage, &LINE).await;
     assert_eq!((outcome.exit, outcome.code), (1, Some(Code::Failed)), "{outcome:?}");
-    assert!(outcome.failure.contains("refuses serverless compute"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("does not allow serverless compute"), "{}", outcome.failure);
     let outcome = create(&stage, &[&LINE[..], &["--compute", "job-cluster:smal"]].concat()).await;
     assert_eq!(outcome.exit, 7, "{outcome:?}");
     assert!(outcome.failure.contains("has no job cluster smal. Its job clusters: small."), "{}", outcome.failure);
@@ -416,7 +416,7 @@ async fn dbt_need_not_be_asked_and_its_no_is_still_a_no() {
     assert_eq!(create(&stage, &["--add-to", "Daily load", "--job", "987654"]).await.exit, 6);
     stage.world(|world| world.add_fault(Rule::parse("dbt:jobs/get=refused,times=forever").unwrap()));
     let outcome = create(&stage, &[&LINE[..], &["--dry-run"]].concat()).await;
-    assert!(outcome.exit == 0 && outcome.said().contains("could not be looked at"), "{outcome:?}");
+    assert!(outcome.exit == 0 && outcome.said().contains("Cannot read dbt job"), "{outcome:?}");
     for name in ["DBT_CLOUD_TOKEN", "DBT_CLOUD_HOST"] {
         stage.set(name, "");
     }

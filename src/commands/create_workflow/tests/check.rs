@@ -98,22 +98,22 @@ async fn what_is_in_the_way_is_told_apart_and_has_its_own_exit_code_and_next_ste
     let base = prepared().await;
     create(&base, &JOB).await;
     for (verdict, code, words) in [
-        ("key-refused", Code::NotAuthenticated, &["refuses the key in dbt-cloud/api-key", "--rotate"][..]),
+        ("key-refused", Code::NotAuthenticated, &["rejects the key in dbt-cloud/api-key", "--rotate"][..]),
         (
             "key-malformed",
             Code::NotAuthenticated,
-            &["What dbt-cloud/api-key holds is no key", "init-secrets --scope dbt-cloud --key api-key --rotate"],
+            &["dbt-cloud/api-key is not a dbt API key", "init-secrets --scope dbt-cloud --key api-key --rotate"],
         ),
         ("key-not-allowed", Code::NotAllowed, &["Job Runner"]),
         ("address-refused", Code::NotAllowed, &["IP restrictions", "addresses"]),
-        ("job-not-visible", Code::NotFound, &["not visible", "dbtrigger jobs"]),
+        ("job-not-visible", Code::NotFound, &["cannot see the dbt job", "dbtrigger jobs"]),
         ("egress", Code::Network, &["cannot reach dbt", "port 443"]),
         ("name", Code::Network, &["cannot resolve", "private DNS"]),
         ("proxy", Code::Network, &["proxy", "HTTPS_PROXY"]),
         ("network", Code::Network, &["broke"]),
         ("tls", Code::Tls, &["TLS", "REQUESTS_CA_BUNDLE"]),
         ("secret", Code::NotAllowed, &["ana@example.com cannot use the secret", "--grant 'ana@example.com:READ'"]),
-        ("input", Code::Refused, &["refuses what", "deploy-notebook --notebook"]),
+        ("input", Code::Refused, &["rejects the workflow's parameters", "deploy-notebook --notebook"]),
         ("unavailable", Code::Unavailable, &["a minute"]),
         ("nonsense", Code::Nonsense, &["The host that answers the workflow's compute is not dbt"]),
         ("fancy-new", Code::Failed, &["failed for another reason"]),

@@ -116,7 +116,9 @@ async fn what_comes_through_a_group_counts_and_what_cannot_be_found_out_is_a_war
     let outcome = create(&stage.copy(), &AS_SERVICE).await;
     assert_eq!((outcome.exit, warnings(&outcome).len()), (0, 2), "{outcome:?}");
     let said = warnings(&outcome).join("\n");
-    for word in ["may read the secret scope dbt-cloud", "may read the notebook", "may lie in one that may: admins"] {
+    for word in
+        ["can read the secret scope dbt-cloud", "can read the notebook", "may be members of one that can: admins"]
+    {
         assert!(said.contains(word), "{said}");
     }
     // Nobody says which groups it is in.
@@ -211,7 +213,7 @@ async fn a_key_that_only_the_runs_may_look_at_is_a_warning_and_nothing_is_given_
     assert_eq!(create(&stage, &GRANTED).await.exit, 0);
     stage.world(|world| world.add_fault(Rule::parse("databricks:secrets/list=status=403,times=2").unwrap()));
     let outcome = create(&stage, &JOB).await;
-    assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("Whether the key is there"), "{outcome:?}");
+    assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("Cannot check whether the key exists"), "{outcome:?}");
     let mine = create(&stage, &["--job", "222222", "--run-as", ANA]).await;
     assert_eq!(mine.code, Some(Code::NotAllowed), "{mine:?}");
     let mine = create(&stage, &["--job", "222222", "--run-as", ANA, "--grant-run-as"]).await;
@@ -307,7 +309,7 @@ async fn access_that_cannot_be_given_says_why() {
     assert!(outcome.failure.contains("check \\\"no-such-group\\\""), "{}", outcome.failure);
     stage.world(|world| world.add_fault(Rule::parse("databricks:permissions/get=status=403").unwrap()));
     let outcome = create(&stage, &["--job", "222222", "--grant", "data-team:CAN_VIEW"]).await;
-    assert!(outcome.exit == 4 && outcome.failure.contains("takes CAN_MANAGE on the job"), "{outcome:?}");
+    assert!(outcome.exit == 4 && outcome.failure.contains("requires CAN_MANAGE on the job"), "{outcome:?}");
     stage.take_log();
     let everybody = create(&stage, &["--job", "222222", "--grant", "users:CAN_MANAGE"]).await;
     assert_eq!((everybody.exit, stage.take_log().len()), (7, 0), "{everybody:?}");

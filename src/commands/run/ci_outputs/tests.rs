@@ -368,7 +368,7 @@ fn github_shows_ten_and_the_last_says_how_many_more_there_are() {
     assert!(many[0].2.ends_with("model m\nand 3 more") && many[0].2.lines().count() == 22, "{many:?}");
     let more = annotated(25);
     assert_eq!(more.len(), 10);
-    assert!(more[9].2.starts_with("16 more runs did not end well"), "{more:?}");
+    assert!(more[9].2.starts_with("16 more runs did not succeed"), "{more:?}");
 }
 
 #[test]

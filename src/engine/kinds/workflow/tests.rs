@@ -599,7 +599,7 @@ fn more_tags_than_databricks_takes_and_a_key_that_others_use_are_refused() {
     job["tasks"].as_array_mut().unwrap().push(json!({ "task_key": "dbt_333333", "sql_task": {} }));
     want.tasks = vec![task(333_333)];
     let action = diff(&want, &[&job], &with(Consent::Force));
-    assert!(blocked(&action).0.contains("a task dbt_333333") && blocked(&action).1.is_none(), "{action:?}");
+    assert!(blocked(&action).0.contains("task dbt_333333") && blocked(&action).1.is_none(), "{action:?}");
 }
 
 #[test]
