@@ -139,7 +139,7 @@ async fn a_wrong_key_is_found_out_before_anything_is_written() {
             Code::NotAllowed,
             "Nothing was written: dbt accepts the key, but it can see no",
         ),
-        ("dbt:accounts/list=status=404,times=forever", Code::NotFound, "does not respond like dbt"),
+        ("dbt:accounts/list=status=404,times=forever", Code::Nonsense, "does not respond like dbt"),
         ("dbt:accounts/list=login,times=forever", Code::Nonsense, "web page"),
     ] {
         let stage = Rehearsal::new();

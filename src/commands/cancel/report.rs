@@ -21,6 +21,8 @@ pub(in crate::commands) enum Fate {
     /// In another way than by being cancelled.
     EndedItself,
     GoesOn,
+    /// It was deleted.
+    Gone,
 }
 
 impl Stopped {
@@ -31,6 +33,7 @@ impl Stopped {
             Fate::Cancelled => format!("{what} {run} canceled   {url}"),
             Fate::EndedItself => format!("{what} {run} ended before it could be canceled: {status}   {url}"),
             Fate::GoesOn => format!("{what} {run} is still running: {status}   {url}"),
+            Fate::Gone => format!("{what} {run} is gone   {url}"),
         }
     }
 
