@@ -798,10 +798,7 @@ async fn below_a_notebook_nothing_would_be_created_and_a_dry_run_says_so() {
         assert!(shown.text.contains(&format!("There is a notebook at {above}, ")), "{}", shown.text);
         assert!(!shown.text.contains("Plan: 1 to add"), "{}", shown.text);
         stage.take_log();
-        refused(
-            &deploy(&stage, &["--notebook", &path]).await,
-            &["exists and was not created by dbtrigger", "choose another --notebook"],
-        );
+        refused(&deploy(&stage, &["--notebook", &path]).await, &["cannot be created", "choose another --notebook"]);
         assert_eq!(stage.take_writes(), [""; 0]);
     }
 }

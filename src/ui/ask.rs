@@ -411,8 +411,8 @@ mod tests {
 
     #[test]
     fn a_long_question_is_broken_between_words() {
-        let text = "Run this on which compute, by its name or cluster ID [Enter: you]";
-        assert_eq!(wrapped(text, 30), ["Run this on which compute, by", "its name or cluster ID", "[Enter: you]"]);
+        let text = "Run this on which compute, by the name or its cluster ID [Enter: you]";
+        assert_eq!(wrapped(text, 30), ["Run this on which compute, by", "the name or its cluster ID", "[Enter: you]"]);
         assert_eq!(wrapped("at https://a-very-long-host:", 10), ["at", "https://a-very-long-host:"]);
     }
 

@@ -142,7 +142,7 @@ fn a_reader_that_is_ended_by_the_same_signal_does_not_keep_the_run_from_being_ca
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
-    assert!(said.contains("was cancelled"), "{said}");
+    assert!(said.contains("was canceled"), "{said}");
     assert_eq!(site.writes(0).last().map(String::as_str), Some("dbt:runs/cancel"));
 }
 

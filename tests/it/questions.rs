@@ -128,7 +128,7 @@ fn an_answer_is_checked_as_the_flag_is_and_asked_for_again_with_the_same_words()
     let origin = site.sandbox.origin();
     let mut pty = Pty::start(&without(&site, &VARIABLES[2..], &["deploy-notebook"]), 40, 110);
     pty.answers("dbt host", "login.dbt.com");
-    pty.sees("Your answer \"login.dbt.com\" is invalid: it is dbt's sign-in page");
+    pty.sees("--dbt-host \"login.dbt.com\" is invalid: it is dbt's sign-in page");
     pty.keys(&format!("{origin}\r"));
     pty.answers("dbt account ID", "fifty");
     pty.sees("Your answer \"fifty\" is not an account ID, a number such as 51234.");
@@ -151,7 +151,7 @@ fn a_token_at_the_question_for_a_host_is_not_taken_and_not_repeated() {
     pty.sees("Your answer looks like a token, not a host, and is not shown");
     assert!(!pty.screen().contains(typed), "{}", pty.screen());
     pty.keys("nightly\r");
-    pty.sees("Your answer \"nightly\" is invalid: it has no dot");
+    pty.sees("\"nightly\" is not a valid host: it has no dot");
     pty.keys("\u{3}");
     let left = pty.ends(130);
     assert!(!left.screen.contains("DBT_CLOUD_HOST"), "{}", left.screen);
@@ -219,7 +219,7 @@ fn a_piece_of_what_is_far_too_long_is_not_taken_for_the_token() {
     let site = Site::new();
     let mut pty = Pty::start(&without(&site, &["DBT_CLOUD_TOKEN"], &["init-secrets"]), 20, 110);
     pty.answers_hidden("dbt API key for", &"0123456789".repeat(500));
-    pty.sees("because: the input is longer than any token");
+    pty.sees("cause: the input is longer than any token");
     let left = pty.ends(1);
     assert!(!left.raw.contains("0123456789"), "{}", left.screen);
     assert_eq!(site.writes(0), Vec::<String>::new());

@@ -108,7 +108,7 @@ fn a_line_of_the_plan_is_edited_with_the_usual_keys_and_what_was_answered_is_rep
     // To the beginning, a word; to the end, another one; the last word away again, and all of it away and typed anew.
     pty.keys("\u{1}team-\u{5}-x\u{17}\u{15}night-\u{1}my-\u{1b}[Fly\r");
     pty.sees("Secret scope  my-night-ly");
-    pty.sees("Apply? [y/N/e]");
+    pty.sees_times("Apply? [y/N/e]", 2);
     // Anything else asks again.
     pty.keys("q");
     pty.sees_times("Apply? [y/N/e]", 3);

@@ -254,7 +254,7 @@ async fn a_list_that_cannot_be_read_locks_nobody_out() {
         if newer {
             assert!(login.failure.contains("update dbtrigger, or"), "{}", login.failure);
         } else {
-            assert!(login.said().contains("is begun anew"), "{}", login.said());
+            assert!(login.said().contains("was started over"), "{}", login.said());
         }
     }
     // An entry of a token that cannot be read can be replaced and removed.

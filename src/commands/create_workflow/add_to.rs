@@ -229,8 +229,8 @@ fn describe(
     if run_now {
         let all = match others {
             0 => "the workflow".to_owned(),
-            1 => "the whole workflow, its other task included,".to_owned(),
-            count => format!("the whole workflow, its {count} other tasks included,"),
+            1 => "the whole workflow (with its other task)".to_owned(),
+            count => format!("the whole workflow (with its {count} other tasks)"),
         };
         if carried.finish == Finish::Shown {
             carried.line(format!("Then: run {all} and follow it."));

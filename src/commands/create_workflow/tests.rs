@@ -915,7 +915,7 @@ async fn compute_that_is_not_there_is_refused_with_what_there_is() {
     }
     let outcome = create(&stage, &["--job", "222222", "--compute", "cluster:0102-120000-bosown02"]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    assert!(warnings(&outcome).iter().any(|text| text.contains("for bo@example.com alone")), "{outcome:?}");
+    assert!(warnings(&outcome).iter().any(|text| text.contains("dedicated to bo@example.com")), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -296,12 +296,12 @@ async fn with_run_now_the_whole_workflow_runs_and_a_job_id_of_its_own_does_not_r
     let (stage, id) = stage_with(&theirs).await;
     let line = [&LINE[..], &["--depends-on", "dbt_222222=load", "--run-now"]].concat();
     let dry = create(&stage, &[&line[..], &["--dry-run"]].concat()).await;
-    assert!(dry.text.contains("Then: run the whole workflow, its other task included"), "{}", dry.text);
+    assert!(dry.text.contains("Then: run the whole workflow (with its other task)"), "{}", dry.text);
     assert_eq!(stage.take_writes(), [""; 0]);
     let (outcome, parameters) = run_now(&stage, &line).await;
     assert_eq!((outcome.exit, &outcome.data["run"]["status"]), (0, &json!("SUCCESS")), "{outcome:?}");
     assert_eq!(stage.take_writes(), [UPDATE, "databricks:jobs/run-now"]);
-    assert!(outcome.said().contains("Now the whole workflow, its other task included, is run."), "{}", outcome.said());
+    assert!(outcome.said().contains("Running the whole workflow (with its other task)."), "{}", outcome.said());
     // The workflow's own parameter wins in both; in ours another one wins over it.
     assert_eq!(parameters.len(), 2, "{parameters:?}");
     assert!(parameters.iter().all(|seen| seen["job_id"] == "7"), "{parameters:?}");
