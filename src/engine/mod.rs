@@ -9,7 +9,8 @@ mod report;
 mod walk;
 
 pub(crate) use plan::{
-    Action, Applied, Change, Consent, Consents, Creation, Entry, Kind, Plan, Planned, Progress, Refusal, Settled, Step,
+    Action, Applied, Change, Consent, Consents, Creation, Entry, Kind, Plan, Planned, Progress, Refusal, Removal,
+    Settled, Step,
 };
 pub(crate) use report::Provisioned;
 pub(crate) use walk::{Inputs, blocked, walk};

@@ -45,6 +45,7 @@ impl Report for Provisioned {
                 Action::Keep(Some(note)) => ('=', format!(": {note}")),
                 Action::Create => ('+', said("created")),
                 Action::Update(_) => ('~', said("updated")),
+                Action::Remove => ('-', said("removed")),
                 // The reason is in the error, or in the last lines of a dry run.
                 Action::Blocked { why: _, unless: _ } => ('!', ": refused".to_owned()),
             };
@@ -63,9 +64,10 @@ impl Report for Provisioned {
         }
         if *dry_run && !entries.is_empty() {
             let count = |of: fn(&Action) -> bool| entries.iter().filter(|entry| of(&entry.action)).count();
-            let (add, change) =
-                (count(|action| matches!(action, Action::Create)), count(|action| matches!(action, Action::Update(_))));
-            let _ = writeln!(text, "Plan: {add} to add, {change} to change, 0 to remove.");
+            let add = count(|action| matches!(action, Action::Create));
+            let change = count(|action| matches!(action, Action::Update(_)));
+            let remove = count(|action| matches!(action, Action::Remove));
+            let _ = writeln!(text, "Plan: {add} to add, {change} to change, {remove} to remove.");
         }
         for line in lines {
             text.push_str(line);

@@ -29,7 +29,9 @@ pub(in crate::commands) fn describe(
         (_, Finish::Shown | Finish::Blocked | Finish::Failed) => (None, false),
         (Action::Create, Finish::Changed | Finish::Unchanged) => (Some("created"), true),
         (Action::Update(_), Finish::Changed | Finish::Unchanged) => (Some("updated"), true),
-        (Action::Keep(_) | Action::Blocked { .. }, Finish::Changed | Finish::Unchanged) => (Some("kept"), true),
+        (Action::Keep(_) | Action::Remove | Action::Blocked { .. }, Finish::Changed | Finish::Unchanged) => {
+            (Some("kept"), true)
+        }
     };
     let want = step.want.clone();
     let present = step.present().filter(|have| have.is_own()).cloned();
@@ -69,7 +71,7 @@ pub(in crate::commands) fn describe(
         carried.failure = Some(
             Failure::new(Code::Refused, format!("Two jobs now have this workflow's tag: {}.", name_all(&have.ours)))
                 .cause("a create request whose response was lost succeeded late, or this command ran twice at once")
-                .advise("delete one of them in the workspace before its next run"),
+                .advise("remove one of the two before it starts, with `dbtrigger remove --workflow ID`"),
         );
     }
     match job {

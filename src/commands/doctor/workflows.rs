@@ -254,7 +254,7 @@ fn judged(id: &str, shown: &str, diff: impl Fn(&Consents) -> Action, is_lost: bo
                 .cause("it differs from what dbtrigger wrote, and the original is unknown");
             Check::failed(PART, id, remedy(failure))
         }
-        Action::Keep(_) => Check::ok(PART, id, format!("{shown} is up to date")),
+        Action::Keep(_) | Action::Remove => Check::ok(PART, id, format!("{shown} is up to date")),
         Action::Create => Check::warning(PART, id, format!("{shown} no longer exists")),
         Action::Update(changes) => {
             let check = Check::warning(PART, id, format!("{shown} was written by another version of dbtrigger."));
@@ -266,7 +266,7 @@ fn judged(id: &str, shown: &str, diff: impl Fn(&Consents) -> Action, is_lost: bo
             let failure = Failure::new(Code::Refused, what);
             let edits = match diff(&Consents::default().with(Consent::Force, true)) {
                 Action::Update(changes) => edits(&changes),
-                Action::Keep(_) | Action::Create | Action::Blocked { .. } => Vec::new(),
+                Action::Keep(_) | Action::Create | Action::Remove | Action::Blocked { .. } => Vec::new(),
             };
             Check::failed(PART, id, remedy(edits.into_iter().fold(failure, Failure::cause)))
         }
