@@ -13,7 +13,7 @@ use super::provision::who;
 use super::{Stage, init_secrets, line_to_dbt, to_databricks, to_dbt};
 use crate::credentials::{
     Account, Databricks, Source, Sourced, Token, Wants, account, account_id, api_token, check_host, databricks,
-    dbt_host, named_workspace, profiles,
+    dbt_host, named_workspace, profiles, read_account_id,
 };
 use crate::dbt::{Job, Link};
 use crate::failure::{Code, Failure, Hint};
@@ -22,6 +22,9 @@ use crate::questions::{Open, Question, Questioner, Setting, Unanswered};
 
 /// A token that the service refuses is asked for so often.
 const MOST_TRIES: usize = 3;
+
+/// Where answers come from.
+const TYPED: Source = Source::Typed;
 
 /// The last of the workspaces to choose from.
 const ELSEWHERE: &str = "another workspace";
@@ -136,14 +139,10 @@ struct Talking<'a> {
 }
 
 impl Talking<'_> {
-    /// What is wrong with an answer, before the question comes again. `name`: the flag or variable whose checks found it.
-    fn tell(&self, failure: &Failure, name: &str) {
+    /// What is wrong with an answer, before the question comes again.
+    fn tell(&self, failure: &Failure) {
         let Failure { code: _, what, causes, hints, open: _ } = failure;
-        let what = match what.strip_prefix(name) {
-            Some(wrong) if wrong.starts_with(" is ") => format!("Your answer{wrong}"),
-            Some(_) | None => what.clone(),
-        };
-        self.stage.events.warning(what);
+        self.stage.events.warning(what.as_str());
         for cause in causes {
             self.stage.events.remark(format!("  because: {cause}"));
         }
@@ -151,7 +150,7 @@ impl Talking<'_> {
             // The next answer is all that has to be given.
             let hint = match hint {
                 Hint::DoAndSet { advice, set: _ } => (*advice).to_owned(),
-                Hint::Run(_) | Hint::Add(_) | Hint::Do(_) => hint.to_string().replace(&format!("{name} "), ""),
+                Hint::Run(_) | Hint::Add(_) | Hint::Do(_) | Hint::GiveEach => hint.to_string(),
             };
             self.stage.events.remark(format!("next: {hint}"));
         }
@@ -188,7 +187,7 @@ impl Talking<'_> {
             let typed = self.ask("Databricks host, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com").await?;
             match self.take_host(&typed) {
                 Ok(()) => return Ok(false),
-                Err(failure) => self.tell(&failure, "DATABRICKS_HOST"),
+                Err(failure) => self.tell(&failure),
             }
         }
     }
@@ -242,7 +241,7 @@ impl Talking<'_> {
                 Ok(secret) => vault.keep(variable, secret),
                 Err(odd) => {
                     let what = format!("What was typed is no token: {odd}.");
-                    self.tell(&Failure::new(Code::InvalidInput, what).advise("copy the token again, alone"), variable);
+                    self.tell(&Failure::new(Code::InvalidInput, what).advise("copy the token again, alone"));
                     continue;
                 }
             }
@@ -252,7 +251,7 @@ impl Talking<'_> {
             if !matches!(failure.code, Code::NotAuthenticated | Code::NotAllowed) || tries == MOST_TRIES {
                 return Err(failure);
             }
-            self.tell(&failure, variable);
+            self.tell(&failure);
         }
         self.instead.push(Instead::Variable(variable, None));
         Ok(())
@@ -275,13 +274,15 @@ impl Talking<'_> {
     async fn account(&mut self) -> Result<(), Failure> {
         loop {
             let typed = self.ask("Id of your dbt account, the number behind /deploy/ in its addresses").await?;
+            let possible = read_account_id(&typed, TYPED);
             self.stage.account.dbt_account = Some(typed);
-            match account_id(&self.stage.account, &self.pasted, &self.stage.context.environment) {
+            let environment = &self.stage.context.environment;
+            match possible.and_then(|_| account_id(&self.stage.account, &self.pasted, environment)) {
                 Ok(found) => {
                     self.instead.push(Instead::Flag("--dbt-account", found.unwrap_or_default().to_string()));
                     return Ok(());
                 }
-                Err(failure) => self.tell(&failure, "--dbt-account"),
+                Err(failure) => self.tell(&failure),
             }
             self.stage.account.dbt_account = None;
         }

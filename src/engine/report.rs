@@ -41,7 +41,7 @@ impl Report for Provisioned {
             };
             let (sign, state) = match action {
                 Action::Keep(None) => ('=', "as it should be".to_owned()),
-                Action::Keep(Some(note)) => ('=', note.clone()),
+                Action::Keep(Some(note)) => ('=', note.to_string()),
                 Action::Create => ('+', said("created")),
                 Action::Update(_) => ('~', said("updated")),
                 // The reason is said with the error, or with the dry run's last lines.

@@ -322,7 +322,7 @@ async fn confirm<K: Kind>(writer: &Writer, step: &mut Step<K>) -> Result<(), Fai
         format!("The {kind} {name} was {verb}{id}")
     };
     let unread = |step: &Step<K>, error: &HttpError| {
-        let cause = format!("{}, and has not been read back since", done(step).trim_end_matches('.'));
+        let cause = format!("{}, and has not been read back since", done(step));
         failed::<K>("read back", &step.want, error).cause(cause)
     };
     let end = Instant::now() + SHOWS_WITHIN;

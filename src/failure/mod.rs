@@ -118,6 +118,8 @@ pub(crate) enum Hint {
     /// The same command with this flag, by which somebody says yes.
     Add(&'static str),
     Do(String),
+    /// Give the values that are missing.
+    GiveEach,
     /// Advice whose end, the value to set, is needless where the value is being asked for.
     DoAndSet {
         advice: &'static str,
@@ -131,6 +133,7 @@ impl fmt::Display for Hint {
             Hint::Run(command) => write!(formatter, "run `{command}`"),
             Hint::Add(flag) => write!(formatter, "to do it all the same, add {flag}"),
             Hint::Do(advice) => formatter.write_str(advice),
+            Hint::GiveEach => formatter.write_str("give each as said above, then run the same command again"),
             Hint::DoAndSet { advice, set } => write!(formatter, "{advice}, then set {set}"),
         }
     }

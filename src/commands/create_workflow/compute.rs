@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use crate::credentials::open_file;
-use crate::databricks::clusters::{self, Policy};
+use crate::databricks::clusters::{self, Policy, SparkVersion};
 use crate::databricks::is_missing;
 use crate::databricks::me::Me;
 use crate::engine::kinds::Compute;
@@ -99,13 +99,20 @@ fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
     Ok(cluster)
 }
 
-/// Looks up what the wish names. Warnings are added for what may not work although it is there.
-pub(super) async fn settle(
-    reader: &Reader,
-    wish: &Wish,
-    me: &Me,
-    warnings: &mut Vec<String>,
-) -> Result<Compute, Failure> {
+/// What the workflow is to run on, if somebody says so, and what may not work although it is there.
+pub(super) type Settled = Result<(Option<Compute>, Vec<String>), Failure>;
+
+/// Looks up what the wish names.
+pub(super) async fn settle(reader: &Reader, wish: Option<&Wish>, me: &Me) -> Settled {
+    let mut warnings = Vec::new();
+    let compute = match wish {
+        Some(wish) => Some(look_up(reader, wish, me, &mut warnings).await?),
+        None => None,
+    };
+    Ok((compute, warnings))
+}
+
+async fn look_up(reader: &Reader, wish: &Wish, me: &Me, warnings: &mut Vec<String>) -> Result<Compute, Failure> {
     match wish {
         Wish::Serverless => Ok(Compute::Serverless),
         // Whether the job has it is seen where the job is.
@@ -114,23 +121,23 @@ pub(super) async fn settle(
         Wish::New { node_type, policy } => new(reader, node_type.as_deref(), policy.as_deref()).await,
         Wish::Whole(cluster) => {
             let text = |name: &str| cluster.get(name).and_then(Value::as_str);
-            if let Some(id) = text("policy_id") {
-                find_policy(reader, id).await?;
-            }
-            if let Some(node) = text("node_type_id") {
-                check_node(reader, node).await?;
-            }
-            if let Some(version) = text("spark_version").filter(|version| !version.starts_with("custom:")) {
-                let versions = reader.read(clusters::spark_versions()).await;
-                let versions =
-                    versions.map_err(|error| of_databricks("Cannot list the Databricks runtimes", &error))?;
-                if !versions.iter().any(|known| known.key == version) {
-                    let newest = clusters::newest_with_long_support(&versions).map(|known| known.key.clone());
-                    return Err(missing("runtime", version, newest.into_iter().collect()));
-                }
-            }
+            let version = text("spark_version").filter(|version| !version.starts_with("custom:"));
+            let (policy, node, version) = tokio::join!(
+                when(text("policy_id"), async |id| find_policy(reader, id).await),
+                when(text("node_type_id"), async |node| pick_node(reader, Some(node)).await),
+                when(version, async |version| check_version(reader, version).await)
+            );
+            (policy?, node?, version?);
             Ok(Compute::New { cluster: cluster.clone(), open: Vec::new() })
         }
+    }
+}
+
+/// Asks only about what is named.
+async fn when<T>(named: Option<&str>, ask: impl AsyncFnOnce(&str) -> Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match named {
+        Some(name) => ask(name).await.map(Some),
+        None => Ok(None),
     }
 }
 
@@ -199,32 +206,48 @@ async fn pick_node(reader: &Reader, wanted: Option<&str>) -> Result<String, Fail
     }
 }
 
-async fn check_node(reader: &Reader, wanted: &str) -> Result<(), Failure> {
-    pick_node(reader, Some(wanted)).await.map(|_| ())
+async fn versions(reader: &Reader) -> Result<Vec<SparkVersion>, Failure> {
+    let versions = reader.read(clusters::spark_versions()).await;
+    versions.map_err(|error| of_databricks("Cannot list the Databricks runtimes", &error))
+}
+
+async fn check_version(reader: &Reader, version: &str) -> Result<(), Failure> {
+    let versions = versions(reader).await?;
+    if versions.iter().any(|known| known.key == version) {
+        return Ok(());
+    }
+    let newest = clusters::newest_with_long_support(&versions).map(|known| known.key.clone());
+    Err(missing("runtime", version, newest.into_iter().collect()))
+}
+
+/// The newest runtime with long support.
+async fn pick_version(reader: &Reader) -> Result<String, Failure> {
+    let versions = versions(reader).await?;
+    clusters::newest_with_long_support(&versions).map(|newest| newest.key.clone()).ok_or_else(|| {
+        Failure::new(Code::NotFound, "The workspace lists no Databricks runtime with long support.")
+            .advise("say the whole cluster with --cluster-json")
+    })
 }
 
 /// The smallest cluster that a waiting notebook needs: one machine (databricks-api §6.2).
 async fn new(reader: &Reader, node_type: Option<&str>, policy: Option<&str>) -> Result<Compute, Failure> {
-    let policy = match policy {
-        Some(id) => Some(find_policy(reader, id).await?),
-        None => None,
-    };
+    // What the policy turns out to fix is asked for in vain, and then need not be there.
+    let (policy, version, node) = tokio::join!(
+        when(policy, async |id| find_policy(reader, id).await),
+        pick_version(reader),
+        pick_node(reader, node_type)
+    );
+    let policy = policy?;
     let is_fixed = |field: &str| policy.as_ref().is_some_and(|policy| policy.fixes(field));
     let mut cluster = Map::new();
     let mut open = Vec::new();
     if !is_fixed("spark_version") {
-        let versions = reader.read(clusters::spark_versions()).await;
-        let versions = versions.map_err(|error| of_databricks("Cannot list the Databricks runtimes", &error))?;
-        let newest = clusters::newest_with_long_support(&versions).ok_or_else(|| {
-            Failure::new(Code::NotFound, "The workspace lists no Databricks runtime with long support.")
-                .advise("say the whole cluster with --cluster-json")
-        })?;
-        cluster.insert("spark_version".to_owned(), newest.key.as_str().into());
+        cluster.insert("spark_version".to_owned(), version?.into());
         // A newer one next month is no reason to change a workflow.
         open.push("spark_version");
     }
     if node_type.is_some() || !is_fixed("node_type_id") {
-        cluster.insert("node_type_id".to_owned(), pick_node(reader, node_type).await?.into());
+        cluster.insert("node_type_id".to_owned(), node?.into());
         if node_type.is_none() {
             open.push("node_type_id");
         }

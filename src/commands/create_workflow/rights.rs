@@ -110,26 +110,27 @@ fn judge(who: &str, names: &[String], groups: Result<Option<&[String]>, &HttpErr
     }
 }
 
-impl Rights {
-    /// The steps that give what is lacking. What could not be found out is given too: at worst it was there through a group.
-    pub(super) async fn grants(&self, reader: &Reader) -> Result<Vec<Planned>, Failure> {
-        let Rights { who, path, scope, key: _, notebook, secret } = self;
-        let none = Consents::default();
-        let mut steps = Vec::new();
-        // What it has by name is shown as kept; what it has through a group is not given once more.
-        let secret_want = GrantWant { scope: scope.clone(), principal: who.clone(), permission: Permission::Read };
-        let step = Step::<Grant>::plan(reader, secret_want, &none).await?;
-        if *secret != Access::Has || !step.writes() {
-            steps.push(Planned::Grant(step));
-        }
-        let want = NotebookGrantWant { path: path.clone(), principal: who.clone(), level: NotebookLevel::CanRun };
-        let step = Step::<NotebookGrant>::plan(reader, want, &none).await?;
-        if *notebook != Access::Has || !step.writes() {
-            steps.push(Planned::NotebookGrant(step));
-        }
-        Ok(steps)
-    }
+/// The steps that give what is lacking. What could not be found out is given too: at worst it was there through a group.
+pub(super) async fn grants(reader: &Reader, who: &str, ground: &Ground) -> Result<Vec<Planned>, Failure> {
+    let Ok(scope) = ground.scope.parse::<ScopeName>() else { return Ok(Vec::new()) };
+    let (principal, path, none) = (who.to_owned(), ground.path.clone(), Consents::default());
+    let of_secret = GrantWant { scope, principal: principal.clone(), permission: Permission::Read };
+    let of_notebook = NotebookGrantWant { path, principal, level: NotebookLevel::CanRun };
+    let (rights, of_secret, of_notebook) = tokio::join!(
+        look(reader, who, ground),
+        Step::<Grant>::plan(reader, of_secret, &none),
+        Step::<NotebookGrant>::plan(reader, of_notebook, &none)
+    );
+    let (of_secret, of_notebook) = (of_secret?, of_notebook?);
+    let (secret, notebook) =
+        rights.map_or((true, true), |rights| (rights.secret == Access::Has, rights.notebook == Access::Has));
+    // What it has by name is shown as kept; what it has through a group is not given once more.
+    let secret = (!secret || !of_secret.writes()).then_some(Planned::Grant(of_secret));
+    let notebook = (!notebook || !of_notebook.writes()).then_some(Planned::NotebookGrant(of_notebook));
+    Ok(secret.into_iter().chain(notebook).collect())
+}
 
+impl Rights {
     /// Refuses what would fail in every run; what could not be found out comes back as warnings.
     pub(crate) fn check(&self) -> Result<Vec<String>, Failure> {
         let Rights { who, path, scope, key, notebook, secret } = self;

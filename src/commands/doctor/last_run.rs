@@ -20,7 +20,7 @@ pub(super) async fn look(chain: &Chain<'_>, workflow: &Standing, footings: &BTre
     let (id, subject) = (format!("last-run:{job}"), format!("the last run of {}", workflow.short()));
     let unknown = |error| {
         let failure = of_databricks(&format!("How {subject} ended is not known"), &error);
-        let check = Check::warning(PART, &id, format!("{}.", failure.what.trim_end_matches('.')));
+        let check = Check::warning(PART, &id, failure.what);
         failure.causes.into_iter().fold(check, Check::because).then(failure.hints)
     };
     let page = match chain.reader.read(list_workflow_runs(job, false, None)).await {

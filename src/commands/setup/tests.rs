@@ -192,8 +192,8 @@ async fn settings_are_asked_for_the_plan_is_shown_and_accepted_and_a_run_is_offe
         assert!(asked.contains(question), "{question} in {asked}");
     }
     let said = outcome.said();
-    assert!(said.contains("Your answer is \"no scope\", which cannot be used"), "{said}");
-    assert!(said.contains("write '0 0 6 * * ?'"), "{said}");
+    assert!(said.contains("your answer is \"no scope\", which cannot be used"), "{said}");
+    assert!(said.contains("write 0 0 6 * * ?"), "{said}");
     let place = |words: &str| said.find(words).unwrap_or_else(|| panic!("{words} in {said}"));
     let order = [
         "This is what would be done",

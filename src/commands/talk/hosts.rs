@@ -1,7 +1,7 @@
 //! Asks for the hosts of both services, and takes only what can be one.
 
-use super::{Instead, Talking};
-use crate::credentials::{Sourced, check_host, dbt_host, workspace_in_query};
+use super::{Instead, TYPED, Talking};
+use crate::credentials::{Sourced, check_host, dbt_host, read_dbt_host, read_workspace_host, workspace_in_query};
 use crate::failure::{Code, Failure};
 use crate::origin::Origin;
 use crate::secret::looks_like_a_token;
@@ -15,12 +15,10 @@ const LONGEST_WORD: usize = 20;
 impl Talking<'_> {
     pub(super) fn take_host(&mut self, typed: &str) -> Result<(), Failure> {
         can_be_a_host(typed)?;
+        read_workspace_host(Sourced::new(typed.to_owned(), TYPED))?;
         let environment = self.stage.context.environment.with_answer("DATABRICKS_HOST", typed);
         let Some(Sourced { value: origin, source: _ }) = check_host(&environment)? else {
-            return Err(Failure::new(
-                Code::InvalidInput,
-                "DATABRICKS_HOST is \"\", which cannot be used: it is empty.",
-            ));
+            return Err(Failure::new(Code::Bug, "A host was typed and is not there."));
         };
         self.stage.context.environment = environment;
         // One host may serve several workspaces.
@@ -36,10 +34,10 @@ impl Talking<'_> {
     pub(super) async fn host(&mut self) -> Result<(), Failure> {
         loop {
             let typed = self.ask("Host of your dbt account, such as ab123.us1.dbt.com").await?;
-            let possible = can_be_a_host(&typed);
+            let possible = can_be_a_host(&typed).and_then(|()| read_dbt_host(&typed, TYPED));
             self.stage.account.dbt_host = Some(typed);
             let found =
-                possible.and_then(|()| dbt_host(&self.stage.account, &self.pasted, &self.stage.context.environment));
+                possible.and_then(|_| dbt_host(&self.stage.account, &self.pasted, &self.stage.context.environment));
             match found {
                 Ok(found) => {
                     let host = found.map(|origin| origin.to_string()).unwrap_or_default();
@@ -47,7 +45,7 @@ impl Talking<'_> {
                     self.instead.push(Instead::Flag("--dbt-host", bare));
                     return Ok(());
                 }
-                Err(failure) => self.tell(&failure, "--dbt-host"),
+                Err(failure) => self.tell(&failure),
             }
             self.stage.account.dbt_host = None;
         }

@@ -1,6 +1,6 @@
 //! Asks for what may be left as it is: an empty line leaves it so.
 
-use super::{Instead, Talking};
+use super::{Instead, TYPED, Talking};
 use crate::commands::create_workflow::{read_run_as, read_schedule, read_zone};
 use crate::commands::deploy_notebook::default_path;
 use crate::commands::provision::who;
@@ -75,22 +75,21 @@ impl Talking<'_> {
             }
             match self.check(setting, &typed) {
                 Ok(()) => return Ok(Some(typed)),
-                Err(failure) => self.tell(&failure, setting.flag()),
+                Err(failure) => self.tell(&failure),
             }
         }
     }
 
     fn check(&self, setting: Setting, typed: &str) -> Result<(), Failure> {
         let wrong = |why: String| {
-            let what = format!("{} is \"{typed}\", which cannot be used: {why}.", setting.flag());
-            Failure::new(Code::InvalidInput, what)
+            Failure::new(Code::InvalidInput, format!("{TYPED} is \"{typed}\", which cannot be used: {why}."))
         };
         match setting {
             Setting::Scope => typed.parse::<ScopeName>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),
             Setting::Notebook => typed.parse::<NotebookPath>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),
-            Setting::Schedule => read_schedule(typed, None, self.stage).map(|_| ()),
-            Setting::Zone => read_zone(typed).map(|_| ()),
-            Setting::RunAs => read_run_as(typed).map(|_| ()),
+            Setting::Schedule => read_schedule(typed, &TYPED, None, self.stage).map(|_| ()),
+            Setting::Zone => read_zone(typed, &TYPED).map(|_| ()),
+            Setting::RunAs => read_run_as(typed, &TYPED).map(|_| ()),
         }
     }
 }

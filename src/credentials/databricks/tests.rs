@@ -244,7 +244,7 @@ fn if_no_way_applies_each_is_named_with_its_reason() {
             "tried pat: DATABRICKS_TOKEN is not set",
             "tried oauth-m2m: DATABRICKS_CLIENT_SECRET is not set",
             "tried github-oidc: ACTIONS_ID_TOKEN_REQUEST_URL is not set: no job in GitHub Actions with `permissions: id-token: write`",
-            "tried keyring: the keyring is not opened, since this is a test",
+            "tried keyring: the keyring is not opened, since A_TEST is set",
             "tried databricks-cli: no program `databricks` in an absolute folder of PATH",
             "tried azure-client-secret: ARM_CLIENT_SECRET is set, but this program does not have this way",
         ]

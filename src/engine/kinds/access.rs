@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::databricks::me::users_named;
 use crate::databricks::permissions::{Holding, Level, Principal};
 use crate::databricks::{has_no_acls, is_missing};
-use crate::engine::{Action, Applied, Change};
+use crate::engine::{Action, Applied, Change, Note};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Put, Read, Reader, Writer};
 
@@ -15,9 +15,9 @@ pub(super) fn highest<L: Level>(holdings: &[Holding]) -> Option<L> {
 }
 
 /// Why a principal keeps what it has, if that is a level that this version does not know: it must not be overwritten.
-pub(super) fn unknown<L: Level>(own: &[Holding]) -> Option<String> {
+pub(super) fn unknown<L: Level>(own: &[Holding]) -> Option<Note> {
     let held = own.iter().find(|held| !held.inherited && L::named(&held.level).is_none())?;
-    Some(format!("has {}, a level that this version does not know, and keeps it", held.level))
+    Some(Note::Kept(format!("has {}, a level that this version does not know, and keeps it", held.level)))
 }
 
 /// Which kind of identity a grant names. A name without an at sign is a group's, unless the service has a user of that name.

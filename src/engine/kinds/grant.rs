@@ -8,7 +8,7 @@ use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{Acl, EVERYBODY, Permission, ScopeName, acls, put_acl};
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Change, Consents, Creation, Kind, Step};
+use crate::engine::{Action, Applied, Change, Consents, Creation, Kind, Note, Skipped, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Writer};
 
@@ -80,7 +80,7 @@ impl Kind for Grant {
         match Permission::named(level) {
             Some(found) if found == want.permission => Action::Keep(None),
             Some(found) if found > want.permission => {
-                Action::Keep(Some(format!("has {level}, which is more, and keeps it")))
+                Action::Keep(Some(Note::Kept(format!("has {level}, which is more, and keeps it"))))
             }
             Some(_) => Action::Update(vec![Change {
                 field: "permission".to_owned(),
@@ -88,7 +88,9 @@ impl Kind for Grant {
                 to: Some(want.permission.name().to_owned()),
                 reason: "more is asked for".to_owned(),
             }]),
-            None => Action::Keep(Some(format!("has {level}, a level that this version does not know, and keeps it"))),
+            None => Action::Keep(Some(Note::Kept(format!(
+                "has {level}, a level that this version does not know, and keeps it"
+            )))),
         }
     }
 
@@ -126,7 +128,7 @@ impl Kind for Grant {
         before.principals.difference(&now.principals).map(|principal| format!("the access of {principal}")).collect()
     }
 
-    fn came_out(_step: &Step<Grant>, now: Option<&GrantHave>) -> Option<String> {
+    fn came_out(_step: &Step<Grant>, now: Option<&GrantHave>) -> Option<Note> {
         now.and_then(|now| needless(&now.access))
     }
 
@@ -148,19 +150,16 @@ impl Step<Grant> {
     /// Whoever creates a scope has MANAGE at once; putting a lower level after it would take that away.
     pub(crate) fn settle(&mut self, creates_the_scope: bool, me: &str) {
         if creates_the_scope && self.want.principal.eq_ignore_ascii_case(me) {
-            self.action = Action::Keep(Some("gets MANAGE by creating the scope".to_owned()));
+            self.action = Action::Keep(Some(Note::Kept("gets MANAGE by creating the scope".to_owned())));
         }
     }
 }
 
 /// Why somebody is not given anything, where access lists would add nothing.
-fn needless(access: &Access) -> Option<String> {
+fn needless(access: &Access) -> Option<Note> {
     match access {
-        Access::NoAcls => Some(
-            "skipped: this workspace has no access lists for secrets (no Premium plan), so everybody has access anyhow"
-                .to_owned(),
-        ),
-        Access::Everybody => Some("skipped: everybody in this workspace manages the scope anyhow".to_owned()),
+        Access::NoAcls => Some(Note::Skipped(Skipped::NoSecretAcls)),
+        Access::Everybody => Some(Note::Skipped(Skipped::OpenScope)),
         Access::Level(_) | Access::Nothing => None,
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::databricks::is_there_already;
 use crate::databricks::secrets::{Backend, ScopeInfo, ScopeName, create_open_scope, create_scope, scopes};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 
@@ -40,11 +40,11 @@ impl Kind for Scope {
         let Some(ScopeInfo { name, backend }) = have else { return Action::Create };
         match backend {
             Backend::Databricks if name == want.scope.as_str() => Action::Keep(None),
-            Backend::Databricks => {
-                Action::Keep(Some(format!("is there as {name}; upper and lower case are the same to Databricks")))
-            }
+            Backend::Databricks => Action::Keep(Some(Note::Kept(format!(
+                "is there as {name}; upper and lower case are the same to Databricks"
+            )))),
             // Whether that will do depends on the key: see `Secret`.
-            Backend::KeyVault(_) => Action::Keep(Some("is kept in an Azure Key Vault".to_owned())),
+            Backend::KeyVault(_) => Action::Keep(Some(Note::Kept("is kept in an Azure Key Vault".to_owned()))),
             Backend::Other(backend) => Refusal::new(format!(
                 "The secret scope {name} is of the kind {backend}, which this version of dbtrigger does not know."
             ))

@@ -16,7 +16,7 @@ use crate::databricks::secrets::{
 };
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, Refusal, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Writer};
 
@@ -201,10 +201,10 @@ impl Kind for Secret {
             return write(Action::Create);
         }
         if !consents.has(Consent::Rotate) {
-            return Action::Keep(Some("left as it is, not compared".to_owned()));
+            return Action::Keep(Some(Note::Kept("left as it is, not compared".to_owned())));
         }
         match have.is_same(want) {
-            Some(true) => Action::Keep(Some("holds this key already".to_owned())),
+            Some(true) => Action::Keep(Some(Note::Kept("holds this key already".to_owned()))),
             Some(false) => write(rotated("another key is stored")),
             None => write(rotated("the stored key cannot be read, so it may be the same")),
         }
@@ -321,7 +321,7 @@ impl Step<Secret> {
             Action::Keep(_) => {
                 let same = self.have.as_ref().and_then(|have| have.is_same(&self.want)) == Some(true);
                 let compared = if same { "and is this key already" } else { "not compared" };
-                self.action = Action::Keep(Some(format!("is kept in an Azure Key Vault, {compared}")));
+                self.action = Action::Keep(Some(Note::Kept(format!("is kept in an Azure Key Vault, {compared}"))));
             }
             Action::Create | Action::Update(_) | Action::Blocked { .. } => {
                 let vault = address.as_deref().unwrap_or("the Key Vault behind the scope");

@@ -28,7 +28,7 @@ use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::raw::Raw;
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Settled, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, Refusal, Settled, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{Fault, HttpError, Reader, Writer};
 
@@ -488,9 +488,11 @@ impl Kind for Workflow {
         step.present().map(|have| format!("job {}", have.job.id))
     }
 
-    fn came_out(_step: &Step<Workflow>, now: Option<&WorkflowHave>) -> Option<String> {
+    fn came_out(_step: &Step<Workflow>, now: Option<&WorkflowHave>) -> Option<Note> {
         match now?.made {
-            Made::Undone(_) => Some("made by another run of this command at the same time, and used".to_owned()),
+            Made::Undone(_) => {
+                Some(Note::Kept("made by another run of this command at the same time, and used".to_owned()))
+            }
             Made::Nothing | Made::This(_) => None,
         }
     }
