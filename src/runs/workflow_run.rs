@@ -266,8 +266,9 @@ impl WorkflowProbe<'_> {
         }
         let read = self.reader.glance(list_workflow_runs(job, true, None));
         let Ok(Ok(page)) = timeout(OUTPUT_LIMIT, read).await else { return };
-        let mut ahead = Ahead { begun: Vec::new(), waiting: 0, more: page.next_page_token.is_some() };
-        for other in page.runs.iter().filter(|other| other.run_id != run.run_id) {
+        let mut ahead =
+            Ahead { begun: Vec::new(), waiting: 0, more: page.next_page_token.is_some() || page.runs.odd > 0 };
+        for other in page.runs.rows.iter().filter(|other| other.run_id != run.run_id) {
             match other.standing() {
                 Some(Standing::Going(word)) if word == "QUEUED" => {
                     ahead.waiting += usize::from(other.start_time <= run.start_time);

@@ -27,7 +27,7 @@ pub(super) async fn look(chain: &Chain<'_>, workflow: &Standing, footings: &BTre
         Ok(page) => page,
         Err(error) => return unknown(error),
     };
-    let ended = page.runs.iter().filter_map(|run| match run.standing()? {
+    let ended = page.runs.rows.iter().filter_map(|run| match run.standing()? {
         databricks::Standing::Ended(end) => Some((run, end)),
         databricks::Standing::Going(_) => None,
     });

@@ -144,7 +144,7 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<Standing>, Fail
     let all = jobs::all(reader, None).await;
     let all = all.map_err(|error| of_databricks("Cannot list the workflows", &error))?;
     let mut marked: BTreeMap<String, Vec<Summary>> = BTreeMap::new();
-    for summary in all {
+    for summary in all.rows {
         if let Some(identity) = summary.tags.get(ID_TAG).cloned() {
             marked.entry(identity).or_default().push(summary);
         }

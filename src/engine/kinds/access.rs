@@ -7,11 +7,16 @@ use crate::databricks::permissions::{Holding, Level, Principal};
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::{Action, Applied, Change, Note};
 use crate::failure::{Code, Failure};
-use crate::http::{HttpError, Put, Read, Reader, Writer};
+use crate::http::{HttpError, Put, Read, Reader, Rows, Shape, Writer};
 
 /// The highest of these levels, as far as they are known.
 pub(super) fn highest<L: Level>(holdings: &[Holding]) -> Option<L> {
     holdings.iter().filter_map(|held| L::named(&held.level)).max()
+}
+
+/// An entry of an access list cannot be read. It may be the one that a grant would overwrite.
+pub(super) fn unread(reader: &Reader, operation: &'static str) -> HttpError {
+    reader.nonsense(operation, Shape::Unreadable("an entry of the access list cannot be read".to_owned()))
 }
 
 /// Why a principal keeps what it has, if that is a level that this version does not know: it must not be overwritten.
@@ -46,7 +51,7 @@ pub(super) fn raise<L: Level>(own: &[Holding], want: L) -> Action {
 }
 
 /// Sends a grant. Only a look after it decides that the workspace has no ACLs.
-pub(super) async fn give(writer: &Writer, grant: Put<()>, look: Read<Vec<Holding>>) -> Result<Applied, HttpError> {
+pub(super) async fn give(writer: &Writer, grant: Put<()>, look: Read<Rows<Holding>>) -> Result<Applied, HttpError> {
     match writer.put_once(grant).await {
         Err(error) if has_no_acls(&error) => match writer.read(look).await {
             Err(again) if has_no_acls(&again) => Ok(Applied::Written),

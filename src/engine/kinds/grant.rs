@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::access;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{Acl, EVERYBODY, Permission, ScopeName, acls, put_acl};
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Applied, Change, Consents, Creation, Kind, Note, Skipped, Step};
 use crate::failure::Failure;
-use crate::http::{HttpError, Reader, Writer};
+use crate::http::{HttpError, Reader, Rows, Writer};
 
 /// Access to a scope.
 pub(crate) enum Grant {}
@@ -58,10 +59,13 @@ impl Kind for Grant {
 
     async fn observe(reader: &Reader, want: &GrantWant) -> Result<Option<GrantHave>, HttpError> {
         match reader.read(acls(&want.scope)).await {
-            Ok(acls) => Ok(Some(GrantHave {
-                access: listed(&acls, &want.principal),
-                principals: acls.into_iter().map(|acl| acl.principal).collect(),
-            })),
+            Ok(Rows { rows: acls, odd }) => {
+                let access = listed(&acls, &want.principal);
+                if odd > 0 && !matches!(access, Access::Level(_)) {
+                    return Err(access::unread(reader, "secrets/acls/list"));
+                }
+                Ok(Some(GrantHave { access, principals: acls.into_iter().map(|acl| acl.principal).collect() }))
+            }
             Err(error) if has_no_acls(&error) => {
                 Ok(Some(GrantHave { access: Access::NoAcls, principals: BTreeSet::new() }))
             }
@@ -105,7 +109,7 @@ impl Kind for Grant {
         match writer.put_once(put_acl(scope, principal, *permission)).await {
             // A scope that could only be made open: the look after it shows that.
             Err(error) if has_no_acls(&error) => match writer.read(acls(scope)).await {
-                Ok(acls) if is_open_to_all(&acls) => Ok(Applied::Written),
+                Ok(Rows { rows, odd: 0 }) if is_open_to_all(&rows) => Ok(Applied::Written),
                 Err(again) if has_no_acls(&again) => Ok(Applied::Written),
                 Ok(_) | Err(_) => Err(error),
             },

@@ -11,7 +11,7 @@ use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Skipped, Step};
 use crate::failure::Failure;
-use crate::http::{HttpError, Reader, Writer};
+use crate::http::{HttpError, Reader, Rows, Writer};
 
 /// Access to the workflow.
 pub(crate) enum JobGrant {}
@@ -57,9 +57,12 @@ impl Kind for JobGrant {
         };
         let Some(job) = job else { return Ok(None) };
         match reader.read(job_permissions(job)).await {
-            Ok(mut own) => {
+            Ok(Rows { rows: mut own, odd }) => {
                 let holders = holders(&own);
                 own.retain(|held| held.principal.eq_ignore_ascii_case(&want.principal));
+                if odd > 0 && direct(&own).is_empty() {
+                    return Err(access::unread(reader, "permissions/get"));
+                }
                 Ok(Some(JobGrantHave::Held { job, own, holders }))
             }
             Err(error) if has_no_acls(&error) => Ok(Some(JobGrantHave::NoAcls { job })),

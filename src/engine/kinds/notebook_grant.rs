@@ -12,7 +12,7 @@ use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Skipped, Step};
 use crate::failure::Failure;
-use crate::http::{HttpError, Reader, Writer};
+use crate::http::{HttpError, Reader, Rows, Writer};
 
 /// Access to the notebook.
 pub(crate) enum NotebookGrant {}
@@ -57,11 +57,14 @@ impl Kind for NotebookGrant {
         };
         let Some(object_id) = object_id else { return Ok(None) };
         match reader.read(notebook_permissions(object_id)).await {
-            Ok(holdings) => {
+            Ok(Rows { rows: holdings, odd }) => {
                 let of = |name: &str| {
                     holdings.iter().filter(|held| held.principal.eq_ignore_ascii_case(name)).cloned().collect()
                 };
-                let (own, everybody) = (of(&want.principal), of(EVERYBODY));
+                let (own, everybody): (Vec<Holding>, Vec<Holding>) = (of(&want.principal), of(EVERYBODY));
+                if odd > 0 && direct(&own).is_empty() {
+                    return Err(access::unread(reader, "permissions/get"));
+                }
                 Ok(Some(NotebookGrantHave::Held { object_id, own, everybody, holders: holders(&holdings) }))
             }
             Err(error) if has_no_acls(&error) => Ok(Some(NotebookGrantHave::NoAcls)),

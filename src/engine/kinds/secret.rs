@@ -18,7 +18,7 @@ use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, Refusal, Step};
 use crate::failure::Failure;
-use crate::http::{HttpError, Reader, Writer};
+use crate::http::{HttpError, Reader, Rows, Writer};
 
 /// How long the access list of a scope that was made just now may be missing.
 const LISTED_WITHIN: Duration = Duration::from_secs(30);
@@ -377,7 +377,9 @@ fn have(want: &SecretWant, keys: Vec<SecretInfo>, readers: Readers, stored: Opti
 /// Who can read the scope; `None` if it is not there.
 async fn readers(reader: &Reader, scope: &ScopeName) -> Result<Option<Readers>, HttpError> {
     match reader.read(acls(scope)).await {
-        Ok(acls) => Ok(Some(Readers::Listed(acls))),
+        Ok(Rows { rows, odd: 0 }) => Ok(Some(Readers::Listed(rows))),
+        // One that cannot be read may be everybody's.
+        Ok(Rows { rows: _, odd: _ }) => Ok(Some(Readers::Hidden)),
         Err(error) if has_no_acls(&error) => Ok(Some(Readers::NoAcls)),
         Err(error) if is_missing(&error) => Ok(None),
         // Whoever may not look does not know; what may pass, and what is about the token, is an error.
