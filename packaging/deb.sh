@@ -19,4 +19,4 @@ dbtrigger ($version-1) unstable; urgency=medium
 CHANGES
 command -v cargo-deb >/dev/null || cargo install --locked --quiet --root target/tools --version 3.8.0 cargo-deb
 mkdir -p "$2"
-cargo deb --no-build --no-strip --locked --output "$2"
+cargo deb --no-build --no-strip --output "$2"

@@ -3,8 +3,11 @@
 
     cargo build --release --locked
     PEER_CLI=/path/to/databricks python3 tests/benchmarks/figures.py [side-by-side]
+    WHEEL=target/wheels/... python3 tests/benchmarks/figures.py install
 
 With `side-by-side` only the last table is made: the guide's way, ours beside the Databricks CLI where PEER_CLI names one.
+With `install` it is the seconds from nothing to the end of `dbtrigger demo`: by pip and uv (which must be on the PATH) from
+WHEEL, and by cargo from this checkout.
 PROGRAM names another build of ours. The rest needs rustc (for the empty program), GNU time (Debian package `time`) and, once, PyPI: the peers go into a private
 environment below target/. A figure is the median of its runs; beside it stand the smallest and the largest.
 """
@@ -291,6 +294,38 @@ def side_by_side(folder):
     sandbox.stop()
 
 
+def install(folder):
+    """From nothing to the end of the demo: no cache but cargo's downloads, and a Python without `requests`."""
+    wheel, uv, cargo = os.path.abspath(os.environ["WHEEL"]), shutil.which("uv"), shutil.which("cargo")
+    if uv is None:
+        sys.exit("uv is not on the PATH; packaging/wheel.sh leaves one in target/packaging/bin")
+    bare, tools = os.path.join(folder, "bare"), os.path.join(folder, "pip", "venv", "bin")
+    venv.create(bare, with_pip=True)
+    python = os.path.join(bare, "bin", "python3")
+    ways = [
+        ("`pip install 'dbtrigger[demo]'` into a new environment, `dbtrigger demo`", "pip", [
+            [python, "-m", "venv", os.path.dirname(tools)],
+            [os.path.join(tools, "pip"), "install", f"{wheel}[demo]"],
+            [os.path.join(tools, "dbtrigger"), "demo"],
+        ]),
+        ("`uvx dbtrigger demo`", "uv", [[uv, "tool", "run", "--python", python, "--from", wheel, "dbtrigger", "demo"]]),
+        ("`cargo run -- demo`, crates downloaded before", "cargo", [[cargo, "run", "--locked", "--", "demo"]]),
+    ]
+    subprocess.run([cargo, "fetch", "--locked"], cwd=ROOT, check=True, capture_output=True)
+    print("| from nothing to the end of the demo | seconds |\n|---|---|")
+    for name, home, commands in ways:
+        home = os.path.join(folder, home)
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "DATABRICKS_"))} | {
+            "PATH": os.pathsep.join([os.path.join(bare, "bin"), os.path.dirname(cargo), "/usr/bin", "/bin"]),
+            "CARGO_TARGET_DIR": os.path.join(home, "target"),
+            **{f"XDG_{kind}_HOME": os.path.join(home, kind) for kind in ("CACHE", "CONFIG", "STATE")},
+        }
+        began = time.perf_counter()
+        for command in commands:
+            subprocess.run(command, env=env, cwd=ROOT, check=True, capture_output=True)
+        print(f"| {name} | {time.perf_counter() - began:.1f} |", flush=True)
+
+
 def machine():
     with open("/proc/cpuinfo") as file:
         model = re.search(r"model name\s*: (.*)", file.read())
@@ -298,6 +333,9 @@ def machine():
 
 
 def main():
+    if sys.argv[1:] == ["install"]:
+        with tempfile.TemporaryDirectory() as folder:
+            return install(folder)
     if not os.path.exists(PROGRAM):
         sys.exit("build first: cargo build --release --locked")
     if sys.argv[1:] == ["side-by-side"]:
