@@ -118,17 +118,16 @@ async fn no_command_waits_past_its_time_whichever_answer_does_not_come() {
 }
 
 /// Commands without a time of their own, and how long each may wait for what never comes: a request and its repetitions take two
-/// minutes, and a look that is for show or can be done without is left out after one attempt. Whoever follows the run of a check
-/// gives it three hours.
+/// minutes at most, the run of a check three hours.
 const UNTIMED: [(&str, &[&str], Duration); 8] = [
-    ("runs", &[], Duration::from_mins(3)),
-    ("runs", &["--job", "222222"], Duration::from_mins(3)),
-    ("runs", &["--workflow", "dbt: Long queue (222225)"], Duration::from_mins(3)),
-    ("runs", &["--orphans"], Duration::from_mins(3)),
-    ("jobs", &[], Duration::from_mins(3)),
-    ("create-workflow", &["--job", "222225", "--check"], Duration::from_mins(185)),
-    ("setup", &["--job", "222222", "-y"], Duration::from_mins(185)),
-    ("init-secrets", &["--scope", "other", "--grant", "data-engineers"], Duration::from_mins(5)),
+    ("runs", &[], Duration::from_mins(2)),
+    ("runs", &["--job", "222222"], Duration::from_mins(2)),
+    ("runs", &["--workflow", "dbt: Long queue (222225)"], Duration::from_mins(2)),
+    ("runs", &["--orphans"], Duration::from_mins(2)),
+    ("jobs", &[], Duration::from_mins(2)),
+    ("create-workflow", &["--job", "222225", "--check"], Duration::from_hours(3)),
+    ("setup", &["--job", "222222", "-y"], Duration::from_hours(3)),
+    ("init-secrets", &["--scope", "other", "--grant", "data-engineers"], Duration::from_mins(2)),
 ];
 
 async fn untimed(world: &Rehearsal, command: &str, line: &[&str]) -> Outcome {
@@ -167,7 +166,7 @@ async fn no_command_without_a_time_waits_for_ever_whichever_answer_does_not_come
                 let outcome = untimed(&scene.world, command, line).await;
                 all += 1;
                 longest = longest.max(outcome.took);
-                if outcome.took <= most {
+                if outcome.took <= most + Duration::from_secs(2) {
                     ended += 1;
                 } else {
                     late.push(format!("{command} {line:?}, {trouble:?} at {index} of {asked}: {:?}", outcome.took));
