@@ -1,15 +1,17 @@
 //! The command line's root: parses before anything else exists, dispatches, watches for interruption, ends.
 
 mod farewell;
+mod help;
 mod usage;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use self::farewell::{Leaves, farewell, interrupted, left_alone};
+use self::help::{command_line, parse};
 use self::usage::{check, refuse, refuse_arguments};
 use crate::commands::run::{CiOutputs, Ending, Results};
 use crate::commands::{self, Instead, LastKnown, Stage, Talk, Wire, quoted};
@@ -22,18 +24,14 @@ use crate::questions::Question;
 use crate::secret::Vault;
 use crate::ui::{Color, Format, Printer, Voice};
 
-/// Let Databricks Workflows run dbt Cloud jobs
-///
-/// Stores the dbt API key as a Databricks secret, deploys the notebook that triggers a dbt job and waits for it, defines the
-/// Databricks job around it, and starts dbt jobs from anywhere, each exactly once.
+/// Run dbt platform (dbt Cloud) jobs from Databricks Workflows
 #[derive(Debug, Parser)]
 #[command(
     name = "dbtrigger",
     version = commands::version::LINE,
     max_term_width = 110,
-    disable_help_subcommand = true,
     arg_required_else_help = true,
-    after_help = "Each error names its code in brackets: `dbtrigger explain CODE` says what it means and what to do."
+    after_help = "New here? Run `dbtrigger demo` (no account needed), then `dbtrigger setup`."
 )]
 struct Root {
     #[command(subcommand)]
@@ -42,35 +40,36 @@ struct Root {
     globals: Globals,
 }
 
-/// Behind the command's own, so that those stand together; the short help leaves out what is seldom needed.
+/// Options of every command.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Options of every command")]
+#[command(next_help_heading = "Global options")]
 struct Globals {
-    /// How results are printed: text for people, or one JSON document
+    /// Output format
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     output: Format,
-    /// Say nothing but results, warnings and errors
+    /// Print only results, warnings, and errors
     #[arg(short, long, global = true, hide_short_help = true)]
     quiet: bool,
-    /// Show each request; twice: bodies too, without secrets
+    /// Show each request; -vv also shows bodies, without secrets
     #[arg(short, long, global = true, hide_short_help = true, action = clap::ArgAction::Count)]
     verbose: u8,
-    /// When to use colour
+    /// When to use color
     #[arg(long, global = true, hide_short_help = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     color: Color,
-    /// Never ask anything: fail at once and name every missing value
+    /// Never prompt; list everything that is missing and exit
     #[arg(long, global = true, hide_short_help = true)]
     no_input: bool,
-    /// Use this profile of ~/.databrickscfg for Databricks, whatever the environment says
+    /// Databricks profile, as typed
     #[arg(
         short,
         long,
         global = true,
         value_name = "NAME",
-        help = "Use this profile of ~/.databrickscfg for Databricks, whatever the environment says [env: DATABRICKS_CONFIG_PROFILE]"
+        help = "Profile in ~/.databrickscfg [env: DATABRICKS_CONFIG_PROFILE]",
+        long_help = "Profile in ~/.databrickscfg; -p overrides all Databricks variables [env: DATABRICKS_CONFIG_PROFILE]"
     )]
     profile: Option<String>,
-    /// Trust the certificates in this file (PEM) too, such as those of a proxy that opens TLS connections
+    /// Also trust the certificates in this PEM file, such as those of a TLS-inspecting proxy
     #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
     ca_bundle: Option<PathBuf>,
     #[command(flatten)]
@@ -113,7 +112,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Err(failure) = check(&arguments, &context.environment) {
         return refuse_arguments(failure, &arguments, &context, &vault).into();
     }
-    let root = match Root::try_parse_from(&arguments) {
+    let root = match parse(&arguments) {
         Ok(root) => root,
         Err(error) => return refuse(&error, &arguments, &context, &vault).into(),
     };
@@ -156,8 +155,8 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return printer.end(&failure.into()).into();
         }
     };
-    // The guide ends with commands that ask nothing; what it was told is in them.
-    let again = (!matches!(command, Command::Setup(_))).then_some(arguments.as_slice());
+    // After `setup` the same is printed as commands for CI.
+    let again = Again { arguments: &arguments, only_failed: matches!(command, Command::Setup(_)) };
     let exit = runtime.block_on(async {
         let (ended, said) = tokio::select! {
             biased;
@@ -181,11 +180,18 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     exit.into()
 }
 
-/// Carries the command out. What it misses is asked for, if somebody is there; then it begins again. `again`: the line that is said
-/// anew with all answers.
+/// The command line that is printed once more with all answers in it.
+#[derive(Clone, Copy)]
+struct Again<'a> {
+    arguments: &'a [OsString],
+    /// Only where the command failed.
+    only_failed: bool,
+}
+
+/// Runs the command. At a terminal missing values are asked for; then it starts again.
 async fn converse(
     carry_out: impl AsyncFn(&Stage) -> Ended<Box<dyn Report>>,
-    again: Option<&[OsString]>,
+    again: Again<'_>,
     stage: &mut Stage,
 ) -> Ended<Box<dyn Report>> {
     let Some(asker) = stage.talk.asker.clone() else { return carry_out(stage).await };
@@ -194,11 +200,8 @@ async fn converse(
         let ended = carry_out(stage).await;
         let open = ended.failure.as_ref().map(|failure| failure.open.clone()).unwrap_or_default();
         // One answer may lead to another question, so only now all of them are known.
-        if open.questions.is_empty()
-            && !instead.is_empty()
-            && let Some(arguments) = again
-        {
-            stage.events.remark(next_time(arguments, &instead));
+        if open.questions.is_empty() && !instead.is_empty() && (ended.failure.is_some() || !again.only_failed) {
+            stage.events.remark(next_time(again.arguments, &instead));
         }
         // Asked for once, and still missing: then asking does not help.
         if open.questions.iter().all(|question| asked.contains(question)) {
@@ -208,7 +211,9 @@ async fn converse(
             Ok(answers) => instead.extend(answers),
             Err(failure) => return failure.into(),
         }
-        asked.extend(open.questions);
+        // A setting can be edited any number of times.
+        let once = |question: &Question| !matches!(question, Question::Setting { setting: _, now: _ });
+        asked.extend(open.questions.into_iter().filter(once));
     }
 }
 
@@ -248,9 +253,9 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
         Command::Sandbox(args) => commands::sandbox::run(args, stage).await,
         Command::Demo(args) => commands::demo::run(args, stage).await,
         Command::Explain(args) => commands::explain::run(args),
-        Command::Completions(args) => commands::completions::run(&args, Root::command()),
+        Command::Completions(args) => commands::completions::run(&args, command_line()),
         Command::Version(args) => commands::version::run(&args),
-        Command::Man(args) => commands::man::run(args, Root::command()),
+        Command::Man(args) => commands::man::run(args, command_line()),
     }
 }
 
@@ -350,7 +355,7 @@ mod tests {
                 0 => part.split_whitespace().collect(),
                 _ => vec![part],
             });
-            match Root::try_parse_from(words) {
+            match parse(&words.map(OsString::from).collect::<Vec<_>>()) {
                 Ok(_) => {}
                 Err(error) => assert!(!error.use_stderr(), "{code:?}: {line}\n{error}"),
             }
@@ -387,8 +392,8 @@ mod tests {
     struct Typist;
 
     impl Questioner for Typist {
-        fn text<'a>(&'a self, prompt: &'a str) -> Asking<'a, String> {
-            let text = if prompt.contains("Host") { "ab123.us1.dbt.com" } else { "51234" };
+        fn text<'a>(&'a self, prompt: &'a str, _: &'a str) -> Asking<'a, String> {
+            let text = if prompt.contains("host") { "ab123.us1.dbt.com" } else { "51234" };
             Box::pin(async move { Ok(text.to_owned()) })
         }
 
@@ -397,6 +402,10 @@ mod tests {
         }
 
         fn choose<'a>(&'a self, prompt: &'a str, _: &'a [String]) -> Asking<'a, usize> {
+            panic!("nobody expects the question: {prompt}")
+        }
+
+        fn key<'a>(&'a self, prompt: &'a str, _: &'a str) -> Asking<'a, char> {
             panic!("nobody expects the question: {prompt}")
         }
     }
@@ -418,7 +427,7 @@ mod tests {
                 sink.borrow_mut().push(text);
             });
             let world = Rehearsal::new();
-            for name in ["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID"] {
+            for name in ["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"] {
                 world.set(name, "");
             }
             let mut stage = world.stage(AccountFlags::default(), events);
@@ -429,7 +438,9 @@ mod tests {
                 failure.open.questions = left.borrow_mut().next().map(|round| round.to_vec()).unwrap_or_default();
                 failure.into()
             };
-            let ended = converse(carry_out, Some(&arguments("dbtrigger run")), &mut stage).await;
+            let ended =
+                converse(carry_out, Again { arguments: &arguments("dbtrigger run"), only_failed: false }, &mut stage)
+                    .await;
             assert_eq!(ended.failure.unwrap().what, "It ends so.");
             assert_eq!(*remarks.borrow(), expected);
         }

@@ -43,7 +43,7 @@ const PROXIES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_pr
 pub(crate) struct Context {
     pub(crate) environment: Environment,
     pub(crate) stdin_is_terminal: bool,
-    /// Colour goes there only then.
+    pub(crate) stdout_is_terminal: bool,
     pub(crate) stderr_is_terminal: bool,
     pub(crate) wall: Wall,
     pub(crate) entropy: Entropy,
@@ -57,6 +57,7 @@ impl Context {
         Context {
             environment: Environment::look(),
             stdin_is_terminal: std::io::stdin().is_terminal(),
+            stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),
             wall: Wall::of_the_system(),
             entropy: Entropy::of_the_system(),

@@ -29,27 +29,44 @@ pub(crate) enum Question {
         project: Option<String>,
         environment: Option<String>,
     },
-    /// Something that may be left as it is.
-    Setting(Setting),
+    /// A setting of the plan on the screen, to be edited.
+    Setting {
+        setting: Setting,
+        /// Its value in that plan.
+        now: String,
+    },
 }
 
-/// What a guide asks for although it need not be said.
+/// A setting of `setup` that can be edited before the plan is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Setting {
     Scope,
     Notebook,
+    Compute,
     Schedule,
-    /// Where the schedule is told; asked for only where there is one.
     Zone,
     RunAs,
 }
 
 impl Setting {
-    /// The flag that says it.
+    /// The label of its line in the plan.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Setting::Scope => "Secret scope",
+            Setting::Notebook => "Notebook",
+            Setting::Compute => "Compute",
+            Setting::Schedule => "Schedule",
+            Setting::Zone => "Time zone",
+            Setting::RunAs => "Run as",
+        }
+    }
+
+    /// The flag that sets it.
     pub(crate) fn flag(self) -> &'static str {
         match self {
             Setting::Scope => "--scope",
-            Setting::Notebook => "--path",
+            Setting::Notebook => "--notebook",
+            Setting::Compute => "--compute",
             Setting::Schedule => "--schedule",
             Setting::Zone => "--timezone",
             Setting::RunAs => "--run-as",
@@ -81,10 +98,12 @@ pub(crate) type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unanswered
 
 /// Puts one question and waits for its answer. What is typed comes back as it is; whoever asks checks it.
 pub(crate) trait Questioner {
-    /// A line of text.
-    fn text<'a>(&'a self, prompt: &'a str) -> Asking<'a, String>;
+    /// A line of text, with `initial` there to be edited.
+    fn text<'a>(&'a self, prompt: &'a str, initial: &'a str) -> Asking<'a, String>;
     /// A line that is not shown while it is typed, nor after.
     fn secret<'a>(&'a self, prompt: &'a str) -> Asking<'a, Zeroizing<String>>;
     /// One of these, found by arrow keys or by typing parts of it. Gives its place.
     fn choose<'a>(&'a self, prompt: &'a str, items: &'a [String]) -> Asking<'a, usize>;
+    /// One of these keys, in lower case; Enter is the one in capitals.
+    fn key<'a>(&'a self, prompt: &'a str, keys: &'a str) -> Asking<'a, char>;
 }

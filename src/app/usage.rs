@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 
-use clap::CommandFactory as _;
+use clap::ValueEnum as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::{Root, use_color};
+use super::help::command_line;
+use super::use_color;
 use crate::context::{Context, Environment};
 use crate::failure::{Code, Failure};
 use crate::nearest::nearest_names;
@@ -54,29 +55,40 @@ pub(super) fn check(arguments: &[OsString], environment: &Environment) -> Result
 
 /// Prints why nothing was begun.
 pub(super) fn refuse_arguments(failure: Failure, arguments: &[OsString], context: &Context, vault: &Vault) -> u8 {
-    early_printer(wants_json(arguments), context, vault).end(&failure.into())
+    early_printer(arguments, context, vault).end(&failure.into())
 }
 
-fn early_printer(json: bool, context: &Context, vault: &Vault) -> Printer {
-    let format = if json { Format::Json } else { Format::Text };
-    let color = use_color(Color::Auto, &context.environment, context.stderr_is_terminal);
+fn early_printer(arguments: &[OsString], context: &Context, vault: &Vault) -> Printer {
+    let format = if wants_json(arguments) { Format::Json } else { Format::Text };
+    let color = use_color(wanted_color(arguments), &context.environment, context.stderr_is_terminal);
     Printer::on_streams(Voice { format, quiet: false, verbose: 0, color, draws: false }, vault.filter())
 }
 
 /// Help, version, and usage errors, before anything else is there.
 pub(super) fn refuse(error: &clap::Error, arguments: &[OsString], context: &Context, vault: &Vault) -> u8 {
-    let json = wants_json(arguments);
-    let printer = early_printer(json, context, vault);
-    let rendered = error.render().to_string();
+    let printer = early_printer(arguments, context, vault);
+    let rendered = error.render();
+    let help = |terminal| {
+        let color = use_color(wanted_color(arguments), &context.environment, terminal);
+        if color { rendered.ansi().to_string() } else { rendered.to_string() }
+    };
     if !error.use_stderr() {
-        return printer.page(&rendered);
+        return printer.page(&help(context.stdout_is_terminal));
     }
-    // Somebody who says nothing at all is shown what there is to say.
-    if !json && error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        printer.usage(&rendered);
+    // `dbtrigger` alone prints help.
+    if !wants_json(arguments) && error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        printer.usage(&help(context.stderr_is_terminal));
         return Code::Usage.exit();
     }
-    printer.end(&misuse(error, &rendered, arguments).into())
+    printer.end(&misuse(error, &rendered.to_string(), arguments).into())
+}
+
+/// The value of `--color`; help is printed before the other arguments are read.
+fn wanted_color(arguments: &[OsString]) -> Color {
+    let words: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
+    let after = words.windows(2).filter(|pair| pair[0] == "--color").map(|pair| pair[1]);
+    let value = after.chain(words.iter().filter_map(|word| word.strip_prefix("--color="))).last();
+    value.and_then(|value| Color::from_str(value, false).ok()).unwrap_or(Color::Auto)
 }
 
 /// Whether JSON was asked for, in arguments that could not be parsed as a whole.
@@ -104,7 +116,7 @@ fn wants_json(arguments: &[OsString]) -> bool {
 
 /// A usage error: clap's first paragraph is what is wrong, with everything that is missing; its tips say what to do.
 fn misuse(error: &clap::Error, rendered: &str, arguments: &[OsString]) -> Failure {
-    let root = Root::command();
+    let root = command_line();
     let (mut command, mut words) = (&root, vec![root.get_name()]);
     for argument in arguments.iter().skip(1).filter_map(|argument| argument.to_str()) {
         if let Some(subcommand) = command.find_subcommand(argument) {
@@ -148,8 +160,7 @@ fn meant(error: &clap::Error, command: &clap::Command, root: &clap::Command) -> 
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
+    use super::super::help::parse;
     use super::*;
 
     fn arguments(line: &str) -> Vec<OsString> {
@@ -173,7 +184,7 @@ mod tests {
                 walk(below, &[words, &[below.get_name().to_owned()]].concat(), globals, all);
             }
         }
-        let root = Root::command();
+        let root = command_line();
         let globals: Vec<clap::Arg> = root.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
         let mut all = Vec::new();
         walk(&root, &["dbtrigger".to_owned()], &globals, &mut all);
@@ -290,7 +301,7 @@ mod tests {
     fn a_usage_error_as_data_names_everything_that_is_missing_and_the_commands_own_help() {
         let misused = |line: &str| {
             let arguments = arguments(line);
-            let error = Root::try_parse_from(&arguments).expect_err("misused");
+            let error = parse(&arguments).expect_err("misused");
             misuse(&error, &error.render().to_string(), &arguments)
         };
         let missing = misused("dbtrigger watch");
@@ -312,7 +323,7 @@ mod tests {
             ("dbtrigger auth lgoin", "did you mean \"login\"?", "run `dbtrigger auth --help`"),
         ] {
             let arguments = arguments(line);
-            let error = Root::try_parse_from(&arguments).expect_err("misused");
+            let error = parse(&arguments).expect_err("misused");
             let failure = misuse(&error, &error.render().to_string(), &arguments);
             let hints: Vec<String> = failure.hints.iter().map(ToString::to_string).collect();
             assert_eq!(hints, [meant, help], "{failure:?}");

@@ -23,22 +23,22 @@ use crate::runs::{DbtRun, Followed, WorkflowProbe, cancelled_behind, dbt_runs_be
 /// A dbt run that was started just before may not show in lists yet.
 const SETTLE: Duration = Duration::from_secs(5);
 
-/// Stop a run, and wait until that is confirmed
+/// Cancel a run
 ///
-/// A dbt run is cancelled in dbt. Of a Databricks run the dbt run behind it is cancelled too. A run that has ended already
-/// is said so, with exit code 0.
+/// Waits until the service confirms. Canceling a Databricks run also cancels the dbt run that it started. A run that has already
+/// ended is not an error.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger cancel 123442
   dbtrigger cancel 123442 --timeout 10m -o json")]
 pub(crate) struct Args {
-    /// The run: id or address of a dbt run, or address of a Databricks run
+    /// ID or URL of a dbt run, or URL of a Databricks run
     #[arg(value_name = "RUN", required_unless_present = "workflow_run", conflicts_with = "workflow_run")]
     run: Option<String>,
-    /// The id of a Databricks run
+    /// ID of a Databricks run
     #[arg(long, value_name = "ID", value_parser = crate::document::parse_id)]
     workflow_run: Option<u64>,
-    /// How long to wait until it has ended (90s, 10m, 2h)
+    /// How long to wait for the run to end (90s, 10m, 2h)
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = durations::parse)]
     timeout: Duration,
 }

@@ -5,13 +5,13 @@ use clap_complete::Shell;
 use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Report};
 
-/// Print a script that lets your shell complete commands and flags
+/// Print a shell completion script
 ///
-/// Where it goes:
+/// Install it:
 ///   bash        ~/.local/share/bash-completion/completions/dbtrigger
-///   zsh         a file _dbtrigger in a folder of $fpath
+///   zsh         a file _dbtrigger in a directory of $fpath
 ///   fish        ~/.config/fish/completions/dbtrigger.fish
-///   powershell  at the end of the file that $PROFILE names
+///   powershell  append to the file that $PROFILE names
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -19,10 +19,10 @@ use crate::failure::{Code, Ended, Failure, Report};
   dbtrigger completions bash
   dbtrigger completions zsh
 
-For this shell only: source <(dbtrigger completions bash)"
+For the current shell only: source <(dbtrigger completions bash)"
 )]
 pub(crate) struct Args {
-    /// The shell
+    /// Shell
     #[arg(value_name = "SHELL", value_enum)]
     shell: Named,
 }

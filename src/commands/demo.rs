@@ -15,11 +15,10 @@ use crate::events::Events;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::sandbox::Background;
 
-/// Walk the whole guide on a stand-in for both services
+/// Run the whole guide on a local sandbox; no account needed
 ///
-/// Needs no account and asks nothing. Starts the sandbox on loopback and runs, one after another, the commands that a person
-/// would type: the secret, the notebook, the workflow, a run of the workflow with the real notebook in a real Python, a direct run,
-/// and a job that fails.
+/// Starts the sandbox and runs the commands you would type: store the secret, deploy the notebook, create the workflow, run it with the
+/// real notebook in a real Python, run a dbt job directly, and run one that fails. Asks nothing.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger demo

@@ -20,9 +20,9 @@ use crate::notebook::{OverrideKey, digest};
 
 /// Deploy the notebook that runs a dbt job
 ///
-/// Writes a readable Python notebook into the workspace; it starts a dbt job, waits for it, and fails if the job fails.
-/// Where the key is sent to is fixed in it. One that is there and unchanged is left alone; one that was edited by hand,
-/// or that dbtrigger did not write, is never overwritten unasked.
+/// Imports a readable Python notebook into the workspace. It starts a dbt job, waits for it, and fails if the job fails. The host
+/// that receives the key is fixed in it. A notebook that was edited by hand, or that dbtrigger did not create, is not overwritten
+/// unless you ask for it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger deploy-notebook
@@ -31,37 +31,44 @@ use crate::notebook::{OverrideKey, digest};
   dbtrigger deploy-notebook --print")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the contract")]
 pub(crate) struct Args {
-    /// As a person gave it.
-    #[arg(long, value_name = "PATH", help = "Where it goes [default: /Users/<you>/dbtrigger/run_dbt_job_<account>]")]
+    /// Where the notebook goes
+    #[arg(
+        long = "notebook",
+        visible_alias = "path",
+        value_name = "PATH",
+        help = "Workspace path of the notebook [default: /Users/<you>/dbtrigger/run_dbt_job_<account>]"
+    )]
     path: Option<NotebookPath>,
-    /// Put it below /Shared, where everybody in the workspace can edit it and so use the key
-    #[arg(long)]
+    /// Allow a path under /Shared, where everyone in the workspace can edit the notebook and so use the key
+    #[arg(long, help_heading = "Access", hide_short_help = true)]
     accept_shared_path: bool,
-    /// Secret scope that holds the dbt API key [default: unchanged, at first dbt-cloud]
+    /// Secret scope that holds the dbt API key [default: unchanged, or dbt-cloud]
     #[arg(long, value_name = "SCOPE")]
     scope: Option<ScopeName>,
-    /// Name of the key in the scope [default: unchanged, at first api-key]
+    /// Key in the scope [default: unchanged, or api-key]
     #[arg(long, value_name = "KEY")]
     key: Option<KeyName>,
-    /// Let whoever starts the workflow pass on this override, such as `git_branch`; repeatable, `none` to take all back [default: unchanged, at first none]
-    #[arg(long, value_name = "KEY", value_parser = parse_override)]
+    /// Let whoever starts the workflow set this override, such as git_branch; repeatable, none clears [default: unchanged, or none]
+    #[arg(long, value_name = "OVERRIDE", value_parser = parse_override, help_heading = "Run options")]
     allow_override: Vec<Allowed<OverrideKey>>,
-    /// Let it start this dbt job only; repeatable, `any` to lift it [default: unchanged, at first any]
-    #[arg(long, value_name = "ID", value_parser = parse_job)]
+    /// Start only this dbt job; repeatable, any clears [default: unchanged, or any]
+    #[arg(long, value_name = "ID", value_parser = parse_job, help_heading = "Run options")]
     allow_job: Vec<Allowed<u64>>,
-    /// Give a user (e-mail), group (name) or service principal (application id) access to the notebook: `CAN_RUN` if not said; nobody's access is taken away
-    #[arg(long, value_name = "PRINCIPAL[:CAN_READ|CAN_RUN|CAN_EDIT|CAN_MANAGE]")]
+    /// Grant access to the notebook: CAN_READ, CAN_RUN (default), CAN_EDIT, or CAN_MANAGE; repeatable
+    ///
+    /// PRINCIPAL is a user (email), group (name), or service principal (application ID). Existing access is never removed.
+    #[arg(long, value_name = "PRINCIPAL[:LEVEL]", help_heading = "Access")]
     grant: Vec<GrantTo<NotebookLevel>>,
-    /// Overwrite it though it was edited by hand, would be downgraded, or reads or sends the key elsewhere
+    /// Overwrite manual edits, a newer version, or a notebook that reads or sends the key elsewhere
     #[arg(long)]
     force: bool,
-    /// Overwrite a notebook that dbtrigger did not write
+    /// Overwrite a notebook that dbtrigger did not create
     #[arg(long)]
     adopt: bool,
-    /// Print the notebook instead of deploying it; asks Databricks nothing
-    #[arg(long, conflicts_with_all = ["path", "accept_shared_path", "grant", "force", "adopt", "dry_run"])]
+    /// Print the notebook instead of deploying it; sends nothing to Databricks
+    #[arg(long, conflicts_with_all = ["path", "accept_shared_path", "grant", "force", "adopt", "dry_run"], help_heading = "Output")]
     print: bool,
-    /// Show what would be done, and write nothing
+    /// Show the plan and write nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -238,7 +245,7 @@ pub(crate) fn default_path(me: &Me, account: u64) -> Result<NotebookPath, Failur
             Code::InvalidInput,
             format!("Your home folder cannot be used: {text} is no path for a notebook, {bad}."),
         )
-        .advise("say where the notebook goes with --path")
+        .advise("say where the notebook goes with --notebook")
     })
 }
 

@@ -4,17 +4,17 @@ use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Page, Report};
 use crate::nearest::nearest_names;
 
-/// Explain a code of an error, or an exit code
+/// Explain an error code or exit code
 ///
-/// Each error ends its first line with its code in brackets; JSON documents have it as error.code. Says what it means, why
-/// it happens and what to do. Without CODE, lists all of them. Needs no network.
+/// Every error ends its first line with its code in brackets; in JSON it is error.code. Shows what the code means, why it happens, and
+/// what to do. Without CODE, lists all codes. Works offline.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger explain
   dbtrigger explain outcome-unknown
   dbtrigger explain 7 -o json")]
 pub(crate) struct Args {
-    /// The code of an error, such as not-found, or an exit code, such as 6
+    /// Error code, such as not-found, or exit code, such as 6
     #[arg(value_name = "CODE")]
     code: Option<String>,
 }

@@ -7,29 +7,29 @@ use crate::databricks::permissions::{JobLevel, Level, NotebookLevel};
 use crate::databricks::secrets::Permission;
 use crate::failure::{Code, Failure};
 
-/// The levels that the flag gives on one kind of thing.
+/// The levels of one kind of object that the flag can give.
 pub(crate) trait Given: Level {
-    /// Those that it gives, the lowest first.
+    /// The levels it can give, lowest first.
     const GIVEN: &'static [Self] = Self::ALL;
-    /// What somebody gets who is named without a level. If there is none, it has to be said.
-    const UNSAID: Option<Self>;
+    /// The level of a principal without one.
+    const DEFAULT: Self;
 }
 
 impl Given for Permission {
-    const UNSAID: Option<Permission> = Some(Permission::Read);
+    const DEFAULT: Permission = Permission::Read;
 }
 
 impl Given for NotebookLevel {
-    const UNSAID: Option<NotebookLevel> = Some(NotebookLevel::CanRun);
+    const DEFAULT: NotebookLevel = NotebookLevel::CanRun;
 }
 
 impl Given for JobLevel {
-    /// A job has exactly one owner, who made it.
+    /// A job has exactly one owner: its creator.
     const GIVEN: &'static [JobLevel] = &[JobLevel::CanView, JobLevel::CanManageRun, JobLevel::CanManage];
-    const UNSAID: Option<JobLevel> = None;
+    const DEFAULT: JobLevel = JobLevel::CanManageRun;
 }
 
-/// A principal and what it should be able to do.
+/// A principal and the level to grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct GrantTo<L> {
     pub(super) principal: String,
@@ -40,20 +40,19 @@ impl<L: Given> FromStr for GrantTo<L> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<GrantTo<L>, String> {
-        let (principal, level) = match (text.rsplit_once(':'), L::UNSAID) {
-            (Some((principal, level)), _) => {
+        let (principal, level) = match text.rsplit_once(':') {
+            Some((principal, level)) => {
                 let named = L::named(&level.to_ascii_uppercase()).filter(|level| L::GIVEN.contains(level));
-                (principal, named.ok_or_else(|| format!("the level behind the colon is {}", names::<L>(" or ")))?)
+                (principal, named.ok_or_else(|| format!("the level must be {}", names::<L>(" or ")))?)
             }
-            (None, Some(level)) => (text, level),
-            (None, None) => return Err(format!("it has no level: write PRINCIPAL:LEVEL with {}", names::<L>(" or "))),
+            None => (text, L::DEFAULT),
         };
         let principal = principal.trim();
         if principal.is_empty() {
-            return Err("it names nobody".to_owned());
+            return Err("the principal is empty".to_owned());
         }
         if principal.chars().any(char::is_control) {
-            return Err("it has a control character in it".to_owned());
+            return Err("it contains a control character".to_owned());
         }
         Ok(GrantTo { principal: principal.to_owned(), level })
     }
@@ -63,7 +62,7 @@ impl<L: Given> FromStr for GrantTo<L> {
 impl<L: Given> fmt::Display for GrantTo<L> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let GrantTo { principal, level } = self;
-        if L::UNSAID == Some(*level) {
+        if L::DEFAULT == *level {
             return formatter.write_str(principal);
         }
         write!(formatter, "{principal}:{}", level.name())
@@ -96,10 +95,10 @@ pub(super) fn settle<L: Given>(
             Some(known) => {
                 return Err(Failure::new(
                     Code::Contradiction,
-                    format!("--grant names {principal} with {} and with {}.", known.level.name(), level.name()),
+                    format!("--grant gives {principal} both {} and {}.", known.level.name(), level.name()),
                 )
                 .advise(format!(
-                    "name each principal once; each level includes the ones before it: {}",
+                    "name each principal once; each level includes those before it: {}",
                     names::<L>(", ")
                 )));
             }
@@ -123,10 +122,10 @@ mod tests {
             ("ana@example.com", Ok((to("ana@example.com"), Permission::Read))),
             ("data team:WRITE", Ok((to("data team"), Permission::Write))),
             ("odd:name:manage", Ok((to("odd:name"), Permission::Manage))),
-            ("ana@example.com:OWN", Err("the level behind the colon is READ, WRITE or MANAGE".to_owned())),
-            (":READ", Err("it names nobody".to_owned())),
-            ("", Err("it names nobody".to_owned())),
-            ("a\nb", Err("it has a control character in it".to_owned())),
+            ("ana@example.com:OWN", Err("the level must be READ, WRITE or MANAGE".to_owned())),
+            (":READ", Err("the principal is empty".to_owned())),
+            ("", Err("the principal is empty".to_owned())),
+            ("a\nb", Err("it contains a control character".to_owned())),
         ] {
             assert_eq!(read(text), parsed, "{text:?}");
         }
@@ -134,10 +133,10 @@ mod tests {
         assert_eq!(read("team:can_edit"), Ok((to("team"), NotebookLevel::CanEdit)));
         assert_eq!(read("team:can_manage_run"), Ok((to("team"), JobLevel::CanManageRun)));
         for text in ["team:CAN_RUN", "team:IS_OWNER"] {
-            let reason = "the level behind the colon is CAN_VIEW, CAN_MANAGE_RUN or CAN_MANAGE";
+            let reason = "the level must be CAN_VIEW, CAN_MANAGE_RUN or CAN_MANAGE";
             assert_eq!(read::<JobLevel>(text), Err(reason.to_owned()));
         }
-        assert!(read::<JobLevel>("team").unwrap_err().starts_with("it has no level"));
+        assert_eq!(read("team"), Ok((to("team"), JobLevel::CanManageRun)));
     }
 
     #[test]

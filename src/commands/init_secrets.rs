@@ -27,42 +27,47 @@ use crate::http::{HttpError, Meaning, Reader, Writer};
 use crate::questions::Question;
 use crate::secret::Secret as Value;
 
-/// Store the dbt API key as a Databricks secret
+/// Store the dbt API key in a Databricks secret scope
 ///
-/// Creates the secret scope if it is missing, puts the key into it, and lets the given principals read it. The key is
-/// tried at dbt before anything is written. What is there already is left as it is.
+/// Creates the scope if it is missing, stores the key, and grants access. The key is checked with dbt before anything is written.
+/// An existing key is kept unless you pass --rotate.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "The key comes from --token-stdin, --token-file or DBT_CLOUD_TOKEN, or is asked for; never from
+#[command(
+    after_help = "The key is read from --token-stdin, --token-file, DBT_CLOUD_TOKEN, or a hidden prompt; never from
 ~/.dbt/dbt_cloud.yml. No flag takes its value.
 
 Examples:
   dbtrigger init-secrets --grant data-engineers
   dbtrigger init-secrets --rotate --token-file new-key --grant data-engineers
-  dbtrigger init-secrets --scope team --accept-shared-scope --no-validate --dry-run")]
+  dbtrigger init-secrets --scope team --accept-shared-scope --no-validate --dry-run"
+)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the contract")]
 pub(crate) struct Args {
     /// Secret scope
     #[arg(long, value_name = "SCOPE", default_value = DEFAULT_SCOPE)]
     scope: ScopeName,
-    /// Name of the key in the scope
+    /// Key in the scope
     #[arg(long, value_name = "KEY", default_value = DEFAULT_KEY)]
     key: KeyName,
-    /// Give a user (e-mail), group (name) or service principal (application id) access to the scope: READ if not said
-    #[arg(long, value_name = "PRINCIPAL[:READ|WRITE|MANAGE]")]
+    /// Grant access to the scope: READ (default), WRITE, or MANAGE; repeatable
+    ///
+    /// PRINCIPAL is a user (email), group (name), or service principal (application ID).
+    #[arg(long, value_name = "PRINCIPAL[:LEVEL]", help_heading = "Access")]
     grant: Vec<GrantTo<Permission>>,
     #[command(flatten)]
     source: KeySource,
-    /// Replace a key that is there
+    /// Replace an existing key
     #[arg(long)]
     rotate: bool,
-    /// Store the key although others than those named with --grant, the scope's creator and administrators can read it, or
-    /// nobody can tell who can
-    #[arg(long)]
+    /// Store the key even if others can read the scope, or its readers are unknown
+    ///
+    /// "Others" means anyone except the principals named with --grant, the scope's creator, and administrators.
+    #[arg(long, help_heading = "Access")]
     accept_shared_scope: bool,
-    /// Store the key without trying it at dbt first
+    /// Store the key without checking it with dbt
     #[arg(long)]
     no_validate: bool,
-    /// Show what would be done, and write nothing
+    /// Show the plan and write nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -341,19 +346,28 @@ pub(super) async fn accounts(dbt: &Writer) -> Result<Vec<Seen>, HttpError> {
     Ok(page?.rows)
 }
 
-/// Asks dbt which accounts the key may see.
+/// Asks dbt which accounts the key may see, and checks that this is one of them.
 pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
+    let accounts = accounts(dbt).await.map_err(|error| of_accounts(&error))?;
+    if accounts.iter().any(|account| account.id == id) {
+        return Ok(());
+    }
+    Err(not_for_account(id, &accounts, dbt.origin()))
+}
+
+/// Why the accounts of a key could not be listed.
+pub(super) fn of_accounts(error: &HttpError) -> Failure {
     let doing = "Nothing was written: dbt Cloud could not be asked about the key";
-    let accounts = accounts(dbt).await.map_err(|error| match error.means() {
+    match error.means() {
         Meaning::TokenInvalid | Meaning::TokenExpired => {
-            of_dbt("Nothing was written: dbt Cloud does not accept the key", &error)
+            of_dbt("Nothing was written: dbt Cloud does not accept the key", error)
         }
         Meaning::RightMissing | Meaning::OtherAccount => {
-            of_dbt("Nothing was written: dbt Cloud accepts the key, but does not let it see any account", &error)
+            of_dbt("Nothing was written: dbt Cloud accepts the key, but does not let it see any account", error)
         }
         Meaning::NotFound => {
             let origin = error.origin.clone();
-            of_dbt(doing, &error)
+            of_dbt(doing, error)
                 .cause(format!("{origin} does not answer as dbt Cloud does"))
                 .advise("compare DBT_CLOUD_HOST with your browser's address bar when signed in to dbt")
         }
@@ -362,11 +376,12 @@ pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
         | Meaning::Unpaid
         | Meaning::WrongHost
         | Meaning::NotImplemented
-        | Meaning::Other => of_dbt(doing, &error),
-    })?;
-    if accounts.iter().any(|account| account.id == id) {
-        return Ok(());
+        | Meaning::Other => of_dbt(doing, error),
     }
+}
+
+/// The key is good, but sees other accounts than this one.
+pub(super) fn not_for_account(id: u64, accounts: &[Seen], origin: &str) -> Failure {
     let seen: Vec<String> = accounts
         .iter()
         .map(|account| match &account.name {
@@ -375,7 +390,7 @@ pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
         })
         .collect();
     let seen = if seen.is_empty() { "none".to_owned() } else { seen.join(", ") };
-    Err(Failure::new(Code::NotFound, format!("Nothing was written: the dbt API key is good, but not for the account {id}."))
-        .cause(format!("the accounts that it can see at {}: {seen}", dbt.origin()))
-        .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or make a key in that account; an account that restricts IP addresses looks the same from elsewhere"))
+    Failure::new(Code::NotFound, format!("Nothing was written: the dbt API key is good, but not for the account {id}."))
+        .cause(format!("the accounts that it can see at {origin}: {seen}"))
+        .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or make a key in that account; an account that restricts IP addresses looks the same from elsewhere")
 }

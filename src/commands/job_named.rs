@@ -27,11 +27,11 @@ pub(crate) enum JobNamed {
 /// What narrows a name, or a list: each an id or a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub(crate) struct Narrow {
-    /// Only jobs of this project: its name or id
-    #[arg(long, value_name = "PROJECT")]
+    /// Only jobs in this dbt project (name or ID)
+    #[arg(long, value_name = "PROJECT", hide_short_help = true)]
     pub(crate) project: Option<String>,
-    /// Only jobs of this environment: its name or id
-    #[arg(long, value_name = "ENVIRONMENT")]
+    /// Only jobs in this dbt environment (name or ID)
+    #[arg(long, value_name = "ENVIRONMENT", hide_short_help = true)]
     pub(crate) environment: Option<String>,
 }
 

@@ -10,7 +10,7 @@ use crate::dbt::{Job, Off, Status};
 use crate::document::{Data, Id, document};
 use crate::failure::{Ended, Failure, Report};
 
-/// List the jobs of your dbt account
+/// List the jobs in your dbt account
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger jobs

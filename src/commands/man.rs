@@ -12,8 +12,8 @@ use crate::failure::{Code, Ended, Failure, Report};
 #[derive(Clone, Debug, clap::Args)]
 #[command(hide = true)]
 pub(crate) struct Args {
-    /// The folder, which is made if it is missing
-    #[arg(value_name = "FOLDER")]
+    /// Output directory, created if missing
+    #[arg(value_name = "DIR")]
     folder: PathBuf,
 }
 
@@ -37,9 +37,12 @@ fn write(command: clap::Command, folder: &Path) -> std::io::Result<()> {
     for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help") {
         write(below.clone(), folder)?;
     }
-    let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let examples = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
     // A page has all that the long help has: an argument that the short help leaves out would have no text.
-    let command = command.after_help(None::<&'static str>).mut_args(|argument| argument.hide_short_help(false));
+    let command = command
+        .after_help(None::<&'static str>)
+        .after_long_help(None::<&'static str>)
+        .mut_args(|argument| argument.hide_short_help(false));
     let man = Man::new(command).source(concat!("dbtrigger ", env!("CARGO_PKG_VERSION"))).manual("dbtrigger manual");
     let mut page = Vec::new();
     man.render(&mut page)?;

@@ -650,7 +650,7 @@ async fn deploy_notebook_writes_once_and_the_second_time_nothing() {
         (0, Some("unchanged"), vec!["keep done".to_owned()])
     );
     assert_eq!(second.took, Duration::from_millis(50) * 2);
-    let given = deploy(&stage, &["--path", &format!("/Workspace{PATH}")]).await;
+    let given = deploy(&stage, &["--notebook", &format!("/Workspace{PATH}")]).await;
     assert_eq!((given.took, given.data["state"].as_str()), (Duration::from_millis(50), Some("unchanged")));
     assert_eq!(stage.take_writes(), [""; 0]);
 }
@@ -692,7 +692,7 @@ async fn a_change_of_settings_is_written_and_listed_and_what_is_not_said_stays()
     let forced = deploy(&stage, &["--scope", "dbt-cloud", "--force"]).await;
     assert_eq!((forced.exit, forced.data["scope"].as_str()), (0, Some("dbt-cloud")));
     stage.set("DBT_CLOUD_ACCOUNT_ID", "7");
-    refused(&deploy(&stage, &["--path", PATH]).await, &["another dbt account (7 instead of 51234)"]);
+    refused(&deploy(&stage, &["--notebook", PATH]).await, &["another dbt account (7 instead of 51234)"]);
 }
 
 /// Somebody writes this text to the path.
@@ -761,13 +761,16 @@ async fn a_folder_or_file_in_the_way_is_named_and_no_flag_helps() {
     let stage = Rehearsal::new();
     post(&stage, "workspace/mkdirs", &json!({ "path": PATH }));
     let all = ["--force", "--adopt", "--accept-shared-path"];
-    refused(&deploy(&stage, &all).await, &["There is a folder at", "choose another --path"]);
+    refused(&deploy(&stage, &all).await, &["There is a folder at", "choose another --notebook"]);
     let stage = Rehearsal::new();
     post(&stage, "workspace/mkdirs", &json!({ "path": "/Users/ana@example.com/dbtrigger" }));
     write(&stage, PATH, "AUTO", "just text");
     refused(&deploy(&stage, &all).await, &["There is a file at"]);
     let below = format!("{PATH}/deeper");
-    refused(&deploy(&stage, &["--path", &below]).await, &["There is a file at", PATH, "nothing can be put below it"]);
+    refused(
+        &deploy(&stage, &["--notebook", &below]).await,
+        &["There is a file at", PATH, "nothing can be put below it"],
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -777,12 +780,15 @@ async fn below_a_notebook_nothing_would_be_created_and_a_dry_run_says_so() {
     write(&stage, above, "SOURCE", "# Databricks notebook source\nprint(1)\n");
     for below in ["sub", "not/there/yet"] {
         let path = format!("{above}/{below}");
-        let shown = deploy(&stage, &["--path", &path, "--dry-run"]).await;
+        let shown = deploy(&stage, &["--notebook", &path, "--dry-run"]).await;
         assert_eq!((shown.exit, &shown.data["state"]), (0, &json!("in-the-way")), "{shown:?}");
         assert!(shown.text.contains(&format!("There is a notebook at {above}, ")), "{}", shown.text);
         assert!(!shown.text.contains("would be created"), "{}", shown.text);
         stage.take_log();
-        refused(&deploy(&stage, &["--path", &path]).await, &["There is a notebook at", "choose another --path"]);
+        refused(
+            &deploy(&stage, &["--notebook", &path]).await,
+            &["There is a notebook at", "choose another --notebook"],
+        );
         assert_eq!(stage.take_writes(), [""; 0]);
     }
 }
@@ -792,12 +798,12 @@ async fn below_shared_it_takes_a_flag_of_its_own() {
     let stage = Rehearsal::new();
     for path in ["/Shared/run_dbt_job", "/Workspace/Shared/run_dbt_job"] {
         refused(
-            &deploy(&stage, &["--path", path]).await,
+            &deploy(&stage, &["--notebook", path]).await,
             &["everybody in the workspace can edit it", "--accept-shared-path"],
         );
     }
     assert_eq!(stage.take_writes(), [""; 0]);
-    let outcome = deploy(&stage, &["--path", "/Shared/run_dbt_job", "--accept-shared-path"]).await;
+    let outcome = deploy(&stage, &["--notebook", "/Shared/run_dbt_job", "--accept-shared-path"]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(outcome.text.contains("--notebook /Shared/run_dbt_job"), "{}", outcome.text);
 }
@@ -828,10 +834,10 @@ async fn a_host_that_only_a_pasted_address_names_is_not_sent_the_key_by_a_notebo
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_shows_a_refusal_as_data_and_fails_where_it_cannot_look() {
     let stage = Rehearsal::new();
-    let shared = deploy(&stage, &["--path", "/Shared/run", "--dry-run"]).await;
+    let shared = deploy(&stage, &["--notebook", "/Shared/run", "--dry-run"]).await;
     assert_eq!((shared.exit, &shared.data["refused"]["code"]), (0, &json!("refused")), "{shared:?}");
     stage.world(|world| world.add_fault(Rule::parse("databricks:workspace/*=status=403,times=forever").unwrap()));
-    for line in [&["--dry-run"][..], &["--path", "/Shared/run", "--dry-run"]] {
+    for line in [&["--dry-run"][..], &["--notebook", "/Shared/run", "--dry-run"]] {
         let blind = deploy(&stage, line).await;
         assert_eq!((blind.code, &blind.data), (Some(Code::NotAllowed), &Value::Null), "{blind:?}");
     }
@@ -975,7 +981,7 @@ async fn what_the_folder_of_a_new_notebook_hands_down_is_not_given_again() {
     let outcome = deploy(&stage, &["--grant", ANA]).await;
     assert_eq!(steps(&outcome), ["create done", "keep done"], "{outcome:?}");
     assert!(!stage.take_writes().contains(&"databricks:permissions/update"));
-    let shared = ["--path", "/Shared/run", "--accept-shared-path", "--grant", "analysts"];
+    let shared = ["--notebook", "/Shared/run", "--accept-shared-path", "--grant", "analysts"];
     let shared = deploy(&stage, &shared).await;
     assert!(shared.text.contains("everybody in this workspace has CAN_MANAGE there anyhow"), "{}", shared.text);
     assert!(!stage.take_writes().contains(&"databricks:permissions/update"));
@@ -1063,7 +1069,7 @@ async fn a_newer_notebook_and_one_of_another_account_or_host_are_left_alone_unle
         let stage = Rehearsal::new();
         post(&stage, "workspace/mkdirs", &json!({ "path": "/Users/ana@example.com/dbtrigger" }));
         write(&stage, PATH, "SOURCE", &text);
-        refused(&deploy(&stage, &[]).await, &[word, "--force", "choose another --path"]);
+        refused(&deploy(&stage, &[]).await, &[word, "--force", "choose another --notebook"]);
         assert_eq!(deploy(&stage, &["--adopt"]).await.exit, 7, "{word}");
         assert_eq!(stage.take_writes(), [""; 0]);
         assert_eq!(deploy(&stage, &["--force"]).await.exit, 0, "{word}");
@@ -1099,13 +1105,13 @@ async fn names_that_need_escaping_arrive_as_they_are() {
     for name in ["run me", "it's \"mine\"", "50%2F&a=b?c#d+e", "läuft 走", "a;b|c`d$(e)\\f"] {
         let stage = Rehearsal::new();
         let path = format!("/Users/ana@example.com/team {name}/{name}");
-        let outcome = deploy(&stage, &["--path", &path, "--grant", "data-engineers"]).await;
+        let outcome = deploy(&stage, &["--notebook", &path, "--grant", "data-engineers"]).await;
         assert_eq!((outcome.exit, outcome.data["path"].as_str()), (0, Some(path.as_str())), "{outcome:?}");
         assert!(stage.world(|world| world.inspect())["workspace"][&path]["content"].is_string(), "{path}");
         let next = format!("--notebook {}", deploy_notebook::quoted(&path));
         assert!(outcome.text.contains(&next) && next.contains('\''), "{}", outcome.text);
         stage.take_log();
-        assert_eq!(deploy(&stage, &["--path", &path, "--grant", "data-engineers"]).await.exit, 0);
+        assert_eq!(deploy(&stage, &["--notebook", &path, "--grant", "data-engineers"]).await.exit, 0);
         assert_eq!(stage.take_writes(), [""; 0], "{path}");
     }
 }

@@ -305,6 +305,7 @@ impl Rehearsal {
             context: Context {
                 environment: self.0.environment.borrow().clone(),
                 stdin_is_terminal: false,
+                stdout_is_terminal: false,
                 stderr_is_terminal: false,
                 wall: Wall::of(move || Timestamp::from_millisecond(now(clock).0).unwrap()),
                 entropy: Entropy::seeded(self.0.commands.get()),

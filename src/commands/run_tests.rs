@@ -60,6 +60,15 @@ async fn watch_shows_what_run_shows_and_ends_as_the_run_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_can_be_given_with_its_flag_too() {
+    let stage = Rehearsal::new();
+    let one = start(&stage, &["--job", "222222", "--no-wait"]).await;
+    assert_eq!((one.exit, &one.data["job_id"]), (0, &"222222".into()), "{one:?}");
+    let two = start(&stage, &["222225", "--job", "300005", "--no-wait"]).await;
+    assert_eq!((two.exit, two.data["runs"].as_array().map(Vec::len)), (0, Some(2)), "{two:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_that_is_not_there_is_said_soon_and_one_that_does_not_show_yet_is_waited_for() {
     let stage = Rehearsal::new();
     let outcome = watched(&stage, &["99"]).await;

@@ -13,7 +13,7 @@ use crate::dbt::{PAGE, Run, RunFilter, Status, all_pages, list_account_runs};
 use crate::document::{Data, Id, document};
 use crate::failure::{Ended, Failure, Report, of_dbt};
 
-/// List recent runs of your dbt account, or of a workflow, newest first
+/// List recent runs of your dbt account or of a workflow, newest first
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger runs
@@ -21,32 +21,32 @@ use crate::failure::{Ended, Failure, Report, of_dbt};
   dbtrigger runs --workflow 'dbt: Nightly build (222222)' --limit 5
   dbtrigger runs --job 'Nightly build' --status error --limit 5 -o json")]
 pub(crate) struct Args {
-    /// Only runs of this job: its id, its address, or its name
+    /// Only runs of this dbt job (ID, URL, or name)
     #[arg(long, value_name = "JOB")]
     job: Option<String>,
-    /// Only runs that stand so; repeat it for several
+    /// Only runs with this status; repeatable
     #[arg(long, value_enum, value_name = "STATUS")]
     status: Vec<Wanted>,
-    /// How many at most
+    /// Maximum number of runs
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     limit: u64,
-    /// Only dbt runs that go on though the Databricks run that started them is over or gone
+    /// List dbt runs that are still active although the Databricks run that started them has ended
     #[arg(long, conflicts_with_all = ["job", "status", "limit", "project", "environment"])]
     orphans: bool,
-    /// Runs of this Databricks workflow instead: its id, its address or its exact name
+    /// List runs of this Databricks job (ID, URL, or exact name) instead
     #[arg(long, value_name = "WORKFLOW", conflicts_with_all = ["job", "status", "orphans", "project", "environment"])]
     workflow: Option<String>,
     #[command(flatten)]
     narrow: JobPlace,
 }
 
-/// Where a job given by name is.
+/// Project and environment of a job given by name.
 #[derive(Clone, Debug, clap::Args)]
 struct JobPlace {
-    /// The project of a job given by name: its name or id
+    /// Only jobs in this dbt project (name or ID)
     #[arg(long, value_name = "PROJECT", requires = "job")]
     project: Option<String>,
-    /// The environment of a job given by name: its name or id
+    /// Only jobs in this dbt environment (name or ID)
     #[arg(long, value_name = "ENVIRONMENT", requires = "job")]
     environment: Option<String>,
 }

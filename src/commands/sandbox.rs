@@ -13,43 +13,43 @@ use crate::events::Event;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::sandbox::{Options, Rule, Seed, SimTime, StartError};
 
-/// Serve a Databricks workspace and a dbt Cloud account on this machine
+/// Serve a local stand-in for Databricks and dbt
 ///
-/// Prints the variables that point a client here, and runs until interrupted. Both services stand behind one address on
-/// loopback, with a random token; nothing is kept when it ends. Seeded dbt jobs: 222222 succeeds after a few simulated
-/// minutes, 222223 fails with a model error, 222224 is cancelled from elsewhere, 222225 waits long in the queue.
+/// Serves both APIs on one loopback address, prints the environment variables to connect to it, and runs until interrupted. Nothing
+/// is kept. Seeded dbt jobs: 222222 succeeds after a few simulated minutes, 222223 fails with a model error, 222224 is canceled by
+/// someone else, 222225 waits a long time in the queue.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger sandbox --env-file sandbox.env
   dbtrigger sandbox --speed 600 --fault 'dbt:jobs/run=reset,phase=after'
   dbtrigger sandbox --tls --env-file sandbox.env
 
-A fault is OPERATION=CLASS[,phase=before|after][,nth=N][,times=M|forever]. OPERATION is the service and the path behind its
-version, such as dbt:jobs/run, databricks:jobs/create or databricks:secrets/*. CLASS is reset, close, hang, truncated, drip, status=503,
-retry-after=5, login, empty, kill and so on; a class that does not exist is refused with the whole list.")]
+A fault is OPERATION=CLASS[,phase=before|after][,nth=N][,times=M|forever]. OPERATION is the service and the path after its
+version, such as dbt:jobs/run, databricks:jobs/create, or databricks:secrets/*. CLASS is reset, close, hang, truncated, drip,
+status=503, retry-after=5, login, empty, kill, and others; an unknown class prints the whole list.")]
 pub(crate) struct Args {
-    /// Port on 127.0.0.1 (any free one)
+    /// Port on 127.0.0.1 [default: any free port]
     #[arg(long)]
     port: Option<u16>,
-    /// Serve https, with a certificate made for this start; its file is among the variables
+    /// Serve HTTPS with a certificate made at startup; its file is one of the variables
     #[arg(long)]
     tls: bool,
-    /// Write the variables to this file too, as NAME=value lines
+    /// Also write the variables to a file, one NAME=value per line
     #[arg(long, value_name = "FILE")]
     env_file: Option<PathBuf>,
-    /// Delay each request by this long, such as 50ms
+    /// Delay each request, such as 50ms
     #[arg(long, value_name = "DURATION", value_parser = durations::parse)]
     latency: Option<Duration>,
-    /// Delay each new connection by this long
+    /// Delay each new connection
     #[arg(long, value_name = "DURATION", value_parser = durations::parse)]
     connect_latency: Option<Duration>,
-    /// How many seconds pass in the sandbox in one second
+    /// Simulated seconds per second
     #[arg(long, default_value_t = 60.0)]
     speed: f64,
-    /// Let a request go wrong; repeatable
+    /// Inject a fault; repeatable
     #[arg(long, value_name = "RULE", value_parser = Rule::parse)]
     fault: Vec<Rule>,
-    /// Append one JSON line per request to this file, secrets replaced
+    /// Append one JSON line per request to a file, with secrets replaced
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
 }
@@ -98,7 +98,15 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 
 /// Options with fresh tokens, the wall clock's start, and a place for Python's packages.
 pub(super) fn options(context: &Context) -> Options {
-    let Context { environment, stdin_is_terminal: _, stderr_is_terminal: _, wall, entropy, program } = context;
+    let Context {
+        environment,
+        stdin_is_terminal: _,
+        stdout_is_terminal: _,
+        stderr_is_terminal: _,
+        wall,
+        entropy,
+        program,
+    } = context;
     let mut options = Options::new(Seed {
         databricks_token: format!("dapi{}", entropy.name()),
         dbt_token: format!("dbtc_{}", entropy.name()),

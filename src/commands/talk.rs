@@ -2,20 +2,20 @@
 //!
 //! Commands know nothing of it: they fail with what is open, are told, and begin again. Nothing was written until then.
 
+mod dbt;
 mod hosts;
 mod settings;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::job_named::{Narrow, Places, environment, jobs, shown_name};
+use self::dbt::KeyQuestion;
+use super::job_named::{JobNamed, Narrow};
 use super::provision::who;
-use super::{Stage, init_secrets, line_to_dbt, to_databricks, to_dbt};
-use crate::credentials::{
-    Account, Databricks, Source, Sourced, Token, Wants, account, account_id, api_token, check_host, databricks,
-    dbt_host, named_workspace, profiles, read_account_id,
-};
-use crate::dbt::{Job, Link};
+use super::{Stage, to_databricks};
+use crate::context::Environment;
+use crate::credentials::{Databricks, Source, Sourced, Wants, check_host, databricks, named_workspace, profiles};
+use crate::dbt::Link;
 use crate::failure::{Code, Failure, Hint};
 use crate::origin::Origin;
 use crate::questions::{Open, Question, Questioner, Setting, Unanswered};
@@ -54,14 +54,23 @@ pub(crate) async fn answer(open: &Open, stage: &mut Stage, asker: &dyn Questione
     let Open { questions, pasted } = open;
     let pasted: Vec<(String, Link)> =
         pasted.iter().filter_map(|text| Some((text.clone(), Link::parse(text).ok()?))).collect();
-    let mut talk = Talking { stage, asker, pasted, instead: Vec::new() };
+    let mut talk = Talking { stage, asker, pasted, instead: Vec::new(), named: None };
     let has = |question: &Question| questions.contains(question);
     let mut credential = has(&Question::DatabricksCredential);
+    let mut typed_host = false;
     if has(&Question::DatabricksHost) {
-        credential = !talk.workspace(credential).await? && credential;
+        let found = talk.workspace(credential).await?;
+        credential = credential && found != Workspace::Profile;
+        typed_host = found == Workspace::Typed;
     }
     if credential {
-        talk.databricks_token().await?;
+        while let Err(failure) = talk.databricks_token().await {
+            if !typed_host || !is_about_the_host(failure.code) {
+                return Err(failure);
+            }
+            talk.tell(&failure);
+            talk.databricks_host().await?;
+        }
     }
     for question in questions {
         if let Question::DatabricksToken { host } = question {
@@ -79,39 +88,69 @@ pub(crate) async fn answer(open: &Open, stage: &mut Stage, asker: &dyn Questione
         | Question::DbtAccount
         | Question::DbtToken
         | Question::DbtKey { tried: _ }
-        | Question::Setting(_) => None,
+        | Question::Setting { setting: _, now: _ } => None,
     });
-    // A job is looked for in an account, and with a token, that the rest of the command may not need.
+    // Looking for a job takes an account and a token that the rest of the command may not need.
     let looks = choice.is_some();
-    if has(&Question::DbtHost) || (looks && talk.lacks_host()?) {
+    if looks && (talk.lacks_host()? || talk.lacks_account()?) {
+        talk.address().await?;
+    }
+    if (looks || has(&Question::DbtHost)) && talk.lacks_host()? {
         talk.host().await?;
     }
-    if has(&Question::DbtAccount) || (looks && talk.lacks_account()?) {
-        talk.account().await?;
-    }
-    if has(&Question::DbtKey { tried: false }) {
-        talk.dbt_token("dbt API key to store", false).await?;
+    let account = (looks || has(&Question::DbtAccount)) && talk.lacks_account()?;
+    let key = if has(&Question::DbtKey { tried: false }) {
+        KeyQuestion::ToStoreUntried
     } else if has(&Question::DbtKey { tried: true }) {
-        talk.dbt_token("dbt API key to store", true).await?;
+        KeyQuestion::ToStore
     } else if has(&Question::DbtToken) || (looks && talk.lacks_token()?) {
-        talk.dbt_token("Token for dbt", true).await?;
-    }
+        KeyQuestion::Token
+    } else {
+        KeyQuestion::None
+    };
+    talk.key_and_account(key, account).await?;
     if let Some((flag, narrow)) = choice {
         talk.job(flag, &narrow).await?;
     }
-    let settings = questions.iter().filter_map(|question| match question {
-        Question::Setting(setting) => Some(*setting),
-        Question::DatabricksHost
-        | Question::DatabricksCredential
-        | Question::DatabricksToken { host: _ }
-        | Question::DbtHost
-        | Question::DbtAccount
-        | Question::DbtToken
-        | Question::DbtKey { tried: _ }
-        | Question::DbtJob { flag: _, project: _, environment: _ } => None,
-    });
-    talk.settings(&settings.collect::<Vec<_>>()).await?;
+    for question in questions {
+        if let Question::Setting { setting, now } = question {
+            talk.setting(*setting, now).await?;
+        }
+    }
     Ok(talk.instead)
+}
+
+/// Whether the service was not there, or is another one, so that another host may help.
+fn is_about_the_host(code: Code) -> bool {
+    match code {
+        Code::Network | Code::Tls | Code::Nonsense | Code::NotFound | Code::Unavailable => true,
+        Code::Failed
+        | Code::Usage
+        | Code::MissingInput
+        | Code::InvalidInput
+        | Code::Contradiction
+        | Code::RunFailed
+        | Code::NotAuthenticated
+        | Code::NotAllowed
+        | Code::Refused
+        | Code::ChangedMeanwhile
+        | Code::StillRunning
+        | Code::OutcomeUnknown
+        | Code::RunCancelled
+        | Code::Bug
+        | Code::RateLimited
+        | Code::Interrupted(_) => false,
+    }
+}
+
+/// Where the workspace came from.
+#[derive(PartialEq, Eq)]
+enum Workspace {
+    /// A profile, with its credential.
+    Profile,
+    /// The host of a profile whose credential cannot be used.
+    ProfileHost,
+    Typed,
 }
 
 /// How a command ends that gets no answer. Questions come before anything is written.
@@ -136,6 +175,8 @@ struct Talking<'a> {
     asker: &'a dyn Questioner,
     pasted: Vec<(String, Link)>,
     instead: Vec<Instead>,
+    /// The job as typed at the question for its address.
+    named: Option<JobNamed>,
 }
 
 impl Talking<'_> {
@@ -160,45 +201,71 @@ impl Talking<'_> {
         self.asker.choose(prompt, items).await.map_err(unanswered)
     }
 
-    /// Asks for the workspace: a profile of the file, which may bring the credential with it, or an address. Says
-    /// whether the credential is known now.
-    async fn workspace(&mut self, credential: bool) -> Result<bool, Failure> {
-        let offers: Vec<(String, String)> = profiles(&self.stage.context.environment)
+    /// Asks for the workspace: a profile of the file, which may have a credential too, or a host. The only profile whose
+    /// credential works is used without a question.
+    async fn workspace(&mut self, credential: bool) -> Result<Workspace, Failure> {
+        let mut offers: Vec<(String, String)> = profiles(&self.stage.context.environment)
             .into_iter()
             .filter(|(_, host)| Origin::parse(host).is_ok())
             .collect();
+        if let [(name, host)] = offers.as_slice()
+            && credential
+            && let Some(environment) = self.with_profile(name)
+            && works(&environment, self.stage).await
+        {
+            self.stage.events.remark(format!("Using the profile {name} ({host})"));
+            self.stage.context.environment = environment;
+            self.instead.push(Instead::Flag("-p", name.clone()));
+            return Ok(Workspace::Profile);
+        }
         if !offers.is_empty() {
-            let mut items: Vec<String> = offers.iter().map(|(name, host)| format!("{name}: {host}")).collect();
+            let mut items: Vec<String> = offers.iter().map(|(name, host)| format!("{name}   {host}")).collect();
             items.push(ELSEWHERE.to_owned());
-            let chosen = self.choose("Databricks workspace, by its profile", &items).await?;
-            if let Some((name, host)) = offers.into_iter().nth(chosen) {
-                let whole = self.stage.context.environment.with_profile(Some(&name));
-                let mut wants = Wants::default();
-                // A credential of the environment stays what it is; only the host comes from the file then.
-                if credential && databricks(&whole, &self.stage.vault, &mut wants).is_some() && wants.settle().is_ok() {
-                    self.stage.context.environment = whole;
+            let chosen = self.choose("Databricks workspace", &items).await?;
+            if chosen < offers.len() {
+                let (name, host) = offers.swap_remove(chosen);
+                // A credential of the environment stays; only the host comes from the file then.
+                if credential && let Some(environment) = self.with_profile(&name) {
+                    self.stage.context.environment = environment;
                     self.instead.push(Instead::Flag("-p", name));
-                    return Ok(true);
+                    return Ok(Workspace::Profile);
                 }
-                return self.take_host(&host).map(|()| false);
+                return self.take_host(&host).map(|()| Workspace::ProfileHost);
             }
         }
+        self.databricks_host().await.map(|()| Workspace::Typed)
+    }
+
+    async fn databricks_host(&mut self) -> Result<(), Failure> {
         loop {
-            let typed = self.ask("Databricks host, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com").await?;
+            let typed = self.ask("Databricks host (the address of your workspace)", "").await?;
             match self.take_host(&typed) {
-                Ok(()) => return Ok(false),
+                Ok(()) => return Ok(()),
                 Err(failure) => self.tell(&failure),
             }
         }
     }
 
-    async fn ask(&self, prompt: &str) -> Result<String, Failure> {
-        self.asker.text(prompt).await.map(|typed| typed.trim().to_owned()).map_err(unanswered)
+    /// The environment with this profile chosen, if it has a credential.
+    fn with_profile(&self, name: &str) -> Option<Environment> {
+        let environment = self.stage.context.environment.with_profile(Some(name));
+        let mut wants = Wants::default();
+        let found = databricks(&environment, &self.stage.vault, &mut wants);
+        (found.is_some() && wants.settle().is_ok()).then_some(environment)
+    }
+
+    async fn ask(&self, prompt: &str, initial: &str) -> Result<String, Failure> {
+        self.asker.text(prompt, initial).await.map(|typed| typed.trim().to_owned()).map_err(unanswered)
+    }
+
+    /// One key, in lower case; Enter is the one in capitals.
+    async fn key(&self, prompt: &str, keys: &str) -> Result<char, Failure> {
+        self.asker.key(prompt, keys).await.map_err(unanswered)
     }
 
     async fn databricks_token(&mut self) -> Result<(), Failure> {
         let host = check_host(&self.stage.context.environment)?.map(|host| host.value.to_string()).unwrap_or_default();
-        let prompt = format!("Personal access token for {host}");
+        let prompt = format!("Databricks personal access token for {host}");
         let check = async |stage: &Stage| {
             let mut wants = Wants::default();
             let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
@@ -215,7 +282,7 @@ impl Talking<'_> {
         let flag = host.map(|host| Sourced::new(host.to_owned(), Source::Flag("--databricks")));
         let at = named_workspace(flag, &self.stage.context.environment)?
             .ok_or_else(|| Failure::new(Code::Bug, "A token is asked for, and no host."))?;
-        let prompt = format!("Personal access token for {}", at.host.value);
+        let prompt = format!("Databricks personal access token for {}", at.host.value);
         let check = async |stage: &Stage| {
             let Some(token) = stage.vault.kept("DATABRICKS_TOKEN") else {
                 return Err(Failure::new(Code::Bug, "A token was typed and is not there."));
@@ -253,105 +320,20 @@ impl Talking<'_> {
             }
             self.tell(&failure);
         }
-        self.instead.push(Instead::Variable(variable, None));
-        Ok(())
-    }
-
-    fn lacks_host(&self) -> Result<bool, Failure> {
-        Ok(dbt_host(&self.stage.account, &self.pasted, &self.stage.context.environment)?.is_none())
-    }
-
-    fn lacks_account(&self) -> Result<bool, Failure> {
-        Ok(account_id(&self.stage.account, &self.pasted, &self.stage.context.environment)?.is_none())
-    }
-
-    fn lacks_token(&self) -> Result<bool, Failure> {
-        let Talking { stage, asker: _, pasted, instead: _ } = self;
-        let environment = &stage.context.environment;
-        Ok(api_token(&stage.account, pasted, environment, &stage.vault, &mut Wants::default())?.is_none())
-    }
-
-    async fn account(&mut self) -> Result<(), Failure> {
-        loop {
-            let typed = self.ask("Id of your dbt account, the number behind /deploy/ in its addresses").await?;
-            let possible = read_account_id(&typed, TYPED);
-            self.stage.account.dbt_account = Some(typed);
-            let environment = &self.stage.context.environment;
-            match possible.and_then(|_| account_id(&self.stage.account, &self.pasted, environment)) {
-                Ok(found) => {
-                    self.instead.push(Instead::Flag("--dbt-account", found.unwrap_or_default().to_string()));
-                    return Ok(());
-                }
-                Err(failure) => self.tell(&failure),
-            }
-            self.stage.account.dbt_account = None;
+        let given = Instead::Variable(variable, None);
+        if !self.instead.contains(&given) {
+            self.instead.push(given);
         }
-    }
-
-    async fn dbt_token(&mut self, prompt: &str, tried: bool) -> Result<(), Failure> {
-        if !tried {
-            return self.token(prompt, "DBT_CLOUD_TOKEN", async |_: &Stage| Ok(())).await;
-        }
-        let mut wants = Wants::default();
-        let account = account(&self.stage.account, &self.pasted, &self.stage.context.environment, &mut wants);
-        wants.settle()?;
-        let Some(account) = account else {
-            return Err(Failure::new(Code::Bug, "The dbt account is settled and yet missing."));
-        };
-        // Nobody should type a token for a host that would not get it.
-        account.check_bare_token("The dbt token")?;
-        let prompt = format!("{prompt}, of account {} at {}", account.id, account.origin);
-        let check = async |stage: &Stage| accepted(&account, stage).await;
-        self.token(&prompt, "DBT_CLOUD_TOKEN", check).await
-    }
-
-    async fn job(&mut self, flag: Option<&'static str>, narrow: &Narrow) -> Result<(), Failure> {
-        let (account, reader) = line_to_dbt(&self.pasted, Wants::default(), self.stage)?;
-        let places = Places::read(&reader, &account, narrow).await?;
-        let jobs = jobs(&reader, &account, narrow, &places, None).await?;
-        if jobs.is_empty() {
-            let what = format!("No dbt job shows in account {} that could be chosen.", account.id);
-            return Err(Failure::new(Code::NotFound, what)
-                .cause("the token may not see any")
-                .advise("give the job by its id or its address, or use a token that may see it"));
-        }
-        let items: Vec<String> = jobs
-            .iter()
-            .map(|job| {
-                let project = job.project_id.map(|id| id.to_string());
-                let project = places.name(job.project_id).map(|name| shown_name(Some(name))).or(project);
-                let (name, project) = (shown_name(job.name.as_deref()), project.unwrap_or_default());
-                // The id first: what does not fit is cut off, and is not found by typing then.
-                format!("{}   {name}   {project}, {}", job.id, environment(job))
-            })
-            .collect();
-        let chosen = self.choose("dbt job", &items).await?;
-        let Some(job) = jobs.get(chosen) else {
-            return Err(Failure::new(Code::Bug, "A job was chosen that is not in the list."));
-        };
-        self.stage.talk.job = Some(job.id);
-        self.instead.extend(repeats(job, &jobs, narrow).map(|named| match flag {
-            Some(flag) => Instead::Flag(flag, named),
-            None => Instead::Argument(named),
-        }));
         Ok(())
     }
 }
 
-/// How to name this job beside the flags that narrowed the list: they go with names only.
-fn repeats(job: &Job, jobs: &[Job], narrow: &Narrow) -> Option<String> {
-    if narrow.is_empty() {
-        return Some(job.id.to_string());
+/// Whether Databricks accepts the credential of this environment.
+async fn works(environment: &Environment, stage: &Stage) -> bool {
+    let mut wants = Wants::default();
+    let Some(identity) = databricks(environment, &stage.vault, &mut wants) else { return false };
+    match to_databricks(&identity, stage) {
+        Ok(writer) => who(&writer.reader()).await.is_ok(),
+        Err(_) => false,
     }
-    let name = job.name.clone()?;
-    (jobs.iter().filter(|other| other.name.as_deref() == Some(name.as_str())).count() == 1).then_some(name)
-}
-
-/// Asks dbt whether the token is good, and for this account.
-async fn accepted(account: &Account, stage: &Stage) -> Result<(), Failure> {
-    let Some(token) = stage.vault.kept("DBT_CLOUD_TOKEN") else {
-        return Err(Failure::new(Code::Bug, "A token was typed and is not there."));
-    };
-    let token = Token::bare(Sourced::new(token, Source::Typed));
-    init_secrets::validate(&to_dbt(account, &token, stage)?, account.id).await
 }

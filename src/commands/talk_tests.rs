@@ -27,7 +27,7 @@ impl Scripted {
 }
 
 impl Questioner for Scripted {
-    fn text<'a>(&'a self, prompt: &'a str) -> Asking<'a, String> {
+    fn text<'a>(&'a self, prompt: &'a str, _: &'a str) -> Asking<'a, String> {
         Box::pin(async move { self.next(prompt).map(ToOwned::to_owned) })
     }
 
@@ -39,6 +39,14 @@ impl Questioner for Scripted {
         Box::pin(async move {
             let part = self.next(prompt)?;
             Ok(items.iter().position(|item| item.contains(part)).unwrap_or_else(|| panic!("{part}: {items:?}")))
+        })
+    }
+
+    fn key<'a>(&'a self, prompt: &'a str, keys: &'a str) -> Asking<'a, char> {
+        Box::pin(async move {
+            let key = self.next(prompt)?.chars().next().unwrap();
+            assert!(keys.to_ascii_lowercase().contains(key), "{key} of {keys}");
+            Ok(key)
         })
     }
 }
@@ -78,17 +86,67 @@ async fn what_is_no_token_is_asked_for_again() {
     assert_eq!(instead.unwrap(), [Instead::Variable("DBT_CLOUD_TOKEN", None)]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_key_of_another_account_is_not_asked_for_again() {
-    let world = Rehearsal::new();
-    for name in ["DBT_CLOUD_TOKEN", "DBT_CLOUD_ACCOUNT_ID"] {
+/// What is asked for a job where the environment names neither account nor token, and the answers to it.
+async fn addressed(world: &Rehearsal, answers: &[&'static str]) -> (Result<Vec<Instead>, Failure>, Stage) {
+    for name in ["DBT_CLOUD_HOST", "DBT_CLOUD_TOKEN", "DBT_CLOUD_ACCOUNT_ID"] {
         world.set(name, "");
     }
-    let script = Scripted::of(["7", DBT_TOKEN]);
-    let (answered, stage) = asked(&world, &[Question::DbtAccount, Question::DbtKey { tried: true }], &script).await;
+    let questions = [
+        Question::DbtHost,
+        Question::DbtAccount,
+        Question::DbtKey { tried: true },
+        Question::DbtJob { flag: Some("--job"), project: None, environment: None },
+    ];
+    let script = Scripted(RefCell::new(answers.iter().copied().map(Ok).collect()));
+    asked(world, &questions, &script).await
+}
+
+#[tokio::test(start_paused = true)]
+#[expect(clippy::print_stdout, reason = "the line is what the test is for")]
+async fn the_address_of_the_job_or_what_is_known_of_it_leads_to_account_and_job() {
+    const HOST: &str = "http://127.0.0.1:1";
+    const ADDRESS: &str = "http://127.0.0.1:1/deploy/51234/projects/111111/jobs/222222";
+    let rows: &[&[&'static str]] = &[
+        &[ADDRESS, DBT_TOKEN],
+        // Another page of the account, and a job of the list.
+        &["http://127.0.0.1:1/deploy/51234/projects/111111", DBT_TOKEN, "222222"],
+        // A host alone: the key tells the account.
+        &[HOST, DBT_TOKEN, "222222"],
+        &["222222", HOST, DBT_TOKEN],
+        &["Nightly build", HOST, DBT_TOKEN],
+        // Mistakes, each put right without losing what was typed before.
+        &["dbtc_Typed-in-the-wrong-place", "login.dbt.com/x", ADDRESS, DBT_TOKEN],
+        &["https://dbt.example.org/deploy/51234/jobs/222222", "n", ADDRESS, DBT_TOKEN],
+        &["http://127.0.0.1:1/deploy/7/jobs/222222", DBT_TOKEN, "y"],
+        &["http://127.0.0.1:1/deploy/51234/jobs/999", DBT_TOKEN, "222222"],
+        &["Nightly biuld", HOST, DBT_TOKEN, "222222"],
+        &[ADDRESS, "dbtc_a-token-of-somebody-else", DBT_TOKEN],
+    ];
+    for answers in rows {
+        let (instead, stage) = addressed(&Rehearsal::new(), answers).await;
+        let instead = instead.unwrap_or_else(|failure| panic!("{answers:?}: {failure:?}"));
+        assert_eq!(stage.talk.job, Some(222_222), "{answers:?}");
+        for flag in [("--dbt-host", HOST), ("--dbt-account", "51234"), ("--job", "222222")] {
+            let given = instead.iter().filter(|given| **given == Instead::Flag(flag.0, flag.1.to_owned())).count();
+            assert_eq!(given, 1, "{flag:?} after {answers:?}: {instead:?}");
+        }
+        assert_eq!(instead.len(), 4, "{answers:?}: {instead:?}");
+    }
+    println!("addresses of jobs: {0} of {0}", rows.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_other_account_than_the_one_named_is_used_without_consent() {
+    let (answered, stage) =
+        addressed(&Rehearsal::new(), &["http://127.0.0.1:1/deploy/7/jobs/222222", DBT_TOKEN, "n"]).await;
     assert_eq!(answered.unwrap_err().code, Code::NotFound);
-    assert!(stage.vault.kept("DBT_CLOUD_TOKEN").is_none());
-    // Nobody wants it to be tried: any token will do.
+    assert_eq!(stage.talk.job, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_not_tried_is_taken_as_typed() {
+    let world = Rehearsal::new();
+    world.set("DBT_CLOUD_TOKEN", "");
     let script = Scripted::of(["dbtc_never-tried-0123"]);
     let (answered, stage) = asked(&world, &[Question::DbtKey { tried: false }], &script).await;
     assert_eq!(answered.unwrap(), [Instead::Variable("DBT_CLOUD_TOKEN", None)]);
@@ -98,7 +156,9 @@ async fn a_key_of_another_account_is_not_asked_for_again() {
 #[tokio::test(start_paused = true)]
 async fn a_terminal_that_cannot_be_used_is_said_with_the_way_around_it() {
     let broken = Scripted(RefCell::new([Err(Unanswered::Broken("gone".to_owned()))].into()));
-    let (answered, _) = asked(&Rehearsal::new(), &[Question::DbtHost], &broken).await;
+    let world = Rehearsal::new();
+    world.set("DBT_CLOUD_HOST", "");
+    let (answered, _) = asked(&world, &[Question::DbtHost], &broken).await;
     let failure = answered.unwrap_err();
     assert_eq!((failure.code, failure.causes.as_slice()), (Code::Failed, ["gone".to_owned()].as_slice()));
     assert!(format!("{:?}", failure.hints).contains("--no-input"), "{failure:?}");

@@ -14,9 +14,9 @@ const TARGET: &str = env!("DBTRIGGER_TARGET");
 pub(crate) const LINE: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("DBTRIGGER_COMMIT"), ", ", env!("DBTRIGGER_TARGET"), ")");
 
-/// Show version, commit and target
+/// Show version, commit, and target
 ///
-/// The same as `dbtrigger --version`. Nothing is asked for over the network; new versions come the way this one did.
+/// Same as `dbtrigger --version`. Works offline; update dbtrigger the way you installed it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger version

@@ -15,22 +15,22 @@ use crate::http::Deadline;
 use crate::origin::Origin;
 use crate::runs::{DbtRun, Journal};
 
-/// Follow a run that was started before, by anybody and from any machine, to its end
+/// Follow a run until it ends
 ///
-/// Prints what `run` prints, and the exit code is the run's own outcome too: 0 success, 3 error, 20 cancelled, 8 when the
-/// waiting was long enough and the run goes on.
+/// Works for any run, whoever started it and from wherever. Prints what `run` prints and exits with the run's outcome: 0 success, 3
+/// error, 20 canceled, 8 timed out while the run goes on.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger watch 123442
   dbtrigger watch 123442 --timeout 2h -o json")]
 pub(crate) struct Args {
-    /// The run: id or address of a dbt run, or address of a Databricks run
+    /// ID or URL of a dbt run, or URL of a Databricks run
     #[arg(value_name = "RUN", required_unless_present = "workflow_run", conflicts_with = "workflow_run")]
     run: Option<String>,
-    /// The id of a Databricks run
+    /// ID of a Databricks run
     #[arg(long, value_name = "ID", value_parser = crate::document::parse_id)]
     workflow_run: Option<u64>,
-    /// How long to wait, time in the queue included (90s, 10m, 2h)
+    /// How long to wait, including time in the queue (90s, 10m, 2h)
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = durations::parse)]
     timeout: Duration,
 }

@@ -36,27 +36,27 @@ pub(crate) struct Account {
 /// The global flags that name the account.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct AccountFlags {
-    /// Any page of your dbt account, pasted from the browser: host, account, and project or job if it names one
-    #[arg(long, global = true, hide_short_help = true, value_name = "URL", help_heading = "Account of dbt")]
+    /// URL of any page in your dbt account: sets host, account, and project or job if it names one
+    #[arg(long, global = true, hide_short_help = true, value_name = "URL", help_heading = "Global options")]
     pub(crate) dbt_url: Option<String>,
-    /// Host of your dbt account, as a person gave it
+    /// Host of your dbt account, as typed
     #[arg(
         long,
         global = true,
         hide_short_help = true,
         value_name = "HOST",
         help = "Host of your dbt account, such as ab123.us1.dbt.com [env: DBT_CLOUD_HOST]",
-        help_heading = "Account of dbt"
+        help_heading = "Global options"
     )]
     pub(crate) dbt_host: Option<String>,
-    /// Id of the account, as a person gave it
+    /// Account ID, as typed
     #[arg(
         long,
         global = true,
         hide_short_help = true,
         value_name = "ID",
-        help = "Id of your dbt account [env: DBT_CLOUD_ACCOUNT_ID]",
-        help_heading = "Account of dbt"
+        help = "ID of your dbt account [env: DBT_CLOUD_ACCOUNT_ID]",
+        help_heading = "Global options"
     )]
     pub(crate) dbt_account: Option<String>,
 }

@@ -133,10 +133,10 @@ fn in_environment(environment: &Environment, vault: &Vault) -> Result<Option<Sou
 /// Where the key that is to be stored comes from.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct KeySource {
-    /// Read the dbt API key from standard input
+    /// Read the dbt API key from stdin
     #[arg(long, conflicts_with = "token_file")]
     pub(crate) token_stdin: bool,
-    /// Read the dbt API key from this file
+    /// Read the dbt API key from a file
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 }

@@ -107,10 +107,8 @@ impl Wants {
     /// Fails if anything is missing or wrong, naming all of it at once.
     pub(crate) fn settle(self) -> Result<(), Failure> {
         let Wants { missing, wrong, remarks, advice, pasted } = self;
-        // What may stay as it is is asked for, and is not missing.
-        let needed = missing.iter().filter(|missing| !matches!(missing.ask, Some(Question::Setting(_))));
         let missing_lines: Vec<String> =
-            needed.map(|Missing { what, give, ask: _ }| format!("{what} is missing: {give}")).collect();
+            missing.iter().map(|Missing { what, give, ask: _ }| format!("{what} is missing: {give}")).collect();
         if let [first, others @ ..] = wrong.as_slice() {
             // Several mistakes stand side by side: none is the cause of another.
             let mut failure = match wrong.len() + missing_lines.len() {
@@ -151,7 +149,6 @@ impl Wants {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::questions::Setting;
 
     #[test]
     fn nobody_is_asked_if_one_value_is_wrong_or_cannot_be_asked_for() {
@@ -183,20 +180,5 @@ mod tests {
         assert_eq!((failure.code, failure.what.as_str()), (Code::InvalidInput, "4 things have to be put right."));
         assert_eq!(failure.causes, ["A is odd.", "B is odd.", "C is odd.", "D is missing: set D", "D2 is set"]);
         assert_eq!(failure.hints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["set A", "set B"]);
-    }
-
-    #[test]
-    fn what_may_stay_as_it_is_is_asked_for_and_never_missing() {
-        let setting = || Missing { what: "S", give: "--s", ask: Some(Question::Setting(Setting::Scope)) };
-        for (found, what) in
-            [(Err(Failure::new(Code::InvalidInput, "A is odd.")), "A is odd."), (Ok(None), "A value is missing.")]
-        {
-            let mut wants = Wants::default();
-            wants.need::<()>(found, Missing { what: "A", give: "set A", ask: Some(Question::DbtHost) });
-            wants.need::<()>(Ok(None), setting());
-            let failure = wants.settle().unwrap_err();
-            assert_eq!(failure.what, what);
-            assert!(!format!("{:?}", failure.causes).contains("--s"), "{failure:?}");
-        }
     }
 }

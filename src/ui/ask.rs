@@ -1,4 +1,4 @@
-//! Questions at the terminal, on stderr: dialoguer's prompts, in a terminal that is kept and put back.
+//! Questions at the terminal: dialoguer's lists and hidden lines, rustyline's line editor, in a terminal that is put back.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -6,9 +6,12 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 
-use dialoguer::console::{Term, measure_text_width, truncate_str};
+use dialoguer::console::{Key, Term, measure_text_width, truncate_str};
 use dialoguer::theme::Theme;
-use dialoguer::{FuzzySelect, Input, Password, Select};
+use dialoguer::{FuzzySelect, Password, Select};
+use rustyline::error::ReadlineError;
+use rustyline::history::MemHistory;
+use rustyline::{Behavior, Config, Editor};
 use zeroize::Zeroizing;
 
 use super::sanitise::{clean, sanitise};
@@ -18,7 +21,7 @@ use crate::secret::{Filter, looks_like_a_token};
 /// So many of a list are shown at once.
 const ROWS: usize = 10;
 
-const HOW_TO_CHOOSE: &str = "arrow keys, or type a part of it; Enter takes it, Esc ends it";
+const HOW_TO_CHOOSE: &str = "arrow keys, or type to search; Enter selects, Esc cancels";
 
 /// A secret is read as a line of the terminal, which drops what is longer than this without a word.
 const LONGEST_LINE: usize = if cfg!(target_os = "linux") { 4095 } else { 1023 };
@@ -28,18 +31,11 @@ pub(super) struct Terminal {
     filter: Filter,
     /// A question was put and has no answer yet.
     open: Rc<Cell<bool>>,
-    /// Nobody was asked anything yet.
-    first: Cell<bool>,
 }
 
 impl Terminal {
     pub(super) fn new(filter: Filter, open: Rc<Cell<bool>>) -> Terminal {
-        Terminal { filter, open, first: Cell::new(true) }
-    }
-
-    /// The way out, said once.
-    fn way_out(&self) -> &'static str {
-        if self.first.replace(false) { " (Ctrl-C ends it)" } else { "" }
+        Terminal { filter, open }
     }
 
     /// One line that is fit to be shown.
@@ -51,13 +47,13 @@ impl Terminal {
     async fn beside<T: Send + 'static>(
         &self,
         reads: Reads,
-        read: impl FnOnce(&Screen) -> Result<T, dialoguer::Error> + Send + 'static,
+        read: impl FnOnce(&Screen) -> Result<T, Unanswered> + Send + 'static,
     ) -> Result<T, Unanswered> {
         self.open.set(true);
         let mut kept = Kept::keep(reads);
         let reading = tokio::task::spawn_blocking(move || read(&Screen { term: Term::buffered_stderr() }));
         let answer = match reading.await {
-            Ok(read) => read.map_err(|error| why(&error)),
+            Ok(read) => read,
             Err(error) => Err(Unanswered::Broken(error.to_string())),
         };
         kept.open = answer.is_err();
@@ -67,9 +63,9 @@ impl Terminal {
 }
 
 impl Questioner for Terminal {
-    fn text<'a>(&'a self, prompt: &'a str) -> Asking<'a, String> {
-        let (prompt, out) = (self.plain(prompt), self.way_out());
-        Box::pin(self.beside(Reads::Keys, move |screen| read_text(screen, &prompt, out)))
+    fn text<'a>(&'a self, prompt: &'a str, initial: &'a str) -> Asking<'a, String> {
+        let (prompt, initial) = (self.plain(prompt), self.plain(initial));
+        Box::pin(self.beside(Reads::Keys, move |screen| read_text(screen, &prompt, &initial)))
     }
 
     fn secret<'a>(&'a self, prompt: &'a str) -> Asking<'a, Zeroizing<String>> {
@@ -86,16 +82,18 @@ impl Questioner for Terminal {
 
     fn choose<'a>(&'a self, prompt: &'a str, items: &'a [String]) -> Asking<'a, usize> {
         let prompt = self.plain(prompt);
-        self.first.set(false);
         let items: Vec<String> = items.iter().map(|item| self.plain(item)).collect();
-        let reads = if is_of_two(&items) { Reads::KeysFromNow } else { Reads::Keys };
-        Box::pin(self.beside(reads, move |screen| read_choice(screen, &prompt, &items)))
+        Box::pin(self.beside(Reads::Keys, move |screen| read_choice(screen, &prompt, &items)))
+    }
+
+    fn key<'a>(&'a self, prompt: &'a str, keys: &'a str) -> Asking<'a, char> {
+        let (prompt, keys) = (self.plain(prompt), keys.to_owned());
+        Box::pin(self.beside(Reads::KeysFromNow, move |screen| read_key(screen, &prompt, &keys)))
     }
 }
 
 /// Why a prompt gave no answer.
-fn why(error: &dialoguer::Error) -> Unanswered {
-    let dialoguer::Error::IO(error) = error;
+fn why(error: &io::Error) -> Unanswered {
     if error.kind() == io::ErrorKind::Interrupted {
         Unanswered::Interrupted
     } else if error.kind() == io::ErrorKind::UnexpectedEof {
@@ -110,7 +108,7 @@ fn why(error: &dialoguer::Error) -> Unanswered {
 enum Reads {
     /// Key by key: between two of them Ctrl-C waits to be read as well. What is not read stays for whoever reads next.
     Keys,
-    /// The same for a choice of two, such as consent: what was typed before the question was there is no answer to it.
+    /// One key, such as consent: what was typed before the question appeared is not an answer to it.
     KeysFromNow,
     /// A line that the terminal itself edits. Further lines of what was pasted are for nobody: not the next question,
     /// and not the shell.
@@ -193,14 +191,12 @@ impl Screen {
         Look { width: self.width(), labels: labels.to_vec(), shown }
     }
 
-    /// Writes one ordinary line, broken between words, and shows it. Gives how many rows it takes.
-    fn line(&self, line: &str) -> io::Result<usize> {
-        let lines = wrapped(line, self.width());
-        for line in &lines {
-            self.term.write_line(line)?;
+    /// Writes one ordinary line, broken between words, and shows it.
+    fn line(&self, line: &str) -> io::Result<()> {
+        for line in wrapped(line, self.width()) {
+            self.term.write_line(&line)?;
         }
-        self.term.flush()?;
-        Ok(lines.iter().map(|line| measure_text_width(line).div_ceil(self.width() + 1).max(1)).sum())
+        self.term.flush()
     }
 }
 
@@ -255,20 +251,16 @@ fn is_found(text: &str, part: &str) -> bool {
 }
 
 impl Theme for Look {
-    fn format_input_prompt(&self, to: &mut dyn fmt::Write, _: &str, _: Option<&str>) -> fmt::Result {
-        to.write_str("> ")
-    }
-
     fn format_password_prompt(&self, to: &mut dyn fmt::Write, prompt: &str) -> fmt::Result {
-        write!(to, "{}\n> ", self.lines(&format!("{prompt}, not shown while you type:")))
+        write!(to, "{}\n> ", self.lines(&format!("{prompt} (hidden):")))
     }
 
     fn format_password_prompt_selection(&self, to: &mut dyn fmt::Write, prompt: &str) -> fmt::Result {
-        to.write_str(&self.lines(&format!("{prompt}: (not shown)")))
+        to.write_str(&self.lines(&format!("{prompt}: (hidden)")))
     }
 
     fn format_select_prompt(&self, to: &mut dyn fmt::Write, prompt: &str) -> fmt::Result {
-        to.write_str(&self.lines(&format!("{prompt}: arrow keys; Enter takes it, Esc ends it")))
+        to.write_str(&self.lines(&format!("{prompt}: arrow keys; Enter selects, Esc cancels")))
     }
 
     fn format_fuzzy_select_prompt(
@@ -285,37 +277,71 @@ impl Theme for Look {
     }
 }
 
-fn read_text(screen: &Screen, prompt: &str, out: &str) -> Result<String, dialoguer::Error> {
-    let look = screen.look(&[], 0);
-    // Not through the prompt: dialoguer reckons with its width when a key moves the cursor, as if it were one line.
-    let rows = screen.line(&format!("{prompt}{out}:"))?;
-    let text: String = Input::with_theme(&look).allow_empty(true).report(false).interact_text_on(&screen.term)?;
-    // Where the cursor stands in an answer of several rows is not known: what is above it stays then.
-    if measure_text_width(&text) + 2 <= screen.width() {
-        screen.term.clear_last_lines(rows)?;
+/// Reads a line with the usual editing keys. `initial` is there to be edited.
+fn read_text(screen: &Screen, prompt: &str, initial: &str) -> Result<String, Unanswered> {
+    // Bracketed paste would stay on if a signal ended the program here.
+    let config =
+        Config::builder().behavior(Behavior::PreferTerm).auto_add_history(false).bracketed_paste(false).build();
+    let read = Editor::<(), _>::with_history(config, MemHistory::new())
+        .and_then(|mut editor| editor.readline_with_initial(&format!("{prompt}: "), (initial, "")));
+    let text = match read {
+        Ok(text) => text,
+        Err(ReadlineError::Interrupted) => return Err(Unanswered::Interrupted),
+        Err(ReadlineError::Eof) => return Err(Unanswered::EndOfInput),
+        Err(error) => return Err(Unanswered::Broken(error.to_string())),
+    };
+    // A slip that need not stay on the screen.
+    if looks_like_a_token(&text) {
+        let width = measure_text_width(prompt) + 2 + measure_text_width(&text);
+        screen.term.clear_last_lines(width / (screen.width() + 1) + 1).map_err(|error| why(&error))?;
+        screen.line(&format!("{prompt}: (hidden)")).map_err(|error| why(&error))?;
     }
-    // It was a slip, and it need not stay on the screen.
-    let answer = if looks_like_a_token(&text) { "(not shown)".into() } else { sanitise(&text) };
-    screen.line(&format!("{prompt}: {answer}"))?;
     Ok(text)
 }
 
 /// Nothing of it shows, not even its length.
-fn read_secret(screen: &Screen, prompt: &str) -> Result<Zeroizing<String>, dialoguer::Error> {
+fn read_secret(screen: &Screen, prompt: &str) -> Result<Zeroizing<String>, Unanswered> {
     let look = screen.look(&[], 0);
     Password::with_theme(&look)
         .with_prompt(prompt)
         .allow_empty_password(true)
         .interact_on(&screen.term)
         .map(Zeroizing::new)
+        .map_err(|dialoguer::Error::IO(error)| why(&error))
 }
 
-/// Two, such as yes and no, need not be searched.
+/// Reads one of these keys; Enter is the one in capitals.
+fn read_key(screen: &Screen, prompt: &str, keys: &str) -> Result<char, Unanswered> {
+    let shown: Vec<String> = keys.chars().map(String::from).collect();
+    let asks = || -> io::Result<Key> {
+        screen.term.write_str(&format!("{prompt} [{}] ", shown.join("/")))?;
+        screen.term.flush()?;
+        screen.term.read_key_raw()
+    };
+    loop {
+        let key = asks().map_err(|error| why(&error))?;
+        if matches!(key, Key::CtrlC | Key::Escape) {
+            return Err(Unanswered::Interrupted);
+        }
+        let chosen = if let Key::Char(typed) = key {
+            keys.chars().find(|known| known.eq_ignore_ascii_case(&typed))
+        } else {
+            keys.chars().find(|known| key == Key::Enter && known.is_ascii_uppercase())
+        };
+        let end = chosen.map(|key| key.to_ascii_lowercase().to_string()).unwrap_or_default();
+        screen.line(&end).map_err(|error| why(&error))?;
+        if let Some(key) = chosen {
+            return Ok(key.to_ascii_lowercase());
+        }
+    }
+}
+
+/// Two need not be searched.
 fn is_of_two(items: &[String]) -> bool {
     items.len() <= 2
 }
 
-fn read_choice(screen: &Screen, prompt: &str, items: &[String]) -> Result<usize, dialoguer::Error> {
+fn read_choice(screen: &Screen, prompt: &str, items: &[String]) -> Result<usize, Unanswered> {
     let labels = labels(items, screen.width().saturating_sub(2));
     let header = wrapped(&format!("{prompt}: {HOW_TO_CHOOSE}"), screen.width()).len();
     let shown = ROWS.min(screen.height().saturating_sub(header + 3)).max(1);
@@ -338,8 +364,8 @@ fn read_choice(screen: &Screen, prompt: &str, items: &[String]) -> Result<usize,
             .interact_on_opt(&screen.term)
     };
     // Esc is as good as Ctrl-C.
-    let chosen = chosen?.ok_or_else(|| io::Error::from(io::ErrorKind::Interrupted))?;
-    screen.line(&format!("{prompt}: {}", items[chosen]))?;
+    let chosen = chosen.map_err(|dialoguer::Error::IO(error)| why(&error))?.ok_or(Unanswered::Interrupted)?;
+    screen.line(&format!("{prompt}: {}", items[chosen])).map_err(|error| why(&error))?;
     Ok(chosen)
 }
 
@@ -379,7 +405,7 @@ mod tests {
             (io::ErrorKind::UnexpectedEof, Unanswered::EndOfInput),
             (io::ErrorKind::PermissionDenied, Unanswered::Broken("x".to_owned())),
         ] {
-            assert_eq!(why(&dialoguer::Error::IO(io::Error::new(kind, "x"))), unanswered);
+            assert_eq!(why(&io::Error::new(kind, "x")), unanswered);
         }
     }
 

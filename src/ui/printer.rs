@@ -15,19 +15,16 @@ use crate::failure::{Code, Ended, Failure, Report};
 use crate::questions::Questioner;
 use crate::secret::Filter;
 
-/// How results are printed.
+/// How results are printed: text, or one JSON document on stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
     Text,
-    /// One JSON document on stdout.
     Json,
 }
 
-/// When colour is used.
+/// When to use color. `Auto`: on a terminal, unless `NO_COLOR` is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Color {
-    /// On a terminal, unless `NO_COLOR` is set.
     Auto,
     Always,
     Never,
@@ -227,23 +224,28 @@ impl Printer {
         }
     }
 
-    /// Prints text that is made already and was asked for, such as help and version, and gives the exit code.
+    /// Prints our own help or version to stdout, with its colors, and returns the exit code.
     pub(crate) fn page(&self, text: &str) -> u8 {
-        self.out(text.trim_end_matches('\n'));
+        self.out_line(&format!("{}\n", text.trim_end_matches('\n')));
         if self.0.lost.get() { Code::Failed.exit() } else { 0 }
     }
 
-    /// Prints why the arguments cannot be understood, in clap's own layout.
+    /// Prints our own help to stderr, with its colors.
     pub(crate) fn usage(&self, text: &str) {
-        self.err(text.trim_end_matches('\n'));
+        // A closed stderr cannot be reported.
+        let _ = self.write_err(&format!("{}\n", text.trim_end_matches('\n')));
     }
 
     fn out(&self, text: &str) {
+        self.out_line(&format!("{}\n", self.clean(text)));
+    }
+
+    /// Writes a line that is clean.
+    fn out_line(&self, line: &str) {
         if self.0.closed.get() {
             return;
         }
-        let line = format!("{}\n", self.clean(text));
-        match self.write_out(&line) {
+        match self.write_out(line) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.0.closed.set(true);

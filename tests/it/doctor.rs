@@ -224,8 +224,8 @@ fn commands_that_are_printed_say_once_more_what_was_given_on_the_line() {
     let _ = type_in(&site, &format!("dbtrigger {flags} doctor --job 222225"), &unset).ends(0);
     // What was refused names the whole line; what a pipeline is to type names nothing of this machine.
     let path = "/Shared/run_dbt_job";
-    let refused = type_in(&site, &format!("dbtrigger {flags} deploy-notebook --path {path}"), &unset).ends(7);
-    let whole = format!("dbtrigger {flags} deploy-notebook --path {path} --accept-shared-path");
+    let refused = type_in(&site, &format!("dbtrigger {flags} deploy-notebook --notebook {path}"), &unset).ends(7);
+    let whole = format!("dbtrigger {flags} deploy-notebook --notebook {path} --accept-shared-path");
     let _ = refused.says(&format!("to do it all the same, run `{whole}`"));
     let guide = format!("dbtrigger {flags} setup --job 222226 --dry-run -o json");
     let commands = type_in(&site, &guide, &unset).ends(0).json()["data"]["commands"].to_string();

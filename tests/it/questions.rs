@@ -18,14 +18,14 @@ fn without(site: &Site, variables: &[&str], arguments: &[&str]) -> Command {
 }
 
 /// What `init-secrets` asks for if nothing is known, each with a good answer, and whether that is hidden.
-fn conversation(site: &Site) -> [(&'static str, String, bool); 5] {
+fn conversation(site: &Site) -> [(&'static str, String, bool); 4] {
     let origin = site.sandbox.origin();
     [
         ("Databricks host", origin.to_owned(), false),
-        ("Personal access token for", DATABRICKS_TOKEN.to_owned(), true),
-        ("Host of your dbt account", origin.to_owned(), false),
-        ("Id of your dbt account", "51234".to_owned(), false),
-        ("dbt API key to store, of account 51234", DBT_TOKEN.to_owned(), true),
+        ("Databricks personal access token for", DATABRICKS_TOKEN.to_owned(), true),
+        ("dbt host", origin.to_owned(), false),
+        // The key tells the account.
+        ("dbt API key for", DBT_TOKEN.to_owned(), true),
     ]
 }
 
@@ -49,14 +49,14 @@ fn init_secrets_asks_for_everything_and_says_how_to_say_it_next_time() {
     }
     let left = pty.ends(0);
     let lines: Vec<&str> = left.screen.lines().collect();
+    let bare = origin.trim_start_matches("https://");
     let asked = [
-        format!("Databricks host, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com: {origin}"),
-        format!("Personal access token for {origin}: (not shown)"),
-        format!("Host of your dbt account, such as ab123.us1.dbt.com: {origin}"),
-        "Id of your dbt account, the number behind /deploy/ in its addresses: 51234".to_owned(),
-        format!("dbt API key to store, of account 51234 at {origin}: (not shown)"),
+        format!("Databricks host (the address of your workspace): {origin}"),
+        format!("Databricks personal access token for {origin}: (hidden)"),
+        format!("dbt host (such as ab123.us1.dbt.com): {origin}"),
+        format!("dbt API key for {bare}: (hidden)"),
     ];
-    assert_eq!(lines[..5], asked, "{}", left.screen);
+    assert_eq!(lines[..4], asked, "{}", left.screen);
     let whole = left.screen.replace('\n', "");
     for part in
         ["next time: DATABRICKS_HOST='http", "dbtrigger init-secrets --dbt-host ", "--dbt-account 51234   (with "]
@@ -108,8 +108,8 @@ fn a_list_can_be_left_too_and_a_signal_from_outside_is_heard_at_a_question() {
     let _ = pty.ends(130);
     for (name, exit) in [("-TERM", 143), ("-HUP", 129), ("-INT", 130), ("-QUIT", 131)] {
         for (variables, question) in [
-            (&VARIABLES[..], "Host of your dbt account"),
-            (&VARIABLES[4..], "Token for dbt"),
+            (&VARIABLES[..], "Address of your dbt job"),
+            (&VARIABLES[4..], "dbt API token for"),
             (&[], "dbt job: arrow keys"),
         ] {
             let pty = Pty::start(&without(&site, variables, &["run"]), 30, 100);
@@ -126,16 +126,16 @@ fn a_list_can_be_left_too_and_a_signal_from_outside_is_heard_at_a_question() {
 fn an_answer_is_checked_as_the_flag_is_and_asked_for_again_with_the_same_words() {
     let site = Site::new();
     let origin = site.sandbox.origin();
-    let mut pty = Pty::start(&without(&site, &VARIABLES[2..4], &["deploy-notebook"]), 40, 110);
-    pty.answers("Host of your dbt account", "login.dbt.com");
+    let mut pty = Pty::start(&without(&site, &VARIABLES[2..], &["deploy-notebook"]), 40, 110);
+    pty.answers("dbt host", "login.dbt.com");
     pty.sees("Your answer is \"login.dbt.com\", which cannot be used: it is dbt's sign-in page");
     pty.keys(&format!("{origin}\r"));
-    pty.answers("Id of your dbt account", "fifty");
+    pty.answers("dbt account id", "fifty");
     pty.sees("Your answer is \"fifty\", which is no account id: that is a number such as 51234.");
     // Corrected by hand.
     pty.keys("99\u{7f}\u{7f}\u{7f}5123\u{1b}[D\u{1b}[C4\r");
     let left = pty.ends(0);
-    assert!(left.screen.contains("Id of your dbt account, the number behind /deploy/ in its addresses: 51234"));
+    assert!(left.screen.contains("dbt account id (the number after /deploy/ in its addresses): 51234"));
     assert!(left.screen.contains("dbtrigger deploy-notebook --dbt-host"), "{}", left.screen);
     let flagged = site.run(&["deploy-notebook", "--dbt-account", "fifty"]).ends(2);
     let _ = flagged.says("--dbt-account is \"fifty\", which is no account id: that is a number such as 51234.");
@@ -147,7 +147,7 @@ fn a_token_at_the_question_for_a_host_is_not_taken_and_not_repeated() {
     let mut pty = Pty::start(&without(&site, &VARIABLES[2..], &["deploy-notebook"]), 40, 110);
     // Whoever types it there sees it until the line ends; so it is none of those that must be in no output.
     let typed = "dbtc_Typed-at-a-question-for-hosts";
-    pty.answers("Host of your dbt account", typed);
+    pty.answers("dbt host", typed);
     pty.sees("Your answer looks like a token and not like a host");
     assert!(!pty.screen().contains(typed), "{}", pty.screen());
     pty.keys("nightly\r");
@@ -188,7 +188,7 @@ fn a_refused_token_is_asked_for_again_and_three_times_at_most() {
     let wrong = "dbtc_5EED0wrong0wrong0wrong0";
     let mut pty = Pty::start(&without(&site, &["DBT_CLOUD_TOKEN"], &["init-secrets"]), 40, 110);
     let again = "> ";
-    pty.answers_hidden("dbt API key to store", wrong);
+    pty.answers_hidden("dbt API key for", wrong);
     pty.sees("does not accept the key");
     pty.answers_hidden(again, "two words");
     pty.sees("What was typed is no token: it has a space or tab in it.");
@@ -200,17 +200,16 @@ fn a_refused_token_is_asked_for_again_and_three_times_at_most() {
     assert!(!left.raw.contains(wrong) && !left.raw.contains("two words"), "{}", left.screen);
 
     let site = Site::new();
-    for (variable, question) in
-        [("DBT_CLOUD_TOKEN", "dbt API key to store"), ("DATABRICKS_TOKEN", "Personal access token")]
+    for (variable, question) in [("DBT_CLOUD_TOKEN", "dbt API key for"), ("DATABRICKS_TOKEN", "personal access token")]
     {
         let mut pty = Pty::start(&without(&site, &[variable], &["init-secrets"]), 60, 110);
         for before in 0..3 {
             // The answers before this one are left as lines; the question stands below them.
             pty.sees_times(question, before + 1);
-            pty.answers_hidden("not shown while you type", "wrong-token-0123456789");
+            pty.answers_hidden("(hidden):", "wrong-token-0123456789");
         }
         let left = pty.ends(4);
-        assert_eq!(left.screen.matches("(not shown)").count(), 3, "{}", left.screen);
+        assert_eq!(left.screen.matches(": (hidden)").count(), 3, "{}", left.screen);
     }
     assert_eq!(site.writes(0), Vec::<String>::new());
 }
@@ -219,7 +218,7 @@ fn a_refused_token_is_asked_for_again_and_three_times_at_most() {
 fn a_piece_of_what_is_far_too_long_is_not_taken_for_the_token() {
     let site = Site::new();
     let mut pty = Pty::start(&without(&site, &["DBT_CLOUD_TOKEN"], &["init-secrets"]), 20, 110);
-    pty.answers_hidden("dbt API key to store", &"0123456789".repeat(500));
+    pty.answers_hidden("dbt API key for", &"0123456789".repeat(500));
     pty.sees("because: more was typed than any token has");
     let left = pty.ends(1);
     assert!(!left.raw.contains("0123456789"), "{}", left.screen);
@@ -230,7 +229,7 @@ fn a_piece_of_what_is_far_too_long_is_not_taken_for_the_token() {
 fn run_without_a_job_offers_the_jobs_of_the_account_and_finds_them_by_typing() {
     let site = Site::with(|options| options.speed = 600.0);
     let mut pty = Pty::start(&without(&site, &["DBT_CLOUD_TOKEN"], &["run"]), 16, 60);
-    pty.answers_hidden("Token for dbt", DBT_TOKEN);
+    pty.answers_hidden("dbt API token for", DBT_TOKEN);
     pty.sees("dbt job: arrow keys");
     pty.keys("zzzz");
     pty.sees("find: zzzz|");
@@ -264,7 +263,7 @@ fn profiles_of_the_file_are_offered_and_one_that_is_whole_answers_all() {
     );
     std::fs::write(&file, text).unwrap();
     let mut pty = Pty::start(&without(&site, &VARIABLES[..2], &["init-secrets"]), 30, 110);
-    pty.sees("other: https://other.cloud.databricks.com");
+    pty.sees("other   https://other.cloud.databricks.com");
     pty.sees("another workspace");
     pty.keys("\u{1b}[B");
     pty.sees("> work");
@@ -277,7 +276,7 @@ fn profiles_of_the_file_are_offered_and_one_that_is_whole_answers_all() {
     command.env("PATH", "");
     let mut pty = Pty::start(&command, 30, 110);
     pty.answers("> work", "");
-    pty.answers_hidden("Personal access token for http", DATABRICKS_TOKEN);
+    pty.answers_hidden("personal access token for http", DATABRICKS_TOKEN);
     let left = pty.ends(0);
     assert!(left.screen.contains("next time: DATABRICKS_HOST="), "{}", left.screen);
     std::fs::remove_file(&file).unwrap();
@@ -314,6 +313,6 @@ fn a_token_is_not_asked_for_where_it_would_not_be_sent() {
     let address = format!("{}/deploy/51234/projects/4101/jobs/222222", site.sandbox.origin());
     let command = without(&site, &["DBT_CLOUD_HOST", "DBT_CLOUD_TOKEN"], &["run", &address]);
     let left = Pty::start(&command, 20, 110).ends(2);
-    assert!(!left.screen.contains("Token for dbt"), "{}", left.screen);
+    assert!(!left.screen.contains("dbt API token for"), "{}", left.screen);
     assert_eq!(site.requests(), 0);
 }

@@ -171,7 +171,7 @@ fn what_looks_wrong_in_the_world_is_said_with_the_next_step() {
     let _ = site.run(&["create-workflow", "--job", "222222"]).ends(6).says("dbtrigger deploy-notebook");
     // Somebody else's notebook stands in the way.
     let _ = site.run(&["init-secrets"]).ends(0);
-    let _ = site.run(&["deploy-notebook", "--path", "/Shared/nb"]).ends(7).says("--accept-shared-path");
+    let _ = site.run(&["deploy-notebook", "--notebook", "/Shared/nb"]).ends(7).says("--accept-shared-path");
     let _ = site.run(&["create-workflow", "--job", "222222", "--schedule", "0 6 * * *"]).ends(2).says("0 0 6 * * ?");
     site.fault("dbt:jobs/run=status=401,times=forever");
     let _ = site.run(&["run", "222222"]).ends(4).says("DBT_CLOUD_HOST");

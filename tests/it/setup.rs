@@ -35,24 +35,28 @@ fn answers(pty: &mut Pty, question: &str, answer: &str) {
 }
 
 /// What it asks for, each with a good answer. The last two are the consent to the plan and the first run.
-fn conversation(site: &Site) -> [(&'static str, String); 13] {
+fn conversation(site: &Site) -> [(&'static str, String); 6] {
     let origin = site.sandbox.origin();
     [
         ("Databricks host", origin),
-        ("Personal access token for", DATABRICKS_TOKEN),
-        ("Host of your dbt account", origin),
-        ("Id of your dbt account", "51234"),
-        ("dbt API key to store, of account 51234", DBT_TOKEN),
-        ("dbt job: arrow keys", "222222"),
-        ("Secret scope for the dbt API key", ""),
-        ("Path of the notebook [Enter: /Users/ana@example.com/dbtrigger/run_dbt_job_51234]", ""),
-        ("Schedule as Quartz cron", "0 0 6 * * ?"),
-        ("Time zone of the schedule", "Europe/Berlin"),
-        ("Whom the runs act as", ""),
-        ("Write this to", "\u{1b}[B"),
-        ("Run the workflow now", "no"),
+        ("personal access token for", DATABRICKS_TOKEN),
+        ("Address of your dbt job", &format!("{origin}/deploy/51234/projects/111111/jobs/222222")),
+        ("dbt API key for", DBT_TOKEN),
+        ("Apply? [y/N/e]", "y"),
+        ("Run the workflow now? [y/N]", "n"),
     ]
     .map(|(question, answer)| (question, answer.to_owned()))
+}
+
+/// Waits for the question, and answers it as a person does.
+#[track_caller]
+fn answered(pty: &mut Pty, question: &str, answer: &str) {
+    if question.ends_with(']') {
+        pty.sees(question);
+        pty.keys(answer);
+    } else {
+        answers(pty, question, answer);
+    }
 }
 
 #[test]
@@ -60,21 +64,20 @@ fn the_guide_from_nothing_to_a_checked_workflow_and_its_commands() {
     let site = fast();
     let mut pty = guide(&site);
     for (question, answer) in conversation(&site) {
-        if question == "Write this to" {
+        if question.starts_with("Apply?") {
             pty.sees(question);
             assert_eq!(site.writes(0), Vec::<String>::new());
         }
-        answers(&mut pty, question, &answer);
+        answered(&mut pty, question, &answer);
     }
     let left = pty.ends(0);
     for words in [
-        "+ secret dbt-cloud/api-key: would be created",
+        "secret dbt-cloud/api-key",
         "workflow \"dbt: Nightly build (222222)\": created",
         "the key is accepted",
-        "Run the workflow now: no, not now",
+        "Run the workflow now? [y/N] n",
         "  dbtrigger init-secrets",
-        "  dbtrigger deploy-notebook --path /Users/ana@example.com/dbtrigger/run_dbt_job_51234",
-        "--schedule '0 0 6 * * ?' --timezone Europe/Berlin --check",
+        "  dbtrigger deploy-notebook --notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234",
     ] {
         assert!(left.screens.iter().any(|screen| screen.replace('\n', "").contains(words)), "{words}\n{}", left.screen);
     }
@@ -88,17 +91,57 @@ fn the_guide_from_nothing_to_a_checked_workflow_and_its_commands() {
 }
 
 #[test]
+fn a_line_of_the_plan_is_edited_with_the_usual_keys_and_what_was_answered_is_repeated_after_a_no() {
+    let site = fast();
+    let mut pty = guide(&site);
+    for (question, answer) in &conversation(&site)[..4] {
+        answered(&mut pty, question, answer);
+    }
+    pty.sees("Apply? [y/N/e]");
+    pty.keys("e");
+    pty.sees("Edit: arrow keys");
+    pty.keys("scope\r");
+    pty.sees("Secret scope: dbt-cloud");
+    // To the beginning, a word; to the end, another one; the last word away again, and all of it away and typed anew.
+    pty.keys("\u{1}team-\u{5}-x\u{17}\u{15}night-\u{1}my-\u{1b}[Fly\r");
+    pty.sees("Secret scope  my-night-ly");
+    pty.sees("Apply? [y/N/e]");
+    // Anything else asks again.
+    pty.keys("q");
+    pty.sees_times("Apply? [y/N/e]", 3);
+    pty.keys("\r");
+    let left = pty.ends(1);
+    let again = left.screen.replace('\n', "");
+    for words in ["next time: ", "--dbt-account 51234 --job 222222 --scope my-night-ly"] {
+        assert!(again.contains(words), "{words}\n{}", left.screen);
+    }
+    assert_eq!(site.writes(0), Vec::<String>::new());
+}
+
+#[test]
 fn what_was_typed_before_the_plan_was_shown_is_no_consent_to_it() {
     let site = fast();
-    let settings = ["--scope", "team", "--path", "/Users/ana@example.com/x", "--schedule", "0 0 6 * * ?"];
-    let line = [&["setup", "--job", "222222", "--timezone", "UTC", "--run-as", "ana@example.com"], &settings[..]];
-    let mut pty = Pty::start(&site.command(&line.concat()), 40, 120);
-    pty.keys("\u{1b}[B\r");
-    pty.sees("> no, write nothing");
+    let mut pty = Pty::start(&site.command(&["setup", "--job", "222222"]), 60, 120);
+    pty.keys("y\r");
+    pty.sees("Apply? [y/N/e]");
     pty.keys("\u{3}");
     let left = pty.ends(130);
     assert!(left.screen.contains("Interrupted at a question"), "{}", left.screen);
     assert_eq!(site.writes(0), Vec::<String>::new());
+}
+
+#[test]
+fn the_only_profile_that_works_is_used_without_a_question() {
+    let site = fast();
+    let file = site.home.path().join(".databrickscfg");
+    let text = format!("[work]\nhost = {}\ntoken = {DATABRICKS_TOKEN}\n", site.sandbox.origin());
+    std::fs::write(file, text).unwrap();
+    let mut pty = guide(&site);
+    for (question, answer) in &conversation(&site)[2..] {
+        answered(&mut pty, question, answer);
+    }
+    let left = pty.ends(0);
+    assert!(!left.raw.contains("Databricks host"), "{}", left.screen);
 }
 
 #[test]
@@ -113,7 +156,7 @@ fn leaving_the_guide_at_any_question_leaves_the_terminal_as_it_was_and_writes_no
                 pty.keys("\u{3}");
                 break;
             }
-            answers(&mut pty, question, &answer);
+            answered(&mut pty, question, &answer);
         }
         let left = pty.ends(130);
         if leave < offer {

@@ -25,7 +25,6 @@ fn help_and_version_go_to_stdout_and_name_only_what_is_built() {
     let data = &serde_json::from_str::<serde_json::Value>(&document).unwrap()["data"];
     let [version, commit, target] = ["version", "commit", "target"].map(|field| data[field].as_str().unwrap());
     assert_eq!(out, format!("dbtrigger {version} ({commit}, {target})\n"));
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     for command in commands() {
         let (exit, help, _) = bare(&[&command, "--help"]);
         assert_eq!(exit, 0, "{command}");
@@ -35,28 +34,48 @@ fn help_and_version_go_to_stdout_and_name_only_what_is_built() {
             assert_eq!(exit, 0, "{command} {sub}");
             assert!(examples(&help).len() >= 2, "{command} {sub} has fewer than two examples\n{help}");
         }
-        let row =
-            |line: &str| line.starts_with(&format!("| `{command}`")) || line.starts_with(&format!("| `{command} "));
-        assert!(readme.lines().any(row), "the README's table has no row for {command}");
+        // Three ways to the same page.
+        assert_eq!(bare(&["help", &command]), bare(&[&command, "--help"]));
+    }
+    assert_eq!(bare(&["help", "auth", "login"]), bare(&["auth", "login", "--help"]));
+    assert_eq!(bare(&["help"]), bare(&["--help"]));
+    assert_eq!(bare(&[]), (2, String::new(), bare(&["-h"]).1));
+}
+
+#[test]
+fn help_has_colors_where_they_are_wanted() {
+    let colored = |arguments: &[&str], variable: Option<(&str, &str)>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dbtrigger"));
+        let output = command.args(arguments).env_clear().envs(variable).output().unwrap();
+        [output.stdout, output.stderr].concat().contains(&0x1b)
+    };
+    for help in [&["-h"][..], &["run", "--help"], &["help", "run"], &[]] {
+        let with = |color: &'static str| [help, &["--color", color]].concat();
+        // A pipe is no terminal.
+        assert!(!colored(help, None), "{help:?}");
+        assert!(colored(help, Some(("CLICOLOR_FORCE", "1"))), "{help:?}");
+        assert!(!colored(&with("never"), Some(("CLICOLOR_FORCE", "1"))), "{help:?}");
+        if !help.contains(&"help") {
+            assert!(colored(&with("always"), Some(("NO_COLOR", "1"))), "{help:?}");
+        }
     }
 }
 
 #[test]
-fn what_every_command_takes_stands_behind_its_own_options_and_is_the_same_everywhere() {
+fn global_options_come_last_and_are_the_same_for_every_command() {
     let globals = |help: &str| {
-        let (own, rest) = help.split_once("\nOptions of every command:\n").unwrap_or_else(|| panic!("{help}"));
-        let globals = rest.split("\n\nEach error").next().unwrap().split("\n\nExamples:").next().unwrap();
-        let globals = globals.split("\n\nThe ").next().unwrap().split("\n\nAt a ").next().unwrap();
-        (own.to_owned(), globals.to_owned())
+        let (own, rest) = help.split_once("\nGlobal options:\n").unwrap_or_else(|| panic!("{help}"));
+        (own.to_owned(), rest.to_owned())
     };
-    let (_, everywhere) = globals(&bare(&["--help"]).1);
+    let (_, everywhere) = globals(&bare(&["jobs", "--help"]).1);
+    let everywhere = everywhere.split("\n\nExamples:").next().unwrap();
     for flag in ["-o, --output", "--no-input", "-p, --profile", "--dbt-url", "--ca-bundle"] {
         assert!(everywhere.contains(flag), "{flag} in {everywhere}");
     }
     for command in commands() {
         let (_, long, _) = bare(&[&command, "--help"]);
         let (own, rest) = globals(&long);
-        assert!(rest.starts_with(&everywhere), "{command}\n{rest}");
+        assert!(rest.starts_with(everywhere), "{command}\n{rest}");
         assert!(!own.contains("--output") && own.contains("-h, --help"), "{command}\n{own}");
         let (_, short, _) = bare(&[&command, "-h"]);
         assert!(short.contains("--output") && !short.contains("--ca-bundle"), "{command}\n{short}");
@@ -68,7 +87,8 @@ fn what_every_command_takes_stands_behind_its_own_options_and_is_the_same_everyw
 pub(crate) fn commands() -> Vec<String> {
     let (exit, help, _) = bare(&["--help"]);
     assert_eq!(exit, 0);
-    let names = listed(&help);
+    // Groups of commands, then the options.
+    let names = listed(help.split("\nGlobal options:\n").next().unwrap());
     assert!(names.len() >= 12, "{names:?}");
     names
 }
@@ -83,16 +103,15 @@ pub(crate) fn whole_commands() -> Vec<String> {
     with_actions.collect()
 }
 
-/// The commands below a command, as its help names them; its own `help` has no page.
+/// The subcommands that a command's help names; `help` has no page.
 fn subcommands(help: &str) -> Vec<String> {
-    listed(help).into_iter().filter(|name| name != "help").collect()
+    listed(help.split("\nCommands:\n").nth(1).unwrap_or_default().split("\n\n").next().unwrap_or_default())
 }
 
-fn listed(help: &str) -> Vec<String> {
-    let list = help.split("\nCommands:\n").nth(1).unwrap_or_default().split("\n\n").next().unwrap_or_default();
-    // A description may go on in the next line, further in.
+fn listed(list: &str) -> Vec<String> {
+    // A description may continue on the next line, indented further.
     let names = list.lines().filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
-    names.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+    names.map(|line| line.split(' ').next().unwrap().to_owned()).filter(|name| name != "help").collect()
 }
 
 /// The commands of the examples, without the program's name.

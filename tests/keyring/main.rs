@@ -253,12 +253,8 @@ fn a_login_asks_for_what_it_misses_and_shows_no_token() {
     let (bus, site) = (Bus::start(), Site::new());
     let _keyring = bus.keyring(true);
     let origin = site.sandbox.origin();
-    let of_dbt = [
-        ("Host of your dbt account", origin),
-        ("Id of your dbt account", "51234"),
-        ("Token for dbt, of account 51234", DBT_TOKEN),
-    ];
-    let of_databricks = [("Databricks host", origin), ("Personal access token for", DATABRICKS_TOKEN)];
+    let of_dbt = [("dbt host", origin), ("dbt API token for", DBT_TOKEN)];
+    let of_databricks = [("Databricks host", origin), ("personal access token for", DATABRICKS_TOKEN)];
     for (arguments, conversation, stored) in [
         (&["auth", "login"][..], &of_dbt[..], "Stored the token for dbt account 51234"),
         (&["auth", "login", "--databricks"], &of_databricks, "Stored the token for Databricks at"),

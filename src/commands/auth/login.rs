@@ -15,14 +15,14 @@ use crate::keyring::{Owner, Trouble};
 use crate::questions::Question;
 use crate::secret::Secret;
 
-/// Store a token in the system's keyring
+/// Store a token in the system keyring
 ///
-/// The token is tried at its service before it is stored. Several accounts and workspaces stand side by side; if nothing
-/// names one of several, commands ask for it by an error.
+/// The token is checked with its service first. You can store tokens for several accounts and workspaces; if nothing selects one,
+/// commands list them and ask you to choose.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "The token comes from a prompt, --token-stdin, --token-file, or DBT_CLOUD_TOKEN (DATABRICKS_TOKEN). To sign in to Databricks
-in the browser instead, use `databricks auth login`: its login is used too.
+    after_help = "The token is read from a hidden prompt, --token-stdin, --token-file, or DBT_CLOUD_TOKEN (DATABRICKS_TOKEN).
+To sign in to Databricks with a browser, run `databricks auth login`: dbtrigger uses that login too.
 
 Examples:
   dbtrigger auth login --dbt-host ab123.us1.dbt.com --dbt-account 1234
@@ -30,17 +30,19 @@ Examples:
   dbtrigger auth login --databricks 'https://dbc-a1b2345c-d6e7.cloud.databricks.com/?o=12345'"
 )]
 pub(super) struct Args {
-    /// A token for dbt, which is what is meant if neither service is named
+    /// Store a dbt token (default)
     #[arg(long, conflicts_with = "databricks")]
     dbt: bool,
-    /// A personal access token for this workspace, or for the one that `DATABRICKS_HOST` or the profile names. Where a host
-    /// serves several workspaces, give it with `?o=` as the browser shows it, or set `DATABRICKS_WORKSPACE_ID`
+    /// Store a Databricks personal access token for this workspace
+    ///
+    /// Without HOST, the workspace that DATABRICKS_HOST or the profile names. If one host serves several workspaces, add ?o=ID as
+    /// in the browser's address bar, or set DATABRICKS_WORKSPACE_ID.
     #[arg(long, value_name = "HOST", num_args = 0..=1, default_missing_value = "")]
     databricks: Option<String>,
-    /// Read the token from standard input
+    /// Read the token from stdin
     #[arg(long, conflicts_with = "token_file")]
     token_stdin: bool,
-    /// Read the token from this file
+    /// Read the token from a file
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }

@@ -9,26 +9,28 @@ use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::keyring::{Owner, Trouble};
 
-/// Remove a token from the system's keyring
+/// Remove a token from the system keyring
 ///
-/// Without --databricks or --all it is the one for dbt. What is not there is removed already. What else gives access, such as
-/// a variable, is named and left alone.
+/// Removes the dbt token unless --databricks or --all is given. A missing token is not an error. Other sources that still give
+/// access, such as variables, are listed and left alone.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "The token itself stays valid: revoke it at its service if nobody needs it any more.
+#[command(after_help = "The token itself stays valid: revoke it in its service if it is no longer needed.
 
 Examples:
   dbtrigger auth logout --dbt-host ab123.us1.dbt.com --dbt-account 1234
   dbtrigger auth logout --databricks
   dbtrigger auth logout --all")]
 pub(super) struct Args {
-    /// The token for dbt, which is what is meant if neither service is named
+    /// Remove the dbt token (default)
     #[arg(long, conflicts_with = "databricks")]
     dbt: bool,
-    /// The token for this workspace, or for the one that `DATABRICKS_HOST` or the profile names, or the only one. With `?o=`
-    /// behind it where a host has several
+    /// Remove the Databricks token for this workspace
+    ///
+    /// Without HOST, the workspace that DATABRICKS_HOST or the profile names, or the only one stored. Add ?o=ID if one host serves
+    /// several workspaces.
     #[arg(long, value_name = "HOST", num_args = 0..=1, default_missing_value = "")]
     databricks: Option<String>,
-    /// Every token that this program has stored
+    /// Remove every token that dbtrigger stored
     #[arg(long, conflicts_with_all = ["databricks", "dbt"])]
     all: bool,
 }

@@ -24,11 +24,11 @@ type Logins = Result<Vec<Owner>, Trouble>;
 /// So long a keyring may take before somebody wonders what is going on.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Store tokens in the system's keyring, and see where each credential comes from
+/// Sign in, sign out, and show who you are
 ///
-/// The keyring is macOS' Keychain, Windows' Credential Manager, or the Secret Service of a Linux desktop. A token that is
-/// stored there goes to the host that it was stored for, and to no other. Variables go before it. It is not opened where `CI` or
-/// `DBTRIGGER_NO_KEYRING` is set.
+/// Tokens are stored in the system keyring: Keychain on macOS, Credential Manager on Windows, Secret Service on Linux. A stored
+/// token is sent only to the host it was stored for. Environment variables take precedence. The keyring is not used where CI or
+/// DBTRIGGER_NO_KEYRING is set.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger auth status

@@ -16,10 +16,10 @@ use crate::document::{Data, Id, Shown, document};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
 use crate::questions::Open;
 
-/// Show who you are at both services, from where, and whether it works
+/// Show who you are signed in as, and where each credential comes from
 ///
-/// Asks each service once. Ends with 0 if both answer, and with 4 if one does not know you, whatever is wrong with the
-/// other. Else what only its owner can mend goes before the network (12), and that before what passes by waiting (75).
+/// Asks each service once. Exits with 0 if both accept the credentials and with 4 if either rejects them; otherwise with the
+/// error's own code, input errors (2) before network errors (12) and these before temporary ones (75).
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger auth status

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::credentials::open_file;
+use crate::credentials::{Source, open_file};
 use crate::databricks::clusters::{self, Policy, SparkVersion};
 use crate::databricks::is_missing;
 use crate::databricks::me::Me;
@@ -41,28 +41,28 @@ pub(super) fn wish(
     if let Some(file) = file {
         return whole(file).map(|cluster| Some(Wish::Whole(cluster)));
     }
-    let wish = match compute {
-        None => None,
-        Some("serverless") => Some(Wish::Serverless),
-        Some("new") => Some(Wish::New { node_type: None, policy: policy.clone() }),
-        Some(text) => match text.split_once(':').filter(|(_, rest)| !rest.trim().is_empty()) {
-            Some(("cluster", id)) => Some(Wish::Cluster(id.to_owned())),
-            Some(("job-cluster", key)) => Some(Wish::JobCluster(key.to_owned())),
-            Some(("new", node)) => Some(Wish::New { node_type: Some(node.to_owned()), policy: policy.clone() }),
-            Some(_) | None => {
-                return Err(Failure::new(
-                    Code::InvalidInput,
-                    format!("--compute is \"{text}\", which cannot be used."),
-                )
-                .advise("write serverless, cluster:ID, job-cluster:KEY, new or new:NODE_TYPE"));
-            }
-        },
-    };
+    let flag = Source::Flag("--compute");
+    let wish = compute.map(|text| read_wish(text, policy.clone(), &flag)).transpose()?;
     match (&wish, policy) {
         (Some(Wish::New { .. }), _) | (_, None) => Ok(wish),
         (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy is given, and it is about new clusters only.")
             .advise("add --compute new, or leave --policy out")),
     }
+}
+
+fn read_wish(text: &str, policy: Option<String>, source: &Source) -> Result<Wish, Failure> {
+    let rest = text.split_once(':').filter(|(_, rest)| !rest.trim().is_empty());
+    Ok(match (text, rest) {
+        ("serverless", _) => Wish::Serverless,
+        ("new", _) => Wish::New { node_type: None, policy },
+        (_, Some(("cluster", id))) => Wish::Cluster(id.to_owned()),
+        (_, Some(("job-cluster", key))) => Wish::JobCluster(key.to_owned()),
+        (_, Some(("new", node))) => Wish::New { node_type: Some(node.to_owned()), policy },
+        (_, Some(_) | None) => {
+            return Err(Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used."))
+                .advise("write serverless, cluster:ID, job-cluster:KEY, new or new:NODE_TYPE"));
+        }
+    })
 }
 
 /// The cluster in a file: the object that stands under `new_cluster` in a job.
@@ -97,6 +97,11 @@ fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
         return Err(wrong("it has neither num_workers nor autoscale".to_owned()));
     }
     Ok(cluster)
+}
+
+/// Checks the form of `--compute`.
+pub(in crate::commands) fn read_compute(text: &str, source: &Source) -> Result<(), Failure> {
+    read_wish(text, None, source).map(|_| ())
 }
 
 /// What the workflow is to run on, if somebody says so, and what may not work although it is there.

@@ -218,7 +218,7 @@ fn deploy(load: &Load<'_>, path: &NotebookPath, flags: &str) -> String {
 /// The flags of `deploy-notebook` for a notebook that somebody has put there, or named: without the second it would be refused.
 pub(in crate::commands) fn at(path: &NotebookPath) -> String {
     let shared = if path.is_shared() { " --accept-shared-path" } else { "" };
-    format!(" --path {}{shared}", quoted(path.as_str()))
+    format!(" --notebook {}{shared}", quoted(path.as_str()))
 }
 
 impl Ground {

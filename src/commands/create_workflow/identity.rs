@@ -16,19 +16,18 @@ use crate::http::{Reader, side_by_side};
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Flags {
-    /// Whom the runs act as: a user's name (mostly an e-mail), or a service principal's application id [default: unchanged, at first you]
+    /// Run as this user (email) or service principal (application ID)
+    ///
+    /// Default: unchanged, or you.
     #[arg(long, value_name = "WHO")]
     pub(super) run_as: Option<String>,
-    /// Give whoever the runs act as what they lack to read the key and the notebook
+    /// Grant the run-as identity access to key and notebook
     #[arg(long)]
     pub(super) grant_run_as: bool,
-    /// As a person gave it.
-    #[arg(
-        long,
-        value_name = "PRINCIPAL:PERMISSION",
-        help = "Who may do what with the workflow: CAN_VIEW, CAN_MANAGE_RUN or CAN_MANAGE; repeatable, others keep what \
-                they have"
-    )]
+    /// Grant access to the workflow: CAN_VIEW, CAN_MANAGE_RUN (default), or CAN_MANAGE; repeatable
+    ///
+    /// PRINCIPAL is a user (email), group (name), or service principal (application ID). Existing access is never removed.
+    #[arg(long, value_name = "PRINCIPAL[:LEVEL]")]
     pub(super) grant: Vec<GrantTo<JobLevel>>,
 }
 

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(super) use self::check::{Check, Used};
+pub(super) use self::compute::read_compute;
 pub(super) use self::describe::describe;
 use self::drawn::own_notebook;
 pub(super) use self::drawn::{Drawn, LookedUp, draw, find, look_up};
@@ -45,110 +46,123 @@ const SETTLE: Duration = Duration::from_mins(1);
 pub(super) const THEN_CHECKED: &str = "Then it would be checked by a run of its notebook in check mode.";
 pub(super) const THEN_RUN: &str = "Then it would be run, and followed to its end.";
 
-/// Create the Databricks job that runs a dbt job, or several
+/// Create or update the Databricks job that runs a dbt job
 ///
-/// Makes a job with one notebook task, serverless unless `--compute` says otherwise, and the parameter `job_id`, as the guide does by hand; for several dbt
-/// jobs a task each, with keys such as `dbt_222222`, and each with its own `job_id`. A job that this
-/// command made before is found by its tag, whatever it was renamed to, and brought up to date; what others set in
-/// it (notifications, further parameters, tags, tasks) stays. A flag that is left out changes nothing in it.
+/// Creates a Databricks job with one notebook task and the job parameter job_id; serverless unless --compute says otherwise. For
+/// several dbt jobs, each gets a task with its own job_id and a key such as dbt_222222. A job that this command created before
+/// is found by its tag, even if it was renamed, and updated. Settings made by others (notifications, parameters, tags, tasks) are
+/// kept, and so is every setting whose flag you leave out.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = "Examples:
+  dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?' --timezone Europe/Berlin
   dbtrigger create-workflow --job 222222 --check --run-now
   dbtrigger create-workflow --job 'Nightly build' --project 'Jaffle Shop'
-  dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?' --timezone Europe/Berlin
   dbtrigger create-workflow --job 222222 --retries 1 --tag team=bi --notify ops@example.com
   dbtrigger create-workflow --name Both --job one=222222 --job two=222225 --depends-on two=one
   dbtrigger create-workflow --job 222222 --compute new
   dbtrigger create-workflow --add-to 'Daily load' --job 222222 --depends-on dbt_222222=load
-  dbtrigger create-workflow --job 222222 --grant data-team:CAN_MANAGE_RUN --no-schedule
+  dbtrigger create-workflow --job 222222 --grant data-team --no-schedule
   dbtrigger create-workflow --job 222222 --run-as bo@example.com --grant-run-as")]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
-    /// The dbt job: its id, its address copied from the browser, or its name; repeatable, a task each, which may be given a key
-    #[arg(long, value_name = "[KEY=]JOB")]
+    /// Show the plan and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Overwrite manual edits in what dbtrigger manages
+    #[arg(long, hide_short_help = true)]
+    force: bool,
+    /// Take over a job with the same name, or a task with the same key, that dbtrigger did not create
+    #[arg(long, hide_short_help = true)]
+    adopt: bool,
+    /// dbt job: ID, URL, or name; repeat for one task each
+    #[arg(long, value_name = "[KEY=]JOB", help_heading = "Job")]
     job: Vec<String>,
-    /// Which task waits for which others; repeatable, `none` to take all back [default: unchanged, at first none waits]
-    #[arg(long, value_name = "KEY=KEY[,KEY]")]
+    /// Tasks that a task waits for; repeatable, none clears [default: unchanged, or none]
+    #[arg(long, value_name = "KEY=KEY[,KEY]", help_heading = "Job", hide_short_help = true)]
     depends_on: Vec<String>,
-    /// As a person gave it.
+    /// Name of the workflow
     #[arg(
         long,
         value_name = "NAME",
-        help = "Name of the workflow; with it dbt need not be asked; required for several jobs [default: dbt: <name of \
-                the dbt job> (<id>)]"
+        help_heading = "Job",
+        help = "Name of the workflow [default: dbt: <job name> (<job ID>)]",
+        long_help = "Name of the workflow; required for several jobs, and skips the dbt lookup [default: dbt: <job name> \
+                     (<job ID>)]"
     )]
     name: Option<String>,
-    /// As a person gave it.
+    /// The deployed notebook
     #[arg(
         long,
+        visible_alias = "path",
         value_name = "PATH",
-        help = "The deployed notebook [default: unchanged, at first /Users/<you>/dbtrigger/run_dbt_job_<account>]"
+        help_heading = "Job",
+        hide_short_help = true,
+        help = "Workspace path of the notebook [default: unchanged, or /Users/<you>/dbtrigger/run_dbt_job_<account>]"
     )]
     notebook: Option<NotebookPath>,
-    /// What it runs on; `new` is the smallest machine for each run [default: unchanged, at first serverless]
-    #[arg(long, value_name = "serverless|cluster:ID|job-cluster:KEY|new[:NODE_TYPE]")]
+    /// What to run on: serverless, cluster:ID, job-cluster:KEY, or new[:NODE_TYPE]
+    ///
+    /// "new" creates the smallest cluster for each run [default: unchanged, or serverless]
+    #[arg(long, value_name = "COMPUTE", help_heading = "Compute")]
     compute: Option<String>,
-    /// The cluster policy of a new cluster
-    #[arg(long, value_name = "ID")]
+    /// Cluster policy of a new cluster
+    #[arg(long, value_name = "ID", help_heading = "Compute", hide_short_help = true)]
     policy: Option<String>,
-    /// A file with the new cluster as JSON, as it stands under `new_cluster` in a job
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["compute", "policy"])]
+    /// File with the new cluster as JSON: the object under new_cluster in a job
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compute", "policy"], help_heading = "Compute", hide_short_help = true)]
     cluster_json: Option<PathBuf>,
-    /// Quartz cron expression by which it starts, such as `0 0 6 * * ?` [default: unchanged, at first none]
-    #[arg(long, value_name = "CRON")]
+    /// Quartz cron expression, such as '0 0 6 * * ?' [default: unchanged, or none]
+    #[arg(long, value_name = "CRON", help_heading = "Schedule")]
     schedule: Option<String>,
-    /// Time zone of the schedule by its IANA name, such as Europe/Berlin [default: unchanged, at first UTC]
-    #[arg(long, value_name = "ZONE")]
+    /// IANA time zone of the schedule, such as Europe/Berlin [default: unchanged, or UTC]
+    #[arg(long, value_name = "ZONE", help_heading = "Schedule")]
     timezone: Option<String>,
-    /// Take the schedule away
-    #[arg(long, conflicts_with_all = ["schedule", "timezone", "paused", "unpaused"])]
+    /// Remove the schedule
+    #[arg(long, conflicts_with_all = ["schedule", "timezone", "paused", "unpaused"], help_heading = "Schedule", hide_short_help = true)]
     no_schedule: bool,
     /// Pause the schedule
-    #[arg(long, conflicts_with = "unpaused")]
+    #[arg(long, conflicts_with = "unpaused", help_heading = "Schedule")]
     paused: bool,
-    /// Let the schedule run again
-    #[arg(long)]
+    /// Resume the schedule
+    #[arg(long, help_heading = "Schedule", hide_short_help = true)]
     unpaused: bool,
-    /// Start every run of dbt with this override, such as `git_branch=main`; the notebook must allow it; repeatable, `none` to take all back [default: unchanged, at first none]
-    #[arg(long = "override", value_name = "KEY=VALUE")]
+    /// Override for every dbt run, such as git_branch=main; repeatable, none clears [default: unchanged, or none]
+    ///
+    /// The notebook must allow it: see `deploy-notebook --allow-override`.
+    #[arg(long = "override", value_name = "KEY=VALUE", help_heading = "Run options", hide_short_help = true)]
     overrides: Vec<String>,
-    /// A tag on the workflow, beside those that it has; repeatable
-    #[arg(long, value_name = "KEY=VALUE")]
+    /// Add a tag to the workflow; repeatable
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Job", hide_short_help = true)]
     tag: Vec<String>,
-    /// Who gets an email when a run fails; repeatable, `none` to take all away [default: unchanged, at first nobody]
-    #[arg(long, value_name = "EMAIL")]
+    /// Email this address when a run fails; repeatable, none clears [default: unchanged, or none]
+    #[arg(long, value_name = "EMAIL", help_heading = "Run options", hide_short_help = true)]
     notify: Vec<String>,
-    /// How often a failed task is run again; it resumes or repeats the dbt run [default: unchanged, at first 0]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
+    /// Retry a failed task up to N times; a retry resumes or repeats the dbt run [default: unchanged, or 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100), help_heading = "Run options", hide_short_help = true)]
     retries: Option<u32>,
-    /// When a task is cut off [default: unchanged, at first 24h10m, which is ten minutes more than the notebook waits]
-    #[arg(long, value_name = "DURATION", value_parser = options::whole_seconds)]
+    /// Time limit of a task [default: unchanged, or 24h10m: ten minutes longer than the notebook waits]
+    #[arg(long, value_name = "DURATION", value_parser = options::whole_seconds, help_heading = "Run options", hide_short_help = true)]
     task_timeout: Option<Duration>,
-    /// Add one task to this workflow of somebody else instead, and change nothing else in it: its id, its address or its exact name
-    #[arg(long, value_name = "WORKFLOW")]
+    /// Add a task to this existing workflow (ID, URL, or exact name) instead
+    ///
+    /// Nothing else in the workflow is changed.
+    #[arg(long, value_name = "WORKFLOW", help_heading = "Job")]
     add_to: Option<String>,
-    /// The key of the task that is added, such as `load` [default: dbt_ and the id of the dbt job]
-    #[arg(long, value_name = "KEY", requires = "add_to")]
+    /// Key of the added task, such as load [default: dbt_<job ID>]
+    #[arg(long, value_name = "KEY", requires = "add_to", help_heading = "Job", hide_short_help = true)]
     task_key: Option<String>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Job")]
     narrow: Narrow,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Access")]
     identity: identity::Flags,
-    /// Run its notebook once in check mode, as whom and on what the workflow runs: reads the key, reaches dbt, starts nothing
-    #[arg(long)]
+    /// Check the setup with a run that starts nothing in dbt
+    ///
+    /// The run uses the workflow's identity and compute, reads the key, and connects to dbt.
+    #[arg(long, help_heading = "Run options")]
     check: bool,
-    /// Run it at once, and wait for the end: its outcome is the outcome of this command
-    #[arg(long)]
+    /// Run the workflow now and exit with its outcome
+    #[arg(long, help_heading = "Run options")]
     run_now: bool,
-    /// Take over a job of the same name, or a task of the same key, that dbtrigger did not make
-    #[arg(long)]
-    adopt: bool,
-    /// Undo what was edited by hand in what dbtrigger manages
-    #[arg(long)]
-    force: bool,
-    /// Show what would be done, and write nothing
-    #[arg(long)]
-    dry_run: bool,
 }
 
 /// One dbt job in a workflow of its own, as `setup` asks for it.
@@ -173,6 +187,8 @@ impl From<One> for Args {
         let identity = identity::Flags { run_as, grant_run_as: true, grant: Vec::new() };
         let job = job.into_iter().collect();
         Args {
+            force,
+            adopt,
             job,
             name,
             notebook,
@@ -182,8 +198,6 @@ impl From<One> for Args {
             paused,
             narrow,
             identity,
-            adopt,
-            force,
             ..Args::default()
         }
     }

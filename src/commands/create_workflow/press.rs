@@ -89,9 +89,7 @@ fn tell(lines: &[String], stage: &Stage) {
 
 /// Asks whether there is to be a first run. Without an answer there is none, and what was made stays.
 async fn offered(asker: &dyn Questioner) -> Result<bool, Failure> {
-    let items = ["no, not now".to_owned(), "yes, run it and wait for the end".to_owned()];
-    let chosen = asker.choose("Run the workflow now", &items).await;
-    chosen.map(|chosen| chosen == 1).map_err(|reason| {
+    asker.key("Run the workflow now?", "yN").await.map(|key| key == 'y').map_err(|reason| {
         let Failure { code, what, causes, hints: _, open: _ } = unanswered(reason);
         let failure = Failure::new(code, what).advise(SET_UP);
         causes.into_iter().fold(failure, Failure::cause)

@@ -341,7 +341,11 @@ async fn a_missing_notebook_or_key_names_the_command_that_makes_it_and_nothing_i
     assert_eq!((outcome.exit, outcome.code), (6, Some(Code::NotFound)), "{outcome:?}");
     assert!(outcome.failure.contains("run `dbtrigger deploy-notebook`"), "{}", outcome.failure);
     let outcome = create(&stage, &["--job", "222222", "--notebook", "/Users/ana@example.com/my run"]).await;
-    assert!(outcome.failure.contains("deploy-notebook --path '/Users/ana@example.com/my run'"), "{}", outcome.failure);
+    assert!(
+        outcome.failure.contains("deploy-notebook --notebook '/Users/ana@example.com/my run'"),
+        "{}",
+        outcome.failure
+    );
 
     stage.run(deploy_notebook::run, &[]).await;
     let outcome = create(&stage, &JOB).await;

@@ -22,22 +22,21 @@ use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
 use crate::origin::Origin;
 
-/// Look at every link of the chain, and say which one is broken and what to do
+/// Check the setup and report what is broken
 ///
-/// Walks the way to both hosts (name, connection, proxy, TLS, clock), tries both credentials, and then follows the chain: the notebook, the
-/// key that it reads, the workflows of dbtrigger, whether whoever they run as may read both, and the dbt jobs that they start.
-/// What hangs on a broken link is skipped. Changes nothing. A workflow of somebody else that `--add-to` gave a task is looked at
-/// when --workflow names it.
+/// Checks the connection to both services (DNS, proxy, TLS, clock), both credentials, and then the notebook, the key it reads,
+/// the workflows that dbtrigger created, the access of their run-as identities, the dbt jobs they start, and the last runs. What
+/// depends on a failed check is skipped. Changes nothing. Name a workflow that got a task from --add-to with --workflow to check it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger doctor
   dbtrigger doctor --job 222222
   dbtrigger doctor --workflow 'dbt: Nightly build (222222)' -o json")]
 pub(crate) struct Args {
-    /// Only this workflow, and what it hangs on: its id, its address or its exact name [default: all of dbtrigger]
+    /// Check only this workflow (ID, URL, or exact name) and what it depends on [default: all that dbtrigger created]
     #[arg(long, value_name = "WORKFLOW", conflicts_with = "job")]
     workflow: Option<String>,
-    /// Only this dbt job, and the workflows that start it: its id, its address copied from the browser, or its name
+    /// Check only this dbt job (ID, URL, or name) and the workflows that start it
     #[arg(long, value_name = "JOB")]
     job: Option<String>,
     #[command(flatten)]

@@ -304,7 +304,10 @@ async fn whoever_the_runs_act_as_has_to_read_key_and_notebook() {
         BO,
         &format!("dbtrigger init-secrets --scope dbt-cloud --key api-key --grant '{BO}:READ'"),
     );
-    assert!(check(&outcome, "chain.rights:")["next"][1].to_string().contains("deploy-notebook --path"), "{outcome:?}");
+    assert!(
+        check(&outcome, "chain.rights:")["next"][1].to_string().contains("deploy-notebook --notebook"),
+        "{outcome:?}"
+    );
     create(&stage, &["--job", "222225", "--grant-run-as"]).await;
     let outcome = doctor(&stage, &[]).await;
     assert_eq!((outcome.exit, &check(&outcome, "chain.rights:")["status"]), (0, &json!("ok")), "{outcome:?}");
@@ -737,7 +740,7 @@ async fn what_mends_a_chain_at_places_of_its_own_keeps_them() {
     let stage = Rehearsal::new();
     let at = "/Shared/dbt/run it";
     assert_eq!(stage.run(init_secrets::run, &["--scope", "team", "--key", "dbt.key"]).await.unwrap().exit, 0);
-    let deploy = ["--path", at, "--accept-shared-path", "--scope", "team", "--key", "dbt.key"];
+    let deploy = ["--notebook", at, "--accept-shared-path", "--scope", "team", "--key", "dbt.key"];
     let rest = ["--allow-override", "git_branch", "--allow-job", "222225"];
     assert_eq!(stage.run(deploy_notebook::run, &[&deploy[..], &rest].concat()).await.unwrap().exit, 0);
     create(&stage, &["--job", "222225", "--notebook", at]).await;
@@ -750,7 +753,7 @@ async fn what_mends_a_chain_at_places_of_its_own_keeps_them() {
     assert_eq!(
         mend(&stage, &[]).await,
         [
-            "deploy-notebook --path '/Shared/dbt/run it' --accept-shared-path --scope team --key dbt.key --allow-override git_branch --allow-job 222225 --force"
+            "deploy-notebook --notebook '/Shared/dbt/run it' --accept-shared-path --scope team --key dbt.key --allow-override git_branch --allow-job 222225 --force"
         ]
     );
     stage.post("/api/2.0/secrets/delete", &json!({ "scope": "team", "key": "dbt.key" }));
@@ -762,14 +765,14 @@ async fn what_mends_a_chain_at_places_of_its_own_keeps_them() {
             "create-workflow --job 222225 --notebook '/Shared/dbt/run it' --force"
         ]
     );
-    let other = ["--path", at, "--accept-shared-path", "--allow-job", "1"];
+    let other = ["--notebook", at, "--accept-shared-path", "--allow-job", "1"];
     assert_eq!(stage.run(deploy_notebook::run, &other).await.unwrap().exit, 0);
     let bo = json!({ "run_as": { "user_name": BO } });
     stage.post("/api/2.2/jobs/update", &json!({ "job_id": workflow(&stage).0, "new_settings": bo }));
     assert_eq!(
         mend(&stage, &[]).await,
         [
-            "deploy-notebook --path '/Shared/dbt/run it' --accept-shared-path --allow-job 1 --allow-job 222225",
+            "deploy-notebook --notebook '/Shared/dbt/run it' --accept-shared-path --allow-job 1 --allow-job 222225",
             "init-secrets --scope team --key dbt.key --grant 'bo@example.com:READ'"
         ]
     );

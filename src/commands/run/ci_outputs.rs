@@ -45,7 +45,7 @@ pub(crate) struct Ending<'a> {
 
 impl CiOutputs {
     pub(crate) fn of(args: &Args) -> CiOutputs {
-        let asked = args.workflow.as_ref().map_or_else(|| args.job.clone(), |workflow| vec![workflow.clone()]);
+        let asked = args.workflow.as_ref().map_or_else(|| args.jobs(), |workflow| vec![workflow.clone()]);
         CiOutputs { asked, detail: args.summary_detail, junit: args.junit.clone() }
     }
 

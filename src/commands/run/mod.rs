@@ -45,10 +45,11 @@ use crate::runs::Key;
 /// How long is waited if nobody says otherwise; `--timeout` has the same in words.
 pub(crate) const LONGEST: Duration = Duration::from_hours(24);
 
-/// Start dbt jobs, each exactly once, and follow their runs to the end
+/// Start dbt jobs and follow their runs
 ///
-/// The exit code is the run's own outcome: 0 success, 3 error, 20 cancelled, 8 when the waiting was long enough and the run
-/// goes on, 9 when it is unknown whether it was started. Of several runs the first of 9, 3, 20, 8 counts that any of them has.
+/// Starts each dbt run exactly once, even if a response is lost, and exits with the run's outcome: 0 success, 3 error, 20
+/// canceled, 8 timed out while the run goes on, 9 unknown whether the run was started. With several jobs, the exit code is the
+/// first of 9, 3, 20, 8 that applies to any of them.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger run 222222
@@ -61,117 +62,133 @@ pub(crate) const LONGEST: Duration = Duration::from_hours(24);
   dbtrigger run 222222 --idempotency-key nightly-2026-11-23 --step 'dbt build --select tag:nightly'
   dbtrigger run --workflow 'dbt: Nightly build (222222)'")]
 pub(crate) struct Args {
-    /// The dbt job: its id, its address copied from the browser, or its name; several are started side by side; at a terminal it
-    /// can be chosen
+    /// dbt job: ID, URL, or name; several are started in parallel
     #[arg(value_name = "JOB", conflicts_with = "workflow")]
     job: Vec<String>,
-    /// Of several jobs, so many runs at a time; all of them, unless this is given
-    #[arg(long, value_name = "N", conflicts_with = "workflow", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Same as JOB
+    #[arg(long = "job", value_name = "JOB", conflicts_with = "workflow", help_heading = "Job", hide_short_help = true)]
+    job_flag: Vec<String>,
+    /// Run at most N jobs at a time [default: all]
+    #[arg(long, value_name = "N", conflicts_with = "workflow", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Run options", hide_short_help = true)]
     max_parallel: Option<u16>,
-    /// The project of a job given by name: its name or id
-    #[arg(long, value_name = "PROJECT", conflicts_with = "workflow")]
+    /// Only jobs in this dbt project (name or ID)
+    #[arg(long, value_name = "PROJECT", conflicts_with = "workflow", help_heading = "Job", hide_short_help = true)]
     project: Option<String>,
-    /// The environment of a job given by name: its name or id
-    #[arg(long, value_name = "ENVIRONMENT", conflicts_with = "workflow")]
+    /// Only jobs in this dbt environment (name or ID)
+    #[arg(long, value_name = "ENVIRONMENT", conflicts_with = "workflow", help_heading = "Job", hide_short_help = true)]
     environment: Option<String>,
-    /// Press "Run now" on this Databricks job instead: its id, its address or its exact name
-    #[arg(long, value_name = "WORKFLOW")]
+    /// Run this Databricks job (ID, URL, or exact name) instead
+    #[arg(long, value_name = "WORKFLOW", help_heading = "Job")]
     workflow: Option<String>,
-    /// A job parameter for this run of the workflow; repeat it for several
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// Job parameter for this run of the workflow; repeatable
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Job", hide_short_help = true)]
     param: Vec<String>,
-    /// How long to wait in all, time in the queue included (90s, 10m, 2h)
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = durations::parse)]
+    /// How long to wait, including time in the queue (90s, 10m, 2h)
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = durations::parse, help_heading = "Run options")]
     timeout: Duration,
-    /// Start it and do not wait for the end
-    #[arg(long)]
+    /// Start the run and exit without waiting
+    #[arg(long, help_heading = "Run options")]
     no_wait: bool,
-    /// Makes starts with the same key the same run: letters, digits and . _ : / -
-    #[arg(long, value_name = "KEY")]
+    /// Start at most one run for this key
+    ///
+    /// A later start with the same key follows the existing run. Letters, digits, and . _ : / - are allowed.
+    #[arg(long, value_name = "KEY", help_heading = "Run options")]
     idempotency_key: Option<String>,
-    /// How often a run that ended in error is resumed from its point of failure; the outcome is the last one's
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=20), conflicts_with_all = ["workflow", "no_wait"], hide_default_value = true)]
+    /// Resume a failed run from its point of failure up to N times
+    ///
+    /// The outcome is that of the last attempt.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=20), conflicts_with_all = ["workflow", "no_wait"], hide_default_value = true, help_heading = "Run options")]
     retry: u32,
-    /// Fetch the files that the run leaves (its manifest, its results and others) into this folder, also when it fails;
-    /// of several jobs each has a folder of its own in it, named by the run's id
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["workflow", "no_wait"])]
+    /// Download the run's artifacts (manifest, run results, and others) to a directory
+    ///
+    /// Also after a failure. With several jobs, each run gets a subdirectory named after its ID.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["workflow", "no_wait"], help_heading = "Output")]
     artifacts: Option<PathBuf>,
-    /// Write the outcome into this file as tests in the form of `JUnit`: each run, and each model, test, seed and snapshot of
-    /// it; one file for all jobs, however the command ends
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["workflow", "no_wait"])]
+    /// Write a JUnit report to a file
+    ///
+    /// Each run, and each model, test, seed, and snapshot in it, is a test case; one file for all jobs, written however the command
+    /// ends.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["workflow", "no_wait"], help_heading = "Output")]
     junit: Option<PathBuf>,
-    /// In the summary and the annotations of GitHub Actions and in the file of --junit: the messages of what failed, too, which may
-    /// have data in them
-    #[arg(long)]
+    /// Include failure messages in CI summaries, annotations, and the JUnit report; they may contain data
+    #[arg(long, help_heading = "Output", hide_short_help = true)]
     summary_detail: bool,
-    /// How long a run whose start was not answered may take to show before it is started again
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = durations::parse, conflicts_with = "workflow")]
+    /// After a lost response, how long to look for the run before starting it again
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = durations::parse, conflicts_with = "workflow", help_heading = "Run options", hide_short_help = true)]
     settle: Duration,
-    /// Never send the start a second time, even if no run shows
-    #[arg(long, conflicts_with = "workflow")]
+    /// After a lost response, never start the run again, even if it is not found
+    #[arg(long, conflicts_with = "workflow", help_heading = "Run options", hide_short_help = true)]
     at_most_once: bool,
-    /// What becomes of the run when the command is interrupted: it goes on, or it is cancelled, which is confirmed
-    /// within 30 seconds; a second signal ends the command at once
-    #[arg(long, value_name = "leave|cancel", value_enum, hide_possible_values = true, default_value_t = OnInterrupt::Leave)]
+    /// On Ctrl-C, leave the run active or cancel it
+    ///
+    /// Waits up to 30 seconds for the cancellation; a second signal exits at once.
+    #[arg(long, value_name = "leave|cancel", value_enum, hide_possible_values = true, default_value_t = OnInterrupt::Leave, help_heading = "Run options")]
     on_interrupt: OnInterrupt,
     #[command(flatten)]
-    changes: Changes,
+    changes: Box<Changes>,
 }
 
-/// What becomes of a run when somebody interrupts.
+impl Args {
+    /// The dbt jobs, however they were given.
+    fn jobs(&self) -> Vec<String> {
+        [&self.job[..], &self.job_flag].concat()
+    }
+}
+
+/// What happens to a run on an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum OnInterrupt {
-    /// It goes on.
+    /// Keep it running.
     Leave,
-    /// It is cancelled.
+    /// Cancel it.
     Cancel,
 }
 
-/// What this run does differently from the job's own settings.
+/// Overrides of the job's settings for this run.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "For this run only")]
+#[command(next_help_heading = "Overrides")]
 struct Changes {
-    /// Why it is started, as people read it in dbt
-    #[arg(long, value_name = "TEXT", conflicts_with = "workflow")]
+    /// Reason for the run, shown in dbt
+    #[arg(long, value_name = "TEXT", conflicts_with = "workflow", hide_short_help = true)]
     cause: Option<String>,
-    /// Commit to check out
-    #[arg(long, value_name = "SHA", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new())]
+    /// Git commit to check out
+    #[arg(long, value_name = "SHA", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new(), hide_short_help = true)]
     git_sha: Option<String>,
-    /// Branch to check out
+    /// Git branch to check out
     #[arg(long, value_name = "BRANCH", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new())]
     git_branch: Option<String>,
-    /// The pull request at GitHub that this run of a CI job is for: its number; with --git-sha or --git-branch
-    #[arg(long, value_name = "NUMBER", conflicts_with = "workflow", value_parser = clap::value_parser!(u64).range(1..))]
+    /// GitHub pull request of this CI run; requires --git-sha or --git-branch
+    #[arg(long, value_name = "NUMBER", conflicts_with = "workflow", value_parser = clap::value_parser!(u64).range(1..), hide_short_help = true)]
     github_pull_request_id: Option<u64>,
-    /// The merge request at GitLab that this run of a CI job is for, likewise
-    #[arg(long, value_name = "NUMBER", conflicts_with = "workflow", value_parser = clap::value_parser!(u64).range(1..))]
+    /// GitLab merge request of this CI run; requires --git-sha or --git-branch
+    #[arg(long, value_name = "NUMBER", conflicts_with = "workflow", value_parser = clap::value_parser!(u64).range(1..), hide_short_help = true)]
     gitlab_merge_request_id: Option<u64>,
-    /// The pull request at Azure DevOps that this run of a CI job is for, likewise
-    #[arg(long, value_name = "NUMBER", conflicts_with = "workflow", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Azure DevOps pull request of this CI run; requires --git-sha or --git-branch
+    #[arg(long, value_name = "NUMBER", conflicts_with = "workflow", value_parser = clap::value_parser!(u64).range(1..), hide_short_help = true)]
     azure_pull_request_id: Option<u64>,
-    /// The pull request at any other git host that this run of a CI job is for, likewise; its schema is yours to drop
-    #[arg(long, value_name = "NUMBER", conflicts_with = "workflow", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Pull request on any other git host; requires --git-sha or --git-branch, and dbt does not drop its schema
+    #[arg(long, value_name = "NUMBER", conflicts_with = "workflow", value_parser = clap::value_parser!(u64).range(1..), hide_short_help = true)]
     non_native_pull_request_id: Option<u64>,
     /// Schema to build in
-    #[arg(long, value_name = "SCHEMA", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "SCHEMA", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new(), hide_short_help = true)]
     schema: Option<String>,
-    /// Name of the target (`target.name` in dbt)
-    #[arg(long, value_name = "NAME", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new())]
+    /// Target name (target.name in dbt)
+    #[arg(long, value_name = "NAME", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new(), hide_short_help = true)]
     dbt_target: Option<String>,
-    /// How many threads dbt uses
-    #[arg(long, value_name = "N", conflicts_with = "workflow", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Number of dbt threads
+    #[arg(long, value_name = "N", conflicts_with = "workflow", value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true)]
     threads: Option<u32>,
-    /// Version of dbt, or release track
-    #[arg(long, value_name = "VERSION", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new())]
+    /// dbt version or release track
+    #[arg(long, value_name = "VERSION", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new(), hide_short_help = true)]
     dbt_version: Option<String>,
-    /// Command to run instead of the job's own; repeat it for several
+    /// Command to run instead of the job's commands; repeatable
     #[arg(long, value_name = "COMMAND", conflicts_with = "workflow", value_parser = NonEmptyStringValueParser::new())]
     step: Vec<String>,
-    /// Whether to generate docs
-    #[arg(long, value_name = "true|false", conflicts_with = "workflow", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    /// Generate docs
+    #[arg(long, value_name = "true|false", conflicts_with = "workflow", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_short_help = true)]
     generate_docs: Option<bool>,
-    /// How long dbt lets the run last
-    #[arg(long, value_name = "DURATION", conflicts_with = "workflow", value_parser = duration::whole_seconds)]
+    /// Time limit of the run in dbt
+    #[arg(long, value_name = "DURATION", conflicts_with = "workflow", value_parser = duration::whole_seconds, hide_short_help = true)]
     run_timeout: Option<Duration>,
 }
 
@@ -238,8 +255,10 @@ struct Waiting {
 }
 
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    let job = args.jobs();
     let Args {
-        job,
+        job: _,
+        job_flag: _,
         max_parallel,
         project,
         environment,

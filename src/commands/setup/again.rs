@@ -53,7 +53,7 @@ pub(super) fn commands(
         format!("export DATABRICKS_HOST={}{id}", quoted(workspace)),
         format!("export DBT_CLOUD_HOST={} DBT_CLOUD_ACCOUNT_ID={}", quoted(&host), account.id),
         format!("dbtrigger init-secrets{named}{readers}{scope_consent}"),
-        format!("dbtrigger deploy-notebook --path {path}{named}{runners}{path_consent}"),
+        format!("dbtrigger deploy-notebook --notebook {path}{named}{runners}{path_consent}"),
         format!("dbtrigger create-workflow --job {job} --notebook {path}{said} --check"),
     ]
 }

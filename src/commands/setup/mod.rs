@@ -4,11 +4,13 @@ mod again;
 mod outline;
 mod shown;
 
+use std::collections::BTreeMap;
+
 use futures_util::future::maybe_done;
 
 use self::again::commands;
 use self::outline::{Outline, look, look_early};
-use self::shown::{Offered, details};
+use self::shown::{Offered, Row, rows};
 use super::create_workflow::{Check, Door, Input, One, Press, THEN_CHECKED, THEN_RUN, collect, describe, go_on};
 use super::grants::GrantTo;
 use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, tried_key, try_key, warn_of_readers};
@@ -21,20 +23,21 @@ use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::NotebookHave;
 use crate::engine::{Inputs, Plan, Planned, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
-use crate::questions::{Question, Setting};
+use crate::questions::Setting;
 use crate::secret::Secret;
 
-/// Set up everything in one go: secret, notebook, workflow
+/// Set up everything: secret, notebook, and workflow
 ///
-/// Asks for what is not said, shows all that would be done, and does it once that is accepted: stores the dbt API key, deploys the
-/// notebook, makes the Databricks job for one dbt job, and looks with a run in check mode whether its runs would reach dbt. Then it
-/// offers a first run, and prints the same as commands for CI. What is there already is kept, so after an interruption the same
-/// command goes on from there.
+/// Asks for what is missing, shows the plan, and applies it once you confirm: stores the dbt API key in a secret scope, deploys the
+/// notebook, creates a Databricks job for one dbt job, and checks it with a run that starts nothing in dbt. Then it offers a first
+/// run and prints the equivalent commands for CI. Safe to repeat: existing objects are kept, and an interrupted setup resumes where
+/// it stopped.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "At a terminal `dbtrigger setup` alone is enough. Without one, everything is given by flags and variables, and -y accepts the plan.
+    after_help = "At a terminal, `dbtrigger setup` is all you need. Elsewhere, pass flags and variables, and -y to apply the plan.
 
 Examples:
+  dbtrigger setup --job 222222 -y
   dbtrigger setup --job 222222 --dry-run
   dbtrigger setup --job 'Nightly build' --schedule '0 0 6 * * ?' --timezone Europe/Berlin -y
   dbtrigger setup --job 222222 --token-file new-key -y --run-now
@@ -43,72 +46,88 @@ Examples:
 )]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
 pub(crate) struct Args {
-    /// The dbt job: its id, its address copied from the browser, or its name
-    #[arg(long, value_name = "JOB")]
-    job: Option<String>,
-    #[command(flatten)]
-    narrow: Narrow,
-    /// As a person gave it.
-    #[arg(long, value_name = "NAME", help = "Name of the workflow [default: dbt: <name of the dbt job> (<id>)]")]
-    name: Option<String>,
-    /// Secret scope for the dbt API key [default: the notebook's, at first dbt-cloud]
-    #[arg(long, value_name = "SCOPE")]
-    scope: Option<ScopeName>,
-    /// Name of the key in the scope [default: the notebook's, at first api-key]
-    #[arg(long, value_name = "KEY")]
-    key: Option<KeyName>,
-    /// As a person gave it.
-    #[arg(
-        long,
-        visible_alias = "notebook",
-        value_name = "PATH",
-        help = "Where the notebook goes [default: unchanged, at first /Users/<you>/dbtrigger/run_dbt_job_<account>]"
-    )]
-    path: Option<NotebookPath>,
-    /// What the workflow runs on; `new` is the smallest machine for each run [default: unchanged, at first serverless]
-    #[arg(long, value_name = "serverless|cluster:ID|job-cluster:KEY|new[:NODE_TYPE]")]
-    compute: Option<String>,
-    /// Quartz cron expression by which the workflow starts, such as `0 0 6 * * ?` [default: unchanged, at first none]
-    #[arg(long, value_name = "CRON")]
-    schedule: Option<String>,
-    /// Time zone of the schedule by its IANA name, such as Europe/Berlin [default: unchanged, at first UTC]
-    #[arg(long, value_name = "ZONE")]
-    timezone: Option<String>,
-    /// Whom the runs act as: a user's e-mail, or a service principal's application id; gets access to key and notebook [default: unchanged, at first you]
-    #[arg(long, value_name = "WHO")]
-    run_as: Option<String>,
-    /// Let the schedule wait until somebody lets it run: `create-workflow --unpaused`, or the switch in the workspace
-    #[arg(long)]
-    paused: bool,
-    /// Give another user (e-mail), group (name) or service principal (application id) access to the scope of the key: READ if not said; repeatable
-    #[arg(long, value_name = "PRINCIPAL[:READ|WRITE|MANAGE]")]
-    grant: Vec<GrantTo<Permission>>,
-    #[command(flatten)]
-    source: KeySource,
-    /// Replace a key that is there
-    #[arg(long)]
-    rotate: bool,
-    /// Store the key although others than those named with --grant, whoever the runs act as, the scope's creator and administrators can read it, or nobody can tell who can
-    #[arg(long)]
-    accept_shared_scope: bool,
-    /// Put the notebook below /Shared, where everybody in the workspace can edit it and so use the key
-    #[arg(long)]
-    accept_shared_path: bool,
-    /// Undo what was edited by hand in what dbtrigger manages
-    #[arg(long)]
-    force: bool,
-    /// Take over a notebook, or a job of the same name, that dbtrigger did not make
-    #[arg(long)]
-    adopt: bool,
-    /// Run the workflow at the end, and wait: its outcome is the outcome of this command
-    #[arg(long)]
-    run_now: bool,
-    /// Accept the plan without being asked
+    /// Apply the plan without asking
     #[arg(short, long)]
     yes: bool,
-    /// Show what would be done, and write nothing
+    /// Show the plan and write nothing
     #[arg(long)]
     dry_run: bool,
+    /// Overwrite manual edits in what dbtrigger manages
+    #[arg(long, hide_short_help = true)]
+    force: bool,
+    /// Take over a notebook, or a job with the same name, that dbtrigger did not create
+    #[arg(long, hide_short_help = true)]
+    adopt: bool,
+    /// dbt job: ID, URL, or name
+    #[arg(long, value_name = "JOB", help_heading = "Job")]
+    job: Option<String>,
+    #[command(flatten, next_help_heading = "Job")]
+    narrow: Narrow,
+    /// Name of the workflow
+    #[arg(
+        long,
+        value_name = "NAME",
+        help_heading = "Job",
+        hide_short_help = true,
+        help = "Name of the workflow [default: dbt: <job name> (<job ID>)]"
+    )]
+    name: Option<String>,
+    /// Secret scope for the dbt API key [default: the notebook's, or dbt-cloud]
+    #[arg(long, value_name = "SCOPE", help_heading = "Access", hide_short_help = true)]
+    scope: Option<ScopeName>,
+    /// Key in the scope [default: the notebook's, or api-key]
+    #[arg(long, value_name = "KEY", help_heading = "Access", hide_short_help = true)]
+    key: Option<KeyName>,
+    /// Where the notebook goes
+    #[arg(
+        long = "notebook",
+        visible_alias = "path",
+        value_name = "PATH",
+        help_heading = "Job",
+        hide_short_help = true,
+        help = "Workspace path of the notebook [default: unchanged, or /Users/<you>/dbtrigger/run_dbt_job_<account>]"
+    )]
+    path: Option<NotebookPath>,
+    /// What to run on: serverless, cluster:ID, or new[:NODE_TYPE] [default: unchanged, or serverless]
+    #[arg(long, value_name = "COMPUTE", help_heading = "Compute")]
+    compute: Option<String>,
+    /// Quartz cron expression, such as '0 0 6 * * ?' [default: unchanged, or none]
+    #[arg(long, value_name = "CRON", help_heading = "Schedule")]
+    schedule: Option<String>,
+    /// IANA time zone of the schedule, such as Europe/Berlin [default: unchanged, or UTC]
+    #[arg(long, value_name = "ZONE", help_heading = "Schedule")]
+    timezone: Option<String>,
+    /// Run as this user (email) or service principal (application ID)
+    ///
+    /// Default: unchanged, or you. The identity is granted access to the key and the notebook.
+    #[arg(long, value_name = "WHO", help_heading = "Access")]
+    run_as: Option<String>,
+    /// Create the schedule paused
+    ///
+    /// Start it later with `create-workflow --unpaused` or in the workspace.
+    #[arg(long, help_heading = "Schedule", hide_short_help = true)]
+    paused: bool,
+    /// Grant access to the secret scope: READ (default), WRITE, or MANAGE; repeatable
+    ///
+    /// PRINCIPAL is a user (email), group (name), or service principal (application ID).
+    #[arg(long, value_name = "PRINCIPAL[:LEVEL]", help_heading = "Access")]
+    grant: Vec<GrantTo<Permission>>,
+    #[command(flatten, next_help_heading = "Access")]
+    source: KeySource,
+    /// Replace an existing dbt API key
+    #[arg(long, help_heading = "Access")]
+    rotate: bool,
+    /// Store the key even if others can read the scope, or its readers are unknown
+    ///
+    /// "Others" means anyone except the principals named with --grant, the run-as identity, the scope's creator, and administrators.
+    #[arg(long, help_heading = "Access", hide_short_help = true)]
+    accept_shared_scope: bool,
+    /// Allow a notebook under /Shared, where everyone in the workspace can edit it and so use the key
+    #[arg(long, help_heading = "Access", hide_short_help = true)]
+    accept_shared_path: bool,
+    /// Run the workflow at the end and exit with its outcome
+    #[arg(long, help_heading = "Run options")]
+    run_now: bool,
 }
 
 impl Args {
@@ -117,19 +136,18 @@ impl Args {
         self.source.token_stdin
     }
 
-    /// What a person is asked for beside what has to be said. Who accepts the plan beforehand has said all they want.
-    fn asks(&self) -> Vec<Setting> {
-        if self.yes {
-            return Vec::new();
+    /// Applies what was edited in the plan on the screen; without a value it is the default again.
+    fn edit(&mut self, settings: &BTreeMap<Setting, Option<String>>) {
+        for (setting, value) in settings.clone() {
+            match setting {
+                Setting::Scope => self.scope = value.and_then(|value| value.parse().ok()),
+                Setting::Notebook => self.path = value.and_then(|value| value.parse().ok()),
+                Setting::Compute => self.compute = value,
+                Setting::Schedule => self.schedule = value,
+                Setting::Zone => self.timezone = value,
+                Setting::RunAs => self.run_as = value,
+            }
         }
-        let said = [
-            (Setting::Scope, self.scope.is_some()),
-            (Setting::Notebook, self.path.is_some()),
-            (Setting::Schedule, self.schedule.is_some()),
-            (Setting::Zone, self.timezone.is_some()),
-            (Setting::RunAs, self.run_as.is_some()),
-        ];
-        said.into_iter().filter(|(_, said)| !said).map(|(setting, _)| setting).collect()
     }
 }
 
@@ -154,29 +172,9 @@ struct Known {
 /// Settles flags, variables and answers; everything missing is named at once.
 async fn settle(mut args: Args, stage: &Stage) -> Result<Known, Failure> {
     let grants = settle_grants(std::mem::take(&mut args.grant), args.accept_shared_scope)?;
-    let (mut wants, mut settings) = (Wants::default(), Wants::default());
+    args.edit(&stage.talk.settings);
+    let mut wants = Wants::default();
     let may_ask = stage.talk.asker.is_some();
-    for setting in args.asks().into_iter().filter(|_| may_ask) {
-        match stage.talk.settings.get(&setting).cloned() {
-            None => {
-                let missing = Missing {
-                    what: "a setting that may stay as it is",
-                    give: setting.flag(),
-                    ask: Some(Question::Setting(setting)),
-                };
-                settings.need(Ok(None::<()>), missing);
-            }
-            Some(None) => {}
-            // Whoever asked has looked at it as the flag does.
-            Some(Some(answer)) => match setting {
-                Setting::Scope => args.scope = answer.parse().ok(),
-                Setting::Notebook => args.path = answer.parse().ok(),
-                Setting::Schedule => args.schedule = Some(answer),
-                Setting::Zone => args.timezone = Some(answer),
-                Setting::RunAs => args.run_as = Some(answer),
-            },
-        }
-    }
     if !may_ask && !args.yes && !args.dry_run {
         let give = "-y, once --dry-run has shown it; at a terminal it is asked for";
         wants.need(Ok(None::<()>), Missing { what: "your consent to the plan", give, ask: None });
@@ -202,11 +200,9 @@ async fn settle(mut args: Args, stage: &Stage) -> Result<Known, Failure> {
     // certain to be used, it is named too.
     if !wants.is_settled() || storing.has_wrong() || (args.rotate && !storing.is_settled()) {
         wants.join(storing);
-        wants.join(settings);
         wants.settle()?;
         return Err(Failure::new(Code::Bug, "Something is missing that nobody can name."));
     }
-    settings.settle()?;
     let Some(input) = input else {
         return Err(Failure::new(Code::Bug, "The input is settled and yet something is missing."));
     };
@@ -244,13 +240,14 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         storing.settle()?;
         inputs.key = Some(tried_key(to_store.as_ref(), &mut tried, stage).await?);
     }
-    let said = details(&args, &outline.plan, source.as_ref(), &me);
+    let rows = rows(&args, &input, &account, &outline, source.as_ref(), (writer.origin(), &me));
+    let lines: Vec<String> = rows.iter().map(Row::line).collect();
     outline.warn(stage);
     let refused = blocked(&outline.plan).is_some();
     let asker = stage.talk.asker.clone().filter(|_| !yes);
     let outline = match &asker {
         Some(asker) if !dry_run && !refused && outline.plan.writes() => {
-            let offered = Offered::of(&outline.plan, said.clone(), run_now, writer.origin(), &me);
+            let offered = Offered::of(&outline, rows, run_now, writer.origin(), &me);
             if let Err(ended) = offered.accept(&**asker, stage).await {
                 return Ok(ended);
             }
@@ -293,7 +290,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
         None => None,
     };
     if carried.finish == Finish::Shown && !refused {
-        for line in said {
+        for line in lines {
             carried.line(line);
         }
         if check.is_some() || carried.plan.writes() {

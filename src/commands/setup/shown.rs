@@ -1,80 +1,152 @@
-//! What is shown before somebody accepts it.
+//! What is shown before the plan is applied, and the answer to it.
 
 use super::Args;
-use crate::commands::create_workflow::{THEN_CHECKED, THEN_RUN};
+use super::outline::Outline;
+use crate::commands::create_workflow::{Input, THEN_CHECKED, THEN_RUN};
 use crate::commands::talk::unanswered;
 use crate::commands::{Said, Stage};
-use crate::credentials::Source;
+use crate::credentials::{Account, Source};
 use crate::databricks::me::Me;
 use crate::document::Data;
-use crate::engine::{Action, Plan, Planned, Provisioned};
+use crate::engine::{Action, Planned, Provisioned};
 use crate::failure::{Code, Ended, Failure, Report};
-use crate::questions::Questioner;
+use crate::questions::{Question, Questioner, Setting};
 
-/// What the steps of a plan do not say: whose key would be stored, and how a new workflow would run. `key`: where the key is from.
-pub(super) fn details(args: &Args, plan: &Plan, key: Option<&Source>, me: &Me) -> Vec<String> {
-    let of = |step: &Planned| match step {
-        Planned::Secret(step) if step.writes() => Some(format!("The key would come from {}.", key?)),
-        Planned::Workflow(step) if matches!(step.action, Action::Create) => {
-            let compute = args.compute.as_deref().unwrap_or("serverless");
-            let who = step.want.run_as.as_deref().unwrap_or(&me.user_name);
-            let zone = args.timezone.as_deref().unwrap_or("UTC");
-            let schedule = match args.schedule.as_deref() {
-                None => "without a schedule".to_owned(),
-                Some(cron) if args.paused => format!("at {cron} in {zone}, paused"),
-                Some(cron) => format!("at {cron} in {zone}"),
-            };
-            Some(format!("The workflow would run on {compute}, {schedule}, as {who}."))
-        }
-        Planned::Scope(_)
-        | Planned::Secret(_)
-        | Planned::Grant(_)
-        | Planned::Notebook(_)
-        | Planned::NotebookGrant(_)
-        | Planned::Workflow(_)
-        | Planned::AddedTask(_)
-        | Planned::JobGrant(_) => None,
-    };
-    plan.steps.iter().filter_map(of).collect()
+/// One line of what stands around the plan.
+pub(super) struct Row {
+    label: &'static str,
+    value: String,
+    /// What edits it.
+    setting: Option<Setting>,
 }
+
+impl Row {
+    pub(super) fn line(&self) -> String {
+        format!("{:<14}{}", self.label, self.value)
+    }
+}
+
+/// What the changes do not say: for which workspace, account and job they are, and each setting with its value. `key`: the
+/// source of a key that would be stored.
+pub(super) fn rows(
+    args: &Args,
+    input: &Input,
+    account: &Account,
+    outline: &Outline,
+    key: Option<&Source>,
+    (workspace, me): (&str, &Me),
+) -> Vec<Row> {
+    let (mut path, mut is_new) = (String::new(), false);
+    for step in &outline.plan.steps {
+        match step {
+            Planned::Notebook(step) => step.want.path.as_str().clone_into(&mut path),
+            Planned::Workflow(step) => is_new = matches!(step.action, Action::Create),
+            Planned::Scope(_)
+            | Planned::Secret(_)
+            | Planned::Grant(_)
+            | Planned::NotebookGrant(_)
+            | Planned::AddedTask(_)
+            | Planned::JobGrant(_) => {}
+        }
+    }
+    let or = |given: &Option<String>, default: &str| match given {
+        Some(value) => value.clone(),
+        None if is_new => default.to_owned(),
+        None => UNCHANGED.to_owned(),
+    };
+    let job = input.jobs.first().map(|task| task.job).unwrap_or_default();
+    let fixed = |label, value| Row { label, value, setting: None };
+    let editable = |setting: Setting, value| Row { label: setting.label(), value, setting: Some(setting) };
+    let mut rows = vec![
+        fixed("Workspace", format!("{workspace} (as {})", me.user_name)),
+        fixed("dbt job", format!("{job} in account {} ({})", account.id, account.origin)),
+    ];
+    rows.extend(key.filter(|_| outline.writes_key()).map(|key| fixed("API key", format!("from {key}"))));
+    rows.push(editable(Setting::Scope, outline.scope.to_string()));
+    rows.push(editable(Setting::Notebook, path));
+    rows.push(editable(Setting::Compute, or(&args.compute, "serverless")));
+    let paused = if args.paused { " (paused)" } else { "" };
+    rows.push(editable(Setting::Schedule, or(&args.schedule, NONE) + paused));
+    if args.schedule.is_some() {
+        rows.push(editable(Setting::Zone, or(&args.timezone, "UTC")));
+    }
+    rows.push(editable(Setting::RunAs, or(&args.run_as, &me.user_name)));
+    rows
+}
+
+/// A setting of a workflow that exists and keeps it.
+const UNCHANGED: &str = "unchanged";
+
+const NONE: &str = "none";
 
 /// The plan as it is shown, whatever comes of it.
 pub(super) struct Offered {
     plan: Provisioned,
+    rows: Vec<Row>,
 }
 
 impl Offered {
-    pub(super) fn of(plan: &Plan, details: Vec<String>, run_now: bool, workspace: &str, me: &Me) -> Offered {
-        let mut lines = details;
-        lines.push(THEN_CHECKED.to_owned());
+    pub(super) fn of(outline: &Outline, rows: Vec<Row>, run_now: bool, workspace: &str, me: &Me) -> Offered {
+        let mut lines = vec![THEN_CHECKED.to_owned()];
         if run_now {
             lines.push(THEN_RUN.to_owned());
         }
         let (workspace, identity) = (workspace.to_owned(), me.user_name.clone());
-        let entries = plan.entries();
-        Offered { plan: Provisioned { workspace, identity, dry_run: true, entries, lines, fields: Data::default() } }
+        let entries = outline.plan.entries();
+        let plan = Provisioned { workspace, identity, dry_run: true, entries, lines, fields: Data::default() };
+        Offered { plan, rows }
     }
 
-    /// Shows it, and asks whether it is to be carried out.
+    /// Shows it, and asks whether to apply it, or which setting to change before.
     pub(super) async fn accept(self, asker: &dyn Questioner, stage: &Stage) -> Result<(), Ended<Box<dyn Report>>> {
-        let prompt = format!("Write this to {} as {}", self.plan.workspace, self.plan.identity);
-        stage.events.asked("This is what would be done:");
+        for row in &self.rows {
+            stage.events.asked(row.line());
+        }
+        stage.events.asked(String::new());
         for line in self.plan.text().lines() {
             stage.events.asked(line);
         }
         // A signal at the question finds what was shown.
         stage.last_known.stands(self.plan.json(), Said { cause: None, advice: "nothing was written or started" });
-        let items = ["no, write nothing".to_owned(), "yes, do all of it".to_owned()];
-        let chosen = asker.choose(&prompt, &items).await;
+        let answer = self.answer(asker).await;
         stage.last_known.clear();
-        let failure = match chosen {
-            Ok(1) => return Ok(()),
-            Ok(_) => Failure::new(Code::Failed, "The plan was not accepted, so nothing was written.")
-                .advise("say what should be different with the flags of `dbtrigger setup --help`"),
-            Err(reason) => unanswered(reason),
-        };
-        Err(Ended { report: Some(Box::new(self)), failure: Some(failure) })
+        match answer {
+            Ok(Answer::Apply) => Ok(()),
+            // Asked for at the root, which then begins again with the answer.
+            Ok(Answer::Edit(question)) => {
+                let mut failure = Failure::new(Code::MissingInput, "The plan is being edited.");
+                failure.open.questions = vec![question];
+                Err(Ended { report: None, failure: Some(failure) })
+            }
+            Ok(Answer::Leave) => {
+                let failure = Failure::new(Code::Failed, "Canceled. Nothing was written.");
+                Err(Ended { report: Some(Box::new(self)), failure: Some(failure) })
+            }
+            Err(failure) => Err(Ended { report: Some(Box::new(self)), failure: Some(failure) }),
+        }
     }
+
+    async fn answer(&self, asker: &dyn Questioner) -> Result<Answer, Failure> {
+        match asker.key("Apply?", "yNe").await.map_err(unanswered)? {
+            'y' => Ok(Answer::Apply),
+            'e' => {
+                let editable: Vec<(&Row, Setting)> =
+                    self.rows.iter().filter_map(|row| Some((row, row.setting?))).collect();
+                let lines: Vec<String> = editable.iter().map(|(row, _)| row.line()).collect();
+                let (row, setting) = editable[asker.choose("Edit", &lines).await.map_err(unanswered)?];
+                let given = ![UNCHANGED, NONE].contains(&row.value.as_str());
+                let now = if given { row.value.clone() } else { String::new() };
+                Ok(Answer::Edit(Question::Setting { setting, now }))
+            }
+            _ => Ok(Answer::Leave),
+        }
+    }
+}
+
+enum Answer {
+    Apply,
+    Edit(Question),
+    Leave,
 }
 
 /// It was on the screen already.

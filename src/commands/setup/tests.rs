@@ -62,7 +62,7 @@ impl Person {
 }
 
 impl Questioner for Person {
-    fn text<'a>(&'a self, prompt: &'a str) -> Asking<'a, String> {
+    fn text<'a>(&'a self, prompt: &'a str, _: &'a str) -> Asking<'a, String> {
         Box::pin(async move { self.next(prompt).map(ToOwned::to_owned) })
     }
 
@@ -72,11 +72,19 @@ impl Questioner for Person {
 
     fn choose<'a>(&'a self, prompt: &'a str, items: &'a [String]) -> Asking<'a, usize> {
         Box::pin(async move {
-            if prompt.starts_with("Write this") {
-                (self.meanwhile)();
-            }
             let part = self.next(prompt)?;
             Ok(items.iter().position(|item| item.contains(part)).unwrap_or_else(|| panic!("{part}: {items:?}")))
+        })
+    }
+
+    fn key<'a>(&'a self, prompt: &'a str, keys: &'a str) -> Asking<'a, char> {
+        Box::pin(async move {
+            if prompt == "Apply?" {
+                (self.meanwhile)();
+            }
+            let key = self.next(prompt)?.chars().next().unwrap();
+            assert!(keys.to_ascii_lowercase().contains(key), "{key} of {keys}");
+            Ok(key)
         })
     }
 }
@@ -169,39 +177,27 @@ fn checks(world: &Rehearsal) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn settings_are_asked_for_the_plan_is_shown_and_accepted_and_a_run_is_offered_after_the_check() {
+async fn any_line_of_the_plan_can_be_edited_before_it_is_applied_and_a_run_is_offered_after_the_check() {
     let world = Rehearsal::new();
-    let person = Person::of(&[
-        Ok("no scope"),
-        Ok("team"),
-        Ok("no path"),
-        Ok(""),
-        Ok("0 6 * * *"),
-        Ok("0 0 6 * * ?"),
-        Ok("Europe/Nowhere"),
-        Ok("Europe/Berlin"),
-        Ok("nobody\u{7}"),
-        Ok(""),
-        Ok("yes"),
-        Ok("yes"),
-    ]);
+    let edits: [&[&str]; 7] = [
+        &["e", "Secret scope", "no scope", "team"],
+        &["e", "Notebook", "no path", ""],
+        &["e", "Compute", "a mainframe", "serverless"],
+        &["e", "Schedule", "0 6 * * *", "0 0 6 * * ?"],
+        &["e", "Time zone", "Europe/Nowhere", "Europe/Berlin"],
+        &["e", "Run as", "ana\u{7}", ""],
+        // Any number of times.
+        &["e", "Compute", "", "y", "y"],
+    ];
+    let answers: Vec<Answer> = edits.concat().into_iter().map(Ok).collect();
+    let person = Person::of(&answers);
     let outcome = Box::pin(talked(&world, &JOB, &person)).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    let asked = person.asked.borrow().join("\n");
-    for question in ["Secret scope", PATH, "Quartz", "Time zone", "Enter: you, ana@example.com", "Write this to http"] {
-        assert!(asked.contains(question), "{question} in {asked}");
-    }
+    assert_eq!(person.asked.borrow().iter().filter(|prompt| *prompt == "Apply?").count(), 8);
     let said = outcome.said();
-    assert!(said.contains("your answer is \"no scope\", which cannot be used"), "{said}");
     assert!(said.contains("write 0 0 6 * * ?"), "{said}");
-    let place = |words: &str| said.find(words).unwrap_or_else(|| panic!("{words} in {said}"));
-    let order = [
-        "This is what would be done",
-        "secret team/api-key: would be created",
-        "would be checked",
-        "Writing to",
-        "reached",
-    ];
+    let place = |words: &str| said.rfind(words).unwrap_or_else(|| panic!("{words} in {said}"));
+    let order = ["Time zone     Europe/Berlin", "Writing to", "reached"];
     assert!(order.map(place).is_sorted(), "{said}");
     assert_eq!(world.take_writes(), [&ALL[..], &[PRESS]].concat());
     let data = &outcome.data;
@@ -214,7 +210,7 @@ async fn settings_are_asked_for_the_plan_is_shown_and_accepted_and_a_run_is_offe
             "export DATABRICKS_HOST='http://127.0.0.1:1'",
             "export DBT_CLOUD_HOST='http://127.0.0.1:1' DBT_CLOUD_ACCOUNT_ID=51234",
             "dbtrigger init-secrets --scope team",
-            format!("dbtrigger deploy-notebook --path {PATH} --scope team"),
+            format!("dbtrigger deploy-notebook --notebook {PATH} --scope team"),
             format!(
                 "dbtrigger create-workflow --job 222222 --notebook {PATH} --schedule '0 0 6 * * ?' --timezone Europe/Berlin --check"
             ),
@@ -227,20 +223,18 @@ async fn settings_are_asked_for_the_plan_is_shown_and_accepted_and_a_run_is_offe
 async fn whoever_leaves_or_says_no_before_the_end_of_the_questions_has_written_nothing() {
     let world = Rehearsal::new();
     let before = state(&world);
-    let good: [Answer; 6] = [Ok(""), Ok(""), Ok("0 0 6 * * ?"), Ok(""), Ok(""), Ok("yes")];
+    let good: [Answer; 4] = [Ok("e"), Ok("Schedule"), Ok("0 0 6 * * ?"), Ok("y")];
     for leave in 0..good.len() {
         for reason in [Unanswered::Interrupted, Unanswered::EndOfInput] {
             let mut answers = good[..leave].to_vec();
             answers.push(Err(reason));
             let outcome = Box::pin(talked(&world, &JOB, &Person::of(&answers))).await;
             assert_eq!(outcome.exit, 130, "{leave}: {outcome:?}");
-            assert!(outcome.failure.contains("nothing was written or started"), "{}", outcome.failure);
         }
     }
-    let answers = [&good[..5], &[Ok("no")]].concat();
+    let answers = [&good[..3], &[Ok("n")]].concat();
     let outcome = Box::pin(talked(&world, &JOB, &Person::of(&answers))).await;
     assert_eq!((outcome.exit, outcome.code), (1, Some(Code::Failed)), "{outcome:?}");
-    assert!(outcome.failure.contains("The plan was not accepted, so nothing was written."), "{}", outcome.failure);
     assert_eq!(steps(&outcome).last().unwrap(), "workflow create pending");
     assert_eq!(outcome.text, "", "it was on the screen already");
     assert_eq!(world.take_writes(), [""; 0]);
@@ -249,35 +243,41 @@ async fn whoever_leaves_or_says_no_before_the_end_of_the_questions_has_written_n
 
 #[tokio::test(start_paused = true)]
 async fn a_first_run_that_nobody_answers_for_is_not_started_and_what_was_made_stays() {
-    for (answer, exit) in [(Ok("no"), 0), (Err(Unanswered::Interrupted), 130), (Err(Unanswered::EndOfInput), 130)] {
+    for (answer, exit) in [(Ok("n"), 0), (Err(Unanswered::Interrupted), 130), (Err(Unanswered::EndOfInput), 130)] {
         let world = Rehearsal::new();
-        let person = Person::of(&[Ok(""), Ok(""), Ok(""), Ok(""), Ok("yes"), answer]);
+        let person = Person::of(&[Ok("y"), answer]);
         let outcome = Box::pin(talked(&world, &JOB, &person)).await;
         assert_eq!((outcome.exit, &outcome.data["result"]), (exit, &json!("created")), "{outcome:?}");
         assert_eq!(outcome.failure.contains("everything is set up; no run was started"), exit != 0);
         assert_eq!(world.take_writes(), ALL);
-        // No time zone without a schedule.
-        assert!(!person.asked.borrow().iter().any(|prompt| prompt.contains("Time zone")));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_shown_before_the_question_belongs_to_it_and_says_whose_key_and_how_it_would_run() {
+async fn the_plan_is_shown_with_its_workspace_job_key_and_settings_before_it_is_applied() {
     let world = Rehearsal::new();
-    let answers = [Ok(""), Ok(""), Ok("0 0 6 * * ?"), Ok("Europe/Berlin"), Ok(SERVICE), Ok("no")];
-    let line = [&JOB[..], &["--run-now", "--paused"]].concat();
-    let outcome = Box::pin(talked(&world, &line, &Person::of(&answers))).await;
+    let settings = ["--schedule", "0 0 6 * * ?", "--timezone", "Europe/Berlin", "--run-as", SERVICE];
+    let line = [&JOB[..], &settings, &["--run-now", "--paused"]].concat();
+    let outcome = Box::pin(talked(&world, &line, &Person::of(&[Ok("n")]))).await;
     let shown: Vec<&str> = outcome
         .events
         .iter()
         .filter_map(|event| if let Event::Asked(line) = event { Some(line.as_str()) } else { None })
         .collect();
-    let run = format!("The workflow would run on serverless, at 0 0 6 * * ? in Europe/Berlin, paused, as {SERVICE}.");
-    for line in
-        ["This is what would be done:", "The key would come from DBT_CLOUD_TOKEN.", &run, THEN_CHECKED, THEN_RUN]
-    {
-        assert!(shown.contains(&line), "{line} in {shown:#?}");
+    for (label, value) in [
+        ("Workspace", "http://127.0.0.1:1 (as ana@example.com)"),
+        ("dbt job", "222222 in account 51234 (http://127.0.0.1:1)"),
+        ("API key", "from DBT_CLOUD_TOKEN"),
+        ("Secret scope", "dbt-cloud"),
+        ("Notebook", PATH),
+        ("Compute", "serverless"),
+        ("Schedule", "0 0 6 * * ? (paused)"),
+        ("Time zone", "Europe/Berlin"),
+        ("Run as", SERVICE),
+    ] {
+        assert!(shown.contains(&format!("{label:<14}{value}").as_str()), "{label} in {shown:#?}");
     }
+    assert!(shown.contains(&THEN_CHECKED) && shown.contains(&THEN_RUN), "{shown:#?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -314,7 +314,7 @@ async fn what_changes_while_the_plan_is_shown_is_not_done_on_top_of_it() {
     let others = move || {
         meddler.post("/api/2.0/secrets/scopes/create", &json!({ "scope": "dbt-cloud" }));
     };
-    let person = Person::while_others(&[Ok(""), Ok(""), Ok(""), Ok(""), Ok("yes")], others);
+    let person = Person::while_others(&[Ok("y")], others);
     let outcome = Box::pin(talked(&world, &JOB, &person)).await;
     assert_eq!((outcome.exit, outcome.code), (7, Some(Code::ChangedMeanwhile)), "{outcome:?}");
     assert!(outcome.failure.contains("has changed while the plan was shown"), "{}", outcome.failure);
@@ -364,7 +364,7 @@ async fn setting_up_again_writes_nothing_with_and_without_a_terminal() {
         assert_eq!(again.exit, 0, "{again:?}");
         assert!(again.text.contains("Nothing to change."), "{}", again.text);
     }
-    let person = Person::of(&[Ok(""), Ok(""), Ok(""), Ok(""), Ok("no")]);
+    let person = Person::of(&[Ok("n")]);
     assert_eq!(Box::pin(talked(&world, &JOB, &person)).await.exit, 0);
     assert_eq!(world.take_writes(), [""; 0]);
     assert_eq!(state(&world), before);
@@ -426,7 +426,7 @@ async fn a_check_that_did_not_end_well_is_made_up_for_and_one_that_did_is_not_re
 #[tokio::test(start_paused = true)]
 async fn a_workflow_on_a_notebook_of_its_own_stays_there_unless_another_one_is_named() {
     let world = Rehearsal::new();
-    let own = ["--path", "/Users/ana@example.com/own", "--scope", "team"];
+    let own = ["--notebook", "/Users/ana@example.com/own", "--scope", "team"];
     assert_eq!(Box::pin(done(&world, &[&YES[..], &own].concat())).await.exit, 0);
     world.take_log();
     // Neither where there is no notebook at the usual place, nor beside one.
@@ -447,7 +447,7 @@ async fn a_workflow_on_a_notebook_of_its_own_stays_there_unless_another_one_is_n
         }
         world.take_log();
     }
-    let moved = Box::pin(done(&world, &[&YES[..], &["--path", PATH]].concat())).await;
+    let moved = Box::pin(done(&world, &[&YES[..], &["--notebook", PATH]].concat())).await;
     assert_eq!((moved.exit, &moved.data["notebook"]), (0, &json!(PATH)), "{moved:?}");
 }
 
@@ -539,8 +539,8 @@ async fn what_is_refused_in_any_step_is_refused_in_all_before_anybody_is_asked_t
     let world = Rehearsal::new();
     let foreign = json!({ "path": "/Users/ana@example.com/mine", "format": "SOURCE", "language": "PYTHON", "content": "cHJpbnQoMSkK" });
     world.post("/api/2.0/workspace/import", &foreign);
-    let line = [&JOB[..], &["--path", "/Users/ana@example.com/mine"]].concat();
-    let person = Person::of(&[Ok(""), Ok(""), Ok("")]);
+    let line = [&JOB[..], &["--notebook", "/Users/ana@example.com/mine"]].concat();
+    let person = Person::of(&[]);
     let outcome = Box::pin(talked(&world, &line, &person)).await;
     assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
     assert!(outcome.failure.contains("--adopt") && outcome.data["commands"] == json!([]), "{outcome:?}");
@@ -552,7 +552,7 @@ async fn what_is_refused_in_any_step_is_refused_in_all_before_anybody_is_asked_t
     assert!(outcome.exit == 7 && outcome.failure.contains("may start only these dbt jobs: 222223"), "{outcome:?}");
     let dry = Box::pin(done(&world, &["--job", "222222", "--dry-run"])).await;
     assert_eq!((dry.exit, &dry.data["refused"]["code"], &dry.data["commands"]), (0, &json!("refused"), &json!(null)));
-    let shared = [&YES[..], &["--path", "/Shared/run"]].concat();
+    let shared = [&YES[..], &["--notebook", "/Shared/run"]].concat();
     let outcome = Box::pin(done(&world, &shared)).await;
     assert!(outcome.exit == 7 && outcome.failure.contains("--accept-shared-path"), "{outcome:?}");
     assert_eq!(world.take_writes(), [""; 0]);
@@ -596,7 +596,7 @@ async fn a_check_that_fails_is_the_outcome_and_no_run_is_offered() {
 async fn nobody_is_asked_to_accept_what_is_only_shown_or_was_accepted_beforehand() {
     let world = Rehearsal::new();
     let dry = [&JOB[..], &["--dry-run"]].concat();
-    let shown = Box::pin(talked(&world, &dry, &Person::of(&[Ok(""), Ok(""), Ok(""), Ok("")]))).await;
+    let shown = Box::pin(talked(&world, &dry, &Person::of(&[]))).await;
     assert_eq!(shown.exit, 0, "{shown:?}");
     assert_eq!(world.take_writes(), [""; 0]);
     let accepted = Box::pin(talked(&world, &YES, &Person::of(&[]))).await;
@@ -645,7 +645,7 @@ async fn what_somebody_has_to_know_of_scope_and_job_is_warned_about() {
 #[tokio::test(start_paused = true)]
 async fn the_commands_for_ci_have_the_consents_and_the_grants_that_a_new_place_needs() {
     let world = Rehearsal::new();
-    let line = ["--job", "222222", "--dry-run", "--path", "/Shared/run", "--accept-shared-path"];
+    let line = ["--job", "222222", "--dry-run", "--notebook", "/Shared/run", "--accept-shared-path"];
     let shared = Box::pin(done(&world, &line)).await;
     assert!(shared.data["commands"][3].as_str().unwrap().ends_with(" --accept-shared-path"), "{shared:?}");
     let run_as = Box::pin(done(&world, &["--job", "222222", "--dry-run", "--run-as", SERVICE])).await;
@@ -711,7 +711,7 @@ async fn a_signal_at_the_question_finds_the_plan_and_behind_it_nothing_is_said_t
     let known: Rc<RefCell<LastKnown>> = Rc::default();
     let left = |known: &Rc<RefCell<LastKnown>>| known.borrow().get();
     let looked = known.clone();
-    let person = Person::while_others(&[Ok("yes")], move || {
+    let person = Person::while_others(&[Ok("y")], move || {
         let left = left(&looked).expect("the plan is known");
         assert_eq!(left.said.unwrap().advice, "nothing was written or started");
         assert_eq!(left.data["steps"][0]["progress"], "pending");
@@ -719,9 +719,6 @@ async fn a_signal_at_the_question_finds_the_plan_and_behind_it_nothing_is_said_t
     let command = async |args: Args, outer: &Stage| {
         let mut stage = world.stage(AccountFlags::default(), outer.events.clone());
         stage.talk.asker = Some(person.clone());
-        for setting in [Setting::Scope, Setting::Notebook, Setting::Schedule, Setting::Zone, Setting::RunAs] {
-            stage.talk.settings.insert(setting, None);
-        }
         known.replace(stage.last_known.clone());
         run(args, &stage).await
     };

@@ -27,22 +27,22 @@ impl Talking<'_> {
             Some(id) => format!("{origin}/?w={id}"),
             None => origin.to_string(),
         };
+        self.instead.retain(|instead| !matches!(instead, Instead::Variable("DATABRICKS_HOST", _)));
         self.instead.push(Instead::Variable("DATABRICKS_HOST", Some(host)));
         Ok(())
     }
 
     pub(super) async fn host(&mut self) -> Result<(), Failure> {
         loop {
-            let typed = self.ask("Host of your dbt account, such as ab123.us1.dbt.com").await?;
+            let typed = self.ask("dbt host (such as ab123.us1.dbt.com)", "").await?;
             let possible = can_be_a_host(&typed).and_then(|()| read_dbt_host(&typed, TYPED));
             self.stage.account.dbt_host = Some(typed);
             let found =
                 possible.and_then(|_| dbt_host(&self.stage.account, &self.pasted, &self.stage.context.environment));
             match found {
                 Ok(found) => {
-                    let host = found.map(|origin| origin.to_string()).unwrap_or_default();
-                    let bare = host.strip_prefix("https://").unwrap_or(&host).to_owned();
-                    self.instead.push(Instead::Flag("--dbt-host", bare));
+                    self.instead.retain(|instead| !matches!(instead, Instead::Flag("--dbt-host", _)));
+                    self.instead.extend(found.map(|origin| Instead::Flag("--dbt-host", bare(&origin))));
                     return Ok(());
                 }
                 Err(failure) => self.tell(&failure),
@@ -52,8 +52,14 @@ impl Talking<'_> {
     }
 }
 
+/// The host as `--dbt-host` takes it.
+pub(super) fn bare(origin: &Origin) -> String {
+    let host = origin.to_string();
+    host.strip_prefix("https://").unwrap_or(&host).to_owned()
+}
+
 /// Refuses what a flag would take and no person can mean: the next question would send a token there.
-fn can_be_a_host(typed: &str) -> Result<(), Failure> {
+pub(super) fn can_be_a_host(typed: &str) -> Result<(), Failure> {
     let is_word = typed.len() >= LONGEST_WORD && !typed.contains(['.', ':', '/', ' ']);
     if looks_like_a_token(typed) || is_word {
         let what = "Your answer looks like a token and not like a host; it is not repeated here.";

@@ -141,7 +141,7 @@ impl Kind for Notebook {
             return Refusal::new(format!(
                 "The notebook {path} would lie below /Shared, where everybody in the workspace can edit it, and so use the dbt key that it reads."
             ))
-            .advise("without --path it goes to your home folder, which only you and administrators can edit")
+            .advise("without --notebook it goes to your home folder, which only you and administrators can edit")
             .unless(Consent::AcceptSharedPath);
         }
         let text = match have {
@@ -151,13 +151,13 @@ impl Kind for Notebook {
                 return Refusal::new(format!(
                     "There is {kind} at {above}, so nothing can be put below it, as {path} would be."
                 ))
-                .advise("choose another --path, or remove what is there yourself")
+                .advise("choose another --notebook, or remove what is there yourself")
                 .always();
             }
             Some(NotebookHave::Other(kind)) => {
                 let kind = in_words(kind);
                 return Refusal::new(format!("There is {kind} at {path}, so no notebook can be put there."))
-                    .advise("choose another --path, or remove what is there yourself")
+                    .advise("choose another --notebook, or remove what is there yourself")
                     .always();
             }
             Some(NotebookHave::Notebook { object_id: _, text }) => text,
@@ -252,13 +252,13 @@ impl Kind for Notebook {
                 format!("The folder {} cannot be made: something that is no folder is in the way.", path.folder()),
             )
             .cause(error.to_string())
-            .advise("choose another --path, or remove what is there yourself");
+            .advise("choose another --notebook, or remove what is there yourself");
         }
         if failure.code != Code::NotAllowed {
             return failure;
         }
         failure.advise(format!(
-            "this takes the right to edit in {}; without --path the notebook goes to your home folder",
+            "this takes the right to edit in {}; without --notebook the notebook goes to your home folder",
             path.folder()
         ))
     }
@@ -358,7 +358,7 @@ fn outdated(
         reasons.join(", ")
     ))
     .diff(unified(&normalise(text), &normalise(&render(settings, VERSION))))
-    .advise("to keep both, choose another --path")
+    .advise("to keep both, choose another --notebook")
     .unless(Consent::Force)
 }
 

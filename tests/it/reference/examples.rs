@@ -49,7 +49,7 @@ const LINES: [(&str, &[&str], i32); 42] = [
     ("cancel", &["WAITING"], 0),
     ("cancel", &["--workflow-run", "RUN"], 0),
     ("runs", &["--limit", "3"], 0),
-    ("setup", &["--job", "222225", "--path", "/Users/ana@example.com/second", "-y", "--run-now"], 0),
+    ("setup", &["--job", "222225", "--notebook", "/Users/ana@example.com/second", "-y", "--run-now"], 0),
     ("runs --orphans", &["--orphans"], 0),
     ("runs --workflow", &["--workflow", "dbt: Nightly build (222222)"], 0),
     ("create-workflow --check", &["--job", "222222", "--check", "--run-now"], 0),

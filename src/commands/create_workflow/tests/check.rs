@@ -113,7 +113,7 @@ async fn what_is_in_the_way_is_told_apart_and_has_its_own_exit_code_and_next_ste
         ("network", Code::Network, &["broke"]),
         ("tls", Code::Tls, &["TLS", "REQUESTS_CA_BUNDLE"]),
         ("secret", Code::NotAllowed, &["ana@example.com cannot use the secret", "--grant 'ana@example.com:READ'"]),
-        ("input", Code::Refused, &["refuses what", "deploy-notebook --path"]),
+        ("input", Code::Refused, &["refuses what", "deploy-notebook --notebook"]),
         ("unavailable", Code::Unavailable, &["a minute"]),
         ("nonsense", Code::Nonsense, &["is not dbt Cloud"]),
         ("fancy-new", Code::Failed, &["a reason of its own"]),
