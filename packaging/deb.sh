@@ -17,6 +17,6 @@ dbtrigger ($version-1) unstable; urgency=medium
 
  -- The dbtrigger authors <dbtrigger@example.com>  $(git log -1 --format=%cD 2>/dev/null || date -R)
 CHANGES
-command -v cargo-deb >/dev/null || cargo install --locked --quiet --root target/tools --version 3.8.0 cargo-deb
+command -v cargo-deb >/dev/null || cargo install --locked --quiet --debug --root target/tools --version 3.8.0 cargo-deb
 mkdir -p "$2"
 cargo deb --no-build --no-strip --output "$2"

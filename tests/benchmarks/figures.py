@@ -4,10 +4,11 @@
     cargo build --release --locked
     PEER_CLI=/path/to/databricks python3 tests/benchmarks/figures.py [side-by-side]
     WHEEL=target/wheels/... python3 tests/benchmarks/figures.py install
+    python3 tests/benchmarks/figures.py profiles
 
 With `side-by-side` only the last table is made: the guide's way, ours beside the Databricks CLI where PEER_CLI names one.
 With `install` it is the seconds from nothing to the end of `dbtrigger demo`: by pip and uv (which must be on the PATH) from
-WHEEL, and by cargo from this checkout.
+WHEEL, and by cargo from this checkout. With `profiles` it is what release profiles cost and give; half an hour.
 PROGRAM names another build of ours. The rest needs rustc (for the empty program), GNU time (Debian package `time`) and, once, PyPI: the peers go into a private
 environment below target/. A figure is the median of its runs; beside it stand the smallest and the largest.
 """
@@ -15,6 +16,7 @@ import datetime
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 import statistics
@@ -326,6 +328,28 @@ def install(folder):
         print(f"| {name} | {time.perf_counter() - began:.1f} |", flush=True)
 
 
+# opt-level, lto, codegen-units.
+PROFILES = [("s", "fat", 1), ("z", "fat", 1), ("z", "fat", 16), ("z", "thin", 16)]
+
+
+def profiles(folder):
+    """Release builds from nothing, crates downloaded before. Each is deleted before the next one."""
+    subprocess.run(["cargo", "fetch", "--locked"], cwd=ROOT, check=True, capture_output=True)
+    print("| opt-level, lto, codegen-units | build | of all processors | bytes | `--version` |\n|---|---|---|---|---|")
+    for profile in PROFILES:
+        target = os.path.join(folder, "target")
+        names = ("OPT_LEVEL", "LTO", "CODEGEN_UNITS")
+        env = os.environ | {f"CARGO_PROFILE_RELEASE_{name}": str(value) for name, value in zip(names, profile)}
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=ROOT, env=env | {"CARGO_TARGET_DIR": target}, check=True)
+        wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+        busy = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+        program = os.path.join(target, "release", "dbtrigger")
+        starts = [run([program, "--version"])[0] * 1000 for _ in range(60)]
+        print(f"| {', '.join(map(str, profile))} | {wall:.0f} s | {busy:.0f} s | {os.path.getsize(program):,} | {spread(starts, 'ms', 1)} |", flush=True)
+        shutil.rmtree(target)
+
+
 def machine():
     with open("/proc/cpuinfo") as file:
         model = re.search(r"model name\s*: (.*)", file.read())
@@ -333,9 +357,9 @@ def machine():
 
 
 def main():
-    if sys.argv[1:] == ["install"]:
-        with tempfile.TemporaryDirectory() as folder:
-            return install(folder)
+    if sys.argv[1:] in (["install"], ["profiles"]):
+        with tempfile.TemporaryDirectory(dir=os.path.join(ROOT, "target")) as folder:
+            return {"install": install, "profiles": profiles}[sys.argv[1]](folder)
     if not os.path.exists(PROGRAM):
         sys.exit("build first: cargo build --release --locked")
     if sys.argv[1:] == ["side-by-side"]:
