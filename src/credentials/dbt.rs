@@ -283,7 +283,7 @@ fn links(flags: &AccountFlags, pasted: &[(String, Link)]) -> Result<Vec<Sourced<
 }
 
 /// A host of dbt as somebody wrote it.
-pub(crate) fn read_host(text: &str, source: Source) -> Result<Sourced<Origin>, Failure> {
+pub(crate) fn read_host(text: &str, source: &Source) -> Result<Sourced<Origin>, Failure> {
     expanded(Sourced::new(text.to_owned(), source.clone()))?;
     parse_host(text).map(|origin| Sourced::new(origin, source.clone())).map_err(|bad| {
         Failure::new(Code::InvalidInput, format!("{source} is \"{}\", which cannot be used: {bad}.", shown(text)))
@@ -309,11 +309,11 @@ fn find_host(
     pasted: &[(String, Link)],
     environment: &Environment,
 ) -> Result<Option<Host>, Failure> {
-    let flag = flags.dbt_host.as_deref().map(|text| read_host(text, Source::Flag("--dbt-host"))).transpose()?;
+    let flag = flags.dbt_host.as_deref().map(|text| read_host(text, &Source::Flag("--dbt-host"))).transpose()?;
     let mut variables = Vec::new();
     for name in ["DBT_CLOUD_HOST", "DBT_CLOUD_HOST_URL"] {
         if let Some(text) = environment.get(name) {
-            variables.push(read_host(text, Source::Variable(name))?);
+            variables.push(read_host(text, &Source::Variable(name))?);
         }
     }
     agree("host", &variables)?;

@@ -52,10 +52,11 @@ fn an_empty_list_is_empty_and_an_absent_or_null_one_is_no_answer() {
 #[test]
 fn one_odd_row_hides_no_other_and_is_counted() {
     type Reader = Box<dyn Fn(&str) -> String>;
-    let named: fn(&str) -> String = |name| format!(r#"{{"id":1,"name":"{name}"}}"#);
-    let run: fn(&str) -> String = |name| format!(r#"{{"id":1,"status_message":"{name}"}}"#);
+    type Named = fn(&str) -> String;
+    let named: Named = |name| format!(r#"{{"id":1,"name":"{name}"}}"#);
+    let run: Named = |name| format!(r#"{{"id":1,"status_message":"{name}"}}"#);
     let filter = RunFilter::default();
-    let all: [(&str, &str, fn(&str) -> String, bool, Reader); 9] = [
+    let all: [(&str, &str, Named, bool, Reader); 9] = [
         ("accounts/list", "data", named, true, Box::new(|body| read(list_accounts().parse, body))),
         ("accounts/list v2", "data", named, true, Box::new(|body| read(list_accounts_v2().parse, body))),
         ("projects/list", "data", named, true, Box::new(|body| read(list_projects(1, 0, 9).parse, body))),

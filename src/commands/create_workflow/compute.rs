@@ -132,7 +132,9 @@ async fn look_up(reader: &Reader, wish: &Wish, me: &Me, warnings: &mut Vec<Strin
                 when(text("node_type_id"), async |node| pick_node(reader, Some(node)).await),
                 when(version, async |version| check_version(reader, version).await)
             );
-            (policy?, node?, version?);
+            policy?;
+            node?;
+            version?;
             Ok(Compute::New { cluster: cluster.clone(), open: Vec::new() })
         }
     }

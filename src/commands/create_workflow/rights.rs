@@ -49,7 +49,7 @@ pub(crate) async fn look(reader: &Reader, who: &str, ground: &Ground) -> Option<
         Ok(None) => Access::Has,
         Ok(Some(Named { names, odd })) => match judge(who, &names, groups.as_ref().map(Option::as_deref)) {
             Access::Lacks if odd > 0 => Access::Unknown("an entry of its access list cannot be read".to_owned()),
-            judged => judged,
+            judged @ (Access::Has | Access::Lacks | Access::Unknown(_)) => judged,
         },
         Err(why) => Access::Unknown(why.to_string()),
     };

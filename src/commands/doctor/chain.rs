@@ -119,7 +119,7 @@ impl Chain<'_> {
         for (workflow, last) in standing.iter().zip(last) {
             checks.extend(workflows::compare(self, workflow, &footings));
             checks.push(last);
-            checks.push(self.rights(workflow, &footings, &rights));
+            checks.push(Chain::rights(workflow, &footings, &rights));
         }
         checks.extend(jobs);
         checks
@@ -150,7 +150,7 @@ impl Chain<'_> {
     }
 
     /// Whether whoever a workflow runs as may read its notebook and its key.
-    fn rights(&self, workflow: &Standing, footings: &BTreeMap<String, Footing>, known: &Rights) -> Check {
+    fn rights(workflow: &Standing, footings: &BTreeMap<String, Footing>, known: &Rights) -> Check {
         let id = format!("rights:{}", workflow.have.job.id);
         let skipped = |of: &str| Check::skipped(PART, &id, &format!("the rights of {}", workflow.short()), of);
         let Some(who) = workflow.have.job.run_as.clone() else {

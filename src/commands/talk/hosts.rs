@@ -35,7 +35,7 @@ impl Talking<'_> {
     pub(super) async fn host(&mut self) -> Result<(), Failure> {
         loop {
             let typed = self.ask("dbt host (such as ab123.us1.dbt.com)", "").await?;
-            let possible = can_be_a_host(&typed).and_then(|()| read_dbt_host(&typed, TYPED));
+            let possible = can_be_a_host(&typed).and_then(|()| read_dbt_host(&typed, &TYPED));
             self.stage.account.dbt_host = Some(typed);
             let found =
                 possible.and_then(|_| dbt_host(&self.stage.account, &self.pasted, &self.stage.context.environment));
