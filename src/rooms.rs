@@ -92,3 +92,31 @@ fn only_the_printer_writes_to_a_stream_and_only_http_opens_a_connection() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn the_words_of_services_are_looked_at_in_one_table() {
+    let mut wrong = Vec::new();
+    for (room, _) in MAY_USE.iter().filter(|(room, _)| *room != "sandbox") {
+        for path in sources(room) {
+            // What a refusal says is asked for what we know of it by these two.
+            if path.ends_with("http/refusal.rs") || path.ends_with("http/error.rs") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+            let asks = [
+                "contains(\"",
+                "contains(&",
+                "starts_with(\"",
+                "ends_with(\"",
+                "find(\"",
+                "to_lowercase(",
+                "to_ascii_lowercase(",
+            ];
+            if asks.iter().any(|ask| code.contains(&format!("message.{ask}"))) {
+                wrong.push(format!("{} searches what a service says", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -15,8 +15,8 @@ use super::{Stage, durations, line_to_dbt, to_databricks};
 use crate::credentials::{Account, Wants, databricks};
 use crate::databricks::{Standing, WorkflowEnd, cancel_workflow_run, get_workflow_run};
 use crate::dbt::{End, Link, Run, cancel_run, get_run, get_run_with_trigger};
-use crate::failure::{Code, Ended, Failure, Report, of_databricks, of_dbt};
-use crate::http::{Deadline, HttpError, Writer};
+use crate::failure::{Code, Ended, Failure, Report, of_databricks, of_dbt, of_gone};
+use crate::http::{Deadline, HttpError, Meaning, Writer};
 use crate::origin::Origin;
 use crate::runs::{DbtRun, Followed, WorkflowProbe, cancelled_behind, dbt_runs_behind, follow};
 
@@ -45,7 +45,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     let Args { run, workflow_run, timeout } = args;
-    let deadline = Deadline::after(timeout);
+    let deadline = Deadline::of_timeout(timeout);
     let mut report = CancelReport::default();
     let failure = match RunNamed::of(run.as_deref(), workflow_run) {
         Ok(RunNamed::Dbt { run, pasted }) => cancel_dbt(run, pasted, &deadline, &mut report, stage).await.err(),
@@ -114,8 +114,15 @@ fn stopped_dbt(run: &Run, account: &Account, already: bool) -> Stopped {
     }
 }
 
+/// Why a run was not cancelled.
+pub(super) enum NotCancelled {
+    /// It is not there any more.
+    Gone(HttpError),
+    Failed(HttpError),
+}
+
 /// Asks dbt to stop the run, and gives it as it stands then.
-pub(super) async fn ask(writer: &Writer, account: u64, seen: Run) -> Result<Run, HttpError> {
+pub(super) async fn ask(writer: &Writer, account: u64, seen: Run) -> Result<Run, NotCancelled> {
     let run = seen.id;
     match writer.put(cancel_run(account, run)).await {
         Ok(now) if now.id == run => Ok(now),
@@ -123,7 +130,8 @@ pub(super) async fn ask(writer: &Writer, account: u64, seen: Run) -> Result<Run,
         // A run that is over is refused; what is true is what it says now (dbt-cloud-api §5.1).
         Err(error) => match writer.read(get_run(account, run)).await {
             Ok(now) if now.id == run && now.ended().is_some() => Ok(now),
-            Ok(_) | Err(_) => Err(error),
+            Err(now) if now.means() == Meaning::NotFound => Err(NotCancelled::Gone(now)),
+            Ok(_) | Err(_) => Err(NotCancelled::Failed(error)),
         },
     }
 }
@@ -149,11 +157,21 @@ async fn ask_dbt(
         line: format!("dbt run {run} is being cancelled: {}", seen.url(&account.origin.to_string(), account.id)),
         resume: again.to_owned(),
     });
-    let latest = ask(writer, account.id, seen)
-        .await
-        .map_err(|error| of_dbt(&format!("dbt Cloud did not cancel run {run}, which may go on"), &error).run(again))?;
+    let latest = match ask(writer, account.id, seen).await {
+        Ok(latest) => latest,
+        Err(NotCancelled::Gone(error)) => return Err(gone_dbt(run, &error, place, report)),
+        Err(NotCancelled::Failed(error)) => {
+            return Err(of_dbt(&format!("dbt Cloud did not cancel run {run}, which may go on"), &error).run(again));
+        }
+    };
     report.dbt.get_or_insert_default()[place] = stopped_dbt(&latest, account, false);
     Ok(latest.ended().is_none().then_some(AskedToStop { run: latest, place }))
+}
+
+/// Notes that a dbt run is not there any more.
+fn gone_dbt(run: u64, error: &HttpError, place: usize, report: &mut CancelReport) -> Failure {
+    report.dbt.get_or_insert_default()[place].fate = Fate::Gone;
+    of_gone(&format!("dbt run {run}"), error).run("dbtrigger runs")
 }
 
 /// Waits until a run that was asked to stop has ended.
@@ -178,6 +196,7 @@ async fn confirm_dbt(
             format!("dbt Cloud was asked to cancel run {run}, which has not ended yet."),
         )
         .run(again)),
+        Followed::Gone(_, error) => Err(gone_dbt(run, &error, place, report)),
         Followed::Blind(_, error) => {
             Err(of_dbt(&format!("dbt Cloud was asked to cancel run {run}, and cannot be asked how it stands"), &error)
                 .run(again))
@@ -238,6 +257,7 @@ pub(super) async fn stop_workflow(
     let standing = seen.standing();
     let already = matches!(standing, Some(Standing::Ended(_)));
     report.workflow = Some(stopped(standing.as_ref(), already));
+    let mut gone = None;
     // Databricks first: the other way round it would see a cancelled dbt run, or start another one.
     if !already {
         stage.last_known.set(Known {
@@ -246,14 +266,18 @@ pub(super) async fn stop_workflow(
             resume: again.clone(),
         });
         // A refusal may mean that it has just ended: what is true is what it says next.
-        let asked = writer.put(cancel_workflow_run(run)).await;
-        if let Err(error) = asked {
-            let now = writer.read(get_workflow_run(run, None)).await.ok().and_then(|now| now.standing());
-            if !matches!(now, Some(Standing::Ended(_))) {
-                let what = format!("Databricks did not cancel run {run}, which may go on");
-                return Err(of_databricks(&what, &error).run(again));
+        if let Err(error) = writer.put(cancel_workflow_run(run)).await {
+            match writer.read(get_workflow_run(run, None)).await {
+                Err(now) if now.means() == Meaning::NotFound => gone = Some(now),
+                Ok(now) if matches!(now.standing(), Some(Standing::Ended(_))) => {}
+                Ok(_) | Err(_) => {
+                    let what = format!("Databricks did not cancel run {run}, which may go on");
+                    return Err(of_databricks(&what, &error).run(again));
+                }
             }
         }
+    }
+    if !already && gone.is_none() {
         let mut probe = WorkflowProbe::new(writer, run);
         let followed = follow(&mut probe, deadline.clone(), &stage.means(), |_| {}).await;
         let failure = match followed {
@@ -266,6 +290,10 @@ pub(super) async fn stop_workflow(
                 let what = format!("Databricks was asked to cancel run {run}, which has not ended yet.");
                 Some(Failure::new(Code::StillRunning, what))
             }
+            Followed::Gone(_, error) => {
+                gone = Some(error);
+                None
+            }
             Followed::Blind(state, error) => {
                 report.workflow = Some(stopped(state.as_ref().map(|state| &state.standing), false));
                 let what = format!("Databricks was asked to cancel run {run}, and cannot be asked how it stands");
@@ -276,8 +304,18 @@ pub(super) async fn stop_workflow(
             return Err(failure.cause("the dbt run behind it was not looked for yet").run(again));
         }
     }
+    // The dbt runs behind it go on without it.
+    let gone = gone.map(|error| {
+        report.workflow = Some(Stopped { fate: Fate::Gone, ..stopped(standing.as_ref(), false) });
+        of_gone(&format!("Databricks run {run}"), &error)
+    });
     let behind = Behind { workflow_run: run, workspace, fresh: !already, databricks: writer };
-    cancel_behind(&behind, deadline, &again, report, stage).await
+    let behind = cancel_behind(&behind, deadline, &again, report, stage).await;
+    match (gone, behind) {
+        (None, behind) => behind,
+        (Some(gone), Ok(())) => Err(gone),
+        (Some(gone), Err(behind)) => Err(behind.cause(gone.what)),
+    }
 }
 
 /// The Databricks run whose dbt runs are cancelled.
@@ -297,7 +335,7 @@ async fn told_by_tasks(behind: &Behind<'_>, deadline: &Deadline, stage: &Stage) 
             let said = state.tasks.into_iter().filter_map(|task| task.said);
             said.filter_map(|said| said.dbt_run_url).collect()
         }
-        Followed::OutOfTime(_) | Followed::Blind(..) => Vec::new(),
+        Followed::OutOfTime(_) | Followed::Gone(..) | Followed::Blind(..) => Vec::new(),
     }
 }
 

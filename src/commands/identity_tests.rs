@@ -326,5 +326,5 @@ async fn a_page_instead_of_an_answer_may_mean_that_no_workspace_was_named() {
     stage.world(|world| world.add_fault(rule));
     let outcome = stage.run(deploy_notebook::run, &[]).await.unwrap();
     assert_eq!(outcome.code, Some(Code::Nonsense), "{outcome:?}");
-    assert!(outcome.failure.contains("set DATABRICKS_WORKSPACE_ID"), "{}", outcome.failure);
+    assert!(outcome.failure.contains(&crate::failure::Remedy::DatabricksHost.to_string()), "{}", outcome.failure);
 }

@@ -337,10 +337,10 @@ pub(super) async fn try_key(storing: Option<&Storing>, stage: &Stage) -> Result<
 }
 
 /// The accounts that the key may see.
-pub(super) async fn accounts(dbt: &Writer) -> Result<Vec<Seen>, HttpError> {
+pub(super) async fn accounts(dbt: &Reader) -> Result<Vec<Seen>, HttpError> {
     let page = match dbt.read(list_accounts()).await {
-        // Older hosts do not have the newer endpoint (dbt-cloud-api §2.4).
-        Err(error) if error.is_status(404) => dbt.read(list_accounts_v2()).await,
+        // Older hosts do not have the newer endpoint (dbt-cloud-api §2.4); what has neither is no dbt.
+        Err(error) if error.is_status(404) => dbt.read(list_accounts_v2()).await.map_err(HttpError::of_wrong_host),
         answer => answer,
     };
     Ok(page?.rows)
@@ -365,16 +365,14 @@ pub(super) fn of_accounts(error: &HttpError) -> Failure {
         Meaning::RightMissing | Meaning::OtherAccount => {
             of_dbt("Nothing was written: dbt Cloud accepts the key, but does not let it see any account", error)
         }
-        Meaning::NotFound => {
-            let origin = error.origin.clone();
-            of_dbt(doing, error)
-                .cause(format!("{origin} does not answer as dbt Cloud does"))
-                .advise("compare DBT_CLOUD_HOST with your browser's address bar when signed in to dbt")
+        Meaning::WrongHost => {
+            let origin = &error.origin;
+            of_dbt(doing, error).cause(format!("{origin} does not answer as dbt Cloud does"))
         }
         Meaning::AddressBlocked
         | Meaning::NotInPlan
         | Meaning::Unpaid
-        | Meaning::WrongHost
+        | Meaning::NotFound
         | Meaning::NotImplemented
         | Meaning::Other => of_dbt(doing, error),
     }

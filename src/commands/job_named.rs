@@ -4,7 +4,7 @@ use crate::credentials::Account;
 use crate::dbt::{Job, JobFilter, Link, PAGE, Project, all_pages, list_jobs, list_projects};
 use crate::document::unquoted;
 use crate::failure::{Code, Failure, of_dbt};
-use crate::http::{HttpError, Reader};
+use crate::http::{HttpError, Meaning, Reader};
 use crate::nearest::{nearest, nearest_names};
 use crate::origin::shown;
 use crate::runs::plain;
@@ -145,7 +145,10 @@ impl Places {
         let projects = match projects(reader, account).await {
             Ok(projects) => projects,
             // A token of few rights may see jobs and no project: names are for show, unless one is asked for.
-            Err(error) if (wanted.is_none() || id.is_some()) && (error.is_status(403) || error.is_status(404)) => {
+            Err(error)
+                if (wanted.is_none() || id.is_some())
+                    && matches!(error.means(), Meaning::RightMissing | Meaning::NotFound) =>
+            {
                 return Ok(Places { projects: Vec::new(), project: id, unnamed: true });
             }
             Err(error) => return Err(of_dbt("Cannot list the projects of the account", &error)),

@@ -29,6 +29,8 @@ mod deadline_tests;
 mod durations;
 mod given;
 #[cfg(test)]
+mod gone_tests;
+#[cfg(test)]
 mod identity_tests;
 #[cfg(test)]
 mod interrupt_tests;
@@ -41,6 +43,8 @@ mod off_tests;
 pub(crate) mod provision;
 #[cfg(test)]
 mod provision_tests;
+#[cfg(test)]
+mod refusal_tests;
 #[cfg(test)]
 pub(crate) mod rehearsal;
 #[cfg(test)]

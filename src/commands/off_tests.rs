@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::rehearsal::Rehearsal;
-use super::{create_workflow, deploy_notebook, doctor, init_secrets, jobs, run};
+use super::{create_workflow, deploy_notebook, doctor, init_secrets, jobs, run, watch};
 use crate::failure::Code;
 
 /// A plain job of the world.
@@ -92,4 +92,42 @@ async fn looking_at_the_job_takes_no_time_of_its_own_and_stands_in_no_way() {
         let outcome = start(&stage).await;
         assert!(outcome.exit == 0 && outcome.took < Duration::from_secs(12), "{fault}: {outcome:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_deactivated_while_its_run_waits_is_told_once() {
+    let (mut good, mut total, mut wrong) = (0, 0, Vec::new());
+    // A run of this job waits for a long time.
+    let waits = "222225";
+    for (job, says) in [
+        (json!({ "deactivated": true, "run_failure_count": 100 }), "100 runs in a row failed"),
+        (json!({ "deactivated": true, "deactivation_reason": "Account inactivity." }), "Account inactivity"),
+    ] {
+        for watched in [false, true] {
+            let world = stage(&json!({})).await;
+            let script = job.clone();
+            // Right after the run is there.
+            world.aside("dbt:jobs/run", move |world| {
+                world.world(|world| world.script_dbt_job(waits.parse().unwrap(), &json!({ "job": script })));
+            });
+            let line: &[&str] = if watched { &[waits, "--no-wait"] } else { &[waits, "--timeout", "9m"] };
+            let mut outcome = world.run(run::run, line).await.unwrap();
+            if watched {
+                let run = super::rehearsal::id(&outcome.data["run_id"]);
+                world.take_log();
+                outcome = world.run(watch::run, &[&run, "--timeout", "9m"]).await.unwrap();
+            }
+            let warned = outcome.said().matches(says).count();
+            let asked = world.take_log().iter().filter(|seen| seen.operation == "dbt:jobs/get").count();
+            let told = outcome.failure.contains(says);
+            let right = (warned, told, outcome.code) == (1, true, Some(Code::StillRunning)) && asked <= 10;
+            total += 1;
+            good += usize::from(right);
+            if !right {
+                wrong.push(format!("{says}, watched: {watched}: {warned} warnings, {asked} requests, {outcome:?}"));
+            }
+        }
+    }
+    crate::sim::say(&format!("jobs that are deactivated while a run waits: {good} of {total}"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

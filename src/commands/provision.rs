@@ -10,7 +10,7 @@ use super::{Given, Said, Stage};
 use crate::databricks::me::{Me, me};
 use crate::document::{Data, Shown, document};
 use crate::engine::{Action, Entry, Inputs, Note, Plan, Progress, Provisioned, blocked, walk};
-use crate::failure::{Code, DATABRICKS_TOKEN, Ended, Failure, Report, of_databricks};
+use crate::failure::{Code, Ended, Failure, Hint, Remedy, Report, of_databricks};
 use crate::http::{Meaning, Reader, Writer};
 
 /// Who the token belongs to. Also the first proof that host and token are good.
@@ -24,7 +24,7 @@ pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
         failure.hints.clear();
         failure
             .cause("a wrong or expired token gets this answer, and so does a good one of another workspace")
-            .hint(DATABRICKS_TOKEN)
+            .hint(Hint::Against(Remedy::DatabricksToken))
             .advise("if the token is good, ask a workspace administrator whether access is restricted to certain IP addresses")
     })
 }

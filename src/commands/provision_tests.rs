@@ -135,7 +135,7 @@ async fn a_wrong_key_is_found_out_before_anything_is_written() {
     for (rule, code, word) in [
         ("dbt:accounts/list=status=401,times=forever", Code::NotAuthenticated, "does not accept the key"),
         ("dbt:accounts/list=status=403,times=forever", Code::NotAllowed, "does not let it see any account"),
-        ("dbt:accounts/list=status=404,times=forever", Code::NotFound, "does not answer as dbt Cloud does"),
+        ("dbt:accounts/list=status=404,times=forever", Code::Nonsense, "does not answer as dbt Cloud does"),
         ("dbt:accounts/list=login,times=forever", Code::Nonsense, "web page"),
     ] {
         let stage = Rehearsal::new();

@@ -50,6 +50,17 @@ pub(crate) enum Trouble {
     HangFromHere,
 }
 
+/// An answer in place of the world's.
+#[derive(Clone)]
+struct Scripted {
+    /// From which request on.
+    from: usize,
+    /// Of which operations.
+    of: Rc<dyn Fn(&str) -> bool>,
+    status: u16,
+    body: String,
+}
+
 /// Something that is done to the world.
 type Act = Rc<dyn Fn(&Rehearsal)>;
 
@@ -80,8 +91,8 @@ struct Inner {
     /// Before which call of which operation a signal comes, and who hears it.
     signal: Cell<Option<(&'static str, usize)>>,
     interruption: RefCell<Interruption>,
-    /// Answers in place of the world's: of which operation, status, and body.
-    scripted: RefCell<Vec<(&'static str, u16, String)>>,
+    /// Answers in place of the world's.
+    scripted: RefCell<Vec<Scripted>>,
     /// What something between the services and us takes out of each answer.
     dropped: Cell<Option<&'static str>>,
     /// The operations, in the order in which they took effect: requests at the same time need not keep theirs.
@@ -193,6 +204,20 @@ impl Rehearsal {
         }))
     }
 
+    /// How old the world is.
+    pub(crate) fn age(&self) -> Duration {
+        self.0.begun.elapsed()
+    }
+
+    /// The same world once more as it was at this age, if nothing was done since.
+    pub(crate) fn copy_of_age(&self, age: Duration) -> Rehearsal {
+        let mut copy = self.copy();
+        if let Some(inner) = Rc::get_mut(&mut copy.0) {
+            inner.begun = Instant::now() - age;
+        }
+        copy
+    }
+
     pub(crate) fn world<R>(&self, look: impl FnOnce(&mut World) -> R) -> R {
         look(&mut self.0.world.borrow_mut())
     }
@@ -277,7 +302,15 @@ impl Rehearsal {
 
     /// From now on this operation does nothing, and is answered so.
     pub(crate) fn answer_with(&self, operation: &'static str, status: u16, body: &str) {
-        self.0.scripted.borrow_mut().push((operation, status, body.to_owned()));
+        self.answer_from(0, move |of| of == operation, status, body);
+    }
+
+    /// The same of all these operations, after so many more requests of any kind.
+    pub(crate) fn answer_from(&self, after: usize, of: impl Fn(&str) -> bool + 'static, status: u16, body: &str) {
+        // The log may be taken in between where it is from now on.
+        let from = if after == 0 { 0 } else { self.0.log.borrow().len() + after };
+        let scripted = Scripted { from, of: Rc::new(of), status, body: body.to_owned() };
+        self.0.scripted.borrow_mut().push(scripted);
     }
 
     /// No answer has this header from now on.
@@ -471,8 +504,9 @@ impl Transport for Rehearsal {
                 None | Some(Trouble::KilledAfter | Trouble::LostAfter | Trouble::ErrorAfter) => {}
             }
             let operation = route.map_or("unknown", |route| route.operation);
-            let scripted = inner.scripted.borrow().iter().find(|(of, _, _)| *of == operation).cloned();
-            if let Some((_, status, body)) = scripted {
+            let is_it = |scripted: &&Scripted| index >= scripted.from && (scripted.of)(operation);
+            let scripted = inner.scripted.borrow().iter().find(is_it).cloned();
+            if let Some(Scripted { from: _, of: _, status, body }) = scripted {
                 sleep(inner.latency.get() / 2).await;
                 return Ok(Response::builder().status(status).body(Bytes::from(body)).unwrap());
             }

@@ -132,6 +132,7 @@ fn is_about_the_host(code: Code) -> bool {
         | Code::RunFailed
         | Code::NotAuthenticated
         | Code::NotAllowed
+        | Code::RunGone
         | Code::Refused
         | Code::ChangedMeanwhile
         | Code::StillRunning
@@ -190,7 +191,7 @@ impl Talking<'_> {
         for hint in hints {
             // The next answer is all that has to be given.
             let hint = match hint {
-                Hint::DoAndSet { advice, set: _ } => (*advice).to_owned(),
+                Hint::Against(remedy) => remedy.advice().to_owned(),
                 Hint::Run(_) | Hint::Add(_) | Hint::Do(_) | Hint::GiveEach => hint.to_string(),
             };
             self.stage.events.remark(format!("next: {hint}"));

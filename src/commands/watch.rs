@@ -37,7 +37,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     let Args { run, workflow_run, timeout } = args;
-    let deadline = Deadline::after(timeout.min(LONGEST * 3650));
+    let deadline = Deadline::of_timeout(timeout.min(LONGEST * 3650));
     let watched = match RunNamed::of(run.as_deref(), workflow_run) {
         Ok(RunNamed::Dbt { run, pasted }) => watch_dbt(run, pasted, &deadline, stage).await,
         Ok(RunNamed::Workflow { run, origin }) => watch_workflow(run, origin, &deadline, stage).await,
@@ -82,7 +82,8 @@ async fn watch_dbt(
     let following =
         Following { account: &account, writer: &writer, deadline, pick_up: &pick_up, again: again.as_deref() };
     let Ended { report, failure } = following.follow(probe, &mut lines, report, &means, &on_news).await;
-    if report.as_ref().is_some_and(|report| report.end.is_some()) {
+    let is_gone = failure.as_ref().is_some_and(|failure| failure.code == Code::RunGone);
+    if is_gone || report.as_ref().is_some_and(|report| report.end.is_some()) {
         let journal = Journal::new(stage.context.environment.state_folder());
         journal.close_run(writer.origin(), account.id, run, means.wall.now());
         stage.last_known.clear();

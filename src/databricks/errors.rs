@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::Value;
 
-use crate::http::{HttpError, Meaning, Said, Service, meaning, shorten, title_of_page};
+use crate::http::{HttpError, Meaning, Phrase, Said, Service, meaning, says, shorten, title_of_page};
 
 /// What a refusal says, and what it means.
 pub(crate) fn said(answer: &Response<Bytes>) -> Said {
@@ -79,7 +79,8 @@ pub(crate) fn is_there_already(error: &HttpError) -> bool {
         Some("ABORTED" | "RESOURCE_CONFLICT") => false,
         Some(_) => error.is_status(409),
         None => {
-            let in_words = error.said().is_some_and(|said| said.message.contains("already exists"));
+            let in_words =
+                error.said().is_some_and(|said| says(Service::Databricks, &said.message, Phrase::AlreadyExists));
             error.is_status(409) || (error.is_status(400) && in_words)
         }
     }

@@ -318,7 +318,7 @@ fn error(status: u16, body: &str) -> HttpError {
         fault: Fault::Status(answer.status(), said(&answer)),
         attempts: 1,
         request_id: None,
-        late: false,
+        late: None,
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) use link::{Link, parse_host};
 pub(crate) use overrides::{Difference, FIELDS, Field, Kind, Overrides, Together, wrong_together};
 pub(crate) use places::{Project, list_projects};
 pub(crate) use runs::{
-    End, PAGE, Run, RunFilter, Status, TRIGGER_LIMIT, Trigger, cancel_run, get_run, get_run_with_steps,
+    End, NoRetry, PAGE, Run, RunFilter, Status, TRIGGER_LIMIT, Trigger, cancel_run, get_run, get_run_with_steps,
     get_run_with_trigger, list_account_runs, list_runs, list_these_runs, retry_run, trigger,
 };
 pub(crate) use steps::{Step, Steps};

@@ -241,29 +241,20 @@ impl Run {
         }
     }
 
-    /// Why it cannot be resumed from its point of failure, if dbt says so, in words (§5.2).
-    pub(crate) fn no_retry(&self) -> Option<String> {
+    /// Why it cannot be resumed from its point of failure, if dbt says so.
+    pub(crate) fn no_retry(&self) -> Option<NoRetry> {
         if self.can_retry != Some(false) {
             return None;
         }
-        let version = self.dbt_version.as_deref().unwrap_or_default();
-        let is_fusion = version.contains("fusion") || version.starts_with("2.");
-        Some(match (self.retry_not_supported_reason.as_deref().unwrap_or_default(), is_fusion) {
-            ("RETRY_UNSUPPORTED_CMD", _) => {
-                "dbt cannot retry the command that failed (it retries build, run, test, seed, snapshot, compile, clone, docs generate and run-operation)".to_owned()
-            }
-            ("RETRY_UNSUPPORTED_VERSION", false) => "its version of dbt cannot retry; 1.6 and later can".to_owned(),
-            ("RETRY_UNSUPPORTED_VERSION", true) => {
-                "its version of the Fusion engine cannot retry; 2.0.0-preview.108 and later can".to_owned()
-            }
-            ("RETRY_NOT_LATEST_RUN", _) => "it is not the latest run of its job any more".to_owned(),
-            ("RETRY_NOT_FAILED_RUN", _) => "dbt does not count it as failed".to_owned(),
-            ("RETRY_NO_RUN_RESULTS", false) => "it left no results: it failed before any model ran".to_owned(),
-            ("RETRY_NO_RUN_RESULTS", true) => {
-                "it left no results: it failed before any model ran (Fusion before 2.0.0-preview.174 leaves none when it breaks early)".to_owned()
-            }
-            ("", _) => "dbt does not say why".to_owned(),
-            (other, _) => format!("dbt says {}", other.chars().take(100).collect::<String>()),
+        let engine = Engine::of(self.dbt_version.as_deref().unwrap_or_default());
+        Some(match self.retry_not_supported_reason.as_deref().unwrap_or_default() {
+            "RETRY_UNSUPPORTED_CMD" => NoRetry::Command(engine),
+            "RETRY_UNSUPPORTED_VERSION" => NoRetry::Version(engine),
+            "RETRY_NOT_LATEST_RUN" => NoRetry::NotLatest,
+            "RETRY_NOT_FAILED_RUN" => NoRetry::NotFailed,
+            "RETRY_NO_RUN_RESULTS" => NoRetry::NoResults(engine),
+            "" => NoRetry::Unsaid,
+            other => NoRetry::Other(other.chars().take(100).collect()),
         })
     }
 
@@ -287,6 +278,61 @@ impl Run {
     /// From its creation to its end.
     pub(crate) fn took(&self) -> Option<Duration> {
         self.finished()?.duration_since(self.created()?).try_into().ok()
+    }
+}
+
+/// What carries out dbt's commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Core,
+    Fusion,
+}
+
+/// Release tracks of Fusion (dbt-cloud-api §3.1); every other one is of Core.
+const FUSION: [&str; 5] = ["latest-fusion", "fusion-stable", "fusion-extended", "fusion-nightly", "fusion-fallback"];
+
+impl Engine {
+    /// By the version or release track of a run: dbt 2 is Fusion, and runs on its engine as dbt-core 2 too.
+    fn of(version: &str) -> Engine {
+        if FUSION.contains(&version) || version.split('.').next() == Some("2") { Engine::Fusion } else { Engine::Core }
+    }
+}
+
+/// Why a run cannot be resumed from its point of failure (§5.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoRetry {
+    /// The command that failed has no retry.
+    Command(Engine),
+    Version(Engine),
+    NotLatest,
+    NotFailed,
+    NoResults(Engine),
+    /// dbt does not say.
+    Unsaid,
+    /// In dbt's word.
+    Other(String),
+}
+
+impl fmt::Display for NoRetry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            NoRetry::Command(Engine::Core) => {
+                "dbt cannot retry the command that failed (it retries build, run, test, seed, snapshot, compile, clone, docs generate and run-operation)"
+            }
+            NoRetry::Command(Engine::Fusion) => "the Fusion engine cannot retry the command that failed",
+            NoRetry::Version(Engine::Core) => "its version of dbt cannot retry; 1.6 and later can",
+            NoRetry::Version(Engine::Fusion) => {
+                "its version of the Fusion engine cannot retry; 2.0.0-preview.108 and later can"
+            }
+            NoRetry::NotLatest => "it is not the latest run of its job any more",
+            NoRetry::NotFailed => "dbt does not count it as failed",
+            NoRetry::NoResults(Engine::Core) => "it left no results: it failed before any model ran",
+            NoRetry::NoResults(Engine::Fusion) => {
+                "it left no results: it failed before any model ran (Fusion before 2.0.0-preview.174 leaves none when it breaks early)"
+            }
+            NoRetry::Unsaid => "dbt does not say why",
+            NoRetry::Other(word) => return write!(formatter, "dbt says {word}"),
+        })
     }
 }
 
@@ -407,6 +453,66 @@ mod tests {
 
     fn wire_trigger(value: Value) -> Trigger {
         serde_json::from_value(value).unwrap()
+    }
+
+    /// Versions and release tracks as runs name them (dbt-cloud-api §3.1, §5.2).
+    const VERSIONS: &[(&str, Engine)] = &[
+        ("1.5.0-latest", Engine::Core),
+        ("1.12.6", Engine::Core),
+        ("1.10.0-pre", Engine::Core),
+        ("2026.5.28+996c6a8", Engine::Core),
+        ("latest", Engine::Core),
+        ("compatible", Engine::Core),
+        ("extended", Engine::Core),
+        ("fallback", Engine::Core),
+        ("versionless", Engine::Core),
+        ("confusion", Engine::Core),
+        ("my-fusion-branch", Engine::Core),
+        ("", Engine::Core),
+        ("2.0.0-preview.108", Engine::Fusion),
+        ("2.0.0", Engine::Fusion),
+        ("2.1", Engine::Fusion),
+        ("latest-fusion", Engine::Fusion),
+        ("fusion-stable", Engine::Fusion),
+        ("fusion-extended", Engine::Fusion),
+        ("fusion-nightly", Engine::Fusion),
+        ("fusion-fallback", Engine::Fusion),
+    ];
+
+    #[expect(clippy::print_stdout, reason = "the figure")]
+    #[test]
+    fn why_a_run_cannot_be_resumed_is_told_by_its_engine() {
+        let (mut good, mut total) = (0, 0);
+        for (version, engine) in VERSIONS {
+            for (reason, expected) in [
+                ("RETRY_UNSUPPORTED_CMD", NoRetry::Command(*engine)),
+                ("RETRY_UNSUPPORTED_VERSION", NoRetry::Version(*engine)),
+                ("RETRY_NOT_LATEST_RUN", NoRetry::NotLatest),
+                ("RETRY_NOT_FAILED_RUN", NoRetry::NotFailed),
+                ("RETRY_NO_RUN_RESULTS", NoRetry::NoResults(*engine)),
+                ("", NoRetry::Unsaid),
+                ("RETRY_FULL_MOON", NoRetry::Other("RETRY_FULL_MOON".to_owned())),
+            ] {
+                let of = |can_retry: bool| -> Run {
+                    let run = serde_json::json!({
+                        "id": 7, "dbt_version": version, "can_retry": can_retry, "retry_not_supported_reason": reason,
+                    });
+                    serde_json::from_value(run).unwrap()
+                };
+                let told = of(false).no_retry();
+                // The words of one engine give no version of the other.
+                let words = told.as_ref().map(ToString::to_string).unwrap_or_default();
+                let foreign = match engine {
+                    Engine::Core => words.contains("2.0"),
+                    Engine::Fusion => words.contains("1.6") || words.contains("run-operation"),
+                };
+                total += 1;
+                good += usize::from(told.as_ref() == Some(&expected) && !foreign && of(true).no_retry().is_none());
+                assert_eq!(told, Some(expected), "{version} {reason}");
+            }
+        }
+        println!("why a run cannot be resumed, by engine: {good} of {total}");
+        assert_eq!(good, total);
     }
 
     #[test]

@@ -2,100 +2,60 @@
 
 use http::StatusCode;
 
+use super::remedy::Remedy;
 use super::{Code, Failure, Hint};
-use crate::http::{Fault, HttpError, Meaning, NetKind, Said, Shape};
+use crate::http::{Fault, HttpError, Limit, Meaning, NetKind, Said, Service, Shape};
 
 /// A failed request to dbt Cloud; `doing` is what was being done: "cannot read job 123".
 pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
-    let failure = base(doing, error);
-    let origin = &error.origin;
-    match error.means() {
-        // dbt answers 401 for a good token at the wrong host too (dbt-cloud-api §1.2).
-        Meaning::TokenInvalid => failure
-            .cause(format!(
-                "{origin} does not accept the token: it is invalid or expired, or this is not your account's host"
-            ))
-            .hint(DBT_TOKEN),
-        Meaning::TokenExpired => failure.cause(format!("{origin} says that the token has expired")).hint(DBT_TOKEN),
-        Meaning::Unpaid => failure
-            .cause("the token is not at fault: the plan of the dbt account does not include the API, or is not paid for")
-            .advise("ask the owner of the dbt account to settle its plan under Account settings > Billing"),
-        Meaning::OtherAccount => {
-            failure.advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account: the token belongs to another account")
-        }
-        Meaning::AddressBlocked => {
-            failure.advise("the account restricts IP addresses: ask its administrator to allow this machine's address")
-        }
-        Meaning::RightMissing => failure.advise(
-            "check DBT_CLOUD_ACCOUNT_ID, and that the token has the permission set Job Admin (or Job Runner) on the project",
-        ),
-        Meaning::NotFound => failure.advise(
-            "compare the ids with the URL of the job in dbt; a token without permission on it gets the same answer",
-        ),
-        Meaning::WrongHost => {
-            failure.advise("compare DBT_CLOUD_HOST with your browser's address bar when signed in to dbt")
-        }
-        Meaning::NotImplemented | Meaning::NotInPlan | Meaning::Other => failure,
-    }
+    // dbt answers 401 for a good token at the wrong host too (dbt-cloud-api §1.2).
+    explained(Service::Dbt, "this is not your account's host", doing, error)
 }
-
-/// What helps with a token that dbt does not take.
-const DBT_TOKEN: Hint = Hint::DoAndSet {
-    advice: "make a new token under Account settings > API tokens, or compare the host with your browser's address bar when signed in to dbt",
-    set: "DBT_CLOUD_TOKEN or DBT_CLOUD_HOST",
-};
-
-/// What helps with a token that Databricks does not take.
-pub(crate) const DATABRICKS_TOKEN: Hint = Hint::DoAndSet {
-    advice: "check the host, and make a new token under Settings > Developer > Access tokens",
-    set: "DATABRICKS_TOKEN or the profile's token",
-};
-
-/// So a host of several workspaces is told which one is meant (databricks-api §1.4).
-const NAME_WORKSPACE: &str = "where one host serves several workspaces, set DATABRICKS_WORKSPACE_ID to the number behind `o=` in the browser's address bar";
 
 /// A failed request to Databricks.
 pub(crate) fn of_databricks(doing: &str, error: &HttpError) -> Failure {
+    explained(Service::Databricks, "belongs to another workspace", doing, error)
+}
+
+/// `or_else`: what is wrong where a token is not accepted and is neither invalid nor expired.
+fn explained(service: Service, or_else: &str, doing: &str, error: &HttpError) -> Failure {
     let failure = base(doing, error);
-    // Without the workspace's id such a host sends its login page, or a redirect to it.
-    let logs_in = match error.last_fault() {
-        Fault::Nonsense(Shape::Page(_)) => true,
-        Fault::Status(status, said) => {
-            status.is_redirection() && said.location.as_deref().is_some_and(|to| to.contains("/login"))
-        }
-        Fault::NotSent(_) | Fault::NoToken(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => false,
-    };
-    if logs_in {
-        return failure.advise(NAME_WORKSPACE);
+    if error.late.is_some() {
+        return failure;
     }
     let origin = &error.origin;
-    match error.means() {
-        Meaning::TokenInvalid => failure
-            .cause(format!(
-                "{origin} does not accept the token: it is invalid or expired, or belongs to another workspace"
-            ))
-            .hint(DATABRICKS_TOKEN),
-        Meaning::TokenExpired => {
-            failure.cause(format!("{origin} says that the token has expired")).hint(DATABRICKS_TOKEN)
+    let is_page = matches!(error.last_fault(), Fault::Nonsense(Shape::Page(_)));
+    let means = if is_page { Meaning::WrongHost } else { error.means() };
+    let failure = match means {
+        Meaning::TokenInvalid => {
+            failure.cause(format!("{origin} does not accept the token: it is invalid or expired, or {or_else}"))
         }
-        Meaning::AddressBlocked => failure
-            .advise("the workspace restricts IP addresses: ask its administrator to allow this machine's address"),
-        Meaning::NotInPlan => failure.advise("the plan of this workspace does not have this"),
-        Meaning::RightMissing => {
-            failure.advise("ask a workspace administrator for the permission, or use the token of somebody who has it")
-        }
-        Meaning::NotFound => {
-            failure.advise("check the name: what is there but not visible to this identity gets the same answer")
-        }
-        Meaning::WrongHost => failure.advise("check DATABRICKS_HOST, or host of the profile").advise(NAME_WORKSPACE),
-        Meaning::NotImplemented | Meaning::Unpaid | Meaning::OtherAccount | Meaning::Other => failure,
+        Meaning::TokenExpired => failure.cause(format!("{origin} says that the token has expired")),
+        Meaning::Unpaid => failure.cause(
+            "the token is not at fault: the plan of the dbt account does not include the API, or is not paid for",
+        ),
+        Meaning::AddressBlocked
+        | Meaning::RightMissing
+        | Meaning::NotInPlan
+        | Meaning::OtherAccount
+        | Meaning::WrongHost
+        | Meaning::NotFound
+        | Meaning::NotImplemented
+        | Meaning::Other => failure,
+    };
+    match Remedy::against(service, means) {
+        Some(remedy) => failure.hint(Hint::Against(remedy)),
+        None => failure,
     }
 }
 
 fn base(doing: &str, error: &HttpError) -> Failure {
-    if error.late {
+    if let Some(limit) = error.late {
         let failure = Failure::new(Code::StillRunning, format!("{doing}.")).cause(error.to_string());
-        return failure.advise("give more time with --timeout");
+        return failure.advise(match limit {
+            Limit::Timeout => "give more time with --timeout",
+            Limit::Own => "run the same command again in a few minutes",
+        });
     }
     let code = match error.last_fault() {
         Fault::NotSent(net) | Fault::Lost(net) => of_net(net.kind),
@@ -177,17 +137,40 @@ fn of_status(status: StatusCode, said: &Said) -> Code {
         | Meaning::NotInPlan
         | Meaning::Unpaid
         | Meaning::OtherAccount => return Code::NotAllowed,
+        Meaning::WrongHost => return Code::Nonsense,
         Meaning::NotFound => return Code::NotFound,
         Meaning::NotImplemented => return Code::Failed,
-        Meaning::WrongHost | Meaning::Other => {}
+        Meaning::Other => {}
     }
     match status.as_u16() {
-        401 => Code::NotAuthenticated,
-        403 => Code::NotAllowed,
-        404 => Code::NotFound,
         429 => Code::RateLimited,
         408 | 425 | 500 | 502 | 503 | 504 => Code::Unavailable,
         300..=399 => Code::Nonsense,
         _ => Code::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Net;
+
+    #[test]
+    fn only_where_the_command_has_the_flag_more_time_is_advised() {
+        for (limit, advises) in [(Limit::Timeout, true), (Limit::Own, false)] {
+            let error = HttpError {
+                service: "Databricks",
+                operation: "jobs/get",
+                origin: "https://x".to_owned(),
+                fault: Fault::Lost(Net::new(NetKind::Timeout, "no time was left")),
+                attempts: 1,
+                request_id: None,
+                late: Some(limit),
+            };
+            for failure in [of_dbt("Cannot look", &error), of_databricks("Cannot look", &error)] {
+                let advice = failure.hints.iter().any(|hint| hint.to_string().contains("--timeout"));
+                assert_eq!((failure.code, advice, failure.hints.len()), (Code::StillRunning, advises, 1), "{limit:?}");
+            }
+        }
     }
 }

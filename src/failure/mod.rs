@@ -4,6 +4,7 @@
 
 mod http;
 mod pages;
+mod remedy;
 mod runs;
 
 use std::fmt;
@@ -11,9 +12,10 @@ use std::fmt;
 use crate::document::{Data, document};
 use crate::questions::Open;
 
-pub(crate) use self::http::{DATABRICKS_TOKEN, of_databricks, of_dbt};
+pub(crate) use self::http::{of_databricks, of_dbt};
 pub(crate) use self::pages::Page;
-pub(crate) use self::runs::of_start;
+pub(crate) use self::remedy::Remedy;
+pub(crate) use self::runs::{of_gone, of_start};
 
 /// The stable codes. Names and exit codes are public interface (`docs/reference/exit-codes.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub(crate) enum Code {
     NotAllowed,
     /// It does not exist, or is not visible.
     NotFound,
+    /// The run was there, and is not any more.
+    RunGone,
     /// Not ours, changed by hand, or open to others: its own flag consents.
     Refused,
     /// Somebody else has changed it while the command ran; their change stays.
@@ -75,6 +79,7 @@ impl Code {
             Code::NotAuthenticated => "not-authenticated",
             Code::NotAllowed => "not-allowed",
             Code::NotFound => "not-found",
+            Code::RunGone => "run-gone",
             Code::Refused => "refused",
             Code::ChangedMeanwhile => "changed-meanwhile",
             Code::StillRunning => "still-running",
@@ -97,7 +102,7 @@ impl Code {
             Code::Usage | Code::MissingInput | Code::InvalidInput | Code::Contradiction => 2,
             Code::RunFailed => 3,
             Code::NotAuthenticated | Code::NotAllowed => 4,
-            Code::NotFound => 6,
+            Code::NotFound | Code::RunGone => 6,
             Code::Refused | Code::ChangedMeanwhile => 7,
             Code::StillRunning => 8,
             Code::OutcomeUnknown => 9,
@@ -120,11 +125,8 @@ pub(crate) enum Hint {
     Do(String),
     /// Give the values that are missing.
     GiveEach,
-    /// Advice whose end, the value to set, is needless where the value is being asked for.
-    DoAndSet {
-        advice: &'static str,
-        set: &'static str,
-    },
+    /// What helps against a refusal of a service.
+    Against(Remedy),
 }
 
 impl fmt::Display for Hint {
@@ -134,7 +136,7 @@ impl fmt::Display for Hint {
             Hint::Add(flag) => write!(formatter, "to do it all the same, add {flag}"),
             Hint::Do(advice) => formatter.write_str(advice),
             Hint::GiveEach => formatter.write_str("give each as said above, then run the same command again"),
-            Hint::DoAndSet { advice, set } => write!(formatter, "{advice}, then set {set}"),
+            Hint::Against(remedy) => write!(formatter, "{remedy}"),
         }
     }
 }

@@ -15,7 +15,7 @@ pub(crate) struct Page {
 
 impl Code {
     /// Every code, in the order of the exit codes.
-    pub(crate) const ALL: [Code; 21] = [
+    pub(crate) const ALL: [Code; 22] = [
         Code::Failed,
         Code::Usage,
         Code::MissingInput,
@@ -25,6 +25,7 @@ impl Code {
         Code::NotAuthenticated,
         Code::NotAllowed,
         Code::NotFound,
+        Code::RunGone,
         Code::Refused,
         Code::ChangedMeanwhile,
         Code::StillRunning,
@@ -48,7 +49,7 @@ impl Code {
             }
             Code::RunFailed => "the run ended in error",
             Code::NotAuthenticated | Code::NotAllowed => "not authenticated, or not allowed",
-            Code::NotFound => "not found, or not visible to you",
+            Code::NotFound | Code::RunGone => "not found, or not visible to you",
             Code::Refused | Code::ChangedMeanwhile => {
                 "refused: not ours, changed by hand, open to others, or changed meanwhile"
             }
@@ -195,6 +196,18 @@ impl Code {
                 example: (
                     "dbtrigger run 'nightly build'",
                     "error: No dbt job is named \"nightly build\", or this token cannot see it. [not-found]\nnext: did you mean \"Nightly build\" (222222)?",
+                ),
+            },
+            Code::RunGone => Page {
+                means: "The run was there, and is not any more.",
+                why: &[
+                    "Somebody deleted the run, or its job, while it was followed or cancelled.",
+                    "The right to see it was taken away meanwhile: the services do not tell the two apart.",
+                ],
+                what_to_do: &["Look at the other runs: `dbtrigger runs`.", "Start a new run: `dbtrigger run 222222`."],
+                example: (
+                    "dbtrigger watch 70471805314449",
+                    "error: dbt run 70471805314449 is gone: it was deleted, or cannot be seen any more. [run-gone]",
                 ),
             },
             Code::Refused => Page {

@@ -3,7 +3,14 @@
 use super::http::of_dbt;
 use super::{Code, Failure};
 use crate::dbt::Difference;
+use crate::http::HttpError;
 use crate::runs::NotStarted;
+
+/// A run that was there and is not any more: `dbt run 123456`.
+pub(crate) fn of_gone(run: &str, error: &HttpError) -> Failure {
+    Failure::new(Code::RunGone, format!("{run} is gone: it was deleted, or cannot be seen any more."))
+        .cause(error.to_string())
+}
 
 /// A dbt job of which no run is followed. `job` is how the person named it; `start` is the command that starts it with
 /// the same key, `page` the job's page.

@@ -13,10 +13,10 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::call::{Call, Once, Parse, Put, Read, Shape};
-use super::deadline::Deadline;
+use super::deadline::{Deadline, Limit};
 use super::error::{Fault, HttpError, Said, title_of_page};
 use super::refusal::Meaning;
-use super::retry::{Pace, RetryAfter, wait_before, worth_repeating};
+use super::retry::{PATIENCE, Pace, RetryAfter, cool_down, wait_before, worth_repeating};
 use super::token::{Credential, RefusedToken};
 use super::trace;
 use super::transport::{Lane, Limits, Net, NetKind, Transport, WireError};
@@ -58,7 +58,12 @@ struct Line {
 
 /// Reads from one service, until its deadline if it has one. There is no way to write with it.
 #[derive(Clone)]
-pub(crate) struct Reader(Rc<Line>, Option<Deadline>);
+pub(crate) struct Reader {
+    line: Rc<Line>,
+    deadline: Option<Deadline>,
+    /// Whether it waits through a service's cool-down.
+    is_patient: bool,
+}
 
 /// Reads and writes.
 #[derive(Clone)]
@@ -89,7 +94,7 @@ pub(crate) enum Sent<T> {
 impl Reader {
     /// Reads, repeating what is worth it until the answer is there or the total time is over.
     pub(crate) async fn read<T>(&self, read: Read<T>) -> Result<T, HttpError> {
-        self.repeat(&read.call, read.parse, self.0.pace.total).await
+        self.repeat(&read.call, read.parse, self.line.pace.total).await
     }
 
     /// Reads with one attempt, for callers with a rhythm of their own (following a run, looking a trigger up).
@@ -101,7 +106,12 @@ impl Reader {
 
     /// The same with this deadline instead of its own.
     pub(crate) fn until(&self, deadline: &Deadline) -> Reader {
-        Reader(self.0.clone(), Some(deadline.clone()))
+        Reader { deadline: Some(deadline.clone()), ..self.clone() }
+    }
+
+    /// The same, which waits through a service's cool-down: for what stands before a start.
+    pub(crate) fn patient(&self) -> Reader {
+        Reader { is_patient: true, ..self.clone() }
     }
 
     /// Does the work for so long at most, and never past the deadline. `None`: the time was over.
@@ -110,22 +120,26 @@ impl Reader {
     }
 
     fn left(&self) -> Duration {
-        self.1.as_ref().map_or(Duration::MAX, Deadline::left)
+        self.deadline.as_ref().map_or(Duration::MAX, Deadline::left)
+    }
+
+    fn limit(&self) -> Option<Limit> {
+        self.deadline.as_ref().map(Deadline::limit)
     }
 
     /// Whose credential is used, and where it comes from.
     pub(crate) fn known_as(&self) -> &str {
-        &self.0.profile.known_as
+        &self.line.profile.known_as
     }
 
     /// How long the token at hand lives, if that is known.
     pub(crate) async fn token_life(&self) -> Option<Duration> {
-        self.0.profile.credential.life().await
+        self.line.profile.credential.life().await
     }
 
     /// The origin that is asked.
     pub(crate) fn origin(&self) -> &str {
-        &self.0.profile.origin
+        &self.line.profile.origin
     }
 
     async fn repeat<T>(&self, call: &Call, parse: Parse<T>, total: Duration) -> Result<T, HttpError> {
@@ -135,15 +149,23 @@ impl Reader {
     /// Repeats; tells of a failure also whether any of the attempts may have done its work.
     async fn repeat_and_tell<T>(&self, call: &Call, parse: Parse<T>, total: Duration) -> Result<T, (HttpError, bool)> {
         let mut open = false;
-        let end = Instant::now() + total.min(self.left());
-        let mut attempts = 1;
+        let mut end = Instant::now() + total.min(self.left());
+        let patience = Instant::now() + PATIENCE.min(self.left());
+        let (mut attempts, mut limited) = (1, 0);
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self.attempt(call, parse, Lane::Pooled, left).await {
                 Ok(value) => return Ok(value),
                 Err(failed) => {
                     open |= may_be_done(&failed.fault);
-                    self.pause(self.error(call, failed, attempts), end).await.map_err(|error| (error, open))?;
+                    let error = self.error(call, failed, attempts);
+                    if self.is_patient && error.is_status(429) {
+                        limited += 1;
+                        self.cool_down(error, limited, patience).await.map_err(|error| (error, open))?;
+                        end = Instant::now() + total.min(self.left());
+                    } else {
+                        self.pause(error, end).await.map_err(|error| (error, open))?;
+                    }
                 }
             }
             attempts += 1;
@@ -152,7 +174,7 @@ impl Reader {
 
     /// When repeating ends that begins now.
     pub(crate) fn repeats_until(&self) -> Instant {
-        Instant::now() + self.0.pace.total.min(self.left())
+        Instant::now() + self.line.pace.total.min(self.left())
     }
 
     /// Waits before the next attempt of what failed so.
@@ -168,15 +190,27 @@ impl Reader {
             Fault::NoToken(none) => none.retry_after,
             Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
         };
-        let wait = wait_before(error.attempts + 1, asked, &self.0.pace, self.0.entropy.fraction());
+        let wait = wait_before(error.attempts + 1, asked, &self.line.pace, self.line.entropy.fraction());
+        self.wait(wait, error, end).await
+    }
+
+    /// Waits while the service, which has limited us so often, cools down.
+    async fn cool_down(&self, error: HttpError, times: u32, end: Instant) -> Result<(), HttpError> {
+        let asked = error.said().and_then(|said| said.retry_after);
+        let wait = asked.map_or_else(|| cool_down(times), |RetryAfter(asked)| asked);
+        let jitter = Duration::from_secs(1).mul_f64(self.line.entropy.fraction());
+        self.wait(wait.saturating_add(jitter), error, end).await
+    }
+
+    async fn wait(&self, wait: Duration, error: HttpError, end: Instant) -> Result<(), HttpError> {
         if Instant::now() + wait >= end {
-            let late = wait >= self.left();
+            let late = self.limit().filter(|_| wait >= self.left());
             return Err(HttpError { fault: Fault::TooLate(Box::new(error.fault)), late, ..error });
         }
         if wait >= Duration::from_secs(2) {
             let HttpError { service, operation, fault, .. } = error;
             let seconds = wait.as_secs();
-            self.0.events.remark(format!("{service}: {fault} ({operation}); trying again in {seconds} s"));
+            self.line.events.remark(format!("{service}: {fault} ({operation}); trying again in {seconds} s"));
         }
         sleep(wait).await;
         Ok(())
@@ -219,10 +253,10 @@ impl Reader {
     /// 403 as often as with 401, and not always in words or in JSON (databricks-api §2.2a).
     fn may_be_the_token(&self, answer: &Response<Bytes>) -> Option<bool> {
         let refused = matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        if !refused || !self.0.profile.credential.is_renewable() {
+        if !refused || !self.line.profile.credential.is_renewable() {
             return None;
         }
-        match (self.0.profile.said)(answer).means {
+        match (self.line.profile.said)(answer).means {
             Meaning::TokenInvalid | Meaning::TokenExpired => Some(true),
             Meaning::RightMissing | Meaning::WrongHost | Meaning::Other => Some(false),
             Meaning::AddressBlocked
@@ -236,14 +270,14 @@ impl Reader {
 
     /// The secret to send. It is asked for anew at each request, before anything is sent.
     async fn secret(&self, refused: Option<RefusedToken<'_>>, left: Duration) -> Result<Secret, Failed> {
-        match timeout(left, self.0.profile.credential.secret(refused)).await {
+        match timeout(left, self.line.profile.credential.secret(refused)).await {
             Ok(secret) => secret.map_err(|none| Fault::NoToken(none).into()),
             Err(_) => Err(Fault::NotSent(Net::new(NetKind::Timeout, "no token came in time")).into()),
         }
     }
 
     async fn send(&self, call: &Call, lane: Lane, left: Duration, secret: &Secret) -> Result<Response<Bytes>, Failed> {
-        let line = &*self.0;
+        let line = &*self.line;
         let limits = Limits { attempt: call.attempt.min(left), cap: call.cap, longest_text: call.longest_text };
         let begun = Instant::now();
         let sent = timeout(limits.attempt, line.transport.send(self.request(call, secret), limits, lane)).await;
@@ -265,8 +299,8 @@ impl Reader {
 
     fn verdict<T>(&self, answer: &Response<Bytes>, parse: Parse<T>) -> Result<T, Fault> {
         if !answer.status().is_success() {
-            let mut said = (self.0.profile.said)(answer);
-            said.retry_after = RetryAfter::read(answer.headers(), self.0.wall.now());
+            let mut said = (self.line.profile.said)(answer);
+            said.retry_after = RetryAfter::read(answer.headers(), self.line.wall.now());
             if answer.status().is_redirection() {
                 let location = answer.headers().get(http::header::LOCATION).and_then(|value| value.to_str().ok());
                 said.location = location.map(super::error::shorten);
@@ -280,7 +314,7 @@ impl Reader {
     }
 
     fn request(&self, call: &Call, secret: &Secret) -> Request<Bytes> {
-        let profile = &self.0.profile;
+        let profile = &self.line.profile;
         let mut request = Request::new(call.body.clone().unwrap_or_default());
         *request.method_mut() = call.method.clone();
         // Origin and target are made of checked parts, and a secret is printable ASCII: neither can fail to parse.
@@ -303,8 +337,8 @@ impl Reader {
     }
 
     fn trace(&self, call: &Call, sent: &Result<Response<Bytes>, WireError>, took: Duration) {
-        let mut line = format!("{} {}{}", call.method, self.0.profile.origin, call.target());
-        let wanted = self.0.events.wants_bodies();
+        let mut line = format!("{} {}{}", call.method, self.line.profile.origin, call.target());
+        let wanted = self.line.events.wants_bodies();
         let shown = |body: &Bytes| if wanted { trace::body(body) } else { None };
         let mut bodies: Vec<String> =
             call.body.as_ref().and_then(shown).map(|body| format!("> {body}")).into_iter().collect();
@@ -321,24 +355,24 @@ impl Reader {
             }
             Err(WireError::TooLarge) => line += " -> larger than the cap",
         }
-        self.0.events.emit(Event::Trace { line, bodies });
+        self.line.events.emit(Event::Trace { line, bodies });
     }
 
     /// An answer that makes no sense, found out by whoever asked.
     pub(crate) fn nonsense(&self, operation: &'static str, shape: Shape) -> HttpError {
         HttpError {
-            service: self.0.profile.service,
+            service: self.line.profile.service,
             operation,
-            origin: self.0.profile.origin.clone(),
+            origin: self.line.profile.origin.clone(),
             fault: Fault::Nonsense(shape),
             attempts: 1,
             request_id: None,
-            late: false,
+            late: None,
         }
     }
 
     fn error(&self, call: &Call, failed: Failed, attempts: u32) -> HttpError {
-        let profile = &self.0.profile;
+        let profile = &self.line.profile;
         let error = HttpError {
             service: profile.service,
             operation: call.operation,
@@ -346,10 +380,10 @@ impl Reader {
             fault: failed.fault,
             attempts,
             request_id: failed.request_id,
-            late: false,
+            late: None,
         };
         // What is said beyond doubt is true however late it comes.
-        HttpError { late: self.left().is_zero() && !error.is_final(), ..error }
+        HttpError { late: self.limit().filter(|_| self.left().is_zero() && !error.is_final()), ..error }
     }
 }
 
@@ -362,10 +396,8 @@ impl Writer {
         wall: Wall,
         events: Events,
     ) -> Writer {
-        Writer(Reader(
-            Rc::new(Line { profile, transport, pace, entropy, wall, events, write_was_lost: Cell::default() }),
-            None,
-        ))
+        let line = Line { profile, transport, pace, entropy, wall, events, write_was_lost: Cell::default() };
+        Writer(Reader { line: Rc::new(line), deadline: None, is_patient: false })
     }
 
     /// The same with this deadline instead of its own.
@@ -375,7 +407,7 @@ impl Writer {
 
     /// Begins to open connections for what will be sent soon: so many for requests at once, and one for what is sent once.
     pub(crate) fn open_ahead(&self, at_once: usize, sends_once: bool) {
-        let transport = &self.0.0.transport;
+        let transport = &self.0.line.transport;
         transport.open_ahead(Lane::Pooled, at_once);
         transport.open_ahead(Lane::Fresh, usize::from(sends_once));
     }
@@ -387,12 +419,12 @@ impl Writer {
 
     /// Writes what may be repeated, like a read.
     pub(crate) async fn put<T>(&self, put: Put<T>) -> Result<T, HttpError> {
-        self.repeat(&put.call, put.parse, self.0.0.pace.total).await
+        self.repeat(&put.call, put.parse, self.0.line.pace.total).await
     }
 
     /// Writes what may be repeated, for no longer than this; tells whether any of the attempts may have done its work.
     pub(crate) async fn put_within<T>(&self, put: Put<T>, within: Duration) -> Sent<T> {
-        match self.repeat_and_tell(&put.call, put.parse, self.0.0.pace.total.min(within)).await {
+        match self.repeat_and_tell(&put.call, put.parse, self.0.line.pace.total.min(within)).await {
             Ok(value) => Sent::Done(value),
             Err((error, true)) => Sent::Open(error),
             Err((error, false)) if error.is_final() => Sent::Rejected(error),
@@ -405,10 +437,10 @@ impl Writer {
     /// After one that was lost the next goes over a connection of its own: a server that ends connections while they are idle
     /// would break the kept one each time, since the caller's look has used it before.
     pub(crate) async fn put_once<T>(&self, put: Put<T>) -> Result<T, HttpError> {
-        let lane = if self.0.0.write_was_lost.get() { Lane::Fresh } else { Lane::Pooled };
+        let lane = if self.0.line.write_was_lost.get() { Lane::Fresh } else { Lane::Pooled };
         let sent = self.attempt(&put.call, put.parse, lane, Duration::MAX).await;
         let lost = |failed: &Failed| matches!(failed.fault, Fault::Lost(_));
-        self.0.0.write_was_lost.set(sent.as_ref().err().is_some_and(lost));
+        self.0.line.write_was_lost.set(sent.as_ref().err().is_some_and(lost));
         sent.map_err(|failed| self.error(&put.call, failed, 1))
     }
 

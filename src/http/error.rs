@@ -5,6 +5,7 @@ use std::fmt;
 use http::StatusCode;
 
 use super::call::Shape;
+use super::deadline::Limit;
 use super::refusal::Meaning;
 use super::retry::RetryAfter;
 use super::token::NoToken;
@@ -24,8 +25,8 @@ pub(crate) struct HttpError {
     pub(crate) attempts: u32,
     /// The service's own name for the request, for its support.
     pub(crate) request_id: Option<String>,
-    /// The deadline of whoever asked cut it short: that is no fault of the service.
-    pub(crate) late: bool,
+    /// Whose deadline cut it short, if one did: that is no fault of the service.
+    pub(crate) late: Option<Limit>,
 }
 
 /// What kind of failure it was. Policy code takes this apart without a catch-all.
@@ -60,6 +61,13 @@ pub(crate) struct Said {
     pub(crate) means: Meaning,
 }
 
+impl Said {
+    /// Whether it names this value of ours.
+    pub(crate) fn names(&self, value: &str) -> bool {
+        self.message.contains(value)
+    }
+}
+
 impl HttpError {
     /// The failure itself: of attempts cut short by time, the last one's.
     pub(crate) fn last_fault(&self) -> &Fault {
@@ -71,6 +79,16 @@ impl HttpError {
             | Fault::Status(..)
             | Fault::Nonsense(_)) => fault,
         }
+    }
+
+    /// The same where a thing that is not there means that another server answers.
+    pub(crate) fn of_wrong_host(mut self) -> HttpError {
+        if let Fault::Status(_, said) = &mut self.fault
+            && said.means == Meaning::NotFound
+        {
+            said.means = Meaning::WrongHost;
+        }
+        self
     }
 
     pub(crate) fn status(&self) -> Option<StatusCode> {

@@ -22,14 +22,14 @@ mod walk;
 
 pub(crate) use call::{Call, Once, Path, Put, Read, Shape, json as parse_json};
 pub(crate) use client::{Profile, Reader, Sent, Writer};
-pub(crate) use deadline::Deadline;
+pub(crate) use deadline::{Deadline, Limit};
 pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
 #[cfg(test)]
 pub(crate) use intake::Intake;
 pub(crate) use lenient::{Rows, known, or_default, readable, soft, whole};
 pub(crate) use pages::{Pages, side_by_side};
-pub(crate) use refusal::{Meaning, Service, meaning};
-pub(crate) use retry::{Pace, RetryAfter};
+pub(crate) use refusal::{Meaning, Phrase, Service, meaning, says};
+pub(crate) use retry::{PATIENCE, Pace, RetryAfter, cool_down};
 pub(crate) use socket::{Roots, Sockets};
 pub(crate) use token::{Ask, Asker, Asking, Credential, Fresh, Issuer, NoToken, Unanswered};
 #[cfg(test)]

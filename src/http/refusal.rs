@@ -37,37 +37,80 @@ pub(crate) enum Meaning {
     Other,
 }
 
-/// Words that a service is known to use, in lower case. The first row that fits decides, so what blocks everything stands first.
-const WORDS: &[(Service, &str, Meaning)] = &[
+/// What known words of a service say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phrase {
+    /// In a refusal: what it means.
+    Refusal(Meaning),
+    /// It exists already.
+    AlreadyExists,
+    /// The workspace has no serverless compute, so a task needs compute of its own.
+    ServerlessOff,
+    /// Without the Premium plan everybody can read a new secret scope.
+    PremiumOnly,
+    /// Whoever the runs act as is the problem.
+    RunAs,
+    /// In the error of a task: the notebook cannot be read.
+    NotebookUnreadable,
+    /// In the message of a dbt run that was cancelled: by dbt's own time limit.
+    TimedOut,
+}
+
+/// Words that a service is known to use, in lower case: the only place where its texts are searched. The first row that fits
+/// a refusal decides, so what blocks everything stands first.
+const WORDS: &[(Service, &str, Phrase)] = &[
     // databricks-api §2.3; the wording is not confirmed.
-    (Service::Databricks, "ip acl", Meaning::AddressBlocked),
-    (Service::Databricks, "ip access list", Meaning::AddressBlocked),
+    (Service::Databricks, "ip acl", Phrase::Refusal(Meaning::AddressBlocked)),
+    (Service::Databricks, "ip access list", Phrase::Refusal(Meaning::AddressBlocked)),
     // databricks-api §2.2b: azure-databricks-operator#99, ucx#557, migrate#63.
-    (Service::Databricks, "acl is not supported", Meaning::NotInPlan),
-    (Service::Databricks, "acls for", Meaning::NotInPlan),
-    (Service::Databricks, "not available in this tier", Meaning::NotInPlan),
-    (Service::Databricks, "feature_disabled", Meaning::NotInPlan),
+    (Service::Databricks, "acl is not supported", Phrase::Refusal(Meaning::NotInPlan)),
+    (Service::Databricks, "acls for", Phrase::Refusal(Meaning::NotInPlan)),
+    (Service::Databricks, "not available in this tier", Phrase::Refusal(Meaning::NotInPlan)),
+    (Service::Databricks, "feature_disabled", Phrase::Refusal(Meaning::NotInPlan)),
     // databricks-api §2.2b: migrate#284; a right for tokens is a right too.
-    (Service::Databricks, "does not have permission", Meaning::RightMissing),
-    (Service::Databricks, "is not authorized to", Meaning::RightMissing),
+    (Service::Databricks, "does not have permission", Phrase::Refusal(Meaning::RightMissing)),
+    (Service::Databricks, "is not authorized to", Phrase::Refusal(Meaning::RightMissing)),
     // databricks-api §1.6: databricks-vscode#583.
-    (Service::Databricks, "token expired", Meaning::TokenExpired),
-    (Service::Databricks, "token is expired", Meaning::TokenExpired),
-    (Service::Databricks, "token has expired", Meaning::TokenExpired),
-    (Service::Databricks, "token is expiring", Meaning::TokenExpired),
+    (Service::Databricks, "token expired", Phrase::Refusal(Meaning::TokenExpired)),
+    (Service::Databricks, "token is expired", Phrase::Refusal(Meaning::TokenExpired)),
+    (Service::Databricks, "token has expired", Phrase::Refusal(Meaning::TokenExpired)),
+    (Service::Databricks, "token is expiring", Phrase::Refusal(Meaning::TokenExpired)),
     // databricks-api §2.2a: sdk-go#917, terraform#66, cli#4768.
-    (Service::Databricks, "access token", Meaning::TokenInvalid),
-    (Service::Databricks, "invalid token", Meaning::TokenInvalid),
+    (Service::Databricks, "access token", Phrase::Refusal(Meaning::TokenInvalid)),
+    (Service::Databricks, "invalid token", Phrase::Refusal(Meaning::TokenInvalid)),
     // databricks-api §1.4: a host of several workspaces that was not told which one.
-    (Service::Databricks, "unable to load oauth config", Meaning::WrongHost),
+    (Service::Databricks, "unable to load oauth config", Phrase::Refusal(Meaning::WrongHost)),
+    // databricks-api §2.2: what is missing is often said so, with 400.
+    (Service::Databricks, "does not exist", Phrase::Refusal(Meaning::NotFound)),
+    (Service::Databricks, "doesn't exist", Phrase::Refusal(Meaning::NotFound)),
+    // databricks-api §3.3, for answers without a code.
+    (Service::Databricks, "already exists", Phrase::AlreadyExists),
+    // databricks-api §6.3.
+    (Service::Databricks, "serverless", Phrase::ServerlessOff),
+    (Service::Databricks, "existing_cluster_id must be specified", Phrase::ServerlessOff),
+    // databricks-api §3.3, §2.2b: azure-devops-docs PR#9089.
+    (Service::Databricks, "initial_manage_principal", Phrase::PremiumOnly),
+    (Service::Databricks, "premium", Phrase::PremiumOnly),
+    // databricks-api §5.5: the name of the field.
+    (Service::Databricks, "run_as", Phrase::RunAs),
+    // databricks-api §4.3.
+    (Service::Databricks, "unable to access the notebook", Phrase::NotebookUnreadable),
     // dbt-cloud-api §2.5.
-    (Service::Dbt, "forbidden: access denied", Meaning::AddressBlocked),
-    (Service::Dbt, "not accessible to unpaid accounts", Meaning::Unpaid),
-    (Service::Dbt, "not scoped to account", Meaning::OtherAccount),
-    (Service::Dbt, "token has expired", Meaning::TokenExpired),
-    (Service::Dbt, "token is expired", Meaning::TokenExpired),
-    (Service::Dbt, "invalid token", Meaning::TokenInvalid),
+    (Service::Dbt, "forbidden: access denied", Phrase::Refusal(Meaning::AddressBlocked)),
+    (Service::Dbt, "not accessible to unpaid accounts", Phrase::Refusal(Meaning::Unpaid)),
+    (Service::Dbt, "not scoped to account", Phrase::Refusal(Meaning::OtherAccount)),
+    (Service::Dbt, "token has expired", Phrase::Refusal(Meaning::TokenExpired)),
+    (Service::Dbt, "token is expired", Phrase::Refusal(Meaning::TokenExpired)),
+    (Service::Dbt, "invalid token", Phrase::Refusal(Meaning::TokenInvalid)),
+    // dbt-cloud-api §4.2.
+    (Service::Dbt, "timed out", Phrase::TimedOut),
 ];
+
+/// Whether these words of the service say this.
+pub(crate) fn says(service: Service, words: &str, phrase: Phrase) -> bool {
+    let words = words.to_lowercase();
+    WORDS.iter().any(|(whose, known, says)| *whose == service && *says == phrase && words.contains(known))
+}
 
 /// Codes of Databricks that mean the same whatever the status (databricks-api §2.2).
 const CODES: &[(&str, Meaning)] = &[
@@ -96,46 +139,65 @@ pub(crate) fn meaning(
     // databricks-api §2.2a: old endpoints say it only there.
     let phrase = headers.get("x-databricks-reason-phrase").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let said = format!("{} {message} {phrase}", code.unwrap_or_default()).to_lowercase();
-    // A server that fails, and a request that is wrong in itself, may quote anything: of theirs only the plan counts.
-    let decides = |meaning: Meaning| matches!(status, 401 | 403 | 404) || meaning == Meaning::NotInPlan;
-    let known = WORDS.iter().find(|(whose, words, means)| *whose == service && said.contains(words) && decides(*means));
-    if let Some((_, _, means)) = known {
-        return *means;
-    }
-    let of_code = CODES.iter().find(|(known, _)| service == Service::Databricks && code == Some(known));
-    if let Some((_, means)) = of_code {
-        return *means;
+    // A server that fails, and a request that is wrong in itself, may quote anything: of theirs only the plan counts, and what a
+    // request names that is not there.
+    let decides = |meaning: Meaning| match meaning {
+        Meaning::NotInPlan => true,
+        Meaning::NotFound => status == 400,
+        Meaning::AddressBlocked
+        | Meaning::TokenInvalid
+        | Meaning::TokenExpired
+        | Meaning::RightMissing
+        | Meaning::Unpaid
+        | Meaning::OtherAccount
+        | Meaning::WrongHost
+        | Meaning::NotImplemented
+        | Meaning::Other => matches!(status, 401 | 403 | 404),
+    };
+    let known = WORDS.iter().find_map(|(whose, words, says)| match says {
+        Phrase::Refusal(means) if *whose == service && decides(*means) && said.contains(words) => Some(*means),
+        Phrase::Refusal(_)
+        | Phrase::AlreadyExists
+        | Phrase::ServerlessOff
+        | Phrase::PremiumOnly
+        | Phrase::RunAs
+        | Phrase::NotebookUnreadable
+        | Phrase::TimedOut => None,
+    });
+    let of_code = || CODES.iter().find(|(known, _)| service == Service::Databricks && code == Some(known));
+    if let Some(means) = known.or_else(|| of_code().map(|(_, means)| *means)) {
+        return means;
     }
     match status {
+        // databricks-api §1.4: so a host of several workspaces answers that was not told which one.
+        300..=399 if service == Service::Databricks && leads_to_login(headers) => Meaning::WrongHost,
         401 => Meaning::TokenInvalid,
         403 | 404 if page => Meaning::WrongHost,
         403 => Meaning::RightMissing,
         404 => Meaning::NotFound,
-        // databricks-api §2.2: what is missing is often said so.
-        400 if service == Service::Databricks
-            && (said.contains("does not exist") || said.contains("doesn't exist")) =>
-        {
-            Meaning::NotFound
-        }
         501 => Meaning::NotImplemented,
         _ => Meaning::Other,
     }
 }
 
+fn leads_to_login(headers: &HeaderMap) -> bool {
+    let location = headers.get(http::header::LOCATION).and_then(|value| value.to_str().ok());
+    location.is_some_and(|location| location.contains("/login"))
+}
+
 impl Meaning {
-    /// The token is at fault, as far as the service says so.
-    pub(crate) fn is_of_token(self) -> bool {
+    /// Whoever asks is refused, or where they ask from, as far as the service says so: the next request will be, too.
+    pub(crate) fn is_of_whoever_asks(self) -> bool {
         match self {
-            Meaning::TokenInvalid | Meaning::TokenExpired => true,
             Meaning::AddressBlocked
+            | Meaning::TokenInvalid
+            | Meaning::TokenExpired
             | Meaning::RightMissing
             | Meaning::NotInPlan
             | Meaning::Unpaid
-            | Meaning::OtherAccount
-            | Meaning::WrongHost
-            | Meaning::NotFound
-            | Meaning::NotImplemented
-            | Meaning::Other => false,
+            | Meaning::OtherAccount => true,
+            // What stands in between may be gone in a moment.
+            Meaning::WrongHost | Meaning::NotFound | Meaning::NotImplemented | Meaning::Other => false,
         }
     }
 }
@@ -214,6 +276,55 @@ mod tests {
         (Service::Dbt, 429, "", "", Meaning::Other),
     ];
 
+    /// Words that decide something else than what a refusal means, and words that only look like them.
+    const SAID: &[(Service, &str, Phrase, bool)] = &[
+        (Service::Databricks, "Scope s already exists!", Phrase::AlreadyExists, true),
+        (Service::Databricks, "Scope s does not exist", Phrase::AlreadyExists, false),
+        (Service::Databricks, "Serverless compute is not enabled here.", Phrase::ServerlessOff, true),
+        (
+            Service::Databricks,
+            "One of job_cluster_key, new_cluster, or existing_cluster_id must be specified.",
+            Phrase::ServerlessOff,
+            true,
+        ),
+        (Service::Databricks, "The timeout is too long.", Phrase::ServerlessOff, false),
+        (Service::Databricks, "Premium Tier is disabled in this workspace.", Phrase::PremiumOnly, true),
+        (
+            Service::Databricks,
+            "Secret scopes can only be created with initial_manage_principal \"users\".",
+            Phrase::PremiumOnly,
+            true,
+        ),
+        (Service::Databricks, "The field run_as names nobody.", Phrase::RunAs, true),
+        (Service::Databricks, "Unable to access the notebook \"/x\".", Phrase::NotebookUnreadable, true),
+        (Service::Dbt, "This run timed out after running for 1 day", Phrase::TimedOut, true),
+        (Service::Dbt, "Cancelled by user.", Phrase::TimedOut, false),
+        (Service::Dbt, "Scope s already exists!", Phrase::AlreadyExists, false),
+        (Service::Databricks, "Token expired", Phrase::TimedOut, false),
+    ];
+
+    #[expect(clippy::print_stdout, reason = "the figure")]
+    #[test]
+    fn known_words_are_each_said_with_their_source_and_found_in_what_services_say() {
+        for (service, words, phrase, expected) in SAID {
+            assert_eq!(says(*service, words, *phrase), *expected, "{service:?} {words}");
+        }
+        let source = include_str!("refusal.rs");
+        let table = source.split("const WORDS").nth(1).and_then(|rest| rest.split("];").next()).unwrap();
+        let (mut cited, mut rows) = (0, 0);
+        let mut comment = "";
+        for line in table.lines().map(str::trim) {
+            if line.starts_with("//") {
+                comment = line;
+            } else if line.starts_with("(Service::") {
+                rows += 1;
+                cited += usize::from(comment.contains("-api §"));
+            }
+        }
+        println!("words of services with their source: {cited} of {rows}");
+        assert!(cited == rows && rows == WORDS.len(), "{cited} of {rows} of {}", WORDS.len());
+    }
+
     #[expect(clippy::print_stdout, reason = "the figure")]
     #[test]
     fn every_known_refusal_means_what_the_service_means_by_it() {
@@ -229,11 +340,15 @@ mod tests {
         headers.insert("x-databricks-reason-phrase", "Invalid access token.".parse().unwrap());
         let phrase = meaning(Service::Databricks, StatusCode::FORBIDDEN, &headers, None, "", true);
         assert_eq!(phrase, Meaning::TokenInvalid);
+        headers.clear();
+        headers.insert("location", "https://x/login.html?next=/api".parse().unwrap());
+        let login = |service| meaning(service, StatusCode::FOUND, &headers, None, "", false);
+        assert_eq!([login(Service::Databricks), login(Service::Dbt)], [Meaning::WrongHost, Meaning::Other]);
         for service in [Service::Databricks, Service::Dbt] {
             let page = meaning(service, StatusCode::NOT_FOUND, &HeaderMap::new(), None, "Not Found", true);
             assert_eq!(page, Meaning::WrongHost, "{service:?}");
         }
-        println!("refusals: {held} of {}", KNOWN.len());
+        println!("meanings of refusals: {held} of {}", KNOWN.len());
         assert_eq!(held, KNOWN.len());
     }
 }

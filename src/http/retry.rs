@@ -108,6 +108,15 @@ pub(crate) fn wait_before(next: u32, asked: Option<RetryAfter>, pace: &Pace, fra
     }
 }
 
+/// How long a start, and what stands before it, waits for a service that does not take it.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(15);
+
+/// How long to leave a service alone that has limited us so often and does not say for how long: dbt cools down for five minutes
+/// (dbt-cloud-api §7).
+pub(crate) fn cool_down(times: u32) -> Duration {
+    Duration::from_mins(1).saturating_mul(times).min(Duration::from_mins(5))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,21 +9,25 @@ use super::follow::{Probe, Seen};
 use super::look_up::{LookUp, Looked, is_own, nonsense};
 use super::trigger::Doubt;
 use crate::context::Wall;
-use crate::dbt::{self, End, Run, Status, Steps};
+use crate::dbt::{self, End, Off, Run, Status, Steps};
 use crate::events::Events;
 use crate::http::{HttpError, Writer};
 
 /// Steps come with all their logs: fetched at changes, and at each of so many looks.
 const LOOKS_PER_STEPS: u32 = 4;
 
-/// Steps are for show: they may not hold the look up.
-const STEPS_LIMIT: Duration = Duration::from_secs(10);
+/// Steps, and how the job stands, are for show: they may not hold the look up.
+const SHOW_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where a second run is likely it is looked for this often in the first half minute, in the first ten minutes and later; else once
 /// after fifteen seconds and once after the settle time; always at the end.
 const AUDIT_AT_FIRST: Duration = Duration::from_secs(5);
 const AUDIT_EARLY: Duration = Duration::from_secs(15);
 const AUDIT_LATE: Duration = Duration::from_mins(1);
+
+/// While a run waits in the queue its job is looked at this often: dbt may have deactivated it meanwhile, and then the run waits for
+/// ever (dbt-cloud-api §7).
+const JOB_LOOKS: Duration = Duration::from_mins(1);
 
 /// At the end a look-up that fails is repeated so often in all.
 const FINAL_AUDITS: u32 = 3;
@@ -79,6 +83,9 @@ pub(crate) struct DbtRun<'a> {
     /// Had it ended before anybody looked?
     was_over: bool,
     duplicates: Vec<(u64, Fate)>,
+    next_job_look: Instant,
+    /// Why it waits for ever, as far as that is known.
+    off: Option<Off>,
 }
 
 impl<'a> DbtRun<'a> {
@@ -110,12 +117,19 @@ impl<'a> DbtRun<'a> {
             final_audits: 0,
             was_over,
             duplicates: Vec::new(),
+            next_job_look: now + JOB_LOOKS,
+            off: None,
         }
     }
 
     /// Second runs with our marker, and what became of them.
     pub(crate) fn duplicates(&self) -> &[(u64, Fate)] {
         &self.duplicates
+    }
+
+    /// Why no run of its job starts any more, if that was seen while it waited.
+    pub(crate) fn off(&self) -> Option<&Off> {
+        self.off.as_ref()
     }
 
     /// The same, looked at together with others.
@@ -155,11 +169,32 @@ impl<'a> DbtRun<'a> {
 
     async fn fetch_step(&mut self) {
         let read = dbt::get_run_with_steps(self.account, self.run.id);
-        let Ok(Ok(run)) = timeout(STEPS_LIMIT, self.writer.glance(read)).await else { return };
+        let Ok(Ok(run)) = timeout(SHOW_LIMIT, self.writer.glance(read)).await else { return };
         let steps = Steps::of(&run);
         if let Some(step) = steps.running() {
             self.step = Some((step.index, steps.count(), step.title().to_owned()));
         }
+    }
+
+    /// Looks at the job of a run that waits.
+    async fn look_at_job(&mut self) {
+        let Some(job) = self.run.job_definition_id else { return };
+        if Instant::now() < self.next_job_look {
+            return;
+        }
+        self.next_job_look = Instant::now() + JOB_LOOKS;
+        let Ok(Ok(found)) = timeout(SHOW_LIMIT, self.writer.glance(dbt::get_job(self.account, job))).await else {
+            return;
+        };
+        let off = found.off();
+        if let Some(off) = &off
+            && self.off.is_none()
+        {
+            let (why, advice) = (off.why(), off.advice());
+            self.events
+                .warning(format!("dbt run {} waits, and no run of dbt job {job} starts: {why}; {advice}", self.run.id));
+        }
+        self.off = off;
     }
 
     /// Step 6: a second run with our marker. The lower id is kept. The other is cancelled only if it is surely ours, was
@@ -291,6 +326,11 @@ impl Probe for DbtRun<'_> {
             self.step = None;
         }
         self.shown = self.run.status;
+        if self.run.status == Some(Status::Queued) {
+            self.look_at_job().await;
+        } else {
+            self.off = None;
+        }
         if self.run.ended().is_none() {
             return Ok(Seen::Going(self.seen()));
         }

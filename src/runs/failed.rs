@@ -53,10 +53,14 @@ pub(crate) struct FailedNode {
 
 /// Finds the step that failed the run, and what failed in it: its models and tests, else the last lines of its log.
 pub(crate) async fn find_failures(reader: &Reader, account: u64, run: &Run) -> Findings {
-    let mut findings = Findings { can_retry: run.can_retry, no_retry: run.no_retry(), ..Findings::default() };
+    let mut findings = Findings { can_retry: run.can_retry, no_retry: no_retry(run), ..Findings::default() };
     // What is not found in time is left out: the run has failed all the same.
     let _ = reader.within(LIMIT, search(reader, account, run.id, &mut findings)).await;
     findings
+}
+
+fn no_retry(run: &Run) -> Option<String> {
+    run.no_retry().map(|reason| reason.to_string())
 }
 
 async fn search(reader: &Reader, account: u64, run: u64, findings: &mut Findings) {
@@ -79,7 +83,7 @@ async fn search(reader: &Reader, account: u64, run: u64, findings: &mut Findings
         }
         // Without results, dbt calls it not resumable until they are uploaded.
         if let Some(run) = upload.seen() {
-            (findings.can_retry, findings.no_retry) = (run.can_retry, run.no_retry());
+            (findings.can_retry, findings.no_retry) = (run.can_retry, no_retry(run));
         }
     }
     if !findings.nodes.is_empty() {

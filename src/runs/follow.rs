@@ -31,6 +31,10 @@ const LONGEST_WISH: Duration = Duration::from_mins(15);
 /// A fresh run may not be found for so long (dbt-cloud-api §4.5).
 const FRESH: Duration = Duration::from_mins(1);
 
+/// A run that was seen may still be unknown to another server of the service: in the first minute so many looks in a row have to
+/// miss it.
+const GONE_YOUNG: u32 = 4;
+
 /// Looks at one thing that runs.
 pub(crate) trait Probe {
     type State;
@@ -56,6 +60,8 @@ pub(crate) enum Followed<S> {
     Ended(S),
     /// The deadline has come; the run goes on as seen last, if it was seen at all.
     OutOfTime(Option<S>),
+    /// It was deleted, as far as can be seen.
+    Gone(Option<S>, HttpError),
     /// Looking further is useless; the run may go on.
     Blind(Option<S>, HttpError),
 }
@@ -63,10 +69,12 @@ pub(crate) enum Followed<S> {
 /// What has gone wrong so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
-    /// Refused with 401 or 403, in a row.
+    /// Refused to whoever asks, in a row.
     denied: u32,
-    /// Not found, in a row, after the first minute.
+    /// Not found, in a row, after it was seen or after the first minute.
     gone: u32,
+    /// It is too soon to believe a second answer that it is not there.
+    young: bool,
     /// Failed in any way, in a row.
     failed: u32,
 }
@@ -79,19 +87,23 @@ pub(crate) enum Verdict {
 }
 
 impl History {
-    fn note(&mut self, error: &HttpError, age: Duration) {
+    /// `seen`: an earlier look has shown it.
+    fn note(&mut self, error: &HttpError, age: Duration, seen: bool) {
         self.failed += 1;
-        self.denied = if error.is_status(401) || error.is_status(403) { self.denied + 1 } else { 0 };
-        let missing = error.is_status(404) || error.means() == Meaning::NotFound;
-        self.gone = if missing && age > FRESH { self.gone + 1 } else { 0 };
+        let means = error.means();
+        self.denied = if means.is_of_whoever_asks() { self.denied + 1 } else { 0 };
+        let missing = matches!(means, Meaning::NotFound | Meaning::NotImplemented | Meaning::WrongHost);
+        self.young = age <= FRESH;
+        self.gone = if missing && (seen || !self.young) { self.gone + 1 } else { 0 };
     }
 }
 
 /// Whether a failed look proves anything. `history` has taken this error in already.
 pub(crate) fn verdict(error: &HttpError, history: &History) -> Verdict {
-    let History { denied, gone, failed: _ } = history;
+    let History { denied, gone, young, failed: _ } = history;
+    let enough = if *young { GONE_YOUNG } else { 2 };
     // A certificate that is not trusted is nobody's hiccup; anything else may be, once.
-    if error.is_certificate() || *denied >= 2 || *gone >= 2 { Verdict::Proof } else { Verdict::KeepGoing }
+    if error.is_certificate() || *denied >= 2 || *gone >= enough { Verdict::Proof } else { Verdict::KeepGoing }
 }
 
 /// Looks until the run has ended, until the deadline, or until proof. `on_look` sees every state that was looked at.
@@ -125,9 +137,10 @@ where
                 history = History::default();
             }
             Ok(Err(error)) => {
-                history.note(&error, begun.elapsed());
+                history.note(&error, begun.elapsed(), last.is_some());
                 if verdict(&error, &history) == Verdict::Proof {
-                    return Followed::Blind(last, error);
+                    let is_gone = error.means() == Meaning::NotFound;
+                    return if is_gone { Followed::Gone(last, error) } else { Followed::Blind(last, error) };
                 }
                 asked = asked_to_wait(&error, &history);
                 if error.is_status(429) {
@@ -225,7 +238,7 @@ mod tests {
     use super::*;
     use crate::context::Entropy;
     use crate::events::{Events, Interruption};
-    use crate::http::{Net, NetKind, NoToken, RetryAfter, Said};
+    use crate::http::{Net, NetKind, NoToken, RetryAfter, Said, Service, meaning};
 
     fn error(fault: Fault) -> HttpError {
         HttpError {
@@ -235,12 +248,14 @@ mod tests {
             fault,
             attempts: 1,
             request_id: None,
-            late: false,
+            late: None,
         }
     }
 
     fn status(status: u16) -> HttpError {
-        error(Fault::Status(StatusCode::from_u16(status).unwrap(), Said::default()))
+        let status = StatusCode::from_u16(status).unwrap();
+        let means = meaning(Service::Databricks, status, &http::HeaderMap::new(), None, "", false);
+        error(Fault::Status(status, Said { means, ..Said::default() }))
     }
 
     fn retry_after(seconds: u64) -> HttpError {
@@ -348,7 +363,9 @@ mod tests {
                 let (followed, _) = run(&mut probe, 3600).await;
                 match followed {
                     Followed::Ended(_) => {}
-                    other @ (Followed::OutOfTime(_) | Followed::Blind(..)) => panic!("{fault} at {place}: {other:?}"),
+                    other @ (Followed::OutOfTime(_) | Followed::Gone(..) | Followed::Blind(..)) => {
+                        panic!("{fault} at {place}: {other:?}")
+                    }
                 }
             }
         }
@@ -366,8 +383,11 @@ mod tests {
                         assert!(took <= Duration::from_secs(seconds), "{fault}: {took:?} of {seconds} s");
                         assert!(took + LAST_LOOK >= Duration::from_secs(seconds), "{fault}: {took:?} of {seconds} s");
                     }
-                    Followed::Blind(None, _) => assert!(proof, "{fault}"),
-                    other @ (Followed::Ended(_) | Followed::OutOfTime(Some(_)) | Followed::Blind(Some(_), _)) => {
+                    Followed::Gone(None, _) | Followed::Blind(None, _) => assert!(proof, "{fault}"),
+                    other @ (Followed::Ended(_)
+                    | Followed::OutOfTime(Some(_))
+                    | Followed::Gone(Some(_), _)
+                    | Followed::Blind(Some(_), _)) => {
                         panic!("{fault}: {other:?}")
                     }
                 }
@@ -414,7 +434,7 @@ mod tests {
         ] {
             let shown = format!("{faults:?}");
             let (followed, _) = run(&mut script(600, faults), 3600).await;
-            assert_eq!(matches!(followed, Followed::Blind(..)), ends, "{shown}");
+            assert_eq!(matches!(followed, Followed::Gone(..) | Followed::Blind(..)), ends, "{shown}");
         }
     }
 

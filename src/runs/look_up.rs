@@ -239,7 +239,7 @@ pub(super) fn nonsense(operation: &'static str, origin: &str, reason: &str) -> H
         fault: Fault::Nonsense(Shape::Unreadable(reason.to_owned())),
         attempts: 1,
         request_id: None,
-        late: false,
+        late: None,
     }
 }
 

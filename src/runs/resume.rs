@@ -9,9 +9,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Means;
 use super::look_up::{LookUp, Since, nonsense};
-use super::settle::{MOST_OPEN_SENDS, PATIENCE, Settling, wait_before_repeating};
-use crate::dbt::{self, Run, TRIGGER_LIMIT};
-use crate::http::{HttpError, Sent, Writer};
+use super::settle::{MOST_OPEN_SENDS, Settling, wait_before_repeating};
+use crate::dbt::{self, NoRetry, Run, TRIGGER_LIMIT};
+use crate::http::{HttpError, PATIENCE, Reader, Sent, Writer};
 
 /// Results are uploaded some seconds after the end of the run (dbt-cloud-api §6); before, it cannot be resumed.
 const UPLOAD: Duration = Duration::from_secs(30);
@@ -53,31 +53,38 @@ pub(crate) async fn resume(
     sending: &mut dyn FnMut(),
 ) -> Result<Run, NotResumed> {
     let Resumption { account, job, run, created, settle, at_most_once, deadline } = *order;
-    let look_up = |patient| LookUp { reader: writer, wall: &means.wall, account, job: Some(job), patient };
+    let patient = writer.patient();
+    let look_up = LookUp { reader: writer, wall: &means.wall, account, job: Some(job), patient: false };
     let found =
         |runs: &[Run]| runs.iter().filter(|row| row.retrying_run_id == Some(run)).min_by_key(|row| row.id).cloned();
     let since = Since { id: run, at: created };
-    let look = async || look_up(false).runs(Some(since)).await;
+    let look = async || look_up.runs(Some(since)).await;
     let in_time = async |looking| {
         let looked = means.interruption.or(timeout_at(deadline, looking)).await;
         looked.map_err(|_| NotResumed::Interrupted)?.map_err(|_| NotResumed::NoTime)
     };
     // Somebody may have done it already: the same start on another machine, or a person in dbt.
-    let looked = in_time(look_up(true).runs(Some(since))).await?;
+    let first_look = LookUp { reader: &patient, wall: &means.wall, account, job: Some(job), patient: true };
+    let looked = in_time(first_look.runs(Some(since))).await?;
     if let Some(there) = found(&looked.runs) {
         return Ok(there);
     }
     if let Some(error) = looked.cut {
         return Err(NotResumed::Failed(error));
     }
-    let against = means.interruption.or(may_not(order, writer)).await.map_err(|_| NotResumed::Interrupted)??;
-    if let Some(failed) = against {
+    let against = means.interruption.or(may_not(order, &patient)).await.map_err(|_| NotResumed::Interrupted)??;
+    if let Some(against) = against {
         let settling = Settling { means, from: Instant::now(), settle, deadline };
-        let cannot = || NotResumed::Cannot(failed.no_retry().unwrap_or_default());
+        let cannot = || NotResumed::Cannot(against.to_string());
         // A newer run that lists do not show yet may be the one that resumes it.
-        return match failed.retry_not_supported_reason.as_deref() {
-            Some("RETRY_NOT_LATEST_RUN") => settling.until_shown(look, found).await.ok().flatten().ok_or_else(cannot),
-            Some(_) | None => Err(cannot()),
+        return match against {
+            NoRetry::NotLatest => settling.until_shown(look, found).await.ok().flatten().ok_or_else(cannot),
+            NoRetry::Command(_)
+            | NoRetry::Version(_)
+            | NoRetry::NotFailed
+            | NoRetry::NoResults(_)
+            | NoRetry::Unsaid
+            | NoRetry::Other(_) => Err(cannot()),
         };
     }
     let patience = (Instant::now() + PATIENCE).min(deadline);
@@ -149,18 +156,16 @@ pub(crate) async fn resume(
     }
 }
 
-/// The run, if it says itself that it cannot be resumed.
-async fn may_not(order: &Resumption, writer: &Writer) -> Result<Option<Run>, NotResumed> {
+/// Why the run cannot be resumed, if it says so itself.
+async fn may_not(order: &Resumption, reader: &Reader) -> Result<Option<NoRetry>, NotResumed> {
     let until = (Instant::now() + UPLOAD).min(order.deadline);
     loop {
-        let looked = timeout_at(order.deadline, writer.read(dbt::get_run(order.account, order.run))).await;
+        let looked = timeout_at(order.deadline, reader.read(dbt::get_run(order.account, order.run))).await;
         let seen = looked.map_err(|_| NotResumed::NoTime)?.map_err(NotResumed::Failed)?;
-        if seen.can_retry != Some(false) {
-            return Ok(None);
-        }
-        let may_come = seen.retry_not_supported_reason.as_deref() == Some("RETRY_NO_RUN_RESULTS");
+        let against = seen.no_retry();
+        let may_come = matches!(against, Some(NoRetry::NoResults(_)));
         if !may_come || Instant::now() + BETWEEN >= until {
-            return Ok(Some(seen));
+            return Ok(against);
         }
         sleep(BETWEEN).await;
     }

@@ -8,10 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::Means;
 use super::look_up::Looked;
 use crate::dbt::Run;
-use crate::http::HttpError;
-
-/// How long what cannot be sent is repeated, and how long what is unclear is looked for at most.
-pub(super) const PATIENCE: Duration = Duration::from_mins(15);
+use crate::http::{HttpError, PATIENCE, cool_down};
 
 /// Sends with an unclear outcome and no run to show for it, before the service is believed to be broken.
 pub(super) const MOST_OPEN_SENDS: u32 = 5;
@@ -86,8 +83,7 @@ pub(super) async fn wait_before_repeating(means: &Means, error: &HttpError, atte
     let growing = means.pace.backoff.saturating_mul(1 << attempt.min(16)).min(means.pace.backoff_cap);
     let wait = match asked {
         Some(asked) => asked,
-        // dbt Cloud cools down for minutes (dbt-cloud-api §7).
-        None if limited => Duration::from_mins(1).saturating_mul(attempt).min(Duration::from_mins(5)),
+        None if limited => cool_down(attempt),
         None => growing,
     };
     let wait = wait.saturating_add(Duration::from_secs(1).mul_f64(means.entropy.fraction()));

@@ -12,9 +12,9 @@ use super::Means;
 use super::journal::{Entry, Intent, Journal, OpenIntent, Turn};
 use super::look_up::{LookUp, Looked, Since, first_own, found, is_own, nonsense};
 use super::marker::{Key, cause, hex};
-use super::settle::{MOST_OPEN_SENDS, PATIENCE, Settling, wait_before_repeating};
+use super::settle::{MOST_OPEN_SENDS, Settling, wait_before_repeating};
 use crate::dbt::{self, Difference, Off, Overrides, Run, TRIGGER_LIMIT};
-use crate::http::{HttpError, Sent, Writer};
+use crate::http::{HttpError, PATIENCE, Sent, Writer};
 
 /// What is to be started, and how carefully.
 #[derive(Clone, Debug)]
@@ -243,9 +243,10 @@ impl<'a> Start<'a> {
     /// of ours is newer than.
     async fn look_before(&mut self, left: Option<&OpenIntent>) -> Result<Option<(Run, Run)>, NotStarted> {
         let Start { order, means, marker, .. } = *self;
-        let patient = self.look_up(true);
-        let look = async || if order.look_first { patient.runs(None).await } else { patient.newest(order.job).await };
-        let Looked { runs, cut, since } = self.through_cool_down(look).await?;
+        let reader = self.writer.patient();
+        let patient = LookUp { reader: &reader, patient: true, ..self.look_up() };
+        let look = async { if order.look_first { patient.runs(None).await } else { patient.newest(order.job).await } };
+        let Looked { runs, cut, since } = in_time(order, means, LOOKING, look).await?;
         if let Some((first, now)) = found(&runs, marker) {
             return Ok(Some((first.clone(), now.clone())));
         }
@@ -257,7 +258,7 @@ impl<'a> Start<'a> {
         let Some(OpenIntent { entry, run }) = left else { return Ok(None) };
         if let Some(id) = run
             && let Ok(run) =
-                in_time(order, means, LOOKING, self.writer.read(dbt::get_run_with_trigger(order.account, *id))).await?
+                in_time(order, means, LOOKING, reader.read(dbt::get_run_with_trigger(order.account, *id))).await?
             && is_own(&run, marker)
         {
             return Ok(Some((run.clone(), run)));
@@ -271,26 +272,9 @@ impl<'a> Start<'a> {
         Ok(self.settle(None).await?.map(|run| (run.clone(), run)))
     }
 
-    /// Looks, and where the account is limited waits through the service's cool-down, which lasts minutes (dbt-cloud-api §7).
-    async fn through_cool_down(&self, look: impl AsyncFn() -> Looked) -> Result<Looked, NotStarted> {
-        let Start { order, means, .. } = self;
-        let patience = (Instant::now() + PATIENCE).min(order.deadline);
-        let mut refused = 0;
-        loop {
-            let looked = in_time(order, means, LOOKING, look()).await?;
-            match &looked.cut {
-                Some(error) if error.is_status(429) && Instant::now() < patience => {
-                    refused += 1;
-                    wait_before_repeating(means, error, refused, patience).await;
-                }
-                Some(_) | None => return Ok(looked),
-            }
-        }
-    }
-
-    fn look_up(&self, patient: bool) -> LookUp<'a> {
+    fn look_up(&self) -> LookUp<'a> {
         let Order { account, job, .. } = self.order;
-        LookUp { reader: self.writer, wall: &self.means.wall, account: *account, job: Some(*job), patient }
+        LookUp { reader: self.writer, wall: &self.means.wall, account: *account, job: Some(*job), patient: false }
     }
 
     /// Steps 4 and 5.
@@ -397,7 +381,7 @@ impl<'a> Start<'a> {
     async fn settle(&self, error: Option<&HttpError>) -> Result<Option<Run>, NotStarted> {
         let Order { settle, deadline, .. } = self.order;
         let settling = Settling { means: self.means, from: self.settle_from, settle: *settle, deadline: *deadline };
-        let look = async || self.look_up(false).runs(Some(self.since)).await;
+        let look = async || self.look_up().runs(Some(self.since)).await;
         let shown = settling.until_shown(look, |runs| first_own(runs, self.marker).cloned()).await;
         shown.map_err(|looking| NotStarted::Unknown { error: error.cloned(), looking })
     }

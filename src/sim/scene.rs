@@ -216,7 +216,7 @@ impl Stage {
                 Told::Ended { run, end: state.run.ended(), adopted, duplicates }
             }
             Followed::OutOfTime(_) => Told::Left { run, error: None },
-            Followed::Blind(_, error) => Told::Left { run, error: Some(error) },
+            Followed::Gone(_, error) | Followed::Blind(_, error) => Told::Left { run, error: Some(error) },
         }
     }
 

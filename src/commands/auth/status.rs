@@ -222,6 +222,7 @@ fn rank(code: Code) -> u8 {
         | Code::InvalidInput
         | Code::Contradiction
         | Code::NotFound
+        | Code::RunGone
         | Code::Refused
         | Code::ChangedMeanwhile
         | Code::RunFailed

@@ -21,6 +21,8 @@ pub(in crate::commands) enum Fate {
     /// In another way than by being cancelled.
     EndedItself,
     GoesOn,
+    /// It was deleted.
+    Gone,
 }
 
 impl Stopped {
@@ -31,6 +33,7 @@ impl Stopped {
             Fate::Cancelled => format!("{what} {run} was cancelled   {url}"),
             Fate::EndedItself => format!("{what} {run} ended before it could be cancelled: {status}   {url}"),
             Fate::GoesOn => format!("{what} {run} goes on: {status}   {url}"),
+            Fate::Gone => format!("{what} {run} is gone   {url}"),
         }
     }
 

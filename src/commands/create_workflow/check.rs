@@ -13,7 +13,7 @@ use crate::databricks::workspace::NotebookPath;
 use crate::databricks::{Standing, WorkflowEnd, list_one_time_runs, submit_run};
 use crate::engine::kinds::{TaskWant, check_tasks, digest, is_serverless_refused, run_as_refused};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
-use crate::http::{Deadline, Reader, Writer};
+use crate::http::{Deadline, Phrase, Reader, Service, Writer, says};
 use crate::runs::{Key, Probe as _, Seen, TaskState, WorkflowProbe, WorkflowState};
 
 /// How long the check is followed: longer than its tasks may take.
@@ -221,8 +221,9 @@ impl Used<'_> {
         let of = |code: Code, what: &str| first.cloned().into_iter().fold(Failure::new(code, what), Failure::cause);
         let secrets = format!("dbtrigger init-secrets --scope {} --key {}", quoted(scope), quoted(key));
         let deploy = format!("dbtrigger deploy-notebook{}", at(path));
-        // In the service's words (databricks-api §4.3): the notebook itself has said nothing then.
-        let unread = lines.iter().chain(&task.message).any(|line| line.contains("Unable to access the notebook"));
+        // The notebook itself has said nothing then.
+        let is_unreadable = |line: &String| says(Service::Databricks, line, Phrase::NotebookUnreadable);
+        let unread = lines.iter().chain(&task.message).any(is_unreadable);
         match verdict {
             "key-refused" => of(Code::NotAuthenticated, &format!("dbt Cloud refuses the key in {scope}/{key}."))
                 .run(format!("{secrets} --rotate")),

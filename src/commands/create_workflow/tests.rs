@@ -465,7 +465,7 @@ async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
         ),
         attempts: 1,
         request_id: None,
-        late: false,
+        late: None,
     };
     assert!(!super::drawn::is_about_the_job(&error(403, "Forbidden: Access denied", false)));
     assert!(!super::drawn::is_about_the_job(&error(404, "nginx", true)));

@@ -5,13 +5,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::check::{Check, Part};
 use crate::commands::Stage;
+use crate::commands::init_secrets::accounts;
 use crate::commands::provision::who;
 use crate::context::Environment;
 use crate::credentials::{Account, Databricks};
 use crate::databricks::me::Me;
-use crate::dbt::{list_accounts, list_accounts_v2};
-use crate::failure::{Code, Failure, Hint, of_databricks, of_dbt};
-use crate::http::{Fault, HttpError, Link, Net, Reader, Walk};
+use crate::failure::{Code, Failure, of_databricks, of_dbt};
+use crate::http::{Fault, HttpError, Link, Meaning, Net, Reader, Walk};
 use crate::origin::{Origin, is_loopback};
 
 /// The variables that name a proxy, in the order in which they count.
@@ -148,7 +148,7 @@ impl Host<'_> {
             fault: Fault::NotSent(net.clone()),
             attempts: 1,
             request_id: None,
-            late: false,
+            late: None,
         };
         match part {
             Part::Dbt => of_dbt(what, &error("dbt Cloud")),
@@ -195,21 +195,11 @@ impl Host<'_> {
 /// Whether dbt takes the token, and lets it see the account.
 pub(super) async fn dbt_identity(reader: &Reader, account: &Account) -> Check {
     let (part, id, known_as) = (Part::Dbt, "identity", reader.known_as());
-    let listed = match reader.read(list_accounts()).await {
-        // Older hosts do not have the newer endpoint (dbt-cloud-api §2.4).
-        Err(error) if error.is_status(404) => reader.read(list_accounts_v2()).await,
-        answer => answer,
-    };
-    let accounts = match listed {
-        Ok(page) => page.rows,
-        Err(error) if error.is_status(404) => {
-            let failure = of_dbt(&format!("{} does not answer as dbt Cloud does", account.origin), &error);
-            let failure = Failure { hints: Vec::new(), ..failure };
-            let hint = Hint::DoAndSet {
-                advice: "compare the host with your browser's address bar when signed in to dbt",
-                set: "DBT_CLOUD_HOST",
-            };
-            return Check::failed(part, id, failure.hint(hint));
+    let accounts = match accounts(reader).await {
+        Ok(accounts) => accounts,
+        Err(error) if error.means() == Meaning::WrongHost => {
+            let doing = format!("{} does not answer as dbt Cloud does", account.origin);
+            return Check::failed(part, id, of_dbt(&doing, &error));
         }
         Err(error) => {
             let doing = format!("Cannot find out which accounts the token of {known_as} sees");

@@ -129,7 +129,6 @@ async fn settle(
     mut wants: Wants,
     stage: &Stage,
 ) -> Result<Vec<Start>, Failure> {
-    let deadline = Deadline::after(waiting.timeout);
     let Asked { jobs: texts, max_parallel: _, narrow, cause, overrides } = asked;
     let environment = &stage.context.environment;
     let named: Option<Vec<JobNamed>> =
@@ -137,19 +136,21 @@ async fn settle(
     let pasted: Vec<(String, Link)> = named.iter().flatten().flat_map(JobNamed::pasted).collect();
     let by_address = !pasted.is_empty();
     let (account, writer) = line_to_dbt(&pasted, wants, stage)?;
-    let writer = writer.until(&deadline);
+    let writer = writer.until(&waiting.deadline);
     let Some(named) = named else {
         return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
     };
-    let finding = several::find(&named, &writer, &account, &narrow, waiting.given);
+    let patient = writer.patient();
+    let finding = several::find(&named, &patient, &account, &narrow, waiting.given);
     let found = stage.interruption.or(finding).await.map_err(on_interrupt::nothing_started)?;
-    // Its code is named for runs that go on.
+    // The codes of these are named for runs that go on, or say nothing of what was done.
     let say = |failure: Failure| {
-        if failure.code == Code::StillRunning { failure.cause("nothing was started") } else { failure }
+        let told = matches!(failure.code, Code::StillRunning | Code::RateLimited | Code::Unavailable);
+        if told { failure.cause("nothing was started") } else { failure }
     };
     let ids = found.map_err(say)?;
     several::check_once(&ids, &texts)?;
-    let Waiting { timeout: _, no_wait, key, given, parameters: _ } = waiting;
+    let Waiting { deadline, no_wait, key, given, parameters: _ } = waiting;
     let Care { retry, artifacts, junit, settle, at_most_once } = care;
     // Last, so that nothing is made for a command that fails anyway.
     artifacts.as_deref().map_or(Ok(()), super::artifacts::check_folder)?;
@@ -309,7 +310,8 @@ impl Start {
         }
         // Ended, or not waited for: nothing is left to pick up. What goes on although it was to be cancelled is.
         let interrupted = ended.report.as_ref().is_some_and(|report| report.on_interrupt.is_some());
-        let has_ended = ended.report.as_ref().is_some_and(|report| report.end.is_some());
+        let is_gone = ended.failure.as_ref().is_some_and(|failure| failure.code == Code::RunGone);
+        let has_ended = is_gone || ended.report.as_ref().is_some_and(|report| report.end.is_some());
         if (has_ended && !unknown) || (self.no_wait && !interrupted) {
             // The files are still to come.
             if let Some(report) = &ended.report {

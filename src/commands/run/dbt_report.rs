@@ -10,6 +10,7 @@ use crate::credentials::Account;
 use crate::dbt::{End, Run, Status};
 use crate::document::{Count, Data, Id, document};
 use crate::failure::Report;
+use crate::http::{Phrase, Service, says};
 use crate::runs::{FailedNode, Fate, Findings, Key, plain};
 
 /// What is known of the run: the `data` of `run JOB` and of `watch RUN`.
@@ -112,7 +113,7 @@ impl DbtReport {
     /// Why it was cancelled: dbt's own time limit ends a run as cancelled too (dbt-cloud-api §4.2).
     pub(crate) fn reason(&self) -> Option<&'static str> {
         let cancelled = self.end == Some(End::Cancelled);
-        let timed_out = self.message.as_ref().is_some_and(|message| message.contains("timed out"));
+        let timed_out = self.message.as_ref().is_some_and(|message| says(Service::Dbt, message, Phrase::TimedOut));
         cancelled.then_some(if timed_out { "timed-out" } else { "cancelled" })
     }
 }

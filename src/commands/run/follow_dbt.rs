@@ -9,7 +9,7 @@ use super::duration::shown;
 use crate::credentials::Account;
 use crate::dbt::{End, Run, Status, get_run_with_trigger};
 use crate::events::{Events, Going};
-use crate::failure::{Code, Ended, Failure, of_dbt};
+use crate::failure::{Code, Ended, Failure, of_dbt, of_gone};
 use crate::http::{Deadline, Meaning, Reader, Writer};
 use crate::runs::{DbtRun, DbtState, Findings, Followed, Means, find_failures, follow, plain};
 
@@ -38,7 +38,7 @@ pub(crate) async fn see(reader: &Reader, account: &Account, run: u64, deadline: 
             Ok(Ok(_)) | Err(_) => return Ok(Run::unseen(run)),
             Ok(Err(error)) => error,
         };
-        let missing = error.is_status(404);
+        let missing = error.means() == Meaning::NotFound;
         if missing && Instant::now() + BETWEEN < until {
             sleep(BETWEEN).await;
             continue;
@@ -78,19 +78,24 @@ impl Following<'_> {
                 Some(failed(&report, *again))
             }
             (Some(End::Cancelled), _) => Some(cancelled(&report, *again)),
-            (None, Followed::Blind(_, error)) if error.means() == Meaning::NotFound => {
-                Some(of_dbt(&format!("dbt run {number} is gone: it was deleted, or the token may not see it"), &error))
+            (None, Followed::Gone(_, error)) => {
+                Some(of_gone(&format!("dbt run {number}"), &error).run("dbtrigger runs"))
             }
             (None, Followed::Blind(_, error)) => Some(
                 of_dbt(&format!("Cannot follow dbt run {number} any longer; it may go on"), &error)
                     .run(pick_up(number)),
             ),
-            (None, Followed::OutOfTime(_) | Followed::Ended(_)) => Some(
-                Failure::new(Code::StillRunning, format!("Waited long enough; dbt run {number} goes on."))
-                    .cause(format!("it is {} now", report.status.map_or_else(|| "not seen".to_owned(), Status::word)))
-                    .run(pick_up(number))
-                    .advise(format!("see it at {}", report.url())),
-            ),
+            (None, Followed::OutOfTime(_) | Followed::Ended(_)) => {
+                let word = report.status.map_or_else(|| "not seen".to_owned(), Status::word);
+                let failure =
+                    Failure::new(Code::StillRunning, format!("Waited long enough; dbt run {number} goes on."))
+                        .cause(format!("it is {word} now"));
+                let failure = match probe.off() {
+                    Some(off) => failure.cause(off.why()).advise(off.advice()),
+                    None => failure,
+                };
+                Some(failure.run(pick_up(number)).advise(format!("see it at {}", report.url())))
+            }
         };
         Ended { report: Some(report), failure }
     }

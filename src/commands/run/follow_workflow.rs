@@ -9,8 +9,8 @@ use crate::commands::last_known::Known;
 use crate::databricks::{Iterations, Standing, WorkflowEnd};
 use crate::document::{Count, Data, Id, document};
 use crate::events::{Events, Going};
-use crate::failure::{Code, Ended, Failure, Report, of_databricks};
-use crate::http::{Deadline, Meaning, Reader};
+use crate::failure::{Code, Ended, Failure, Report, of_databricks, of_gone};
+use crate::http::{Deadline, Reader};
 use crate::runs::{Ahead, EarlierAttempt, Followed, TaskState, WorkflowProbe, WorkflowState, follow};
 
 /// Follows the run to its end.
@@ -64,9 +64,11 @@ pub(crate) async fn follow_judged(
                     .advise(format!("see it at {}", report.url())),
             )
         }
-        Followed::Blind(state, error) if error.means() == Meaning::NotFound => {
+        Followed::Gone(state, error) => {
             report.state = state;
-            Some(of_databricks(&format!("Databricks run {run} is gone: it was deleted"), &error))
+            let gone = of_gone(&format!("Databricks run {run}"), &error);
+            let listed = format!("dbtrigger runs --workflow {}", report.workflow);
+            Some(if report.workflow == 0 { gone } else { gone.run(listed) })
         }
         Followed::Blind(state, error) => {
             report.state = state;

@@ -39,6 +39,7 @@ use super::{Stage, line_to_dbt};
 use crate::credentials::{Databricks, Missing, Wants};
 use crate::dbt::{Overrides, Together, wrong_together};
 use crate::failure::{Code, Ended, Failure, Report};
+use crate::http::Deadline;
 use crate::questions::Question;
 use crate::runs::Key;
 
@@ -245,7 +246,7 @@ impl Changes {
 
 /// How to wait, and for which start.
 struct Waiting {
-    timeout: Duration,
+    deadline: Deadline,
     no_wait: bool,
     key: Key,
     /// Somebody gave the key.
@@ -288,7 +289,7 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     let key = wants.optional(idempotency_key.map(|text| read_key(&text)).transpose());
     let key = key.unwrap_or_else(|| Key::fresh(&stage.context.entropy));
     let parameters = wants.optional(read_parameters(&param).map(Some)).unwrap_or_default();
-    let waiting = Waiting { timeout, no_wait, key, given, parameters };
+    let waiting = Waiting { deadline: Deadline::of_timeout(timeout), no_wait, key, given, parameters };
     match on_interrupt {
         OnInterrupt::Leave => {}
         OnInterrupt::Cancel => stage.interruption.take_over(),
@@ -331,7 +332,8 @@ pub(in crate::commands) async fn press(
     stage: &Stage,
 ) -> Ended<Box<dyn Report>> {
     let key = Key::fresh(&stage.context.entropy);
-    let waiting = Waiting { timeout: LONGEST, no_wait: false, key, given: false, parameters: BTreeMap::new() };
+    let deadline = Deadline::after(LONGEST);
+    let waiting = Waiting { deadline, no_wait: false, key, given: false, parameters: BTreeMap::new() };
     workflow::press(workflow, databricks, &waiting, stage).await
 }
 

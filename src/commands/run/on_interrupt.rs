@@ -7,12 +7,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::dbt::Start;
 use super::dbt_report::DbtReport;
 use super::follow_workflow::WorkflowReport;
+use crate::commands::cancel::NotCancelled;
 use crate::commands::last_known::Known;
 use crate::commands::{LastKnown, Stage, cancel};
 use crate::dbt::{End, Run, Status};
 use crate::document::Data;
 use crate::events::Interruption;
-use crate::failure::{Code, Ended, Failure, Report, of_dbt};
+use crate::failure::{Code, Ended, Failure, Report, of_dbt, of_gone};
 use crate::http::{Deadline, HttpError, Writer};
 use crate::origin::Origin;
 use crate::runs::{DbtRun, Doubt, Fate, Followed, Means, follow};
@@ -33,6 +34,8 @@ pub(crate) enum Became {
     /// In another way than by being cancelled, or before that.
     EndedItself,
     GoesOn,
+    /// It was deleted.
+    Gone,
 }
 
 impl Became {
@@ -44,6 +47,7 @@ impl Became {
             Became::Cancelled => "cancelled",
             Became::EndedItself => "ended-itself",
             Became::GoesOn => "goes-on",
+            Became::Gone => "gone",
         }
     }
 }
@@ -138,6 +142,10 @@ impl LeftRun<'_> {
                 report.on_interrupt = Some(Became::EndedItself);
                 interrupted.cause(format!("dbt run {number} ended before it could be cancelled: {}", word(report)))
             }
+            (None, Followed::Gone(_, error)) => {
+                report.on_interrupt = Some(Became::Gone);
+                instead(signal, of_gone(&format!("dbt run {number}"), &error).run("dbtrigger runs"))
+            }
             (None, Followed::Blind(_, error)) => {
                 let what = format!("dbt Cloud was asked to cancel run {number}, and cannot be asked how it stands");
                 instead(signal, of_dbt(&what, &error).run(&again))
@@ -162,8 +170,9 @@ fn beyond() -> Deadline {
 async fn ask(writer: &Writer, account: u64, run: Run, deadline: Instant) -> Result<Run, HttpError> {
     loop {
         match cancel::ask(writer, account, run.clone()).await {
-            Err(error) if error.is_status(404) && Instant::now() + BETWEEN < deadline => sleep(BETWEEN).await,
-            other => return other,
+            Ok(asked) => return Ok(asked),
+            Err(NotCancelled::Gone(_)) if Instant::now() + BETWEEN < deadline => sleep(BETWEEN).await,
+            Err(NotCancelled::Gone(error) | NotCancelled::Failed(error)) => return Err(error),
         }
     }
 }
@@ -225,6 +234,7 @@ pub(super) async fn stop_workflow(
             cancel::Fate::Cancelled => Became::Cancelled,
             cancel::Fate::EndedItself => Became::EndedItself,
             cancel::Fate::GoesOn => Became::GoesOn,
+            cancel::Fate::Gone => Became::Gone,
         };
         stopped.status = Some(now.status.clone()).filter(|status| !status.is_empty());
     }

@@ -118,7 +118,9 @@ pub(super) async fn run(
 pub(super) fn may_go_on(ended: &Ended<DbtReport>) -> bool {
     let Ended { report, failure } = ended;
     let unseen = report.as_ref().is_some_and(|report| report.run_id.is_some() && report.end.is_none());
-    failure.as_ref().is_some_and(|failure| unseen || failure.code == Code::OutcomeUnknown)
+    failure
+        .as_ref()
+        .is_some_and(|failure| failure.code != Code::RunGone && (unseen || failure.code == Code::OutcomeUnknown))
 }
 
 /// The same events, each with the job that it is about.
@@ -180,6 +182,7 @@ impl Several {
             | Code::NotAuthenticated
             | Code::NotAllowed
             | Code::NotFound
+            | Code::RunGone
             | Code::Refused
             | Code::ChangedMeanwhile
             | Code::Network

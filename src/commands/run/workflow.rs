@@ -10,7 +10,7 @@ use crate::commands::{Stage, to_databricks};
 use crate::credentials::{Databricks, Wants, databricks};
 use crate::databricks::{OtherParameter, get_workflow_run, run_now};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
-use crate::http::{Deadline, Reader, Sent};
+use crate::http::{Reader, Sent};
 
 pub(super) async fn run(text: &str, waiting: Waiting, mut wants: Wants, stage: &Stage) -> Ended<Box<dyn Report>> {
     let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
@@ -46,8 +46,8 @@ async fn start(
     waiting: &Waiting,
     stage: &Stage,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let deadline = Deadline::after(waiting.timeout);
-    let writer = to_databricks(identity, stage)?.until(&deadline);
+    let deadline = &waiting.deadline;
+    let writer = to_databricks(identity, stage)?.until(deadline);
     let again = |job: u64| format!("dbtrigger run --workflow {job}");
     let finding = named.find(&writer, text, "nothing was started", again);
     let row = stage.interruption.or(finding).await.map_err(on_interrupt::nothing_started)??;
@@ -113,7 +113,7 @@ async fn start(
             stage.last_known.over(report.json());
             return Ended::well(Box::new(report) as Box<dyn Report>);
         }
-        follow_run(report, run, &writer, &deadline, Some(&again), stage).await
+        follow_run(report, run, &writer, deadline, Some(&again), stage).await
     };
     match stage.interruption.or(following).await {
         Ok(ended) => Ok(ended),

@@ -8,7 +8,7 @@ use crate::databricks::{Standing, WorkflowRun, get_workflow_run, is_missing, me}
 use crate::dbt::{Run, Status};
 use crate::document::{Data, Id, document};
 use crate::failure::{Code, Failure, Report, of_databricks, of_dbt};
-use crate::http::side_by_side;
+use crate::http::{Meaning, side_by_side};
 use crate::runs::{Parent, dbt_runs_of_notebooks};
 
 pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
@@ -57,7 +57,7 @@ pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
             }
             Err(error) if is_missing(&error) => Some("gone".to_owned()),
             // Somebody else's run is no reason to miss the others.
-            Err(error) if error.is_status(403) => {
+            Err(error) if error.means() == Meaning::RightMissing => {
                 stage.events.remark(format!(
                     "Databricks run {parent_run}, which started dbt run {}, cannot be looked at: {error}",
                     run.id

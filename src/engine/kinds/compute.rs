@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::databricks::raw::Raw;
 use crate::failure::{Code, Failure};
-use crate::http::HttpError;
+use crate::http::{HttpError, Phrase, Service, says};
 
 /// The fields of a task that name what it runs on; without any of them it is serverless (databricks-api §5.2).
 const FIELDS: [&str; 3] = ["existing_cluster_id", "job_cluster_key", "new_cluster"];
@@ -104,10 +104,7 @@ pub(crate) fn is_serverless_refused(error: &HttpError) -> bool {
     match said.code.as_deref() {
         Some("FEATURE_DISABLED") => true,
         // Where serverless is off, a task without compute is told that it needs one (databricks-api §6.3); other calls name it.
-        Some("INVALID_PARAMETER_VALUE") => {
-            let words = said.message.to_ascii_lowercase();
-            words.contains("serverless") || words.contains("existing_cluster_id must be specified")
-        }
+        Some("INVALID_PARAMETER_VALUE") => says(Service::Databricks, &said.message, Phrase::ServerlessOff),
         Some(_) | None => false,
     }
 }
@@ -162,7 +159,7 @@ mod tests {
                 fault: Fault::Status(StatusCode::from_u16(status).unwrap(), said),
                 attempts: 1,
                 request_id: None,
-                late: false,
+                late: None,
             };
             assert_eq!(is_serverless_refused(&error), expected, "{code:?} {message}");
             let plain = Failure::new(Code::NotAllowed, "Cannot create it.");

@@ -12,7 +12,7 @@ use crate::databricks::{is_missing, is_there_already};
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
-use crate::http::{HttpError, Reader, Writer};
+use crate::http::{HttpError, Meaning, Reader, Writer};
 use crate::notebook::{
     Difference, Drift, Found, OverrideKey, Reading, Settings, State, drift, normalise, read, render,
 };
@@ -298,7 +298,7 @@ async fn above(reader: &Reader, path: &NotebookPath) -> Result<Option<NotebookHa
         match reader.read(get_status(&above)).await {
             Ok(status) => Ok(Some((above, status.object_type))),
             // Whoever may write into a folder need not be allowed to see what it lies in.
-            Err(error) if is_missing(&error) || error.is_status(403) => Ok(None),
+            Err(error) if is_missing(&error) || error.means() == Meaning::RightMissing => Ok(None),
             Err(error) => Err(error),
         }
     });

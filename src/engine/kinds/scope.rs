@@ -7,7 +7,7 @@ use crate::databricks::secrets::{Backend, ScopeInfo, ScopeName, create_open_scop
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Refusal, Step};
 use crate::failure::{Code, Failure};
-use crate::http::{HttpError, Reader, Writer};
+use crate::http::{HttpError, Phrase, Reader, Service, Writer, says};
 
 /// A secret scope.
 pub(crate) enum Scope {}
@@ -113,5 +113,5 @@ impl Kind for Scope {
 /// Without the Premium plan a scope can only be made open to everybody (databricks-api §3.4).
 fn is_for_premium_only(error: &HttpError) -> bool {
     let Some(said) = error.said() else { return false };
-    said.message.contains("initial_manage_principal") || said.message.to_lowercase().contains("premium")
+    says(Service::Databricks, &said.message, Phrase::PremiumOnly)
 }

@@ -18,7 +18,7 @@ use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
 use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, Refusal, Step};
 use crate::failure::Failure;
-use crate::http::{HttpError, Reader, Rows, Writer};
+use crate::http::{HttpError, Meaning, Reader, Rows, Writer};
 
 /// How long the access list of a scope that was made just now may be missing.
 const LISTED_WITHIN: Duration = Duration::from_secs(30);
@@ -361,7 +361,7 @@ async fn inside(reader: &Reader, want: &SecretWant) -> Result<Inside, HttpError>
         match reader.read(fingerprint(scope, key)).await {
             Ok(stored) => Ok(Some(stored)),
             // Reading a value may be refused outside a cluster, and a missing one cannot be read.
-            Err(error) if error.status().is_some_and(|status| status.is_client_error()) => Ok(None),
+            Err(error) if is_missing(&error) || is_withheld(&error) => Ok(None),
             Err(error) => Err(error),
         }
     };
@@ -382,12 +382,15 @@ async fn readers(reader: &Reader, scope: &ScopeName) -> Result<Option<Readers>, 
         Ok(Rows { rows: _, odd: _ }) => Ok(Some(Readers::Hidden)),
         Err(error) if has_no_acls(&error) => Ok(Some(Readers::NoAcls)),
         Err(error) if is_missing(&error) => Ok(None),
-        // Whoever may not look does not know; what may pass, and what is about the token, is an error.
-        Err(error) if error.is_final() && error.status().is_some() && !error.means().is_of_token() => {
-            Ok(Some(Readers::Hidden))
-        }
+        Err(error) if is_withheld(&error) => Ok(Some(Readers::Hidden)),
         Err(error) => Err(error),
     }
+}
+
+/// Whoever may not look does not know; what may pass, and what refuses all that is asked, is an error.
+fn is_withheld(error: &HttpError) -> bool {
+    let means = error.means();
+    error.is_final() && error.status().is_some() && (means == Meaning::RightMissing || !means.is_of_whoever_asks())
 }
 
 /// `ana@example.com (MANAGE), analysts (READ)`.

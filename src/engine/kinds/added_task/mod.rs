@@ -388,7 +388,7 @@ impl Kind for AddedTask {
         }
         // With 400 the service also says "does not exist" of things in a task.
         let id = want.workflow.to_string();
-        let of_a_task = error.is_status(400) && error.said().is_some_and(|said| !said.message.contains(&id));
+        let of_a_task = error.is_status(400) && error.said().is_some_and(|said| !said.names(&id));
         if is_missing(error) && !of_a_task {
             return Failure { code: Code::NotFound, ..failure }
                 .advise("the workflow was there a moment ago: somebody deleted it meanwhile");

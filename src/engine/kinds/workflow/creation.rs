@@ -105,7 +105,7 @@ async fn settled(reader: &Reader, want: &WorkflowWant) -> Outcome {
             Ok((ours, _)) if !ours.is_empty() => return Outcome::Made,
             Ok(_) if begun >= end => return Outcome::NotMade,
             // An identity that may not look any more will not be allowed to in a minute either.
-            Err(error) if error.is_status(401) || error.is_status(403) || error.is_certificate() => {
+            Err(error) if error.means().is_of_whoever_asks() || error.is_certificate() => {
                 return Outcome::Unknown;
             }
             Err(_) if Instant::now() >= end + BLIND_FOR => return Outcome::Unknown,

@@ -8,7 +8,7 @@ use crate::databricks::permissions::Principal;
 use crate::databricks::raw::Raw;
 use crate::engine::Change;
 use crate::failure::Failure;
-use crate::http::Said;
+use crate::http::{Phrase, Said, Service, says};
 
 /// The difference, if somebody else is wanted than whom the job names. Mails and ids are the same in any case.
 pub(super) fn change(want: &WorkflowWant, job: Option<&Job>) -> Option<Change> {
@@ -46,7 +46,7 @@ pub(crate) fn refused(run_as: &str, said: &Said, failure: Failure) -> Failure {
             }
         }),
         Some("INVALID_PARAMETER_VALUE" | "RESOURCE_DOES_NOT_EXIST")
-            if said.message.contains(run_as) || said.message.contains("run_as") =>
+            if said.names(run_as) || says(Service::Databricks, &said.message, Phrase::RunAs) =>
         {
             failure.advise(format!(
                 "check --run-as {run_as}: a user is given by the name with which they sign in to this workspace, mostly an e-mail, a service principal by its application id (a UUID), not by its name"

@@ -1,0 +1,140 @@
+//! A run that is deleted while a command is about it: each command says so, with a code of its own.
+
+use serde_json::{Value, json};
+
+use super::rehearsal::{Outcome, Rehearsal, id};
+use super::{cancel, create_workflow, deploy_notebook, init_secrets, run, watch};
+use crate::failure::Code;
+use crate::sim::say;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    Run,
+    Watch,
+    Cancel,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Service {
+    Databricks,
+    Dbt,
+}
+
+/// When the run is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// Before the command begins.
+    Before,
+    /// Right after this many looks at it.
+    AfterLooks(usize),
+}
+
+impl Command {
+    async fn on(self, world: &Rehearsal, line: &[&str]) -> Outcome {
+        let outcome = match self {
+            Command::Run => world.run(run::run, line).await,
+            Command::Watch => world.run(watch::run, line).await,
+            Command::Cancel => world.run(cancel::run, line).await,
+        };
+        outcome.expect("nobody kills it")
+    }
+}
+
+/// A world with a dbt run that waits, and a workflow's run with a dbt run behind it.
+struct Scene {
+    world: Rehearsal,
+    dbt_run: String,
+    workflow_run: String,
+}
+
+async fn scene() -> Scene {
+    let world = Rehearsal::new();
+    let _ = world.run(init_secrets::run, &[]).await.unwrap();
+    let _ = world.run(deploy_notebook::run, &[]).await.unwrap();
+    let made = world.run(create_workflow::run, &["--job", "222225"]).await.unwrap();
+    assert_eq!(made.exit, 0, "{made:?}");
+    let press = ["--workflow", "dbt: Long queue (222225)", "--no-wait"];
+    let workflow_run = id(&Command::Run.on(&world, &press).await.data["workflow_run_id"]);
+    let dbt_run = id(&Command::Run.on(&world, &["222225", "--no-wait"]).await.data["run_id"]);
+    let _ = world.take_log();
+    Scene { world, dbt_run, workflow_run }
+}
+
+impl Service {
+    /// The request that looks at a run.
+    fn look(self) -> &'static str {
+        match self {
+            Service::Databricks => "databricks:jobs/runs/get",
+            Service::Dbt => "dbt:runs/get",
+        }
+    }
+
+    /// From now on each request about a run finds none (databricks-api §2.2, dbt-cloud-api §2.5).
+    fn forget(self, world: &Rehearsal, run: &str) {
+        let (operations, status, body): (&[&'static str], u16, Value) = match self {
+            Service::Databricks => (
+                &["databricks:jobs/runs/get", "databricks:jobs/runs/cancel"],
+                400,
+                json!({ "error_code": "INVALID_PARAMETER_VALUE", "message": format!("Run {run} does not exist.") }),
+            ),
+            Service::Dbt => (
+                &["dbt:runs/get", "dbt:runs/cancel"],
+                404,
+                json!({ "status": { "code": 404, "user_message": "The requested resource was not found. Please check that you have the proper permissions." }, "data": null }),
+            ),
+        };
+        for operation in operations {
+            world.answer_with(operation, status, &body.to_string());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_deleted_is_gone_and_does_not_go_on() {
+    let (mut good, mut total, mut wrong) = (0, 0, Vec::new());
+    for command in [Command::Run, Command::Watch, Command::Cancel] {
+        for service in [Service::Databricks, Service::Dbt] {
+            for when in [When::Before, When::AfterLooks(1), When::AfterLooks(2), When::AfterLooks(5)] {
+                for timeout in ["4m", "24h"] {
+                    let Scene { world, dbt_run, workflow_run } = scene().await;
+                    let line: &[&str] = match (command, service) {
+                        (Command::Run, Service::Databricks) => &["--workflow", "dbt: Long queue (222225)"],
+                        (Command::Run, Service::Dbt) => &["222225"],
+                        (Command::Watch | Command::Cancel, Service::Databricks) => &["--workflow-run", &workflow_run],
+                        (Command::Watch | Command::Cancel, Service::Dbt) => &[&dbt_run],
+                    };
+                    // A start makes the run, and ends of itself once it is cancelled.
+                    match when {
+                        When::Before if command == Command::Run => continue,
+                        When::Before => service.forget(&world, "7"),
+                        When::AfterLooks(looks) => {
+                            let seen = std::cell::Cell::new(0);
+                            world.aside(service.look(), move |world| {
+                                seen.set(seen.get() + 1);
+                                if seen.get() == looks {
+                                    service.forget(world, "7");
+                                }
+                            });
+                        }
+                    }
+                    let outcome = command.on(&world, &[line, &["--timeout", timeout]].concat()).await;
+                    // A wrong id is answered alike; and nobody follows what has ended as it was asked to.
+                    let wanted = if when == When::Before { Code::NotFound } else { Code::RunGone };
+                    let ended =
+                        command == Command::Cancel && matches!(when, When::AfterLooks(2..)) && outcome.exit == 0;
+                    let right = ended || (outcome.code, outcome.exit) == (Some(wanted), 6);
+                    total += 1;
+                    good += usize::from(right);
+                    if !right {
+                        wrong.push(format!(
+                            "{command:?} {service:?} {when:?} {timeout}: {:?} after {:?}",
+                            outcome.code, outcome.took
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    say(&format!("runs that are gone: {good} of {total}"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

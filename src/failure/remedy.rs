@@ -1,0 +1,130 @@
+//! What helps against a refusal of a service: the one table of such advice.
+
+use std::fmt;
+
+use crate::http::{Meaning, Service};
+
+/// What helps against a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remedy {
+    DbtToken,
+    DbtPlan,
+    DbtAccount,
+    DbtAddress,
+    DbtRight,
+    DbtIds,
+    DbtHost,
+    DatabricksToken,
+    DatabricksAddress,
+    DatabricksPlan,
+    DatabricksRight,
+    DatabricksName,
+    DatabricksHost,
+}
+
+impl Remedy {
+    /// Each of them.
+    #[cfg(test)]
+    pub(crate) const ALL: [Remedy; 13] = [
+        Remedy::DbtToken,
+        Remedy::DbtPlan,
+        Remedy::DbtAccount,
+        Remedy::DbtAddress,
+        Remedy::DbtRight,
+        Remedy::DbtIds,
+        Remedy::DbtHost,
+        Remedy::DatabricksToken,
+        Remedy::DatabricksAddress,
+        Remedy::DatabricksPlan,
+        Remedy::DatabricksRight,
+        Remedy::DatabricksName,
+        Remedy::DatabricksHost,
+    ];
+
+    /// What helps where this service refuses with this meaning.
+    pub(crate) fn against(service: Service, means: Meaning) -> Option<Remedy> {
+        Some(match (service, means) {
+            (Service::Dbt, Meaning::TokenInvalid | Meaning::TokenExpired) => Remedy::DbtToken,
+            (Service::Dbt, Meaning::Unpaid) => Remedy::DbtPlan,
+            (Service::Dbt, Meaning::OtherAccount) => Remedy::DbtAccount,
+            (Service::Dbt, Meaning::AddressBlocked) => Remedy::DbtAddress,
+            (Service::Dbt, Meaning::RightMissing) => Remedy::DbtRight,
+            (Service::Dbt, Meaning::NotFound) => Remedy::DbtIds,
+            (Service::Dbt, Meaning::WrongHost) => Remedy::DbtHost,
+            (Service::Databricks, Meaning::TokenInvalid | Meaning::TokenExpired) => Remedy::DatabricksToken,
+            (Service::Databricks, Meaning::AddressBlocked) => Remedy::DatabricksAddress,
+            (Service::Databricks, Meaning::NotInPlan) => Remedy::DatabricksPlan,
+            (Service::Databricks, Meaning::RightMissing) => Remedy::DatabricksRight,
+            (Service::Databricks, Meaning::NotFound) => Remedy::DatabricksName,
+            (Service::Databricks, Meaning::WrongHost) => Remedy::DatabricksHost,
+            (Service::Dbt, Meaning::NotInPlan)
+            | (Service::Databricks, Meaning::Unpaid | Meaning::OtherAccount)
+            | (_, Meaning::NotImplemented | Meaning::Other) => return None,
+        })
+    }
+
+    pub(crate) fn advice(self) -> &'static str {
+        match self {
+            Remedy::DbtToken => {
+                "make a new token under Account settings > API tokens, or compare the host with your browser's address bar when signed in to dbt"
+            }
+            Remedy::DbtPlan => "ask the owner of the dbt account to settle its plan under Account settings > Billing",
+            Remedy::DbtAccount => "check DBT_CLOUD_ACCOUNT_ID or --dbt-account: the token belongs to another account",
+            Remedy::DbtAddress => {
+                "the account restricts IP addresses: ask its administrator to allow this machine's address"
+            }
+            Remedy::DbtRight => {
+                "check DBT_CLOUD_ACCOUNT_ID, and that the token has the permission set Job Admin (or Job Runner) on the project"
+            }
+            Remedy::DbtIds => {
+                "compare the ids with the URL of the job in dbt; a token without permission on it gets the same answer"
+            }
+            Remedy::DbtHost => "compare the host with your browser's address bar when signed in to dbt",
+            Remedy::DatabricksToken => {
+                "check the host, and make a new token under Settings > Developer > Access tokens"
+            }
+            Remedy::DatabricksAddress => {
+                "the workspace restricts IP addresses: ask its administrator to allow this machine's address"
+            }
+            Remedy::DatabricksPlan => "the plan of this workspace does not have this",
+            Remedy::DatabricksRight => {
+                "ask a workspace administrator for the permission, or use the token of somebody who has it"
+            }
+            Remedy::DatabricksName => {
+                "check the name: what is there but not visible to this identity gets the same answer"
+            }
+            // databricks-api §1.4: so a host of several workspaces is told which one is meant.
+            Remedy::DatabricksHost => {
+                "check the host; where one host serves several workspaces, the number behind `o=` in the browser's address bar is that of the workspace"
+            }
+        }
+    }
+
+    /// What is to be set then: needless where the value is being asked for.
+    fn set(self) -> Option<&'static str> {
+        match self {
+            Remedy::DbtToken => Some("DBT_CLOUD_TOKEN or DBT_CLOUD_HOST"),
+            Remedy::DbtHost => Some("DBT_CLOUD_HOST"),
+            Remedy::DatabricksToken => Some("DATABRICKS_TOKEN or the profile's token"),
+            Remedy::DatabricksHost => Some("DATABRICKS_HOST or DATABRICKS_WORKSPACE_ID"),
+            Remedy::DbtPlan
+            | Remedy::DbtAccount
+            | Remedy::DbtAddress
+            | Remedy::DbtRight
+            | Remedy::DbtIds
+            | Remedy::DatabricksAddress
+            | Remedy::DatabricksPlan
+            | Remedy::DatabricksRight
+            | Remedy::DatabricksName => None,
+        }
+    }
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.set() {
+            Some(set) => write!(formatter, "{}, then set {set}", self.advice()),
+            None => formatter.write_str(self.advice()),
+        }
+    }
+}
