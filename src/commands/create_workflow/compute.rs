@@ -111,7 +111,7 @@ pub(super) type Settled = Result<(Option<Compute>, Vec<String>), Failure>;
 pub(super) async fn settle(reader: &Reader, wish: Option<&Wish>, me: &Me) -> Settled {
     let mut warnings = Vec::new();
     let compute = match wish {
-        Some(wish) => Some(look_up(reader, wish, me, &mut warnings).await?),
+        Some(wish) => Some(Box::pin(look_up(reader, wish, me, &mut warnings)).await?),
         None => None,
     };
     Ok((compute, warnings))

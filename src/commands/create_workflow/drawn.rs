@@ -102,8 +102,8 @@ pub(in crate::commands) async fn draw(
     if !matches!(planned.action, Action::Blocked { .. }) {
         let grant = input.grant_run_as;
         let (readers, grants) = tokio::join!(
-            identity::readers(reader, grant, (ground, key), other, me, stage),
-            identity::grants(reader, input, &planned)
+            Box::pin(identity::readers(reader, grant, (ground, key), other, me, stage)),
+            Box::pin(identity::grants(reader, input, &planned))
         );
         let readers = readers?;
         warnings.extend(readers.warnings);

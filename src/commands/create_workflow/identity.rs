@@ -95,9 +95,9 @@ pub(super) async fn readers(
         Err(failure) => return Err(failure),
     }
     match other {
-        Some(who) if grant => steps = rights::grants(reader, who, ground).await?,
+        Some(who) if grant => steps = Box::pin(rights::grants(reader, who, ground)).await?,
         Some(who) => {
-            let rights = rights::look(reader, who, ground).await;
+            let rights = Box::pin(rights::look(reader, who, ground)).await;
             warnings.extend(rights.map_or_else(|| Ok(Vec::new()), |rights| rights.check()).map_err(|mut failure| {
                 failure.hints.insert(0, Hint::Do("add --grant-run-as to give it what it lacks".to_owned()));
                 failure
