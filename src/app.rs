@@ -88,6 +88,7 @@ enum Command {
     Runs(commands::runs::Args),
     Jobs(commands::jobs::Args),
     Doctor(commands::doctor::Args),
+    Remove(commands::remove::Args),
     Auth(commands::auth::Args),
     Sandbox(commands::sandbox::Args),
     Demo(commands::demo::Args),
@@ -243,6 +244,7 @@ async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
         Command::InitSecrets(args) => commands::init_secrets::run(args, stage).await,
         Command::DeployNotebook(args) => commands::deploy_notebook::run(args, stage).await,
         Command::CreateWorkflow(args) => commands::create_workflow::run(*args, stage).await,
+        Command::Remove(args) => commands::remove::run(args, stage).await,
         Command::Run(args) => commands::run::run(*args, stage).await,
         Command::Watch(args) => commands::watch::run(args, stage).await,
         Command::Cancel(args) => commands::cancel::run(args, stage).await,
@@ -278,6 +280,7 @@ impl Command {
             Command::Auth(args) => args.reads_stdin(),
             Command::DeployNotebook(_)
             | Command::CreateWorkflow(_)
+            | Command::Remove(_)
             | Command::Run(_)
             | Command::Watch(_)
             | Command::Cancel(_)
@@ -300,9 +303,11 @@ impl Command {
 
     fn leaves(&self) -> Leaves {
         match self {
-            Command::Setup(_) | Command::InitSecrets(_) | Command::DeployNotebook(_) | Command::CreateWorkflow(_) => {
-                Leaves::Half
-            }
+            Command::Setup(_)
+            | Command::InitSecrets(_)
+            | Command::DeployNotebook(_)
+            | Command::CreateWorkflow(_)
+            | Command::Remove(_) => Leaves::Half,
             Command::Run(_) => Leaves::Run,
             Command::Cancel(_) => Leaves::Unconfirmed,
             Command::Auth(args) if args.changes_keyring() => Leaves::Keyring,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::rehearsal::{DATABRICKS_TOKEN, Outcome, Rehearsal, Trouble};
-use super::{create_workflow, deploy_notebook, init_secrets, setup};
+use super::{create_workflow, deploy_notebook, init_secrets, remove, setup};
 use crate::failure::Code;
 use crate::sandbox::{NotebookOutcome, Reply, Rule, SimTime};
 
@@ -25,6 +25,7 @@ enum Command {
     Notebook,
     Workflow,
     Setup,
+    Remove,
 }
 
 async fn run(stage: &Rehearsal, command: Command, line: &[&str]) -> Outcome {
@@ -33,6 +34,7 @@ async fn run(stage: &Rehearsal, command: Command, line: &[&str]) -> Outcome {
         Command::Notebook => Box::pin(stage.run(deploy_notebook::run, line)).await,
         Command::Workflow => Box::pin(stage.run(create_workflow::run, line)).await,
         Command::Setup => Box::pin(stage.run(setup::run, line)).await,
+        Command::Remove => Box::pin(stage.run(remove::run, line)).await,
     };
     ended.expect("nobody kills it")
 }
@@ -400,9 +402,144 @@ async fn task_scenes() -> Vec<Scene> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
+async fn removal_scenes() -> Vec<Scene> {
+    let described: Theirs = (
+        |stage| update(stage, &json!({ "description": "Theirs" })),
+        |stage| job(stage)["settings"]["description"] == "Theirs",
+    );
+    let added: Theirs = (
+        |stage| update(stage, &json!({ "tasks": [{ "task_key": "theirs", "sql_task": {} }] })),
+        |stage| task(stage, "theirs").is_object(),
+    );
+    let edited: Theirs = (
+        |stage| {
+            let mut tasks = job(stage)["settings"]["tasks"].clone();
+            for task in tasks.as_array_mut().into_iter().flatten() {
+                task["notebook_task"]["source"] = "GIT".into();
+            }
+            update(stage, &json!({ "tasks": tasks }));
+        },
+        |stage| job(stage)["settings"]["tasks"][0]["notebook_task"]["source"] == "GIT",
+    );
+    let started: Theirs = (
+        |stage| post(stage, "/api/2.2/jobs/run-now", &json!({ "job_id": job(stage)["job_id"] })),
+        |stage| !jobs(stage).is_empty() && state(stage)["job_runs"].as_array().is_some_and(|runs| !runs.is_empty()),
+    );
+    let load: Theirs = (
+        |stage| {
+            let mut load = task(stage, "load");
+            load["timeout_seconds"] = 60.into();
+            update(stage, &json!({ "description": "Theirs", "tasks": [load] }));
+        },
+        |stage| {
+            let settings = job(stage)["settings"].clone();
+            settings["description"] == "Theirs" && task(stage, "load")["timeout_seconds"] == 60
+        },
+    );
+    let ours: Theirs = (
+        |stage| {
+            let mut task = task(stage, "dbt_222222");
+            task["disable_auto_optimization"] = false.into();
+            update(stage, &json!({ "tasks": [task] }));
+        },
+        |stage| task(stage, "dbt_222222")["disable_auto_optimization"] == false,
+    );
+    let waits: Theirs = (
+        |stage| {
+            let needs = json!([{ "task_key": "dbt_222222" }]);
+            update(stage, &json!({ "tasks": [{ "task_key": "after", "sql_task": {}, "depends_on": needs }] }));
+        },
+        |stage| task(stage, "after").is_object() && task(stage, "dbt_222222").is_object(),
+    );
+    let cell: Theirs = (
+        |stage| import(stage, &format!("{}\n\n# COMMAND ----------\n\nprint(2)", text(stage))),
+        |stage| text(stage).ends_with("print(2)"),
+    );
+    let used: Theirs = (
+        |stage| {
+            let run = json!({ "notebook_path": PATH, "source": "WORKSPACE" });
+            let body = json!({ "name": "Theirs", "tasks": [{ "task_key": "x", "notebook_task": run }] });
+            post(stage, "/api/2.2/jobs/create", &body);
+        },
+        |stage| jobs(stage).iter().any(|job| job["settings"]["name"] == "Theirs") && !text(stage).is_empty(),
+    );
+    let key: Theirs = (
+        |stage| put_key(stage, "api-key", "dbtc_theirs-0123456789"),
+        |stage| state(stage)["scopes"]["dbt-cloud"]["secrets"]["api-key"]["sha256"] == hash("dbtc_theirs-0123456789"),
+    );
+    let other: Theirs = (
+        |stage| put_key(stage, "other", "theirs"),
+        |stage| state(stage)["scopes"]["dbt-cloud"]["secrets"]["other"].is_object(),
+    );
+    let acl: Theirs = (
+        |stage| put_acl(stage, "analysts", "READ"),
+        |stage| state(stage)["scopes"]["dbt-cloud"]["acls"]["analysts"] == "READ",
+    );
+    let neighbor: Theirs = (
+        |stage| {
+            let content = "cHJpbnQoMSk=";
+            let path = "/Users/ana@example.com/dbtrigger/theirs";
+            let body = json!({ "path": path, "format": "SOURCE", "language": "PYTHON", "content": content });
+            post(stage, "/api/2.0/workspace/import", &body);
+        },
+        |stage| state(stage)["workspace"]["/Users/ana@example.com/dbtrigger/theirs"].is_object(),
+    );
+    let workflow = world(&[SECRET, NOTEBOOK, WORKFLOW]).await;
+    let notebook = world(&[SECRET, NOTEBOOK]).await;
+    // One deletion of each kind: the folder stays, the scope stays, the scope is empty.
+    let crowded = notebook.copy();
+    (neighbor.0)(&crowded);
+    let shared = world(&[(Command::Secrets, &["--grant", "analysts"]), NOTEBOOK]).await;
+    let empty = notebook.copy();
+    post(&empty, "/api/2.0/secrets/delete", &json!({ "scope": "dbt-cloud", "key": "api-key" }));
+    let added_to = with_daily_load(&[&ADD]).await;
+    let scene = |name, base: &Rehearsal, line: &[&'static str], replaces, theirs| Scene {
+        name,
+        base: base.copy(),
+        command: Command::Remove,
+        line: line.to_vec(),
+        replaces,
+        theirs,
+    };
+    let by_job = &["--job", "222222", "-y"];
+    let all = &["--all", "--with-secret", "-y"];
+    let job = Some(("databricks:jobs/get", "databricks:jobs/delete"));
+    let runs = Some(("databricks:jobs/runs/list", "databricks:jobs/delete"));
+    let sends = Some(("databricks:jobs/get", "databricks:jobs/update"));
+    let deletes = Some(("databricks:workspace/export", "databricks:workspace/delete"));
+    let lists = Some(("databricks:jobs/list", "databricks:workspace/delete"));
+    let deletes_key = Some(("databricks:secrets/list", "databricks:secrets/delete"));
+    let keys = Some(("databricks:secrets/list", "databricks:secrets/scopes/delete"));
+    let access = Some(("databricks:secrets/acls/list", "databricks:secrets/scopes/delete"));
+    vec![
+        scene("removed workflow, description", &workflow, by_job, job, described),
+        scene("removed workflow, new task", &workflow, by_job, job, added),
+        scene("removed workflow, edited", &workflow, by_job, job, edited),
+        scene("removed workflow, started", &workflow, by_job, runs, started),
+        scene("removed task, other task", &added_to, by_job, None, load),
+        scene("removed task, itself", &added_to, by_job, sends, ours),
+        scene("removed task, waited for", &added_to, by_job, sends, waits),
+        scene("removed notebook, edited", &crowded, &["--all", "-y"], deletes, cell),
+        scene("removed notebook, used", &crowded, &["--all", "-y"], lists, used),
+        scene("removed folder, neighbor", &notebook, all, None, neighbor),
+        scene("removed secret", &shared, all, deletes_key, key),
+        scene("removed scope, another key", &empty, all, keys, other),
+        scene("removed scope, access", &empty, all, access, acl),
+    ]
+}
+
 /// What the plan shows of theirs is what these were asked to replace, or to make anew.
 fn consents(name: &str) -> bool {
-    ["key, rotated", "key, rotated unread", "schedule, schedule", "schedule, deleted"].contains(&name)
+    [
+        "key, rotated",
+        "key, rotated unread",
+        "schedule, schedule",
+        "schedule, deleted",
+        "removed workflow, description",
+        "removed secret",
+    ]
+    .contains(&name)
 }
 
 /// `cargo test --lib a_second_writer -- --nocapture` prints the line.
@@ -413,6 +550,7 @@ async fn a_second_writer_between_any_two_requests_loses_nothing() {
     scenes.extend(notebook_scenes().await);
     scenes.extend(workflow_scenes().await);
     scenes.extend(task_scenes().await);
+    scenes.extend(removal_scenes().await);
     let (mut all, mut windows, mut wrong) = (0, 0, Vec::new());
     for Scene { name, base, command, line, replaces, theirs: (act, is_there) } in scenes {
         let calm = base.copy();

@@ -234,7 +234,8 @@ pub(super) fn now_read(plan: &Plan) -> Option<&Readers> {
         | Planned::AddedTask(_)
         | Planned::Notebook(_)
         | Planned::NotebookGrant(_)
-        | Planned::JobGrant(_) => None,
+        | Planned::JobGrant(_)
+        | Planned::Removal(_) => None,
     })
 }
 

@@ -14,6 +14,7 @@ mod grants;
 pub(crate) mod init_secrets;
 pub(crate) mod jobs;
 pub(crate) mod man;
+pub(crate) mod remove;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod sandbox;

@@ -151,8 +151,11 @@ fn known_so_far(workspace: &str, identity: &str, entries: &[Entry]) -> Data {
 /// What such a person has to know.
 fn half_done(entries: &[Entry]) -> Said {
     let is_written = |entry: &&Entry| match (&entry.action, entry.progress) {
-        (Action::Create | Action::Update(_), Progress::Written | Progress::Done) => true,
-        (Action::Create | Action::Update(_), Progress::Pending | Progress::Failed | Progress::Unknown)
+        (Action::Create | Action::Update(_) | Action::Remove, Progress::Written | Progress::Done) => true,
+        (
+            Action::Create | Action::Update(_) | Action::Remove,
+            Progress::Pending | Progress::Failed | Progress::Unknown,
+        )
         | (Action::Keep(_) | Action::Blocked { .. }, _) => false,
     };
     let written: Vec<String> =

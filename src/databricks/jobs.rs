@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::raw::Raw;
-use super::{soft, whole};
-use crate::http::{Call, HttpError, Once, Pages, Path, Put, Read, Reader, Rows, Shape};
+use super::{is_missing, soft, whole};
+use crate::http::{Call, HttpError, Once, Pages, Path, Put, Read, Reader, Rows, Shape, side_by_side};
 
 /// The largest page that the list gives (§5.4).
 const PAGE: u32 = 100;
@@ -32,6 +32,15 @@ pub(crate) struct Page {
     pub(crate) next: Option<String>,
 }
 
+/// One page of the list with tasks.
+#[derive(Clone, Debug)]
+pub(crate) struct PageWithTasks {
+    /// Each with whether all of its tasks are there.
+    pub(crate) jobs: Vec<(Job, bool)>,
+    /// The token of the next page.
+    pub(crate) next: Option<String>,
+}
+
 /// A job with all of its settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
@@ -39,6 +48,64 @@ pub(crate) struct Job {
     /// Whom its runs act as, as far as it is said.
     pub(crate) run_as: Option<String>,
     pub(crate) settings: Raw,
+}
+
+/// Fewer jobs than `PAGE`, since each comes with up to 100 tasks.
+const PAGE_WITH_TASKS: u32 = 25;
+
+/// `jobs/list` with the tasks of each job, as far as one page of them holds all.
+pub(crate) fn list_with_tasks(page: Option<&str>) -> Read<PageWithTasks> {
+    #[derive(Deserialize)]
+    struct Item {
+        #[serde(deserialize_with = "whole")]
+        job_id: u64,
+        settings: Option<Raw>,
+        has_more: Option<bool>,
+    }
+    #[derive(Deserialize)]
+    struct Body {
+        jobs: Option<Vec<Item>>,
+        has_more: Option<bool>,
+        next_page_token: Option<String>,
+    }
+    let mut call = Call::get("jobs/list", Path::new("/api/2.2/jobs/list"))
+        .query("limit", PAGE_WITH_TASKS)
+        .query("expand_tasks", true)
+        .cap(64 << 20);
+    if let Some(page) = page {
+        call = call.query("page_token", page);
+    }
+    Read::new(call, |answer| {
+        let Body { jobs, has_more, next_page_token } = crate::http::parse_json(answer)?;
+        let jobs = jobs.unwrap_or_default().into_iter().map(|Item { job_id, settings, has_more }| {
+            let settings = settings.unwrap_or_default();
+            // A look-alike may leave the tasks out.
+            let is_whole = has_more != Some(true) && settings.has("tasks");
+            (Job { id: job_id, run_as: None, settings }, is_whole)
+        });
+        Ok(PageWithTasks { jobs: jobs.collect(), next: next(has_more, next_page_token)? })
+    })
+}
+
+/// All jobs that this identity sees, each with all of its tasks.
+pub(crate) async fn all_with_tasks(reader: &Reader) -> Result<Vec<Job>, HttpError> {
+    let page = async |token: Option<String>| {
+        let PageWithTasks { jobs, next } = reader.read(list_with_tasks(token.as_deref())).await?;
+        Ok((jobs, next))
+    };
+    let listed = reader.pages("jobs/list", |(job, _): &(Job, bool)| job.id, usize::MAX, page).await?;
+    let whole = side_by_side(&listed, async |(job, is_whole)| {
+        if *is_whole {
+            return Ok(Some(job.clone()));
+        }
+        match get(reader, job.id).await {
+            Ok(job) => Ok(Some(job)),
+            // Deleted since the list was made.
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    });
+    Ok(whole.await.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
 /// `jobs/list`: one page of all jobs, or of those with exactly this name in any case.

@@ -245,6 +245,18 @@ pub(crate) fn put(scope: &ScopeName, key: &KeyName, value: &Secret) -> Put<()> {
     Put::new(call.json(&body), done)
 }
 
+/// `secrets/delete`. A key that is gone already is refused as missing.
+pub(crate) fn delete(scope: &ScopeName, key: &KeyName) -> Put<()> {
+    let call = Call::post("secrets/delete", Path::new("/api/2.0/secrets/delete"));
+    Put::new(call.json(&json!({ "scope": scope.as_str(), "key": key.as_str() })), done)
+}
+
+/// `scopes/delete`, which deletes what is in it too.
+pub(crate) fn delete_scope(scope: &ScopeName) -> Put<()> {
+    let call = Call::post("secrets/scopes/delete", Path::new("/api/2.0/secrets/scopes/delete"));
+    Put::new(call.json(&json!({ "scope": scope.as_str() })), done)
+}
+
 /// `secrets/get`, of which only the fingerprint is kept. Outside a cluster it may be refused (databricks-api §3.1).
 pub(crate) fn fingerprint(scope: &ScopeName, key: &KeyName) -> Read<Fingerprint> {
     #[derive(Deserialize)]

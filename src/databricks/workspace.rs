@@ -137,6 +137,31 @@ pub(crate) fn export(path: &NotebookPath) -> Read<String> {
     })
 }
 
+/// One object of a folder.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Listed {
+    /// Absolute, in whichever spelling.
+    pub(crate) path: String,
+    pub(crate) object_type: Option<String>,
+}
+
+/// `workspace/list`: what lies directly in a folder; of something that is no folder, that itself.
+pub(crate) fn list(folder: &NotebookPath) -> Read<Vec<Listed>> {
+    #[derive(Deserialize)]
+    struct Body {
+        objects: Option<Vec<Listed>>,
+    }
+    let call = Call::get("workspace/list", Path::new("/api/2.0/workspace/list")).query("path", folder);
+    // The field is absent if there is nothing.
+    Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.objects.unwrap_or_default()))
+}
+
+/// `workspace/delete` of a notebook or an empty folder: one with something in it is refused (databricks-api §4.1).
+pub(crate) fn delete(path: &NotebookPath) -> Put<()> {
+    let call = Call::post("workspace/delete", Path::new("/api/2.0/workspace/delete"));
+    Put::new(call.json(&json!({ "path": path.as_str(), "recursive": false })), done)
+}
+
 /// `workspace/mkdirs`: makes a folder and those above it; one that is there is fine.
 pub(crate) fn mkdirs(folder: &str) -> Put<()> {
     let call = Call::post("workspace/mkdirs", Path::new("/api/2.0/workspace/mkdirs"));

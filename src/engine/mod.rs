@@ -11,7 +11,8 @@ mod walk;
 
 pub(crate) use note::{Note, Skipped};
 pub(crate) use plan::{
-    Action, Applied, Change, Consent, Consents, Creation, Entry, Kind, Plan, Planned, Progress, Refusal, Settled, Step,
+    Action, Applied, Change, Consent, Consents, Creation, Entry, Kind, Plan, Planned, Progress, Refusal, Removal,
+    Settled, Step,
 };
 pub(crate) use report::Provisioned;
 pub(crate) use walk::{Inputs, blocked, walk};

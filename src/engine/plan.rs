@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::kinds::{AddedTask, Grant, JobGrant, Notebook, NotebookGrant, Scope, Secret, Workflow};
+use super::kinds::{
+    AddedTask, FolderRemoval, Grant, JobGrant, Notebook, NotebookGrant, NotebookRemoval, Scope, ScopeRemoval, Secret,
+    SecretRemoval, TaskRemoval, Workflow, WorkflowRemoval,
+};
 use super::note::Note;
 use super::walk::Inputs;
 use crate::document::{Data, Shown, document};
@@ -22,6 +25,8 @@ pub(crate) enum Consent {
     AcceptSharedPath,
     /// `--accept-shared-scope`: a scope that others can read.
     AcceptSharedScope,
+    /// `--cancel-runs`: cancel the runs of what is removed.
+    CancelRuns,
 }
 
 impl Consent {
@@ -33,6 +38,7 @@ impl Consent {
             Consent::Rotate => "--rotate",
             Consent::AcceptSharedPath => "--accept-shared-path",
             Consent::AcceptSharedScope => "--accept-shared-scope",
+            Consent::CancelRuns => "--cancel-runs",
         }
     }
 }
@@ -133,6 +139,7 @@ pub(crate) enum Action {
     Keep(Option<Note>),
     Create,
     Update(Vec<Change>),
+    Remove,
     /// Left alone unless the consent is given; `None`: no consent helps.
     Blocked {
         why: Refusal,
@@ -300,7 +307,7 @@ impl<K: Kind> Step<K> {
     /// Whether the walk has something to write here.
     pub(crate) fn writes(&self) -> bool {
         match self.action {
-            Action::Create | Action::Update(_) => true,
+            Action::Create | Action::Update(_) | Action::Remove => true,
             Action::Keep(_) | Action::Blocked { .. } => false,
         }
     }
@@ -308,12 +315,12 @@ impl<K: Kind> Step<K> {
     fn entry(&self) -> Entry {
         let progress = match &self.action {
             Action::Keep(_) => Progress::Done,
-            Action::Create | Action::Update(_) | Action::Blocked { .. } => self.progress,
+            Action::Create | Action::Update(_) | Action::Remove | Action::Blocked { .. } => self.progress,
         };
         let diff = match &self.action {
             Action::Update(_) => K::lost(&self.want, self.have.as_ref()),
             Action::Blocked { why: Refusal { what: _, diff, advice: _ }, unless: _ } => diff.clone(),
-            Action::Keep(_) | Action::Create => None,
+            Action::Keep(_) | Action::Create | Action::Remove => None,
         };
         Entry {
             kind: K::KIND,
@@ -342,6 +349,17 @@ pub(crate) enum Planned {
     Notebook(Step<Notebook>),
     NotebookGrant(Step<NotebookGrant>),
     JobGrant(Step<JobGrant>),
+    Removal(Removal),
+}
+
+/// A step that takes something away.
+pub(crate) enum Removal {
+    Workflow(Step<WorkflowRemoval>),
+    Task(Step<TaskRemoval>),
+    Notebook(Step<NotebookRemoval>),
+    Folder(Step<FolderRemoval>),
+    Secret(Step<SecretRemoval>),
+    Scope(Step<ScopeRemoval>),
 }
 
 /// Does the same with a step of whichever kind.
@@ -356,6 +374,12 @@ macro_rules! each {
             Planned::Notebook($step) => $same,
             Planned::NotebookGrant($step) => $same,
             Planned::JobGrant($step) => $same,
+            Planned::Removal($crate::engine::Removal::Workflow($step)) => $same,
+            Planned::Removal($crate::engine::Removal::Task($step)) => $same,
+            Planned::Removal($crate::engine::Removal::Notebook($step)) => $same,
+            Planned::Removal($crate::engine::Removal::Folder($step)) => $same,
+            Planned::Removal($crate::engine::Removal::Secret($step)) => $same,
+            Planned::Removal($crate::engine::Removal::Scope($step)) => $same,
         }
     };
 }
@@ -380,7 +404,8 @@ impl Planned {
             | Planned::AddedTask(_)
             | Planned::Notebook(_)
             | Planned::NotebookGrant(_)
-            | Planned::JobGrant(_) => None,
+            | Planned::JobGrant(_)
+            | Planned::Removal(_) => None,
         }
     }
 
@@ -394,7 +419,8 @@ impl Planned {
             | Planned::NotebookGrant(_)
             | Planned::Workflow(_)
             | Planned::AddedTask(_)
-            | Planned::JobGrant(_) => 0,
+            | Planned::JobGrant(_)
+            | Planned::Removal(_) => 0,
         }
     }
 
@@ -406,6 +432,20 @@ impl Planned {
             Planned::NotebookGrant(_) => 2,
             Planned::Workflow(_) | Planned::AddedTask(_) => 3,
             Planned::JobGrant(_) => 4,
+            Planned::Removal(removal) => removal.wave(),
+        }
+    }
+}
+
+impl Removal {
+    /// The other way round: nothing is taken away while something that stays may need it.
+    fn wave(&self) -> u8 {
+        match self {
+            Removal::Workflow(_) | Removal::Task(_) => 0,
+            Removal::Notebook(_) => 1,
+            Removal::Folder(_) => 2,
+            Removal::Secret(_) => 3,
+            Removal::Scope(_) => 4,
         }
     }
 }
@@ -445,6 +485,7 @@ impl Entry {
                 }
             }
             Action::Create => entry.set("action", "create"),
+            Action::Remove => entry.set("action", "remove"),
             Action::Update(changes) => {
                 entry.set("action", "update");
                 entry.set("changes", changes);

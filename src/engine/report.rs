@@ -44,6 +44,7 @@ impl Report for Provisioned {
                 Action::Keep(Some(note)) => ('=', note.to_string()),
                 Action::Create => ('+', said("created")),
                 Action::Update(_) => ('~', said("updated")),
+                Action::Remove => ('-', said("removed")),
                 // The reason is said with the error, or with the dry run's last lines.
                 Action::Blocked { why: _, unless: _ } => ('!', "refused".to_owned()),
             };

@@ -171,7 +171,7 @@ pub(crate) fn blocked(plan: &Plan) -> Option<Failure> {
     for entry in plan.entries() {
         failure = match entry.action {
             Action::Blocked { why, unless } => Some(refused(failure, why, unless)),
-            Action::Keep(_) | Action::Create | Action::Update(_) => failure,
+            Action::Keep(_) | Action::Create | Action::Update(_) | Action::Remove => failure,
         };
     }
     failure
@@ -202,6 +202,7 @@ async fn write<K: Kind>(
     let (verb, overwrites, repeats) = match (&step.action, K::CREATION) {
         (Action::Keep(_) | Action::Blocked { .. }, _) => return Ok(()),
         (Action::Update(_), _) => ("update", true, true),
+        (Action::Remove, _) => ("remove", true, true),
         (Action::Create, Creation::Overwrites) => ("create", true, true),
         (Action::Create, Creation::IsRefused) => ("create", false, true),
         (Action::Create, Creation::MakesAnother) => ("create", false, false),
@@ -287,15 +288,22 @@ async fn found<K: Kind>(reader: &Reader, step: &mut Step<K>, unanswered: bool) -
 fn taken<K: Kind>(step: &mut Step<K>) -> Result<(), Failure> {
     let action = K::diff(&step.want, step.now.as_ref(), &step.consents);
     let (kind, name) = (K::KIND, K::quoted(&step.want));
-    let what = format!("The {kind} {name} was not written: what is there has changed since it was compared.");
+    let removes = step.action == Action::Remove;
+    let done = if removes { "removed" } else { "written" };
+    let what = format!("The {kind} {name} was not {done}: what is there has changed since it was compared.");
     let failure = Failure::new(Code::ChangedMeanwhile, what);
     let failure = match action {
+        // What is to be kept now is not what was to be removed.
+        Action::Keep(note) if removes && !K::differences(step, step.now.as_ref()).is_empty() => {
+            note.into_iter().fold(failure, |failure, note| failure.cause(note.to_string()))
+        }
         Action::Keep(note) => {
             step.action = Action::Keep(K::came_out(step, step.now.as_ref()).or(note));
             step.progress = Progress::Done;
             return Ok(());
         }
         Action::Create => failure.cause("it is not there, or not as it was"),
+        Action::Remove => failure,
         Action::Update(changes) => {
             let fields: Vec<String> = changes.into_iter().map(|change| change.field).collect();
             failure.cause(format!("what still differs: {}", fields.join(", ")))
@@ -315,7 +323,11 @@ async fn confirm<K: Kind>(writer: &Writer, step: &mut Step<K>) -> Result<(), Fai
     if step.progress != Progress::Written {
         return Ok(());
     }
-    let verb = if step.action == Action::Create { "created" } else { "updated" };
+    let verb = match step.action {
+        Action::Create => "created",
+        Action::Remove => "removed",
+        Action::Update(_) | Action::Keep(_) | Action::Blocked { .. } => "updated",
+    };
     let (kind, name) = (K::KIND, K::quoted(&step.want));
     let done = |step: &Step<K>| {
         let id = K::made_as(step).map(|id| format!(" as {id}")).unwrap_or_default();

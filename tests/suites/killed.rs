@@ -21,7 +21,7 @@ const WORKFLOW: &[&str] = &["create-workflow", "--job", "222222"];
 /// A task in a workflow that is in every world here, and that somebody else made.
 const TASK: &[&str] = &["create-workflow", "--add-to", "Daily load", "--job", "222222"];
 
-const SUBJECTS: [Subject; 11] = [
+const SUBJECTS: [Subject; 13] = [
     Subject { name: "init-secrets", before: &[], arguments: SECRETS },
     Subject { name: "deploy-notebook", before: &[SECRETS], arguments: NOTEBOOK },
     Subject {
@@ -73,6 +73,16 @@ const SUBJECTS: [Subject; 11] = [
         name: "create-workflow, an update",
         before: &[SECRETS, NOTEBOOK, WORKFLOW],
         arguments: &["create-workflow", "--job", "222222", "--schedule", "0 0 6 * * ?", "--timezone", "Europe/Berlin"],
+    },
+    Subject {
+        name: "remove --all",
+        before: &[&["init-secrets"], NOTEBOOK, WORKFLOW, TASK],
+        arguments: &["remove", "--all", "--with-secret", "-y"],
+    },
+    Subject {
+        name: "remove --job, with access that stays",
+        before: &[SECRETS, NOTEBOOK, WORKFLOW, TASK],
+        arguments: &["remove", "--job", "222222", "-y"],
     },
     Subject { name: "create-workflow --add-to", before: &[SECRETS, NOTEBOOK], arguments: TASK },
     Subject {

@@ -185,7 +185,9 @@ fn describe(
         (_, Finish::Shown | Finish::Blocked | Finish::Failed) => None,
         (Action::Create, Finish::Changed | Finish::Unchanged) => Some("added"),
         (Action::Update(_), Finish::Changed | Finish::Unchanged) => Some("updated"),
-        (Action::Keep(_) | Action::Blocked { .. }, Finish::Changed | Finish::Unchanged) => Some("kept"),
+        (Action::Keep(_) | Action::Remove | Action::Blocked { .. }, Finish::Changed | Finish::Unchanged) => {
+            Some("kept")
+        }
     };
     if let (Some(before), Some(after)) = (&step.have, &step.now) {
         let changed = changed_meanwhile(&step.want, before, after);

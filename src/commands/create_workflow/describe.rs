@@ -29,7 +29,9 @@ pub(in crate::commands) fn describe(
         (_, Finish::Shown | Finish::Blocked | Finish::Failed) => (None, false),
         (Action::Create, Finish::Changed | Finish::Unchanged) => (Some("created"), true),
         (Action::Update(_), Finish::Changed | Finish::Unchanged) => (Some("updated"), true),
-        (Action::Keep(_) | Action::Blocked { .. }, Finish::Changed | Finish::Unchanged) => (Some("kept"), true),
+        (Action::Keep(_) | Action::Remove | Action::Blocked { .. }, Finish::Changed | Finish::Unchanged) => {
+            (Some("kept"), true)
+        }
     };
     let want = step.want.clone();
     let present = step.present().filter(|have| have.is_own()).cloned();
@@ -74,7 +76,7 @@ pub(in crate::commands) fn describe(
             .cause(
                 "the service made one more behind an answer that was lost, or this command ran twice at the same time",
             )
-            .advise("delete one of the two in the workspace before one of them starts"),
+            .advise("remove one of the two before it starts, with `dbtrigger remove --workflow ID`"),
         );
     }
     match job {

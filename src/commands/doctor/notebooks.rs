@@ -139,7 +139,7 @@ fn notebook_check(chain: &Chain<'_>, id: &str, ground: &Ground, is_usual: bool) 
     let have = NotebookHave::Notebook { object_id: None, text: ground.text.clone() };
     let consents = Consents::default().with(Consent::AcceptSharedPath, true);
     let mut check = match Notebook::diff(&want, Some(&have), &consents) {
-        Action::Keep(_) | Action::Create => {
+        Action::Keep(_) | Action::Create | Action::Remove => {
             Check::ok(PART, id, format!("the notebook {path} is as dbtrigger {VERSION} writes it"))
         }
         Action::Update(changes) => {

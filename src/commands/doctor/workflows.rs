@@ -256,7 +256,7 @@ fn judged(id: &str, shown: &str, diff: impl Fn(&Consents) -> Action, is_lost: bo
                 .cause("it is not what its mark says was written, and what that was is not known");
             Check::failed(PART, id, remedy(failure))
         }
-        Action::Keep(_) => Check::ok(PART, id, format!("{shown} is as dbtrigger writes it")),
+        Action::Keep(_) | Action::Remove => Check::ok(PART, id, format!("{shown} is as dbtrigger writes it")),
         Action::Create => Check::warning(PART, id, format!("{shown} is not there any more")),
         Action::Update(changes) => {
             let check = Check::warning(PART, id, format!("This dbtrigger writes {shown} in another way."));
@@ -268,7 +268,7 @@ fn judged(id: &str, shown: &str, diff: impl Fn(&Consents) -> Action, is_lost: bo
             let failure = Failure::new(Code::Refused, what);
             let edits = match diff(&Consents::default().with(Consent::Force, true)) {
                 Action::Update(changes) => edits(&changes),
-                Action::Keep(_) | Action::Create | Action::Blocked { .. } => Vec::new(),
+                Action::Keep(_) | Action::Create | Action::Remove | Action::Blocked { .. } => Vec::new(),
             };
             Check::failed(PART, id, remedy(edits.into_iter().fold(failure, Failure::cause)))
         }

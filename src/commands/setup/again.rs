@@ -30,7 +30,8 @@ pub(super) fn commands(
             | Planned::Secret(_)
             | Planned::Workflow(_)
             | Planned::AddedTask(_)
-            | Planned::JobGrant(_) => {}
+            | Planned::JobGrant(_)
+            | Planned::Removal(_) => {}
         }
     }
     let consent = |given: bool, flag: &'static str| if given { flag } else { "" };

@@ -342,7 +342,8 @@ fn state(plan: &Plan) -> String {
         | Planned::NotebookGrant(_)
         | Planned::Workflow(_)
         | Planned::AddedTask(_)
-        | Planned::JobGrant(_) => None,
+        | Planned::JobGrant(_)
+        | Planned::Removal(_) => None,
     };
     plan.steps.iter().filter_map(of).collect::<Vec<_>>().join("\n")
 }

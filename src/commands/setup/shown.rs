@@ -46,7 +46,8 @@ pub(super) fn rows(
             | Planned::Grant(_)
             | Planned::NotebookGrant(_)
             | Planned::AddedTask(_)
-            | Planned::JobGrant(_) => {}
+            | Planned::JobGrant(_)
+            | Planned::Removal(_) => {}
         }
     }
     let or = |given: &Option<String>, default: &str| match given {

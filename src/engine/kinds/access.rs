@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::databricks::me::users_named;
+use crate::databricks::me::{groups_of, users_named};
 use crate::databricks::permissions::{Holding, Level, Principal};
+use crate::databricks::secrets::ADMINISTRATORS;
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::{Action, Applied, Change, Note};
 use crate::failure::{Code, Failure};
-use crate::http::{HttpError, Put, Read, Reader, Rows, Shape, Writer};
+use crate::http::{HttpError, Meaning, Put, Read, Reader, Rows, Shape, Writer};
 
 /// The highest of these levels, as far as they are known.
 pub(super) fn highest<L: Level>(holdings: &[Holding]) -> Option<L> {
@@ -34,6 +35,35 @@ pub(super) async fn kind_of(reader: &Reader, principal: &str) -> Principal {
             Ok(_) | Err(_) => Principal::Group,
         },
         known @ (Principal::User | Principal::ServicePrincipal) => known,
+    }
+}
+
+/// Whether somebody manages a thing, by the answer to the look at its access list. What only groups in groups would tell counts as
+/// managed: the service decides then.
+pub(super) async fn manages(
+    reader: &Reader,
+    who: &str,
+    listed: Result<Rows<Holding>, HttpError>,
+) -> Result<bool, HttpError> {
+    let all = match listed {
+        Ok(Rows { rows, odd: 0 }) => rows,
+        // One that cannot be read may be it: the service decides then, too.
+        Ok(Rows { rows: _, odd: _ }) => return Ok(true),
+        // Seeing the list takes CAN_MANAGE (databricks-api §7).
+        Err(error) if error.means() == Meaning::RightMissing => return Ok(false),
+        Err(error) if has_no_acls(&error) || is_missing(&error) => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let knows_less = |level: &str| ["CAN_VIEW", "CAN_READ", "CAN_RUN", "CAN_EDIT", "CAN_MANAGE_RUN"].contains(&level);
+    let managers: Vec<&str> =
+        all.iter().filter(|held| !knows_less(&held.level)).map(|held| held.principal.as_str()).collect();
+    let is_group = |name: &&&str| Principal::of(name) == Principal::Group && **name != ADMINISTRATORS;
+    if managers.iter().any(|name| name.eq_ignore_ascii_case(who)) || managers.iter().any(|name| is_group(&name)) {
+        return Ok(true);
+    }
+    match reader.read(groups_of(who)).await {
+        Ok(Some(groups)) => Ok(groups.iter().any(|group| group == ADMINISTRATORS)),
+        Ok(None) | Err(_) => Ok(true),
     }
 }
 

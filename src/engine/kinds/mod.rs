@@ -9,6 +9,7 @@ mod added_task;
 mod compute;
 mod difference;
 mod digest;
+mod folder;
 mod grant;
 mod job_grant;
 mod notebook;
@@ -23,21 +24,37 @@ mod tests;
 mod workflow;
 
 pub(crate) use added_task::{
-    AddedTask, AddedTaskWant, carried_overrides, changed_meanwhile, circle_with_ours, keys_there, read_back,
-    unknown_needs,
+    AddedTask, AddedTaskWant, TaskRemoval, TaskRemovalHave, TaskRemovalWant, added_tasks, carried_overrides,
+    changed_meanwhile, circle_with_ours, keys_there, read_back, unknown_needs,
 };
 pub(crate) use compute::{Compute, is_serverless_refused};
 pub(crate) use digest::digest;
+pub(crate) use folder::{FolderRemoval, FolderRemovalWant};
 pub(crate) use grant::{Grant, GrantWant};
 pub(crate) use job_grant::{JobGrant, JobGrantWant};
-pub(crate) use notebook::{DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookWant, VERSION};
+pub(crate) use notebook::{
+    DEFAULT_KEY, DEFAULT_SCOPE, Notebook, NotebookHave, NotebookRemoval, NotebookRemovalHave, NotebookRemovalWant,
+    NotebookWant, VERSION,
+};
 pub(crate) use notebook_grant::{NotebookGrant, NotebookGrantWant};
 pub(crate) use one_time::check_tasks;
-pub(crate) use scope::{Scope, ScopeWant};
-pub(crate) use secret::{Readers, Secret, SecretWant, told};
+pub(crate) use scope::{Scope, ScopeRemoval, ScopeRemovalWant, ScopeWant};
+pub(crate) use secret::{Readers, Secret, SecretRemoval, SecretRemovalWant, SecretWant, told};
 pub(crate) use task::{StandingTask, circle, job_in_key, standing};
 pub(crate) use workflow::{
-    ID_TAG, Identity, Made, ReadBack, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowWant, find_workflow,
-    list_ahead, name_all, override_names, own_job, run_as_refused, starts_by_itself, timetable, timetable_after,
-    will_start_by_itself,
+    ID_TAG, Identity, Made, ReadBack, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowRemoval,
+    WorkflowRemovalHave, WorkflowRemovalWant, WorkflowWant, find_workflow, list_ahead, name_all, override_names,
+    own_job, run_as_refused, starts_by_itself, timetable, timetable_after, will_start_by_itself,
 };
+
+use crate::databricks::is_missing;
+use crate::engine::Applied;
+use crate::http::HttpError;
+
+/// A deletion of what is gone already has nothing left to do.
+fn gone_is_done(ended: Result<(), HttpError>) -> Result<Applied, HttpError> {
+    match ended {
+        Err(error) if !is_missing(&error) => Err(error),
+        Ok(()) | Err(_) => Ok(Applied::Written),
+    }
+}

@@ -1,11 +1,14 @@
 //! The notebook. It carries our mark in its first lines, so that *unchanged*, *outdated*, *edited by hand* and
 //! *somebody else's* are told apart.
 
+mod removal;
+
 use std::iter::successors;
 
 use futures_util::future::try_join_all;
 use serde::Serialize;
 
+pub(crate) use self::removal::{NotebookRemoval, NotebookRemovalHave, NotebookRemovalWant};
 use super::difference::unified;
 use crate::databricks::workspace::{NotebookPath, ObjectInfo, export, get_status, import, mkdirs};
 use crate::databricks::{is_missing, is_there_already};

@@ -1,7 +1,10 @@
 //! A secret scope. It carries no mark, so it is found by name and never changed.
 
+mod removal;
+
 use serde::Serialize;
 
+pub(crate) use self::removal::{ScopeRemoval, ScopeRemovalWant};
 use crate::databricks::is_there_already;
 use crate::databricks::secrets::{Backend, ScopeInfo, ScopeName, create_open_scope, create_scope, scopes};
 use crate::engine::walk::Inputs;

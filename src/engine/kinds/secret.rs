@@ -1,12 +1,15 @@
 //! The dbt API key in its scope. Its value can rarely be read, so a key that is there is left as it is unless it is
 //! to be rotated.
 
+mod removal;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
+pub(crate) use self::removal::{SecretRemoval, SecretRemovalWant};
 use super::grant::is_open_to_all;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::permissions::Principal;
@@ -323,7 +326,7 @@ impl Step<Secret> {
                 let compared = if same { "and is this key already" } else { "not compared" };
                 self.action = Action::Keep(Some(Note::Kept(format!("is kept in an Azure Key Vault, {compared}"))));
             }
-            Action::Create | Action::Update(_) | Action::Blocked { .. } => {
+            Action::Create | Action::Update(_) | Action::Remove | Action::Blocked { .. } => {
                 let vault = address.as_deref().unwrap_or("the Key Vault behind the scope");
                 let odd = if key.as_str().contains(['_', '.']) {
                     " (a Key Vault takes letters, digits and hyphens only: choose such a name with --key)"
@@ -375,7 +378,7 @@ fn have(want: &SecretWant, keys: Vec<SecretInfo>, readers: Readers, stored: Opti
 }
 
 /// Who can read the scope; `None` if it is not there.
-async fn readers(reader: &Reader, scope: &ScopeName) -> Result<Option<Readers>, HttpError> {
+pub(super) async fn readers(reader: &Reader, scope: &ScopeName) -> Result<Option<Readers>, HttpError> {
     match reader.read(acls(scope)).await {
         Ok(Rows { rows, odd: 0 }) => Ok(Some(Readers::Listed(rows))),
         // One that cannot be read may be everybody's.

@@ -73,6 +73,7 @@ fn word(action: &Action) -> String {
         Action::Keep(_) => "keep".to_owned(),
         Action::Create => "create".to_owned(),
         Action::Update(_) => "update".to_owned(),
+        Action::Remove => "remove".to_owned(),
         Action::Blocked { why: _, unless } => format!("blocked {}", unless.map_or("always", Consent::flag)),
     }
 }
@@ -81,7 +82,7 @@ fn note(action: &Action) -> String {
     match action {
         Action::Keep(Some(note)) => note.to_string(),
         Action::Blocked { why, unless: _ } => why.what.clone(),
-        Action::Keep(None) | Action::Create | Action::Update(_) => String::new(),
+        Action::Keep(None) | Action::Create | Action::Update(_) | Action::Remove => String::new(),
     }
 }
 

@@ -108,7 +108,8 @@ pub(super) fn merged(old: &Settings, new: Settings, remove: &[String]) -> Settin
 
 /// Checks settings and fills in what the service fills in.
 pub(super) fn settled(mut settings: Settings) -> Result<Settings, Refusal> {
-    settings.retain(|name, value| KEPT.contains(&name.as_str()) && !value.is_null());
+    // The format is written anew below, in its place.
+    settings.retain(|name, value| (KEPT.contains(&name.as_str()) || name == "format") && !value.is_null());
     for field in ["tasks", "parameters", "job_clusters", "environments"] {
         if settings.get(field).is_some_and(|value| !value.is_array()) {
             return Err(Refusal::malformed(format!("Could not parse request object: {field} is no array")));

@@ -64,6 +64,11 @@ impl World {
     }
 }
 
+/// What could be done with an object that is gone.
+pub(super) fn forget(world: &mut World, object: &Object) {
+    world.databricks.grants.remove(&format!("{}/{}", plural(&object.kind), object.id));
+}
+
 fn plural(kind: &Kind) -> &'static str {
     match kind {
         Kind::Directory => "directories",

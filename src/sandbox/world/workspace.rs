@@ -8,8 +8,8 @@ use super::World;
 use super::answers::{Answer, Handled, Refusal, databricks_data, plain};
 use super::call::Call;
 use super::databricks::Databricks;
-use super::people;
 use super::workspace_objects::{Kind, Language, Object, canonical};
+use super::{people, permissions};
 
 const LARGEST: usize = 10 * 1024 * 1024;
 
@@ -121,7 +121,9 @@ pub(super) fn delete(world: &mut World, call: &Call) -> Handled {
         ));
     }
     for gone in below.into_iter().chain([path.clone()]) {
-        world.databricks.objects.remove(&gone);
+        if let Some(object) = world.databricks.objects.remove(&gone) {
+            permissions::forget(world, &object);
+        }
         world.touched(key_of(&gone));
     }
     world.touched(key_of(parent(&path)));
@@ -161,7 +163,7 @@ fn may_write_below(world: &World, call: &Call, path: &str) -> Result<(), Refusal
     }
     let object = world.databricks.objects.get(folder);
     let rights = object.and_then(|object| world.rights_on(&world.databricks, folder, object, &call.caller));
-    if rights.is_some_and(super::permissions::may_edit) {
+    if rights.is_some_and(permissions::may_edit) {
         return Ok(());
     }
     Err(Refusal::denied(format!("{} does not have Edit permissions on {folder}", call.caller)))

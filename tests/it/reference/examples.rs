@@ -17,7 +17,7 @@ pub(crate) struct Example {
 
 /// Heading, the arguments behind the command, and the exit code. `RUN` is the Databricks run of the example before, `WAITING` a dbt run
 /// that waits in the queue.
-const LINES: [(&str, &[&str], i32); 42] = [
+const LINES: [(&str, &[&str], i32); 45] = [
     ("errors", &["jbos"], 2),
     ("errors", &["run", "Nighly build"], 6),
     // Before any run, so that it is the same one that is the newest.
@@ -56,6 +56,9 @@ const LINES: [(&str, &[&str], i32); 42] = [
     ("create-workflow --check", &["--job", "222222", "--run-as", "bo@example.com", "--grant-run-as", "--check"], 0),
     ("create-workflow --add-to", &["--job", "222222", "--add-to", "Daily load", "--depends-on", "dbt_222222=load"], 0),
     ("create-workflow --add-to", &["--job", "222222", "--add-to", "Daily load"], 0),
+    ("remove", &["--workflow", "dbt: Broken models (222223)", "--dry-run"], 0),
+    ("remove", &["--job", "222222", "-y"], 0),
+    ("remove", &["--all", "--with-secret", "-y"], 0),
     ("demo", &[], 0),
     ("explain", &["not-found"], 0),
     ("explain", &["0"], 0),

@@ -4,6 +4,7 @@
 mod mark;
 mod needs;
 mod read_back;
+mod removal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,7 @@ use serde_json::{Map, Value};
 use self::mark::Mark;
 pub(crate) use self::needs::{circle_with_ours, unknown_needs};
 pub(crate) use self::read_back::read_back;
+pub(crate) use self::removal::{TaskRemoval, TaskRemovalHave, TaskRemovalWant, added_tasks};
 use super::compute::{self, Compute};
 use super::others::{FILLED_IN, fields, in_one_order};
 use super::task::{
@@ -354,9 +356,8 @@ impl Kind for AddedTask {
                 update.new_settings.set("tasks", &[to_send(&step.want, &job.settings)]);
                 writer.put_once(jobs::update(job.id, &update)).await.map(|()| Applied::Written)
             }
-            (Action::Create | Action::Update(_), None) | (Action::Keep(_) | Action::Blocked { .. }, _) => {
-                Ok(Applied::Written)
-            }
+            (Action::Create | Action::Update(_), None)
+            | (Action::Keep(_) | Action::Remove | Action::Blocked { .. }, _) => Ok(Applied::Written),
         }
     }
 

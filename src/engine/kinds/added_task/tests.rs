@@ -79,14 +79,14 @@ fn with(consent: Consent) -> Consents {
 fn fields(action: &Action) -> Vec<&str> {
     match action {
         Action::Update(changes) => changes.iter().map(|change| change.field.as_str()).collect(),
-        Action::Keep(_) | Action::Create | Action::Blocked { .. } => panic!("{action:?}"),
+        Action::Keep(_) | Action::Create | Action::Remove | Action::Blocked { .. } => panic!("{action:?}"),
     }
 }
 
 fn refusal(action: &Action) -> (&str, Option<Consent>, &str) {
     match action {
         Action::Blocked { why, unless } => (&why.what, *unless, why.diff.as_deref().unwrap_or_default()),
-        Action::Keep(_) | Action::Create | Action::Update(_) => panic!("{action:?}"),
+        Action::Keep(_) | Action::Create | Action::Update(_) | Action::Remove => panic!("{action:?}"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod creation;
 mod read_back;
+mod removal;
 mod run_as;
 mod settings;
 mod tasks;
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
 
 pub(crate) use self::read_back::ReadBack;
+pub(crate) use self::removal::{WorkflowRemoval, WorkflowRemovalHave, WorkflowRemovalWant};
 pub(crate) use self::run_as::refused as run_as_refused;
 pub(crate) use self::settings::ID_TAG;
 pub(crate) use self::tasks::override_names;
@@ -335,7 +337,7 @@ impl Kind for Workflow {
         let name = ours.first().or(namesakes.first()).map_or(&want.name, |job| &job.name);
         if ours.len() > 1 {
             return Refusal::new(format!("{} jobs carry the mark of this workflow: {}.", ours.len(), name_all(ours)))
-                .advise("delete what is not needed, or take the tag dbtrigger-id away from what was made as a copy")
+                .advise("remove what is not needed with `dbtrigger remove --workflow ID`, or take the tag dbtrigger-id away from what was made as a copy")
                 .always();
         }
         let changes = changes(want, job);
@@ -465,7 +467,9 @@ impl Kind for Workflow {
                 let update = update(&have.job.settings, &intended(&step.want, &have.job));
                 writer.put_once(jobs::update(have.job.id, &update)).await.map(|()| Applied::Written)
             }
-            (Action::Update(_), None) | (Action::Keep(_) | Action::Blocked { .. }, _) => Ok(Applied::Written),
+            (Action::Update(_), None) | (Action::Keep(_) | Action::Remove | Action::Blocked { .. }, _) => {
+                Ok(Applied::Written)
+            }
         }
     }
 

@@ -133,7 +133,7 @@ fn needs_after(want: &WorkflowWant, wanted: &TaskWant, task: Option<&Raw>, setti
 }
 
 /// A task that was added on its own belongs to the command that added it.
-fn is_ours(task: &Raw) -> bool {
+pub(super) fn is_ours(task: &Raw) -> bool {
     has_key(task) && !is_added(task)
 }
 

@@ -1,0 +1,308 @@
+//! What there is of ours, and what of it is to be removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::commands::workflow_named::WorkflowNamed;
+use crate::databricks::jobs::{self, Job};
+use crate::databricks::me::Me;
+use crate::databricks::secrets::{KeyName, ScopeName};
+use crate::databricks::workspace::{Listed, NotebookPath};
+use crate::engine::kinds::{
+    DEFAULT_KEY, DEFAULT_SCOPE, FolderRemoval, FolderRemovalWant, ID_TAG, NotebookRemoval, NotebookRemovalHave,
+    NotebookRemovalWant, ScopeRemoval, ScopeRemovalWant, SecretRemoval, SecretRemovalWant, StandingTask, TaskRemoval,
+    TaskRemovalHave, TaskRemovalWant, WorkflowRemoval, WorkflowRemovalHave, WorkflowRemovalWant, added_tasks, standing,
+};
+use crate::engine::{Action, Consents, Kind, Plan, Planned, Refusal, Removal, Step};
+use crate::failure::{Failure, of_databricks};
+use crate::http::{HttpError, Reader, side_by_side};
+
+/// What is to be removed.
+pub(super) struct Wanted {
+    /// Each as it was given, too.
+    pub(super) workflows: Vec<(WorkflowNamed, String)>,
+    /// dbt jobs.
+    pub(super) jobs: Vec<u64>,
+    pub(super) all: bool,
+    pub(super) with_secret: bool,
+    pub(super) path: Option<NotebookPath>,
+    pub(super) scope: Option<ScopeName>,
+    pub(super) key: Option<KeyName>,
+}
+
+/// The plan, and what there is to say about it.
+pub(super) struct Found {
+    pub(super) plan: Plan,
+    /// Workflows that are removed, each with a run that is not over.
+    pub(super) running: Vec<(u64, u64)>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Found {
+    /// What the steps do not say.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let told =
+            |(workflow, run): &(u64, u64)| format!("Run {run} of workflow {workflow} would be cancelled before.");
+        self.running.iter().map(told).collect()
+    }
+}
+
+/// A job with something of ours in it.
+enum Candidate {
+    Workflow(WorkflowRemovalWant, Box<WorkflowRemovalHave>),
+    /// A workflow of others with tasks of ours; whether it was named.
+    Host(Box<TaskRemovalHave>, bool),
+}
+
+/// Looks at everything of ours that was asked for.
+pub(super) async fn look(wanted: &Wanted, reader: &Reader, me: &Me, consents: &Consents) -> Result<Found, Failure> {
+    let listed = if wanted.all || !wanted.jobs.is_empty() {
+        jobs::all_with_tasks(reader).await.map_err(|error| of_databricks("Cannot list the workflows", &error))?
+    } else {
+        Vec::new()
+    };
+    let named = named(wanted, reader).await?;
+    let ids: BTreeSet<u64> = listed.iter().filter(|job| has_ours(job)).chain(&named).map(|job| job.id).collect();
+    let ids: Vec<u64> = ids.into_iter().collect();
+    let candidates = side_by_side(&ids, async |id| {
+        let is_named = named.iter().any(|job| job.id == *id);
+        let job = named.iter().chain(&listed).find(|job| job.id == *id)?;
+        candidate(reader, job, is_named, &listed, me).await.transpose()
+    });
+    let candidates = candidates.await.into_iter().flatten().collect::<Result<Vec<_>, _>>();
+    let mut candidates = candidates.map_err(|error| of_databricks("Cannot look at the workflows", &error))?;
+    candidates.sort_by_key(|candidate| matches!(candidate, Candidate::Host(..)));
+    let mut view = View {
+        wanted,
+        me,
+        consents,
+        found: Found { plan: Plan { steps: Vec::new() }, running: Vec::new(), warnings: Vec::new() },
+        leaving: BTreeSet::new(),
+        notebooks: BTreeSet::new(),
+    };
+    for candidate in candidates {
+        match candidate {
+            Candidate::Workflow(want, have) => view.workflow(want, *have)?,
+            Candidate::Host(have, is_named) => view.tasks(&have, is_named)?,
+        }
+    }
+    if wanted.all {
+        view.notebooks_and_secrets(reader, &listed).await?;
+    }
+    Ok(view.found)
+}
+
+/// Whether a job has our mark, or a task in it has.
+fn has_ours(job: &Job) -> bool {
+    job.settings.object("tags").has(ID_TAG) || !added_tasks(job).is_empty()
+}
+
+/// The workflows that were named.
+async fn named(wanted: &Wanted, reader: &Reader) -> Result<Vec<Job>, Failure> {
+    let mut found = Vec::new();
+    for (named, text) in &wanted.workflows {
+        let again = |id: u64| format!("dbtrigger remove --workflow {id}");
+        let row = named.find(reader, text, "nothing was removed", again).await?;
+        let job = jobs::get(reader, row.job_id).await;
+        found.push(job.map_err(|error| of_databricks(&format!("Cannot look at the workflow {text}"), &error))?);
+    }
+    Ok(found)
+}
+
+fn name_of(job: &Job) -> String {
+    job.settings.read("name").unwrap_or_default()
+}
+
+/// Looks at one job once more, with what else decides. `None`: deleted since it was listed.
+async fn candidate(
+    reader: &Reader,
+    job: &Job,
+    named: bool,
+    listed: &[Job],
+    me: &Me,
+) -> Result<Option<Candidate>, HttpError> {
+    let me = me.user_name.clone();
+    let mark = |job: &Job| job.settings.object("tags").read::<String>(ID_TAG);
+    let identity = mark(job);
+    if identity.is_none() && has_ours(job) {
+        let want = TaskRemovalWant { workflow: job.id, workflow_name: name_of(job), keys: Vec::new(), me };
+        let have = TaskRemoval::observe(reader, &want).await?;
+        return Ok(have.map(|have| Candidate::Host(Box::new(have), named)));
+    }
+    let is_twin = |other: &&Job| other.id != job.id && identity.is_some() && mark(other) == identity;
+    let twins = listed.iter().filter(is_twin).map(|other| other.id).collect();
+    let want = WorkflowRemovalWant { job: job.id, name: name_of(job), named, twins, me };
+    let have = WorkflowRemoval::observe(reader, &want).await?;
+    Ok(have.map(|have| Candidate::Workflow(want, Box::new(have))))
+}
+
+/// The plan as it comes into being.
+struct View<'a> {
+    wanted: &'a Wanted,
+    me: &'a Me,
+    consents: &'a Consents,
+    found: Found,
+    /// The tasks that are removed, alone or with their workflow.
+    leaving: BTreeSet<(u64, String)>,
+    /// Where the notebooks of all tasks of ours lie.
+    notebooks: BTreeSet<String>,
+}
+
+impl View<'_> {
+    fn add(&mut self, removal: Removal) {
+        self.found.plan.steps.push(Planned::Removal(removal));
+    }
+
+    /// Whether a task that starts this dbt job was asked for.
+    fn wants(&self, task: &StandingTask) -> bool {
+        self.wanted.all || task.job.is_some_and(|job| self.wanted.jobs.contains(&job))
+    }
+
+    /// A workflow of ours. Where it stays, the tasks that were added to it may go.
+    fn workflow(&mut self, want: WorkflowRemovalWant, have: WorkflowRemovalHave) -> Result<(), Failure> {
+        let WorkflowRemovalHave { job, active, manages } = have.clone();
+        let added = added_tasks(&job);
+        let is_added = |task: &StandingTask| added.iter().any(|added| added.task.key == task.key);
+        let all = standing(&job.settings);
+        self.notebooks.extend(all.iter().map(|task| task.notebook.clone()));
+        let (chosen, others): (Vec<&StandingTask>, Vec<&StandingTask>) =
+            all.iter().filter(|task| !is_added(task)).partition(|task| want.named || self.wants(task));
+        let named = want.named;
+        if !named && !self.wanted.all && chosen.is_empty() {
+            return self.tasks(&TaskRemovalHave { job, manages }, false);
+        }
+        let mut step = Step::<WorkflowRemoval>::compare(want, Ok(Some(have)), self.consents)?;
+        if !others.is_empty() && step.writes() {
+            step.action = starts_others(&step.want, &others);
+        }
+        let leaves = step.writes();
+        let stays = matches!(step.action, Action::Keep(_));
+        self.add(Removal::Workflow(step));
+        if stays {
+            return self.tasks(&TaskRemovalHave { job, manages }, named);
+        }
+        if leaves {
+            let tasks = job.settings.list("tasks");
+            self.leaving.extend(tasks.iter().filter_map(|task| Some((job.id, task.read("task_key")?))));
+            self.found.running.extend(active.into_iter().map(|run| (job.id, run)));
+            if let Some(who) = job.run_as.filter(|who| *who != self.me.user_name && !self.wanted.all) {
+                self.found.warnings.push(format!(
+                    "Workflow {} runs as {who}; the access of {who} to the notebook and the key is not removed.",
+                    job.id
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The tasks of ours in a workflow that stays: in one step, since each write changes the workflow.
+    fn tasks(&mut self, have: &TaskRemovalHave, named: bool) -> Result<(), Failure> {
+        let job = &have.job;
+        let chosen = added_tasks(job).into_iter().filter(|added| named || self.wants(&added.task));
+        let (edited, whole): (Vec<_>, Vec<_>) = chosen.partition(|added| added.is_edited);
+        self.notebooks.extend(edited.iter().chain(&whole).map(|added| added.task.notebook.clone()));
+        let alone = edited.into_iter().map(|added| vec![added.task.key]);
+        let together = whole.into_iter().map(|added| added.task.key).collect();
+        let groups: Vec<Vec<String>> = [together].into_iter().chain(alone).filter(|keys| !keys.is_empty()).collect();
+        for keys in groups {
+            let (workflow_name, me) = (name_of(job), self.me.user_name.clone());
+            let want = TaskRemovalWant { workflow: job.id, workflow_name, keys: keys.clone(), me };
+            let step = Step::<TaskRemoval>::compare(want, Ok(Some(have.clone())), self.consents)?;
+            if step.writes() {
+                self.leaving.extend(keys.into_iter().map(|key| (job.id, key)));
+            }
+            self.add(Removal::Task(step));
+        }
+        Ok(())
+    }
+
+    /// The notebooks, their folder, and the keys that they read.
+    async fn notebooks_and_secrets(&mut self, reader: &Reader, listed: &[Job]) -> Result<(), Failure> {
+        let folder: Option<NotebookPath> = format!("{}/dbtrigger", self.me.home()).parse().ok();
+        let folder = folder.map(|path| FolderRemovalWant { path, leaving: Vec::new() });
+        let inside = match &folder {
+            Some(folder) => FolderRemoval::observe(reader, folder)
+                .await
+                .map_err(|error| of_databricks(&format!("Cannot look into the folder {}", folder.path), &error))?,
+            None => None,
+        };
+        let is_notebook = |object: &&Listed| object.object_type.as_deref() == Some("NOTEBOOK");
+        let usual = inside.iter().flatten().filter(is_notebook).map(|object| object.path.as_str());
+        let given = self.wanted.path.iter().map(NotebookPath::as_str);
+        // What cannot be a path is the path of nothing that was deployed.
+        let paths = self.notebooks.iter().map(String::as_str).chain(usual).chain(given);
+        let paths: BTreeMap<String, NotebookPath> =
+            paths.filter_map(|path| path.parse().ok()).map(|path: NotebookPath| (path.to_string(), path)).collect();
+        let paths: Vec<NotebookPath> = paths.into_values().collect();
+        let wants: Vec<NotebookRemovalWant> = paths
+            .into_iter()
+            .map(|path| NotebookRemovalWant { path, leaving: self.leaving.clone(), me: self.me.user_name.clone() })
+            .collect();
+        let found = side_by_side(&wants, async |want| NotebookRemovalHave::look(reader, want, listed).await).await;
+        let mut keys: BTreeMap<(String, String), Vec<NotebookPath>> = BTreeMap::new();
+        let mut leaving = Vec::new();
+        for (want, found) in wants.into_iter().zip(found) {
+            let path = want.path.clone();
+            let settings = found.as_ref().ok().and_then(Option::as_ref).and_then(NotebookRemovalHave::settings);
+            let step = Step::<NotebookRemoval>::compare(want, found, self.consents)?;
+            let leaves = step.writes();
+            self.add(Removal::Notebook(step));
+            if let Some(settings) = settings {
+                let readers = keys.entry((settings.scope, settings.key)).or_default();
+                readers.extend((!leaves).then(|| path.clone()));
+            }
+            leaving.extend(leaves.then_some(path));
+        }
+        if let (Some(folder), Some(inside)) = (folder, inside) {
+            let want = FolderRemovalWant { leaving, ..folder };
+            let step = Step::<FolderRemoval>::compare(want, Ok(Some(inside)), self.consents)?;
+            self.add(Removal::Folder(step));
+        }
+        self.secrets(reader, keys).await
+    }
+
+    /// The keys that the notebooks read, each with those of them that stay, and their scopes.
+    async fn secrets(
+        &mut self,
+        reader: &Reader,
+        mut keys: BTreeMap<(String, String), Vec<NotebookPath>>,
+    ) -> Result<(), Failure> {
+        let Wanted { scope, key, with_secret, .. } = self.wanted;
+        if scope.is_some() || key.is_some() || keys.is_empty() {
+            let scope = scope.as_ref().map_or(DEFAULT_SCOPE, ScopeName::as_str).to_owned();
+            let key = key.as_ref().map_or(DEFAULT_KEY, KeyName::as_str).to_owned();
+            keys.entry((scope, key)).or_default();
+        }
+        let mut scopes: BTreeMap<String, ScopeRemovalWant> = BTreeMap::new();
+        for ((scope, key), needed_by) in keys {
+            // What cannot be a name is in no scope.
+            let (Ok(scope), Ok(key)) = (scope.parse::<ScopeName>(), key.parse::<KeyName>()) else { continue };
+            let want = SecretRemovalWant { scope: scope.clone(), key: key.clone(), wanted: *with_secret, needed_by };
+            let step = Step::<SecretRemoval>::plan(reader, want, self.consents).await?;
+            let of_scope = scopes.entry(scope.as_str().to_lowercase()).or_insert_with(|| ScopeRemovalWant {
+                scope,
+                wanted: *with_secret,
+                leaving: Vec::new(),
+                me: self.me.user_name.clone(),
+            });
+            of_scope.leaving.extend(step.writes().then_some(key));
+            self.add(Removal::Secret(step));
+        }
+        for want in scopes.into_values() {
+            let step = Step::<ScopeRemoval>::plan(reader, want, self.consents).await?;
+            self.add(Removal::Scope(step));
+        }
+        Ok(())
+    }
+}
+
+/// A workflow of several dbt jobs is not removed for one of them.
+fn starts_others(want: &WorkflowRemovalWant, others: &[&StandingTask]) -> Action {
+    let name = WorkflowRemoval::name(want);
+    let keys: Vec<&str> = others.iter().map(|task| task.key.as_str()).collect();
+    Refusal::new(format!("The workflow {name} stays: it has other tasks too: {}.", keys.join(", ")))
+        .advise(format!(
+            "to remove all of it, run `dbtrigger remove --workflow {}`; to drop one dbt job, run create-workflow with the others",
+            want.job
+        ))
+        .always()
+}

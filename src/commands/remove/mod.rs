@@ -1,0 +1,234 @@
+//! `remove`: takes away what dbtrigger made.
+
+mod look;
+
+use self::look::{Found, Wanted, look};
+use super::cancel::{CancelReport, stop_workflow};
+use super::job_named::{JobNamed, Narrow};
+use super::provision::{Provision, who};
+use super::talk::unanswered;
+use super::workflow_named::WorkflowNamed;
+use super::{Said, Stage, line_to_dbt, to_databricks};
+use crate::credentials::{Databricks, Missing, Wants, databricks};
+use crate::databricks::me::Me;
+use crate::databricks::secrets::{KeyName, ScopeName};
+use crate::databricks::workspace::NotebookPath;
+use crate::document::{Data, Id};
+use crate::engine::{Consent, Consents, Inputs, Provisioned, blocked};
+use crate::failure::{Code, Ended, Failure, Report};
+use crate::http::{Deadline, Writer};
+use crate::questions::Questioner;
+
+/// How long a run may take to end once it is cancelled.
+const CANCELLED_WITHIN: std::time::Duration = std::time::Duration::from_mins(5);
+
+/// Remove what dbtrigger created
+///
+/// Removes workflows, tasks added to other workflows, the notebook, and, with --with-secret, the dbt API key. Only what carries the
+/// mark of dbtrigger and is unedited is removed. The rest stays, and the plan shows why. If interrupted, run it again to continue.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    group(clap::ArgGroup::new("what").required(true).multiple(true).args(["workflow", "job", "all"])),
+    after_help = "Examples:
+  dbtrigger remove --workflow 'dbt: Nightly build (222222)' --dry-run
+  dbtrigger remove --job 222223 --cancel-runs -y
+  dbtrigger remove --all --with-secret -y"
+)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag, as clap reads them")]
+pub(crate) struct Args {
+    /// Apply the plan without asking
+    #[arg(short, long)]
+    yes: bool,
+    /// Show the plan and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Cancel active runs of the workflows first, and the dbt runs behind them
+    #[arg(long)]
+    cancel_runs: bool,
+    /// Databricks job: ID, URL, or name; repeatable
+    ///
+    /// If dbtrigger did not create the workflow, only the tasks that it added are removed.
+    #[arg(long, value_name = "WORKFLOW", help_heading = "What to remove")]
+    workflow: Vec<String>,
+    /// Whatever starts this dbt job: ID, URL, or name; repeatable
+    #[arg(long, value_name = "JOB", help_heading = "What to remove")]
+    job: Vec<String>,
+    #[command(flatten, next_help_heading = "What to remove")]
+    narrow: Narrow,
+    /// All workflows, added tasks, and notebooks of dbtrigger in the workspace
+    #[arg(long, conflicts_with_all = ["workflow", "job"], help_heading = "What to remove")]
+    all: bool,
+    /// With --all: the dbt API key too
+    ///
+    /// Its scope is removed as well if it is empty then and nobody else has access.
+    #[arg(long, requires = "all", help_heading = "What to remove")]
+    with_secret: bool,
+    /// A notebook outside its usual folder
+    #[arg(
+        long = "notebook",
+        visible_alias = "path",
+        value_name = "PATH",
+        requires = "all",
+        help_heading = "What to remove",
+        hide_short_help = true,
+        help = "With --all: a notebook that no workflow runs and that is not in /Users/<you>/dbtrigger"
+    )]
+    path: Option<NotebookPath>,
+    /// Secret scope of the dbt API key [default: the notebook's, or dbt-cloud]
+    #[arg(long, value_name = "SCOPE", requires = "all", help_heading = "What to remove", hide_short_help = true)]
+    scope: Option<ScopeName>,
+    /// Key in the scope [default: the notebook's, or api-key]
+    #[arg(long, value_name = "KEY", requires = "all", help_heading = "What to remove", hide_short_help = true)]
+    key: Option<KeyName>,
+}
+
+pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+    match Box::pin(remove(args, stage)).await {
+        Ok(ended) => ended,
+        Err(failure) => failure.into(),
+    }
+}
+
+async fn remove(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
+    let (cancel_runs, yes, dry_run) = (args.cancel_runs, args.yes, args.dry_run);
+    let (identity, wanted) = settle(args, stage).await?;
+    let writer = to_databricks(&identity, stage)?;
+    writer.open_ahead(4, false);
+    let me = who(&writer).await?;
+    let consents = Consents::default().with(Consent::CancelRuns, cancel_runs);
+    let mut found = look(&wanted, &writer, &me, &consents).await?;
+    let refused = blocked(&found.plan).is_some();
+    let goes_on = !dry_run && !refused && found.plan.writes();
+    let asker = stage.talk.asker.clone().filter(|_| goes_on && !yes);
+    if let Some(asker) = &asker
+        && let Err(ended) = accept(&found, writer.origin(), &me, &**asker, stage).await
+    {
+        return Ok(ended);
+    }
+    let cancelled = if goes_on { cancel(&found, &identity, &writer, stage).await? } else { Vec::new() };
+    if asker.is_some() || !cancelled.is_empty() {
+        // The plan may be stale: observe again. A run that was started since is not covered by the consent.
+        let again = look(&wanted, &writer, &me, &Consents::default()).await?;
+        if asker.is_some() && blocked(&again.plan).is_none() && again.plan.entries() != found.plan.entries() {
+            let what = "What is there has changed while the plan was shown; nothing was removed.";
+            return Err(
+                Failure::new(Code::ChangedMeanwhile, what).advise("run the same command again: it shows the plan anew")
+            );
+        }
+        found = Found { running: found.running, ..again };
+    }
+    let lines = found.lines();
+    let Found { plan, running: _, warnings } = found;
+    for warning in &warnings {
+        stage.events.warning(warning.as_str());
+    }
+    let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
+    let mut carried = provision.carry_out(plan).await;
+    if dry_run && !refused {
+        for line in lines {
+            carried.line(line);
+        }
+    }
+    carried.field("cancelled_runs", cancelled.into_iter().map(Id).collect::<Vec<_>>());
+    carried.field("warnings", warnings);
+    Ok(carried.end())
+}
+
+/// Shows the plan, and asks whether to apply it.
+async fn accept(
+    found: &Found,
+    workspace: &str,
+    me: &Me,
+    asker: &dyn Questioner,
+    stage: &Stage,
+) -> Result<(), Ended<Box<dyn Report>>> {
+    let shown = Provisioned {
+        workspace: workspace.to_owned(),
+        identity: me.user_name.clone(),
+        dry_run: true,
+        entries: found.plan.entries(),
+        lines: found.lines(),
+        fields: Data::default(),
+    };
+    stage.events.asked(format!("Workspace     {workspace} (as {})", me.user_name));
+    stage.events.asked(String::new());
+    for line in shown.text().lines() {
+        stage.events.asked(line);
+    }
+    // A signal at the question finds what was shown.
+    stage.last_known.stands(shown.json(), Said { cause: None, advice: "nothing was removed" });
+    let answer = asker.key("Apply?", "yN").await;
+    stage.last_known.clear();
+    let failure = match answer {
+        Ok('y') => return Ok(()),
+        Ok(_) => Failure::new(Code::Failed, "Canceled. Nothing was removed."),
+        Err(reason) => unanswered(reason),
+    };
+    Err(Ended { report: Some(Box::new(Canceled(shown.json()))), failure: Some(failure) })
+}
+
+/// A plan that was on the screen already.
+struct Canceled(Data);
+
+impl Report for Canceled {
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn json(&self) -> Data {
+        self.0.clone()
+    }
+}
+
+/// Settles flags and variables; everything missing is named at once.
+async fn settle(args: Args, stage: &Stage) -> Result<(Databricks, Wanted), Failure> {
+    let Args { workflow, job, narrow, all, with_secret, path, scope, key, cancel_runs: _, yes, dry_run } = args;
+    let mut wants = Wants::default();
+    let jobs = job.iter().map(|text| JobNamed::read(text)).collect::<Result<Vec<_>, _>>()?;
+    let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
+    if stage.talk.asker.is_none() && !yes && !dry_run {
+        let give = "-y, once --dry-run has shown it; at a terminal it is asked for";
+        wants.need(Ok(None::<()>), Missing { what: "your consent to the plan", give, ask: None });
+    }
+    let mut ids = Vec::new();
+    if jobs.iter().any(|job| matches!(job, JobNamed::Name(_))) || !narrow.is_empty() {
+        let pasted: Vec<_> = jobs.iter().flat_map(JobNamed::pasted).collect();
+        let (account, dbt) = line_to_dbt(&pasted, wants, stage)?;
+        for job in &jobs {
+            ids.push(job.find(&dbt, &account, &narrow).await?);
+        }
+    } else {
+        wants.settle()?;
+        ids.extend(jobs.iter().filter_map(|job| match job {
+            JobNamed::Id(job) | JobNamed::Address { job, pasted: _ } => Some(*job),
+            JobNamed::Name(_) => None,
+        }));
+    }
+    let Some(identity) = identity else {
+        return Err(Failure::new(Code::Bug, "The workspace is settled and yet missing."));
+    };
+    let named = |text: String| Ok((WorkflowNamed::read(&text, Some(&identity.origin))?, text));
+    let workflows = workflow.into_iter().map(named).collect::<Result<Vec<_>, Failure>>()?;
+    let wanted = Wanted { workflows, jobs: ids, all, with_secret, path, scope, key };
+    Ok((identity, wanted))
+}
+
+/// Cancels the runs of what is removed, with the dbt runs that they started.
+async fn cancel(found: &Found, identity: &Databricks, writer: &Writer, stage: &Stage) -> Result<Vec<u64>, Failure> {
+    let mut cancelled = Vec::new();
+    for (workflow, run) in &found.running {
+        stage.events.remark(format!("Cancelling run {run} of workflow {workflow}"));
+        let deadline = Deadline::after(CANCELLED_WITHIN);
+        let writer = writer.until(&deadline);
+        let mut report = CancelReport::default();
+        stop_workflow(*run, &identity.origin, &writer, &deadline, &mut report, stage)
+            .await
+            .map_err(|failure| failure.cause("nothing was removed yet"))?;
+        stage.last_known.clear();
+        cancelled.push(*run);
+    }
+    Ok(cancelled)
+}
+
+#[cfg(test)]
+mod tests;

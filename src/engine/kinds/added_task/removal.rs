@@ -1,0 +1,165 @@
+//! Removing tasks of ours from a workflow of somebody else: nothing else in it is ever sent.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::mark::Mark;
+use super::{is_added, marked};
+use crate::databricks::is_missing;
+use crate::databricks::jobs::{self, Job};
+use crate::databricks::permissions::job_permissions;
+use crate::databricks::raw::Raw;
+use crate::engine::kinds::others::fields;
+use crate::engine::kinds::task::{StandingTask, found, key_of, needs_of, standing_task};
+use crate::engine::kinds::workflow::managed_elsewhere;
+use crate::engine::kinds::{access, others};
+use crate::engine::walk::Inputs;
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Refusal, Step};
+use crate::failure::{Code, Failure};
+use crate::http::{HttpError, Reader, Writer};
+
+/// A task of ours in a job, as far as removing it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Added {
+    /// Its key, the dbt job that it starts, and its notebook.
+    pub(crate) task: StandingTask,
+    /// Somebody changed what we manage in it.
+    pub(crate) is_edited: bool,
+}
+
+/// The tasks of a job that carry our mark.
+pub(crate) fn added_tasks(job: &Job) -> Vec<Added> {
+    let tasks = job.settings.list("tasks");
+    let all = tasks.iter().filter_map(|task| {
+        let mark = Mark::of(task)?;
+        let is_edited = mark.digest != Mark::digest(marked(&found(Some(task))));
+        Some(Added { task: standing_task(&job.settings, task), is_edited })
+    });
+    all.collect()
+}
+
+/// Tasks of ours that should not be there.
+pub(crate) enum TaskRemoval {}
+
+/// Which tasks of which job: one step for all of them, since each write changes the job.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TaskRemovalWant {
+    pub(crate) workflow: u64,
+    /// As it is called in the workspace.
+    pub(crate) workflow_name: String,
+    pub(crate) keys: Vec<String>,
+    /// Who asks.
+    pub(crate) me: String,
+}
+
+/// The job that they are in.
+#[derive(Clone, Debug)]
+pub(crate) struct TaskRemovalHave {
+    pub(crate) job: Job,
+    /// Whether whoever asks manages it, as far as that can be told.
+    pub(crate) manages: bool,
+}
+
+/// The wanted tasks that are there with our mark.
+fn there(want: &TaskRemovalWant, settings: &Raw) -> Vec<String> {
+    let tasks = settings.list("tasks");
+    tasks.iter().filter(|task| is_added(task)).map(key_of).filter(|key| want.keys.contains(key)).collect()
+}
+
+/// The job without them.
+fn intended(want: &TaskRemovalWant, settings: &Raw) -> Raw {
+    let (leaving, mut whole) = (there(want, settings), settings.clone());
+    let mut tasks = settings.list("tasks");
+    tasks.retain(|task| !leaving.contains(&key_of(task)));
+    whole.set("tasks", &tasks);
+    whole
+}
+
+impl Kind for TaskRemoval {
+    type Want = TaskRemovalWant;
+    type Have = TaskRemovalHave;
+
+    const KIND: &'static str = "task";
+    const CREATION: Creation = Creation::IsRefused;
+
+    fn name(want: &TaskRemovalWant) -> String {
+        let TaskRemovalWant { workflow, workflow_name, keys, me: _ } = want;
+        format!("{} in job {workflow} \"{workflow_name}\"", keys.join(", "))
+    }
+
+    async fn observe(reader: &Reader, want: &TaskRemovalWant) -> Result<Option<TaskRemovalHave>, HttpError> {
+        let (job, permissions) =
+            tokio::join!(jobs::get(reader, want.workflow), reader.read(job_permissions(want.workflow)));
+        match job {
+            Ok(job) => {
+                let manages = access::manages(reader, &want.me, permissions).await?;
+                Ok(Some(TaskRemovalHave { job, manages }))
+            }
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn diff(want: &TaskRemovalWant, have: Option<&TaskRemovalHave>, _consents: &Consents) -> Action {
+        let kept = |why: String| Action::Keep(Some(Note::Kept(format!("kept: {why}"))));
+        let Some(TaskRemovalHave { job, manages }) = have else {
+            return Action::Keep(Some(Note::Kept("not there".to_owned())));
+        };
+        let leaving = there(want, &job.settings);
+        if leaving.is_empty() {
+            return Action::Keep(Some(Note::Kept("not there".to_owned())));
+        }
+        if let Some(who) = managed_elsewhere(job) {
+            return kept(format!("the job is managed by {who}"));
+        }
+        if added_tasks(job).iter().any(|added| added.is_edited && leaving.contains(&added.task.key)) {
+            return kept("edited since dbtrigger wrote it".to_owned());
+        }
+        let tasks = job.settings.list("tasks");
+        let waiting: BTreeSet<String> = tasks
+            .iter()
+            .filter(|task| !leaving.contains(&key_of(task)))
+            .filter(|task| needs_of(task).iter().any(|need| leaving.contains(need)))
+            .map(key_of)
+            .collect();
+        if !waiting.is_empty() {
+            let waiting: Vec<String> = waiting.into_iter().collect();
+            let name = TaskRemoval::name(want);
+            return Refusal::new(format!("The task {name} stays: other tasks depend on it: {}.", waiting.join(", ")))
+                .advise("remove the dependency in the workspace first")
+                .always();
+        }
+        if *manages { Action::Remove } else { kept(format!("{} may not manage the job", want.me)) }
+    }
+
+    fn is_as_planned(step: &Step<TaskRemoval>, now: Option<&TaskRemovalHave>) -> bool {
+        let settings = |have: Option<&TaskRemovalHave>| have.map(|have| fields(&have.job.settings));
+        settings(step.have.as_ref()) == settings(now)
+    }
+
+    async fn apply(writer: &Writer, step: &mut Step<TaskRemoval>, _inputs: &Inputs) -> Result<Applied, HttpError> {
+        let Some(TaskRemovalHave { job, manages: _ }) = &step.have else { return Ok(Applied::Written) };
+        let keys = there(&step.want, &job.settings).into_iter().map(|key| format!("tasks/{key}"));
+        let update = jobs::Update { fields_to_remove: keys.collect(), ..jobs::Update::default() };
+        writer.put_once(jobs::update(job.id, &update)).await.map(|()| Applied::Written)
+    }
+
+    fn differences(step: &Step<TaskRemoval>, now: Option<&TaskRemovalHave>) -> Vec<String> {
+        let still = now.map(|now| there(&step.want, &now.job.settings)).unwrap_or_default();
+        still.into_iter().map(|key| format!("the task {key} is still there")).collect()
+    }
+
+    fn gone(step: &Step<TaskRemoval>) -> Vec<String> {
+        let (Some(before), Some(now)) = (&step.have, &step.now) else { return Vec::new() };
+        let before = &before.job.settings;
+        others::gone(before, &intended(&step.want, before), &now.job.settings)
+    }
+
+    fn explain(want: &TaskRemovalWant, error: &HttpError, failure: Failure) -> Failure {
+        if failure.code == Code::NotAllowed && error.operation == "jobs/update" {
+            return failure.advise(format!("changing job {} takes CAN_MANAGE on it", want.workflow));
+        }
+        failure
+    }
+}
