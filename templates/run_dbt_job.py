@@ -1286,7 +1286,7 @@ def check():
     for remark in remarks:
         say(remark)
     say("Nothing was triggered. Whether the key can start runs is not checked.")
-    result = {"schema_version": 1, "mode": "check", "ok": True, "dbt_job_id": job_id}
+    result = {"schema_version": 1, "mode": "check", "ok": True, "dbt_job_id": job_id and str(job_id)}
     return json.dumps({**result, "remarks": remarks, "output": output})
 
 
@@ -1358,14 +1358,14 @@ def conclude(run):
     say(run.url())
     result = {
         "schema_version": 1,
-        "dbt_job_id": job_id,
-        "dbt_run_id": run.id,
+        "dbt_job_id": str(job_id),  # ids as text: they exceed what a reader with floats keeps exact
+        "dbt_run_id": str(run.id),
         "status": ended.name,
         "url": run.url(),
         "started_at": run.text("started_at"),
         "finished_at": run.text("finished_at"),
         "adopted": state.adopted,
-        "duplicates": [{"dbt_run_id": number, "fate": fate} for number, fate in sorted(state.duplicates.items())],
+        "duplicates": [{"dbt_run_id": str(number), "fate": fate} for number, fate in sorted(state.duplicates.items())],
         "output": output,
     }
     return json.dumps(result)

@@ -52,7 +52,7 @@ impl Given {
         match hint {
             Hint::Run(command) => Hint::Run(self.command(&command)),
             Hint::Add(flag) => Hint::Add(flag),
-            hint @ (Hint::Do(_) | Hint::Against(_)) => hint,
+            hint @ (Hint::Do(_) | Hint::GiveEach | Hint::Against(_)) => hint,
         }
     }
 
@@ -61,7 +61,7 @@ impl Given {
         if let Some(failure) = &mut ended.failure {
             let hints = std::mem::take(&mut failure.hints).into_iter().map(|hint| match hint {
                 Hint::Add(flag) => Hint::Do(format!("to do it anyway, run `{}`", with_flag(arguments, flag))),
-                hint @ (Hint::Run(_) | Hint::Do(_) | Hint::Against(_)) => self.hint(hint),
+                hint @ (Hint::Run(_) | Hint::Do(_) | Hint::GiveEach | Hint::Against(_)) => self.hint(hint),
             });
             failure.hints = hints.collect();
         }

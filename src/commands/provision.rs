@@ -9,7 +9,7 @@ use futures_util::future::MaybeDone;
 use super::{Given, Said, Stage};
 use crate::databricks::me::{Me, me};
 use crate::document::{Data, Shown, document};
-use crate::engine::{Action, Entry, Inputs, Plan, Progress, Provisioned, blocked, walk};
+use crate::engine::{Action, Entry, Inputs, Note, Plan, Progress, Provisioned, blocked, walk};
 use crate::failure::{Code, Ended, Failure, Hint, Remedy, Report, of_databricks};
 use crate::http::{Meaning, Reader, Writer};
 
@@ -201,9 +201,7 @@ pub(crate) fn no_plan(
 /// A grant that was left out is never left out silently.
 fn tell_of_skipped(plan: &Plan, stage: &Stage) {
     for entry in plan.entries() {
-        if let Action::Keep(Some(note)) = &entry.action
-            && note.starts_with("skipped")
-        {
+        if let Action::Keep(Some(note @ Note::Skipped(_))) = &entry.action {
             stage.events.remark(format!("{} {}: {note}", entry.kind, entry.quoted));
         }
     }

@@ -23,6 +23,9 @@ use crate::questions::{Open, Question, Questioner, Setting, Unanswered};
 /// A token that the service refuses is asked for so often.
 const MOST_TRIES: usize = 3;
 
+/// Where answers come from.
+const TYPED: Source = Source::Typed;
+
 /// The last of the workspaces to choose from.
 const ELSEWHERE: &str = "another workspace";
 
@@ -65,7 +68,7 @@ pub(crate) async fn answer(open: &Open, stage: &mut Stage, asker: &dyn Questione
             if !typed_host || !is_about_the_host(failure.code) {
                 return Err(failure);
             }
-            talk.tell(&failure, "DATABRICKS_HOST");
+            talk.tell(&failure);
             talk.databricks_host().await?;
         }
     }
@@ -178,14 +181,10 @@ struct Talking<'a> {
 }
 
 impl Talking<'_> {
-    /// What is wrong with an answer, before the question comes again. `name`: the flag or variable whose checks found it.
-    fn tell(&self, failure: &Failure, name: &str) {
+    /// What is wrong with an answer, before the question comes again.
+    fn tell(&self, failure: &Failure) {
         let Failure { code: _, what, causes, hints, open: _ } = failure;
-        let what = match what.strip_prefix(name) {
-            Some(wrong) if wrong.starts_with(" is ") => format!("Your answer{wrong}"),
-            Some(_) | None => what.clone(),
-        };
-        self.stage.events.warning(what);
+        self.stage.events.warning(what.as_str());
         for cause in causes {
             self.stage.events.remark(format!("  cause: {cause}"));
         }
@@ -193,7 +192,7 @@ impl Talking<'_> {
             // The next answer is all that has to be given.
             let hint = match hint {
                 Hint::Against(remedy) => remedy.advice().to_owned(),
-                Hint::Run(_) | Hint::Add(_) | Hint::Do(_) => hint.to_string().replace(&format!("{name} "), ""),
+                Hint::Run(_) | Hint::Add(_) | Hint::Do(_) | Hint::GiveEach => hint.to_string(),
             };
             self.stage.events.remark(format!("next: {hint}"));
         }
@@ -243,7 +242,7 @@ impl Talking<'_> {
             let typed = self.ask("Databricks host (the URL of your workspace)", "").await?;
             match self.take_host(&typed) {
                 Ok(()) => return Ok(()),
-                Err(failure) => self.tell(&failure, "DATABRICKS_HOST"),
+                Err(failure) => self.tell(&failure),
             }
         }
     }
@@ -310,10 +309,7 @@ impl Talking<'_> {
                 Ok(secret) => vault.keep(variable, secret),
                 Err(odd) => {
                     let what = format!("Not a token: {odd}.");
-                    self.tell(
-                        &Failure::new(Code::InvalidInput, what).advise("copy only the token and try again"),
-                        variable,
-                    );
+                    self.tell(&Failure::new(Code::InvalidInput, what).advise("copy only the token and try again"));
                     continue;
                 }
             }
@@ -323,7 +319,7 @@ impl Talking<'_> {
             if !matches!(failure.code, Code::NotAuthenticated | Code::NotAllowed) || tries == MOST_TRIES {
                 return Err(failure);
             }
-            self.tell(&failure, variable);
+            self.tell(&failure);
         }
         let given = Instead::Variable(variable, None);
         if !self.instead.contains(&given) {

@@ -114,7 +114,7 @@ impl WorkflowNamed {
 async fn near(reader: &Reader, name: &str) -> Vec<String> {
     let page = async |token: Option<String>| {
         let Page { jobs, next } = reader.glance(list(None, token.as_deref())).await?;
-        Ok((jobs, next))
+        Ok((jobs.rows, next))
     };
     let all = reader.pages("jobs/list", |job: &Summary| job.id, NEAR, page).await.unwrap_or_default();
     let near = nearest(name, &all, |job| &job.name);

@@ -280,23 +280,38 @@ fn links(flags: &AccountFlags, pasted: &[(String, Link)]) -> Result<Vec<Sourced<
     Ok(all)
 }
 
+/// A host of dbt as somebody wrote it.
+pub(crate) fn read_host(text: &str, source: &Source) -> Result<Sourced<Origin>, Failure> {
+    expanded(Sourced::new(text.to_owned(), source.clone()))?;
+    parse_host(text).map(|origin| Sourced::new(origin, source.clone())).map_err(|bad| {
+        Failure::new(Code::InvalidInput, format!("{source} \"{}\" is invalid: {bad}.", shown(text)))
+            .advise("use the host in your browser's address bar when signed in to dbt, such as ab123.us1.dbt.com")
+    })
+}
+
+/// The id of an account of dbt as somebody wrote it.
+pub(crate) fn read_account_id(text: &str, source: Source) -> Result<Sourced<u64>, Failure> {
+    match text.trim().parse::<u64>() {
+        Ok(id) if id > 0 && !text.contains('+') => Ok(Sourced::new(id, source)),
+        Ok(_) | Err(_) => {
+            let Sourced { value, source } = expanded(Sourced::new(text.to_owned(), source))?;
+            let what = format!("{source} \"{value}\" is not an account ID, a number such as 51234.");
+            Err(Failure::new(Code::InvalidInput, what)
+                .advise("use the number after /deploy/ in the URL of any page of your dbt account"))
+        }
+    }
+}
+
 fn find_host(
     flags: &AccountFlags,
     pasted: &[(String, Link)],
     environment: &Environment,
 ) -> Result<Option<Host>, Failure> {
-    let read = |text: &str, source: Source| {
-        expanded(Sourced::new(text.to_owned(), source.clone()))?;
-        parse_host(text).map(|origin| Sourced::new(origin, source.clone())).map_err(|bad| {
-            Failure::new(Code::InvalidInput, format!("{source} \"{}\" is invalid: {bad}.", shown(text)))
-                .advise("use the host in your browser's address bar when signed in to dbt, such as ab123.us1.dbt.com")
-        })
-    };
-    let flag = flags.dbt_host.as_deref().map(|text| read(text, Source::Flag("--dbt-host"))).transpose()?;
+    let flag = flags.dbt_host.as_deref().map(|text| read_host(text, &Source::Flag("--dbt-host"))).transpose()?;
     let mut variables = Vec::new();
     for name in ["DBT_CLOUD_HOST", "DBT_CLOUD_HOST_URL"] {
         if let Some(text) = environment.get(name) {
-            variables.push(read(text, Source::Variable(name))?);
+            variables.push(read_host(text, &Source::Variable(name))?);
         }
     }
     agree("host", &variables)?;
@@ -319,18 +334,10 @@ fn find_id(
     pasted: &[(String, Link)],
     environment: &Environment,
 ) -> Result<Option<Sourced<u64>>, Failure> {
-    let read = |text: &str, source: Source| match text.trim().parse::<u64>() {
-        Ok(id) if id > 0 && !text.contains('+') => Ok(Sourced::new(id, source)),
-        Ok(_) | Err(_) => {
-            let Sourced { value, source } = expanded(Sourced::new(text.to_owned(), source))?;
-            let what = format!("{source} \"{value}\" is not an account ID, a number such as 51234.");
-            Err(Failure::new(Code::InvalidInput, what)
-                .advise("use the number after /deploy/ in the URL of any page of your dbt account"))
-        }
-    };
-    let flag = flags.dbt_account.as_deref().map(|text| read(text, Source::Flag("--dbt-account"))).transpose()?;
+    let flag =
+        flags.dbt_account.as_deref().map(|text| read_account_id(text, Source::Flag("--dbt-account"))).transpose()?;
     let name = "DBT_CLOUD_ACCOUNT_ID";
-    let variable = environment.get(name).map(|text| read(text, Source::Variable(name))).transpose()?;
+    let variable = environment.get(name).map(|text| read_account_id(text, Source::Variable(name))).transpose()?;
     let links: Vec<Sourced<u64>> = links(flags, pasted)?
         .into_iter()
         .filter_map(|link| Some(Sourced::new(link.value.account?, link.source)))

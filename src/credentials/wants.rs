@@ -1,10 +1,7 @@
 //! Collects what is missing or wrong, so that a command fails once and names all of it.
 
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, Hint};
 use crate::questions::{Open, Question};
-
-/// The advice where values are missing.
-pub(crate) const GIVE_EACH: &str = "provide each value, then run the same command again";
 
 /// A value that nobody gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +142,7 @@ impl Wants {
         if let Some(questions) = missing.into_iter().map(|missing| missing.ask).collect() {
             failure.open = Open { questions, pasted };
         }
-        Err(advice.into_iter().fold(failure, Failure::advise).advise(GIVE_EACH))
+        Err(advice.into_iter().fold(failure, Failure::advise).hint(Hint::GiveEach))
     }
 }
 

@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::permissions::Level;
-use super::{done, or_default};
-use crate::http::{Call, Path, Put, Read, Shape, parse_json};
+use super::{done, known, or_default, soft};
+use crate::http::{Call, Path, Put, Read, Rows, Shape, parse_json};
 use crate::secret::Secret;
 
 /// A name that Databricks takes for a scope (databricks-api §3.2).
@@ -143,6 +143,7 @@ pub(crate) struct SecretInfo {
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) key: String,
     /// Milliseconds since 1970.
+    #[serde(default, deserialize_with = "soft")]
     pub(crate) last_updated_timestamp: Option<i64>,
 }
 
@@ -187,12 +188,13 @@ pub(crate) fn scopes() -> Read<Vec<ScopeInfo>> {
     }
     #[derive(Deserialize)]
     struct Body {
-        scopes: Option<Vec<Item>>,
+        #[serde(default, deserialize_with = "known")]
+        scopes: Vec<Item>,
     }
     Read::new(Call::get("secrets/scopes/list", Path::new("/api/2.0/secrets/scopes/list")), |answer| {
         let Body { scopes } = parse_json(answer)?;
         // The field is absent if there are none.
-        let known = scopes.unwrap_or_default().into_iter().map(|Item { name, backend_type, keyvault_metadata }| {
+        let known = scopes.into_iter().map(|Item { name, backend_type, keyvault_metadata }| {
             let backend = match backend_type.as_deref() {
                 None | Some("DATABRICKS") => Backend::Databricks,
                 Some("AZURE_KEYVAULT") => Backend::KeyVault(keyvault_metadata.and_then(|vault| vault.dns_name)),
@@ -221,10 +223,11 @@ pub(crate) fn create_open_scope(scope: &ScopeName) -> Put<()> {
 pub(crate) fn list(scope: &ScopeName) -> Read<Vec<SecretInfo>> {
     #[derive(Deserialize)]
     struct Body {
-        secrets: Option<Vec<SecretInfo>>,
+        #[serde(default, deserialize_with = "known")]
+        secrets: Vec<SecretInfo>,
     }
     let call = Call::get("secrets/list", Path::new("/api/2.0/secrets/list")).query("scope", scope);
-    Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.secrets.unwrap_or_default()))
+    Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.secrets))
 }
 
 /// `secrets/put`: stores a value, over one that is there.
@@ -270,15 +273,15 @@ pub(crate) fn fingerprint(scope: &ScopeName, key: &KeyName) -> Read<Fingerprint>
 }
 
 /// `acls/list`: who may do what. Needs MANAGE.
-pub(crate) fn acls(scope: &ScopeName) -> Read<Vec<Acl>> {
+pub(crate) fn acls(scope: &ScopeName) -> Read<Rows<Acl>> {
     #[derive(Deserialize)]
     struct Body {
         // The vendor's own pages show both names (databricks-api §3.1).
-        #[serde(alias = "acls")]
-        items: Option<Vec<Acl>>,
+        #[serde(alias = "acls", default)]
+        items: Rows<Acl>,
     }
     let call = Call::get("secrets/acls/list", Path::new("/api/2.0/secrets/acls/list")).query("scope", scope);
-    Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.items.unwrap_or_default()))
+    Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.items))
 }
 
 /// `acls/put`: sets what one principal may do, over what it may do now.
@@ -344,7 +347,7 @@ mod tests {
         assert_eq!((list(&scope).parse)(&answer("{}")).unwrap(), []);
         for name in ["items", "acls"] {
             let text = format!(r#"{{"{name}":[{{"principal":"users","permission":"MANAGE"}}]}}"#);
-            assert_eq!((acls(&scope).parse)(&answer(&text)).unwrap()[0].principal, "users");
+            assert_eq!((acls(&scope).parse)(&answer(&text)).unwrap().rows[0].principal, "users");
         }
     }
 

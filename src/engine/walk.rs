@@ -295,7 +295,7 @@ fn taken<K: Kind>(step: &mut Step<K>) -> Result<(), Failure> {
     let failure = match action {
         // What is to be kept now is not what was to be removed.
         Action::Keep(note) if removes && !K::differences(step, step.now.as_ref()).is_empty() => {
-            note.into_iter().fold(failure, Failure::cause)
+            note.into_iter().fold(failure, |failure, note| failure.cause(note.to_string()))
         }
         Action::Keep(note) => {
             step.action = Action::Keep(K::came_out(step, step.now.as_ref()).or(note));
@@ -334,7 +334,7 @@ async fn confirm<K: Kind>(writer: &Writer, step: &mut Step<K>) -> Result<(), Fai
         format!("The {kind} {name} was {verb}{id}")
     };
     let unread = |step: &Step<K>, error: &HttpError| {
-        let cause = format!("{}, but could not be read back", done(step).trim_end_matches('.'));
+        let cause = format!("{}, but could not be read back", done(step));
         failed::<K>("read back", &step.want, error).cause(cause)
     };
     let end = Instant::now() + SHOWS_WITHIN;

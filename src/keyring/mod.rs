@@ -73,7 +73,7 @@ impl fmt::Display for Owner {
 /// Why a keyring gives or takes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// Something forbids opening it.
+    /// This variable forbids opening it.
     Closed(&'static str),
     /// There is none, and why.
     Absent(String),
@@ -92,7 +92,7 @@ pub(crate) enum Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Closed(why) => write!(formatter, "the keyring is not used: {why}"),
+            Trouble::Closed(variable) => write!(formatter, "the keyring is not opened, since {variable} is set"),
             Trouble::Absent(why) => write!(formatter, "no keyring: {why}"),
             Trouble::Locked(why) => write!(formatter, "the keyring is locked: {why}"),
             Trouble::Silent(limit) => write!(
@@ -138,9 +138,7 @@ impl Trouble {
     /// What its owner can do about it, if anything.
     pub(crate) fn remedy(&self) -> Option<String> {
         match self {
-            Trouble::Closed(why) => {
-                Some(format!("{}: unset it to use the keyring", why.replace(" is set", " closes the keyring")))
-            }
+            Trouble::Closed(variable) => Some(format!("{variable} closes the keyring: unset it to use the keyring")),
             Trouble::Locked(_) | Trouble::Silent(_) => Some(
                 "unlock the keyring (for example, sign in to the desktop), then run the same command again".to_owned(),
             ),
@@ -205,7 +203,7 @@ struct Inner {
 #[cfg(test)]
 impl Default for Keyring {
     fn default() -> Keyring {
-        Keyring::closed("this is a test")
+        Keyring::closed("A_TEST")
     }
 }
 
@@ -215,9 +213,9 @@ impl Keyring {
         Keyring::new(Ok(Arc::new(system::System)), SHORT, LONG)
     }
 
-    /// One that is never opened, for this reason.
-    pub(crate) fn closed(why: &'static str) -> Keyring {
-        Keyring::new(Err(why), SHORT, LONG)
+    /// One that is never opened, since this variable is set.
+    pub(crate) fn closed(variable: &'static str) -> Keyring {
+        Keyring::new(Err(variable), SHORT, LONG)
     }
 
     fn new(store: Result<Arc<dyn Store>, &'static str>, limit: Duration, patience: Duration) -> Keyring {

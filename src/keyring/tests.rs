@@ -87,8 +87,8 @@ async fn a_refusal_and_a_closed_keyring_keep_their_words() {
     let keyring = Double::new(Mood::Refuses(locked.clone())).keyring();
     assert_eq!(keyring.logins(), Err(locked.clone()));
     assert_eq!(keyring.keep(&dbt(1), "x").await, Err(locked));
-    let closed = Keyring::closed("CI is set");
-    assert_eq!(closed.token(&dbt(1)), Err(Trouble::Closed("CI is set")));
+    let closed = Keyring::closed("CI");
+    assert_eq!(closed.token(&dbt(1)), Err(Trouble::Closed("CI")));
     assert_eq!(closed.open().await.unwrap_err().to_string(), "the keyring is not used: CI is set");
 }
 

@@ -131,7 +131,7 @@ fn an_answer_is_checked_as_the_flag_is_and_asked_for_again_with_the_same_words()
     pty.sees("--dbt-host \"login.dbt.com\" is invalid: it is dbt's sign-in page");
     pty.keys(&format!("{origin}\r"));
     pty.answers("dbt account ID", "fifty");
-    pty.sees("Your answer \"fifty\" is not an account ID, a number such as 51234.");
+    pty.sees("--dbt-account \"fifty\" is not an account ID, a number such as 51234.");
     // Corrected by hand.
     pty.keys("99\u{7f}\u{7f}\u{7f}5123\u{1b}[D\u{1b}[C4\r");
     let left = pty.ends(0);

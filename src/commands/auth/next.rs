@@ -1,7 +1,7 @@
 //! What `auth status` advises next: only what would help here.
 
 use crate::context::Environment;
-use crate::credentials::{Account, GIVE_EACH, Source, Workspace, profiles_file};
+use crate::credentials::{Account, Source, Workspace, profiles_file};
 use crate::failure::{Code, Failure, Hint};
 use crate::keyring::Trouble;
 
@@ -82,12 +82,11 @@ impl Next<'_> {
 
 /// The failure with other advice, where it is about nothing but missing values.
 pub(super) fn instead(failure: Failure, hints: impl FnOnce() -> Vec<Hint>) -> Failure {
-    let give_each = Hint::Do(GIVE_EACH.to_owned());
-    if !failure.hints.contains(&give_each) {
+    if !failure.hints.contains(&Hint::GiveEach) {
         return failure;
     }
     // Profiles to choose from help here, too.
-    let others = failure.hints.iter().filter(|hint| **hint != give_each).cloned();
+    let others = failure.hints.iter().filter(|hint| **hint != Hint::GiveEach).cloned();
     Failure { hints: hints().into_iter().chain(others).collect(), ..failure }
 }
 

@@ -85,15 +85,13 @@ pub(super) async fn add(
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
     let load = input.load();
     let looks = async {
-        let (row, ground, usual) = tokio::try_join!(
+        let (row, ground, usual, (compute, of_compute)) = tokio::try_join!(
             named.find(&writer, text, "nothing was written", again),
             survey(&writer, &load, &me),
-            async { Ok(UsualKeys::list(&writer).await) }
+            async { Ok(UsualKeys::list(&writer).await) },
+            compute::settle(&writer, input.compute.as_ref(), &me)
         )?;
-        let compute = match &input.compute {
-            Some(wish) => Some(compute::settle(&writer, wish, &me, &mut warnings).await?),
-            None => None,
-        };
+        warnings.extend(of_compute);
         let want = AddedTaskWant {
             workflow: row.job_id,
             workflow_name: row.name().to_owned(),

@@ -71,7 +71,7 @@ impl Check {
         for _ in 0..PAGES {
             // What cannot be listed is as if it had never been: a check too many does no harm.
             let Ok(found) = reader.read(list_one_time_runs(page.as_deref())).await else { return Some(self) };
-            if let Some(run) = found.runs.iter().find(|run| run.run_name.as_deref() == Some(&name)) {
+            if let Some(run) = found.runs.rows.iter().find(|run| run.run_name.as_deref() == Some(&name)) {
                 match run.standing() {
                     Some(Standing::Ended(WorkflowEnd::Success(_))) if is_confirmed(reader, run.run_id).await => {
                         return None;

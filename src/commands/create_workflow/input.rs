@@ -14,7 +14,7 @@ use crate::commands::Stage;
 use crate::commands::grants::GrantTo;
 use crate::commands::job_named::Narrow;
 use crate::commands::workflow_named::WorkflowNamed;
-use crate::credentials::{self, Account, Databricks, Missing, Token, Wants};
+use crate::credentials::{self, Account, Databricks, Missing, Source, Token, Wants};
 use crate::databricks::permissions::JobLevel;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt::Link;
@@ -153,13 +153,15 @@ pub(in crate::commands) fn collect(args: Args, door: Door, stage: &Stage, wants:
         Some(_) | None => Vec::new(),
     };
     let name = wants.optional(name.map(check_name).transpose());
-    let zone = wants.optional(timezone.map(|text| read_zone(&text)).transpose());
-    let schedule = wants.optional(schedule.map(|text| read_schedule(&text, zone.as_ref(), stage)).transpose());
+    let zone = wants.optional(timezone.map(|text| read_zone(&text, &Source::Flag("--timezone"))).transpose());
+    let schedule = wants.optional(
+        schedule.map(|text| read_schedule(&text, &Source::Flag("--schedule"), zone.as_ref(), stage)).transpose(),
+    );
     let compute = wants.optional(compute::wish(compute.as_deref(), policy, cluster_json.as_ref()));
     let overrides = wants.optional(options::overrides(overrides));
     let tags = wants.optional(options::tags(tag).map(Some)).unwrap_or_default();
     let notify = wants.optional(options::addresses(notify));
-    let run_as = wants.optional(run_as.map(|text| read_run_as(&text)).transpose());
+    let run_as = wants.optional(run_as.map(|text| read_run_as(&text, &Source::Flag("--run-as"))).transpose());
     let grants = wants.optional(settle_grants(grant).map(Some)).unwrap_or_default();
     let databricks = credentials::databricks(environment, &stage.vault, wants);
     let own = databricks.as_ref().map(|identity| &identity.origin);
@@ -298,21 +300,30 @@ fn check_name(name: String) -> Result<String, Failure> {
         .advise("pass the name to show in the workspace"))
 }
 
-pub(in crate::commands) fn read_zone(text: &str) -> Result<Zone, Failure> {
+pub(in crate::commands) fn read_zone(text: &str, source: &Source) -> Result<Zone, Failure> {
     Zone::parse(text).map_err(|bad| {
-        Failure::new(Code::InvalidInput, format!("--timezone \"{text}\" is invalid: {bad}."))
+        Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {bad}."))
             .advise("use an IANA name such as Europe/Berlin, America/New_York, or UTC")
     })
 }
 
-pub(in crate::commands) fn read_schedule(text: &str, zone: Option<&Zone>, stage: &Stage) -> Result<Schedule, Failure> {
+pub(in crate::commands) fn read_schedule(
+    text: &str,
+    source: &Source,
+    zone: Option<&Zone>,
+    stage: &Stage,
+) -> Result<Schedule, Failure> {
     let zone = zone.cloned().unwrap_or_else(Zone::utc);
     Schedule::parse(text, zone, stage.context.wall.now()).map_err(|bad| {
         let failure =
-            Failure::new(Code::InvalidInput, format!("--schedule \"{text}\" is invalid: {bad}."));
+            Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {bad}."));
         match bad {
             BadSchedule::Unix { quartz: Some(meant) } | BadSchedule::NotQuartz { reason: _, meant: Some(meant) } => {
-                failure.advise(format!("use --schedule '{meant}'"))
+                if let Source::Typed = source {
+                    failure.advise(format!("write {meant}"))
+                } else {
+                    failure.advise(format!("write {source} '{meant}'"))
+                }
             }
             BadSchedule::Unix { quartz: None }
             | BadSchedule::NotQuartz { reason: _, meant: None }

@@ -259,8 +259,11 @@ async fn look(
 ) -> Result<(Ground, Drawn), Failure> {
     let looks = async |input: &Input, listed| {
         let load = input.load();
-        let (ground, found, usual) =
-            tokio::join!(survey(reader, &load, me), find(reader, input, looked_up, listed), UsualKeys::list(reader));
+        let (ground, found, usual) = tokio::join!(
+            survey(reader, &load, me),
+            find(reader, input, looked_up, listed, me),
+            UsualKeys::list(reader)
+        );
         let ground = ground?;
         let drawn = draw(reader, input, looked_up.clone(), found?, (&ground, usual), me, stage).await?;
         Ok::<_, Failure>((ground, drawn))

@@ -20,14 +20,14 @@ pub(super) async fn look(chain: &Chain<'_>, workflow: &Standing, footings: &BTre
     let (id, subject) = (format!("last-run:{job}"), format!("the last run of {}", workflow.short()));
     let unknown = |error| {
         let failure = of_databricks(&format!("The outcome of {subject} is unknown"), &error);
-        let check = Check::warning(PART, &id, format!("{}.", failure.what.trim_end_matches('.')));
+        let check = Check::warning(PART, &id, failure.what);
         failure.causes.into_iter().fold(check, Check::because).then(failure.hints)
     };
     let page = match chain.reader.read(list_workflow_runs(job, false, None)).await {
         Ok(page) => page,
         Err(error) => return unknown(error),
     };
-    let ended = page.runs.iter().filter_map(|run| match run.standing()? {
+    let ended = page.runs.rows.iter().filter_map(|run| match run.standing()? {
         databricks::Standing::Ended(end) => Some((run, end)),
         databricks::Standing::Going(_) => None,
     });

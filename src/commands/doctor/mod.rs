@@ -99,9 +99,9 @@ struct Side<T> {
     line: Result<T, String>,
 }
 
-/// The link that nothing behind it can do without. A clock that is wrong need not be one.
+/// The link that nothing behind it can do without.
 fn is_broken(checks: &[Check]) -> Option<String> {
-    let mut broken = checks.iter().filter(|check| check.has_failed() && !check.is_clock());
+    let mut broken = checks.iter().filter(|check| check.breaks());
     broken.next().map(Check::as_reason)
 }
 

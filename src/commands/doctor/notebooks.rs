@@ -13,7 +13,7 @@ use crate::engine::kinds::{
 };
 use crate::engine::{Action, Change, Consent, Consents, Kind as _};
 use crate::failure::{Code, Failure, of_databricks};
-use crate::notebook::{Found, OverrideKey, Reading, read};
+use crate::notebook::{Found, OverrideKey, Reading, State, read};
 use crate::origin::Origin;
 
 /// What a notebook has to carry.
@@ -52,7 +52,7 @@ impl Footing {
 }
 
 /// Looks at the notebook at this path, or at the one that commands use by default, and at the key that it reads.
-pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: Load) -> Footing {
+pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: &Load) -> Footing {
     let Chain { reader, me, dbt } = chain;
     let id = path.map_or("notebook".to_owned(), |path| format!("notebook:{path}"));
     let usual = dbt.account.and_then(|account| default_path(me, account).ok());
@@ -95,7 +95,7 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: Load) -
                 // Where the first notebook would look for it.
                 let (scope, key) = (DEFAULT_SCOPE.to_owned(), DEFAULT_KEY.to_owned());
                 let first = Ground::first(place, scope, key);
-                let (check, _) = key_check(chain, &first, &load).await;
+                let (check, _) = key_check(chain, &first, load).await;
                 footing.checks.pop();
                 footing.checks.push(check);
             }
@@ -103,7 +103,7 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: Load) -
         }
     };
     let (check, elsewhere) = notebook_check(chain, &id, &ground, is_usual);
-    let (key_check, key) = key_check(chain, &ground, &load).await;
+    let (key_check, key) = key_check(chain, &ground, load).await;
     let standing = if check.has_failed() { Err(check.as_reason()) } else { Ok(ground) };
     Footing { checks: vec![check, key_check], ground: standing, key, elsewhere }
 }
@@ -111,7 +111,7 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: Load) -
 /// Whether the notebook is as this version writes it, and for which account it is.
 fn notebook_check(chain: &Chain<'_>, id: &str, ground: &Ground, is_usual: bool) -> (Check, Option<String>) {
     let path = &ground.path;
-    let Reading::Ours { version, state: _, settings: Some(found) } = read(&ground.text) else {
+    let Reading::Ours { version, state, settings: Some(found) } = read(&ground.text) else {
         let failure = Failure::new(Code::Bug, format!("The settings of notebook {path} can no longer be read."));
         return (Check::failed(PART, id, failure), None);
     };
@@ -141,7 +141,7 @@ fn notebook_check(chain: &Chain<'_>, id: &str, ground: &Ground, is_usual: bool) 
             let check = Check::warning(PART, id, format!("Notebook {path} is outdated."));
             changes.iter().map(told).fold(check, Check::because).run(&deploy)
         }
-        Action::Blocked { why, unless: _ } if have.state(&want) == "edited-by-hand" => {
+        Action::Blocked { why, unless: _ } if state == State::EditedByHand => {
             let failure = Failure::new(Code::Refused, why.what).cause("runs use the edited version");
             let failure = why.diff.iter().fold(failure, |failure, diff| failure.cause(first_lines(diff)));
             let mend = format!("{deploy}{} --force", as_flags(&found));

@@ -391,7 +391,7 @@ async fn two_workflows_of_one_mark_and_one_that_names_no_job_are_broken_links() 
         &doctor(&stage, &[]).await,
         "chain.workflow:",
         "2 jobs have this workflow's tag",
-        "delete the jobs you do not need, or remove the tag",
+        "remove what is not needed with",
     );
     stage.post("/api/2.2/jobs/delete", &json!({ "job_id": copy }));
     reset(&stage, |settings| settings["parameters"][0]["default"] = "{{job.id}}".into());

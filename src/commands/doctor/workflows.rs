@@ -17,6 +17,7 @@ use crate::engine::kinds::{
 };
 use crate::engine::{Action, Change, Consent, Consents, Kind as _, Refusal};
 use crate::failure::{Code, Failure, of_databricks};
+use crate::http::side_by_side;
 use crate::runs::plain;
 
 /// A workflow with tasks of ours.
@@ -143,15 +144,17 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<Standing>, Fail
     let all = jobs::all(reader, None).await;
     let all = all.map_err(|error| of_databricks("Cannot list the workflows", &error))?;
     let mut marked: BTreeMap<String, Vec<Summary>> = BTreeMap::new();
-    for summary in all {
+    for summary in all.rows {
         if let Some(identity) = summary.tags.get(ID_TAG).cloned() {
             marked.entry(identity).or_default().push(summary);
         }
     }
+    let marked: Vec<Vec<Summary>> = marked.into_values().collect();
+    let jobs = side_by_side(&marked, async |ours| Some(jobs::get(reader, ours.first()?.id).await)).await;
     let mut found = Vec::new();
-    for ours in marked.into_values() {
-        let Some(first) = ours.first().map(|first| first.id) else { continue };
-        match jobs::get(reader, first).await {
+    for (ours, looked) in marked.into_iter().zip(jobs) {
+        let (Some(first), Some(looked)) = (ours.first().map(|first| first.id), looked) else { continue };
+        match looked {
             Ok(found_job) => found.push(Standing::new(ours, found_job, chain, job)),
             // Deleted since the list was made.
             Err(error) if is_missing(&error) => {}

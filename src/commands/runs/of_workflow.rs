@@ -50,7 +50,7 @@ async fn runs_of(reader: &Reader, job: u64, limit: u64) -> Result<Vec<WorkflowRu
     let page = async |token: Option<String>| {
         let page = reader.read(list_workflow_runs(job, false, token.as_deref())).await?;
         // A look-alike may ignore whose runs are asked for.
-        let own = page.runs.into_iter().filter(|run| run.job_id.is_none_or(|of| of == job)).collect();
+        let own = page.runs.rows.into_iter().filter(|run| run.job_id.is_none_or(|of| of == job)).collect();
         Ok((own, page.next_page_token.filter(|token| !token.is_empty())))
     };
     let enough = usize::try_from(limit).unwrap_or(usize::MAX);

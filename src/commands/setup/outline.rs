@@ -145,7 +145,7 @@ async fn look_from(
     };
     let found = async {
         match &looked_up {
-            Ok(looked_up) => find(reader, input, looked_up, listed).await.map(Some),
+            Ok(looked_up) => find(reader, input, looked_up, listed, me).await.map(Some),
             Err(_) => Ok(None),
         }
     };

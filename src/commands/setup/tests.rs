@@ -195,7 +195,7 @@ async fn any_line_of_the_plan_can_be_edited_before_it_is_applied_and_a_run_is_of
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert_eq!(person.asked.borrow().iter().filter(|prompt| *prompt == "Apply?").count(), 8);
     let said = outcome.said();
-    assert!(said.contains("use '0 0 6 * * ?'"), "{said}");
+    assert!(said.contains("write 0 0 6 * * ?"), "{said}");
     let place = |words: &str| said.rfind(words).unwrap_or_else(|| panic!("{words} in {said}"));
     let order = ["Time zone     Europe/Berlin", "Writing to", "reached"];
     assert!(order.map(place).is_sorted(), "{said}");

@@ -1,7 +1,7 @@
 //! Asks for the hosts of both services, and takes only what can be one.
 
-use super::{Instead, Talking};
-use crate::credentials::{Sourced, check_host, dbt_host, workspace_in_query};
+use super::{Instead, TYPED, Talking};
+use crate::credentials::{Sourced, check_host, dbt_host, read_dbt_host, read_workspace_host, workspace_in_query};
 use crate::failure::{Code, Failure};
 use crate::origin::Origin;
 use crate::secret::looks_like_a_token;
@@ -15,9 +15,10 @@ const LONGEST_WORD: usize = 20;
 impl Talking<'_> {
     pub(super) fn take_host(&mut self, typed: &str) -> Result<(), Failure> {
         can_be_a_host(typed)?;
+        read_workspace_host(Sourced::new(typed.to_owned(), TYPED))?;
         let environment = self.stage.context.environment.with_answer("DATABRICKS_HOST", typed);
         let Some(Sourced { value: origin, source: _ }) = check_host(&environment)? else {
-            return Err(Failure::new(Code::InvalidInput, "DATABRICKS_HOST is empty."));
+            return Err(Failure::new(Code::Bug, "A host was typed and is not there."));
         };
         self.stage.context.environment = environment;
         // One host may serve several workspaces.
@@ -34,17 +35,17 @@ impl Talking<'_> {
     pub(super) async fn host(&mut self) -> Result<(), Failure> {
         loop {
             let typed = self.ask("dbt host (such as ab123.us1.dbt.com)", "").await?;
-            let possible = can_be_a_host(&typed);
+            let possible = can_be_a_host(&typed).and_then(|()| read_dbt_host(&typed, &TYPED));
             self.stage.account.dbt_host = Some(typed);
             let found =
-                possible.and_then(|()| dbt_host(&self.stage.account, &self.pasted, &self.stage.context.environment));
+                possible.and_then(|_| dbt_host(&self.stage.account, &self.pasted, &self.stage.context.environment));
             match found {
                 Ok(found) => {
                     self.instead.retain(|instead| !matches!(instead, Instead::Flag("--dbt-host", _)));
                     self.instead.extend(found.map(|origin| Instead::Flag("--dbt-host", bare(&origin))));
                     return Ok(());
                 }
-                Err(failure) => self.tell(&failure, "--dbt-host"),
+                Err(failure) => self.tell(&failure),
             }
             self.stage.account.dbt_host = None;
         }

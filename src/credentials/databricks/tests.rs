@@ -247,7 +247,7 @@ fn if_no_way_applies_each_is_named_with_its_reason() {
             "tried pat: DATABRICKS_TOKEN is not set",
             "tried oauth-m2m: DATABRICKS_CLIENT_SECRET is not set",
             "tried github-oidc: ACTIONS_ID_TOKEN_REQUEST_URL is not set: not a GitHub Actions job with `permissions: id-token: write`",
-            "tried keyring: the keyring is not used: this is a test",
+            "tried keyring: the keyring is not used: A_TEST is set",
             "tried databricks-cli: no `databricks` CLI in an absolute directory of PATH",
             "tried azure-client-secret: ARM_CLIENT_SECRET is set, but this authentication type is not supported",
         ]

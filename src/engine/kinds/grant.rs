@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::access;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{Acl, EVERYBODY, Permission, ScopeName, acls, put_acl};
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Change, Consents, Creation, Kind, Step};
+use crate::engine::{Action, Applied, Change, Consents, Creation, Kind, Note, Skipped, Step};
 use crate::failure::Failure;
-use crate::http::{HttpError, Reader, Writer};
+use crate::http::{HttpError, Reader, Rows, Writer};
 
 /// Access to a scope.
 pub(crate) enum Grant {}
@@ -58,10 +59,13 @@ impl Kind for Grant {
 
     async fn observe(reader: &Reader, want: &GrantWant) -> Result<Option<GrantHave>, HttpError> {
         match reader.read(acls(&want.scope)).await {
-            Ok(acls) => Ok(Some(GrantHave {
-                access: listed(&acls, &want.principal),
-                principals: acls.into_iter().map(|acl| acl.principal).collect(),
-            })),
+            Ok(Rows { rows: acls, odd }) => {
+                let access = listed(&acls, &want.principal);
+                if odd > 0 && !matches!(access, Access::Level(_)) {
+                    return Err(access::unread(reader, "secrets/acls/list"));
+                }
+                Ok(Some(GrantHave { access, principals: acls.into_iter().map(|acl| acl.principal).collect() }))
+            }
             Err(error) if has_no_acls(&error) => {
                 Ok(Some(GrantHave { access: Access::NoAcls, principals: BTreeSet::new() }))
             }
@@ -79,14 +83,16 @@ impl Kind for Grant {
         };
         match Permission::named(level) {
             Some(found) if found == want.permission => Action::Keep(None),
-            Some(found) if found > want.permission => Action::Keep(Some(format!("kept: already has {level}"))),
+            Some(found) if found > want.permission => {
+                Action::Keep(Some(Note::Kept(format!("kept: already has {level}"))))
+            }
             Some(_) => Action::Update(vec![Change {
                 field: "permission".to_owned(),
                 from: Some(level.clone()),
                 to: Some(want.permission.name().to_owned()),
                 reason: "higher level requested".to_owned(),
             }]),
-            None => Action::Keep(Some(format!("kept: has {level}, an unknown level"))),
+            None => Action::Keep(Some(Note::Kept(format!("kept: has {level}, an unknown level")))),
         }
     }
 
@@ -101,7 +107,7 @@ impl Kind for Grant {
         match writer.put_once(put_acl(scope, principal, *permission)).await {
             // A scope that could only be made open: the look after it shows that.
             Err(error) if has_no_acls(&error) => match writer.read(acls(scope)).await {
-                Ok(acls) if is_open_to_all(&acls) => Ok(Applied::Written),
+                Ok(Rows { rows, odd: 0 }) if is_open_to_all(&rows) => Ok(Applied::Written),
                 Err(again) if has_no_acls(&again) => Ok(Applied::Written),
                 Ok(_) | Err(_) => Err(error),
             },
@@ -124,7 +130,7 @@ impl Kind for Grant {
         before.principals.difference(&now.principals).map(|principal| format!("the access of {principal}")).collect()
     }
 
-    fn came_out(_step: &Step<Grant>, now: Option<&GrantHave>) -> Option<String> {
+    fn came_out(_step: &Step<Grant>, now: Option<&GrantHave>) -> Option<Note> {
         now.and_then(|now| needless(&now.access))
     }
 
@@ -146,18 +152,16 @@ impl Step<Grant> {
     /// Whoever creates a scope has MANAGE at once; putting a lower level after it would take that away.
     pub(crate) fn settle(&mut self, creates_the_scope: bool, me: &str) {
         if creates_the_scope && self.want.principal.eq_ignore_ascii_case(me) {
-            self.action = Action::Keep(Some("gets MANAGE by creating the scope".to_owned()));
+            self.action = Action::Keep(Some(Note::Kept("gets MANAGE by creating the scope".to_owned())));
         }
     }
 }
 
 /// Why somebody is not given anything, where access lists would add nothing.
-fn needless(access: &Access) -> Option<String> {
+fn needless(access: &Access) -> Option<Note> {
     match access {
-        Access::NoAcls => {
-            Some("skipped: no access control for secrets (no Premium plan); every user already has access".to_owned())
-        }
-        Access::Everybody => Some("skipped: every user already has MANAGE on the scope".to_owned()),
+        Access::NoAcls => Some(Note::Skipped(Skipped::NoSecretAcls)),
+        Access::Everybody => Some(Note::Skipped(Skipped::OpenScope)),
         Access::Level(_) | Access::Nothing => None,
     }
 }

@@ -8,7 +8,7 @@ pub(crate) use self::removal::{ScopeRemoval, ScopeRemovalWant};
 use crate::databricks::is_there_already;
 use crate::databricks::secrets::{Backend, ScopeInfo, ScopeName, create_open_scope, create_scope, scopes};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Phrase, Reader, Service, Writer, says};
 
@@ -43,9 +43,11 @@ impl Kind for Scope {
         let Some(ScopeInfo { name, backend }) = have else { return Action::Create };
         match backend {
             Backend::Databricks if name == want.scope.as_str() => Action::Keep(None),
-            Backend::Databricks => Action::Keep(Some(format!("exists as {name}; scope names are not case-sensitive"))),
+            Backend::Databricks => {
+                Action::Keep(Some(Note::Kept(format!("exists as {name}; scope names are not case-sensitive"))))
+            }
             // Whether that will do depends on the key: see `Secret`.
-            Backend::KeyVault(_) => Action::Keep(Some("in an Azure Key Vault".to_owned())),
+            Backend::KeyVault(_) => Action::Keep(Some(Note::Kept("in an Azure Key Vault".to_owned()))),
             Backend::Other(backend) => Refusal::new(format!("Secret scope {name} has an unknown backend: {backend}."))
                 .advise("choose another scope with --scope")
                 .always(),

@@ -19,9 +19,9 @@ use crate::databricks::secrets::{
 };
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, Refusal, Step};
 use crate::failure::Failure;
-use crate::http::{HttpError, Meaning, Reader, Writer};
+use crate::http::{HttpError, Meaning, Reader, Rows, Writer};
 
 /// How long the access list of a scope that was made just now may be missing.
 const LISTED_WITHIN: Duration = Duration::from_secs(30);
@@ -201,10 +201,10 @@ impl Kind for Secret {
             return write(Action::Create);
         }
         if !consents.has(Consent::Rotate) {
-            return Action::Keep(Some("kept (replace it with --rotate)".to_owned()));
+            return Action::Keep(Some(Note::Kept("kept (replace it with --rotate)".to_owned())));
         }
         match have.is_same(want) {
-            Some(true) => Action::Keep(Some("unchanged".to_owned())),
+            Some(true) => Action::Keep(Some(Note::Kept("unchanged".to_owned()))),
             Some(false) => write(rotated("a different key is stored")),
             None => write(rotated("the stored key is not readable, so it may be the same")),
         }
@@ -323,7 +323,7 @@ impl Step<Secret> {
             Action::Keep(_) => {
                 let same = self.have.as_ref().and_then(|have| have.is_same(&self.want)) == Some(true);
                 let compared = if same { "unchanged" } else { "not compared" };
-                self.action = Action::Keep(Some(format!("in an Azure Key Vault, {compared}")));
+                self.action = Action::Keep(Some(Note::Kept(format!("in an Azure Key Vault, {compared}"))));
             }
             Action::Create | Action::Update(_) | Action::Remove | Action::Blocked { .. } => {
                 let vault = address.as_deref().unwrap_or("the Key Vault behind the scope");
@@ -379,7 +379,9 @@ fn have(want: &SecretWant, keys: Vec<SecretInfo>, readers: Readers, stored: Opti
 /// Who can read the scope; `None` if it is not there.
 pub(super) async fn readers(reader: &Reader, scope: &ScopeName) -> Result<Option<Readers>, HttpError> {
     match reader.read(acls(scope)).await {
-        Ok(acls) => Ok(Some(Readers::Listed(acls))),
+        Ok(Rows { rows, odd: 0 }) => Ok(Some(Readers::Listed(rows))),
+        // One that cannot be read may be everybody's.
+        Ok(Rows { rows: _, odd: _ }) => Ok(Some(Readers::Hidden)),
         Err(error) if has_no_acls(&error) => Ok(Some(Readers::NoAcls)),
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) if is_withheld(&error) => Ok(Some(Readers::Hidden)),

@@ -30,9 +30,9 @@ use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::raw::Raw;
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Settled, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, Refusal, Settled, Step};
 use crate::failure::{Code, Failure};
-use crate::http::{Fault, HttpError, Reader, Writer};
+use crate::http::{Fault, HttpError, Reader, Rows, Shape, Writer};
 
 /// How long the list and the job itself may say different things.
 const AGREES_WITHIN: Duration = Duration::from_secs(30);
@@ -217,18 +217,24 @@ async fn look_in(
     };
     let lower = name.to_lowercase();
     let named = match &listed {
-        Some(all) => all.iter().filter(|job| job.name.to_lowercase() == lower).cloned().collect(),
+        Some(all) => {
+            Rows { rows: all.iter().filter(|job| job.name.to_lowercase() == lower).cloned().collect(), odd: 0 }
+        }
         None => jobs::all(reader, Some(name)).await?,
     };
-    let (ours, others): (Vec<Summary>, Vec<Summary>) = named.into_iter().partition(|job| identity.is_of(job));
+    let (ours, others): (Vec<Summary>, Vec<Summary>) = named.rows.into_iter().partition(|job| identity.is_of(job));
     if !ours.is_empty() {
         return Ok((oldest_first(ours), Vec::new()));
     }
     let all = match listed {
-        Some(all) => all,
+        Some(all) => Rows { rows: all, odd: 0 },
         None => jobs::all(reader, None).await?,
     };
-    let ours = oldest_first(all.into_iter().filter(|job| identity.is_of(job)).collect());
+    let ours = oldest_first(all.rows.into_iter().filter(|job| identity.is_of(job)).collect());
+    // It may be one of those that cannot be read, and another one would be made.
+    if ours.is_empty() && named.odd + all.odd > 0 {
+        return Err(reader.nonsense("jobs/list", Shape::Unreadable("a job of the list cannot be read".to_owned())));
+    }
     // The service compares names in any case; two names that differ in case are two names to us.
     let namesakes = others.into_iter().filter(|job| job.name == name);
     Ok(if ours.is_empty() { (ours, namesakes.collect()) } else { (ours, Vec::new()) })
@@ -237,9 +243,9 @@ async fn look_in(
 /// All jobs, if one page has them: asked for beside what has to be known before a workflow can be looked for.
 pub(crate) async fn list_ahead(reader: &Reader) -> Option<Vec<Summary>> {
     match reader.glance(jobs::list(None, None)).await {
-        Ok(jobs::Page { jobs, next: None }) => Some(jobs),
+        Ok(jobs::Page { jobs: Rows { rows, odd: 0 }, next: None }) => Some(rows),
         // What is wrong is told by the look that needs it.
-        Ok(jobs::Page { jobs: _, next: Some(_) }) | Err(_) => None,
+        Ok(_) | Err(_) => None,
     }
 }
 
@@ -490,9 +496,9 @@ impl Kind for Workflow {
         step.present().map(|have| format!("job {}", have.job.id))
     }
 
-    fn came_out(_step: &Step<Workflow>, now: Option<&WorkflowHave>) -> Option<String> {
+    fn came_out(_step: &Step<Workflow>, now: Option<&WorkflowHave>) -> Option<Note> {
         match now?.made {
-            Made::Undone(_) => Some("created by a concurrent run of this command".to_owned()),
+            Made::Undone(_) => Some(Note::Kept("created by a concurrent run of this command".to_owned())),
             Made::Nothing | Made::This(_) => None,
         }
     }
