@@ -77,7 +77,8 @@ pub(crate) async fn dbt_runs_of_notebooks(
             Ok(Some(parent)) => found.push((row, parent)),
             Ok(None) => {}
             Err(error) => {
-                events.remark(format!("cannot read what started dbt run {}, or a run that it retries: {error}", row.id))
+                events
+                    .remark(format!("cannot read what started dbt run {}, or a run that it retries: {error}", row.id));
             }
         }
     }
