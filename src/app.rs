@@ -150,7 +150,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let failure = Failure::new(Code::Failed, "The program cannot wait for anything on this system.")
+            let failure = Failure::new(Code::Failed, "Cannot start the async runtime.")
                 .cause(error.to_string())
                 .advise("check the limits on open files and processes (`ulimit -a`)");
             return printer.end(&failure.into()).into();

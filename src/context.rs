@@ -102,9 +102,9 @@ impl Environment {
     /// Where a pipeline runs, the environment says everything, and nobody is there to unlock anything.
     fn its_keyring(&self) -> Keyring {
         if self.is_ci() {
-            Keyring::closed("CI is set")
+            Keyring::closed("CI")
         } else if self.get("DBTRIGGER_NO_KEYRING").is_some() {
-            Keyring::closed("DBTRIGGER_NO_KEYRING is set")
+            Keyring::closed("DBTRIGGER_NO_KEYRING")
         } else {
             self.keyring.clone()
         }

@@ -163,7 +163,7 @@ pub(crate) use document;
 pub(crate) fn parse_id(text: &str) -> Result<u64, String> {
     let id = unquoted(text);
     let digits = id.bytes().all(|byte| byte.is_ascii_digit());
-    id.parse().ok().filter(|id| digits && *id > 0).ok_or_else(|| "an id is a number above 0".to_owned())
+    id.parse().ok().filter(|id| digits && *id > 0).ok_or_else(|| "an ID is a positive number".to_owned())
 }
 
 /// The text of an id without the quotes that `jq` leaves around it; any other text as it is.

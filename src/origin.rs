@@ -26,9 +26,9 @@ impl fmt::Display for BadOrigin {
         formatter.write_str(match self {
             BadOrigin::Empty => "it is empty",
             BadOrigin::NotUrl => "it is not a host name or address",
-            BadOrigin::PlainHttp => "only https is spoken, except to a literal loopback address such as 127.0.0.1",
-            BadOrigin::OtherScheme => "only https is spoken",
-            BadOrigin::UserInfo => "it carries a user name or password",
+            BadOrigin::PlainHttp => "only https is allowed, except for a loopback address such as 127.0.0.1",
+            BadOrigin::OtherScheme => "only https is allowed",
+            BadOrigin::UserInfo => "it contains a user name or password",
         })
     }
 }

@@ -69,16 +69,16 @@ impl fmt::Display for Placeholder {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Placeholder::Azure => {
-                "a reference to a variable, $(NAME), that Azure Pipelines did not expand: it is not defined for this job, or not mapped under env"
+                "an unexpanded Azure Pipelines variable, $(NAME): it is not defined for this job, or not mapped under env"
             }
             Placeholder::Shell => {
-                "a reference to a variable, $NAME or ${NAME}, that a shell or CI did not expand: it stands in single quotes, or where no shell reads it"
+                "an unexpanded variable, $NAME or ${NAME}: it is in single quotes, or no shell reads it"
             }
             Placeholder::Windows => {
-                "a reference to a variable, %NAME%, that cmd.exe did not expand: it is not set, or the line is not run by cmd.exe"
+                "an unexpanded cmd.exe variable, %NAME%: it is not set, or cmd.exe does not run the line"
             }
             Placeholder::Template => {
-                "a reference in double braces, {{ NAME }}, that the CI did not expand: it does so only in its own files"
+                "an unexpanded CI expression, {{ NAME }}: CI expands it only in its own files"
             }
         })
     }

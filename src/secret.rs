@@ -130,13 +130,13 @@ impl fmt::Display for Odd {
         formatter.write_str(match self {
             Odd::Unexpanded(placeholder) => return write!(formatter, "it is {placeholder}"),
             Odd::Utf16 => "it is in UTF-16: write it in UTF-8 (PowerShell: Set-Content -Encoding utf8NoBOM, or ascii)",
-            Odd::CarriageReturn => "it has a carriage return in it that is part of no line ending (LF or CRLF)",
+            Odd::CarriageReturn => "it contains a carriage return outside a line ending",
             Odd::Empty => "it is empty",
             Odd::SeveralLines => "it has more than one line",
-            Odd::Blank => "it has a space or tab in it",
+            Odd::Blank => "it contains a space or tab",
             Odd::Quoted => "it is wrapped in quotation marks",
-            Odd::Control => "it has a control character in it",
-            Odd::NotAscii => "it has a character in it that no token has (perhaps an invisible one from pasting)",
+            Odd::Control => "it contains a control character",
+            Odd::NotAscii => "it contains a character that no token has (perhaps invisible, from pasting)",
         })
     }
 }

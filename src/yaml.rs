@@ -29,7 +29,7 @@ impl fmt::Display for BadYaml {
         match self {
             BadYaml::Unread(error) => write!(formatter, "{error}"),
             BadYaml::TooLong => write!(formatter, "it is longer than {LONGEST} bytes"),
-            BadYaml::NotText => formatter.write_str("it is no text"),
+            BadYaml::NotText => formatter.write_str("it is not text"),
             BadYaml::At { place: Some((line, column)), why } => {
                 write!(formatter, "line {line}, column {column}: {why}")
             }
@@ -63,13 +63,13 @@ fn why(error: &serde_yaml::Error) -> &'static str {
     use serde_yaml::Error;
     match error {
         Error::Budget { .. } => "it holds too much",
-        Error::AliasError { .. } => "what is repeated here is unknown, too much, or does not fit",
-        Error::DuplicateMappingKey { .. } => "this key is there twice",
-        Error::MultipleDocuments { .. } => "another document begins here",
+        Error::AliasError { .. } => "unknown alias, or too many",
+        Error::DuplicateMappingKey { .. } => "duplicate key",
+        Error::MultipleDocuments { .. } => "a second document starts here",
         Error::Unexpected { .. } | Error::SerdeInvalidType { .. } | Error::SerdeInvalidValue { .. } => {
-            "another kind of value is expected here"
+            "unexpected type of value"
         }
-        _ => "it is no YAML, nested too deep, or not of the form that is expected here",
+        _ => "it is not YAML, is nested too deeply, or has an unexpected structure",
     }
 }
 
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn what_is_no_yaml_is_refused_with_its_place_and_nothing_of_its_text() {
         for (text, part) in [
-            ("id: 1\nid: secret-1\n", "line 2, column 1: this key is there twice"),
+            ("id: 1\nid: secret-1\n", "line 2, column 1: duplicate key"),
             ("id: 1\n\tsecret-1: x\n", "line 1"),
             ("id: {a: secret-1}\n", "line 1"),
             ("list: secret-1\n", "line 1"),
@@ -127,7 +127,7 @@ mod tests {
             let said = said(text.as_bytes());
             assert!(said.contains(part) && !said.contains("secret-1"), "{text:?}: {said}");
         }
-        assert_eq!(said(&[b'i', b'd', b':', b' ', 0xff]), "it is no text");
+        assert_eq!(said(&[b'i', b'd', b':', b' ', 0xff]), "it is not text");
     }
 
     #[test]

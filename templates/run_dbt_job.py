@@ -1,22 +1,22 @@
 # Databricks notebook source
-# Run a dbt Cloud job and wait for it
+# Run a dbt job and wait for it
 #
-# This notebook starts one dbt Cloud job, follows its run to the end, and fails when the run fails, so that
-# a Databricks workflow can treat a dbt job like any other task. To try it: run all cells once, enter the
-# job's number (it stands behind /jobs/ in dbt Cloud's address bar) into the widget `job_id`, run all again.
-# In a workflow: a notebook task with the parameter `job_id`.
+# Starts one dbt platform (dbt Cloud) job, follows its run, and fails if the run fails, so that a Databricks
+# workflow can treat a dbt job like any other task. To try it: run all cells once, enter the job's ID (the
+# number after /jobs/ in its URL) in the widget `job_id`, and run all cells again.
+# In a workflow: add a notebook task with the parameter `job_id`.
 #
-# It was written by dbtrigger (`dbtrigger deploy-notebook`) and needs nothing but itself. The next line lets
-# a later deploy see whether somebody has changed the notebook by hand; such a change is never overwritten unasked.
+# Written by `dbtrigger deploy-notebook`; it has no other dependencies. The next line lets a later deploy
+# detect manual edits, which are not overwritten without --force.
 # dbtrigger-notebook: version=0.0.0 sha256=0000000000000000000000000000000000000000000000000000000000000000
 #
-# Whoever may edit this notebook, or the job around it, can use the dbt key that it reads: keep it in a folder
-# that only the right people may write to.
+# Anyone who can edit this notebook, or the job that uses it, can use the dbt key that it reads: keep it in a
+# folder with restricted write access.
 #
-# The promise: for one key (one task of one workflow run) at most one dbt run does work. dbt Cloud has no
-# idempotency key, but it keeps the text `cause` of every run. So each cause begins with `[dbtrigger:<key>]`, and
-# whenever it is unclear whether a trigger arrived, the runs are looked through for that marker first. A second run
-# that dbt Cloud makes all the same is looked for in the first minute and at the end of the run.
+# One key (one task of one workflow run) starts one dbt run. dbt has no idempotency key, but it keeps the text
+# `cause` of every run. So each cause starts with `[dbtrigger:<key>]`, and whenever it is unclear whether a
+# trigger arrived, the notebook looks for that marker among the job's runs first. It checks for a second run in
+# the first minute and at the end of the run.
 
 # COMMAND ----------
 
@@ -39,9 +39,9 @@ import requests
 
 # COMMAND ----------
 
-# Fixed when the notebook was written, and never a parameter: whoever may start the job must not be able to send
-# the key elsewhere, or to run any command in dbt. `override_keys`: which overrides a caller may send (none if
-# empty). `job_ids`: which dbt jobs may be started (any if empty).
+# Fixed at deployment and never a parameter, so that whoever starts the job can neither send the key elsewhere
+# nor run any command in dbt. `override_keys`: overrides that a caller can send (none if empty). `job_ids`: dbt
+# jobs that can be started (any if empty).
 SETTINGS = json.loads('@@DBTRIGGER_SETTINGS@@')
 
 base_url = SETTINGS["dbt_host"]
@@ -51,7 +51,7 @@ secret_key = SETTINGS["secret_key"]
 
 # COMMAND ----------
 
-# What the notebook is asked to do. Widgets are always text; in a workflow the task's parameters fill them.
+# Parameters. Widgets are always text; in a workflow, the task's parameters set them.
 dbutils.widgets.text("job_id", "", "dbt Cloud job id")
 dbutils.widgets.text("dbtrigger_job_id", "", "dbt Cloud job id (wins over job_id)")
 dbutils.widgets.text("dbtrigger_overrides", "{}", "Overrides (JSON object)")
@@ -64,7 +64,7 @@ dbutils.widgets.text("dbtrigger_on_repair", "new", "On repair: new or resume")
 
 # COMMAND ----------
 
-# These values are documented in dbt Cloud's API.
+# From dbt's API documentation.
 class DbtJobRunStatus(enum.IntEnum):
     QUEUED = 1
     STARTING = 2
@@ -136,8 +136,8 @@ class StoppedWaiting(Stopped):
 
 # COMMAND ----------
 
-# Text. Everything that is printed, returned or raised goes through `clean`: no control characters, never the
-# key (nor its usual encodings: Databricks hides only the exact text), and little of what a server said.
+# Text. Everything that is printed, returned, or raised goes through `clean`: no control characters, never the
+# key (nor its usual encodings: Databricks redacts only the exact text), and server messages are shortened.
 output = []
 hidden = []
 
@@ -187,7 +187,7 @@ def seconds_of(moment):
 
 # COMMAND ----------
 
-# Input. Each mistake is named at once, before anything is sent.
+# Input. Errors are raised before anything is sent.
 def widget(name):
     return dbutils.widgets.get(name).strip()
 
@@ -195,7 +195,7 @@ def widget(name):
 def choice(name, allowed):
     value = widget(name) or allowed[0]
     if value not in allowed:
-        raise NotTriggered("input", f"The parameter {name} is {clean(value, 40)!r}; it can be {' or '.join(allowed)}.")
+        raise NotTriggered("input", f"The parameter {name} is {clean(value, 40)!r}; it must be {' or '.join(allowed)}.")
     return value
 
 
@@ -212,7 +212,7 @@ def read_job_id(required=True):
         )
     if SETTINGS["job_ids"] and number not in SETTINGS["job_ids"]:
         allowed = ", ".join(str(job) for job in SETTINGS["job_ids"])
-        raise NotTriggered("input", f"This notebook may not start the dbt job {number}. Allowed: {allowed}.")
+        raise NotTriggered("input", f"This notebook is not allowed to start dbt job {number}. Allowed: {allowed}.")
     return number
 
 
@@ -238,9 +238,9 @@ def read_overrides():
             raise NotTriggered("input", f"The override {key} must be {kind}, and not empty.")
     requested = [key for key in overrides if key.endswith("_request_id")]
     if len(requested) > 1:
-        raise NotTriggered("input", f"A run is for one pull request, and the overrides have {' and '.join(requested)}.")
+        raise NotTriggered("input", f"A run is for one pull request, but the overrides have {' and '.join(requested)}.")
     if requested and not {"git_sha", "git_branch"} & set(overrides):
-        raise NotTriggered("input", f"The override {requested[0]} needs git_sha or git_branch beside it.")
+        raise NotTriggered("input", f"The override {requested[0]} requires git_sha or git_branch.")
     return overrides
 
 
@@ -297,7 +297,7 @@ def read_key():
         raise NotTriggered(
             "secret",
             f"The secret {secret_key!r} in scope {secret_scope!r} cannot be read: {clean(error)} "
-            "Whoever runs this notebook needs READ on that scope.",
+            "The run-as identity needs READ on that scope.",
         ) from None
     if not re.fullmatch(r"[!-~]{8,}", key):
         wrong = "holds characters that no dbt key has" if len(key) >= 8 else "is shorter than any dbt key"
@@ -313,8 +313,8 @@ api_key = None  # read when everything else that was entered is right
 
 # COMMAND ----------
 
-# One request. Each has a connection of its own (a reused one may be dead already, and libraries silently send
-# again then), follows no redirect, and is bounded in time and size whatever the other side does.
+# One request. Each has its own connection (a reused one may be dead, and libraries then silently resend),
+# follows no redirect, and is bounded in time and size.
 class Body(io.BytesIO):
     """The body of a trigger, which knows whether it was taken. Not taken: dbt Cloud cannot have acted on the
     request. Once given up it is not handed out any more: a connection that comes about late triggers nothing."""
@@ -482,13 +482,13 @@ def explain(error, total):
         return "blocked", f"{host} could not be reached within {CONNECT_TIMEOUT} seconds"
     names = ("nameresolution", "name or service not known", "name resolution", "getaddrinfo", "nodename nor servname")
     if any(name in text for name in names):
-        return "name", f"The name of {host} is not known"
+        return "name", f"Cannot resolve {host}"
     if "connection refused" in text:
         return "refused", f"{host} refused the connection"
     if "unreachable" in text or "no route" in text:
-        return "blocked", f"There is no way to {host} from this compute"
+        return "blocked", f"{host} is not reachable from this compute"
     if isinstance(error, TooMuch) and error.args == ("large",):
-        return "large", f"The answer of {host} is larger than {MAX_BODY >> 20} MB"
+        return "large", f"The response of {host} is larger than {MAX_BODY >> 20} MB"
     if isinstance(error, (kinds.Timeout, TooMuch, TimeoutError)):
         return "slow", f"No complete answer of {host} within {total:.0f} seconds and {MAX_BODY >> 20} MB"
     return "cut", f"The connection to {host} broke ({clean(type(error).__name__, 40)})"
@@ -639,7 +639,7 @@ def advice(answer):
 
 # COMMAND ----------
 
-# Runs as dbt Cloud tells them.
+# dbt runs.
 class Run:
     def __init__(self, data):
         self.data = data if isinstance(data, dict) else {}
@@ -734,7 +734,7 @@ def list_runs(since=None):
                 single = Run(send("GET", f"runs/{run.id}/", WITH_TRIGGER).data)
                 run = single if single.id == run.id else run
             if run.trigger is None:
-                return failed("The list of runs does not say what triggered them")
+                return failed("The list of runs does not include what triggered them")
             runs[run.id] = run
         answer.since = since_of(rows.values(), horizon)
         if reached and ordered and len(answer.data) > 1:
@@ -750,7 +750,7 @@ def list_runs(since=None):
         if len(rows) == known:
             return failed("The list of runs repeats itself")
         if offset >= (50_000 if ordered else 5_000):
-            return failed("The job has too many runs to look through")
+            return failed("The job has too many runs to search")
     return sorted(runs.values(), key=lambda run: run.id), answer
 
 
@@ -798,7 +798,7 @@ def look_up(keys):
         if runs is not None:
             break
         if time.monotonic() >= until or answer.trouble == "certificate":
-            text = f"Nothing was triggered: earlier runs cannot be looked through. {answer.why}.{advice(answer)}"
+            text = f"Nothing was triggered: earlier runs cannot be listed. {answer.why}.{advice(answer)}"
             raise NotTriggered(reason_of(answer), text, verdict_of(answer))
         pause(answer, failures, until)
         failures += 1
@@ -955,7 +955,7 @@ def resume(failed):
 
 # COMMAND ----------
 
-# Following the run to its end.
+# Follow the run.
 def interval(age):
     """Short at first, longer with the run's age: a fleet of notebooks shares 5,000 requests a minute."""
     seconds = 5 if age < 60 else 10 if age < 600 else 15 if age < 3600 else 30
@@ -1063,7 +1063,7 @@ def follow(run):
             break
         time.sleep(10 if time.monotonic() < until else 2)
     if not looked:
-        say("Whether dbt Cloud has made a second run for this trigger could not be looked up.")
+        say("Cannot check whether dbt made a second run for this trigger.")
     return run
 
 
@@ -1116,7 +1116,7 @@ def out_of_time(run):
 
 # COMMAND ----------
 
-# What failed, for the message. Nothing here changes the verdict, and nothing here may take long.
+# What failed, for the message. This never changes the outcome and must be fast.
 FRESHNESS = ("dbt source freshness", "dbt source snapshot-freshness")
 DOCS = "dbt docs generate"
 BUILD = ("build", "run", "test", "seed", "snapshot", "retry")
@@ -1265,7 +1265,7 @@ def failure_report(run):
 
 # COMMAND ----------
 
-# The whole: check mode, and the run.
+# Check mode and the run.
 def check():
     """Reads the secret, reaches dbt, sees the job; triggers nothing."""
     say(f"Secret {secret_scope}/{secret_key}: read")
@@ -1280,13 +1280,13 @@ def check():
         if why_off(job):
             remarks.append(f"A triggered run would not start: {why_off(job)}.")
         if triggers.get("schedule") is True:
-            remarks.append("The job has a schedule of its own in dbt Cloud as well.")
+            remarks.append("The job also has a schedule in dbt.")
         if job.get("job_type") == "ci":
             remarks.append("This is a CI job.")
     for remark in remarks:
         say(remark)
-    say("Nothing was triggered. Whether the key may also start runs shows only when one is started.")
-    result = {"schema_version": 1, "mode": "check", "ok": True, "dbt_job_id": job_id}
+    say("Nothing was triggered. Whether the key can start runs is not checked.")
+    result = {"schema_version": 1, "mode": "check", "ok": True, "dbt_job_id": job_id and str(job_id)}
     return json.dumps({**result, "remarks": remarks, "output": output})
 
 
@@ -1295,7 +1295,7 @@ def why_off(job):
     if whole_number(job.get("state")) == 2:
         return "the job is deleted"
     if job.get("job_type") == "hybrid":
-        return "it is a hybrid job, whose runs another orchestrator carries out and uploads"
+        return "it is a hybrid job that another orchestrator runs"
     if job.get("deactivated") is True:
         told, failures = job.get("deactivation_reason"), whole_number(job.get("run_failure_count"))
         why = clean(told) if isinstance(told, str) and told else f"{failures} runs in a row failed" if failures else ""
@@ -1308,8 +1308,8 @@ def refuse_if_off():
     job = send("GET", f"jobs/{job_id}/").data
     why = why_off(job) if isinstance(job, dict) else None
     if why:
-        text = f"Nothing was triggered: a run of dbt job {job_id} would not start, since {why}. "
-        text += "See the job's page in dbt: saving its settings activates a job that was deactivated after failures."
+        text = f"Nothing was triggered: dbt job {job_id} would not start: {why}. "
+        text += "See the job's page in dbt; saving its settings reactivates a job that was deactivated after failures."
         raise NotTriggered("refused", text, "job-off")
 
 
@@ -1351,21 +1351,21 @@ def conclude(run):
     if ended == DbtJobRunStatus.ERROR:
         raise DbtRunFailed("error", failure_report(run))
     if ended == DbtJobRunStatus.CANCELLED:
-        reason = run.text("status_message") or "Nobody says why."
+        reason = run.text("status_message") or "No reason given."
         if state.adopted:
-            reason += " It belongs to this task run, so nothing was triggered again: start the workflow anew for that."
+            reason += " It belongs to this task run, so nothing was triggered again: run the workflow again."
         raise DbtRunCancelled("cancelled", f"dbt run {run.id} of job {job_id} was cancelled. {reason}\n{run.url()}")
     say(run.url())
     result = {
         "schema_version": 1,
-        "dbt_job_id": job_id,
-        "dbt_run_id": run.id,
+        "dbt_job_id": str(job_id),  # ids as text: they exceed what a reader with floats keeps exact
+        "dbt_run_id": str(run.id),
         "status": ended.name,
         "url": run.url(),
         "started_at": run.text("started_at"),
         "finished_at": run.text("finished_at"),
         "adopted": state.adopted,
-        "duplicates": [{"dbt_run_id": number, "fate": fate} for number, fate in sorted(state.duplicates.items())],
+        "duplicates": [{"dbt_run_id": str(number), "fate": fate} for number, fate in sorted(state.duplicates.items())],
         "output": output,
     }
     return json.dumps(result)
@@ -1407,5 +1407,5 @@ result = run()
 
 # COMMAND ----------
 
-# The result, for whoever started this. It must be the last statement: it ends the notebook.
+# The result. It must be the last statement: it ends the notebook.
 dbutils.notebook.exit(result)

@@ -36,13 +36,13 @@ pub(super) fn farewell(
             let failure = match said {
                 Some(Said { cause, advice }) => {
                     let failure = if printer.is_asking() {
-                        Failure::new(Code::Interrupted(signal), "Interrupted at a question.")
+                        Failure::new(Code::Interrupted(signal), "Canceled.")
                     } else {
                         failure
                     };
                     cause.into_iter().fold(failure, Failure::cause).advise(advice)
                 }
-                None if going.is_empty() => failure.advise("nothing that was started goes on"),
+                None if going.is_empty() => failure.advise("no run is active"),
                 None => failure,
             };
             let failure = going.into_iter().fold(failure, |failure, (line, resume)| failure.cause(line).run(resume));
@@ -50,12 +50,10 @@ pub(super) fn farewell(
             return (Ended { report, failure: Some(failure) }, true);
         }
         // Ctrl-C at a question comes as a signal, too.
-        (None, _) if printer.is_asking() => commands::left_at_a_question(signal, "Interrupted at a question."),
-        (None, Leaves::Half) => {
-            failure.advise("run the same command again: it compares, and writes only what is missing")
-        }
+        (None, _) if printer.is_asking() => commands::left_at_a_question(signal, "Canceled."),
+        (None, Leaves::Half) => failure.advise("run the same command again to finish: it writes only what is missing"),
         (None, Leaves::Run) => failure.advise("nothing was started"),
-        (None, Leaves::Unconfirmed) => failure.advise("run the same command again: it says how the run stands"),
+        (None, Leaves::Unconfirmed) => failure.advise("run the same command again to see the run's status"),
         (None, Leaves::Keyring) => failure.run("dbtrigger auth status"),
         (None, Leaves::AsItWas) => failure.advise("nothing was changed"),
         (None, Leaves::Nothing) => return (failure.into(), false),

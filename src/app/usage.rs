@@ -33,22 +33,22 @@ pub(super) fn check(arguments: &[OsString], environment: &Environment) -> Result
         };
         let variable = environment.secrets().find(|(_, secret)| Filter::of(secret).finds(&text)).map(|(name, _)| name);
         let what = match variable {
-            Some(variable) => format!("Refused to use {place}: it holds the secret of {variable}."),
-            None if holds_a_token(&text) => format!("Refused to use {place}: it looks like a token."),
+            Some(variable) => format!("Refused {place}: it contains the secret in {variable}."),
+            None if holds_a_token(&text) => format!("Refused {place}: it looks like a token."),
             None => {
                 let values = [Some(value), value.split_once('=').map(|(_, value)| value)];
                 if let Some(placeholder) = values.into_iter().flatten().find_map(Placeholder::of_whole) {
-                    return Err(Failure::new(Code::Usage, format!("Refused to use {place}: it is {placeholder}."))
-                        .advise("give the value itself"));
+                    return Err(Failure::new(Code::Usage, format!("Refused {place}: it is {placeholder}."))
+                        .advise("pass the value itself"));
                 }
                 before = Some(text);
                 continue;
             }
         };
         return Err(Failure::new(Code::Usage, what)
-            .cause("other programs on this machine and the shell's history see arguments; nothing was sent")
-            .advise("give a token by DBT_CLOUD_TOKEN or DATABRICKS_TOKEN, --token-file, --token-stdin, or `dbtrigger auth login`")
-            .advise("revoke this one if others could see it"));
+            .cause("arguments are visible to other programs and kept in shell history; nothing was sent")
+            .advise("pass the token in DBT_CLOUD_TOKEN or DATABRICKS_TOKEN, with --token-file or --token-stdin, or run `dbtrigger auth login`")
+            .advise("revoke this token if others could see it"));
     }
     Ok(())
 }
@@ -68,16 +68,18 @@ fn early_printer(arguments: &[OsString], context: &Context, vault: &Vault) -> Pr
 pub(super) fn refuse(error: &clap::Error, arguments: &[OsString], context: &Context, vault: &Vault) -> u8 {
     let printer = early_printer(arguments, context, vault);
     let rendered = error.render();
-    let color = |terminal| use_color(wanted_color(arguments), &context.environment, terminal);
+    let (plain, colored) = (rendered.to_string(), rendered.ansi().to_string());
+    let colored =
+        |terminal| use_color(wanted_color(arguments), &context.environment, terminal).then_some(colored.as_str());
     if !error.use_stderr() {
-        return printer.page(&rendered, color(context.stdout_is_terminal));
+        return printer.page(&plain, colored(context.stdout_is_terminal));
     }
     // `dbtrigger` alone prints help.
     if !wants_json(arguments) && error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        printer.usage(&rendered, color(context.stderr_is_terminal));
+        printer.usage(&plain, colored(context.stderr_is_terminal));
         return Code::Usage.exit();
     }
-    printer.end(&misuse(error, &rendered.to_string(), arguments).into())
+    printer.end(&misuse(error, &plain, arguments).into())
 }
 
 /// The value of `--color`; help is printed before the other arguments are read.

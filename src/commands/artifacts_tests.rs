@@ -82,7 +82,7 @@ async fn fetching_takes_no_place_of_a_run_and_no_longer_than_the_time_given_and_
 #[tokio::test(start_paused = true)]
 async fn files_that_are_not_to_be_had_are_a_warning_and_change_no_outcome() {
     for (rule, says) in [
-        ("dbt:runs/artifacts/list=status=403,times=forever", "are missing: "),
+        ("dbt:runs/artifacts/list=status=403,times=forever", "were not downloaded: "),
         ("dbt:runs/artifacts/get=status=404,times=forever", "manifest.json of dbt run"),
     ] {
         let home = tempfile::tempdir().unwrap();
@@ -104,7 +104,7 @@ async fn a_folder_that_cannot_be_written_is_refused_before_anything_is_started()
         let line = [jobs, &["--artifacts", folder.to_str().unwrap()]].concat();
         let outcome = start(&stage, &line).await;
         assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
-        assert!(outcome.failure.contains("--artifacts is"), "{outcome:?}");
+        assert!(outcome.failure.contains("Cannot write to --artifacts"), "{outcome:?}");
         assert_eq!(stage.take_writes(), Vec::<&str>::new());
     }
     // What fails anyway leaves no folder behind.

@@ -75,10 +75,10 @@ async fn cancel_dbt(
     let seen = writer
         .read(get_run_with_trigger(account.id, run))
         .await
-        .map_err(|error| of_dbt(&format!("Cannot look at dbt run {run}; nothing was cancelled"), &error))?;
+        .map_err(|error| of_dbt(&format!("Cannot read dbt run {run}; nothing was canceled"), &error))?;
     if seen.id != run {
-        return Err(Failure::new(Code::Nonsense, format!("dbt Cloud answered with another run than {run}."))
-            .advise("run the same command again with `-vv` to see the answer"));
+        return Err(Failure::new(Code::Nonsense, format!("dbt answered with a different run than {run}."))
+            .advise("run the same command again with `-vv` to see the response"));
     }
     let line = DbtLine { account: &account, writer: &writer, again: &again };
     match ask_dbt(seen, &line, report, stage).await? {
@@ -154,14 +154,14 @@ async fn ask_dbt(
     }
     stage.last_known.set(Known {
         data: report.known(),
-        line: format!("dbt run {run} is being cancelled: {}", seen.url(&account.origin.to_string(), account.id)),
+        line: format!("canceling dbt run {run}: {}", seen.url(&account.origin.to_string(), account.id)),
         resume: again.to_owned(),
     });
     let latest = match ask(writer, account.id, seen).await {
         Ok(latest) => latest,
         Err(NotCancelled::Gone(error)) => return Err(gone_dbt(run, &error, place, report)),
         Err(NotCancelled::Failed(error)) => {
-            return Err(of_dbt(&format!("dbt Cloud did not cancel run {run}, which may go on"), &error).run(again));
+            return Err(of_dbt(&format!("Cannot cancel dbt run {run}; it may still be running"), &error).run(again));
         }
     };
     report.dbt.get_or_insert_default()[place] = stopped_dbt(&latest, account, false);
@@ -193,12 +193,12 @@ async fn confirm_dbt(
         Followed::Ended(_) => Ok(()),
         Followed::OutOfTime(_) => Err(Failure::new(
             Code::StillRunning,
-            format!("dbt Cloud was asked to cancel run {run}, which has not ended yet."),
+            format!("Requested cancellation of dbt run {run}, but it has not ended yet."),
         )
         .run(again)),
         Followed::Gone(_, error) => Err(gone_dbt(run, &error, place, report)),
         Followed::Blind(_, error) => {
-            Err(of_dbt(&format!("dbt Cloud was asked to cancel run {run}, and cannot be asked how it stands"), &error)
+            Err(of_dbt(&format!("Requested cancellation of dbt run {run}, but cannot read its status"), &error)
                 .run(again))
         }
     }
@@ -215,7 +215,7 @@ async fn cancel_workflow(
     let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
     wants.settle()?;
     let Some(identity) = identity else {
-        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
     check_workspace(origin.as_ref(), &identity.origin)?;
     let writer = to_databricks(&identity, stage)?.until(deadline);
@@ -232,9 +232,10 @@ pub(super) async fn stop_workflow(
     stage: &Stage,
 ) -> Result<(), Failure> {
     let again = format!("dbtrigger cancel --workflow-run {run}");
-    let seen = writer.read(get_workflow_run(run, None)).await.map_err(|error| {
-        of_databricks(&format!("Cannot look at Databricks run {run}; nothing was cancelled"), &error)
-    })?;
+    let seen = writer
+        .read(get_workflow_run(run, None))
+        .await
+        .map_err(|error| of_databricks(&format!("Cannot read Databricks run {run}; nothing was canceled"), &error))?;
     let workspace = seen.workspace();
     let url = seen.url(&origin.to_string(), seen.job_id.unwrap_or_default());
     let stopped = |standing: Option<&Standing>, already: bool| Stopped {
@@ -262,7 +263,7 @@ pub(super) async fn stop_workflow(
     if !already {
         stage.last_known.set(Known {
             data: report.known(),
-            line: format!("Databricks run {run} is being cancelled: {url}"),
+            line: format!("canceling Databricks run {run}: {url}"),
             resume: again.clone(),
         });
         // A refusal may mean that it has just ended: what is true is what it says next.
@@ -271,7 +272,7 @@ pub(super) async fn stop_workflow(
                 Err(now) if now.means() == Meaning::NotFound => gone = Some(now),
                 Ok(now) if matches!(now.standing(), Some(Standing::Ended(_))) => {}
                 Ok(_) | Err(_) => {
-                    let what = format!("Databricks did not cancel run {run}, which may go on");
+                    let what = format!("Cannot cancel Databricks run {run}; it may still be running");
                     return Err(of_databricks(&what, &error).run(again));
                 }
             }
@@ -287,7 +288,7 @@ pub(super) async fn stop_workflow(
             }
             Followed::OutOfTime(state) => {
                 report.workflow = Some(stopped(state.as_ref().map(|state| &state.standing), false));
-                let what = format!("Databricks was asked to cancel run {run}, which has not ended yet.");
+                let what = format!("Requested cancellation of Databricks run {run}, but it has not ended yet.");
                 Some(Failure::new(Code::StillRunning, what))
             }
             Followed::Gone(_, error) => {
@@ -296,12 +297,12 @@ pub(super) async fn stop_workflow(
             }
             Followed::Blind(state, error) => {
                 report.workflow = Some(stopped(state.as_ref().map(|state| &state.standing), false));
-                let what = format!("Databricks was asked to cancel run {run}, and cannot be asked how it stands");
+                let what = format!("Requested cancellation of Databricks run {run}, but cannot read its status");
                 Some(of_databricks(&what, &error))
             }
         };
         if let Some(failure) = failure {
-            return Err(failure.cause("the dbt run behind it was not looked for yet").run(again));
+            return Err(failure.cause("its dbt run was not looked up yet").run(again));
         }
     }
     // The dbt runs behind it go on without it.
@@ -354,11 +355,11 @@ async fn cancel_behind(
         Err(failure) => {
             let why = failure.causes.join("; ");
             stage.events.warning(format!(
-                "the dbt run behind it was not looked for: {} {why}; with access to dbt, `{again}` looks again",
+                "its dbt run was not looked up: {} {why}; with access to dbt, run `{again}`",
                 failure.what
             ));
             for url in told_by_tasks(behind, deadline, stage).await {
-                stage.events.warning(format!("a task of it started this dbt run, which may go on: {url}"));
+                stage.events.warning(format!("one of its tasks started a dbt run that may still be running: {url}"));
             }
             return Ok(());
         }
@@ -368,8 +369,11 @@ async fn cancel_behind(
     let look = async || {
         let looking = dbt_runs_behind(&writer, account.id, workflow_run, workspace.as_deref(), &stage.events);
         looking.await.map_err(|error| {
-            of_dbt(&format!("Cannot look for the dbt run behind Databricks run {workflow_run}; it may go on"), &error)
-                .run(again)
+            of_dbt(
+                &format!("Cannot look up the dbt run of Databricks run {workflow_run}; it may still be running"),
+                &error,
+            )
+            .run(again)
         })
     };
     let line = DbtLine { account: &account, writer: &writer, again };
@@ -406,9 +410,7 @@ async fn cancel_behind(
                 let rows = others.map(|run| stopped_dbt(run, &account, true));
                 report.dbt.get_or_insert_default().extend(rows);
             }
-            Err(error) => stage.events.remark(format!(
-                "which dbt runs its notebooks have cancelled themselves could not be looked up: {error}"
-            )),
+            Err(error) => stage.events.remark(format!("cannot look up which dbt runs its notebooks canceled: {error}")),
         }
     }
     for run in asked {

@@ -55,9 +55,9 @@ pub(crate) fn run(args: &Args, mut root: clap::Command) -> Ended<Box<dyn Report>
     clap_complete::generate(generator, &mut root, name, &mut script);
     match String::from_utf8(script) {
         Ok(script) => Ended::well(Box::new(Completions { shell, script })),
-        Err(error) => {
-            Failure::new(Code::Bug, format!("The script for {shell} is no text.")).cause(error.to_string()).into()
-        }
+        Err(error) => Failure::new(Code::Bug, format!("The completion script for {shell} is not UTF-8."))
+            .cause(error.to_string())
+            .into(),
     }
 }
 

@@ -701,7 +701,7 @@ async fn what_a_service_takes_away_beside_a_write_is_named() {
         let stage = base.copy();
         stage.aside(operation, act);
         let outcome = run(&stage, command, line).await;
-        if outcome.code != Some(Code::Failed) || !outcome.failure.contains(&format!("is gone from it: {gone}")) {
+        if outcome.code != Some(Code::Failed) || !outcome.failure.contains(&format!("but lost: {gone}")) {
             wrong.push(format!("{line:?} without {gone}: {:?} {}", outcome.code, outcome.failure));
         }
     }
@@ -821,7 +821,7 @@ async fn a_confirmed_write_that_reads_back_differently_is_said_as_such_with_the_
             all += 1;
             let id = job(&stage)["job_id"].to_string();
             let said = outcome.failure.contains(&format!("was {verb} as job {id}, but reads back differently"))
-                || outcome.failure.contains(&format!("was {verb} as job {id}, and this is gone from it"));
+                || outcome.failure.contains(&format!("was {verb} as job {id}, but lost"));
             let is_right = outcome.code == Some(Code::Failed)
                 && said
                 && outcome.failure.contains(field)
@@ -899,12 +899,12 @@ async fn nobody_is_told_to_take_access_away_where_there_are_no_access_lists() {
     for stage in [basic, without_lists] {
         let outcome = run(&stage, Command::Secrets, &[]).await;
         assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
-        assert!(!outcome.failure.contains("take the access"), "{}", outcome.failure);
+        assert!(!outcome.failure.contains("remove the"), "{}", outcome.failure);
     }
     let premium = world(&[(Command::Secrets, &["--key", "first"])]).await;
     put_acl(&premium, "users", "READ");
     let outcome = run(&premium, Command::Secrets, &[]).await;
-    assert!(outcome.exit == 7 && outcome.failure.contains("take the access"), "{outcome:?}");
+    assert!(outcome.exit == 7 && outcome.failure.contains("remove the"), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]

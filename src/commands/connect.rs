@@ -38,8 +38,8 @@ pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writ
         ),
         Way::GitHub { id, url, token, audience } => {
             let github = Origin::of(url).map_err(|bad| {
-                Failure::new(Code::InvalidInput, format!("GitHub's address for id tokens cannot be used: {bad}."))
-                    .advise("leave ACTIONS_ID_TOKEN_REQUEST_URL to GitHub, which sets it")
+                Failure::new(Code::InvalidInput, format!("The ID token URL from GitHub is invalid: {bad}."))
+                    .advise("do not set ACTIONS_ID_TOKEN_REQUEST_URL; GitHub sets it")
             })?;
             Credential::issued(
                 FromGitHub {
@@ -112,13 +112,13 @@ pub(crate) fn line_to_dbt(
         token,
         Missing {
             what: "the token for dbt",
-            give: "set DBT_CLOUD_TOKEN to a service token or personal access token, store one with `dbtrigger auth login`, or keep one in ~/.dbt/dbt_cloud.yml",
+            give: "run `dbtrigger auth login`, set DBT_CLOUD_TOKEN to a service token or personal token, or put one in ~/.dbt/dbt_cloud.yml",
             ask: Some(Question::DbtToken),
         },
     );
     wants.settle()?;
     let (Some(account), Some(token)) = (account, token) else {
-        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
     let writer = to_dbt(&account, &token, stage)?;
     Ok((account, writer))
@@ -170,7 +170,7 @@ pub(crate) async fn walk_to(origin: &Origin, stage: &Stage) -> Result<Walk, Fail
 fn transport(origin: &Origin, stage: &Stage) -> Result<Rc<dyn Transport>, Failure> {
     Ok(match &stage.wire {
         Wire::Sockets(roots) => Rc::new(Sockets::new(origin.url(), stage.pace.connect, roots).map_err(|error| {
-            Failure::new(Code::Tls, "The system's certificates cannot be used.")
+            Failure::new(Code::Tls, "Cannot load the system's certificates.")
                 .cause(error.to_string())
                 .advise("check SSL_CERT_FILE and SSL_CERT_DIR, and that the package ca-certificates is installed")
         })?),
@@ -197,9 +197,9 @@ pub(crate) fn roots(bundle: Option<&Path>, environment: &Environment) -> Result<
 }
 
 fn no_certificates(file: &Path, source: &str, reason: String) -> Failure {
-    Failure::new(Code::InvalidInput, format!("The certificates in {} ({source}) cannot be used.", file.display()))
+    Failure::new(Code::InvalidInput, format!("Cannot load the certificates in {} ({source}).", file.display()))
         .cause(reason)
-        .advise("name a file with the certificate of the authority in PEM")
+        .advise("pass a PEM file with the CA certificate")
 }
 
 /// Elsewhere the system keeps its certificates in a store of its own.

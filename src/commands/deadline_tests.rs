@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::rehearsal::{Outcome, Rehearsal, Trouble, id};
-use super::{cancel, create_workflow, deploy_notebook, init_secrets, run, watch};
-use crate::sandbox::{Class, Phase, Rule};
+use super::{cancel, create_workflow, deploy_notebook, init_secrets, jobs, run, runs, setup, watch};
+use crate::sandbox::{Class, NotebookOutcome, Phase, Rule};
 use crate::sim::say;
 
 /// The workspace of the world.
@@ -114,6 +114,68 @@ async fn no_command_waits_past_its_time_whichever_answer_does_not_come() {
         }
     }
     say(&format!("deadlines: {ended} of {all}"));
+    assert!(late.is_empty(), "{}", late.join("\n"));
+}
+
+/// Commands without a time of their own, and how long each may wait for what never comes: a request and its repetitions take two
+/// minutes at most, the run of a check three hours.
+const UNTIMED: [(&str, &[&str], Duration); 8] = [
+    ("runs", &[], Duration::from_mins(2)),
+    ("runs", &["--job", "222222"], Duration::from_mins(2)),
+    ("runs", &["--workflow", "dbt: Long queue (222225)"], Duration::from_mins(2)),
+    ("runs", &["--orphans"], Duration::from_mins(2)),
+    ("jobs", &[], Duration::from_mins(2)),
+    ("create-workflow", &["--job", "222225", "--check"], Duration::from_hours(3)),
+    ("setup", &["--job", "222222", "-y"], Duration::from_hours(3)),
+    ("init-secrets", &["--scope", "other", "--grant", "data-engineers"], Duration::from_mins(2)),
+];
+
+async fn untimed(world: &Rehearsal, command: &str, line: &[&str]) -> Outcome {
+    let ends = async {
+        match command {
+            "runs" => world.run(runs::run, line).await,
+            "jobs" => world.run(jobs::run, line).await,
+            "create-workflow" => world.run(create_workflow::run, line).await,
+            "setup" => world.run(setup::run, line).await,
+            "init-secrets" => world.run(init_secrets::run, line).await,
+            other => panic!("{other}"),
+        }
+    };
+    let result = r#"{"mode":"check","ok":true,"output":["reached"]}"#;
+    tokio::select! {
+        outcome = ends => outcome.unwrap(),
+        never = async { loop { world.play(NotebookOutcome::Exited { result: result.to_owned() }).await; } } => never,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_command_without_a_time_waits_for_ever_whichever_answer_does_not_come() {
+    let (mut ended, mut all, mut late) = (0, 0, Vec::new());
+    for (command, line, most) in UNTIMED {
+        let scene_of_all = scene().await;
+        let _ = scene_of_all.world.take_log();
+        let healthy = untimed(&scene_of_all.world, command, line).await;
+        let asked = scene_of_all.world.take_log().len();
+        assert!(asked > 0, "{command} {line:?}: {healthy:?}");
+        let mut longest = Duration::ZERO;
+        for index in [0, asked / 2, asked - 1] {
+            for trouble in [Trouble::Hang, Trouble::HangFromHere] {
+                let scene = scene().await;
+                let _ = scene.world.take_log();
+                scene.world.trouble_at(index, trouble);
+                let outcome = untimed(&scene.world, command, line).await;
+                all += 1;
+                longest = longest.max(outcome.took);
+                if outcome.took <= most + Duration::from_secs(2) {
+                    ended += 1;
+                } else {
+                    late.push(format!("{command} {line:?}, {trouble:?} at {index} of {asked}: {:?}", outcome.took));
+                }
+            }
+        }
+        say(&format!("{command} {}: at most {} s", line.join(" "), longest.as_secs()));
+    }
+    say(&format!("waits without a time: {ended} of {all}"));
     assert!(late.is_empty(), "{}", late.join("\n"));
 }
 

@@ -34,33 +34,29 @@ struct Step {
 
 const STEPS: [Step; 7] = [
     Step {
-        about: "The dbt API key becomes a Databricks secret that data engineers may read.",
+        about: "Store the dbt API key as a secret that data engineers can read.",
         arguments: &["init-secrets", "--grant", "data-engineers"],
         exit: 0,
     },
     Step {
-        about: "The notebook that triggers a dbt job and waits for it is imported.",
+        about: "Deploy the notebook that triggers a dbt job and waits for it.",
         arguments: &["deploy-notebook"],
         exit: 0,
     },
     Step {
-        about: "A Databricks job around the notebook, every day at six.",
+        about: "Create a Databricks job for the notebook, daily at 6 a.m.",
         arguments: &["create-workflow", "--job", "222222", "--schedule", "0 0 6 * * ?", "--timezone", "Europe/Berlin"],
         exit: 0,
     },
+    Step { about: "Run it again: nothing to change.", arguments: &["create-workflow", "--job", "222222"], exit: 0 },
     Step {
-        about: "The same again: it compares, and has nothing to write.",
-        arguments: &["create-workflow", "--job", "222222"],
-        exit: 0,
-    },
-    Step {
-        about: "\"Run now\" on that Databricks job: the notebook runs in this machine's Python.",
+        about: "Run the Databricks job: the notebook runs in this machine's Python.",
         arguments: &["run", "--workflow", "dbt: Nightly build (222222)"],
         exit: 0,
     },
-    Step { about: "The dbt job directly, without Databricks.", arguments: &["run", "222222"], exit: 0 },
+    Step { about: "Run the dbt job directly, without Databricks.", arguments: &["run", "222222"], exit: 0 },
     Step {
-        about: "A dbt job that fails says where, and the exit code tells a pipeline.",
+        about: "Run a dbt job that fails: the output shows where, and the exit code tells CI.",
         arguments: &["run", "222223"],
         exit: 3,
     },
@@ -78,11 +74,11 @@ async fn walk(stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
     let events = &stage.events;
     let Some(program) = &stage.context.program else {
         return Err(
-            Failure::new(Code::Failed, "The demo cannot find its own program file.").advise("start it by its path")
+            Failure::new(Code::Failed, "Cannot find the dbtrigger executable.").advise("start it with its full path")
         );
     };
     let folder = tempfile::tempdir().map_err(|error| {
-        Failure::new(Code::Failed, "The demo cannot make a temporary folder.")
+        Failure::new(Code::Failed, "Cannot create a temporary directory.")
             .cause(error.to_string())
             .advise("check TMPDIR")
     })?;
@@ -93,10 +89,7 @@ async fn walk(stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
         let _ = remarks.send(text.to_owned());
     });
     let sandbox = Background::start(options).map_err(|error| start_failure(&error))?;
-    events.remark(format!(
-        "A stand-in for Databricks and dbt Cloud listens on {}; its clock runs 60 times as fast.",
-        sandbox.origin()
-    ));
+    events.remark(format!("Sandbox for Databricks and dbt on {}; its clock runs 60 times faster.", sandbox.origin()));
 
     let mut shown = Vec::new();
     for (number, step) in STEPS.iter().enumerate() {
@@ -121,8 +114,8 @@ async fn walk(stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
                         Code::Failed,
                         format!("Step {} of the demo ended with exit code {}.", number + 1, done.exit.unwrap_or(-1)),
                     )
-                    .cause(format!("{} was due", step.exit))
-                    .advise("this is no fault of yours: report it with the output above"),
+                    .cause(format!("expected {}", step.exit))
+                    .advise("this is a bug: report it with the output above"),
                 ),
             });
         }
@@ -131,10 +124,8 @@ async fn walk(stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
         }
         shown.push(document!({ "about": step.about, "arguments": step.arguments, "exit_code": step.exit, "document": done.document }));
     }
-    events.progress("\nThat was the whole guide. To try more here: dbtrigger sandbox");
-    events.progress(
-        "On a real workspace one command asks for all of it, and shows it before it does it: dbtrigger setup",
-    );
+    events.progress("\nThat was the whole guide. Try more here: dbtrigger sandbox");
+    events.progress("Set up your own workspace: dbtrigger setup");
     Ok(Ended::well(Box::new(Shown(shown))))
 }
 
@@ -162,9 +153,9 @@ impl Child<'_> {
     ) -> Result<Done, Failure> {
         let Child { program, arguments, json, variables, state } = self;
         let failed = |error: std::io::Error| {
-            Failure::new(Code::Failed, format!("The demo cannot start {}.", program.display()))
+            Failure::new(Code::Failed, format!("Cannot start {}.", program.display()))
                 .cause(error.to_string())
-                .advise("start it by its path")
+                .advise("start it with its full path")
         };
         let mut command = tokio::process::Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);

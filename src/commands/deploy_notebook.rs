@@ -85,10 +85,10 @@ fn settle_grants(
             Failure::new(
                 Code::Refused,
                 format!(
-                    "--grant {grant} would let everybody in this workspace edit the notebook, and so use the dbt key that it reads; nothing was written."
+                    "--grant {grant} would let every user of this workspace edit the notebook, and so use the dbt key; nothing was written."
                 ),
             )
-            .advise("give CAN_RUN, or name the user or group that is to edit it")
+            .advise("grant CAN_RUN, or name the user or group that should edit it")
             .unless("--accept-shared-path")
         })
     })
@@ -117,7 +117,7 @@ fn parse_job(text: &str) -> Result<Allowed<u64>, String> {
     }
     match text.parse::<u64>() {
         Ok(id) if id > 0 && !text.starts_with('+') => Ok(Allowed::This(id)),
-        Ok(_) | Err(_) => Err("the id of a dbt job is a number such as 222222; `any` lifts the restriction".to_owned()),
+        Ok(_) | Err(_) => Err("a dbt job ID is a number such as 222222; `any` clears".to_owned()),
     }
 }
 
@@ -135,8 +135,8 @@ fn settle<T>(flag: &str, word: &str, given: Vec<Allowed<T>>) -> Result<Option<Ve
         })
         .collect();
     if !values.is_empty() && values.len() != count {
-        return Err(Failure::new(Code::Contradiction, format!("{flag} is given both \"{word}\" and a value."))
-            .advise(format!("give `{flag} {word}` alone, or the values alone")));
+        return Err(Failure::new(Code::Contradiction, format!("{flag} \"{word}\" conflicts with a value."))
+            .advise(format!("use `{flag} {word}` alone, or only values")));
     }
     Ok(Some(values))
 }
@@ -176,7 +176,7 @@ async fn deploy(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let identity = if print { None } else { credentials::databricks(environment, &stage.vault, &mut wants) };
     wants.settle()?;
     let Some(account) = account else {
-        return Err(Failure::new(Code::Bug, "The dbt account is settled and yet missing."));
+        return Err(Failure::new(Code::Bug, "The dbt account is missing after it was resolved."));
     };
     // The notebook will send the key there, so the same rule holds as for sending it from here.
     account.check_bare_token("The dbt API key")?;
@@ -209,7 +209,7 @@ async fn deploy(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
 
 /// `--print` has no path; the text does not depend on it.
 fn nowhere() -> Result<NotebookPath, Failure> {
-    "/run_dbt_job".parse().map_err(|bad| Failure::new(Code::Bug, format!("A path of ours cannot be used: {bad}.")))
+    "/run_dbt_job".parse().map_err(|bad| Failure::new(Code::Bug, format!("The default path is invalid: {bad}.")))
 }
 
 /// Who is asking, and what is there: at once if the path is given, one after the other if it is in the home folder.
@@ -241,11 +241,8 @@ async fn look(
 pub(crate) fn default_path(me: &Me, account: u64) -> Result<NotebookPath, Failure> {
     let text = format!("{}/dbtrigger/run_dbt_job_{account}", me.home());
     text.parse().map_err(|bad| {
-        Failure::new(
-            Code::InvalidInput,
-            format!("Your home folder cannot be used: {text} is no path for a notebook, {bad}."),
-        )
-        .advise("say where the notebook goes with --notebook")
+        Failure::new(Code::InvalidInput, format!("Your home folder {text} is not a valid notebook path: {bad}."))
+            .advise("choose a path with --notebook")
     })
 }
 
@@ -268,7 +265,7 @@ fn describe(mut carried: Carried, found: &str, default_path: bool) -> Carried {
     match carried.finish {
         Finish::Changed | Finish::Unchanged => {
             let at = if default_path { String::new() } else { format!(" --notebook {}", quoted(&path)) };
-            carried.line(format!("It reads the dbt API key from the secret {}/{}.", settings.scope, settings.key));
+            carried.line(format!("It reads the dbt API key from secret {}/{}.", settings.scope, settings.key));
             carried.next("Next", &format!("dbtrigger create-workflow --job <ID>{at}"));
         }
         Finish::Shown | Finish::Blocked | Finish::Failed => {}

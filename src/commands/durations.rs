@@ -23,7 +23,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
 }
 
 fn wrong(text: &str) -> String {
-    format!("\"{text}\" is no duration: write a whole number and a unit, such as 90s, 10m or 2h")
+    format!("\"{text}\" is not a duration: use a whole number and a unit, such as 90s, 10m, or 2h")
 }
 
 #[cfg(test)]

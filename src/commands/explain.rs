@@ -20,7 +20,7 @@ pub(crate) struct Args {
 }
 
 /// What there is to say of success.
-const DONE: &str = "done, and the run that was followed ended well";
+const DONE: &str = "success, including the run that was followed";
 
 pub(crate) fn run(args: Args) -> Ended<Box<dyn Report>> {
     let Args { code } = args;
@@ -44,15 +44,15 @@ fn read(text: &str) -> Result<Named, Failure> {
             // A signal of its own each; shells report no others.
             Ok(exit @ 129..=192) => Ok(Named::Code(Code::Interrupted(exit - 128))),
             Ok(exit) if exit == 0 || Code::ALL.iter().any(|code| code.exit() == exit) => Ok(Named::Exit(exit)),
-            Ok(_) | Err(_) => Err(unknown(format!("dbtrigger never ends with the exit code {text}."))
-                .advise("an exit code that is not listed comes from the shell or from another program")),
+            Ok(_) | Err(_) => Err(unknown(format!("dbtrigger never exits with code {text}."))
+                .advise("an exit code that is not listed comes from the shell or another program")),
         };
     }
     // As it stands in an error, with or without the brackets.
     let name = text.trim_matches(['[', ']', ' ']).to_lowercase().replace(['_', ' '], "-");
     match Code::ALL.into_iter().find(|code| code.name() == name) {
         Some(code) => Ok(Named::Code(code)),
-        None => Err(unknown(format!("\"{text}\" is no code of an error and no exit code."))
+        None => Err(unknown(format!("\"{text}\" is not an error code or exit code."))
             .meant(&nearest_names(&name, Code::ALL.map(Code::name)))),
     }
 }
@@ -179,7 +179,7 @@ mod tests {
         for code in Code::ALL {
             assert!(text.lines().any(|line| line.trim_start().starts_with(code.name())), "{text}");
         }
-        assert!(text.starts_with("0      done") && text.contains("\n128+n  "), "{text}");
+        assert!(text.starts_with("0      success") && text.contains("\n128+n  "), "{text}");
         assert_eq!(data["codes"].as_array().unwrap().len(), Code::ALL.len());
         assert_eq!(data["exit_codes"].as_array().unwrap().len(), 15);
     }
@@ -189,9 +189,9 @@ mod tests {
         for (text, says) in [
             ("not-fuond", "did you mean \"not-found\"?"),
             ("timeout", "dbtrigger explain"),
-            ("5", "never ends with the exit code 5"),
-            ("256", "never ends"),
-            ("", "no code"),
+            ("5", "never exits with code 5"),
+            ("256", "never exits"),
+            ("", "not an error code"),
         ] {
             let failure = run(Args { code: Some(text.to_owned()) }).failure.expect(text);
             let said = failure.json().to_string().replace("\\\"", "\"");

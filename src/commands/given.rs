@@ -52,7 +52,7 @@ impl Given {
         match hint {
             Hint::Run(command) => Hint::Run(self.command(&command)),
             Hint::Add(flag) => Hint::Add(flag),
-            hint @ (Hint::Do(_) | Hint::Against(_)) => hint,
+            hint @ (Hint::Do(_) | Hint::GiveEach | Hint::Against(_)) => hint,
         }
     }
 
@@ -60,8 +60,8 @@ impl Given {
     pub(crate) fn complete<R>(&self, mut ended: Ended<R>, arguments: &[OsString]) -> Ended<R> {
         if let Some(failure) = &mut ended.failure {
             let hints = std::mem::take(&mut failure.hints).into_iter().map(|hint| match hint {
-                Hint::Add(flag) => Hint::Do(format!("to do it all the same, run `{}`", with_flag(arguments, flag))),
-                hint @ (Hint::Run(_) | Hint::Do(_) | Hint::Against(_)) => self.hint(hint),
+                Hint::Add(flag) => Hint::Do(format!("to do it anyway, run `{}`", with_flag(arguments, flag))),
+                hint @ (Hint::Run(_) | Hint::Do(_) | Hint::GiveEach | Hint::Against(_)) => self.hint(hint),
             });
             failure.hints = hints.collect();
         }
@@ -131,9 +131,9 @@ mod tests {
         };
         assert_eq!(
             hint("/bin/dbtrigger -p work deploy-notebook --scope a:b"),
-            "to do it all the same, run `dbtrigger -p work deploy-notebook --scope 'a:b' --force`"
+            "to do it anyway, run `dbtrigger -p work deploy-notebook --scope 'a:b' --force`"
         );
-        assert_eq!(hint("dbtrigger x -- y"), "to do it all the same, run `dbtrigger x --force -- y`");
-        assert_eq!(refused().hints[0].to_string(), "to do it all the same, add --force");
+        assert_eq!(hint("dbtrigger x -- y"), "to do it anyway, run `dbtrigger x --force -- y`");
+        assert_eq!(refused().hints[0].to_string(), "to do it anyway, add --force");
     }
 }

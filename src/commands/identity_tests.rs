@@ -236,7 +236,7 @@ async fn a_token_endpoint_that_asks_for_time_gets_it_however_many_want_a_token()
     // This command reads several things at once.
     let outcome = stage.run(init_secrets::run, &[]).await.unwrap();
     assert_eq!(outcome.failure, "");
-    assert!(outcome.said().contains("trying again in 30 s"), "{}", outcome.said());
+    assert!(outcome.said().contains("retrying in 30 s"), "{}", outcome.said());
     assert!(outcome.took >= Duration::from_mins(1), "{:?}", outcome.took);
     assert_eq!(count(&stage, "databricks:oidc/token").0, 3, "nobody asks while it wants to be left alone");
     // More than all attempts together may take is not waited for.
@@ -268,7 +268,11 @@ async fn a_token_endpoint_on_another_host_gets_no_secret() {
     stage.world(|world| world.set_origin("https://elsewhere.example.com".to_owned()));
     let outcome = stage.run(init_secrets::run, &[]).await.unwrap();
     assert_eq!((outcome.exit, outcome.code), (4, Some(Code::NotAuthenticated)));
-    assert!(outcome.failure.contains("no secret is sent to another host"), "{}", outcome.failure);
+    assert!(
+        outcome.failure.contains("as its token endpoint; secrets are not sent to another host"),
+        "{}",
+        outcome.failure
+    );
     assert_eq!(count(&stage, "databricks:oidc/token").0, 0);
 }
 
@@ -289,7 +293,7 @@ async fn a_profile_with_p_provisions_its_own_workspace() {
     std::fs::write(&file, "[work]\nhost = http://127.0.0.1:1\ntoken = dapi-of-nobody-0123456789\n").unwrap();
     let outcome = stage.run(deploy_notebook::run, &[]).await.unwrap();
     assert_eq!(outcome.exit, 4);
-    assert!(outcome.failure.contains("who token of profile work in"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("the identity of token of profile work in"), "{}", outcome.failure);
 }
 
 #[tokio::test(start_paused = true)]

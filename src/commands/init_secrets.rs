@@ -98,10 +98,10 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     if !wants.is_settled() || storing.has_wrong() || (rotate && !storing.is_settled()) {
         wants.join(storing);
         wants.settle()?;
-        return Err(Failure::new(Code::Bug, "Something is missing that nobody can name."));
+        return Err(Failure::new(Code::Bug, "A value is missing without a name."));
     }
     let Some(identity) = identity else {
-        return Err(Failure::new(Code::Bug, "The Databricks identity is settled and yet missing."));
+        return Err(Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved."));
     };
     let writer = super::to_databricks(&identity, stage)?;
 
@@ -155,8 +155,7 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     if let Some(readers) = readers {
         carried.field("readers", told_in_json(&readers));
         if let Readers::Listed(acls) = &readers {
-            carried
-                .line(format!("Who could read the secret scope {scope} before: {}, and administrators.", told(acls)));
+            carried.line(format!("Readers of scope {scope}: {}, and administrators.", told(acls)));
         }
     }
     if carried.is_well() {
@@ -213,13 +212,13 @@ pub(super) fn warn_of_readers(readers: Option<&Readers>, scope: &ScopeName, stag
     let Some(readers) = readers else { return };
     if readers.everybody().is_some() {
         let why = match readers {
-            Readers::NoAcls => " (no Premium plan, so there are no access lists)",
+            Readers::NoAcls => " (no Premium plan, so no access control)",
             Readers::Listed(_) | Readers::Hidden => "",
         };
-        stage.events.warning(format!("everybody in this workspace can read the secret scope {scope}{why}"));
+        stage.events.warning(format!("every user of this workspace can read secret scope {scope}{why}"));
     } else if *readers == Readers::Hidden {
         stage.events.warning(format!(
-            "who can read the secret scope {scope} cannot be seen: that takes MANAGE on it, which its creator and administrators have"
+            "cannot list the readers of secret scope {scope}: that requires MANAGE, which its creator and administrators have"
         ));
     }
 }
@@ -275,7 +274,7 @@ pub(super) async fn key_to_store(
         credentials::key_to_store(source, &stage.context.environment, &stage.vault).await,
         Missing {
             what: "the dbt API key to store",
-            give: "--token-stdin, --token-file FILE, or the variable DBT_CLOUD_TOKEN (a token in ~/.dbt/dbt_cloud.yml is never stored: whoever reads the secret would act as you in dbt)",
+            give: "--token-stdin, --token-file FILE, or the variable DBT_CLOUD_TOKEN (a token in ~/.dbt/dbt_cloud.yml is never stored: readers of the secret would act as you in dbt)",
             ask: Some(Question::DbtKey { tried }),
         },
     )
@@ -296,11 +295,11 @@ impl Storing {
         let Storing { key: Sourced { value, source }, account } = self;
         if value.reveal().starts_with("dbtu_") {
             stage.events.warning(format!(
-                "the key from {source} is a personal token: whoever can read the secret acts as you in dbt; a service token (dbtc_) is made for this"
+                "the key from {source} is a personal token: anyone who can read the secret can act as you in dbt; use a service token (dbtc_) instead"
             ));
         }
         if account.is_none() {
-            stage.events.warning(format!("the key from {source} was not tried at dbt: --no-validate"));
+            stage.events.warning(format!("the key from {source} was not checked with dbt (--no-validate)"));
         }
     }
 
@@ -321,7 +320,7 @@ pub(super) async fn tried_key<S: Future<Output = Result<(), Failure>> + Unpin>(
     stage: &Stage,
 ) -> Result<Value, Failure> {
     let Some(storing) = storing else {
-        return Err(Failure::new(Code::Bug, "The key to store is settled and yet missing."));
+        return Err(Failure::new(Code::Bug, "The key is missing after it was resolved."));
     };
     storing.remark(stage);
     (&mut *tried).await;
@@ -358,17 +357,15 @@ pub(super) async fn validate(dbt: &Writer, id: u64) -> Result<(), Failure> {
 
 /// Why the accounts of a key could not be listed.
 pub(super) fn of_accounts(error: &HttpError) -> Failure {
-    let doing = "Nothing was written: dbt Cloud could not be asked about the key";
+    let doing = "Nothing was written: cannot check the key with dbt";
     match error.means() {
-        Meaning::TokenInvalid | Meaning::TokenExpired => {
-            of_dbt("Nothing was written: dbt Cloud does not accept the key", error)
-        }
+        Meaning::TokenInvalid | Meaning::TokenExpired => of_dbt("Nothing was written: dbt rejects the key", error),
         Meaning::RightMissing | Meaning::OtherAccount => {
-            of_dbt("Nothing was written: dbt Cloud accepts the key, but does not let it see any account", error)
+            of_dbt("Nothing was written: dbt accepts the key, but it can see no account", error)
         }
         Meaning::WrongHost => {
             let origin = &error.origin;
-            of_dbt(doing, error).cause(format!("{origin} does not answer as dbt Cloud does"))
+            of_dbt(doing, error).cause(format!("{origin} does not respond like dbt"))
         }
         Meaning::AddressBlocked
         | Meaning::NotInPlan
@@ -389,7 +386,7 @@ pub(super) fn not_for_account(id: u64, accounts: &[Seen], origin: &str) -> Failu
         })
         .collect();
     let seen = if seen.is_empty() { "none".to_owned() } else { seen.join(", ") };
-    Failure::new(Code::NotFound, format!("Nothing was written: the dbt API key is good, but not for the account {id}."))
+    Failure::new(Code::NotFound, format!("Nothing was written: the dbt API key is valid, but not for account {id}."))
         .cause(format!("the accounts that it can see at {origin}: {seen}"))
-        .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or make a key in that account; an account that restricts IP addresses looks the same from elsewhere")
+        .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or create a key in that account; an account with IP restrictions looks the same from a blocked address")
 }

@@ -37,8 +37,8 @@ async fn a_followed_run_is_cancelled_and_that_is_confirmed() {
     assert_eq!((outcome.exit, outcome.code), (143, TERMINATED), "{outcome:?}");
     assert_eq!((&outcome.data["status"], &outcome.data["on_interrupt"]), (&"CANCELLED".into(), &"cancelled".into()));
     let run = id(&outcome.data["run_id"]);
-    assert!(outcome.failure.contains(&format!("dbt run {run} was cancelled")), "{outcome:?}");
-    assert!(outcome.said().contains("a second signal ends this at once"), "{}", outcome.said());
+    assert!(outcome.failure.contains(&format!("dbt run {run} was canceled")), "{outcome:?}");
+    assert!(outcome.said().contains("interrupted: canceling dbt run"), "{}", outcome.said());
     assert_eq!(stage.take_writes(), ["dbt:jobs/run", "dbt:runs/cancel"]);
 }
 
@@ -92,11 +92,11 @@ async fn an_unclear_start_is_not_sent_again_and_said_with_the_command_that_looks
 #[tokio::test(start_paused = true)]
 async fn what_goes_wrong_while_cancelling_is_said_with_what_became_of_the_run() {
     for (rule, became, says) in [
-        ("dbt:runs/cancel=status=403,times=forever", "goes-on", "did not cancel run"),
-        ("dbt:runs/cancel=reset,phase=after", "cancelled", "was cancelled"),
-        ("dbt:runs/cancel=reset,phase=before", "cancelled", "was cancelled"),
-        ("dbt:runs/cancel=status=503,times=2", "cancelled", "was cancelled"),
-        ("dbt:runs/cancel=hang,times=forever", "goes-on", "gave no answer about cancelling run"),
+        ("dbt:runs/cancel=status=403,times=forever", "goes-on", "annot cancel dbt run"),
+        ("dbt:runs/cancel=reset,phase=after", "cancelled", "was canceled"),
+        ("dbt:runs/cancel=reset,phase=before", "cancelled", "was canceled"),
+        ("dbt:runs/cancel=status=503,times=2", "cancelled", "was canceled"),
+        ("dbt:runs/cancel=hang,times=forever", "goes-on", "no response about canceling dbt run"),
     ] {
         let stage = Rehearsal::new();
         fault(&stage, rule);
@@ -129,7 +129,7 @@ async fn a_run_that_ended_meanwhile_is_said_so() {
     let outcome = start(&stage, &["222222"]).await;
     assert_eq!((outcome.code, &outcome.data["status"]), (TERMINATED, &"SUCCESS".into()), "{outcome:?}");
     assert_eq!(outcome.data["on_interrupt"], "ended-itself", "{outcome:?}");
-    assert!(outcome.failure.contains("ended before it could be cancelled: SUCCESS"), "{outcome:?}");
+    assert!(outcome.failure.contains("ended before it could be canceled: SUCCESS"), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -267,7 +267,7 @@ async fn what_is_not_confirmed_is_not_called_cancelled() {
     let looks = stage.take_log().iter().filter(|seen| seen.operation == "dbt:runs/get").count();
     // It is running by then, and takes a while to notice.
     let look = looks - 3;
-    for (rule, says) in [("hang", "which has not ended yet"), ("status=403", "cannot be asked how it stands")] {
+    for (rule, says) in [("hang", "has not ended yet"), ("status=403", "cannot read its status")] {
         let stage = Rehearsal::new();
         fault(&stage, &format!("dbt:runs/get={rule},nth={look},times=forever"));
         stage.interrupt_at("dbt:runs/get", look);
@@ -284,7 +284,7 @@ async fn what_is_not_confirmed_is_not_called_cancelled() {
     stage.interrupt_at("databricks:jobs/runs/get", 3);
     let outcome = start(&stage, &WORKFLOW).await;
     assert_eq!((outcome.code, &outcome.data["on_interrupt"]), (TERMINATED, &"goes-on".into()), "{outcome:?}");
-    assert!(outcome.failure.contains("took too long"), "{outcome:?}");
+    assert!(outcome.failure.contains("Timed out canceling Databricks run"), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -316,7 +316,7 @@ async fn a_second_signal_while_it_is_cancelled_finds_what_may_go_on_and_a_later_
         }
         let left = known.borrow().get().expect("what may go on");
         let [(goes_on, resume)] = &left.going[..] else { panic!("{left:?}") };
-        assert!(goes_on.contains("is being cancelled") && resume.starts_with("dbtrigger cancel "), "{left:?}");
+        assert!(goes_on.contains("canceling") && resume.starts_with("dbtrigger cancel "), "{left:?}");
         assert_eq!(left.data["on_interrupt"], "goes-on", "{left:?}");
     }
 }

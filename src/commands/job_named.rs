@@ -42,15 +42,14 @@ impl Narrow {
     }
 }
 
-const ADVICE: &str = "give its id, its address from the browser, or its name; `dbtrigger jobs` lists them";
+const ADVICE: &str = "use its ID, URL, or name; `dbtrigger jobs` lists them";
 
 impl JobNamed {
     /// Reads an argument. No request is made.
     pub(crate) fn read(text: &str) -> Result<JobNamed, Failure> {
         let text = unquoted(text);
         let invalid = |why: String| {
-            Failure::new(Code::InvalidInput, format!("\"{}\" cannot be used as a dbt job: {why}.", shown(text)))
-                .advise(ADVICE)
+            Failure::new(Code::InvalidInput, format!("\"{}\" is not a dbt job: {why}.", shown(text))).advise(ADVICE)
         };
         if text.trim().is_empty() {
             return Err(invalid("it is empty".to_owned()));
@@ -58,7 +57,7 @@ impl JobNamed {
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return match text.parse() {
                 Ok(id) if id > 0 => Ok(JobNamed::Id(id)),
-                Ok(_) | Err(_) => Err(invalid("it is no id of a dbt job".to_owned())),
+                Ok(_) | Err(_) => Err(invalid("it is not a job ID".to_owned())),
             };
         }
         // Names may have slashes in them; addresses have a host in front.
@@ -69,8 +68,8 @@ impl JobNamed {
         let link = Link::parse(text).map_err(|bad| invalid(bad.to_string()))?;
         match (link.job, link.run) {
             (Some(job), _) => Ok(JobNamed::Address { job, pasted: (text.to_owned(), Box::new(link)) }),
-            (None, Some(run)) => Err(invalid(format!("it is the address of run {run}, not of a job"))),
-            (None, None) => Err(invalid("the address names no dbt job".to_owned())),
+            (None, Some(run)) => Err(invalid(format!("it is the URL of run {run}, not of a job"))),
+            (None, None) => Err(invalid("the URL contains no dbt job".to_owned())),
         }
     }
 
@@ -88,9 +87,9 @@ impl JobNamed {
             JobNamed::Id(job) | JobNamed::Address { job, pasted: _ } if narrow.is_empty() => Ok(*job),
             JobNamed::Id(job) | JobNamed::Address { job, pasted: _ } => Err(Failure::new(
                 Code::Usage,
-                format!("--project and --environment narrow a name, and job {job} is given by its id."),
+                format!("--project and --environment apply to a job given by name, but job {job} is given by ID."),
             )
-            .advise("leave them out, or give the job by its name")),
+            .advise("drop them, or name the job")),
             JobNamed::Name(name) => find_by_name(reader, account, name, narrow).await.map(|job| job.id),
         }
     }
@@ -116,7 +115,7 @@ async fn find_by_name(reader: &Reader, account: &Account, name: &str, narrow: &N
     let failure = found.iter().fold(failure, |failure, job| {
         failure.cause(format!("{} is in {}, environment {}", job.id, places.of(job), environment(job)))
     });
-    Err(failure.advise("give the id of one of them, or narrow with --project and --environment"))
+    Err(failure.advise("use the ID of one of them, or add --project or --environment"))
 }
 
 fn unknown(name: &str, narrow: &Narrow, all: &[Job]) -> Failure {
@@ -126,7 +125,7 @@ fn unknown(name: &str, narrow: &Narrow, all: &[Job]) -> Failure {
     let near = nearest(name, all, |job| job.name.as_deref().unwrap_or_default());
     let near: Vec<String> =
         near.iter().map(|job| format!("\"{}\" ({})", shown_name(job.name.as_deref()), job.id)).collect();
-    failure.run("dbtrigger jobs").advise("a name is compared letter by letter, capitals too").meant(&near)
+    failure.run("dbtrigger jobs").advise("names are case-sensitive").meant(&near)
 }
 
 /// The projects of the account, as far as they could be read, and the one that was asked for.
@@ -165,7 +164,7 @@ impl Places {
                             Code::InvalidInput,
                             format!("Several projects are named \"{name}\": {} and {}.", one.id, two.id),
                         )
-                        .advise("give the id of one of them to --project"));
+                        .advise("pass the ID of one of them to --project"));
                     }
                     (None, _) => {
                         let failure = Failure::new(
@@ -174,11 +173,11 @@ impl Places {
                         );
                         let failure = projects.iter().take(20).fold(failure, |failure, project| {
                             let other = shown_name(project.name.as_deref());
-                            failure.cause(format!("there is \"{other}\" with the id {}", project.id))
+                            failure.cause(format!("\"{other}\" has ID {}", project.id))
                         });
                         let known = projects.iter().filter_map(|project| project.name.as_deref());
                         let near = nearest_names(name, known).iter().map(|name| plain(name, NAME)).collect::<Vec<_>>();
-                        return Err(failure.advise("give the name or id of one of these to --project").meant(&near));
+                        return Err(failure.advise("pass the name or ID of one of these to --project").meant(&near));
                     }
                 }
             }
@@ -228,14 +227,13 @@ pub(crate) async fn jobs(
     if all.is_empty() && name_part.is_none() {
         names.sort_unstable();
         names.dedup();
-        let failure =
-            Failure::new(Code::NotFound, format!("No job is in an environment \"{wanted}\", as far as can be seen."));
+        let failure = Failure::new(Code::NotFound, format!("No visible job is in environment \"{wanted}\"."));
         let failure = match names.as_slice() {
             [] => failure,
-            names => failure.cause(format!("jobs are in {}", names[..names.len().min(20)].join(", "))),
+            names => failure.cause(format!("environments with jobs: {}", names[..names.len().min(20)].join(", "))),
         };
         let near = nearest_names(wanted, names.iter().map(String::as_str));
-        return Err(failure.advise("give the name or id of one of these to --environment").meant(&near));
+        return Err(failure.advise("pass the name or ID of one of these to --environment").meant(&near));
     }
     Ok(all)
 }
@@ -277,8 +275,8 @@ mod tests {
         }
         for (text, says) in [
             ("", "empty"),
-            ("0", "no id"),
-            ("99999999999999999999", "no id"),
+            ("0", "not a job ID"),
+            ("99999999999999999999", "not a job ID"),
             ("https://ab123.us1.dbt.com/deploy/1/projects/2/runs/3", "run 3"),
             ("https://ab123.us1.dbt.com/deploy/1", "no dbt job"),
             ("http://ab123.us1.dbt.com/deploy/1/jobs/2", "https"),

@@ -32,11 +32,11 @@ async fn listed(narrow: &Narrow, stage: &Stage) -> Result<JobsReport, Failure> {
     let (account, reader) = line_to_dbt(&[], Wants::default(), stage)?;
     let places = Places::read(&reader, &account, narrow).await?;
     if places.unnamed {
-        stage.events.remark("this token may not list projects: they are shown by their ids");
+        stage.events.remark("this token cannot list projects; showing their IDs");
     }
     let jobs = jobs(&reader, &account, narrow, &places, None).await?;
     if jobs.is_empty() {
-        stage.events.remark(format!("no job shows in account {}: the token may not see any", account.id));
+        stage.events.remark(format!("no jobs in account {} are visible to this token", account.id));
     }
     Ok(JobsReport { account, places, jobs })
 }

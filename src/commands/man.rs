@@ -23,12 +23,10 @@ pub(crate) fn run(args: Args, mut root: clap::Command) -> Ended<Box<dyn Report>>
     root.build();
     match std::fs::create_dir_all(&folder).and_then(|()| write(root, &folder)) {
         Ok(()) => Ended::well(Box::new(Written(folder))),
-        Err(error) => {
-            Failure::new(Code::Failed, format!("The manual pages cannot be written to {}.", folder.display()))
-                .cause(error.to_string())
-                .advise("check the folder's permissions")
-                .into()
-        }
+        Err(error) => Failure::new(Code::Failed, format!("Cannot write the manual pages to {}.", folder.display()))
+            .cause(error.to_string())
+            .advise("check the directory's permissions")
+            .into(),
     }
 }
 

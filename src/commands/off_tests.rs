@@ -24,9 +24,9 @@ async fn stage(job: &Value) -> Rehearsal {
 async fn a_job_of_which_no_run_starts_is_told_before_anything_is_started() {
     let (mut good, mut total, mut wrong) = (0, 0, Vec::new());
     for (job, says, comes_back) in [
-        (json!({ "deactivated": true, "run_failure_count": 100 }), "100 runs in a row failed", true),
+        (json!({ "deactivated": true, "run_failure_count": 100 }), "after 100 consecutive failures", true),
         (json!({ "deactivated": true, "deactivation_reason": "Account inactivity." }), "Account inactivity", true),
-        (json!({ "deactivated": true }), "dbt has deactivated it", true),
+        (json!({ "deactivated": true }), "dbt deactivated it", true),
         (json!({ "job_type": "hybrid", "execute_steps": [] }), "hybrid", false),
         (json!({ "state": 2 }), "deleted", false),
     ] {
@@ -100,7 +100,7 @@ async fn a_job_that_is_deactivated_while_its_run_waits_is_told_once() {
     // A run of this job waits for a long time.
     let waits = "222225";
     for (job, says) in [
-        (json!({ "deactivated": true, "run_failure_count": 100 }), "100 runs in a row failed"),
+        (json!({ "deactivated": true, "run_failure_count": 100 }), "after 100 consecutive failures"),
         (json!({ "deactivated": true, "deactivation_reason": "Account inactivity." }), "Account inactivity"),
     ] {
         for watched in [false, true] {

@@ -9,23 +9,23 @@ use futures_util::future::MaybeDone;
 use super::{Given, Said, Stage};
 use crate::databricks::me::{Me, me};
 use crate::document::{Data, Shown, document};
-use crate::engine::{Action, Entry, Inputs, Plan, Progress, Provisioned, blocked, walk};
+use crate::engine::{Action, Entry, Inputs, Note, Plan, Progress, Provisioned, blocked, walk};
 use crate::failure::{Code, Ended, Failure, Hint, Remedy, Report, of_databricks};
 use crate::http::{Meaning, Reader, Writer};
 
 /// Who the token belongs to. Also the first proof that host and token are good.
 pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
     reader.read(me()).await.map_err(|error| {
-        let mut failure = of_databricks(&format!("Cannot find out who {} belongs to", reader.known_as()), &error);
+        let mut failure = of_databricks(&format!("Cannot look up the identity of {}", reader.known_as()), &error);
         if error.means() != Meaning::RightMissing {
             return failure;
         }
         // The service answers 403 for a token that it does not know (databricks-api §7), and anybody may ask who they are.
         failure.hints.clear();
         failure
-            .cause("a wrong or expired token gets this answer, and so does a good one of another workspace")
+            .cause("a wrong or expired token, or one from another workspace, gets this response")
             .hint(Hint::Against(Remedy::DatabricksToken))
-            .advise("if the token is good, ask a workspace administrator whether access is restricted to certain IP addresses")
+            .advise("if the token is valid, ask a workspace administrator about IP access lists")
     })
 }
 
@@ -161,16 +161,16 @@ fn half_done(entries: &[Entry]) -> Said {
     let written: Vec<String> =
         entries.iter().filter(is_written).map(|entry| format!("{} {}", entry.kind, entry.quoted)).collect();
     Said {
-        cause: (!written.is_empty()).then(|| format!("written before that: {}", written.join(", "))),
-        advice: "run the same command again: it compares, and writes only what is missing",
+        cause: (!written.is_empty()).then(|| format!("already written: {}", written.join(", "))),
+        advice: "run the same command again to finish: it writes only what is missing",
     }
 }
 
 /// What a dry run says of a refusal.
 fn would_be_refused(refusal: &Failure, given: &Given) -> Vec<String> {
     let Failure { code: _, what, causes, hints, open: _ } = refusal;
-    let mut lines = vec![format!("Without --dry-run this would be refused: {what}")];
-    lines.extend(causes.iter().map(|cause| format!("  because: {cause}")));
+    let mut lines = vec![format!("This plan would be refused: {what}")];
+    lines.extend(causes.iter().map(|cause| format!("  cause: {cause}")));
     lines.extend(hints.iter().map(|hint| format!("next: {}", given.hint(hint.clone()))));
     lines
 }
@@ -201,9 +201,7 @@ pub(crate) fn no_plan(
 /// A grant that was left out is never left out silently.
 fn tell_of_skipped(plan: &Plan, stage: &Stage) {
     for entry in plan.entries() {
-        if let Action::Keep(Some(note)) = &entry.action
-            && note.starts_with("skipped")
-        {
+        if let Action::Keep(Some(note @ Note::Skipped(_))) = &entry.action {
             stage.events.remark(format!("{} {}: {note}", entry.kind, entry.quoted));
         }
     }

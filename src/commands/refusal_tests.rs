@@ -243,7 +243,7 @@ impl Scene {
         let Scene { world: _, age: _, others, waiting, workflow_run } = self;
         vec![
             (Command::InitSecrets, vec!["--key", "second"]),
-            (Command::DeployNotebook, vec!["--path", "/Users/ana@example.com/other"]),
+            (Command::DeployNotebook, vec!["--notebook", "/Users/ana@example.com/other"]),
             (Command::CreateWorkflow, vec!["--job", "222222"]),
             (Command::CreateWorkflow, vec!["--job", "222225", "--run-now"]),
             (Command::CreateWorkflow, vec!["--job", "222225", "--check"]),

@@ -63,8 +63,8 @@ async fn what_was_cancelled_or_succeeded_is_not_resumed_and_without_the_flag_not
 #[tokio::test(start_paused = true)]
 async fn a_run_that_dbt_does_not_resume_ends_in_error_and_says_why() {
     for (rule, says) in [
-        ("dbt:runs/retry=status=400", "cannot be resumed from its point of failure"),
-        ("dbt:runs/retry=status=403", "cannot be resumed from its point of failure"),
+        ("dbt:runs/retry=status=400", "cannot be retried from the point of failure"),
+        ("dbt:runs/retry=status=403", "cannot be retried from the point of failure"),
     ] {
         let stage = Rehearsal::new();
         fault(&stage, rule);
@@ -82,7 +82,7 @@ async fn a_run_that_dbt_does_not_resume_ends_in_error_and_says_why() {
     let _ = start(&stage, &["222226"]).await;
     let outcome = start(&stage, &["222226", "--idempotency-key", "one", "--retry", "1"]).await;
     assert_eq!(outcome.code, Some(Code::RunFailed), "{outcome:?}");
-    assert!(outcome.failure.contains("it is not the latest run of its job any more"), "{outcome:?}");
+    assert!(outcome.failure.contains("it is no longer the job's latest run"), "{outcome:?}");
     assert!(!outcome.failure.contains("--retry 1"), "{outcome:?}");
     assert_eq!(resumed(&stage), Vec::<u64>::new());
 }
@@ -112,7 +112,7 @@ async fn a_resumption_nobody_knows_of_is_9_and_is_found_by_the_next_command() {
     assert!(outcome.failure.contains("`dbtrigger run 222226 --idempotency-key one`"), "{outcome:?}");
     // It stays noted, and not as the run that is over.
     let later = start(&stage, &["222222", "--no-wait"]).await;
-    let points = "a start of dbt job 222226 was not followed to its end; `dbtrigger run 222226 --idempotency-key one`";
+    let points = "a start of dbt job 222226 was not followed to its end; resume with `dbtrigger run 222226 --idempotency-key one`";
     assert!(later.said().contains(points), "{}", later.said());
     // With the usual patience the run shows, though dbt itself only says that there is a newer one.
     let outcome = start(&stage, &line[..5]).await;

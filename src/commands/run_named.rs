@@ -16,7 +16,7 @@ pub(crate) enum RunNamed {
     Workflow { run: u64, origin: Option<Origin> },
 }
 
-const ADVICE: &str = "give the id or the address of a dbt run, the address of a Databricks run, or --workflow-run ID";
+const ADVICE: &str = "use the ID or URL of a dbt run, the URL of a Databricks run, or --workflow-run ID";
 
 impl RunNamed {
     /// Takes RUN and `--workflow-run`, of which one is there.
@@ -24,26 +24,23 @@ impl RunNamed {
         match (text, workflow_run) {
             (_, Some(run)) => Ok(RunNamed::Workflow { run, origin: None }),
             (Some(text), None) => RunNamed::read(text),
-            (None, None) => {
-                Err(Failure::new(Code::Usage, "Neither a RUN nor a --workflow-run is given.").advise(ADVICE))
-            }
+            (None, None) => Err(Failure::new(Code::Usage, "No run given.").advise(ADVICE)),
         }
     }
 
     fn read(text: &str) -> Result<RunNamed, Failure> {
         let text = unquoted(text);
         let invalid = |why: &str| {
-            Failure::new(Code::InvalidInput, format!("\"{}\" cannot be used as a run: {why}.", shown(text)))
-                .advise(ADVICE)
+            Failure::new(Code::InvalidInput, format!("\"{}\" is not a run: {why}.", shown(text))).advise(ADVICE)
         };
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return match text.parse() {
                 Ok(run) if run > 0 => Ok(RunNamed::Dbt { run, pasted: None }),
-                Ok(_) | Err(_) => Err(invalid("it is no id of a run")),
+                Ok(_) | Err(_) => Err(invalid("it is not a run ID")),
             };
         }
         if !text.contains('/') {
-            return Err(invalid("it is neither an id nor an address"));
+            return Err(invalid("it is neither an ID nor a URL"));
         }
         let url = with_scheme(text)
             .map_err(|bad| bad.to_string())
@@ -56,8 +53,8 @@ impl RunNamed {
         let link = Link::parse(text).map_err(|bad| invalid(&bad.to_string()))?;
         match (link.run, link.job) {
             (Some(run), _) => Ok(RunNamed::Dbt { run, pasted: Some((text.to_owned(), link)) }),
-            (None, Some(job)) => Err(invalid(&format!("it is the address of dbt job {job}, not of a run"))),
-            (None, None) => Err(invalid("the address names no run")),
+            (None, Some(job)) => Err(invalid(&format!("it is the URL of dbt job {job}, not of a run"))),
+            (None, None) => Err(invalid("the URL contains no run")),
         }
     }
 }
@@ -81,9 +78,9 @@ pub(crate) fn check_workspace(given: Option<&Origin>, own: &Origin) -> Result<()
     match given {
         Some(given) if given != own => Err(Failure::new(
             Code::Contradiction,
-            format!("The run's address is at {given}, and DATABRICKS_HOST says {own}."),
+            format!("The run's URL is at {given}, but DATABRICKS_HOST is {own}."),
         )
-        .advise("set DATABRICKS_HOST and DATABRICKS_TOKEN for the workspace that the run is in")),
+        .advise("set DATABRICKS_HOST and DATABRICKS_TOKEN for the run's workspace")),
         Some(_) | None => Ok(()),
     }
 }
@@ -122,8 +119,8 @@ mod tests {
     fn what_names_no_run_is_refused_with_the_forms_that_do() {
         for (text, says) in [
             ("", "neither"),
-            ("0", "no id"),
-            ("99999999999999999999", "no id"),
+            ("0", "not a run ID"),
+            ("99999999999999999999", "not a run ID"),
             ("nightly", "neither"),
             ("https://ab123.us1.dbt.com/deploy/1/projects/2/jobs/3", "dbt job 3"),
             ("https://dbc.cloud.databricks.com/jobs/3", "dbt job 3"),

@@ -140,12 +140,12 @@ async fn a_dbt_run_is_cancelled_and_that_is_confirmed() {
     let _ = stage.take_log();
     let outcome = cancelled(&stage, &[&run]).await;
     assert_eq!((outcome.exit, &outcome.data["dbt_runs"][0]["cancelled"]), (0, &true.into()), "{outcome:?}");
-    assert!(outcome.text.contains(&format!("dbt run {run} was cancelled")), "{}", outcome.text);
+    assert!(outcome.text.contains(&format!("dbt run {run} canceled")), "{}", outcome.text);
     assert_eq!(stage.take_writes(), ["dbt:runs/cancel"]);
     // The second time there is nothing to do.
     let outcome = cancelled(&stage, &[&run]).await;
     assert_eq!((outcome.exit, &outcome.data["dbt_runs"][0]["already_ended"]), (0, &true.into()), "{outcome:?}");
-    assert!(outcome.text.contains("has ended already: CANCELLED"), "{}", outcome.text);
+    assert!(outcome.text.contains("had already ended: CANCELLED"), "{}", outcome.text);
     assert_eq!(stage.take_writes(), Vec::<&str>::new());
     assert_eq!(cancelled(&stage, &["99"]).await.code, Some(Code::NotFound));
 }
@@ -209,10 +209,14 @@ async fn a_dbt_run_that_the_notebook_has_cancelled_first_is_in_the_report_and_no
         if reported {
             assert_eq!((dbt_runs.len(), id(&dbt_runs[0]["run_id"])), (1, behind), "{outcome:?}");
             assert_eq!(dbt_runs[0]["already_ended"], true, "{outcome:?}");
-            assert!(outcome.text.contains("has ended already: CANCELLED"), "{}", outcome.text);
+            assert!(outcome.text.contains("had already ended: CANCELLED"), "{}", outcome.text);
         } else {
             assert_eq!(dbt_runs.len(), 0, "{outcome:?}");
-            assert!(outcome.said().contains("could not be looked up"), "{}", outcome.said());
+            assert!(
+                outcome.said().contains("cannot look up which dbt runs its notebooks canceled"),
+                "{}",
+                outcome.said()
+            );
         }
         assert_eq!(stage.take_writes(), ["databricks:jobs/runs/cancel"]);
     }
@@ -328,7 +332,7 @@ async fn a_token_that_may_not_list_projects_sees_jobs_all_the_same() {
     fault(&stage, "dbt:projects/list=status=403,times=forever");
     let outcome = jobs_listed(&stage, &[]).await;
     assert_eq!((outcome.exit, names(&outcome).len()), (0, 125), "{outcome:?}");
-    assert!(outcome.said().contains("may not list projects"), "{}", outcome.said());
+    assert!(outcome.said().contains("this token cannot list projects; showing their IDs"), "{}", outcome.said());
     assert_eq!(jobs_listed(&stage, &["--project", "4102"]).await.exit, 0);
     assert_eq!(jobs_listed(&stage, &["--project", "Finance"]).await.code, Some(Code::NotAllowed));
     fault(&stage, "dbt:jobs/list=status=403,times=forever");
@@ -354,7 +358,7 @@ async fn a_name_that_no_job_has_or_several_have_starts_nothing() {
         (&["Nighly build"], Code::NotFound, "did you mean \\\"Nightly build\\\" (222222)"),
         (&["Plain job 003", "--project", "Jaffle Shop"], Code::NotFound, "did you mean \\\"Plain job "),
         (&["no such thing at all"], Code::NotFound, "dbtrigger jobs"),
-        (&["222222", "--project", "Finance"], Code::Usage, "narrow a name"),
+        (&["222222", "--project", "Finance"], Code::Usage, "apply to a job given by name"),
         (&["  "], Code::InvalidInput, "empty"),
     ] {
         let outcome = start(&stage, line).await;
@@ -393,7 +397,7 @@ async fn runs_lists_the_newest_first_of_the_account_or_of_a_job() {
     assert_eq!((ids(&failed).len(), &failed.data["runs"][0]["job_id"]), (1, &"222223".into()), "{}", failed.text);
     assert_eq!(stage.take_writes(), Vec::<&str>::new());
     let none = runs_listed(&stage, &["--job", "300001"]).await;
-    assert!(none.exit == 0 && none.said().contains("no run shows"), "{none:?}");
+    assert!(none.exit == 0 && none.said().contains("no runs yet"), "{none:?}");
     assert_eq!(runs_listed(&stage, &["--job", "Nighly build"]).await.code, Some(Code::NotFound));
     fault(&stage, "dbt:runs/list=status=401,times=forever");
     assert_eq!(runs_listed(&stage, &[]).await.code, Some(Code::NotAuthenticated));
@@ -417,7 +421,7 @@ async fn a_workflow_gets_its_parameters_and_a_key_does_not_take_others() {
     for other in [&["job_id=222223", "note=a=b"][..], &[]] {
         let outcome = start(&stage, &with(other)).await;
         assert_eq!(outcome.code, Some(Code::Refused), "{other:?} {outcome:?}");
-        assert!(outcome.failure.contains("job_id is wanted as"), "{outcome:?}");
+        assert!(outcome.failure.contains("job_id: requested"), "{outcome:?}");
     }
     let _ = stage.take_log();
     for wrong in ["note", "=x", " note=x"] {

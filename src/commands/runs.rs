@@ -119,7 +119,7 @@ async fn listed(args: Args, stage: &Stage) -> Result<RunsReport, Failure> {
         .map_err(|error| of_dbt("Cannot list the runs of the account", &error))?;
     runs.sort_by_key(|run| std::cmp::Reverse(run.id));
     if runs.is_empty() {
-        stage.events.remark(format!("no run shows in account {}", account.id));
+        stage.events.remark(format!("no runs yet in account {}", account.id));
     }
     Ok(RunsReport { account, runs })
 }

@@ -86,9 +86,7 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
             stage.events.emit(Event::Document(format!("export {name}={value}")));
         }
     }
-    stage
-        .events
-        .remark(format!("Serving a Databricks workspace and dbt account on {}; Ctrl-C ends it.", sandbox.origin()));
+    stage.events.remark(format!("Serving Databricks and dbt on {}; press Ctrl-C to stop.", sandbox.origin()));
     while let Some(text) = heard.recv().await {
         stage.events.remark(text);
     }
@@ -132,12 +130,12 @@ fn search_path(program: Option<&Path>, path: Option<&str>) -> Option<OsString> {
 pub(super) fn start_failure(error: &StartError) -> Failure {
     let what = format!("{error}.");
     match error {
-        StartError::Port { .. } => Failure::new(Code::Failed, what).advise("leave --port out to take any free port"),
-        StartError::Fault { .. } => Failure::new(Code::InvalidInput, what).advise("leave this fault out"),
-        StartError::Speed(_) => Failure::new(Code::InvalidInput, what).advise("give --speed a number such as 60"),
+        StartError::Port { .. } => Failure::new(Code::Failed, what).advise("drop --port to use any free port"),
+        StartError::Fault { .. } => Failure::new(Code::InvalidInput, what).advise("drop this fault"),
+        StartError::Speed(_) => Failure::new(Code::InvalidInput, what).advise("pass a number such as 60 to --speed"),
         StartError::File { path: _, source } => Failure::new(Code::Failed, what)
             .cause(source.to_string())
-            .advise("name a file in a folder that you may write to"),
+            .advise("choose a file in a directory that you can write to"),
         StartError::System(source) => {
             Failure::new(Code::Failed, what).cause(source.to_string()).advise("check the limits with `ulimit -a`")
         }

@@ -62,7 +62,7 @@ async fn nothing_is_started_unless_every_job_is_right() {
         (&["222222", "Nightly build"], Code::InvalidInput, "given twice"),
         (&["222222", ""], Code::InvalidInput, "it is empty"),
         (&["222222", "https://ab123.us1.dbt.com/deploy/7/projects/1/jobs/2"], Code::Contradiction, "7"),
-        (&["222222", "222223", "--project", "Finance"], Code::Usage, "narrow a name"),
+        (&["222222", "222223", "--project", "Finance"], Code::Usage, "apply to a job given by name"),
     ] {
         let outcome = start(&stage, line).await;
         assert_eq!(outcome.code, Some(code), "{line:?} {outcome:?}");
@@ -110,7 +110,7 @@ async fn no_more_runs_than_asked_for_go_at_a_time() {
     let _ = stage.take_log();
     let outcome = start(&stage, &["222225", "300004", "--max-parallel", "1", "--timeout", "2m"]).await;
     assert_eq!(outcome.exit, 8, "{outcome:?}");
-    for says in ["300004 could be started; nothing was started", "--max-parallel lets no more"] {
+    for says in ["300004 could be started; nothing was started", "--max-parallel allows no more"] {
         assert!(outcome.failure.contains(says), "{outcome:?}");
     }
     assert!(outcome.text.lines().any(|line| line.starts_with("300004   not started")), "{}", outcome.text);

@@ -23,6 +23,9 @@ use crate::questions::{Open, Question, Questioner, Setting, Unanswered};
 /// A token that the service refuses is asked for so often.
 const MOST_TRIES: usize = 3;
 
+/// Where answers come from.
+const TYPED: Source = Source::Typed;
+
 /// The last of the workspaces to choose from.
 const ELSEWHERE: &str = "another workspace";
 
@@ -65,7 +68,7 @@ pub(crate) async fn answer(open: &Open, stage: &mut Stage, asker: &dyn Questione
             if !typed_host || !is_about_the_host(failure.code) {
                 return Err(failure);
             }
-            talk.tell(&failure, "DATABRICKS_HOST");
+            talk.tell(&failure);
             talk.databricks_host().await?;
         }
     }
@@ -154,18 +157,18 @@ enum Workspace {
 /// How a command ends that gets no answer. Questions come before anything is written.
 pub(super) fn unanswered(unanswered: Unanswered) -> Failure {
     match unanswered {
-        Unanswered::Interrupted => left_at_a_question(2, "Interrupted at a question."),
-        Unanswered::EndOfInput => left_at_a_question(2, "The input ended at a question."),
-        Unanswered::Broken(why) => Failure::new(Code::Failed, "The terminal cannot be used for a question.")
+        Unanswered::Interrupted => left_at_a_question(2, "Canceled."),
+        Unanswered::EndOfInput => left_at_a_question(2, "Input ended at a prompt."),
+        Unanswered::Broken(why) => Failure::new(Code::Failed, "Cannot prompt on this terminal.")
             .cause(why)
-            .advise("use --no-input, which names every missing value with its flag and variable"),
+            .advise("use --no-input to list every missing value with its flag and variable"),
     }
 }
 
 /// How a command ends that is left at a question, as if by this signal.
 pub(crate) fn left_at_a_question(signal: u8, what: &str) -> Failure {
     Failure::new(Code::Interrupted(signal), what)
-        .advise("nothing was written or started; --no-input names every missing value at once")
+        .advise("nothing was written or started; use --no-input to list every missing value at once")
 }
 
 struct Talking<'a> {
@@ -178,22 +181,18 @@ struct Talking<'a> {
 }
 
 impl Talking<'_> {
-    /// What is wrong with an answer, before the question comes again. `name`: the flag or variable whose checks found it.
-    fn tell(&self, failure: &Failure, name: &str) {
+    /// What is wrong with an answer, before the question comes again.
+    fn tell(&self, failure: &Failure) {
         let Failure { code: _, what, causes, hints, open: _ } = failure;
-        let what = match what.strip_prefix(name) {
-            Some(wrong) if wrong.starts_with(" is ") => format!("Your answer{wrong}"),
-            Some(_) | None => what.clone(),
-        };
-        self.stage.events.warning(what);
+        self.stage.events.warning(what.as_str());
         for cause in causes {
-            self.stage.events.remark(format!("  because: {cause}"));
+            self.stage.events.remark(format!("  cause: {cause}"));
         }
         for hint in hints {
             // The next answer is all that has to be given.
             let hint = match hint {
                 Hint::Against(remedy) => remedy.advice().to_owned(),
-                Hint::Run(_) | Hint::Add(_) | Hint::Do(_) => hint.to_string().replace(&format!("{name} "), ""),
+                Hint::Run(_) | Hint::Add(_) | Hint::Do(_) | Hint::GiveEach => hint.to_string(),
             };
             self.stage.events.remark(format!("next: {hint}"));
         }
@@ -240,10 +239,10 @@ impl Talking<'_> {
 
     async fn databricks_host(&mut self) -> Result<(), Failure> {
         loop {
-            let typed = self.ask("Databricks host (the address of your workspace)", "").await?;
+            let typed = self.ask("Databricks host (the URL of your workspace)", "").await?;
             match self.take_host(&typed) {
                 Ok(()) => return Ok(()),
-                Err(failure) => self.tell(&failure, "DATABRICKS_HOST"),
+                Err(failure) => self.tell(&failure),
             }
         }
     }
@@ -274,7 +273,7 @@ impl Talking<'_> {
             wants.settle()?;
             match identity {
                 Some(identity) => who(&to_databricks(&identity, stage)?.reader()).await.map(|_| ()),
-                None => Err(Failure::new(Code::Bug, "The Databricks identity is settled and yet missing.")),
+                None => Err(Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved.")),
             }
         };
         self.token(&prompt, "DATABRICKS_TOKEN", check).await
@@ -283,11 +282,11 @@ impl Talking<'_> {
     async fn token_to_store(&mut self, host: Option<&str>) -> Result<(), Failure> {
         let flag = host.map(|host| Sourced::new(host.to_owned(), Source::Flag("--databricks")));
         let at = named_workspace(flag, &self.stage.context.environment)?
-            .ok_or_else(|| Failure::new(Code::Bug, "A token is asked for, and no host."))?;
+            .ok_or_else(|| Failure::new(Code::Bug, "A token prompt needs a host."))?;
         let prompt = format!("Databricks personal access token for {}", at.host.value);
         let check = async |stage: &Stage| {
             let Some(token) = stage.vault.kept("DATABRICKS_TOKEN") else {
-                return Err(Failure::new(Code::Bug, "A token was typed and is not there."));
+                return Err(Failure::new(Code::Bug, "The typed token is missing."));
             };
             let identity = Databricks::with_token(at.clone(), Sourced::new(token, Source::Typed));
             who(&to_databricks(&identity, stage)?.reader()).await.map(|_| ())
@@ -309,8 +308,8 @@ impl Talking<'_> {
             match vault.admit(std::mem::take(&mut *typed)) {
                 Ok(secret) => vault.keep(variable, secret),
                 Err(odd) => {
-                    let what = format!("What was typed is no token: {odd}.");
-                    self.tell(&Failure::new(Code::InvalidInput, what).advise("copy the token again, alone"), variable);
+                    let what = format!("Not a token: {odd}.");
+                    self.tell(&Failure::new(Code::InvalidInput, what).advise("copy only the token and try again"));
                     continue;
                 }
             }
@@ -320,7 +319,7 @@ impl Talking<'_> {
             if !matches!(failure.code, Code::NotAuthenticated | Code::NotAllowed) || tries == MOST_TRIES {
                 return Err(failure);
             }
-            self.tell(&failure, variable);
+            self.tell(&failure);
         }
         let given = Instead::Variable(variable, None);
         if !self.instead.contains(&given) {

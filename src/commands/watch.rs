@@ -65,7 +65,7 @@ async fn watch_dbt(
     let on_news = |run: &Run| {
         let mut report = known.clone();
         report.take(run);
-        let line = format!("dbt run {} goes on: {}", run.id, report.url());
+        let line = format!("dbt run {} is still running: {}", run.id, report.url());
         stage.last_known.set(Known { data: report.json(), line, resume: pick_up(run.id) });
     };
     on_news(&seen);
@@ -101,7 +101,7 @@ async fn watch_workflow(
     let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
     wants.settle()?;
     let Some(identity) = identity else {
-        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
     check_workspace(origin.as_ref(), &identity.origin)?;
     let writer = to_databricks(&identity, stage)?.until(deadline);
@@ -115,7 +115,7 @@ async fn watch_workflow(
         Err(error) => {
             // A hiccup is the follower's to outlast.
             if error.is_final() {
-                return Err(of_databricks(&format!("Cannot look at Databricks run {run}"), &error));
+                return Err(of_databricks(&format!("Cannot read Databricks run {run}"), &error));
             }
             (0, String::new(), None, BTreeMap::new())
         }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::rehearsal::{Rehearsal, Seen};
-use super::{create_workflow, deploy_notebook, init_secrets, setup};
+use super::rehearsal::{Rehearsal, Seen, id};
+use super::{create_workflow, deploy_notebook, doctor, init_secrets, run, setup, watch};
 use crate::sandbox::NotebookOutcome;
 
 const PAGE: &str = include_str!("../../docs/benchmarks.md");
@@ -30,25 +30,56 @@ fn wave_of(seen: &Seen, first: &Seen) -> u128 {
     seen.at.saturating_sub(first.at).as_millis() / LATENCY.as_millis() + 1
 }
 
-/// The waves, and how many requests went out in them. A check run is none of them.
-fn waves(log: &[Seen]) -> (u128, usize) {
-    let before = |seen: &&Seen| !seen.operation.starts_with("databricks:jobs/runs/");
-    let sent: Vec<&Seen> = log.iter().take_while(before).collect();
+/// The waves, and how many requests went out in them.
+fn waves(sent: &[Seen]) -> (u128, usize) {
     let Some((first, last)) = sent.first().zip(sent.last()) else { return (0, 0) };
     (wave_of(last, first), sent.len())
+}
+
+/// Several workflows, the last of them with several tasks, and the id of a run of it in which all of them failed.
+async fn several() -> (Rehearsal, String) {
+    let world = Rehearsal::new();
+    let _ = world.run(init_secrets::run, &[]).await;
+    let _ = world.run(deploy_notebook::run, &[]).await;
+    let tasks = ["--name", "Three", "--job", "a=222222", "--job", "b=222225", "--job", "c=300001"];
+    for line in [
+        &["--job", "222225"][..],
+        &["--job", "300002", "--run-as", "bo@example.com", "--grant-run-as"],
+        &["--job", "300001"],
+        &tasks,
+    ] {
+        let made = world.run(create_workflow::run, line).await.unwrap();
+        assert_eq!(made.exit, 0, "{made:?}");
+    }
+    let started = world.run(run::run, &["--workflow", "Three", "--no-wait"]).await.unwrap();
+    for _ in 0..3 {
+        let _ = world.play(NotebookOutcome::Failed { error: "E: no".to_owned(), trace: String::new() }).await;
+    }
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    (world, id(&started.data["workflow_run_id"]))
 }
 
 #[tokio::test(start_paused = true)]
 #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 async fn each_command_takes_the_waves_that_the_page_says() {
-    let (apart, whole) = (Rehearsal::new(), Rehearsal::new());
+    let (apart, whole, (several, failed)) = (Rehearsal::new(), Rehearsal::new(), several().await);
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["222223", "--artifacts", folder.path().to_str().unwrap()];
+    let failed = ["--workflow-run", failed.as_str()];
+    let run_as = ["--job", "222222", "--run-as", "bo@example.com", "--grant-run-as"];
+    let compute = ["--job", "222225", "--compute", "new", "--policy", "A1B2C3D4E5F60718"];
     let grant = ["--grant", "data-engineers"];
     let job = ["--job", "222222"];
     let yes = ["--job", "222222", "-y"];
     let mut right = 0;
     let rows = rows();
     for row in &rows {
-        let (world, line) = match row.command.trim_end_matches(", first").trim_end_matches(", again") {
+        let (world, line) = match row.command.rsplit_once(", ").map_or(row.command, |(command, _)| command) {
+            "`create-workflow --job 222222 --run-as bo@example.com --grant-run-as`" => (&apart, &run_as[..]),
+            "`create-workflow --job 222225 --compute new --policy A1B2C3D4E5F60718`" => (&apart, &compute[..]),
+            "`run 222223 --artifacts target`" => (&apart, &files[..]),
+            "`watch --workflow-run 123`" => (&several, &failed[..]),
+            "`doctor`" => (&several, &[][..]),
             "`setup --job 222222 -y`" => (&whole, &yes[..]),
             "`create-workflow --job 222222`" => (&apart, &job[..]),
             "`init-secrets --scope granted --grant data-engineers`" => {
@@ -62,6 +93,9 @@ async fn each_command_takes_the_waves_that_the_page_says() {
             "init-secrets" => world.run(init_secrets::run, line).await,
             "deploy-notebook" => world.run(deploy_notebook::run, line).await,
             "create-workflow" => world.run(create_workflow::run, line).await,
+            "run" => world.run(run::run, line).await,
+            "watch" => world.run(watch::run, line).await,
+            "doctor" => world.run(doctor::run, line).await,
             "setup" => {
                 let result = r#"{"mode":"check","ok":true,"output":["reached"]}"#.to_owned();
                 tokio::select! {
@@ -72,8 +106,24 @@ async fn each_command_takes_the_waves_that_the_page_says() {
             other => panic!("{other}"),
         };
         let outcome = outcome.expect("nobody kills it");
-        assert_eq!(outcome.exit, 0, "{}: {outcome:?}", row.command);
-        let log = world.take_log();
+        let mut log = world.take_log();
+        let exit = match row.command.split([' ', '`']).nth(1).unwrap() {
+            "run" => {
+                // What comes before is the run itself, and the time that dbt takes for it.
+                let end = log.iter().find(|seen| seen.operation == "dbt:runs/artifacts/list").map(|seen| seen.at);
+                log.retain(|seen| Some(seen.at) >= end);
+                3
+            }
+            "watch" => 3,
+            "doctor" => 1,
+            _ => {
+                // A check run is none of them.
+                let end = log.iter().position(|seen| seen.operation.starts_with("databricks:jobs/runs/"));
+                log.truncate(end.unwrap_or(log.len()));
+                0
+            }
+        };
+        assert_eq!(outcome.exit, exit, "{}: {outcome:?}", row.command);
         let found = waves(&log);
         if found == (row.waves, row.requests) {
             right += 1;

@@ -27,14 +27,14 @@ impl WorkflowNamed {
     pub(crate) fn read(text: &str, own: Option<&Origin>) -> Result<WorkflowNamed, Failure> {
         let text = unquoted(text);
         let invalid = |why: String| {
-            Failure::new(Code::InvalidInput, format!("\"{text}\" cannot be used as a workflow: {why}."))
-                .advise("give the id of the Databricks job, its address, or its exact name")
+            Failure::new(Code::InvalidInput, format!("\"{text}\" is not a workflow: {why}."))
+                .advise("use the ID, URL, or exact name of the Databricks job")
         };
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return text
                 .parse()
                 .map(WorkflowNamed::Id)
-                .map_err(|_| invalid("the number is too large for an id".to_owned()));
+                .map_err(|_| invalid("the number is too large for an ID".to_owned()));
         }
         if text.trim().is_empty() {
             return Err(invalid("it is empty".to_owned()));
@@ -50,14 +50,16 @@ impl WorkflowNamed {
         if let Some(own) = own.filter(|own| **own != origin) {
             return Err(Failure::new(
                 Code::Contradiction,
-                format!("The workflow's address is at {origin}, and the Databricks identity in use is for {own}."),
+                format!("The workflow's URL is at {origin}, but the Databricks identity is for {own}."),
             )
-            .advise("set DATABRICKS_HOST and DATABRICKS_TOKEN for the workspace that the workflow is in, or name its profile with -p"));
+            .advise(
+                "set DATABRICKS_HOST and DATABRICKS_TOKEN for the workflow's workspace, or pick its profile with -p",
+            ));
         }
         let path = format!("{}/{}", url.path(), url.fragment().unwrap_or_default());
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let id = parts.windows(2).find(|pair| matches!(pair[0], "jobs" | "job")).and_then(|pair| pair[1].parse().ok());
-        id.map(WorkflowNamed::Id).ok_or_else(|| invalid("the address names no job".to_owned()))
+        id.map(WorkflowNamed::Id).ok_or_else(|| invalid("the URL contains no job".to_owned()))
     }
 
     /// The one job that is meant. `nothing` says what has not happened where it is not found, `again` how to go on with one of
@@ -72,7 +74,7 @@ impl WorkflowNamed {
         let name = match self {
             WorkflowNamed::Id(id) => {
                 return reader.read(get_workflow(*id)).await.map_err(|error| {
-                    let failure = of_databricks(&format!("Cannot look at the workflow {text}; {nothing}"), &error);
+                    let failure = of_databricks(&format!("Cannot read workflow {text}; {nothing}"), &error);
                     if is_missing(&error) { Failure { code: Code::NotFound, ..failure } } else { failure }
                 });
             }
@@ -96,14 +98,14 @@ impl WorkflowNamed {
                 Code::NotFound,
                 format!("No workflow is named \"{name}\", or this identity cannot see it."),
             )
-            .advise("compare the name with the workspace's page Jobs & Pipelines, or give the id");
+            .advise("compare the name with Jobs & Pipelines in the workspace, or use the ID");
             let near = near(reader, name).await;
             return Err(failure.meant(&near));
         }
         let failure = Failure::new(Code::InvalidInput, format!("{} workflows are named \"{name}\".", found.len()));
         Err(found.iter().fold(failure, |failure, row| {
             let creator = row.creator_user_name.as_deref().unwrap_or("somebody");
-            failure.cause(format!("{} was made by {creator}", row.job_id)).run(again(row.job_id))
+            failure.cause(format!("{} was created by {creator}", row.job_id)).run(again(row.job_id))
         }))
     }
 }
@@ -112,7 +114,7 @@ impl WorkflowNamed {
 async fn near(reader: &Reader, name: &str) -> Vec<String> {
     let page = async |token: Option<String>| {
         let Page { jobs, next } = reader.glance(list(None, token.as_deref())).await?;
-        Ok((jobs, next))
+        Ok((jobs.rows, next))
     };
     let all = reader.pages("jobs/list", |job: &Summary| job.id, NEAR, page).await.unwrap_or_default();
     let near = nearest(name, &all, |job| &job.name);

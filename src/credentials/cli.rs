@@ -84,7 +84,7 @@ impl FromCli {
             words.push("--force-refresh");
         }
         let output = match tokio::time::timeout(PATIENCE, self.run(&words)).await {
-            Err(_) => return Err(self.none(&format!("it did not end within {} s", PATIENCE.as_secs()))),
+            Err(_) => return Err(self.none(&format!("it did not exit within {} s", PATIENCE.as_secs()))),
             Ok(Err(error)) => return Err(self.none(&error.to_string())),
             Ok(Ok(output)) => output,
         };
@@ -96,7 +96,7 @@ impl FromCli {
             .map_err(|_| self.none("it printed no JSON with access_token; it may be older than 0.207"))?;
         let secret = vault
             .admit(told.access_token)
-            .map_err(|odd| self.none(&format!("what it printed as access_token is no token: {odd}")))?;
+            .map_err(|odd| self.none(&format!("its access_token is not a token: {odd}")))?;
         let life = told
             .expiry
             .and_then(|text| text.parse::<jiff::Timestamp>().ok())
@@ -129,7 +129,7 @@ impl FromCli {
             net: None,
             retry_after: None,
             advice: match (&self.profile, self.profiles.as_slice()) {
-                (None, several @ [_, _, ..]) => format!("pick a profile of this host with -p: {}", several.join(", ")),
+                (None, several @ [_, _, ..]) => format!("pick a profile for this host with -p: {}", several.join(", ")),
                 (Some(_) | None, _) => {
                     format!("log in with `databricks auth login {flag} {value}`, or set DATABRICKS_TOKEN")
                 }

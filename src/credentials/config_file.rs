@@ -132,7 +132,7 @@ pub(super) fn named(name: &str, by: &str, environment: &Environment) -> Result<P
             .advise("name one of the other sections of the file"));
     }
     let Some(path) = place(environment) else {
-        return Err(wrong(format!("{by} names the profile {name}, and there is no home folder to look for it in."))
+        return Err(wrong(format!("{by} names the profile {name}, and no home directory to look for it in."))
             .advise("set DATABRICKS_CONFIG_FILE to the file with the profile"));
     };
     let file = path.display().to_string();
@@ -165,7 +165,7 @@ pub(super) fn named(name: &str, by: &str, environment: &Environment) -> Result<P
 /// The profile that counts when nobody names one: the file's own choice, else `DEFAULT`. Its absence is no error; why
 /// there is none comes back in words.
 pub(super) fn default(environment: &Environment) -> Result<Result<Profile, String>, Failure> {
-    let Some(path) = place(environment) else { return Ok(Err("there is no home folder".to_owned())) };
+    let Some(path) = place(environment) else { return Ok(Err("no home directory".to_owned())) };
     let file = path.display().to_string();
     let Some(ini) = read(&path)? else { return Ok(Err(format!("there is no file {file}"))) };
     if let Some(chosen) = ini.get(SETTINGS).and_then(|keys| keys.get("default_profile")).filter(|name| !name.is_empty())

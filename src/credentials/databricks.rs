@@ -96,15 +96,15 @@ impl Way {
     /// Whose credential it is and where it comes from.
     pub(crate) fn known_as(&self) -> String {
         match self {
-            Way::Token(Sourced { value: _, source: Source::Typed }) => "the token that was typed".to_owned(),
+            Way::Token(Sourced { value: _, source: Source::Typed }) => "the typed token".to_owned(),
             Way::Token(token) => token.source.to_string(),
             Way::ServicePrincipal { id, secret: _ } => format!("service principal {} (of {})", id.value, id.source),
-            Way::GitHub { id: Some(id), .. } => format!("GitHub's id token for {} (of {})", id.value, id.source),
-            Way::GitHub { id: None, .. } => "GitHub's id token".to_owned(),
+            Way::GitHub { id: Some(id), .. } => format!("GitHub's ID token for {} (of {})", id.value, id.source),
+            Way::GitHub { id: None, .. } => "GitHub's ID token".to_owned(),
             Way::Cli { program: _, profile: Some(profile) } => {
-                format!("the login of `databricks` for profile {}", profile.name)
+                format!("the `databricks` CLI login for profile {}", profile.name)
             }
-            Way::Cli { program: _, profile: None } => "the login of `databricks`".to_owned(),
+            Way::Cli { program: _, profile: None } => "the `databricks` CLI login".to_owned(),
         }
     }
 }
@@ -204,7 +204,7 @@ impl Place<'_> {
     fn kept(&self, host: Option<&Origin>) -> Result<(Sourced<Origin>, Sourced<Sealed>), Nothing> {
         match workspace::find(self) {
             Ok(id) => kept::databricks(host, id.as_ref().map(|id| id.value.as_str()), self.environment.keyring()),
-            Err(_) => Err(Nothing::Why("not looked into: the workspace is not clear".to_owned())),
+            Err(_) => Err(Nothing::Why("skipped: the workspace is ambiguous".to_owned())),
         }
     }
 
@@ -235,7 +235,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
         }),
         Missing {
             what: "the host of the Databricks workspace",
-            give: if place.environment_counts { "set DATABRICKS_HOST, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com, or name a profile of ~/.databrickscfg with -p" } else { "add host to the profile that -p names" },
+            give: if place.environment_counts { "set DATABRICKS_HOST, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com, or pick a profile of ~/.databrickscfg with -p" } else { "add host to the profile" },
             ask: place.environment_counts.then_some(Question::DatabricksHost),
         },
     );
@@ -251,7 +251,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
         found,
         Missing {
             what: "the credential for Databricks",
-            give: if place.environment_counts && environment.keyring().is_of_no_use() { "set DATABRICKS_TOKEN to a personal access token, or set DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET of a service principal, or name a profile of ~/.databrickscfg with -p" } else if place.environment_counts { "set DATABRICKS_TOKEN to a personal access token or store one with `dbtrigger auth login --databricks`, or set DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET of a service principal, or name a profile of ~/.databrickscfg with -p" } else { "add token, or client_id and client_secret, to the profile that -p names" },
+            give: if place.environment_counts && environment.keyring().is_of_no_use() { "set DATABRICKS_TOKEN (or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET), or pick a profile of ~/.databrickscfg with -p" } else if place.environment_counts { "run `dbtrigger auth login --databricks`, set DATABRICKS_TOKEN (or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET), or pick a profile of ~/.databrickscfg with -p" } else { "add token, or client_id and client_secret, to the profile" },
             ask: place.environment_counts.then_some(Question::DatabricksCredential),
         },
     );
@@ -262,7 +262,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
             let here = at.map(|origin| format!(" for {origin}")).unwrap_or_default();
             wants.advise(format!("pick a profile{here} with -p: {}", names.join(", ")));
         } else if let others @ [_, ..] = &profiles_at(environment, None)[..] {
-            wants.advise(format!("or pick a profile, each of another workspace, with -p: {}", others.join(", ")));
+            wants.advise(format!("or pick a profile of another workspace with -p: {}", others.join(", ")));
         }
     }
     if nothing {
@@ -295,8 +295,8 @@ pub(crate) fn profiles_at(environment: &Environment, host: Option<&Origin>) -> V
 
 /// A login in the keyring may have been meant, where something behind it is used.
 pub(super) fn passed_over(used: &str, trouble: &Trouble) -> String {
-    let remedy = trouble.remedy().map(|remedy| format!("; if you have a login there: {remedy}")).unwrap_or_default();
-    format!("{used} is used, since {trouble}{remedy}")
+    let remedy = trouble.remedy().map(|remedy| format!("; to use a login stored there: {remedy}")).unwrap_or_default();
+    format!("using {used}: {trouble}{remedy}")
 }
 
 /// The host alone, for the way to it: it can be walked without a credential.

@@ -100,7 +100,7 @@ impl Stated {
                 let host = host.as_ref().map(|host| &host.origin.value);
                 kept::dbt(host, id.as_ref().map(|id| id.value), environment.keyring())
             }
-            (Err(_), _) | (_, Err(_)) => Err(Nothing::Why("not looked into: the account is not clear".to_owned())),
+            (Err(_), _) | (_, Err(_)) => Err(Nothing::Why("skipped: the account is ambiguous".to_owned())),
         };
         let (in_keyring, hidden) = match kept {
             Ok(active) => return Ok(active),
@@ -136,7 +136,7 @@ impl Stated {
         {
             let (theirs, stated) = (&active.host, origin);
             return Err(format!(
-                "not used, since {} says {} and {} says {}: what is stored with a host goes to that host only",
+                "not used: {} says {} and {} says {}, and a stored token is sent only to its own host",
                 theirs.source, theirs.value, stated.source, stated.value
             ));
         }
@@ -144,7 +144,7 @@ impl Stated {
             && stated.value != theirs.value
         {
             return Err(format!(
-                "not used, since {} says {} and {} says {}: what is stored for an account is for that account only",
+                "not used: {} says {} and {} says {}, and a stored token is only for its own account",
                 theirs.source, theirs.value, stated.source, stated.value
             ));
         }
@@ -203,15 +203,15 @@ fn whole(stated: Stated, stored: Option<&Active>, wants: &mut Wants) -> Option<A
         host.map(|found| found.or_else(from_store)),
         Missing {
             what: "the host of your dbt account",
-            give: "--dbt-host, --dbt-url with any page of the account, or DBT_CLOUD_HOST, such as ab123.us1.dbt.com",
+            give: "--dbt-host or DBT_CLOUD_HOST, such as ab123.us1.dbt.com, or --dbt-url with the URL of any page of the account",
             ask: Some(Question::DbtHost),
         },
     );
     let id = wants.need(
         id.map(|found| found.or_else(|| stored?.account.clone())),
         Missing {
-            what: "the id of your dbt account",
-            give: "--dbt-account, --dbt-url with any page of the account, or DBT_CLOUD_ACCOUNT_ID",
+            what: "the ID of your dbt account",
+            give: "--dbt-account or DBT_CLOUD_ACCOUNT_ID, or --dbt-url with the URL of any page of the account",
             ask: Some(Question::DbtAccount),
         },
     );
@@ -261,9 +261,7 @@ impl Account {
             Code::Contradiction,
             format!("{token} is not sent to {host}: it is not a dbt host, and only {} names it.", self.host_from),
         )
-        .advise(format!(
-            "only if you know that {host} is your dbt host: name it with --dbt-host {host}, or set DBT_CLOUD_HOST to it"
-        )))
+        .advise(format!("only if {host} is your dbt host: pass --dbt-host {host}, or set DBT_CLOUD_HOST to it")))
     }
 }
 
@@ -273,8 +271,8 @@ fn links(flags: &AccountFlags, pasted: &[(String, Link)]) -> Result<Vec<Sourced<
     if let Some(text) = &flags.dbt_url {
         expanded(Sourced::new(text.clone(), Source::Flag("--dbt-url")))?;
         let link = Link::parse(text).map_err(|bad| {
-            Failure::new(Code::InvalidInput, format!("--dbt-url is \"{}\", which cannot be used: {bad}.", shown(text)))
-                .advise("copy the address from your browser when a page of your dbt account is open")
+            Failure::new(Code::InvalidInput, format!("--dbt-url \"{}\" is invalid: {bad}.", shown(text)))
+                .advise("copy the URL of a page of your dbt account source your browser")
         })?;
         all.push(Sourced::new(link, Source::Flag("--dbt-url")));
     }
@@ -282,23 +280,38 @@ fn links(flags: &AccountFlags, pasted: &[(String, Link)]) -> Result<Vec<Sourced<
     Ok(all)
 }
 
+/// A host of dbt as somebody wrote it.
+pub(crate) fn read_host(text: &str, source: &Source) -> Result<Sourced<Origin>, Failure> {
+    expanded(Sourced::new(text.to_owned(), source.clone()))?;
+    parse_host(text).map(|origin| Sourced::new(origin, source.clone())).map_err(|bad| {
+        Failure::new(Code::InvalidInput, format!("{source} \"{}\" is invalid: {bad}.", shown(text)))
+            .advise("use the host in your browser's address bar when signed in to dbt, such as ab123.us1.dbt.com")
+    })
+}
+
+/// The id of an account of dbt as somebody wrote it.
+pub(crate) fn read_account_id(text: &str, source: Source) -> Result<Sourced<u64>, Failure> {
+    match text.trim().parse::<u64>() {
+        Ok(id) if id > 0 && !text.contains('+') => Ok(Sourced::new(id, source)),
+        Ok(_) | Err(_) => {
+            let Sourced { value, source } = expanded(Sourced::new(text.to_owned(), source))?;
+            let what = format!("{source} \"{value}\" is not an account ID, a number such as 51234.");
+            Err(Failure::new(Code::InvalidInput, what)
+                .advise("use the number after /deploy/ in the URL of any page of your dbt account"))
+        }
+    }
+}
+
 fn find_host(
     flags: &AccountFlags,
     pasted: &[(String, Link)],
     environment: &Environment,
 ) -> Result<Option<Host>, Failure> {
-    let read = |text: &str, source: Source| {
-        expanded(Sourced::new(text.to_owned(), source.clone()))?;
-        parse_host(text).map(|origin| Sourced::new(origin, source.clone())).map_err(|bad| {
-            Failure::new(Code::InvalidInput, format!("{source} is \"{}\", which cannot be used: {bad}.", shown(text)))
-                .advise("give the host in your browser's address bar when signed in to dbt, such as ab123.us1.dbt.com")
-        })
-    };
-    let flag = flags.dbt_host.as_deref().map(|text| read(text, Source::Flag("--dbt-host"))).transpose()?;
+    let flag = flags.dbt_host.as_deref().map(|text| read_host(text, &Source::Flag("--dbt-host"))).transpose()?;
     let mut variables = Vec::new();
     for name in ["DBT_CLOUD_HOST", "DBT_CLOUD_HOST_URL"] {
         if let Some(text) = environment.get(name) {
-            variables.push(read(text, Source::Variable(name))?);
+            variables.push(read_host(text, &Source::Variable(name))?);
         }
     }
     agree("host", &variables)?;
@@ -321,18 +334,10 @@ fn find_id(
     pasted: &[(String, Link)],
     environment: &Environment,
 ) -> Result<Option<Sourced<u64>>, Failure> {
-    let read = |text: &str, source: Source| match text.trim().parse::<u64>() {
-        Ok(id) if id > 0 && !text.contains('+') => Ok(Sourced::new(id, source)),
-        Ok(_) | Err(_) => {
-            let Sourced { value, source } = expanded(Sourced::new(text.to_owned(), source))?;
-            let what = format!("{source} is \"{value}\", which is no account id: that is a number such as 51234.");
-            Err(Failure::new(Code::InvalidInput, what)
-                .advise("the id is the number behind /deploy/ in the address of any page of your dbt account"))
-        }
-    };
-    let flag = flags.dbt_account.as_deref().map(|text| read(text, Source::Flag("--dbt-account"))).transpose()?;
+    let flag =
+        flags.dbt_account.as_deref().map(|text| read_account_id(text, Source::Flag("--dbt-account"))).transpose()?;
     let name = "DBT_CLOUD_ACCOUNT_ID";
-    let variable = environment.get(name).map(|text| read(text, Source::Variable(name))).transpose()?;
+    let variable = environment.get(name).map(|text| read_account_id(text, Source::Variable(name))).transpose()?;
     let links: Vec<Sourced<u64>> = links(flags, pasted)?
         .into_iter()
         .filter_map(|link| Some(Sourced::new(link.value.account?, link.source)))
@@ -340,7 +345,7 @@ fn find_id(
     let from_url_flag = links.iter().any(|link| link.source == Source::Flag("--dbt-url"));
     let mut stated: Vec<Sourced<u64>> = flag.or(if from_url_flag { None } else { variable }).into_iter().collect();
     stated.extend(links);
-    agree("account id", &stated)?;
+    agree("account ID", &stated)?;
     Ok(stated.into_iter().next())
 }
 
@@ -352,18 +357,18 @@ fn agree<T: PartialEq + std::fmt::Display>(what: &str, stated: &[Sourced<T>]) ->
         Some(other) => Err(Failure::new(
             Code::Contradiction,
             format!(
-                "Two sources name a different {what} of dbt: {} says {}, {} says {}.",
+                "Conflicting dbt {what}s: {} says {}, {} says {}.",
                 first.source, first.value, other.source, other.value
             ),
         )
-        .advise("drop or correct one of the two")),
+        .advise("remove or correct one of them")),
     }
 }
 
 fn others(environment: &Environment, wants: &mut Wants) {
     for (theirs, ours) in OTHERS {
         if environment.get(theirs).is_some() && environment.get(ours).is_none() {
-            wants.remark(format!("{theirs} is set, but this program reads {ours}"));
+            wants.remark(format!("{theirs} is set, but dbtrigger reads {ours}"));
         }
     }
 }

@@ -54,17 +54,17 @@ struct Project {
 /// The active project, or why there is none, in words. A file that nobody named on the command line and that cannot be used
 /// is no failure of its own: it stands beside what is missing.
 pub(super) fn active(environment: &Environment) -> Result<Active, String> {
-    let home = environment.home().ok_or("there is no home folder")?;
+    let home = environment.home().ok_or("no home directory")?;
     let path = home.join(".dbt").join(NAME);
     let name = path.display().to_string();
     let opened = match super::open_file(&path) {
         Ok(opened) => opened,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(format!("there is no file {name}")),
-        Err(error) => return Err(format!("{name} cannot be read: {error}")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(format!("no file {name}")),
+        Err(error) => return Err(format!("cannot read {name}: {error}")),
     };
-    let exposed = others_read(&opened)
-        .then(|| format!("others on this machine can read {name}, which holds a token: chmod 600 {name}"));
-    let Document { context, projects } = yaml::read(opened).map_err(|bad| format!("{name} cannot be read: {bad}"))?;
+    let exposed =
+        others_read(&opened).then(|| format!("{name} holds a token and is readable by others: chmod 600 {name}"));
+    let Document { context, projects } = yaml::read(opened).map_err(|bad| format!("cannot read {name}: {bad}"))?;
     let Context { active_host, active_project } = context.unwrap_or_default();
     let wanted = filled(active_project).ok_or_else(|| format!("{name} has no active-project in its context"))?;
     let projects = projects.unwrap_or_default();
@@ -73,12 +73,10 @@ pub(super) fn active(environment: &Environment) -> Result<Active, String> {
         projects.into_iter().filter(|project| filled(project.project_id.clone()).as_ref() == Some(&wanted));
     let project = match (of_this_id.next(), of_this_id.next()) {
         (Some(project), None) => project,
-        (Some(_), Some(_)) => return Err(format!("{name} has several projects {wanted}, which its context names")),
+        (Some(_), Some(_)) => return Err(format!("{name} has several projects {wanted}, the active one")),
         (None, _) => {
             let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-            return Err(format!(
-                "{name} has no project {wanted}, which its context names; the projects there: {there}"
-            ));
+            return Err(format!("{name} has no project {wanted}, the active one; projects: {there}"));
         }
     };
     let Project { project_id: _, account_id, account_host, token_value, api_key } = project;
@@ -106,11 +104,11 @@ fn sealed(text: Option<Sealed>) -> Option<Sealed> {
 }
 
 fn origin(text: &str, source: &str) -> Result<Origin, String> {
-    parse_host(text).map_err(|bad| format!("{source} is \"{}\", which cannot be used: {bad}", shown(text)))
+    parse_host(text).map_err(|bad| format!("{source} \"{}\" is invalid: {bad}", shown(text)))
 }
 
 fn host(text: Option<String>, source: Source) -> Result<Sourced<Origin>, String> {
-    let text = filled(text).ok_or_else(|| format!("there is no {source}"))?;
+    let text = filled(text).ok_or_else(|| format!("no {source}"))?;
     Ok(Sourced::new(origin(&text, &source.to_string())?, source))
 }
 
@@ -118,7 +116,7 @@ fn account(text: &str, source: Source) -> Result<Sourced<u64>, String> {
     let id = text.parse::<u64>().ok().filter(|id| *id > 0 && text.bytes().all(|byte| byte.is_ascii_digit()));
     match id {
         Some(id) => Ok(Sourced::new(id, source)),
-        None => Err(format!("{source} is no account id")),
+        None => Err(format!("{source} is not an account ID")),
     }
 }
 

@@ -71,7 +71,7 @@ impl Token {
         }
         let (source, host) = (&self.source, &account.origin);
         Err(Failure::new(Code::Contradiction, format!("{source} is stored for {home} and is not sent to {host}."))
-            .advise("set DBT_CLOUD_TOKEN to a token of that host"))
+            .advise("set DBT_CLOUD_TOKEN to a token for that host"))
     }
 }
 
@@ -90,7 +90,8 @@ pub(crate) fn api_token(
     let stored = Stated::read(flags, pasted, environment).stored(environment).and_then(|active| {
         let Active { host, account: _, token, remarks } = active;
         let Sourced { value, source } = token.map_err(|why| NotStored::of_file(&why))?;
-        let secret = vault.unseal(&value).map_err(|odd| NotStored::of_file(&format!("{source} is no token: {odd}")))?;
+        let secret =
+            vault.unseal(&value).map_err(|odd| NotStored::of_file(&format!("{source} is not a token: {odd}")))?;
         Ok(Token { secret, source, home: Some(host.value), remarks })
     });
     match stored {
@@ -158,7 +159,7 @@ pub(crate) async fn key_to_store(
     environment: &Environment,
     vault: &Vault,
 ) -> Result<Option<Sourced<Secret>>, Failure> {
-    match given_token(from, "dbt API key", "copy the token again from dbt, under Account settings > API tokens", vault)
+    match given_token(from, "dbt API key", "copy the token again from Account settings > API tokens in dbt", vault)
         .await?
     {
         Some(given) => Ok(Some(given)),
@@ -186,17 +187,16 @@ pub(crate) async fn given_token(
         None => short(std::io::stdin()),
     });
     let Ok(read) = Box::pin(tokio::time::timeout(patience, read)).await else {
-        let why = format!("it is a pipe that gave nothing for {} s", PIPE.as_secs());
+        let why = format!("it sent nothing for {} s", PIPE.as_secs());
         return Err(unreadable(what, &source, &std::io::Error::other(why)));
     };
     match read {
-        Ok(Ok(text)) => {
-            match vault.admit(text) {
-                Ok(secret) => Ok(Some(Sourced::new(secret, source))),
-                Err(odd) => Err(Failure::new(Code::InvalidInput, format!("What {source} holds is no {what}: {odd}."))
-                    .advise(advice)),
+        Ok(Ok(text)) => match vault.admit(text) {
+            Ok(secret) => Ok(Some(Sourced::new(secret, source))),
+            Err(odd) => {
+                Err(Failure::new(Code::InvalidInput, format!("{source} is not a {what}: {odd}.")).advise(advice))
             }
-        }
+        },
         Ok(Err(error)) => Err(unreadable(what, &source, &error)),
         Err(error) => Err(unreadable(what, &source, &std::io::Error::other(error))),
     }
@@ -207,21 +207,21 @@ fn short(from: impl std::io::Read) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     from.take(LONGEST_TOKEN + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LONGEST_TOKEN {
-        return Err(std::io::Error::other(format!("it is longer than any token: more than {LONGEST_TOKEN} bytes")));
+        return Err(std::io::Error::other(format!("it is longer than {LONGEST_TOKEN} bytes")));
     }
     text_of(bytes)
 }
 
 fn unreadable(what: &str, source: &Source, error: &std::io::Error) -> Failure {
-    Failure::new(Code::InvalidInput, format!("The {what} cannot be read from {source}."))
+    Failure::new(Code::InvalidInput, format!("Cannot read the {what} from {source}."))
         .cause(error.to_string())
-        .advise("give a readable file to --token-file, or pipe it into --token-stdin")
+        .advise("pass a readable file to --token-file, or pipe the token into --token-stdin")
 }
 
 fn admit(vault: &Vault, text: String, source: &Source) -> Result<Secret, Failure> {
     vault.admit(text).map_err(|odd| {
-        Failure::new(Code::InvalidInput, format!("What {source} holds is no dbt token: {odd}."))
-            .advise("copy the token again from dbt, under Account settings > API tokens")
+        Failure::new(Code::InvalidInput, format!("{source} is not a dbt token: {odd}."))
+            .advise("copy the token again from Account settings > API tokens in dbt")
     })
 }
 
@@ -233,7 +233,7 @@ mod tests {
     fn a_file_that_is_too_long_or_no_text_is_refused_and_never_cut_to_a_token() {
         let full = "a".repeat(64 << 10);
         assert_eq!(short(full.as_bytes()).unwrap(), full);
-        assert!(short(format!("{full}a").as_bytes()).unwrap_err().to_string().contains("longer than any token"));
+        assert!(short(format!("{full}a").as_bytes()).unwrap_err().to_string().contains("longer than"));
         assert_eq!(short([0xff].as_slice()).unwrap_err().to_string(), "it is not UTF-8");
     }
 

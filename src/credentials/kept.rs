@@ -43,18 +43,18 @@ pub(super) fn dbt(host: Option<&Origin>, id: Option<u64>, keyring: &Keyring) -> 
         });
         owners
     };
-    let (owner, token) = the_one(owners, keyring, "accounts of dbt", || match (host, id) {
-        (Some(host), Some(id)) => format!("it has no login for account {id} at {host}"),
-        (Some(host), None) => format!("it has no login for dbt at {host}"),
-        (None, Some(id)) => format!("it has no login for account {id} of dbt"),
-        (None, None) => "it has no login for dbt".to_owned(),
+    let (owner, token) = the_one(owners, keyring, "dbt accounts", || match (host, id) {
+        (Some(host), Some(id)) => format!("no login for account {id} at {host}"),
+        (Some(host), None) => format!("no login for dbt at {host}"),
+        (None, Some(id)) => format!("no login for dbt account {id}"),
+        (None, None) => "no login for dbt".to_owned(),
     })
     .map_err(|nothing| {
         let name = "name one with --dbt-host and --dbt-account, or with DBT_CLOUD_HOST and DBT_CLOUD_ACCOUNT_ID";
         advised(nothing, name)
     })?;
     let Owner::Dbt { host, account } = &owner else {
-        return Err(Nothing::Why("it has no login for dbt".to_owned()));
+        return Err(Nothing::Why("no login for dbt".to_owned()));
     };
     let source = Source::Keyring(owner.clone());
     let host = origin(host, &source)?;
@@ -98,20 +98,20 @@ pub(super) fn databricks(
     let none = || {
         let at = host.map(|host| format!(" at {host}")).unwrap_or_default();
         match workspace {
-            Some(id) => format!("it has no login for Databricks workspace {id}{at}"),
-            None => format!("it has no login for Databricks{at}"),
+            Some(id) => format!("no login for Databricks workspace {id}{at}"),
+            None => format!("no login for Databricks{at}"),
         }
     };
-    let what = "workspaces of Databricks";
+    let what = "Databricks workspaces";
     let found = match the_one(of_the_id, keyring, what, none) {
         Err(Nothing::Why(_)) => the_one(of_the_host, keyring, what, none),
         found => found,
     };
     let (owner, token) = found.map_err(|nothing| match host {
-        None => advised(nothing, "name one with DATABRICKS_HOST, and DATABRICKS_WORKSPACE_ID where a host has several"),
+        None => advised(nothing, "name one with DATABRICKS_HOST, and DATABRICKS_WORKSPACE_ID if a host has several"),
         Some(host) => advised(
             advised(nothing, "name one with DATABRICKS_WORKSPACE_ID"),
-            &format!("or, if one of them has no id, remove it: `dbtrigger auth logout --databricks {host}`"),
+            &format!("or, if one of them has no ID, remove it: `dbtrigger auth logout --databricks {host}`"),
         ),
     })?;
     let (Owner::Databricks { host, workspace: _ } | Owner::Dbt { host, account: _ }) = &owner;
@@ -120,7 +120,7 @@ pub(super) fn databricks(
 }
 
 fn origin(host: &str, source: &Source) -> Result<Origin, Nothing> {
-    Origin::parse(host).map_err(|bad| Nothing::Why(format!("{source} names no host: {bad}")))
+    Origin::parse(host).map_err(|bad| Nothing::Why(format!("{source} has no host: {bad}")))
 }
 
 fn advised(nothing: Nothing, how: &str) -> Nothing {
@@ -146,7 +146,7 @@ fn the_one(
     if there.len() > 1 {
         let failure = Failure::new(
             Code::MissingInput,
-            format!("The keyring has logins for several {what}, and nothing says which one is meant."),
+            format!("The keyring has logins for several {what}, and none is selected."),
         );
         let failure = there.iter().fold(failure, |failure, (owner, _)| failure.cause(owner.to_string()));
         return Err(Nothing::Several(failure));

@@ -22,13 +22,16 @@ use crate::secret::Odd;
 
 pub(crate) use cli::FromCli;
 pub(crate) use config_file::{place as profiles_file, profiles};
-pub(crate) use databricks::host::may_go_there;
+pub(crate) use databricks::host::{may_go_there, read_host as read_workspace_host};
 pub(crate) use databricks::workspace::{Workspace, in_query as workspace_in_query, named_workspace};
 pub(crate) use databricks::{Databricks, Tried, Way, check_host, databricks, databricks_host, profiles_at};
-pub(crate) use dbt::{Account, AccountFlags, account, account_id, dbt_host, named_account, named_host_and_id};
+pub(crate) use dbt::{
+    Account, AccountFlags, account, account_id, dbt_host, named_account, named_host_and_id, read_account_id,
+    read_host as read_dbt_host,
+};
 pub(crate) use dbt_token::{KeySource, TOKEN_VARIABLES, Token, api_token, given_token, key_to_store};
 pub(crate) use oauth::{Endpoint, FromGitHub, FromServicePrincipal};
-pub(crate) use wants::{GIVE_EACH, Missing, Wants};
+pub(crate) use wants::{Missing, Wants};
 
 /// Where a value came from. Messages name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +61,7 @@ impl fmt::Display for Source {
         match self {
             Source::Flag(name) => write!(formatter, "{name}"),
             Source::Variable(name) => write!(formatter, "{name}"),
-            Source::Pasted(text) => write!(formatter, "the address {text}"),
+            Source::Pasted(text) => write!(formatter, "the URL {text}"),
             Source::Typed => formatter.write_str("your answer"),
             Source::Keyring(owner) => write!(formatter, "the login for {owner} in the keyring"),
             Source::Stdin => formatter.write_str("--token-stdin"),
@@ -89,7 +92,7 @@ pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     if about.is_file() || path == Path::new("/dev/null") {
         return File::open(path);
     }
-    Err(io::Error::other(if about.is_dir() { "it is a folder" } else { "it is a pipe or device, not a file" }))
+    Err(io::Error::other(if about.is_dir() { "it is a directory" } else { "it is a pipe or device, not a file" }))
 }
 
 /// Reads it as text.
@@ -115,7 +118,7 @@ fn expanded(text: Sourced<String>) -> Result<Sourced<String>, Failure> {
         Some(placeholder) => {
             // Not with its text: the rest of it may be a token.
             Err(Failure::new(Code::InvalidInput, format!("{} holds {placeholder}.", text.source))
-                .advise(format!("give {} its value, or take it away", text.source)))
+                .advise(format!("set {} to its value, or remove it", text.source)))
         }
     }
 }

@@ -63,7 +63,7 @@ impl Issuer for FromServicePrincipal {
                 .map_err(|odd| none(&format!("the client secret: {odd}"), false))?;
             let form = vec![("grant_type", "client_credentials".to_owned()), ("scope", SCOPE.to_owned())];
             self.endpoint
-                .ask(Some(format!("Basic {basic}")), form, "check DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET (or client_id and client_secret of the profile): a workspace administrator makes a new secret under Settings > Identity and access > Service principals")
+                .ask(Some(format!("Basic {basic}")), form, "check DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET (or client_id and client_secret of the profile): a workspace administrator can create a new secret under Settings > Identity and access > Service principals")
                 .await
         })
     }
@@ -86,14 +86,13 @@ impl Issuer for FromGitHub {
                 value.as_ref().and_then(|value| value["value"].as_str()).filter(|_| answer.status().is_success());
             let Some(given) = given else {
                 let status = answer.status().as_u16();
-                let none = none(&format!("GitHub ({host}) gave no id token: {status}"), is_passing(status));
+                let none = none(&format!("GitHub ({host}) issued no ID token: {status}"), is_passing(status));
                 return Err(NoToken { retry_after: self.github.retry_after(&answer), ..none });
             };
-            let jwt = self
-                .endpoint
-                .vault
-                .admit(given.to_owned())
-                .map_err(|odd| none(&format!("what GitHub ({host}) gave is no id token: {odd}"), false))?;
+            let jwt =
+                self.endpoint.vault.admit(given.to_owned()).map_err(|odd| {
+                    none(&format!("the response of GitHub ({host}) is not an ID token: {odd}"), false)
+                })?;
             let mut form = vec![
                 ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange".to_owned()),
                 ("subject_token", jwt.reveal().to_owned()),
@@ -102,7 +101,7 @@ impl Issuer for FromGitHub {
             ];
             form.extend(self.id.clone().map(|id| ("client_id", id)));
             self.endpoint
-                .ask(None, form, "compare the service principal's federation policy with this repository, branch or environment, and set DATABRICKS_CLIENT_ID to its application id")
+                .ask(None, form, "compare the service principal's federation policy with this repository, branch, or environment, and set DATABRICKS_CLIENT_ID to its application ID")
                 .await
         })
     }
@@ -126,7 +125,7 @@ impl Endpoint {
             Some(format!("{root}/.well-known/oauth-authorization-server"))
         });
         if root.as_ref().is_some_and(|root| root.contains("{account_id}")) {
-            let message = format!("{} names an endpoint for each account in its metadata, and no account", self.origin);
+            let message = format!("the OAuth metadata of {} names no account", self.origin);
             return Err(none(&message, false));
         }
         let discovery = match root.and_then(|root| Url::parse(&root).ok()) {
@@ -152,7 +151,7 @@ impl Endpoint {
         match Origin::of(url) {
             Ok(origin) if origin == self.origin || theirs(&origin) => Ok(()),
             Ok(_) | Err(_) => Err(none(
-                &format!("{} names {url} for its tokens, and no secret is sent to another host", self.origin),
+                &format!("{} names {url} as its token endpoint; secrets are not sent to another host", self.origin),
                 false,
             )),
         }
@@ -185,7 +184,7 @@ impl Endpoint {
         if !answer.status().is_success() {
             let message = format!("{url} answered {status}: {}", said(&answer));
             let advice = if status == 404 {
-                "check the host: this one has no OAuth (a personal access token works without)"
+                "check the host: it does not support OAuth (a personal access token works without)"
             } else {
                 advice
             };
@@ -193,11 +192,11 @@ impl Endpoint {
             return Err(NoToken { advice: advice.to_owned(), retry_after, ..none(&message, is_passing(status)) });
         }
         let Told { access_token, expires_in } = serde_json::from_slice(answer.body())
-            .map_err(|_| none(&format!("{url} answered something without access_token"), false))?;
+            .map_err(|_| none(&format!("{url} returned no access_token"), false))?;
         let secret = self
             .vault
             .admit(access_token)
-            .map_err(|odd| none(&format!("what {url} gave as access_token is no token: {odd}"), false))?;
+            .map_err(|odd| none(&format!("the access_token from {url} is not a token: {odd}"), false))?;
         Ok(Fresh { secret, life: expires_in.map(Duration::from_secs) })
     }
 }
@@ -229,7 +228,7 @@ fn none(message: &str, passing: bool) -> NoToken {
     let advice = if passing {
         "run the same command again in a few minutes"
     } else {
-        "check DATABRICKS_HOST, or host of the profile"
+        "check DATABRICKS_HOST or the profile's host"
     };
     NoToken {
         message: message.to_owned(),

@@ -93,7 +93,7 @@ async fn githubs_id_token_for_the_endpoint_is_exchanged_for_one_of_the_workspace
 #[tokio::test(start_paused = true)]
 async fn a_refusal_of_github_and_one_of_the_workspace_are_told_apart() {
     let none = from_github(403, JWT).await.0.err().unwrap();
-    assert_eq!((none.message.as_str(), none.passing), ("GitHub (github.example) gave no id token: 403", false));
+    assert_eq!((none.message.as_str(), none.passing), ("GitHub (github.example) issued no ID token: 403", false));
     assert!(from_github(503, JWT).await.0.err().unwrap().passing);
     let none = from_github(200, "of.another.repository").await.0.err().unwrap();
     assert!(none.message.contains("invalid_grant") && none.advice.contains("federation policy"), "{none:?}");
@@ -225,13 +225,25 @@ async fn the_hosts_metadata_say_where_tokens_are_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn metadata_send_no_secret_elsewhere_and_an_account_that_is_not_named_is_said() {
     for (metadata, discovery, part) in [
-        (r#"{"oidc_endpoint":"https://evil.example/oidc"}"#, "", "no secret is sent to another host"),
-        (r#"{"oidc_endpoint":"http://w.cloud.databricks.com/oidc"}"#, "", "no secret is sent to another host"),
-        ("{}", r#"{"token_endpoint":"https://evil.example/t"}"#, "no secret is sent to another host"),
+        (
+            r#"{"oidc_endpoint":"https://evil.example/oidc"}"#,
+            "",
+            "as its token endpoint; secrets are not sent to another host",
+        ),
+        (
+            r#"{"oidc_endpoint":"http://w.cloud.databricks.com/oidc"}"#,
+            "",
+            "as its token endpoint; secrets are not sent to another host",
+        ),
+        (
+            "{}",
+            r#"{"token_endpoint":"https://evil.example/t"}"#,
+            "as its token endpoint; secrets are not sent to another host",
+        ),
         (
             r#"{"oidc_endpoint":"https://w.cloud.databricks.com/oidc/accounts/{account_id}"}"#,
             "",
-            "names an endpoint for each account in its metadata, and no account",
+            "the OAuth metadata of",
         ),
     ] {
         let none = discovered((200, metadata), discovery).await.unwrap_err();

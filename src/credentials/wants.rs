@@ -1,10 +1,7 @@
 //! Collects what is missing or wrong, so that a command fails once and names all of it.
 
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, Hint};
 use crate::questions::{Open, Question};
-
-/// The advice where values are missing.
-pub(crate) const GIVE_EACH: &str = "give each as said above, then run the same command again";
 
 /// A value that nobody gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +115,7 @@ impl Wants {
                 1 => first.clone(),
                 count => {
                     let Failure { code, what, causes, hints, open: _ } = first.clone();
-                    let failure = Failure::new(code, format!("{count} things have to be put right."));
+                    let failure = Failure::new(code, format!("{count} conflicts."));
                     Failure { causes: [vec![what], causes].concat(), hints, ..failure }
                 }
             };
@@ -145,7 +142,7 @@ impl Wants {
         if let Some(questions) = missing.into_iter().map(|missing| missing.ask).collect() {
             failure.open = Open { questions, pasted };
         }
-        Err(advice.into_iter().fold(failure, Failure::advise).advise(GIVE_EACH))
+        Err(advice.into_iter().fold(failure, Failure::advise).hint(Hint::GiveEach))
     }
 }
 
@@ -180,7 +177,7 @@ mod tests {
         assert_eq!(wants.need::<()>(Ok(None), Missing { what: "D", give: "set D", ask: None }), None);
         wants.remark("D2 is set".to_owned());
         let failure = wants.settle().unwrap_err();
-        assert_eq!((failure.code, failure.what.as_str()), (Code::InvalidInput, "4 things have to be put right."));
+        assert_eq!((failure.code, failure.what.as_str()), (Code::InvalidInput, "4 conflicts."));
         assert_eq!(failure.causes, ["A is odd.", "B is odd.", "C is odd.", "D is missing: set D", "D2 is set"]);
         assert_eq!(failure.hints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["set A", "set B"]);
     }

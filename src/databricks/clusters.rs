@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::known;
 use crate::http::{Call, Path, Read, parse_json};
 
 /// A cluster that is there.
@@ -28,16 +29,18 @@ pub(crate) fn get(id: &str) -> Read<Cluster> {
 pub(crate) fn list() -> Read<Vec<Cluster>> {
     #[derive(Deserialize)]
     struct Body {
-        clusters: Option<Vec<Cluster>>,
+        #[serde(default, deserialize_with = "known")]
+        clusters: Vec<Cluster>,
     }
     let call = Call::get("clusters/list", Path::new("/api/2.1/clusters/list")).query("page_size", 100);
-    Read::new(call, |answer| parse_json(answer).map(|Body { clusters }| clusters.unwrap_or_default()))
+    Read::new(call, |answer| parse_json(answer).map(|Body { clusters }| clusters))
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Info {
-    status: Option<Vec<String>>,
+    #[serde(deserialize_with = "known")]
+    status: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -66,8 +69,8 @@ pub(crate) struct NodeType {
 impl NodeType {
     /// Whether it can be had in this region and subscription.
     pub(crate) fn can_be_had(&self) -> bool {
-        let status = self.node_info.as_ref().and_then(|info| info.status.as_ref());
-        !status.into_iter().flatten().any(|word| word == "NotAvailableInRegion" || word == "NotEnabledOnSubscription")
+        let mut status = self.node_info.iter().flat_map(|info| &info.status);
+        !status.any(|word| word == "NotAvailableInRegion" || word == "NotEnabledOnSubscription")
     }
 
     /// Whether it is one to choose unasked (§6.2).
@@ -99,10 +102,11 @@ pub(crate) fn smallest(types: &[NodeType]) -> Option<&NodeType> {
 pub(crate) fn node_types() -> Read<Vec<NodeType>> {
     #[derive(Deserialize)]
     struct Body {
-        node_types: Option<Vec<NodeType>>,
+        #[serde(default, deserialize_with = "known")]
+        node_types: Vec<NodeType>,
     }
     let call = Call::get("clusters/list-node-types", Path::new("/api/2.1/clusters/list-node-types"));
-    Read::new(call, |answer| parse_json(answer).map(|Body { node_types }| node_types.unwrap_or_default()))
+    Read::new(call, |answer| parse_json(answer).map(|Body { node_types }| node_types))
 }
 
 /// A Databricks runtime.
@@ -118,10 +122,11 @@ pub(crate) struct SparkVersion {
 pub(crate) fn spark_versions() -> Read<Vec<SparkVersion>> {
     #[derive(Deserialize)]
     struct Body {
-        versions: Option<Vec<SparkVersion>>,
+        #[serde(default, deserialize_with = "known")]
+        versions: Vec<SparkVersion>,
     }
     let call = Call::get("clusters/spark-versions", Path::new("/api/2.1/clusters/spark-versions"));
-    Read::new(call, |answer| parse_json(answer).map(|Body { versions }| versions.unwrap_or_default()))
+    Read::new(call, |answer| parse_json(answer).map(|Body { versions }| versions))
 }
 
 /// The newest plain runtime with long support (§6.2).
@@ -160,10 +165,11 @@ impl Policy {
 pub(crate) fn policies() -> Read<Vec<Policy>> {
     #[derive(Deserialize)]
     struct Body {
-        policies: Option<Vec<Policy>>,
+        #[serde(default, deserialize_with = "known")]
+        policies: Vec<Policy>,
     }
     let call = Call::get("policies/clusters/list", Path::new("/api/2.0/policies/clusters/list"));
-    Read::new(call, |answer| parse_json(answer).map(|Body { policies }| policies.unwrap_or_default()))
+    Read::new(call, |answer| parse_json(answer).map(|Body { policies }| policies))
 }
 
 #[cfg(test)]

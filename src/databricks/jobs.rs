@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::raw::Raw;
-use super::{is_missing, whole};
-use crate::http::{Call, HttpError, Once, Pages, Path, Put, Read, Reader, Shape, side_by_side};
+use super::{is_missing, soft, whole};
+use crate::http::{Call, HttpError, Once, Pages, Path, Put, Read, Reader, Rows, Shape, side_by_side};
 
 /// The largest page that the list gives (§5.4).
 const PAGE: u32 = 100;
@@ -27,7 +27,7 @@ pub(crate) struct Summary {
 /// One page of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Page {
-    pub(crate) jobs: Vec<Summary>,
+    pub(crate) jobs: Rows<Summary>,
     /// The token of the next page.
     pub(crate) next: Option<String>,
 }
@@ -119,12 +119,14 @@ pub(crate) fn list(name: Option<&str>, page: Option<&str>) -> Read<Page> {
     struct Item {
         #[serde(deserialize_with = "whole")]
         job_id: u64,
+        #[serde(default, deserialize_with = "soft")]
         created_time: Option<i64>,
         settings: Option<Settings>,
     }
     #[derive(Deserialize)]
     struct Body {
-        jobs: Option<Vec<Item>>,
+        #[serde(default)]
+        jobs: Rows<Item>,
         has_more: Option<bool>,
         next_page_token: Option<String>,
     }
@@ -137,12 +139,12 @@ pub(crate) fn list(name: Option<&str>, page: Option<&str>) -> Read<Page> {
     }
     Read::new(call, |answer| {
         let Body { jobs, has_more, next_page_token } = crate::http::parse_json(answer)?;
-        // The field is absent if there are none.
-        let jobs = jobs.unwrap_or_default().into_iter().map(|Item { job_id, created_time: created, settings }| {
+        let Rows { rows, odd } = jobs;
+        let rows = rows.into_iter().map(|Item { job_id, created_time: created, settings }| {
             let Settings { name, tags } = settings.unwrap_or(Settings { name: None, tags: None });
             Summary { id: job_id, name: name.unwrap_or_default(), tags: tags.unwrap_or_default(), created }
         });
-        Ok(Page { jobs: jobs.collect(), next: next(has_more, next_page_token)? })
+        Ok(Page { jobs: Rows { rows: rows.collect(), odd }, next: next(has_more, next_page_token)? })
     })
 }
 
@@ -151,17 +153,20 @@ fn next(has_more: Option<bool>, token: Option<String>) -> Result<Option<String>,
     match (has_more, token.filter(|token| !token.is_empty())) {
         (Some(false), _) | (None, None) => Ok(None),
         (Some(true) | None, Some(token)) => Ok(Some(token)),
-        (Some(true), None) => Err(Shape::Unreadable("it has more pages and no token for them".to_owned())),
+        (Some(true), None) => Err(Shape::Unreadable("it has more pages but no page token".to_owned())),
     }
 }
 
 /// All pages of the list. Half a list must not pass for a whole one: somebody would make a job a second time.
-pub(crate) async fn all(reader: &Reader, name: Option<&str>) -> Result<Vec<Summary>, HttpError> {
+pub(crate) async fn all(reader: &Reader, name: Option<&str>) -> Result<Rows<Summary>, HttpError> {
+    let mut unread = 0;
     let page = async |token: Option<String>| {
-        let Page { jobs, next } = reader.read(list(name, token.as_deref())).await?;
-        Ok((jobs, next))
+        let Page { jobs: Rows { rows, odd }, next } = reader.read(list(name, token.as_deref())).await?;
+        unread += odd;
+        Ok((rows, next))
     };
-    reader.pages("jobs/list", |job: &Summary| job.id, usize::MAX, page).await
+    let rows = reader.pages("jobs/list", |job: &Summary| job.id, usize::MAX, page).await?;
+    Ok(Rows { rows, odd: unread })
 }
 
 /// One page of `jobs/get`: the job, and the token of the next page of its arrays.
@@ -276,16 +281,16 @@ mod tests {
     #[test]
     fn a_list_that_is_cut_short_is_no_list() {
         let read = |body: &str| (list(None, None).parse)(&answer(body));
-        assert_eq!(read("{}").unwrap(), Page { jobs: vec![], next: None });
+        assert_eq!(read("{}").unwrap(), Page { jobs: Rows::default(), next: None });
         assert_eq!(read(r#"{"jobs":[],"has_more":false,"next_page_token":"x"}"#).unwrap().next, None);
         assert_eq!(read(r#"{"has_more":true,"next_page_token":"x"}"#).unwrap().next.as_deref(), Some("x"));
         assert!(read(r#"{"has_more":true,"next_page_token":""}"#).is_err());
-        assert!(read(r#"{"jobs":[{"settings":{}}]}"#).is_err());
+        assert_eq!(read(r#"{"jobs":[{"settings":{}}]}"#).unwrap().jobs, Rows { rows: vec![], odd: 1 });
         let page =
             read(r#"{"jobs":[{"job_id":9007199254740993,"settings":{"tags":{"a":"b"}}},{"job_id":1}]}"#).unwrap();
-        assert_eq!(page.jobs[0].id, 9_007_199_254_740_993);
-        assert_eq!(page.jobs[0].tags["a"], "b");
-        assert_eq!(page.jobs[1].name, "");
+        assert_eq!(page.jobs.rows[0].id, 9_007_199_254_740_993);
+        assert_eq!(page.jobs.rows[0].tags["a"], "b");
+        assert_eq!(page.jobs.rows[1].name, "");
     }
 
     #[test]

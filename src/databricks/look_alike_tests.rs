@@ -44,18 +44,30 @@ fn a_list_may_be_absent_null_or_empty() {
             "jobs/runs/list",
             "runs",
             Box::new(|body| {
-                read(|answer| (list_workflow_runs(1, false, None).parse)(answer).map(|page| page.runs), body)
+                read(|answer| (list_workflow_runs(1, false, None).parse)(answer).map(|page| page.runs.rows), body)
             }),
         ),
         ("secrets/scopes/list", "scopes", Box::new(|body| read(scopes().parse, body))),
         ("secrets/list", "secrets", Box::new(|body| read(list(&scope()).parse, body))),
-        ("secrets/acls/list", "items", Box::new(|body| read(acls(&scope()).parse, body))),
-        ("secrets/acls/list", "acls", Box::new(|body| read(acls(&scope()).parse, body))),
-        ("permissions/get", "access_control_list", Box::new(|body| read(notebook_permissions(1).parse, body))),
+        (
+            "secrets/acls/list",
+            "items",
+            Box::new(|body| read(|answer| (acls(&scope()).parse)(answer).map(|all| all.rows), body)),
+        ),
+        (
+            "secrets/acls/list",
+            "acls",
+            Box::new(|body| read(|answer| (acls(&scope()).parse)(answer).map(|all| all.rows), body)),
+        ),
+        (
+            "permissions/get",
+            "access_control_list",
+            Box::new(|body| read(|answer| (notebook_permissions(1).parse)(answer).map(|all| all.rows), body)),
+        ),
         (
             "jobs/list",
             "jobs",
-            Box::new(|body| read(|answer| (jobs::list(None, None).parse)(answer).map(|page| page.jobs), body)),
+            Box::new(|body| read(|answer| (jobs::list(None, None).parse)(answer).map(|page| page.jobs.rows), body)),
         ),
         (
             "jobs/list by name",
@@ -77,6 +89,130 @@ fn a_list_may_be_absent_null_or_empty() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of all lists")]
+fn one_odd_element_hides_no_other_and_counts_where_it_may_be_what_is_looked_for() {
+    type Reader = Box<dyn Fn(&str) -> String>;
+    type Named = fn(&str) -> String;
+    fn lists<T: Debug>(parse: impl Fn() -> fn(&Response<Bytes>) -> Result<T, Shape> + 'static) -> Reader {
+        Box::new(move |body| read(parse(), body))
+    }
+    let holds = r#""all_permissions":[{"permission_level":"CAN_VIEW"}]"#;
+    let holder = |name: &str| format!(r#"{{"user_name":"{name}",{holds}}}"#);
+    // What is around the list, an element by its name, and whether what cannot be read is counted.
+    let all: [(&str, &str, Named, bool, Reader); 14] = [
+        ("secrets/scopes/list", "scopes", |name| format!(r#"{{"name":"{name}"}}"#), false, lists(|| scopes().parse)),
+        ("secrets/list", "secrets", |name| format!(r#"{{"key":"{name}"}}"#), false, lists(|| list(&scope()).parse)),
+        (
+            "secrets/acls/list",
+            "items",
+            |name| format!(r#"{{"principal":"{name}"}}"#),
+            true,
+            lists(|| acls(&scope()).parse),
+        ),
+        (
+            "permissions/get",
+            "access_control_list",
+            |name| format!(r#"{{"user_name":"{name}","all_permissions":[{{"permission_level":"X"}}]}}"#),
+            true,
+            lists(|| notebook_permissions(1).parse),
+        ),
+        (
+            "permissions/get of a job",
+            "access_control_list",
+            |name| format!(r#"{{"user_name":"{name}","all_permissions":[{{"permission_level":"X"}}]}}"#),
+            true,
+            lists(|| permissions::job_permissions(1).parse),
+        ),
+        (
+            "jobs/list",
+            "jobs",
+            |name| format!(r#"{{"job_id":1,"settings":{{"name":"{name}"}}}}"#),
+            true,
+            lists(|| jobs::list(None, None).parse),
+        ),
+        (
+            "jobs/list by name",
+            "jobs",
+            |name| format!(r#"{{"job_id":1,"settings":{{"name":"{name}"}}}}"#),
+            false,
+            lists(|| list_workflows_named("x", None).parse),
+        ),
+        (
+            "jobs/runs/list",
+            "runs",
+            |name| format!(r#"{{"run_id":1,"run_name":"{name}"}}"#),
+            true,
+            lists(|| list_workflow_runs(1, false, None).parse),
+        ),
+        (
+            "jobs/runs/get",
+            "run_id\":1,\"tasks",
+            |name| format!(r#"{{"run_id":1,"task_key":"{name}"}}"#),
+            false,
+            lists(|| get_workflow_run(1, None).parse),
+        ),
+        (
+            "clusters/list",
+            "clusters",
+            |name| format!(r#"{{"cluster_id":"{name}"}}"#),
+            false,
+            lists(|| clusters::list().parse),
+        ),
+        (
+            "clusters/list-node-types",
+            "node_types",
+            |name| format!(r#"{{"node_type_id":"{name}"}}"#),
+            false,
+            lists(|| clusters::node_types().parse),
+        ),
+        (
+            "clusters/spark-versions",
+            "versions",
+            |name| format!(r#"{{"key":"{name}"}}"#),
+            false,
+            lists(|| clusters::spark_versions().parse),
+        ),
+        (
+            "policies/clusters/list",
+            "policies",
+            |name| format!(r#"{{"policy_id":"{name}"}}"#),
+            false,
+            lists(|| clusters::policies().parse),
+        ),
+        (
+            "scim/users",
+            "Resources",
+            |name| format!(r#"{{"userName":"{name}"}}"#),
+            false,
+            lists(|| me::users_named("x").parse),
+        ),
+    ];
+    let odd = ["7", "null", r#""x""#, "[[]]", "true"];
+    let (mut good, mut wrong) = (0, Vec::new());
+    for (operation, field, element, counts, parse) in &all {
+        for odd in odd {
+            let body = format!(r#"{{"{field}":[{},{odd},{}]}}"#, element("first"), element("last"));
+            let read = parse(&body);
+            if read.contains("first") && read.contains("last") && (!counts || read.contains("odd: 1")) {
+                good += 1;
+            } else {
+                wrong.push(format!("{operation} {body}: {read}"));
+            }
+        }
+    }
+    // Levels within an entry, and groups of a user.
+    let entry = format!(
+        r#"{{"access_control_list":[{},{{"user_name":"b","all_permissions":[7,{{"permission_level":"X"}}]}}]}}"#,
+        holder("a")
+    );
+    assert_eq!((notebook_permissions(1).parse)(&answer(200, &entry)).map(|all| (all.rows.len(), all.odd)), Ok((2, 1)));
+    let groups = r#"{"Resources":[{"groups":[{"display":"a"},7]}]}"#;
+    assert_eq!((me::groups_of("b").parse)(&answer(200, groups)).unwrap().unwrap().len(), 2);
+    crate::sim::say(&format!("lists of Databricks with one odd element: {good} of {}", all.len() * odd.len()));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn fields_of_a_row_may_be_null_and_unknown_ones_are_passed_over() {
     assert!(read(scopes().parse, r#"{"scopes":[{"name":null,"backend_type":null,"new":{}}]}"#).contains("Databricks"));
     let keys = r#"{"secrets":[{"key":null},{"key":"api-key","last_updated_timestamp":null,"new":1}]}"#;
@@ -84,10 +220,10 @@ fn fields_of_a_row_may_be_null_and_unknown_ones_are_passed_over() {
     let items = r#"{"items":[{"principal":null,"permission":null},{"principal":"users","permission":"FANCY"}]}"#;
     assert!(read(acls(&scope()).parse, items).contains("FANCY"));
     let entries = r#"{"access_control_list":[{"user_name":null,"all_permissions":null},{}]}"#;
-    assert_eq!(read(notebook_permissions(1).parse, entries), "[]");
+    assert_eq!(read(notebook_permissions(1).parse, entries), "Rows { rows: [], odd: 0 }");
     let rows =
         r#"{"jobs":[{"job_id":1},{"job_id":2,"settings":null},{"job_id":3,"settings":{"name":null,"tags":null}}]}"#;
-    assert!(read(|answer| (jobs::list(None, None).parse)(answer).map(|page| page.jobs.len()), rows) == "3");
+    assert!(read(|answer| (jobs::list(None, None).parse)(answer).map(|page| page.jobs.rows.len()), rows) == "3");
     assert!(!read(list_workflows_named("x", None).parse, rows).starts_with("unreadable"));
     assert!(!read(get_workflow(1).parse, r#"{"job_id":1,"settings":null}"#).starts_with("unreadable"));
     for history in ["null", "[]", "7", r#"[{"task_run_ids":null,"start_time":null,"state":null,"new":1}]"#] {

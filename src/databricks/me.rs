@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
+use super::known;
 use super::permissions::Principal;
-use crate::http::{Call, Path, Read, Shape, parse_json};
+use crate::http::{Call, Path, Read, Rows, Shape, parse_json};
 
 /// The identity behind the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,12 +51,12 @@ pub(crate) fn groups_of(name: &str) -> Read<Option<Vec<String>>> {
     }
     #[derive(Deserialize)]
     struct Row {
-        groups: Option<Vec<Group>>,
+        groups: Option<Rows<Group>>,
     }
     #[derive(Deserialize)]
     struct Body {
-        #[serde(rename = "Resources")]
-        resources: Option<Vec<Row>>,
+        #[serde(rename = "Resources", default)]
+        resources: Rows<Row>,
     }
     let (operation, path, field) = match Principal::of(name) {
         Principal::ServicePrincipal => {
@@ -67,9 +68,11 @@ pub(crate) fn groups_of(name: &str) -> Read<Option<Vec<String>>> {
     let plain: String = name.chars().filter(|sign| !matches!(sign, '"' | '\\')).collect();
     let call = Call::get(operation, Path::new(path)).query("filter", format!("{field} eq \"{plain}\""));
     Read::new(call, |answer| {
-        let rows = parse_json::<Body>(answer)?.resources.unwrap_or_default();
-        let [Row { groups: Some(groups) }] = rows.as_slice() else { return Ok(None) };
-        Ok(groups.iter().map(|Group { display }| display.clone()).collect())
+        let Rows { rows, odd: 0 } = parse_json::<Body>(answer)?.resources else { return Ok(None) };
+        let [Row { groups: Some(Rows { rows: groups, odd }) }] = rows.as_slice() else { return Ok(None) };
+        // Whoever is in a group that cannot be read is in more than the others.
+        let unread = (*odd > 0).then(|| Some("one that cannot be read".to_owned()));
+        Ok(groups.iter().map(|Group { display }| display.clone()).chain(unread).collect())
     })
 }
 
@@ -82,14 +85,14 @@ pub(crate) fn users_named(name: &str) -> Read<Vec<String>> {
     }
     #[derive(Deserialize)]
     struct Body {
-        #[serde(rename = "Resources")]
-        resources: Option<Vec<Row>>,
+        #[serde(rename = "Resources", default, deserialize_with = "known")]
+        resources: Vec<Row>,
     }
     let plain: String = name.chars().filter(|sign| !matches!(sign, '"' | '\\')).collect();
     let call = Call::get("scim/users", Path::new("/api/2.0/preview/scim/v2/Users"))
         .query("filter", format!("userName eq \"{plain}\""));
     Read::new(call, |answer| {
-        let rows = parse_json::<Body>(answer)?.resources.unwrap_or_default();
+        let rows = parse_json::<Body>(answer)?.resources;
         Ok(rows.into_iter().filter_map(|row| row.user_name).collect())
     })
 }

@@ -26,7 +26,7 @@ pub(crate) use runs::{
 };
 pub(crate) use standing::{Standing, WorkflowEnd};
 
-use crate::http::{Shape, or_default, parse_json, readable, soft, whole};
+use crate::http::{Shape, known, or_default, parse_json, readable, soft, whole};
 
 /// Reads the answer of a write that says nothing: an object with whatever in it, so that a page is not taken for it. A
 /// look-alike may send no body at all; whether the write was done is seen in the look after it.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::http::{Call, Path, Put, Read, Shape, parse_json};
+use crate::http::{Call, Path, Put, Read, Rows, Shape, parse_json};
 
 /// Which kind of identity a name stands for. Users are named by e-mail, service principals by their application id (a
 /// UUID), groups by display name; the name is all that tells them apart.
@@ -115,7 +115,8 @@ pub(crate) struct Holding {
 
 #[derive(Deserialize)]
 struct Body {
-    access_control_list: Option<Vec<Entry>>,
+    #[serde(default)]
+    access_control_list: Rows<Entry>,
 }
 
 #[derive(Deserialize)]
@@ -123,7 +124,8 @@ struct Entry {
     user_name: Option<String>,
     group_name: Option<String>,
     service_principal_name: Option<String>,
-    all_permissions: Option<Vec<EntryLevel>>,
+    #[serde(default)]
+    all_permissions: Rows<EntryLevel>,
 }
 
 #[derive(Deserialize)]
@@ -141,34 +143,41 @@ fn job(id: u64) -> Path {
 }
 
 /// `GET permissions/notebooks/{id}`: who may do what, by its object id from `get-status`.
-pub(crate) fn notebook_permissions(id: u64) -> Read<Vec<Holding>> {
+pub(crate) fn notebook_permissions(id: u64) -> Read<Rows<Holding>> {
     permissions(notebook(id))
 }
 
 /// `GET permissions/jobs/{id}`: who may do what.
-pub(crate) fn job_permissions(id: u64) -> Read<Vec<Holding>> {
+pub(crate) fn job_permissions(id: u64) -> Read<Rows<Holding>> {
     permissions(job(id))
 }
 
-fn permissions(path: Path) -> Read<Vec<Holding>> {
+fn permissions(path: Path) -> Read<Rows<Holding>> {
     Read::new(Call::get("permissions/get", path), |answer| {
-        let Body { access_control_list } = parse_json(answer)?;
-        let entries = access_control_list.unwrap_or_default().into_iter();
-        Ok(entries.flat_map(holdings).collect())
+        let Body { access_control_list: Rows { rows, odd } } = parse_json(answer)?;
+        let mut all = Rows { rows: Vec::new(), odd };
+        for entry in rows {
+            let (held, odd) = holdings(entry);
+            all.rows.extend(held);
+            all.odd += odd;
+        }
+        Ok(all)
     })
 }
 
-fn holdings(entry: Entry) -> Vec<Holding> {
-    let Entry { user_name, group_name, service_principal_name, all_permissions } = entry;
+/// Beside it how many levels cannot be read.
+fn holdings(entry: Entry) -> (Vec<Holding>, usize) {
+    let Entry { user_name, group_name, service_principal_name, all_permissions: Rows { rows: levels, odd } } = entry;
     let named = [user_name, group_name, service_principal_name].into_iter().flatten().find(|name| !name.is_empty());
-    let Some(principal) = named else { return Vec::new() };
-    let levels = all_permissions.unwrap_or_default().into_iter();
-    levels
+    let Some(principal) = named else { return (Vec::new(), levels.len() + odd) };
+    let held = levels
+        .into_iter()
         .filter_map(|EntryLevel { permission_level, inherited }| {
             let inherited = inherited.unwrap_or_default();
             Some(Holding { principal: principal.clone(), level: permission_level?, inherited })
         })
-        .collect()
+        .collect();
+    (held, odd)
 }
 
 /// `PATCH permissions/notebooks/{id}`: sets what this one principal may do directly; all others keep what they have.
@@ -221,7 +230,7 @@ mod tests {
             {"service_principal_name":"x","all_permissions":[{"permission_level":"FANCY"},{"inherited":true}]}]}"#;
         let found = parse(&Response::new(Bytes::from(text))).unwrap();
         let found: Vec<(&str, &str, bool)> =
-            found.iter().map(|held| (held.principal.as_str(), held.level.as_str(), held.inherited)).collect();
+            found.rows.iter().map(|held| (held.principal.as_str(), held.level.as_str(), held.inherited)).collect();
         let ana = "ana@example.com";
         assert_eq!(found, [(ana, "CAN_MANAGE", true), (ana, "CAN_RUN", false), ("x", "FANCY", false)]);
 

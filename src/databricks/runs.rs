@@ -10,7 +10,7 @@ use super::permissions::Principal;
 use super::raw::Raw;
 use super::standing::{NewStatus, Standing, State, message, standing};
 use super::{readable, soft, whole};
-use crate::http::{Call, Path, Put, Read};
+use crate::http::{Call, Path, Put, Read, Rows};
 
 /// Which workflow a name or id stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -38,7 +38,7 @@ impl WorkflowRow {
 /// A page of jobs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct WorkflowPage {
-    #[serde(default, deserialize_with = "super::or_default")]
+    #[serde(default, deserialize_with = "super::known")]
     pub(crate) jobs: Vec<WorkflowRow>,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) next_page_token: Option<String>,
@@ -176,8 +176,8 @@ pub(crate) struct TaskRun {
 /// A page of runs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct RunPage {
-    #[serde(default, deserialize_with = "super::or_default")]
-    pub(crate) runs: Vec<WorkflowRun>,
+    #[serde(default)]
+    pub(crate) runs: Rows<WorkflowRun>,
     #[serde(default, deserialize_with = "soft")]
     pub(crate) next_page_token: Option<String>,
 }

@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::permissions::Level;
-use super::{done, or_default};
-use crate::http::{Call, Path, Put, Read, Shape, parse_json};
+use super::{done, known, or_default, soft};
+use crate::http::{Call, Path, Put, Read, Rows, Shape, parse_json};
 use crate::secret::Secret;
 
 /// A name that Databricks takes for a scope (databricks-api §3.2).
@@ -49,9 +49,7 @@ impl FromStr for ScopeName {
         if is_name(text, b"-_.@/") {
             return Ok(ScopeName(text.to_owned()));
         }
-        Err(BadName(
-            "the name of a scope has 1 to 128 letters, digits, hyphens, underscores, at signs, slashes and dots",
-        ))
+        Err(BadName("a scope name has 1 to 128 letters, digits, hyphens, underscores, at signs, slashes, and dots"))
     }
 }
 
@@ -62,7 +60,7 @@ impl FromStr for KeyName {
         if is_name(text, b"-_.") {
             return Ok(KeyName(text.to_owned()));
         }
-        Err(BadName("the name of a key has 1 to 128 letters, digits, hyphens, underscores and dots"))
+        Err(BadName("a key name has 1 to 128 letters, digits, hyphens, underscores, and dots"))
     }
 }
 
@@ -145,6 +143,7 @@ pub(crate) struct SecretInfo {
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) key: String,
     /// Milliseconds since 1970.
+    #[serde(default, deserialize_with = "soft")]
     pub(crate) last_updated_timestamp: Option<i64>,
 }
 
@@ -189,12 +188,13 @@ pub(crate) fn scopes() -> Read<Vec<ScopeInfo>> {
     }
     #[derive(Deserialize)]
     struct Body {
-        scopes: Option<Vec<Item>>,
+        #[serde(default, deserialize_with = "known")]
+        scopes: Vec<Item>,
     }
     Read::new(Call::get("secrets/scopes/list", Path::new("/api/2.0/secrets/scopes/list")), |answer| {
         let Body { scopes } = parse_json(answer)?;
         // The field is absent if there are none.
-        let known = scopes.unwrap_or_default().into_iter().map(|Item { name, backend_type, keyvault_metadata }| {
+        let known = scopes.into_iter().map(|Item { name, backend_type, keyvault_metadata }| {
             let backend = match backend_type.as_deref() {
                 None | Some("DATABRICKS") => Backend::Databricks,
                 Some("AZURE_KEYVAULT") => Backend::KeyVault(keyvault_metadata.and_then(|vault| vault.dns_name)),
@@ -223,10 +223,11 @@ pub(crate) fn create_open_scope(scope: &ScopeName) -> Put<()> {
 pub(crate) fn list(scope: &ScopeName) -> Read<Vec<SecretInfo>> {
     #[derive(Deserialize)]
     struct Body {
-        secrets: Option<Vec<SecretInfo>>,
+        #[serde(default, deserialize_with = "known")]
+        secrets: Vec<SecretInfo>,
     }
     let call = Call::get("secrets/list", Path::new("/api/2.0/secrets/list")).query("scope", scope);
-    Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.secrets.unwrap_or_default()))
+    Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.secrets))
 }
 
 /// `secrets/put`: stores a value, over one that is there.
@@ -263,24 +264,24 @@ pub(crate) fn fingerprint(scope: &ScopeName, key: &KeyName) -> Read<Fingerprint>
     let call = Call::get("secrets/get", Path::new("/api/2.0/secrets/get")).query("scope", scope).query("key", key);
     Read::new(call, |answer| {
         // No word of a parser's, which may quote what it read.
-        let odd = |_| Shape::Unreadable("it holds no value".to_owned());
+        let odd = |_| Shape::Unreadable("it has no value".to_owned());
         let Body { value } = serde_json::from_slice(answer.body()).map_err(odd)?;
         let plain = STANDARD.decode(Zeroizing::new(value).as_bytes()).map(Zeroizing::new);
-        let plain = plain.map_err(|_| Shape::Unreadable("the value is no base64".to_owned()))?;
+        let plain = plain.map_err(|_| Shape::Unreadable("the value is not base64".to_owned()))?;
         Ok(Fingerprint(Sha256::digest(plain.as_slice()).into()))
     })
 }
 
 /// `acls/list`: who may do what. Needs MANAGE.
-pub(crate) fn acls(scope: &ScopeName) -> Read<Vec<Acl>> {
+pub(crate) fn acls(scope: &ScopeName) -> Read<Rows<Acl>> {
     #[derive(Deserialize)]
     struct Body {
         // The vendor's own pages show both names (databricks-api §3.1).
-        #[serde(alias = "acls")]
-        items: Option<Vec<Acl>>,
+        #[serde(alias = "acls", default)]
+        items: Rows<Acl>,
     }
     let call = Call::get("secrets/acls/list", Path::new("/api/2.0/secrets/acls/list")).query("scope", scope);
-    Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.items.unwrap_or_default()))
+    Read::new(call, |answer| Ok(parse_json::<Body>(answer)?.items))
 }
 
 /// `acls/put`: sets what one principal may do, over what it may do now.
@@ -346,7 +347,7 @@ mod tests {
         assert_eq!((list(&scope).parse)(&answer("{}")).unwrap(), []);
         for name in ["items", "acls"] {
             let text = format!(r#"{{"{name}":[{{"principal":"users","permission":"MANAGE"}}]}}"#);
-            assert_eq!((acls(&scope).parse)(&answer(&text)).unwrap()[0].principal, "users");
+            assert_eq!((acls(&scope).parse)(&answer(&text)).unwrap().rows[0].principal, "users");
         }
     }
 

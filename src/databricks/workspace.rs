@@ -32,13 +32,13 @@ pub(crate) enum BadPath {
 impl fmt::Display for BadPath {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            BadPath::Relative => "a path in the workspace begins with `/`, such as /Users/ana@example.com/run_dbt_job",
-            BadPath::NoName => "it names a folder; the name of the notebook comes behind it",
-            BadPath::Dots => "`.` and `..` are not followed in the workspace: write the path out",
+            BadPath::Relative => "a workspace path starts with `/`, such as /Users/ana@example.com/run_dbt_job",
+            BadPath::NoName => "it is a directory; add the notebook's name",
+            BadPath::Dots => "`.` and `..` are not resolved in the workspace: write the full path",
             BadPath::Extension => {
-                "a notebook has no file extension: Databricks would keep the `.py` as part of its name, and jobs would not find it"
+                "a notebook has no file extension: Databricks would keep `.py` in its name, and jobs would not find it"
             }
-            BadPath::Control => "it has a line end or another control character in it",
+            BadPath::Control => "it contains a line break or another control character",
         })
     }
 }
@@ -131,7 +131,7 @@ pub(crate) fn export(path: &NotebookPath) -> Read<String> {
     let call = Call::get("workspace/export", Path::new("/api/2.0/workspace/export"));
     Read::new(call.query("path", path).query("format", "SOURCE").cap(LARGEST_EXPORT), |answer| {
         let Body { content } = parse_json(answer)?;
-        let bytes = STANDARD.decode(content).map_err(|_| Shape::Unreadable("the content is no base64".to_owned()))?;
+        let bytes = STANDARD.decode(content).map_err(|_| Shape::Unreadable("the content is not base64".to_owned()))?;
         // A notebook of ours is ASCII; of any other only the difference is shown.
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     })

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use http::Response;
 use serde::Deserialize;
 
-use super::envelope::{or_default, soft};
+use super::envelope::{known, or_default, soft};
 use super::runs::run_path;
 use crate::http::{Call, Read, Shape, parse_json, title_of_page};
 
 /// `run_results.json` (dbt-cloud-api §6), as far as failures go.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct RunResults {
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "known")]
     pub(crate) results: Vec<Node>,
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn list_artifacts(account: u64, run: u64) -> Read<Vec<String>> {
 
 #[derive(Deserialize)]
 struct Paths {
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "known")]
     data: Vec<String>,
 }
 

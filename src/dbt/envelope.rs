@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::runs::PAGE;
-use crate::http::{HttpError, Read, Reader, Shape};
-pub(super) use crate::http::{or_default, readable, soft, whole};
+use crate::http::{HttpError, Read, Reader, Rows, Shape};
+pub(super) use crate::http::{known, or_default, readable, soft, whole};
 
 #[derive(Deserialize)]
 struct Envelope<T> {
@@ -35,6 +35,8 @@ struct Pagination {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Page<T> {
     pub(crate) rows: Vec<T>,
+    /// How many rows cannot be read.
+    pub(crate) odd: u64,
     /// How many rows all pages have together, if the service says so.
     pub(crate) total: Option<u64>,
     /// The service's own clock.
@@ -42,14 +44,19 @@ pub(crate) struct Page<T> {
 }
 
 impl<T> Page<T> {
+    /// How many rows came.
+    pub(crate) fn count(&self) -> u64 {
+        self.rows.len() as u64 + self.odd
+    }
+
     /// Whether rows may follow behind the first `seen` ones. A short page ends a list whose length is not told.
     pub(crate) fn more_after(&self, seen: u64, limit: u64) -> bool {
-        if self.rows.is_empty() {
+        if self.count() == 0 {
             return false;
         }
         match self.total {
             Some(total) => seen < total,
-            None => self.rows.len() as u64 >= limit,
+            None => self.count() >= limit,
         }
     }
 }
@@ -65,7 +72,7 @@ pub(crate) async fn all<T>(
     let page = async |offset: Option<u64>| {
         let offset = offset.unwrap_or_default();
         let mut page = reader.read(list(offset)).await?;
-        let seen = offset + page.rows.len() as u64;
+        let seen = offset + page.count();
         let more = page.more_after(seen, PAGE);
         page.rows.retain(&fits);
         Ok((page.rows, more.then_some(seen)))
@@ -80,11 +87,11 @@ pub(crate) fn data<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, S
 
 /// Reads a page of a list.
 pub(crate) fn page<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<Page<T>, Shape> {
-    let (rows, extra) = open::<Vec<T>>(answer)?;
+    let (Rows { rows, odd }, extra) = open::<Rows<T>>(answer)?;
     let total = extra.and_then(|extra| extra.pagination).and_then(|pagination| pagination.total_count);
     let date = answer.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
     let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).map(|date| date.timestamp());
-    Ok(Page { rows, total, date })
+    Ok(Page { rows, odd: odd as u64, total, date })
 }
 
 fn open<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<(T, Option<Extra>), Shape> {

@@ -102,18 +102,16 @@ impl Off {
     /// `it is deactivated: 100 runs in a row failed`.
     pub(crate) fn why(&self) -> String {
         match self {
-            Off::Deleted => "it is deleted".to_owned(),
-            Off::Hybrid => {
-                "it is a hybrid job: another orchestrator carries out its runs and uploads them to dbt".to_owned()
-            }
+            Off::Deleted => "it was deleted".to_owned(),
+            Off::Hybrid => "it is a hybrid job: another orchestrator runs it and uploads the results to dbt".to_owned(),
             Off::Deactivated { reason: Some(reason), failures: _ } => {
                 let reason: String = reason.chars().filter(|sign| !sign.is_control()).take(200).collect();
-                format!("dbt has deactivated it: {}", reason.trim().trim_end_matches('.'))
+                format!("dbt deactivated it: {}", reason.trim().trim_end_matches('.'))
             }
             Off::Deactivated { reason: None, failures: Some(failures) } => {
-                format!("dbt has deactivated it: {failures} runs in a row failed")
+                format!("dbt deactivated it after {failures} consecutive failures")
             }
-            Off::Deactivated { reason: None, failures: None } => "dbt has deactivated it".to_owned(),
+            Off::Deactivated { reason: None, failures: None } => "dbt deactivated it".to_owned(),
         }
     }
 
@@ -121,9 +119,9 @@ impl Off {
     pub(crate) fn advice(&self) -> &'static str {
         match self {
             Off::Deleted => "choose another job",
-            Off::Hybrid => "start it where it is carried out, or choose a job that dbt runs itself",
+            Off::Hybrid => "start it in that orchestrator, or choose a job that dbt runs",
             Off::Deactivated { .. } => {
-                "see the notice on the job's page in dbt; after failures, correct them and save the job's settings once more, which activates it"
+                "see the notice on the job's page in dbt; after failures, fix them and save the job's settings again to reactivate it"
             }
         }
     }
@@ -185,12 +183,12 @@ mod tests {
         for (text, why) in [
             (r#"{"id":1,"state":2}"#, Some("deleted")),
             (r#"{"id":1,"job_type":"hybrid","execute_steps":[]}"#, Some("hybrid")),
-            (r#"{"id":1,"deactivated":true,"run_failure_count":100}"#, Some("100 runs in a row")),
+            (r#"{"id":1,"deactivated":true,"run_failure_count":100}"#, Some("100 consecutive failures")),
             (
                 r#"{"id":1,"deactivated":true,"deactivation_reason":"account inactivity","run_failure_count":0}"#,
                 Some("account inactivity"),
             ),
-            (r#"{"id":1,"deactivated":true}"#, Some("dbt has deactivated it")),
+            (r#"{"id":1,"deactivated":true}"#, Some("dbt deactivated it")),
             (r#"{"id":1,"deactivated":false,"deactivation_reason":"once","job_type":"other","state":1}"#, None),
         ] {
             let off = serde_json::from_str::<Job>(text).unwrap().off().map(|off| off.why());

@@ -50,6 +50,65 @@ fn an_empty_list_is_empty_and_an_absent_or_null_one_is_no_answer() {
 }
 
 #[test]
+fn one_odd_row_hides_no_other_and_is_counted() {
+    type Reader = Box<dyn Fn(&str) -> String>;
+    type Named = fn(&str) -> String;
+    let named: Named = |name| format!(r#"{{"id":1,"name":"{name}"}}"#);
+    let run: Named = |name| format!(r#"{{"id":1,"status_message":"{name}"}}"#);
+    let filter = RunFilter::default();
+    let all: [(&str, &str, Named, bool, Reader); 9] = [
+        ("accounts/list", "data", named, true, Box::new(|body| read(list_accounts().parse, body))),
+        ("accounts/list v2", "data", named, true, Box::new(|body| read(list_accounts_v2().parse, body))),
+        ("projects/list", "data", named, true, Box::new(|body| read(list_projects(1, 0, 9).parse, body))),
+        (
+            "jobs/list",
+            "data",
+            named,
+            true,
+            Box::new(|body| read(list_jobs(1, &JobFilter::default(), 0, 9).parse, body)),
+        ),
+        ("runs/list", "data", run, true, Box::new(|body| read(list_runs(1, 2, 0, PAGE).parse, body))),
+        (
+            "runs/list of all",
+            "data",
+            run,
+            true,
+            Box::new(move |body| read(list_account_runs(1, &filter, 0, 9).parse, body)),
+        ),
+        ("runs/list of some", "data", run, true, Box::new(|body| read(list_these_runs(1, &[1]).parse, body))),
+        (
+            "runs/artifacts/list",
+            "data",
+            |name| format!(r#""{name}""#),
+            false,
+            Box::new(|body| read(list_artifacts(1, 2).parse, body)),
+        ),
+        (
+            "run_results.json",
+            "results",
+            |name| format!(r#"{{"unique_id":"{name}"}}"#),
+            false,
+            Box::new(|body| read(get_run_results(1, 2, 3).parse, body)),
+        ),
+    ];
+    let odd = ["7", "null", "{\"id\":[]}", "[[]]", "true"];
+    let (mut good, mut wrong) = (0, Vec::new());
+    for (operation, field, element, counts, parse) in &all {
+        for odd in odd {
+            let body = format!(r#"{{"{field}":[{},{odd},{}]}}"#, element("first"), element("last"));
+            let read = parse(&body);
+            if read.contains("first") && read.contains("last") && (!counts || read.contains("odd: 1")) {
+                good += 1;
+            } else {
+                wrong.push(format!("{operation} {body}: {read}"));
+            }
+        }
+    }
+    crate::sim::say(&format!("lists of dbt with one odd element: {good} of {}", all.len() * odd.len()));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn fields_that_are_only_shown_may_be_null_absent_or_of_another_type() {
     let bare = [
         r#"{"data":{"id":1}}"#,

@@ -324,13 +324,13 @@ impl fmt::Display for NoRetry {
             NoRetry::Version(Engine::Fusion) => {
                 "its version of the Fusion engine cannot retry; 2.0.0-preview.108 and later can"
             }
-            NoRetry::NotLatest => "it is not the latest run of its job any more",
+            NoRetry::NotLatest => "it is no longer the job's latest run",
             NoRetry::NotFailed => "dbt does not count it as failed",
-            NoRetry::NoResults(Engine::Core) => "it left no results: it failed before any model ran",
+            NoRetry::NoResults(Engine::Core) => "it has no results: it failed before any model ran",
             NoRetry::NoResults(Engine::Fusion) => {
-                "it left no results: it failed before any model ran (Fusion before 2.0.0-preview.174 leaves none when it breaks early)"
+                "it has no results: it failed before any model ran (Fusion before 2.0.0-preview.174 writes none when it fails early)"
             }
-            NoRetry::Unsaid => "dbt does not say why",
+            NoRetry::Unsaid => "dbt gives no reason",
             NoRetry::Other(word) => return write!(formatter, "dbt says {word}"),
         })
     }

@@ -4,10 +4,12 @@
 //! in it is not walked at all, so nothing is half written. There is no state file: things are found by name and mark.
 
 pub(crate) mod kinds;
+mod note;
 mod plan;
 mod report;
 mod walk;
 
+pub(crate) use note::{Note, Skipped};
 pub(crate) use plan::{
     Action, Applied, Change, Consent, Consents, Creation, Entry, Kind, Plan, Planned, Progress, Refusal, Removal,
     Settled, Step,

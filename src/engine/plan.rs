@@ -6,6 +6,7 @@ use super::kinds::{
     AddedTask, FolderRemoval, Grant, JobGrant, Notebook, NotebookGrant, NotebookRemoval, Scope, ScopeRemoval, Secret,
     SecretRemoval, TaskRemoval, Workflow, WorkflowRemoval,
 };
+use super::note::Note;
 use super::walk::Inputs;
 use crate::document::{Data, Shown, document};
 use crate::failure::{Failure, of_databricks};
@@ -135,7 +136,7 @@ impl Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// It is as it should be; holds what a person should still know about it ("left as it is, not compared").
-    Keep(Option<String>),
+    Keep(Option<Note>),
     Create,
     Update(Vec<Change>),
     Remove,
@@ -237,7 +238,7 @@ pub(crate) trait Kind: Sized {
     }
 
     /// What a look after `apply` shows to be needless after all, as a note in place of the change.
-    fn came_out(_step: &Step<Self>, _now: Option<&Self::Have>) -> Option<String> {
+    fn came_out(_step: &Step<Self>, _now: Option<&Self::Have>) -> Option<Note> {
         None
     }
 
@@ -477,7 +478,10 @@ impl Entry {
             Action::Keep(note) => {
                 entry.set("action", "keep");
                 if let Some(note) = note {
-                    entry.set("note", note);
+                    entry.set("note", note.to_string());
+                    if let Some(why) = note.skipped() {
+                        entry.set("skipped", why.word());
+                    }
                 }
             }
             Action::Create => entry.set("action", "create"),

@@ -23,7 +23,7 @@ pub(crate) struct Provisioned {
 
 impl Report for Provisioned {
     fn text(&self) -> String {
-        let Provisioned { workspace: _, identity: _, dry_run: _, entries, lines, fields: _ } = self;
+        let Provisioned { workspace: _, identity: _, dry_run, entries, lines, fields: _ } = self;
         // Once something failed, what was not begun is not reached; otherwise nothing was to be written at all.
         let stopped = entries.iter().any(|entry| match entry.progress {
             Progress::Written | Progress::Failed | Progress::Unknown => true,
@@ -32,23 +32,24 @@ impl Report for Provisioned {
         let mut text = String::new();
         for Entry { kind, name: _, quoted, action, progress, diff } in entries {
             let said = |verb: &str| match progress {
-                Progress::Pending if stopped => "not reached".to_owned(),
-                Progress::Pending => format!("would be {verb}"),
-                Progress::Written => format!("{verb}, not confirmed"),
-                Progress::Done => verb.to_owned(),
-                Progress::Failed => "failed".to_owned(),
-                Progress::Unknown => format!("unknown whether it was {verb}"),
+                Progress::Pending if stopped => ": not reached".to_owned(),
+                // A plan: the sign says it.
+                Progress::Pending => String::new(),
+                Progress::Written => format!(": {verb}, not confirmed"),
+                Progress::Done => format!(": {verb}"),
+                Progress::Failed => ": failed".to_owned(),
+                Progress::Unknown => format!(": unknown whether {verb}"),
             };
             let (sign, state) = match action {
-                Action::Keep(None) => ('=', "as it should be".to_owned()),
-                Action::Keep(Some(note)) => ('=', note.clone()),
+                Action::Keep(None) => ('=', ": unchanged".to_owned()),
+                Action::Keep(Some(note)) => ('=', format!(": {note}")),
                 Action::Create => ('+', said("created")),
                 Action::Update(_) => ('~', said("updated")),
                 Action::Remove => ('-', said("removed")),
-                // The reason is said with the error, or with the dry run's last lines.
-                Action::Blocked { why: _, unless: _ } => ('!', "refused".to_owned()),
+                // The reason is in the error, or in the last lines of a dry run.
+                Action::Blocked { why: _, unless: _ } => ('!', ": refused".to_owned()),
             };
-            let _ = writeln!(text, "  {sign} {kind} {quoted}: {state}");
+            let _ = writeln!(text, "  {sign} {kind} {quoted}{state}");
             if let Action::Update(changes) = action {
                 for change in changes {
                     describe(&mut text, change);
@@ -60,6 +61,13 @@ impl Report for Provisioned {
                     text.push('\n');
                 }
             }
+        }
+        if *dry_run && !entries.is_empty() {
+            let count = |of: fn(&Action) -> bool| entries.iter().filter(|entry| of(&entry.action)).count();
+            let add = count(|action| matches!(action, Action::Create));
+            let change = count(|action| matches!(action, Action::Update(_)));
+            let remove = count(|action| matches!(action, Action::Remove));
+            let _ = writeln!(text, "Plan: {add} to add, {change} to change, {remove} to remove.");
         }
         for line in lines {
             text.push_str(line);

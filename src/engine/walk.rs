@@ -295,18 +295,18 @@ fn taken<K: Kind>(step: &mut Step<K>) -> Result<(), Failure> {
     let failure = match action {
         // What is to be kept now is not what was to be removed.
         Action::Keep(note) if removes && !K::differences(step, step.now.as_ref()).is_empty() => {
-            note.into_iter().fold(failure, Failure::cause)
+            note.into_iter().fold(failure, |failure, note| failure.cause(note.to_string()))
         }
         Action::Keep(note) => {
             step.action = Action::Keep(K::came_out(step, step.now.as_ref()).or(note));
             step.progress = Progress::Done;
             return Ok(());
         }
-        Action::Create => failure.cause("it is not there, or not as it was"),
+        Action::Create => failure.cause("it was deleted or changed"),
         Action::Remove => failure,
         Action::Update(changes) => {
             let fields: Vec<String> = changes.into_iter().map(|change| change.field).collect();
-            failure.cause(format!("what still differs: {}", fields.join(", ")))
+            failure.cause(format!("differences: {}", fields.join(", ")))
         }
         Action::Blocked { why: Refusal { what, diff: _, advice }, unless } => {
             let failure = failure.cause(what);
@@ -315,7 +315,7 @@ fn taken<K: Kind>(step: &mut Step<K>) -> Result<(), Failure> {
         }
     };
     step.progress = Progress::Failed;
-    Err(failure.advise("run the same command again: it compares with what is there now"))
+    Err(failure.advise("run the same command again to compare with the current state"))
 }
 
 /// Looks until a change shows, and whether everything else is still there.
@@ -334,7 +334,7 @@ async fn confirm<K: Kind>(writer: &Writer, step: &mut Step<K>) -> Result<(), Fai
         format!("The {kind} {name} was {verb}{id}")
     };
     let unread = |step: &Step<K>, error: &HttpError| {
-        let cause = format!("{}, and has not been read back since", done(step).trim_end_matches('.'));
+        let cause = format!("{}, but could not be read back", done(step));
         failed::<K>("read back", &step.want, error).cause(cause)
     };
     let end = Instant::now() + SHOWS_WITHIN;
@@ -355,8 +355,10 @@ async fn confirm<K: Kind>(writer: &Writer, step: &mut Step<K>) -> Result<(), Fai
             Settled::NotYet if differences.is_empty() && late => break,
             Settled::Ours | Settled::NotYet if late => {
                 return Err(Failure::new(Code::Failed, format!("{}, but reads back differently.", done(step)))
-                    .cause(format!("{} s after the write, a read shows: {}", SHOWS_WITHIN.as_secs(), differences.join("; ")))
-                    .advise("compare it in the workspace; the same command again compares too, and writes only what differs"));
+                    .cause(format!("{} s after the write: {}", SHOWS_WITHIN.as_secs(), differences.join("; ")))
+                    .advise(
+                        "compare it in the workspace, or run the same command again: it writes only what differs",
+                    ));
             }
             Settled::Ours | Settled::NotYet => {}
         }
@@ -365,12 +367,9 @@ async fn confirm<K: Kind>(writer: &Writer, step: &mut Step<K>) -> Result<(), Fai
     }
     let gone = K::gone(step);
     if !gone.is_empty() {
-        return Err(Failure::new(
-            Code::Failed,
-            format!("{}, and this is gone from it: {}.", done(step), gone.join(", ")),
-        )
-        .cause("the service replaced more than it was sent, or somebody took it out at the same time")
-        .advise("put it back in the workspace"));
+        return Err(Failure::new(Code::Failed, format!("{}, but lost: {}.", done(step), gone.join(", ")))
+            .cause("the service replaced more than was sent, or it was removed at the same time")
+            .advise("restore it in the workspace"));
     }
     if let Some(note) = K::came_out(step, step.now.as_ref()) {
         step.action = Action::Keep(Some(note));

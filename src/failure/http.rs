@@ -30,10 +30,10 @@ fn explained(service: Service, or_else: &str, doing: &str, error: &HttpError) ->
         Meaning::TokenInvalid => {
             failure.cause(format!("{origin} does not accept the token: it is invalid or expired, or {or_else}"))
         }
-        Meaning::TokenExpired => failure.cause(format!("{origin} says that the token has expired")),
-        Meaning::Unpaid => failure.cause(
-            "the token is not at fault: the plan of the dbt account does not include the API, or is not paid for",
-        ),
+        Meaning::TokenExpired => failure.cause(format!("{origin} says the token has expired")),
+        Meaning::Unpaid => {
+            failure.cause("the token is not the problem: the dbt account's plan does not include the API, or is unpaid")
+        }
         Meaning::AddressBlocked
         | Meaning::RightMissing
         | Meaning::NotInPlan
@@ -53,7 +53,7 @@ fn base(doing: &str, error: &HttpError) -> Failure {
     if let Some(limit) = error.late {
         let failure = Failure::new(Code::StillRunning, format!("{doing}.")).cause(error.to_string());
         return failure.advise(match limit {
-            Limit::Timeout => "give more time with --timeout",
+            Limit::Timeout => "increase --timeout",
             Limit::Own => "run the same command again in a few minutes",
         });
     }
@@ -81,25 +81,24 @@ fn base(doing: &str, error: &HttpError) -> Failure {
         Fault::NotSent(net) | Fault::Lost(net) => failure.advise(on_the_way(net.kind)),
         Fault::Status(status, said) if status.is_redirection() => {
             let target = said.location.as_deref().unwrap_or("another place");
-            failure
-                .advise(format!("redirects are not followed with a token; if {target} is your real host, use that one"))
+            failure.advise(format!("redirects are not followed with a token; if {target} is your host, use it"))
         }
         Fault::Status(_, said) if said.means == Meaning::NotImplemented => failure
-            .cause("this server does not have this call")
-            .advise("check the host: a stand-in, or an older version of the service, may answer there"),
+            .cause("this server does not support this request")
+            .advise("check the host: it may be a test server or an older version of the service"),
         Fault::Status(..) if matches!(code, Code::RateLimited | Code::Unavailable) => {
             failure.advise("run the same command again in a few minutes")
         }
         Fault::Status(..) if code == Code::Failed => {
-            failure.advise("run the same command again with `-vv` to see what was asked and answered")
+            failure.advise("run the same command again with `-vv` to see the request and the response")
         }
         // What the others need depends on the service.
         Fault::Status(..) => failure,
         Fault::Nonsense(Shape::Page(_)) => {
-            failure.advise("the host may be wrong, or a proxy or login page stands in between: open it in a browser")
+            failure.advise("the host may be wrong, or a proxy or sign-in page answers instead: open it in a browser")
         }
         Fault::Nonsense(Shape::Empty | Shape::TooLarge { .. } | Shape::Broken(_) | Shape::Unreadable(_))
-        | Fault::TooLate(_) => failure.advise("run the same command again with `-vv` to see the answer"),
+        | Fault::TooLate(_) => failure.advise("run the same command again with `-vv` to see the response"),
     }
 }
 
@@ -118,13 +117,13 @@ fn of_net(kind: NetKind) -> Code {
 /// What helps on the way to a host.
 fn on_the_way(kind: NetKind) -> &'static str {
     match kind {
-        NetKind::Name => "check the host name for a typing error, and the network",
+        NetKind::Name => "check the host name and the network",
         NetKind::Certificate => {
-            "a proxy that opens TLS connections needs its CA: name a file with it by --ca-bundle, or set SSL_CERT_FILE"
+            "behind a TLS-inspecting proxy, pass its CA certificate with --ca-bundle or SSL_CERT_FILE"
         }
         NetKind::Proxy => "check HTTPS_PROXY and NO_PROXY",
         NetKind::Connect | NetKind::ConnectTimeout | NetKind::Tls | NetKind::Broken | NetKind::Timeout => {
-            "check the host, the network and HTTPS_PROXY, then run the same command again"
+            "check the host, the network, and HTTPS_PROXY, then run the same command again"
         }
     }
 }

@@ -123,6 +123,8 @@ pub(crate) enum Hint {
     /// The same command with this flag, by which somebody says yes.
     Add(&'static str),
     Do(String),
+    /// Give the values that are missing.
+    GiveEach,
     /// What helps against a refusal of a service.
     Against(Remedy),
 }
@@ -131,8 +133,9 @@ impl fmt::Display for Hint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Hint::Run(command) => write!(formatter, "run `{command}`"),
-            Hint::Add(flag) => write!(formatter, "to do it all the same, add {flag}"),
+            Hint::Add(flag) => write!(formatter, "to do it anyway, add {flag}"),
             Hint::Do(advice) => formatter.write_str(advice),
+            Hint::GiveEach => formatter.write_str("provide each value, then run the same command again"),
             Hint::Against(remedy) => write!(formatter, "{remedy}"),
         }
     }

@@ -43,24 +43,24 @@ impl Code {
     /// What a script may conclude from the exit code alone.
     pub(crate) fn exit_means(self) -> &'static str {
         match self {
-            Code::Failed => "failed for a reason without a code of its own",
+            Code::Failed => "failed without a more specific code",
             Code::Usage | Code::MissingInput | Code::InvalidInput | Code::Contradiction => {
-                "wrong usage, or missing, invalid or contradicting input"
+                "wrong usage, or missing, invalid, or conflicting input"
             }
-            Code::RunFailed => "the run ended in error",
+            Code::RunFailed => "the run failed",
             Code::NotAuthenticated | Code::NotAllowed => "not authenticated, or not allowed",
             Code::NotFound | Code::RunGone => "not found, or not visible to you",
             Code::Refused | Code::ChangedMeanwhile => {
-                "refused: not ours, changed by hand, open to others, or changed meanwhile"
+                "refused: not ours, edited by hand, open to others, or changed meanwhile"
             }
-            Code::StillRunning => "waited long enough; the run goes on",
-            Code::OutcomeUnknown => "it is unknown whether the run was started; nothing was sent again",
-            Code::Network | Code::Tls => "network, TLS or proxy",
-            Code::Nonsense => "the service answered nonsense",
-            Code::RunCancelled => "the run was cancelled",
-            Code::Bug => "a bug of ours",
+            Code::StillRunning => "timed out; the run is still active",
+            Code::OutcomeUnknown => "unknown whether the run was started; nothing was sent again",
+            Code::Network | Code::Tls => "network, TLS, or proxy",
+            Code::Nonsense => "unexpected response",
+            Code::RunCancelled => "the run was canceled",
+            Code::Bug => "a bug in dbtrigger",
             Code::RateLimited | Code::Unavailable => "rate limited or unavailable after all retries; try later",
-            Code::Interrupted(_) => "ended by the signal of this number less 128",
+            Code::Interrupted(_) => "ended by a signal: 128 plus its number",
         }
     }
 
@@ -71,109 +71,107 @@ impl Code {
             Code::Failed => Page {
                 means: "Something failed that has no code of its own.",
                 why: &[
-                    "A service refused a request with a status that says nothing more.",
-                    "This machine refused something: a folder that cannot be written, a port in use, a disk that is full.",
+                    "A service rejected a request with a status that says nothing more.",
+                    "The system rejected something: a directory that is not writable, a port in use, a full disk.",
                 ],
                 what_to_do: &[
-                    "Read the lines that begin with `because`: the service's or the system's own words stand there.",
-                    "Run the same command again with `-vv` to see what was asked and answered.",
+                    "Read the lines that start with `cause:`, which quote the service or the system.",
+                    "Run the same command again with `-vv` to see requests and responses.",
                 ],
                 example: ("dbtrigger sandbox --port 8080", "error: port 8080 on 127.0.0.1 cannot be used. [failed]"),
             },
             Code::Usage => Page {
-                means: "A flag, an argument or a command does not exist, or flags do not go together.",
+                means: "A flag, argument, or command does not exist, or flags conflict.",
                 why: &[
-                    "A name is mistyped; the nearest one is named.",
-                    "Two flags are given of which one takes the place of the other.",
-                    "A flag is given that has nothing to be about, such as --timezone without a schedule.",
+                    "A name is mistyped; the error suggests the nearest one.",
+                    "Two flags exclude each other.",
+                    "A flag needs another one, such as --timezone no schedule.",
                 ],
-                what_to_do: &["Read the help of the command: `dbtrigger run --help`."],
+                what_to_do: &["Read the command's help: `dbtrigger run --help`."],
                 example: ("dbtrigger jobs --projekt Finance", "error: unexpected argument '--projekt' found"),
             },
             Code::MissingInput => Page {
-                means: "Values are missing, and nobody can be asked. All of them are named at once.",
+                means: "Values are missing, and there is no terminal to prompt for them. The error lists all of them.",
                 why: &[
-                    "No variable is set in this shell or pipeline, or it is set and empty.",
-                    "The variables of another tool are set instead; they are named.",
+                    "A variable is not set in this shell or pipeline, or is empty.",
+                    "Another tool's variables are set instead; the error names them.",
                 ],
                 what_to_do: &[
-                    "Give each value by one of the flags or variables named beside it.",
-                    "Try everything without an account first: `dbtrigger demo`.",
+                    "Set one of the flags or variables named for each value.",
+                    "Try dbtrigger without an account first: `dbtrigger demo`.",
                 ],
                 example: ("dbtrigger jobs", "error: 3 values are missing. [missing-input]"),
             },
             Code::InvalidInput => Page {
-                means: "A value is not of its form, or names several things at once.",
+                means: "A value is malformed, or matches several things.",
                 why: &[
-                    "An address was cut off while it was copied, or is the address of something else.",
-                    "A token has blanks, quotes or a line break in it.",
-                    "Two jobs or workflows have the name that was given.",
-                    "A profile is named that the file does not have.",
+                    "A URL was truncated when it was copied, or is for something else.",
+                    "A token contains spaces, quotes, or a line break.",
+                    "Two jobs or workflows have the given name.",
+                    "The profile does not exist in the file.",
                 ],
                 what_to_do: &[
-                    "Compare the value with the form that the message shows.",
-                    "Where a name is not unique, give the id: `dbtrigger jobs` lists those of dbt jobs.",
+                    "Compare the value with the format in the message.",
+                    "If a name is not unique, use the ID: `dbtrigger jobs` lists dbt job IDs.",
                 ],
-                example: (
-                    "dbtrigger run 0",
-                    "error: \"0\" cannot be used as a dbt job: it is no id of a dbt job. [invalid-input]",
-                ),
+                example: ("dbtrigger run 0", "error: \"0\" is not a dbt job: it is not a job ID. [invalid-input]"),
             },
             Code::Contradiction => Page {
-                means: "Two sources say different things, and neither of them is plainly meant.",
+                means: "Two sources conflict, and neither takes precedence.",
                 why: &[
-                    "A pasted address is of another host or account than the variables.",
-                    "Two variables for the same value are set to different values.",
-                    "A notebook was deployed for another dbt account than that of the job.",
-                    "A credential comes from one place, and only another one, such as a pasted address or a file, names a host that is neither dbt's nor Databricks'.",
+                    "A pasted URL is for a different host or account than the variables.",
+                    "Two variables for the same value differ.",
+                    "A notebook was deployed for a different dbt account than the job's.",
+                    "A credential comes from one source, but only another source, such as a pasted URL or a file, names a host that is not a dbt or Databricks host.",
                 ],
                 what_to_do: &[
-                    "Take one of the two away: the message names both and where each came from.",
-                    "Name the profile that is meant: -p goes before the environment.",
+                    "Remove one of them: the message names both and their sources.",
+                    "Pick the profile with -p, which overrides the environment.",
                 ],
                 example: (
                     "dbtrigger run https://ab123.us1.dbt.com/deploy/99/projects/111111/jobs/222222",
-                    "error: Two dbt accounts are named: 1234 and 99. [contradiction]",
+                    "error: Conflicting dbt account IDs: DBT_CLOUD_ACCOUNT_ID says 1234, the job as an argument says 99. [contradiction]",
                 ),
             },
             Code::RunFailed => Page {
-                means: "The run was started and ended in error. The program itself did all it was asked for.",
+                means: "The run was started and failed. dbtrigger itself did its job.",
                 why: &[
-                    "A model or a test failed: the failing ones are listed with their messages.",
-                    "A step before dbt failed, such as the checkout of the repository.",
-                    "A workflow ended as FAILED or TIMEDOUT, or was skipped because another run of it was active.",
+                    "A model or test failed: the output lists failures with their messages.",
+                    "A step before dbt failed, such as cloning the repository.",
+                    "A workflow ended with FAILED or TIMEDOUT, or was skipped because another run was active.",
                 ],
                 what_to_do: &[
-                    "Open the link of the run: the logs of every step are there.",
+                    "Open the run's URL to see the logs of every step.",
                     "Show the run again later, from any machine: `dbtrigger watch 70471805314449`.",
                 ],
                 example: ("dbtrigger run 222223", "DbtJobRunStatus.ERROR   in 2m 30s"),
             },
             Code::NotAuthenticated => Page {
-                means: "The service does not accept the token, or there is none for it.",
+                means: "The service rejects the token, or there is none.",
                 why: &[
-                    "The token has expired, was revoked, or was copied in part.",
-                    "The host is not that of your account: dbt answers in the same way to a good token at the wrong host.",
-                    "No way to sign in to Databricks applies; each is named with its reason.",
+                    "The token is expired, revoked, or incomplete.",
+                    "The host is not the one of your account: dbt rejects a valid token at the wrong host.",
+                    "No method of signing in to Databricks is configured; the error lists why.",
                 ],
                 what_to_do: &[
-                    "dbt: compare DBT_CLOUD_HOST with the address bar of your browser; make a new token under Account settings > API tokens.",
-                    "Databricks: make a new token under Settings > Developer > Access tokens, or sign in with `databricks auth login`.",
-                    "A key in a secret scope that has expired is replaced by `dbtrigger init-secrets --rotate`.",
+                    "Check both services: `dbtrigger auth status`.",
+                    "dbt: compare DBT_CLOUD_HOST with the address bar of your browser; create a new token under Account settings > API tokens.",
+                    "Databricks: create a new token under Settings > Developer > Access tokens, or sign in with `databricks auth login`.",
+                    "Replace an expired key in a secret scope with `dbtrigger init-secrets --rotate`.",
                 ],
                 example: ("dbtrigger jobs", "error: Cannot list the projects of the account. [not-authenticated]"),
             },
             Code::NotAllowed => Page {
-                means: "The identity is known and may not do this.",
+                means: "The identity is known but lacks a permission.",
                 why: &[
-                    "The dbt token lacks the permission set Job Admin (or Job Runner) on the project, or is of another account.",
-                    "The Databricks identity lacks a permission on the scope, the notebook or the job.",
+                    "The dbt token lacks the permission set Job Admin (or Job Runner) on the project, or is for another account.",
+                    "The Databricks identity lacks a permission on the scope, notebook, or job.",
                     "The dbt account restricts IP addresses.",
                 ],
                 what_to_do: &[
-                    "Ask whoever manages the thing for the right; the message names the thing and the identity.",
-                    "Give others the right to read the key: `dbtrigger init-secrets --grant data-engineers:READ`.",
-                    "Compare DBT_CLOUD_ACCOUNT_ID with the number behind /deploy/ in the addresses of dbt.",
+                    "Ask the owner of the object for access; the message names the object and the identity.",
+                    "Let others read the key: `dbtrigger init-secrets --grant data-engineers`.",
+                    "Compare DBT_CLOUD_ACCOUNT_ID with the number after /deploy/ in your dbt URLs.",
                 ],
                 example: (
                     "dbtrigger create-workflow --job 222222",
@@ -181,17 +179,17 @@ impl Code {
                 ),
             },
             Code::NotFound => Page {
-                means: "It does not exist, or is not visible to this identity: the services do not tell the two apart.",
+                means: "It does not exist, or this identity cannot see it: the services do not distinguish the two.",
                 why: &[
-                    "A name or an id is mistyped; the nearest names are suggested where they can be listed.",
-                    "It was deleted or renamed since.",
-                    "The token may not see it.",
-                    "An earlier step of the guide is missing, such as the notebook.",
+                    "A name or ID is mistyped; the error suggests the nearest names where it can list them.",
+                    "It was deleted or renamed.",
+                    "The token cannot see it.",
+                    "An earlier setup step is missing, such as the notebook.",
                 ],
                 what_to_do: &[
-                    "List what there is: `dbtrigger jobs`, `dbtrigger runs`.",
-                    "Compare the ids with the address in the browser.",
-                    "Do the missing step: `dbtrigger init-secrets`, then `dbtrigger deploy-notebook`.",
+                    "List what exists: `dbtrigger jobs`, `dbtrigger runs`.",
+                    "Compare the IDs with the URL in your browser.",
+                    "Run the missing step: `dbtrigger init-secrets`, then `dbtrigger deploy-notebook`.",
                 ],
                 example: (
                     "dbtrigger run 'nightly build'",
@@ -211,16 +209,16 @@ impl Code {
                 ),
             },
             Code::Refused => Page {
-                means: "Nothing was written, because it could harm: the thing is not ours, was changed by hand, or is open to others.",
+                means: "Nothing was written because it could do harm: the object is not ours, was edited by hand, or is open to others.",
                 why: &[
-                    "A notebook or job of that name was made by somebody else.",
-                    "It was edited by hand since it was written; the difference is shown.",
-                    "Others than those named by --grant could read the key.",
+                    "Someone else created a notebook or job with that name.",
+                    "It was edited by hand; the error shows the difference.",
+                    "People other than those named with --grant could read the key.",
                     "An idempotency key belongs to a run that was started with other parameters.",
                 ],
                 what_to_do: &[
-                    "Look at the difference; then either choose another name, or add the flag that the message names.",
-                    "See what would happen without writing anything: `dbtrigger deploy-notebook --dry-run`.",
+                    "Review the difference; then use another name, or add the flag that the message names.",
+                    "See the plan without writing anything: `dbtrigger deploy-notebook --dry-run`.",
                 ],
                 example: (
                     "dbtrigger deploy-notebook",
@@ -228,46 +226,46 @@ impl Code {
                 ),
             },
             Code::ChangedMeanwhile => Page {
-                means: "Something changed while the command ran, after it was compared and before it was written. The change stays.",
+                means: "Something changed between our comparison and our write. That change was kept.",
                 why: &[
                     "A colleague edits the same workflow or notebook, or a pipeline runs the same command at the same time.",
                     "A bundle or Terraform deploys at the same moment.",
                 ],
                 what_to_do: &[
-                    "Run the same command again: it compares with what is there now, and refuses or writes anew.",
-                    "See what would be written with `--dry-run`.",
+                    "Run the same command again: it compares with the current state.",
+                    "See the plan with `--dry-run`.",
                 ],
                 example: (
                     "dbtrigger create-workflow --job 222222 --schedule '0 0 6 * * ?'",
-                    "error: The workflow \"dbt: Nightly build (222222)\" was not written: what is there has changed since it was compared. [changed-meanwhile]",
+                    "error: The workflow \"dbt: Nightly build (222222)\" was not written: it changed after it was compared. [changed-meanwhile]",
                 ),
             },
             Code::StillRunning => Page {
-                means: "The waiting was long enough, and the run goes on, or none was started before the time was over: the message says which. Nothing was cancelled.",
+                means: "The wait timed out. The run is still active, or was not started yet: the message says which. Nothing was canceled.",
                 why: &[
-                    "--timeout counts the time in the queue too.",
-                    "The run waits behind other runs of the job or the environment.",
-                    "No place among --max-parallel, or no answer of the service, came in time to start the run.",
+                    "--timeout includes time in the queue.",
+                    "The run waits for other runs of the job or environment.",
+                    "--max-parallel or a slow service left no time to start the run.",
                 ],
                 what_to_do: &[
-                    "Pick the run up again, from any machine: `dbtrigger watch 70471805314449`.",
-                    "Stop it: `dbtrigger cancel 70471805314449`.",
-                    "Give more time with --timeout.",
+                    "Follow the run again, from any machine: `dbtrigger watch 70471805314449`.",
+                    "Cancel it: `dbtrigger cancel 70471805314449`.",
+                    "Increase --timeout.",
                 ],
                 example: (
                     "dbtrigger run 222225 --timeout 10m",
-                    "error: Waited 10m for dbt run 70471805314449; it goes on. [still-running]",
+                    "error: Timed out; dbt run 70471805314449 is still running. [still-running]",
                 ),
             },
             Code::OutcomeUnknown => Page {
-                means: "The start was sent, no clear answer came, and no run has shown so far. Nothing was sent a second time.",
+                means: "The start request got no clear response, and no run was found so far. It was not sent again.",
                 why: &[
-                    "The connection broke after the request had been sent, and looking for the run failed too.",
-                    "--at-most-once was given, and no run showed in the time that --settle allows.",
+                    "The connection broke after the request was sent, and looking for the run failed too.",
+                    "--at-most-once was given, and no run appeared within --settle.",
                 ],
                 what_to_do: &[
-                    "Run the command that the message names: it carries the key of this start and looks for the run before it starts anything.",
-                    "Look at the page of the job in dbt; see the newest runs here: `dbtrigger runs`.",
+                    "Run the command that the message names: it carries this start's key and looks for the run before starting anything.",
+                    "Look at the job in dbt, or list the latest runs: `dbtrigger runs`.",
                 ],
                 example: (
                     "dbtrigger run 222222 --at-most-once",
@@ -275,89 +273,80 @@ impl Code {
                 ),
             },
             Code::Network => Page {
-                means: "The service could not be reached: name, connection or proxy.",
+                means: "The service could not be reached: DNS, connection, or proxy.",
                 why: &[
                     "The host name is mistyped.",
-                    "This machine reaches the outside only through a proxy, or the proxy refused.",
+                    "This machine needs a proxy, or the proxy refused.",
                     "A firewall drops the connection.",
                 ],
                 what_to_do: &[
-                    "Check the host, the network, HTTPS_PROXY and NO_PROXY.",
-                    "Run the same command again with `-v`: each request is shown.",
+                    "Check the host, the network, HTTPS_PROXY, and NO_PROXY.",
+                    "Run the same command again with `-v` to see each request.",
                 ],
                 example: ("dbtrigger jobs", "error: Cannot list the projects of the account. [network]"),
             },
             Code::Tls => Page {
-                means: "The connection was made, and its certificate or the handshake was not accepted.",
+                means: "The connection was made, but the certificate or handshake was rejected.",
                 why: &[
-                    "A proxy of your company opens TLS connections, and its certificate authority is not known here.",
-                    "The clock of this machine is wrong.",
+                    "A TLS-inspecting proxy is in use, and its CA is not trusted here.",
+                    "This machine's clock is wrong.",
                 ],
                 what_to_do: &[
-                    "Set SSL_CERT_FILE to a file with the proxy's certificate authority. Certificate checks cannot be switched off.",
+                    "Pass the proxy's CA certificate with --ca-bundle or SSL_CERT_FILE. Certificate checks cannot be disabled.",
                 ],
                 example: ("dbtrigger jobs", "error: Cannot list the projects of the account. [tls]"),
             },
             Code::Nonsense => Page {
-                means: "The service answered something that makes no sense as an answer.",
+                means: "The service sent an unexpected response.",
                 why: &[
-                    "The host is wrong: a web page or a login page answers there.",
-                    "A proxy put its own page in between.",
+                    "The host is wrong: a web page or sign-in page answers there.",
+                    "A proxy returned its own page.",
                     "The host redirects to another one; redirects are not followed with a token.",
                 ],
                 what_to_do: &[
-                    "Open the host in a browser, and compare it with the one that your account uses.",
-                    "Run the same command again with `-vv` to see the answer.",
+                    "Open the host in a browser, and compare it with your account's.",
+                    "Run the same command again with `-vv` to see the response.",
                 ],
                 example: ("dbtrigger jobs", "error: Cannot list the projects of the account. [nonsense]"),
             },
             Code::RunCancelled => Page {
-                means: "The run was cancelled before it ended.",
+                means: "The run was canceled before it ended.",
                 why: &[
-                    "Somebody cancelled it in dbt or in Databricks, or with the command cancel.",
-                    "dbt ended it at the job's own time limit; `reason` in the JSON document says so.",
+                    "Someone canceled it in dbt, in Databricks, or with the command cancel.",
+                    "dbt ended it at the job's time limit; `reason` in the JSON document says so.",
                 ],
-                what_to_do: &[
-                    "Ask who cancelled it: the page of the run says it.",
-                    "Start a new run: `dbtrigger run 222222`.",
-                ],
+                what_to_do: &["See who canceled it on the run's page.", "Start a new run: `dbtrigger run 222222`."],
                 example: ("dbtrigger run 222224", "DbtJobRunStatus.CANCELLED   in 1m 12s"),
             },
             Code::Bug => Page {
-                means: "The program came to a place that it should not be able to reach.",
-                why: &["This is a fault of dbtrigger, not of yours."],
+                means: "dbtrigger reached a state that should be impossible.",
+                why: &["This is a bug in dbtrigger."],
                 what_to_do: &[
-                    "Report it with the command, the whole output and what `dbtrigger --version` prints. Output has no secrets in it.",
+                    "Report it with the command, the whole output, and the line that `dbtrigger --version` prints. Output contains no secrets.",
                 ],
-                example: ("dbtrigger run 222222", "error: A value is missing, and nothing said so. [bug]"),
+                example: ("dbtrigger run 222222", "error: A value is missing without an error. [bug]"),
             },
             Code::RateLimited => Page {
-                means: "The service asks for fewer requests, and still did so after all retries.",
+                means: "The service still limits requests after all retries.",
                 why: &["Other tools use the same token or account at the same time."],
-                what_to_do: &["Run the same command again in a few minutes: it goes on where it was."],
+                what_to_do: &["Run the same command again in a few minutes: it continues where it stopped."],
                 example: ("dbtrigger jobs", "error: Cannot list the jobs of the account. [rate-limited]"),
             },
             Code::Unavailable => Page {
-                means: "The service is not available, and still was not after all retries.",
-                why: &[
-                    "The service has an outage or is being maintained.",
-                    "The time that --timeout gives was over before the service answered.",
-                ],
-                what_to_do: &[
-                    "Run the same command again in a few minutes.",
-                    "Look at the status page of the service.",
-                ],
+                means: "The service is still unavailable after all retries.",
+                why: &["The service has an outage or maintenance.", "--timeout expired before the service responded."],
+                what_to_do: &["Run the same command again in a few minutes.", "Check the service's status page."],
                 example: ("dbtrigger jobs", "error: Cannot list the jobs of the account. [unavailable]"),
             },
             Code::Interrupted(_) => Page {
-                means: "The program was ended by a signal. The exit code is 128 and the signal's number.",
+                means: "A signal ended the program. The exit code is 128 plus its number.",
                 why: &[
-                    "Somebody pressed Ctrl-C (130), or the pipeline stopped the step (143) or lost its terminal (129).",
-                    "Whoever read the output closed it, as `head` does (141); nothing is said then.",
+                    "Ctrl-C was pressed (130), the pipeline stopped the step (143), or the terminal was closed (129).",
+                    "The reader of the output closed it, as `head` does (141); nothing is printed then.",
                 ],
                 what_to_do: &[
-                    "A run that was started goes on; the last lines say how to pick it up again.",
-                    "A command that was writing is run again: it compares, and writes only what is missing.",
+                    "A run that was started is still active; the last lines show how to follow it.",
+                    "Run an interrupted setup command again: it writes only what is missing.",
                 ],
                 example: (
                     "dbtrigger run 222222",

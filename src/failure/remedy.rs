@@ -66,9 +66,9 @@ impl Remedy {
     pub(crate) fn advice(self) -> &'static str {
         match self {
             Remedy::DbtToken => {
-                "make a new token under Account settings > API tokens, or compare the host with your browser's address bar when signed in to dbt"
+                "create a new token under Account settings > API tokens, or compare the host with your browser's address bar when signed in to dbt"
             }
-            Remedy::DbtPlan => "ask the owner of the dbt account to settle its plan under Account settings > Billing",
+            Remedy::DbtPlan => "ask the dbt account's owner to check Account settings > Billing",
             Remedy::DbtAccount => "check DBT_CLOUD_ACCOUNT_ID or --dbt-account: the token belongs to another account",
             Remedy::DbtAddress => {
                 "the account restricts IP addresses: ask its administrator to allow this machine's address"
@@ -77,22 +77,18 @@ impl Remedy {
                 "check DBT_CLOUD_ACCOUNT_ID, and that the token has the permission set Job Admin (or Job Runner) on the project"
             }
             Remedy::DbtIds => {
-                "compare the ids with the URL of the job in dbt; a token without permission on it gets the same answer"
+                "compare the IDs with the job's URL in dbt; a token without permission gets the same response"
             }
             Remedy::DbtHost => "compare the host with your browser's address bar when signed in to dbt",
             Remedy::DatabricksToken => {
-                "check the host, and make a new token under Settings > Developer > Access tokens"
+                "check the host, or create a new token under Settings > Developer > Access tokens"
             }
             Remedy::DatabricksAddress => {
                 "the workspace restricts IP addresses: ask its administrator to allow this machine's address"
             }
-            Remedy::DatabricksPlan => "the plan of this workspace does not have this",
-            Remedy::DatabricksRight => {
-                "ask a workspace administrator for the permission, or use the token of somebody who has it"
-            }
-            Remedy::DatabricksName => {
-                "check the name: what is there but not visible to this identity gets the same answer"
-            }
+            Remedy::DatabricksPlan => "this workspace's plan does not include this",
+            Remedy::DatabricksRight => "ask a workspace administrator for the permission, or use a token that has it",
+            Remedy::DatabricksName => "check the name; an object that this identity cannot see gets the same response",
             // databricks-api §1.4: so a host of several workspaces is told which one is meant.
             Remedy::DatabricksHost => {
                 "check the host; where one host serves several workspaces, the number behind `o=` in the browser's address bar is that of the workspace"

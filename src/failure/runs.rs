@@ -17,23 +17,20 @@ pub(crate) fn of_gone(run: &str, error: &HttpError) -> Failure {
 pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -> Failure {
     match error {
         NotStarted::Blind(error) => {
-            of_dbt(&format!("Cannot look for earlier runs of dbt job {job}; nothing was started"), error)
+            of_dbt(&format!("Cannot look up earlier runs of dbt job {job}; nothing was started"), error)
         }
-        NotStarted::Rejected(error) => of_dbt(&format!("dbt Cloud did not start job {job}"), error),
+        NotStarted::Rejected(error) => of_dbt(&format!("dbt did not start job {job}"), error),
         NotStarted::NeverSent(error) => of_dbt(&format!("Cannot start dbt job {job}; nothing was started"), error),
         NotStarted::Off(off) => {
-            let what = format!("A run of dbt job {job} would not start; nothing was started.");
-            Failure::new(Code::Refused, what)
-                .cause(off.why())
-                .advise(off.advice())
-                .advise(format!("see the job at {page}"))
+            let what = format!("dbt job {job} would not start; nothing was started.");
+            Failure::new(Code::Refused, what).cause(off.why()).advise(off.advice()).advise(format!("see {page}"))
         }
         NotStarted::NoTime(spent) => Failure::new(
             Code::StillRunning,
-            format!("The time was over before dbt job {job} could be started; nothing was started."),
+            format!("Timed out before dbt job {job} could be started; nothing was started."),
         )
         .cause(spent)
-        .advise("give more time with --timeout"),
+        .advise("increase --timeout"),
         NotStarted::Interrupted(signal) => {
             Failure::interrupted(*signal).cause(format!("no run of dbt job {job} was started"))
         }
@@ -41,20 +38,18 @@ pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -
             let Difference { name, wanted, seen } = difference;
             Failure::new(
                 Code::Refused,
-                format!("The key belongs to dbt run {} already, which was started with other parameters.", run.id),
+                format!("The key already belongs to dbt run {}, which was started with other parameters.", run.id),
             )
-            .cause(format!("{name} is wanted as {wanted}, and run {} has {seen}", run.id))
-            .advise("give a new --idempotency-key for a new run, or the same parameters to follow that run")
+            .cause(format!("{name}: requested {wanted}, run {} has {seen}", run.id))
+            .advise("use a new --idempotency-key for a new run, or the same parameters to follow that run")
         }
         NotStarted::NoRunShows { error, sends } => {
-            let failure = of_dbt(&format!("dbt Cloud did not start job {job}, as far as can be seen"), error);
+            let failure = of_dbt(&format!("dbt did not start job {job}: no run was found"), error);
             let times = if *sends == 1 { "once".to_owned() } else { format!("{sends} times") };
             failure
-                .cause(format!("it was asked {times}, gave no clear answer, and no run showed after each time"))
+                .cause(format!("it was sent {times} without a clear response, and no run appeared"))
                 .run(start)
-                .advise(format!(
-                    "that command looks for the run again before it starts anything; the job's page is {page}"
-                ))
+                .advise(format!("this command looks for the run again before it starts anything; see {page}"))
         }
         NotStarted::Unknown { error, looking } => {
             let mut failure = Failure::new(
@@ -64,11 +59,9 @@ pub(crate) fn of_start(job: &str, start: &str, page: &str, error: &NotStarted) -
             failure.causes.extend(error.iter().map(ToString::to_string));
             match looking {
                 Some(error) => failure = failure.cause(format!("looking for the run failed too: {error}")),
-                None => failure = failure.cause("no run with this start's key has shown so far"),
+                None => failure = failure.cause("no run with this key was found so far"),
             }
-            failure
-                .run(start)
-                .advise(format!("that command looks for the run before it starts anything; the job's page is {page}"))
+            failure.run(start).advise(format!("this command looks for the run before it starts anything; see {page}"))
         }
     }
 }

@@ -37,12 +37,12 @@ impl Shape {
 impl fmt::Display for Shape {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Shape::Page(title) if title.is_empty() => formatter.write_str("a web page came back instead of data"),
-            Shape::Page(title) => write!(formatter, "a web page titled \"{title}\" came back instead of data"),
-            Shape::Empty => formatter.write_str("the answer is empty"),
-            Shape::TooLarge { cap } => write!(formatter, "the answer is larger than {cap} bytes"),
+            Shape::Page(title) if title.is_empty() => formatter.write_str("received a web page instead of data"),
+            Shape::Page(title) => write!(formatter, "received a web page titled \"{title}\" instead of data"),
+            Shape::Empty => formatter.write_str("empty response"),
+            Shape::TooLarge { cap } => write!(formatter, "the response is larger than {cap} bytes"),
             Shape::Broken(reason) | Shape::Unreadable(reason) => {
-                write!(formatter, "the answer cannot be read: {reason}")
+                write!(formatter, "unexpected response: {reason}")
             }
         }
     }

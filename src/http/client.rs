@@ -210,7 +210,7 @@ impl Reader {
         if wait >= Duration::from_secs(2) {
             let HttpError { service, operation, fault, .. } = error;
             let seconds = wait.as_secs();
-            self.line.events.remark(format!("{service}: {fault} ({operation}); trying again in {seconds} s"));
+            self.line.events.remark(format!("{service}: {fault} ({operation}); retrying in {seconds} s"));
         }
         sleep(wait).await;
         Ok(())

@@ -183,7 +183,7 @@ impl fmt::Display for Fault {
                 Ok(())
             }
             Fault::Nonsense(shape) => write!(formatter, "{shape}"),
-            Fault::TooLate(last) => write!(formatter, "{last}; no time is left to try again"),
+            Fault::TooLate(last) => write!(formatter, "{last}; no time left to retry"),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Reading fields of answers that differ a little from what the services promise, where that does no harm.
 
-use serde::de::{DeserializeOwned, Error as _};
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
@@ -39,12 +42,67 @@ pub(crate) fn soft<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer:
     Value::deserialize(deserializer).map(|value| read(value).ok())
 }
 
-/// For lists that are only shown: an element that cannot be read does not hide the others.
+/// A list that is read element by element: one that cannot be read hides no other. Absent and `null` are empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rows<T> {
+    pub(crate) rows: Vec<T>,
+    /// How many elements cannot be read. Where something must not be there, they may be it.
+    pub(crate) odd: usize,
+}
+
+impl<T> Default for Rows<T> {
+    fn default() -> Rows<T> {
+        Rows { rows: Vec::new(), odd: 0 }
+    }
+}
+
+impl<T> Rows<T> {
+    /// Takes a row as it was read.
+    pub(crate) fn take(&mut self, row: Option<T>) {
+        match row {
+            Some(row) => self.rows.push(row),
+            None => self.odd += 1,
+        }
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Rows<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Rows<T>, D::Error> {
+        struct Elements<T>(PhantomData<T>);
+        impl<'de, T: DeserializeOwned> Visitor<'de> for Elements<T> {
+            type Value = Rows<T>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a list")
+            }
+
+            fn visit_unit<E>(self) -> Result<Rows<T>, E> {
+                Ok(Rows::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Rows<T>, A::Error> {
+                let mut rows = Rows::default();
+                while let Some(element) = elements.next_element::<Value>()? {
+                    rows.take(read(element).ok());
+                }
+                Ok(rows)
+            }
+        }
+        deserializer.deserialize_any(Elements(PhantomData))
+    }
+}
+
+/// For lists in which nothing is missed: what cannot be read is left out.
+pub(crate) fn known<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Rows::deserialize(deserializer).map(|Rows { rows, odd: _ }| rows)
+}
+
+/// For lists that are only shown: another type counts as absent, too.
 pub(crate) fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
     Value::deserialize(deserializer).map(|value| match value {
-        Value::Array(items) => Some(items.into_iter().filter_map(|item| read(item).ok()).collect()),
+        Value::Array(_) => Rows::deserialize(value).ok().map(|Rows { rows, odd: _ }| rows),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => None,
     })
 }

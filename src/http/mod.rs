@@ -26,7 +26,7 @@ pub(crate) use deadline::{Deadline, Limit};
 pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
 #[cfg(test)]
 pub(crate) use intake::Intake;
-pub(crate) use lenient::{or_default, readable, soft, whole};
+pub(crate) use lenient::{Rows, known, or_default, readable, soft, whole};
 pub(crate) use pages::{Pages, side_by_side};
 pub(crate) use refusal::{Meaning, Phrase, Service, meaning, says};
 pub(crate) use retry::{PATIENCE, Pace, RetryAfter, cool_down};

@@ -26,10 +26,10 @@ impl<P: Clone + PartialEq> Pages<P> {
     pub(crate) fn step(&mut self, next: Option<P>) -> Result<Option<P>, Shape> {
         let Some(next) = next else { return Ok(None) };
         if self.0.contains(&next) {
-            return Err(Shape::Unreadable("its pages go in a circle".to_owned()));
+            return Err(Shape::Unreadable("its pages form a loop".to_owned()));
         }
         if self.0.len() + 1 >= MOST {
-            return Err(Shape::Unreadable(format!("its pages do not end after {MOST}")));
+            return Err(Shape::Unreadable(format!("more than {MOST} pages")));
         }
         self.0.push(next.clone());
         Ok(Some(next))
@@ -56,7 +56,7 @@ impl Reader {
                 return Ok(rows);
             }
             if next.is_some() && rows.len() == before && !empty {
-                return Err(self.nonsense(operation, Shape::Unreadable("its pages repeat their rows".to_owned())));
+                return Err(self.nonsense(operation, Shape::Unreadable("its pages repeat rows".to_owned())));
             }
             place = pages.step(next).map_err(|shape| self.nonsense(operation, shape))?;
             if place.is_none() {

@@ -38,7 +38,7 @@ impl Roots {
     pub(crate) fn add(&mut self, pem: &[u8]) -> Result<(), String> {
         let found = reqwest::Certificate::from_pem_bundle(pem).map_err(|error| last_cause(&error))?;
         if found.is_empty() {
-            return Err("no certificate in PEM stands in it (-----BEGIN CERTIFICATE-----)".to_owned());
+            return Err("it contains no PEM certificate (-----BEGIN CERTIFICATE-----)".to_owned());
         }
         use_ring();
         // Looked into here, where the file's name is known: a client that cannot be made later says only that.
@@ -442,8 +442,8 @@ mod tests {
         let begin = "-----BEGIN CERTIFICATE-----\n";
         let end = "-----END CERTIFICATE-----\n";
         for (pem, reason) in [
-            (String::new(), "no certificate"),
-            ("not a certificate".to_owned(), "no certificate"),
+            (String::new(), "it contains no PEM certificate (-----BEGIN CERTIFICATE-----)"),
+            ("not a certificate".to_owned(), "it contains no PEM certificate (-----BEGIN CERTIFICATE-----)"),
             (format!("{begin}AAAA\n{end}"), "BadEncoding"),
             (format!("{begin}!!!!\n{end}"), ""),
         ] {

@@ -256,11 +256,11 @@ impl Asker {
         let method = if body.is_some() { http::Method::POST } else { http::Method::GET };
         let mut request = Request::new(Bytes::from(body.unwrap_or_default()));
         *request.method_mut() = method.clone();
-        *request.uri_mut() = url.as_str().parse().map_err(|_| format!("{shown} is no address"))?;
+        *request.uri_mut() = url.as_str().parse().map_err(|_| format!("{shown} is not a URL"))?;
         let headers = request.headers_mut();
         if let Some(authorization) = authorization {
             let mut value = HeaderValue::from_str(&authorization)
-                .map_err(|_| "the credential has odd characters in it".to_owned())?;
+                .map_err(|_| "the credential contains invalid characters".to_owned())?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }

@@ -68,13 +68,13 @@ impl fmt::Display for NetKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             NetKind::Name => "the name does not resolve",
-            NetKind::Connect => "nobody accepts the connection",
-            NetKind::ConnectTimeout => "the connection attempt got no answer in time",
-            NetKind::Proxy => "the proxy refuses the connection",
+            NetKind::Connect => "connection refused",
+            NetKind::ConnectTimeout => "the connection timed out",
+            NetKind::Proxy => "the proxy refused the connection",
             NetKind::Certificate => "the certificate is not trusted",
-            NetKind::Tls => "the TLS handshake fails",
-            NetKind::Broken => "the connection broke before the answer was whole",
-            NetKind::Timeout => "the answer was not whole in time",
+            NetKind::Tls => "the TLS handshake failed",
+            NetKind::Broken => "the connection broke before the response was complete",
+            NetKind::Timeout => "the response timed out",
         })
     }
 }

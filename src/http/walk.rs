@@ -116,7 +116,7 @@ async fn walk_on(
         None => first_stop(origin),
     };
     let found = timeout(connect, lookup_host((host.as_str(), port))).await;
-    let found = found.map_err(|_| (Link::Name, Net::new(NetKind::Name, "no answer in time")))?;
+    let found = found.map_err(|_| (Link::Name, Net::new(NetKind::Name, "timed out")))?;
     let places: Vec<_> = found.map_err(|error| (Link::Name, Net::new(NetKind::Name, error.to_string())))?.collect();
     if places.is_empty() {
         return Err((Link::Name, Net::new(NetKind::Name, "it has no address")));

@@ -73,7 +73,7 @@ impl fmt::Display for Owner {
 /// Why a keyring gives or takes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// Something forbids opening it.
+    /// This variable forbids opening it.
     Closed(&'static str),
     /// There is none, and why.
     Absent(String),
@@ -92,20 +92,20 @@ pub(crate) enum Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Closed(why) => write!(formatter, "the keyring is not opened, since {why}"),
-            Trouble::Absent(why) => write!(formatter, "there is no keyring here: {why}"),
+            Trouble::Closed(variable) => write!(formatter, "the keyring is not opened, since {variable} is set"),
+            Trouble::Absent(why) => write!(formatter, "no keyring: {why}"),
             Trouble::Locked(why) => write!(formatter, "the keyring is locked: {why}"),
             Trouble::Silent(limit) => write!(
                 formatter,
-                "the keyring did not answer within {} s: it may wait for its password in a window of its own",
+                "the keyring did not respond within {} s: it may be asking for its password in a separate window",
                 limit.as_secs_f64()
             ),
             Trouble::Odd { entry, why } => {
-                write!(formatter, "the entry \"{entry}\" of the keyring cannot be used: {why}")
+                write!(formatter, "keyring entry \"{entry}\" is unusable: {why}")
             }
             Trouble::Newer { entry, form } => write!(
                 formatter,
-                "the entry \"{entry}\" of the keyring cannot be used: a newer version of this program wrote it, in form {form}"
+                "keyring entry \"{entry}\" was written by a newer version of dbtrigger (format {form})"
             ),
             Trouble::Failed(why) => write!(formatter, "the keyring failed: {why}"),
         }
@@ -138,16 +138,12 @@ impl Trouble {
     /// What its owner can do about it, if anything.
     pub(crate) fn remedy(&self) -> Option<String> {
         match self {
-            Trouble::Closed(why) => {
-                Some(format!("{}: unset it to use the keyring", why.replace(" is set", " closes the keyring")))
-            }
+            Trouble::Closed(variable) => Some(format!("{variable} closes the keyring: unset it to use the keyring")),
             Trouble::Locked(_) | Trouble::Silent(_) => Some(
-                "unlock the keyring (by signing in to the desktop, say), then run the same command again".to_owned(),
+                "unlock the keyring (for example, sign in to the desktop), then run the same command again".to_owned(),
             ),
             Trouble::Odd { entry, why: _ } => Some(system::deletion(entry)),
-            Trouble::Newer { entry, form: _ } => {
-                Some(format!("use the newer version of this program, or {}", system::deletion(entry)))
-            }
+            Trouble::Newer { entry, form: _ } => Some(format!("update dbtrigger, or {}", system::deletion(entry))),
             Trouble::Absent(_) | Trouble::Failed(_) => None,
         }
     }
@@ -207,7 +203,7 @@ struct Inner {
 #[cfg(test)]
 impl Default for Keyring {
     fn default() -> Keyring {
-        Keyring::closed("this is a test")
+        Keyring::closed("A_TEST")
     }
 }
 
@@ -217,9 +213,9 @@ impl Keyring {
         Keyring::new(Ok(Arc::new(system::System)), SHORT, LONG)
     }
 
-    /// One that is never opened, for this reason.
-    pub(crate) fn closed(why: &'static str) -> Keyring {
-        Keyring::new(Err(why), SHORT, LONG)
+    /// One that is never opened, since this variable is set.
+    pub(crate) fn closed(variable: &'static str) -> Keyring {
+        Keyring::new(Err(variable), SHORT, LONG)
     }
 
     fn new(store: Result<Arc<dyn Store>, &'static str>, limit: Duration, patience: Duration) -> Keyring {
@@ -280,7 +276,7 @@ impl Keyring {
             }
             let stored = store.write(&entry, &held).and_then(|()| match store.read(&entry)? {
                 Some(back) if *back.reveal() == **held => Ok(()),
-                Some(_) | None => Err(Trouble::odd(&entry, "it took the token, and does not give it back as it was")),
+                Some(_) | None => Err(Trouble::odd(&entry, "it returned a different token than was stored")),
             });
             if stored.is_err() && !before && store.remove(&entry).is_ok() {
                 // Nothing is lost if this fails, too.
@@ -301,7 +297,7 @@ impl Keyring {
             }
             store.remove(&entry)?;
             if is_there(store, &entry)? {
-                return Err(Trouble::odd(&entry, "it was removed, and is still there"));
+                return Err(Trouble::odd(&entry, "it still exists after removal"));
             }
             Ok(true)
         })
@@ -404,7 +400,7 @@ fn unwrapped<T: for<'de> Deserialize<'de>>(entry: &str, text: &Sealed) -> Result
     struct Version {
         version: u32,
     }
-    let odd = || Trouble::odd(entry, "it is not of the form that this program writes");
+    let odd = || Trouble::odd(entry, "dbtrigger did not write it");
     let Version { version } = serde_json::from_str(text.reveal()).map_err(|_| odd())?;
     if version > VERSION {
         return Err(Trouble::Newer { entry: entry.to_owned(), form: version });

@@ -16,7 +16,7 @@ impl Store for System {
         match open(entry)?.get_secret() {
             Ok(bytes) => String::from_utf8(bytes).map(|text| Some(Sealed::from(text))).map_err(|error| {
                 drop(Zeroizing::new(error.into_bytes()));
-                Trouble::odd(entry, "it is no text")
+                Trouble::odd(entry, "it is not text")
             }),
             Err(Error::NoEntry) => Ok(None),
             Err(error) => Err(trouble(&error)),

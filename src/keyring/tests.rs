@@ -52,7 +52,7 @@ async fn one_that_hangs_is_waited_for_once_and_every_call_ends() {
     assert_eq!(keyring.logins(), Err(silent.clone()));
     assert_eq!(keyring.token(&dbt(1)), Err(silent.clone()));
     assert_eq!(double.calls.lock().unwrap().len(), 1);
-    assert!(silent.to_string().contains("did not answer within 0.02 s"), "{silent}");
+    assert!(silent.to_string().contains("did not respond within 0.02 s"), "{silent}");
 }
 
 #[test]
@@ -71,11 +71,14 @@ fn one_that_hangs_ends_a_login_and_the_runtime_too() {
 #[tokio::test]
 async fn what_is_not_given_back_as_it_was_is_not_called_stored() {
     let garbled = Double::new(Mood::Garbles).keyring().keep(&dbt(1), "dbtc_one").await.unwrap_err();
-    assert!(matches!(&garbled, Trouble::Odd { entry: _, why } if why.contains("does not give it back")), "{garbled}");
+    assert!(
+        matches!(&garbled, Trouble::Odd { entry: _, why } if why.contains("it returned a different token than was stored")),
+        "{garbled}"
+    );
     let double = Double::new(Mood::Clings);
     double.keyring().keep(&dbt(1), "dbtc_one").await.unwrap();
     let clings = double.keyring().remove(&dbt(1)).await.unwrap_err();
-    assert!(matches!(&clings, Trouble::Odd { entry: _, why } if why.contains("still there")), "{clings}");
+    assert!(matches!(&clings, Trouble::Odd { entry: _, why } if why.contains("still exists")), "{clings}");
 }
 
 #[tokio::test]
@@ -84,17 +87,17 @@ async fn a_refusal_and_a_closed_keyring_keep_their_words() {
     let keyring = Double::new(Mood::Refuses(locked.clone())).keyring();
     assert_eq!(keyring.logins(), Err(locked.clone()));
     assert_eq!(keyring.keep(&dbt(1), "x").await, Err(locked));
-    let closed = Keyring::closed("CI is set");
-    assert_eq!(closed.token(&dbt(1)), Err(Trouble::Closed("CI is set")));
-    assert_eq!(closed.open().await.unwrap_err().to_string(), "the keyring is not opened, since CI is set");
+    let closed = Keyring::closed("CI");
+    assert_eq!(closed.token(&dbt(1)), Err(Trouble::Closed("CI")));
+    assert_eq!(closed.open().await.unwrap_err().to_string(), "the keyring is not used: CI is set");
 }
 
 #[test]
 fn an_entry_of_another_form_is_refused_without_any_of_its_text() {
     for (text, says) in [
-        (r#"{"version":2,"token":"dbtc_secret"}"#, "in form 2"),
-        (r#"{"version":1,"tokens":"dbtc_secret"}"#, "not of the form"),
-        ("dbtc_secret", "not of the form"),
+        (r#"{"version":2,"token":"dbtc_secret"}"#, "format 2"),
+        (r#"{"version":1,"tokens":"dbtc_secret"}"#, "did not write it"),
+        ("dbtc_secret", "did not write it"),
     ] {
         let double = Double::new(Mood::Good);
         double.put(&dbt(1).entry(), text);
@@ -185,7 +188,7 @@ fn a_workspace_has_an_entry_of_its_own_and_older_entries_stay_readable() {
 #[tokio::test]
 async fn what_cannot_be_read_is_written_over_and_a_list_without_the_name_is_left_as_it_is() {
     let double = Double::holding(&[(dbt(1), "one")]);
-    double.becomes(Mood::RefusesTo("read dbt", Trouble::odd("x", "it is no text")));
+    double.becomes(Mood::RefusesTo("read dbt", Trouble::odd("x", "it is not text")));
     assert!(double.keyring().keep(&dbt(1), "two").await.is_err());
     let calls = |begin: &str| double.calls.lock().unwrap().iter().filter(|call| call.starts_with(begin)).count();
     // It was there before, so it is not taken away when it cannot be read back.

@@ -76,10 +76,10 @@ pub(crate) async fn dbt_runs_of_notebooks(
         match parent {
             Ok(Some(parent)) => found.push((row, parent)),
             Ok(None) => {}
-            Err(error) => events.remark(format!(
-                "what started dbt run {}, or a run that it resumes, cannot be looked at: {error}",
-                row.id
-            )),
+            Err(error) => {
+                events
+                    .remark(format!("cannot read what started dbt run {}, or a run that it retries: {error}", row.id));
+            }
         }
     }
     Ok(found)

@@ -230,13 +230,13 @@ impl<'a> DbtRun<'a> {
             self.duplicates.retain(|(id, _)| *id != other.id);
             self.duplicates.push((other.id, fate));
             self.events.warning(format!(
-                "dbt Cloud has a second run {} for this start, beside {}; it {}: {}",
+                "dbt has a second run {} for this start besides {}; it {}: {}",
                 other.id,
                 kept.id,
                 match fate {
-                    Fate::Cancelled => "was cancelled while it still waited",
-                    Fate::Left => "works already or could not be cancelled, and is left alone: look at it",
-                    Fate::Ended => "has ended already: look at it",
+                    Fate::Cancelled => "was canceled while queued",
+                    Fate::Left => "is already running or could not be canceled, and was left alone",
+                    Fate::Ended => "has already ended",
                 },
                 other.url(self.writer.origin(), *account)
             ));
@@ -311,7 +311,7 @@ impl Probe for DbtRun<'_> {
             None => self.writer.glance(dbt::get_run(self.account, self.run.id)).await?,
         };
         if run.id != self.run.id || (run.status.is_none() && run.ended().is_none()) {
-            let reason = format!("it does not say how run {} stands", self.run.id);
+            let reason = format!("it does not return the status of run {}", self.run.id);
             return Err(nonsense("runs/get", self.writer.origin(), &reason));
         }
         // The bare answer carries no trigger; what was known of it stays known.
@@ -348,8 +348,7 @@ impl Probe for DbtRun<'_> {
                 return Ok(Seen::Going(self.seen()));
             }
             if !complete {
-                self.events
-                    .remark(format!("whether there is a second run beside {} could not be looked up", self.run.id));
+                self.events.remark(format!("cannot check for a second run besides {}", self.run.id));
             }
         }
         Ok(Seen::Ended(self.seen()))

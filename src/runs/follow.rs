@@ -144,7 +144,7 @@ where
                 }
                 asked = asked_to_wait(&error, &history);
                 if error.is_status(429) {
-                    events.remark(format!("{error}; looking again in {} s", asked.as_secs()));
+                    events.remark(format!("{error}; retrying in {} s", asked.as_secs()));
                 } else if history.failed == 3 {
                     events.remark(format!("{error}; still waiting"));
                 }
@@ -157,7 +157,7 @@ where
         }
         let wait = interval(begun.elapsed(), pace, entropy.fraction()).max(asked);
         let wake = (Instant::now() + wait).min(deadline - reserve);
-        let still = || format!("{} has not ended yet, after {}", probe.name(), in_minutes(begun.elapsed()));
+        let still = || format!("{} is still running after {}", probe.name(), in_minutes(begun.elapsed()));
         deadline += sleep_until_or_slept(wake, wall, events, &still).await;
         until.extend_to(deadline);
     }
@@ -220,8 +220,10 @@ async fn sleep_until_or_slept(
             Duration::try_from(wall.now().duration_since(wall_before)).unwrap_or_default().saturating_sub(slice);
         // Some systems' monotonic clock stands still while the machine sleeps, others' goes on.
         if monotonic_over > SLEPT || wall_over > SLEPT {
-            events
-                .remark(format!("this machine slept for {} s; looking again", wall_over.max(monotonic_over).as_secs()));
+            events.remark(format!(
+                "this machine slept for {} s; checking again",
+                wall_over.max(monotonic_over).as_secs()
+            ));
             return if monotonic_over > SLEPT { monotonic_over } else { Duration::ZERO };
         }
     }

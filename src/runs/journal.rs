@@ -22,10 +22,21 @@ const LARGEST: u64 = 64 << 10;
 /// A file that is removed while its lock is awaited is opened anew, but not forever.
 const MOST_TRIES: u32 = 10;
 
+/// Tries to lock a file for one process alone.
+type Lock = fn(&File) -> Result<(), TryLockError>;
+
 /// The folder of intents, if there is a place for it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Journal {
     folder: Option<PathBuf>,
+    /// Some file systems have no locks.
+    lock: Lock,
+}
+
+impl Default for Journal {
+    fn default() -> Journal {
+        Journal::new(None)
+    }
 }
 
 /// What is about to be started.
@@ -94,12 +105,12 @@ pub(crate) struct OpenIntent {
 impl Journal {
     /// A journal in this folder of states; without one there is no journal.
     pub(crate) fn new(state_folder: Option<PathBuf>) -> Journal {
-        Journal { folder: state_folder.map(|folder| folder.join("starts")) }
+        Journal { folder: state_folder.map(|folder| folder.join("starts")), lock: File::try_lock }
     }
 
     /// Looks whose turn it is. An error says that locks are not to be had here: then the journal is not read either.
     pub(crate) fn turn(&self, entry: &Entry) -> io::Result<Turn> {
-        let Some(folder) = &self.folder else { return Ok(Turn::NoJournal) };
+        let Journal { folder: Some(folder), lock } = self else { return Ok(Turn::NoJournal) };
         make_folder(folder)?;
         let path = folder.join(file_name(entry));
         let mut options = OpenOptions::new();
@@ -107,7 +118,7 @@ impl Journal {
         owner_only(&mut options);
         for _ in 0..MOST_TRIES {
             let file = options.open(&path)?;
-            let alone = locked(file.try_lock()).inspect_err(|_| remove_if_empty(&file, &path))?;
+            let alone = locked(lock(&file)).inspect_err(|_| remove_if_empty(&file, &path))?;
             if !alone && !locked(file.try_lock_shared())? {
                 return Ok(Turn::Busy);
             }
@@ -133,7 +144,7 @@ impl Journal {
             let is_it = |open: &OpenIntent| {
                 open.run == Some(run) && open.entry.origin == origin && open.entry.account == account
             };
-            if let Some((_lock, open)) = take(&path, now)
+            if let Some((_lock, open)) = take(&path, self.lock, now)
                 && is_it(&open)
             {
                 let _ = fs::remove_file(path);
@@ -144,7 +155,8 @@ impl Journal {
     /// Intents that no living process follows, newest first. Those that are too old to pick up are removed.
     pub(crate) fn open_intents(&self, now: Timestamp) -> Vec<OpenIntent> {
         let Some(listed) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else { return Vec::new() };
-        let mut found: Vec<OpenIntent> = listed.filter_map(|item| Some(take(&item.ok()?.path(), now)?.1)).collect();
+        let mut found: Vec<OpenIntent> =
+            listed.filter_map(|item| Some(take(&item.ok()?.path(), self.lock, now)?.1)).collect();
         found.sort_by_key(|open| std::cmp::Reverse(open.entry.at));
         found
     }
@@ -213,12 +225,12 @@ fn file_name(entry: &Entry) -> String {
 }
 
 /// The intent in this file if no process holds it, and the lock on it.
-fn take(path: &Path, now: Timestamp) -> Option<(File, OpenIntent)> {
+fn take(path: &Path, lock: Lock, now: Timestamp) -> Option<(File, OpenIntent)> {
     if path.extension()? != "jsonl" {
         return None;
     }
     let file = OpenOptions::new().append(true).open(path).ok()?;
-    file.try_lock().ok()?;
+    lock(&file).ok()?;
     if !is_at(&file, path) {
         return None;
     }
@@ -435,6 +447,39 @@ mod tests {
         let journal = Journal::new(Some(folder.path().to_owned()));
         assert!(journal.turn(&entry("k", now())).is_err());
         assert_eq!(journal.open_intents(now()), []);
+    }
+
+    #[test]
+    fn what_cannot_be_locked_is_neither_read_nor_written_nor_removed() {
+        let kinds: [Lock; 3] = [
+            // ENOLCK of Linux: a network file system without its lock service.
+            |_| Err(TryLockError::Error(io::Error::from_raw_os_error(37))),
+            |_| Err(TryLockError::Error(io::ErrorKind::Unsupported.into())),
+            |_| Err(TryLockError::WouldBlock),
+        ];
+        let mut left_alone = 0;
+        for (number, lock) in kinds.into_iter().enumerate() {
+            let folder = tempfile::tempdir().unwrap();
+            let healthy = Journal::new(Some(folder.path().to_owned()));
+            let noted = entry("k", now());
+            note(&healthy, &noted).run(5).unwrap();
+            let journal = Journal { lock, ..healthy.clone() };
+            let turn = journal.turn(&noted);
+            // Locked by another process, it is that one's turn, or its run is followed, which takes a lock of its own.
+            let is_told = if number < 2 { turn.is_err() } else { turn.is_ok() };
+            drop(turn);
+            journal.close_run(&noted.origin, noted.account, 5, now());
+            let unread = journal.open_intents(now()).is_empty();
+            let is_there = healthy.open_intents(now()) == [OpenIntent { entry: noted, run: Some(5) }];
+            left_alone += usize::from(is_told && unread && is_there);
+        }
+        crate::sim::say(&format!("journals that cannot be locked: {left_alone} of {}", kinds.len()));
+        assert_eq!(left_alone, kinds.len());
+        // Nothing of it is left behind where there was nothing.
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal { lock: kinds[0], ..Journal::new(Some(folder.path().to_owned())) };
+        assert!(journal.turn(&entry("k", now())).is_err());
+        assert_eq!(fs::read_dir(folder.path().join("starts")).unwrap().count(), 0);
     }
 
     #[cfg(unix)]

@@ -117,7 +117,7 @@ impl LookUp<'_> {
     /// what came, not by what was asked for: the order, by id and by time, an end that is reached, as many rows as the service
     /// counts.
     pub(super) async fn runs(&self, since: Option<Since>) -> Looked {
-        let (mut runs, mut rows, mut seen, mut singles) = (Vec::new(), Rows::default(), 0, 0);
+        let (mut runs, mut rows, mut seen, mut singles, mut odd) = (Vec::new(), Rows::default(), 0, 0, 0);
         let (mut horizon, mut total) = (Timestamp::MIN, None);
         let cut = loop {
             let page = match self.ask(self.page(seen)).await {
@@ -125,7 +125,8 @@ impl LookUp<'_> {
                 Err(error) => break Some(error),
             };
             horizon = self.horizon(page.date);
-            let (count, known) = (page.rows.len() as u64, rows.ids.len());
+            let (count, known) = (page.count(), rows.ids.len());
+            odd += page.odd;
             let mut reached = false;
             let mut failed = None;
             for mut run in page.rows {
@@ -165,7 +166,7 @@ impl LookUp<'_> {
             total = page.total.max(total);
             let ends = count == 0 || (count < PAGE && total.is_some_and(|total| seen >= total));
             if ends {
-                let missing = total.filter(|total| (rows.ids.len() as u64) < *total);
+                let missing = total.filter(|total| rows.ids.len() as u64 + odd < *total);
                 break missing.map(|total| self.nonsense(&format!("its list has {} rows of {total}", rows.ids.len())));
             }
             if rows.ids.len() == known {
@@ -177,15 +178,18 @@ impl LookUp<'_> {
                 Some(_) => MOST_ROWS,
             };
             if seen >= most {
-                break Some(self.nonsense("there are too many runs to look through"));
+                break Some(self.nonsense("too many runs to search"));
             }
         };
+        // One that cannot be read may be the one that is looked for.
+        let cut = cut.or_else(|| (odd > 0).then(|| self.nonsense("a row of its list cannot be read")));
         Looked { runs, cut, since: rows.since(horizon) }
     }
 
     /// What the run of a fresh key is newer than; no runs.
     pub(super) async fn newest(&self, job: u64) -> Looked {
         let (since, cut) = match self.ask(dbt::list_runs(self.account, job, 0, 1)).await {
+            Ok(page) if page.odd > 0 => (Since::default(), Some(self.nonsense("a row of its list cannot be read"))),
             Ok(page) => (page.rows.first().map_or_else(Since::default, Since::newest), None),
             Err(error) => (Since::default(), Some(error)),
         };
@@ -202,13 +206,13 @@ impl LookUp<'_> {
     /// A run with what started it.
     async fn single(&self, run: u64, singles: u32) -> Result<Run, HttpError> {
         if singles > MOST_SINGLES {
-            return Err(self.nonsense("the list of runs does not say what started them"));
+            return Err(self.nonsense("the list of runs does not include what started them"));
         }
         let single = self.ask(dbt::get_run_with_trigger(self.account, run)).await?;
         if single.id == run && single.trigger.is_some() {
             Ok(single)
         } else {
-            Err(self.nonsense(&format!("the service does not say what started run {run}")))
+            Err(self.nonsense(&format!("the service does not return what started run {run}")))
         }
     }
 
@@ -335,6 +339,16 @@ mod tests {
 
     fn ids(looked: &Looked) -> Vec<u64> {
         looked.runs.iter().map(|run| run.id).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_odd_row_hides_no_run_and_leaves_no_proof_that_there_is_none() {
+        let (looked, _) = looked(Some(3), |_| {
+            json!([{"id": 5, "trigger": {"cause": "[dbtrigger:k]"}}, {"id": []}, {"id": 3, "trigger": {"cause": "x"}}])
+        })
+        .await;
+        assert_eq!(ids(&looked), [5]);
+        assert!(looked.cut.is_some(), "{looked:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -34,10 +34,10 @@ impl fmt::Display for BadKey {
             BadKey::Empty => formatter.write_str("it is empty"),
             BadKey::TooLong => write!(formatter, "it has more than {KEY_LIMIT} characters"),
             BadKey::Character(character) => {
-                write!(formatter, "it has {character:?} in it; letters, digits and . _ : / - are possible")
+                write!(formatter, "it contains {character:?}; use letters, digits, and . _ : / -")
             }
             // The cause ends up in SQL comments.
-            BadKey::CommentMark => formatter.write_str("it has `--` in it, which begins a comment in SQL"),
+            BadKey::CommentMark => formatter.write_str("it contains `--`, which starts an SQL comment"),
         }
     }
 }

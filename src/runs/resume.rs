@@ -103,7 +103,7 @@ pub(crate) async fn resume(
         let error = match sent {
             Sent::Done(new) if new.id != run => return Ok(new),
             // That is no answer to what was asked.
-            Sent::Done(_) => nonsense("runs/retry", writer.origin(), "it does not name a new run"),
+            Sent::Done(_) => nonsense("runs/retry", writer.origin(), "it returned no new run"),
             Sent::NotSent(error) => {
                 if Instant::now() >= patience || error.is_certificate() || (at_most_once && error.is_status(429)) {
                     return Err(
@@ -139,9 +139,9 @@ pub(crate) async fn resume(
             }
             Sent::Open(error) => error,
         };
-        means.events.remark(format!(
-            "it is unclear whether run {run} was resumed ({error}); looking for that before anything is sent again"
-        ));
+        means
+            .events
+            .remark(format!("unclear whether run {run} was retried ({error}); checking before sending anything again"));
         match settling.until_shown(look, found).await {
             Ok(Some(there)) => return Ok(there),
             Ok(None) if at_most_once => return Err(NotResumed::Unknown { error, looking: None }),

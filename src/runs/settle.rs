@@ -89,7 +89,7 @@ pub(super) async fn wait_before_repeating(means: &Means, error: &HttpError, atte
     let wait = wait.saturating_add(Duration::from_secs(1).mul_f64(means.entropy.fraction()));
     let wait = wait.min(patience.saturating_duration_since(Instant::now()));
     if wait >= Duration::from_secs(2) {
-        means.events.remark(format!("{error}; nothing was started, trying again in {} s", wait.as_secs()));
+        means.events.remark(format!("{error}; nothing was started, retrying in {} s", wait.as_secs()));
     }
     // Who is interrupted repeats nothing.
     let _ = means.interruption.or(sleep(wait)).await;

@@ -192,7 +192,7 @@ async fn in_time<T>(
     looked.map_err(NotStarted::Interrupted)?.map_err(|_| NotStarted::NoTime(spent.to_owned()))
 }
 
-const LOOKING: &str = "dbt Cloud had not answered what was asked about earlier runs by then";
+const LOOKING: &str = "dbt had not listed earlier runs by then";
 
 /// What has been sent.
 #[derive(Default)]
@@ -226,15 +226,15 @@ impl<'a> Start<'a> {
                 Ok(Turn::Busy) => {}
                 Err(error) => {
                     // The marker in `cause` is record enough.
-                    means.events.remark(format!("this start cannot be noted on disk ({error}); going on without"));
+                    means.events.remark(format!("cannot record this start on disk ({error}); continuing without"));
                     return Ok((None, None));
                 }
             }
             if !said {
-                means.events.remark("another start with this key is under way on this machine; waiting for its run");
+                means.events.remark("another start with this key is in progress on this machine; waiting for its run");
                 said = true;
             }
-            let spent = "another start with this key was under way on this machine";
+            let spent = "another start with this key was in progress on this machine";
             in_time(order, means, spent, sleep(BETWEEN_TURNS)).await?;
         }
     }
@@ -267,7 +267,7 @@ impl<'a> Start<'a> {
         if age > TRIGGER_LIMIT + order.settle {
             return Ok(None);
         }
-        means.events.remark("another start with this key was under way a moment ago; looking for its run first");
+        means.events.remark("another start with this key was just in progress; looking for its run first");
         self.settle_from = Instant::now();
         Ok(self.settle(None).await?.map(|run| (run.clone(), run)))
     }
@@ -297,7 +297,7 @@ impl<'a> Start<'a> {
             }
             let left = order.deadline.saturating_duration_since(Instant::now());
             if left.is_zero() && progress.open == 0 {
-                return Err(NotStarted::NoTime(last.unwrap_or_else(|| "none was left to send the start".to_owned())));
+                return Err(NotStarted::NoTime(last.unwrap_or_else(|| "no time was left to start it".to_owned())));
             }
             // 4. One POST on a new connection; nothing below repeats it.
             milestone(Milestone::Sending);
@@ -355,7 +355,7 @@ impl<'a> Start<'a> {
                 Sent::Open(error) => {
                     progress.open += 1;
                     self.means.events.remark(format!(
-                        "it is unclear whether the run was started ({error}); looking for it before anything is sent again"
+                        "unclear whether the run was started ({error}); looking for it before sending anything again"
                     ));
                     if let Some(run) = self.settle(Some(&error)).await? {
                         return Ok(run);
@@ -371,7 +371,7 @@ impl<'a> Start<'a> {
                         continue;
                     }
                     let seconds = self.settle_from.elapsed().as_secs();
-                    self.means.events.remark(format!("no run shows after {seconds} s; starting it again"));
+                    self.means.events.remark(format!("no run found after {seconds} s; starting it again"));
                 }
             }
         }
@@ -394,7 +394,7 @@ impl<'a> Start<'a> {
             Err(NotOurs { error, strange })
         };
         if run.job_definition_id.is_some_and(|job| job != order.job) || since.excludes(&run) {
-            return not_ours(&run, "which this start cannot have made", false);
+            return not_ours(&run, "which this start cannot have created", false);
         }
         let mut run = run;
         if run.trigger.is_none() {
@@ -460,7 +460,7 @@ impl<'a> Start<'a> {
             && let Err(error) = intent.note(&self.entry())
         {
             // The marker in `cause` is record enough.
-            self.means.events.remark(format!("this start cannot be noted on disk ({error}); going on without"));
+            self.means.events.remark(format!("cannot record this start on disk ({error}); continuing without"));
         }
     }
 

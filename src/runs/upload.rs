@@ -40,10 +40,17 @@ impl<'a> Upload<'a> {
 
     /// Whether this file, which just could not be had, may be there when this returns.
     pub(crate) async fn may_still_bring(&mut self, path: &str, error: &HttpError) -> bool {
+        self.may_come(path, error).await && self.goes_on().await
+    }
+
+    /// Whether this file, which just could not be had, may still come.
+    pub(crate) async fn may_come(&self, path: &str, error: &HttpError) -> bool {
         let may_change = error.is_status(404) || (!error.is_final() && !error.is_too_large());
-        if !may_change || (self.saved && !self.is_listed(path).await) {
-            return false;
-        }
+        may_change && (!self.saved || self.is_listed(path).await)
+    }
+
+    /// Waits before what may still come is asked for again. False: that was done often and long enough.
+    pub(crate) async fn goes_on(&mut self) -> bool {
         if self.saved {
             self.tries_left = self.tries_left.saturating_sub(1);
         }

@@ -1,5 +1,6 @@
 //! Looks at a run of a Databricks job, and reads what its tasks said when they ended.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -11,7 +12,7 @@ use crate::databricks::{
     list_workflow_runs,
 };
 use crate::dbt::Link;
-use crate::http::{HttpError, Pages, Reader, Shape};
+use crate::http::{HttpError, Pages, Reader, Shape, side_by_side};
 
 /// What a task said is for show: it may not hold a look up.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(10);
@@ -104,42 +105,50 @@ pub(crate) struct WorkflowProbe<'a> {
     reader: &'a Reader,
     run: u64,
     /// By task run: how often it was tried, and what was read.
-    outputs: Vec<(u64, u32, Option<TaskSaid>)>,
+    outputs: BTreeMap<u64, (u32, Option<TaskSaid>)>,
     queued_looks: u32,
     ahead: Option<Ahead>,
 }
 
 impl<'a> WorkflowProbe<'a> {
     pub(crate) fn new(reader: &'a Reader, run: u64) -> WorkflowProbe<'a> {
-        WorkflowProbe { reader, run, outputs: Vec::new(), queued_looks: 0, ahead: None }
+        WorkflowProbe { reader, run, outputs: BTreeMap::new(), queued_looks: 0, ahead: None }
     }
 
-    /// Reads what an ended task said, unless that was done, or tried often enough.
-    async fn listen(&mut self, task: &TaskRun) -> Option<TaskSaid> {
-        match task.standing() {
-            Some(Standing::Ended(WorkflowEnd::Left(_) | WorkflowEnd::NeverRan(_)) | Standing::Going(_)) | None => {
-                return None;
-            }
-            Some(Standing::Ended(_)) if task.run_id == 0 || !task.speaks() => return None,
-            Some(Standing::Ended(
-                WorkflowEnd::Success(_)
-                | WorkflowEnd::SuccessWithFailures(_)
-                | WorkflowEnd::Cancelled(_)
-                | WorkflowEnd::Failed(_),
-            )) => {}
-        }
-        let index = self.outputs.iter().position(|(run, _, _)| *run == task.run_id).unwrap_or_else(|| {
-            self.outputs.push((task.run_id, 0, None));
-            self.outputs.len() - 1
-        });
-        let (_, tries, said) = &mut self.outputs[index];
-        if said.is_none() && *tries < OUTPUT_TRIES {
+    /// Reads what these tasks said, side by side, unless that was done, or tried often enough. False: nothing was left to read.
+    async fn listen(&mut self, tasks: &[&TaskRun]) -> bool {
+        let is_due = |task: &&&TaskRun| {
+            has_spoken(task)
+                && self.outputs.get(&task.run_id).is_none_or(|(tries, said)| said.is_none() && *tries < OUTPUT_TRIES)
+        };
+        let due: Vec<&TaskRun> = tasks.iter().filter(is_due).copied().collect();
+        let read = async |task: &&TaskRun| {
+            timeout(OUTPUT_LIMIT, self.reader.glance(get_task_output(task.run_id))).await.ok()?.ok()
+        };
+        let heard = side_by_side(&due, read).await;
+        for (task, heard) in due.iter().zip(heard) {
+            let (tries, said) = self.outputs.entry(task.run_id).or_default();
             *tries += 1;
-            if let Ok(Ok(output)) = timeout(OUTPUT_LIMIT, self.reader.glance(get_task_output(task.run_id))).await {
-                *said = Some(understood(&output, task.runs_notebook()));
-            }
+            *said = heard.map(|output| understood(&output, task.runs_notebook()));
         }
-        said.clone()
+        !due.is_empty()
+    }
+
+    fn said(&self, run_id: u64) -> Option<&TaskSaid> {
+        self.outputs.get(&run_id)?.1.as_ref()
+    }
+}
+
+/// Whether the task has ended, and may have said something.
+fn has_spoken(task: &TaskRun) -> bool {
+    match task.standing() {
+        Some(Standing::Ended(WorkflowEnd::Left(_) | WorkflowEnd::NeverRan(_)) | Standing::Going(_)) | None => false,
+        Some(Standing::Ended(
+            WorkflowEnd::Success(_)
+            | WorkflowEnd::SuccessWithFailures(_)
+            | WorkflowEnd::Cancelled(_)
+            | WorkflowEnd::Failed(_),
+        )) => task.run_id != 0 && task.speaks(),
     }
 }
 
@@ -200,19 +209,19 @@ impl Probe for WorkflowProbe<'_> {
             run.add_page(self.reader.glance(get_workflow_run(self.run, Some(&page))).await?);
         }
         let Some(standing) = run.standing().filter(|_| run.run_id == self.run) else {
-            let reason = format!("it does not say how run {} stands", self.run);
+            let reason = format!("it does not return the status of run {}", self.run);
             return Err(self.reader.nonsense("jobs/runs/get", Shape::Unreadable(reason)));
         };
         let over = standing.is_over();
         self.queue(&run, &standing).await;
+        let attempts = run.attempts();
+        let newest: Vec<&TaskRun> = attempts.iter().filter_map(|all| Some(all.last()?.task)).collect();
+        // The last look has no later one to leave a failed attempt to.
+        while self.listen(&newest).await && over {}
         let mut tasks = Vec::new();
-        for attempts in run.attempts() {
+        for attempts in attempts {
             let Some((newest, before)) = attempts.split_last() else { continue };
             let task = newest.task;
-            let mut said = self.listen(task).await;
-            while over && said.is_none() && self.may_try_again(task) {
-                said = self.listen(task).await;
-            }
             tasks.push(TaskState {
                 key: plain(&task.task_key, LINE),
                 run_id: task.run_id,
@@ -223,7 +232,7 @@ impl Probe for WorkflowProbe<'_> {
                 outcome: task.outcome().map(|outcome| plain(outcome, LINE)),
                 iterations: task.iterations(),
                 earlier: before.iter().map(|earlier| self.earlier(*earlier)).collect(),
-                said,
+                said: self.said(task.run_id).filter(|_| has_spoken(task)).cloned(),
             });
         }
         let state = WorkflowState { run, standing, tasks, ahead: self.ahead.clone() };
@@ -234,14 +243,13 @@ impl Probe for WorkflowProbe<'_> {
 impl WorkflowProbe<'_> {
     fn earlier(&self, earlier: Attempt<'_>) -> EarlierAttempt {
         let Attempt { task, repair } = earlier;
-        let said = self.outputs.iter().find(|(run, _, _)| *run == task.run_id).and_then(|(_, _, said)| said.as_ref());
         EarlierAttempt {
             run_id: task.run_id,
             attempt: task.attempt(),
             repair,
             standing: task.standing(),
             message: task.message().map(|message| plain(message, LINE)),
-            dbt_run_url: said.and_then(|said| said.dbt_run_url.clone()),
+            dbt_run_url: self.said(task.run_id).and_then(|said| said.dbt_run_url.clone()),
         }
     }
 
@@ -258,8 +266,9 @@ impl WorkflowProbe<'_> {
         }
         let read = self.reader.glance(list_workflow_runs(job, true, None));
         let Ok(Ok(page)) = timeout(OUTPUT_LIMIT, read).await else { return };
-        let mut ahead = Ahead { begun: Vec::new(), waiting: 0, more: page.next_page_token.is_some() };
-        for other in page.runs.iter().filter(|other| other.run_id != run.run_id) {
+        let mut ahead =
+            Ahead { begun: Vec::new(), waiting: 0, more: page.next_page_token.is_some() || page.runs.odd > 0 };
+        for other in page.runs.rows.iter().filter(|other| other.run_id != run.run_id) {
             match other.standing() {
                 Some(Standing::Going(word)) if word == "QUEUED" => {
                     ahead.waiting += usize::from(other.start_time <= run.start_time);
@@ -269,11 +278,6 @@ impl WorkflowProbe<'_> {
             }
         }
         self.ahead = Some(ahead);
-    }
-
-    /// The last look has no later one to leave a failed attempt to.
-    fn may_try_again(&self, task: &TaskRun) -> bool {
-        self.outputs.iter().any(|(run, tries, said)| *run == task.run_id && *tries < OUTPUT_TRIES && said.is_none())
     }
 }
 

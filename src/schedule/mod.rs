@@ -45,17 +45,17 @@ impl fmt::Display for BadSchedule {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BadSchedule::Unix { quartz: Some(quartz) } => {
-                write!(formatter, "it is Unix cron; Databricks uses Quartz cron, where it is written \"{quartz}\"")
+                write!(formatter, "this is Unix cron; Databricks uses Quartz cron: \"{quartz}\"")
             }
             BadSchedule::Unix { quartz: None } => formatter.write_str(
-                "it is Unix cron; Databricks uses Quartz cron, with seconds in front and `?` for one of the two days",
+                "this is Unix cron; Databricks uses Quartz cron, which starts with seconds and has `?` for one of the two day fields",
             ),
             BadSchedule::NotQuartz { reason, meant: Some(meant) } => {
-                write!(formatter, "{reason}; perhaps \"{meant}\" is meant")
+                write!(formatter, "{reason}; did you mean \"{meant}\"?")
             }
             BadSchedule::NotQuartz { reason, meant: None } => formatter.write_str(reason),
-            BadSchedule::Never => formatter.write_str("no moment from now on fits it"),
-            BadSchedule::Zone => formatter.write_str("the IANA database has no time zone of this name"),
+            BadSchedule::Never => formatter.write_str("it never matches a future time"),
+            BadSchedule::Zone => formatter.write_str("it is not in the IANA time zone database"),
         }
     }
 }

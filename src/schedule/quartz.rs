@@ -72,23 +72,23 @@ impl Expression {
             fields if fields.len() == 6 => (fields, "*"),
             fields => {
                 return Err(format!(
-                    "Quartz cron has six fields, from seconds to day of week, and a year if you like; this has {}",
+                    "Quartz cron has six fields, from seconds to day of week, and an optional year; this has {}",
                     fields.len()
                 ));
             }
         };
         let [seconds, minutes, hours, of_month, month, of_week] = days_and_times else {
-            return Err("it has not six fields".to_owned());
+            return Err("it does not have six fields".to_owned());
         };
         let days = match (*of_month, *of_week) {
             ("?", "?") => {
-                return Err("`?` stands for both days; one of day of month and day of week has to say something".into());
+                return Err("`?` is used for both day fields; set day of month or day of week".into());
             }
             (of_month, "?") => days_of_month(of_month)?,
             ("?", of_week) => days_of_week(of_week)?,
             (_, _) => {
                 return Err(
-                    "both day of month and day of week say something; Quartz wants `?` for exactly one of them".into(),
+                    "both day of month and day of week are set; Quartz requires `?` for exactly one of them".into()
                 );
             }
         };
@@ -169,7 +169,7 @@ fn days_of_month(text: &str) -> Result<Days, String> {
             Some(offset) => digits(offset)
                 .filter(|offset| *offset <= 30)
                 .and_then(|offset| i8::try_from(offset).ok())
-                .ok_or_else(|| format!("\"{text}\" for day of month: behind `L-` stands a number up to 30"))?,
+                .ok_or_else(|| format!("\"{text}\" for day of month: `L-` takes a number up to 30"))?,
             None => return Err(alone("L", text)),
         };
         return Ok(if weekday { Days::NearestBeforeLast(offset) } else { Days::BeforeLast(offset) });
@@ -184,7 +184,7 @@ fn days_of_month(text: &str) -> Result<Days, String> {
 }
 
 fn alone(sign: &str, text: &str) -> String {
-    format!("\"{text}\" for day of month: `{sign}` works with a single day only, not in a list or range")
+    format!("\"{text}\" for day of month: `{sign}` works only with a single day, not a list or range")
 }
 
 fn days_of_week(text: &str) -> Result<Days, String> {
@@ -195,14 +195,15 @@ fn days_of_week(text: &str) -> Result<Days, String> {
         let day = DAYS_OF_WEEK.value(day)?;
         return match digits(nth).and_then(|nth| i8::try_from(nth).ok()) {
             Some(nth @ 1..=5) => Ok(Days::NthOfWeek(day, nth)),
-            Some(_) | None => Err(format!("\"{text}\" for day of week: behind `#` stands one number from 1 to 5")),
+            Some(_) | None => Err(format!("\"{text}\" for day of week: `#` takes a number from 1 to 5")),
         };
     }
     // No name of a day ends in L, so this is the sign.
     if let Some(day) = text.strip_suffix('L') {
-        return DAYS_OF_WEEK.value(day).map(Days::LastOfWeek).map_err(|_| {
-            format!("\"{text}\" for day of week: `L` works with a single day only, not in a list or range")
-        });
+        return DAYS_OF_WEEK
+            .value(day)
+            .map(Days::LastOfWeek)
+            .map_err(|_| format!("\"{text}\" for day of week: `L` works only with a single day, not a list or range"));
     }
     if text.contains('0') && DAYS_OF_WEEK.values(text).is_err() {
         return Err(format!(
@@ -235,9 +236,9 @@ impl Field {
             None => (part, None),
             Some((range, step)) => {
                 let span = self.high - self.low + 1;
-                let step = digits(step).filter(|step| (1..=span).contains(step)).ok_or_else(|| {
-                    format!("\"{part}\" for {}: behind `/` stands a step from 1 to {span}", self.name)
-                })?;
+                let step = digits(step)
+                    .filter(|step| (1..=span).contains(step))
+                    .ok_or_else(|| format!("\"{part}\" for {}: `/` takes a step from 1 to {span}", self.name))?;
                 // `/5` is `*/5`.
                 (if range.is_empty() { "*" } else { range }, Some(step))
             }
@@ -272,8 +273,10 @@ impl Field {
             Some(value) if (self.low..=self.high).contains(&value) => Ok(value),
             Some(_) => Err(self.outside(text)),
             None if text.is_empty() => Err(format!("a value is missing for {}", self.name)),
-            None if text == "?" => Err(format!("`?` is not for {}; it stands for one of the two days", self.name)),
-            None => Err(format!("\"{text}\" is no value for {}", self.name)),
+            None if text == "?" => {
+                Err(format!("`?` is not allowed for {}, only for one of the two day fields", self.name))
+            }
+            None => Err(format!("\"{text}\" is not a value for {}", self.name)),
         }
     }
 

@@ -74,7 +74,7 @@ impl Questioner for Terminal {
             let secret = self.beside(Reads::HiddenLine, move |screen| read_secret(screen, &prompt)).await?;
             // A piece of something else is not taken for the token.
             if secret.len() >= LONGEST_LINE {
-                return Err(Unanswered::Broken("more was typed than any token has".to_owned()));
+                return Err(Unanswered::Broken("the input is longer than any token".to_owned()));
             }
             Ok(secret)
         })
@@ -250,7 +250,7 @@ impl Look {
     /// How much of the list is not to be seen.
     fn hidden(&self, part: &str) -> String {
         match self.labels.iter().filter(|label| is_found(label, part)).count() {
-            0 => "   nothing matches".to_owned(),
+            0 => "   no matches".to_owned(),
             count if count > self.shown => format!("   {} of {count} shown", self.shown),
             _ => String::new(),
         }
@@ -425,8 +425,11 @@ mod tests {
 
     #[test]
     fn a_long_question_is_broken_between_words() {
-        let text = "Whom the runs act as, by e-mail or application id [Enter: you]";
-        assert_eq!(wrapped(text, 30, 0), ["Whom the runs act as, by", "e-mail or application id", "[Enter: you]"]);
+        let text = "Run this on which compute, by the name or its cluster ID [Enter: you]";
+        assert_eq!(
+            wrapped(text, 30, 0),
+            ["Run this on which compute, by", "the name or its cluster ID", "[Enter: you]"]
+        );
         assert_eq!(wrapped("at https://a-very-long-host:", 10, 0), ["at", "https://a-very-long-host:"]);
     }
 
@@ -436,7 +439,7 @@ mod tests {
         let look = Look { width: 80, labels, shown: 10 };
         assert_eq!(look.hidden(""), "   10 of 12 shown");
         assert_eq!(look.hidden("ngl"), "   10 of 12 shown");
-        assert_eq!(look.hidden("NGL"), "   nothing matches");
+        assert_eq!(look.hidden("NGL"), "   no matches");
         assert_eq!((look.hidden("300011"), look.hidden("Nightly 3")), (String::new(), String::new()));
     }
 

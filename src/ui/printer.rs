@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, IsTerminal as _, Write};
 use std::rc::Rc;
 
-use clap::builder::StyledStr;
 use dialoguer::console::{Term, measure_text_width};
 use serde_json::Value;
 
@@ -260,24 +259,30 @@ impl Printer {
         let Failure { code, what, causes, hints, open: _ } = failure;
         self.labelled(RED, "error", &format!("{what} [{}]", code.name()));
         for cause in causes {
-            self.wrapped("  because: ", &cause.replace('\n', "\n  "));
+            self.wrapped("  cause: ", &cause.replace('\n', "\n  "));
         }
         for hint in hints {
             self.labelled(CYAN, "next", &hint.to_string());
         }
     }
 
-    /// Prints help or version to stdout, and returns the exit code. clap's own type: nothing of a service or of the arguments
-    /// is in it, so its colors need not be cleaned away.
-    pub(crate) fn page(&self, help: &StyledStr, color: bool) -> u8 {
-        self.out_line(&rendered(help, color));
+    /// Prints help or version to stdout and returns the exit code. `colored`: the same text with colors.
+    pub(crate) fn page(&self, text: &str, colored: Option<&str>) -> u8 {
+        self.out_line(&self.own(text, colored));
         if self.0.lost.get() { Code::Failed.exit() } else { 0 }
     }
 
-    /// Prints help to stderr.
-    pub(crate) fn usage(&self, help: &StyledStr, color: bool) {
+    /// Prints help to stderr. `colored`: the same text with colors.
+    pub(crate) fn usage(&self, text: &str, colored: Option<&str>) {
         // A closed stderr cannot be reported.
-        let _ = self.write_err(&rendered(help, color));
+        let _ = self.write_err(&self.own(text, colored));
+    }
+
+    /// The colored text, if nothing in the plain one has to be removed.
+    fn own(&self, text: &str, colored: Option<&str>) -> String {
+        let clean = self.clean(text);
+        let text = colored.filter(|_| clean == text).unwrap_or(&clean);
+        format!("{}\n", text.trim_end_matches('\n'))
     }
 
     fn out(&self, text: &str) {
@@ -299,7 +304,7 @@ impl Printer {
             }
             Err(error) => {
                 if !self.0.lost.replace(true) {
-                    self.labelled(RED, "error", &format!("The output cannot be written: {error}."));
+                    self.labelled(RED, "error", &format!("Cannot write output: {error}."));
                 }
             }
         }
@@ -366,11 +371,6 @@ impl Printer {
             None => self.0.err.print(text),
         }
     }
-}
-
-fn rendered(help: &StyledStr, color: bool) -> String {
-    let text = if color { help.ansi().to_string() } else { help.to_string() };
-    format!("{}\n", text.trim_end_matches('\n'))
 }
 
 /// Whether stdout and stderr are one terminal.
@@ -478,6 +478,8 @@ mod tests {
                     printer.draw(event);
                 }
                 let _ = printer.end(&failure.into());
+                printer.usage(&text, None);
+                let _ = printer.page(&text, None);
                 let lines = shown.lines();
                 assert!(lines.len() > 5 && !lines.iter().any(|line| is_command(line)), "{text:?}: {lines:#?}");
             }
@@ -513,7 +515,7 @@ mod tests {
         }
         let of = |text: &str| Box::new(Shows(text.to_owned())) as Box<dyn Report>;
         let failed = |text: &str| Failure::new(Code::Failed, text).cause(text).advise(text).run(text);
-        let sinks: [Sink<'_>; 13] = [
+        let sinks: [Sink<'_>; 15] = [
             ("remark", Format::Text, &|printer, text| printer.draw(Event::Remark(text.to_owned()))),
             ("question", Format::Text, &|printer, text| printer.draw(Event::Asked(text.to_owned()))),
             ("warning", Format::Text, &|printer, text| printer.draw(Event::Warning(text.to_owned()))),
@@ -539,7 +541,11 @@ mod tests {
             ("report in JSON", Format::Json, &|printer, text| {
                 let _ = printer.end(&Ended::well(of(text)));
             }),
-            ("bar", Format::Text, &|printer, text| printer.err(&printer.on_a_bar(text))),
+            ("usage", Format::Text, &|printer, text| printer.usage(text, None)),
+            ("page", Format::Text, &|printer, text| {
+                let _ = printer.page(text, None);
+            }),
+            ("bar", Format::Text, &|printer, text| printer.usage(&printer.on_a_bar(text), None)),
         ];
         let (mut count, mut wrong) = (0, Vec::new());
         for (sink, format, write) in sinks {

@@ -38,8 +38,7 @@ fn a_key_that_dbt_refuses_shows_in_the_check_and_the_named_command_stores_anothe
     site.sandbox.with_world(|world, _| world.set_dbt_token(LATER));
     let refused = with_key(&site, Some(LATER), &CHECK).ends(4);
     let rotate = "dbtrigger init-secrets --scope dbt-cloud --key api-key --rotate";
-    let _ =
-        refused.says("dbt Cloud refuses the key in dbt-cloud/api-key").says(rotate).says("see the check at http://");
+    let _ = refused.says("dbt rejects the key in dbt-cloud/api-key").says(rotate).says("see http://");
     let document = with_key(&site, Some(LATER), &[&CHECK[..], &["-o", "json"]].concat()).ends(4).json();
     assert_eq!(document["error"]["code"], "not-authenticated", "{document}");
     assert!(document["error"]["hints"].to_string().contains(rotate), "{document}");
@@ -76,7 +75,7 @@ fn a_job_that_the_key_cannot_see_shows_in_the_check() {
     let document = with_key(&site, None, &line).ends(6).json();
     assert_eq!(document["error"]["code"], "not-found", "{document}");
     let message = document["error"]["message"].as_str().unwrap();
-    assert_eq!(message, "With the key in dbt-cloud/api-key the dbt job of task dbt_299999 is not visible.");
+    assert_eq!(message, "The key in dbt-cloud/api-key cannot see the dbt job of task dbt_299999.");
     assert!(document["error"]["hints"].to_string().contains("`dbtrigger jobs`"), "{document}");
     assert_eq!(document["data"]["result"], "created", "{document}");
     // With `--run-now` nothing is run after it.

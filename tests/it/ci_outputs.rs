@@ -91,7 +91,7 @@ fn a_file_that_cannot_be_written_is_a_warning_and_the_outcome_is_the_runs() {
         let mut command = site.command(&["run", job, "-o", "json"]);
         let child = command.env("GITHUB_OUTPUT", site.home.path().join("no/such")).spawn().unwrap();
         let output = Site::finish(&["run", job], child).ends(exit);
-        assert!(output.stderr.contains("warning: the outputs of this step cannot be written to "), "{output}");
+        assert!(output.stderr.contains("warning: cannot write the outputs of this step to "), "{output}");
         assert_eq!(output.json()["ok"], exit == 0, "{output}");
     }
 }

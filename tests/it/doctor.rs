@@ -89,17 +89,17 @@ fn the_first_broken_link_of_the_way_is_named_and_the_rest_is_skipped() {
     breaks(
         doctor(&site, &[("DBT_CLOUD_HOST", &host)]),
         "dbt.connection",
-        "check the host, the network and HTTPS_PROXY",
+        "check the host, the network, and HTTPS_PROXY, then run the",
         &["dbt.tls", "dbt.answer", "dbt.identity", "chain.job:222225"],
     );
     let broken = check(&doctor(&site, &[("DBT_CLOUD_HOST", &host)]).json(), "dbt.connection");
-    assert_eq!(broken["what"], format!("There is no connection to 127.0.0.1:{closed}."));
+    assert_eq!(broken["what"], format!("Cannot connect to 127.0.0.1:{closed}."));
     // Longer than the part of a name may be: no resolver asks anybody.
     let host = format!("https://{}.invalid", "a".repeat(70));
     breaks(
         doctor(&site, &[("DATABRICKS_HOST", &host)]),
         "databricks.name",
-        "check the host name for a typing error",
+        "check the host name and the network",
         &["databricks.connection", "databricks.clock", "databricks.identity", "chain.workflow", "chain.key"],
     );
     let host = format!("http://127.0.0.1:{}", telling("hello\r\n\r\n"));
@@ -117,17 +117,12 @@ fn a_proxy_that_refuses_or_is_not_there_is_named_with_its_variable() {
     for name in ["HTTPS_PROXY", "all_proxy"] {
         let output = doctor(&site, &[("DBT_CLOUD_HOST", "ab123.us1.dbt.com"), (name, &refusing)]);
         assert!(!output.to_string().contains("geheim"), "{output}");
-        breaks(
-            output,
-            "dbt.proxy",
-            &format!("comes from {name}"),
-            &["dbt.tls", "dbt.answer", "dbt.clock", "dbt.identity"],
-        );
+        breaks(output, "dbt.proxy", &format!("set in {name}"), &["dbt.tls", "dbt.answer", "dbt.clock", "dbt.identity"]);
     }
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let absent = format!("http://127.0.0.1:{closed}");
     let output = doctor(&site, &[("DBT_CLOUD_HOST", "ab123.us1.dbt.com"), ("HTTPS_PROXY", &absent)]);
-    breaks(output, "dbt.connection", "comes from HTTPS_PROXY", &["dbt.proxy", "dbt.tls"]);
+    breaks(output, "dbt.connection", "set in HTTPS_PROXY", &["dbt.proxy", "dbt.tls"]);
 }
 
 #[test]
@@ -141,7 +136,7 @@ fn until_when_a_certificate_is_valid_is_said_and_soon_is_a_warning() {
             assert_eq!(certificate["status"], status, "{certificate}");
             let day = certificate["valid_until"].as_str().unwrap().split('T').next().unwrap();
             let said = certificate["what"].as_str().unwrap();
-            assert!(said.contains(&format!("valid until {day}")) && said.contains(" days left"), "{said}");
+            assert!(said.contains(day) && said.contains(" days left"), "{said}");
             assert_eq!(certificate["next"].to_string().contains("renew the certificate"), age > 0, "{certificate}");
         }
         let _ = site.run(&["doctor"]).ends(0).says(" days left)");
@@ -226,7 +221,7 @@ fn commands_that_are_printed_say_once_more_what_was_given_on_the_line() {
     let path = "/Shared/run_dbt_job";
     let refused = type_in(&site, &format!("dbtrigger {flags} deploy-notebook --notebook {path}"), &unset).ends(7);
     let whole = format!("dbtrigger {flags} deploy-notebook --notebook {path} --accept-shared-path");
-    let _ = refused.says(&format!("to do it all the same, run `{whole}`"));
+    let _ = refused.says(&format!("to do it anyway, run `{whole}`"));
     let guide = format!("dbtrigger {flags} setup --job 222226 --dry-run -o json");
     let commands = type_in(&site, &guide, &unset).ends(0).json()["data"]["commands"].to_string();
     assert!(commands.contains("create-workflow --job 222226") && !commands.contains("-p dev"), "{commands}");

@@ -126,7 +126,7 @@ fn a_second_signal_ends_at_once_and_names_what_may_go_on() {
     signal(&child, "-INT");
     let said = document(&mut child, 130);
     let run = id(&said["data"]["run_id"]);
-    assert!(said["error"]["causes"].to_string().contains(&format!("dbt run {run} is being cancelled")), "{said}");
+    assert!(said["error"]["causes"].to_string().contains(&format!("canceling dbt run {run}")), "{said}");
     assert!(said["error"]["hints"].to_string().contains(&format!("`dbtrigger cancel {run}`")), "{said}");
 }
 
@@ -142,7 +142,7 @@ fn a_reader_that_is_ended_by_the_same_signal_does_not_keep_the_run_from_being_ca
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
-    assert!(said.contains("was cancelled"), "{said}");
+    assert!(said.contains("was canceled"), "{said}");
     assert_eq!(site.writes(0).last().map(String::as_str), Some("dbt:runs/cancel"));
 }
 
@@ -203,7 +203,7 @@ fn a_run_that_is_over_and_not_resumed_yet_does_not_go_on() {
     let said = document(&mut child, 130);
     let error = said["error"].to_string();
     let run = &id(&said["data"]["run_id"]);
-    assert!(error.contains(&format!("dbt run {run} ended in error, and was not resumed yet")), "{said}");
+    assert!(error.contains(&format!("dbt run {run} failed and was not resumed yet")), "{said}");
     assert!(error.contains(" --retry 1`") && !error.contains("goes on"), "{said}");
     assert_eq!(site.writes(0), ["dbt:jobs/run"]);
 }

@@ -51,7 +51,7 @@ fn init_secrets_asks_for_everything_and_says_how_to_say_it_next_time() {
     let lines: Vec<&str> = left.screen.lines().collect();
     let bare = origin.trim_start_matches("https://");
     let asked = [
-        format!("Databricks host (the address of your workspace): {origin}"),
+        format!("Databricks host (the URL of your workspace): {origin}"),
         format!("Databricks personal access token for {origin}: (hidden)"),
         format!("dbt host (such as ab123.us1.dbt.com): {origin}"),
         format!("dbt API key for {bare}: (hidden)"),
@@ -93,7 +93,7 @@ fn leaving_any_question_leaves_the_terminal_as_it_was_and_writes_nothing() {
             converse(&mut pty, asked);
         }
         let left = pty.ends(130);
-        assert!(left.screen.contains("error: Interrupted at a question. ["), "{leave}\n{}", left.screen);
+        assert!(left.screen.contains("error: Canceled. ["), "{leave}\n{}", left.screen);
         assert!(left.screen.contains("nothing was written or started"), "{leave}\n{}", left.screen);
     }
     assert_eq!(site.writes(0), Vec::<String>::new());
@@ -108,7 +108,7 @@ fn a_list_can_be_left_too_and_a_signal_from_outside_is_heard_at_a_question() {
     let _ = pty.ends(130);
     for (name, exit) in [("-TERM", 143), ("-HUP", 129), ("-INT", 130), ("-QUIT", 131)] {
         for (variables, question) in [
-            (&VARIABLES[..], "Address of your dbt job"),
+            (&VARIABLES[..], "URL of your dbt job (copy it from your browser)"),
             (&VARIABLES[4..], "dbt API token for"),
             (&[], "dbt job: arrow keys"),
         ] {
@@ -116,7 +116,7 @@ fn a_list_can_be_left_too_and_a_signal_from_outside_is_heard_at_a_question() {
             pty.sees(question);
             assert!(Command::new("kill").args([name, &pty.id().to_string()]).status().unwrap().success());
             let left = pty.ends(exit);
-            assert!(left.screen.contains("error: Interrupted at a question. ["), "{name}\n{}", left.screen);
+            assert!(left.screen.contains("error: Canceled. ["), "{name}\n{}", left.screen);
         }
     }
     assert_eq!(site.writes(0), Vec::<String>::new());
@@ -128,17 +128,17 @@ fn an_answer_is_checked_as_the_flag_is_and_asked_for_again_with_the_same_words()
     let origin = site.sandbox.origin();
     let mut pty = Pty::start(&without(&site, &VARIABLES[2..], &["deploy-notebook"]), 40, 110);
     pty.answers("dbt host", "login.dbt.com");
-    pty.sees("Your answer is \"login.dbt.com\", which cannot be used: it is dbt's sign-in page");
+    pty.sees("--dbt-host \"login.dbt.com\" is invalid: it is dbt's sign-in page");
     pty.keys(&format!("{origin}\r"));
-    pty.answers("dbt account id", "fifty");
-    pty.sees("Your answer is \"fifty\", which is no account id: that is a number such as 51234.");
+    pty.answers("dbt account ID", "fifty");
+    pty.sees("--dbt-account \"fifty\" is not an account ID, a number such as 51234.");
     // Corrected by hand.
     pty.keys("99\u{7f}\u{7f}\u{7f}5123\u{1b}[D\u{1b}[C4\r");
     let left = pty.ends(0);
-    assert!(left.screen.contains("dbt account id (the number after /deploy/ in its addresses): 51234"));
+    assert!(left.screen.contains("dbt account ID (the number after /deploy/ in its URLs): 51234"));
     assert!(left.screen.contains("dbtrigger deploy-notebook --dbt-host"), "{}", left.screen);
     let flagged = site.run(&["deploy-notebook", "--dbt-account", "fifty"]).ends(2);
-    let _ = flagged.says("--dbt-account is \"fifty\", which is no account id: that is a number such as 51234.");
+    let _ = flagged.says("--dbt-account \"fifty\" is not an account ID, a number such as 51234.");
 }
 
 #[test]
@@ -148,10 +148,10 @@ fn a_token_at_the_question_for_a_host_is_not_taken_and_not_repeated() {
     // Whoever types it there sees it until the line ends; so it is none of those that must be in no output.
     let typed = "dbtc_Typed-at-a-question-for-hosts";
     pty.answers("dbt host", typed);
-    pty.sees("Your answer looks like a token and not like a host");
+    pty.sees("Your answer looks like a token, not a host, and is not shown");
     assert!(!pty.screen().contains(typed), "{}", pty.screen());
     pty.keys("nightly\r");
-    pty.sees("Your answer is \"nightly\", which cannot be used: it has no dot");
+    pty.sees("\"nightly\" is not a valid host: it has no dot");
     pty.keys("\u{3}");
     let left = pty.ends(130);
     assert!(!left.screen.contains("DBT_CLOUD_HOST"), "{}", left.screen);
@@ -163,12 +163,12 @@ fn a_list_says_how_much_of_it_is_shown_finds_ids_and_is_left_with_esc() {
     let mut pty = Pty::start(&site.command(&["run"]), 30, 70);
     pty.sees("find: |   10 of 1");
     pty.keys("zzz");
-    pty.sees("find: zzz|   nothing matches");
+    pty.sees("find: zzz|   no matches");
     pty.keys("\u{7f}\u{7f}\u{7f}300042");
     pty.sees("> 300042");
     pty.keys("\u{1b}");
     let left = pty.ends(130);
-    assert!(left.screen.contains("error: Interrupted at a question. ["), "{}", left.screen);
+    assert!(left.screen.contains("error: Canceled. ["), "{}", left.screen);
     assert_eq!(site.writes(0), Vec::<String>::new());
 }
 
@@ -189,11 +189,11 @@ fn a_refused_token_is_asked_for_again_and_three_times_at_most() {
     let mut pty = Pty::start(&without(&site, &["DBT_CLOUD_TOKEN"], &["init-secrets"]), 40, 110);
     let again = "> ";
     pty.answers_hidden("dbt API key for", wrong);
-    pty.sees("does not accept the key");
+    pty.sees("dbt rejects the key");
     pty.answers_hidden(again, "two words");
-    pty.sees("What was typed is no token: it has a space or tab in it.");
+    pty.sees("Not a token: it contains a space or tab.");
     pty.answers_hidden(again, "");
-    pty.sees("What was typed is no token: it is empty.");
+    pty.sees("Not a token: it is empty.");
     // The terminal edits the line: one key back, and all of it away.
     pty.answers_hidden(again, &format!("{wrong}\u{15}{DBT_TOKEN}x\u{7f}"));
     let left = pty.ends(0);
@@ -219,7 +219,7 @@ fn a_piece_of_what_is_far_too_long_is_not_taken_for_the_token() {
     let site = Site::new();
     let mut pty = Pty::start(&without(&site, &["DBT_CLOUD_TOKEN"], &["init-secrets"]), 20, 110);
     pty.answers_hidden("dbt API key for", &"0123456789".repeat(500));
-    pty.sees("because: more was typed than any token has");
+    pty.sees("cause: the input is longer than any token");
     let left = pty.ends(1);
     assert!(!left.raw.contains("0123456789"), "{}", left.screen);
     assert_eq!(site.writes(0), Vec::<String>::new());

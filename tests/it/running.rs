@@ -81,7 +81,10 @@ fn an_interrupted_command_with_several_runs_names_each_and_how_to_pick_it_up() {
     assert_eq!(document["data"]["runs"].as_array().map(Vec::len), Some(2), "{document}");
     for run in runs {
         assert!(document["error"]["hints"].to_string().contains(&format!("`dbtrigger watch {run}`")), "{document}");
-        assert!(document["error"]["causes"].to_string().contains(&format!("dbt run {run} goes on")), "{document}");
+        assert!(
+            document["error"]["causes"].to_string().contains(&format!("dbt run {run} is still running")),
+            "{document}"
+        );
     }
 }
 

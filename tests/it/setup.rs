@@ -40,7 +40,10 @@ fn conversation(site: &Site) -> [(&'static str, String); 6] {
     [
         ("Databricks host", origin),
         ("personal access token for", DATABRICKS_TOKEN),
-        ("Address of your dbt job", &format!("{origin}/deploy/51234/projects/111111/jobs/222222")),
+        (
+            "URL of your dbt job (copy it from your browser)",
+            &format!("{origin}/deploy/51234/projects/111111/jobs/222222"),
+        ),
         ("dbt API key for", DBT_TOKEN),
         ("Apply? [y/N/e]", "y"),
         ("Run the workflow now? [y/N]", "n"),
@@ -105,7 +108,7 @@ fn a_line_of_the_plan_is_edited_with_the_usual_keys_and_what_was_answered_is_rep
     // To the beginning, a word; to the end, another one; the last word away again, and all of it away and typed anew.
     pty.keys("\u{1}team-\u{5}-x\u{17}\u{15}night-\u{1}my-\u{1b}[Fly\r");
     pty.sees("Secret scope  my-night-ly");
-    pty.sees("Apply? [y/N/e]");
+    pty.sees_times("Apply? [y/N/e]", 2);
     // Anything else asks again.
     pty.keys("q");
     pty.sees_times("Apply? [y/N/e]", 3);
@@ -126,7 +129,7 @@ fn what_was_typed_before_the_plan_was_shown_is_no_consent_to_it() {
     pty.sees("Apply? [y/N/e]");
     pty.keys("\u{3}");
     let left = pty.ends(130);
-    assert!(left.screen.contains("Interrupted at a question"), "{}", left.screen);
+    assert!(left.screen.contains("Canceled"), "{}", left.screen);
     assert_eq!(site.writes(0), Vec::<String>::new());
 }
 
@@ -160,10 +163,10 @@ fn leaving_the_guide_at_any_question_leaves_the_terminal_as_it_was_and_writes_no
         }
         let left = pty.ends(130);
         if leave < offer {
-            assert!(left.screen.contains("Interrupted at a question"), "{leave}\n{}", left.screen);
+            assert!(left.screen.contains("Canceled"), "{leave}\n{}", left.screen);
             assert_eq!(site.writes(0), Vec::<String>::new(), "{leave}");
         } else {
-            assert!(left.screen.contains("everything is set up; no run was started"), "{}", left.screen);
+            assert!(left.screen.contains("setup is complete; no run was started"), "{}", left.screen);
             assert!(left.screen.contains("dbtrigger create-workflow --job 222222"), "{}", left.screen);
             assert!(!site.writes(0).iter().any(|operation| operation.contains("run-now")));
         }

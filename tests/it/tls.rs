@@ -52,7 +52,7 @@ fn a_certificate_that_nobody_vouches_for_is_an_error_of_its_own_and_a_bundle_end
 fn a_bundle_that_cannot_be_used_is_refused_before_anything_is_sent() {
     let site = secure();
     let junk = site.home.path().join("junk.pem");
-    std::fs::write(&junk, "no certificate").unwrap();
+    std::fs::write(&junk, "it contains no PEM certificate (-----BEGIN CERTIFICATE-----)").unwrap();
     for file in [junk.to_str().unwrap(), "absent.pem"] {
         let _ = site.run(&["init-secrets", "--ca-bundle", file]).ends(2).says(file).says("--ca-bundle");
     }

@@ -281,7 +281,7 @@ fn a_second_account_stands_beside_the_first_and_has_to_be_named_then() {
     for site in [&site, &other] {
         let _ = login_to_dbt(site, &bus.address).ends(0);
     }
-    let both = run(&site, &bus.address, &["jobs"]).ends(2).says("nothing says which one is meant");
+    let both = run(&site, &bus.address, &["jobs"]).ends(2).says("none is selected");
     let _ = both.says(site.sandbox.origin()).says(other.sandbox.origin());
     let before = other.requests();
     let _ = run(&site, &bus.address, &["jobs", "--dbt-host", site.sandbox.origin()]).ends(0);
@@ -289,7 +289,7 @@ fn a_second_account_stands_beside_the_first_and_has_to_be_named_then() {
     let _ = run(&site, &bus.address, &["runs", "--job", &link]).ends(0);
     assert!(other.requests() > before);
     let elsewhere = ["jobs", "--dbt-host", "127.0.0.2", "--dbt-account", "51234"];
-    let _ = run(&site, &bus.address, &elsewhere).ends(2).says("it has no login for account 51234 at");
+    let _ = run(&site, &bus.address, &elsewhere).ends(2).says("no login for account 51234 at");
     let _ = run(&site, &bus.address, &["auth", "logout"]).ends(2).says("--all");
 }
 
@@ -317,11 +317,11 @@ fn where_there_is_no_keyring_the_cause_and_the_other_ways_are_named() {
     }
     let (bus, site) = (Bus::start(), Site::new());
     for (address, cause) in [("unix:path=/nonexistent/bus", "No such file"), (bus.address.as_str(), "secrets")] {
-        let login = login_to_dbt(&site, address).ends(1).says("there is no keyring here").says("set DBT_CLOUD_TOKEN");
+        let login = login_to_dbt(&site, address).ends(1).says("no keyring").says("set DBT_CLOUD_TOKEN");
         let login = login.says(cause);
         assert!(!login.stderr.contains('\u{1b}'));
-        let _ = run(&site, address, &["jobs"]).ends(2).says("tried keyring: there is no keyring here");
-        let _ = run(&site, address, &["auth", "status"]).ends(4).says("Keyring: there is no keyring here");
+        let _ = run(&site, address, &["jobs"]).ends(2).says("tried keyring: no keyring");
+        let _ = run(&site, address, &["auth", "status"]).ends(4).says("Keyring: no keyring");
     }
 }
 

@@ -104,7 +104,7 @@ class Notebook(unittest.TestCase):
         )
         result = json.loads(done["exit"])
         self.assertEqual(result["output"], done["lines"])
-        self.assertEqual((result["schema_version"], result["dbt_job_id"], result["dbt_run_id"]), (1, 222222, 123456))
+        self.assertEqual((result["schema_version"], result["dbt_job_id"], result["dbt_run_id"]), (1, "222222", "123456"))
         self.assertEqual((result["status"], result["adopted"], result["duplicates"]), ("SUCCESS", False, []))
         self.assertEqual(done["task_values"]["dbt_run_id"], 123456)
         self.assertEqual(done["task_values"]["dbt_run_url"], result["url"])
@@ -358,7 +358,7 @@ class Notebook(unittest.TestCase):
                 START - 1999_000
             )
         done = self.play(peer, dbtrigger_attempt="2")
-        self.assertEqual((peer.posts, json.loads(done["exit"])["dbt_run_id"]), (0, 123456))
+        self.assertEqual((peer.posts, json.loads(done["exit"])["dbt_run_id"]), (0, "123456"))
 
     def test_rows_without_a_trigger_are_no_no(self):
         peer = Peer(faults=["dbt:jobs/run=reset,phase=after"])
@@ -395,7 +395,7 @@ class Notebook(unittest.TestCase):
         done = self.play(peer)
         self.assertEqual((peer.posts, peer.cancels), (1, [123457]))
         result = json.loads(done["exit"])
-        self.assertEqual(result["duplicates"], [{"dbt_run_id": 123457, "fate": "cancelled"}])
+        self.assertEqual(result["duplicates"], [{"dbt_run_id": "123457", "fate": "cancelled"}])
         self.assertTrue(any("WARNING" in line for line in done["lines"]))
 
     def test_a_second_run_that_did_not_come_in_through_the_api_is_left_and_said(self):
@@ -411,7 +411,7 @@ class Notebook(unittest.TestCase):
         peer = Peer(faults=["dbt:jobs/run=reset,phase=after", "dbt:runs/cancel=status=500,times=2"])
         peer.behind_our_back = [20_000]
         done = self.play(peer)
-        self.assertEqual(json.loads(done["exit"])["duplicates"], [{"dbt_run_id": 123457, "fate": "cancelled"}])
+        self.assertEqual(json.loads(done["exit"])["duplicates"], [{"dbt_run_id": "123457", "fate": "cancelled"}])
 
     def test_a_run_of_another_caller_between_any_two_requests_is_found(self):
         total = good = 0
@@ -430,7 +430,7 @@ class Notebook(unittest.TestCase):
                     ours = [run for run in peer.runs if run["cause"] == marker()]
                     result = json.loads(done["exit"])
                     worked = [run["id"] for run in ours if peer.worked(run)]
-                    good += worked == [result["dbt_run_id"]] and len(result["duplicates"]) == len(ours) - 1
+                    good += worked == [int(result["dbt_run_id"])] and len(result["duplicates"]) == len(ours) - 1
         print(f"\nrun of another caller between any two requests, notebook: {good} of {total}")
         self.assertEqual(good, total)
 
@@ -532,7 +532,7 @@ class Notebook(unittest.TestCase):
                 self.assertTrue(self.play(peer)["killed"])
                 start = {"start_ms": peer.now + pause}
                 done = self.play(peer, dbtrigger_attempt="2", case=start)
-                self.assertEqual(json.loads(done["exit"])["dbt_run_id"], 123456, (lag, pause))
+                self.assertEqual(json.loads(done["exit"])["dbt_run_id"], "123456", (lag, pause))
                 peer.now += HOUR
                 self.assertEqual([peer.worked(run) for run in peer.runs], [True, False][: len(peer.runs)], (lag, pause))
 

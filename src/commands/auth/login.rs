@@ -66,11 +66,11 @@ pub(super) async fn run(args: Args, stage: &Stage) -> Result<LoginReport, Failur
     let from = KeySource { token_stdin, token_file };
     let keyring = stage.context.environment.keyring();
     // Nobody should look for a token that cannot be stored.
-    let cannot = "Nothing was stored: the keyring cannot be used";
+    let cannot = "Nothing was stored: the keyring is unavailable";
     match waited(stage, keyring.open()).await {
         Ok(_) => {}
         Err(trouble @ Trouble::Odd { entry: _, why: _ }) => stage.events.warning(format!(
-            "{trouble}; it lists the logins, and is begun anew: others are found by what they were stored for, and are listed again when you log in there again"
+            "{trouble}; it is the list of logins, and was started over: other logins still work, and are listed again after the next login"
         )),
         Err(trouble) => return Err(unusable(cannot, &trouble)),
     }
@@ -80,15 +80,14 @@ pub(super) async fn run(args: Args, stage: &Stage) -> Result<LoginReport, Failur
     };
     let Accepted { owner, token, known } = accepted;
     let replaced = waited(stage, keyring.keep(&owner, token.value.reveal())).await.map_err(|trouble| {
-        unusable(&format!("The token for {owner} was not stored as it should be"), &trouble)
-            .run("dbtrigger auth status")
+        unusable(&format!("Cannot store the token for {owner}"), &trouble).run("dbtrigger auth status")
     })?;
     let variables: &[&str] = match owner {
         Owner::Dbt { host: _, account: _ } => &TOKEN_VARIABLES,
         Owner::Databricks { host: _, workspace: _ } => &["DATABRICKS_TOKEN", "DATABRICKS_CLIENT_SECRET"],
     };
     for name in variables.iter().filter(|name| stage.context.environment.get(name).is_some()) {
-        stage.events.warning(format!("{name} is set and goes before the keyring"));
+        stage.events.warning(format!("{name} is set and takes precedence over the keyring"));
     }
     Ok(LoginReport { owner, from: token.source, known, replaced })
 }
@@ -107,7 +106,7 @@ async fn of_dbt(from: &KeySource, stage: &Stage) -> Result<Accepted, Failure> {
     );
     wants.settle()?;
     let (Some(account), Some(token)) = (account, token) else {
-        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
     let bare = Token::bare(token.clone());
     init_secrets::validate(&to_dbt(&account, &bare, stage)?, account.id).await?;
@@ -139,7 +138,7 @@ async fn of_databricks(host: String, from: &KeySource, stage: &Stage) -> Result<
     );
     wants.settle()?;
     let (Some(at), Some(token)) = (at, token) else {
-        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
     let identity = Databricks::with_token(at.clone(), token.clone());
     may_go_there(&identity.way, &at.host)?;
@@ -151,8 +150,7 @@ async fn of_databricks(host: String, from: &KeySource, stage: &Stage) -> Result<
 /// From where it is said to be; else what was typed, else the variable.
 async fn token_for_databricks(from: &KeySource, stage: &Stage) -> Result<Option<Sourced<Secret>>, Failure> {
     let variable = "DATABRICKS_TOKEN";
-    let advice =
-        "make a personal access token in the workspace under Settings > Developer > Access tokens, and give it alone";
+    let advice = "create a personal access token in the workspace under Settings > Developer > Access tokens, and pass only the token";
     if let Some(given) = given_token(from, "Databricks token", advice, &stage.vault).await? {
         return Ok(Some(given));
     }
@@ -160,9 +158,11 @@ async fn token_for_databricks(from: &KeySource, stage: &Stage) -> Result<Option<
         return Ok(Some(Sourced::new(typed, Source::Typed)));
     }
     let Some(text) = stage.context.environment.get(variable) else { return Ok(None) };
-    stage.vault.admit(text.to_owned()).map(|secret| Some(Sourced::new(secret, Source::Variable(variable)))).map_err(
-        |odd| Failure::new(Code::InvalidInput, format!("{variable} does not hold a token: {odd}.")).advise(advice),
-    )
+    stage
+        .vault
+        .admit(text.to_owned())
+        .map(|secret| Some(Sourced::new(secret, Source::Variable(variable))))
+        .map_err(|odd| Failure::new(Code::InvalidInput, format!("{variable} is not a token: {odd}.")).advise(advice))
 }
 
 pub(super) struct LoginReport {

@@ -69,7 +69,7 @@ async fn remove(chosen: &[Owner], stored: &Logins, all: bool, stage: &Stage) -> 
             }
             Ok(_) => {}
             Err(trouble) => {
-                let failed = unusable(&format!("The token for {owner} could not be removed"), &trouble);
+                let failed = unusable(&format!("Cannot remove the token for {owner}"), &trouble);
                 failure = Some(with_removed(failed, &removed).run("dbtrigger auth status"));
                 break;
             }
@@ -78,7 +78,7 @@ async fn remove(chosen: &[Owner], stored: &Logins, all: bool, stage: &Stage) -> 
     match stored {
         Ok(_) => {
             if let Err(trouble) = waited(stage, keyring.unlist(&removed)).await {
-                let what = "The list of logins in the keyring could not be written, and names what is removed";
+                let what = "Cannot update the list of logins in the keyring; it still names the removed token";
                 failure = failure.or(Some(with_removed(unusable(what, &trouble), &removed)));
             }
         }
@@ -86,7 +86,7 @@ async fn remove(chosen: &[Owner], stored: &Logins, all: bool, stage: &Stage) -> 
         Err(_) if all => {}
         Err(trouble) => {
             let remedy = trouble.remedy().map(|remedy| format!(": {remedy}")).unwrap_or_default();
-            stage.events.warning(format!("{trouble}; it lists the logins, and is left as it is{remedy}"));
+            stage.events.warning(format!("{trouble}; it is the list of logins and was left unchanged{remedy}"));
         }
     }
     (removed, failure)
@@ -94,15 +94,15 @@ async fn remove(chosen: &[Owner], stored: &Logins, all: bool, stage: &Stage) -> 
 
 /// The failure of a command that had removed these already.
 fn with_removed(failure: Failure, removed: &[Owner]) -> Failure {
-    removed.iter().fold(failure, |failure, owner| failure.cause(format!("removed already: the token for {owner}")))
+    removed.iter().fold(failure, |failure, owner| failure.cause(format!("already removed: the token for {owner}")))
 }
 
 /// Everything was to be removed, and nobody knows what that is.
 fn unlisted(removed: &[Owner], trouble: &Trouble) -> Failure {
-    let what = "The list of logins in the keyring cannot be read, so there may be more tokens than were removed";
+    let what = "Cannot read the list of logins in the keyring; there may be more tokens";
     with_removed(unusable(what, trouble), removed)
-        .advise("name each other login: --dbt-host with --dbt-account, or --databricks HOST")
-        .advise("or delete every entry of the service \"dbtrigger\" by the system's own means")
+        .advise("remove each other login with --dbt-host and --dbt-account, or with --databricks HOST")
+        .advise("or delete every entry of the service \"dbtrigger\" in the system's keyring app")
 }
 
 /// Which tokens are meant.
@@ -172,7 +172,7 @@ impl Which {
                 return Ok(named.into_iter().flatten().filter_map(|which| which.whole()).collect());
             }
             (Err(trouble), _) => {
-                let failure = unusable("Nothing was removed: the keyring cannot be used", trouble);
+                let failure = unusable("Nothing was removed: the keyring is unavailable", trouble);
                 return match self.whole() {
                     Some(whole) if trouble.is_of_an_entry() => Ok(vec![whole]),
                     None if trouble.is_of_an_entry() => Err(failure.advise(self.how_to_name())),
@@ -189,8 +189,7 @@ impl Which {
         if chosen.len() < 2 || matches!(self, Which::All) {
             return Ok(chosen);
         }
-        let failure =
-            Failure::new(Code::MissingInput, "Nothing was removed: the keyring has several logins that may be meant.");
+        let failure = Failure::new(Code::MissingInput, "Nothing was removed: several logins match.");
         let failure = chosen.iter().fold(failure, |failure, owner| failure.cause(owner.to_string()));
         Err(failure.advise(self.how_to_name()).advise("or remove all of them with --all"))
     }
@@ -198,21 +197,21 @@ impl Which {
     fn how_to_name(&self) -> &'static str {
         match self {
             Which::Databricks(None, _) => "name one with --databricks HOST",
-            Which::Databricks(Some(_), _) => "name one with --databricks 'HOST/?o=ID', with the id of its workspace",
+            Which::Databricks(Some(_), _) => "name one with --databricks 'HOST/?o=ID', where ID is the workspace ID",
             Which::Dbt(..) | Which::All => "name one with --dbt-host and --dbt-account",
         }
     }
 
     fn described(&self) -> String {
         match self {
-            Which::All => "any login".to_owned(),
-            Which::Databricks(None, _) => "a login for Databricks".to_owned(),
-            Which::Databricks(Some(host), None) => format!("a login for Databricks at {host}"),
-            Which::Databricks(Some(host), Some(id)) => format!("a login for Databricks workspace {id} at {host}"),
-            Which::Dbt(Some(host), Some(account)) => format!("a login for dbt account {account} at {host}"),
-            Which::Dbt(Some(host), None) => format!("a login for dbt at {host}"),
-            Which::Dbt(None, Some(account)) => format!("a login for dbt account {account}"),
-            Which::Dbt(None, None) => "a login for dbt".to_owned(),
+            Which::All => "no login".to_owned(),
+            Which::Databricks(None, _) => "no login for Databricks".to_owned(),
+            Which::Databricks(Some(host), None) => format!("no login for Databricks at {host}"),
+            Which::Databricks(Some(host), Some(id)) => format!("no login for Databricks workspace {id} at {host}"),
+            Which::Dbt(Some(host), Some(account)) => format!("no login for dbt account {account} at {host}"),
+            Which::Dbt(Some(host), None) => format!("no login for dbt at {host}"),
+            Which::Dbt(None, Some(account)) => format!("no login for dbt account {account}"),
+            Which::Dbt(None, None) => "no login for dbt".to_owned(),
         }
     }
 }
@@ -243,7 +242,7 @@ impl Report for LogoutReport {
         let mut lines: Vec<String> =
             removed.iter().map(|owner| format!("Removed the token for {owner} from the keyring.")).collect();
         if removed.is_empty() && *settled {
-            lines.push(format!("The keyring does not have {}.", which.described()));
+            lines.push(format!("The keyring has {}.", which.described()));
         }
         lines.extend(logins.iter().map(|owner| format!("The keyring still has the token for {owner}.")));
         lines.extend(remains.iter().map(|(service, from)| {

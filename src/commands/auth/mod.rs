@@ -84,7 +84,7 @@ async fn waited<T>(stage: &Stage, call: impl Future<Output = Result<T, Trouble>>
         done = &mut call => return done,
         () = sleep(SOON) => {}
     }
-    stage.events.remark("waiting for the keyring: it may ask for its password in a window of its own");
+    stage.events.remark("waiting for the keyring, which may be asking for its password in a separate window");
     call.await
 }
 

@@ -1,7 +1,7 @@
 //! What `auth status` advises next: only what would help here.
 
 use crate::context::Environment;
-use crate::credentials::{Account, GIVE_EACH, Source, Workspace, profiles_file};
+use crate::credentials::{Account, Source, Workspace, profiles_file};
 use crate::failure::{Code, Failure, Hint};
 use crate::keyring::Trouble;
 
@@ -68,10 +68,10 @@ impl Next<'_> {
             // It goes before the keyring.
             (Source::Variable(name), None) => {
                 vec![Hint::Do(format!(
-                    "set {name} to a good token, or unset it and run `{login}`: it goes before the keyring"
+                    "set {name} to a valid token, or unset it and run `{login}`: it takes precedence over the keyring"
                 ))]
             }
-            (Source::Variable(name), Some(_)) => vec![Hint::Do(format!("set {name} to a good token"))],
+            (Source::Variable(name), Some(_)) => vec![Hint::Do(format!("set {name} to a valid token"))],
             (Source::Keyring(_), _) | (Source::DbtFile { .. }, None) => vec![Hint::Run(login.to_owned())],
             (Source::DbtFile { .. } | Source::Profile { .. }, _) => vec![Hint::Do(format!("correct {source}"))],
             (Source::Flag(_) | Source::Pasted(_) | Source::Typed | Source::Stdin | Source::File(_), _) => Vec::new(),
@@ -82,12 +82,11 @@ impl Next<'_> {
 
 /// The failure with other advice, where it is about nothing but missing values.
 pub(super) fn instead(failure: Failure, hints: impl FnOnce() -> Vec<Hint>) -> Failure {
-    let give_each = Hint::Do(GIVE_EACH.to_owned());
-    if !failure.hints.contains(&give_each) {
+    if !failure.hints.contains(&Hint::GiveEach) {
         return failure;
     }
     // Profiles to choose from help here, too.
-    let others = failure.hints.iter().filter(|hint| **hint != give_each).cloned();
+    let others = failure.hints.iter().filter(|hint| **hint != Hint::GiveEach).cloned();
     Failure { hints: hints().into_iter().chain(others).collect(), ..failure }
 }
 

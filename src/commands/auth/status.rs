@@ -57,7 +57,7 @@ impl Standing {
 
     /// When the token at hand ends, or who does not tell.
     fn expiry(&mut self, at: Option<Timestamp>, not_told: &str) {
-        self.fact("expires_at", "expires, then renewed", at.map(|at| at.to_string()));
+        self.fact("expires_at", "expires (auto-renewed)", at.map(|at| at.to_string()));
         self.fact("expires_note", "expires", at.is_none().then_some(not_told));
     }
 }
@@ -81,15 +81,15 @@ async fn ask_workspace(stage: &Stage, logins: &Logins, standing: &mut Standing) 
     };
     if let Some(Workspace { host, id }) = &at {
         standing.fact("host", "host", host.value.to_string());
-        standing.fact("host_from", "host from", host.source.to_string());
-        standing.fact("workspace_sent", "asks for workspace", id.as_ref().map(|id| id.value.clone()));
-        standing.fact("workspace_from", "workspace from", id.as_ref().map(|id| id.source.to_string()));
+        standing.fact("host_from", "host source", host.source.to_string());
+        standing.fact("workspace_sent", "requested workspace", id.as_ref().map(|id| id.value.clone()));
+        standing.fact("workspace_from", "workspace source", id.as_ref().map(|id| id.source.to_string()));
     }
     let next = Next { environment, logins };
     let has_credential = at.is_none() && wants.count_missing() == 1;
     wants.settle().map_err(|failure| instead(failure, || next.without_databricks(at.as_ref(), has_credential)))?;
     let Some(identity) = identity else {
-        return Err(Failure::new(Code::Bug, "The Databricks identity is settled and yet missing."));
+        return Err(Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved."));
     };
     standing.fact("auth_type", "way", identity.way.name());
     standing.fact("credential_from", "credential", identity.way.known_as());
@@ -97,7 +97,7 @@ async fn ask_workspace(stage: &Stage, logins: &Logins, standing: &mut Standing) 
     standing.fact("tried", "", tried.collect::<Vec<_>>());
     let given = match &identity.way {
         Way::Token(token) => {
-            standing.expiry(None, "not told by Databricks for a personal access token");
+            standing.expiry(None, "unknown for a personal access token");
             Some(&token.source)
         }
         Way::ServicePrincipal { .. } | Way::GitHub { .. } | Way::Cli { .. } => None,
@@ -116,7 +116,7 @@ async fn ask_workspace(stage: &Stage, logins: &Logins, standing: &mut Standing) 
     standing.fact("identity_kind", "kind", kind);
     if given.is_none() {
         let expires = reader.token_life().await.and_then(|life| stage.context.wall.now().checked_add(life).ok());
-        standing.expiry(expires, "not told by who issued the token");
+        standing.expiry(expires, "unknown to the token's issuer");
     }
     Ok(())
 }
@@ -134,29 +134,29 @@ async fn ask_account(stage: &Stage, logins: &Logins, standing: &mut Standing) ->
     let token = api_token(&stage.account, &[], environment, &stage.vault, &mut wants);
     let next = Next { environment, logins };
     let give = match next.cannot_log_in() {
-        None => "set DBT_CLOUD_TOKEN, store one with `dbtrigger auth login`, or keep one in ~/.dbt/dbt_cloud.yml",
-        Some(_) => "set DBT_CLOUD_TOKEN, or keep one in ~/.dbt/dbt_cloud.yml",
+        None => "run `dbtrigger auth login`, set DBT_CLOUD_TOKEN, or put a token in ~/.dbt/dbt_cloud.yml",
+        Some(_) => "set DBT_CLOUD_TOKEN, or put a token in ~/.dbt/dbt_cloud.yml",
     };
     let token = wants.need(token, Missing { what: "the token for dbt", give, ask: None });
     if let Some(account) = &account {
         standing.fact("host", "host", account.origin.to_string());
-        standing.fact("host_from", "host from", account.host_from.to_string());
+        standing.fact("host_from", "host source", account.host_from.to_string());
         standing.fact("account_id", "account", Id(account.id));
-        standing.fact("account_from", "account from", account.id_from.to_string());
+        standing.fact("account_from", "account source", account.id_from.to_string());
     }
     if let Some(token) = &token {
         standing.fact("token_from", "token", token.source().to_string());
         standing.fact("token_kind", "kind", token.kind());
-        standing.expiry(None, "not told by dbt");
+        standing.expiry(None, "unknown");
     }
     let login = login_to_dbt(account.as_ref());
     wants.settle().map_err(|failure| instead(failure, || next.without_dbt(account.as_ref())))?;
     let (Some(account), Some(token)) = (account, token) else {
-        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
     let writer = to_dbt(&account, &token, stage)?;
     let seen = init_secrets::accounts(&writer).await.map_err(|error| {
-        let what = format!("Cannot find out which account {} is for", writer.reader().known_as());
+        let what = format!("Cannot look up the account of {}", writer.reader().known_as());
         let failure = of_dbt(&what, &error);
         // A token that may not do this is a good one.
         if failure.code == Code::NotAllowed { failure } else { next.after_a_refusal(failure, token.source(), &login) }
@@ -166,15 +166,15 @@ async fn ask_account(stage: &Stage, logins: &Logins, standing: &mut Standing) ->
         let ids = if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
         return Err(Failure::new(
             Code::NotAllowed,
-            format!("The token from {} is good, but not for account {}.", token.source(), account.id),
+            format!("The token from {} is valid, but not for account {}.", token.source(), account.id),
         )
-        .cause(format!("the accounts that it can see at {}: {ids}", account.origin))
-        .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or make a token in that account"));
+        .cause(format!("accounts it can see at {}: {ids}", account.origin))
+        .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or create a token in that account"));
     };
     standing.fact("account_name", "name", mine.name.clone());
     standing.fact("plan", "plan", mine.plan.clone());
     if mine.locked == Some(true) {
-        let why = mine.lock_reason.as_deref().unwrap_or("dbt does not say why");
+        let why = mine.lock_reason.as_deref().unwrap_or("dbt gives no reason");
         stage.events.warning(format!("dbt account {} is locked: {why}", account.id));
     }
     Ok(())
@@ -188,8 +188,8 @@ fn together(standings: [(&Standing, &Given); 2]) -> Option<Failure> {
         .collect();
     let code = failing.iter().map(|(_, _, failure)| code(failure)).min_by_key(|code| rank(*code))?;
     let what = match failing.as_slice() {
-        [(one, _, _)] => format!("{} does not work.", one.service),
-        _ => "Neither Databricks nor dbt Cloud works.".to_owned(),
+        [(one, _, _)] => format!("Not signed in to {}.", one.service),
+        _ => "Not signed in to Databricks or dbt.".to_owned(),
     };
     let mut together = Failure::new(code, what);
     let several = failing.len() > 1;
@@ -248,8 +248,8 @@ impl Report for StatusReport {
         let mut lines = Vec::new();
         for Standing { service, facts, failure } in [databricks, dbt] {
             lines.push(match failure {
-                None => format!("{service}: works"),
-                Some(failure) => format!("{service}: does not work [{}]", failure.code.name()),
+                None => format!("{service}: signed in"),
+                Some(failure) => format!("{service}: not signed in [{}]", failure.code.name()),
             });
             for (_, words, value) in facts {
                 match &**value {
@@ -267,7 +267,7 @@ impl Report for StatusReport {
             }
         }
         lines.push(match logins {
-            Ok(logins) if logins.is_empty() => "Keyring: nothing is stored".to_owned(),
+            Ok(logins) if logins.is_empty() => "Keyring: empty".to_owned(),
             Ok(logins) => {
                 let logins: Vec<String> = logins.iter().map(ToString::to_string).collect();
                 format!("Keyring: {}", logins.join("; "))

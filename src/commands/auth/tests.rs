@@ -52,7 +52,7 @@ async fn a_token_that_its_service_refuses_is_not_stored() {
 #[tokio::test(start_paused = true)]
 async fn an_explicit_login_fails_where_the_keyring_cannot_be_used_and_names_the_other_ways() {
     for (trouble, says) in [
-        (Trouble::Absent("no bus".to_owned()), "there is no keyring here: no bus"),
+        (Trouble::Absent("no bus".to_owned()), "no keyring: no bus"),
         (Trouble::Locked("no prompt".to_owned()), "the keyring is locked: no prompt"),
         (Trouble::Failed("full".to_owned()), "the keyring failed: full"),
     ] {
@@ -81,7 +81,7 @@ async fn what_the_keyring_garbles_is_not_called_stored() {
     let world = world(&Double::new(Mood::Garbles));
     world.set("DBT_CLOUD_TOKEN", DBT_TOKEN);
     let outcome = typed(&world, &["login", "--dbt-host", ORIGIN, "--dbt-account", "51234"]).await;
-    assert!(outcome.failure.contains("does not give it back as it was"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("it returned a different token than was stored"), "{}", outcome.failure);
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,22 +108,19 @@ async fn status_names_who_where_and_from_where_and_one_failing_service_leaves_th
     let half = typed(&world, &["status"]).await;
     assert_eq!((half.exit, half.code), (4, Some(Code::NotAuthenticated)));
     assert_eq!((&half.data["databricks"]["works"], &half.data["dbt"]["works"]), (&true.into(), &false.into()));
-    assert!(half.failure.contains("dbt Cloud does not work") && half.failure.contains("dbtrigger auth login"));
+    assert!(half.failure.contains("Not signed in to dbt Cloud") && half.failure.contains("dbtrigger auth login"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn status_without_anything_says_what_was_tried_and_how_to_sign_in() {
     let outcome = typed(&world(&Double::new(Mood::Good)), &["status"]).await;
     assert_eq!((outcome.exit, outcome.code), (4, Some(Code::NotAuthenticated)));
-    for part in [
-        "Neither Databricks nor dbt Cloud works",
-        "tried keyring: ",
-        "tried pat: ",
-        "dbtrigger auth login --databricks",
-    ] {
+    for part in
+        ["Not signed in to Databricks or dbt", "tried keyring: ", "tried pat: ", "dbtrigger auth login --databricks"]
+    {
         assert!(outcome.failure.contains(part), "{part}\n{}", outcome.failure);
     }
-    assert!(outcome.text.contains("Keyring: nothing is stored"), "{}", outcome.text);
+    assert!(outcome.text.contains("Keyring: empty"), "{}", outcome.text);
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,7 +139,7 @@ async fn logout_removes_what_is_named_is_the_same_twice_and_says_what_remains() 
     world.use_keyring(&double.keyring());
     let again = typed(&world, &line).await;
     assert_eq!((again.exit, again.data["removed"].as_array().unwrap().len()), (0, 0));
-    assert!(again.text.contains("does not have a login for dbt account 2"), "{}", again.text);
+    assert!(again.text.contains("keyring has no login for dbt account 2"), "{}", again.text);
     world.set("DBT_CLOUD_TOKEN", DBT_TOKEN);
     let all = typed(&world, &["logout", "--all"]).await;
     assert_eq!((all.exit, all.data["removed"].as_array().unwrap().len()), (0, 2));
@@ -212,9 +209,9 @@ async fn a_login_asks_the_workspace_that_is_named_and_is_stored_for_it() {
 #[tokio::test(start_paused = true)]
 async fn logout_says_what_is_gone_also_when_it_fails_half_way() {
     for (call, removed, says) in [
-        ("remove databricks", 1, "could not be removed"),
-        ("remove logins", 2, "The list of logins in the keyring could not be written"),
-        ("remove dbt", 0, "could not be removed"),
+        ("remove databricks", 1, "Cannot remove the token"),
+        ("remove logins", 2, "Cannot update the list of logins"),
+        ("remove dbt", 0, "Cannot remove the token"),
     ] {
         let double = Double::holding(&both());
         let world = world(&double);
@@ -223,7 +220,7 @@ async fn logout_says_what_is_gone_also_when_it_fails_half_way() {
         assert_eq!((outcome.exit, outcome.data["removed"].as_array().unwrap().len()), (1, removed), "{call}");
         assert_eq!(outcome.data["logins"].as_array().unwrap().len(), 2 - removed, "{call}");
         assert!(outcome.failure.contains(says), "{}", outcome.failure);
-        assert_eq!(outcome.failure.matches("removed already").count(), removed, "{}", outcome.failure);
+        assert_eq!(outcome.failure.matches("already removed").count(), removed, "{}", outcome.failure);
         assert!(!outcome.failure.contains("Nothing was removed") && !outcome.text.contains("does not have"));
     }
 }
@@ -247,7 +244,7 @@ async fn a_list_that_cannot_be_read_locks_nobody_out() {
         world.set("DATABRICKS_HOST", ORIGIN);
         let all = typed(&world, &["logout", "--all"]).await;
         assert_eq!((all.exit, all.data["removed"].as_array().unwrap().len()), (1, 1), "{}", all.failure);
-        for part in ["there may be more tokens", "removed already", "\\\"dbtrigger\\\"", "logins"] {
+        for part in ["there may be more tokens", "already removed", "\\\"dbtrigger\\\"", "logins"] {
             assert!(all.failure.contains(part), "{part}\n{}", all.failure);
         }
 
@@ -255,9 +252,9 @@ async fn a_list_that_cannot_be_read_locks_nobody_out() {
         let login = typed(&world, &["login", "--dbt-host", ORIGIN, "--dbt-account", "51234"]).await;
         assert_eq!(login.exit, u8::from(newer), "{}", login.failure);
         if newer {
-            assert!(login.failure.contains("use the newer version of this program, or "), "{}", login.failure);
+            assert!(login.failure.contains("update dbtrigger, or"), "{}", login.failure);
         } else {
-            assert!(login.said().contains("is begun anew"), "{}", login.said());
+            assert!(login.said().contains("was started over"), "{}", login.said());
         }
     }
     // An entry of a token that cannot be read can be replaced and removed.
@@ -273,9 +270,7 @@ async fn a_list_that_cannot_be_read_locks_nobody_out() {
 async fn status_says_when_a_token_ends_or_who_does_not_tell() {
     let world = world(&Double::holding(&both()));
     let given = typed(&world, &["status"]).await;
-    for (service, note) in
-        [("databricks", "not told by Databricks for a personal access token"), ("dbt", "not told by dbt")]
-    {
+    for (service, note) in [("databricks", "unknown for a personal access token"), ("dbt", "unknown")] {
         assert!(given.data[service]["expires_at"].is_null());
         assert_eq!(given.data[service]["expires_note"], note);
         assert!(given.text.contains(&format!("  {:<22} {note}", "expires")), "{}", given.text);
@@ -336,8 +331,9 @@ async fn status_advises_to_mend_the_variable_that_goes_before_the_keyring() {
         world.set("DATABRICKS_HOST", ORIGIN);
         world.set(variable, "dbtc_wrong-0123456789");
         let outcome = typed(&world, &["status"]).await;
-        let expected =
-            format!("set {variable} to a good token, or unset it and run `{login}`: it goes before the keyring");
+        let expected = format!(
+            "set {variable} to a valid token, or unset it and run `{login}`: it takes precedence over the keyring"
+        );
         assert_eq!(hints(&outcome)[0], expected, "{}", outcome.failure);
         world.set(variable, "");
     }
@@ -396,7 +392,7 @@ async fn a_variable_that_goes_before_the_login_is_named_and_what_is_listed_and_g
     let line = ["--dbt-host", ORIGIN, "--dbt-account", "51234"];
     let login = typed(&world, &[&["login"][..], &line].concat()).await;
     assert_eq!(login.exit, 0, "{login:?}");
-    assert!(login.said().contains("DBT_CLOUD_TOKEN is set and goes before the keyring"), "{}", login.said());
+    assert!(login.said().contains("DBT_CLOUD_TOKEN is set and takes precedence over the keyring"), "{}", login.said());
     // Somebody removes it by the system's own means.
     double.entries.lock().unwrap().retain(|entry, _| entry == "logins");
     let logout = typed(&world, &[&["logout"][..], &line].concat()).await;

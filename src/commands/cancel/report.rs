@@ -29,10 +29,10 @@ impl Stopped {
     fn line(&self, what: &str) -> String {
         let Stopped { run, url, status, already, fate } = self;
         match fate {
-            _ if *already => format!("{what} {run} has ended already: {status}   {url}"),
-            Fate::Cancelled => format!("{what} {run} was cancelled   {url}"),
-            Fate::EndedItself => format!("{what} {run} ended before it could be cancelled: {status}   {url}"),
-            Fate::GoesOn => format!("{what} {run} goes on: {status}   {url}"),
+            _ if *already => format!("{what} {run} had already ended: {status}   {url}"),
+            Fate::Cancelled => format!("{what} {run} canceled   {url}"),
+            Fate::EndedItself => format!("{what} {run} ended before it could be canceled: {status}   {url}"),
+            Fate::GoesOn => format!("{what} {run} is still running: {status}   {url}"),
             Fate::Gone => format!("{what} {run} is gone   {url}"),
         }
     }

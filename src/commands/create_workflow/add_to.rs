@@ -29,7 +29,7 @@ pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
     if args.job.len() > 1 {
         return Err(Failure::new(
             Code::Usage,
-            format!("--add-to adds one task and nothing else, and {} --job are given.", args.job.len()),
+            format!("--add-to adds one task, but {} --job are given.", args.job.len()),
         )
         .advise("run the command once for each --job"));
     }
@@ -52,9 +52,12 @@ pub(super) fn check_flags(args: &Args) -> Result<(), Failure> {
     let is = if given.len() == 1 { "is" } else { "are" };
     Err(Failure::new(
         Code::Usage,
-        format!("{} {is} about a whole workflow, and --add-to changes one task of it and nothing else.", given.join(", ")),
+        format!(
+            "{} {is} about the whole workflow, but --add-to adds one task and changes nothing else.",
+            given.join(", ")
+        ),
     )
-    .advise("leave it out, and change the workflow itself in the workspace; or leave --add-to out, which makes a workflow of its own"))
+    .advise("change the workflow in the workspace instead, or drop --add-to to create a separate workflow"))
 }
 
 /// What comes after the task is there.
@@ -72,7 +75,7 @@ pub(super) async fn add(
     stage: &Stage,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
     let [task] = input.jobs.as_slice() else {
-        return Err(Failure::new(Code::Bug, "The flags were checked, and yet there is not one job."));
+        return Err(Failure::new(Code::Bug, "No job is left after the flags were checked."));
     };
     let writer = to_databricks(&input.databricks, stage)?;
     writer.open_ahead(3, false);
@@ -82,15 +85,13 @@ pub(super) async fn add(
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
     let load = input.load();
     let looks = async {
-        let (row, ground, usual) = tokio::try_join!(
+        let (row, ground, usual, (compute, of_compute)) = tokio::try_join!(
             named.find(&writer, text, "nothing was written", again),
             survey(&writer, &load, &me),
-            async { Ok(UsualKeys::list(&writer).await) }
+            async { Ok(UsualKeys::list(&writer).await) },
+            compute::settle(&writer, input.compute.as_ref(), &me)
         )?;
-        let compute = match &input.compute {
-            Some(wish) => Some(compute::settle(&writer, wish, &me, &mut warnings).await?),
-            None => None,
-        };
+        warnings.extend(of_compute);
         let want = AddedTaskWant {
             workflow: row.job_id,
             workflow_name: row.name().to_owned(),
@@ -107,7 +108,7 @@ pub(super) async fn add(
         );
         let planned = planned?;
         let Some(job) = &planned.have else {
-            return Err(Failure::new(Code::Bug, "The workflow was read, and nothing is known of it."));
+            return Err(Failure::new(Code::Bug, "The workflow was read without a result."));
         };
         check_needs(&planned.want, job)?;
         if starts_by_itself(&job.settings) {
@@ -156,11 +157,11 @@ fn check_needs(want: &AddedTaskWant, job: &Job) -> Result<(), Failure> {
         return Err(Failure::new(
             Code::InvalidInput,
             format!(
-                "--depends-on names {}, and the job {workflow} \"{name}\" has no such task. Its tasks: {known}.",
+                "--depends-on names {}, but job {workflow} \"{name}\" has no such task. Its tasks: {known}.",
                 unknown.join(", ")
             ),
         )
-        .advise(format!("write --depends-on {}=KEY[,KEY] with keys of these", want.task.key)));
+        .advise(format!("use --depends-on {}=KEY[,KEY] with these keys", want.task.key)));
     }
     let circle = circle_with_ours(want, job);
     if circle.is_empty() {
@@ -168,9 +169,9 @@ fn check_needs(want: &AddedTaskWant, job: &Job) -> Result<(), Failure> {
     }
     Err(Failure::new(
         Code::InvalidInput,
-        format!("--depends-on makes a circle of {}: none of them could ever start.", circle.join(", ")),
+        format!("--depends-on makes a cycle of {}: none of them could start.", circle.join(", ")),
     )
-    .advise("leave one of the dependencies out, or change the other in the workspace"))
+    .advise("remove one of the dependencies, or change the other in the workspace"))
 }
 
 /// Adds what is known of the workflow and its task to the report. Both come back if the task is there.
@@ -195,7 +196,7 @@ fn describe(
         let changed = changed_meanwhile(&step.want, before, after);
         if !changed.is_empty() {
             let warning = format!(
-                "Somebody else changed the workflow at the same time: {}. That stays: only the task was sent.",
+                "The workflow was changed at the same time: {}. That change is kept; only the task was written.",
                 changed.join(", ")
             );
             stage.events.warning(warning.as_str());
@@ -228,17 +229,17 @@ fn describe(
     if run_now {
         let all = match others {
             0 => "the workflow".to_owned(),
-            1 => "the whole workflow, its other task included,".to_owned(),
-            count => format!("the whole workflow, its {count} other tasks included,"),
+            1 => "the whole workflow (with its other task)".to_owned(),
+            count => format!("the whole workflow (with its {count} other tasks)"),
         };
         if carried.finish == Finish::Shown {
-            carried.line(format!("Then {all} would be run, and followed to its end."));
+            carried.line(format!("Then: run {all} and follow it."));
         } else if carried.is_well() {
-            carried.line(format!("Now {all} is run."));
+            carried.line(format!("Running {all}."));
         }
     } else if carried.is_well() {
         let run = format!("dbtrigger run --workflow {workflow}");
-        carried.next("Next", &format!("{run}, which runs the whole workflow; or its next run by itself"));
+        carried.next("Next", &format!("{run} (runs the whole workflow), or wait for its next scheduled run"));
     }
     (carried, there)
 }

@@ -71,7 +71,7 @@ impl Check {
         for _ in 0..PAGES {
             // What cannot be listed is as if it had never been: a check too many does no harm.
             let Ok(found) = reader.read(list_one_time_runs(page.as_deref())).await else { return Some(self) };
-            if let Some(run) = found.runs.iter().find(|run| run.run_name.as_deref() == Some(&name)) {
+            if let Some(run) = found.runs.rows.iter().find(|run| run.run_name.as_deref() == Some(&name)) {
                 match run.standing() {
                     Some(Standing::Ended(WorkflowEnd::Success(_))) if is_confirmed(reader, run.run_id).await => {
                         return None;
@@ -136,12 +136,12 @@ impl Check {
         match writer.put(submit_run(name, &token, &self.tasks, run_as)).await {
             Ok(started) => Ok(started.run_id),
             Err(error) => {
-                let failure = of_databricks("Cannot start the check; the workflow stays as it is", &error);
+                let failure = of_databricks("Cannot start the check; the workflow is unchanged", &error);
                 if is_serverless_refused(&error) {
                     let failure = Failure { code: Code::Failed, ..failure };
-                    return Err(failure.cause("the workspace refuses serverless compute").advise(
-                        "choose other compute: --compute cluster:ID, or --compute new for a small cluster of its own",
-                    ));
+                    return Err(failure
+                        .cause("the workspace does not allow serverless compute")
+                        .advise("use other compute: --compute cluster:ID, or --compute new for a small job cluster"));
                 }
                 Err(match (run_as, error.said()) {
                     (Some(who), Some(said)) => run_as_refused(who, said, failure),
@@ -154,7 +154,7 @@ impl Check {
     fn judge(&self, report: &WorkflowReport, state: &WorkflowState) -> Option<Failure> {
         let is_bad = |task: &&TaskState| matches!(task.standing, Some(Standing::Ended(WorkflowEnd::Failed(_))));
         if let Some(task) = state.tasks.iter().find(is_bad) {
-            return Some(self.used().meaning(task).advise(format!("see the check at {}", report.url())));
+            return Some(self.used().meaning(task).advise(format!("see {}", report.url())));
         }
         let (code, word) = match &state.standing {
             Standing::Going(_) => return None,
@@ -167,9 +167,9 @@ impl Check {
                 | WorkflowEnd::Failed(word),
             ) => (Code::Failed, word),
         };
-        let failure = Failure::new(code, format!("The check ended as {word}; the workflow stays as it is."));
+        let failure = Failure::new(code, format!("The check ended with {word}; the workflow is unchanged."));
         let failure = state.run.message().map(ToOwned::to_owned).into_iter().fold(failure, Failure::cause);
-        Some(failure.advise(format!("see the check at {}", report.url())))
+        Some(failure.advise(format!("see {}", report.url())))
     }
 
     fn used(&self) -> Used<'_> {
@@ -180,11 +180,11 @@ impl Check {
     /// A run that ended well, and whose notebook has not said that it has looked.
     fn unconfirmed(&self, report: &WorkflowReport, state: &WorkflowState) -> Option<Failure> {
         let task = unconfirmed(state)?;
-        let what = format!("The check ended well, but the notebook {} has not confirmed it.", self.path);
+        let what = format!("The check succeeded, but notebook {} did not confirm it.", self.path);
         let failure = Failure::new(Code::Failed, what)
-            .cause(format!("task {} gave no result with \"mode\": \"check\" and \"ok\": true", task.key))
+            .cause(format!("task {} returned no result with \"mode\": \"check\" and \"ok\": true", task.key))
             .run(format!("dbtrigger deploy-notebook{}", at(&self.path)));
-        Some(failure.advise(format!("see the check at {}", report.url())))
+        Some(failure.advise(format!("see {}", report.url())))
     }
 }
 
@@ -225,54 +225,55 @@ impl Used<'_> {
         let is_unreadable = |line: &String| says(Service::Databricks, line, Phrase::NotebookUnreadable);
         let unread = lines.iter().chain(&task.message).any(is_unreadable);
         match verdict {
-            "key-refused" => of(Code::NotAuthenticated, &format!("dbt Cloud refuses the key in {scope}/{key}."))
+            "key-refused" => of(Code::NotAuthenticated, &format!("dbt rejects the key in {scope}/{key}."))
                 .run(format!("{secrets} --rotate")),
-            "key-malformed" => of(Code::NotAuthenticated, &format!("What {scope}/{key} holds is no key of dbt's."))
+            "key-malformed" => of(Code::NotAuthenticated, &format!("{scope}/{key} is not a dbt API key."))
                 .run(format!("{secrets} --rotate")),
-            "key-not-allowed" => of(Code::NotAllowed, &format!("The key in {scope}/{key} may not look at the dbt job."))
-                .advise("give it the permission set Job Runner or more on the project, or store another key"),
-            "address-refused" => of(Code::NotAllowed, "dbt Cloud's IP restrictions do not let the workflow's compute in.").advise(
-                "ask the administrator of the dbt account to allow the addresses that this workspace's compute goes out from",
+            "key-not-allowed" => {
+                of(Code::NotAllowed, &format!("The key in {scope}/{key} is not allowed to read the dbt job."))
+                    .advise("give it at least the Job Runner permission set on the project, or store another key")
+            }
+            "address-refused" => of(Code::NotAllowed, "dbt's IP restrictions block the workflow's compute.").advise(
+                "ask the dbt account's administrator to allow the egress IP addresses of this workspace's compute",
             ),
-            "job-not-visible" => of(
-                Code::NotFound,
-                &format!("With the key in {scope}/{key} the dbt job of task {} is not visible.", task.key),
-            )
-            .run("dbtrigger jobs"),
-            "egress" => of(Code::Network, "The workflow's compute has no way to dbt Cloud.").advise(
-                "let it out to that host on port 443: firewall, egress policy, network policy of serverless compute",
+            "job-not-visible" => {
+                of(Code::NotFound, &format!("The key in {scope}/{key} cannot see the dbt job of task {}.", task.key))
+                    .run("dbtrigger jobs")
+            }
+            "egress" => of(Code::Network, "The workflow's compute cannot reach dbt.")
+                .advise("allow egress to that host on port 443: firewall, egress policy, serverless network policy"),
+            "name" => of(Code::Network, "The workflow's compute cannot resolve the dbt host.").advise(
+                "check the host in the notebook, and DNS in the compute's network (private DNS, egress policy)",
             ),
-            "name" => of(Code::Network, "The workflow's compute cannot resolve the name of dbt Cloud's host.").advise(
-                "check the host in the notebook, and the name service of the compute's network (private DNS, egress policy)",
-            ),
-            "proxy" => of(Code::Network, "The proxy of the workflow's compute does not connect to dbt Cloud.")
+            "proxy" => of(Code::Network, "The proxy of the workflow's compute does not connect to dbt.")
                 .advise("check HTTPS_PROXY and NO_PROXY on that compute"),
-            "network" => of(Code::Network, "The connection from the workflow's compute to dbt Cloud broke.")
-                .advise("run the same command again, and look at firewall and egress policy if it breaks again"),
-            "tls" => of(Code::Tls, "The workflow's compute and dbt Cloud come to no TLS connection.")
-                .advise("a proxy that opens TLS needs its certificate in REQUESTS_CA_BUNDLE on that compute"),
+            "network" => of(Code::Network, "The connection from the workflow's compute to dbt broke.")
+                .advise("run the same command again; if it breaks again, check the firewall and egress policy"),
+            "tls" => of(Code::Tls, "The TLS handshake between the workflow's compute and dbt fails.")
+                .advise("behind a TLS-inspecting proxy, set REQUESTS_CA_BUNDLE to its certificate on that compute"),
             "secret" => of(Code::NotAllowed, &format!("{who} cannot use the secret {scope}/{key}."))
                 .run(format!("{secrets} --grant {}", quoted(&format!("{who}:READ"))))
                 .advise("or let `dbtrigger create-workflow` do it, with --grant-run-as"),
-            "input" => of(Code::Refused, &format!("The notebook {path} refuses what the workflow hands it.")).run(deploy),
-            "unavailable" => of(Code::Unavailable, "dbt Cloud could not be asked for a minute.")
+            "input" => of(Code::Refused, &format!("Notebook {path} rejects the workflow's parameters.")).run(deploy),
+            "unavailable" => of(Code::Unavailable, "dbt was unavailable for a minute.")
                 .advise("run the same command again in a few minutes"),
-            "nonsense" => of(Code::Nonsense, "What answers the workflow's compute is not dbt Cloud.")
-                .advise("the host in the notebook may be wrong, or a proxy or login page stands in between"),
-            _ if unread => of(Code::NotAllowed, &format!("{who} cannot read the notebook {path}, or it is gone."))
+            "nonsense" => of(Code::Nonsense, "The host that answers the workflow's compute is not dbt.")
+                .advise("the host in the notebook may be wrong, or a proxy or sign-in page answers instead"),
+            _ if unread => of(Code::NotAllowed, &format!("{who} cannot read notebook {path}, or it was deleted."))
                 .run(format!("{deploy} --grant {}", quoted(&format!("{who}:CAN_RUN")))),
-            "job-off" => of(Code::Refused, &format!("No run of the dbt job of task {} would start.", task.key))
-                .run("dbtrigger jobs"),
+            "job-off" => {
+                of(Code::Refused, &format!("The dbt job of task {} would not start.", task.key)).run("dbtrigger jobs")
+            }
             // The dbt run's own end: each line says something.
             "error" | "cancelled" | "timeout" => {
                 let what = match verdict {
                     "error" => "The dbt run ended in error.",
-                    "cancelled" => "The dbt run was cancelled.",
-                    _ => "The notebook did not wait any longer for the dbt run.",
+                    "cancelled" => "The dbt run was canceled.",
+                    _ => "The notebook timed out waiting for the dbt run.",
                 };
                 lines.iter().take(RUN_LINES).cloned().fold(Failure::new(Code::RunFailed, what), Failure::cause)
             }
-            _ => of(Code::Failed, &format!("Task {} failed for a reason of its own.", task.key)),
+            _ => of(Code::Failed, &format!("Task {} failed for another reason.", task.key)),
         }
     }
 }

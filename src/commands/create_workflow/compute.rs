@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::credentials::open_file;
-use crate::databricks::clusters::{self, Policy};
+use crate::credentials::{Source, open_file};
+use crate::databricks::clusters::{self, Policy, SparkVersion};
 use crate::databricks::is_missing;
 use crate::databricks::me::Me;
 use crate::engine::kinds::Compute;
@@ -41,35 +41,35 @@ pub(super) fn wish(
     if let Some(file) = file {
         return whole(file).map(|cluster| Some(Wish::Whole(cluster)));
     }
-    let wish = match compute {
-        None => None,
-        Some("serverless") => Some(Wish::Serverless),
-        Some("new") => Some(Wish::New { node_type: None, policy: policy.clone() }),
-        Some(text) => match text.split_once(':').filter(|(_, rest)| !rest.trim().is_empty()) {
-            Some(("cluster", id)) => Some(Wish::Cluster(id.to_owned())),
-            Some(("job-cluster", key)) => Some(Wish::JobCluster(key.to_owned())),
-            Some(("new", node)) => Some(Wish::New { node_type: Some(node.to_owned()), policy: policy.clone() }),
-            Some(_) | None => {
-                return Err(Failure::new(
-                    Code::InvalidInput,
-                    format!("--compute is \"{text}\", which cannot be used."),
-                )
-                .advise("write serverless, cluster:ID, job-cluster:KEY, new or new:NODE_TYPE"));
-            }
-        },
-    };
+    let flag = Source::Flag("--compute");
+    let wish = compute.map(|text| read_wish(text, policy.clone(), &flag)).transpose()?;
     match (&wish, policy) {
         (Some(Wish::New { .. }), _) | (_, None) => Ok(wish),
-        (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy is given, and it is about new clusters only.")
-            .advise("add --compute new, or leave --policy out")),
+        (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy applies to new clusters only.")
+            .advise("add --compute new, or drop --policy")),
     }
+}
+
+fn read_wish(text: &str, policy: Option<String>, source: &Source) -> Result<Wish, Failure> {
+    let rest = text.split_once(':').filter(|(_, rest)| !rest.trim().is_empty());
+    Ok(match (text, rest) {
+        ("serverless", _) => Wish::Serverless,
+        ("new", _) => Wish::New { node_type: None, policy },
+        (_, Some(("cluster", id))) => Wish::Cluster(id.to_owned()),
+        (_, Some(("job-cluster", key))) => Wish::JobCluster(key.to_owned()),
+        (_, Some(("new", node))) => Wish::New { node_type: Some(node.to_owned()), policy },
+        (_, Some(_) | None) => {
+            return Err(Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used."))
+                .advise("use serverless, cluster:ID, job-cluster:KEY, new, or new:NODE_TYPE"));
+        }
+    })
 }
 
 /// The cluster in a file: the object that stands under `new_cluster` in a job.
 fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
     let wrong = |reason: String| {
-        Failure::new(Code::InvalidInput, format!("--cluster-json {} cannot be used: {reason}.", file.display()))
-            .advise("give a file with one JSON object, as it stands under `new_cluster` in a job, such as {\"spark_version\": \"16.4.x-scala2.12\", \"node_type_id\": \"m5d.large\", \"num_workers\": 0}")
+        Failure::new(Code::InvalidInput, format!("--cluster-json {} is invalid: {reason}.", file.display()))
+            .advise("pass a file with the JSON object that a job has under `new_cluster`, such as {\"spark_version\": \"16.4.x-scala2.12\", \"node_type_id\": \"m5d.large\", \"num_workers\": 0}")
     };
     let mut text = String::new();
     open_file(file)
@@ -79,10 +79,10 @@ fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
         return Err(wrong("it is larger than 1 MiB".to_owned()));
     }
     let cluster: Map<String, Value> =
-        serde_json::from_str(&text).map_err(|error| wrong(format!("it is no JSON object: {error}")))?;
+        serde_json::from_str(&text).map_err(|error| wrong(format!("it is not a JSON object: {error}")))?;
     let has = |name: &str| cluster.get(name).is_some_and(|value| !value.is_null());
     if has("new_cluster") {
-        return Err(wrong("the cluster stands under new_cluster in it; give what is inside".to_owned()));
+        return Err(wrong("the cluster is nested under new_cluster; pass only the object inside".to_owned()));
     }
     // What a policy may fill in need not stand there.
     let policy = has("policy_id");
@@ -100,17 +100,24 @@ fn whole(file: &Path) -> Result<Map<String, Value>, Failure> {
 }
 
 /// Checks the form of `--compute`.
-pub(in crate::commands) fn read_compute(text: &str) -> Result<(), Failure> {
-    wish(Some(text), None, None).map(|_| ())
+pub(in crate::commands) fn read_compute(text: &str, source: &Source) -> Result<(), Failure> {
+    read_wish(text, None, source).map(|_| ())
 }
 
-/// Looks up what the wish names. Warnings are added for what may not work although it is there.
-pub(super) async fn settle(
-    reader: &Reader,
-    wish: &Wish,
-    me: &Me,
-    warnings: &mut Vec<String>,
-) -> Result<Compute, Failure> {
+/// What the workflow is to run on, if somebody says so, and what may not work although it is there.
+pub(super) type Settled = Result<(Option<Compute>, Vec<String>), Failure>;
+
+/// Looks up what the wish names.
+pub(super) async fn settle(reader: &Reader, wish: Option<&Wish>, me: &Me) -> Settled {
+    let mut warnings = Vec::new();
+    let compute = match wish {
+        Some(wish) => Some(Box::pin(look_up(reader, wish, me, &mut warnings)).await?),
+        None => None,
+    };
+    Ok((compute, warnings))
+}
+
+async fn look_up(reader: &Reader, wish: &Wish, me: &Me, warnings: &mut Vec<String>) -> Result<Compute, Failure> {
     match wish {
         Wish::Serverless => Ok(Compute::Serverless),
         // Whether the job has it is seen where the job is.
@@ -119,23 +126,25 @@ pub(super) async fn settle(
         Wish::New { node_type, policy } => new(reader, node_type.as_deref(), policy.as_deref()).await,
         Wish::Whole(cluster) => {
             let text = |name: &str| cluster.get(name).and_then(Value::as_str);
-            if let Some(id) = text("policy_id") {
-                find_policy(reader, id).await?;
-            }
-            if let Some(node) = text("node_type_id") {
-                check_node(reader, node).await?;
-            }
-            if let Some(version) = text("spark_version").filter(|version| !version.starts_with("custom:")) {
-                let versions = reader.read(clusters::spark_versions()).await;
-                let versions =
-                    versions.map_err(|error| of_databricks("Cannot list the Databricks runtimes", &error))?;
-                if !versions.iter().any(|known| known.key == version) {
-                    let newest = clusters::newest_with_long_support(&versions).map(|known| known.key.clone());
-                    return Err(missing("runtime", version, newest.into_iter().collect()));
-                }
-            }
+            let version = text("spark_version").filter(|version| !version.starts_with("custom:"));
+            let (policy, node, version) = tokio::join!(
+                when(text("policy_id"), async |id| find_policy(reader, id).await),
+                when(text("node_type_id"), async |node| pick_node(reader, Some(node)).await),
+                when(version, async |version| check_version(reader, version).await)
+            );
+            policy?;
+            node?;
+            version?;
             Ok(Compute::New { cluster: cluster.clone(), open: Vec::new() })
         }
+    }
+}
+
+/// Asks only about what is named.
+async fn when<T>(named: Option<&str>, ask: impl AsyncFnOnce(&str) -> Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match named {
+        Some(name) => ask(name).await.map(Some),
+        None => Ok(None),
     }
 }
 
@@ -144,10 +153,10 @@ fn missing(what: &str, name: &str, mut known: Vec<String>) -> Failure {
     known.sort_unstable();
     let more = known.len().saturating_sub(NAMED);
     known.truncate(NAMED);
-    let known = if known.is_empty() { "none is visible to you".to_owned() } else { known.join(", ") };
+    let known = if known.is_empty() { "none visible to you".to_owned() } else { known.join(", ") };
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Failure::new(Code::NotFound, format!("The workspace has no {what} {name}."))
-        .advise(format!("choose another: {known}{more}"))
+    Failure::new(Code::NotFound, format!("No {what} {name} in this workspace."))
+        .advise(format!("available: {known}{more}"))
 }
 
 async fn existing(reader: &Reader, id: &str, me: &Me, warnings: &mut Vec<String>) -> Result<Compute, Failure> {
@@ -163,15 +172,12 @@ async fn existing(reader: &Reader, id: &str, me: &Me, warnings: &mut Vec<String>
         Err(error) => return Err(of_databricks(&format!("Cannot read the cluster {id}"), &error)),
     };
     if cluster.cluster_source.as_deref() == Some("JOB") {
-        return Err(Failure::new(
-            Code::Refused,
-            format!("The cluster {id} was made by a run of a job for itself, and is gone with it."),
-        )
-        .advise("name a cluster that people made, or choose --compute new"));
+        return Err(Failure::new(Code::Refused, format!("Cluster {id} is a job cluster that ends with its run."))
+            .advise("name an all-purpose cluster, or use --compute new"));
     }
     if let Some(single) = cluster.single_user_name.filter(|single| *single != me.user_name && !single.is_empty()) {
         warnings.push(format!(
-            "The cluster {id} \"{}\" is for {single} alone: runs that act as {} cannot use it.",
+            "Cluster {id} \"{}\" is dedicated to {single}; runs as {} cannot use it.",
             cluster.cluster_name, me.user_name
         ));
     }
@@ -198,38 +204,54 @@ async fn pick_node(reader: &Reader, wanted: Option<&str>) -> Result<String, Fail
             Err(missing("usable node type", wanted, known.collect()))
         }
         None => clusters::smallest(&types).map(|node| node.node_type_id.clone()).ok_or_else(|| {
-            Failure::new(Code::NotFound, "The workspace lists no plain node type that could be chosen.")
-                .advise("name one with --compute new:NODE_TYPE, or say the whole cluster with --cluster-json")
+            Failure::new(Code::NotFound, "The workspace lists no suitable node type.")
+                .advise("name one with --compute new:NODE_TYPE, or describe the cluster with --cluster-json")
         }),
     }
 }
 
-async fn check_node(reader: &Reader, wanted: &str) -> Result<(), Failure> {
-    pick_node(reader, Some(wanted)).await.map(|_| ())
+async fn versions(reader: &Reader) -> Result<Vec<SparkVersion>, Failure> {
+    let versions = reader.read(clusters::spark_versions()).await;
+    versions.map_err(|error| of_databricks("Cannot list the Databricks runtimes", &error))
+}
+
+async fn check_version(reader: &Reader, version: &str) -> Result<(), Failure> {
+    let versions = versions(reader).await?;
+    if versions.iter().any(|known| known.key == version) {
+        return Ok(());
+    }
+    let newest = clusters::newest_with_long_support(&versions).map(|known| known.key.clone());
+    Err(missing("runtime", version, newest.into_iter().collect()))
+}
+
+/// The newest runtime with long support.
+async fn pick_version(reader: &Reader) -> Result<String, Failure> {
+    let versions = versions(reader).await?;
+    clusters::newest_with_long_support(&versions).map(|newest| newest.key.clone()).ok_or_else(|| {
+        Failure::new(Code::NotFound, "The workspace lists no Databricks Runtime LTS version.")
+            .advise("describe the cluster with --cluster-json")
+    })
 }
 
 /// The smallest cluster that a waiting notebook needs: one machine (databricks-api §6.2).
 async fn new(reader: &Reader, node_type: Option<&str>, policy: Option<&str>) -> Result<Compute, Failure> {
-    let policy = match policy {
-        Some(id) => Some(find_policy(reader, id).await?),
-        None => None,
-    };
+    // What the policy turns out to fix is asked for in vain, and then need not be there.
+    let (policy, version, node) = tokio::join!(
+        when(policy, async |id| find_policy(reader, id).await),
+        pick_version(reader),
+        pick_node(reader, node_type)
+    );
+    let policy = policy?;
     let is_fixed = |field: &str| policy.as_ref().is_some_and(|policy| policy.fixes(field));
     let mut cluster = Map::new();
     let mut open = Vec::new();
     if !is_fixed("spark_version") {
-        let versions = reader.read(clusters::spark_versions()).await;
-        let versions = versions.map_err(|error| of_databricks("Cannot list the Databricks runtimes", &error))?;
-        let newest = clusters::newest_with_long_support(&versions).ok_or_else(|| {
-            Failure::new(Code::NotFound, "The workspace lists no Databricks runtime with long support.")
-                .advise("say the whole cluster with --cluster-json")
-        })?;
-        cluster.insert("spark_version".to_owned(), newest.key.as_str().into());
+        cluster.insert("spark_version".to_owned(), version?.into());
         // A newer one next month is no reason to change a workflow.
         open.push("spark_version");
     }
     if node_type.is_some() || !is_fixed("node_type_id") {
-        cluster.insert("node_type_id".to_owned(), pick_node(reader, node_type).await?.into());
+        cluster.insert("node_type_id".to_owned(), node?.into());
         if node_type.is_none() {
             open.push("node_type_id");
         }
@@ -278,8 +300,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("cluster.json");
         for (text, reason) in [
-            ("", "no JSON object"),
-            ("[]", "no JSON object"),
+            ("", "not a JSON object"),
+            ("[]", "not a JSON object"),
             (r#"{"new_cluster":{}}"#, "under new_cluster"),
             (r#"{"node_type_id":"x","num_workers":0}"#, "no spark_version"),
             (r#"{"spark_version":"x","num_workers":0}"#, "neither node_type_id"),

@@ -69,14 +69,9 @@ pub(in crate::commands) fn describe(
         && carried.failure.is_none()
     {
         carried.failure = Some(
-            Failure::new(
-                Code::Refused,
-                format!("There are two jobs with the mark of this workflow now: {}.", name_all(&have.ours)),
-            )
-            .cause(
-                "the service made one more behind an answer that was lost, or this command ran twice at the same time",
-            )
-            .advise("remove one of the two before it starts, with `dbtrigger remove --workflow ID`"),
+            Failure::new(Code::Refused, format!("Two jobs now have this workflow's tag: {}.", name_all(&have.ours)))
+                .cause("a create request whose response was lost succeeded late, or this command ran twice at once")
+                .advise("remove one of the two before it starts, with `dbtrigger remove --workflow ID`"),
         );
     }
     match job {

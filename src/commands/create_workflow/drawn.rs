@@ -15,7 +15,7 @@ use crate::engine::kinds::{
 };
 use crate::engine::{Action, Consent, Planned, Step};
 use crate::failure::{Code, Failure, of_dbt};
-use crate::http::{HttpError, Meaning, Reader};
+use crate::http::{HttpError, Meaning, Reader, side_by_side};
 
 /// The steps, and what somebody should look at.
 pub(in crate::commands) struct Drawn {
@@ -46,18 +46,28 @@ pub(in crate::commands) async fn own_notebook(reader: &Reader, input: &Input, na
     standing(&job.settings).first()?.notebook.parse().ok()
 }
 
-/// Looks for the workflow, which takes nothing of the notebook; `listed`: all jobs, if they were listed just now.
+/// Looks for the workflow and for what it is to run on, which take nothing of the notebook; `listed`: all jobs, if they were
+/// listed just now.
 pub(in crate::commands) async fn find(
     reader: &Reader,
     input: &Input,
     LookedUp { name, warnings: _, scheduled: _ }: &LookedUp,
     listed: Option<Vec<Summary>>,
+    me: &Me,
 ) -> Result<Found, Failure> {
-    Ok(find_workflow(reader, name, &identity_of(input)?, listed).await)
+    let identity = identity_of(input)?;
+    let (workflow, compute) = tokio::join!(
+        find_workflow(reader, name, &identity, listed),
+        compute::settle(reader, input.compute.as_ref(), me)
+    );
+    Ok(Found { workflow, compute })
 }
 
-/// What a look for the workflow came to.
-pub(in crate::commands) type Found = Result<Option<WorkflowHave>, HttpError>;
+/// What these looks came to.
+pub(in crate::commands) struct Found {
+    workflow: Result<Option<WorkflowHave>, HttpError>,
+    compute: compute::Settled,
+}
 
 /// Compares what was asked for with what is there, and refuses what would fail in every run. `found`: what is there.
 pub(in crate::commands) async fn draw(
@@ -70,12 +80,11 @@ pub(in crate::commands) async fn draw(
     stage: &Stage,
 ) -> Result<Drawn, Failure> {
     let LookedUp { name, mut warnings, scheduled } = looked_up;
-    let compute = match &input.compute {
-        Some(wish) => Some(compute::settle(reader, wish, me, &mut warnings).await?),
-        None => None,
-    };
+    let Found { workflow, compute } = found;
+    let (compute, of_compute) = compute?;
+    warnings.extend(of_compute);
     let want = want(input, name, compute, ground)?;
-    let planned = Step::<Workflow>::compare(want, found, &input.consents)?;
+    let planned = Step::<Workflow>::compare(want, workflow, &input.consents)?;
     let key = ground.check_key(usual, reader, me).await;
     check_flags(&planned)?;
     if will_start_by_itself(&planned.want, planned.have.as_ref().map(|have| &have.job.settings)) {
@@ -92,10 +101,13 @@ pub(in crate::commands) async fn draw(
     // What is refused changes nothing, and needs nothing.
     if !matches!(planned.action, Action::Blocked { .. }) {
         let grant = input.grant_run_as;
-        let readers = identity::readers(reader, grant, (ground, key), other, me, stage).await?;
+        let (readers, grants) = tokio::join!(
+            Box::pin(identity::readers(reader, grant, (ground, key), other, me, stage)),
+            Box::pin(identity::grants(reader, input, &planned))
+        );
+        let readers = readers?;
         warnings.extend(readers.warnings);
-        steps = readers.steps;
-        after = identity::grants(reader, input, &planned).await?;
+        (steps, after) = (readers.steps, grants?);
     }
     steps.push(Planned::Workflow(Box::new(planned)));
     steps.extend(after);
@@ -121,26 +133,25 @@ pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result
     let reader = to_dbt(account, token, stage)?.reader();
     let Account { id, .. } = account;
     let (mut warnings, mut scheduled, mut named) = (Vec::new(), Vec::new(), name.clone());
-    for TaskWant { key: _, job, depends_on: _ } in jobs {
-        let found = match reader.read(dbt::get_job(*id, *job)).await {
+    let asked = side_by_side(jobs, async |task| reader.read(dbt::get_job(*id, task.job)).await).await;
+    for (TaskWant { key: _, job, depends_on: _ }, found) in jobs.iter().zip(asked) {
+        let found = match found {
             Ok(found) => found,
             // With a name dbt need not be asked: only what dbt itself says of the job stands in the way.
             Err(error) if input.is_named() && !is_about_the_job(&error) => {
-                warnings.push(format!("The dbt job {job} could not be looked at: {error}."));
+                warnings.push(format!("Cannot read dbt job {job}: {error}."));
                 continue;
             }
             Err(error) => return Err(of_dbt(&format!("Cannot read the dbt job {job}"), &error)),
         };
         let title = found.name.as_deref().unwrap_or("without a name").split_whitespace().collect::<Vec<_>>().join(" ");
         if found.has_schedule() {
-            scheduled.push(format!(
-                "The dbt job {job} \"{title}\" has a schedule of its own in dbt Cloud, which this does not change: it will run from both."
-            ));
+            scheduled.push(format!("dbt job {job} \"{title}\" also has a schedule in dbt; it will run from both."));
         }
         match found.off() {
             // Nothing makes these start.
             Some(off @ (Off::Deleted | Off::Hybrid)) => {
-                let what = format!("A run of the dbt job {job} \"{title}\" would not start; nothing was changed.");
+                let what = format!("dbt job {job} \"{title}\" would not start; nothing was changed.");
                 return Err(Failure::new(Code::Refused, what)
                     .cause(off.why())
                     .advise(off.advice())
@@ -148,12 +159,12 @@ pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result
             }
             Some(off @ Off::Deactivated { .. }) => {
                 let (why, advice) = (off.why(), off.advice());
-                warnings.push(format!("A run of the dbt job {job} \"{title}\" would not start: {why}; {advice}."));
+                warnings.push(format!("dbt job {job} \"{title}\" would not start: {why}; {advice}."));
             }
             None => {}
         }
         if found.is_ci() {
-            warnings.push(format!("The dbt job {job} \"{title}\" is a CI job, made for pull requests."));
+            warnings.push(format!("dbt job {job} \"{title}\" is a CI job for pull requests."));
         }
         named.get_or_insert_with(|| format!("dbt: {title} ({job})"));
     }
@@ -170,7 +181,7 @@ fn identity_of(input: &Input) -> Result<Identity, Failure> {
     match (&input.name, input.account, input.jobs.as_slice()) {
         (Some(name), _, _) => Ok(Identity::of_name(name)),
         (None, Some(account), [only]) => Ok(Identity::of_job(account, only.job)),
-        (None, _, _) => Err(Failure::new(Code::Bug, "A workflow without a name is not of one job of an account.")),
+        (None, _, _) => Err(Failure::new(Code::Bug, "A workflow without a name has no single job.")),
     }
 }
 
@@ -209,6 +220,6 @@ fn check_flags(step: &Step<Workflow>) -> Result<(), Failure> {
     if schedule.is_some() || standing.is_some() {
         return Ok(());
     }
-    Err(Failure::new(Code::Usage, format!("{flag} is given, and there is no schedule that it could be about."))
+    Err(Failure::new(Code::Usage, format!("{flag} needs a schedule."))
         .advise("add --schedule, such as --schedule '0 0 6 * * ?'"))
 }

@@ -48,16 +48,13 @@ pub(crate) async fn survey(reader: &Reader, load: &Load<'_>, me: &Me) -> Result<
     let path = match (load.notebook, load.account) {
         (Some(path), _) => path.clone(),
         (None, Some(account)) => default_path(me, account)?,
-        (None, None) => return Err(Failure::new(Code::Bug, "Neither a notebook nor an account is known.")),
+        (None, None) => return Err(Failure::new(Code::Bug, "No notebook and no account.")),
     };
     let text = reader.read(export(&path)).await.map_err(|error| {
         if is_missing(&error) {
-            return Failure::new(
-                Code::NotFound,
-                format!("There is no notebook at {path}, or it is not visible to {}.", me.user_name),
-            )
-            .cause(error.to_string())
-            .run(deploy(load, &path, ""));
+            return Failure::new(Code::NotFound, format!("No notebook at {path}, or {} cannot see it.", me.user_name))
+                .cause(error.to_string())
+                .run(deploy(load, &path, ""));
         }
         of_databricks(&format!("Cannot read the notebook {path}"), &error)
     })?;
@@ -65,7 +62,7 @@ pub(crate) async fn survey(reader: &Reader, load: &Load<'_>, me: &Me) -> Result<
         Reading::NotOurs => {
             return Err(Failure::new(
                 Code::Refused,
-                format!("The notebook {path} was not written by dbtrigger, so nobody knows which dbt account and key it uses."),
+                format!("Notebook {path} was not created by dbtrigger, so its dbt account and key are unknown."),
             )
             .run(deploy(load, &path, " --adopt"))
             .advise("or name the deployed notebook with --notebook"));
@@ -73,7 +70,7 @@ pub(crate) async fn survey(reader: &Reader, load: &Load<'_>, me: &Me) -> Result<
         Reading::Ours { version: _, state: _, settings: None } => {
             return Err(Failure::new(
                 Code::Refused,
-                format!("The settings of the notebook {path} cannot be read: it was edited by hand."),
+                format!("Cannot read the settings of notebook {path}: it was edited by hand."),
             )
             .run(deploy(load, &path, " --force")));
         }
@@ -82,14 +79,11 @@ pub(crate) async fn survey(reader: &Reader, load: &Load<'_>, me: &Me) -> Result<
     check_settings(load, &path, &found)?;
     let mut warnings = Vec::new();
     if state == State::EditedByHand {
-        warnings.push(format!(
-            "The notebook {path} was edited by hand since dbtrigger wrote it; its runs do what it says now."
-        ));
+        warnings.push(format!("Notebook {path} was edited by hand; runs use the edited version."));
     }
     let Found { host, account_id: _, scope, key, allow_override: allowed, allow_job: _ } = found;
     if let Some(other) = load.host.filter(|origin| origin.to_string() != host) {
-        warnings
-            .push(format!("The notebook {path} starts jobs at {host}, not at {other}, where the job was looked up."));
+        warnings.push(format!("Notebook {path} starts jobs at {host}, but the job was looked up at {other}."));
     }
     Ok(Ground { path, text, scope, key, allowed, warnings, is_there: true })
 }
@@ -121,12 +115,12 @@ fn check_settings(load: &Load<'_>, path: &NotebookPath, found: &Found) -> Result
         return Err(Failure::new(
             Code::Contradiction,
             format!(
-                "The notebook {path} is for the dbt account {}, and the dbt job {} belongs to the account {account}.",
+                "Notebook {path} is for dbt account {}, but dbt job {} belongs to account {account}.",
                 found.account_id,
                 named.join(", ")
             ),
         )
-        .advise("name the notebook of that account with --notebook, or leave --notebook out")
+        .advise("name that account's notebook with --notebook, or drop --notebook")
         .run(format!("dbtrigger deploy-notebook --dbt-account {account}")));
     }
     let refused: Vec<u64> = jobs.iter().copied().filter(|job| !found.allow_job.contains(job)).collect();
@@ -137,7 +131,7 @@ fn check_settings(load: &Load<'_>, path: &NotebookPath, found: &Found) -> Result
         return Err(Failure::new(
             Code::Refused,
             format!(
-                "The notebook {path} may start only these dbt jobs: {}; {} is not among them.",
+                "Notebook {path} may start only these dbt jobs: {}; not {}.",
                 allowed.join(", "),
                 refused.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             ),
@@ -173,9 +167,7 @@ impl NearScopes {
         let NearScopes(near) = self;
         if !near.is_empty() {
             let near = near.join(", ");
-            stage
-                .events
-                .warning(format!("there is no secret scope \"{scope}\" yet, and there is {near}: did you mean that?"));
+            stage.events.warning(format!("no secret scope \"{scope}\" yet; did you mean {near}?"));
         }
     }
 }
@@ -240,10 +232,10 @@ impl Ground {
         let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
         Err(Failure::new(
             Code::Refused,
-            format!("The notebook {path} does not allow the override {}. Allowed: {allowed}.", refused.join(", ")),
+            format!("Notebook {path} does not allow override {}. Allowed: {allowed}.", refused.join(", ")),
         )
         .run(deploy(load, path, &flags.concat()))
-        .advise("or take the overrides of the workflow back with --override none"))
+        .advise("or clear the workflow's overrides with --override none"))
     }
 
     /// Scope and key by names that can exist.
@@ -253,7 +245,7 @@ impl Ground {
             (Ok(scope), Ok(key)) => Ok((scope, key)),
             (Err(_), _) | (_, Err(_)) => Err(Failure::new(
                 Code::Refused,
-                format!("The notebook {path} reads the key \"{key}\" of the secret scope \"{scope}\", which cannot exist under these names."),
+                format!("Notebook {path} reads key \"{key}\" in secret scope \"{scope}\"; these names are not valid."),
             )
             .run(format!("dbtrigger deploy-notebook{} --force --scope dbt-cloud --key api-key", at(path)))),
         }
@@ -271,13 +263,13 @@ impl Ground {
             Ok(keys) if keys.iter().any(|found| found.key == *key) => Ok(()),
             Ok(keys) => Err(Failure::new(
                 Code::NotFound,
-                format!("The secret scope {scope} has no key {key}, which the notebook {path} reads."),
+                format!("Secret scope {scope} has no key {key}, which notebook {path} reads."),
             )
             .run(command)
             .meant(&nearest_names(key.as_str(), keys.iter().map(|found| found.key.as_str())))),
             Err(error) if is_missing(&error) => Err(Failure::new(
                 Code::NotFound,
-                format!("There is no secret scope {scope}, from which the notebook {path} reads its key."),
+                format!("No secret scope {scope}, from which notebook {path} reads its key."),
             )
             .cause(error.to_string())
             .run(command)
@@ -287,7 +279,7 @@ impl Ground {
                     of_databricks(&format!("Cannot read the secret scope {scope} as {}", me.user_name), &error);
                 Err(if failure.code == Code::NotAllowed {
                     failure.advise(format!(
-                        "whoever manages the scope can give the right: `dbtrigger init-secrets --scope {scope} --grant {}`",
+                        "a manager of the scope can grant access: `dbtrigger init-secrets --scope {scope} --grant {}`",
                         quoted(&format!("{}:READ", me.user_name))
                     ))
                 } else {

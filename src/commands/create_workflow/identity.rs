@@ -5,13 +5,14 @@ use super::input::Input;
 use super::rights;
 use crate::commands::Stage;
 use crate::commands::grants::{self, GrantTo};
+use crate::credentials::Source;
 use crate::databricks::me::Me;
 use crate::databricks::permissions::JobLevel;
 use crate::databricks::secrets::EVERYBODY;
 use crate::engine::kinds::{JobGrant, JobGrantWant, Workflow};
 use crate::engine::{Planned, Step};
 use crate::failure::{Code, Failure, Hint};
-use crate::http::Reader;
+use crate::http::{Reader, side_by_side};
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Flags {
@@ -31,17 +32,17 @@ pub(super) struct Flags {
 }
 
 /// Whom runs can act as. Which names there are is for the service to say.
-pub(in crate::commands) fn read_run_as(text: &str) -> Result<String, Failure> {
+pub(in crate::commands) fn read_run_as(text: &str, source: &Source) -> Result<String, Failure> {
     let text = text.trim();
     let wrong = |reason: &str| {
-        Failure::new(Code::InvalidInput, format!("--run-as is \"{text}\", which cannot be used: {reason}."))
-            .advise("give the name with which a user signs in, mostly an e-mail, or the application id (a UUID) of a service principal, as the workspace's page of it shows")
+        Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {reason}."))
+            .advise("use the email that a user signs in with, or the application ID (a UUID) of a service principal")
     };
     if text.is_empty() {
         return Err(wrong("it is empty"));
     }
     if text.chars().any(char::is_control) {
-        return Err(wrong("it has a control character in it"));
+        return Err(wrong("it contains a control character"));
     }
     Ok(text.to_owned())
 }
@@ -54,10 +55,10 @@ pub(super) fn settle_grants(given: Vec<GrantTo<JobLevel>>) -> Result<Vec<GrantTo
             Failure::new(
                 Code::Refused,
                 format!(
-                    "--grant {grant} would let everybody in this workspace change what the workflow runs, and so use the dbt key; nothing was written."
+                    "--grant {grant} would let every user of this workspace change what the workflow runs, and so use the dbt key; nothing was written."
                 ),
             )
-            .advise("give CAN_MANAGE_RUN, or name the user or group that is to change it")
+            .advise("grant CAN_MANAGE_RUN, or name the user or group that should change it")
         })
     })
 }
@@ -89,21 +90,23 @@ pub(super) async fn readers(
         Ok(()) => {}
         // Not whoever asks, but whoever the runs act as has to read it.
         Err(failure) if failure.code == Code::NotAllowed && other.is_some() => {
-            warnings.push(format!("Whether the key is there could not be looked at: {}", failure.what));
+            warnings.push(format!("Cannot check whether the key exists: {}", failure.what));
         }
         Err(failure) => return Err(failure),
     }
     match other {
-        Some(who) => match rights::look(reader, who, ground).await {
-            Some(rights) if grant => steps = rights.grants(reader).await?,
-            Some(rights) => warnings.extend(rights.check().map_err(|mut failure| {
-                failure.hints.insert(0, Hint::Do("add --grant-run-as to give it what it lacks".to_owned()));
-                failure
-            })?),
-            None => {}
-        },
+        Some(who) if grant => steps = Box::pin(rights::grants(reader, who, ground)).await?,
+        Some(who) => {
+            let rights = Box::pin(rights::look(reader, who, ground)).await;
+            warnings.extend(rights.map_or_else(|| Ok(Vec::new()), |rights| rights.check()).map_err(
+                |mut failure| {
+                    failure.hints.insert(0, Hint::Do("add --grant-run-as to grant the missing access".to_owned()));
+                    failure
+                },
+            )?);
+        }
         None if grant && ground.is_there => stage.events.remark(format!(
-            "the runs act as {}, who has read the key's scope and the notebook just now: --grant-run-as has nothing to give",
+            "{} can already read the scope and the notebook; --grant-run-as has nothing to add",
             me.user_name
         )),
         None => {}
@@ -113,8 +116,7 @@ pub(super) async fn readers(
 
 /// Plans who may do what with the workflow.
 pub(super) async fn grants(reader: &Reader, input: &Input, step: &Step<Workflow>) -> Result<Vec<Planned>, Failure> {
-    let mut planned = Vec::new();
-    for GrantTo { principal, level } in &input.grants {
+    let plan = async |GrantTo { principal, level }: &GrantTo<JobLevel>| {
         let want = JobGrantWant {
             workflow: step.want.name.clone(),
             identity: step.want.identity.clone(),
@@ -122,9 +124,9 @@ pub(super) async fn grants(reader: &Reader, input: &Input, step: &Step<Workflow>
             principal: principal.clone(),
             level: *level,
         };
-        planned.push(Planned::JobGrant(Step::<JobGrant>::plan(reader, want, &input.consents).await?));
-    }
-    Ok(planned)
+        Step::<JobGrant>::plan(reader, want, &input.consents).await.map(Planned::JobGrant)
+    };
+    side_by_side(&input.grants, plan).await.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -137,15 +139,10 @@ mod tests {
         for good in
             ["bo@example.com", "bo_x#EXT#@example.com", "bö@example.com", id, "bo", "CORP\\bo", "bo jensen", "a;b`c"]
         {
-            assert_eq!(read_run_as(&format!(" {good} ")).unwrap(), good);
+            assert_eq!(read_run_as(&format!(" {good} "), &Source::Typed).unwrap(), good);
         }
         for text in ["", " ", "a\n@b", "a\u{7}b"] {
-            let failure = read_run_as(text).unwrap_err();
-            assert!(
-                failure.code == Code::InvalidInput && failure.what.contains("--run-as"),
-                "{text}: {}",
-                failure.what
-            );
+            assert_eq!(read_run_as(text, &Source::Typed).unwrap_err().code, Code::InvalidInput, "{text}");
         }
     }
 

@@ -14,7 +14,7 @@ use crate::commands::Stage;
 use crate::commands::grants::GrantTo;
 use crate::commands::job_named::Narrow;
 use crate::commands::workflow_named::WorkflowNamed;
-use crate::credentials::{self, Account, Databricks, Missing, Token, Wants};
+use crate::credentials::{self, Account, Databricks, Missing, Source, Token, Wants};
 use crate::databricks::permissions::JobLevel;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt::Link;
@@ -29,7 +29,7 @@ const LONGEST_NAME: usize = 4096;
 
 const NO_NOTEBOOK: Missing = Missing {
     what: "the notebook",
-    give: "--notebook with its path, or the id of the dbt account that it was deployed for: --dbt-account or DBT_CLOUD_ACCOUNT_ID",
+    give: "--notebook PATH, or the ID of its dbt account with --dbt-account or DBT_CLOUD_ACCOUNT_ID",
     ask: Some(Question::DbtAccount),
 };
 
@@ -108,7 +108,7 @@ pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
     let mut wants = Wants::default();
     let input = collect(args, Door::Alone, stage, &mut wants);
     wants.settle()?;
-    input.ok_or_else(|| Failure::new(Code::Bug, "The input is settled and yet something is missing."))
+    input.ok_or_else(|| Failure::new(Code::Bug, "Input is missing after it was resolved."))
 }
 
 /// What is said, with everything that is missing or wrong added to `wants`; whole if nothing is.
@@ -153,13 +153,15 @@ pub(in crate::commands) fn collect(args: Args, door: Door, stage: &Stage, wants:
         Some(_) | None => Vec::new(),
     };
     let name = wants.optional(name.map(check_name).transpose());
-    let zone = wants.optional(timezone.map(|text| read_zone(&text)).transpose());
-    let schedule = wants.optional(schedule.map(|text| read_schedule(&text, zone.as_ref(), stage)).transpose());
+    let zone = wants.optional(timezone.map(|text| read_zone(&text, &Source::Flag("--timezone"))).transpose());
+    let schedule = wants.optional(
+        schedule.map(|text| read_schedule(&text, &Source::Flag("--schedule"), zone.as_ref(), stage)).transpose(),
+    );
     let compute = wants.optional(compute::wish(compute.as_deref(), policy, cluster_json.as_ref()));
     let overrides = wants.optional(options::overrides(overrides));
     let tags = wants.optional(options::tags(tag).map(Some)).unwrap_or_default();
     let notify = wants.optional(options::addresses(notify));
-    let run_as = wants.optional(run_as.map(|text| read_run_as(&text)).transpose());
+    let run_as = wants.optional(run_as.map(|text| read_run_as(&text, &Source::Flag("--run-as"))).transpose());
     let grants = wants.optional(settle_grants(grant).map(Some)).unwrap_or_default();
     let databricks = credentials::databricks(environment, &stage.vault, wants);
     let own = databricks.as_ref().map(|identity| &identity.origin);
@@ -214,7 +216,7 @@ fn of_dbt(
     };
     let token = token.map(|token| token.or(key.map(|key| *key)));
     if !has_name && asked.len() > 1 {
-        let give = "--name, as it should be called in the workspace; several jobs have no name in common";
+        let give = "--name NAME (required for several jobs)";
         wants.need(Ok(None::<u64>), Missing { what: "the name of the workflow", give, ask: None });
         return (None, None);
     }
@@ -224,20 +226,20 @@ fn of_dbt(
         wants.join(tried);
         let missing = if asked.has_names() {
             Missing {
-                what: "the dbt token, which is needed to look for a job by its name,",
-                give: "set DBT_CLOUD_TOKEN or keep one in ~/.dbt/dbt_cloud.yml, or give the id of the job to --job",
+                what: "the dbt token, to find a job by name,",
+                give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or pass the job's ID to --job",
                 ask: Some(Question::DbtToken),
             }
         } else if is_guide {
             Missing {
-                what: "the dbt token, which is needed to look at the job,",
-                give: "set DBT_CLOUD_TOKEN or keep one in ~/.dbt/dbt_cloud.yml; the key to store does as well",
+                what: "the dbt token, to read the job,",
+                give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or pass the key to store",
                 ask: Some(Question::DbtToken),
             }
         } else {
             Missing {
-                what: "the dbt token, which is needed to ask for the name of the job,",
-                give: "set DBT_CLOUD_TOKEN or keep one in ~/.dbt/dbt_cloud.yml, or say with --name how the workflow is called",
+                what: "the dbt token, to look up the job's name,",
+                give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or pass --name",
                 ask: Some(Question::DbtToken),
             }
         };
@@ -260,7 +262,7 @@ fn given_jobs(given: Vec<String>, stage: &Stage, narrow: &Narrow, wants: &mut Wa
     }
     let missing = Missing {
         what: "the dbt job",
-        give: "--job with its id, address or name; `dbtrigger jobs` lists them",
+        give: "--job with its ID, URL, or name; `dbtrigger jobs` lists them",
         ask: Some(Question::DbtJob {
             flag: Some("--job"),
             project: narrow.project.clone(),
@@ -286,39 +288,48 @@ fn check_name(name: String) -> Result<String, Failure> {
     let reason = if name.trim().is_empty() {
         "it is empty"
     } else if name.trim() != name {
-        "it begins or ends with white space"
+        "it starts or ends with whitespace"
     } else if name.chars().any(char::is_control) {
-        "it has a line end or another control character in it"
+        "it contains a line break or another control character"
     } else if name.len() > LONGEST_NAME {
-        "Databricks takes at most 4096 bytes"
+        "Databricks allows at most 4096 bytes"
     } else {
         return Ok(name);
     };
-    Err(Failure::new(Code::InvalidInput, format!("--name cannot be used: {reason}."))
-        .advise("give a name as it should be shown in the workspace"))
+    Err(Failure::new(Code::InvalidInput, format!("--name is invalid: {reason}."))
+        .advise("pass the name to show in the workspace"))
 }
 
-pub(in crate::commands) fn read_zone(text: &str) -> Result<Zone, Failure> {
+pub(in crate::commands) fn read_zone(text: &str, source: &Source) -> Result<Zone, Failure> {
     Zone::parse(text).map_err(|bad| {
-        Failure::new(Code::InvalidInput, format!("--timezone is \"{text}\", which cannot be used: {bad}."))
-            .advise("give a name such as Europe/Berlin, America/New_York or UTC")
+        Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {bad}."))
+            .advise("use an IANA name such as Europe/Berlin, America/New_York, or UTC")
     })
 }
 
-pub(in crate::commands) fn read_schedule(text: &str, zone: Option<&Zone>, stage: &Stage) -> Result<Schedule, Failure> {
+pub(in crate::commands) fn read_schedule(
+    text: &str,
+    source: &Source,
+    zone: Option<&Zone>,
+    stage: &Stage,
+) -> Result<Schedule, Failure> {
     let zone = zone.cloned().unwrap_or_else(Zone::utc);
     Schedule::parse(text, zone, stage.context.wall.now()).map_err(|bad| {
         let failure =
-            Failure::new(Code::InvalidInput, format!("--schedule is \"{text}\", which cannot be used: {bad}."));
+            Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {bad}."));
         match bad {
             BadSchedule::Unix { quartz: Some(meant) } | BadSchedule::NotQuartz { reason: _, meant: Some(meant) } => {
-                failure.advise(format!("write --schedule '{meant}'"))
+                if let Source::Typed = source {
+                    failure.advise(format!("write {meant}"))
+                } else {
+                    failure.advise(format!("write {source} '{meant}'"))
+                }
             }
             BadSchedule::Unix { quartz: None }
             | BadSchedule::NotQuartz { reason: _, meant: None }
             | BadSchedule::Never
             | BadSchedule::Zone => failure.advise(
-                "write seconds, minutes, hours, day of month, month, day of week, such as '0 0 6 ? * MON-FRI' for six o'clock on weekdays",
+                "use seconds, minutes, hours, day of month, month, day of week, such as '0 0 6 ? * MON-FRI' for 6 a.m. on weekdays",
             ),
         }
     })

@@ -22,7 +22,7 @@ pub(super) fn tasks(jobs: &[(String, u64)], depends_on: &[String]) -> Result<Vec
     for (key, job) in jobs {
         check_key("--job", key, *job)?;
         if !keys.insert(key.as_str()) {
-            return Err(wrong_key("--job", key, *job, "two tasks would have it"));
+            return Err(wrong_key("--job", key, *job, "two tasks have it"));
         }
     }
     let needs = needs(&keys, depends_on)?;
@@ -32,16 +32,16 @@ pub(super) fn tasks(jobs: &[(String, u64)], depends_on: &[String]) -> Result<Vec
 }
 
 fn wrong_key(flag: &str, key: &str, job: u64, reason: &str) -> Failure {
-    Failure::new(Code::InvalidInput, format!("The key \"{key}\" in {flag} cannot be used: {reason}."))
-        .advise(format!("write --job KEY={job}, such as --job load={job}"))
+    Failure::new(Code::InvalidInput, format!("Key \"{key}\" in {flag} is invalid: {reason}."))
+        .advise(format!("use --job KEY={job}, such as --job load={job}"))
 }
 
 fn check_key(flag: &str, key: &str, job: u64) -> Result<(), Failure> {
     if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
-        return Err(wrong_key(flag, key, job, "a key has letters, digits, - and _ only"));
+        return Err(wrong_key(flag, key, job, "a key may contain only letters, digits, - and _"));
     }
     if key.len() > LONGEST_KEY {
-        return Err(wrong_key(flag, key, job, "a key has at most 100 characters"));
+        return Err(wrong_key(flag, key, job, "a key may have at most 100 characters"));
     }
     Ok(())
 }
@@ -54,15 +54,15 @@ pub(super) fn added(
     depends_on: &[String],
 ) -> Result<Vec<TaskWant>, Failure> {
     let [(key, job)] = jobs else {
-        return Err(Failure::new(Code::Usage, "--add-to adds one task, for one --job.").advise("give --job once"));
+        return Err(Failure::new(Code::Usage, "--add-to takes exactly one --job.").advise("pass --job once"));
     };
     let (flag, key) = match task_key {
         Some(given) if *key != given && *key != format!("dbt_{job}") => {
             return Err(Failure::new(
                 Code::Contradiction,
-                format!("--task-key says \"{given}\", and --job says \"{key}\": a task has one key."),
+                format!("--task-key is \"{given}\", but --job has the key \"{key}\"."),
             )
-            .advise("leave one of them out"));
+            .advise("drop one of them"));
         }
         Some(given) => ("--task-key", given),
         None => ("--job", key.clone()),
@@ -75,17 +75,15 @@ pub(super) fn added(
             let mut needs = BTreeSet::new();
             for text in given {
                 let wrong = |reason: String| {
-                    Failure::new(
-                        Code::InvalidInput,
-                        format!("--depends-on is \"{text}\", which cannot be used: {reason}."),
+                    Failure::new(Code::InvalidInput, format!("--depends-on \"{text}\" is invalid: {reason}.")).advise(
+                        format!("use --depends-on {key}=KEY[,KEY] with task keys of the workflow; `none` clears"),
                     )
-                    .advise(format!("write --depends-on {key}=KEY[,KEY] with keys of tasks in the workflow; `none` alone takes all back"))
                 };
                 let (own, others) =
                     text.split_once('=').ok_or_else(|| wrong("it has no = between the keys".to_owned()))?;
                 if own != key {
                     return Err(wrong(format!(
-                        "with --add-to only the added task {key} can be made to wait, since nothing else in the workflow is changed"
+                        "with --add-to, only the added task {key} can wait; nothing else in the workflow is changed"
                     )));
                 }
                 for other in others.split(',') {
@@ -115,14 +113,14 @@ fn needs(keys: &BTreeSet<&str>, given: &[String]) -> Result<Option<BTreeMap<Stri
     }
     for text in given {
         let wrong = |reason: String| {
-            Failure::new(Code::InvalidInput, format!("--depends-on is \"{text}\", which cannot be used: {reason}."))
-                .advise("write --depends-on KEY=KEY[,KEY] with keys of --job; `none` alone takes all back")
+            Failure::new(Code::InvalidInput, format!("--depends-on \"{text}\" is invalid: {reason}."))
+                .advise("use --depends-on KEY=KEY[,KEY] with keys of --job; `none` clears")
         };
         let (key, others) = text.split_once('=').ok_or_else(|| wrong("it has no = between the keys".to_owned()))?;
         for name in [key].into_iter().chain(others.split(',')) {
             if !keys.contains(name) {
                 let known: Vec<&str> = keys.iter().copied().collect();
-                return Err(wrong(format!("no --job has the key \"{name}\"; the keys are {}", known.join(", "))));
+                return Err(wrong(format!("no --job has key \"{name}\"; keys: {}", known.join(", "))));
             }
         }
         needs.entry(key.to_owned()).or_default().extend(others.split(',').map(ToOwned::to_owned));
@@ -130,9 +128,9 @@ fn needs(keys: &BTreeSet<&str>, given: &[String]) -> Result<Option<BTreeMap<Stri
     if let Some(circle) = needs.keys().map(|key| circle(&needs, key)).find(|circle| !circle.is_empty()) {
         return Err(Failure::new(
             Code::InvalidInput,
-            format!("--depends-on makes a circle of {}: none of them could ever start.", circle.join(", ")),
+            format!("--depends-on makes a cycle of {}: none of them could start.", circle.join(", ")),
         )
-        .advise("leave one of the dependencies out"));
+        .advise("remove one of the dependencies"));
     }
     Ok(Some(needs))
 }
@@ -185,8 +183,8 @@ mod tests {
         assert_eq!(add(Some("x"), &["x=b,a", "x=a"]).unwrap(), task("x", Some(&["a", "b"])));
         assert_eq!(add(None, &["none"]).unwrap(), task("dbt_1", Some(&[])));
         for (key, needs, reason) in [
-            (Some("a b"), &[][..], "\"a b\" in --task-key cannot be used: a key has letters"),
-            (Some(""), &[], "a key has letters"),
+            (Some("a b"), &[][..], "\"a b\" in --task-key is invalid: a key may contain only letters"),
+            (Some(""), &[], "a key may contain only letters, digits, - and _"),
             (None, &["dbt_1"], "no ="),
             (None, &["dbt_1="], "a key is empty"),
             (None, &["dbt_1=dbt_1"], "wait for itself"),
@@ -212,11 +210,11 @@ mod tests {
         assert!(none.iter().all(|task| task.depends_on == Some(vec![])));
         for (given, reason) in [
             (&["a"][..], "no ="),
-            (&["a=x"], "no --job has the key \"x\""),
-            (&["x=a"], "no --job has the key \"x\""),
-            (&["a="], "no --job has the key \"\""),
-            (&["a=a"], "circle of a"),
-            (&["a=b", "b=c", "c=a"], "circle of a, b, c"),
+            (&["a=x"], "no --job has key \"x\""),
+            (&["x=a"], "no --job has key \"x\""),
+            (&["a="], "no --job has key \"\""),
+            (&["a=a"], "cycle of a"),
+            (&["a=b", "b=c", "c=a"], "cycle of a, b, c"),
             (&["a=b", "none"], "no ="),
         ] {
             let failure = tasks(&jobs(&["a", "b", "c"]), &owned(given)).unwrap_err();

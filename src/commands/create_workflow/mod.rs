@@ -43,8 +43,8 @@ use crate::http::Reader;
 /// How long a new job may take to show in lists after an answer that was lost.
 const SETTLE: Duration = Duration::from_mins(1);
 /// What a dry run says of `--check` and of `--run-now`.
-pub(super) const THEN_CHECKED: &str = "Then it would be checked by a run of its notebook in check mode.";
-pub(super) const THEN_RUN: &str = "Then it would be run, and followed to its end.";
+pub(super) const THEN_CHECKED: &str = "Then: check it with a run that starts nothing in dbt.";
+pub(super) const THEN_RUN: &str = "Then: run it and follow the run.";
 
 /// Create or update the Databricks job that runs a dbt job
 ///
@@ -259,8 +259,11 @@ async fn look(
 ) -> Result<(Ground, Drawn), Failure> {
     let looks = async |input: &Input, listed| {
         let load = input.load();
-        let (ground, found, usual) =
-            tokio::join!(survey(reader, &load, me), find(reader, input, looked_up, listed), UsualKeys::list(reader));
+        let (ground, found, usual) = tokio::join!(
+            survey(reader, &load, me),
+            find(reader, input, looked_up, listed, me),
+            UsualKeys::list(reader)
+        );
         let ground = ground?;
         let drawn = draw(reader, input, looked_up.clone(), found?, (&ground, usual), me, stage).await?;
         Ok::<_, Failure>((ground, drawn))

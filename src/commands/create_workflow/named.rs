@@ -7,6 +7,7 @@ use crate::credentials::{Account, Token, Wants};
 use crate::dbt::Link;
 use crate::engine::kinds::TaskWant;
 use crate::failure::{Code, Failure};
+use crate::http::side_by_side;
 
 /// Where the tasks go.
 #[derive(Debug)]
@@ -43,8 +44,8 @@ impl Asked {
         }
         let asked = Asked { jobs, narrow, place, depends_on };
         if !asked.narrow.is_empty() && asked.jobs.len() == given.len() && !asked.has_names() {
-            let what = "--project and --environment narrow the name of a dbt job, and no --job is given by its name.";
-            let failure = Failure::new(Code::Usage, what).advise("leave them out, or give the job by its name");
+            let what = "--project and --environment apply to a job given by name.";
+            let failure = Failure::new(Code::Usage, what).advise("drop them, or name the job");
             wants.optional(Err::<Option<()>, Failure>(failure));
         }
         asked
@@ -90,11 +91,11 @@ impl Asked {
     pub(super) async fn find(&self, account: &Account, token: &Token, stage: &Stage) -> Result<Vec<TaskWant>, Failure> {
         let reader = crate::commands::to_dbt(account, token, stage)?.reader();
         let everywhere = Narrow::default();
-        let mut ids = Vec::new();
-        for (_, named) in &self.jobs {
+        let find = async |(_, named): &(Option<String>, JobNamed)| {
             let narrow = if let JobNamed::Name(_) = named { &self.narrow } else { &everywhere };
-            ids.push(named.find(&reader, account, narrow).await?);
-        }
+            named.find(&reader, account, narrow).await
+        };
+        let ids: Vec<u64> = side_by_side(&self.jobs, find).await.into_iter().collect::<Result<_, _>>()?;
         self.with(&ids)
     }
 }

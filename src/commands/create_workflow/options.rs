@@ -15,14 +15,14 @@ const NONE: &str = "none";
 const OUR_TAGS: [&str; 3] = ["managed-by", "dbtrigger-id", "dbtrigger-settings"];
 
 fn wrong(flag: &str, text: &str, reason: &str) -> Failure {
-    Failure::new(Code::InvalidInput, format!("{flag} is \"{text}\", which cannot be used: {reason}."))
+    Failure::new(Code::InvalidInput, format!("{flag} \"{text}\" is invalid: {reason}."))
 }
 
 /// Reads a limit of whole seconds; none at all would let a task hang for ever.
 pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
     let duration = durations::parse(text)?;
     if duration.as_secs() == 0 || duration.subsec_millis() != 0 {
-        return Err(format!("\"{text}\" is no whole number of seconds from 1"));
+        return Err(format!("\"{text}\" is not a whole number of seconds, at least 1"));
     }
     Ok(duration)
 }
@@ -32,23 +32,23 @@ pub(super) fn tags(given: Vec<String>) -> Result<BTreeMap<String, String>, Failu
     let mut tags = BTreeMap::new();
     for text in given {
         let wrong =
-            |reason: &str| wrong("--tag", &text, reason).advise("write --tag KEY=VALUE, such as --tag team=finance");
+            |reason: &str| wrong("--tag", &text, reason).advise("use --tag KEY=VALUE, such as --tag team=finance");
         let (key, value) = text.split_once('=').ok_or_else(|| wrong("it has no = between key and value"))?;
         let plain = |text: &str| text.chars().all(|sign| sign.is_ascii_alphanumeric() || " +-=._:/@".contains(sign));
         if key.is_empty() || key.len() > 127 {
-            return Err(wrong("a key has 1 to 127 characters"));
+            return Err(wrong("a key must have 1 to 127 characters"));
         }
         if value.len() > 255 {
-            return Err(wrong("a value has at most 255 characters"));
+            return Err(wrong("a value may have at most 255 characters"));
         }
         if !plain(key) || !plain(value) {
-            return Err(wrong("Databricks takes letters without accents, digits, spaces and + - = . _ : / @ only"));
+            return Err(wrong("Databricks allows only ASCII letters, digits, spaces, and + - = . _ : / @"));
         }
         if OUR_TAGS.iter().any(|ours| ours.eq_ignore_ascii_case(key)) {
             return Err(wrong("dbtrigger finds its workflows by this tag"));
         }
         if tags.insert(key.to_owned(), value.to_owned()).is_some_and(|before| before != value) {
-            return Err(wrong("the same key is given with another value too"));
+            return Err(wrong("the same key is given with another value"));
         }
     }
     Ok(tags)
@@ -63,8 +63,8 @@ pub(super) fn addresses(given: Vec<String>) -> Result<Option<Vec<String>>, Failu
         return if given.len() == 1 {
             Ok(Some(Vec::new()))
         } else {
-            Err(Failure::new(Code::Contradiction, "--notify none and an address contradict each other.")
-                .advise("leave one of them out"))
+            Err(Failure::new(Code::Contradiction, "--notify none conflicts with an address.")
+                .advise("drop one of them"))
         };
     }
     let mut all = Vec::new();
@@ -73,8 +73,8 @@ pub(super) fn addresses(given: Vec<String>) -> Result<Option<Vec<String>>, Failu
             text.split_once('@').filter(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'));
         let odd = text.chars().any(|sign| sign.is_whitespace() || sign.is_control() || ",;<>\"".contains(sign));
         if sides.is_none() || odd || text.len() > 320 {
-            return Err(wrong("--notify", &text, "it is no address of one mailbox")
-                .advise("give one address at a time, such as --notify ops@example.com; `none` takes all away"));
+            return Err(wrong("--notify", &text, "it is not a single email address")
+                .advise("pass one address at a time, such as --notify ops@example.com; `none` clears"));
         }
         all.push(text);
     }
@@ -92,8 +92,8 @@ pub(super) fn overrides(given: Vec<String>) -> Result<Option<Map<String, Value>>
         return if given.len() == 1 {
             Ok(Some(Map::new()))
         } else {
-            Err(Failure::new(Code::Contradiction, "--override none and an override contradict each other.")
-                .advise("leave one of them out"))
+            Err(Failure::new(Code::Contradiction, "--override none conflicts with an override.")
+                .advise("drop one of them"))
         };
     }
     // In order of the keys, so that the order of the flags makes no difference.
@@ -101,7 +101,7 @@ pub(super) fn overrides(given: Vec<String>) -> Result<Option<Map<String, Value>>
     for text in given {
         let wrong = |reason: &str| wrong("--override", &text, reason);
         let Some((name, value)) = text.split_once('=') else {
-            return Err(wrong("it has no = between key and value").advise("write --override git_branch=main"));
+            return Err(wrong("it has no = between key and value").advise("use --override git_branch=main"));
         };
         let Some(Field { name, kind, flag: _ }) = FIELDS.into_iter().find(|field| field.name == name) else {
             let names: Vec<&str> = FIELDS.iter().map(|field| field.name).collect();
@@ -111,20 +111,18 @@ pub(super) fn overrides(given: Vec<String>) -> Result<Option<Map<String, Value>>
             return Err(wrong("its value is empty"));
         }
         if value.contains("{{") {
-            return Err(wrong(
-                "Databricks would fill in what stands in {{ }}, and whoever starts the workflow could change it",
-            ));
+            return Err(wrong("Databricks would substitute {{ }}, so whoever starts the workflow could change it"));
         }
         let read = match kind {
             Kind::Text => json!(value),
             Kind::Number => match value.parse::<u64>() {
                 Ok(number) => json!(number),
-                Err(_) => return Err(wrong("its value is no whole number")),
+                Err(_) => return Err(wrong("its value is not a whole number")),
             },
             Kind::Flag => match value {
                 "true" => json!(true),
                 "false" => json!(false),
-                _ => return Err(wrong("its value can be true or false")),
+                _ => return Err(wrong("its value must be true or false")),
             },
             Kind::Texts => {
                 let steps = all.entry(name.to_owned()).or_insert_with(|| json!([]));
@@ -139,15 +137,12 @@ pub(super) fn overrides(given: Vec<String>) -> Result<Option<Map<String, Value>>
     match wrong_together(|name| all.contains_key(name)) {
         None => Ok(Some(all.into_iter().collect())),
         Some(Together::TwoPullRequests(one, other)) => {
-            let what = format!(
-                "--override {} and {} contradict each other: a run is for one pull request.",
-                one.name, other.name
-            );
-            Err(Failure::new(Code::Contradiction, what).advise("leave one of them out"))
+            let what = format!("--override {} conflicts with {}: a run is for one pull request.", one.name, other.name);
+            Err(Failure::new(Code::Contradiction, what).advise("drop one of them"))
         }
         Some(Together::NoCommit(one)) => {
             let what =
-                format!("--override {} needs git_sha or git_branch: dbt does not look up what to check out.", one.name);
+                format!("--override {} requires git_sha or git_branch: dbt does not look up the commit.", one.name);
             Err(Failure::new(Code::Usage, what).advise("add --override git_sha=COMMIT or --override git_branch=BRANCH"))
         }
     }
@@ -172,8 +167,8 @@ mod tests {
             (&["=x"], "1 to 127"),
             (&[&long], "1 to 127"),
             (&[&wide], "at most 255"),
-            (&["team=Bü"], "without accents"),
-            (&["a=b\n"], "without accents"),
+            (&["team=Bü"], "ASCII letters"),
+            (&["a=b\n"], "ASCII letters"),
             (&["Managed-By=me"], "by this tag"),
             (&["dbtrigger-id=x"], "by this tag"),
             (&["a=1", "a=2"], "another value"),
@@ -215,12 +210,12 @@ mod tests {
             (&["git_branch"][..], "no ="),
             (&["cause=x"], "no such override"),
             (&["git_branch= "], "is empty"),
-            (&["threads_override=many"], "no whole number"),
-            (&["threads_override=-1"], "no whole number"),
+            (&["threads_override=many"], "not a whole number"),
+            (&["threads_override=-1"], "not a whole number"),
             (&["generate_docs_override=yes"], "true or false"),
-            (&["git_branch={{job.parameters.x}}"], "fill in"),
+            (&["git_branch={{job.parameters.x}}"], "substitute"),
             (&["git_branch=a", "git_branch=b"], "more than once"),
-            (&["git_branch=a", "none"], "contradict"),
+            (&["git_branch=a", "none"], "conflicts"),
         ] {
             let failure = overrides(owned(given)).unwrap_err();
             assert!(failure.what.contains(reason), "{given:?}: {}", failure.what);

@@ -13,10 +13,10 @@ use crate::http::Writer;
 use crate::questions::Questioner;
 
 /// How things stand where nobody answers whether there is to be a run.
-const SET_UP: &str = "everything is set up; no run was started";
+const SET_UP: &str = "setup is complete; no run was started";
 
 /// The same once somebody has said yes, until its run is known.
-const PRESSED: &str = "everything is set up; whether its run was started, `dbtrigger runs --workflow WORKFLOW` shows";
+const PRESSED: &str = "setup is complete; check whether its run was started with `dbtrigger runs --workflow WORKFLOW`";
 
 /// Whether the workflow is run once it is there.
 pub(in crate::commands) enum Press {

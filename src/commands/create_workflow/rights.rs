@@ -10,7 +10,7 @@ use crate::databricks::workspace::{NotebookPath, get_status};
 use crate::engine::kinds::{Grant, GrantWant, NotebookGrant, NotebookGrantWant};
 use crate::engine::{Consents, Planned, Step};
 use crate::failure::{Code, Failure};
-use crate::http::{HttpError, Reader};
+use crate::http::{HttpError, Reader, Rows};
 
 /// Whether somebody may read one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,32 +38,43 @@ pub(crate) async fn look(reader: &Reader, who: &str, ground: &Ground) -> Option<
     let (on_notebook, on_scope) =
         tokio::join!(readers_of_notebook(reader, &ground.path), readers_of_scope(reader, &scope));
     let by_name = |readers: &Readers| match readers {
-        Ok(Some(names)) => names.iter().any(|name| name.eq_ignore_ascii_case(who) || name == EVERYBODY),
+        Ok(Some(Named { names, odd: _ })) => {
+            names.iter().any(|name| name.eq_ignore_ascii_case(who) || name == EVERYBODY)
+        }
         Ok(None) | Err(_) => true,
     };
     // Groups are asked for only where they can make a difference.
     let groups = if by_name(&on_notebook) && by_name(&on_scope) { Ok(None) } else { reader.read(groups_of(who)).await };
     let access = |readers: Readers| match readers {
         Ok(None) => Access::Has,
-        Ok(Some(names)) => judge(who, &names, groups.as_ref().map(Option::as_deref)),
+        Ok(Some(Named { names, odd })) => match judge(who, &names, groups.as_ref().map(Option::as_deref)) {
+            Access::Lacks if odd > 0 => Access::Unknown("an entry of its access list cannot be read".to_owned()),
+            judged @ (Access::Has | Access::Lacks | Access::Unknown(_)) => judged,
+        },
         Err(why) => Access::Unknown(why.to_string()),
     };
     let (notebook, secret) = (access(on_notebook), access(on_scope));
     Some(Rights { who: who.to_owned(), path: ground.path.clone(), scope, key: ground.key.clone(), notebook, secret })
 }
 
-/// Who may read it, by name; `None`: everybody, since there are no access lists.
-type Readers = Result<Option<Vec<String>>, HttpError>;
+/// Who may read it; `None`: everybody, since there are no access lists.
+type Readers = Result<Option<Named>, HttpError>;
+
+/// Who may read it by name, and how many others whose names cannot be read.
+struct Named {
+    names: Vec<String>,
+    odd: usize,
+}
 
 async fn readers_of_notebook(reader: &Reader, path: &NotebookPath) -> Readers {
     let Some(id) = reader.read(get_status(path)).await?.object_id else {
-        return Ok(Some(vec![ADMINISTRATORS.to_owned()]));
+        return Ok(Some(Named { names: vec![ADMINISTRATORS.to_owned()], odd: 0 }));
     };
     match reader.read(notebook_permissions(id)).await {
         // Every level lets somebody read.
-        Ok(holdings) => {
-            let known = holdings.into_iter().filter(|held| NotebookLevel::named(&held.level).is_some());
-            Ok(Some(known.map(|held| held.principal).collect()))
+        Ok(Rows { rows, odd }) => {
+            let known = rows.into_iter().filter(|held| NotebookLevel::named(&held.level).is_some());
+            Ok(Some(Named { names: known.map(|held| held.principal).collect(), odd }))
         }
         Err(error) if has_no_acls(&error) => Ok(None),
         Err(error) => Err(error),
@@ -72,10 +83,11 @@ async fn readers_of_notebook(reader: &Reader, path: &NotebookPath) -> Readers {
 
 async fn readers_of_scope(reader: &Reader, scope: &ScopeName) -> Readers {
     match reader.read(acls(scope)).await {
-        Ok(listed) => {
-            let known = listed.into_iter().filter(|acl| Permission::named(&acl.permission).is_some());
+        Ok(Rows { rows, odd }) => {
+            let known = rows.into_iter().filter(|acl| Permission::named(&acl.permission).is_some());
             // Administrators manage every scope, and are not listed (databricks-api §3.4).
-            Ok(Some(known.map(|acl| acl.principal).chain([ADMINISTRATORS.to_owned()]).collect()))
+            let names = known.map(|acl| acl.principal).chain([ADMINISTRATORS.to_owned()]).collect();
+            Ok(Some(Named { names, odd }))
         }
         Err(error) if has_no_acls(&error) => Ok(None),
         Err(error) => Err(error),
@@ -98,38 +110,39 @@ fn judge(who: &str, names: &[String], groups: Result<Option<&[String]>, &HttpErr
         Ok(Some(groups)) if groups.iter().any(|group| others.contains(&group.as_str())) => Access::Has,
         // Groups that lie in others need not be listed.
         Ok(Some(groups)) if groups.iter().any(|group| group != EVERYBODY) => Access::Unknown(format!(
-            "the groups of {who} ({}) may lie in one that may: {}",
+            "the groups of {who} ({}) may be members of one that can: {}",
             groups.join(", "),
             others.join(", ")
         )),
         Ok(Some(_)) => Access::Lacks,
-        Ok(None) => Access::Unknown(format!("it may be in one of the groups that may: {}", others.join(", "))),
+        Ok(None) => Access::Unknown(format!("it may be a member of a group that can: {}", others.join(", "))),
         Err(error) => {
-            Access::Unknown(format!("it may be in one of the groups that may ({}), and {error}", others.join(", ")))
+            Access::Unknown(format!("it may be a member of a group that can ({}): {error}", others.join(", ")))
         }
     }
 }
 
-impl Rights {
-    /// The steps that give what is lacking. What could not be found out is given too: at worst it was there through a group.
-    pub(super) async fn grants(&self, reader: &Reader) -> Result<Vec<Planned>, Failure> {
-        let Rights { who, path, scope, key: _, notebook, secret } = self;
-        let none = Consents::default();
-        let mut steps = Vec::new();
-        // What it has by name is shown as kept; what it has through a group is not given once more.
-        let secret_want = GrantWant { scope: scope.clone(), principal: who.clone(), permission: Permission::Read };
-        let step = Step::<Grant>::plan(reader, secret_want, &none).await?;
-        if *secret != Access::Has || !step.writes() {
-            steps.push(Planned::Grant(step));
-        }
-        let want = NotebookGrantWant { path: path.clone(), principal: who.clone(), level: NotebookLevel::CanRun };
-        let step = Step::<NotebookGrant>::plan(reader, want, &none).await?;
-        if *notebook != Access::Has || !step.writes() {
-            steps.push(Planned::NotebookGrant(step));
-        }
-        Ok(steps)
-    }
+/// The steps that give what is lacking. What could not be found out is given too: at worst it was there through a group.
+pub(super) async fn grants(reader: &Reader, who: &str, ground: &Ground) -> Result<Vec<Planned>, Failure> {
+    let Ok(scope) = ground.scope.parse::<ScopeName>() else { return Ok(Vec::new()) };
+    let (principal, path, none) = (who.to_owned(), ground.path.clone(), Consents::default());
+    let of_secret = GrantWant { scope, principal: principal.clone(), permission: Permission::Read };
+    let of_notebook = NotebookGrantWant { path, principal, level: NotebookLevel::CanRun };
+    let (rights, of_secret, of_notebook) = tokio::join!(
+        look(reader, who, ground),
+        Step::<Grant>::plan(reader, of_secret, &none),
+        Step::<NotebookGrant>::plan(reader, of_notebook, &none)
+    );
+    let (of_secret, of_notebook) = (of_secret?, of_notebook?);
+    let (secret, notebook) =
+        rights.map_or((true, true), |rights| (rights.secret == Access::Has, rights.notebook == Access::Has));
+    // What it has by name is shown as kept; what it has through a group is not given once more.
+    let secret = (!secret || !of_secret.writes()).then_some(Planned::Grant(of_secret));
+    let notebook = (!notebook || !of_notebook.writes()).then_some(Planned::NotebookGrant(of_notebook));
+    Ok(secret.into_iter().chain(notebook).collect())
+}
 
+impl Rights {
     /// Refuses what would fail in every run; what could not be found out comes back as warnings.
     pub(crate) fn check(&self) -> Result<Vec<String>, Failure> {
         let Rights { who, path, scope, key, notebook, secret } = self;
@@ -153,7 +166,7 @@ impl Rights {
                     commands.push(command);
                 }
                 Access::Unknown(why) => warnings.push(format!(
-                    "Whether {who}, whom the runs act as, may read {what} could not be found out: {why}. --grant-run-as gives it the right, and --check shows whether it has it."
+                    "Cannot tell whether the run-as identity {who} can read {what}: {why}. Grant access with --grant-run-as, or test it with --check."
                 )),
             }
         }
@@ -162,7 +175,7 @@ impl Rights {
         }
         let failure = Failure::new(
             Code::NotAllowed,
-            format!("{who}, whom the runs act as, may not read {}, so every run would fail.", lacking.join(" and ")),
+            format!("The run-as identity {who} cannot read {}, so every run would fail.", lacking.join(" and ")),
         );
         Err(commands.into_iter().fold(failure, Failure::run))
     }
@@ -183,8 +196,12 @@ mod tests {
             (&["ana@example.com", "admins"], Some(&["users"][..]), "lacks"),
             (&["admins"], Some(&["users", "admins"]), "has"),
             (&["data-team"], Some(&["data-team"]), "has"),
-            (&["data-team", "admins"], Some(&["users", "analysts"]), "may lie in one that may: admins, data-team"),
-            (&["data-team", "admins"], None, "may be in one of the groups that may: admins, data-team"),
+            (
+                &["data-team", "admins"],
+                Some(&["users", "analysts"]),
+                "may be members of one that can: admins, data-team",
+            ),
+            (&["data-team", "admins"], None, "may be a member of a group that can: admins, data-team"),
         ] {
             let groups = groups.map(owned);
             let said = match judge(bo, &owned(names), Ok(groups.as_deref())) {

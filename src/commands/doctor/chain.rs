@@ -2,19 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::future::join_all;
-
 use super::check::{Check, Part};
 use super::notebooks::{Footing, footing};
 use super::workflows::{self, Standing};
 use super::{jobs, last_run, notebooks};
+use crate::commands::create_workflow::ground::Ground;
 use crate::commands::create_workflow::rights;
 use crate::commands::job_named::{JobNamed, Narrow};
 use crate::commands::workflow_named::WorkflowNamed;
 use crate::credentials::Account;
 use crate::databricks::me::Me;
 use crate::failure::Failure;
-use crate::http::Reader;
+use crate::http::{Reader, side_by_side};
 
 pub(super) const PART: Part = Part::Chain;
 
@@ -38,6 +37,9 @@ pub(super) struct Chain<'a> {
     pub(super) me: &'a Me,
     pub(super) dbt: &'a Dbt,
 }
+
+/// By who and notebook: what could not be found out, or what is lacking.
+type Rights = BTreeMap<(String, String), Result<Vec<String>, Failure>>;
 
 /// What is not looked at where the workspace cannot be asked.
 const IN_THE_WORKSPACE: [&str; 4] = ["notebook", "key", "workflow", "rights"];
@@ -76,8 +78,9 @@ impl Chain<'_> {
         let (standing, none) = workflows::find(self, wanted, job).await;
         let mut checks: Vec<Check> = Vec::new();
         let mut footings = BTreeMap::new();
-        for (path, load) in loads(&standing) {
-            let footing = footing(self, Some(&path), load).await;
+        let loads: Vec<(String, notebooks::Load)> = loads(&standing).into_iter().collect();
+        let found = side_by_side(&loads, async |(path, load)| footing(self, Some(path), load).await).await;
+        for ((path, _), footing) in loads.into_iter().zip(found) {
             checks.extend(
                 footing
                     .checks
@@ -91,16 +94,9 @@ impl Chain<'_> {
         if standing.is_empty() {
             // What a first workflow would stand on.
             let load = notebooks::Load { jobs: job.into_iter().collect(), others_only: false };
-            checks.extend(footing(self, None, load).await.checks);
+            checks.extend(footing(self, None, &load).await.checks);
         }
         checks.extend(none);
-        let mut known = BTreeMap::new();
-        let last = standing.iter().map(|workflow| last_run::look(self, workflow, &footings));
-        for (workflow, last) in standing.iter().zip(join_all(last).await) {
-            checks.extend(workflows::compare(self, workflow, &footings));
-            checks.push(last);
-            checks.push(self.rights(workflow, &footings, &mut known).await);
-        }
         // Of a workflow that starts several, only the one that is asked about.
         let mut started: BTreeMap<u64, Option<String>> = BTreeMap::new();
         for task in standing.iter().flat_map(|workflow| &workflow.tasks) {
@@ -111,52 +107,66 @@ impl Chain<'_> {
         if let Some(job) = job {
             started.entry(job).or_insert(None);
         }
-        for (job, elsewhere) in started {
-            let is_started = standing.iter().any(|workflow| workflow.is_for(job) && workflow.starts_by_itself());
-            checks.push(jobs::look(self.dbt, job, elsewhere.as_deref(), is_started).await);
+        let started: Vec<(u64, Option<String>)> = started.into_iter().collect();
+        let (last, rights, jobs) = tokio::join!(
+            side_by_side(&standing, async |workflow| last_run::look(self, workflow, &footings).await),
+            self.all_rights(&standing, &footings),
+            side_by_side(&started, async |(job, elsewhere)| {
+                let is_started = standing.iter().any(|workflow| workflow.is_for(*job) && workflow.starts_by_itself());
+                jobs::look(self.dbt, *job, elsewhere.as_deref(), is_started).await
+            }),
+        );
+        for (workflow, last) in standing.iter().zip(last) {
+            checks.extend(workflows::compare(self, workflow, &footings));
+            checks.push(last);
+            checks.push(Chain::rights(workflow, &footings, &rights));
         }
+        checks.extend(jobs);
         checks
     }
 
+    /// What those may read whom the workflows run as, each of them and each notebook once.
+    async fn all_rights(&self, standing: &[Standing], footings: &BTreeMap<String, Footing>) -> Rights {
+        let mut asked: BTreeMap<(String, String), &Ground> = BTreeMap::new();
+        for workflow in standing {
+            let Some(who) = self.runs_as_another(workflow) else { continue };
+            for path in workflow.tasks.iter().map(|task| &task.notebook) {
+                if let Some(Footing { checks: _, ground: Ok(ground), key: Ok(()), elsewhere: _ }) = footings.get(path) {
+                    asked.insert((who.to_owned(), path.clone()), ground);
+                }
+            }
+        }
+        let asked: Vec<((String, String), &Ground)> = asked.into_iter().collect();
+        let look = async |((who, _), ground): &((String, String), &Ground)| {
+            rights::look(self.reader, who, ground).await.map_or_else(|| Ok(Vec::new()), |rights| rights.check())
+        };
+        let found = side_by_side(&asked, look).await;
+        asked.into_iter().map(|(asked, _)| asked).zip(found).collect()
+    }
+
+    /// Whom the workflow runs as, if not as whoever asks.
+    fn runs_as_another<'a>(&self, workflow: &'a Standing) -> Option<&'a str> {
+        workflow.have.job.run_as.as_deref().filter(|who| !who.eq_ignore_ascii_case(&self.me.user_name))
+    }
+
     /// Whether whoever a workflow runs as may read its notebook and its key.
-    async fn rights(
-        &self,
-        workflow: &Standing,
-        footings: &BTreeMap<String, Footing>,
-        known: &mut BTreeMap<(String, String), Result<Vec<String>, Failure>>,
-    ) -> Check {
+    fn rights(workflow: &Standing, footings: &BTreeMap<String, Footing>, known: &Rights) -> Check {
         let id = format!("rights:{}", workflow.have.job.id);
         let skipped = |of: &str| Check::skipped(PART, &id, &format!("the rights of {}", workflow.short()), of);
         let Some(who) = workflow.have.job.run_as.clone() else {
-            return skipped("the service does not say whom its runs act as");
+            return skipped("the run-as identity is unknown");
         };
-        let is_me = who.eq_ignore_ascii_case(&self.me.user_name);
         let paths: BTreeSet<&str> = workflow.tasks.iter().map(|task| task.notebook.as_str()).collect();
         let mut unsure = Vec::new();
         for path in paths {
             let Some(Footing { checks: _, ground, key, elsewhere: _ }) = footings.get(path) else { continue };
-            let ground = match ground {
-                Ok(ground) => ground,
-                Err(of) => return skipped(of),
-            };
-            if let Err(of) = key {
+            if let (Err(of), _) | (Ok(_), Err(of)) = (ground, key) {
                 return skipped(of);
             }
-            if is_me {
-                // Reading both just now was the proof.
-                continue;
-            }
-            let asked = (who.clone(), path.to_owned());
-            if !known.contains_key(&asked) {
-                let found = match rights::look(self.reader, &who, ground).await {
-                    Some(rights) => rights.check(),
-                    None => Ok(Vec::new()),
-                };
-                known.insert(asked.clone(), found);
-            }
-            match known.get(&asked) {
+            match known.get(&(who.clone(), path.to_owned())) {
                 Some(Ok(warnings)) => unsure.extend(warnings.iter().cloned()),
                 Some(Err(failure)) => return Check::failed(PART, &id, failure.clone()),
+                // Whoever asks has read both just now, and that was the proof.
                 None => {}
             }
         }
@@ -164,11 +174,13 @@ impl Chain<'_> {
             return Check::ok(
                 PART,
                 &id,
-                format!("{who}, whom {} runs as, may read notebook and key", workflow.short()),
+                format!("{who}, the run-as identity of {}, can read the notebook and the key", workflow.short()),
             );
         }
-        let what =
-            format!("Whether {who}, whom {} runs as, may read notebook and key is not certain.", workflow.short());
+        let what = format!(
+            "Cannot tell whether {who}, the run-as identity of {}, can read the notebook and the key.",
+            workflow.short()
+        );
         unsure.into_iter().fold(Check::warning(PART, &id, what), Check::because)
     }
 }

@@ -71,9 +71,6 @@ impl Status {
     }
 }
 
-/// The link that need not break those behind it.
-pub(super) const CLOCK: &str = "clock";
-
 /// One link.
 #[derive(Clone, Debug)]
 pub(super) struct Check {
@@ -86,12 +83,15 @@ pub(super) struct Check {
     next: Vec<Hint>,
     /// Of a certificate.
     valid_until: Option<Timestamp>,
+    /// What is behind it can do without.
+    is_aside: bool,
 }
 
 impl Check {
     fn new(part: Part, id: &str, status: Status, what: impl Into<String>) -> Check {
         let id = format!("{}.{id}", part.word());
-        Check { part, id, status, what: what.into(), reasons: Vec::new(), next: Vec::new(), valid_until: None }
+        let what = what.into();
+        Check { part, id, status, what, reasons: Vec::new(), next: Vec::new(), valid_until: None, is_aside: false }
     }
 
     pub(super) fn ok(part: Part, id: &str, what: impl Into<String>) -> Check {
@@ -154,8 +154,14 @@ impl Check {
         &self.id
     }
 
-    pub(super) fn is_clock(&self) -> bool {
-        self.id.rsplit_once('.').is_some_and(|(_, link)| link == CLOCK)
+    /// Breaks nothing behind it.
+    pub(super) fn aside(self) -> Check {
+        Check { is_aside: true, ..self }
+    }
+
+    /// Whether nothing behind it can do without it, and it has failed.
+    pub(super) fn breaks(&self) -> bool {
+        self.has_failed() && !self.is_aside
     }
 
     /// Why another link is skipped, if this one has failed.
@@ -173,13 +179,13 @@ impl Check {
     }
 
     fn text(&self, given: &Given) -> String {
-        let Check { part: _, id: _, status, what, reasons, next: _, valid_until: _ } = self;
+        let Check { part: _, id: _, status, what, reasons, next: _, valid_until: _, is_aside: _ } = self;
         if *status == Status::Skipped {
             return format!("  {} {what}: skipped because {}\n", status.mark(), reasons.join("; "));
         }
         let mut text = format!("  {} {what}\n", status.mark());
         for reason in reasons {
-            let _ = writeln!(text, "      because: {}", reason.replace('\n', "\n      "));
+            let _ = writeln!(text, "      cause: {}", reason.replace('\n', "\n      "));
         }
         for hint in self.hints(given) {
             let _ = writeln!(text, "      next: {hint}");
@@ -188,7 +194,7 @@ impl Check {
     }
 
     fn json(&self, given: &Given) -> Data {
-        let Check { part: _, id, status, what, reasons, next: _, valid_until } = self;
+        let Check { part: _, id, status, what, reasons, next: _, valid_until, is_aside: _ } = self;
         let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
         let mut check =
             document!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": self.hints(given) });
@@ -217,8 +223,8 @@ impl Examined {
         let ids: Vec<&str> = broken().map(|check| check.id.as_str()).collect();
         let what = match ids.as_slice() {
             [] => return None,
-            [only] => format!("A link of the chain is broken: {only}."),
-            several => format!("{} links of the chain are broken: {}.", several.len(), several.join(", ")),
+            [only] => format!("1 check failed: {only}."),
+            several => format!("{} checks failed: {}.", several.len(), several.join(", ")),
         };
         let mut failure = Failure::new(Code::Failed, what);
         for hint in broken().filter_map(|check| check.next.first()) {

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::check::{CLOCK, Check, Part};
+use super::check::{Check, Part};
 use crate::commands::Stage;
 use crate::commands::init_secrets::accounts;
 use crate::commands::provision::who;
@@ -64,13 +64,14 @@ impl Host<'_> {
                     Check::failed(self.part, word(link), self.broken(link, net, walk, source))
                 }
                 Some((at, _)) if *at < link => {
-                    let of = format!("the link before it is broken: {}.{}", self.part.word(), word(*at));
+                    let of = format!("an earlier check failed: {}.{}", self.part.word(), word(*at));
                     Check::skipped(self.part, word(link), word(link), &of)
                 }
                 Some(_) | None => self.holds(link, walk, source, now),
             });
         }
-        checks.push(self.clock(broken.as_ref().map(|(link, _)| *link), *date, now));
+        // A clock that is wrong need not break anything.
+        checks.push(self.clock(broken.as_ref().map(|(link, _)| *link), *date, now).aside());
         checks
     }
 
@@ -81,15 +82,15 @@ impl Host<'_> {
         let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let first = proxy.as_ref().map_or_else(|| host.to_owned(), |proxy| format!("the proxy {proxy}"));
         let what = match link {
-            Link::Name if proxy.is_none() && is_loopback(origin.url()) => format!("{host} needs no look-up"),
-            Link::Name => format!("{first} is at {addresses}"),
+            Link::Name if proxy.is_none() && is_loopback(origin.url()) => format!("{host} is an IP address"),
+            Link::Name => format!("{first} resolves to {addresses}"),
             Link::Connection if proxy.is_none() => format!("{place} accepts connections"),
             Link::Connection => format!("{first} accepts connections"),
             Link::Proxy => {
                 format!("{first} ({}) connects to {place}", source.unwrap_or_default())
             }
             Link::Tls if origin.url().scheme() != "https" => {
-                return Check::skipped(part, word(link), "TLS", "plain http is spoken to an address of this machine");
+                return Check::skipped(part, word(link), "TLS", "plain HTTP to a loopback address");
             }
             Link::Tls => match valid_until {
                 Some(until) => return self.certificate(*until, now),
@@ -108,11 +109,11 @@ impl Host<'_> {
         let (day, days) = (until.to_zoned(TimeZone::UTC).date(), left.as_hours() / 24);
         let days = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
         let check = if left < SOON {
-            Check::warning(part, id, format!("The certificate of {host} is valid until {day} only ({days} left)."))
-                .because("once it has expired, nothing can connect to the host any more")
-                .advise(format!("tell whoever runs {host}, or the proxy in front of it, to renew the certificate"))
+            Check::warning(part, id, format!("The certificate of {host} expires on {day} ({days} left)."))
+                .because("connections fail once it has expired")
+                .advise(format!("ask the operator of {host}, or of the proxy in front of it, to renew the certificate"))
         } else {
-            Check::ok(part, id, format!("the certificate of {host} is trusted, and valid until {day} ({days} left)"))
+            Check::ok(part, id, format!("the certificate of {host} is trusted and valid until {day} ({days} left)"))
         };
         check.valid_until(until)
     }
@@ -122,19 +123,17 @@ impl Host<'_> {
         let (host, place) = (origin.host(), self.place());
         let first = |at: &str| walk.proxy.as_ref().map_or_else(|| at.to_owned(), |proxy| format!("the proxy {proxy}"));
         let what = match link {
-            Link::Name => format!("There is no address for {}", first(host)),
-            Link::Connection => format!("There is no connection to {}", first(&place)),
-            Link::Proxy => format!("There is no way through {} to {place}", first(&place)),
-            Link::Tls => format!("There is no TLS connection to {place}"),
-            Link::Answer => format!("Nothing that speaks HTTP answers at {place}"),
+            Link::Name => format!("Cannot resolve {}", first(host)),
+            Link::Connection => format!("Cannot connect to {}", first(&place)),
+            Link::Proxy => format!("Cannot connect through {} to {place}", first(&place)),
+            Link::Tls => format!("TLS connection to {place} failed"),
+            Link::Answer => format!("No HTTP response from {place}"),
         };
         let failure = self.failure(part, &what, net);
         match source {
-            Some(source) if link <= Link::Proxy => Failure {
-                hints: Vec::new(),
-                ..failure
-            }
-            .advise(format!("correct the proxy, which comes from {source}, or name {host} in NO_PROXY if it can be reached without one")),
+            Some(source) if link <= Link::Proxy => Failure { hints: Vec::new(), ..failure }.advise(format!(
+                "fix the proxy set in {source}, or add {host} to NO_PROXY if it is reachable directly"
+            )),
             Some(_) | None => failure,
         }
     }
@@ -157,37 +156,35 @@ impl Host<'_> {
 
     fn clock(self, broken: Option<Link>, date: Option<Timestamp>, now: Timestamp) -> Check {
         let Host { part, origin } = self;
-        let id = CLOCK;
+        let id = "clock";
         if is_loopback(origin.url()) {
             // A sandbox has a time of its own.
             return Check::skipped(part, id, id, "the host is this machine");
         }
         if let Some(link) = broken {
-            let of = format!("the link before it is broken: {}.{}", part.word(), word(link));
+            let of = format!("an earlier check failed: {}.{}", part.word(), word(link));
             return Check::skipped(part, id, id, &of);
         }
         let host = origin.host();
         let Some(date) = date else {
-            return Check::skipped(part, id, id, &format!("{host} does not say what time it is there"));
+            return Check::skipped(part, id, id, &format!("{host} sends no Date header"));
         };
         let off = now.duration_since(date);
         let side = if off.is_negative() { "behind" } else { "ahead of" };
-        let what = format!("The clock of this machine is {} s {side} that of {host}", off.abs().as_secs());
-        let advice = "set the clock, and let the system keep it right (NTP)";
+        let what = format!("The clock of this machine is {} s {side} {host}", off.abs().as_secs());
+        let advice = "set the clock and enable NTP";
         if off.abs() > WRONG {
             let failure = Failure::new(Code::Failed, format!("{what}."));
             return Check::failed(
                 part,
                 id,
-                failure
-                    .cause("certificates and sign-ins are judged by the time, and schedules are shown by it")
-                    .advise(advice),
+                failure.cause("certificates, sign-in, and schedules depend on the time").advise(advice),
             );
         }
         if off.abs() > OFF {
             return Check::warning(part, id, format!("{what}.")).advise(advice);
         }
-        Check::ok(part, id, format!("the clock of this machine agrees with that of {host}"))
+        Check::ok(part, id, format!("the clock of this machine matches {host}"))
     }
 }
 
@@ -197,11 +194,11 @@ pub(super) async fn dbt_identity(reader: &Reader, account: &Account) -> Check {
     let accounts = match accounts(reader).await {
         Ok(accounts) => accounts,
         Err(error) if error.means() == Meaning::WrongHost => {
-            let doing = format!("{} does not answer as dbt Cloud does", account.origin);
+            let doing = format!("{} does not respond like dbt", account.origin);
             return Check::failed(part, id, of_dbt(&doing, &error));
         }
         Err(error) => {
-            let doing = format!("Cannot find out which accounts the token of {known_as} sees");
+            let doing = format!("Cannot list the accounts that the token from {known_as} can see");
             return Check::failed(part, id, of_dbt(&doing, &error));
         }
     };
@@ -210,18 +207,18 @@ pub(super) async fn dbt_identity(reader: &Reader, account: &Account) -> Check {
         let seen: Vec<String> =
             accounts.iter().map(|seen| format!("{}{}", seen.id, named(seen.name.as_ref()))).collect();
         let seen = if seen.is_empty() { "none".to_owned() } else { seen.join(", ") };
-        let what = format!("The token of {known_as} is good, but not for the account {}.", account.id);
-        let failure = Failure::new(Code::NotFound, what).cause(format!("the accounts that it sees: {seen}"));
-        let advice = "check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or make a token in that account under Account settings > API tokens";
+        let what = format!("The token from {known_as} is valid, but not for account {}.", account.id);
+        let failure = Failure::new(Code::NotFound, what).cause(format!("accounts it can see: {seen}"));
+        let advice = "check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or create a token in that account under Account settings > API tokens";
         return Check::failed(part, id, failure.advise(advice));
     };
     if seen.locked == Some(true) {
-        let failure = Failure::new(Code::NotAllowed, format!("dbt has locked the account {}.", account.id));
+        let failure = Failure::new(Code::NotAllowed, format!("dbt has locked account {}.", account.id));
         let failure = seen.lock_reason.iter().fold(failure, |failure, reason| failure.cause(reason.as_str()));
-        return Check::failed(part, id, failure.advise("ask the owner of the account to settle that with dbt"));
+        return Check::failed(part, id, failure.advise("ask the account owner to contact dbt"));
     }
     let name = named(seen.name.as_ref());
-    Check::ok(part, id, format!("the token of {known_as} is taken, and sees the account {}{name}", account.id))
+    Check::ok(part, id, format!("the token from {known_as} is accepted and can see account {}{name}", account.id))
 }
 
 /// Who the Databricks credential belongs to.
@@ -229,7 +226,7 @@ pub(super) async fn databricks_identity(reader: &Reader, identity: &Databricks) 
     let (part, id) = (Part::Databricks, "identity");
     match who(reader).await {
         Ok(me) => {
-            let what = format!("{} is {}, and is taken ({})", reader.known_as(), me.user_name, identity.way.name());
+            let what = format!("{} is {}; token accepted ({})", reader.known_as(), me.user_name, identity.way.name());
             (Check::ok(part, id, what), Some(me))
         }
         Err(mut failure) => {
@@ -265,7 +262,7 @@ mod tests {
         };
         for (now, words) in [
             ("2026-11-10T12:00:00Z", ["Ok", "valid until 2026-11-24 (14 days left)"]),
-            ("2026-11-10T12:00:01Z", ["Warning", "valid until 2026-11-24 only (13 days left)"]),
+            ("2026-11-10T12:00:01Z", ["Warning", "expires on 2026-11-24 (13 days left)"]),
             ("2026-11-23T11:00:00Z", ["Warning", "(1 day left)"]),
             ("2026-11-24T11:00:00Z", ["Warning", "(0 days left)"]),
         ] {
@@ -285,16 +282,16 @@ mod tests {
         };
         let remote = "https://ab123.us1.dbt.com";
         for (date, words) in [
-            ("2026-11-10T12:01:00Z", ["Ok", "agrees with"]),
-            ("2026-11-10T12:01:01Z", ["Warning", "61 s behind that of ab123"]),
-            ("2026-11-10T11:55:00Z", ["Warning", "300 s ahead of that of ab123"]),
-            ("2026-11-10T11:54:59Z", ["Failed", "301 s ahead of that of ab123"]),
+            ("2026-11-10T12:01:00Z", ["Ok", "the clock of this machine matches"]),
+            ("2026-11-10T12:01:01Z", ["Warning", "61 s behind ab123"]),
+            ("2026-11-10T11:55:00Z", ["Warning", "300 s ahead of ab123"]),
+            ("2026-11-10T11:54:59Z", ["Failed", "301 s ahead of ab123"]),
         ] {
             let shown = shown(remote, Some(date));
             assert!(words.iter().all(|word| shown.contains(word)), "{date}: {shown}");
         }
         let silent = shown(remote, None);
-        assert!(silent.contains("Skipped") && silent.contains("does not say what time"), "{silent}");
+        assert!(silent.contains("Skipped") && silent.contains("sends no Date header"), "{silent}");
         let sandbox = shown("http://127.0.0.1:1", Some("2001-01-01T00:00:00Z"));
         assert!(sandbox.contains("Skipped") && sandbox.contains("the host is this machine"), "{sandbox}");
     }
@@ -309,7 +306,7 @@ mod tests {
         let links: Vec<String> = links.iter().map(|link| format!("{link:?}")).collect();
         let words = ["Ok", "Failed", "Skipped", "Skipped", "Skipped"];
         assert!(links.len() == 5 && links.iter().zip(words).all(|(link, word)| link.contains(word)), "{links:#?}");
-        assert!(links[2..].iter().all(|link| link.contains("is broken: dbt.connection")), "{links:#?}");
+        assert!(links[2..].iter().all(|link| link.contains("failed: dbt.connection")), "{links:#?}");
         // Whoever set it, and what to do about it.
         let environment = Environment::of([("ALL_PROXY", "http://proxy.example:3128")]);
         let proxy = Proxy::of("http", "proxy.example", 3128);
@@ -317,7 +314,7 @@ mod tests {
         let links = host.links(&walk, &environment, Timestamp::UNIX_EPOCH);
         let shown = format!("{:?}", links[2]);
         for words in
-            ["Failed", "no way through the proxy", "which comes from ALL_PROXY, or name ab123.us1.dbt.com in NO_PROXY"]
+            ["Failed", "Cannot connect through the proxy", "set in ALL_PROXY, or add ab123.us1.dbt.com to NO_PROXY"]
         {
             assert!(shown.contains(words), "{words}: {shown}");
         }

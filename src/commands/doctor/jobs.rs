@@ -13,7 +13,7 @@ pub(super) async fn look(dbt: &Dbt, job: u64, elsewhere: Option<&str>, starts_by
     let id = format!("job:{job}");
     let subject = format!("the dbt job {job}");
     if let Some(elsewhere) = elsewhere {
-        return Check::skipped(PART, &id, &subject, &format!("it is of {elsewhere}, which is not the account in use"));
+        return Check::skipped(PART, &id, &subject, &format!("it belongs to {elsewhere}, not to the account in use"));
     }
     let (account, reader) = match &dbt.line {
         Ok(line) => line,
@@ -31,31 +31,31 @@ pub(super) async fn look(dbt: &Dbt, job: u64, elsewhere: Option<&str>, starts_by
     };
     let title = shown_name(found.name.as_deref());
     if let Some(off) = found.off() {
-        let failure = Failure::new(Code::Refused, format!("No run of the dbt job {job} \"{title}\" would start."));
+        let failure = Failure::new(Code::Refused, format!("dbt job {job} \"{title}\" would not start."));
         return Check::failed(PART, &id, failure.cause(off.why()).advise(off.advice()));
     }
     let last = runs.as_ref().ok().and_then(|page| page.rows.first());
     let ended = match (&runs, last) {
-        (Err(_), _) => "how its last run ended is not known".to_owned(),
-        (Ok(_), None) => "it has not run yet".to_owned(),
+        (Err(_), _) => "the outcome of its last run is unknown".to_owned(),
+        (Ok(_), None) => "no runs yet".to_owned(),
         (Ok(_), Some(run)) => {
             let status = run.status.map(Status::word).unwrap_or_default();
             let at = run.created().map(|at| format!(" of {}", moment(at))).unwrap_or_default();
             format!("its last run {}{at}: {status}", run.id)
         }
     };
-    let mut check = Check::ok(PART, &id, format!("the dbt job {job} \"{title}\" is there; {ended}"));
+    let mut check = Check::ok(PART, &id, format!("dbt job {job} \"{title}\" exists; {ended}"));
     if let Err(error) = &runs {
         let Failure { code: _, what, causes, hints, open: _ } =
-            of_dbt(&format!("The last run of the dbt job {job} cannot be looked at"), error);
+            of_dbt(&format!("Cannot read the last run of dbt job {job}"), error);
         check = causes.into_iter().fold(check.warn(what), Check::because).then(hints);
         check = check.run(format!("dbtrigger runs --job {job} --limit 1"));
     }
     if starts_by_itself && found.has_schedule() {
-        check = check.warn("it has a schedule of its own in dbt Cloud: it runs from both");
+        check = check.warn("it also has a schedule in dbt; it runs from both");
     }
     if found.is_ci() {
-        check = check.warn("it is a CI job, made for pull requests");
+        check = check.warn("it is a CI job for pull requests");
     }
     if let Some(run) = last.filter(|run| run.status == Some(Status::Error)) {
         check = check.warn("its last run failed").run(format!("dbtrigger watch {}", run.id));

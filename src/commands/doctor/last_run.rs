@@ -19,20 +19,20 @@ pub(super) async fn look(chain: &Chain<'_>, workflow: &Standing, footings: &BTre
     let job = workflow.have.job.id;
     let (id, subject) = (format!("last-run:{job}"), format!("the last run of {}", workflow.short()));
     let unknown = |error| {
-        let failure = of_databricks(&format!("How {subject} ended is not known"), &error);
-        let check = Check::warning(PART, &id, format!("{}.", failure.what.trim_end_matches('.')));
+        let failure = of_databricks(&format!("The outcome of {subject} is unknown"), &error);
+        let check = Check::warning(PART, &id, failure.what);
         failure.causes.into_iter().fold(check, Check::because).then(failure.hints)
     };
     let page = match chain.reader.read(list_workflow_runs(job, false, None)).await {
         Ok(page) => page,
         Err(error) => return unknown(error),
     };
-    let ended = page.runs.iter().filter_map(|run| match run.standing()? {
+    let ended = page.runs.rows.iter().filter_map(|run| match run.standing()? {
         databricks::Standing::Ended(end) => Some((run, end)),
         databricks::Standing::Going(_) => None,
     });
     let Some((run, end)) = ended.max_by_key(|(run, _)| (run.start_time, run.run_id)) else {
-        let of = "no run has ended yet, so whether dbt accepts the key is not known";
+        let of = "no run has ended yet, so it is unknown whether dbt accepts the key";
         return Check::skipped(PART, &id, &subject, of);
     };
     let at = run.start_time.and_then(|at| i64::try_from(at).ok()).and_then(|at| Timestamp::from_millisecond(at).ok());
@@ -43,7 +43,7 @@ pub(super) async fn look(chain: &Chain<'_>, workflow: &Standing, footings: &BTre
     match end {
         WorkflowEnd::Success(word) | WorkflowEnd::Left(word) => well(&word),
         WorkflowEnd::SuccessWithFailures(word) => well(&word).warn("some of its tasks failed").run(watch),
-        WorkflowEnd::Cancelled(word) => well(&word).warn("it was cancelled").run(watch),
+        WorkflowEnd::Cancelled(word) => well(&word).warn("it was canceled").run(watch),
         WorkflowEnd::NeverRan(word) | WorkflowEnd::Failed(word) => {
             let state = match WorkflowProbe::new(chain.reader, run.run_id).look().await {
                 Ok(Seen::Ended(state) | Seen::Going(state)) => state,
@@ -73,7 +73,7 @@ fn why(workflow: &Standing, footings: &BTreeMap<String, Footing>, state: &Workfl
         let lines = task.said.iter().flat_map(|said| &said.error).chain(&task.message).take(5);
         return lines.map(|line| format!("task {}: {line}", task.key)).fold(failure, Failure::cause);
     };
-    let who = workflow.have.job.run_as.as_deref().unwrap_or("whoever it runs as");
+    let who = workflow.have.job.run_as.as_deref().unwrap_or("its run-as identity");
     let used = Used { who, path: &ground.path, scope: &ground.scope, key: &ground.key };
     let Failure { code: _, what: why, causes, hints, open: _ } = used.meaning(task);
     let failure = causes.into_iter().fold(failure.cause(why), Failure::cause);

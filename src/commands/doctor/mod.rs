@@ -60,8 +60,8 @@ async fn examine(args: Args, stage: &Stage) -> Result<Examined, Failure> {
     let identity = credentials::databricks(environment, &stage.vault, &mut missing);
     let job = job.as_deref().map(JobNamed::read).transpose()?;
     if !narrow.is_empty() && !matches!(job, Some(JobNamed::Name(_))) {
-        let what = "--project and --environment narrow the name of a dbt job, and --job gives none.";
-        return Err(Failure::new(Code::Usage, what).advise("leave them out, or give --job with a name"));
+        let what = "--project and --environment apply to a job given by name.";
+        return Err(Failure::new(Code::Usage, what).advise("drop them, or pass --job with a name"));
     }
     let own = identity.as_ref().map(|identity| &identity.origin);
     let workflow = match workflow {
@@ -72,7 +72,7 @@ async fn examine(args: Args, stage: &Stage) -> Result<Examined, Failure> {
     let databricks = match missing.settle() {
         Err(failure) => Err(failure),
         Ok(()) => identity
-            .ok_or_else(|| Failure::new(Code::Bug, "The Databricks identity is settled and yet missing."))
+            .ok_or_else(|| Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved."))
             .and_then(|identity| to_databricks(&identity, stage).map(|writer| (identity, writer.reader()))),
     };
     let dbt = line_to_dbt(&pasted, Wants::default(), stage).map(|(account, writer)| (account, writer.reader()));
@@ -99,9 +99,9 @@ struct Side<T> {
     line: Result<T, String>,
 }
 
-/// The link that nothing behind it can do without. A clock that is wrong need not be one.
+/// The link that nothing behind it can do without.
 fn is_broken(checks: &[Check]) -> Option<String> {
-    let mut broken = checks.iter().filter(|check| check.has_failed() && !check.is_clock());
+    let mut broken = checks.iter().filter(|check| check.breaks());
     broken.next().map(Check::as_reason)
 }
 

@@ -13,7 +13,7 @@ use crate::engine::kinds::{
 };
 use crate::engine::{Action, Change, Consent, Consents, Kind as _};
 use crate::failure::{Code, Failure, of_databricks};
-use crate::notebook::{Found, OverrideKey, Reading, read};
+use crate::notebook::{Found, OverrideKey, Reading, State, read};
 use crate::origin::Origin;
 
 /// What a notebook has to carry.
@@ -52,24 +52,23 @@ impl Footing {
 }
 
 /// Looks at the notebook at this path, or at the one that commands use by default, and at the key that it reads.
-pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: Load) -> Footing {
+pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: &Load) -> Footing {
     let Chain { reader, me, dbt } = chain;
     let id = path.map_or("notebook".to_owned(), |path| format!("notebook:{path}"));
     let usual = dbt.account.and_then(|account| default_path(me, account).ok());
     let named = match path.map(str::parse::<NotebookPath>).transpose() {
         Ok(named) => named,
         Err(bad) => {
-            let what =
-                format!("The notebook \"{}\" of a workflow cannot be looked at: {bad}.", path.unwrap_or_default());
+            let what = format!("Cannot read notebook \"{}\" of a workflow: {bad}.", path.unwrap_or_default());
             let failure = Failure::new(Code::Refused, what);
             return Footing::broken(
                 &id,
-                failure.advise("give the workflow a notebook that `dbtrigger deploy-notebook` wrote"),
+                failure.advise("point the workflow at a notebook deployed with `dbtrigger deploy-notebook`"),
             );
         }
     };
     let Some(place) = named.or_else(|| usual.clone()) else {
-        let of = "dbt.credentials failed, and the notebook is one of an account";
+        let of = "dbt.credentials failed, and the notebook needs an account";
         let checks = ["notebook", "key"].map(|id| Check::skipped(PART, id, id, of));
         return Footing { checks: checks.into(), ground: Err(of.to_owned()), key: Err(of.to_owned()), elsewhere: None };
     };
@@ -86,7 +85,7 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: Load) -
             let absent = failure.code == Code::NotFound && path.is_none();
             let failure = if failure.code == Code::NotFound && !absent {
                 failure.advise(format!(
-                    "which secret it read is gone with it: add --scope and --key if that was not {DEFAULT_SCOPE}/{DEFAULT_KEY}"
+                    "the secret it read is unknown: add --scope and --key if it was not {DEFAULT_SCOPE}/{DEFAULT_KEY}"
                 ))
             } else {
                 failure
@@ -96,7 +95,7 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: Load) -
                 // Where the first notebook would look for it.
                 let (scope, key) = (DEFAULT_SCOPE.to_owned(), DEFAULT_KEY.to_owned());
                 let first = Ground::first(place, scope, key);
-                let (check, _) = key_check(chain, &first, &load).await;
+                let (check, _) = key_check(chain, &first, load).await;
                 footing.checks.pop();
                 footing.checks.push(check);
             }
@@ -104,7 +103,7 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: Load) -
         }
     };
     let (check, elsewhere) = notebook_check(chain, &id, &ground, is_usual);
-    let (key_check, key) = key_check(chain, &ground, &load).await;
+    let (key_check, key) = key_check(chain, &ground, load).await;
     let standing = if check.has_failed() { Err(check.as_reason()) } else { Ok(ground) };
     Footing { checks: vec![check, key_check], ground: standing, key, elsewhere }
 }
@@ -112,9 +111,8 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: Load) -
 /// Whether the notebook is as this version writes it, and for which account it is.
 fn notebook_check(chain: &Chain<'_>, id: &str, ground: &Ground, is_usual: bool) -> (Check, Option<String>) {
     let path = &ground.path;
-    let Reading::Ours { version, state: _, settings: Some(found) } = read(&ground.text) else {
-        let failure =
-            Failure::new(Code::Bug, format!("The settings of the notebook {path} were read, and now they cannot be."));
+    let Reading::Ours { version, state, settings: Some(found) } = read(&ground.text) else {
+        let failure = Failure::new(Code::Bug, format!("The settings of notebook {path} can no longer be read."));
         return (Check::failed(PART, id, failure), None);
     };
     let at = if is_usual { String::new() } else { ground::at(path) };
@@ -129,10 +127,7 @@ fn notebook_check(chain: &Chain<'_>, id: &str, ground: &Ground, is_usual: bool) 
     let Some(want) = as_it_says(path, &found) else {
         let failure = Failure::new(
             Code::Refused,
-            format!(
-                "The notebook {path} is for the host {} and the account {}, which cannot be.",
-                found.host, found.account_id
-            ),
+            format!("Notebook {path} has an invalid host or account: {}, {}.", found.host, found.account_id),
         );
         return (Check::failed(PART, id, failure.run(format!("{deploy} --force"))), None);
     };
@@ -140,30 +135,30 @@ fn notebook_check(chain: &Chain<'_>, id: &str, ground: &Ground, is_usual: bool) 
     let consents = Consents::default().with(Consent::AcceptSharedPath, true);
     let mut check = match Notebook::diff(&want, Some(&have), &consents) {
         Action::Keep(_) | Action::Create | Action::Remove => {
-            Check::ok(PART, id, format!("the notebook {path} is as dbtrigger {VERSION} writes it"))
+            Check::ok(PART, id, format!("notebook {path} is up to date (dbtrigger {VERSION})"))
         }
         Action::Update(changes) => {
-            let check = Check::warning(PART, id, format!("The notebook {path} is outdated."));
+            let check = Check::warning(PART, id, format!("Notebook {path} is outdated."));
             changes.iter().map(told).fold(check, Check::because).run(&deploy)
         }
-        Action::Blocked { why, unless: _ } if have.state(&want) == "edited-by-hand" => {
-            let failure = Failure::new(Code::Refused, why.what).cause("its runs do what it says now");
+        Action::Blocked { why, unless: _ } if state == State::EditedByHand => {
+            let failure = Failure::new(Code::Refused, why.what).cause("runs use the edited version");
             let failure = why.diff.iter().fold(failure, |failure, diff| failure.cause(first_lines(diff)));
             let mend = format!("{deploy}{} --force", as_flags(&found));
-            Check::failed(PART, id, failure.run(&mend).advise(format!("`{mend} --dry-run` shows what would be lost")))
+            Check::failed(PART, id, failure.run(&mend).advise(format!("see what would be lost: `{mend} --dry-run`")))
         }
         Action::Blocked { why, unless: _ } => {
-            let what = format!("The notebook {path} was written by dbtrigger {version}, and this is {VERSION}.");
-            Check::warning(PART, id, what).because(why.what).advise("use the newer dbtrigger")
+            let what = format!("Notebook {path} was written by dbtrigger {version}; this is {VERSION}.");
+            Check::warning(PART, id, what).because(why.what).advise("update dbtrigger")
         }
     };
     if path.is_shared() {
-        check = check.warn("it lies below /Shared, where everybody in the workspace can edit it, and so use the key");
+        check = check.warn("it is under /Shared, where every user of the workspace can edit it and so use the key");
     }
     if let Some(elsewhere) = &elsewhere {
         check = check
-            .warn(format!("it starts jobs of {elsewhere}, which is not the account in use"))
-            .advise(format!("to look at its jobs too, add{of}"));
+            .warn(format!("it starts jobs in {elsewhere}, not in the account in use"))
+            .advise(format!("to check its jobs too, add{of}"));
     }
     (check, elsewhere)
 }
@@ -235,14 +230,14 @@ async fn key_check(chain: &Chain<'_>, ground: &Ground, load: &Load) -> (Check, R
     if let Err(failure) = ground.check_key(UsualKeys::unknown(), reader, me).await {
         // Not whoever asks, but whoever the runs act as has to read it.
         if failure.code == Code::NotAllowed && load.others_only {
-            let what = format!("Whether the key {name} is there cannot be seen by {}.", me.user_name);
+            let what = format!("{} cannot see whether key {name} exists.", me.user_name);
             return (Check::warning(PART, &id, what).because(failure.what), Ok(()));
         }
         let check = Check::failed(PART, &id, failure);
         let of = check.as_reason();
         return (check, Err(of));
     }
-    let check = Check::ok(PART, &id, format!("the secret {name} is there"));
+    let check = Check::ok(PART, &id, format!("secret {name} exists"));
     let (Ok(scope), Ok(key)) = (ground.scope.parse::<ScopeName>(), ground.key.parse::<KeyName>()) else {
         return (check, Ok(()));
     };
@@ -251,22 +246,20 @@ async fn key_check(chain: &Chain<'_>, ground: &Ground, load: &Load) -> (Check, R
         Ok(Some(have)) => match have.readers.everybody() {
             Some(level) => {
                 let check = check.warn(format!(
-                    "everybody in this workspace can read the secret scope {} (users: {level})",
+                    "every user of this workspace can read secret scope {} (users: {level})",
                     want.scope
                 ));
                 if have.readers.can_be_closed() {
-                    check.advise(
-                        "take the access of the group `users` away from the scope, or keep the key in another one",
-                    )
+                    check.advise("remove the group `users` from the scope, or keep the key in another scope")
                 } else {
-                    check.advise("keep the key in another scope, or in a workspace with the Premium plan, whose scopes can be closed")
+                    check.advise("keep the key in another scope, or in a workspace with the Premium plan, which can restrict scopes")
                 }
             }
             None => check,
         },
         Ok(None) => check,
         Err(error) => {
-            let failure = of_databricks(&format!("who can read the secret scope {} is not known", want.scope), &error);
+            let failure = of_databricks(&format!("the readers of secret scope {} are unknown", want.scope), &error);
             failure.causes.into_iter().fold(check.warn(failure.what), Check::because)
         }
     };

@@ -114,7 +114,7 @@ async fn a_whole_chain_is_well_and_shown_in_three_parts() {
     }
     let place = |word: &str| outcome.text.find(word).unwrap_or_else(|| panic!("{word} in {}", outcome.text));
     assert!(place("dbt Cloud\n  ✓ ") < place("Databricks\n  ✓ ") && place("Databricks\n") < place("Chain\n"));
-    assert!(outcome.text.contains("– TLS: skipped because plain http"), "{}", outcome.text);
+    assert!(outcome.text.contains("– TLS: skipped because plain HTTP"), "{}", outcome.text);
     let lines = checks(&outcome).len();
     let all: u64 = counts.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
     assert_eq!(all, lines as u64);
@@ -125,7 +125,12 @@ async fn values_that_are_missing_break_a_link_each_and_the_rest_is_skipped() {
     let stage = prepared().await;
     stage.set("DBT_CLOUD_TOKEN", "");
     let outcome = doctor(&stage, &[]).await;
-    only_fails(&outcome, "dbt.credentials", "the token for dbt is missing", "give each as said above");
+    only_fails(
+        &outcome,
+        "dbt.credentials",
+        "the token for dbt is missing",
+        "provide each value, then run the same command again",
+    );
     assert_eq!(check(&outcome, "dbt.connection")["status"], "ok", "the way is walked without a token");
     for id in ["dbt.identity", "chain.job:222225"] {
         let skipped = check(&outcome, id);
@@ -135,7 +140,7 @@ async fn values_that_are_missing_break_a_link_each_and_the_rest_is_skipped() {
     stage.set("DATABRICKS_TOKEN", "");
     stage.set("DBT_CLOUD_HOST", "");
     let outcome = doctor(&stage, &[]).await;
-    assert!(outcome.exit == 1 && outcome.failure.contains("2 links of the chain are broken"), "{}", outcome.failure);
+    assert!(outcome.exit == 1 && outcome.failure.contains("2 checks failed"), "{}", outcome.failure);
     assert!(check(&outcome, "databricks.credentials")["reason"].to_string().contains("tried pat"));
     for id in ["databricks.name", "databricks.connection", "databricks.answer"] {
         assert_eq!(check(&outcome, id)["status"], "ok", "{id}: the way is walked without a credential");
@@ -154,7 +159,7 @@ async fn a_token_that_is_refused_breaks_the_identity_and_what_needs_it_is_skippe
     let stage = prepared().await;
     stage.set("DBT_CLOUD_TOKEN", "dbtc_another-0123456789");
     let outcome = doctor(&stage, &[]).await;
-    only_fails(&outcome, "dbt.identity", "does not accept the token", "DBT_CLOUD_HOST");
+    only_fails(&outcome, "dbt.identity", "rejects the token: it is invalid, expired, or for another", "DBT_CLOUD_HOST");
     assert_eq!(check(&outcome, "chain.job:222225")["reason"], "dbt.identity failed");
     let stage = prepared().await;
     stage.set("DATABRICKS_TOKEN", "dapi-another-0123456789");
@@ -179,7 +184,7 @@ async fn a_host_that_is_no_dbt_breaks_the_identity() {
     let stage = prepared().await;
     let rule = Rule::parse("dbt:accounts/list=status=404,times=forever").unwrap();
     stage.world(|world| world.add_fault(rule));
-    only_fails(&doctor(&stage, &[]).await, "dbt.identity", "does not answer as dbt Cloud does", "DBT_CLOUD_HOST");
+    only_fails(&doctor(&stage, &[]).await, "dbt.identity", "does not respond like dbt", "DBT_CLOUD_HOST");
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,7 +206,7 @@ async fn an_empty_workspace_says_what_to_make_in_the_guides_order() {
         assert!(outcome.failure.contains(next), "{}", outcome.failure);
     }
     assert!(
-        outcome.text.contains("  ✗ There is no workflow of dbtrigger") && outcome.text.contains("      next: run `")
+        outcome.text.contains("  ✗ No workflow created by dbtrigger") && outcome.text.contains("      next: run `")
     );
 }
 
@@ -211,12 +216,17 @@ async fn a_notebook_that_is_gone_or_not_ours_breaks_its_link_and_the_key_is_skip
     let path = NOTEBOOK.strip_prefix("chain.notebook:").unwrap();
     stage.post("/api/2.0/workspace/delete", &json!({ "path": path }));
     let outcome = doctor(&stage, &[]).await;
-    only_fails(&outcome, NOTEBOOK, "There is no notebook at", "run `dbtrigger deploy-notebook`");
+    only_fails(&outcome, NOTEBOOK, "No notebook at", "run `dbtrigger deploy-notebook`");
     for id in ["chain.key:", "chain.rights:"] {
         assert_eq!(check(&outcome, id)["reason"], format!("{NOTEBOOK} failed"));
     }
     import(&stage, "print('theirs')");
-    only_fails(&doctor(&stage, &[]).await, NOTEBOOK, "was not written by dbtrigger", "--adopt");
+    only_fails(
+        &doctor(&stage, &[]).await,
+        NOTEBOOK,
+        "was not created by dbtrigger, so its dbt account and key",
+        "--adopt",
+    );
 }
 
 /// Somebody puts this where the notebook was.
@@ -243,7 +253,7 @@ async fn a_notebook_that_was_edited_breaks_its_link_with_what_was_changed() {
     only_fails(&outcome, NOTEBOOK, "edited by hand", "run `dbtrigger deploy-notebook --force`");
     assert!(outcome.text.contains("\n      -print('mine')"), "{}", outcome.text);
     let shown = check(&outcome, NOTEBOOK)["next"][1].clone();
-    assert_eq!(shown, "`dbtrigger deploy-notebook --force --dry-run` shows what would be lost");
+    assert_eq!(shown, "see what would be lost: `dbtrigger deploy-notebook --force --dry-run`");
     let many = (0..40).fold(String::new(), |many, line| many + &format!("\nprint({line})"));
     import(&stage, &format!("{text}{many}"));
     let reason = check(&doctor(&stage, &[]).await, NOTEBOOK)["reason"].as_str().unwrap().to_owned();
@@ -253,14 +263,14 @@ async fn a_notebook_that_was_edited_breaks_its_link_with_what_was_changed() {
         .map(|line| if line.starts_with("SETTINGS = ") { "SETTINGS = {}\n".to_owned() } else { format!("{line}\n") })
         .collect();
     import(&stage, &unreadable);
-    only_fails(&doctor(&stage, &[]).await, NOTEBOOK, "cannot be read: it was edited by hand", "--force");
+    only_fails(&doctor(&stage, &[]).await, NOTEBOOK, "Cannot read the settings of notebook", "--force");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_notebook_that_may_not_start_the_job_breaks_its_link() {
     let stage = prepared().await;
     assert_eq!(stage.run(deploy_notebook::run, &["--allow-job", "1"]).await.unwrap().exit, 0);
-    only_fails(&doctor(&stage, &[]).await, NOTEBOOK, "222225 is not among them", "--allow-job 1 --allow-job 222225");
+    only_fails(&doctor(&stage, &[]).await, NOTEBOOK, "not 222225", "--allow-job 1 --allow-job 222225");
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,13 +292,13 @@ async fn a_key_that_is_missing_breaks_its_link_and_one_that_everybody_reads_is_a
     let stage = prepared().await;
     let everybody = json!({ "scope": "dbt-cloud", "principal": "users", "permission": "READ" });
     stage.post("/api/2.0/secrets/acls/put", &everybody);
-    warns(&doctor(&stage, &[]).await, KEY, "everybody in this workspace can read", "take the access of the group");
+    warns(&doctor(&stage, &[]).await, KEY, "every user of this workspace can read", "remove the group");
     stage.post("/api/2.0/secrets/delete", &json!({ "scope": "dbt-cloud", "key": "api-key" }));
     let outcome = doctor(&stage, &[]).await;
     only_fails(&outcome, KEY, "has no key api-key", "dbtrigger init-secrets --scope dbt-cloud --key api-key");
     assert_eq!(check(&outcome, "chain.rights:")["status"], "skipped");
     stage.post("/api/2.0/secrets/scopes/delete", &json!({ "scope": "dbt-cloud" }));
-    only_fails(&doctor(&stage, &[]).await, KEY, "There is no secret scope dbt-cloud", "dbtrigger init-secrets");
+    only_fails(&doctor(&stage, &[]).await, KEY, "No secret scope dbt-cloud", "dbtrigger init-secrets");
 }
 
 #[tokio::test(start_paused = true)]
@@ -312,7 +322,7 @@ async fn whoever_the_runs_act_as_has_to_read_key_and_notebook() {
     let outcome = doctor(&stage, &[]).await;
     assert_eq!((outcome.exit, &check(&outcome, "chain.rights:")["status"]), (0, &json!("ok")), "{outcome:?}");
     stage.world(|world| world.add_fault(Rule::parse("databricks:permissions/get=status=403,times=forever").unwrap()));
-    warns(&doctor(&stage, &[]).await, "chain.rights:", "could not be found out", "");
+    warns(&doctor(&stage, &[]).await, "chain.rights:", "Cannot tell whether", "");
 }
 
 #[tokio::test(start_paused = true)]
@@ -329,7 +339,7 @@ async fn what_was_edited_in_a_workflow_breaks_its_link_and_a_paused_schedule_is_
     assert_eq!(check(&outcome, "chain.schedule:")["status"], "warning");
     assert!(check(&outcome, "chain.schedule:")["next"].to_string().contains("--unpaused"));
     let mend = "dbtrigger create-workflow --job 222225 --force";
-    only_fails(&outcome, "chain.workflow:", "was edited since dbtrigger wrote it", mend);
+    only_fails(&outcome, "chain.workflow:", "was edited by hand", mend);
     assert_eq!(check(&outcome, "chain.workflow:")["reason"], "task.disable_auto_optimization: true -> false");
     create(&stage, &["--job", "222225", "--force"]).await;
     let outcome = doctor(&stage, &[]).await;
@@ -365,7 +375,11 @@ async fn a_workflow_that_was_made_to_start_another_dbt_job_is_found_by_either_an
     // Nothing is left that says what it was.
     let outcome = doctor(&stage, &[]).await;
     let found = check(&outcome, &format!("chain.workflow:{id}"));
-    assert!(found["status"] == "failed" && found["next"].to_string().contains("that it was made with"), "{found}");
+    assert!(
+        found["status"] == "failed"
+            && found["next"].to_string().contains("run create-workflow with --force and its original --job and"),
+        "{found}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -373,7 +387,12 @@ async fn two_workflows_of_one_mark_and_one_that_names_no_job_are_broken_links() 
     let stage = prepared().await;
     let (_, settings) = workflow(&stage);
     let copy = stage.post("/api/2.2/jobs/create", &settings)["job_id"].clone();
-    only_fails(&doctor(&stage, &[]).await, "chain.workflow:", "2 jobs carry the mark", "delete what is not needed");
+    only_fails(
+        &doctor(&stage, &[]).await,
+        "chain.workflow:",
+        "2 jobs have this workflow's tag",
+        "remove what is not needed with",
+    );
     stage.post("/api/2.2/jobs/delete", &json!({ "job_id": copy }));
     reset(&stage, |settings| settings["parameters"][0]["default"] = "{{job.id}}".into());
     // The key of its task says which it was.
@@ -393,7 +412,7 @@ async fn overrides_that_the_notebook_does_not_take_any_more_break_their_link() {
     only_fails(
         &doctor(&stage, &[]).await,
         "chain.overrides:",
-        "does not allow the override git_branch",
+        "does not allow override git_branch",
         "--allow-override git_branch",
     );
 }
@@ -410,19 +429,19 @@ async fn the_last_run_of_a_workflow_is_a_link_with_its_cause_and_what_to_do() {
     for (reason, says, next) in [
         (
             "key-refused",
-            "dbt Cloud refuses the key in dbt-cloud/api-key",
+            "dbt rejects the key in dbt-cloud/api-key",
             "init-secrets --scope dbt-cloud --key api-key --rotate",
         ),
-        ("key-malformed", "is no key of dbt's", "--rotate"),
-        ("key-not-allowed", "may not look at the dbt job", "Job Runner"),
+        ("key-malformed", "is not a dbt API key", "--rotate"),
+        ("key-not-allowed", "is not allowed to read the dbt job", "Job Runner"),
         ("address-refused", "IP restrictions", "addresses"),
-        ("job-not-visible", "is not visible", "dbtrigger jobs"),
-        ("job-off", "would start", "dbtrigger jobs"),
-        ("egress", "no way to dbt Cloud", "port 443"),
-        ("tls", "TLS connection", "REQUESTS_CA_BUNDLE"),
+        ("job-not-visible", "cannot see the dbt job", "dbtrigger jobs"),
+        ("job-off", "would not start", "dbtrigger jobs"),
+        ("egress", "cannot reach dbt", "port 443"),
+        ("tls", "TLS handshake", "REQUESTS_CA_BUNDLE"),
         ("secret", "cannot use the secret", "--grant"),
         ("error", "Failed: model orders (error): x", "dbtrigger watch --workflow-run"),
-        ("cancelled", "The dbt run was cancelled", "dbtrigger watch --workflow-run"),
+        ("cancelled", "The dbt run was canceled", "dbtrigger watch --workflow-run"),
         ("unknown", "The words of it.", "dbtrigger watch --workflow-run"),
         ("fancy-new", "The words of it.", "dbtrigger watch --workflow-run"),
     ] {
@@ -466,12 +485,12 @@ async fn each_dbt_job_is_looked_at_once_with_what_deserves_a_look() {
     )
     .await;
     let outcome = doctor(&stage, &[]).await;
-    warns(&outcome, "chain.job:222222", "a schedule of its own in dbt Cloud", "");
+    warns(&outcome, "chain.job:222222", "also has a schedule in dbt", "");
     warns(&outcome, "chain.job:300120", "a CI job", "");
     let jobs = checks(&outcome).iter().filter(|check| check["id"].as_str().unwrap().starts_with("chain.job:")).count();
     assert_eq!(jobs, 3);
     assert!(check(&outcome, "chain.job:222222")["what"].to_string().contains("its last run 123442"), "{outcome:?}");
-    assert!(check(&outcome, "chain.job:222225")["what"].to_string().contains("has not run yet"), "{outcome:?}");
+    assert!(check(&outcome, "chain.job:222225")["what"].to_string().contains("no runs yet"), "{outcome:?}");
     // What a workflow with a name is asked for by.
     reset(&stage, |settings| settings["tasks"][0]["disable_auto_optimization"] = false.into());
     let again = "dbtrigger create-workflow --name Several --job 222222 --job 222225 --job 300120 --force";
@@ -486,8 +505,8 @@ async fn a_dbt_job_that_is_gone_or_deactivated_breaks_its_link_and_a_failed_run_
     only_fails(
         &doctor(&stage, &[]).await,
         "chain.job:300119",
-        "dbt has deactivated it: 100 runs",
-        "save the job's settings once more",
+        "dbt deactivated it after 100",
+        "see the notice on the job's page in dbt; after failures,",
     );
     let stage = prepared().await;
     // With a name, dbt need not be asked.
@@ -513,7 +532,7 @@ async fn a_last_run_that_cannot_be_looked_at_is_a_warning_with_the_reason() {
     let stage = prepared().await;
     stage.world(|world| world.add_fault(Rule::parse("dbt:runs/list=status=403,times=forever").unwrap()));
     let outcome = doctor(&stage, &[]).await;
-    warns(&outcome, "chain.job:222225", "The last run of the dbt job 222225 cannot be looked at", "--job 222225");
+    warns(&outcome, "chain.job:222225", "Cannot read the last run of dbt job 222225", "--job 222225");
     let found = check(&outcome, "chain.job:222225");
     assert!(found["reason"].to_string().contains("403") && !found["what"].to_string().contains("403"), "{found}");
     assert!(found["next"].to_string().contains("permission set"), "{found}");
@@ -532,12 +551,7 @@ async fn a_workflow_or_a_job_that_is_named_narrows_what_is_looked_at() {
     assert_eq!(jobs(&doctor(&stage, &["--job", "222226"]).await), ["222226"]);
     assert_eq!(jobs(&doctor(&stage, &["--workflow", "dbt: Long queue (222225)"]).await), ["222225"]);
     let outcome = doctor(&stage, &["--job", "222223"]).await;
-    only_fails(
-        &outcome,
-        "chain.workflow",
-        "No workflow of dbtrigger starts the dbt job 222223",
-        "create-workflow --job 222223",
-    );
+    only_fails(&outcome, "chain.workflow", "starts dbt job 222223", "create-workflow --job 222223");
     let outcome = doctor(&stage, &["--workflow", "dbt: long queue (222225)"]).await;
     only_fails(&outcome, "chain.workflow", "No workflow is named", "did you mean");
     let outcome = doctor(&stage, &["--job", "Nighly build"]).await;
@@ -576,7 +590,7 @@ async fn a_task_in_somebody_elses_workflow_is_compared_and_one_without_any_is_a_
     only_fails(
         &outcome,
         "chain.workflow",
-        "has no task that dbtrigger made",
+        "\" has no task that dbtrigger created",
         &format!("create-workflow --add-to {theirs} --job <ID>"),
     );
     create(&stage, &["--add-to", "Daily load", "--job", "222225"]).await;
@@ -779,5 +793,5 @@ async fn what_mends_a_chain_at_places_of_its_own_keeps_them() {
     // A notebook that is gone has taken with it which secret it read: that is said.
     stage.post("/api/2.0/workspace/delete", &json!({ "path": at }));
     let next = check(&doctor(&stage, &[]).await, "chain.notebook:")["next"].to_string();
-    assert!(next.contains("add --scope and --key if that was not dbt-cloud/api-key"), "{next}");
+    assert!(next.contains("add --scope and --key if it was not dbt-cloud/api-key"), "{next}");
 }

@@ -17,6 +17,7 @@ use crate::engine::kinds::{
 };
 use crate::engine::{Action, Change, Consent, Consents, Kind as _, Refusal};
 use crate::failure::{Code, Failure, of_databricks};
+use crate::http::side_by_side;
 use crate::runs::plain;
 
 /// A workflow with tasks of ours.
@@ -103,7 +104,7 @@ pub(super) async fn find(chain: &Chain<'_>, wanted: &Wanted, job: Option<u64>) -
     let found = match &wanted.workflow {
         Some((named, text)) => {
             let again = |id: u64| format!("dbtrigger doctor --workflow {id}");
-            match named.find(chain.reader, text, "nothing that hangs on it was looked at", again).await {
+            match named.find(chain.reader, text, "nothing that depends on it was checked", again).await {
                 Ok(row) => one(chain, row.job_id, job).await,
                 Err(failure) => Err(failure),
             }
@@ -119,7 +120,7 @@ pub(super) async fn find(chain: &Chain<'_>, wanted: &Wanted, job: Option<u64>) -
 /// The one that is named, whoever made it.
 async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<Standing>, Failure> {
     let job = jobs::get(chain.reader, id).await;
-    let job = job.map_err(|error| of_databricks(&format!("Cannot look at the workflow {id}"), &error))?;
+    let job = job.map_err(|error| of_databricks(&format!("Cannot read workflow {id}"), &error))?;
     let tags: BTreeMap<String, String> = job.settings.read("tags").unwrap_or_default();
     let name: String = job.settings.read("name").unwrap_or_default();
     let ours = if tags.contains_key(ID_TAG) {
@@ -131,7 +132,7 @@ async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<Stand
     if standing.tasks.is_empty() {
         let shown = plain(&name, NAME);
         let failure =
-            Failure::new(Code::NotFound, format!("The workflow {id} \"{shown}\" has no task that dbtrigger made."));
+            Failure::new(Code::NotFound, format!("Workflow {id} \"{shown}\" has no task that dbtrigger created."));
         return Err(failure.run(format!("dbtrigger create-workflow --add-to {id} --job <ID>")));
     }
     Ok(vec![standing])
@@ -143,19 +144,21 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<Standing>, Fail
     let all = jobs::all(reader, None).await;
     let all = all.map_err(|error| of_databricks("Cannot list the workflows", &error))?;
     let mut marked: BTreeMap<String, Vec<Summary>> = BTreeMap::new();
-    for summary in all {
+    for summary in all.rows {
         if let Some(identity) = summary.tags.get(ID_TAG).cloned() {
             marked.entry(identity).or_default().push(summary);
         }
     }
+    let marked: Vec<Vec<Summary>> = marked.into_values().collect();
+    let jobs = side_by_side(&marked, async |ours| Some(jobs::get(reader, ours.first()?.id).await)).await;
     let mut found = Vec::new();
-    for ours in marked.into_values() {
-        let Some(first) = ours.first().map(|first| first.id) else { continue };
-        match jobs::get(reader, first).await {
+    for (ours, looked) in marked.into_iter().zip(jobs) {
+        let (Some(first), Some(looked)) = (ours.first().map(|first| first.id), looked) else { continue };
+        match looked {
             Ok(found_job) => found.push(Standing::new(ours, found_job, chain, job)),
             // Deleted since the list was made.
             Err(error) if is_missing(&error) => {}
-            Err(error) => return Err(of_databricks(&format!("Cannot look at the workflow {first}"), &error)),
+            Err(error) => return Err(of_databricks(&format!("Cannot read workflow {first}"), &error)),
         }
     }
     found.sort_by_key(|standing| standing.have.job.id);
@@ -166,11 +169,11 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<Standing>, Fail
         return Ok(found);
     }
     let Some(job) = job else {
-        let what = format!("There is no workflow of dbtrigger, as far as {me} can see.");
+        let what = format!("No workflow created by dbtrigger is visible to {me}.");
         let failure = Failure::new(Code::NotFound, what).run("dbtrigger create-workflow --job <ID>");
         return Err(failure.run("dbtrigger jobs"));
     };
-    let what = format!("No workflow of dbtrigger starts the dbt job {job}, as far as {me} can see.");
+    let what = format!("No workflow created by dbtrigger and visible to {me} starts dbt job {job}.");
     Err(Failure::new(Code::NotFound, what).run(format!("dbtrigger create-workflow --job {job}")))
 }
 
@@ -184,8 +187,9 @@ pub(super) fn compare(chain: &Chain<'_>, workflow: &Standing, footings: &BTreeMa
     match own {
         None if have.own().is_none() => {}
         None => {
-            let failure = Failure::new(Code::Refused, format!("A task of dbtrigger's in {shown} names no dbt job."));
-            let advice = "run create-workflow for it once more, with --force";
+            let failure =
+                Failure::new(Code::Refused, format!("A task that dbtrigger created in {shown} names no dbt job."));
+            let advice = "run create-workflow for it again with --force";
             checks.push(Check::failed(PART, &id, failure.advise(advice)));
         }
         Some(ReadBack { want, is_lost }) => {
@@ -207,8 +211,8 @@ pub(super) fn compare(chain: &Chain<'_>, workflow: &Standing, footings: &BTreeMa
     }
     if have.own().is_none() && added.is_empty() {
         let keys: Vec<&str> = tasks.iter().map(|task| task.key.as_str()).collect();
-        let what = format!("{shown} runs the notebook in {}, and has no mark of dbtrigger.", keys.join(", "));
-        let check = Check::warning(PART, &id, what).because("so what it should be like is not known");
+        let what = format!("{shown} runs the notebook in {}, but was not created by dbtrigger.", keys.join(", "));
+        let check = Check::warning(PART, &id, what).because("so its expected settings are unknown");
         checks.push(check);
     }
     for footing in tasks.iter().filter_map(|task| footings.get(&task.notebook)).take(1).filter(|_| !names.is_empty()) {
@@ -229,14 +233,14 @@ fn schedule(workflow: &Standing) -> Check {
     let job = &workflow.have.job;
     let (id, shown) = (format!("schedule:{}", job.id), workflow.short());
     match timetable(&job.settings) {
-        None => Check::ok(PART, &id, format!("{shown} has no schedule: somebody or something else starts it")),
+        None => Check::ok(PART, &id, format!("{shown} has no schedule")),
         Some(Timetable { expression, timezone, paused: false }) => {
-            Check::ok(PART, &id, format!("{shown} starts by {expression} in {timezone}"))
+            Check::ok(PART, &id, format!("{shown} is scheduled: {expression} in {timezone}"))
         }
         Some(Timetable { expression, timezone, paused: true }) => {
-            Check::warning(PART, &id, format!("The schedule of {shown} is paused, so it does not start by itself."))
-                .because(format!("it would start by {expression} in {timezone}"))
-                .advise("to let it run again: create-workflow --unpaused, or Resume on the page of the workflow")
+            Check::warning(PART, &id, format!("The schedule of {shown} is paused."))
+                .because(format!("schedule: {expression} in {timezone}"))
+                .advise("resume it with create-workflow --unpaused, or with Resume in the workspace")
         }
     }
 }
@@ -245,18 +249,18 @@ fn schedule(workflow: &Standing) -> Check {
 fn judged(id: &str, shown: &str, diff: impl Fn(&Consents) -> Action, is_lost: bool, again: Option<&str>) -> Check {
     let remedy = |failure: Failure| match again {
         Some(again) => failure.run(format!("{again} --force")),
-        None => failure.advise("run create-workflow with --force and the --job and --name that it was made with"),
+        None => failure.advise("run create-workflow with --force and its original --job and --name"),
     };
     match diff(&Consents::default()) {
         Action::Update(_) if is_lost => {
-            let failure = Failure::new(Code::Refused, format!("Somebody has edited {shown} since dbtrigger wrote it."))
-                .cause("it is not what its mark says was written, and what that was is not known");
+            let failure = Failure::new(Code::Refused, format!("{shown} was edited by hand."))
+                .cause("it differs from what dbtrigger wrote, and the original is unknown");
             Check::failed(PART, id, remedy(failure))
         }
-        Action::Keep(_) | Action::Remove => Check::ok(PART, id, format!("{shown} is as dbtrigger writes it")),
-        Action::Create => Check::warning(PART, id, format!("{shown} is not there any more")),
+        Action::Keep(_) | Action::Remove => Check::ok(PART, id, format!("{shown} is up to date")),
+        Action::Create => Check::warning(PART, id, format!("{shown} no longer exists")),
         Action::Update(changes) => {
-            let check = Check::warning(PART, id, format!("This dbtrigger writes {shown} in another way."));
+            let check = Check::warning(PART, id, format!("{shown} was written by another version of dbtrigger."));
             let check = changes.iter().map(told).fold(check, Check::because);
             again.into_iter().fold(check, Check::run)
         }

@@ -267,6 +267,11 @@ impl View<'_> {
         mut keys: BTreeMap<(String, String), Vec<NotebookPath>>,
     ) -> Result<(), Failure> {
         let Wanted { scope, key, with_secret, .. } = self.wanted;
+        if *with_secret && scope.is_none() && key.is_none() && keys.is_empty() {
+            self.found.warnings.push(format!(
+                "No notebook says where the key is, so it was looked for in {DEFAULT_SCOPE}/{DEFAULT_KEY}: if it is elsewhere, give --scope and --key."
+            ));
+        }
         if scope.is_some() || key.is_some() || keys.is_empty() {
             let scope = scope.as_ref().map_or(DEFAULT_SCOPE, ScopeName::as_str).to_owned();
             let key = key.as_ref().map_or(DEFAULT_KEY, KeyName::as_str).to_owned();

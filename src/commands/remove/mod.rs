@@ -187,8 +187,8 @@ async fn settle(args: Args, stage: &Stage) -> Result<(Databricks, Wanted), Failu
     let jobs = job.iter().map(|text| JobNamed::read(text)).collect::<Result<Vec<_>, _>>()?;
     let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
     if stage.talk.asker.is_none() && !yes && !dry_run {
-        let give = "-y, once --dry-run has shown it; at a terminal it is asked for";
-        wants.need(Ok(None::<()>), Missing { what: "your consent to the plan", give, ask: None });
+        let give = "-y (see the plan with --dry-run first)";
+        wants.need(Ok(None::<()>), Missing { what: "confirmation of the plan", give, ask: None });
     }
     let mut ids = Vec::new();
     if jobs.iter().any(|job| matches!(job, JobNamed::Name(_))) || !narrow.is_empty() {

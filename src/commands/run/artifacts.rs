@@ -1,6 +1,6 @@
 //! `run --artifacts`: the files that a run has left, below a folder. Nothing here changes the run's outcome.
 
-use std::collections::VecDeque;
+use std::cell::OnceCell;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::dbt::{End, RESULTS, Run, Steps, get_artifact, get_run_with_steps, list_artifacts};
 use crate::events::Events;
 use crate::failure::{Code, Failure};
-use crate::http::{HttpError, Reader};
+use crate::http::{HttpError, Reader, side_by_side};
 use crate::runs::{Upload, plain};
 
 /// Fetching may take so long in all.
@@ -35,9 +35,10 @@ const SAID: usize = 5;
 pub(super) fn check_folder(folder: &Path) -> Result<(), Failure> {
     let tried = fs::create_dir_all(folder).and_then(|()| tempfile::NamedTempFile::new_in(folder));
     tried.map(drop).map_err(|error| {
-        let what =
-            format!("--artifacts is \"{}\", where no files can be written; nothing was started.", folder.display());
-        Failure::new(Code::InvalidInput, what).cause(error.to_string()).advise("name a folder that you may write to")
+        let what = format!("Cannot write to --artifacts \"{}\"; nothing was started.", folder.display());
+        Failure::new(Code::InvalidInput, what)
+            .cause(error.to_string())
+            .advise("choose a directory that you can write to")
     })
 }
 
@@ -46,8 +47,18 @@ pub(super) fn check_folder(folder: &Path) -> Result<(), Failure> {
 pub(super) struct Files {
     pub(super) fetched: Vec<String>,
     pub(super) missing: Vec<Missing>,
-    /// Listed, and not looked at yet.
-    waiting: VecDeque<String>,
+}
+
+/// A file that dbt lists, and what came of it once that is known.
+struct Listed {
+    path: String,
+    came: OnceCell<Result<(), String>>,
+}
+
+impl Files {
+    fn lacks(&mut self, reason: impl Into<String>) {
+        self.missing.push(Missing { path: None, reason: reason.into() });
+    }
 }
 
 /// A file that is not there.
@@ -72,37 +83,43 @@ impl Wanted<'_> {
     pub(super) async fn fetch(&self, reader: &Reader, turns: Option<&Semaphore>, events: &Events) -> Files {
         let now = Instant::now();
         let until = (now + LIMIT).min(self.deadline);
-        let mut files = Files::default();
+        let (mut files, mut listed) = (Files::default(), Vec::new());
         let fetching = async {
             let _turn = match turns {
                 Some(turns) => turns.acquire().await.ok(),
                 None => None,
             };
-            self.fetch_all(reader, &mut files).await;
+            self.fetch_all(reader, &mut files, &mut listed).await;
         };
-        if timeout_at(until, fetching).await.is_err() {
-            let left: Vec<Option<String>> =
-                if files.waiting.is_empty() { vec![None] } else { files.waiting.drain(..).map(Some).collect() };
-            let reason = "the time for fetching was over";
-            files.missing.extend(left.into_iter().map(|path| Missing { path, reason: reason.to_owned() }));
+        let late = "the time for fetching was over";
+        let in_time = timeout_at(until, fetching).await.is_ok();
+        if !in_time && listed.is_empty() {
+            files.lacks(late);
+        }
+        for Listed { path, came } in listed {
+            match came.into_inner().unwrap_or_else(|| Err(late.to_owned())) {
+                Ok(()) => files.fetched.push(path),
+                Err(reason) => files.missing.push(Missing { path: Some(plain(&path, LONGEST_PART)), reason }),
+            }
         }
         let run = self.run;
         for Missing { path, reason } in files.missing.iter().take(SAID) {
             events.warning(match path {
-                Some(path) => format!("{path} of dbt run {run} is missing: {reason}"),
-                None => format!("files of dbt run {run} are missing: {reason}"),
+                Some(path) => format!("{path} of dbt run {run} was not downloaded: {reason}"),
+                None => format!("artifacts of dbt run {run} were not downloaded: {reason}"),
             });
         }
         if files.missing.len() > SAID {
-            events.warning(format!("{} more files of dbt run {run} are missing", files.missing.len() - SAID));
+            events
+                .warning(format!("{} more artifacts of dbt run {run} were not downloaded", files.missing.len() - SAID));
         }
         files
     }
 
-    async fn fetch_all(&self, reader: &Reader, files: &mut Files) {
+    async fn fetch_all(&self, reader: &Reader, files: &mut Files, listed: &mut Vec<Listed>) {
         let Wanted { account, run, folder: _, deadline: _ } = *self;
-        let mut none = |reason: String| files.missing.push(Missing { path: None, reason });
-        let seen = reader.read(get_run_with_steps(account, run)).await;
+        let (seen, mut paths) =
+            tokio::join!(reader.read(get_run_with_steps(account, run)), reader.read(list_artifacts(account, run)));
         let mut upload = Upload::new(reader, account, seen.as_ref().unwrap_or(&Run::unseen(run)));
         let (step, leaves_files) = match &seen {
             Ok(seen) => {
@@ -113,67 +130,76 @@ impl Wanted<'_> {
             Err(error) => (Err(error.clone()), true),
         };
         let wants_results = !matches!(step, Ok(None));
-        let listed = loop {
-            let listed = reader.read(list_artifacts(account, run)).await;
-            let is_whole = listed.as_ref().is_ok_and(|listed| {
-                !listed.is_empty() && (!wants_results || listed.iter().any(|path| path == RESULTS))
-            });
+        let paths = loop {
+            let is_whole = paths
+                .as_ref()
+                .is_ok_and(|paths| !paths.is_empty() && (!wants_results || paths.iter().any(|path| path == RESULTS)));
             // What is uploaded last may not be listed yet, and nothing yet and nothing ever look alike.
             if !is_whole && leaves_files && upload.may_list_more().await {
+                paths = reader.read(list_artifacts(account, run)).await;
                 continue;
             }
-            match listed {
-                Ok(listed) if listed.is_empty() && leaves_files => return none("dbt lists none".to_owned()),
-                Ok(listed) => break listed,
-                Err(error) => return none(error.to_string()),
+            match paths {
+                Ok(paths) if paths.is_empty() && leaves_files => return files.lacks("dbt lists none"),
+                Ok(paths) => break paths,
+                Err(error) => return files.lacks(error.to_string()),
             }
         };
-        if listed.len() > MOST_FILES {
-            none(format!("it has {} files, and {MOST_FILES} are fetched at most", listed.len()));
+        if paths.len() > MOST_FILES {
+            files.lacks(format!("it has {} files; at most {MOST_FILES} are downloaded", paths.len()));
         }
-        files.waiting = listed.into_iter().take(MOST_FILES).collect();
-        while let Some(path) = files.waiting.front().cloned() {
-            let got = self.file(reader, &path, &step, &mut upload).await;
-            files.waiting.pop_front();
-            match got {
-                Ok(()) => files.fetched.push(path),
-                Err(reason) => {
-                    files.missing.push(Missing { path: Some(plain(&path, LONGEST_PART)), reason });
-                }
-            }
+        listed.extend(paths.into_iter().take(MOST_FILES).map(|path| Listed { path, came: OnceCell::new() }));
+        let mut left: Vec<&Listed> = listed.iter().collect();
+        // Those that may still be on their way are asked for again, all at once.
+        while !left.is_empty() {
+            let ask = async |file: &&Listed| match self.file(reader, &file.path, &step).await {
+                Ok(came) => file.came.set(came).ok().and(None),
+                Err(error) => Some(error),
+            };
+            let asked = side_by_side(&left, ask).await;
+            let open: Vec<(&Listed, HttpError)> =
+                left.into_iter().zip(asked).filter_map(|(file, error)| Some((file, error?))).collect();
+            let may_come = side_by_side(&open, async |(file, error)| upload.may_come(&file.path, error).await).await;
+            let goes_on = may_come.contains(&true) && upload.goes_on().await;
+            left = open
+                .into_iter()
+                .zip(may_come)
+                .filter_map(|((file, error), may_come)| {
+                    if may_come && goes_on {
+                        return Some(file);
+                    }
+                    file.came.set(Err(error.to_string())).ok().and(None)
+                })
+                .collect();
         }
     }
 
-    /// One file, waited for while it may still be on its way.
+    /// Fetches one file. An error: dbt does not have it, or not yet.
     async fn file(
         &self,
         reader: &Reader,
         path: &str,
         step: &Result<Option<u64>, HttpError>,
-        upload: &mut Upload<'_>,
-    ) -> Result<(), String> {
+    ) -> Result<Result<(), String>, HttpError> {
         let Wanted { account, run, folder, deadline: _ } = *self;
-        let place = place(path).ok_or("its name is no name for a file here")?;
+        let Some(place) = place(path) else { return Ok(Err("its name is not a valid file name here".to_owned())) };
         let results = path == RESULTS;
         let step = match step {
             Ok(step) => *step,
             // Of the last step it may be the docs'.
-            Err(error) if results => return Err(format!("which step decides is not to be had: {error}")),
+            Err(error) if results => return Ok(Err(format!("cannot tell which step decides: {error}"))),
             Err(_) => None,
         };
-        let bytes = loop {
-            let mut read = reader.read(get_artifact(account, run, path, step)).await;
-            // What that step did not make, another one did; its results are nobody else's.
-            if !results && step.is_some() && read.as_ref().is_err_and(|error| error.is_status(404)) {
-                read = reader.read(get_artifact(account, run, path, None)).await;
-            }
-            match read {
-                Ok(bytes) => break bytes,
-                Err(error) if error.is_status(404) && upload.may_still_bring(path, &error).await => {}
-                Err(error) => return Err(error.to_string()),
-            }
-        };
-        write(folder, &place, &bytes).map_err(|error| error.to_string())
+        let mut read = reader.read(get_artifact(account, run, path, step)).await;
+        // What that step did not make, another one did; its results are nobody else's.
+        if !results && step.is_some() && read.as_ref().is_err_and(|error| error.is_status(404)) {
+            read = reader.read(get_artifact(account, run, path, None)).await;
+        }
+        match read {
+            Ok(bytes) => Ok(write(folder, &place, &bytes).map_err(|error| error.to_string())),
+            Err(error) if error.is_status(404) => Err(error),
+            Err(error) => Ok(Err(error.to_string())),
+        }
     }
 }
 

@@ -61,14 +61,14 @@ impl CiOutputs {
             if let Some(path) = environment.get(variable)
                 && let Err(error) = append(Path::new(path), &text())
             {
-                events.warning(format!("{what} cannot be written to {path} ({variable}): {error}"));
+                events.warning(format!("cannot write {what} to {path} ({variable}): {error}"));
             }
         };
         let rows = self.rows(ending, clean);
         if let Some(file) = self.junit.as_ref().filter(|_| !ending.results.is_refused())
             && let Err(error) = junit::write(file, &tests_of_runs::document(&rows, ending.results, self.detail, clean))
         {
-            events.warning(format!("the tests of --junit cannot be written to {}: {error}", file.display()));
+            events.warning(format!("cannot write the JUnit report to {}: {error}", file.display()));
         }
         append_to("GITHUB_OUTPUT", "the outputs of this step", &|| self.outputs(ending, clean));
         append_to("GITHUB_STEP_SUMMARY", "the summary of this step", &|| markdown::summary(&rows, self.detail));
@@ -273,7 +273,7 @@ fn word(of: &Value, name: &str, clean: &dyn Fn(&str) -> String) -> Option<String
 fn append(path: &Path, lines: &str) -> io::Result<()> {
     // Opening a pipe would wait for its reader.
     if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-        return Err(io::Error::other("it is no file"));
+        return Err(io::Error::other("it is not a file"));
     }
     let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     let mut last = [b'\n'];

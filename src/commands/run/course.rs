@@ -46,7 +46,7 @@ impl<'a> Course<'a> {
             Milestone::Sending => (format!("a run of dbt job {job} may have been started"), order.resume.clone()),
             Milestone::Known(run) => {
                 *self.latest.borrow_mut() = Some(run.clone());
-                let line = format!("dbt run {} goes on: {}", run.id, self.report().url());
+                let line = format!("dbt run {} is still running: {}", run.id, self.report().url());
                 (line, self.start.pick_up(run.id))
             }
         };
@@ -63,7 +63,7 @@ impl<'a> Course<'a> {
     pub(super) fn resuming(&self, report: &DbtReport, stage: Resuming) {
         let run = report.run_id.unwrap_or_default();
         let line = match stage {
-            Resuming::Looking => format!("dbt run {run} ended in error, and was not resumed yet: {}", report.url()),
+            Resuming::Looking => format!("dbt run {run} failed and was not resumed yet: {}", report.url()),
             Resuming::Sending => format!("a run that resumes dbt run {run} may have been started"),
         };
         // A run that shows is followed by it, and resumed once more only if none does.

@@ -70,7 +70,7 @@ pub(super) async fn run(
     }
     let hand = Hand { means: stage.means(), last_known: stage.last_known.clone(), journal: &journal, shared: None };
     let Some(start) = starts.pop() else {
-        return Failure::new(Code::Usage, "No JOB is given.").run("dbtrigger run --help").into();
+        return Failure::new(Code::Usage, "No job given.").run("dbtrigger run --help").into();
     };
     let Ended { report, failure } = start.run(&hand).await;
     Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure }
@@ -138,7 +138,7 @@ async fn settle(
     let (account, writer) = line_to_dbt(&pasted, wants, stage)?;
     let writer = writer.until(&waiting.deadline);
     let Some(named) = named else {
-        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
     let patient = writer.patient();
     let finding = several::find(&named, &patient, &account, &narrow, waiting.given);
@@ -256,7 +256,7 @@ impl Start {
                 match means.interruption.or(turn).await {
                     Err(signal) => return course.not_started(&NotStarted::Interrupted(signal), means),
                     Ok(Err(_)) => {
-                        let why = "the runs before it had not ended, and --max-parallel lets no more go at a time";
+                        let why = "earlier runs had not ended, and --max-parallel allows no more at a time";
                         return course.not_started(&NotStarted::NoTime(why.to_owned()), means);
                     }
                     Ok(Ok(place)) => place.ok(),
@@ -291,10 +291,8 @@ impl Start {
         course.begun(&run, adopted, sends);
         if adopted {
             means.events.remark(match run.ended() {
-                None => "this key was used before; following the run that it started",
-                Some(_) => {
-                    "this key was used before, and the run that it started has ended; a new run needs a new --idempotency-key"
-                }
+                None => "this key was used before; following its run",
+                Some(_) => "this key was used before and its run has ended; use a new --idempotency-key for a new run",
             });
         }
         let mut retries = Retries { most: self.retry, done: 0, cannot: false };
@@ -349,7 +347,7 @@ impl Start {
                 && !overrides.has_pull_request()
             {
                 means.events.remark(format!(
-                    "dbt job {job} is a CI job: --github-pull-request-id and the like start it for a pull request"
+                    "dbt job {job} is a CI job: use --github-pull-request-id (or GitLab, Azure) to run it for a pull request"
                 ));
             }
             let _ = tell.send(found.and_then(|found| found.off()));
@@ -389,7 +387,7 @@ impl Start {
         let mut probe = self.probe(run, doubt, hand);
         // Interrupted, the run is cancelled afterwards, and a second one with it.
         if report.sends > 1 {
-            means.events.remark("it was sent more than once; looking for a second run before the end");
+            means.events.remark("the request was sent more than once; checking for a second run");
             let outlasting = self.writer.within(self.order.settle * 2, probe.outlast_doubt());
             let _ = means.interruption.or(outlasting).await;
         } else {
@@ -482,6 +480,6 @@ fn point_at_open_starts(journal: &Journal, starts: &[Start], stage: &Stage) {
             Some(run) => (format!("dbt run {run} of job {}", open.entry.job), start.pick_up(run)),
             None => (format!("a start of dbt job {}", open.entry.job), open.entry.resume.clone()),
         };
-        stage.events.remark(format!("{what} was not followed to its end; `{command}` picks it up"));
+        stage.events.remark(format!("{what} was not followed to its end; resume with `{command}`"));
     }
 }

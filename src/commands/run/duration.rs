@@ -8,7 +8,7 @@ use crate::commands::durations;
 pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
     let duration = durations::parse(text)?;
     if duration.as_secs() == 0 || duration.subsec_millis() != 0 {
-        return Err(format!("\"{text}\" is no whole number of seconds from 1"));
+        return Err(format!("\"{text}\" is not a whole number of seconds, at least 1"));
     }
     Ok(duration)
 }

@@ -40,7 +40,7 @@ impl Start {
             && matches!(failure.code, Code::RunFailed | Code::RunCancelled)
         {
             *failure =
-                failure.clone().advise("the key belongs to this run now: a new run needs a new --idempotency-key");
+                failure.clone().advise("this key now belongs to this run; use a new --idempotency-key for a new run");
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) async fn see(reader: &Reader, account: &Account, run: u64, deadline: 
             continue;
         }
         if error.is_final() {
-            return Err(of_dbt(&format!("Cannot look at dbt run {run}"), &error));
+            return Err(of_dbt(&format!("Cannot read dbt run {run}"), &error));
         }
         return Ok(Run::unseen(run));
     }
@@ -82,19 +82,19 @@ impl Following<'_> {
                 Some(of_gone(&format!("dbt run {number}"), &error).run("dbtrigger runs"))
             }
             (None, Followed::Blind(_, error)) => Some(
-                of_dbt(&format!("Cannot follow dbt run {number} any longer; it may go on"), &error)
+                of_dbt(&format!("Lost track of dbt run {number}; it may still be running"), &error)
                     .run(pick_up(number)),
             ),
             (None, Followed::OutOfTime(_) | Followed::Ended(_)) => {
                 let word = report.status.map_or_else(|| "not seen".to_owned(), Status::word);
                 let failure =
-                    Failure::new(Code::StillRunning, format!("Waited long enough; dbt run {number} goes on."))
-                        .cause(format!("it is {word} now"));
+                    Failure::new(Code::StillRunning, format!("Timed out; dbt run {number} is still running."))
+                        .cause(format!("status: {word}"));
                 let failure = match probe.off() {
                     Some(off) => failure.cause(off.why()).advise(off.advice()),
                     None => failure,
                 };
-                Some(failure.run(pick_up(number)).advise(format!("see it at {}", report.url())))
+                Some(failure.run(pick_up(number)).advise(format!("see {}", report.url())))
             }
         };
         Ended { report: Some(report), failure }
@@ -133,7 +133,7 @@ impl<'a> Lines<'a> {
         let more = match (run.ended(), step, run.blocked_by.as_deref()) {
             (Some(_), _, _) => run.took().map(|took| format!("in {}", shown(took))),
             (None, Some((index, count, title)), _) => Some(format!("step {index}/{count}: {}", plain(title, 200))),
-            (None, None, Some([first, ..])) if status == Status::Queued => Some(format!("waits for run {first}")),
+            (None, None, Some([first, ..])) if status == Status::Queued => Some(format!("waiting for run {first}")),
             (None, None, Some(_) | None) => None,
         };
         let line = more.map_or_else(|| status.to_string(), |more| format!("{status}   {more}"));
@@ -155,12 +155,12 @@ impl<'a> Lines<'a> {
 
 fn failed(report: &DbtReport, again: Option<&str>) -> Failure {
     let number = report.run_id.unwrap_or_default();
-    let mut failure = Failure::new(Code::RunFailed, format!("dbt run {number}{} ended in error.", report.of_job()));
+    let mut failure = Failure::new(Code::RunFailed, format!("dbt run {number}{} failed.", report.of_job()));
     let Findings { step, nodes, log, can_retry, no_retry } = &report.findings;
     if let Some(step) = step {
         failure = failure.cause(format!("step {}/{} failed: {}", step.index, step.count, step.title));
     }
-    failure.causes.extend(report.message.as_ref().map(|message| format!("dbt says: {message}")));
+    failure.causes.extend(report.message.as_ref().map(|message| format!("dbt: {message}")));
     let shown_nodes = 20;
     failure.causes.extend(nodes.iter().take(shown_nodes).map(crate::runs::FailedNode::line));
     if nodes.len() > shown_nodes {
@@ -169,12 +169,13 @@ fn failed(report: &DbtReport, again: Option<&str>) -> Failure {
     failure.causes.extend(log.iter().map(|line| format!("log: {line}")));
     let url = report.url();
     let failure = match (can_retry, no_retry) {
-        (Some(true), _) => failure
-            .advise(format!("correct what failed, then retry from the point of failure on the run's page: {url}")),
+        (Some(true), _) => {
+            failure.advise(format!("fix the failure, then retry from the point of failure in dbt: {url}"))
+        }
         (Some(false) | None, Some(reason)) => failure
-            .cause(format!("it cannot be resumed from its point of failure: {reason}"))
-            .advise(format!("correct what failed, then start it anew; see the run at {url}")),
-        (Some(false) | None, None) => failure.advise(format!("see the run at {url}")),
+            .cause(format!("it cannot be retried from the point of failure: {reason}"))
+            .advise(format!("fix the failure, then start it over; see {url}")),
+        (Some(false) | None, None) => failure.advise(format!("see {url}")),
     };
     with(failure, again)
 }
@@ -184,17 +185,17 @@ fn cancelled(report: &DbtReport, again: Option<&str>) -> Failure {
     let failure = match report.reason() {
         Some("timed-out") => Failure::new(
             Code::RunCancelled,
-            format!("dbt run {number}{} was cancelled by dbt's own time limit.", report.of_job()),
+            format!("dbt run {number}{} was canceled: it reached dbt's time limit.", report.of_job()),
         ),
         Some(_) | None => {
-            Failure::new(Code::RunCancelled, format!("dbt run {number}{} was cancelled.", report.of_job()))
+            Failure::new(Code::RunCancelled, format!("dbt run {number}{} was canceled.", report.of_job()))
         }
     };
     let failure = match &report.message {
-        Some(message) => failure.cause(format!("dbt Cloud says: {message}")),
+        Some(message) => failure.cause(format!("dbt: {message}")),
         None => failure,
     };
-    with(failure.advise(format!("see who cancelled it, and why, at {}", report.url())), again)
+    with(failure.advise(format!("see who canceled it: {}", report.url())), again)
 }
 
 fn with(failure: Failure, again: Option<&str>) -> Failure {

@@ -38,7 +38,7 @@ pub(crate) async fn follow_judged(
     let pick_up = super::resume::watch_workflow(run);
     stage.last_known.set(Known {
         data: report.json(),
-        line: format!("Databricks run {run} goes on: {}", report.url()),
+        line: format!("Databricks run {run} is still running: {}", report.url()),
         resume: pick_up.clone(),
     });
     let going = stage.events.going(format!("Databricks run {run}"));
@@ -58,10 +58,10 @@ pub(crate) async fn follow_judged(
             let word = state.as_ref().map_or_else(|| "not seen".to_owned(), |state| state.standing.word().to_owned());
             report.state = state;
             Some(
-                Failure::new(Code::StillRunning, format!("Waited long enough; Databricks run {run} goes on."))
-                    .cause(format!("it is {word} now"))
+                Failure::new(Code::StillRunning, format!("Timed out; Databricks run {run} is still running."))
+                    .cause(format!("status: {word}"))
                     .run(pick_up)
-                    .advise(format!("see it at {}", report.url())),
+                    .advise(format!("see {}", report.url())),
             )
         }
         Followed::Gone(state, error) => {
@@ -73,7 +73,7 @@ pub(crate) async fn follow_judged(
         Followed::Blind(state, error) => {
             report.state = state;
             Some(
-                of_databricks(&format!("Cannot follow Databricks run {run} any longer; it may go on"), &error)
+                of_databricks(&format!("Lost track of Databricks run {run}; it may still be running"), &error)
                     .run(pick_up),
             )
         }
@@ -98,28 +98,27 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
             for cause in failed {
                 events.remark(cause);
             }
-            events.remark("some tasks failed, and all that had to end well did: SUCCESS_WITH_FAILURES");
+            events.remark("some tasks failed, but the run succeeded: SUCCESS_WITH_FAILURES");
             return None;
         }
         WorkflowEnd::Cancelled(word) => {
             let by = match state.run.code() {
-                Some("USER_CANCELED") => " by somebody",
-                Some("CANCELED") => " by Databricks itself",
+                Some("USER_CANCELED") => " by a user",
+                Some("CANCELED") => " by Databricks",
                 Some(_) | None => "",
             };
-            Failure::new(Code::RunCancelled, format!("Databricks run {run} of {name} was cancelled{by} ({word})."))
+            Failure::new(Code::RunCancelled, format!("Databricks run {run} of {name} was canceled{by} ({word})."))
         }
         WorkflowEnd::NeverRan(word) => {
             let failure = Failure::new(Code::RunFailed, format!("Databricks run {run} of {name} never ran: {word}."));
             if is_limit(word) || state.run.code().is_some_and(is_limit) {
-                failure
-                    .advise("switch the workflow's queue on, so that runs over the limit wait instead of being skipped")
+                failure.advise("enable the workflow's queue, so that runs over the limit wait instead of being skipped")
             } else {
                 failure
             }
         }
         WorkflowEnd::Failed(word) => {
-            Failure::new(Code::RunFailed, format!("Databricks run {run} of {name} ended as {word}."))
+            Failure::new(Code::RunFailed, format!("Databricks run {run} of {name} ended with {word}."))
         }
     };
     let mut failure = failure;
@@ -186,7 +185,7 @@ impl Lines<'_> {
         if run.repairs() > self.repairs {
             self.repairs = run.repairs();
             let times = if self.repairs == 1 { "once".to_owned() } else { format!("{} times", self.repairs) };
-            self.events.remark(format!("this run was repaired {times}: the newest attempt of each task decides"));
+            self.events.remark(format!("this run was repaired {times}; the last attempt of each task counts"));
         }
         // Tasks end before their run does, and are read so too.
         let over = standing.is_over();
@@ -284,11 +283,11 @@ fn loop_line(iterations: &Iterations) -> String {
 /// Why a queued run waits, and behind what.
 fn waits(code: Option<&str>, message: Option<&str>, ahead: Option<&Ahead>) -> String {
     let why = match code {
-        Some("MAX_CONCURRENT_RUNS_REACHED") => "as many runs of the workflow go on as it allows".to_owned(),
-        Some("ACTIVE_RUNS_LIMIT_REACHED") => "as many runs go on as the workspace allows".to_owned(),
-        Some("ACTIVE_RUN_JOB_TASKS_LIMIT_REACHED") => "as many tasks go on as the workspace allows".to_owned(),
+        Some("MAX_CONCURRENT_RUNS_REACHED") => "the workflow is at its concurrency limit".to_owned(),
+        Some("ACTIVE_RUNS_LIMIT_REACHED") => "the workspace is at its run limit".to_owned(),
+        Some("ACTIVE_RUN_JOB_TASKS_LIMIT_REACHED") => "the workspace is at its task limit".to_owned(),
         Some(other) => message.unwrap_or(other).to_owned(),
-        None => message.unwrap_or("it waits for its turn").to_owned(),
+        None => message.unwrap_or("it is queued").to_owned(),
     };
     let why = format!("queued: {}", crate::runs::plain(&why, 300));
     let Some(Ahead { begun, waiting, more }) = ahead else { return why };
@@ -301,10 +300,10 @@ fn waits(code: Option<&str>, message: Option<&str>, ahead: Option<&Ahead>) -> St
     };
     let waiting = match waiting {
         0 => None,
-        1 => Some("1 run that was queued before".to_owned()),
-        many => Some(format!("{many} runs that were queued before")),
+        1 => Some("1 run queued earlier".to_owned()),
+        many => Some(format!("{many} runs queued earlier")),
     };
-    let parts: Vec<String> = runs.into_iter().chain(waiting).chain(more.then(|| "further ones".to_owned())).collect();
+    let parts: Vec<String> = runs.into_iter().chain(waiting).chain(more.then(|| "others".to_owned())).collect();
     if parts.is_empty() { why } else { format!("{why}; behind {}", parts.join(" and ")) }
 }
 

@@ -46,7 +46,7 @@ impl Results {
             .map(|job| {
                 let verdict = Verdict::Error {
                     kind: "outcome-unknown".to_owned(),
-                    message: "The command did not come to its end, or has not yet; the run may go on.".to_owned(),
+                    message: "The command has not ended, or was killed; the run may still be active.".to_owned(),
                 };
                 Suite::of(&plain(job, LONGEST), None, vec![Case::of_run(job, verdict, None)])
             })
@@ -54,10 +54,10 @@ impl Results {
         self.refused.set(false);
         write(file, &document(&suites)).map_err(|error| {
             self.refused.set(true);
-            let what = format!("--junit is \"{}\", where no file can be written; nothing was started.", file.display());
+            let what = format!("Cannot write to --junit \"{}\"; nothing was started.", file.display());
             Failure::new(Code::InvalidInput, what)
                 .cause(error.to_string())
-                .advise("name a file in a folder that is there, and that you may write to")
+                .advise("choose a file in an existing directory that you can write to")
         })
     }
 
@@ -93,7 +93,7 @@ impl Results {
                     name: plain(&clean(step), LONGEST),
                     seconds: None,
                     verdict: Verdict::Skipped {
-                        message: plain(&clean(&format!("its results are not to be had: {reason}")), LONGEST),
+                        message: plain(&clean(&format!("its results are not available: {reason}")), LONGEST),
                     },
                     output: None,
                 }),
@@ -122,7 +122,7 @@ fn of_node(node: &Node, detail: bool, clean: &dyn Fn(&str) -> String) -> Case {
         "fail" | "partial success" => (Verdict::Failure { kind: status, message }, None),
         "error" | "runtime error" => (Verdict::Error { kind: status, message }, None),
         "skipped" => (Verdict::Skipped { message }, None),
-        "" => (Verdict::Skipped { message: "dbt gives no status".to_owned() }, None),
+        "" => (Verdict::Skipped { message: "dbt reports no status".to_owned() }, None),
         // `warn`, `no-op`, `reused`: whatever it is, it did not fail.
         _ => (Verdict::Passed, Some(message)),
     };
@@ -133,18 +133,18 @@ fn of_node(node: &Node, detail: bool, clean: &dyn Fn(&str) -> String) -> Case {
 pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
     let no = |why: &str| Err(io::Error::other(why.to_owned()));
     match fs::symlink_metadata(file) {
-        Ok(there) if there.is_dir() => return no("it is a folder"),
+        Ok(there) if there.is_dir() => return no("it is a directory"),
         // A device or a pipe is no place for a file, and a link would be replaced by it.
-        Ok(there) if !there.is_file() => return no("it is there, and is no plain file"),
+        Ok(there) if !there.is_file() => return no("it exists and is not a regular file"),
         Ok(_) | Err(_) => {}
     }
     let folder = match file.parent() {
         Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
         Some(folder) => folder,
-        None => return no("it names no file"),
+        None => return no("it is not a file name"),
     };
     if !folder.is_dir() {
-        return no("its folder is not there");
+        return no("its directory does not exist");
     }
     let mut builder = tempfile::Builder::new();
     // In a container the file is written by another user than the one who reads it.

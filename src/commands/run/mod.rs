@@ -231,13 +231,11 @@ impl Changes {
         match wrong_together(|name| fields.contains_key(name)) {
             None => Ok((cause, overrides)),
             Some(Together::TwoPullRequests(one, other)) => {
-                let what =
-                    format!("{} and {} contradict each other: a run is for one pull request.", one.flag, other.flag);
-                Err(Failure::new(Code::Contradiction, what).advise("leave one of them out"))
+                let what = format!("{} conflicts with {}: a run is for one pull request.", one.flag, other.flag);
+                Err(Failure::new(Code::Contradiction, what).advise("drop one of them"))
             }
             Some(Together::NoCommit(one)) => {
-                let what =
-                    format!("{} needs --git-sha or --git-branch: dbt does not look up what to check out.", one.flag);
+                let what = format!("{} requires --git-sha or --git-branch: dbt does not look up the commit.", one.flag);
                 Err(Failure::new(Code::Usage, what).advise("add --git-sha with the commit of the pull request"))
             }
         }
@@ -279,8 +277,8 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     } = args;
     // The parser would let it pass beside a JOB, which excludes what it requires.
     if workflow.is_none() && !param.is_empty() {
-        return Failure::new(Code::Usage, "--param is for runs of a workflow, and no --workflow is given.")
-            .advise("for a run of a dbt job there are --step, --schema, --git-branch and others")
+        return Failure::new(Code::Usage, "--param requires --workflow.")
+            .advise("for a dbt job, use --step, --schema, --git-branch, and other overrides")
             .run("dbtrigger run --help")
             .into();
     }
@@ -307,13 +305,13 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
         let Narrow { project, environment } = narrow;
         let missing = Missing {
             what: "the JOB",
-            give: "its id, its address copied from the browser, or its name; `dbtrigger jobs` lists them; or --workflow",
+            give: "its ID, URL, or name (`dbtrigger jobs` lists them), or --workflow",
             ask: Some(Question::DbtJob { flag: None, project, environment }),
         };
         wants.need(Ok(None::<u64>), missing);
         return match line_to_dbt(&[], wants, stage) {
             Err(failure) => failure.into(),
-            Ok(_) => Failure::new(Code::Bug, "The JOB is missing, and nothing said so.").into(),
+            Ok(_) => Failure::new(Code::Bug, "The job is missing without an error.").into(),
         };
     }
     let (cause, overrides) = match changes.settle() {
@@ -339,14 +337,14 @@ pub(in crate::commands) async fn press(
 
 fn read_parameters(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let invalid = |text: &str, why: &str| {
-        Failure::new(Code::InvalidInput, format!("--param \"{text}\" cannot be used: {why}."))
-            .advise("write it as NAME=VALUE, each name once")
+        Failure::new(Code::InvalidInput, format!("--param \"{text}\" is invalid: {why}."))
+            .advise("use NAME=VALUE, each name once")
     };
     let mut parameters = BTreeMap::new();
     for text in texts {
-        let Some((name, value)) = text.split_once('=') else { return Err(invalid(text, "it has no = in it")) };
+        let Some((name, value)) = text.split_once('=') else { return Err(invalid(text, "it has no =")) };
         if name.trim().is_empty() || name.trim() != name {
-            return Err(invalid(text, "its name is empty, or has blanks around it"));
+            return Err(invalid(text, "its name is empty or has spaces around it"));
         }
         if parameters.insert(name.to_owned(), value.to_owned()).is_some() {
             return Err(invalid(text, &format!("{name} is given twice")));
@@ -357,7 +355,7 @@ fn read_parameters(texts: &[String]) -> Result<BTreeMap<String, String>, Failure
 
 fn read_key(text: &str) -> Result<Key, Failure> {
     Key::parse(text).map_err(|bad| {
-        Failure::new(Code::InvalidInput, format!("--idempotency-key is \"{text}\", which cannot be used: {bad}."))
-            .advise("use what names this start and no other, such as a date and the name of the pipeline")
+        Failure::new(Code::InvalidInput, format!("--idempotency-key \"{text}\" is invalid: {bad}."))
+            .advise("use something unique to this start, such as the pipeline's name and a date")
     })
 }

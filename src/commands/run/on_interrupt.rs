@@ -103,15 +103,15 @@ impl LeftRun<'_> {
         let word = |report: &DbtReport| report.status.map_or_else(|| "not seen".to_owned(), Status::word);
         if report.end.is_some() {
             report.on_interrupt = Some(Became::EndedItself);
-            let failure = interrupted.cause(format!("dbt run {} has ended already: {}", run.id, word(report)));
-            return failure.advise(format!("see it at {}", report.url()));
+            let failure = interrupted.cause(format!("dbt run {} had already ended: {}", run.id, word(report)));
+            return failure.advise(format!("see {}", report.url()));
         }
         let (number, again) = (run.id, start.cancel(run.id));
-        means.events.remark(format!("interrupted: cancelling dbt run {number}; a second signal ends this at once"));
+        means.events.remark(format!("interrupted: canceling dbt run {number}; press Ctrl-C again to exit now"));
         report.on_interrupt = Some(Became::GoesOn);
         last_known.set(Known {
             data: report.json(),
-            line: format!("dbt run {number} is being cancelled: {}", report.url()),
+            line: format!("canceling dbt run {number}: {}", report.url()),
             resume: again.clone(),
         });
         let deadline = Instant::now() + LIMIT;
@@ -120,11 +120,11 @@ impl LeftRun<'_> {
         let asked = match timeout_at(deadline, ask(&writer, account, run, deadline)).await {
             Ok(Ok(asked)) => asked,
             Ok(Err(error)) => {
-                let refused = of_dbt(&format!("dbt Cloud did not cancel run {number}, which may go on"), &error);
+                let refused = of_dbt(&format!("cannot cancel dbt run {number}; it may still be running"), &error);
                 return instead(signal, refused.run(again));
             }
             Err(_) => {
-                let cause = format!("dbt Cloud gave no answer about cancelling run {number}, which may go on");
+                let cause = format!("no response about canceling dbt run {number}; it may still be running");
                 return interrupted.cause(cause).run(again);
             }
         };
@@ -136,28 +136,30 @@ impl LeftRun<'_> {
         let mut failure = match (report.end, followed) {
             (Some(End::Cancelled), _) => {
                 report.on_interrupt = Some(Became::Cancelled);
-                interrupted.cause(format!("dbt run {number} was cancelled"))
+                interrupted.cause(format!("dbt run {number} was canceled"))
             }
             (Some(End::Success | End::Error), _) => {
                 report.on_interrupt = Some(Became::EndedItself);
-                interrupted.cause(format!("dbt run {number} ended before it could be cancelled: {}", word(report)))
+                interrupted.cause(format!("dbt run {number} ended before it could be canceled: {}", word(report)))
             }
             (None, Followed::Gone(_, error)) => {
                 report.on_interrupt = Some(Became::Gone);
                 instead(signal, of_gone(&format!("dbt run {number}"), &error).run("dbtrigger runs"))
             }
             (None, Followed::Blind(_, error)) => {
-                let what = format!("dbt Cloud was asked to cancel run {number}, and cannot be asked how it stands");
+                let what = format!("requested cancellation of dbt run {number}, but cannot read its status");
                 instead(signal, of_dbt(&what, &error).run(&again))
             }
             (None, Followed::OutOfTime(_) | Followed::Ended(_)) => interrupted
-                .cause(format!("dbt Cloud was asked to cancel run {number}, which has not ended yet"))
+                .cause(format!("requested cancellation of dbt run {number}, but it has not ended yet"))
                 .run(&again),
         };
         for (second, _) in report.duplicates.iter().filter(|(_, fate)| *fate == Fate::Left) {
-            failure = failure.cause(format!("a second run {second} of this start goes on")).run(start.cancel(*second));
+            failure = failure
+                .cause(format!("a second run {second} of this start is still running"))
+                .run(start.cancel(*second));
         }
-        failure.advise(format!("see it at {}", report.url()))
+        failure.advise(format!("see {}", report.url()))
     }
 }
 
@@ -204,15 +206,15 @@ pub(super) async fn stop_workflow(
     writer: &Writer,
     stage: &Stage,
 ) -> Ended<Box<dyn Report>> {
-    let mut line = format!("interrupted: cancelling Databricks run {run} and the dbt runs behind it");
-    line += "; a second signal ends this at once";
+    let mut line = format!("interrupted: canceling Databricks run {run} and its dbt runs");
+    line += "; press Ctrl-C again to exit now";
     stage.events.remark(line);
     let resume = format!("dbtrigger cancel --workflow-run {run}");
     let mut stopped = Stopped { became: Became::GoesOn, status: None, dbt_runs: Data::default() };
     report.on_interrupt = Some(stopped.clone());
     let known = Known {
         data: report.json(),
-        line: format!("Databricks run {run} is being cancelled: {}", report.url()),
+        line: format!("canceling Databricks run {run}: {}", report.url()),
         resume: resume.clone(),
     };
     let mut cancelled = cancel::CancelReport { within: known.data.clone(), ..cancel::CancelReport::default() };
@@ -224,8 +226,8 @@ pub(super) async fn stop_workflow(
         Ok(Ok(())) => None,
         Ok(Err(failure)) => Some(failure),
         Err(_) => Some(
-            Failure::new(Code::StillRunning, format!("Cancelling Databricks run {run} took too long."))
-                .cause("it, or a dbt run behind it, may go on")
+            Failure::new(Code::StillRunning, format!("Timed out canceling Databricks run {run}."))
+                .cause("it, or one of its dbt runs, may still be running")
                 .run(resume),
         ),
     };
@@ -248,6 +250,6 @@ pub(super) async fn stop_workflow(
     } else {
         stage.last_known.over(report.json());
     }
-    let failure = failure.advise(format!("see it at {}", report.url()));
+    let failure = failure.advise(format!("see {}", report.url()));
     Ended { report: Some(Box::new(report)), failure: Some(failure) }
 }

@@ -42,7 +42,7 @@ impl Retries {
         }
         self.done += 1;
         let attempt = format!("attempt {} of {}", self.done + 1, self.most + 1);
-        means.events.remark(format!("dbt run {run} ended in error; resuming it from its point of failure ({attempt})"));
+        means.events.remark(format!("dbt run {run} failed; retrying from the point of failure ({attempt})"));
         let Order { account, job, settle, at_most_once, deadline, .. } = order;
         let resumption = Resumption {
             account: *account,
@@ -72,23 +72,23 @@ impl Retries {
 
 /// The run's own failure stays what counts, unless a run may go on that nobody knows of.
 fn not_resumed(run: u64, failed: Option<Failure>, not: &NotResumed, again: &str) -> Failure {
-    let failed = failed.unwrap_or_else(|| Failure::new(Code::RunFailed, format!("dbt run {run} ended in error.")));
+    let failed = failed.unwrap_or_else(|| Failure::new(Code::RunFailed, format!("dbt run {run} failed.")));
     match not {
-        NotResumed::Cannot(reason) => failed.cause(format!("it cannot be resumed from its point of failure: {reason}")),
-        NotResumed::Failed(error) => failed.cause(format!("it was not resumed from its point of failure: {error}")),
-        NotResumed::NoTime => failed.cause("the time was over before it could be resumed"),
-        NotResumed::Interrupted => failed.cause("it was not resumed any more"),
+        NotResumed::Cannot(reason) => failed.cause(format!("it cannot be retried from the point of failure: {reason}")),
+        NotResumed::Failed(error) => failed.cause(format!("it was not retried from the point of failure: {error}")),
+        NotResumed::NoTime => failed.cause("it timed out before the retry"),
+        NotResumed::Interrupted => failed.cause("it was not retried again"),
         NotResumed::Unknown { error, looking } => {
             let unknown = Failure::new(
                 Code::OutcomeUnknown,
-                format!("dbt run {run} ended in error, and it is unknown whether it was resumed."),
+                format!("dbt run {run} failed, and it is unknown whether it was retried."),
             );
             let unknown = unknown.cause(error.to_string());
             let unknown = match looking {
-                Some(error) => unknown.cause(format!("looking for the run that resumes it failed too: {error}")),
-                None => unknown.cause("no run that resumes it has shown so far"),
+                Some(error) => unknown.cause(format!("looking for the retry failed too: {error}")),
+                None => unknown.cause("no retry was found so far"),
             };
-            unknown.run(again).advise("that command follows the run that resumes it, if there is one")
+            unknown.run(again).advise("this command follows the retry, if there is one")
         }
     }
 }

@@ -38,11 +38,11 @@ pub(super) async fn find(
     let check_one = async |job: u64| {
         let looked = reader.read(get_job(account.id, job)).await;
         let found =
-            looked.map_err(|error| of_dbt(&format!("Cannot look at dbt job {job}; nothing was started"), &error))?;
+            looked.map_err(|error| of_dbt(&format!("Cannot read dbt job {job}; nothing was started"), &error))?;
         match found.off() {
             // A run of it that the key has started earlier is followed.
             Some(off) if !given => {
-                let what = format!("A run of dbt job {job} would not start; nothing was started.");
+                let what = format!("dbt job {job} would not start; nothing was started.");
                 Err(Failure::new(Code::Refused, what).cause(off.why()).advise(off.advice()))
             }
             Some(_) | None => Ok(()),
@@ -66,9 +66,9 @@ pub(super) fn check_once(ids: &[u64], texts: &[String]) -> Result<(), Failure> {
         if let Some(first) = ids[..index].iter().position(|earlier| earlier == id) {
             return Err(Failure::new(
                 Code::InvalidInput,
-                format!("dbt job {id} is given twice, as \"{}\" and as \"{}\".", texts[first], texts[index]),
+                format!("dbt job {id} is given twice: \"{}\" and \"{}\".", texts[first], texts[index]),
             )
-            .advise("name each job once; for a second run of it, run the command again"));
+            .advise("name each job once; run the command again for a second run"));
         }
     }
     Ok(())
@@ -82,7 +82,7 @@ pub(super) async fn run(
     stage: &Stage,
 ) -> Ended<Box<dyn Report>> {
     let Some(first) = starts.first() else {
-        return Failure::new(Code::Usage, "No JOB is given.").run("dbtrigger run --help").into();
+        return Failure::new(Code::Usage, "No job given.").run("dbtrigger run --help").into();
     };
     let means = stage.means();
     let board = Board::new(first.writer.reader(), first.account.id, means.pace.poll, first.order.deadline);
@@ -107,7 +107,7 @@ pub(super) async fn run(
     };
     let runs = tokio::select! {
         runs = join_all(starts.iter().enumerate().map(|(index, start)| one(index, start))) => runs,
-        () = board.serve() => return Failure::new(Code::Bug, "Looking at the runs has ended by itself.").into(),
+        () = board.serve() => return Failure::new(Code::Bug, "Polling ended unexpectedly.").into(),
     };
     let several = Several { runs };
     let failure = several.failure();
@@ -196,7 +196,7 @@ impl Several {
         let failures: Vec<(&str, &Failure)> =
             self.runs.iter().filter_map(|one| Some((one.job.as_str(), one.failure.as_ref()?))).collect();
         let code = failures.iter().map(|(_, failure)| failure.code).min_by_key(|code| rank(*code))?;
-        let what = format!("{} of {} runs did not end well.", failures.len(), self.runs.len());
+        let what = format!("{} of {} runs did not succeed.", failures.len(), self.runs.len());
         let mut whole = Failure::new(code, what);
         for (job, failure) in &failures {
             whole.causes.push(format!("{job}: {}", failure.what));
@@ -206,7 +206,7 @@ impl Several {
         }
         if whole.causes.len() > SHOWN {
             let more = whole.causes.split_off(SHOWN).len();
-            whole.causes.push(format!("and {more} lines more; with `-o json` each run has its own error"));
+            whole.causes.push(format!("and {more} more lines; `-o json` has the error of each run"));
         }
         whole.hints.truncate(SHOWN);
         Some(whole)

@@ -19,7 +19,7 @@ pub(super) async fn run(text: &str, waiting: Waiting, mut wants: Wants, stage: &
         return failure.into();
     }
     let (Some(identity), Some(named)) = (identity, named) else {
-        return Failure::new(Code::Bug, "A value is missing, and nothing said so.").into();
+        return Failure::new(Code::Bug, "A value is missing without an error.").into();
     };
     match start(text, &identity, named, &waiting, stage).await {
         Ok(ended) => ended,
@@ -84,7 +84,7 @@ async fn start(
             Err(of_databricks(&format!("Databricks did not start {shown_name}; nothing was started"), &error))
         }
         Some(Sent::Open(error)) => Err(unknown(&shown_name, &resume, &error.to_string())),
-        None => Err(unknown(&shown_name, &resume, "the time was over before Databricks answered")),
+        None => Err(unknown(&shown_name, &resume, "timed out before Databricks responded")),
     };
     let started = match started {
         Ok(started) => started,
@@ -131,10 +131,10 @@ async fn other_parameters(reader: &Reader, run: u64, waiting: &Waiting) -> Optio
     Some(
         Failure::new(
             Code::Refused,
-            format!("The key belongs to Databricks run {run} already, which was started with other parameters."),
+            format!("The key already belongs to Databricks run {run}, which was started with other parameters."),
         )
-        .cause(format!("{name} is wanted as \"{wanted}\", and run {run} has \"{seen}\""))
-        .advise("give a new --idempotency-key for a new run, or the same parameters to follow that run"),
+        .cause(format!("{name}: requested \"{wanted}\", run {run} has \"{seen}\""))
+        .advise("use a new --idempotency-key for a new run, or the same parameters to follow that run"),
     )
 }
 
@@ -143,5 +143,5 @@ fn unknown(workflow: &str, resume: &str, why: &str) -> Failure {
     Failure::new(Code::OutcomeUnknown, format!("It is unknown whether a run of {workflow} was started."))
         .cause(why)
         .run(resume)
-        .advise("that command cannot start a second run: it carries the same idempotency token")
+        .advise("this command cannot start a second run: it has the same idempotency token")
 }

@@ -23,7 +23,7 @@ pub(super) async fn listed(text: &str, limit: u64, stage: &Stage) -> Result<Work
     let named = wants.optional(WorkflowNamed::read(text, identity.as_ref().map(|identity| &identity.origin)).map(Some));
     wants.settle()?;
     let (Some(identity), Some(named)) = (identity, named) else {
-        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
     let reader = to_databricks(&identity, stage)?;
     let again = |job: u64| format!("dbtrigger runs --workflow {job}");
@@ -40,7 +40,7 @@ pub(super) async fn listed(text: &str, limit: u64, stage: &Stage) -> Result<Work
     };
     if report.runs.is_empty() {
         let name = shown_name(Some(row.name()));
-        stage.events.remark(format!("no run of workflow \"{name}\" ({}) shows", row.job_id));
+        stage.events.remark(format!("no runs yet of workflow \"{name}\" ({})", row.job_id));
     }
     Ok(report)
 }
@@ -50,7 +50,7 @@ async fn runs_of(reader: &Reader, job: u64, limit: u64) -> Result<Vec<WorkflowRu
     let page = async |token: Option<String>| {
         let page = reader.read(list_workflow_runs(job, false, token.as_deref())).await?;
         // A look-alike may ignore whose runs are asked for.
-        let own = page.runs.into_iter().filter(|run| run.job_id.is_none_or(|of| of == job)).collect();
+        let own = page.runs.rows.into_iter().filter(|run| run.job_id.is_none_or(|of| of == job)).collect();
         Ok((own, page.next_page_token.filter(|token| !token.is_empty())))
     };
     let enough = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -16,13 +16,13 @@ pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
     let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
     let (account, dbt) = line_to_dbt(&[], wants, stage)?;
     let Some(identity) = identity else {
-        return Err(Failure::new(Code::Bug, "A value is missing, and nothing said so."));
+        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
     let workspace = to_databricks(&identity, stage)?;
     let own = workspace
         .read(me::me())
         .await
-        .map_err(|error| of_databricks("Cannot ask which workspace this is", &error))?
+        .map_err(|error| of_databricks("Cannot look up the workspace ID", &error))?
         .workspace_id
         .map(|id| id.to_string());
     let active = dbt_runs_of_notebooks(&dbt, account.id, &stage.events)
@@ -39,7 +39,7 @@ pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
         let Parent { workspace: of, run: parent_run, task } = &parent;
         let Some(looked) = looked else {
             stage.events.remark(format!(
-                "dbt run {} was started from workspace {of}, and this one is {}: its parent was not looked for",
+                "dbt run {} was started from workspace {of}, but this is {}: its parent was not looked up",
                 run.id,
                 own.as_deref().unwrap_or_default()
             ));
@@ -50,7 +50,7 @@ pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
             // Of another workspace it would be missing here, too.
             Err(error) if is_missing(&error) && own.is_none() => {
                 stage.events.remark(format!(
-                    "dbt run {} was started from workspace {of}, and Databricks does not say which one this is: its parent, which is missing here, may be there",
+                    "dbt run {} was started from workspace {of}, and this workspace's ID is unknown: its parent, missing here, may be there",
                     run.id
                 ));
                 None
@@ -59,13 +59,13 @@ pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
             // Somebody else's run is no reason to miss the others.
             Err(error) if error.means() == Meaning::RightMissing => {
                 stage.events.remark(format!(
-                    "Databricks run {parent_run}, which started dbt run {}, cannot be looked at: {error}",
+                    "cannot read Databricks run {parent_run}, which started dbt run {}: {error}",
                     run.id
                 ));
                 None
             }
             Err(error) => {
-                let what = format!("Cannot look at Databricks run {parent_run}, which started dbt run {}", run.id);
+                let what = format!("Cannot read Databricks run {parent_run}, which started dbt run {}", run.id);
                 return Err(of_databricks(&what, &error));
             }
         };
@@ -75,7 +75,7 @@ pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
         }
     }
     if orphans.is_empty() {
-        stage.events.remark(format!("no active dbt run of account {} has lost its Databricks run", account.id));
+        stage.events.remark(format!("no orphaned dbt runs in account {}", account.id));
     }
     Ok(OrphansReport { account, orphans })
 }
@@ -126,7 +126,7 @@ impl Report for OrphansReport {
                 ]
             })
             .collect();
-        table(&["ID", "STATUS", "DATABRICKS RUN", "WHICH IS", "TO CANCEL IT"], &rows)
+        table(&["ID", "STATUS", "DATABRICKS RUN", "ITS STATUS", "CANCEL WITH"], &rows)
     }
 
     fn json(&self) -> Data {

@@ -176,8 +176,8 @@ async fn settle(mut args: Args, stage: &Stage) -> Result<Known, Failure> {
     let mut wants = Wants::default();
     let may_ask = stage.talk.asker.is_some();
     if !may_ask && !args.yes && !args.dry_run {
-        let give = "-y, once --dry-run has shown it; at a terminal it is asked for";
-        wants.need(Ok(None::<()>), Missing { what: "your consent to the plan", give, ask: None });
+        let give = "-y (see the plan with --dry-run first)";
+        wants.need(Ok(None::<()>), Missing { what: "confirmation of the plan", give, ask: None });
     }
     let mut storing = Wants::default();
     let key = key_to_store(&args.source, true, stage, &mut storing).await;
@@ -201,10 +201,10 @@ async fn settle(mut args: Args, stage: &Stage) -> Result<Known, Failure> {
     if !wants.is_settled() || storing.has_wrong() || (args.rotate && !storing.is_settled()) {
         wants.join(storing);
         wants.settle()?;
-        return Err(Failure::new(Code::Bug, "Something is missing that nobody can name."));
+        return Err(Failure::new(Code::Bug, "A value is missing without a name."));
     }
     let Some(input) = input else {
-        return Err(Failure::new(Code::Bug, "The input is settled and yet something is missing."));
+        return Err(Failure::new(Code::Bug, "Input is missing after it was resolved."));
     };
     Ok(Known { args, input, grants, key, storing })
 }
@@ -215,7 +215,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let compare = key.as_ref().filter(|_| args.rotate).map(|key| Fingerprint::of(&key.value));
     input.find_jobs(stage).await?;
     let Some((account, _)) = input.access.clone() else {
-        return Err(Failure::new(Code::Bug, "The dbt account is settled and yet missing."));
+        return Err(Failure::new(Code::Bug, "The dbt account is missing after it was resolved."));
     };
     // The notebook will send the key there, so the same rule holds as for sending it from here.
     account.check_bare_token("The dbt API key")?;
@@ -255,7 +255,7 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
             let early = look_early(&args, meant, &input, &writer, stage).await?;
             let again = Box::pin(look(&args, (early, meant), &input, &account, &writer, &me, stage)).await?;
             if again.plan.entries() != outline.plan.entries() {
-                let what = "What is there has changed while the plan was shown; nothing was written.";
+                let what = "The workspace changed while the plan was shown; nothing was written.";
                 return Err(Failure::new(Code::ChangedMeanwhile, what).run("dbtrigger setup"));
             }
             again
@@ -314,8 +314,8 @@ async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
 
 /// The commands for people.
 fn parting(again: &[String]) -> Vec<String> {
-    let title =
-        (!again.is_empty()).then(|| "The same for CI, where the credentials of both services are set:".to_owned());
+    let title = (!again.is_empty())
+        .then(|| "Equivalent commands for CI, with the credentials of both services set:".to_owned());
     title.into_iter().chain(again.iter().map(|line| format!("  {line}"))).collect()
 }
 
@@ -323,9 +323,7 @@ fn parting(again: &[String]) -> Vec<String> {
 fn warn_of_unused_key(args: &Args, outline: &Outline, stage: &Stage) {
     if !outline.writes_key() && !args.rotate && args.source.is_given() {
         let (scope, key) = (&outline.scope, &outline.key);
-        stage.events.warning(format!(
-            "There is a key in {scope}/{key} already, which is left as it is and not compared with the one that was given: --rotate replaces it."
-        ));
+        stage.events.warning(format!("{scope}/{key} already exists and is kept; replace it with --rotate."));
     }
 }
 

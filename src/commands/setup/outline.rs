@@ -51,7 +51,7 @@ pub(super) async fn look_early(
     reader: &Reader,
     stage: &Stage,
 ) -> Result<Early, Failure> {
-    let bug = |_| Failure::new(Code::Bug, "The usual name of a scope or key cannot be used.");
+    let bug = |_| Failure::new(Code::Bug, "The default scope or key name is invalid.");
     let scope = args.scope.clone().map_or_else(|| DEFAULT_SCOPE.parse().map_err(bug), Ok)?;
     let key = args.key.clone().map_or_else(|| DEFAULT_KEY.parse().map_err(bug), Ok)?;
     let consents = consents(args);
@@ -145,7 +145,7 @@ async fn look_from(
     };
     let found = async {
         match &looked_up {
-            Ok(looked_up) => find(reader, input, looked_up, listed).await.map(Some),
+            Ok(looked_up) => find(reader, input, looked_up, listed, me).await.map(Some),
             Err(_) => Ok(None),
         }
     };
@@ -160,7 +160,7 @@ async fn look_from(
     }
     let (looked_up, mut kept) = (looked_up?, kept?);
     let Some(found) = found? else {
-        return Err(Failure::new(Code::Bug, "The dbt job was looked at, and the workflow was not."));
+        return Err(Failure::new(Code::Bug, "The dbt job was read, but the workflow was not."));
     };
     let drawn = draw(reader, input, looked_up, found, (&ground, UsualKeys::unknown()), me, stage).await?;
     let standing = drawn.standing_notebook(input);

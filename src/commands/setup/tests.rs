@@ -195,7 +195,7 @@ async fn any_line_of_the_plan_can_be_edited_before_it_is_applied_and_a_run_is_of
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert_eq!(person.asked.borrow().iter().filter(|prompt| *prompt == "Apply?").count(), 8);
     let said = outcome.said();
-    assert!(said.contains("write '0 0 6 * * ?'"), "{said}");
+    assert!(said.contains("write 0 0 6 * * ?"), "{said}");
     let place = |words: &str| said.rfind(words).unwrap_or_else(|| panic!("{words} in {said}"));
     let order = ["Time zone     Europe/Berlin", "Writing to", "reached"];
     assert!(order.map(place).is_sorted(), "{said}");
@@ -248,7 +248,7 @@ async fn a_first_run_that_nobody_answers_for_is_not_started_and_what_was_made_st
         let person = Person::of(&[Ok("y"), answer]);
         let outcome = Box::pin(talked(&world, &JOB, &person)).await;
         assert_eq!((outcome.exit, &outcome.data["result"]), (exit, &json!("created")), "{outcome:?}");
-        assert_eq!(outcome.failure.contains("everything is set up; no run was started"), exit != 0);
+        assert_eq!(outcome.failure.contains("setup is complete; no run was started"), exit != 0);
         assert_eq!(world.take_writes(), ALL);
     }
 }
@@ -287,7 +287,7 @@ async fn a_key_that_is_given_and_not_stored_is_never_passed_over_in_silence() {
     std::fs::write(&file, DBT_TOKEN).unwrap();
     let world = Rehearsal::new();
     let line = [&YES[..], &["--token-file", file.to_str().unwrap()]].concat();
-    let warned = "which is left as it is and not compared with the one that was given: --rotate replaces it.";
+    let warned = "already exists and is kept; replace it with --rotate";
     let first = Box::pin(done(&world, &line)).await;
     assert!(first.exit == 0 && !first.said().contains(warned), "{first:?}");
     let again = Box::pin(done(&world, &line)).await;
@@ -317,7 +317,11 @@ async fn what_changes_while_the_plan_is_shown_is_not_done_on_top_of_it() {
     let person = Person::while_others(&[Ok("y")], others);
     let outcome = Box::pin(talked(&world, &JOB, &person)).await;
     assert_eq!((outcome.exit, outcome.code), (7, Some(Code::ChangedMeanwhile)), "{outcome:?}");
-    assert!(outcome.failure.contains("has changed while the plan was shown"), "{}", outcome.failure);
+    assert!(
+        outcome.failure.contains("The workspace changed while the plan was shown; nothing was"),
+        "{}",
+        outcome.failure
+    );
     assert_eq!(world.take_writes(), [""; 0]);
 }
 
@@ -326,7 +330,7 @@ async fn without_a_terminal_the_plan_is_accepted_by_its_flag_and_by_nothing_else
     let world = Rehearsal::new();
     let outcome = Box::pin(done(&world, &JOB)).await;
     assert_eq!((outcome.exit, outcome.code), (2, Some(Code::MissingInput)), "{outcome:?}");
-    assert!(outcome.failure.contains("your consent to the plan is missing: -y"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("confirmation of the plan is missing: -y"), "{}", outcome.failure);
     world.set("DBT_CLOUD_TOKEN", "");
     let outcome = Box::pin(done(&world, &[])).await;
     for missing in ["-y", "--job", "DBT_CLOUD_TOKEN", "--token-stdin"] {
@@ -337,12 +341,7 @@ async fn without_a_terminal_the_plan_is_accepted_by_its_flag_and_by_nothing_else
     world.set("DBT_CLOUD_TOKEN", DBT_TOKEN);
     let outcome = Box::pin(done(&world, &["--job", "222222", "--dry-run", "--run-now"])).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    for words in [
-        "workflow \"dbt: Nightly build (222222)\": would be created",
-        THEN_CHECKED,
-        THEN_RUN,
-        "dbtrigger init-secrets\n",
-    ] {
+    for words in ["+ workflow \"dbt: Nightly build (222222)\"", THEN_CHECKED, THEN_RUN, "dbtrigger init-secrets\n"] {
         assert!(outcome.text.contains(words), "{words} in {}", outcome.text);
     }
     assert_eq!(world.take_writes(), [""; 0]);
@@ -576,7 +575,7 @@ async fn one_key_in_a_file_is_enough_and_one_that_dbt_refuses_is_not_stored() {
     let world = Rehearsal::new();
     std::fs::write(&file, "dbtc_wrong-0123456789").unwrap();
     let outcome = Box::pin(done(&world, &[&YES[..], &["--token-file", file.to_str().unwrap()]].concat())).await;
-    assert!(outcome.exit == 4 && outcome.failure.contains("does not accept the key"), "{outcome:?}");
+    assert!(outcome.exit == 4 && outcome.failure.contains("dbt rejects the key"), "{outcome:?}");
     assert_eq!(world.take_writes(), [""; 0]);
 }
 
@@ -635,7 +634,7 @@ async fn what_somebody_has_to_know_of_scope_and_job_is_warned_about() {
     for _ in ["the scope is made", "the scope is there"] {
         let outcome = Box::pin(done(&world, &line)).await;
         assert_eq!(outcome.exit, 0, "{outcome:?}");
-        for words in ["everybody in this workspace can read the secret scope dbt-cloud", "is a CI job"] {
+        for words in ["every user of this workspace can read secret scope dbt-cloud", "is a CI job"] {
             assert!(outcome.said().contains(words), "{words} in {}", outcome.said());
         }
         assert!(outcome.data["commands"].to_string().contains("--accept-shared-scope"), "{outcome:?}");

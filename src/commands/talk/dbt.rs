@@ -1,11 +1,11 @@
 //! Asks for the dbt account, its key and a job: the address of the job first, which names all but the key.
 
 use super::hosts::{bare, can_be_a_host};
-use super::{Instead, MOST_TRIES, Talking, is_about_the_host};
+use super::{Instead, MOST_TRIES, TYPED, Talking, is_about_the_host};
 use crate::commands::init_secrets::{accounts, not_for_account, of_accounts};
 use crate::commands::job_named::{JobNamed, Narrow, Places, environment, jobs, shown_name};
 use crate::commands::{line_to_dbt, to_dbt};
-use crate::credentials::{Wants, account, account_id, api_token, dbt_host};
+use crate::credentials::{Wants, account, account_id, api_token, dbt_host, read_account_id};
 use crate::dbt::{Account as Seen, Job, Link, get_job};
 use crate::failure::{Code, Failure, of_dbt};
 use crate::http::Writer;
@@ -44,7 +44,7 @@ impl Talking<'_> {
     /// name will do: the rest is asked for.
     pub(super) async fn address(&mut self) -> Result<(), Failure> {
         loop {
-            let typed = self.ask("Address of your dbt job, copied from the browser", "").await?;
+            let typed = self.ask("URL of your dbt job (copy it from your browser)", "").await?;
             let read = if is_an_address(&typed) {
                 self.take_address(&typed).await
             } else {
@@ -56,7 +56,7 @@ impl Talking<'_> {
             match read {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
-                Err(failure) => self.tell(&failure, "--job"),
+                Err(failure) => self.tell(&failure),
             }
         }
     }
@@ -65,8 +65,8 @@ impl Talking<'_> {
     async fn take_address(&mut self, typed: &str) -> Result<bool, Failure> {
         can_be_a_host(typed)?;
         let link = Link::parse(typed).map_err(|bad| {
-            Failure::new(Code::InvalidInput, format!("This address cannot be used: {bad}."))
-                .advise("open the job in dbt and copy the address from your browser")
+            Failure::new(Code::InvalidInput, format!("Invalid URL: {bad}."))
+                .advise("open the job in dbt and copy its URL from your browser")
         })?;
         let origin = &link.origin;
         let known = ["dbt.com", "getdbt.com"].iter().any(|domain| origin.is_under(domain));
@@ -129,9 +129,9 @@ impl Talking<'_> {
             }
             let typed = self.instead.iter().any(|instead| matches!(instead, Instead::Flag("--dbt-host", _)));
             if matches!(failure.code, Code::NotAuthenticated | Code::NotAllowed) {
-                self.tell(&failure, "DBT_CLOUD_TOKEN");
+                self.tell(&failure);
             } else if typed && is_about_the_host(failure.code) {
-                self.tell(&failure, "--dbt-host");
+                self.tell(&failure);
                 self.host().await?;
             } else {
                 return Err(failure);
@@ -207,14 +207,16 @@ impl Talking<'_> {
 
     async fn account(&mut self) -> Result<(), Failure> {
         loop {
-            let typed = self.ask("dbt account id (the number after /deploy/ in its addresses)", "").await?;
+            let typed = self.ask("dbt account ID (the number after /deploy/ in its URLs)", "").await?;
+            let possible = read_account_id(&typed, TYPED);
             self.stage.account.dbt_account = Some(typed);
-            match account_id(&self.stage.account, &self.pasted, &self.stage.context.environment) {
+            let environment = &self.stage.context.environment;
+            match possible.and_then(|_| account_id(&self.stage.account, &self.pasted, environment)) {
                 Ok(found) => {
                     self.instead.push(Instead::Flag("--dbt-account", found.unwrap_or_default().to_string()));
                     return Ok(());
                 }
-                Err(failure) => self.tell(&failure, "--dbt-account"),
+                Err(failure) => self.tell(&failure),
             }
             self.stage.account.dbt_account = None;
         }
@@ -238,7 +240,7 @@ impl Talking<'_> {
                     return Ok(());
                 }
                 Err(failure) if matches!(failure.code, Code::NotFound | Code::InvalidInput) => {
-                    self.tell(&failure, "--job");
+                    self.tell(&failure);
                 }
                 Err(failure) => return Err(failure),
             }
@@ -247,8 +249,9 @@ impl Talking<'_> {
         let jobs = jobs(&reader, &account, narrow, &places, None).await?;
         if jobs.is_empty() {
             let what = format!("No dbt job in account {} is visible to this token.", account.id);
-            return Err(Failure::new(Code::NotFound, what)
-                .advise("give the job by its id or its address, or use a token with access to it"));
+            return Err(
+                Failure::new(Code::NotFound, what).advise("name the job by ID or URL, or use a token that can see it")
+            );
         }
         let items: Vec<String> = jobs
             .iter()
@@ -262,7 +265,7 @@ impl Talking<'_> {
             .collect();
         let chosen = self.choose("dbt job", &items).await?;
         let Some(job) = jobs.get(chosen) else {
-            return Err(Failure::new(Code::Bug, "A job was chosen that is not in the list."));
+            return Err(Failure::new(Code::Bug, "The chosen job is not in the list."));
         };
         match repeats(job, &jobs, narrow) {
             Some(named) => self.take_job(job.id, flag, named),

@@ -1,7 +1,7 @@
 //! Asks for the hosts of both services, and takes only what can be one.
 
-use super::{Instead, Talking};
-use crate::credentials::{Sourced, check_host, dbt_host, workspace_in_query};
+use super::{Instead, TYPED, Talking};
+use crate::credentials::{Sourced, check_host, dbt_host, read_dbt_host, read_workspace_host, workspace_in_query};
 use crate::failure::{Code, Failure};
 use crate::origin::Origin;
 use crate::secret::looks_like_a_token;
@@ -15,12 +15,10 @@ const LONGEST_WORD: usize = 20;
 impl Talking<'_> {
     pub(super) fn take_host(&mut self, typed: &str) -> Result<(), Failure> {
         can_be_a_host(typed)?;
+        read_workspace_host(Sourced::new(typed.to_owned(), TYPED))?;
         let environment = self.stage.context.environment.with_answer("DATABRICKS_HOST", typed);
         let Some(Sourced { value: origin, source: _ }) = check_host(&environment)? else {
-            return Err(Failure::new(
-                Code::InvalidInput,
-                "DATABRICKS_HOST is \"\", which cannot be used: it is empty.",
-            ));
+            return Err(Failure::new(Code::Bug, "A host was typed and is not there."));
         };
         self.stage.context.environment = environment;
         // One host may serve several workspaces.
@@ -37,17 +35,17 @@ impl Talking<'_> {
     pub(super) async fn host(&mut self) -> Result<(), Failure> {
         loop {
             let typed = self.ask("dbt host (such as ab123.us1.dbt.com)", "").await?;
-            let possible = can_be_a_host(&typed);
+            let possible = can_be_a_host(&typed).and_then(|()| read_dbt_host(&typed, &TYPED));
             self.stage.account.dbt_host = Some(typed);
             let found =
-                possible.and_then(|()| dbt_host(&self.stage.account, &self.pasted, &self.stage.context.environment));
+                possible.and_then(|_| dbt_host(&self.stage.account, &self.pasted, &self.stage.context.environment));
             match found {
                 Ok(found) => {
                     self.instead.retain(|instead| !matches!(instead, Instead::Flag("--dbt-host", _)));
                     self.instead.extend(found.map(|origin| Instead::Flag("--dbt-host", bare(&origin))));
                     return Ok(());
                 }
-                Err(failure) => self.tell(&failure, "--dbt-host"),
+                Err(failure) => self.tell(&failure),
             }
             self.stage.account.dbt_host = None;
         }
@@ -64,22 +62,22 @@ pub(super) fn bare(origin: &Origin) -> String {
 pub(super) fn can_be_a_host(typed: &str) -> Result<(), Failure> {
     let is_word = typed.len() >= LONGEST_WORD && !typed.contains(['.', ':', '/', ' ']);
     if looks_like_a_token(typed) || is_word {
-        let what = "Your answer looks like a token and not like a host; it is not repeated here.";
+        let what = "Your answer looks like a token, not a host, and is not shown.";
         return Err(Failure::new(Code::InvalidInput, what)
-            .advise("give the host here; the token is asked for after it, and is not shown then"));
+            .advise("enter the host here; the token is prompted for next and hidden"));
     }
     // Whatever is no origin at all is refused by the checks of the flag.
     let Ok(origin) = Origin::parse(typed) else { return Ok(()) };
     let host = origin.host();
     let why = if host.split('.').any(|label| label.len() > LONGEST_LABEL) && !host.starts_with('[') {
-        "a host name has at most 63 characters between two dots"
+        "a host name has at most 63 characters between dots"
     } else if !host.contains(['.', ':']) && host != "localhost" {
-        "it has no dot, and is no whole name"
+        "it has no dot"
     } else {
         return Ok(());
     };
-    Err(Failure::new(Code::InvalidInput, format!("Your answer is \"{host}\", which cannot be used: {why}."))
-        .advise("give the host in your browser's address bar when signed in"))
+    Err(Failure::new(Code::InvalidInput, format!("\"{host}\" is not a valid host: {why}."))
+        .advise("use the host in your browser's address bar when signed in"))
 }
 
 #[cfg(test)]

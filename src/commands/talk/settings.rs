@@ -1,6 +1,6 @@
 //! Edits a setting of the plan of `setup`.
 
-use super::{Instead, Talking};
+use super::{Instead, TYPED, Talking};
 use crate::commands::create_workflow::{read_compute, read_run_as, read_schedule, read_zone};
 use crate::databricks::secrets::ScopeName;
 use crate::databricks::workspace::NotebookPath;
@@ -21,23 +21,22 @@ impl Talking<'_> {
                     self.stage.talk.settings.insert(setting, answer);
                     return Ok(());
                 }
-                Err(failure) => self.tell(&failure, setting.flag()),
+                Err(failure) => self.tell(&failure),
             }
         }
     }
 
     fn check(&self, setting: Setting, typed: &str) -> Result<(), Failure> {
         let wrong = |why: String| {
-            let what = format!("{} is \"{typed}\", which cannot be used: {why}.", setting.flag());
-            Failure::new(Code::InvalidInput, what)
+            Failure::new(Code::InvalidInput, format!("{TYPED} is \"{typed}\", which cannot be used: {why}."))
         };
         match setting {
             Setting::Scope => typed.parse::<ScopeName>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),
             Setting::Notebook => typed.parse::<NotebookPath>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),
-            Setting::Compute => read_compute(typed),
-            Setting::Schedule => read_schedule(typed, None, self.stage).map(|_| ()),
-            Setting::Zone => read_zone(typed).map(|_| ()),
-            Setting::RunAs => read_run_as(typed).map(|_| ()),
+            Setting::Compute => read_compute(typed, &TYPED),
+            Setting::Schedule => read_schedule(typed, &TYPED, None, self.stage).map(|_| ()),
+            Setting::Zone => read_zone(typed, &TYPED).map(|_| ()),
+            Setting::RunAs => read_run_as(typed, &TYPED).map(|_| ()),
         }
     }
 }

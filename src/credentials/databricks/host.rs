@@ -17,13 +17,13 @@ pub(crate) fn read_host(text: Sourced<String>) -> Result<Sourced<Origin>, Failur
     if is_account_console(&value) {
         return Err(Failure::new(
             Code::InvalidInput,
-            format!("{source} is \"{}\", which is an account console and no workspace.", shown(&value)),
+            format!("{source} \"{}\" is an account console, not a workspace.", shown(&value)),
         )
-        .advise("give the address in your browser when signed in to the workspace itself"));
+        .advise("use the URL in your browser when signed in to the workspace"));
     }
     Origin::parse(&value).map(|origin| Sourced::new(origin, source.clone())).map_err(|bad| {
-            Failure::new(Code::InvalidInput, format!("{source} is \"{}\", which cannot be used: {bad}.", shown(&value)))
-                .advise("give the address in your browser when signed in to the workspace, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com")
+            Failure::new(Code::InvalidInput, format!("{source} \"{}\" is invalid: {bad}.", shown(&value)))
+                .advise("use the URL in your browser when signed in to the workspace, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com")
         })
 }
 
@@ -34,11 +34,11 @@ pub(super) fn find_host(place: &Place<'_>) -> Result<Option<Sourced<Origin>>, Fa
         (Some(variable), Some(profile)) if variable.value != profile.value => Err(Failure::new(
             Code::Contradiction,
             format!(
-                "Two sources name a different Databricks workspace: {} says {}, {} says {}.",
+                "Conflicting Databricks workspaces: {} says {}, {} says {}.",
                 variable.source, variable.value, profile.source, profile.value
             ),
         )
-        .advise("drop one of the two, or name the profile with -p: then it is the whole identity")),
+        .advise("remove one of them, or pick the profile with -p, which overrides everything else")),
         (Some(found), _) | (None, Some(found)) => Ok(Some(found)),
         (None, None) => Ok(None),
     }
@@ -70,7 +70,7 @@ pub(crate) fn may_go_there(way: &Way, host: &Sourced<Origin>) -> Result<(), Fail
         Code::Contradiction,
         format!("{what} not sent to {origin}: it is not a Databricks host, and only {} names it.", host.source),
     )
-    .advise(format!("only if you know that {origin} is your workspace: set DATABRICKS_HOST to it")))
+    .advise(format!("only if {origin} is your workspace: set DATABRICKS_HOST to it")))
 }
 
 /// Whether what opens the door stands where the host stands.

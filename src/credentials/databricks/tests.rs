@@ -221,7 +221,10 @@ fn two_ways_at_once_contradict_each_other_unless_one_is_named() {
     assert_eq!(both().set("DATABRICKS_AUTH_TYPE", "oauth-m2m").found().1, "oauth-m2m");
     let (code, said) = both().set("DATABRICKS_AUTH_TYPE", "azure-cli").refused();
     assert_eq!(code, Code::InvalidInput);
-    assert!(said.contains("azure-cli") && said.contains("pat, oauth-m2m, github-oidc, databricks-cli"), "{said}");
+    assert!(
+        said.contains("azure-cli") && said.contains("use pat, oauth-m2m, github-oidc, or databricks-cli"),
+        "{said}"
+    );
     let (code, said) = both().set("DATABRICKS_AUTH_TYPE", "github-oidc").refused();
     assert_eq!(code, Code::InvalidInput);
     assert!(said.contains("ACTIONS_ID_TOKEN_REQUEST_URL"), "{said}");
@@ -243,10 +246,10 @@ fn if_no_way_applies_each_is_named_with_its_reason() {
             "tried profile: not read, since DATABRICKS_HOST is set",
             "tried pat: DATABRICKS_TOKEN is not set",
             "tried oauth-m2m: DATABRICKS_CLIENT_SECRET is not set",
-            "tried github-oidc: ACTIONS_ID_TOKEN_REQUEST_URL is not set: no job in GitHub Actions with `permissions: id-token: write`",
-            "tried keyring: the keyring is not opened, since this is a test",
-            "tried databricks-cli: no program `databricks` in an absolute folder of PATH",
-            "tried azure-client-secret: ARM_CLIENT_SECRET is set, but this program does not have this way",
+            "tried github-oidc: ACTIONS_ID_TOKEN_REQUEST_URL is not set: not a GitHub Actions job with `permissions: id-token: write`",
+            "tried keyring: the keyring is not used: A_TEST is set",
+            "tried databricks-cli: no `databricks` CLI in an absolute directory of PATH",
+            "tried azure-client-secret: ARM_CLIENT_SECRET is set, but this authentication type is not supported",
         ]
     );
 }
@@ -258,15 +261,15 @@ fn values_that_cannot_be_used_are_refused_with_their_source() {
         (Home::with(Some("[DEFAULT]\nhost = https://x.example\ntoken = a b\n")), "token of profile DEFAULT in"),
         (
             Home::with(Some("[DEFAULT]\nhost = https://accounts.cloud.databricks.com\ntoken = t-123456\n")),
-            "is an account console and no workspace",
+            "\" is an account console, not a workspace",
         ),
         (
             Home::with(Some("[DEFAULT]\nhost = https://x.example\nclient_id = a:b\nclient_secret = s-123456\n")),
-            "is no application id",
+            "\" is not an application ID",
         ),
         (
             Home::with(Some("[DEFAULT]\nhost = https://x.example\ndatabricks_cli_path = ./databricks\n")),
-            "no absolute path of a program",
+            "\" is not the absolute path of a program",
         ),
     ] {
         let (code, said) = home.refused();
@@ -298,7 +301,7 @@ fn the_program_databricks_is_found_on_the_path_but_never_in_the_current_folder()
     let home = home.set("PATH", &folder);
     assert_eq!(home.refused().0, Code::InvalidInput, "it cannot be executed yet");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(home.found().2, "the login of `databricks` for profile login");
+    assert_eq!(home.found().2, "the `databricks` CLI login for profile login");
     match home.find().unwrap().way {
         Way::Cli { program: found, profile } => {
             assert_eq!((found, profile.map(|profile| profile.name).as_deref()), (program, Some("login")));
@@ -334,11 +337,15 @@ fn which_workspace_of_a_host_is_said_by_a_variable_a_profile_or_the_hosts_addres
             Code::Contradiction,
             &["DATABRICKS_WORKSPACE_ID says 14", "workspace_id of profile two", "says 13", "-p"],
         ),
-        (profile("bad"), Code::InvalidInput, &["workspace_id of profile bad", "1 3", "no id of a workspace", "`o=`"]),
+        (
+            profile("bad"),
+            Code::InvalidInput,
+            &["workspace_id of profile bad", "1 3", "\" is not a workspace ID", "`o=`"],
+        ),
         (
             profile("one").set("DATABRICKS_WORKSPACE_ID", "1/2"),
             Code::InvalidInput,
-            &["DATABRICKS_WORKSPACE_ID", "1/2", "no id of a workspace", "`o=`"],
+            &["DATABRICKS_WORKSPACE_ID", "1/2", "\" is not a workspace ID", "`o=`"],
         ),
     ] {
         let (found, said) = home.refused();
@@ -498,7 +505,7 @@ fn row_of_mixtures(host: HostFrom, way: &str, parts: &[Part], address: &str, pro
                 "databricks-cli" if foreign_program => {
                     return said.contains("databricks_cli_path of profile p").then_some(()).ok_or(said);
                 }
-                "databricks-cli" => ("login of `databricks`", "", String::new(), PartFrom::Profile),
+                "databricks-cli" => ("the `databricks` CLI login for profile", "", String::new(), PartFrom::Profile),
                 _ => ("", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", String::new(), PartFrom::Variable),
             };
             let names_it = said.contains(if of_the_file(door.3) { door.0 } else { door.1 });
@@ -521,7 +528,7 @@ fn a_value_that_nothing_expanded_is_refused_with_its_name_wherever_it_stands() {
         match found {
             Err(failure) if failure.code.exit() == 2 => {
                 let said = failure.json().to_string();
-                if !said.contains(name) || !said.contains("not expand") {
+                if !said.contains(name) || !said.contains("unexpanded") {
                     wrong.push(format!("{place}: {said}"));
                 }
             }
@@ -592,7 +599,7 @@ fn where_a_credential_is_missing_the_profiles_that_are_there_are_named() {
     for (host, advice) in [
         ("", "pick a profile with -p: prod, admin, dev"),
         ("https://w.cloud.databricks.com", "pick a profile for https://w.cloud.databricks.com with -p: prod, admin"),
-        ("https://y.cloud.databricks.com", "or pick a profile, each of another workspace, with -p: prod, admin, dev"),
+        ("https://y.cloud.databricks.com", "or pick a profile of another workspace with -p: prod, admin, dev"),
     ] {
         let failure = Home::with(Some(file)).set("DATABRICKS_HOST", host).find().unwrap_err();
         assert_eq!(failure.code, Code::MissingInput);

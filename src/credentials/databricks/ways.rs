@@ -44,17 +44,17 @@ pub(super) fn find_way(
         let Some((name, find)) = ways.into_iter().find(|(name, _)| *name == named.value) else {
             return Err(Failure::new(
                 Code::InvalidInput,
-                format!("{} is \"{}\", and this program does not have that way.", named.source, named.value),
+                format!("{} \"{}\" is not supported.", named.source, named.value),
             )
-            .advise("use one of pat, oauth-m2m, github-oidc, databricks-cli"));
+            .advise("use pat, oauth-m2m, github-oidc, or databricks-cli"));
         };
         let mut found = find(place, host, vault)?;
         if let ("pat", Err(why)) = (name, &found) {
             found = login(place, host, vault)?.map_err(|of_keyring| format!("{why}, and {of_keyring}"));
         }
         return found.map(Some).map_err(|why| {
-            Failure::new(Code::InvalidInput, format!("{} asks for {name}, which does not apply: {why}.", named.source))
-                .advise("give what is missing, or leave auth_type out so that every way is tried")
+            Failure::new(Code::InvalidInput, format!("{} is {name}, which is not usable: {why}.", named.source))
+                .advise("provide what is missing, or remove auth_type to try every method")
         });
     }
     if let (Some(token), Some(oauth)) =
@@ -62,9 +62,9 @@ pub(super) fn find_way(
     {
         return Err(Failure::new(
             Code::Contradiction,
-            format!("Two ways to authenticate with Databricks are given: {} and {}.", token.source, oauth.source),
+            format!("Two Databricks authentication methods are configured: {} and {}.", token.source, oauth.source),
         )
-        .advise("drop one of the two, or set DATABRICKS_AUTH_TYPE to pat or oauth-m2m"));
+        .advise("remove one of them, or set DATABRICKS_AUTH_TYPE to pat or oauth-m2m"));
     }
     let [first @ .., (name, last)] = ways;
     // Somebody put it there for this; `databricks` may be anywhere.
@@ -82,7 +82,7 @@ pub(super) fn find_way(
         } else {
             continue;
         };
-        tried.push(Tried::new(name, format!("{set} is set, but this program does not have this way")));
+        tried.push(Tried::new(name, format!("{set} is set, but this authentication type is not supported")));
     }
     Ok(None)
 }
@@ -90,8 +90,8 @@ pub(super) fn find_way(
 fn admit(vault: &Vault, text: Sourced<impl Into<Sealed>>) -> Result<Sourced<Secret>, Failure> {
     let Sourced { value, source } = text;
     vault.unseal(&value.into()).map(|secret| Sourced::new(secret, source.clone())).map_err(|odd| {
-        Failure::new(Code::InvalidInput, format!("{source} does not hold a token: {odd}."))
-            .advise("make a personal access token in the workspace under Settings > Developer > Access tokens, and give it alone")
+        Failure::new(Code::InvalidInput, format!("{source} is not a token: {odd}."))
+            .advise("create a personal access token in the workspace under Settings > Developer > Access tokens, and pass only the token")
     })
 }
 
@@ -105,7 +105,7 @@ fn token(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<
 /// The token of `auth login` for this host.
 fn login(place: &Place<'_>, host: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
     if !place.environment_counts {
-        return Ok(Err("not opened: the profile that -p names is the whole identity".to_owned()));
+        return Ok(Err("not opened: -p selects the whole identity".to_owned()));
     }
     match place.kept(host) {
         Ok((_, token)) => Ok(Ok(Way::Token(admit(vault, token)?))),
@@ -121,10 +121,10 @@ fn service_principal(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Re
             if id.value.chars().any(|sign| !sign.is_ascii_graphic() || sign == ':') {
                 return Err(Failure::new(
                     Code::InvalidInput,
-                    format!("{} is \"{}\", which is no application id.", id.source, id.value),
+                    format!("{} \"{}\" is not an application ID.", id.source, id.value),
                 )
                 .advise(
-                    "give the application id of the service principal, such as 0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11",
+                    "use the application ID of the service principal, such as 0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11",
                 ));
             }
             Ok(Ok(Way::ServicePrincipal { id, secret: admit(vault, secret)? }))
@@ -137,7 +137,7 @@ fn service_principal(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Re
 fn github(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
     let (url, token) = ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN");
     let (Some(url_text), Some(secret)) = (place.environment.get(url), place.environment.get(token)) else {
-        return Ok(Err(format!("{url} is not set: no job in GitHub Actions with `permissions: id-token: write`")));
+        return Ok(Err(format!("{url} is not set: not a GitHub Actions job with `permissions: id-token: write`")));
     };
     let id = place.get("client_id");
     if id.is_none() && place.get("auth_type").is_none() {
@@ -145,8 +145,8 @@ fn github(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result
     }
     let parsed = Url::parse(url_text).ok().filter(|url| Origin::of(url).is_ok());
     let Some(parsed) = parsed else {
-        return Err(Failure::new(Code::InvalidInput, format!("{url} is no https address."))
-            .advise("leave the variable to GitHub, which sets it"));
+        return Err(Failure::new(Code::InvalidInput, format!("{url} is not an HTTPS URL."))
+            .advise("do not set it; GitHub does"));
     };
     let token = admit(vault, Sourced::new(secret.to_owned(), Source::Variable(token)))?;
     Ok(Ok(Way::GitHub { id, url: parsed, token, audience: place.get("audience").map(|found| found.value) }))
@@ -154,7 +154,7 @@ fn github(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result
 
 fn cli(place: &Place<'_>, host: Option<&Origin>, _: &Vault) -> Result<Result<Way, String>, Failure> {
     if host.is_none() {
-        return Ok(Err("no host to ask `databricks` for a token of".to_owned()));
+        return Ok(Err("no host for `databricks auth token`".to_owned()));
     }
     let is_own = config_file::is_own(place.environment);
     let program = match place.get("databricks_cli_path") {
@@ -163,25 +163,25 @@ fn cli(place: &Place<'_>, host: Option<&Origin>, _: &Vault) -> Result<Result<Way
                 return Err(Failure::new(
                     Code::Contradiction,
                     format!(
-                        "{} names a program, which is not started: DATABRICKS_CONFIG_FILE names that file.",
+                        "{} names a program, which is not started because the file comes from DATABRICKS_CONFIG_FILE.",
                         named.source
                     ),
                 )
-                .advise("only if you know that program: set DATABRICKS_CLI_PATH to it"));
+                .advise("only if you trust that program: set DATABRICKS_CLI_PATH to it"));
             }
             let path = PathBuf::from(&named.value);
             if !path.is_absolute() || !path.is_file() {
                 return Err(Failure::new(
                     Code::InvalidInput,
-                    format!("{} is \"{}\", which is no absolute path of a program.", named.source, named.value),
+                    format!("{} \"{}\" is not the absolute path of a program.", named.source, named.value),
                 )
-                .advise("give the absolute path of the program `databricks`"));
+                .advise("use the absolute path of the `databricks` CLI"));
             }
             path
         }
         None => match crate::credentials::cli::on_path(place.environment.get("PATH").unwrap_or_default()) {
             Some(path) => path,
-            None => return Ok(Err("no program `databricks` in an absolute folder of PATH".to_owned())),
+            None => return Ok(Err("no `databricks` CLI in an absolute directory of PATH".to_owned())),
         },
     };
     // A profile that has no host of its own is not what the host was found in.

@@ -79,11 +79,11 @@ fn agreed(said: impl IntoIterator<Item = Option<Sourced<String>>>) -> Result<Opt
         Some(other) => Err(Failure::new(
             Code::Contradiction,
             format!(
-                "Two sources name a different Databricks workspace: {} says {}, {} says {}.",
+                "Conflicting Databricks workspaces: {} says {}, {} says {}.",
                 first.source, first.value, other.source, other.value
             ),
         )
-        .advise("drop one of the two, or name the profile with -p: then it is the whole identity")),
+        .advise("remove one of them, or pick the profile with -p, which overrides everything else")),
     }
 }
 
@@ -94,8 +94,8 @@ fn checked(id: Sourced<String>) -> Result<Sourced<String>, Failure> {
         return Ok(id);
     }
     let Sourced { value, source } = id;
-    Err(Failure::new(Code::InvalidInput, format!("{source} is \"{}\", which is no id of a workspace.", shown(&value)))
-        .advise("give the number behind `o=` in the browser's address bar when signed in to the workspace"))
+    Err(Failure::new(Code::InvalidInput, format!("{source} \"{}\" is not a workspace ID.", shown(&value)))
+        .advise("use the number after `o=` in the browser's address bar when signed in to the workspace"))
 }
 
 /// `?o=` and `?workspace_id=` where they are numbers, `?w=` whatever it is.

@@ -57,8 +57,8 @@ fn everything_missing_is_named_at_once_with_other_tools_variables() {
     let environment = Environment::of([("DBT_TOKEN", "x")]);
     let failure = find(&AccountFlags::default(), None, &environment).unwrap_err();
     assert_eq!((failure.code, failure.causes.len()), (Code::MissingInput, 5));
-    assert_eq!(failure.causes[2], "tried keyring: the keyring is not opened, since this is a test");
-    assert_eq!(failure.causes[3], "tried dbt_cloud.yml: there is no home folder");
+    assert_eq!(failure.causes[2], "tried keyring: the keyring is not used: A_TEST is set");
+    assert_eq!(failure.causes[3], "tried dbt_cloud.yml: no home directory");
     assert!(failure.causes[4].contains("DBT_TOKEN"));
 }
 
@@ -81,7 +81,7 @@ fn token_for(
 #[test]
 #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 fn a_token_goes_only_to_a_host_that_it_belongs_to_or_that_somebody_named() {
-    const SOURCES: [&str; 6] = ["--dbt-host", "DBT_CLOUD_HOST", "--dbt-url", "the address", "keyring", "dbt_cloud.yml"];
+    const SOURCES: [&str; 6] = ["--dbt-host", "DBT_CLOUD_HOST", "--dbt-url", "the URL", "keyring", "dbt_cloud.yml"];
     let (mut count, mut wrong) = (0, Vec::new());
     for host_from in SOURCES {
         for token_from in [&TOKEN_VARIABLES[..], &["keyring", "dbt_cloud.yml"]].concat() {
@@ -106,7 +106,7 @@ fn a_token_goes_only_to_a_host_that_it_belongs_to_or_that_somebody_named() {
                         "--dbt-host" => flags.dbt_host = Some(host.to_owned()),
                         "DBT_CLOUD_HOST" => environment = set(&environment, "DBT_CLOUD_HOST", host),
                         "--dbt-url" => flags.dbt_url = Some(page.clone()),
-                        "the address" => pasted.push((page.clone(), Link::parse(&page).unwrap())),
+                        "the URL" => pasted.push((page.clone(), Link::parse(&page).unwrap())),
                         _ => {}
                     }
                     let bare = TOKEN_VARIABLES.contains(&token_from);
@@ -131,7 +131,7 @@ fn a_token_goes_only_to_a_host_that_it_belongs_to_or_that_somebody_named() {
                     }
                     let named = ["--dbt-host", "DBT_CLOUD_HOST"].contains(&host_from);
                     let sent = if bare { named || host.ends_with(".dbt.com") } else { host == stored_at };
-                    let row = format!("host from {host_from} ({host}), token from {token_from} (of {stored_at})");
+                    let row = format!("host source {host_from} ({host}), token from {token_from} (of {stored_at})");
                     match (token_for(&flags, &pasted, &environment), sent) {
                         (Ok((account, _)), true) if account.origin.host() == host => {}
                         (Err(failure), false) if failure.code.exit() == 2 => {

@@ -142,17 +142,17 @@ fn what_is_stored_with_a_host_goes_nowhere_else() {
     ] {
         let said = home.said();
         assert!(
-            said.starts_with("the token is missing: give it\ntried keyring: the keyring is not opened, since this is a test\ntried dbt_cloud.yml: not used, since account-host"),
+            said.starts_with("the token is missing: give it\ntried keyring: the keyring is not used: A_TEST is set\ntried dbt_cloud.yml: not used, since account-host"),
             "{said}"
         );
         assert!(said.contains("of project 4101 in ~/.dbt/dbt_cloud.yml says https://ab123.us1.dbt.com and"), "{said}");
-        assert!(said.contains(source) && said.ends_with("goes to that host only"), "{said}");
+        assert!(said.contains(source) && said.ends_with("and a stored token is sent only to its own host"), "{said}");
         assert!(!said.contains("dbtu_"), "{said}");
     }
     // Neither is the account of one host put together with another host.
     let home = Home::with(TWO).host("evil.dbt.com");
     assert_eq!(account_id(&home.flags, &home.pasted, &home.environment).unwrap(), None);
-    assert!(home.said().contains("the id of your dbt account is missing"), "{}", home.said());
+    assert!(home.said().contains("the ID of your dbt account is missing"), "{}", home.said());
     let said = Home::with(TWO).id("99").said();
     assert!(said.contains("the host of your dbt account is missing"), "{said}");
     assert!(said.contains("says 51234 and --dbt-account says 99"), "{said}");
@@ -185,47 +185,47 @@ fn a_file_that_gives_nothing_says_why() {
         (
             "active-project: \"4101\"",
             "active-project: 7",
-            "~/.dbt/dbt_cloud.yml has no project 7, which its context names; the projects there: 4101, 4102",
+            "~/.dbt/dbt_cloud.yml has no project 7, the active one; projects: 4101, 4102",
         ),
         ("active-project: \"4101\"", "", "has no active-project in its context"),
-        ("\"4102\"", "\"4101\"", "has several projects 4101, which its context names"),
+        ("\"4102\"", "\"4101\"", "has several projects 4101, the active one"),
         (
             "active-host: \"ab123",
             "active-host: \"zz999",
             "says active-host https://zz999.us1.dbt.com, and account-host of project 4101",
         ),
-        ("account-host: \"ab123.us1.dbt.com\"", "", "there is no account-host of project 4101 in ~/"),
-        ("account-host: \"ab123.us1.dbt.com\"", "account-host: \"http://ab123.us1.dbt.com\"", "only https is spoken"),
+        ("account-host: \"ab123.us1.dbt.com\"", "", "no account-host of project 4101 in ~/"),
+        ("account-host: \"ab123.us1.dbt.com\"", "account-host: \"http://ab123.us1.dbt.com\"", "only https is allowed"),
         (
             "account-id: \"51234\"",
             "account-id: \"+5\"",
-            "account-id of project 4101 in ~/.dbt/dbt_cloud.yml is no account id",
+            "account-id of project 4101 in ~/.dbt/dbt_cloud.yml is not an account ID",
         ),
         ("token-value: \"dbtu_of-shop-0123\"", "", "project 4101 in ~/.dbt/dbt_cloud.yml has no token-value"),
         (
             "dbtu_of-shop-0123",
             "dbtu_of shop",
-            "token-value of project 4101 in ~/.dbt/dbt_cloud.yml is no token: it has a space",
+            "token-value of project 4101 in ~/.dbt/dbt_cloud.yml is not a token: it contains a space",
         ),
-        ("context:", "context: dbtu_x", "~/.dbt/dbt_cloud.yml cannot be read: line "),
-        ("projects:", "projects: &a [*a]\nothers:", "~/.dbt/dbt_cloud.yml cannot be read: line"),
-        ("version: \"1\"", "version: [", "~/.dbt/dbt_cloud.yml cannot be read: line"),
+        ("context:", "context: dbtu_x", "cannot read ~/.dbt/dbt_cloud.yml: line "),
+        ("projects:", "projects: &a [*a]\nothers:", "cannot read ~/.dbt/dbt_cloud.yml: line"),
+        ("version: \"1\"", "version: [", "cannot read ~/.dbt/dbt_cloud.yml: line"),
     ] {
         let said = Home::with(&TWO.replacen(from, to, if from == "\"4102\"" { 9 } else { 1 })).said();
         assert!(said.contains(why) && !said.contains("dbtu_"), "{why}: {said}");
     }
     let home = Home::with(TWO);
     fs::remove_file(home.folder.path().join(".dbt/dbt_cloud.yml")).unwrap();
-    assert!(home.said().contains("tried dbt_cloud.yml: there is no file ~/.dbt/dbt_cloud.yml"), "{}", home.said());
+    assert!(home.said().contains("tried dbt_cloud.yml: no file ~/.dbt/dbt_cloud.yml"), "{}", home.said());
     fs::create_dir(home.folder.path().join(".dbt/dbt_cloud.yml")).unwrap();
-    assert!(home.said().contains("~/.dbt/dbt_cloud.yml cannot be read: "), "{}", home.said());
+    assert!(home.said().contains("cannot read ~/.dbt/dbt_cloud.yml: "), "{}", home.said());
 }
 
 #[test]
 fn an_older_file_has_a_token_under_another_name_and_no_account() {
     let old = "context:\n  active-project: 1\nprojects:\n  - project-id: 1\n    account-host: ab.us1.dbt.com\n    api-key: 0123456789\n";
     let said = Home::with(old).said();
-    assert!(said.contains("the id of your dbt account is missing") && !said.contains("the token"), "{said}");
+    assert!(said.contains("the ID of your dbt account is missing") && !said.contains("the token"), "{said}");
     Home::with(old).id("5").is(
         "https://ab.us1.dbt.com",
         5,

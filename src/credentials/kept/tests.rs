@@ -62,7 +62,7 @@ fn a_login_goes_to_its_own_host_and_account_only() {
     for variable in [("DBT_CLOUD_HOST", "other.us1.dbt.com"), ("DBT_CLOUD_ACCOUNT_ID", "7")] {
         let failure = find_dbt(&Environment::of([variable]).with_keyring(double.keyring())).unwrap_err();
         assert_eq!(failure.code, Code::MissingInput);
-        assert!(failure.causes.iter().any(|cause| cause.contains("tried keyring: it has no login")), "{failure:?}");
+        assert!(failure.causes.iter().any(|cause| cause.contains("tried keyring: no login")), "{failure:?}");
     }
     let elsewhere = Environment::of([("DATABRICKS_HOST", "https://x.cloud.databricks.com")]);
     let failure = find_databricks(&elsewhere.with_keyring(double.keyring())).unwrap_err();
@@ -92,7 +92,7 @@ fn a_workspace_is_found_alone_or_by_its_host_and_variables_go_before() {
     let two =
         Double::holding(&[(workspace(WORKSPACE), "dapi-one-0001"), (workspace("https://x.cloud.databricks.com"), "d")]);
     let failure = find_databricks(&Environment::default().with_keyring(two.keyring())).unwrap_err();
-    assert!(failure.what.contains("several workspaces") && failure.causes.len() == 2, "{failure:?}");
+    assert!(failure.what.contains("several Databricks workspaces") && failure.causes.len() == 2, "{failure:?}");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn it_is_not_opened_in_ci_nor_where_a_variable_forbids_it() {
     for name in ["CI", "DBTRIGGER_NO_KEYRING"] {
         let double = Double::holding(&[(dbt(1), "dbtc_one-0001")]);
         let failure = find_dbt(&Environment::of([(name, "1")]).with_keyring(double.keyring())).unwrap_err();
-        assert!(failure.causes.iter().any(|cause| cause.contains(&format!("since {name} is set"))), "{failure:?}");
+        assert!(failure.causes.iter().any(|cause| cause.contains(&format!("not used: {name} is set"))), "{failure:?}");
         assert!(double.calls.lock().unwrap().is_empty());
     }
 }
@@ -232,7 +232,7 @@ fn an_unreadable_list_leaves_what_is_named_usable() {
     assert_eq!(asked(&named("")).unwrap().1, "dapi-one-0001");
     assert_eq!(asked(&named("2")).unwrap().1, "dapi-two-0002");
     let failure = asked(&Environment::default().with_keyring(double.keyring())).unwrap_err();
-    assert!(failure.causes.iter().any(|cause| cause.contains("the entry \"logins\"")), "{failure:?}");
+    assert!(failure.causes.iter().any(|cause| cause.contains("keyring entry \"logins\"")), "{failure:?}");
 }
 
 #[test]
@@ -259,8 +259,8 @@ fn where_nothing_can_be_stored_no_login_is_advised() {
 #[test]
 fn a_host_of_another_scheme_or_port_is_advised_as_it_can_be_given_again() {
     for (host, advised) in [
-        ("http://127.0.0.1:18231", "name it with --dbt-host http://127.0.0.1:18231, or"),
-        ("https://dbt.example:8443", "name it with --dbt-host dbt.example:8443, or"),
+        ("http://127.0.0.1:18231", "pass --dbt-host http://127.0.0.1:18231, or"),
+        ("https://dbt.example:8443", "pass --dbt-host dbt.example:8443, or"),
     ] {
         let double = Double::holding(&[(Owner::Dbt { host: host.to_owned(), account: 1 }, "dbtc_one-0001")]);
         let environment = Environment::of([("DBT_CLOUD_TOKEN", "dbtc_two-0002")]).with_keyring(double.keyring());

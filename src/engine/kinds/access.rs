@@ -6,19 +6,24 @@ use crate::databricks::me::{groups_of, users_named};
 use crate::databricks::permissions::{Holding, Level, Principal};
 use crate::databricks::secrets::ADMINISTRATORS;
 use crate::databricks::{has_no_acls, is_missing};
-use crate::engine::{Action, Applied, Change};
+use crate::engine::{Action, Applied, Change, Note};
 use crate::failure::{Code, Failure};
-use crate::http::{HttpError, Meaning, Put, Read, Reader, Writer};
+use crate::http::{HttpError, Meaning, Put, Read, Reader, Rows, Shape, Writer};
 
 /// The highest of these levels, as far as they are known.
 pub(super) fn highest<L: Level>(holdings: &[Holding]) -> Option<L> {
     holdings.iter().filter_map(|held| L::named(&held.level)).max()
 }
 
+/// An entry of an access list cannot be read. It may be the one that a grant would overwrite.
+pub(super) fn unread(reader: &Reader, operation: &'static str) -> HttpError {
+    reader.nonsense(operation, Shape::Unreadable("an entry of the access list cannot be read".to_owned()))
+}
+
 /// Why a principal keeps what it has, if that is a level that this version does not know: it must not be overwritten.
-pub(super) fn unknown<L: Level>(own: &[Holding]) -> Option<String> {
+pub(super) fn unknown<L: Level>(own: &[Holding]) -> Option<Note> {
     let held = own.iter().find(|held| !held.inherited && L::named(&held.level).is_none())?;
-    Some(format!("has {}, a level that this version does not know, and keeps it", held.level))
+    Some(Note::Kept(format!("kept: has {}, an unknown level", held.level)))
 }
 
 /// Which kind of identity a grant names. A name without an at sign is a group's, unless the service has a user of that name.
@@ -38,10 +43,12 @@ pub(super) async fn kind_of(reader: &Reader, principal: &str) -> Principal {
 pub(super) async fn manages(
     reader: &Reader,
     who: &str,
-    listed: Result<Vec<Holding>, HttpError>,
+    listed: Result<Rows<Holding>, HttpError>,
 ) -> Result<bool, HttpError> {
     let all = match listed {
-        Ok(all) => all,
+        Ok(Rows { rows, odd: 0 }) => rows,
+        // One that cannot be read may be it: the service decides then, too.
+        Ok(Rows { rows: _, odd: _ }) => return Ok(true),
         // Seeing the list takes CAN_MANAGE (databricks-api §7).
         Err(error) if error.means() == Meaning::RightMissing => return Ok(false),
         Err(error) if has_no_acls(&error) || is_missing(&error) => return Ok(true),
@@ -68,13 +75,13 @@ pub(super) fn raise<L: Level>(own: &[Holding], want: L) -> Action {
             field: "permission_level".to_owned(),
             from: Some(level.name().to_owned()),
             to: Some(want.name().to_owned()),
-            reason: "more is asked for".to_owned(),
+            reason: "higher level requested".to_owned(),
         }]),
     }
 }
 
 /// Sends a grant. Only a look after it decides that the workspace has no ACLs.
-pub(super) async fn give(writer: &Writer, grant: Put<()>, look: Read<Vec<Holding>>) -> Result<Applied, HttpError> {
+pub(super) async fn give(writer: &Writer, grant: Put<()>, look: Read<Rows<Holding>>) -> Result<Applied, HttpError> {
     match writer.put_once(grant).await {
         Err(error) if has_no_acls(&error) => match writer.read(look).await {
             Err(again) if has_no_acls(&again) => Ok(Applied::Written),
@@ -109,11 +116,11 @@ pub(super) fn lacking<L: Level>(own: &[Holding], want: L) -> Vec<String> {
 pub(super) fn explain(principal: &str, managed: &str, error: &HttpError, failure: Failure) -> Failure {
     if error.operation == "permissions/update" && (is_missing(error) || error.is_status(400)) {
         return failure.advise(format!(
-            "check \"{principal}\": a user is given by e-mail, a group by its display name, a service principal by its application id (a UUID)"
+            "check \"{principal}\": use a user's email, a group's display name, or a service principal's application ID (a UUID)"
         ));
     }
     if failure.code == Code::NotAllowed {
-        return failure.advise(format!("seeing and giving access takes CAN_MANAGE on {managed}"));
+        return failure.advise(format!("reading and granting access requires CAN_MANAGE on {managed}"));
     }
     failure
 }

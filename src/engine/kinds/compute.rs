@@ -118,11 +118,9 @@ pub(super) fn explain(dbt_job: Option<u64>, error: &HttpError, failure: Failure)
     let mut refusal = Failure::new(Code::Failed, what);
     refusal.causes = causes;
     let refusal = refusal
-        .cause("the workspace refuses serverless compute for this job; nothing was changed to another kind of compute")
-        .advise(
-            "ask an administrator of the workspace to switch serverless compute for jobs on (it needs Unity Catalog)",
-        )
-        .advise("or choose other compute: --compute cluster:ID, or --compute new for a small cluster of its own");
+        .cause("the workspace does not allow serverless compute for this job; no other compute was used instead")
+        .advise("ask a workspace administrator to enable serverless compute for jobs (requires Unity Catalog)")
+        .advise("or use other compute: --compute cluster:ID, or --compute new for a small job cluster");
     match dbt_job {
         Some(job) => refusal.run(format!("dbtrigger run {job}")),
         None => refusal,

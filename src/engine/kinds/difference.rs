@@ -19,12 +19,12 @@ pub(super) fn unified(there: &str, wanted: &str) -> String {
     // Of two large texts a coarse difference does.
     config.timeout(Duration::from_secs(2));
     let diff = config.diff_lines(there.as_str(), wanted.as_str());
-    let text = diff.unified_diff().context_radius(2).header("in the workspace", "as it would be written").to_string();
+    let text = diff.unified_diff().context_radius(2).header("in the workspace", "new").to_string();
     let mut lines: Vec<String> = text.lines().map(mask_tokens).collect();
     let more = lines.len().saturating_sub(MOST_LINES);
     if more > 0 {
         lines.truncate(MOST_LINES);
-        lines.push(format!("({more} more lines; `dbtrigger deploy-notebook --print` shows the whole new text)"));
+        lines.push(format!("({more} more lines; see the whole new text with `dbtrigger deploy-notebook --print`)"));
     }
     lines.join("\n") + "\n"
 }

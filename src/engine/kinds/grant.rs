@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::access;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{Acl, EVERYBODY, Permission, ScopeName, acls, put_acl};
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Change, Consents, Creation, Kind, Step};
+use crate::engine::{Action, Applied, Change, Consents, Creation, Kind, Note, Skipped, Step};
 use crate::failure::Failure;
-use crate::http::{HttpError, Reader, Writer};
+use crate::http::{HttpError, Reader, Rows, Writer};
 
 /// Access to a scope.
 pub(crate) enum Grant {}
@@ -58,10 +59,13 @@ impl Kind for Grant {
 
     async fn observe(reader: &Reader, want: &GrantWant) -> Result<Option<GrantHave>, HttpError> {
         match reader.read(acls(&want.scope)).await {
-            Ok(acls) => Ok(Some(GrantHave {
-                access: listed(&acls, &want.principal),
-                principals: acls.into_iter().map(|acl| acl.principal).collect(),
-            })),
+            Ok(Rows { rows: acls, odd }) => {
+                let access = listed(&acls, &want.principal);
+                if odd > 0 && !matches!(access, Access::Level(_)) {
+                    return Err(access::unread(reader, "secrets/acls/list"));
+                }
+                Ok(Some(GrantHave { access, principals: acls.into_iter().map(|acl| acl.principal).collect() }))
+            }
             Err(error) if has_no_acls(&error) => {
                 Ok(Some(GrantHave { access: Access::NoAcls, principals: BTreeSet::new() }))
             }
@@ -80,15 +84,15 @@ impl Kind for Grant {
         match Permission::named(level) {
             Some(found) if found == want.permission => Action::Keep(None),
             Some(found) if found > want.permission => {
-                Action::Keep(Some(format!("has {level}, which is more, and keeps it")))
+                Action::Keep(Some(Note::Kept(format!("kept: already has {level}"))))
             }
             Some(_) => Action::Update(vec![Change {
                 field: "permission".to_owned(),
                 from: Some(level.clone()),
                 to: Some(want.permission.name().to_owned()),
-                reason: "more is asked for".to_owned(),
+                reason: "higher level requested".to_owned(),
             }]),
-            None => Action::Keep(Some(format!("has {level}, a level that this version does not know, and keeps it"))),
+            None => Action::Keep(Some(Note::Kept(format!("kept: has {level}, an unknown level")))),
         }
     }
 
@@ -103,7 +107,7 @@ impl Kind for Grant {
         match writer.put_once(put_acl(scope, principal, *permission)).await {
             // A scope that could only be made open: the look after it shows that.
             Err(error) if has_no_acls(&error) => match writer.read(acls(scope)).await {
-                Ok(acls) if is_open_to_all(&acls) => Ok(Applied::Written),
+                Ok(Rows { rows, odd: 0 }) if is_open_to_all(&rows) => Ok(Applied::Written),
                 Err(again) if has_no_acls(&again) => Ok(Applied::Written),
                 Ok(_) | Err(_) => Err(error),
             },
@@ -117,7 +121,7 @@ impl Kind for Grant {
             Some(Access::Level(level)) if Permission::named(level).is_none_or(|found| found >= wanted) => Vec::new(),
             Some(Access::Level(level)) => vec![format!("permission: requested {}, has {level}", wanted.name())],
             Some(Access::NoAcls | Access::Everybody) => Vec::new(),
-            Some(Access::Nothing) | None => vec!["no entry for this principal in the access list".to_owned()],
+            Some(Access::Nothing) | None => vec!["no access list entry for this principal".to_owned()],
         }
     }
 
@@ -126,7 +130,7 @@ impl Kind for Grant {
         before.principals.difference(&now.principals).map(|principal| format!("the access of {principal}")).collect()
     }
 
-    fn came_out(_step: &Step<Grant>, now: Option<&GrantHave>) -> Option<String> {
+    fn came_out(_step: &Step<Grant>, now: Option<&GrantHave>) -> Option<Note> {
         now.and_then(|now| needless(&now.access))
     }
 
@@ -134,10 +138,10 @@ impl Kind for Grant {
         let GrantWant { scope, principal, permission: _ } = want;
         match error.code() {
             Some("PERMISSION_DENIED") => failure.advise(format!(
-                "seeing and giving access takes MANAGE on the secret scope {scope}, which its creator and administrators have"
+                "reading and granting access requires MANAGE on secret scope {scope}, which its creator and administrators have"
             )),
             Some("RESOURCE_DOES_NOT_EXIST" | "INVALID_PARAMETER_VALUE") => failure.advise(format!(
-                "check \"{principal}\": a user is given by e-mail, a group by its display name, a service principal by its application id (a UUID)"
+                "check \"{principal}\": use a user's email, a group's display name, or a service principal's application ID (a UUID)"
             )),
             Some(_) | None => failure,
         }
@@ -148,19 +152,16 @@ impl Step<Grant> {
     /// Whoever creates a scope has MANAGE at once; putting a lower level after it would take that away.
     pub(crate) fn settle(&mut self, creates_the_scope: bool, me: &str) {
         if creates_the_scope && self.want.principal.eq_ignore_ascii_case(me) {
-            self.action = Action::Keep(Some("gets MANAGE by creating the scope".to_owned()));
+            self.action = Action::Keep(Some(Note::Kept("gets MANAGE by creating the scope".to_owned())));
         }
     }
 }
 
 /// Why somebody is not given anything, where access lists would add nothing.
-fn needless(access: &Access) -> Option<String> {
+fn needless(access: &Access) -> Option<Note> {
     match access {
-        Access::NoAcls => Some(
-            "skipped: this workspace has no access lists for secrets (no Premium plan), so everybody has access anyhow"
-                .to_owned(),
-        ),
-        Access::Everybody => Some("skipped: everybody in this workspace manages the scope anyhow".to_owned()),
+        Access::NoAcls => Some(Note::Skipped(Skipped::NoSecretAcls)),
+        Access::Everybody => Some(Note::Skipped(Skipped::OpenScope)),
         Access::Level(_) | Access::Nothing => None,
     }
 }

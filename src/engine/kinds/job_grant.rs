@@ -9,9 +9,9 @@ use super::workflow::{Identity, own_job};
 use crate::databricks::permissions::{Holding, JobLevel, Level as _, grant_on_job, job_permissions};
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Skipped, Step};
 use crate::failure::Failure;
-use crate::http::{HttpError, Reader, Writer};
+use crate::http::{HttpError, Reader, Rows, Writer};
 
 /// Access to the workflow.
 pub(crate) enum JobGrant {}
@@ -57,9 +57,12 @@ impl Kind for JobGrant {
         };
         let Some(job) = job else { return Ok(None) };
         match reader.read(job_permissions(job)).await {
-            Ok(mut own) => {
+            Ok(Rows { rows: mut own, odd }) => {
                 let holders = holders(&own);
                 own.retain(|held| held.principal.eq_ignore_ascii_case(&want.principal));
+                if odd > 0 && direct(&own).is_empty() {
+                    return Err(access::unread(reader, "permissions/get"));
+                }
                 Ok(Some(JobGrantHave::Held { job, own, holders }))
             }
             Err(error) if has_no_acls(&error) => Ok(Some(JobGrantHave::NoAcls { job })),
@@ -123,7 +126,7 @@ impl Kind for JobGrant {
         }
     }
 
-    fn came_out(step: &Step<JobGrant>, now: Option<&JobGrantHave>) -> Option<String> {
+    fn came_out(step: &Step<JobGrant>, now: Option<&JobGrantHave>) -> Option<Note> {
         // Whoever makes the job owns it.
         now.and_then(|have| needless(&step.want, have))
     }
@@ -146,15 +149,12 @@ fn suffices(want: &JobGrantWant, have: &JobGrantHave) -> bool {
 }
 
 /// Why nothing is given where that would add nothing.
-fn needless(want: &JobGrantWant, have: &JobGrantHave) -> Option<String> {
+fn needless(want: &JobGrantWant, have: &JobGrantHave) -> Option<Note> {
     match have {
-        JobGrantHave::NoAcls { job: _ } => Some(
-            "skipped: this workspace has no access lists for jobs (no Premium plan), so everybody can see and change it"
-                .to_owned(),
-        ),
+        JobGrantHave::NoAcls { job: _ } => Some(Note::Skipped(Skipped::NoJobAcls)),
         JobGrantHave::Held { job: _, own, holders: _ } => match highest(own) {
-            Some(JobLevel::IsOwner) => Some("is the owner, which is more, and stays it".to_owned()),
-            Some(level) if level > want.level => Some(format!("has {}, which is more, and keeps it", level.name())),
+            Some(JobLevel::IsOwner) => Some(Note::Kept("kept: is the owner".to_owned())),
+            Some(level) if level > want.level => Some(Note::Kept(format!("kept: already has {}", level.name()))),
             Some(level) if level == want.level => None,
             Some(_) | None => unknown::<JobLevel>(own),
         },

@@ -142,25 +142,23 @@ impl Kind for Notebook {
         let path = &want.path;
         if path.is_shared() && !consents.has(Consent::AcceptSharedPath) {
             return Refusal::new(format!(
-                "The notebook {path} would lie below /Shared, where everybody in the workspace can edit it, and so use the dbt key that it reads."
+                "Notebook {path} would be under /Shared, where every user of the workspace can edit it and so use the dbt key it reads."
             ))
-            .advise("without --notebook it goes to your home folder, which only you and administrators can edit")
+            .advise("drop --notebook to use your home folder, which only you and administrators can edit")
             .unless(Consent::AcceptSharedPath);
         }
         let text = match have {
             None => return Action::Create,
             Some(NotebookHave::NoFolder { above, kind }) => {
                 let kind = in_words(kind);
-                return Refusal::new(format!(
-                    "There is {kind} at {above}, so nothing can be put below it, as {path} would be."
-                ))
-                .advise("choose another --notebook, or remove what is there yourself")
-                .always();
+                return Refusal::new(format!("There is {kind} at {above}, so {path} cannot be created."))
+                    .advise("choose another --notebook, or delete what is there")
+                    .always();
             }
             Some(NotebookHave::Other(kind)) => {
                 let kind = in_words(kind);
-                return Refusal::new(format!("There is {kind} at {path}, so no notebook can be put there."))
-                    .advise("choose another --notebook, or remove what is there yourself")
+                return Refusal::new(format!("There is {kind} at {path}, so no notebook can be created there."))
+                    .advise("choose another --notebook, or delete what is there")
                     .always();
             }
             Some(NotebookHave::Notebook { object_id: _, text }) => text,
@@ -173,13 +171,11 @@ impl Kind for Notebook {
                 field: "text".to_owned(),
                 from: None,
                 to: None,
-                reason: "--adopt: it was not written by dbtrigger and is replaced as a whole".to_owned(),
+                reason: "--adopt: replaces a notebook that dbtrigger did not create".to_owned(),
             }]),
-            Drift::NotOurs => {
-                Refusal::new(format!("There is a notebook at {path} already, and dbtrigger did not write it."))
-                    .diff(unified(&normalise(text), &normalise(&wanted)))
-                    .unless(Consent::Adopt)
-            }
+            Drift::NotOurs => Refusal::new(format!("Notebook {path} exists and was not created by dbtrigger."))
+                .diff(unified(&normalise(text), &normalise(&wanted)))
+                .unless(Consent::Adopt),
             Drift::Outdated(difference) => outdated(path, text, &settings, &difference, consents),
             Drift::EditedByHand(difference) if consents.has(Consent::Force) => {
                 let mut changes = changes(text, &settings, &difference);
@@ -187,13 +183,13 @@ impl Kind for Notebook {
                     field: "text".to_owned(),
                     from: None,
                     to: None,
-                    reason: "--force: what was edited by hand is lost".to_owned(),
+                    reason: "--force: manual edits are lost".to_owned(),
                 });
                 Action::Update(changes)
             }
             Drift::EditedByHand(Difference { version, downgrade: _, moved: _ }) => {
                 let since = if version.is_empty() { String::new() } else { format!(" {version}") };
-                Refusal::new(format!("The notebook {path} was edited by hand since dbtrigger{since} wrote it."))
+                Refusal::new(format!("Notebook {path} was edited by hand since dbtrigger{since} wrote it."))
                     .diff(unified(&normalise(text), &normalise(&wanted)))
                     .unless(Consent::Force)
             }
@@ -252,16 +248,16 @@ impl Kind for Notebook {
         if error.operation == "workspace/mkdirs" && is_there_already(error) {
             return Failure::new(
                 Code::Refused,
-                format!("The folder {} cannot be made: something that is no folder is in the way.", path.folder()),
+                format!("Cannot create folder {}: something else exists there.", path.folder()),
             )
             .cause(error.to_string())
-            .advise("choose another --notebook, or remove what is there yourself");
+            .advise("choose another --notebook, or delete what is there");
         }
         if failure.code != Code::NotAllowed {
             return failure;
         }
         failure.advise(format!(
-            "this takes the right to edit in {}; without --notebook the notebook goes to your home folder",
+            "this requires edit permission in {}; drop --notebook to use your home folder",
             path.folder()
         ))
     }
@@ -275,7 +271,7 @@ async fn look_at(reader: &Reader, path: &NotebookPath) -> Result<Option<Notebook
             Ok(ObjectInfo { object_id, object_type, language: _ }) => match object_type.as_deref() {
                 Some("NOTEBOOK") => Ok(object_id),
                 other => {
-                    Err(Ok(Some(NotebookHave::Other(other.unwrap_or("something that is no notebook").to_owned()))))
+                    Err(Ok(Some(NotebookHave::Other(other.unwrap_or("something other than a notebook").to_owned()))))
                 }
             },
             Err(error) if is_missing(&error) => Err(Ok(None)),
@@ -356,13 +352,10 @@ fn outdated(
     if *downgrade {
         reasons.push(format!("an older version of it ({VERSION} instead of {version})"));
     }
-    Refusal::new(format!(
-        "The notebook {path} would get {}; workflows that use it would change with it.",
-        reasons.join(", ")
-    ))
-    .diff(unified(&normalise(text), &normalise(&render(settings, VERSION))))
-    .advise("to keep both, choose another --notebook")
-    .unless(Consent::Force)
+    Refusal::new(format!("Notebook {path} would get {}, which affects the workflows that use it.", reasons.join(", ")))
+        .diff(unified(&normalise(text), &normalise(&render(settings, VERSION))))
+        .advise("to keep both, choose another --notebook")
+        .unless(Consent::Force)
 }
 
 /// What an overwrite changes, in words.
@@ -376,7 +369,7 @@ fn changes(text: &str, settings: &Settings, difference: &Difference) -> Vec<Chan
     };
     let mut changes = Vec::new();
     if version != VERSION && !version.is_empty() {
-        let reason = if *downgrade { "--force: this is older" } else { "this dbtrigger writes a newer one" };
+        let reason = if *downgrade { "--force: older version" } else { "newer version" };
         changes.push(change("version", version.clone(), VERSION.to_owned(), reason));
     }
     changes.extend(moved.iter().map(|moved| change(moved.what, moved.from.clone(), moved.to.clone(), "--force")));

@@ -10,9 +10,9 @@ use crate::databricks::secrets::EVERYBODY;
 use crate::databricks::workspace::{NotebookPath, get_status};
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Skipped, Step};
 use crate::failure::Failure;
-use crate::http::{HttpError, Reader, Writer};
+use crate::http::{HttpError, Reader, Rows, Writer};
 
 /// Access to the notebook.
 pub(crate) enum NotebookGrant {}
@@ -57,11 +57,14 @@ impl Kind for NotebookGrant {
         };
         let Some(object_id) = object_id else { return Ok(None) };
         match reader.read(notebook_permissions(object_id)).await {
-            Ok(holdings) => {
+            Ok(Rows { rows: holdings, odd }) => {
                 let of = |name: &str| {
                     holdings.iter().filter(|held| held.principal.eq_ignore_ascii_case(name)).cloned().collect()
                 };
-                let (own, everybody) = (of(&want.principal), of(EVERYBODY));
+                let (own, everybody): (Vec<Holding>, Vec<Holding>) = (of(&want.principal), of(EVERYBODY));
+                if odd > 0 && direct(&own).is_empty() {
+                    return Err(access::unread(reader, "permissions/get"));
+                }
                 Ok(Some(NotebookGrantHave::Held { object_id, own, everybody, holders: holders(&holdings) }))
             }
             Err(error) if has_no_acls(&error) => Ok(Some(NotebookGrantHave::NoAcls)),
@@ -132,7 +135,7 @@ impl Kind for NotebookGrant {
         }
     }
 
-    fn came_out(step: &Step<NotebookGrant>, now: Option<&NotebookGrantHave>) -> Option<String> {
+    fn came_out(step: &Step<NotebookGrant>, now: Option<&NotebookGrantHave>) -> Option<Note> {
         // What its folder hands down to a notebook that was made just now is among it.
         now.and_then(|have| needless(&step.want, have))
     }
@@ -155,12 +158,9 @@ fn suffices(want: &NotebookGrantWant, have: &NotebookGrantHave) -> bool {
 }
 
 /// Why nothing is given where that would add nothing.
-fn needless(want: &NotebookGrantWant, have: &NotebookGrantHave) -> Option<String> {
+fn needless(want: &NotebookGrantWant, have: &NotebookGrantHave) -> Option<Note> {
     match have {
-        NotebookGrantHave::NoAcls => Some(
-            "skipped: this workspace has no access lists for notebooks (no Premium plan), so everybody can read, run and edit it"
-                .to_owned(),
-        ),
+        NotebookGrantHave::NoAcls => Some(Note::Skipped(Skipped::NoNotebookAcls)),
         NotebookGrantHave::Held { object_id: _, own, everybody, holders: _ } => {
             let held: Option<NotebookLevel> = highest(own);
             if held < Some(want.level) {
@@ -168,14 +168,14 @@ fn needless(want: &NotebookGrantWant, have: &NotebookGrantHave) -> Option<String
                     return unknown::<NotebookLevel>(own);
                 }
                 let level = highest::<NotebookLevel>(everybody)?.name();
-                return Some(format!("everybody in this workspace has {level} there anyhow"));
+                return Some(Note::Kept(format!("every user already has {level} there")));
             }
             let level = held?;
             let handed_down = !own.iter().any(|held| !held.inherited && held.level == level.name());
             match (level > want.level, handed_down) {
-                (true, true) => Some(format!("has {} from the folder, which is more, and keeps it", level.name())),
-                (true, false) => Some(format!("has {}, which is more, and keeps it", level.name())),
-                (false, true) => Some("has it from the folder".to_owned()),
+                (true, true) => Some(Note::Kept(format!("kept: already has {} from the folder", level.name()))),
+                (true, false) => Some(Note::Kept(format!("kept: already has {}", level.name()))),
+                (false, true) => Some(Note::Kept("has it from the folder".to_owned())),
                 (false, false) => None,
             }
         }

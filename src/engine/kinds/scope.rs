@@ -8,7 +8,7 @@ pub(crate) use self::removal::{ScopeRemoval, ScopeRemovalWant};
 use crate::databricks::is_there_already;
 use crate::databricks::secrets::{Backend, ScopeInfo, ScopeName, create_open_scope, create_scope, scopes};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Phrase, Reader, Service, Writer, says};
 
@@ -44,15 +44,13 @@ impl Kind for Scope {
         match backend {
             Backend::Databricks if name == want.scope.as_str() => Action::Keep(None),
             Backend::Databricks => {
-                Action::Keep(Some(format!("is there as {name}; upper and lower case are the same to Databricks")))
+                Action::Keep(Some(Note::Kept(format!("exists as {name}; scope names are not case-sensitive"))))
             }
             // Whether that will do depends on the key: see `Secret`.
-            Backend::KeyVault(_) => Action::Keep(Some("is kept in an Azure Key Vault".to_owned())),
-            Backend::Other(backend) => Refusal::new(format!(
-                "The secret scope {name} is of the kind {backend}, which this version of dbtrigger does not know."
-            ))
-            .advise("choose another scope with --scope")
-            .always(),
+            Backend::KeyVault(_) => Action::Keep(Some(Note::Kept("in an Azure Key Vault".to_owned()))),
+            Backend::Other(backend) => Refusal::new(format!("Secret scope {name} has an unknown backend: {backend}."))
+                .advise("choose another scope with --scope")
+                .always(),
         }
     }
 
@@ -91,20 +89,20 @@ impl Kind for Scope {
         if is_for_premium_only(error) {
             return Failure::new(
                 Code::Refused,
-                format!("The secret scope {scope} is not created: without the Premium plan everybody in this workspace could read it."),
+                format!("Secret scope {scope} was not created: without the Premium plan, every user of this workspace could read it."),
             )
             .cause(error.to_string())
             .unless("--accept-shared-scope")
-            .advise("or store the key in a workspace with the Premium plan, whose secret scopes can be closed");
+            .advise("or use a workspace with the Premium plan, which can restrict scopes");
         }
         match said.code.as_deref() {
             Some("RESOURCE_LIMIT_EXCEEDED") => {
-                failure.advise("the workspace has as many scopes as it may: choose one that is there with --scope")
+                failure.advise("the workspace is at its limit of scopes: choose an existing one with --scope")
             }
             // Permission to create a scope has another code (databricks-api §3.3).
             Some("CUSTOMER_UNAUTHORIZED") => Failure::new(
                 Code::InvalidInput,
-                format!("The secret scope {scope} cannot be created: Databricks keeps this name for itself."),
+                format!("Cannot create secret scope {scope}: Databricks reserves this name."),
             )
             .cause(error.to_string())
             .advise("choose another name with --scope"),

@@ -19,9 +19,9 @@ use crate::databricks::secrets::{
 };
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, Refusal, Step};
 use crate::failure::Failure;
-use crate::http::{HttpError, Meaning, Reader, Writer};
+use crate::http::{HttpError, Meaning, Reader, Rows, Writer};
 
 /// How long the access list of a scope that was made just now may be missing.
 const LISTED_WITHIN: Duration = Duration::from_secs(30);
@@ -135,28 +135,25 @@ impl SecretWant {
         let (scope, key) = (&self.scope, &self.key);
         let (why, advice) = match readers {
             Readers::Listed(_) => (
-                format!(
-                    "everybody in this workspace can read the secret scope {scope} (users: {})",
-                    readers.everybody()?
-                ),
+                format!("every user of this workspace can read secret scope {scope} (users: {})", readers.everybody()?),
                 if readers.can_be_closed() {
-                    "choose another scope with --scope, or take the access of the group `users` away from this one"
+                    "choose another scope with --scope, or remove the group `users` from this one"
                 } else {
                     "choose another scope with --scope"
                 },
             ),
             Readers::NoAcls => (
                 format!(
-                    "everybody in this workspace can read the secret scope {scope}: it has no access lists (no Premium plan)"
+                    "every user of this workspace can read secret scope {scope}: no access control (no Premium plan)"
                 ),
-                "store the key in a workspace with the Premium plan, whose secret scopes can be closed",
+                "use a workspace with the Premium plan, which can restrict scopes",
             ),
             Readers::Hidden => (
-                format!("who can read the secret scope {scope} cannot be determined"),
-                "ask its creator or an administrator, who have MANAGE on it, to store the key, or choose another scope with --scope",
+                format!("cannot determine the readers of secret scope {scope}"),
+                "ask its creator or an administrator to store the key, or choose another scope with --scope",
             ),
         };
-        Some(Refusal::new(format!("The key {key} is not stored: {why}.")).advise(advice))
+        Some(Refusal::new(format!("Key {key} was not stored: {why}.")).advise(advice))
     }
 
     /// The same where others than those who are meant to can, once it is known who is.
@@ -166,7 +163,7 @@ impl SecretWant {
             return None;
         }
         let (scope, key, strangers) = (&self.scope, &self.key, told(strangers));
-        let what = format!("The key {key} is not stored: others can read the secret scope {scope}: {strangers}.");
+        let what = format!("Key {key} was not stored: others can read secret scope {scope}: {strangers}.");
         Some(Refusal::new(what))
     }
 }
@@ -204,12 +201,12 @@ impl Kind for Secret {
             return write(Action::Create);
         }
         if !consents.has(Consent::Rotate) {
-            return Action::Keep(Some("left as it is, not compared".to_owned()));
+            return Action::Keep(Some(Note::Kept("kept (replace it with --rotate)".to_owned())));
         }
         match have.is_same(want) {
-            Some(true) => Action::Keep(Some("holds this key already".to_owned())),
-            Some(false) => write(rotated("another key is stored")),
-            None => write(rotated("the stored key cannot be read, so it may be the same")),
+            Some(true) => Action::Keep(Some(Note::Kept("unchanged".to_owned()))),
+            Some(false) => write(rotated("a different key is stored")),
+            None => write(rotated("the stored key is not readable, so it may be the same")),
         }
     }
 
@@ -264,7 +261,7 @@ impl Kind for Secret {
         };
         match now.is_same(&step.want) {
             Some(false) => vec!["another value".to_owned()],
-            None if !is_newer() => vec!["the last_updated_timestamp of before".to_owned()],
+            None if !is_newer() => vec!["the same last_updated_timestamp".to_owned()],
             Some(true) | None => Vec::new(),
         }
     }
@@ -284,10 +281,10 @@ impl Kind for Secret {
     fn explain(want: &SecretWant, error: &HttpError, failure: Failure) -> Failure {
         match error.code() {
             Some("PERMISSION_DENIED") => {
-                failure.advise(format!("this takes READ and WRITE on the secret scope {}", want.scope))
+                failure.advise(format!("this requires READ and WRITE on secret scope {}", want.scope))
             }
             Some("RESOURCE_LIMIT_EXCEEDED") => {
-                failure.advise("the scope has as many keys as it may: choose another with --scope")
+                failure.advise("the scope is at its limit of keys: choose another with --scope")
             }
             Some(_) | None => failure,
         }
@@ -309,10 +306,12 @@ impl Step<Secret> {
         }
         let (scope, key) = (&self.want.scope, &self.want.key);
         self.action = Refusal::new(format!(
-            "The key {key} is not stored: the secret scope {scope} was there before, and others can read it: {}.",
+            "Key {key} was not stored: secret scope {scope} already existed, and others can read it: {}.",
             told(strangers)
         ))
-        .advise("name with --grant who is meant to read the key, take the access of the others away, or choose another scope with --scope")
+        .advise(
+            "name the intended readers with --grant, remove the others' access, or choose another scope with --scope",
+        )
         .unless(Consent::AcceptSharedScope);
     }
 
@@ -323,21 +322,21 @@ impl Step<Secret> {
         match &self.action {
             Action::Keep(_) => {
                 let same = self.have.as_ref().and_then(|have| have.is_same(&self.want)) == Some(true);
-                let compared = if same { "and is this key already" } else { "not compared" };
-                self.action = Action::Keep(Some(format!("is kept in an Azure Key Vault, {compared}")));
+                let compared = if same { "unchanged" } else { "not compared" };
+                self.action = Action::Keep(Some(Note::Kept(format!("in an Azure Key Vault, {compared}"))));
             }
             Action::Create | Action::Update(_) | Action::Remove | Action::Blocked { .. } => {
                 let vault = address.as_deref().unwrap_or("the Key Vault behind the scope");
                 let odd = if key.as_str().contains(['_', '.']) {
-                    " (a Key Vault takes letters, digits and hyphens only: choose such a name with --key)"
+                    " (Key Vault names allow only letters, digits, and hyphens: choose one with --key)"
                 } else {
                     ""
                 };
                 self.action = Refusal::new(format!(
-                    "The key {key} cannot be stored: the secret scope {name} is kept in an Azure Key Vault, which only Azure can write."
+                    "Cannot store key {key}: secret scope {name} is in an Azure Key Vault, which only Azure can write."
                 ))
                 .advise(format!(
-                    "in Azure, set the secret {key} in {vault}{odd}, then run the same command again; or choose another scope with --scope"
+                    "set secret {key} in {vault}{odd} in Azure, then run the same command again; or choose another scope with --scope"
                 ))
                 .always();
             }
@@ -380,7 +379,9 @@ fn have(want: &SecretWant, keys: Vec<SecretInfo>, readers: Readers, stored: Opti
 /// Who can read the scope; `None` if it is not there.
 pub(super) async fn readers(reader: &Reader, scope: &ScopeName) -> Result<Option<Readers>, HttpError> {
     match reader.read(acls(scope)).await {
-        Ok(acls) => Ok(Some(Readers::Listed(acls))),
+        Ok(Rows { rows, odd: 0 }) => Ok(Some(Readers::Listed(rows))),
+        // One that cannot be read may be everybody's.
+        Ok(Rows { rows: _, odd: _ }) => Ok(Some(Readers::Hidden)),
         Err(error) if has_no_acls(&error) => Ok(Some(Readers::NoAcls)),
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) if is_withheld(&error) => Ok(Some(Readers::Hidden)),

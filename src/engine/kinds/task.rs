@@ -124,11 +124,11 @@ pub(super) fn found(task: Option<&Raw>) -> State {
 /// Why a managed field is changed.
 pub(super) fn reason(field: &str) -> &'static str {
     match field.rsplit('.').next().unwrap_or(field) {
-        "task_key" => "--job says so",
+        "task_key" => "from --job",
         "notebook_path" => "the notebook that reads the key and starts the dbt job",
-        "disable_auto_optimization" => "a task that is run again would start dbt again",
-        JOB | JOB_THAT_WINS => "each task starts the dbt job that --job says",
-        _ => "what dbtrigger manages in a workflow of its own",
+        "disable_auto_optimization" => "a retried task would start dbt again",
+        JOB | JOB_THAT_WINS => "each task starts its dbt job",
+        _ => "managed by dbtrigger",
     }
 }
 
@@ -186,25 +186,25 @@ impl Recipe<'_> {
                 field: "max_retries",
                 from: number("max_retries"),
                 to: Some(self.retries(standing).to_string()),
-                reason: "--retries says so, or its default: a task that is run again may start dbt again",
+                reason: "from --retries or its default",
             },
             Chosen {
                 field: "timeout_seconds",
                 from: number("timeout_seconds"),
                 to: Some(self.timeout(standing).to_string()),
-                reason: "--task-timeout says so, or its default: the notebook is to end by itself before it is cut off",
+                reason: "from --task-timeout or its default",
             },
             Chosen {
                 field: "notebook_task.base_parameters.dbtrigger_overrides",
                 from: overrides.clone(),
                 to: self.overrides(overrides.filter(|_| own)),
-                reason: "--override says so",
+                reason: "from --override",
             },
             Chosen {
                 field: "depends_on",
                 from: task.and_then(|task| listed(needs_of(task))),
                 to: listed(needs.iter().map(key_of).collect()),
-                reason: "--depends-on says so, or a task is gone",
+                reason: "from --depends-on, or a task was removed",
             },
         ];
         let compute = compute::fields(self.compute, task, own);

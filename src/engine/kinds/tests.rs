@@ -78,11 +78,11 @@ fn word(action: &Action) -> String {
     }
 }
 
-fn note(action: &Action) -> &str {
+fn note(action: &Action) -> String {
     match action {
-        Action::Keep(Some(note)) => note,
-        Action::Blocked { why, unless: _ } => &why.what,
-        Action::Keep(None) | Action::Create | Action::Update(_) | Action::Remove => "",
+        Action::Keep(Some(note)) => note.to_string(),
+        Action::Blocked { why, unless: _ } => why.what.clone(),
+        Action::Keep(None) | Action::Create | Action::Update(_) | Action::Remove => String::new(),
     }
 }
 
@@ -166,7 +166,7 @@ fn secret_cell((have, rotate, due): (Option<SecretHave>, bool, &'static str)) ->
 #[test]
 fn of_a_key_that_is_kept_it_is_said_that_it_was_not_compared() {
     let kept = Secret::diff(&secret_want(false), secret_have(Some(1), None, None).as_ref(), &none());
-    assert_eq!(note(&kept), "left as it is, not compared");
+    assert_eq!(note(&kept), "kept (replace it with --rotate)");
 }
 
 /// A key is not put where everybody reads.
@@ -298,7 +298,7 @@ fn grant_cells() -> Vec<Cell> {
 fn of_access_that_is_more_than_wanted_it_is_said_that_it_stays() {
     let have = GrantHave { access: Access::Level("MANAGE".to_owned()), principals: BTreeSet::new() };
     let more = Grant::diff(&grant_want(Permission::Read), Some(&have), &none());
-    assert_eq!(note(&more), "has MANAGE, which is more, and keeps it");
+    assert_eq!(note(&more), "kept: already has MANAGE");
 }
 
 /// Whoever creates the scope keeps the MANAGE that comes with it.
@@ -333,15 +333,15 @@ fn notebook_grant_cells() -> Vec<Cell> {
         (CanRun, None, "create", ""),
         (CanRun, held(&[], &[]), "create", ""),
         (CanRun, held(&[("CAN_RUN", false)], &[]), "keep", ""),
-        (CanRead, held(&[("CAN_EDIT", false)], &[]), "keep", "has CAN_EDIT, which is more, and keeps it"),
+        (CanRead, held(&[("CAN_EDIT", false)], &[]), "keep", "kept: already has CAN_EDIT"),
         (CanRun, held(&[("CAN_READ", false)], &[]), "update", ""),
         (CanManage, held(&[("CAN_READ", true)], &[]), "update", ""),
         (CanRun, held(&[("CAN_RUN", true)], &[]), "keep", "has it from the folder"),
-        (CanRun, held(&[("CAN_READ", false), ("CAN_MANAGE", true)], &[]), "keep", "from the folder, which is more"),
-        (CanRun, held(&[], &["CAN_MANAGE"]), "keep", "everybody in this workspace has CAN_MANAGE there anyhow"),
+        (CanRun, held(&[("CAN_READ", false), ("CAN_MANAGE", true)], &[]), "keep", "from the folder"),
+        (CanRun, held(&[], &["CAN_MANAGE"]), "keep", "every user already has CAN_MANAGE there"),
         (CanManage, held(&[], &["CAN_RUN"]), "create", ""),
-        (CanManage, held(&[("FANCY_NEW", false)], &[]), "keep", "FANCY_NEW, a level that this version does not know"),
-        (CanRun, Some(NotebookGrantHave::NoAcls), "keep", "no access lists for notebooks"),
+        (CanManage, held(&[("FANCY_NEW", false)], &[]), "keep", "FANCY_NEW, an unknown level"),
+        (CanRun, Some(NotebookGrantHave::NoAcls), "keep", "no access control for notebooks"),
     ] {
         let want = NotebookGrantWant { path: notebook_want().path, principal: "data-team".to_owned(), level };
         let action = NotebookGrant::diff(&want, have.as_ref(), &none());
@@ -366,13 +366,13 @@ fn job_grant_cells() -> Vec<Cell> {
         (CanManageRun, None, "create", ""),
         (CanManageRun, held(&[]), "create", ""),
         (CanManageRun, held(&[("CAN_MANAGE_RUN", false)]), "keep", ""),
-        (CanView, held(&[("CAN_MANAGE", false)]), "keep", "has CAN_MANAGE, which is more, and keeps it"),
-        (CanView, held(&[("CAN_MANAGE", true)]), "keep", "which is more"),
+        (CanView, held(&[("CAN_MANAGE", false)]), "keep", "kept: already has CAN_MANAGE"),
+        (CanView, held(&[("CAN_MANAGE", true)]), "keep", "kept: already has"),
         (CanManage, held(&[("CAN_VIEW", false)]), "update", ""),
         (CanManage, held(&[("CAN_VIEW", false), ("CAN_MANAGE_RUN", true)]), "update", ""),
         (CanManage, held(&[("IS_OWNER", false)]), "keep", "is the owner"),
-        (CanManage, held(&[("FANCY_NEW", false)]), "keep", "FANCY_NEW, a level that this version does not know"),
-        (CanView, Some(JobGrantHave::NoAcls { job: 7 }), "keep", "no access lists for jobs"),
+        (CanManage, held(&[("FANCY_NEW", false)]), "keep", "FANCY_NEW, an unknown level"),
+        (CanView, Some(JobGrantHave::NoAcls { job: 7 }), "keep", "no access control for jobs"),
     ] {
         let want = JobGrantWant {
             workflow: "dbt: Nightly".to_owned(),
@@ -397,7 +397,7 @@ fn found_after_the_plan<K: Kind>(want: K::Want, have: Option<&K::Have>, planned:
     let kept = matches!(planned, Action::Keep(_));
     assert_eq!(K::differences(&step, have).is_empty(), kept, "{planned:?}");
     if kept {
-        assert_eq!(K::came_out(&step, have).unwrap_or_default(), note(planned));
+        assert_eq!(&Action::Keep(K::came_out(&step, have)), planned);
     }
 }
 

@@ -92,9 +92,9 @@ fn reference_of_commands() {
 
 #[test]
 fn reference_of_the_environment() {
-    let mut text = "# Environment variables\n\nEvery variable that the program reads. An empty one counts as unset. Flags go before variables.\n".to_owned();
+    let mut text = "# Environment variables\n\nEvery variable that dbtrigger reads. An empty one counts as unset. Flags take precedence.\n".to_owned();
     for (title, group) in variables::VARIABLES {
-        text += &["\n## ", title, "\n\n| Variable | What it says |\n|---|---|\n"].concat();
+        text += &["\n## ", title, "\n\n| Variable | Meaning |\n|---|---|\n"].concat();
         for (name, says) in group {
             text += &["| `", name, "` | ", says, " |\n"].concat();
         }
@@ -105,7 +105,7 @@ fn reference_of_the_environment() {
 #[test]
 fn reference_of_exit_codes() {
     let data = explained();
-    let mut text = "# Exit codes\n\n`dbtrigger explain CODE` says more of each.\n\n| Exit code | Meaning | Codes of errors |\n|---|---|---|\n".to_owned();
+    let mut text = "# Exit codes\n\nFor details, run `dbtrigger explain CODE`.\n\n| Exit code | Meaning | Error codes |\n|---|---|---|\n".to_owned();
     for exit in data["exit_codes"].as_array().unwrap() {
         let codes = data["codes"].as_array().unwrap().iter().filter(|code| code["exit_code"] == exit["exit_code"]);
         let names = codes.map(|code| code["code"].as_str().unwrap());
@@ -119,7 +119,7 @@ fn reference_of_exit_codes() {
 #[test]
 fn reference_of_errors() {
     let data = explained();
-    let mut text = "# Codes of errors\n\nEach error ends its first line with its code in brackets; in JSON documents it is `error.code`. What stands\nhere is printed by `dbtrigger explain CODE`.\n".to_owned();
+    let mut text = "# Error codes\n\nEvery error ends its first line with its code in brackets; in JSON it is `error.code`. `dbtrigger explain CODE` prints\nthe same.\n".to_owned();
     for code in data["codes"].as_array().unwrap() {
         let word = |name: &str| code[name].as_str().unwrap().to_owned();
         let list = |name: &str| {
@@ -179,7 +179,7 @@ fn reference_of_json_documents() {
         // What all commands may print comes first.
         (order.iter().position(|known| known == command), example.heading)
     });
-    let mut text = "# JSON documents\n\n`-o json` prints one document on stdout. `ok` is false exactly when `error` is there; `data` is there whenever anything is\nknown, also beside `error`. Fields may be added; none is taken away or changes its meaning while `version` is 1. An\nerror stands on stderr as text, too. Ids are strings: jq and JavaScript round numbers of their length. Arguments take an id with the quotes of a document or without.\n\nThe examples were printed by the program against its own sandbox. Times, ports and keys are always the same here, and of\nlists the first elements are shown. The types, and whether a field is there, are what these examples show.\n".to_owned();
+    let mut text = "# JSON documents\n\n`-o json` prints one document on stdout. `ok` is false exactly when `error` is present; `data` is present whenever anything\nis known, also alongside `error`. While `version` is 1, fields may be added but not removed or changed. Errors are printed\nas text on stderr too. IDs are strings: jq and JavaScript round numbers of their length. Arguments accept an ID with or\nwithout the quotes.\n\nThe examples were printed by dbtrigger against its own sandbox, with fixed times, ports, and keys, and shortened lists. Types\nand presence of fields are those of these examples.\n".to_owned();
     let mut unexplained = Vec::new();
     for command in crate::surface::whole_commands() {
         let known = shown.iter().any(|example| example.heading == command);
@@ -192,7 +192,7 @@ fn reference_of_json_documents() {
             let document = serde_json::to_string_pretty(&fields::normal(&example.document)).unwrap();
             text += &["\n    ", &example.typed, "\n\n```json\n", &document, "\n```\n"].concat();
         }
-        text += "\n| Field | Type | There | Meaning |\n|---|---|---|---|\n";
+        text += "\n| Field | Type | Present | Meaning |\n|---|---|---|---|\n";
         for field in fields::of(mine.iter().map(|example| &example.document)) {
             let meaning = meanings::of(heading, &field.path);
             if meaning.is_none() {

@@ -83,11 +83,7 @@ async fn one_task_is_sent_and_nothing_else_changes_and_the_second_time_nothing_i
     assert_eq!(added["notebook_task"]["source"], "WORKSPACE");
     assert_eq!((&first.data["job_id"], &first.data["task_key"]), (&json!(id.to_string()), &json!("dbt_222222")));
     assert_eq!((&first.data["name"], &first.data["dbt_job_id"]), (&json!("Daily load"), &json!("222222")));
-    assert!(
-        first.text.contains(&format!("dbtrigger run --workflow {id}, which runs the whole workflow")),
-        "{}",
-        first.text
-    );
+    assert!(first.text.contains(&format!("dbtrigger run --workflow {id} (runs the whole workflow)")), "{}", first.text);
     assert_eq!(warnings(&first), [""; 0], "the schedule of the workflow is paused, so nothing runs twice");
 
     let (address, id_text) = (format!("http://127.0.0.1:1/jobs/{id}?o=1"), id.to_string());
@@ -194,7 +190,7 @@ async fn a_refusal_shows_what_differs_or_the_task_to_add_elsewhere() {
     let outcome = create(&stage, &LINE).await;
     assert!(outcome.text.contains("- task.disable_auto_optimization: false"), "{}", outcome.text);
     let dry = create(&stage, &[&LINE[..], &["--dry-run"]].concat()).await;
-    assert!(dry.exit == 0 && dry.text.contains("Without --dry-run this would be refused"), "{dry:?}");
+    assert!(dry.exit == 0 && dry.text.contains("This plan would be refused"), "{dry:?}");
 
     let mut bundled = daily_load();
     bundled["edit_mode"] = "UI_LOCKED".into();
@@ -202,7 +198,7 @@ async fn a_refusal_shows_what_differs_or_the_task_to_add_elsewhere() {
     let outcome = create(&stage, &LINE).await;
     assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
     assert!(outcome.text.contains("\"task_key\": \"dbt_222222\""), "{}", outcome.text);
-    assert!(outcome.failure.contains("add the task there"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("add the task shown above to the job there; this command"), "{}", outcome.failure);
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,9 +214,9 @@ async fn a_workflow_that_is_not_one_is_refused_with_all_that_there_are() {
     }
     for (workflow, exit, says) in [
         ("daily load", 6, "did you mean \\\"Daily load\\\""),
-        ("99", 6, "Cannot look at the workflow 99; nothing was written"),
-        (" ", 2, "cannot be used as a workflow: it is empty"),
-        ("https://dbc.cloud.databricks.com/jobs/1", 2, "the Databricks identity in use is for"),
+        ("99", 6, "Cannot read workflow 99; nothing was written"),
+        (" ", 2, "is not a workflow: it is empty"),
+        ("https://dbc.cloud.databricks.com/jobs/1", 2, "but the Databricks identity is for"),
     ] {
         let outcome = create(&stage, &["--add-to", workflow, "--job", "222222"]).await;
         assert_eq!(outcome.exit, exit, "{workflow}: {outcome:?}");
@@ -233,15 +229,15 @@ async fn a_workflow_that_is_not_one_is_refused_with_all_that_there_are() {
 async fn what_goes_not_together_with_one_task_is_refused_before_anything_is_sent() {
     let (stage, _) = stage().await;
     for (line, code, says) in [
-        (&["--job", "222225"][..], Code::Usage, "--add-to adds one task and nothing else, and 2 --job are given"),
-        (&["--name", "x"], Code::Usage, "--name is about a whole workflow"),
+        (&["--job", "222225"][..], Code::Usage, "--add-to adds one task, but 2 --job are given"),
+        (&["--name", "x"], Code::Usage, "--name is about the whole workflow"),
         (&["--schedule", "0 0 6 * * ?", "--timezone", "UTC"], Code::Usage, "--schedule, --timezone are about"),
         (&["--no-schedule"], Code::Usage, "--no-schedule"),
         (&["--paused"], Code::Usage, "--paused"),
         (&["--unpaused"], Code::Usage, "--unpaused"),
         (&["--tag", "a=b"], Code::Usage, "--tag"),
         (&["--notify", "ops@example.com"], Code::Usage, "--notify"),
-        (&["--task-key", "a b"], Code::InvalidInput, "a key has letters"),
+        (&["--task-key", "a b"], Code::InvalidInput, "a key may contain only letters, digits, - and _"),
         (&["--depends-on", "load=report"], Code::InvalidInput, "only the added task dbt_222222"),
     ] {
         let outcome = create(&stage, &[&LINE[..], line].concat()).await;
@@ -264,7 +260,7 @@ async fn dependencies_on_what_is_not_there_and_circles_are_refused_with_the_keys
     stage.take_log();
     let outcome = create(&stage, &[&LINE[..], &["--depends-on", "dbt_222222=report"]].concat()).await;
     assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
-    assert!(outcome.failure.contains("a circle of dbt_222222, load, report"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("a cycle of dbt_222222, load, report"), "{}", outcome.failure);
     assert_eq!(stage.take_writes(), [""; 0]);
 }
 
@@ -300,12 +296,12 @@ async fn with_run_now_the_whole_workflow_runs_and_a_job_id_of_its_own_does_not_r
     let (stage, id) = stage_with(&theirs).await;
     let line = [&LINE[..], &["--depends-on", "dbt_222222=load", "--run-now"]].concat();
     let dry = create(&stage, &[&line[..], &["--dry-run"]].concat()).await;
-    assert!(dry.text.contains("Then the whole workflow, its other task included, would be run"), "{}", dry.text);
+    assert!(dry.text.contains("Then: run the whole workflow (with its other task)"), "{}", dry.text);
     assert_eq!(stage.take_writes(), [""; 0]);
     let (outcome, parameters) = run_now(&stage, &line).await;
     assert_eq!((outcome.exit, &outcome.data["run"]["status"]), (0, &json!("SUCCESS")), "{outcome:?}");
     assert_eq!(stage.take_writes(), [UPDATE, "databricks:jobs/run-now"]);
-    assert!(outcome.said().contains("Now the whole workflow, its other task included, is run."), "{}", outcome.said());
+    assert!(outcome.said().contains("Running the whole workflow (with its other task)."), "{}", outcome.said());
     // The workflow's own parameter wins in both; in ours another one wins over it.
     assert_eq!(parameters.len(), 2, "{parameters:?}");
     assert!(parameters.iter().all(|seen| seen["job_id"] == "7"), "{parameters:?}");
@@ -318,7 +314,7 @@ async fn with_run_now_the_whole_workflow_runs_and_a_job_id_of_its_own_does_not_r
     stage.take_log();
     let outcome = create(&stage, &line).await;
     assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
-    assert!(outcome.failure.contains("has a parameter dbtrigger_job_id of its own"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("has its own parameter dbtrigger_job_id"), "{}", outcome.failure);
 }
 
 #[tokio::test(start_paused = true)]
@@ -337,9 +333,11 @@ async fn whoever_may_see_the_workflow_and_not_change_it_is_told_who_can_give_the
     stage.set("DATABRICKS_TOKEN", BO);
     let outcome = create(&stage, &line).await;
     assert_eq!((outcome.exit, outcome.code), (4, Some(Code::NotAllowed)), "{outcome:?}");
-    for words in
-        ["Cannot create the task dbt_222222 in job", "takes CAN_MANAGE on it", "its owner and workspace administrators"]
-    {
+    for words in [
+        "Cannot create the task dbt_222222 in job",
+        "requires CAN_MANAGE",
+        "its owner or a workspace administrator can grant it under",
+    ] {
         assert!(outcome.failure.contains(words), "{}", outcome.failure);
     }
     assert_eq!(task(&stage, id, "dbt_222222"), Value::Null);
@@ -348,7 +346,7 @@ async fn whoever_may_see_the_workflow_and_not_change_it_is_told_who_can_give_the
     let outcome = create(&stage, &line).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(
-        outcome.said().contains("Whether ana@example.com, whom the runs act as, may read the secret scope"),
+        outcome.said().contains("whether the run-as identity ana@example.com can read the secret scope"),
         "{}",
         outcome.said()
     );
@@ -375,7 +373,7 @@ async fn a_workflow_that_is_deleted_meanwhile_is_named_so() {
         stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
         let outcome = create(&stage, &["--add-to", &id.to_string(), "--job", "222222"]).await;
         assert_eq!((outcome.exit, outcome.code), (6, Some(Code::NotFound)), "{rule}: {outcome:?}");
-        assert!(outcome.failure.contains("somebody deleted it meanwhile"), "{rule}: {}", outcome.failure);
+        assert!(outcome.failure.contains("the workflow was deleted meanwhile"), "{rule}: {}", outcome.failure);
     }
 }
 
@@ -387,7 +385,7 @@ async fn a_workspace_without_serverless_is_told_so_and_other_compute_works() {
     stage.world(|world| world.set_serverless(false));
     let outcome = create(&stage, &LINE).await;
     assert_eq!((outcome.exit, outcome.code), (1, Some(Code::Failed)), "{outcome:?}");
-    assert!(outcome.failure.contains("refuses serverless compute"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("does not allow serverless compute"), "{}", outcome.failure);
     let outcome = create(&stage, &[&LINE[..], &["--compute", "job-cluster:smal"]].concat()).await;
     assert_eq!(outcome.exit, 7, "{outcome:?}");
     assert!(outcome.failure.contains("has no job cluster smal. Its job clusters: small."), "{}", outcome.failure);
@@ -418,7 +416,7 @@ async fn dbt_need_not_be_asked_and_its_no_is_still_a_no() {
     assert_eq!(create(&stage, &["--add-to", "Daily load", "--job", "987654"]).await.exit, 6);
     stage.world(|world| world.add_fault(Rule::parse("dbt:jobs/get=refused,times=forever").unwrap()));
     let outcome = create(&stage, &[&LINE[..], &["--dry-run"]].concat()).await;
-    assert!(outcome.exit == 0 && outcome.said().contains("could not be looked at"), "{outcome:?}");
+    assert!(outcome.exit == 0 && outcome.said().contains("Cannot read dbt job"), "{outcome:?}");
     for name in ["DBT_CLOUD_TOKEN", "DBT_CLOUD_HOST"] {
         stage.set(name, "");
     }
@@ -441,7 +439,9 @@ async fn two_at_the_same_time_lose_nothing_and_each_is_told_of_the_other() {
     assert_ne!(task(&stage, id, "left"), Value::Null);
     assert_ne!(task(&stage, id, "right"), Value::Null);
     let told = |outcome: &Outcome, other: &str| {
-        warnings(outcome).iter().any(|said| said.contains(&format!("at the same time: tasks.{other}. That stays")))
+        warnings(outcome)
+            .iter()
+            .any(|said| said.contains(&format!("at the same time: tasks.{other}. That change is kept")))
     };
     assert!(told(&left, "right") || told(&right, "left"), "{left:?} {right:?}");
     edit_by_hand(&stage, id, |settings| {

@@ -80,7 +80,7 @@ async fn after_a_good_check_it_is_run_and_a_dry_run_only_says_so() {
     let dry = create(&stage, &[&line[..], &["--dry-run"]].concat()).await;
     assert!(dry.exit == 0 && stage.take_writes().is_empty(), "{dry:?}");
     let place = |word: &str| dry.text.find(word).unwrap_or_else(|| panic!("{word} in {}", dry.text));
-    assert!(place("would be checked") < place("would be run"));
+    assert!(place("Then: check") < place("Then: run"));
     let outcome = run_now(&stage, &line, well()).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert_eq!(stage.take_writes(), ["databricks:jobs/create", SUBMIT, "databricks:jobs/run-now"]);
@@ -98,30 +98,30 @@ async fn what_is_in_the_way_is_told_apart_and_has_its_own_exit_code_and_next_ste
     let base = prepared().await;
     create(&base, &JOB).await;
     for (verdict, code, words) in [
-        ("key-refused", Code::NotAuthenticated, &["refuses the key in dbt-cloud/api-key", "--rotate"][..]),
+        ("key-refused", Code::NotAuthenticated, &["rejects the key in dbt-cloud/api-key", "--rotate"][..]),
         (
             "key-malformed",
             Code::NotAuthenticated,
-            &["What dbt-cloud/api-key holds is no key", "init-secrets --scope dbt-cloud --key api-key --rotate"],
+            &["dbt-cloud/api-key is not a dbt API key", "init-secrets --scope dbt-cloud --key api-key --rotate"],
         ),
         ("key-not-allowed", Code::NotAllowed, &["Job Runner"]),
         ("address-refused", Code::NotAllowed, &["IP restrictions", "addresses"]),
-        ("job-not-visible", Code::NotFound, &["not visible", "dbtrigger jobs"]),
-        ("egress", Code::Network, &["no way to dbt Cloud", "port 443"]),
+        ("job-not-visible", Code::NotFound, &["cannot see the dbt job", "dbtrigger jobs"]),
+        ("egress", Code::Network, &["cannot reach dbt", "port 443"]),
         ("name", Code::Network, &["cannot resolve", "private DNS"]),
         ("proxy", Code::Network, &["proxy", "HTTPS_PROXY"]),
         ("network", Code::Network, &["broke"]),
         ("tls", Code::Tls, &["TLS", "REQUESTS_CA_BUNDLE"]),
         ("secret", Code::NotAllowed, &["ana@example.com cannot use the secret", "--grant 'ana@example.com:READ'"]),
-        ("input", Code::Refused, &["refuses what", "deploy-notebook --notebook"]),
+        ("input", Code::Refused, &["rejects the workflow's parameters", "deploy-notebook --notebook"]),
         ("unavailable", Code::Unavailable, &["a minute"]),
-        ("nonsense", Code::Nonsense, &["is not dbt Cloud"]),
-        ("fancy-new", Code::Failed, &["a reason of its own"]),
+        ("nonsense", Code::Nonsense, &["The host that answers the workflow's compute is not dbt"]),
+        ("fancy-new", Code::Failed, &["failed for another reason"]),
     ] {
         let stage = base.copy();
         let outcome = run_now(&stage, &CHECK, bad(&format!("The words of it.\ndbtrigger-reason: {verdict}"))).await;
         assert_eq!((outcome.code, outcome.exit), (Some(code), code.exit()), "{verdict}: {outcome:?}");
-        for word in words.iter().chain(&["The words of it.", "see the check at http://127.0.0.1:1/jobs/"]) {
+        for word in words.iter().chain(&["The words of it.", "see http://127.0.0.1:1/jobs/"]) {
             assert!(outcome.failure.contains(word), "{verdict}: {word} in {}", outcome.failure);
         }
         assert!(!outcome.failure.contains("dbtrigger-reason"), "{}", outcome.failure);
@@ -142,7 +142,7 @@ async fn a_notebook_that_the_runs_cannot_read_shows_in_the_check() {
     }
     let outcome = run_now(&stage, &[&CHECK[..], &["--run-as", SERVICE]].concat(), well()).await;
     assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
-    let words = format!("{SERVICE} cannot read the notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234");
+    let words = format!("{SERVICE} cannot read notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234");
     assert!(
         outcome.failure.contains(&words) && outcome.failure.contains(&format!("--grant '{SERVICE}:CAN_RUN'")),
         "{}",

@@ -62,7 +62,7 @@ async fn runs_act_as_whom_the_flag_says_and_without_it_as_before() {
     assert_eq!(only_job(&stage)["settings"]["run_as"], json!({ "service_principal_name": SERVICE }));
     let back = create(&stage, &["--job", "222222", "--run-as", ANA]).await;
     assert_eq!((back.exit, stage.take_writes()), (0, vec!["databricks:jobs/update"]), "{back:?}");
-    assert!(back.text.contains(&format!("run_as: {SERVICE} -> {ANA} (--run-as says so)")), "{}", back.text);
+    assert!(back.text.contains(&format!("run_as: {SERVICE} -> {ANA} (from --run-as)")), "{}", back.text);
     assert_eq!(create(&stage, &["--job", "222222", "--run-as", "Ana@Example.com"]).await.data["result"], "kept");
 }
 
@@ -76,7 +76,7 @@ async fn whom_an_operator_chose_is_no_edit_by_hand_and_is_checked_too() {
     stage.take_log();
     let outcome = create(&stage, &JOB).await;
     assert_eq!((outcome.exit, outcome.code, stage.take_writes()), (4, Some(Code::NotAllowed), vec![]), "{outcome:?}");
-    assert!(outcome.failure.contains("bo@example.com, whom the runs act as"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("run-as identity bo@example.com"), "{}", outcome.failure);
     let outcome = create(&stage, &["--job", "222222", "--grant-run-as"]).await;
     assert_eq!((outcome.exit, &outcome.data["result"]), (0, &json!("kept")), "{outcome:?}");
     assert_eq!(stage.take_writes(), ["databricks:secrets/acls/put", "databricks:permissions/update"]);
@@ -116,7 +116,9 @@ async fn what_comes_through_a_group_counts_and_what_cannot_be_found_out_is_a_war
     let outcome = create(&stage.copy(), &AS_SERVICE).await;
     assert_eq!((outcome.exit, warnings(&outcome).len()), (0, 2), "{outcome:?}");
     let said = warnings(&outcome).join("\n");
-    for word in ["may read the secret scope dbt-cloud", "may read the notebook", "may lie in one that may: admins"] {
+    for word in
+        ["can read the secret scope dbt-cloud", "can read the notebook", "may be members of one that can: admins"]
+    {
         assert!(said.contains(word), "{said}");
     }
     // Nobody says which groups it is in.
@@ -125,7 +127,7 @@ async fn what_comes_through_a_group_counts_and_what_cannot_be_found_out_is_a_war
         let rule = format!("databricks:scim/service-principals={rule},times=forever");
         stage.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
         let outcome = create(&stage, &AS_SERVICE).await;
-        assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("groups that may"), "{rule}: {outcome:?}");
+        assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("group that can"), "{rule}: {outcome:?}");
     }
     // Nor who may read the notebook.
     let hidden = stage.copy();
@@ -188,7 +190,7 @@ async fn whom_runs_may_not_act_as_is_said_with_what_to_ask_for() {
     assert_eq!(stage.run(init_secrets::run, &[]).await.unwrap().exit, 0);
     assert_eq!(stage.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
     let outcome = create(&stage, &["--job", "222222", "--run-as", "bo@example.com", "--grant-run-as"]).await;
-    assert!(outcome.exit == 4 && outcome.failure.contains("takes an administrator"), "{outcome:?}");
+    assert!(outcome.exit == 4 && outcome.failure.contains("requires a workspace administrator"), "{outcome:?}");
     let wrong = create(&stage, &["--job", "222222", "--run-as", "a\tb"]).await;
     assert!(wrong.exit == 2 && wrong.failure.contains("control character"), "{wrong:?}");
 }
@@ -211,11 +213,11 @@ async fn a_key_that_only_the_runs_may_look_at_is_a_warning_and_nothing_is_given_
     assert_eq!(create(&stage, &GRANTED).await.exit, 0);
     stage.world(|world| world.add_fault(Rule::parse("databricks:secrets/list=status=403,times=2").unwrap()));
     let outcome = create(&stage, &JOB).await;
-    assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("Whether the key is there"), "{outcome:?}");
+    assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("Cannot check whether the key exists"), "{outcome:?}");
     let mine = create(&stage, &["--job", "222222", "--run-as", ANA]).await;
     assert_eq!(mine.code, Some(Code::NotAllowed), "{mine:?}");
     let mine = create(&stage, &["--job", "222222", "--run-as", ANA, "--grant-run-as"]).await;
-    assert!(mine.exit == 0 && mine.said().contains("has nothing to give"), "{mine:?}");
+    assert!(mine.exit == 0 && mine.said().contains("has nothing to add"), "{mine:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -236,7 +238,7 @@ async fn access_to_the_workflow_is_given_once_and_those_of_others_stay() {
     let more =
         create(&stage, &["--job", "222222", "--grant", "data-team:CAN_MANAGE", "--grant", &format!("{ANA}:CAN_VIEW")])
             .await;
-    assert!(more.text.contains("CAN_MANAGE_RUN -> CAN_MANAGE (more is asked for)"), "{}", more.text);
+    assert!(more.text.contains("CAN_MANAGE_RUN -> CAN_MANAGE (higher level requested)"), "{}", more.text);
     assert!(more.text.contains("is the owner"), "{}", more.text);
     assert_eq!(stage.take_writes(), [give]);
     let all = json!({ "data-team": "CAN_MANAGE", "bo@example.com": "CAN_VIEW", "analysts": "CAN_VIEW" });
@@ -307,7 +309,7 @@ async fn access_that_cannot_be_given_says_why() {
     assert!(outcome.failure.contains("check \\\"no-such-group\\\""), "{}", outcome.failure);
     stage.world(|world| world.add_fault(Rule::parse("databricks:permissions/get=status=403").unwrap()));
     let outcome = create(&stage, &["--job", "222222", "--grant", "data-team:CAN_VIEW"]).await;
-    assert!(outcome.exit == 4 && outcome.failure.contains("takes CAN_MANAGE on the job"), "{outcome:?}");
+    assert!(outcome.exit == 4 && outcome.failure.contains("requires CAN_MANAGE on the job"), "{outcome:?}");
     stage.take_log();
     let everybody = create(&stage, &["--job", "222222", "--grant", "users:CAN_MANAGE"]).await;
     assert_eq!((everybody.exit, stage.take_log().len()), (7, 0), "{everybody:?}");
@@ -329,7 +331,7 @@ async fn without_access_lists_access_to_the_workflow_is_skipped_with_a_remark() 
         for _ in 0..2 {
             let outcome = create(&stage, &line).await;
             assert_eq!(outcome.exit, 0, "{outcome:?}");
-            assert!(outcome.said().contains("no access lists for jobs"), "{}", outcome.said());
+            assert!(outcome.said().contains("no access control for jobs"), "{}", outcome.said());
         }
         assert_eq!(granted(&stage, "jobs/"), json!({}));
     }

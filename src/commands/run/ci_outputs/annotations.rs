@@ -14,7 +14,7 @@ pub(super) fn of(rows: &[Row], detail: bool) -> Vec<Event> {
     let mut all: Vec<Event> = rows.iter().filter_map(|row| one(row, detail)).collect();
     if all.len() > MOST {
         let more = all.split_off(MOST - 1).len();
-        let message = format!("{more} more runs did not end well; the log of the step has all of them");
+        let message = format!("{more} more runs did not succeed; see the step's log");
         all.push(Event::Annotation { level: Level::Error, title: "dbtrigger run".to_owned(), message });
     }
     all
@@ -24,7 +24,7 @@ fn one(row: &Row, detail: bool) -> Option<Event> {
     let Row { job, run: _, url, status, seconds: _, how, failed } = row;
     let (level, what) = match how {
         How::Badly(Bad { code: _, what }) => (Level::Error, what.as_str()),
-        How::WithFailures => (Level::Warning, "It ended well, although something in it failed."),
+        How::WithFailures => (Level::Warning, "It succeeded with failures."),
         How::Well | How::PartOfTheRowAbove => return None,
     };
     let mut lines = vec![what.to_owned(), url.clone()];

@@ -21,7 +21,7 @@ pub(super) fn summary(rows: &[Row], detail: bool) -> String {
         left_out += fill(&mut summary, reasons, "\n");
     }
     if left_out > 0 {
-        let _ = write!(summary, "\nand {left_out} lines more\n");
+        let _ = write!(summary, "\nand {left_out} more lines\n");
     }
     summary
 }

@@ -283,7 +283,7 @@ fn a_summary_has_an_end() {
     let run = json!({ "job_id": 1, "run_id": 9, "status": "ERROR", "failed_nodes": nodes });
     let one = write(&["1"], true, &run, Some(Code::RunFailed)).summary;
     assert!(cells(&one)[0][3].ends_with("model m19, and 10 more"), "{one}");
-    assert!(one.contains("- **model m29**") && !one.contains("lines more"), "{one}");
+    assert!(one.contains("- **model m29**") && !one.contains("more lines"), "{one}");
     let many = write(&["1", "2"], true, &json!({ "runs": vec![run; 100] }), Some(Code::RunFailed)).summary;
     assert!(many.len() < 300 * 1024, "{}", many.len());
     let left_out: usize = many.lines().last().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
@@ -311,7 +311,10 @@ fn a_file_that_cannot_be_written_is_warned_of_by_name() {
         Environment::of([("GITHUB_OUTPUT", there.to_str().unwrap()), ("GITHUB_STEP_SUMMARY", away.to_str().unwrap())]);
     let warnings = write_to(&["1"], false, &Value::Null, None, &environment);
     let [Event::Warning(first), Event::Warning(second)] = &warnings[..] else { panic!("{warnings:?}") };
-    assert!(first.contains("the outputs of this step") && first.contains("(GITHUB_OUTPUT): it is no file"), "{first}");
+    assert!(
+        first.contains("the outputs of this step") && first.contains("(GITHUB_OUTPUT): it is not a file"),
+        "{first}"
+    );
     assert!(second.contains("the summary of this step") && second.contains("(GITHUB_STEP_SUMMARY): "), "{second}");
     let (results, heard) = (Results::default(), Rc::<RefCell<Vec<Event>>>::default());
     let (ending, sink) = (Ending { data: &Value::Null, failure: None, results: &results, exit: 0 }, heard.clone());
@@ -319,10 +322,7 @@ fn a_file_that_cannot_be_written_is_warned_of_by_name() {
     let outputs = CiOutputs { asked: vec!["1".to_owned()], detail: false, junit: Some(there.to_owned()) };
     outputs.write(&ending, &Environment::default(), &str::to_owned, &events);
     let [Event::Warning(junit)] = &heard.take()[..] else { panic!("one warning") };
-    assert!(
-        junit.contains("the tests of --junit cannot be written to") && junit.ends_with("it is a folder"),
-        "{junit}"
-    );
+    assert!(junit.contains("cannot write the JUnit report to") && junit.ends_with("it is a directory"), "{junit}");
     // Elsewhere nothing is written, and nothing said.
     assert_eq!(write_to(&["1"], true, &Value::Null, None, &Environment::default()), []);
 }
@@ -352,7 +352,7 @@ async fn github_shows_what_did_not_end_well_and_messages_only_if_wished_for() {
 
 #[test]
 fn github_shows_ten_and_the_last_says_how_many_more_there_are() {
-    let error = json!({ "code": "run-failed", "message": "dbt run 1 ended in error." });
+    let error = json!({ "code": "run-failed", "message": "dbt run 1 failed." });
     let run = |error: &Value| json!({ "job_id": 1, "run_id": 1, "status": "ERROR", "exit_code": 3, "error": error });
     let annotated = |bad: usize| {
         let mut runs = vec![run(&error); bad];
@@ -361,14 +361,14 @@ fn github_shows_ten_and_the_last_says_how_many_more_there_are() {
         annotate(&asked, false, &json!({ "runs": runs }), Some(Code::RunFailed))
     };
     let ten = annotated(10);
-    assert!(ten.len() == 10 && ten.iter().all(|(_, _, message)| message == "dbt run 1 ended in error."), "{ten:?}");
+    assert!(ten.len() == 10 && ten.iter().all(|(_, _, message)| message == "dbt run 1 failed."), "{ten:?}");
     let nodes: Vec<Value> = (0..23).map(|_| json!({ "kind": "model", "name": "m" })).collect();
     let data = json!({ "job_id": 1, "run_id": 1, "run_url": "", "status": "ERROR", "failed_nodes": nodes });
     let many = annotate(&["1"], false, &data, Some(Code::RunFailed));
     assert!(many[0].2.ends_with("model m\nand 3 more") && many[0].2.lines().count() == 22, "{many:?}");
     let more = annotated(25);
     assert_eq!(more.len(), 10);
-    assert!(more[9].2.starts_with("16 more runs did not end well"), "{more:?}");
+    assert!(more[9].2.starts_with("16 more runs did not succeed"), "{more:?}");
 }
 
 #[test]

@@ -123,31 +123,31 @@ fn every_termination_code_is_printed_and_ends_as_the_contract_says() {
         ("SUCCESS", 0, ""),
         ("SUCCESS_WITH_FAILURES", 0, ""),
         ("DISABLED", 0, ""),
-        ("USER_CANCELED", 20, "was cancelled by somebody (USER_CANCELED)"),
-        ("CANCELED", 20, "was cancelled by Databricks itself (CANCELED)"),
+        ("USER_CANCELED", 20, "was canceled by a user (USER_CANCELED)"),
+        ("CANCELED", 20, "was canceled by Databricks (CANCELED)"),
         ("SKIPPED", 3, "never ran: SKIPPED"),
         ("MAX_CONCURRENT_RUNS_EXCEEDED", 3, "never ran: MAX_CONCURRENT_RUNS_EXCEEDED"),
         ("MAX_JOB_QUEUE_SIZE_EXCEEDED", 3, "never ran"),
         ("WORKSPACE_RUN_LIMIT_EXCEEDED", 3, "never ran"),
-        ("RUN_EXECUTION_ERROR", 3, "ended as RUN_EXECUTION_ERROR"),
-        ("INVALID_RUN_CONFIGURATION", 3, "ended as"),
-        ("INVALID_CLUSTER_REQUEST", 3, "ended as"),
-        ("RESOURCE_NOT_FOUND", 3, "ended as"),
-        ("UNAUTHORIZED_ERROR", 3, "ended as"),
-        ("FEATURE_DISABLED", 3, "ended as"),
-        ("LIBRARY_INSTALLATION_ERROR", 3, "ended as"),
-        ("REPOSITORY_CHECKOUT_FAILED", 3, "ended as"),
-        ("BUDGET_POLICY_LIMIT_EXCEEDED", 3, "ended as"),
-        ("CLUSTER_REQUEST_LIMIT_EXCEEDED", 3, "ended as"),
-        ("MAX_SPARK_CONTEXTS_EXCEEDED", 3, "ended as"),
-        ("INTERNAL_ERROR", 3, "ended as INTERNAL_ERROR"),
-        ("DRIVER_ERROR", 3, "ended as"),
-        ("CLUSTER_ERROR", 3, "ended as"),
-        ("STORAGE_ACCESS_ERROR", 3, "ended as"),
-        ("CLOUD_FAILURE", 3, "ended as"),
-        ("BREAKING_CHANGE", 3, "ended as"),
-        ("CLUSTER_TERMINATED_BY_USER", 3, "ended as"),
-        ("BRAND_NEW", 3, "ended as BRAND_NEW"),
+        ("RUN_EXECUTION_ERROR", 3, "ended with RUN_EXECUTION_ERROR"),
+        ("INVALID_RUN_CONFIGURATION", 3, "ended with"),
+        ("INVALID_CLUSTER_REQUEST", 3, "ended with"),
+        ("RESOURCE_NOT_FOUND", 3, "ended with"),
+        ("UNAUTHORIZED_ERROR", 3, "ended with"),
+        ("FEATURE_DISABLED", 3, "ended with"),
+        ("LIBRARY_INSTALLATION_ERROR", 3, "ended with"),
+        ("REPOSITORY_CHECKOUT_FAILED", 3, "ended with"),
+        ("BUDGET_POLICY_LIMIT_EXCEEDED", 3, "ended with"),
+        ("CLUSTER_REQUEST_LIMIT_EXCEEDED", 3, "ended with"),
+        ("MAX_SPARK_CONTEXTS_EXCEEDED", 3, "ended with"),
+        ("INTERNAL_ERROR", 3, "ended with INTERNAL_ERROR"),
+        ("DRIVER_ERROR", 3, "ended with"),
+        ("CLUSTER_ERROR", 3, "ended with"),
+        ("STORAGE_ACCESS_ERROR", 3, "ended with"),
+        ("CLOUD_FAILURE", 3, "ended with"),
+        ("BREAKING_CHANGE", 3, "ended with"),
+        ("CLUSTER_TERMINATED_BY_USER", 3, "ended with"),
+        ("BRAND_NEW", 3, "ended with BRAND_NEW"),
     ];
     for (code, exit, says) in codes {
         let details = json!({ "code": code, "type": "CLIENT_ERROR", "message": "why" });
@@ -177,7 +177,10 @@ fn every_termination_code_is_printed_and_ends_as_the_contract_says() {
 fn a_run_skipped_over_the_limit_is_told_how_to_wait_instead() {
     let state = json!({ "life_cycle_state": "SKIPPED", "result_state": "MAXIMUM_CONCURRENT_RUNS_REACHED" });
     let failure = shown_run(&state, &Value::Null).failure.unwrap();
-    assert!(failure.json().to_string().contains("switch the workflow's queue on"), "{failure:?}");
+    assert!(
+        failure.json().to_string().contains("enable the workflow's queue, so that runs over the limit"),
+        "{failure:?}"
+    );
     let other = json!({ "life_cycle_state": "SKIPPED" });
     assert!(!format!("{:?}", shown_run(&other, &Value::Null).failure).contains("queue"));
 }
@@ -290,29 +293,29 @@ fn a_queued_run_says_at_which_limit_and_behind_what() {
             Some("MAX_CONCURRENT_RUNS_REACHED"),
             None,
             Some(ahead(&[7], 0, false)),
-            "queued: as many runs of the workflow go on as it allows; behind run 7",
+            "queued: the workflow is at its concurrency limit; behind run 7",
         ),
         (
             Some("MAX_CONCURRENT_RUNS_REACHED"),
             None,
             Some(ahead(&[7, 8], 1, false)),
-            "queued: as many runs of the workflow go on as it allows; behind runs 7, 8 and 1 run that was queued before",
+            "queued: the workflow is at its concurrency limit; behind runs 7, 8 and 1 run queued earlier",
         ),
         (
             Some("ACTIVE_RUNS_LIMIT_REACHED"),
             None,
             Some(ahead(&[1, 2, 3, 4, 5], 2, true)),
-            "queued: as many runs go on as the workspace allows; behind runs 1, 2, 3 and 2 more and 2 runs that were queued before and further ones",
+            "queued: the workspace is at its run limit; behind runs 1, 2, 3 and 2 more and 2 runs queued earlier and others",
         ),
         (
             Some("ACTIVE_RUN_JOB_TASKS_LIMIT_REACHED"),
             None,
             Some(ahead(&[], 0, false)),
-            "queued: as many tasks go on as the workspace allows",
+            "queued: the workspace is at its task limit",
         ),
         (Some("BRAND_NEW"), Some("no\u{1b}[31m room"), None, "queued: no room"),
         (Some("BRAND_NEW"), None, None, "queued: BRAND_NEW"),
-        (None, None, None, "queued: it waits for its turn"),
+        (None, None, None, "queued: it is queued"),
     ] {
         assert_eq!(waits(code, message, ahead.as_ref()), says);
     }

@@ -43,13 +43,12 @@ impl Wanted {
         };
         if timeout_at(until, fetching).await.is_err() {
             let reason = "the time for fetching was over".to_owned();
-            parts.push(Part { step: "further steps".to_owned(), results: Err(reason) });
+            parts.push(Part { step: "more steps".to_owned(), results: Err(reason) });
         }
         let run = self.run;
         for Part { step, results } in &parts {
             if let Err(reason) = results {
-                events
-                    .warning(format!("the results of dbt run {run}, {step}, are not in the file of --junit: {reason}"));
+                events.warning(format!("the JUnit report lacks the results of dbt run {run}, {step}: {reason}"));
             }
         }
         results.keep(run, parts);

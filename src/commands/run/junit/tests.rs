@@ -34,7 +34,7 @@ fn each_status_has_its_verdict_and_its_message_only_if_wished_for() {
         ("error", "error: error: Got 3 of dbtc_secret", None),
         ("runtime error", "error: runtime error: Got 3 of dbtc_secret", None),
         ("skipped", "skipped: skipped: Got 3 of dbtc_secret", None),
-        ("", "skipped: dbt gives no status", None),
+        ("", "skipped: dbt reports no status", None),
     ] {
         for detail in [false, true] {
             let nodes = vec![node("test.shop.unique_id.e3b8", status, "Got 3 of dbtc_secret")];
@@ -69,7 +69,7 @@ fn of_a_node_that_several_steps_ran_the_last_counts_and_a_step_without_results_i
     let names: Vec<(&str, &str)> = all.iter().map(|case| (case.class.as_str(), case.name.as_str())).collect();
     assert_eq!(names, [("model.shop", "a"), ("model.shop", "b.v2"), ("dbt.step", "step 4: dbt test"), ("", "odd")]);
     assert!(matches!(all[0].verdict, Verdict::Error { kind: _, message: _ }), "{all:?}");
-    assert_eq!(all[2].verdict, Verdict::Skipped { message: "its results are not to be had: HTTP 404".to_owned() });
+    assert_eq!(all[2].verdict, Verdict::Skipped { message: "its results are not available: HTTP 404".to_owned() });
 }
 
 #[test]
@@ -107,15 +107,21 @@ fn a_file_is_written_whole_or_not_at_all_and_only_where_a_file_belongs() {
     let mut old = fs::File::open(&file).unwrap();
     write(&file, "2").unwrap();
     assert_eq!((io::read_to_string(&mut old).unwrap(), fs::read_to_string(&file).unwrap()), ("1".into(), "2".into()));
-    assert!(write(home.path(), "3").unwrap_err().to_string().contains("is a folder"));
-    assert!(write(&home.path().join("no/such.xml"), "3").unwrap_err().to_string().contains("folder is not there"));
+    assert!(write(home.path(), "3").unwrap_err().to_string().contains("it is a directory"));
+    assert!(
+        write(&home.path().join("no/such.xml"), "3").unwrap_err().to_string().contains("its directory does not exist")
+    );
     assert!(write(&file.join("x"), "3").is_err() && write(Path::new("/"), "3").is_err());
     #[cfg(unix)]
     {
         let link = home.path().join("link");
         std::os::unix::fs::symlink(&file, &link).unwrap();
         for special in [link.as_path(), Path::new("/dev/null")] {
-            assert!(write(special, "3").unwrap_err().to_string().contains("no plain file"), "{}", special.display());
+            assert!(
+                write(special, "3").unwrap_err().to_string().contains("it exists and is not a regular file"),
+                "{}",
+                special.display()
+            );
         }
         // As any file that a program makes; a temporary one would be for us alone.
         let mode = |path: &Path| std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions());
@@ -193,8 +199,7 @@ async fn results_are_waited_for_and_what_is_not_to_be_had_is_a_warning_and_chang
         let (outcome, results) = start(&stage, &line).await;
         assert_eq!(outcome.exit, 0, "{rule}: {outcome:?}");
         assert!(outcome.took <= std::time::Duration::from_secs(661), "{rule}: {:?}", outcome.took);
-        let warns =
-            |event: &Event| matches!(event, Event::Warning(text) if text.contains("not in the file of --junit"));
+        let warns = |event: &Event| matches!(event, Event::Warning(text) if text.contains("the JUnit report lacks"));
         assert_eq!(outcome.events.iter().any(warns), !there, "{rule}: {}", outcome.said());
         let expected = if there { ("passed", 6) } else { ("skipped", 1) };
         assert_eq!(verdicts(&outcome, &results), BTreeMap::from([expected]), "{rule}");
@@ -209,7 +214,7 @@ async fn a_file_that_cannot_be_written_is_refused_before_anything_is_started() {
         let stage = Rehearsal::new();
         let (outcome, results) = start(&stage, &[jobs, &["--junit", file.to_str().unwrap()]].concat()).await;
         assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
-        assert!(outcome.failure.contains("--junit is") && results.is_refused(), "{outcome:?}");
+        assert!(outcome.failure.contains("Cannot write to --junit") && results.is_refused(), "{outcome:?}");
         assert_eq!(stage.take_writes(), Vec::<&str>::new());
     }
 }

@@ -151,7 +151,7 @@ impl Whole<'_> {
             compare(field, from, to, reason);
         }
         let mark = task.and_then(Mark::of).map(|mark| mark.text());
-        compare("description", mark, Some(self.mark.text()), "the mark of dbtrigger, and what was written last");
+        compare("description", mark, Some(self.mark.text()), "the mark of dbtrigger and the last write");
         changes
     }
 
@@ -269,30 +269,30 @@ impl Kind for AddedTask {
         };
         let (settings, name) = (&job.settings, workflow(want));
         if has_old_format(settings) {
-            return Refusal::new(format!("The {name} has the old format of a single task, which takes no second one."))
-                .advise("give its task a key in the workspace, which turns the job into one of several tasks, then run the same command again")
+            return Refusal::new(format!("The {name} has the old single-task format, which takes no second task."))
+                .advise("give its task a key in the workspace to convert the job to several tasks, then run the same command again")
                 .always();
         }
         let there = there(want, settings);
         if let There::Several(keys) = &there {
             let count = keys.len();
             return Refusal::new(format!("{count} tasks of {name} carry the mark of this task: {}.", keys.join(", ")))
-                .advise("take the mark out of the description of the one that was made as a copy, or delete it")
+                .advise("remove the mark from the copy's description, or delete the copy")
                 .always();
         }
         if let Some((cluster, keys)) = compute::missing_cluster(want.compute.as_ref(), settings) {
             let known = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
             return Refusal::new(format!("The {name} has no job cluster {cluster}. Its job clusters: {known}."))
-                .advise("name one of them, or choose --compute serverless, cluster:ID or new")
+                .advise("name one of them, or use --compute serverless, cluster:ID, or new")
                 .always();
         }
         let clashes = clashes(want, settings);
         if !clashes.is_empty() {
             return Refusal::new(format!(
-                "The {name} has a parameter {} of its own, which would win over the one that the task passes.",
+                "The {name} has its own parameter {}, which would override the task's.",
                 clashes.join(", ")
             ))
-            .advise("give the parameter of the workflow another name in the workspace, or start the dbt job from a workflow of its own: leave --add-to out")
+            .advise("rename the workflow's parameter in the workspace, or drop --add-to to create a separate workflow")
             .always();
         }
         let (task, own) = there.task();
@@ -306,12 +306,12 @@ impl Kind for AddedTask {
             let task = serde_json::json!(whole.written(task, own));
             return Refusal::new(format!("The {name} is managed by {who}."))
                 .diff(format!("{task:#}"))
-                .advise("add the task there, among the tasks of this job: it is shown above as the service takes it; after that this command finds it in place")
+                .advise("add the task shown above to the job there; this command then finds it in place")
                 .always();
         }
         if whole.mark.has_no_room(task) {
             return Refusal::new(format!(
-                "The description of the task {key} of {name} has no room for the mark of dbtrigger."
+                "The description of task {key} of {name} is too long to add dbtrigger's mark."
             ))
             .advise("shorten it to 900 characters in the workspace")
             .always();
@@ -322,13 +322,13 @@ impl Kind for AddedTask {
                 let count = settings.list("tasks").len();
                 if count >= MOST_TASKS {
                     return Refusal::new(format!("The {name} has {count} tasks, and Databricks allows {MOST_TASKS}."))
-                        .advise("start the dbt job from a workflow of its own: leave --add-to out")
+                        .advise("drop --add-to to create a separate workflow")
                         .always();
                 }
                 Action::Create
             }
             There::Foreign(task) if !can_be_adopted(want, settings, task) => {
-                Refusal::new(format!("The {name} has a task {key} that dbtrigger did not make."))
+                Refusal::new(format!("The {name} has a task {key} that dbtrigger did not create."))
                     .advise("give the new task another key with --task-key")
                     .always()
             }
@@ -338,7 +338,7 @@ impl Kind for AddedTask {
                     .unless(Consent::Adopt)
             }
             There::Ours(task) if whole.is_edited(task) && !consents.has(Consent::Force) => {
-                refused(format!("The task {key} of {name} was edited since dbtrigger wrote it.")).unless(Consent::Force)
+                refused(format!("Task {key} of {name} was edited by hand.")).unless(Consent::Force)
             }
             There::Foreign(_) | There::Ours(_) => Action::Update(changes),
         }
@@ -383,7 +383,7 @@ impl Kind for AddedTask {
         if failure.code == Code::NotAllowed {
             let (doing, level) = if writes { ("changing", "CAN_MANAGE") } else { ("reading", "CAN_VIEW") };
             return failure.advise(format!(
-                "{doing} {} takes {level} on it, which its owner and workspace administrators can give: on its page, under Permissions",
+                "{doing} {} requires {level}; its owner or a workspace administrator can grant it under Permissions on the job's page",
                 workflow(want)
             ));
         }
@@ -391,8 +391,7 @@ impl Kind for AddedTask {
         let id = want.workflow.to_string();
         let of_a_task = error.is_status(400) && error.said().is_some_and(|said| !said.names(&id));
         if is_missing(error) && !of_a_task {
-            return Failure { code: Code::NotFound, ..failure }
-                .advise("the workflow was there a moment ago: somebody deleted it meanwhile");
+            return Failure { code: Code::NotFound, ..failure }.advise("the workflow was deleted meanwhile");
         }
         if writes { compute::explain(Some(want.task.job), error, failure) } else { failure }
     }

@@ -15,7 +15,7 @@ use crate::engine::kinds::task::{StandingTask, found, key_of, needs_of, standing
 use crate::engine::kinds::workflow::managed_elsewhere;
 use crate::engine::kinds::{access, others};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 
@@ -102,11 +102,13 @@ impl Kind for TaskRemoval {
     }
 
     fn diff(want: &TaskRemovalWant, have: Option<&TaskRemovalHave>, _consents: &Consents) -> Action {
-        let kept = |why: String| Action::Keep(Some(format!("kept: {why}")));
-        let Some(TaskRemovalHave { job, manages }) = have else { return Action::Keep(Some("not there".to_owned())) };
+        let kept = |why: String| Action::Keep(Some(Note::Kept(format!("kept: {why}"))));
+        let Some(TaskRemovalHave { job, manages }) = have else {
+            return Action::Keep(Some(Note::Kept("not there".to_owned())));
+        };
         let leaving = there(want, &job.settings);
         if leaving.is_empty() {
-            return Action::Keep(Some("not there".to_owned()));
+            return Action::Keep(Some(Note::Kept("not there".to_owned())));
         }
         if let Some(who) = managed_elsewhere(job) {
             return kept(format!("the job is managed by {who}"));

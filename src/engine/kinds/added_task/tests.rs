@@ -340,8 +340,11 @@ fn a_refusal_says_what_is_in_the_way_and_shows_what_differs_or_what_to_add_elsew
 fn jobs_that_take_no_more_tasks_are_refused_with_the_reason() {
     let refused = |settings: &Value| refusal(&diff(&want(), settings, &none())).0.to_owned();
     let single = json!({ "format": "SINGLE_TASK", "notebook_task": { "notebook_path": "/x" } });
-    assert!(refused(&single).contains("old format"));
-    assert!(refused(&json!({ "notebook_task": { "notebook_path": "/x" } })).contains("old format"));
+    assert!(refused(&single).contains("has the old single-task format, which takes no second task"));
+    assert!(
+        refused(&json!({ "notebook_task": { "notebook_path": "/x" } }))
+            .contains("has the old single-task format, which takes no second task")
+    );
     let mut full = foreign();
     full["tasks"] = (0..1000).map(|number| json!({ "task_key": format!("t{number}"), "sql_task": {} })).collect();
     assert!(refused(&full).contains("1000 tasks"));
@@ -379,7 +382,7 @@ fn a_description_without_room_for_the_mark_is_refused() {
         let (what, unless, lines) = refusal(&action);
         (what.to_owned(), unless, lines.to_owned())
     };
-    assert!(what.contains("no room") && unless.is_none(), "{what}");
+    assert!(what.contains("is too long to add dbtrigger's mark") && unless.is_none(), "{what}");
 }
 
 #[test]

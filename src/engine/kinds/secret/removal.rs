@@ -7,7 +7,7 @@ use crate::databricks::secrets::{Backend, KeyName, ScopeName, delete, list, scop
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::gone_is_done;
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Meaning, Reader, Writer};
 
@@ -63,9 +63,9 @@ impl Kind for SecretRemoval {
     }
 
     fn diff(want: &SecretRemovalWant, have: Option<&SecretRemovalHave>, _consents: &Consents) -> Action {
-        let kept = |why: String| Action::Keep(Some(format!("kept: {why}")));
+        let kept = |why: String| Action::Keep(Some(Note::Kept(format!("kept: {why}"))));
         match have {
-            None => Action::Keep(Some("not there".to_owned())),
+            None => Action::Keep(Some(Note::Kept("not there".to_owned()))),
             Some(_) if !want.wanted => kept("--with-secret removes it".to_owned()),
             Some(SecretRemovalHave::Hidden) => kept("you may not look into its scope".to_owned()),
             Some(SecretRemovalHave::There { backend: Backend::KeyVault(_) | Backend::Other(_), updated: _ }) => {

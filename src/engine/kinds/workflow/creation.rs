@@ -9,7 +9,7 @@ use super::{Made, Workflow, WorkflowHave, WorkflowWant, look, run_as, settings};
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::{is_missing, list_workflow_runs};
 use crate::engine::{Settled, Step};
-use crate::http::{Fault, HttpError, Reader, RetryAfter, Sent, Writer};
+use crate::http::{Fault, HttpError, Reader, RetryAfter, Rows, Sent, Writer};
 
 /// How often a job is sent at most when every look in between finds that it was not made.
 const SENDS: u32 = 3;
@@ -75,7 +75,7 @@ pub(super) async fn settle(writer: &Writer, step: &mut Step<Workflow>) -> Result
         // The list does not show it yet.
         Made::This(own) if !now.ours.iter().any(|job| job.id == own) => Ok(Settled::NotYet),
         Made::This(own) => {
-            if writer.read(list_workflow_runs(own, false, None)).await?.runs.is_empty() {
+            if writer.read(list_workflow_runs(own, false, None)).await?.runs == Rows::default() {
                 match writer.put(jobs::delete(own)).await {
                     Err(error) if !is_missing(&error) => return Err(error),
                     Ok(()) | Err(_) => now.made = Made::Undone(own),

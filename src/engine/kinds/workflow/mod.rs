@@ -30,9 +30,9 @@ use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::raw::Raw;
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Settled, Step};
+use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, Refusal, Settled, Step};
 use crate::failure::{Code, Failure};
-use crate::http::{Fault, HttpError, Reader, Writer};
+use crate::http::{Fault, HttpError, Reader, Rows, Shape, Writer};
 
 /// How long the list and the job itself may say different things.
 const AGREES_WITHIN: Duration = Duration::from_secs(30);
@@ -217,18 +217,24 @@ async fn look_in(
     };
     let lower = name.to_lowercase();
     let named = match &listed {
-        Some(all) => all.iter().filter(|job| job.name.to_lowercase() == lower).cloned().collect(),
+        Some(all) => {
+            Rows { rows: all.iter().filter(|job| job.name.to_lowercase() == lower).cloned().collect(), odd: 0 }
+        }
         None => jobs::all(reader, Some(name)).await?,
     };
-    let (ours, others): (Vec<Summary>, Vec<Summary>) = named.into_iter().partition(|job| identity.is_of(job));
+    let (ours, others): (Vec<Summary>, Vec<Summary>) = named.rows.into_iter().partition(|job| identity.is_of(job));
     if !ours.is_empty() {
         return Ok((oldest_first(ours), Vec::new()));
     }
     let all = match listed {
-        Some(all) => all,
+        Some(all) => Rows { rows: all, odd: 0 },
         None => jobs::all(reader, None).await?,
     };
-    let ours = oldest_first(all.into_iter().filter(|job| identity.is_of(job)).collect());
+    let ours = oldest_first(all.rows.into_iter().filter(|job| identity.is_of(job)).collect());
+    // It may be one of those that cannot be read, and another one would be made.
+    if ours.is_empty() && named.odd + all.odd > 0 {
+        return Err(reader.nonsense("jobs/list", Shape::Unreadable("a job of the list cannot be read".to_owned())));
+    }
     // The service compares names in any case; two names that differ in case are two names to us.
     let namesakes = others.into_iter().filter(|job| job.name == name);
     Ok(if ours.is_empty() { (ours, namesakes.collect()) } else { (ours, Vec::new()) })
@@ -237,9 +243,9 @@ async fn look_in(
 /// All jobs, if one page has them: asked for beside what has to be known before a workflow can be looked for.
 pub(crate) async fn list_ahead(reader: &Reader) -> Option<Vec<Summary>> {
     match reader.glance(jobs::list(None, None)).await {
-        Ok(jobs::Page { jobs, next: None }) => Some(jobs),
+        Ok(jobs::Page { jobs: Rows { rows, odd: 0 }, next: None }) => Some(rows),
         // What is wrong is told by the look that needs it.
-        Ok(jobs::Page { jobs: _, next: Some(_) }) | Err(_) => None,
+        Ok(_) | Err(_) => None,
     }
 }
 
@@ -284,7 +290,7 @@ pub(crate) fn name_all(jobs: &[Summary]) -> String {
 pub(super) fn managed_elsewhere(job: &Job) -> Option<&'static str> {
     let deployment = job.settings.object("deployment");
     if deployment.has("kind") || job.settings.read::<String>("edit_mode").as_deref() == Some("UI_LOCKED") {
-        return Some("a Databricks bundle, which would undo the change at its next deployment");
+        return Some("a Databricks bundle, whose next deployment would undo the change");
     }
     let tags = job.settings.object("tags");
     let terraform = tags.names().any(|name| {
@@ -292,7 +298,7 @@ pub(super) fn managed_elsewhere(job: &Job) -> Option<&'static str> {
         bare.eq_ignore_ascii_case("managedby")
             && tags.read::<String>(name).is_some_and(|value| value.to_ascii_lowercase().contains("terraform"))
     });
-    terraform.then_some("Terraform, which would undo the change at its next run")
+    terraform.then_some("Terraform, whose next apply would undo the change")
 }
 
 impl Kind for Workflow {
@@ -320,17 +326,17 @@ impl Kind for Workflow {
         if let Some((key, keys)) = compute::missing_cluster(want.compute.as_ref(), there) {
             let known = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
             return Refusal::new(format!(
-                "The workflow \"{}\" has no job cluster {key}. Its job clusters: {known}.",
+                "Workflow \"{}\" has no job cluster {key}. Its job clusters: {known}.",
                 want.name
             ))
-            .advise("name one of them, or choose --compute serverless, cluster:ID or new")
+            .advise("name one of them, or use --compute serverless, cluster:ID, or new")
             .always();
         }
         let Some(WorkflowHave { ours, namesakes, job, made: _ }) = have else { return Action::Create };
         // As it is called in the workspace: ours is found whatever it was renamed to.
         let name = ours.first().or(namesakes.first()).map_or(&want.name, |job| &job.name);
         if ours.len() > 1 {
-            return Refusal::new(format!("{} jobs carry the mark of this workflow: {}.", ours.len(), name_all(ours)))
+            return Refusal::new(format!("{} jobs have this workflow's tag: {}.", ours.len(), name_all(ours)))
                 .advise("remove what is not needed with `dbtrigger remove --workflow ID`, or take the tag dbtrigger-id away from what was made as a copy")
                 .always();
         }
@@ -340,27 +346,27 @@ impl Kind for Workflow {
         }
         let id = job.id;
         if let Some(who) = managed_elsewhere(job) {
-            return Refusal::new(format!("The job {id} \"{name}\" is managed by {who}."))
+            return Refusal::new(format!("Job {id} \"{name}\" is managed by {who}."))
                 .advise("choose another name with --name, or change it there")
                 .always();
         }
         if let Some(start) = timetable::other_start(&job.settings).filter(|_| want.schedule.is_some()) {
             return Refusal::new(format!(
-                "The job {id} \"{name}\" starts by its own `{start}`; a job cannot have a schedule beside it."
+                "Job {id} \"{name}\" already has `{start}`; a job cannot also have a schedule."
             ))
-            .advise("leave --schedule out, or take the other start away in the workspace")
+            .advise("drop --schedule, or remove the other trigger in the workspace")
             .always();
         }
         if let Some((task, needs)) = tasks::left_waiting(want, &job.settings) {
             return Refusal::new(format!(
-                "The task {task} of job {id} \"{name}\" depends on the task {needs}, which would be gone."
+                "Task {task} of job {id} \"{name}\" depends on task {needs}, which would be removed."
             ))
-            .advise("change the dependency in the workspace, or make another workflow with --name")
+            .advise("change the dependency in the workspace, or create another workflow with --name")
             .always();
         }
         if let Some(key) = tasks::taken_key(want, &job.settings) {
             return Refusal::new(format!(
-                "The job {id} \"{name}\" has a task {key} that dbtrigger did not make and that is in the way."
+                "Job {id} \"{name}\" has a conflicting task {key} that dbtrigger did not create."
             ))
             .advise("give the task another key with --job KEY=JOB, or rename the other one in the workspace")
             .always();
@@ -368,16 +374,16 @@ impl Kind for Workflow {
         let tags = settings::count_tags(want, &job.settings);
         if tags > MOST_TAGS {
             return Refusal::new(format!(
-                "The job {id} \"{name}\" would have {tags} tags, and Databricks allows {MOST_TAGS}."
+                "Job {id} \"{name}\" would have {tags} tags, but Databricks allows {MOST_TAGS}."
             ))
-            .advise("give fewer --tag, or take tags away in the workspace")
+            .advise("use fewer --tag, or remove tags in the workspace")
             .always();
         }
         let lines = settings::lines(&changes);
         if ours.is_empty() {
             if namesakes.len() > 1 {
                 return Refusal::new(format!(
-                    "{} jobs bear this name, and dbtrigger made none of them: {}.",
+                    "{} jobs have this name, and dbtrigger created none of them: {}.",
                     namesakes.len(),
                     name_all(namesakes)
                 ))
@@ -386,23 +392,21 @@ impl Kind for Workflow {
             }
             if !tasks::can_be_adopted(want, &job.settings) {
                 return Refusal::new(format!(
-                    "The job {id} \"{name}\" was not made by dbtrigger, and has tasks beside a single notebook, which would be overwritten."
+                    "Job {id} \"{name}\" was not created by dbtrigger and has more than one notebook task; they would be overwritten."
                 ))
                 .advise("choose another name with --name")
                 .always();
             }
             if !consents.has(Consent::Adopt) {
                 let marked = job.settings.object("tags").has(ID_TAG);
-                let whose = if marked { "is another workflow of dbtrigger" } else { "was not made by dbtrigger" };
+                let whose = if marked { "is another dbtrigger workflow" } else { "was not created by dbtrigger" };
                 return Refusal::new(format!("The job {id} \"{name}\" {whose}."))
                     .diff(lines)
                     .advise("or choose another name with --name")
                     .unless(Consent::Adopt);
             }
         } else if settings::is_edited(want, &job.settings) && !consents.has(Consent::Force) {
-            return Refusal::new(format!("The job {id} \"{name}\" was edited since dbtrigger wrote it."))
-                .diff(lines)
-                .unless(Consent::Force);
+            return Refusal::new(format!("Job {id} \"{name}\" was edited by hand.")).diff(lines).unless(Consent::Force);
         }
         Action::Update(changes)
     }
@@ -474,7 +478,7 @@ impl Kind for Workflow {
         if let Made::This(own) = now.made
             && !now.ours.iter().any(|job| job.id == own)
         {
-            differences.push("the list of jobs does not show it by its tag".to_owned());
+            differences.push("it is missing from the list of jobs with its tag".to_owned());
         }
         differences
     }
@@ -492,9 +496,9 @@ impl Kind for Workflow {
         step.present().map(|have| format!("job {}", have.job.id))
     }
 
-    fn came_out(_step: &Step<Workflow>, now: Option<&WorkflowHave>) -> Option<String> {
+    fn came_out(_step: &Step<Workflow>, now: Option<&WorkflowHave>) -> Option<Note> {
         match now?.made {
-            Made::Undone(_) => Some("made by another run of this command at the same time, and used".to_owned()),
+            Made::Undone(_) => Some(Note::Kept("created by a concurrent run of this command".to_owned())),
             Made::Nothing | Made::This(_) => None,
         }
     }
@@ -510,11 +514,11 @@ impl Kind for Workflow {
             let mut unknown = Failure::new(Code::OutcomeUnknown, what);
             unknown.causes = causes;
             return unknown
-                .cause("the answer was lost and the jobs could not be listed since, so nobody knows whether it was made; nothing was sent again")
-                .advise("run the same command again: it looks for the job by its tag before it makes one");
+                .cause("the response was lost and the jobs cannot be listed, so it is unknown whether the job was created; nothing was sent again")
+                .advise("run the same command again: it looks for the job by its tag before creating one");
         }
         if error.said().is_none() {
-            return failure.advise("run the same command again: it looks for the job by its tag before it makes one");
+            return failure.advise("run the same command again: it looks for the job by its tag before creating one");
         }
         let failure = match (&want.run_as, error.said()) {
             (Some(run_as), Some(said)) => run_as::refused(run_as, said, failure),

@@ -11,9 +11,9 @@ use crate::engine::kinds::added_task::{added_tasks, is_added};
 use crate::engine::kinds::task::key_of;
 use crate::engine::kinds::{access, gone_is_done, others};
 use crate::engine::walk::Inputs;
-use crate::engine::{Action, Applied, Consent, Consents, Creation, Kind, Refusal, Step};
+use crate::engine::{Action, Applied, Consent, Consents, Creation, Kind, Note, Refusal, Step};
 use crate::failure::{Code, Failure};
-use crate::http::{HttpError, Reader, Writer};
+use crate::http::{HttpError, Reader, Shape, Writer};
 
 /// A job of ours that should not be there.
 pub(crate) enum WorkflowRemoval {}
@@ -46,7 +46,13 @@ pub(crate) struct WorkflowRemovalHave {
 async fn active(reader: &Reader, job: u64) -> Result<Vec<u64>, HttpError> {
     let page = async |token: Option<String>| {
         let listed = reader.read(list_workflow_runs(job, true, token.as_deref())).await?;
-        Ok((listed.runs, listed.next_page_token.filter(|token| !token.is_empty())))
+        // It may be one that goes on.
+        if listed.runs.odd > 0 {
+            return Err(
+                reader.nonsense("jobs/runs/list", Shape::Unreadable("a run of the list cannot be read".to_owned()))
+            );
+        }
+        Ok((listed.runs.rows, listed.next_page_token.filter(|token| !token.is_empty())))
     };
     let runs = reader.pages("jobs/runs/list", |run: &WorkflowRun| run.run_id, usize::MAX, page).await?;
     Ok(runs.into_iter().map(|run| run.run_id).collect())
@@ -111,13 +117,13 @@ impl Kind for WorkflowRemoval {
     }
 
     fn diff(want: &WorkflowRemovalWant, have: Option<&WorkflowRemovalHave>, consents: &Consents) -> Action {
-        let Some(have) = have else { return Action::Keep(Some("not there".to_owned())) };
+        let Some(have) = have else { return Action::Keep(Some(Note::Kept("not there".to_owned()))) };
         let name = WorkflowRemoval::name(want);
         match reason(want, have) {
             Some((why, advice)) if want.named => {
                 return Refusal::new(format!("The workflow {name} stays: {why}.")).advise(advice).always();
             }
-            Some((why, _)) => return Action::Keep(Some(format!("kept: {why}"))),
+            Some((why, _)) => return Action::Keep(Some(Note::Kept(format!("kept: {why}")))),
             None => {}
         }
         if have.active.is_empty() || consents.has(Consent::CancelRuns) {

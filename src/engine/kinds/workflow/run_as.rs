@@ -21,7 +21,7 @@ pub(super) fn change(want: &WorkflowWant, job: Option<&Job>) -> Option<Change> {
         field: "run_as".to_owned(),
         from: there.cloned(),
         to: Some(wanted.clone()),
-        reason: "--run-as says so".to_owned(),
+        reason: "from --run-as".to_owned(),
     })
 }
 
@@ -39,17 +39,17 @@ pub(crate) fn refused(run_as: &str, said: &Said, failure: Failure) -> Failure {
     match said.code.as_deref() {
         Some("PERMISSION_DENIED") => failure.advise(match Principal::of(run_as) {
             Principal::ServicePrincipal => format!(
-                "letting runs act as {run_as} takes the role Service Principal User on it, which Manager does not include and administrators need too: ask whoever manages the service principal, under Settings > Identity and access"
+                "running as {run_as} requires the role Service Principal User on it (Manager does not include it, and administrators need it too): ask the service principal's manager, under Settings > Identity and access"
             ),
             Principal::User | Principal::Group => {
-                format!("letting runs act as {run_as} takes an administrator of the workspace: ask one to run this command")
+                format!("running as {run_as} requires a workspace administrator: ask one to run this command")
             }
         }),
         Some("INVALID_PARAMETER_VALUE" | "RESOURCE_DOES_NOT_EXIST")
             if said.names(run_as) || says(Service::Databricks, &said.message, Phrase::RunAs) =>
         {
             failure.advise(format!(
-                "check --run-as {run_as}: a user is given by the name with which they sign in to this workspace, mostly an e-mail, a service principal by its application id (a UUID), not by its name"
+                "check --run-as {run_as}: use a user's sign-in email, or a service principal's application ID (a UUID), not its name"
             ))
         }
         Some(_) | None => failure,

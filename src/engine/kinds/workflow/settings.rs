@@ -147,13 +147,13 @@ pub(super) fn changes(want: &WorkflowWant, settings: &Raw) -> Vec<Change> {
         }
     };
     if want.named {
-        compare("name", settings.read("name"), Some(want.name.clone()), "--name says so");
+        compare("name", settings.read("name"), Some(want.name.clone()), "from --name");
     }
     let there = found(want, settings);
     for ((field, to), (_, from)) in wanted(want).into_iter().zip(there) {
         let reason = match field.as_str() {
-            "parameters.job_id" => "--job says so",
-            "parameters.dbtrigger_job_id" => "it would start another dbt job than --job",
+            "parameters.job_id" => "from --job",
+            "parameters.dbtrigger_job_id" => "it would start a different dbt job than --job",
             field => task::reason(field),
         };
         compare(&field, from, to, reason);
@@ -169,23 +169,23 @@ pub(super) fn changes(want: &WorkflowWant, settings: &Raw) -> Vec<Change> {
         (
             "schedule.quartz_cron_expression",
             (|it| it.expression.clone()) as fn(&Timetable) -> String,
-            "--schedule says so",
+            "from --schedule",
         ),
-        ("schedule.timezone_id", |it| it.timezone.clone(), "--timezone says so, or its default"),
-        ("schedule.pause_status", pause, "--paused or --unpaused says so, or the default"),
+        ("schedule.timezone_id", |it| it.timezone.clone(), "from --timezone or its default"),
+        ("schedule.pause_status", pause, "from --paused, --unpaused, or the default"),
     ] {
         compare(field, part(standing.as_ref(), of), part(schedule.as_ref(), of), reason);
     }
     if let Some(notify) = &want.notify {
         let shown = |all: &[String]| (!all.is_empty()).then(|| all.join(", "));
-        compare("email_notifications.on_failure", shown(&notified(settings)), shown(notify), "--notify says so");
+        compare("email_notifications.on_failure", shown(&notified(settings)), shown(notify), "from --notify");
     }
     let there = tags(settings);
     for (name, value) in &want.tags {
-        compare(&format!("tags.{name}"), there.get(name).cloned(), Some(value.clone()), "--tag says so");
+        compare(&format!("tags.{name}"), there.get(name).cloned(), Some(value.clone()), "from --tag");
     }
     for (name, value) in our_tags(want) {
-        let reason = if name == SETTINGS_TAG { "what was written last" } else { "the mark of dbtrigger" };
+        let reason = if name == SETTINGS_TAG { "the last write" } else { "the mark of dbtrigger" };
         compare(&format!("tags.{name}"), there.get(name).cloned(), Some(value), reason);
     }
     changes

@@ -9,7 +9,7 @@ use crate::engine::kinds::added_task::is_added;
 use crate::engine::kinds::task::{self, Chosen, JOB, Recipe, StandingTask, State, has_key, key_of, need};
 
 /// What is called so when tasks of ours are there that are wanted no more.
-const FURTHER: &str = "further tasks of dbtrigger";
+const FURTHER: &str = "other dbtrigger tasks";
 
 /// How a field of this task is called in what is shown and in the digest.
 fn called(want: &WorkflowWant, task: &TaskWant, field: &str) -> String {

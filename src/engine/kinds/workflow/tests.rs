@@ -346,7 +346,7 @@ fn a_job_of_ours_that_was_edited_is_shown_and_left_alone_unless_forced() {
         ("task.disable_auto_optimization", |job| {
             job["tasks"][0].as_object_mut().unwrap().shift_remove("disable_auto_optimization");
         }),
-        ("further tasks of dbtrigger", |job| {
+        ("other dbtrigger tasks", |job| {
             let mut copy = job["tasks"][0].clone();
             copy["task_key"] = "dbt_copy".into();
             job["tasks"].as_array_mut().unwrap().push(copy);
@@ -357,7 +357,7 @@ fn a_job_of_ours_that_was_edited_is_shown_and_left_alone_unless_forced() {
         edit(&mut job);
         let action = diff(&want, &[&job], &none());
         let (what, unless) = blocked(&action);
-        assert!(what.contains("was edited since dbtrigger wrote it"), "{what}");
+        assert!(what.contains("was edited by hand"), "{what}");
         assert_eq!(unless, Some(Consent::Force));
         let Action::Blocked { why, unless: _ } = &action else { panic!() };
         assert!(why.diff.as_ref().unwrap().contains(field), "{field}: {:?}", why.diff);
@@ -440,7 +440,7 @@ fn a_namesake_is_left_alone_unless_it_is_to_be_adopted() {
     let job = by_hand(&want);
     let action = diff(&want, &[&job], &none());
     assert_eq!(blocked(&action).1, Some(Consent::Adopt));
-    assert!(blocked(&action).0.contains("was not made by dbtrigger"));
+    assert!(blocked(&action).0.contains("was not created by dbtrigger"));
     assert_eq!(blocked(&diff(&want, &[&job], &with(Consent::Force))).1, Some(Consent::Adopt));
     let Action::Update(_) = diff(&want, &[&job], &with(Consent::Adopt)) else { panic!() };
     let next = as_value(&whole(&want, Some(&raw(&job))));
@@ -450,7 +450,7 @@ fn a_namesake_is_left_alone_unless_it_is_to_be_adopted() {
     let mut another = want.clone();
     another.identity = Identity::of_name("x");
     let action = diff(&another, &[&made(&want)], &none());
-    assert!(blocked(&action).0.contains("is another workflow of dbtrigger"));
+    assert!(blocked(&action).0.contains("is another dbtrigger workflow"));
 }
 
 #[test]
@@ -599,7 +599,7 @@ fn more_tags_than_databricks_takes_and_a_key_that_others_use_are_refused() {
     job["tasks"].as_array_mut().unwrap().push(json!({ "task_key": "dbt_333333", "sql_task": {} }));
     want.tasks = vec![task(333_333)];
     let action = diff(&want, &[&job], &with(Consent::Force));
-    assert!(blocked(&action).0.contains("a task dbt_333333") && blocked(&action).1.is_none(), "{action:?}");
+    assert!(blocked(&action).0.contains("task dbt_333333") && blocked(&action).1.is_none(), "{action:?}");
 }
 
 #[test]

@@ -1,0 +1,67 @@
+//! What a person should still know about something that stays as it is.
+
+use std::fmt;
+
+/// A remark on a step that writes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    Kept(String),
+    /// A grant that was left out.
+    Skipped(Skipped),
+}
+
+/// Why a grant is left out: it would add nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Skipped {
+    /// The workspace has no access lists for secrets.
+    NoSecretAcls,
+    /// The workspace has no access lists for notebooks.
+    NoNotebookAcls,
+    /// The workspace has no access lists for jobs.
+    NoJobAcls,
+    /// Everybody manages the scope.
+    OpenScope,
+}
+
+impl Note {
+    pub(crate) fn skipped(&self) -> Option<Skipped> {
+        match self {
+            Note::Skipped(why) => Some(*why),
+            Note::Kept(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::Kept(text) => formatter.write_str(text),
+            Note::Skipped(why) => write!(formatter, "skipped: {}", why.text()),
+        }
+    }
+}
+
+impl Skipped {
+    /// In documents.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Skipped::NoSecretAcls | Skipped::NoNotebookAcls | Skipped::NoJobAcls => "no-acls",
+            Skipped::OpenScope => "open-scope",
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Skipped::NoSecretAcls => {
+                "this workspace has no access lists for secrets (no Premium plan), so everybody has access anyhow"
+            }
+            Skipped::NoNotebookAcls => {
+                "this workspace has no access lists for notebooks (no Premium plan), so everybody can read, run and edit it"
+            }
+            Skipped::NoJobAcls => {
+                "this workspace has no access lists for jobs (no Premium plan), so everybody can see and change it"
+            }
+            Skipped::OpenScope => "everybody in this workspace manages the scope anyhow",
+        }
+    }
+}
