@@ -57,7 +57,7 @@ impl Skipped {
                 "no access control for notebooks (no Premium plan); every user can read, run, and edit it"
             }
             Skipped::NoJobAcls => "no access control for jobs (no Premium plan); every user can see and change it",
-            Skipped::OpenScope => "everybody in this workspace manages the scope anyhow",
+            Skipped::OpenScope => "every user already has MANAGE on the scope",
         }
     }
 }
