@@ -52,16 +52,12 @@ impl Skipped {
 
     fn text(self) -> &'static str {
         match self {
-            Skipped::NoSecretAcls => {
-                "this workspace has no access lists for secrets (no Premium plan), so everybody has access anyhow"
-            }
+            Skipped::NoSecretAcls => "no access control for secrets (no Premium plan); every user already has access",
             Skipped::NoNotebookAcls => {
-                "this workspace has no access lists for notebooks (no Premium plan), so everybody can read, run and edit it"
+                "no access control for notebooks (no Premium plan); every user can read, run, and edit it"
             }
-            Skipped::NoJobAcls => {
-                "this workspace has no access lists for jobs (no Premium plan), so everybody can see and change it"
-            }
-            Skipped::OpenScope => "everybody in this workspace manages the scope anyhow",
+            Skipped::NoJobAcls => "no access control for jobs (no Premium plan); every user can see and change it",
+            Skipped::OpenScope => "every user already has MANAGE on the scope",
         }
     }
 }

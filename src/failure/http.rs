@@ -28,7 +28,7 @@ fn explained(service: Service, or_else: &str, doing: &str, error: &HttpError) ->
     let means = if is_page { Meaning::WrongHost } else { error.means() };
     let failure = match means {
         Meaning::TokenInvalid => {
-            failure.cause(format!("{origin} does not accept the token: it is invalid or expired, or {or_else}"))
+            failure.cause(format!("{origin} rejects the token: it is invalid or expired, or {or_else}"))
         }
         Meaning::TokenExpired => failure.cause(format!("{origin} says the token has expired")),
         Meaning::Unpaid => {

@@ -92,7 +92,7 @@ pub(crate) enum Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Closed(variable) => write!(formatter, "the keyring is not opened, since {variable} is set"),
+            Trouble::Closed(variable) => write!(formatter, "the keyring is not used: {variable} is set"),
             Trouble::Absent(why) => write!(formatter, "no keyring: {why}"),
             Trouble::Locked(why) => write!(formatter, "the keyring is locked: {why}"),
             Trouble::Silent(limit) => write!(

@@ -128,17 +128,17 @@ fn an_answer_is_checked_as_the_flag_is_and_asked_for_again_with_the_same_words()
     let origin = site.sandbox.origin();
     let mut pty = Pty::start(&without(&site, &VARIABLES[2..], &["deploy-notebook"]), 40, 110);
     pty.answers("dbt host", "login.dbt.com");
-    pty.sees("--dbt-host \"login.dbt.com\" is invalid: it is dbt's sign-in page");
+    pty.sees("your answer \"login.dbt.com\" is invalid: it is dbt's sign-in page");
     pty.keys(&format!("{origin}\r"));
     pty.answers("dbt account ID", "fifty");
-    pty.sees("--dbt-account \"fifty\" is not an account ID, a number such as 51234.");
+    pty.sees("your answer \"fifty\" is not an account ID, a number such as 51234.");
     // Corrected by hand.
     pty.keys("99\u{7f}\u{7f}\u{7f}5123\u{1b}[D\u{1b}[C4\r");
     let left = pty.ends(0);
     assert!(left.screen.contains("dbt account ID (the number after /deploy/ in its URLs): 51234"));
     assert!(left.screen.contains("dbtrigger deploy-notebook --dbt-host"), "{}", left.screen);
     let flagged = site.run(&["deploy-notebook", "--dbt-account", "fifty"]).ends(2);
-    let _ = flagged.says("--dbt-account \"fifty\" is not an account ID, a number such as 51234.");
+    let _ = flagged.says("your answer \"fifty\" is not an account ID, a number such as 51234.");
 }
 
 #[test]

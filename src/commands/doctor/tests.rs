@@ -159,7 +159,7 @@ async fn a_token_that_is_refused_breaks_the_identity_and_what_needs_it_is_skippe
     let stage = prepared().await;
     stage.set("DBT_CLOUD_TOKEN", "dbtc_another-0123456789");
     let outcome = doctor(&stage, &[]).await;
-    only_fails(&outcome, "dbt.identity", "rejects the token: it is invalid, expired, or for another", "DBT_CLOUD_HOST");
+    only_fails(&outcome, "dbt.identity", "rejects the token", "DBT_CLOUD_HOST");
     assert_eq!(check(&outcome, "chain.job:222225")["reason"], "dbt.identity failed");
     let stage = prepared().await;
     stage.set("DATABRICKS_TOKEN", "dapi-another-0123456789");

@@ -61,7 +61,7 @@ fn is_own(readers: &Readers, me: &str) -> bool {
 fn access(readers: &Readers) -> String {
     match readers {
         Readers::Listed(acls) => told(acls),
-        Readers::NoAcls => "everybody, since this workspace has no access lists for secrets".to_owned(),
+        Readers::NoAcls => "every user (no access control for secrets)".to_owned(),
         Readers::Hidden => "not shown to you".to_owned(),
     }
 }
