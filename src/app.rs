@@ -1,7 +1,7 @@
 //! The command line's root: parses before anything else exists, dispatches, watches for interruption, ends.
 
-mod farewell;
 mod help;
+mod on_interrupt;
 mod usage;
 
 use std::ffi::OsString;
@@ -10,11 +10,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::farewell::{Leaves, farewell, interrupted, left_alone};
 use self::help::{command_line, parse};
+use self::on_interrupt::{Leaves, interrupted, left_alone, on_interrupt};
 use self::usage::{check, refuse, refuse_arguments};
 use crate::commands::run::{CiOutputs, Ending, Results};
-use crate::commands::{self, Instead, LastKnown, Stage, Talk, Wire, quoted};
+use crate::commands::{self, CommandContext, Instead, LastKnown, Prompts, Wire, quoted};
 use crate::context::{Context, Environment};
 use crate::credentials::AccountFlags;
 use crate::events::Interruption;
@@ -130,8 +130,8 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let (last_known, interruption) = (LastKnown::default(), Interruption::default());
     let asks = context.may_ask(no_input) && !command.reads_stdin();
-    let talk = Talk { asker: asks.then(|| printer.asker()), ..Talk::default() };
-    let mut stage = Stage {
+    let prompts = Prompts { prompter: asks.then(|| printer.prompter()), ..Prompts::default() };
+    let mut ctx = CommandContext {
         context,
         vault,
         events: printer.events(),
@@ -143,7 +143,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         results: Results::default(),
         interruption: interruption.clone(),
         wire: Wire::Sockets(roots),
-        talk,
+        prompts,
     };
     let leaves = command.leaves();
     let outputs = command.ci_outputs();
@@ -161,18 +161,18 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = runtime.block_on(async {
         let (ended, said) = tokio::select! {
             biased;
-            signal = interrupted(&interruption) => farewell(signal, leaves, &last_known, &printer),
+            signal = interrupted(&interruption) => on_interrupt(signal, leaves, &last_known, &printer),
             // Without a word: whoever read us has seen enough.
-            () = left_alone(&printer, &interruption) => (farewell(SIGPIPE, leaves, &last_known, &printer).0, false),
-            ended = converse(async |stage: &Stage| dispatch(command.clone(), stage).await, again, &mut stage) => (ended, true),
+            () = left_alone(&printer, &interruption) => (on_interrupt(SIGPIPE, leaves, &last_known, &printer).0, false),
+            ended = converse(async |ctx: &CommandContext| dispatch(command.clone(), ctx).await, again, &mut ctx) => (ended, true),
         };
-        let ended = stage.given().complete(ended, &arguments);
+        let ended = ctx.given().complete(ended, &arguments);
         let code = ended.failure.as_ref().map(|failure| failure.code);
         let exit = if said { printer.end(&ended) } else { code.map_or(0, Code::exit) };
         if let Some(outputs) = outputs {
             let data = ended.report.map(|report| report.json()).unwrap_or_default();
-            let ending = Ending { data: &data, failure: ended.failure.as_ref(), results: &stage.results, exit };
-            outputs.write(&ending, &stage.context.environment, &|text| printer.clean(text), &stage.events);
+            let ending = Ending { data: &data, failure: ended.failure.as_ref(), results: &ctx.results, exit };
+            outputs.write(&ending, &ctx.context.environment, &|text| printer.clean(text), &ctx.events);
         }
         exit
     });
@@ -191,24 +191,24 @@ struct Again<'a> {
 
 /// Runs the command. At a terminal missing values are asked for; then it starts again.
 async fn converse(
-    carry_out: impl AsyncFn(&Stage) -> Ended<Box<dyn Report>>,
+    carry_out: impl AsyncFn(&CommandContext) -> Ended<Box<dyn Report>>,
     again: Again<'_>,
-    stage: &mut Stage,
+    ctx: &mut CommandContext,
 ) -> Ended<Box<dyn Report>> {
-    let Some(asker) = stage.talk.asker.clone() else { return carry_out(stage).await };
+    let Some(prompter) = ctx.prompts.prompter.clone() else { return carry_out(ctx).await };
     let (mut asked, mut instead): (Vec<Question>, Vec<Instead>) = Default::default();
     loop {
-        let ended = carry_out(stage).await;
+        let ended = carry_out(ctx).await;
         let open = ended.failure.as_ref().map(|failure| failure.open.clone()).unwrap_or_default();
         // One answer may lead to another question, so only now all of them are known.
         if open.questions.is_empty() && !instead.is_empty() && (ended.failure.is_some() || !again.only_failed) {
-            stage.events.remark(next_time(again.arguments, &instead));
+            ctx.events.remark(next_time(again.arguments, &instead));
         }
         // Asked for once, and still missing: then asking does not help.
         if open.questions.iter().all(|question| asked.contains(question)) {
             return ended;
         }
-        match commands::answer(&open, stage, &*asker).await {
+        match commands::answer(&open, ctx, &*prompter).await {
             Ok(answers) => instead.extend(answers),
             Err(failure) => return failure.into(),
         }
@@ -238,22 +238,22 @@ fn next_time(arguments: &[OsString], instead: &[Instead]) -> String {
     format!("next time: {}{with}", words.join(" "))
 }
 
-async fn dispatch(command: Command, stage: &Stage) -> Ended<Box<dyn Report>> {
+async fn dispatch(command: Command, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     match command {
-        Command::Setup(args) => commands::setup::run(*args, stage).await,
-        Command::InitSecrets(args) => commands::init_secrets::run(args, stage).await,
-        Command::DeployNotebook(args) => commands::deploy_notebook::run(args, stage).await,
-        Command::CreateWorkflow(args) => commands::create_workflow::run(*args, stage).await,
-        Command::Remove(args) => commands::remove::run(args, stage).await,
-        Command::Run(args) => commands::run::run(*args, stage).await,
-        Command::Watch(args) => commands::watch::run(args, stage).await,
-        Command::Cancel(args) => commands::cancel::run(args, stage).await,
-        Command::Runs(args) => commands::runs::run(args, stage).await,
-        Command::Jobs(args) => commands::jobs::run(args, stage).await,
-        Command::Doctor(args) => commands::doctor::run(args, stage).await,
-        Command::Auth(args) => commands::auth::run(args, stage).await,
-        Command::Sandbox(args) => commands::sandbox::run(args, stage).await,
-        Command::Demo(args) => commands::demo::run(args, stage).await,
+        Command::Setup(args) => commands::setup::run(*args, ctx).await,
+        Command::InitSecrets(args) => commands::init_secrets::run(args, ctx).await,
+        Command::DeployNotebook(args) => commands::deploy_notebook::run(args, ctx).await,
+        Command::CreateWorkflow(args) => commands::create_workflow::run(*args, ctx).await,
+        Command::Remove(args) => commands::remove::run(args, ctx).await,
+        Command::Run(args) => commands::run::run(*args, ctx).await,
+        Command::Watch(args) => commands::watch::run(args, ctx).await,
+        Command::Cancel(args) => commands::cancel::run(args, ctx).await,
+        Command::Runs(args) => commands::runs::run(args, ctx).await,
+        Command::Jobs(args) => commands::jobs::run(args, ctx).await,
+        Command::Doctor(args) => commands::doctor::run(args, ctx).await,
+        Command::Auth(args) => commands::auth::run(args, ctx).await,
+        Command::Sandbox(args) => commands::sandbox::run(args, ctx).await,
+        Command::Demo(args) => commands::demo::run(args, ctx).await,
         Command::Explain(args) => commands::explain::run(args),
         Command::Completions(args) => commands::completions::run(&args, command_line()),
         Command::Version(args) => commands::version::run(&args),
@@ -332,9 +332,9 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::commands::rehearsal::Rehearsal;
+    use crate::commands::harness::Harness;
     use crate::events::{Event, Events};
-    use crate::questions::{Asking, Questioner};
+    use crate::questions::{Asking, Prompter};
 
     fn arguments(line: &str) -> Vec<OsString> {
         line.split(' ').map(OsString::from).collect()
@@ -396,7 +396,7 @@ mod tests {
     /// Types what each question asks for.
     struct Typist;
 
-    impl Questioner for Typist {
+    impl Prompter for Typist {
         fn text<'a>(&'a self, prompt: &'a str, _: &'a str) -> Asking<'a, String> {
             let text = if prompt.contains("host") { "ab123.us1.dbt.com" } else { "51234" };
             Box::pin(async move { Ok(text.to_owned()) })
@@ -431,20 +431,20 @@ mod tests {
                 let Event::Remark(text) = event else { panic!("{event:?}") };
                 sink.borrow_mut().push(text);
             });
-            let world = Rehearsal::new();
+            let world = Harness::new();
             for name in ["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"] {
                 world.set(name, "");
             }
-            let mut stage = world.stage(AccountFlags::default(), events);
-            stage.talk.asker = Some(Rc::new(Typist));
+            let mut ctx = world.ctx(AccountFlags::default(), events);
+            ctx.prompts.prompter = Some(Rc::new(Typist));
             let left = RefCell::new(rounds.iter());
-            let carry_out = async |_: &Stage| -> Ended<Box<dyn Report>> {
+            let carry_out = async |_: &CommandContext| -> Ended<Box<dyn Report>> {
                 let mut failure = Failure::new(Code::MissingInput, "It ends so.");
                 failure.open.questions = left.borrow_mut().next().map(|round| round.to_vec()).unwrap_or_default();
                 failure.into()
             };
             let ended =
-                converse(carry_out, Again { arguments: &arguments("dbtrigger run"), only_failed: false }, &mut stage)
+                converse(carry_out, Again { arguments: &arguments("dbtrigger run"), only_failed: false }, &mut ctx)
                     .await;
             assert_eq!(ended.failure.unwrap().what, "It ends so.");
             assert_eq!(*remarks.borrow(), expected);

@@ -97,7 +97,7 @@ pub(crate) enum Unanswered {
 pub(crate) type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unanswered>> + 'a>>;
 
 /// Puts one question and waits for its answer. What is typed comes back as it is; whoever asks checks it.
-pub(crate) trait Questioner {
+pub(crate) trait Prompter {
     /// A line of text, with `initial` there to be edited.
     fn text<'a>(&'a self, prompt: &'a str, initial: &'a str) -> Asking<'a, String>;
     /// A line that is not shown while it is typed, nor after.

@@ -1,13 +1,13 @@
 //! `run --artifacts` whole, against the world in memory.
 
-use super::rehearsal::{Outcome, Rehearsal, id};
+use super::harness::{Harness, Outcome, id};
 use super::run;
 use crate::events::Event;
 use crate::failure::Code;
 use crate::sandbox::Rule;
 
-async fn start(stage: &Rehearsal, line: &[&str]) -> Outcome {
-    stage.run(run::run, line).await.expect("nobody kills it")
+async fn start(ctx: &Harness, line: &[&str]) -> Outcome {
+    ctx.run(run::run, line).await.expect("nobody kills it")
 }
 
 fn names(folder: &std::path::Path) -> Vec<String> {
@@ -22,7 +22,7 @@ async fn the_files_of_a_run_are_fetched_of_the_step_that_decides_on_failure_too(
     for (job, exit) in [("222222", 0), ("222223", 3)] {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("target");
-        let outcome = start(&Rehearsal::new(), &[job, "--artifacts", folder.to_str().unwrap()]).await;
+        let outcome = start(&Harness::new(), &[job, "--artifacts", folder.to_str().unwrap()]).await;
         assert_eq!(outcome.exit, exit, "{outcome:?}");
         assert_eq!(names(&folder), ["manifest.json", "run_results.json"], "{}", outcome.said());
         assert_eq!(outcome.data["artifacts"].as_array().map(Vec::len), Some(2), "{outcome:?}");
@@ -33,7 +33,7 @@ async fn the_files_of_a_run_are_fetched_of_the_step_that_decides_on_failure_too(
     }
     // Several runs have a folder each, named by the run.
     let home = tempfile::tempdir().unwrap();
-    let outcome = start(&Rehearsal::new(), &["222222", "300001", "--artifacts", home.path().to_str().unwrap()]).await;
+    let outcome = start(&Harness::new(), &["222222", "300001", "--artifacts", home.path().to_str().unwrap()]).await;
     let mut runs: Vec<String> = outcome.data["runs"].as_array().unwrap().iter().map(|run| id(&run["run_id"])).collect();
     runs.sort();
     assert_eq!(names(home.path()), runs);
@@ -45,12 +45,12 @@ async fn the_results_of_the_step_that_decides_are_waited_for_and_replaced_by_no_
     // Not uploaded yet: the manifest is asked for first.
     for (times, there) in [("3", true), ("forever", false)] {
         let home = tempfile::tempdir().unwrap();
-        let stage = Rehearsal::new();
+        let ctx = Harness::new();
         let rule = format!("dbt:runs/artifacts/get=status=404,nth=2,times={times}");
-        stage.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
-        let outcome = start(&stage, &["222222", "--artifacts", home.path().to_str().unwrap()]).await;
+        ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+        let outcome = start(&ctx, &["222222", "--artifacts", home.path().to_str().unwrap()]).await;
         let results = std::fs::read_to_string(home.path().join("run_results.json"));
-        let asked = stage.take_log().iter().filter(|seen| seen.operation == "dbt:runs/artifacts/get").count();
+        let asked = ctx.take_log().iter().filter(|seen| seen.operation == "dbt:runs/artifacts/get").count();
         assert!(asked > 4, "{times}: {asked}");
         let missing = &outcome.data["artifacts_missing"];
         if there {
@@ -66,12 +66,12 @@ async fn the_results_of_the_step_that_decides_are_waited_for_and_replaced_by_no_
 #[tokio::test(start_paused = true)]
 async fn fetching_takes_no_place_of_a_run_and_no_longer_than_the_time_given_and_a_minute() {
     let home = tempfile::tempdir().unwrap();
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     let rule = "dbt:runs/artifacts/list=hang,times=forever";
-    stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+    ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
     let folder = home.path().to_str().unwrap();
     let line = ["222222", "300001", "--max-parallel", "1", "--timeout", "10m", "--artifacts", folder];
-    let outcome = start(&stage, &line).await;
+    let outcome = start(&ctx, &line).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(outcome.took <= std::time::Duration::from_secs(661), "{:?}", outcome.took);
     for run in outcome.data["runs"].as_array().unwrap() {
@@ -86,9 +86,9 @@ async fn files_that_are_not_to_be_had_are_a_warning_and_change_no_outcome() {
         ("dbt:runs/artifacts/get=status=404,times=forever", "manifest.json of dbt run"),
     ] {
         let home = tempfile::tempdir().unwrap();
-        let stage = Rehearsal::new();
-        stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
-        let outcome = start(&stage, &["222222", "--artifacts", home.path().to_str().unwrap()]).await;
+        let ctx = Harness::new();
+        ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        let outcome = start(&ctx, &["222222", "--artifacts", home.path().to_str().unwrap()]).await;
         assert_eq!(outcome.exit, 0, "{rule}: {outcome:?}");
         let warns = |event: &Event| matches!(event, Event::Warning(text) if text.contains(says));
         assert!(outcome.events.iter().any(warns), "{rule}: {}", outcome.said());
@@ -100,16 +100,16 @@ async fn files_that_are_not_to_be_had_are_a_warning_and_change_no_outcome() {
 async fn a_folder_that_cannot_be_written_is_refused_before_anything_is_started() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for (folder, jobs) in [(file.path().to_owned(), &["222222"][..]), (file.path().join("x"), &["222222", "300001"])] {
-        let stage = Rehearsal::new();
+        let ctx = Harness::new();
         let line = [jobs, &["--artifacts", folder.to_str().unwrap()]].concat();
-        let outcome = start(&stage, &line).await;
+        let outcome = start(&ctx, &line).await;
         assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
         assert!(outcome.failure.contains("Cannot write to --artifacts"), "{outcome:?}");
-        assert_eq!(stage.take_writes(), Vec::<&str>::new());
+        assert_eq!(ctx.take_writes(), Vec::<&str>::new());
     }
     // What fails anyway leaves no folder behind.
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("new");
-    let outcome = start(&Rehearsal::new(), &["Nighly build", "--artifacts", folder.to_str().unwrap()]).await;
+    let outcome = start(&Harness::new(), &["Nighly build", "--artifacts", folder.to_str().unwrap()]).await;
     assert_eq!((outcome.code, folder.exists()), (Some(Code::NotFound), false), "{outcome:?}");
 }

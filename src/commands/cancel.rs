@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use self::report::Stopped;
-pub(super) use self::report::{CancelReport, Fate};
-use super::last_known::Known;
+pub(super) use self::report::{CancelOutcome, CancelReport};
+use super::last_known::Checkpoint;
 use super::run::resume;
 use super::run_named::{RunNamed, check_workspace};
-use super::{Stage, durations, line_to_dbt, to_databricks};
-use crate::credentials::{Account, Wants, databricks};
-use crate::databricks::{Standing, WorkflowEnd, cancel_workflow_run, get_workflow_run};
+use super::{CommandContext, durations, line_to_dbt, to_databricks};
+use crate::credentials::{Account, InputErrors, databricks};
+use crate::databricks::{RunState, WorkflowEnd, cancel_workflow_run, get_workflow_run};
 use crate::dbt::{End, Link, Run, cancel_run, get_run, get_run_with_trigger};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks, of_dbt, of_gone};
 use crate::http::{Deadline, HttpError, Meaning, Writer};
@@ -43,19 +43,17 @@ pub(crate) struct Args {
     timeout: Duration,
 }
 
-pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let Args { run, workflow_run, timeout } = args;
     let deadline = Deadline::of_timeout(timeout);
     let mut report = CancelReport::default();
     let failure = match RunNamed::of(run.as_deref(), workflow_run) {
-        Ok(RunNamed::Dbt { run, pasted }) => cancel_dbt(run, pasted, &deadline, &mut report, stage).await.err(),
-        Ok(RunNamed::Workflow { run, origin }) => {
-            cancel_workflow(run, origin, &deadline, &mut report, stage).await.err()
-        }
+        Ok(RunNamed::Dbt { run, pasted }) => cancel_dbt(run, pasted, &deadline, &mut report, ctx).await.err(),
+        Ok(RunNamed::Workflow { run, origin }) => cancel_workflow(run, origin, &deadline, &mut report, ctx).await.err(),
         Err(failure) => Some(failure),
     };
     if failure.is_none() {
-        stage.last_known.clear();
+        ctx.last_known.clear();
     }
     let known = report.workflow.is_some() || report.dbt.as_ref().is_some_and(|stopped| !stopped.is_empty());
     Ended { report: known.then(|| Box::new(report) as Box<dyn Report>), failure }
@@ -66,23 +64,23 @@ async fn cancel_dbt(
     pasted: Option<(String, Link)>,
     deadline: &Deadline,
     report: &mut CancelReport,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Result<(), Failure> {
     let pasted: Vec<(String, Link)> = pasted.into_iter().collect();
-    let (account, writer) = line_to_dbt(&pasted, Wants::default(), stage)?;
+    let (account, writer) = line_to_dbt(&pasted, InputErrors::default(), ctx)?;
     let writer = writer.until(deadline);
-    let again = resume::on_dbt_run("cancel", run, &account, &stage.account, !pasted.is_empty());
+    let again = resume::on_dbt_run("cancel", run, &account, &ctx.account, !pasted.is_empty());
     let seen = writer
         .read(get_run_with_trigger(account.id, run))
         .await
         .map_err(|error| of_dbt(&format!("Cannot read dbt run {run}; nothing was canceled"), &error))?;
     if seen.id != run {
-        return Err(Failure::new(Code::Nonsense, format!("dbt answered with a different run than {run}."))
+        return Err(Failure::new(Code::InvalidResponse, format!("dbt answered with a different run than {run}."))
             .advise("run the same command again with `-vv` to see the response"));
     }
     let line = DbtLine { account: &account, writer: &writer, again: &again };
-    match ask_dbt(seen, &line, report, stage).await? {
-        Some(asked) => confirm_dbt(asked, &line, deadline, report, stage).await,
+    match ask_dbt(seen, &line, report, ctx).await? {
+        Some(asked) => confirm_dbt(asked, &line, deadline, report, ctx).await,
         None => Ok(()),
     }
 }
@@ -107,9 +105,9 @@ fn stopped_dbt(run: &Run, account: &Account, already: bool) -> Stopped {
         status: run.status.map(crate::dbt::Status::word).unwrap_or_default(),
         already,
         fate: match run.ended() {
-            Some(End::Cancelled) => Fate::Cancelled,
-            Some(End::Success | End::Error) => Fate::EndedItself,
-            None => Fate::GoesOn,
+            Some(End::Cancelled) => CancelOutcome::Cancelled,
+            Some(End::Success | End::Error) => CancelOutcome::EndedItself,
+            None => CancelOutcome::GoesOn,
         },
     }
 }
@@ -141,7 +139,7 @@ async fn ask_dbt(
     seen: Run,
     line: &DbtLine<'_>,
     report: &mut CancelReport,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Result<Option<AskedToStop>, Failure> {
     let DbtLine { account, writer, again } = *line;
     let run = seen.id;
@@ -152,7 +150,7 @@ async fn ask_dbt(
     if already {
         return Ok(None);
     }
-    stage.last_known.set(Known {
+    ctx.last_known.set(Checkpoint {
         data: report.known(),
         line: format!("canceling dbt run {run}: {}", seen.url(&account.origin.to_string(), account.id)),
         resume: again.to_owned(),
@@ -170,7 +168,7 @@ async fn ask_dbt(
 
 /// Notes that a dbt run is not there any more.
 fn gone_dbt(run: u64, error: &HttpError, place: usize, report: &mut CancelReport) -> Failure {
-    report.dbt.get_or_insert_default()[place].fate = Fate::Gone;
+    report.dbt.get_or_insert_default()[place].fate = CancelOutcome::Gone;
     of_gone(&format!("dbt run {run}"), error).run("dbtrigger runs")
 }
 
@@ -180,12 +178,12 @@ async fn confirm_dbt(
     line: &DbtLine<'_>,
     deadline: &Deadline,
     report: &mut CancelReport,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Result<(), Failure> {
     let DbtLine { account, writer, again } = *line;
     let AskedToStop { run: latest, place } = asked;
     let run = latest.id;
-    let means = stage.means();
+    let means = ctx.run_context();
     let mut probe = DbtRun::new(writer, &means.wall, &means.events, account.id, latest, None);
     let followed = follow(&mut probe, deadline.clone(), &means, |_| {}).await;
     report.dbt.get_or_insert_default()[place] = stopped_dbt(probe.run(), account, false);
@@ -209,17 +207,17 @@ async fn cancel_workflow(
     origin: Option<Origin>,
     deadline: &Deadline,
     report: &mut CancelReport,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Result<(), Failure> {
-    let mut wants = Wants::default();
-    let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
-    wants.settle()?;
+    let mut errors = InputErrors::default();
+    let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
+    errors.settle()?;
     let Some(identity) = identity else {
         return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
     check_workspace(origin.as_ref(), &identity.origin)?;
-    let writer = to_databricks(&identity, stage)?.until(deadline);
-    stop_workflow(run, &identity.origin, &writer, deadline, report, stage).await
+    let writer = to_databricks(&identity, ctx)?.until(deadline);
+    stop_workflow(run, &identity.origin, &writer, deadline, report, ctx).await
 }
 
 /// Cancels a Databricks run, and the dbt runs behind it.
@@ -229,7 +227,7 @@ pub(super) async fn stop_workflow(
     writer: &Writer,
     deadline: &Deadline,
     report: &mut CancelReport,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Result<(), Failure> {
     let again = format!("dbtrigger cancel --workflow-run {run}");
     let seen = writer
@@ -238,30 +236,30 @@ pub(super) async fn stop_workflow(
         .map_err(|error| of_databricks(&format!("Cannot read Databricks run {run}; nothing was canceled"), &error))?;
     let workspace = seen.workspace();
     let url = seen.url(&origin.to_string(), seen.job_id.unwrap_or_default());
-    let stopped = |standing: Option<&Standing>, already: bool| Stopped {
+    let stopped = |standing: Option<&RunState>, already: bool| Stopped {
         run,
         url: url.clone(),
         status: standing.map(|standing| standing.word().to_owned()).unwrap_or_default(),
         already,
         fate: match standing {
-            Some(Standing::Ended(WorkflowEnd::Cancelled(_))) => Fate::Cancelled,
-            Some(Standing::Ended(
+            Some(RunState::Ended(WorkflowEnd::Cancelled(_))) => CancelOutcome::Cancelled,
+            Some(RunState::Ended(
                 WorkflowEnd::Success(_)
                 | WorkflowEnd::SuccessWithFailures(_)
                 | WorkflowEnd::Left(_)
                 | WorkflowEnd::NeverRan(_)
                 | WorkflowEnd::Failed(_),
-            )) => Fate::EndedItself,
-            Some(Standing::Going(_)) | None => Fate::GoesOn,
+            )) => CancelOutcome::EndedItself,
+            Some(RunState::Going(_)) | None => CancelOutcome::GoesOn,
         },
     };
     let standing = seen.standing();
-    let already = matches!(standing, Some(Standing::Ended(_)));
+    let already = matches!(standing, Some(RunState::Ended(_)));
     report.workflow = Some(stopped(standing.as_ref(), already));
     let mut gone = None;
     // Databricks first: the other way round it would see a cancelled dbt run, or start another one.
     if !already {
-        stage.last_known.set(Known {
+        ctx.last_known.set(Checkpoint {
             data: report.known(),
             line: format!("canceling Databricks run {run}: {url}"),
             resume: again.clone(),
@@ -270,7 +268,7 @@ pub(super) async fn stop_workflow(
         if let Err(error) = writer.put(cancel_workflow_run(run)).await {
             match writer.read(get_workflow_run(run, None)).await {
                 Err(now) if now.means() == Meaning::NotFound => gone = Some(now),
-                Ok(now) if matches!(now.standing(), Some(Standing::Ended(_))) => {}
+                Ok(now) if matches!(now.standing(), Some(RunState::Ended(_))) => {}
                 Ok(_) | Err(_) => {
                     let what = format!("Cannot cancel Databricks run {run}; it may still be running");
                     return Err(of_databricks(&what, &error).run(again));
@@ -280,7 +278,7 @@ pub(super) async fn stop_workflow(
     }
     if !already && gone.is_none() {
         let mut probe = WorkflowProbe::new(writer, run);
-        let followed = follow(&mut probe, deadline.clone(), &stage.means(), |_| {}).await;
+        let followed = follow(&mut probe, deadline.clone(), &ctx.run_context(), |_| {}).await;
         let failure = match followed {
             Followed::Ended(state) => {
                 report.workflow = Some(stopped(Some(&state.standing), false));
@@ -307,15 +305,15 @@ pub(super) async fn stop_workflow(
     }
     // The dbt runs behind it go on without it.
     let gone = gone.map(|error| {
-        report.workflow = Some(Stopped { fate: Fate::Gone, ..stopped(standing.as_ref(), false) });
+        report.workflow = Some(Stopped { fate: CancelOutcome::Gone, ..stopped(standing.as_ref(), false) });
         of_gone(&format!("Databricks run {run}"), &error)
     });
-    let behind = Behind { workflow_run: run, workspace, fresh: !already, databricks: writer };
-    let behind = cancel_behind(&behind, deadline, &again, report, stage).await;
-    match (gone, behind) {
-        (None, behind) => behind,
+    let child_runs = Behind { workflow_run: run, workspace, fresh: !already, databricks: writer };
+    let child_runs = cancel_behind(&child_runs, deadline, &again, report, ctx).await;
+    match (gone, child_runs) {
+        (None, child_runs) => child_runs,
         (Some(gone), Ok(())) => Err(gone),
-        (Some(gone), Err(behind)) => Err(behind.cause(gone.what)),
+        (Some(gone), Err(child_runs)) => Err(child_runs.cause(gone.what)),
     }
 }
 
@@ -329,9 +327,9 @@ struct Behind<'a> {
 }
 
 /// The dbt runs that the run's tasks tell of themselves.
-async fn told_by_tasks(behind: &Behind<'_>, deadline: &Deadline, stage: &Stage) -> Vec<String> {
-    let mut probe = WorkflowProbe::new(behind.databricks, behind.workflow_run);
-    match follow(&mut probe, deadline.clone(), &stage.means(), |_| {}).await {
+async fn told_by_tasks(child_runs: &Behind<'_>, deadline: &Deadline, ctx: &CommandContext) -> Vec<String> {
+    let mut probe = WorkflowProbe::new(child_runs.databricks, child_runs.workflow_run);
+    match follow(&mut probe, deadline.clone(), &ctx.run_context(), |_| {}).await {
         Followed::Ended(state) => {
             let said = state.tasks.into_iter().filter_map(|task| task.said);
             said.filter_map(|said| said.dbt_run_url).collect()
@@ -343,31 +341,31 @@ async fn told_by_tasks(behind: &Behind<'_>, deadline: &Deadline, stage: &Stage) 
 /// Cancels what the notebooks of the run have started in dbt, in any task, attempt and repair, and have not cancelled
 /// themselves.
 async fn cancel_behind(
-    behind: &Behind<'_>,
+    child_runs: &Behind<'_>,
     deadline: &Deadline,
     again: &str,
     report: &mut CancelReport,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Result<(), Failure> {
-    let (account, writer) = match line_to_dbt(&[], Wants::default(), stage) {
+    let (account, writer) = match line_to_dbt(&[], InputErrors::default(), ctx) {
         Ok((account, writer)) => (account, writer.until(deadline)),
         // Who has no access to dbt may stop a run in Databricks all the same; the notebook tries to cancel the rest.
         Err(failure) => {
             let why = failure.causes.join("; ");
-            stage.events.warning(format!(
+            ctx.events.warning(format!(
                 "its dbt run was not looked up: {} {why}; with access to dbt, run `{again}`",
                 failure.what
             ));
-            for url in told_by_tasks(behind, deadline, stage).await {
-                stage.events.warning(format!("one of its tasks started a dbt run that may still be running: {url}"));
+            for url in told_by_tasks(child_runs, deadline, ctx).await {
+                ctx.events.warning(format!("one of its tasks started a dbt run that may still be running: {url}"));
             }
             return Ok(());
         }
     };
     report.dbt = Some(Vec::new());
-    let Behind { workflow_run, ref workspace, fresh, databricks: _ } = *behind;
+    let Behind { workflow_run, ref workspace, fresh, databricks: _ } = *child_runs;
     let look = async || {
-        let looking = dbt_runs_behind(&writer, account.id, workflow_run, workspace.as_deref(), &stage.events);
+        let looking = dbt_runs_behind(&writer, account.id, workflow_run, workspace.as_deref(), &ctx.events);
         looking.await.map_err(|error| {
             of_dbt(
                 &format!("Cannot look up the dbt run of Databricks run {workflow_run}; it may still be running"),
@@ -393,7 +391,7 @@ async fn cancel_behind(
                 continue;
             }
             known.push(run.id);
-            match ask_dbt(run, &line, report, stage).await {
+            match ask_dbt(run, &line, report, ctx).await {
                 Ok(going) => asked.extend(going),
                 Err(failure) => failures.push(failure),
             }
@@ -410,11 +408,11 @@ async fn cancel_behind(
                 let rows = others.map(|run| stopped_dbt(run, &account, true));
                 report.dbt.get_or_insert_default().extend(rows);
             }
-            Err(error) => stage.events.remark(format!("cannot look up which dbt runs its notebooks canceled: {error}")),
+            Err(error) => ctx.events.remark(format!("cannot look up which dbt runs its notebooks canceled: {error}")),
         }
     }
     for run in asked {
-        failures.extend(confirm_dbt(run, &line, deadline, report, stage).await.err());
+        failures.extend(confirm_dbt(run, &line, deadline, report, ctx).await.err());
     }
     let mut failures = failures.into_iter();
     match failures.next() {

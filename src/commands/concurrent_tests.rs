@@ -11,7 +11,7 @@ use http::Request;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::rehearsal::{DATABRICKS_TOKEN, Outcome, Rehearsal, Trouble};
+use super::harness::{DATABRICKS_TOKEN, Harness, InjectedFault, Outcome};
 use super::{create_workflow, deploy_notebook, init_secrets, remove, setup};
 use crate::failure::Code;
 use crate::sandbox::{NotebookOutcome, Reply, Rule, SimTime};
@@ -28,93 +28,93 @@ enum Command {
     Remove,
 }
 
-async fn run(stage: &Rehearsal, command: Command, line: &[&str]) -> Outcome {
+async fn run(ctx: &Harness, command: Command, line: &[&str]) -> Outcome {
     let ended = match command {
-        Command::Secrets => Box::pin(stage.run(init_secrets::run, line)).await,
-        Command::Notebook => Box::pin(stage.run(deploy_notebook::run, line)).await,
-        Command::Workflow => Box::pin(stage.run(create_workflow::run, line)).await,
-        Command::Setup => Box::pin(stage.run(setup::run, line)).await,
-        Command::Remove => Box::pin(stage.run(remove::run, line)).await,
+        Command::Secrets => Box::pin(ctx.run(init_secrets::run, line)).await,
+        Command::Notebook => Box::pin(ctx.run(deploy_notebook::run, line)).await,
+        Command::Workflow => Box::pin(ctx.run(create_workflow::run, line)).await,
+        Command::Setup => Box::pin(ctx.run(setup::run, line)).await,
+        Command::Remove => Box::pin(ctx.run(remove::run, line)).await,
     };
     ended.expect("nobody kills it")
 }
 
 /// A request of somebody else; `None` where it is refused.
-fn ask(stage: &Rehearsal, method: &str, path: &str, body: &Value) -> Option<Value> {
+fn ask(ctx: &Harness, method: &str, path: &str, body: &Value) -> Option<Value> {
     let request = Request::builder()
         .method(method)
         .uri(format!("http://127.0.0.1:1{path}"))
         .header("authorization", format!("Bearer {DATABRICKS_TOKEN}"))
         .body(if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) })
         .unwrap();
-    match stage.world(|world| world.answer(SimTime(0), &request)) {
+    match ctx.world(|world| world.answer(SimTime(0), &request)) {
         Reply::Answer(answer) if answer.status().is_success() => serde_json::from_slice(answer.body()).ok(),
         Reply::Answer(_) | Reply::Cut(_) | Reply::Hold => None,
     }
 }
 
-fn post(stage: &Rehearsal, path: &str, body: &Value) {
-    let _ = ask(stage, "POST", path, body);
+fn post(ctx: &Harness, path: &str, body: &Value) {
+    let _ = ask(ctx, "POST", path, body);
 }
 
-fn state(stage: &Rehearsal) -> Value {
-    stage.world(|world| world.inspect())
+fn state(ctx: &Harness) -> Value {
+    ctx.world(|world| world.inspect())
 }
 
-fn jobs(stage: &Rehearsal) -> Vec<Value> {
-    state(stage)["jobs"].as_array().unwrap().clone()
+fn jobs(ctx: &Harness) -> Vec<Value> {
+    state(ctx)["jobs"].as_array().unwrap().clone()
 }
 
 /// The only job, or nothing.
-fn job(stage: &Rehearsal) -> Value {
-    jobs(stage).first().cloned().unwrap_or_default()
+fn job(ctx: &Harness) -> Value {
+    jobs(ctx).first().cloned().unwrap_or_default()
 }
 
-fn update(stage: &Rehearsal, new_settings: &Value) {
-    post(stage, "/api/2.2/jobs/update", &json!({ "job_id": job(stage)["job_id"], "new_settings": new_settings }));
+fn update(ctx: &Harness, new_settings: &Value) {
+    post(ctx, "/api/2.2/jobs/update", &json!({ "job_id": job(ctx)["job_id"], "new_settings": new_settings }));
 }
 
-fn task(stage: &Rehearsal, key: &str) -> Value {
-    let tasks = job(stage)["settings"]["tasks"].as_array().cloned().unwrap_or_default();
+fn task(ctx: &Harness, key: &str) -> Value {
+    let tasks = job(ctx)["settings"]["tasks"].as_array().cloned().unwrap_or_default();
     tasks.into_iter().find(|task| task["task_key"] == key).unwrap_or_default()
 }
 
-fn text(stage: &Rehearsal) -> String {
+fn text(ctx: &Harness) -> String {
     use base64::Engine as _;
-    let exported = ask(stage, "GET", &format!("/api/2.0/workspace/export?path={PATH}&format=SOURCE"), &Value::Null);
+    let exported = ask(ctx, "GET", &format!("/api/2.0/workspace/export?path={PATH}&format=SOURCE"), &Value::Null);
     let content = exported.unwrap_or_default()["content"].as_str().unwrap_or_default().to_owned();
     String::from_utf8(base64::engine::general_purpose::STANDARD.decode(content).unwrap()).unwrap()
 }
 
-fn import(stage: &Rehearsal, text: &str) {
+fn import(ctx: &Harness, text: &str) {
     use base64::Engine as _;
     let content = base64::engine::general_purpose::STANDARD.encode(text);
-    post(stage, "/api/2.0/workspace/mkdirs", &json!({ "path": "/Users/ana@example.com/dbtrigger" }));
+    post(ctx, "/api/2.0/workspace/mkdirs", &json!({ "path": "/Users/ana@example.com/dbtrigger" }));
     let body = json!({ "path": PATH, "format": "SOURCE", "language": "PYTHON", "content": content, "overwrite": true });
-    post(stage, "/api/2.0/workspace/import", &body);
+    post(ctx, "/api/2.0/workspace/import", &body);
 }
 
-fn object_id(stage: &Rehearsal) -> String {
+fn object_id(ctx: &Harness) -> String {
     let path = format!("/api/2.0/workspace/get-status?path={PATH}");
-    ask(stage, "GET", &path, &Value::Null).unwrap_or_default()["object_id"].to_string()
+    ask(ctx, "GET", &path, &Value::Null).unwrap_or_default()["object_id"].to_string()
 }
 
-fn share(stage: &Rehearsal, object: &str, id: &str, level: &str) {
+fn share(ctx: &Harness, object: &str, id: &str, level: &str) {
     let list = json!({ "access_control_list": [{ "group_name": "analysts", "permission_level": level }] });
-    let _ = ask(stage, "PATCH", &format!("/api/2.0/permissions/{object}/{id}"), &list);
+    let _ = ask(ctx, "PATCH", &format!("/api/2.0/permissions/{object}/{id}"), &list);
 }
 
-fn level(stage: &Rehearsal, object: &str, id: &str, principal: &str) -> Value {
-    state(stage)["grants"][format!("{object}/{id}")][principal].clone()
+fn level(ctx: &Harness, object: &str, id: &str, principal: &str) -> Value {
+    state(ctx)["grants"][format!("{object}/{id}")][principal].clone()
 }
 
-fn put_key(stage: &Rehearsal, key: &str, value: &str) {
-    post(stage, "/api/2.0/secrets/put", &json!({ "scope": "dbt-cloud", "key": key, "string_value": value }));
+fn put_key(ctx: &Harness, key: &str, value: &str) {
+    post(ctx, "/api/2.0/secrets/put", &json!({ "scope": "dbt-cloud", "key": key, "string_value": value }));
 }
 
-fn put_acl(stage: &Rehearsal, principal: &str, level: &str) {
+fn put_acl(ctx: &Harness, principal: &str, level: &str) {
     let body = json!({ "scope": "dbt-cloud", "principal": principal, "permission": level });
-    post(stage, "/api/2.0/secrets/acls/put", &body);
+    post(ctx, "/api/2.0/secrets/acls/put", &body);
 }
 
 fn hash(value: &str) -> String {
@@ -133,21 +133,21 @@ fn daily_load() -> Value {
 }
 
 /// What is there before: nothing, or what the commands before this one make.
-async fn world(lines: &[(Command, &[&str])]) -> Rehearsal {
-    let stage = Rehearsal::new();
+async fn world(lines: &[(Command, &[&str])]) -> Harness {
+    let ctx = Harness::new();
     for (command, line) in lines {
-        assert_eq!(run(&stage, *command, line).await.exit, 0, "{line:?}");
+        assert_eq!(run(&ctx, *command, line).await.exit, 0, "{line:?}");
     }
-    stage.take_log();
-    stage
+    ctx.take_log();
+    ctx
 }
 
 /// Somebody's change, and whether it is there.
-type Theirs = (fn(&Rehearsal), fn(&Rehearsal) -> bool);
+type Theirs = (fn(&Harness), fn(&Harness) -> bool);
 
 struct Scene {
     name: &'static str,
-    base: Rehearsal,
+    base: Harness,
     command: Command,
     line: Vec<&'static str>,
     /// The read and the write that are all about the same thing as theirs, if the write has no way not to replace it.
@@ -160,32 +160,32 @@ const NOTEBOOK: (Command, &[&str]) = (Command::Notebook, &[]);
 const WORKFLOW: (Command, &[&str]) = (Command::Workflow, &JOB);
 const ADD: [&str; 4] = ["--add-to", "Daily load", "--job", "222222"];
 
-async fn with_daily_load(lines: &[&[&str]]) -> Rehearsal {
-    let stage = world(&[SECRET, NOTEBOOK]).await;
-    post(&stage, "/api/2.2/jobs/create", &daily_load());
+async fn with_daily_load(lines: &[&[&str]]) -> Harness {
+    let ctx = world(&[SECRET, NOTEBOOK]).await;
+    post(&ctx, "/api/2.2/jobs/create", &daily_load());
     for line in lines {
-        assert_eq!(run(&stage, Command::Workflow, line).await.exit, 0, "{line:?}");
+        assert_eq!(run(&ctx, Command::Workflow, line).await.exit, 0, "{line:?}");
     }
-    stage.take_log();
-    stage
+    ctx.take_log();
+    ctx
 }
 
 async fn secret_scenes() -> Vec<Scene> {
     let put = Some(("databricks:secrets/list", "databricks:secrets/put"));
     let key: Theirs = (
-        |stage| put_key(stage, "api-key", "dbtc_theirs-0123456789"),
-        |stage| state(stage)["scopes"]["dbt-cloud"]["secrets"]["api-key"]["sha256"] == hash("dbtc_theirs-0123456789"),
+        |ctx| put_key(ctx, "api-key", "dbtc_theirs-0123456789"),
+        |ctx| state(ctx)["scopes"]["dbt-cloud"]["secrets"]["api-key"]["sha256"] == hash("dbtc_theirs-0123456789"),
     );
     let acl: Theirs = (
-        |stage| put_acl(stage, "analysts", "MANAGE"),
-        |stage| state(stage)["scopes"]["dbt-cloud"]["acls"]["analysts"] == "MANAGE",
+        |ctx| put_acl(ctx, "analysts", "MANAGE"),
+        |ctx| state(ctx)["scopes"]["dbt-cloud"]["acls"]["analysts"] == "MANAGE",
     );
     let scope: Theirs = (
-        |stage| {
-            post(stage, "/api/2.0/secrets/scopes/create", &json!({ "scope": "dbt-cloud" }));
-            put_key(stage, "other", "theirs");
+        |ctx| {
+            post(ctx, "/api/2.0/secrets/scopes/create", &json!({ "scope": "dbt-cloud" }));
+            put_key(ctx, "other", "theirs");
         },
-        |stage| state(stage)["scopes"]["dbt-cloud"]["secrets"]["other"].is_object(),
+        |ctx| state(ctx)["scopes"]["dbt-cloud"]["secrets"]["other"].is_object(),
     );
     let put_acl = Some(("databricks:secrets/acls/list", "databricks:secrets/acls/put"));
     let scene = |name, base, line: &[&'static str], replaces, theirs| Scene {
@@ -214,14 +214,14 @@ async fn secret_scenes() -> Vec<Scene> {
 
 async fn notebook_scenes() -> Vec<Scene> {
     let written: Theirs =
-        (|stage| import(stage, "# Databricks notebook source\nprint(1)"), |stage| text(stage).ends_with("print(1)"));
+        (|ctx| import(ctx, "# Databricks notebook source\nprint(1)"), |ctx| text(ctx).ends_with("print(1)"));
     let cell: Theirs = (
-        |stage| import(stage, &format!("{}\n\n# COMMAND ----------\n\nprint(2)", text(stage))),
-        |stage| text(stage).ends_with("print(2)"),
+        |ctx| import(ctx, &format!("{}\n\n# COMMAND ----------\n\nprint(2)", text(ctx))),
+        |ctx| text(ctx).ends_with("print(2)"),
     );
     let held: Theirs = (
-        |stage| share(stage, "notebooks", &object_id(stage), "CAN_MANAGE"),
-        |stage| level(stage, "notebooks", &object_id(stage), "analysts") == "CAN_MANAGE",
+        |ctx| share(ctx, "notebooks", &object_id(ctx), "CAN_MANAGE"),
+        |ctx| level(ctx, "notebooks", &object_id(ctx), "analysts") == "CAN_MANAGE",
     );
     let import = Some(("databricks:workspace/export", "databricks:workspace/import"));
     let grant = Some(("databricks:permissions/get", "databricks:permissions/update"));
@@ -246,59 +246,57 @@ async fn notebook_scenes() -> Vec<Scene> {
 #[expect(clippy::too_many_lines, reason = "a table")]
 async fn workflow_scenes() -> Vec<Scene> {
     let described: Theirs = (
-        |stage| update(stage, &json!({ "description": "Theirs", "timeout_seconds": 77, "health": { "rules": [] } })),
-        |stage| job(stage)["settings"]["description"] == "Theirs" && job(stage)["settings"]["timeout_seconds"] == 77,
+        |ctx| update(ctx, &json!({ "description": "Theirs", "timeout_seconds": 77, "health": { "rules": [] } })),
+        |ctx| job(ctx)["settings"]["description"] == "Theirs" && job(ctx)["settings"]["timeout_seconds"] == 77,
     );
     let tagged: Theirs = (
-        |stage| {
-            let mut tags = job(stage)["settings"]["tags"].clone();
+        |ctx| {
+            let mut tags = job(ctx)["settings"]["tags"].clone();
             tags["theirs"] = "1".into();
-            update(stage, &json!({ "tags": tags }));
+            update(ctx, &json!({ "tags": tags }));
         },
-        |stage| job(stage)["settings"]["tags"]["theirs"] == "1",
+        |ctx| job(ctx)["settings"]["tags"]["theirs"] == "1",
     );
     let timed: Theirs = (
-        |stage| {
+        |ctx| {
             let schedule = json!({ "quartz_cron_expression": "0 0 3 * * ?", "timezone_id": "UTC" });
-            update(stage, &json!({ "schedule": schedule }));
+            update(ctx, &json!({ "schedule": schedule }));
         },
-        |stage| job(stage)["settings"]["schedule"]["quartz_cron_expression"] == "0 0 3 * * ?",
+        |ctx| job(ctx)["settings"]["schedule"]["quartz_cron_expression"] == "0 0 3 * * ?",
     );
     let added: Theirs = (
-        |stage| update(stage, &json!({ "tasks": [{ "task_key": "theirs", "sql_task": {} }] })),
-        |stage| task(stage, "theirs").is_object(),
+        |ctx| update(ctx, &json!({ "tasks": [{ "task_key": "theirs", "sql_task": {} }] })),
+        |ctx| task(ctx, "theirs").is_object(),
     );
     let in_ours: Theirs = (
-        |stage| {
-            let mut tasks = job(stage)["settings"]["tasks"].clone();
+        |ctx| {
+            let mut tasks = job(ctx)["settings"]["tasks"].clone();
             for task in tasks.as_array_mut().unwrap() {
                 task["libraries"] = json!([{ "jar": "theirs" }]);
             }
-            update(stage, &json!({ "tasks": tasks }));
+            update(ctx, &json!({ "tasks": tasks }));
         },
-        |stage| {
-            let tasks = job(stage)["settings"]["tasks"].as_array().unwrap().clone();
+        |ctx| {
+            let tasks = job(ctx)["settings"]["tasks"].as_array().unwrap().clone();
             !tasks.is_empty() && tasks.iter().all(|task| task["libraries"][0]["jar"] == "theirs")
         },
     );
     let parameter: Theirs = (
-        |stage| {
-            let mut all = job(stage)["settings"]["parameters"].as_array().cloned().unwrap_or_default();
+        |ctx| {
+            let mut all = job(ctx)["settings"]["parameters"].as_array().cloned().unwrap_or_default();
             all.push(json!({ "name": "theirs", "default": "1" }));
-            update(stage, &json!({ "parameters": all }));
+            update(ctx, &json!({ "parameters": all }));
         },
-        |stage| {
-            let all = job(stage)["settings"]["parameters"].as_array().cloned().unwrap_or_default();
+        |ctx| {
+            let all = job(ctx)["settings"]["parameters"].as_array().cloned().unwrap_or_default();
             all.iter().any(|parameter| parameter["name"] == "theirs")
         },
     );
-    let deleted: Theirs = (
-        |stage| post(stage, "/api/2.2/jobs/delete", &json!({ "job_id": job(stage)["job_id"] })),
-        |stage| jobs(stage).is_empty(),
-    );
+    let deleted: Theirs =
+        (|ctx| post(ctx, "/api/2.2/jobs/delete", &json!({ "job_id": job(ctx)["job_id"] })), |ctx| jobs(ctx).is_empty());
     let held: Theirs = (
-        |stage| share(stage, "jobs", &job(stage)["job_id"].to_string(), "CAN_MANAGE"),
-        |stage| level(stage, "jobs", &job(stage)["job_id"].to_string(), "analysts") == "CAN_MANAGE",
+        |ctx| share(ctx, "jobs", &job(ctx)["job_id"].to_string(), "CAN_MANAGE"),
+        |ctx| level(ctx, "jobs", &job(ctx)["job_id"].to_string(), "analysts") == "CAN_MANAGE",
     );
     let there = world(&[SECRET, NOTEBOOK, WORKFLOW]).await;
     let named = world(&[SECRET, NOTEBOOK, (Command::Workflow, &["--name", "Both", "--job", "222222"])]).await;
@@ -312,7 +310,7 @@ async fn workflow_scenes() -> Vec<Scene> {
     post(&foreign, "/api/2.2/jobs/create", &guide);
     let shared =
         world(&[SECRET, NOTEBOOK, (Command::Workflow, &["--job", "222222", "--grant", "analysts:CAN_VIEW"])]).await;
-    let scene = |name, base: &Rehearsal, line: &[&'static str], replaces, theirs| Scene {
+    let scene = |name, base: &Harness, line: &[&'static str], replaces, theirs| Scene {
         name,
         base: base.copy(),
         command: Command::Workflow,
@@ -362,23 +360,21 @@ async fn workflow_scenes() -> Vec<Scene> {
 }
 
 async fn task_scenes() -> Vec<Scene> {
-    let described: Theirs = (
-        |stage| update(stage, &json!({ "description": "Theirs" })),
-        |stage| job(stage)["settings"]["description"] == "Theirs",
-    );
+    let described: Theirs =
+        (|ctx| update(ctx, &json!({ "description": "Theirs" })), |ctx| job(ctx)["settings"]["description"] == "Theirs");
     let other: Theirs = (
-        |stage| update(stage, &json!({ "tasks": [{ "task_key": "load", "sql_task": { "x": "theirs" } }] })),
-        |stage| task(stage, "load")["sql_task"]["x"] == "theirs",
+        |ctx| update(ctx, &json!({ "tasks": [{ "task_key": "load", "sql_task": { "x": "theirs" } }] })),
+        |ctx| task(ctx, "load")["sql_task"]["x"] == "theirs",
     );
     let same_key: Theirs = (
-        |stage| update(stage, &json!({ "tasks": [{ "task_key": "dbt_222222", "sql_task": { "x": "theirs" } }] })),
-        |stage| task(stage, "dbt_222222")["sql_task"]["x"] == "theirs",
+        |ctx| update(ctx, &json!({ "tasks": [{ "task_key": "dbt_222222", "sql_task": { "x": "theirs" } }] })),
+        |ctx| task(ctx, "dbt_222222")["sql_task"]["x"] == "theirs",
     );
     let more: Theirs = (
-        |stage| update(stage, &json!({ "tasks": [{ "task_key": "theirs", "sql_task": {} }] })),
-        |stage| task(stage, "theirs").is_object(),
+        |ctx| update(ctx, &json!({ "tasks": [{ "task_key": "theirs", "sql_task": {} }] })),
+        |ctx| task(ctx, "theirs").is_object(),
     );
-    let scene = |name, base: &Rehearsal, line: &[&'static str], replaces, theirs| Scene {
+    let scene = |name, base: &Harness, line: &[&'static str], replaces, theirs| Scene {
         name,
         base: base.copy(),
         command: Command::Workflow,
@@ -404,86 +400,82 @@ async fn task_scenes() -> Vec<Scene> {
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 async fn removal_scenes() -> Vec<Scene> {
-    let described: Theirs = (
-        |stage| update(stage, &json!({ "description": "Theirs" })),
-        |stage| job(stage)["settings"]["description"] == "Theirs",
-    );
+    let described: Theirs =
+        (|ctx| update(ctx, &json!({ "description": "Theirs" })), |ctx| job(ctx)["settings"]["description"] == "Theirs");
     let added: Theirs = (
-        |stage| update(stage, &json!({ "tasks": [{ "task_key": "theirs", "sql_task": {} }] })),
-        |stage| task(stage, "theirs").is_object(),
+        |ctx| update(ctx, &json!({ "tasks": [{ "task_key": "theirs", "sql_task": {} }] })),
+        |ctx| task(ctx, "theirs").is_object(),
     );
     let edited: Theirs = (
-        |stage| {
-            let mut tasks = job(stage)["settings"]["tasks"].clone();
+        |ctx| {
+            let mut tasks = job(ctx)["settings"]["tasks"].clone();
             for task in tasks.as_array_mut().into_iter().flatten() {
                 task["notebook_task"]["source"] = "GIT".into();
             }
-            update(stage, &json!({ "tasks": tasks }));
+            update(ctx, &json!({ "tasks": tasks }));
         },
-        |stage| job(stage)["settings"]["tasks"][0]["notebook_task"]["source"] == "GIT",
+        |ctx| job(ctx)["settings"]["tasks"][0]["notebook_task"]["source"] == "GIT",
     );
     let started: Theirs = (
-        |stage| post(stage, "/api/2.2/jobs/run-now", &json!({ "job_id": job(stage)["job_id"] })),
-        |stage| !jobs(stage).is_empty() && state(stage)["job_runs"].as_array().is_some_and(|runs| !runs.is_empty()),
+        |ctx| post(ctx, "/api/2.2/jobs/run-now", &json!({ "job_id": job(ctx)["job_id"] })),
+        |ctx| !jobs(ctx).is_empty() && state(ctx)["job_runs"].as_array().is_some_and(|runs| !runs.is_empty()),
     );
     let load: Theirs = (
-        |stage| {
-            let mut load = task(stage, "load");
+        |ctx| {
+            let mut load = task(ctx, "load");
             load["timeout_seconds"] = 60.into();
-            update(stage, &json!({ "description": "Theirs", "tasks": [load] }));
+            update(ctx, &json!({ "description": "Theirs", "tasks": [load] }));
         },
-        |stage| {
-            let settings = job(stage)["settings"].clone();
-            settings["description"] == "Theirs" && task(stage, "load")["timeout_seconds"] == 60
+        |ctx| {
+            let settings = job(ctx)["settings"].clone();
+            settings["description"] == "Theirs" && task(ctx, "load")["timeout_seconds"] == 60
         },
     );
     let ours: Theirs = (
-        |stage| {
-            let mut task = task(stage, "dbt_222222");
+        |ctx| {
+            let mut task = task(ctx, "dbt_222222");
             task["disable_auto_optimization"] = false.into();
-            update(stage, &json!({ "tasks": [task] }));
+            update(ctx, &json!({ "tasks": [task] }));
         },
-        |stage| task(stage, "dbt_222222")["disable_auto_optimization"] == false,
+        |ctx| task(ctx, "dbt_222222")["disable_auto_optimization"] == false,
     );
     let waits: Theirs = (
-        |stage| {
+        |ctx| {
             let needs = json!([{ "task_key": "dbt_222222" }]);
-            update(stage, &json!({ "tasks": [{ "task_key": "after", "sql_task": {}, "depends_on": needs }] }));
+            update(ctx, &json!({ "tasks": [{ "task_key": "after", "sql_task": {}, "depends_on": needs }] }));
         },
-        |stage| task(stage, "after").is_object() && task(stage, "dbt_222222").is_object(),
+        |ctx| task(ctx, "after").is_object() && task(ctx, "dbt_222222").is_object(),
     );
     let cell: Theirs = (
-        |stage| import(stage, &format!("{}\n\n# COMMAND ----------\n\nprint(2)", text(stage))),
-        |stage| text(stage).ends_with("print(2)"),
+        |ctx| import(ctx, &format!("{}\n\n# COMMAND ----------\n\nprint(2)", text(ctx))),
+        |ctx| text(ctx).ends_with("print(2)"),
     );
     let used: Theirs = (
-        |stage| {
+        |ctx| {
             let run = json!({ "notebook_path": PATH, "source": "WORKSPACE" });
             let body = json!({ "name": "Theirs", "tasks": [{ "task_key": "x", "notebook_task": run }] });
-            post(stage, "/api/2.2/jobs/create", &body);
+            post(ctx, "/api/2.2/jobs/create", &body);
         },
-        |stage| jobs(stage).iter().any(|job| job["settings"]["name"] == "Theirs") && !text(stage).is_empty(),
+        |ctx| jobs(ctx).iter().any(|job| job["settings"]["name"] == "Theirs") && !text(ctx).is_empty(),
     );
     let key: Theirs = (
-        |stage| put_key(stage, "api-key", "dbtc_theirs-0123456789"),
-        |stage| state(stage)["scopes"]["dbt-cloud"]["secrets"]["api-key"]["sha256"] == hash("dbtc_theirs-0123456789"),
+        |ctx| put_key(ctx, "api-key", "dbtc_theirs-0123456789"),
+        |ctx| state(ctx)["scopes"]["dbt-cloud"]["secrets"]["api-key"]["sha256"] == hash("dbtc_theirs-0123456789"),
     );
     let other: Theirs = (
-        |stage| put_key(stage, "other", "theirs"),
-        |stage| state(stage)["scopes"]["dbt-cloud"]["secrets"]["other"].is_object(),
+        |ctx| put_key(ctx, "other", "theirs"),
+        |ctx| state(ctx)["scopes"]["dbt-cloud"]["secrets"]["other"].is_object(),
     );
-    let acl: Theirs = (
-        |stage| put_acl(stage, "analysts", "READ"),
-        |stage| state(stage)["scopes"]["dbt-cloud"]["acls"]["analysts"] == "READ",
-    );
+    let acl: Theirs =
+        (|ctx| put_acl(ctx, "analysts", "READ"), |ctx| state(ctx)["scopes"]["dbt-cloud"]["acls"]["analysts"] == "READ");
     let neighbor: Theirs = (
-        |stage| {
+        |ctx| {
             let content = "cHJpbnQoMSk=";
             let path = "/Users/ana@example.com/dbtrigger/theirs";
             let body = json!({ "path": path, "format": "SOURCE", "language": "PYTHON", "content": content });
-            post(stage, "/api/2.0/workspace/import", &body);
+            post(ctx, "/api/2.0/workspace/import", &body);
         },
-        |stage| state(stage)["workspace"]["/Users/ana@example.com/dbtrigger/theirs"].is_object(),
+        |ctx| state(ctx)["workspace"]["/Users/ana@example.com/dbtrigger/theirs"].is_object(),
     );
     let workflow = world(&[SECRET, NOTEBOOK, WORKFLOW]).await;
     let notebook = world(&[SECRET, NOTEBOOK]).await;
@@ -494,7 +486,7 @@ async fn removal_scenes() -> Vec<Scene> {
     let empty = notebook.copy();
     post(&empty, "/api/2.0/secrets/delete", &json!({ "scope": "dbt-cloud", "key": "api-key" }));
     let added_to = with_daily_load(&[&ADD]).await;
-    let scene = |name, base: &Rehearsal, line: &[&'static str], replaces, theirs| Scene {
+    let scene = |name, base: &Harness, line: &[&'static str], replaces, theirs| Scene {
         name,
         base: base.copy(),
         command: Command::Remove,
@@ -567,11 +559,11 @@ async fn a_second_writer_between_any_two_requests_loses_nothing() {
             read + 1..=write
         });
         let last = calm.take_log().iter().rposition(|seen| seen.writes).unwrap();
-        let disturbed = [Trouble::Unavailable, Trouble::LostBefore].map(|trouble| (Some(trouble), last));
+        let disturbed = [InjectedFault::Unavailable, InjectedFault::LostBefore].map(|trouble| (Some(trouble), last));
         for (trouble, index) in (0..effects.len()).map(|index| (None, index)).chain(disturbed) {
-            let stage = base.copy();
+            let ctx = base.copy();
             if let Some(trouble) = trouble {
-                stage.trouble_at(last, trouble);
+                ctx.trouble_at(last, trouble);
             } else if window.as_ref().is_some_and(|window| window.contains(&index)) {
                 // Between the read and the write that it is for, nothing can be seen.
                 windows += 1;
@@ -579,11 +571,11 @@ async fn a_second_writer_between_any_two_requests_loses_nothing() {
             }
             let took = Rc::new(Cell::new(false));
             let noticed = took.clone();
-            stage.meanwhile(index, move |stage| {
-                act(stage);
-                noticed.set(is_there(stage));
+            ctx.meanwhile(index, move |ctx| {
+                act(ctx);
+                noticed.set(is_there(ctx));
             });
-            let outcome = run(&stage, command, &line).await;
+            let outcome = run(&ctx, command, &line).await;
             if !took.get() {
                 continue;
             }
@@ -595,7 +587,7 @@ async fn a_second_writer_between_any_two_requests_loses_nothing() {
                 (1, Some(Code::Failed)) => outcome.failure.contains("reads back differently"),
                 (_, _) => false,
             };
-            let is_kept = is_there(&stage) || (trouble.is_none() && index < planned && consents(name));
+            let is_kept = is_there(&ctx) || (trouble.is_none() && index < planned && consents(name));
             if !is_kept || !is_fine {
                 let Outcome { exit, code, failure, .. } = outcome;
                 let at = effects.get(index);
@@ -611,35 +603,34 @@ async fn a_second_writer_between_any_two_requests_loses_nothing() {
 }
 
 /// A world, what is run in it, what the service does beside which call, and what is named for it.
-type Case<'a> = (&'a Rehearsal, Command, &'a [&'a str], &'static str, fn(&Rehearsal), &'a str);
+type Case<'a> = (&'a Harness, Command, &'a [&'a str], &'static str, fn(&Harness), &'a str);
 
 /// `cargo test --lib what_a_service_takes_away -- --nocapture` prints the line.
 #[tokio::test(start_paused = true)]
 #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 async fn what_a_service_takes_away_beside_a_write_is_named() {
-    type Act = fn(&Rehearsal);
-    let others_gone: Act = |stage| {
-        let mut settings = job(stage)["settings"].clone();
+    type Act = fn(&Harness);
+    let others_gone: Act = |ctx| {
+        let mut settings = job(ctx)["settings"].clone();
         settings["tasks"]
             .as_array_mut()
             .unwrap()
             .retain(|task| task["task_key"] != "load" && task["task_key"] != "theirs");
-        let body = json!({ "job_id": job(stage)["job_id"], "new_settings": settings });
-        post(stage, "/api/2.2/jobs/reset", &body);
+        let body = json!({ "job_id": job(ctx)["job_id"], "new_settings": settings });
+        post(ctx, "/api/2.2/jobs/reset", &body);
     };
-    let undescribed: Act = |stage| {
-        let body = json!({ "job_id": job(stage)["job_id"], "fields_to_remove": ["description"] });
-        post(stage, "/api/2.2/jobs/update", &body);
+    let undescribed: Act = |ctx| {
+        let body = json!({ "job_id": job(ctx)["job_id"], "fields_to_remove": ["description"] });
+        post(ctx, "/api/2.2/jobs/update", &body);
     };
-    let untagged: Act = |stage| {
-        let mut tags = job(stage)["settings"]["tags"].clone();
+    let untagged: Act = |ctx| {
+        let mut tags = job(ctx)["settings"]["tags"].clone();
         tags.as_object_mut().unwrap().shift_remove("team");
-        update(stage, &json!({ "tags": tags }));
+        update(ctx, &json!({ "tags": tags }));
     };
-    let key_gone: Act =
-        |stage| post(stage, "/api/2.0/secrets/delete", &json!({ "scope": "dbt-cloud", "key": "other" }));
+    let key_gone: Act = |ctx| post(ctx, "/api/2.0/secrets/delete", &json!({ "scope": "dbt-cloud", "key": "other" }));
     let acl_gone: Act =
-        |stage| post(stage, "/api/2.0/secrets/acls/delete", &json!({ "scope": "dbt-cloud", "principal": "analysts" }));
+        |ctx| post(ctx, "/api/2.0/secrets/acls/delete", &json!({ "scope": "dbt-cloud", "principal": "analysts" }));
     let theirs = with_daily_load(&[]).await;
     let added = with_daily_load(&[&ADD]).await;
     let workflow = world(&[SECRET, NOTEBOOK, (Command::Workflow, &["--job", "222222", "--tag", "team=bi"])]).await;
@@ -698,9 +689,9 @@ async fn what_a_service_takes_away_beside_a_write_is_named() {
     let mut wrong = Vec::new();
     let count = cases.len();
     for (base, command, line, operation, act, gone) in cases {
-        let stage = base.copy();
-        stage.aside(operation, act);
-        let outcome = run(&stage, command, line).await;
+        let ctx = base.copy();
+        ctx.aside(operation, act);
+        let outcome = run(&ctx, command, line).await;
         if outcome.code != Some(Code::Failed) || !outcome.failure.contains(&format!("but lost: {gone}")) {
             wrong.push(format!("{line:?} without {gone}: {:?} {}", outcome.code, outcome.failure));
         }
@@ -710,17 +701,17 @@ async fn what_a_service_takes_away_beside_a_write_is_named() {
 }
 
 /// A service that replaces the whole access list of the notebook, or of the job.
-fn only_ours_of(stage: &Rehearsal) {
-    let (object, id, own) = match job(stage)["job_id"].as_u64() {
+fn only_ours_of(ctx: &Harness) {
+    let (object, id, own) = match job(ctx)["job_id"].as_u64() {
         Some(id) => ("jobs", id.to_string(), "IS_OWNER"),
-        None => ("notebooks", object_id(stage), "CAN_MANAGE"),
+        None => ("notebooks", object_id(ctx), "CAN_MANAGE"),
     };
     let entries = json!([
         { "user_name": "ana@example.com", "permission_level": own },
         { "group_name": "data-team", "permission_level": "CAN_MANAGE" },
     ]);
     let path = format!("/api/2.0/permissions/{object}/{id}");
-    assert!(ask(stage, "PUT", &path, &json!({ "access_control_list": entries })).is_some());
+    assert!(ask(ctx, "PUT", &path, &json!({ "access_control_list": entries })).is_some());
 }
 
 /// What is told otherwise of a job, and the field that is named for it.
@@ -809,17 +800,17 @@ async fn a_confirmed_write_that_reads_back_differently_is_said_as_such_with_the_
     let (mut all, mut wrong) = (0, Vec::new());
     for (field, edit) in retold_fields() {
         for (base, verb) in [(&base, "created"), (&there, "updated")] {
-            let stage = base.copy();
+            let ctx = base.copy();
             // What is told of it before the write is as it is.
             let written = Rc::new(Cell::new(false));
-            stage.retell(move |operation, body| match operation {
+            ctx.retell(move |operation, body| match operation {
                 "databricks:jobs/create" | "databricks:jobs/update" => written.set(true),
                 "databricks:jobs/get" if written.get() => edit(body),
                 _ => {}
             });
-            let outcome = run(&stage, Command::Workflow, line).await;
+            let outcome = run(&ctx, Command::Workflow, line).await;
             all += 1;
-            let id = job(&stage)["job_id"].to_string();
+            let id = job(&ctx)["job_id"].to_string();
             let said = outcome.failure.contains(&format!("was {verb} as job {id}, but reads back differently"))
                 || outcome.failure.contains(&format!("was {verb} as job {id}, but lost"));
             let is_right = outcome.code == Some(Code::Failed)
@@ -828,7 +819,7 @@ async fn a_confirmed_write_that_reads_back_differently_is_said_as_such_with_the_
                 && outcome.data["job_id"].to_string().trim_matches('"') == id
                 && outcome.data["url"].as_str().is_some_and(|url| url.contains(&id) && outcome.text.contains(url))
                 && !outcome.text.contains("failed")
-                && jobs(&stage).len() == 1;
+                && jobs(&ctx).len() == 1;
             if !is_right {
                 wrong.push(format!("{field}, {verb}: {:?} {}\n{}", outcome.code, outcome.failure, outcome.text));
             }
@@ -841,12 +832,12 @@ async fn a_confirmed_write_that_reads_back_differently_is_said_as_such_with_the_
 #[tokio::test(start_paused = true)]
 async fn a_job_that_cannot_be_read_back_is_told_with_its_id() {
     for rule in ["databricks:jobs/get=status=403,times=forever", "databricks:jobs/list=status=403,times=forever"] {
-        let stage = world(&[SECRET, NOTEBOOK]).await;
-        stage.aside("databricks:jobs/create", move |stage| {
-            stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        let ctx = world(&[SECRET, NOTEBOOK]).await;
+        ctx.aside("databricks:jobs/create", move |ctx| {
+            ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
         });
-        let outcome = run(&stage, Command::Workflow, &JOB).await;
-        let id = job(&stage)["job_id"].to_string();
+        let outcome = run(&ctx, Command::Workflow, &JOB).await;
+        let id = job(&ctx)["job_id"].to_string();
         assert_eq!(outcome.exit, 4, "{rule}: {outcome:?}");
         assert_eq!(outcome.data["job_id"].to_string().trim_matches('"'), id, "{rule}: {outcome:?}");
         assert!(outcome.failure.contains(&format!("was created as job {id}")), "{rule}: {outcome:?}");
@@ -858,9 +849,9 @@ async fn a_job_that_cannot_be_read_back_is_told_with_its_id() {
 async fn a_key_is_rotated_where_the_list_tells_no_time() {
     for (readable, writes) in [(true, 1), (false, 1)] {
         for missing in [true, false] {
-            let stage = world(&[SECRET]).await;
-            stage.world(|world| world.set_secret_reading(readable));
-            stage.retell(move |operation, body| {
+            let ctx = world(&[SECRET]).await;
+            ctx.world(|world| world.set_secret_reading(readable));
+            ctx.retell(move |operation, body| {
                 if operation == "databricks:secrets/list"
                     && let Some(secrets) = body["secrets"].as_array_mut()
                 {
@@ -873,11 +864,11 @@ async fn a_key_is_rotated_where_the_list_tells_no_time() {
                     }
                 }
             });
-            stage.set("DBT_CLOUD_TOKEN", "dbtc_another-0123456789");
-            let outcome = run(&stage, Command::Secrets, &["--rotate", "--no-validate"]).await;
+            ctx.set("DBT_CLOUD_TOKEN", "dbtc_another-0123456789");
+            let outcome = run(&ctx, Command::Secrets, &["--rotate", "--no-validate"]).await;
             assert_eq!(outcome.exit, 0, "readable {readable}: {outcome:?}");
-            assert_eq!(stage.take_writes().len(), writes);
-            let stored = state(&stage)["scopes"]["dbt-cloud"]["secrets"]["api-key"]["sha256"].clone();
+            assert_eq!(ctx.take_writes().len(), writes);
+            let stored = state(&ctx)["scopes"]["dbt-cloud"]["secrets"]["api-key"]["sha256"].clone();
             assert_eq!(stored, hash("dbtc_another-0123456789"));
         }
     }
@@ -885,19 +876,19 @@ async fn a_key_is_rotated_where_the_list_tells_no_time() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_is_told_to_take_access_away_where_there_are_no_access_lists() {
-    let open = |stage: &Rehearsal| {
+    let open = |ctx: &Harness| {
         let body = json!({ "scope": "dbt-cloud", "initial_manage_principal": "users" });
-        post(stage, "/api/2.0/secrets/scopes/create", &body);
+        post(ctx, "/api/2.0/secrets/scopes/create", &body);
     };
-    let basic = Rehearsal::new();
+    let basic = Harness::new();
     basic.world(|world| world.set_premium(false));
     open(&basic);
-    let without_lists = Rehearsal::new();
+    let without_lists = Harness::new();
     open(&without_lists);
     without_lists
         .world(|world| world.add_fault(Rule::parse("databricks:secrets/acls/*=status=501,times=forever").unwrap()));
-    for stage in [basic, without_lists] {
-        let outcome = run(&stage, Command::Secrets, &[]).await;
+    for ctx in [basic, without_lists] {
+        let outcome = run(&ctx, Command::Secrets, &[]).await;
         assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
         assert!(!outcome.failure.contains("remove the"), "{}", outcome.failure);
     }
@@ -909,24 +900,20 @@ async fn nobody_is_told_to_take_access_away_where_there_are_no_access_lists() {
 
 #[tokio::test(start_paused = true)]
 async fn that_a_dbt_job_has_a_schedule_is_said_where_the_workflow_starts_by_itself_too() {
-    type Edit = fn(&Rehearsal);
+    type Edit = fn(&Harness);
     let own: Edit = |_| ();
-    let paused: Edit = |stage| {
+    let paused: Edit = |ctx| {
         update(
-            stage,
+            ctx,
             &json!({ "schedule": { "quartz_cron_expression": "0 0 6 * * ?", "timezone_id": "UTC", "pause_status": "PAUSED" } }),
         );
     };
-    let active: Edit = |stage| {
-        update(stage, &json!({ "schedule": { "quartz_cron_expression": "0 0 6 * * ?", "timezone_id": "UTC" } }));
+    let active: Edit = |ctx| {
+        update(ctx, &json!({ "schedule": { "quartz_cron_expression": "0 0 6 * * ?", "timezone_id": "UTC" } }));
     };
-    let triggered: Edit =
-        |stage| update(stage, &json!({ "trigger": { "periodic": { "interval": 1, "unit": "DAYS" } } }));
-    let waiting: Edit = |stage| {
-        update(
-            stage,
-            &json!({ "trigger": { "periodic": { "interval": 1, "unit": "DAYS" }, "pause_status": "PAUSED" } }),
-        );
+    let triggered: Edit = |ctx| update(ctx, &json!({ "trigger": { "periodic": { "interval": 1, "unit": "DAYS" } } }));
+    let waiting: Edit = |ctx| {
+        update(ctx, &json!({ "trigger": { "periodic": { "interval": 1, "unit": "DAYS" }, "pause_status": "PAUSED" } }));
     };
     let at_six = &["--job", "222222", "--schedule", "0 0 6 * * ?"][..];
     let paused_line = &["--job", "222222", "--schedule", "0 0 6 * * ?", "--paused"][..];
@@ -948,16 +935,16 @@ async fn that_a_dbt_job_has_a_schedule_is_said_where_the_workflow_starts_by_itse
         (Some(own), &ADD, false),
         (Some(triggered), &ADD, true),
     ] {
-        let stage = match edit {
+        let ctx = match edit {
             None => world(&[SECRET, NOTEBOOK]).await,
             Some(edit) => {
-                let stage =
+                let ctx =
                     if line == ADD { with_daily_load(&[]).await } else { world(&[SECRET, NOTEBOOK, WORKFLOW]).await };
-                edit(&stage);
-                stage
+                edit(&ctx);
+                ctx
             }
         };
-        let outcome = run(&stage, Command::Workflow, line).await;
+        let outcome = run(&ctx, Command::Workflow, line).await;
         assert_eq!(outcome.exit, 0, "{outcome:?}");
         let warned = outcome.data["warnings"].to_string().contains("it will run from both");
         assert_eq!(warned, is_said, "{line:?}: {outcome:?}");
@@ -969,11 +956,11 @@ fn checked() -> NotebookOutcome {
 }
 
 /// What must be there once, whatever raced for it.
-fn once(stage: &Rehearsal) -> bool {
-    let state = state(stage);
+fn once(ctx: &Harness) -> bool {
+    let state = state(ctx);
     let names: BTreeSet<String> =
-        jobs(stage).iter().map(|job| job["settings"]["name"].as_str().unwrap().to_owned()).collect();
-    state["scopes"].as_object().unwrap().len() <= 1 && names.len() == jobs(stage).len()
+        jobs(ctx).iter().map(|job| job["settings"]["name"].as_str().unwrap().to_owned()).collect();
+    state["scopes"].as_object().unwrap().len() <= 1 && names.len() == jobs(ctx).len()
 }
 
 /// `cargo test --lib sixteen_at_once -- --nocapture` prints the line.
@@ -999,23 +986,23 @@ async fn sixteen_at_once_make_one_of_each() {
         // Milliseconds between one start and the next.
         for apart in [0, 3, 17, 40] {
             for stale in [0, 2] {
-                let stage = base.copy();
-                stage.world(|world| world.set_stale_reads(stale));
+                let ctx = base.copy();
+                ctx.world(|world| world.set_stale_reads(stale));
                 let racers = (0..RACERS).map(async |racer| {
                     sleep(Duration::from_millis(racer * apart)).await;
-                    run(&stage, command, line).await
+                    run(&ctx, command, line).await
                 });
                 let ends = tokio::select! {
                     ends = Box::pin(join_all(racers)) => ends,
-                    () = notebooks(&stage) => unreachable!("it goes on until dropped"),
+                    () = notebooks(&ctx) => unreachable!("it goes on until dropped"),
                 };
-                stage.world(|world| world.set_stale_reads(0));
-                stage.take_log();
+                ctx.world(|world| world.set_stale_reads(0));
+                ctx.take_log();
                 let again = tokio::select! {
-                    again = Box::pin(run(&stage, command, line)) => again,
-                    () = notebooks(&stage) => unreachable!("it goes on until dropped"),
+                    again = Box::pin(run(&ctx, command, line)) => again,
+                    () = notebooks(&ctx) => unreachable!("it goes on until dropped"),
                 };
-                let mut writes = stage.take_writes();
+                let mut writes = ctx.take_writes();
                 // A check that was begun is not remembered by anybody.
                 writes.retain(|operation| *operation != "databricks:jobs/runs/submit");
                 all += 1;
@@ -1024,10 +1011,10 @@ async fn sixteen_at_once_make_one_of_each() {
                     .filter(|end| !matches!((end.exit, end.code), (0, None) | (7, Some(Code::ChangedMeanwhile))))
                     .map(|end| &end.failure)
                     .collect();
-                if !bad.is_empty() || !once(&stage) || again.exit != 0 || !writes.is_empty() {
+                if !bad.is_empty() || !once(&ctx) || again.exit != 0 || !writes.is_empty() {
                     wrong.push(format!(
                         "{name}, {apart} ms, {stale} stale: {} jobs, again {} {writes:?}, {bad:?}",
-                        jobs(&stage).len(),
+                        jobs(&ctx).len(),
                         again.exit
                     ));
                 }
@@ -1039,8 +1026,8 @@ async fn sixteen_at_once_make_one_of_each() {
 }
 
 /// Ends each notebook that is started, until it is dropped.
-async fn notebooks(stage: &Rehearsal) {
+async fn notebooks(ctx: &Harness) {
     loop {
-        stage.play(checked()).await;
+        ctx.play(checked()).await;
     }
 }

@@ -6,37 +6,37 @@ use std::rc::Rc;
 
 use tokio::sync::OnceCell;
 
-use super::{Stage, Wire};
+use super::{CommandContext, Wire};
 use crate::context::Environment;
 use crate::credentials::{
-    Account, Databricks, Endpoint, FromCli, FromGitHub, FromServicePrincipal, Missing, Token, Wants, Way, account,
-    api_token, open_file, profiles_at,
+    Account, AuthMethod, Databricks, Endpoint, FromCli, FromGitHub, FromServicePrincipal, InputErrors, MissingInput,
+    Token, account, api_token, open_file, profiles_at,
 };
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};
-use crate::http::{Asker, Credential, Profile, Proxy, Roots, Sockets, Transport, Walk, Writer, walk};
+use crate::http::{Credential, Profile, Proxy, Roots, Sockets, TokenClient, Transport, Walk, Writer, walk};
 use crate::origin::Origin;
 use crate::questions::Question;
 
 /// A line to the workspace.
-pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writer, Failure> {
+pub(crate) fn to_databricks(identity: &Databricks, ctx: &CommandContext) -> Result<Writer, Failure> {
     let Databricks { origin, host_from: _, workspace, way, tried, remark } = identity;
     if let Some(remark) = remark {
-        stage.events.warning(remark);
+        ctx.events.warning(remark);
     }
-    let agent = user_agent(stage, &format!("auth/{}", way.name()));
+    let agent = user_agent(ctx, &format!("auth/{}", way.name()));
     let endpoint = || -> Result<Endpoint, Failure> {
-        let asker = asker(origin, &agent, stage)?;
-        Ok(Endpoint { origin: origin.clone(), asker, vault: stage.vault.clone(), url: OnceCell::new() })
+        let token_client = token_client(origin, &agent, ctx)?;
+        Ok(Endpoint { origin: origin.clone(), token_client, vault: ctx.vault.clone(), url: OnceCell::new() })
     };
-    let wall = stage.context.wall.clone();
+    let wall = ctx.context.wall.clone();
     let credential = match way {
-        Way::Token(token) => Credential::Fixed(token.value.clone()),
-        Way::ServicePrincipal { id, secret } => Credential::issued(
+        AuthMethod::Token(token) => Credential::Fixed(token.value.clone()),
+        AuthMethod::ServicePrincipal { id, secret } => Credential::issued(
             FromServicePrincipal { endpoint: endpoint()?, id: id.value.clone(), secret: secret.value.clone() },
             wall,
         ),
-        Way::GitHub { id, url, token, audience } => {
+        AuthMethod::GitHub { id, url, token, audience } => {
             let github = Origin::of(url).map_err(|bad| {
                 Failure::new(Code::InvalidInput, format!("The ID token URL from GitHub is invalid: {bad}."))
                     .advise("do not set ACTIONS_ID_TOKEN_REQUEST_URL; GitHub sets it")
@@ -44,7 +44,7 @@ pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writ
             Credential::issued(
                 FromGitHub {
                     endpoint: endpoint()?,
-                    github: asker(&github, &agent, stage)?,
+                    github: token_client(&github, &agent, ctx)?,
                     id: id.as_ref().map(|id| id.value.clone()),
                     url: url.clone(),
                     token: token.value.clone(),
@@ -53,14 +53,14 @@ pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writ
                 wall,
             )
         }
-        Way::Cli { program, profile } => Credential::issued(
+        AuthMethod::Cli { program, profile } => Credential::issued(
             FromCli {
                 program: program.clone(),
                 profile: profile.as_ref().map(|profile| profile.name.clone()),
                 host: origin.to_string(),
-                profiles: profiles_at(&stage.context.environment, Some(origin)),
+                profiles: profiles_at(&ctx.context.environment, Some(origin)),
                 tried: tried.clone(),
-                vault: stage.vault.clone(),
+                vault: ctx.vault.clone(),
                 wall: wall.clone(),
                 forces: OnceCell::new(),
             },
@@ -77,14 +77,14 @@ pub(crate) fn to_databricks(identity: &Databricks, stage: &Stage) -> Result<Writ
         workspace: workspace.as_ref().map(|id| id.value.clone()),
         said: crate::databricks::said,
     };
-    line(origin, profile, stage)
+    line(origin, profile, ctx)
 }
 
 /// A line to the dbt account, if this token may go there.
-pub(crate) fn to_dbt(account: &Account, token: &Token, stage: &Stage) -> Result<Writer, Failure> {
+pub(crate) fn to_dbt(account: &Account, token: &Token, ctx: &CommandContext) -> Result<Writer, Failure> {
     let secret = token.secret_for(account)?;
     for remark in token.remarks() {
-        stage.events.warning(remark);
+        ctx.events.warning(remark);
     }
     let profile = Profile {
         service: "dbt Cloud",
@@ -92,40 +92,40 @@ pub(crate) fn to_dbt(account: &Account, token: &Token, stage: &Stage) -> Result<
         scheme: "Token",
         credential: Credential::Fixed(secret),
         known_as: token.source().to_string(),
-        user_agent: user_agent(stage, "auth/token"),
+        user_agent: user_agent(ctx, "auth/token"),
         workspace: None,
         said: crate::dbt::said,
     };
-    line(&account.origin, profile, stage)
+    line(&account.origin, profile, ctx)
 }
 
 /// The account of dbt and a line to it, from what flags, pasted addresses, the environment and dbt's own file say.
 pub(crate) fn line_to_dbt(
     pasted: &[(String, Link)],
-    mut wants: Wants,
-    stage: &Stage,
+    mut errors: InputErrors,
+    ctx: &CommandContext,
 ) -> Result<(Account, Writer), Failure> {
-    let environment = &stage.context.environment;
-    let account = account(&stage.account, pasted, environment, &mut wants);
-    let token = api_token(&stage.account, pasted, environment, &stage.vault, &mut wants);
-    let token = wants.need(
+    let environment = &ctx.context.environment;
+    let account = account(&ctx.account, pasted, environment, &mut errors);
+    let token = api_token(&ctx.account, pasted, environment, &ctx.vault, &mut errors);
+    let token = errors.need(
         token,
-        Missing {
+        MissingInput {
             what: "the token for dbt",
             give: "run `dbtrigger auth login`, set DBT_CLOUD_TOKEN to a service token or personal token, or put one in ~/.dbt/dbt_cloud.yml",
             ask: Some(Question::DbtToken),
         },
     );
-    wants.settle()?;
+    errors.settle()?;
     let (Some(account), Some(token)) = (account, token) else {
         return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
-    let writer = to_dbt(&account, &token, stage)?;
+    let writer = to_dbt(&account, &token, ctx)?;
     Ok((account, writer))
 }
 
-fn line(origin: &Origin, profile: Profile, stage: &Stage) -> Result<Writer, Failure> {
-    let Stage {
+fn line(origin: &Origin, profile: Profile, ctx: &CommandContext) -> Result<Writer, Failure> {
+    let CommandContext {
         context,
         vault: _,
         events,
@@ -136,30 +136,30 @@ fn line(origin: &Origin, profile: Profile, stage: &Stage) -> Result<Writer, Fail
         last_known: _,
         interruption: _,
         wire: _,
-        talk: _,
+        prompts: _,
         results: _,
-    } = stage;
-    let transport = transport(origin, stage)?;
+    } = ctx;
+    let transport = transport(origin, ctx)?;
     Ok(Writer::new(profile, transport, pace.clone(), context.entropy.clone(), context.wall.clone(), events.clone()))
 }
 
 /// What asks this origin for tokens.
-fn asker(origin: &Origin, agent: &str, stage: &Stage) -> Result<Asker, Failure> {
-    Ok(Asker {
-        transport: transport(origin, stage)?,
+fn token_client(origin: &Origin, agent: &str, ctx: &CommandContext) -> Result<TokenClient, Failure> {
+    Ok(TokenClient {
+        transport: transport(origin, ctx)?,
         user_agent: agent.to_owned(),
-        events: stage.events.clone(),
-        wall: stage.context.wall.clone(),
+        events: ctx.events.clone(),
+        wall: ctx.context.wall.clone(),
     })
 }
 
 /// Walks the way to this origin as a request would go, with no credential.
-pub(crate) async fn walk_to(origin: &Origin, stage: &Stage) -> Result<Walk, Failure> {
-    match &stage.wire {
+pub(crate) async fn walk_to(origin: &Origin, ctx: &CommandContext) -> Result<Walk, Failure> {
+    match &ctx.wire {
         Wire::Sockets(_) => {
-            let transport = transport(origin, stage)?;
-            let (agent, proxy) = (user_agent(stage, "auth/none"), Proxy::on_the_way_to(origin.url()));
-            Ok(walk(origin.url(), proxy, &*transport, &agent, stage.pace.connect).await)
+            let transport = transport(origin, ctx)?;
+            let (agent, proxy) = (user_agent(ctx, "auth/none"), Proxy::on_the_way_to(origin.url()));
+            Ok(walk(origin.url(), proxy, &*transport, &agent, ctx.pace.connect).await)
         }
         // There is no way to a world in memory.
         #[cfg(test)]
@@ -167,9 +167,9 @@ pub(crate) async fn walk_to(origin: &Origin, stage: &Stage) -> Result<Walk, Fail
     }
 }
 
-fn transport(origin: &Origin, stage: &Stage) -> Result<Rc<dyn Transport>, Failure> {
-    Ok(match &stage.wire {
-        Wire::Sockets(roots) => Rc::new(Sockets::new(origin.url(), stage.pace.connect, roots).map_err(|error| {
+fn transport(origin: &Origin, ctx: &CommandContext) -> Result<Rc<dyn Transport>, Failure> {
+    Ok(match &ctx.wire {
+        Wire::Sockets(roots) => Rc::new(Sockets::new(origin.url(), ctx.pace.connect, roots).map_err(|error| {
             Failure::new(Code::Tls, "Cannot load the system's certificates.")
                 .cause(error.to_string())
                 .advise("check SSL_CERT_FILE and SSL_CERT_DIR, and that the package ca-certificates is installed")
@@ -206,12 +206,12 @@ fn no_certificates(file: &Path, source: &str, reason: String) -> Failure {
 const SYSTEM_READS_SSL_CERT_FILE: bool = cfg!(not(any(windows, target_vendor = "apple")));
 
 /// Who we are, truthfully: name, version, system, way of authenticating, and whether CI runs us.
-fn user_agent(stage: &Stage, auth: &str) -> String {
-    let ci = if stage.context.environment.get("GITHUB_ACTIONS").is_some() {
+fn user_agent(ctx: &CommandContext, auth: &str) -> String {
+    let ci = if ctx.context.environment.get("GITHUB_ACTIONS").is_some() {
         " cicd/github"
-    } else if stage.context.environment.get("GITLAB_CI").is_some() {
+    } else if ctx.context.environment.get("GITLAB_CI").is_some() {
         " cicd/gitlab"
-    } else if stage.context.environment.get("TF_BUILD").is_some() {
+    } else if ctx.context.environment.get("TF_BUILD").is_some() {
         " cicd/azure-devops"
     } else {
         ""

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::rehearsal::{Outcome, Rehearsal, Trouble, id};
+use super::harness::{Harness, InjectedFault, Outcome, id};
 use super::{cancel, create_workflow, deploy_notebook, init_secrets, jobs, run, runs, setup, watch};
 use crate::sandbox::{Class, NotebookOutcome, Phase, Rule};
 use crate::sim::say;
@@ -15,14 +15,14 @@ const LATE: Duration = Duration::from_millis(100);
 
 /// A world with a dbt run that waits, one that works, and a workflow's run with a dbt run behind it.
 struct Scene {
-    world: Rehearsal,
+    world: Harness,
     waiting: String,
     failing: String,
     workflow_run: String,
 }
 
 async fn scene() -> Scene {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let start = async |line: &[&str]| world.run(run::run, line).await.unwrap().data;
     let _ = world.run(init_secrets::run, &[]).await.unwrap();
     let _ = world.run(deploy_notebook::run, &[]).await.unwrap();
@@ -44,7 +44,7 @@ enum Command {
 }
 
 impl Command {
-    async fn on(self, world: &Rehearsal, line: &[&str], timeout: Duration) -> Option<Outcome> {
+    async fn on(self, world: &Harness, line: &[&str], timeout: Duration) -> Option<Outcome> {
         let timeout = format!("{}s", timeout.as_secs());
         let line = [line, &["--timeout", &timeout]].concat();
         match self {
@@ -92,7 +92,7 @@ async fn no_command_waits_past_its_time_whichever_answer_does_not_come() {
         let exact = Duration::from_secs(healthy.took.as_secs() + 1).min(Duration::from_mins(20));
         for timeout in [Duration::from_secs(2), Duration::from_secs(30), exact] {
             for index in [0, 1, asked / 2, asked.saturating_sub(3), asked - 1] {
-                for trouble in [Trouble::Hang, Trouble::HangFromHere] {
+                for trouble in [InjectedFault::Hang, InjectedFault::HangFromHere] {
                     let scene = scene().await;
                     let (command, line) = scene.lines(files, junit).swap_remove(number);
                     let _ = scene.world.take_log();
@@ -130,7 +130,7 @@ const UNTIMED: [(&str, &[&str], Duration); 8] = [
     ("init-secrets", &["--scope", "other", "--grant", "data-engineers"], Duration::from_mins(2)),
 ];
 
-async fn untimed(world: &Rehearsal, command: &str, line: &[&str]) -> Outcome {
+async fn untimed(world: &Harness, command: &str, line: &[&str]) -> Outcome {
     let ends = async {
         match command {
             "runs" => world.run(runs::run, line).await,
@@ -159,7 +159,7 @@ async fn no_command_without_a_time_waits_for_ever_whichever_answer_does_not_come
         assert!(asked > 0, "{command} {line:?}: {healthy:?}");
         let mut longest = Duration::ZERO;
         for index in [0, asked / 2, asked - 1] {
-            for trouble in [Trouble::Hang, Trouble::HangFromHere] {
+            for trouble in [InjectedFault::Hang, InjectedFault::HangFromHere] {
                 let scene = scene().await;
                 let _ = scene.world.take_log();
                 scene.world.trouble_at(index, trouble);

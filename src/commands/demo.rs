@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
-use super::Stage;
+use super::CommandContext;
 use super::sandbox::{options, start_failure};
 use crate::document::{Data, document};
 use crate::events::Events;
@@ -62,17 +62,17 @@ const STEPS: [Step; 7] = [
     },
 ];
 
-pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let Args {} = args;
-    match walk(stage).await {
+    match walk(ctx).await {
         Ok(ended) => ended,
         Err(failure) => failure.into(),
     }
 }
 
-async fn walk(stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let events = &stage.events;
-    let Some(program) = &stage.context.program else {
+async fn walk(ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
+    let events = &ctx.events;
+    let Some(program) = &ctx.context.program else {
         return Err(
             Failure::new(Code::Failed, "Cannot find the dbtrigger executable.").advise("start it with its full path")
         );
@@ -83,7 +83,7 @@ async fn walk(stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
             .advise("check TMPDIR")
     })?;
     let (remarks, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let mut options = options(&stage.context);
+    let mut options = options(&ctx.context);
     options.remark = Box::new(move |text| {
         // Nobody listens any more once the demo is over.
         let _ = remarks.send(text.to_owned());
@@ -101,11 +101,11 @@ async fn walk(stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
         let child = Child {
             program,
             arguments: step.arguments,
-            json: stage.json,
+            json: ctx.json,
             variables: sandbox.environment(),
             state: folder.path(),
         };
-        let done = child.run(stage, &mut heard).await?;
+        let done = child.run(ctx, &mut heard).await?;
         if done.exit != Some(step.exit) {
             return Ok(Ended {
                 report: Some(Box::new(Shown(shown))),
@@ -148,7 +148,7 @@ struct Done {
 impl Child<'_> {
     async fn run(
         self,
-        stage: &Stage,
+        ctx: &CommandContext,
         heard: &mut tokio::sync::mpsc::UnboundedReceiver<String>,
     ) -> Result<Done, Failure> {
         let Child { program, arguments, json, variables, state } = self;
@@ -163,13 +163,13 @@ impl Child<'_> {
             command.args(["-o", "json"]);
         }
         // The person's own accounts stay out of it.
-        for name in stage.context.environment.names().filter(|name| is_credential(name)) {
+        for name in ctx.context.environment.names().filter(|name| is_credential(name)) {
             command.env_remove(name);
         }
         command.envs(variables).env("XDG_STATE_HOME", state);
         let mut child = command.spawn().map_err(failed)?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
-        let events = &stage.events;
+        let events = &ctx.events;
         let mut printed = String::new();
         {
             let listen = async {

@@ -2,11 +2,11 @@
 
 use futures_util::future::try_join_all;
 
-use super::Stage;
+use super::CommandContext;
 use super::create_workflow::near_scopes;
 use super::grants::{self, GrantTo};
-use super::provision::{Carried, Finish, Provision, who, who_and};
-use crate::credentials::{self, Account, Wants};
+use super::provision::{Applied, Finish, Provision, who, who_and};
+use crate::credentials::{self, Account, InputErrors};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::NotebookLevel;
 use crate::databricks::secrets::{EVERYBODY, KeyName, ScopeName};
@@ -142,7 +142,7 @@ fn settle<T>(flag: &str, word: &str, given: Vec<Allowed<T>>) -> Result<Option<Ve
 }
 
 /// What the notebook should say, before it is known where it goes.
-pub(super) struct Wish {
+pub(super) struct NotebookSettings {
     pub(super) account: Account,
     pub(super) scope: Option<String>,
     pub(super) key: Option<String>,
@@ -150,31 +150,31 @@ pub(super) struct Wish {
     pub(super) allow_job: Option<Vec<u64>>,
 }
 
-impl Wish {
+impl NotebookSettings {
     pub(super) fn at(self, path: NotebookPath) -> NotebookWant {
-        let Wish { account, scope, key, allow_override, allow_job } = self;
+        let NotebookSettings { account, scope, key, allow_override, allow_job } = self;
         NotebookWant { path, host: account.origin, account_id: account.id, scope, key, allow_override, allow_job }
     }
 }
 
-pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
-    match deploy(args, stage).await {
+pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
+    match deploy(args, ctx).await {
         Ok(ended) => ended,
         Err(failure) => failure.into(),
     }
 }
 
-async fn deploy(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
+async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
     let Args { path, accept_shared_path, scope, key, allow_override, allow_job, grant, force, adopt, print, dry_run } =
         args;
     let grants = settle_grants(grant, accept_shared_path)?;
     let allow_override = settle("--allow-override", "none", allow_override)?;
     let allow_job = settle("--allow-job", "any", allow_job)?;
-    let environment = &stage.context.environment;
-    let mut wants = Wants::default();
-    let account = credentials::account(&stage.account, &[], environment, &mut wants);
-    let identity = if print { None } else { credentials::databricks(environment, &stage.vault, &mut wants) };
-    wants.settle()?;
+    let environment = &ctx.context.environment;
+    let mut errors = InputErrors::default();
+    let account = credentials::account(&ctx.account, &[], environment, &mut errors);
+    let identity = if print { None } else { credentials::databricks(environment, &ctx.vault, &mut errors) };
+    errors.settle()?;
     let Some(account) = account else {
         return Err(Failure::new(Code::Bug, "The dbt account is missing after it was resolved."));
     };
@@ -182,12 +182,12 @@ async fn deploy(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     account.check_bare_token("The dbt API key")?;
     let given_scope = scope.clone();
     let (scope, key) = (scope.map(|scope| scope.to_string()), key.map(|key| key.to_string()));
-    let wish = Wish { account, scope, key, allow_override, allow_job };
+    let wish = NotebookSettings { account, scope, key, allow_override, allow_job };
 
     let Some(identity) = identity else {
         return Ok(Ended::well(Box::new(Printed { text: wish.at(nowhere()?).text(None) })));
     };
-    let writer = super::to_databricks(&identity, stage)?;
+    let writer = super::to_databricks(&identity, ctx)?;
     let consents = Consents::default()
         .with(Consent::AcceptSharedPath, accept_shared_path)
         .with(Consent::Force, force)
@@ -197,14 +197,14 @@ async fn deploy(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let (me, step, grant_steps) = look(&writer.reader(), path, wish, grants, &consents).await?;
     // Whoever repeats the command asks for nothing more.
     if let Some(scope) = given_scope.filter(|_| step.writes()) {
-        near_scopes(&writer, &scope).await.warn(&scope, stage);
+        near_scopes(&writer, &scope).await.warn(&scope, ctx);
     }
     let found = step.have.as_ref().map_or("absent", |have| have.state(&step.want));
-    let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
+    let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
     let mut steps = vec![Planned::Notebook(step)];
     steps.extend(grant_steps.into_iter().map(Planned::NotebookGrant));
-    let carried = provision.carry_out(Plan { steps }).await;
-    Ok(describe(carried, found, default_path).end())
+    let applied = provision.apply(Plan { steps }).await;
+    Ok(describe(applied, found, default_path).end())
 }
 
 /// `--print` has no path; the text does not depend on it.
@@ -216,7 +216,7 @@ fn nowhere() -> Result<NotebookPath, Failure> {
 async fn look(
     reader: &Reader,
     path: Option<NotebookPath>,
-    wish: Wish,
+    wish: NotebookSettings,
     grants: Vec<GrantTo<NotebookLevel>>,
     consents: &Consents,
 ) -> Result<(Me, Step<Notebook>, Vec<Step<NotebookGrant>>), Failure> {
@@ -246,8 +246,8 @@ pub(crate) fn default_path(me: &Me, account: u64) -> Result<NotebookPath, Failur
     })
 }
 
-fn describe(mut carried: Carried, found: &str, default_path: bool) -> Carried {
-    let Some(Planned::Notebook(step)) = carried.plan.steps.first() else { return carried };
+fn describe(mut applied: Applied, found: &str, default_path: bool) -> Applied {
+    let Some(Planned::Notebook(step)) = applied.plan.steps.first() else { return applied };
     let path = step.want.path.to_string();
     let object_id = match step.present() {
         Some(NotebookHave::Notebook { object_id, text: _ }) => *object_id,
@@ -255,22 +255,22 @@ fn describe(mut carried: Carried, found: &str, default_path: bool) -> Carried {
     };
     let settings = step.want.settings(step.have.as_ref());
     let sha256 = digest(&step.want.text(step.have.as_ref()));
-    carried.field("path", path.as_str());
-    carried.field("object_id", object_id.map(Id));
-    carried.field("version", VERSION);
-    carried.field("sha256", sha256);
-    carried.field("state", found);
-    carried.field("scope", settings.scope.as_str());
-    carried.field("key", settings.key.as_str());
-    match carried.finish {
+    applied.field("path", path.as_str());
+    applied.field("object_id", object_id.map(Id));
+    applied.field("version", VERSION);
+    applied.field("sha256", sha256);
+    applied.field("state", found);
+    applied.field("scope", settings.scope.as_str());
+    applied.field("key", settings.key.as_str());
+    match applied.finish {
         Finish::Changed | Finish::Unchanged => {
             let at = if default_path { String::new() } else { format!(" --notebook {}", quoted(&path)) };
-            carried.line(format!("It reads the dbt API key from secret {}/{}.", settings.scope, settings.key));
-            carried.next("Next", &format!("dbtrigger create-workflow --job <ID>{at}"));
+            applied.line(format!("It reads the dbt API key from secret {}/{}.", settings.scope, settings.key));
+            applied.next("Next", &format!("dbtrigger create-workflow --job <ID>{at}"));
         }
         Finish::Shown | Finish::Blocked | Finish::Failed => {}
     }
-    carried
+    applied
 }
 
 /// Fit for pasting into a shell.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::rehearsal::{Outcome, Rehearsal, id};
+use super::harness::{Harness, Outcome, id};
 use super::{cancel, create_workflow, deploy_notebook, init_secrets, run, watch};
 use crate::failure::Code;
 use crate::sim::say;
@@ -30,7 +30,7 @@ enum When {
 }
 
 impl Command {
-    async fn on(self, world: &Rehearsal, line: &[&str]) -> Outcome {
+    async fn on(self, world: &Harness, line: &[&str]) -> Outcome {
         let outcome = match self {
             Command::Run => world.run(run::run, line).await,
             Command::Watch => world.run(watch::run, line).await,
@@ -42,13 +42,13 @@ impl Command {
 
 /// A world with a dbt run that waits, and a workflow's run with a dbt run behind it.
 struct Scene {
-    world: Rehearsal,
+    world: Harness,
     dbt_run: String,
     workflow_run: String,
 }
 
 async fn scene() -> Scene {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let _ = world.run(init_secrets::run, &[]).await.unwrap();
     let _ = world.run(deploy_notebook::run, &[]).await.unwrap();
     let made = world.run(create_workflow::run, &["--job", "222225"]).await.unwrap();
@@ -70,7 +70,7 @@ impl Service {
     }
 
     /// From now on each request about a run finds none (databricks-api §2.2, dbt-cloud-api §2.5).
-    fn forget(self, world: &Rehearsal, run: &str) {
+    fn forget(self, world: &Harness, run: &str) {
         let (operations, status, body): (&[&'static str], u16, Value) = match self {
             Service::Databricks => (
                 &["databricks:jobs/runs/get", "databricks:jobs/runs/cancel"],

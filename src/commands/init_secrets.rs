@@ -8,11 +8,11 @@ use futures_util::future::{MaybeDone, maybe_done, try_join_all};
 
 use self::grants::repeated;
 pub(super) use self::grants::settle_grants;
-use super::Stage;
+use super::CommandContext;
 use super::create_workflow::near_scopes;
 use super::grants::GrantTo;
 use super::provision::{Provision, beside, who_and};
-use crate::credentials::{self, Account, KeySource, Missing, Sourced, Token, Wants};
+use crate::credentials::{self, Account, InputErrors, KeySource, MissingInput, Sourced, Token};
 use crate::databricks::me::Me;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{EVERYBODY, Fingerprint, KeyName, Permission, ScopeName};
@@ -79,31 +79,31 @@ impl Args {
     }
 }
 
-pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
-    match provision(args, stage).await {
+pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
+    match provision(args, ctx).await {
         Ok(ended) => ended,
         Err(failure) => failure.into(),
     }
 }
 
-async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
+async fn provision(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
     let Args { scope, key, grant, source, rotate, accept_shared_scope, no_validate, dry_run } = args;
     let grants = settle_grants(grant, accept_shared_scope)?;
-    let mut wants = Wants::default();
-    let identity = credentials::databricks(&stage.context.environment, &stage.vault, &mut wants);
-    let mut storing = Wants::default();
-    let value = Storing::find(&source, no_validate, stage, &mut storing).await;
+    let mut errors = InputErrors::default();
+    let identity = credentials::databricks(&ctx.context.environment, &ctx.vault, &mut errors);
+    let mut storing = InputErrors::default();
+    let value = Storing::find(&source, no_validate, ctx, &mut storing).await;
     // Whether a key has to be stored is known only after a look. But if the command has to fail anyway, or the key is
     // certain to be used, everything that is missing is named now.
-    if !wants.is_settled() || storing.has_wrong() || (rotate && !storing.is_settled()) {
-        wants.join(storing);
-        wants.settle()?;
+    if !errors.is_settled() || storing.has_wrong() || (rotate && !storing.is_settled()) {
+        errors.join(storing);
+        errors.settle()?;
         return Err(Failure::new(Code::Bug, "A value is missing without a name."));
     }
     let Some(identity) = identity else {
         return Err(Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved."));
     };
-    let writer = super::to_databricks(&identity, stage)?;
+    let writer = super::to_databricks(&identity, ctx)?;
 
     let consents =
         Consents::default().with(Consent::Rotate, rotate).with(Consent::AcceptSharedScope, accept_shared_scope);
@@ -119,13 +119,13 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     };
     let looks = async {
         let near = async { Ok(near_scopes(&reader, &scope).await) };
-        tokio::try_join!(keep(&reader, want, grants, &consents), near)
+        tokio::try_join!(plan_secret(&reader, want, grants, &consents), near)
     };
     // Of interest only if the key has to be stored, and asked beside what tells that.
-    let mut tried = maybe_done(Box::pin(try_key(value.as_ref(), stage)));
+    let mut tried = maybe_done(Box::pin(try_key(value.as_ref(), ctx)));
     let (me, (mut kept, near)) = beside(&mut tried, Box::pin(who_and(&reader, Box::pin(looks)))).await?;
     kept.settle_for(&me, &consents);
-    let Kept { scope: scope_step, secret: secret_step, grants: grant_steps } = kept;
+    let SecretPlan { scope: scope_step, secret: secret_step, grants: grant_steps } = kept;
     let key_is_there = secret_step.have.as_ref().is_some_and(|have| have.is_there);
     let writes_key = secret_step.writes();
     let readers = secret_step.have.as_ref().map(|have| have.readers.clone());
@@ -135,52 +135,52 @@ async fn provision(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, 
     let mut inputs = Inputs::default();
     if writes_key {
         storing.settle()?;
-        inputs.key = Some(tried_key(value.as_ref(), &mut tried, stage).await?);
+        inputs.key = Some(tried_key(value.as_ref(), &mut tried, ctx).await?);
     }
-    warn_of_readers(readers.as_ref(), &scope, stage);
+    warn_of_readers(readers.as_ref(), &scope, ctx);
     if scope_step.have.is_none() {
-        near.warn(&scope, stage);
+        near.warn(&scope, ctx);
     }
 
     let mut steps = vec![Planned::Scope(scope_step), Planned::Secret(secret_step)];
     steps.extend(grant_steps.into_iter().map(Planned::Grant));
-    let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs };
-    let mut carried = provision.carry_out(Plan { steps }).await;
-    carried.field("scope", scope.as_str());
-    carried.field("key", key.as_str());
+    let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs };
+    let mut applied = provision.apply(Plan { steps }).await;
+    applied.field("scope", scope.as_str());
+    applied.field("key", key.as_str());
     if readers.is_none() {
         // A scope that was made just now may have come out open to everybody.
-        warn_of_readers(now_read(&carried.plan), &scope, stage);
+        warn_of_readers(now_read(&applied.plan), &scope, ctx);
     }
     if let Some(readers) = readers {
-        carried.field("readers", told_in_json(&readers));
+        applied.field("readers", told_in_json(&readers));
         if let Readers::Listed(acls) = &readers {
-            carried.line(format!("Readers of scope {scope}: {}, and administrators.", told(acls)));
+            applied.line(format!("Readers of scope {scope}: {}, and administrators.", told(acls)));
         }
     }
-    if carried.is_well() {
+    if applied.is_well() {
         if key_is_there && !rotate {
-            carried.next("To replace the key", &format!("dbtrigger init-secrets{named} --rotate{again}"));
+            applied.next("To replace the key", &format!("dbtrigger init-secrets{named} --rotate{again}"));
         }
-        carried.next("Next", &format!("dbtrigger deploy-notebook{named}"));
+        applied.next("Next", &format!("dbtrigger deploy-notebook{named}"));
     }
-    Ok(carried.end())
+    Ok(applied.end())
 }
 
 /// The scope, the key in it, and who else may use it.
-pub(super) struct Kept {
+pub(super) struct SecretPlan {
     pub(super) scope: Step<Scope>,
     pub(super) secret: Step<Secret>,
     pub(super) grants: Vec<Step<Grant>>,
 }
 
 /// Looks at the scope, the key and the access that is to be given.
-pub(super) async fn keep(
+pub(super) async fn plan_secret(
     reader: &Reader,
     want: SecretWant,
     grants: Vec<GrantTo<Permission>>,
     consents: &Consents,
-) -> Result<Kept, Failure> {
+) -> Result<SecretPlan, Failure> {
     let scope = want.scope.clone();
     let granting = grants.into_iter().map(|GrantTo { principal, level }| {
         Step::<Grant>::plan(reader, GrantWant { scope: scope.clone(), principal, permission: level }, consents)
@@ -192,13 +192,13 @@ pub(super) async fn keep(
         try_join_all(granting)
     )?;
     secret.settle(scope.have.as_ref());
-    Ok(Kept { scope, secret, grants })
+    Ok(SecretPlan { scope, secret, grants })
 }
 
-impl Kept {
+impl SecretPlan {
     /// Settles what takes all of it: who is meant to read the key, and what whoever makes the scope has anyhow.
     pub(super) fn settle_for(&mut self, me: &Me, consents: &Consents) {
-        let Kept { scope, secret, grants } = self;
+        let SecretPlan { scope, secret, grants } = self;
         let meant: Vec<String> = grants.iter().map(|step| step.want.principal.clone()).collect();
         secret.settle_readers(&me.user_name, &meant, consents);
         for step in grants {
@@ -208,16 +208,16 @@ impl Kept {
 }
 
 /// Says what somebody who stores a key there has to know.
-pub(super) fn warn_of_readers(readers: Option<&Readers>, scope: &ScopeName, stage: &Stage) {
+pub(super) fn warn_of_readers(readers: Option<&Readers>, scope: &ScopeName, ctx: &CommandContext) {
     let Some(readers) = readers else { return };
     if readers.everybody().is_some() {
         let why = match readers {
             Readers::NoAcls => " (no Premium plan, so no access control)",
             Readers::Listed(_) | Readers::Hidden => "",
         };
-        stage.events.warning(format!("every user of this workspace can read secret scope {scope}{why}"));
+        ctx.events.warning(format!("every user of this workspace can read secret scope {scope}{why}"));
     } else if *readers == Readers::Hidden {
-        stage.events.warning(format!(
+        ctx.events.warning(format!(
             "cannot list the readers of secret scope {scope}: that requires MANAGE, which its creator and administrators have"
         ));
     }
@@ -267,12 +267,12 @@ pub(super) struct Storing {
 pub(super) async fn key_to_store(
     source: &KeySource,
     tried: bool,
-    stage: &Stage,
-    wants: &mut Wants,
+    ctx: &CommandContext,
+    errors: &mut InputErrors,
 ) -> Option<Sourced<Value>> {
-    wants.need(
-        credentials::key_to_store(source, &stage.context.environment, &stage.vault).await,
-        Missing {
+    errors.need(
+        credentials::key_to_store(source, &ctx.context.environment, &ctx.vault).await,
+        MissingInput {
             what: "the dbt API key to store",
             give: "--token-stdin, --token-file FILE, or the variable DBT_CLOUD_TOKEN (a token in ~/.dbt/dbt_cloud.yml is never stored: readers of the secret would act as you in dbt)",
             ask: Some(Question::DbtKey { tried }),
@@ -281,34 +281,39 @@ pub(super) async fn key_to_store(
 }
 
 impl Storing {
-    async fn find(source: &KeySource, no_validate: bool, stage: &Stage, wants: &mut Wants) -> Option<Storing> {
-        let key = key_to_store(source, !no_validate, stage, wants).await;
+    async fn find(
+        source: &KeySource,
+        no_validate: bool,
+        ctx: &CommandContext,
+        errors: &mut InputErrors,
+    ) -> Option<Storing> {
+        let key = key_to_store(source, !no_validate, ctx, errors).await;
         if no_validate {
             return Some(Storing { key: key?, account: None });
         }
-        let account = credentials::account(&stage.account, &[], &stage.context.environment, wants);
+        let account = credentials::account(&ctx.account, &[], &ctx.context.environment, errors);
         Some(Storing { key: key?, account: Some(account?) })
     }
 
     /// Says what whoever stores it has to know.
-    pub(super) fn remark(&self, stage: &Stage) {
+    pub(super) fn remark(&self, ctx: &CommandContext) {
         let Storing { key: Sourced { value, source }, account } = self;
         if value.reveal().starts_with("dbtu_") {
-            stage.events.warning(format!(
+            ctx.events.warning(format!(
                 "the key from {source} is a personal token: anyone who can read the secret can act as you in dbt; use a service token (dbtc_) instead"
             ));
         }
         if account.is_none() {
-            stage.events.warning(format!("the key from {source} was not checked with dbt (--no-validate)"));
+            ctx.events.warning(format!("the key from {source} was not checked with dbt (--no-validate)"));
         }
     }
 
     /// Tries the key at dbt, so that no wrong one is stored.
-    async fn validate(&self, stage: &Stage) -> Result<(), Failure> {
+    async fn validate(&self, ctx: &CommandContext) -> Result<(), Failure> {
         let Some(account) = &self.account else { return Ok(()) };
         account.check_bare_token(&self.key.source.to_string())?;
         let token = Token::bare(self.key.clone());
-        let dbt = super::to_dbt(account, &token, stage)?;
+        let dbt = super::to_dbt(account, &token, ctx)?;
         validate(&dbt, account.id).await
     }
 }
@@ -317,21 +322,21 @@ impl Storing {
 pub(super) async fn tried_key<S: Future<Output = Result<(), Failure>> + Unpin>(
     storing: Option<&Storing>,
     tried: &mut MaybeDone<S>,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Result<Value, Failure> {
     let Some(storing) = storing else {
         return Err(Failure::new(Code::Bug, "The key is missing after it was resolved."));
     };
-    storing.remark(stage);
+    storing.remark(ctx);
     (&mut *tried).await;
     Pin::new(tried).take_output().transpose()?;
     Ok(storing.key.value.clone())
 }
 
 /// Tries a key at dbt, if there is one.
-pub(super) async fn try_key(storing: Option<&Storing>, stage: &Stage) -> Result<(), Failure> {
+pub(super) async fn try_key(storing: Option<&Storing>, ctx: &CommandContext) -> Result<(), Failure> {
     match storing {
-        Some(storing) => storing.validate(stage).await,
+        Some(storing) => storing.validate(ctx).await,
         None => Ok(()),
     }
 }

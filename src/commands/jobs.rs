@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::job_named::{Narrow, Places, environment, jobs, shown_name};
 use super::table::table;
-use super::{Stage, line_to_dbt};
-use crate::credentials::{Account, Wants};
+use super::{CommandContext, line_to_dbt};
+use crate::credentials::{Account, InputErrors};
 use crate::dbt::{Job, Off, Status};
 use crate::document::{Data, Id, document};
 use crate::failure::{Ended, Failure, Report};
@@ -20,23 +20,23 @@ pub(crate) struct Args {
     narrow: Narrow,
 }
 
-pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let Args { narrow } = args;
-    match listed(&narrow, stage).await {
+    match listed(&narrow, ctx).await {
         Ok(report) => Ended::well(Box::new(report)),
         Err(failure) => failure.into(),
     }
 }
 
-async fn listed(narrow: &Narrow, stage: &Stage) -> Result<JobsReport, Failure> {
-    let (account, reader) = line_to_dbt(&[], Wants::default(), stage)?;
+async fn listed(narrow: &Narrow, ctx: &CommandContext) -> Result<JobsReport, Failure> {
+    let (account, reader) = line_to_dbt(&[], InputErrors::default(), ctx)?;
     let places = Places::read(&reader, &account, narrow).await?;
     if places.unnamed {
-        stage.events.remark("this token cannot list projects; showing their IDs");
+        ctx.events.remark("this token cannot list projects; showing their IDs");
     }
     let jobs = jobs(&reader, &account, narrow, &places, None).await?;
     if jobs.is_empty() {
-        stage.events.remark(format!("no jobs in account {} are visible to this token", account.id));
+        ctx.events.remark(format!("no jobs in account {} are visible to this token", account.id));
     }
     Ok(JobsReport { account, places, jobs })
 }

@@ -8,7 +8,7 @@ use crate::document::{Data, document};
 
 /// A run that was started, or may have been.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
+pub(crate) struct Checkpoint {
     /// The `data` of the JSON document: what is known so far.
     pub(crate) data: Data,
     /// What goes on without us, in one line: `dbt run 123456 goes on: https://…`.
@@ -19,29 +19,29 @@ pub(crate) struct Known {
 
 /// What is known of everything that a command has to do with.
 #[derive(Debug)]
-pub(crate) struct Left {
+pub(crate) struct Interrupted {
     /// The `data` of the JSON document.
     pub(crate) data: Data,
     /// What goes on, each with the command that picks it up.
     pub(crate) going: Vec<(String, String)>,
     /// What else there is to say.
-    pub(crate) said: Option<Said>,
+    pub(crate) said: Option<StateNote>,
 }
 
 /// How things stand where nothing goes on.
 #[derive(Clone, Debug)]
-pub(crate) struct Said {
+pub(crate) struct StateNote {
     pub(crate) cause: Option<String>,
     pub(crate) advice: &'static str,
 }
 
 #[derive(Debug)]
 enum Part {
-    GoesOn(Known),
+    GoesOn(Checkpoint),
     /// It has ended, or nobody waits for it; its data still belongs into the document.
     Over(Data),
     /// Nothing was started; so things stand.
-    Stands(Data, Said),
+    Stands(Data, StateNote),
 }
 
 /// A cell that outlives the command. A command with several runs has a place for each.
@@ -58,7 +58,7 @@ impl LastKnown {
         LastKnown { parts: self.parts.clone(), place: index + 1 }
     }
 
-    pub(crate) fn set(&self, known: Known) {
+    pub(crate) fn set(&self, known: Checkpoint) {
         self.parts.borrow_mut().insert(self.place, Part::GoesOn(known));
     }
 
@@ -73,7 +73,7 @@ impl LastKnown {
     }
 
     /// Nothing was started, and this is how things stand.
-    pub(crate) fn stands(&self, data: Data, said: Said) {
+    pub(crate) fn stands(&self, data: Data, said: StateNote) {
         self.parts.borrow_mut().insert(self.place, Part::Stands(data, said));
     }
 
@@ -85,12 +85,12 @@ impl LastKnown {
         }
     }
 
-    pub(crate) fn get(&self) -> Option<Left> {
+    pub(crate) fn get(&self) -> Option<Interrupted> {
         let parts = self.parts.borrow();
         let (mut all, mut going, mut last) = (Vec::new(), Vec::new(), None);
         for part in parts.values() {
             match part {
-                Part::GoesOn(Known { data, line, resume }) => {
+                Part::GoesOn(Checkpoint { data, line, resume }) => {
                     all.push(data.clone());
                     going.push((line.clone(), resume.clone()));
                 }
@@ -104,7 +104,7 @@ impl LastKnown {
         let single = parts.contains_key(&0);
         drop(parts);
         let data = if single { all.pop()? } else { document!({ "runs": all }) };
-        (single || data["runs"].as_array().is_some_and(|runs| !runs.is_empty())).then_some(Left {
+        (single || data["runs"].as_array().is_some_and(|runs| !runs.is_empty())).then_some(Interrupted {
             data,
             going,
             said: last,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use serde_json::{Value, json};
 
-use super::rehearsal::Rehearsal;
+use super::harness::Harness;
 use super::{Wire, jobs, run, runs};
 use crate::credentials::AccountFlags;
 use crate::events::Events;
@@ -84,12 +84,12 @@ async fn exit(line: Line, lists: Lists) -> u8 {
         let matches = A::augment_args(clap::Command::new("x")).try_get_matches_from([&["x"], line].concat()).unwrap();
         A::from_arg_matches(&matches).unwrap()
     }
-    let mut stage = Rehearsal::new().stage(AccountFlags::default(), Events::new(|_| ()));
-    stage.wire = Wire::Given(Rc::new(lists));
+    let mut ctx = Harness::new().ctx(AccountFlags::default(), Events::new(|_| ()));
+    ctx.wire = Wire::Given(Rc::new(lists));
     let Ended { report: _, failure } = match line {
-        Line::Jobs(line) => jobs::run(read(line), &stage).await,
-        Line::Run(line) => Box::pin(run::run(read(line), &stage)).await,
-        Line::Runs(line) => runs::run(read(line), &stage).await,
+        Line::Jobs(line) => jobs::run(read(line), &ctx).await,
+        Line::Run(line) => Box::pin(run::run(read(line), &ctx)).await,
+        Line::Runs(line) => runs::run(read(line), &ctx).await,
     };
     failure.map_or(0, |failure| failure.code.exit())
 }

@@ -32,6 +32,8 @@ mod given;
 #[cfg(test)]
 mod gone_tests;
 #[cfg(test)]
+pub(crate) mod harness;
+#[cfg(test)]
 mod identity_tests;
 #[cfg(test)]
 mod interrupt_tests;
@@ -41,13 +43,14 @@ mod last_known;
 mod list_tests;
 #[cfg(test)]
 mod off_tests;
+mod prompts;
+#[cfg(test)]
+mod prompts_tests;
 pub(crate) mod provision;
 #[cfg(test)]
 mod provision_tests;
 #[cfg(test)]
 mod refusal_tests;
-#[cfg(test)]
-pub(crate) mod rehearsal;
 #[cfg(test)]
 mod retry_tests;
 mod run_named;
@@ -58,9 +61,6 @@ mod several_tests;
 #[cfg(test)]
 mod shown_tests;
 mod table;
-mod talk;
-#[cfg(test)]
-mod talk_tests;
 #[cfg(test)]
 mod waves_tests;
 mod workflow_named;
@@ -68,8 +68,8 @@ mod workflow_named;
 pub(crate) use connect::{line_to_dbt, roots, to_databricks, to_dbt, walk_to};
 pub(crate) use deploy_notebook::quoted;
 pub(crate) use given::Given;
-pub(crate) use last_known::{LastKnown, Left, Said};
-pub(crate) use talk::{Instead, Talk, answer, left_at_a_question};
+pub(crate) use last_known::{Interrupted, LastKnown, StateNote};
+pub(crate) use prompts::{Instead, Prompts, answer, left_at_a_question};
 
 use std::path::PathBuf;
 
@@ -77,11 +77,11 @@ use crate::context::Context;
 use crate::credentials::AccountFlags;
 use crate::events::{Events, Interruption};
 use crate::http::{Pace, Roots};
-use crate::runs::Means;
+use crate::runs::RunContext;
 use crate::secret::Vault;
 
 /// What every command finds when it begins. Commands take it apart; the rooms below get the piece they need.
-pub(crate) struct Stage {
+pub(crate) struct CommandContext {
     pub(crate) context: Context,
     pub(crate) vault: Vault,
     pub(crate) events: Events,
@@ -98,18 +98,18 @@ pub(crate) struct Stage {
     pub(crate) interruption: Interruption,
     pub(crate) wire: Wire,
     /// Whom to ask, and what was answered.
-    pub(crate) talk: Talk,
+    pub(crate) prompts: Prompts,
 }
 
-impl Stage {
+impl CommandContext {
     /// What commands for later have to say once more.
     pub(crate) fn given(&self) -> Given {
         Given::of(self.context.environment.profile(), self.ca_bundle.as_deref(), &self.account)
     }
 
     /// The pieces that the room of runs needs.
-    pub(crate) fn means(&self) -> Means {
-        Means {
+    pub(crate) fn run_context(&self) -> RunContext {
+        RunContext {
             pace: self.pace.clone(),
             wall: self.context.wall.clone(),
             entropy: self.context.entropy.clone(),

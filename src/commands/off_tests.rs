@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::rehearsal::Rehearsal;
+use super::harness::Harness;
 use super::{create_workflow, deploy_notebook, doctor, init_secrets, jobs, run, watch};
 use crate::failure::Code;
 
 /// A plain job of the world.
 const JOB: &str = "300001";
 
-async fn stage(job: &Value) -> Rehearsal {
-    let stage = Rehearsal::new();
-    assert_eq!(stage.run(init_secrets::run, &[]).await.unwrap().exit, 0);
-    assert_eq!(stage.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
-    stage.world(|world| world.script_dbt_job(JOB.parse().unwrap(), &json!({ "job": job })));
-    stage.take_log();
-    stage
+async fn ctx(job: &Value) -> Harness {
+    let ctx = Harness::new();
+    assert_eq!(ctx.run(init_secrets::run, &[]).await.unwrap().exit, 0);
+    assert_eq!(ctx.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
+    ctx.world(|world| world.script_dbt_job(JOB.parse().unwrap(), &json!({ "job": job })));
+    ctx.take_log();
+    ctx
 }
 
 #[tokio::test(start_paused = true)]
@@ -37,7 +37,7 @@ async fn a_job_of_which_no_run_starts_is_told_before_anything_is_started() {
                 wrong.push(format!("{says} ({command}): {seen}"));
             }
         };
-        let world = stage(&job).await;
+        let world = ctx(&job).await;
         let listed = world.run(jobs::run, &[]).await.unwrap();
         let row = listed.data["jobs"].as_array().unwrap().iter().find(|row| row["job_id"] == JOB).cloned();
         let told = row.as_ref().and_then(|row| row["cannot_start"].as_str()).map(|why| why.contains(says));
@@ -78,18 +78,18 @@ async fn a_job_of_which_no_run_starts_is_told_before_anything_is_started() {
 #[tokio::test(start_paused = true)]
 async fn looking_at_the_job_takes_no_time_of_its_own_and_stands_in_no_way() {
     let latency = Duration::from_millis(100);
-    let start = async |stage: &Rehearsal| {
-        stage.set_latency(latency);
-        stage.run(run::run, &["222222", "--no-wait"]).await.unwrap()
+    let start = async |ctx: &Harness| {
+        ctx.set_latency(latency);
+        ctx.run(run::run, &["222222", "--no-wait"]).await.unwrap()
     };
-    let outcome = start(&Rehearsal::new()).await;
+    let outcome = start(&Harness::new()).await;
     // The look at earlier runs, the start, and the look for a second run of it.
     assert!(outcome.exit == 0 && outcome.took <= 3 * latency + Duration::from_millis(10), "{:?}", outcome.took);
     for fault in ["status=500", "status=403", "reset", "hang", "login"] {
-        let stage = Rehearsal::new();
+        let ctx = Harness::new();
         let rule = format!("dbt:jobs/get={fault},times=forever");
-        stage.world(|world| world.add_fault(crate::sandbox::Rule::parse(&rule).unwrap()));
-        let outcome = start(&stage).await;
+        ctx.world(|world| world.add_fault(crate::sandbox::Rule::parse(&rule).unwrap()));
+        let outcome = start(&ctx).await;
         assert!(outcome.exit == 0 && outcome.took < Duration::from_secs(12), "{fault}: {outcome:?}");
     }
 }
@@ -104,7 +104,7 @@ async fn a_job_that_is_deactivated_while_its_run_waits_is_told_once() {
         (json!({ "deactivated": true, "deactivation_reason": "Account inactivity." }), "Account inactivity"),
     ] {
         for watched in [false, true] {
-            let world = stage(&json!({})).await;
+            let world = ctx(&json!({})).await;
             let script = job.clone();
             // Right after the run is there.
             world.aside("dbt:jobs/run", move |world| {
@@ -113,7 +113,7 @@ async fn a_job_that_is_deactivated_while_its_run_waits_is_told_once() {
             let line: &[&str] = if watched { &[waits, "--no-wait"] } else { &[waits, "--timeout", "9m"] };
             let mut outcome = world.run(run::run, line).await.unwrap();
             if watched {
-                let run = super::rehearsal::id(&outcome.data["run_id"]);
+                let run = super::harness::id(&outcome.data["run_id"]);
                 world.take_log();
                 outcome = world.run(watch::run, &[&run, "--timeout", "9m"]).await.unwrap();
             }

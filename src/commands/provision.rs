@@ -6,10 +6,10 @@ use std::pin::Pin;
 
 use futures_util::future::MaybeDone;
 
-use super::{Given, Said, Stage};
+use super::{CommandContext, Given, StateNote};
 use crate::databricks::me::{Me, me};
 use crate::document::{Data, Shown, document};
-use crate::engine::{Action, Entry, Inputs, Note, Plan, Progress, Provisioned, blocked, walk};
+use crate::engine::{Action, Entry, Inputs, Note, Plan, Progress, Provisioned, apply, blocked};
 use crate::failure::{Code, Ended, Failure, Hint, Remedy, Report, of_databricks};
 use crate::http::{Meaning, Reader, Writer};
 
@@ -54,7 +54,7 @@ pub(crate) async fn beside<T, S: Future + Unpin>(
 
 /// A plan and all that it takes to carry it out.
 pub(crate) struct Provision<'a> {
-    pub(crate) stage: &'a Stage,
+    pub(crate) ctx: &'a CommandContext,
     pub(crate) writer: &'a Writer,
     pub(crate) me: &'a Me,
     pub(crate) dry_run: bool,
@@ -77,7 +77,7 @@ pub(crate) enum Finish {
 }
 
 /// What became of a plan. Commands add their own lines and fields, then end with it.
-pub(crate) struct Carried {
+pub(crate) struct Applied {
     pub(crate) plan: Plan,
     pub(crate) finish: Finish,
     workspace: String,
@@ -91,15 +91,15 @@ pub(crate) struct Carried {
 
 impl Provision<'_> {
     /// Carries the plan as far as it goes. Names the workspace and the identity before the first write.
-    pub(crate) async fn carry_out(self, mut plan: Plan) -> Carried {
-        let Provision { stage, writer, me, dry_run, inputs } = self;
+    pub(crate) async fn apply(self, mut plan: Plan) -> Applied {
+        let Provision { ctx, writer, me, dry_run, inputs } = self;
         let (workspace, identity) = (writer.origin().to_owned(), me.user_name.clone());
         let refusal = blocked(&plan);
-        let given = stage.given();
+        let given = ctx.given();
         let (mut lines, mut fields) = (Vec::new(), Data::default());
         let (finish, failure) = if dry_run {
             if plan.writes() {
-                stage.events.remark(format!("Would write to {workspace} as {identity}"));
+                ctx.events.remark(format!("Would write to {workspace} as {identity}"));
             }
             // A dry run shows what is blocked; that is no failure of it.
             if let Some(refusal) = refusal {
@@ -110,8 +110,8 @@ impl Provision<'_> {
         } else if refusal.is_some() {
             (Finish::Blocked, refusal)
         } else if plan.writes() {
-            stage.events.remark(format!("Writing to {workspace} as {identity}"));
-            let going = stage.events.going("writing");
+            ctx.events.remark(format!("Writing to {workspace} as {identity}"));
+            let going = ctx.events.going("writing");
             going.state(format!("to {workspace} as {identity}"));
             let so_far = RefCell::new(plan.entries());
             let told = |entry: Entry| {
@@ -121,17 +121,17 @@ impl Provision<'_> {
                 {
                     *known = entry;
                 }
-                stage.last_known.stands(known_so_far(&workspace, &identity, &entries), half_done(&entries));
+                ctx.last_known.stands(known_so_far(&workspace, &identity, &entries), half_done(&entries));
             };
-            match walk(writer, &mut plan, &inputs, &told).await {
+            match apply(writer, &mut plan, &inputs, &told).await {
                 Ok(()) => (Finish::Changed, None),
                 Err(failure) => (Finish::Failed, Some(failure)),
             }
         } else {
             (Finish::Unchanged, None)
         };
-        tell_of_skipped(&plan, stage);
-        Carried { plan, finish, workspace, identity, dry_run, given, lines, fields, failure }
+        tell_of_skipped(&plan, ctx);
+        Applied { plan, finish, workspace, identity, dry_run, given, lines, fields, failure }
     }
 }
 
@@ -149,7 +149,7 @@ fn known_so_far(workspace: &str, identity: &str, entries: &[Entry]) -> Data {
 }
 
 /// What such a person has to know.
-fn half_done(entries: &[Entry]) -> Said {
+fn half_done(entries: &[Entry]) -> StateNote {
     let is_written = |entry: &&Entry| match (&entry.action, entry.progress) {
         (Action::Create | Action::Update(_) | Action::Remove, Progress::Written | Progress::Done) => true,
         (
@@ -160,7 +160,7 @@ fn half_done(entries: &[Entry]) -> Said {
     };
     let written: Vec<String> =
         entries.iter().filter(is_written).map(|entry| format!("{} {}", entry.kind, entry.quoted)).collect();
-    Said {
+    StateNote {
         cause: (!written.is_empty()).then(|| format!("already written: {}", written.join(", "))),
         advice: "run the same command again to finish: it writes only what is missing",
     }
@@ -199,15 +199,15 @@ pub(crate) fn no_plan(
 }
 
 /// A grant that was left out is never left out silently.
-fn tell_of_skipped(plan: &Plan, stage: &Stage) {
+fn tell_of_skipped(plan: &Plan, ctx: &CommandContext) {
     for entry in plan.entries() {
         if let Action::Keep(Some(note @ Note::Skipped(_))) = &entry.action {
-            stage.events.remark(format!("{} {}: {note}", entry.kind, entry.quoted));
+            ctx.events.remark(format!("{} {}: {note}", entry.kind, entry.quoted));
         }
     }
 }
 
-impl Carried {
+impl Applied {
     /// Whether everything is now as it should be.
     pub(crate) fn is_well(&self) -> bool {
         match self.finish {
@@ -233,7 +233,7 @@ impl Carried {
 
     /// The report, with the failure beside it if there is one.
     pub(crate) fn end(self) -> Ended<Box<dyn Report>> {
-        let Carried { plan, finish, workspace, identity, dry_run, given: _, mut lines, fields, failure } = self;
+        let Applied { plan, finish, workspace, identity, dry_run, given: _, mut lines, fields, failure } = self;
         if finish == Finish::Unchanged {
             lines.insert(0, "Nothing to change.".to_owned());
         }

@@ -5,28 +5,28 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::rehearsal::{ACCOUNT, ANA, DATABRICKS_TOKEN, DBT_TOKEN, Outcome, Rehearsal, Trouble};
-use super::{LastKnown, Stage, deploy_notebook, init_secrets, setup};
+use super::harness::{ACCOUNT, ANA, DATABRICKS_TOKEN, DBT_TOKEN, Harness, InjectedFault, Outcome};
+use super::{CommandContext, LastKnown, deploy_notebook, init_secrets, setup};
 use crate::failure::{Code, Ended, Report};
 use crate::sandbox::{Class, Phase, Rule, SimTime};
 
 const PATH: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
 const SERVICE: &str = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11";
-const TROUBLES: [Trouble; 6] = [
-    Trouble::KilledBefore,
-    Trouble::KilledAfter,
-    Trouble::LostBefore,
-    Trouble::LostAfter,
-    Trouble::ErrorAfter,
-    Trouble::Unavailable,
+const TROUBLES: [InjectedFault; 6] = [
+    InjectedFault::KilledBefore,
+    InjectedFault::KilledAfter,
+    InjectedFault::LostBefore,
+    InjectedFault::LostAfter,
+    InjectedFault::ErrorAfter,
+    InjectedFault::Unavailable,
 ];
 
-async fn init(stage: &Rehearsal, line: &[&str]) -> Outcome {
-    stage.run(init_secrets::run, line).await.expect("nobody kills it")
+async fn init(ctx: &Harness, line: &[&str]) -> Outcome {
+    ctx.run(init_secrets::run, line).await.expect("nobody kills it")
 }
 
-async fn deploy(stage: &Rehearsal, line: &[&str]) -> Outcome {
-    stage.run(deploy_notebook::run, line).await.expect("nobody kills it")
+async fn deploy(ctx: &Harness, line: &[&str]) -> Outcome {
+    ctx.run(deploy_notebook::run, line).await.expect("nobody kills it")
 }
 
 fn refused(outcome: &Outcome, words: &[&str]) {
@@ -37,8 +37,8 @@ fn refused(outcome: &Outcome, words: &[&str]) {
 }
 
 /// The world without what may differ: how often a value was put.
-fn state(stage: &Rehearsal) -> Value {
-    let mut found = stage.world(|world| world.inspect());
+fn state(ctx: &Harness) -> Value {
+    let mut found = ctx.world(|world| world.inspect());
     if let Some(scopes) = found["scopes"].as_object_mut() {
         for scope in scopes.values_mut() {
             for secret in scope["secrets"].as_object_mut().unwrap().values_mut() {
@@ -56,10 +56,10 @@ fn steps(outcome: &Outcome) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn init_secrets_stores_the_key_and_gives_access_and_the_second_time_writes_nothing() {
-    let stage = Rehearsal::new();
-    stage.set_latency(Duration::from_millis(50));
+    let ctx = Harness::new();
+    ctx.set_latency(Duration::from_millis(50));
     let line = ["--grant", "data-engineers:READ"];
-    let first = init(&stage, &line).await;
+    let first = init(&ctx, &line).await;
     assert_eq!(first.exit, 0, "{first:?}");
     assert_eq!(steps(&first), ["create done", "create done", "create done"]);
     assert_eq!(
@@ -71,63 +71,63 @@ async fn init_secrets_stores_the_key_and_gives_access_and_the_second_time_writes
     // key; the look before the grant; the grant; one look after both.
     assert_eq!(first.took, Duration::from_millis(50) * 7);
     let writes = ["databricks:secrets/scopes/create", "databricks:secrets/put", "databricks:secrets/acls/put"];
-    assert_eq!(stage.take_writes(), writes);
-    let scope = stage.world(|world| world.inspect())["scopes"]["dbt-cloud"].clone();
+    assert_eq!(ctx.take_writes(), writes);
+    let scope = ctx.world(|world| world.inspect())["scopes"]["dbt-cloud"].clone();
     assert_eq!(scope["acls"], json!({ ANA: "MANAGE", "data-engineers": "READ" }));
 
-    let second = init(&stage, &line).await;
+    let second = init(&ctx, &line).await;
     assert_eq!((second.exit, steps(&second)), (0, vec!["keep done".to_owned(); 3]));
     assert!(second.text.contains("kept (replace it with --rotate)"), "{}", second.text);
     assert!(second.text.contains("init-secrets --rotate"), "{}", second.text);
     assert_eq!(second.took, Duration::from_millis(50));
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_is_there_needs_no_key_and_a_missing_one_is_named_with_everything_else() {
-    let stage = Rehearsal::new();
-    stage.set("DBT_CLOUD_TOKEN", "");
-    stage.set("DBT_CLOUD_HOST", "");
-    let missing = init(&stage, &[]).await;
+    let ctx = Harness::new();
+    ctx.set("DBT_CLOUD_TOKEN", "");
+    ctx.set("DBT_CLOUD_HOST", "");
+    let missing = init(&ctx, &[]).await;
     assert_eq!((missing.exit, missing.code), (2, Some(Code::MissingInput)));
     for word in ["the dbt API key to store", "--token-stdin", "DBT_CLOUD_HOST"] {
         assert!(missing.failure.contains(word), "{}", missing.failure);
     }
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
 
-    stage.set("DATABRICKS_TOKEN", "");
-    let all = init(&stage, &[]).await;
-    assert!(all.failure.contains("3 values are missing") && stage.take_log().is_empty(), "{}", all.failure);
+    ctx.set("DATABRICKS_TOKEN", "");
+    let all = init(&ctx, &[]).await;
+    assert!(all.failure.contains("3 values are missing") && ctx.take_log().is_empty(), "{}", all.failure);
 
-    let stage = Rehearsal::new();
-    assert_eq!(init(&stage, &[]).await.exit, 0);
-    stage.set("DBT_CLOUD_TOKEN", "");
-    stage.set("DBT_CLOUD_HOST", "");
-    assert_eq!(init(&stage, &[]).await.exit, 0);
+    let ctx = Harness::new();
+    assert_eq!(init(&ctx, &[]).await.exit, 0);
+    ctx.set("DBT_CLOUD_TOKEN", "");
+    ctx.set("DBT_CLOUD_HOST", "");
+    assert_eq!(init(&ctx, &[]).await.exit, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rotate_writes_only_another_key_and_writes_blindly_where_values_cannot_be_read() {
-    let stage = Rehearsal::new();
-    init(&stage, &[]).await;
-    stage.take_log();
-    let same = init(&stage, &["--rotate"]).await;
+    let ctx = Harness::new();
+    init(&ctx, &[]).await;
+    ctx.take_log();
+    let same = init(&ctx, &["--rotate"]).await;
     assert!(same.text.contains("unchanged"), "{}", same.text);
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
 
-    stage.world(|world| world.set_secret_reading(false));
-    let blind = init(&stage, &["--rotate"]).await;
+    ctx.world(|world| world.set_secret_reading(false));
+    let blind = init(&ctx, &["--rotate"]).await;
     assert!(blind.exit == 0 && blind.text.contains("is not readable"), "{blind:?}");
-    assert_eq!(stage.take_writes(), ["databricks:secrets/put"]);
+    assert_eq!(ctx.take_writes(), ["databricks:secrets/put"]);
 
-    stage.world(|world| world.set_secret_reading(true));
-    stage.set("DBT_CLOUD_TOKEN", "dbtc_another-0123456789");
-    let other = init(&stage, &["--rotate", "--no-validate"]).await;
+    ctx.world(|world| world.set_secret_reading(true));
+    ctx.set("DBT_CLOUD_TOKEN", "dbtc_another-0123456789");
+    let other = init(&ctx, &["--rotate", "--no-validate"]).await;
     assert!(other.exit == 0 && other.text.contains("value (--rotate; a different key is stored)"), "{other:?}");
-    assert_eq!(stage.take_writes(), ["databricks:secrets/put"]);
+    assert_eq!(ctx.take_writes(), ["databricks:secrets/put"]);
 
-    stage.set("DBT_CLOUD_TOKEN", "");
-    assert_eq!(init(&stage, &["--rotate"]).await.code, Some(Code::MissingInput));
+    ctx.set("DBT_CLOUD_TOKEN", "");
+    assert_eq!(init(&ctx, &["--rotate"]).await.code, Some(Code::MissingInput));
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,153 +139,153 @@ async fn a_wrong_key_is_found_out_before_anything_is_written() {
             Code::NotAllowed,
             "Nothing was written: dbt accepts the key, but it can see no",
         ),
-        ("dbt:accounts/list=status=404,times=forever", Code::Nonsense, "does not respond like dbt"),
-        ("dbt:accounts/list=login,times=forever", Code::Nonsense, "web page"),
+        ("dbt:accounts/list=status=404,times=forever", Code::InvalidResponse, "does not respond like dbt"),
+        ("dbt:accounts/list=login,times=forever", Code::InvalidResponse, "web page"),
     ] {
-        let stage = Rehearsal::new();
-        stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
-        let outcome = init(&stage, &[]).await;
+        let ctx = Harness::new();
+        ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        let outcome = init(&ctx, &[]).await;
         assert_eq!(outcome.code, Some(code), "{rule}: {}", outcome.failure);
         assert!(
             outcome.failure.contains(word) && outcome.failure.contains("Nothing was written"),
             "{}",
             outcome.failure
         );
-        assert_eq!(stage.take_writes(), [""; 0]);
+        assert_eq!(ctx.take_writes(), [""; 0]);
     }
-    let stage = Rehearsal::new();
-    stage.set("DBT_CLOUD_ACCOUNT_ID", "7");
-    let outcome = init(&stage, &[]).await;
+    let ctx = Harness::new();
+    ctx.set("DBT_CLOUD_ACCOUNT_ID", "7");
+    let outcome = init(&ctx, &[]).await;
     assert_eq!(outcome.code, Some(Code::NotFound));
     assert!(outcome.failure.contains("not for account 7") && outcome.failure.contains("51234"), "{}", outcome.failure);
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_key_from_a_file_loses_its_line_end_and_a_missing_file_is_named() {
-    let stage = Rehearsal::new();
-    stage.set("DBT_CLOUD_TOKEN", "");
+    let ctx = Harness::new();
+    ctx.set("DBT_CLOUD_TOKEN", "");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     std::fs::write(&file, format!("{DBT_TOKEN}\n")).unwrap();
     let file = file.to_str().unwrap();
-    let outcome = init(&stage, &["--token-file", file, "--scope", "team", "--key", "dbt"]).await;
+    let outcome = init(&ctx, &["--token-file", file, "--scope", "team", "--key", "dbt"]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(outcome.text.contains("Next: dbtrigger deploy-notebook --scope team --key dbt"), "{}", outcome.text);
-    let same = init(&stage, &["--token-file", file, "--scope", "team", "--key", "dbt", "--rotate"]).await;
+    let same = init(&ctx, &["--token-file", file, "--scope", "team", "--key", "dbt", "--rotate"]).await;
     assert!(same.text.contains("unchanged"), "{}", same.text);
-    stage.take_log();
-    let missing = init(&stage, &["--token-file", "/nowhere/token"]).await;
+    ctx.take_log();
+    let missing = init(&ctx, &["--token-file", "/nowhere/token"]).await;
     assert_eq!((missing.exit, missing.code), (2, Some(Code::InvalidInput)));
-    assert!(missing.failure.contains("/nowhere/token") && stage.take_log().is_empty());
+    assert!(missing.failure.contains("/nowhere/token") && ctx.take_log().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_personal_key_is_stored_with_a_warning() {
-    let stage = Rehearsal::new();
-    stage.set("DBT_CLOUD_TOKEN", "dbtu_personal-0123456789");
-    stage.world(|world| world.set_dbt_token("dbtu_personal-0123456789"));
-    let outcome = init(&stage, &[]).await;
+    let ctx = Harness::new();
+    ctx.set("DBT_CLOUD_TOKEN", "dbtu_personal-0123456789");
+    ctx.world(|world| world.set_dbt_token("dbtu_personal-0123456789"));
+    let outcome = init(&ctx, &[]).await;
     assert!(outcome.exit == 0 && outcome.said().contains("personal token"), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_of_init_secrets_tries_the_key_and_writes_nothing() {
-    let stage = Rehearsal::new();
-    let before = state(&stage);
-    let outcome = init(&stage, &["--dry-run", "--grant", "data-engineers"]).await;
+    let ctx = Harness::new();
+    let before = state(&ctx);
+    let outcome = init(&ctx, &["--dry-run", "--grant", "data-engineers"]).await;
     assert_eq!((outcome.exit, outcome.data["dry_run"].as_bool()), (0, Some(true)));
     assert!(outcome.text.contains("+ secret scope dbt-cloud\n"), "{}", outcome.text);
-    assert!(stage.take_log().iter().any(|seen| seen.operation == "dbt:accounts/list"));
-    assert_eq!(state(&stage), before);
+    assert!(ctx.take_log().iter().any(|seen| seen.operation == "dbt:accounts/list"));
+    assert_eq!(state(&ctx), before);
     assert!(!outcome.said().contains("Writing to"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_the_premium_plan_nothing_is_opened_silently() {
-    let stage = Rehearsal::new();
-    stage.world(|world| world.set_premium(false));
-    let outcome = init(&stage, &[]).await;
+    let ctx = Harness::new();
+    ctx.world(|world| world.set_premium(false));
+    let outcome = init(&ctx, &[]).await;
     refused(
         &outcome,
         &["was not created: without the Premium plan, every user of", "Premium", "--accept-shared-scope"],
     );
-    assert!(!stage.take_log().iter().any(|seen| seen.body.contains("initial_manage_principal")));
+    assert!(!ctx.take_log().iter().any(|seen| seen.body.contains("initial_manage_principal")));
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_the_premium_plan_an_accepted_scope_is_made_open_and_grants_are_skipped_with_a_remark() {
-    let stage = Rehearsal::new();
-    stage.world(|world| world.set_premium(false));
+    let ctx = Harness::new();
+    ctx.world(|world| world.set_premium(false));
     let line = ["--accept-shared-scope", "--grant", "data-engineers"];
-    let made = init(&stage, &line).await;
+    let made = init(&ctx, &line).await;
     assert_eq!(made.exit, 0, "{made:?}");
     assert!(made.said().contains("every user of this workspace can read secret scope dbt-cloud"), "{}", made.said());
     assert!(made.said().contains("READ on dbt-cloud for data-engineers: skipped"), "{}", made.said());
     assert_eq!(steps(&made), ["create done", "create done", "keep done"]);
-    let scope = stage.world(|world| world.inspect())["scopes"]["dbt-cloud"].clone();
+    let scope = ctx.world(|world| world.inspect())["scopes"]["dbt-cloud"].clone();
     assert_eq!(scope["acls"], json!({ "users": "MANAGE" }));
-    let mut sent = stage.take_log();
+    let mut sent = ctx.take_log();
     sent.retain(|seen| seen.operation == "databricks:secrets/scopes/create");
     assert!(!sent[0].body.contains("initial_manage_principal"), "the closed one is tried first");
     assert_eq!(sent.len(), 2);
 
-    let again = init(&stage, &line).await;
+    let again = init(&ctx, &line).await;
     assert_eq!((again.exit, steps(&again)), (0, vec!["keep done".to_owned(); 3]), "{again:?}");
     assert!(again.said().contains("skipped: every user already has MANAGE on the scope"), "{}", again.said());
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
     // Without the flag the key that is there stays, and another one is not added.
-    let kept = init(&stage, &["--grant", "data-engineers"]).await;
+    let kept = init(&ctx, &["--grant", "data-engineers"]).await;
     assert!(kept.exit == 0 && kept.said().contains("every user of this workspace can read"), "{kept:?}");
-    refused(&init(&stage, &["--key", "other"]).await, &["(users: MANAGE)", "--accept-shared-scope"]);
-    assert_eq!(stage.take_writes(), [""; 0]);
+    refused(&init(&ctx, &["--key", "other"]).await, &["(users: MANAGE)", "--accept-shared-scope"]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_the_premium_plan_an_accepted_scope_survives_every_trouble_at_every_request() {
     let line = ["--accept-shared-scope", "--grant", "data-engineers"];
     let fresh = || {
-        let stage = Rehearsal::new();
-        stage.world(|world| world.set_premium(false));
-        stage
+        let ctx = Harness::new();
+        ctx.world(|world| world.set_premium(false));
+        ctx
     };
     let clean = fresh();
     init(&clean, &line).await;
     let (requests, goal) = (clean.take_log().len(), state(&clean));
     for index in 0..requests {
         for trouble in TROUBLES {
-            let stage = fresh();
-            stage.trouble_at(index, trouble);
-            if let Some(outcome) = stage.run(init_secrets::run, &line).await {
+            let ctx = fresh();
+            ctx.trouble_at(index, trouble);
+            if let Some(outcome) = ctx.run(init_secrets::run, &line).await {
                 assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
             }
-            assert_eq!(init(&stage, &line).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(state(&stage), goal, "{trouble:?} at {index}");
-            stage.take_log();
-            init(&stage, &line).await;
-            assert_eq!(stage.take_writes(), [""; 0], "{trouble:?} at {index}");
+            assert_eq!(init(&ctx, &line).await.exit, 0, "{trouble:?} at {index}");
+            assert_eq!(state(&ctx), goal, "{trouble:?} at {index}");
+            ctx.take_log();
+            init(&ctx, &line).await;
+            assert_eq!(ctx.take_writes(), [""; 0], "{trouble:?} at {index}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn acl_endpoints_that_answer_501_are_a_workspace_without_acls() {
-    let stage = Rehearsal::new();
-    assert_eq!(init(&stage, &["--key", "first"]).await.exit, 0);
-    stage.world(|world| world.add_fault(Rule::parse("databricks:secrets/acls/*=status=501,times=forever").unwrap()));
-    stage.take_log();
-    let refusal = init(&stage, &["--grant", "data-engineers"]).await;
+    let ctx = Harness::new();
+    assert_eq!(init(&ctx, &["--key", "first"]).await.exit, 0);
+    ctx.world(|world| world.add_fault(Rule::parse("databricks:secrets/acls/*=status=501,times=forever").unwrap()));
+    ctx.take_log();
+    let refusal = init(&ctx, &["--grant", "data-engineers"]).await;
     refused(&refusal, &["--accept-shared-scope"]);
     assert!(refusal.said().contains("no Premium plan"), "{}", refusal.said());
-    assert_eq!(stage.take_writes(), [""; 0]);
-    let accepted = init(&stage, &["--grant", "data-engineers", "--accept-shared-scope"]).await;
+    assert_eq!(ctx.take_writes(), [""; 0]);
+    let accepted = init(&ctx, &["--grant", "data-engineers", "--accept-shared-scope"]).await;
     assert_eq!(accepted.exit, 0, "{accepted:?}");
     assert!(accepted.said().contains("skipped: no access control"), "{}", accepted.said());
-    assert_eq!(stage.take_writes(), ["databricks:secrets/put"]);
+    assert_eq!(ctx.take_writes(), ["databricks:secrets/put"]);
     // A scope that is yet to be made would be open to everybody as well.
-    refused(&init(&stage, &["--scope", "new"]).await, &["--accept-shared-scope"]);
-    assert_eq!(stage.take_writes(), [""; 0]);
-    assert_eq!(init(&stage, &["--scope", "new", "--accept-shared-scope"]).await.exit, 0);
+    refused(&init(&ctx, &["--scope", "new"]).await, &["--accept-shared-scope"]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
+    assert_eq!(init(&ctx, &["--scope", "new", "--accept-shared-scope"]).await.exit, 0);
 }
 
 /// An entry that cannot be read, which may be everybody's.
@@ -333,17 +333,17 @@ async fn a_key_is_never_stored_where_the_readers_are_not_known_to_be_few_unless_
     let (mut held, mut cases) = (0, 0);
     for (status, body, exit) in READERS_ANSWERS {
         for existing in [false, true] {
-            let stage = Rehearsal::new();
+            let ctx = Harness::new();
             if existing {
-                assert_eq!(init(&stage, &["--key", "first"]).await.exit, 0);
+                assert_eq!(init(&ctx, &["--key", "first"]).await.exit, 0);
             }
-            stage.take_log();
-            stage.answer_with("databricks:secrets/acls/list", *status, body);
+            ctx.take_log();
+            ctx.answer_with("databricks:secrets/acls/list", *status, body);
             let case = format!("{status} {body}, existing: {existing}");
-            let shown = init(&stage, &["--dry-run"]).await;
-            assert_eq!(stage.take_writes(), [""; 0], "{case}");
-            let outcome = init(&stage, &[]).await;
-            let writes = stage.take_writes();
+            let shown = init(&ctx, &["--dry-run"]).await;
+            assert_eq!(ctx.take_writes(), [""; 0], "{case}");
+            let outcome = init(&ctx, &[]).await;
+            let writes = ctx.take_writes();
             assert!(!writes.contains(&"databricks:secrets/put"), "{case}: {outcome:?}");
             assert_eq!(outcome.exit, *exit, "{case}: {outcome:?}");
             // Where a scope is made first, only the look at it can show that it came out open.
@@ -353,9 +353,9 @@ async fn a_key_is_never_stored_where_the_readers_are_not_known_to_be_few_unless_
             if *exit == 7 {
                 let code = shown.data["refused"]["code"].as_str();
                 assert_eq!((shown.exit, code), (0, looked_at_first.then_some("refused")), "{case}: {shown:?}");
-                let accepted = init(&stage, &["--accept-shared-scope"]).await;
+                let accepted = init(&ctx, &["--accept-shared-scope"]).await;
                 assert_eq!(
-                    (accepted.exit, stage.take_writes().last()),
+                    (accepted.exit, ctx.take_writes().last()),
                     (0, Some(&"databricks:secrets/put")),
                     "{case}: {accepted:?}"
                 );
@@ -368,10 +368,10 @@ async fn a_key_is_never_stored_where_the_readers_are_not_known_to_be_few_unless_
 
 #[tokio::test(start_paused = true)]
 async fn who_can_read_a_scope_that_was_there_is_listed_and_others_than_meant_take_a_flag() {
-    let stage = Rehearsal::new();
-    assert_eq!(init(&stage, &["--key", "first", "--grant", "analysts"]).await.exit, 0);
-    stage.take_log();
-    let refusal = init(&stage, &[]).await;
+    let ctx = Harness::new();
+    assert_eq!(init(&ctx, &["--key", "first", "--grant", "analysts"]).await.exit, 0);
+    ctx.take_log();
+    let refusal = init(&ctx, &[]).await;
     refused(
         &refusal,
         &[
@@ -384,29 +384,29 @@ async fn who_can_read_a_scope_that_was_there_is_listed_and_others_than_meant_tak
     let listed_too = "Readers of scope dbt-cloud: ana@example.com (MANAGE), analysts (READ)";
     assert!(refusal.text.contains(listed) || refusal.text.contains(listed_too), "{}", refusal.text);
     assert_eq!(refusal.data["readers"].as_array().map(Vec::len), Some(2));
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
     // Shown and not refused where nothing is stored.
-    let kept = init(&stage, &["--key", "first"]).await;
+    let kept = init(&ctx, &["--key", "first"]).await;
     assert!(kept.exit == 0 && kept.text.contains("Readers of scope"), "{kept:?}");
-    let shown = init(&stage, &["--dry-run"]).await;
+    let shown = init(&ctx, &["--dry-run"]).await;
     assert!(shown.exit == 0 && shown.text.contains("This plan would be refused"), "{}", shown.text);
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
 
-    assert_eq!(init(&stage.copy(), &["--accept-shared-scope"]).await.exit, 0);
-    let named = init(&stage, &["--grant", "analysts:READ"]).await;
+    assert_eq!(init(&ctx.copy(), &["--accept-shared-scope"]).await.exit, 0);
+    let named = init(&ctx, &["--grant", "analysts:READ"]).await;
     assert_eq!(named.exit, 0, "{named:?}");
-    assert_eq!(stage.take_writes(), ["databricks:secrets/put"]);
-    stage.set("DBT_CLOUD_TOKEN", "dbtc_another-0123456789");
-    refused(&init(&stage, &["--rotate", "--no-validate"]).await, &["analysts (READ)"]);
+    assert_eq!(ctx.take_writes(), ["databricks:secrets/put"]);
+    ctx.set("DBT_CLOUD_TOKEN", "dbtc_another-0123456789");
+    refused(&init(&ctx, &["--rotate", "--no-validate"]).await, &["analysts (READ)"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn readers_that_cannot_be_seen_are_warned_about_and_do_not_hinder_where_nothing_is_stored() {
-    let stage = Rehearsal::new();
-    assert_eq!(init(&stage, &["--key", "first"]).await.exit, 0);
+    let ctx = Harness::new();
+    assert_eq!(init(&ctx, &["--key", "first"]).await.exit, 0);
     let rule = "databricks:secrets/acls/list=status=403,times=forever";
-    stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
-    let outcome = init(&stage, &["--key", "first"]).await;
+    ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+    let outcome = init(&ctx, &["--key", "first"]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(outcome.said().contains("that requires MANAGE"), "{}", outcome.said());
     assert!(outcome.data["readers"].is_null());
@@ -414,58 +414,58 @@ async fn readers_that_cannot_be_seen_are_warned_about_and_do_not_hinder_where_no
 
 #[tokio::test(start_paused = true)]
 async fn everybody_is_let_in_only_with_the_flag_for_it() {
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     let line = ["--grant", "users", "--accept-shared-scope"];
-    let outcome = init(&stage, &line).await;
+    let outcome = init(&ctx, &line).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert_eq!(
-        stage.world(|world| world.inspect())["scopes"]["dbt-cloud"]["acls"],
+        ctx.world(|world| world.inspect())["scopes"]["dbt-cloud"]["acls"],
         json!({ ANA: "MANAGE", "users": "READ" })
     );
-    stage.take_log();
-    assert_eq!(init(&stage, &line).await.exit, 0);
-    assert_eq!(stage.take_writes(), [""; 0]);
+    ctx.take_log();
+    assert_eq!(init(&ctx, &line).await.exit, 0);
+    assert_eq!(ctx.take_writes(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_key_is_stored_untried_only_with_the_flag_for_it_and_that_is_said() {
-    let stage = Rehearsal::new();
-    stage.set("DBT_CLOUD_HOST", "");
-    stage.set("DBT_CLOUD_ACCOUNT_ID", "");
-    stage.set("DBT_CLOUD_TOKEN", "dbtu_nobody-knows-it-012345");
-    assert_eq!(init(&stage, &[]).await.code, Some(Code::MissingInput));
-    let outcome = init(&stage, &["--no-validate"]).await;
+    let ctx = Harness::new();
+    ctx.set("DBT_CLOUD_HOST", "");
+    ctx.set("DBT_CLOUD_ACCOUNT_ID", "");
+    ctx.set("DBT_CLOUD_TOKEN", "dbtu_nobody-knows-it-012345");
+    assert_eq!(init(&ctx, &[]).await.code, Some(Code::MissingInput));
+    let outcome = init(&ctx, &["--no-validate"]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(
         outcome.said().contains("was not checked with dbt (--no-validate)")
             && outcome.said().contains("personal token")
     );
-    assert!(!stage.take_log().iter().any(|seen| seen.operation.starts_with("dbt:")));
-    stage.set("DBT_CLOUD_TOKEN", "");
-    assert_eq!(init(&stage, &["--no-validate", "--key", "x"]).await.code, Some(Code::MissingInput));
+    assert!(!ctx.take_log().iter().any(|seen| seen.operation.starts_with("dbt:")));
+    ctx.set("DBT_CLOUD_TOKEN", "");
+    assert_eq!(init(&ctx, &["--no-validate", "--key", "x"]).await.code, Some(Code::MissingInput));
 }
 
 #[tokio::test(start_paused = true)]
 async fn another_spelling_of_a_scope_is_the_same_scope_and_a_reserved_name_is_refused() {
-    let stage = Rehearsal::new();
-    assert_eq!(init(&stage, &["--scope", "DBT-Cloud"]).await.exit, 0);
-    stage.take_log();
-    let outcome = init(&stage, &[]).await;
+    let ctx = Harness::new();
+    assert_eq!(init(&ctx, &["--scope", "DBT-Cloud"]).await.exit, 0);
+    ctx.take_log();
+    let outcome = init(&ctx, &[]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(outcome.text.contains("exists as DBT-Cloud"), "{}", outcome.text);
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
     // What comes next is said with the stored spelling, which the notebook takes.
     for says in ["Next: dbtrigger deploy-notebook --scope DBT-Cloud\n", "init-secrets --scope DBT-Cloud --rotate"] {
         assert!(format!("{}\n", outcome.text).contains(says), "{says}: {}", outcome.text);
     }
-    let stage = Rehearsal::new();
-    assert_eq!(init(&stage, &[]).await.exit, 0);
-    let outcome = init(&stage, &["--scope", "DBT-CLOUD"]).await;
+    let ctx = Harness::new();
+    assert_eq!(init(&ctx, &[]).await.exit, 0);
+    let outcome = init(&ctx, &["--scope", "DBT-CLOUD"]).await;
     assert!(format!("{}\n", outcome.text).contains("Next: dbtrigger deploy-notebook\n"), "{}", outcome.text);
-    assert_eq!(deploy(&stage, &[]).await.exit, 0);
+    assert_eq!(deploy(&ctx, &[]).await.exit, 0);
 
-    stage.world(|world| world.reserve_scope("system"));
-    let reserved = init(&stage, &["--scope", "System"]).await;
+    ctx.world(|world| world.reserve_scope("system"));
+    let reserved = init(&ctx, &["--scope", "System"]).await;
     assert_eq!((reserved.exit, reserved.code), (2, Some(Code::InvalidInput)), "{reserved:?}");
     assert!(reserved.failure.contains("Databricks reserves this name") && reserved.failure.contains("--scope"));
     assert_eq!(steps(&reserved), ["create failed", "create pending"]);
@@ -473,48 +473,48 @@ async fn another_spelling_of_a_scope_is_the_same_scope_and_a_reserved_name_is_re
 
 #[tokio::test(start_paused = true)]
 async fn a_scope_that_everybody_reads_takes_no_key_and_nobody_is_let_make_it_one() {
-    let stage = Rehearsal::new();
-    let asked = init(&stage, &["--grant", "users"]).await;
+    let ctx = Harness::new();
+    let asked = init(&ctx, &["--grant", "users"]).await;
     refused(&asked, &["every user of this workspace"]);
-    assert!(stage.take_log().is_empty());
-    assert_eq!(init(&stage, &["--key", "first"]).await.exit, 0);
-    open_to_everybody(&stage);
-    stage.take_log();
-    let outcome = init(&stage, &[]).await;
+    assert!(ctx.take_log().is_empty());
+    assert_eq!(init(&ctx, &["--key", "first"]).await.exit, 0);
+    open_to_everybody(&ctx);
+    ctx.take_log();
+    let outcome = init(&ctx, &[]).await;
     refused(
         &outcome,
         &["every user of this workspace can read secret scope dbt-cloud (users: READ)", "--accept-shared-scope"],
     );
-    assert_eq!(init(&stage.copy(), &["--accept-shared-scope"]).await.exit, 0);
-    assert_eq!(stage.take_writes(), [""; 0]);
-    let kept = init(&stage, &["--key", "first"]).await;
+    assert_eq!(init(&ctx.copy(), &["--accept-shared-scope"]).await.exit, 0);
+    assert_eq!(ctx.take_writes(), [""; 0]);
+    let kept = init(&ctx, &["--key", "first"]).await;
     assert_eq!(kept.exit, 0);
     assert!(kept.said().contains("every user of this workspace can read"), "{}", kept.said());
 }
 
 /// Somebody gives the group of everybody access to the scope, past us.
-fn open_to_everybody(stage: &Rehearsal) {
+fn open_to_everybody(ctx: &Harness) {
     let body = json!({ "scope": "dbt-cloud", "principal": "users", "permission": "READ" }).to_string();
     let request = http::Request::post("http://127.0.0.1:1/api/2.0/secrets/acls/put")
         .header("authorization", format!("Bearer {DATABRICKS_TOKEN}"))
         .body(bytes::Bytes::from(body))
         .unwrap();
-    stage.world(|world| world.answer(SimTime(1_760_000_100_000), &request));
+    ctx.world(|world| world.answer(SimTime(1_760_000_100_000), &request));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_key_vault_scope_is_used_if_the_key_is_there_else_the_way_in_azure_is_said() {
-    let stage = Rehearsal::new();
-    stage.world(|world| world.add_key_vault_scope("dbt-cloud", &["api-key"]));
-    let kept = init(&stage, &[]).await;
+    let ctx = Harness::new();
+    ctx.world(|world| world.add_key_vault_scope("dbt-cloud", &["api-key"]));
+    let kept = init(&ctx, &[]).await;
     assert_eq!(kept.exit, 0, "{kept:?}");
     assert!(kept.text.contains("in an Azure Key Vault, not compared"), "{}", kept.text);
-    refused(&init(&stage, &["--rotate"]).await, &["which only Azure can write"]);
-    let other = stage.copy();
+    refused(&init(&ctx, &["--rotate"]).await, &["which only Azure can write"]);
+    let other = ctx.copy();
     other.set("DBT_CLOUD_TOKEN", "from-the-vault");
     let same = init(&other, &["--rotate"]).await;
     assert!(same.exit == 0 && same.text.contains("unchanged"), "{same:?}");
-    let outcome = init(&stage, &["--key", "other_key"]).await;
+    let outcome = init(&ctx, &["--key", "other_key"]).await;
     refused(
         &outcome,
         &[
@@ -523,17 +523,17 @@ async fn a_key_vault_scope_is_used_if_the_key_is_there_else_the_way_in_azure_is_
             "(Key Vault names allow only letters, digits, and hyphens:",
         ],
     );
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn access_is_never_lowered_and_a_stranger_is_named() {
-    let stage = Rehearsal::new();
-    let own = init(&stage, &["--grant", ANA]).await;
+    let ctx = Harness::new();
+    let own = init(&ctx, &["--grant", ANA]).await;
     assert!(own.text.contains("gets MANAGE by creating the scope"), "{}", own.text);
-    let again = init(&stage, &["--grant", ANA]).await;
+    let again = init(&ctx, &["--grant", ANA]).await;
     assert!(again.text.contains("kept: already has MANAGE"), "{}", again.text);
-    let stranger = init(&stage, &["--grant", "strangers"]).await;
+    let stranger = init(&ctx, &["--grant", "strangers"]).await;
     assert_eq!(stranger.code, Some(Code::NotFound), "{stranger:?}");
     assert!(stranger.failure.contains("strangers") && stranger.failure.contains("application ID"));
     assert_eq!(steps(&stranger), ["keep done", "keep done", "create failed"]);
@@ -541,16 +541,16 @@ async fn access_is_never_lowered_and_a_stranger_is_named() {
 
 #[tokio::test(start_paused = true)]
 async fn two_grants_go_out_one_after_another() {
-    let stage = Rehearsal::new();
-    let outcome = init(&stage, &["--grant", "analysts", "--grant", "admins:WRITE"]).await;
+    let ctx = Harness::new();
+    let outcome = init(&ctx, &["--grant", "analysts", "--grant", "admins:WRITE"]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    let again = init(&stage, &["--grant", "analysts", "--grant", "admins:MANAGE"]).await;
+    let again = init(&ctx, &["--grant", "analysts", "--grant", "admins:MANAGE"]).await;
     assert!(again.text.contains("permission: WRITE -> MANAGE"), "{}", again.text);
 }
 
 #[tokio::test(start_paused = true)]
 async fn whoever_is_interrupted_while_writing_hears_what_is_written_and_how_far_each_step_is() {
-    let fresh = Rehearsal::new();
+    let fresh = Harness::new();
     let there = fresh.copy();
     assert_eq!(init(&there, &[]).await.exit, 0);
     there.set("DBT_CLOUD_TOKEN", "dbtc_another-0123456789");
@@ -576,14 +576,14 @@ async fn whoever_is_interrupted_while_writing_hears_what_is_written_and_how_far_
         let log = requests.take_log();
         let writes: Vec<usize> = (0..log.len()).filter(|index| log[*index].writes).collect();
         let at = writes.get(write).copied().unwrap_or(writes[writes.len() - 1] + 1);
-        let stage = world.copy();
+        let ctx = world.copy();
         let known = RefCell::new(LastKnown::default());
-        let command = async |args, stage: &Stage| {
-            known.replace(stage.last_known.clone());
-            init_secrets::run(args, stage).await
+        let command = async |args, ctx: &CommandContext| {
+            known.replace(ctx.last_known.clone());
+            init_secrets::run(args, ctx).await
         };
-        stage.trouble_at(at, Trouble::KilledBefore);
-        assert!(stage.run(command, &line).await.is_none());
+        ctx.trouble_at(at, InjectedFault::KilledBefore);
+        assert!(ctx.run(command, &line).await.is_none());
         let left = known.borrow().get().expect("how far it is");
         let said = left.said.expect("how things stand");
         assert_eq!(said.cause, cause.map(|steps| format!("already written: {steps}")));
@@ -596,16 +596,16 @@ async fn whoever_is_interrupted_while_writing_hears_what_is_written_and_how_far_
 
 #[tokio::test(start_paused = true)]
 async fn a_write_that_never_shows_or_cannot_be_read_back_is_a_failure() {
-    let stage = Rehearsal::new();
-    stage.world(|world| world.set_stale_reads(1000));
-    let stale = init(&stage, &[]).await;
+    let ctx = Harness::new();
+    ctx.world(|world| world.set_stale_reads(1000));
+    let stale = init(&ctx, &[]).await;
     assert_eq!(stale.code, Some(Code::Failed), "{stale:?}");
     assert!(stale.failure.contains("was created, but reads back differently"), "{}", stale.failure);
     assert_eq!(steps(&stale), ["create written", "create pending"]);
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     // The second look is the one after the write.
-    stage.world(|world| world.add_fault(Rule::parse("databricks:secrets/scopes/list=status=403,nth=2").unwrap()));
-    let unread = init(&stage, &[]).await;
+    ctx.world(|world| world.add_fault(Rule::parse("databricks:secrets/scopes/list=status=403,nth=2").unwrap()));
+    let unread = init(&ctx, &[]).await;
     assert!(unread.failure.contains("read back"), "{unread:?}");
     assert_eq!(steps(&unread), ["create written", "create pending"]);
 }
@@ -613,22 +613,22 @@ async fn a_write_that_never_shows_or_cannot_be_read_back_is_a_failure() {
 #[tokio::test(start_paused = true)]
 async fn init_secrets_survives_every_trouble_at_every_request() {
     let line = ["--grant", "data-engineers"];
-    let clean = Rehearsal::new();
+    let clean = Harness::new();
     init(&clean, &line).await;
     let (requests, goal) = (clean.take_log().len(), state(&clean));
     let mut shown = 0;
     for index in 0..requests {
         for trouble in TROUBLES {
-            let stage = Rehearsal::new();
-            stage.trouble_at(index, trouble);
-            if let Some(outcome) = stage.run(init_secrets::run, &line).await {
+            let ctx = Harness::new();
+            ctx.trouble_at(index, trouble);
+            if let Some(outcome) = ctx.run(init_secrets::run, &line).await {
                 assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
             }
-            assert_eq!(init(&stage, &line).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(state(&stage), goal, "{trouble:?} at {index}");
-            stage.take_log();
-            init(&stage, &line).await;
-            assert_eq!(stage.take_writes(), [""; 0], "{trouble:?} at {index}");
+            assert_eq!(init(&ctx, &line).await.exit, 0, "{trouble:?} at {index}");
+            assert_eq!(state(&ctx), goal, "{trouble:?} at {index}");
+            ctx.take_log();
+            init(&ctx, &line).await;
+            assert_eq!(ctx.take_writes(), [""; 0], "{trouble:?} at {index}");
             shown += 1;
         }
     }
@@ -637,21 +637,21 @@ async fn init_secrets_survives_every_trouble_at_every_request() {
 
 #[tokio::test(start_paused = true)]
 async fn stale_reads_after_a_write_are_waited_out() {
-    let stage = Rehearsal::new();
-    stage.world(|world| world.set_stale_reads(3));
-    assert_eq!(init(&stage, &["--grant", "data-engineers"]).await.exit, 0);
-    let deployed = deploy(&stage, &[]).await;
+    let ctx = Harness::new();
+    ctx.world(|world| world.set_stale_reads(3));
+    assert_eq!(init(&ctx, &["--grant", "data-engineers"]).await.exit, 0);
+    let deployed = deploy(&ctx, &[]).await;
     assert_eq!(deployed.exit, 0, "{deployed:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn deploy_notebook_writes_once_and_the_second_time_nothing() {
-    let stage = Rehearsal::new();
-    stage.set("DBT_CLOUD_TOKEN", "");
-    stage.set_latency(Duration::from_millis(50));
-    let first = deploy(&stage, &[]).await;
+    let ctx = Harness::new();
+    ctx.set("DBT_CLOUD_TOKEN", "");
+    ctx.set_latency(Duration::from_millis(50));
+    let first = deploy(&ctx, &[]).await;
     assert_eq!(first.exit, 0, "{first:?}");
-    assert_eq!(stage.take_writes(), ["databricks:workspace/mkdirs", "databricks:workspace/import"]);
+    assert_eq!(ctx.take_writes(), ["databricks:workspace/mkdirs", "databricks:workspace/import"]);
     assert_eq!(first.took, Duration::from_millis(50) * 5);
     assert_eq!((first.data["path"].as_str(), first.data["state"].as_str()), (Some(PATH), Some("absent")));
     assert!(
@@ -661,75 +661,75 @@ async fn deploy_notebook_writes_once_and_the_second_time_nothing() {
     );
     assert!(first.text.contains("Next: dbtrigger create-workflow --job <ID>"), "{}", first.text);
     assert!(first.said().contains("Writing to http://127.0.0.1:1 as ana@example.com"));
-    let text = stage.world(|world| world.inspect())["workspace"][PATH]["content"].as_str().unwrap().to_owned();
+    let text = ctx.world(|world| world.inspect())["workspace"][PATH]["content"].as_str().unwrap().to_owned();
     assert!(text.contains(&ACCOUNT.to_string()) && !text.contains(DBT_TOKEN));
 
-    let second = deploy(&stage, &[]).await;
+    let second = deploy(&ctx, &[]).await;
     assert_eq!(
         (second.exit, second.data["state"].as_str(), steps(&second)),
         (0, Some("unchanged"), vec!["keep done".to_owned()])
     );
     assert_eq!(second.took, Duration::from_millis(50) * 2);
-    let given = deploy(&stage, &["--notebook", &format!("/Workspace{PATH}")]).await;
+    let given = deploy(&ctx, &["--notebook", &format!("/Workspace{PATH}")]).await;
     assert_eq!((given.took, given.data["state"].as_str()), (Duration::from_millis(50), Some("unchanged")));
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn deploy_notebook_survives_every_trouble_at_every_request() {
-    let clean = Rehearsal::new();
+    let clean = Harness::new();
     deploy(&clean, &[]).await;
     let (requests, goal) = (clean.take_log().len(), state(&clean));
     for index in 0..requests {
         for trouble in TROUBLES {
-            let stage = Rehearsal::new();
-            stage.trouble_at(index, trouble);
-            if let Some(outcome) = stage.run(deploy_notebook::run, &[]).await {
+            let ctx = Harness::new();
+            ctx.trouble_at(index, trouble);
+            if let Some(outcome) = ctx.run(deploy_notebook::run, &[]).await {
                 assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
             }
-            assert_eq!(deploy(&stage, &[]).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(state(&stage), goal, "{trouble:?} at {index}");
-            stage.take_log();
-            deploy(&stage, &[]).await;
-            assert_eq!(stage.take_writes(), [""; 0], "{trouble:?} at {index}");
+            assert_eq!(deploy(&ctx, &[]).await.exit, 0, "{trouble:?} at {index}");
+            assert_eq!(state(&ctx), goal, "{trouble:?} at {index}");
+            ctx.take_log();
+            deploy(&ctx, &[]).await;
+            assert_eq!(ctx.take_writes(), [""; 0], "{trouble:?} at {index}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_change_of_settings_is_written_and_listed_and_what_is_not_said_stays() {
-    let stage = Rehearsal::new();
-    deploy(&stage, &["--scope", "other", "--allow-override", "git_branch", "--allow-job", "222222"]).await;
-    stage.take_log();
-    assert_eq!(deploy(&stage, &[]).await.data["state"], "unchanged");
-    let less = deploy(&stage, &["--allow-override", "none"]).await;
+    let ctx = Harness::new();
+    deploy(&ctx, &["--scope", "other", "--allow-override", "git_branch", "--allow-job", "222222"]).await;
+    ctx.take_log();
+    assert_eq!(deploy(&ctx, &[]).await.data["state"], "unchanged");
+    let less = deploy(&ctx, &["--allow-override", "none"]).await;
     assert!(less.text.contains("overrides: git_branch -> none (--allow-override)"), "{}", less.text);
     assert_eq!((less.data["scope"].as_str(), less.data["state"].as_str()), (Some("other"), Some("outdated")));
-    assert_eq!(stage.take_writes(), ["databricks:workspace/import"]);
-    let moved = deploy(&stage, &["--scope", "dbt-cloud"]).await;
+    assert_eq!(ctx.take_writes(), ["databricks:workspace/import"]);
+    let moved = deploy(&ctx, &["--scope", "dbt-cloud"]).await;
     refused(&moved, &["another secret scope (dbt-cloud instead of other)", "--force"]);
     assert!(moved.text.contains("--- in the workspace"), "{}", moved.text);
-    let forced = deploy(&stage, &["--scope", "dbt-cloud", "--force"]).await;
+    let forced = deploy(&ctx, &["--scope", "dbt-cloud", "--force"]).await;
     assert_eq!((forced.exit, forced.data["scope"].as_str()), (0, Some("dbt-cloud")));
-    stage.set("DBT_CLOUD_ACCOUNT_ID", "7");
-    refused(&deploy(&stage, &["--notebook", PATH]).await, &["another dbt account (7 instead of 51234)"]);
+    ctx.set("DBT_CLOUD_ACCOUNT_ID", "7");
+    refused(&deploy(&ctx, &["--notebook", PATH]).await, &["another dbt account (7 instead of 51234)"]);
 }
 
 /// Somebody writes this text to the path.
-fn write(stage: &Rehearsal, path: &str, format: &str, text: &str) {
+fn write(ctx: &Harness, path: &str, format: &str, text: &str) {
     use base64::Engine as _;
     let content = base64::engine::general_purpose::STANDARD.encode(text);
     let body = json!({ "path": path, "format": format, "language": "PYTHON", "content": content, "overwrite": true });
-    post(stage, "workspace/import", &body);
+    post(ctx, "workspace/import", &body);
 }
 
-fn post(stage: &Rehearsal, endpoint: &str, body: &Value) {
+fn post(ctx: &Harness, endpoint: &str, body: &Value) {
     let request = http::Request::post(format!("http://127.0.0.1:1/api/2.0/{endpoint}"))
-        .header("authorization", format!("Bearer {}", super::rehearsal::DATABRICKS_TOKEN))
+        .header("authorization", format!("Bearer {}", super::harness::DATABRICKS_TOKEN))
         .header("content-type", "application/json")
         .body(bytes::Bytes::from(body.to_string()))
         .unwrap();
-    match stage.world(|world| world.answer(SimTime(0), &request)) {
+    match ctx.world(|world| world.answer(SimTime(0), &request)) {
         crate::sandbox::Reply::Answer(answer) => assert_eq!(answer.status(), 200, "{answer:?}"),
         other @ (crate::sandbox::Reply::Cut(_) | crate::sandbox::Reply::Hold) => panic!("{other:?}"),
     }
@@ -737,125 +737,125 @@ fn post(stage: &Rehearsal, endpoint: &str, body: &Value) {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_edited_by_hand_is_shown_and_left_alone_unless_forced() {
-    let stage = Rehearsal::new();
-    deploy(&stage, &[]).await;
-    let text = stage.world(|world| world.inspect())["workspace"][PATH]["content"].as_str().unwrap().to_owned();
-    write(&stage, PATH, "SOURCE", &format!("{text}\n# mine\n"));
-    stage.take_log();
-    let outcome = deploy(&stage, &[]).await;
+    let ctx = Harness::new();
+    deploy(&ctx, &[]).await;
+    let text = ctx.world(|world| world.inspect())["workspace"][PATH]["content"].as_str().unwrap().to_owned();
+    write(&ctx, PATH, "SOURCE", &format!("{text}\n# mine\n"));
+    ctx.take_log();
+    let outcome = deploy(&ctx, &[]).await;
     refused(&outcome, &["was edited by hand since dbtrigger", "--force"]);
     assert!(outcome.text.contains("-# mine") && outcome.data["steps"][0]["diff"].as_str().unwrap().contains("-# mine"));
     assert_eq!(outcome.data["state"], "edited-by-hand");
-    let shown = deploy(&stage, &["--dry-run"]).await;
+    let shown = deploy(&ctx, &["--dry-run"]).await;
     assert_eq!(shown.exit, 0);
     assert!(shown.text.contains("This plan would be refused"), "{}", shown.text);
-    assert_eq!(deploy(&stage, &["--adopt"]).await.exit, 7);
+    assert_eq!(deploy(&ctx, &["--adopt"]).await.exit, 7);
     // What would be lost is shown as the refusal shows it.
-    let shown = deploy(&stage, &["--force", "--dry-run"]).await;
+    let shown = deploy(&ctx, &["--force", "--dry-run"]).await;
     assert!(shown.exit == 0 && shown.text.contains("-# mine"), "{}", shown.text);
     assert_eq!(shown.data["steps"][0]["diff"], outcome.data["steps"][0]["diff"]);
     assert!(!shown.text.contains("writes another one"), "{}", shown.text);
-    assert_eq!(stage.take_writes(), [""; 0]);
-    let forced = deploy(&stage, &["--force"]).await;
+    assert_eq!(ctx.take_writes(), [""; 0]);
+    let forced = deploy(&ctx, &["--force"]).await;
     assert!(forced.text.contains("--force: manual edits are lost"), "{}", forced.text);
-    assert_eq!(deploy(&stage, &[]).await.data["state"], "unchanged");
+    assert_eq!(deploy(&ctx, &[]).await.data["state"], "unchanged");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_notebook_of_somebody_elses_is_shown_and_left_alone_unless_adopted() {
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     let token = "dbtc_somebodys-own-0123456789";
-    post(&stage, "workspace/mkdirs", &json!({ "path": "/Users/ana@example.com/dbtrigger" }));
-    write(&stage, PATH, "SOURCE", &format!("# Databricks notebook source\ntoken = \"{token}\"\n"));
-    let outcome = deploy(&stage, &[]).await;
+    post(&ctx, "workspace/mkdirs", &json!({ "path": "/Users/ana@example.com/dbtrigger" }));
+    write(&ctx, PATH, "SOURCE", &format!("# Databricks notebook source\ntoken = \"{token}\"\n"));
+    let outcome = deploy(&ctx, &[]).await;
     refused(&outcome, &["was not created by dbtrigger", "--adopt"]);
     assert!(outcome.text.contains("-token = ") && !outcome.text.contains(token), "{}", outcome.text);
-    assert_eq!(deploy(&stage, &["--force"]).await.exit, 7);
-    assert_eq!(stage.take_writes(), [""; 0]);
-    assert_eq!(deploy(&stage, &["--adopt"]).await.exit, 0);
-    assert_eq!(deploy(&stage, &[]).await.data["state"], "unchanged");
+    assert_eq!(deploy(&ctx, &["--force"]).await.exit, 7);
+    assert_eq!(ctx.take_writes(), [""; 0]);
+    assert_eq!(deploy(&ctx, &["--adopt"]).await.exit, 0);
+    assert_eq!(deploy(&ctx, &[]).await.data["state"], "unchanged");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_folder_or_file_in_the_way_is_named_and_no_flag_helps() {
-    let stage = Rehearsal::new();
-    post(&stage, "workspace/mkdirs", &json!({ "path": PATH }));
+    let ctx = Harness::new();
+    post(&ctx, "workspace/mkdirs", &json!({ "path": PATH }));
     let all = ["--force", "--adopt", "--accept-shared-path"];
-    refused(&deploy(&stage, &all).await, &["There is a folder at", "choose another --notebook"]);
-    let stage = Rehearsal::new();
-    post(&stage, "workspace/mkdirs", &json!({ "path": "/Users/ana@example.com/dbtrigger" }));
-    write(&stage, PATH, "AUTO", "just text");
-    refused(&deploy(&stage, &all).await, &["There is a file at"]);
+    refused(&deploy(&ctx, &all).await, &["There is a folder at", "choose another --notebook"]);
+    let ctx = Harness::new();
+    post(&ctx, "workspace/mkdirs", &json!({ "path": "/Users/ana@example.com/dbtrigger" }));
+    write(&ctx, PATH, "AUTO", "just text");
+    refused(&deploy(&ctx, &all).await, &["There is a file at"]);
     let below = format!("{PATH}/deeper");
-    refused(&deploy(&stage, &["--notebook", &below]).await, &["There is a file at", PATH, "cannot be created"]);
+    refused(&deploy(&ctx, &["--notebook", &below]).await, &["There is a file at", PATH, "cannot be created"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn below_a_notebook_nothing_would_be_created_and_a_dry_run_says_so() {
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     let above = "/Users/ana@example.com/nb";
-    write(&stage, above, "SOURCE", "# Databricks notebook source\nprint(1)\n");
+    write(&ctx, above, "SOURCE", "# Databricks notebook source\nprint(1)\n");
     for below in ["sub", "not/there/yet"] {
         let path = format!("{above}/{below}");
-        let shown = deploy(&stage, &["--notebook", &path, "--dry-run"]).await;
+        let shown = deploy(&ctx, &["--notebook", &path, "--dry-run"]).await;
         assert_eq!((shown.exit, &shown.data["state"]), (0, &json!("in-the-way")), "{shown:?}");
         assert!(shown.text.contains(&format!("There is a notebook at {above}, ")), "{}", shown.text);
         assert!(!shown.text.contains("Plan: 1 to add"), "{}", shown.text);
-        stage.take_log();
-        refused(&deploy(&stage, &["--notebook", &path]).await, &["cannot be created", "choose another --notebook"]);
-        assert_eq!(stage.take_writes(), [""; 0]);
+        ctx.take_log();
+        refused(&deploy(&ctx, &["--notebook", &path]).await, &["cannot be created", "choose another --notebook"]);
+        assert_eq!(ctx.take_writes(), [""; 0]);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn below_shared_it_takes_a_flag_of_its_own() {
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     for path in ["/Shared/run_dbt_job", "/Workspace/Shared/run_dbt_job"] {
         refused(
-            &deploy(&stage, &["--notebook", path]).await,
+            &deploy(&ctx, &["--notebook", path]).await,
             &["every user of the workspace can edit it", "--accept-shared-path"],
         );
     }
-    assert_eq!(stage.take_writes(), [""; 0]);
-    let outcome = deploy(&stage, &["--notebook", "/Shared/run_dbt_job", "--accept-shared-path"]).await;
+    assert_eq!(ctx.take_writes(), [""; 0]);
+    let outcome = deploy(&ctx, &["--notebook", "/Shared/run_dbt_job", "--accept-shared-path"]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(outcome.text.contains("--notebook /Shared/run_dbt_job"), "{}", outcome.text);
 }
 
 #[tokio::test(start_paused = true)]
 async fn print_asks_nobody_anything() {
-    let stage = Rehearsal::new();
-    stage.set("DATABRICKS_TOKEN", "");
-    stage.set("DBT_CLOUD_TOKEN", "");
-    let outcome = deploy(&stage, &["--print", "--scope", "other"]).await;
+    let ctx = Harness::new();
+    ctx.set("DATABRICKS_TOKEN", "");
+    ctx.set("DBT_CLOUD_TOKEN", "");
+    let outcome = deploy(&ctx, &["--print", "--scope", "other"]).await;
     assert!(outcome.text.starts_with("# Databricks notebook source\n") && outcome.text.contains("other"));
     assert_eq!(outcome.data["text"].as_str(), Some(outcome.text.as_str()));
-    assert!(stage.take_log().is_empty());
+    assert!(ctx.take_log().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_only_a_pasted_address_names_is_not_sent_the_key_by_a_notebook_either() {
-    let stage = Rehearsal::new();
-    stage.set("DBT_CLOUD_HOST", "");
-    stage.set("DBT_CLOUD_ACCOUNT_ID", "");
+    let ctx = Harness::new();
+    ctx.set("DBT_CLOUD_HOST", "");
+    ctx.set("DBT_CLOUD_ACCOUNT_ID", "");
     let url = ["--dbt-url", "https://dbt.evil.example/deploy/51234/"];
-    assert_eq!(deploy(&stage, &url).await.exit, 2);
-    assert_eq!(init(&stage, &url).await.exit, 2);
-    assert_eq!(stage.take_writes(), [""; 0]);
-    assert!(!stage.take_log().iter().any(|seen| seen.operation.starts_with("dbt:")));
+    assert_eq!(deploy(&ctx, &url).await.exit, 2);
+    assert_eq!(init(&ctx, &url).await.exit, 2);
+    assert_eq!(ctx.take_writes(), [""; 0]);
+    assert!(!ctx.take_log().iter().any(|seen| seen.operation.starts_with("dbt:")));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_shows_a_refusal_as_data_and_fails_where_it_cannot_look() {
-    let stage = Rehearsal::new();
-    let shared = deploy(&stage, &["--notebook", "/Shared/run", "--dry-run"]).await;
+    let ctx = Harness::new();
+    let shared = deploy(&ctx, &["--notebook", "/Shared/run", "--dry-run"]).await;
     assert_eq!((shared.exit, &shared.data["refused"]["code"]), (0, &json!("refused")), "{shared:?}");
-    stage.world(|world| world.add_fault(Rule::parse("databricks:workspace/*=status=403,times=forever").unwrap()));
+    ctx.world(|world| world.add_fault(Rule::parse("databricks:workspace/*=status=403,times=forever").unwrap()));
     for line in [&["--dry-run"][..], &["--notebook", "/Shared/run", "--dry-run"]] {
-        let blind = deploy(&stage, line).await;
+        let blind = deploy(&ctx, line).await;
         assert_eq!((blind.code, &blind.data), (Some(Code::NotAllowed), &Value::Null), "{blind:?}");
     }
-    let setup = Box::pin(stage.run(setup::run, &["--job", "222222", "--dry-run"])).await.unwrap();
+    let setup = Box::pin(ctx.run(setup::run, &["--job", "222222", "--dry-run"])).await.unwrap();
     assert_eq!(setup.code, Some(Code::NotAllowed), "{setup:?}");
 }
 
@@ -864,27 +864,27 @@ async fn a_wrong_workspace_token_is_one_failure_and_nothing_is_written() {
     for (rule, code) in [
         ("databricks:*=status=401,times=forever", Code::NotAuthenticated),
         ("databricks:*=status=403,times=forever", Code::NotAllowed),
-        ("databricks:*=login,times=forever", Code::Nonsense),
+        ("databricks:*=login,times=forever", Code::InvalidResponse),
     ] {
-        let stage = Rehearsal::new();
-        stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
-        let outcome = init(&stage, &[]).await;
+        let ctx = Harness::new();
+        ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        let outcome = init(&ctx, &[]).await;
         assert_eq!(outcome.code, Some(code), "{rule}");
         // Anybody may ask who they are, so being forbidden it has another reason than elsewhere.
         let is_token = outcome.failure.contains("a wrong or expired token, or one from another workspace,");
         assert_eq!(is_token, code == Code::NotAllowed, "{outcome:?}");
-        assert_eq!(deploy(&stage, &[]).await.code, Some(code), "{rule}");
-        assert_eq!(stage.take_writes(), [""; 0]);
+        assert_eq!(deploy(&ctx, &[]).await.code, Some(code), "{rule}");
+        assert_eq!(ctx.take_writes(), [""; 0]);
     }
 }
 
 /// Every class of fault, before and after the effect, once and for ever, at every operation of a command.
 async fn every_fault<A: clap::Args>(
-    command: impl AsyncFn(A, &super::Stage) -> Ended<Box<dyn Report>>,
+    command: impl AsyncFn(A, &super::CommandContext) -> Ended<Box<dyn Report>>,
     operations: &[&str],
     line: &[&str],
 ) -> usize {
-    let clean = Rehearsal::new();
+    let clean = Harness::new();
     clean.run(&command, line).await.unwrap();
     let goal = state(&clean);
     let mut shown = 0;
@@ -902,24 +902,24 @@ async fn every_fault<A: clap::Args>(
                     continue;
                 }
                 let case = format!("{operation}={class},phase={phase},times={times}");
-                let stage = Rehearsal::new();
+                let ctx = Harness::new();
                 let rule = Rule::parse(&case).unwrap_or_else(|error| panic!("{case}: {error}"));
-                stage.world(|world| world.add_fault(rule));
+                ctx.world(|world| world.add_fault(rule));
                 let begun = tokio::time::Instant::now();
-                if let Some(outcome) = stage.run(&command, line).await {
+                if let Some(outcome) = ctx.run(&command, line).await {
                     assert_ne!(outcome.code, Some(Code::Bug), "{case}: {outcome:?}");
                     assert!(begun.elapsed() < Duration::from_secs(150), "{case} took {:?}", begun.elapsed());
                     // ACLs that answer 501 each time are no ACLs, and that is said.
                     let skipped = outcome.said().contains(": skipped: ") && case.contains("status=501");
                     if outcome.exit == 0 {
-                        assert!(skipped || state(&stage) == goal, "{case}: {outcome:?}");
+                        assert!(skipped || state(&ctx) == goal, "{case}: {outcome:?}");
                     } else {
                         assert!(outcome.failure.contains("hints\":[\""), "{case}: {}", outcome.failure);
                     }
                 }
                 if times == "1" {
-                    let again = stage.run(&command, line).await.unwrap();
-                    assert_eq!((again.exit, state(&stage)), (0, goal.clone()), "{case}: {again:?}");
+                    let again = ctx.run(&command, line).await.unwrap();
+                    assert_eq!((again.exit, state(&ctx)), (0, goal.clone()), "{case}: {again:?}");
                 }
                 shown += 1;
             }
@@ -962,79 +962,79 @@ async fn every_fault_at_every_operation_of_deploy_notebook_ends_well_or_says_wha
 
 #[tokio::test(start_paused = true)]
 async fn deploy_notebook_gives_access_once_and_takes_none_away() {
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     let line = ["--grant", "data-engineers", "--grant", "bo@example.com:can_read", "--grant", SERVICE];
-    let first = deploy(&stage, &line).await;
+    let first = deploy(&ctx, &line).await;
     assert_eq!((first.exit, steps(&first)), (0, vec!["create done".to_owned(); 4]), "{first:?}");
-    let sent: Vec<_> = stage.take_log().into_iter().filter(|seen| seen.writes).collect();
+    let sent: Vec<_> = ctx.take_log().into_iter().filter(|seen| seen.writes).collect();
     let bodies: Vec<&str> = sent.iter().skip(2).map(|seen| seen.body.as_str()).collect();
     assert!(sent.iter().skip(2).all(|seen| seen.operation == "databricks:permissions/update"), "{sent:?}");
     assert!(bodies[0].contains(r#""group_name":"data-engineers""#) && bodies[0].contains("CAN_RUN"), "{bodies:?}");
     assert!(bodies[1].contains(r#""user_name":"bo@example.com""#) && bodies[1].contains("CAN_READ"), "{bodies:?}");
     assert!(bodies[2].contains("service_principal_name"), "{bodies:?}");
-    let again = deploy(&stage, &line).await;
+    let again = deploy(&ctx, &line).await;
     assert_eq!((again.exit, steps(&again)), (0, vec!["keep done".to_owned(); 4]));
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
 
-    let raised = deploy(&stage, &["--grant", "data-engineers:CAN_EDIT"]).await;
+    let raised = deploy(&ctx, &["--grant", "data-engineers:CAN_EDIT"]).await;
     assert!(raised.text.contains("permission_level: CAN_RUN -> CAN_EDIT (higher level requested)"), "{}", raised.text);
-    stage.take_log();
-    let less = deploy(&stage, &["--grant", "data-engineers:CAN_READ"]).await;
+    ctx.take_log();
+    let less = deploy(&ctx, &["--grant", "data-engineers:CAN_READ"]).await;
     assert!(less.text.contains("kept: already has CAN_EDIT"), "{}", less.text);
-    let own = deploy(&stage, &["--grant", ANA]).await;
+    let own = deploy(&ctx, &["--grant", ANA]).await;
     assert!(own.text.contains("kept: already has CAN_MANAGE from the folder"), "{}", own.text);
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
     // The others have what they had.
-    let others = deploy(&stage, &line[2..]).await;
-    assert_eq!((others.exit, stage.take_writes()), (0, Vec::new()));
+    let others = deploy(&ctx, &line[2..]).await;
+    assert_eq!((others.exit, ctx.take_writes()), (0, Vec::new()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_the_folder_of_a_new_notebook_hands_down_is_not_given_again() {
-    let stage = Rehearsal::new();
-    let outcome = deploy(&stage, &["--grant", ANA]).await;
+    let ctx = Harness::new();
+    let outcome = deploy(&ctx, &["--grant", ANA]).await;
     assert_eq!(steps(&outcome), ["create done", "keep done"], "{outcome:?}");
-    assert!(!stage.take_writes().contains(&"databricks:permissions/update"));
+    assert!(!ctx.take_writes().contains(&"databricks:permissions/update"));
     let shared = ["--notebook", "/Shared/run", "--accept-shared-path", "--grant", "analysts"];
-    let shared = deploy(&stage, &shared).await;
+    let shared = deploy(&ctx, &shared).await;
     assert!(shared.text.contains("every user already has CAN_MANAGE there"), "{}", shared.text);
-    assert!(!stage.take_writes().contains(&"databricks:permissions/update"));
+    assert!(!ctx.take_writes().contains(&"databricks:permissions/update"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_access_lists_a_grant_on_the_notebook_is_skipped_with_a_remark() {
-    let no_premium = Rehearsal::new();
+    let no_premium = Harness::new();
     no_premium.world(|world| world.set_premium(false));
-    let look_alike = Rehearsal::new();
+    let look_alike = Harness::new();
     let rule = Rule::parse("databricks:permissions/*=status=501,times=forever").unwrap();
     look_alike.world(|world| world.add_fault(rule));
-    for stage in [no_premium, look_alike] {
+    for ctx in [no_premium, look_alike] {
         for expected in [["create done", "keep done"], ["keep done", "keep done"]] {
-            let outcome = deploy(&stage, &["--grant", "data-engineers"]).await;
+            let outcome = deploy(&ctx, &["--grant", "data-engineers"]).await;
             assert_eq!((outcome.exit, steps(&outcome)), (0, expected.map(str::to_owned).to_vec()), "{outcome:?}");
             let said = "for data-engineers: skipped: no access control for notebooks (no Premium plan)";
             assert!(outcome.said().contains(said) && outcome.text.contains("every user can read, run, and edit it"));
-            assert!(!stage.take_writes().contains(&"databricks:permissions/update"));
+            assert!(!ctx.take_writes().contains(&"databricks:permissions/update"));
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_grant_on_the_notebook_that_cannot_be_given_says_why() {
-    let stage = Rehearsal::new();
-    let stranger = deploy(&stage, &["--grant", "strangers"]).await;
+    let ctx = Harness::new();
+    let stranger = deploy(&ctx, &["--grant", "strangers"]).await;
     assert_eq!(stranger.code, Some(Code::NotFound), "{stranger:?}");
     assert!(stranger.failure.contains("check \\\"strangers\\\"") && stranger.failure.contains("application ID"));
     assert_eq!(steps(&stranger), ["create done", "create failed"]);
-    stage.take_log();
-    refused(&deploy(&stage, &["--grant", "users:CAN_EDIT"]).await, &["every user of this workspace edit the notebook"]);
-    let both = deploy(&stage, &["--grant", "a:CAN_RUN", "--grant", "A:CAN_READ"]).await;
+    ctx.take_log();
+    refused(&deploy(&ctx, &["--grant", "users:CAN_EDIT"]).await, &["every user of this workspace edit the notebook"]);
+    let both = deploy(&ctx, &["--grant", "a:CAN_RUN", "--grant", "A:CAN_READ"]).await;
     assert_eq!((both.exit, both.code), (2, Some(Code::Contradiction)));
-    assert!(stage.take_log().is_empty());
-    assert_eq!(deploy(&stage, &["--grant", "users:CAN_RUN"]).await.exit, 0);
-    assert_eq!(deploy(&stage, &["--grant", "users:CAN_EDIT", "--accept-shared-path"]).await.exit, 0);
-    stage.world(|world| world.add_fault(Rule::parse("databricks:permissions/get=status=403,times=forever").unwrap()));
-    let hidden = deploy(&stage, &["--grant", "analysts"]).await;
+    assert!(ctx.take_log().is_empty());
+    assert_eq!(deploy(&ctx, &["--grant", "users:CAN_RUN"]).await.exit, 0);
+    assert_eq!(deploy(&ctx, &["--grant", "users:CAN_EDIT", "--accept-shared-path"]).await.exit, 0);
+    ctx.world(|world| world.add_fault(Rule::parse("databricks:permissions/get=status=403,times=forever").unwrap()));
+    let hidden = deploy(&ctx, &["--grant", "analysts"]).await;
     assert_eq!(hidden.code, Some(Code::NotAllowed), "{hidden:?}");
     assert!(hidden.failure.contains("reading and granting access requires CAN_MANAGE on"), "{}", hidden.failure);
 }
@@ -1042,21 +1042,21 @@ async fn a_grant_on_the_notebook_that_cannot_be_given_says_why() {
 #[tokio::test(start_paused = true)]
 async fn deploy_notebook_with_a_grant_survives_every_trouble_at_every_request() {
     let line = ["--grant", "data-engineers"];
-    let clean = Rehearsal::new();
+    let clean = Harness::new();
     deploy(&clean, &line).await;
     let (requests, goal) = (clean.take_log().len(), state(&clean));
     for index in 0..requests {
         for trouble in TROUBLES {
-            let stage = Rehearsal::new();
-            stage.trouble_at(index, trouble);
-            if let Some(outcome) = stage.run(deploy_notebook::run, &line).await {
+            let ctx = Harness::new();
+            ctx.trouble_at(index, trouble);
+            if let Some(outcome) = ctx.run(deploy_notebook::run, &line).await {
                 assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
             }
-            assert_eq!(deploy(&stage, &line).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(state(&stage), goal, "{trouble:?} at {index}");
-            stage.take_log();
-            deploy(&stage, &line).await;
-            assert_eq!(stage.take_writes(), [""; 0], "{trouble:?} at {index}");
+            assert_eq!(deploy(&ctx, &line).await.exit, 0, "{trouble:?} at {index}");
+            assert_eq!(state(&ctx), goal, "{trouble:?} at {index}");
+            ctx.take_log();
+            deploy(&ctx, &line).await;
+            assert_eq!(ctx.take_writes(), [""; 0], "{trouble:?} at {index}");
         }
     }
 }
@@ -1079,20 +1079,20 @@ async fn a_newer_notebook_and_one_of_another_account_or_host_are_left_alone_unle
         (render(&Settings { account_id: 7, ..settings.clone() }, version), "another dbt account (51234 instead of 7)"),
         (render(&Settings { host: elsewhere, ..settings.clone() }, version), "cd.eu1.dbt.com"),
     ] {
-        let stage = Rehearsal::new();
-        post(&stage, "workspace/mkdirs", &json!({ "path": "/Users/ana@example.com/dbtrigger" }));
-        write(&stage, PATH, "SOURCE", &text);
-        refused(&deploy(&stage, &[]).await, &[word, "--force", "choose another --notebook"]);
-        assert_eq!(deploy(&stage, &["--adopt"]).await.exit, 7, "{word}");
-        assert_eq!(stage.take_writes(), [""; 0]);
-        assert_eq!(deploy(&stage, &["--force"]).await.exit, 0, "{word}");
-        assert_eq!(deploy(&stage, &[]).await.data["state"], "unchanged");
+        let ctx = Harness::new();
+        post(&ctx, "workspace/mkdirs", &json!({ "path": "/Users/ana@example.com/dbtrigger" }));
+        write(&ctx, PATH, "SOURCE", &text);
+        refused(&deploy(&ctx, &[]).await, &[word, "--force", "choose another --notebook"]);
+        assert_eq!(deploy(&ctx, &["--adopt"]).await.exit, 7, "{word}");
+        assert_eq!(ctx.take_writes(), [""; 0]);
+        assert_eq!(deploy(&ctx, &["--force"]).await.exit, 0, "{word}");
+        assert_eq!(deploy(&ctx, &[]).await.data["state"], "unchanged");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_write_that_is_done_without_a_body_in_its_answer_is_done() {
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     for operation in [
         "secrets/scopes/create",
         "secrets/put",
@@ -1102,50 +1102,50 @@ async fn a_write_that_is_done_without_a_body_in_its_answer_is_done() {
         "permissions/update",
     ] {
         let rule = format!("databricks:{operation}=empty,phase=after,times=forever");
-        stage.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+        ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
     }
     for _ in 0..2 {
-        let stored = init(&stage, &["--grant", "data-engineers"]).await;
+        let stored = init(&ctx, &["--grant", "data-engineers"]).await;
         assert_eq!(stored.exit, 0, "{stored:?}");
-        let deployed = deploy(&stage, &["--grant", "data-engineers"]).await;
+        let deployed = deploy(&ctx, &["--grant", "data-engineers"]).await;
         assert_eq!(deployed.exit, 0, "{deployed:?}");
     }
-    assert_eq!(stage.take_writes().len(), 6, "each once");
+    assert_eq!(ctx.take_writes().len(), 6, "each once");
 }
 
 #[tokio::test(start_paused = true)]
 async fn names_that_need_escaping_arrive_as_they_are() {
     for name in ["run me", "it's \"mine\"", "50%2F&a=b?c#d+e", "läuft 走", "a;b|c`d$(e)\\f"] {
-        let stage = Rehearsal::new();
+        let ctx = Harness::new();
         let path = format!("/Users/ana@example.com/team {name}/{name}");
-        let outcome = deploy(&stage, &["--notebook", &path, "--grant", "data-engineers"]).await;
+        let outcome = deploy(&ctx, &["--notebook", &path, "--grant", "data-engineers"]).await;
         assert_eq!((outcome.exit, outcome.data["path"].as_str()), (0, Some(path.as_str())), "{outcome:?}");
-        assert!(stage.world(|world| world.inspect())["workspace"][&path]["content"].is_string(), "{path}");
+        assert!(ctx.world(|world| world.inspect())["workspace"][&path]["content"].is_string(), "{path}");
         let next = format!("--notebook {}", deploy_notebook::quoted(&path));
         assert!(outcome.text.contains(&next) && next.contains('\''), "{}", outcome.text);
-        stage.take_log();
-        assert_eq!(deploy(&stage, &["--notebook", &path, "--grant", "data-engineers"]).await.exit, 0);
-        assert_eq!(stage.take_writes(), [""; 0], "{path}");
+        ctx.take_log();
+        assert_eq!(deploy(&ctx, &["--notebook", &path, "--grant", "data-engineers"]).await.exit, 0);
+        assert_eq!(ctx.take_writes(), [""; 0], "{path}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_new_scope_with_nearly_the_name_of_another_is_remarked_on() {
-    let stage = Rehearsal::new();
-    assert_eq!(init(&stage, &[]).await.exit, 0);
+    let ctx = Harness::new();
+    assert_eq!(init(&ctx, &[]).await.exit, 0);
     let meant = "no secret scope \"dbt-clod\" yet; did you mean \"dbt-cloud\"?";
     for line in [&["--scope", "dbt-clod", "--dry-run"][..], &["--scope", "finance"], &["--scope", "dbt-cloud"]] {
-        let outcome = init(&stage, line).await;
+        let outcome = init(&ctx, line).await;
         assert!(outcome.exit == 0 && outcome.said().contains(meant) == line.contains(&"dbt-clod"), "{outcome:?}");
     }
     let line = ["--scope", "dbt-clod"];
     for (run, remarks) in [(0, true), (1, false)] {
-        stage.take_log();
-        let outcome = stage.run(deploy_notebook::run, &line).await.unwrap();
-        let asked = stage.take_log().iter().any(|seen| seen.operation == "databricks:secrets/scopes/list");
+        ctx.take_log();
+        let outcome = ctx.run(deploy_notebook::run, &line).await.unwrap();
+        let asked = ctx.take_log().iter().any(|seen| seen.operation == "databricks:secrets/scopes/list");
         assert_eq!((outcome.exit, outcome.said().contains(meant), asked), (0, remarks, remarks), "{run}: {outcome:?}");
     }
-    let outcome = init(&stage, &line).await;
+    let outcome = init(&ctx, &line).await;
     assert!(outcome.said().contains(meant), "{outcome:?}");
-    assert!(!init(&stage, &line).await.said().contains(meant));
+    assert!(!init(&ctx, &line).await.said().contains(meant));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::rehearsal::{Outcome, Rehearsal, id};
+use super::harness::{Harness, Outcome, id};
 use super::{auth, cancel, create_workflow, deploy_notebook, doctor, init_secrets, jobs, run, runs, setup, watch};
 use crate::failure::{Code, Remedy};
 use crate::http::Service;
@@ -80,8 +80,8 @@ const DATABRICKS: &[Row] = &[
         Code::NotAllowed,
         Remedy::DatabricksPlan,
     ),
-    (WrongHost, 404, "<html><title>404 Not Found</title></html>", Code::Nonsense, Remedy::DatabricksHost),
-    (LoginPage, 200, "<html><title>Sign in</title></html>", Code::Nonsense, Remedy::DatabricksHost),
+    (WrongHost, 404, "<html><title>404 Not Found</title></html>", Code::InvalidResponse, Remedy::DatabricksHost),
+    (LoginPage, 200, "<html><title>Sign in</title></html>", Code::InvalidResponse, Remedy::DatabricksHost),
 ];
 
 const DBT: &[Row] = &[
@@ -134,8 +134,8 @@ const DBT: &[Row] = &[
         Code::NotAllowed,
         Remedy::DbtAccount,
     ),
-    (WrongHost, 404, "<html><title>404 Not Found</title></html>", Code::Nonsense, Remedy::DbtHost),
-    (LoginPage, 200, "<html><title>Sign in</title></html>", Code::Nonsense, Remedy::DbtHost),
+    (WrongHost, 404, "<html><title>404 Not Found</title></html>", Code::InvalidResponse, Remedy::DbtHost),
+    (LoginPage, 200, "<html><title>Sign in</title></html>", Code::InvalidResponse, Remedy::DbtHost),
 ];
 
 fn prefix(service: Service) -> &'static str {
@@ -175,7 +175,7 @@ enum Command {
 }
 
 impl Command {
-    async fn on(self, world: &Rehearsal, line: &[&str]) -> Outcome {
+    async fn on(self, world: &Harness, line: &[&str]) -> Outcome {
         let outcome = match self {
             Command::InitSecrets => world.run(init_secrets::run, line).await,
             Command::DeployNotebook => world.run(deploy_notebook::run, line).await,
@@ -210,7 +210,7 @@ fn has_timeout(command: Command) -> bool {
 
 /// A world with a workflow of ours and one of others, a run of a workflow with a dbt run behind it, and a dbt run that waits.
 struct Scene {
-    world: Rehearsal,
+    world: Harness,
     age: Duration,
     others: String,
     waiting: String,
@@ -218,7 +218,7 @@ struct Scene {
 }
 
 async fn scene() -> Scene {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     assert_eq!(Command::InitSecrets.on(&world, &[]).await.exit, 0);
     assert_eq!(Command::DeployNotebook.on(&world, &[]).await.exit, 0);
     assert_eq!(Command::CreateWorkflow.on(&world, &["--job", "222225"]).await.exit, 0);
@@ -235,7 +235,7 @@ async fn scene() -> Scene {
 }
 
 impl Scene {
-    fn copy(&self) -> Rehearsal {
+    fn copy(&self) -> Harness {
         self.world.copy_of_age(self.age)
     }
 
@@ -377,7 +377,7 @@ const LIMITED: &[(Command, &[&str], &str)] = &[
 ];
 
 /// How many runs there are, of either service.
-fn count_runs(world: &Rehearsal) -> usize {
+fn count_runs(world: &Harness) -> usize {
     let all = world.world(|world| world.inspect());
     ["job_runs", "dbt_runs"].iter().map(|of| all[of].as_array().map_or(0, Vec::len)).sum()
 }

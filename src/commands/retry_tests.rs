@@ -1,48 +1,48 @@
 //! `run --retry` whole, against the world in memory: a failed run is resumed once, whatever gets lost.
 
-use super::rehearsal::{Outcome, Rehearsal, id, number};
+use super::harness::{Harness, Outcome, id, number};
 use super::run;
 use crate::failure::Code;
 use crate::sandbox::{Class, Phase, Rule};
 
-async fn start(stage: &Rehearsal, line: &[&str]) -> Outcome {
-    stage.run(run::run, line).await.expect("nobody kills it")
+async fn start(ctx: &Harness, line: &[&str]) -> Outcome {
+    ctx.run(run::run, line).await.expect("nobody kills it")
 }
 
-fn fault(stage: &Rehearsal, rule: &str) {
-    stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+fn fault(ctx: &Harness, rule: &str) {
+    ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
 }
 
 /// The runs of the world that resume another one.
-fn resumed(stage: &Rehearsal) -> Vec<u64> {
-    let state = stage.world(|world| world.inspect());
+fn resumed(ctx: &Harness) -> Vec<u64> {
+    let state = ctx.world(|world| world.inspect());
     let runs = state["dbt_runs"].as_array().unwrap();
     runs.iter().filter(|run| run["retrying_run_id"].is_u64()).map(|run| run["id"].as_u64().unwrap()).collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_run_is_resumed_and_the_last_ones_outcome_counts() {
-    let stage = Rehearsal::new();
-    let outcome = start(&stage, &["222226", "--retry", "2"]).await;
+    let ctx = Harness::new();
+    let outcome = start(&ctx, &["222226", "--retry", "2"]).await;
     assert_eq!((outcome.exit, outcome.code), (0, None), "{outcome:?}");
     let first = &outcome.data["resumed"][0];
     assert_eq!((&first["status"], &outcome.data["status"]), (&"ERROR".into(), &"SUCCESS".into()));
-    assert_eq!(resumed(&stage), [number(&outcome.data["run_id"])]);
-    assert_eq!(stage.take_writes(), ["dbt:jobs/run", "dbt:runs/retry"]);
+    assert_eq!(resumed(&ctx), [number(&outcome.data["run_id"])]);
+    assert_eq!(ctx.take_writes(), ["dbt:jobs/run", "dbt:runs/retry"]);
     let said = outcome.said();
     for says in ["attempt 2 of 3", &format!("resumes run {}", id(&first["run_id"])), "DbtJobRunStatus.SUCCESS"] {
         assert!(said.contains(says), "{says}\n{said}");
     }
     // One that fails each time is resumed so often and no more, and ends in error, with what failed in the last one.
-    let stage = Rehearsal::new();
-    let outcome = start(&stage, &["222223", "--retry", "2"]).await;
+    let ctx = Harness::new();
+    let outcome = start(&ctx, &["222223", "--retry", "2"]).await;
     assert_eq!((outcome.exit, outcome.data["resumed"].as_array().map(Vec::len)), (3, Some(2)), "{outcome:?}");
     assert!(outcome.failure.contains("model orders"), "{outcome:?}");
-    assert_eq!(stage.take_writes(), ["dbt:jobs/run", "dbt:runs/retry", "dbt:runs/retry"]);
+    assert_eq!(ctx.take_writes(), ["dbt:jobs/run", "dbt:runs/retry", "dbt:runs/retry"]);
     // Several runs are resumed each on its own.
-    let stage = Rehearsal::new();
-    let outcome = start(&stage, &["222226", "222222", "--retry", "1"]).await;
-    assert_eq!((outcome.exit, resumed(&stage).len()), (0, 1), "{outcome:?}");
+    let ctx = Harness::new();
+    let outcome = start(&ctx, &["222226", "222222", "--retry", "1"]).await;
+    assert_eq!((outcome.exit, resumed(&ctx).len()), (0, 1), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -53,10 +53,10 @@ async fn what_was_cancelled_or_succeeded_is_not_resumed_and_without_the_flag_not
         (&["222226"], 3),
         (&["222226", "--retry", "0"], 3),
     ] {
-        let stage = Rehearsal::new();
-        let outcome = start(&stage, line).await;
+        let ctx = Harness::new();
+        let outcome = start(&ctx, line).await;
         assert_eq!(outcome.exit, exit, "{line:?}: {outcome:?}");
-        assert_eq!(stage.take_writes(), ["dbt:jobs/run"], "{line:?}");
+        assert_eq!(ctx.take_writes(), ["dbt:jobs/run"], "{line:?}");
     }
 }
 
@@ -66,57 +66,57 @@ async fn a_run_that_dbt_does_not_resume_ends_in_error_and_says_why() {
         ("dbt:runs/retry=status=400", "cannot be retried from the point of failure"),
         ("dbt:runs/retry=status=403", "cannot be retried from the point of failure"),
     ] {
-        let stage = Rehearsal::new();
-        fault(&stage, rule);
-        let outcome = start(&stage, &["222226", "--retry", "1"]).await;
+        let ctx = Harness::new();
+        fault(&ctx, rule);
+        let outcome = start(&ctx, &["222226", "--retry", "1"]).await;
         assert_eq!(outcome.code, Some(Code::RunFailed), "{rule}: {outcome:?}");
         assert!(outcome.failure.contains(says), "{rule}: {outcome:?}");
         // What surely fails is no advice.
         assert!(!outcome.failure.contains("--retry 1"), "{rule}: {outcome:?}");
-        assert_eq!(resumed(&stage), Vec::<u64>::new());
+        assert_eq!(resumed(&ctx), Vec::<u64>::new());
     }
     // Somebody has started a newer run: the failed one is history.
-    let stage = Rehearsal::new();
-    let failed = start(&stage, &["222226", "--idempotency-key", "one"]).await;
+    let ctx = Harness::new();
+    let failed = start(&ctx, &["222226", "--idempotency-key", "one"]).await;
     assert!(failed.failure.contains("--idempotency-key one --retry 1`"), "{failed:?}");
-    let _ = start(&stage, &["222226"]).await;
-    let outcome = start(&stage, &["222226", "--idempotency-key", "one", "--retry", "1"]).await;
+    let _ = start(&ctx, &["222226"]).await;
+    let outcome = start(&ctx, &["222226", "--idempotency-key", "one", "--retry", "1"]).await;
     assert_eq!(outcome.code, Some(Code::RunFailed), "{outcome:?}");
     assert!(outcome.failure.contains("it is no longer the job's latest run"), "{outcome:?}");
     assert!(!outcome.failure.contains("--retry 1"), "{outcome:?}");
-    assert_eq!(resumed(&stage), Vec::<u64>::new());
+    assert_eq!(resumed(&ctx), Vec::<u64>::new());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_command_that_the_failure_names_resumes_that_run_and_each_time_the_same() {
-    let stage = Rehearsal::new();
-    let failed = start(&stage, &["222226", "--idempotency-key", "one"]).await;
+    let ctx = Harness::new();
+    let failed = start(&ctx, &["222226", "--idempotency-key", "one"]).await;
     let line = ["222226", "--idempotency-key", "one", "--retry", "1"];
-    let outcome = start(&stage, &line).await;
+    let outcome = start(&ctx, &line).await;
     assert_eq!((outcome.exit, &outcome.data["resumed"][0]["run_id"]), (0, &failed.data["run_id"]), "{outcome:?}");
-    let again = start(&stage, &line).await;
+    let again = start(&ctx, &line).await;
     assert_eq!((again.exit, &again.data["run_id"]), (0, &outcome.data["run_id"]), "{again:?}");
-    assert_eq!(resumed(&stage).len(), 1);
+    assert_eq!(resumed(&ctx).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_resumption_nobody_knows_of_is_9_and_is_found_by_the_next_command() {
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     let state = tempfile::tempdir().unwrap();
-    stage.set("XDG_STATE_HOME", state.path().to_str().unwrap());
-    fault(&stage, "dbt:runs/retry=reset,phase=after");
-    stage.world(|world| world.set_listing_lag(50_000));
+    ctx.set("XDG_STATE_HOME", state.path().to_str().unwrap());
+    fault(&ctx, "dbt:runs/retry=reset,phase=after");
+    ctx.world(|world| world.set_listing_lag(50_000));
     let line = ["222226", "--idempotency-key", "one", "--retry", "1", "--at-most-once", "--settle", "10s"];
-    let outcome = start(&stage, &line).await;
+    let outcome = start(&ctx, &line).await;
     assert_eq!(outcome.code, Some(Code::OutcomeUnknown), "{outcome:?}");
     assert!(outcome.failure.contains("`dbtrigger run 222226 --idempotency-key one`"), "{outcome:?}");
     // It stays noted, and not as the run that is over.
-    let later = start(&stage, &["222222", "--no-wait"]).await;
+    let later = start(&ctx, &["222222", "--no-wait"]).await;
     let points = "a start of dbt job 222226 was not followed to its end; resume with `dbtrigger run 222226 --idempotency-key one`";
     assert!(later.said().contains(points), "{}", later.said());
     // With the usual patience the run shows, though dbt itself only says that there is a newer one.
-    let outcome = start(&stage, &line[..5]).await;
-    assert_eq!((outcome.exit, resumed(&stage).len()), (0, 1), "{outcome:?}");
+    let outcome = start(&ctx, &line[..5]).await;
+    assert_eq!((outcome.exit, resumed(&ctx).len()), (0, 1), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,14 +130,14 @@ async fn a_lost_answer_never_leads_to_two_resumptions() {
                 continue;
             }
             for (lag, times) in [(0, 1), (12_000, 1), (50_000, 1), (20_000, 2)] {
-                let stage = Rehearsal::new();
-                stage.set("XDG_STATE_HOME", "");
-                stage.world(|world| world.set_listing_lag(lag));
-                fault(&stage, &format!("dbt:runs/retry={class},phase={name},times={times}"));
+                let ctx = Harness::new();
+                ctx.set("XDG_STATE_HOME", "");
+                ctx.world(|world| world.set_listing_lag(lag));
+                fault(&ctx, &format!("dbt:runs/retry={class},phase={name},times={times}"));
                 let line = ["222226", "--idempotency-key", "nightly", "--retry", "1"];
                 let mut outcome = None;
                 for _ in 0..=times {
-                    outcome = stage.run(run::run, &line).await;
+                    outcome = ctx.run(run::run, &line).await;
                     if outcome.is_some() {
                         break;
                     }
@@ -146,7 +146,7 @@ async fn a_lost_answer_never_leads_to_two_resumptions() {
                 let put_off = class == Class::RetryAfterAbsurd && times == 2;
                 let refused = phase == Phase::Before
                     && matches!(class, Class::Status(status) if (400..500).contains(&status) && !matches!(status, 408 | 429));
-                let runs = resumed(&stage);
+                let runs = resumed(&ctx);
                 let right = outcome.as_ref().is_some_and(|outcome| {
                     if refused || put_off {
                         outcome.exit == 3 && runs.is_empty()

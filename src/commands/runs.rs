@@ -7,8 +7,8 @@ use super::job_named::{JobNamed, Narrow, shown_name};
 use super::jobs::moment;
 use super::run::shown;
 use super::table::table;
-use super::{Stage, line_to_dbt};
-use crate::credentials::{Account, Wants};
+use super::{CommandContext, line_to_dbt};
+use crate::credentials::{Account, InputErrors};
 use crate::dbt::{PAGE, Run, RunFilter, Status, all_pages, list_account_runs};
 use crate::document::{Data, Id, document};
 use crate::failure::{Ended, Failure, Report, of_dbt};
@@ -74,31 +74,31 @@ impl Wanted {
     }
 }
 
-pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     if args.orphans {
-        return match orphans::listed(stage).await {
+        return match orphans::listed(ctx).await {
             Ok(report) => Ended::well(Box::new(report)),
             Err(failure) => failure.into(),
         };
     }
     if let Some(workflow) = &args.workflow {
-        return match of_workflow::listed(workflow, args.limit, stage).await {
+        return match of_workflow::listed(workflow, args.limit, ctx).await {
             Ok(report) => Ended::well(Box::new(report)),
             Err(failure) => failure.into(),
         };
     }
-    match listed(args, stage).await {
+    match listed(args, ctx).await {
         Ok(report) => Ended::well(Box::new(report)),
         Err(failure) => failure.into(),
     }
 }
 
-async fn listed(args: Args, stage: &Stage) -> Result<RunsReport, Failure> {
+async fn listed(args: Args, ctx: &CommandContext) -> Result<RunsReport, Failure> {
     let Args { job, status, limit, orphans: _, workflow: _, narrow: JobPlace { project, environment } } = args;
-    let mut wants = Wants::default();
-    let named = wants.optional(job.as_deref().map(JobNamed::read).transpose());
+    let mut errors = InputErrors::default();
+    let named = errors.optional(job.as_deref().map(JobNamed::read).transpose());
     let pasted = named.as_ref().map(JobNamed::pasted).unwrap_or_default();
-    let (account, reader) = line_to_dbt(&pasted, wants, stage)?;
+    let (account, reader) = line_to_dbt(&pasted, errors, ctx)?;
     let narrow = Narrow { project, environment };
     let job = match &named {
         Some(named) => Some(named.find(&reader, &account, &narrow).await?),
@@ -119,7 +119,7 @@ async fn listed(args: Args, stage: &Stage) -> Result<RunsReport, Failure> {
         .map_err(|error| of_dbt("Cannot list the runs of the account", &error))?;
     runs.sort_by_key(|run| std::cmp::Reverse(run.id));
     if runs.is_empty() {
-        stage.events.remark(format!("no runs yet in account {}", account.id));
+        ctx.events.remark(format!("no runs yet in account {}", account.id));
     }
     Ok(RunsReport { account, runs })
 }

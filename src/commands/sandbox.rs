@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::Stage;
+use super::CommandContext;
 use super::durations;
 use crate::context::{Context, Environment};
 use crate::events::Event;
@@ -54,12 +54,12 @@ pub(crate) struct Args {
     log: Option<PathBuf>,
 }
 
-pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let Args { port, tls, env_file, latency, connect_latency, speed, fault, log } = args;
     let (remarks, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let options = Options {
         port,
-        tls: tls.then(|| stage.context.wall.now()),
+        tls: tls.then(|| ctx.context.wall.now()),
         env_file,
         latency: latency.unwrap_or_default(),
         connect_latency: connect_latency.unwrap_or_default(),
@@ -70,25 +70,25 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
             // The receiver lives as long as this command.
             let _ = remarks.send(text.to_owned());
         }),
-        ..options(&stage.context)
+        ..options(&ctx.context)
     };
     let sandbox = match crate::sandbox::start(options).await {
         Ok(sandbox) => sandbox,
         Err(error) => return start_failure(&error).into(),
     };
     let variables = sandbox.environment();
-    if stage.json {
+    if ctx.json {
         let object: Map<String, Value> =
             variables.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
-        stage.events.emit(Event::Document(Value::Object(object).to_string()));
+        ctx.events.emit(Event::Document(Value::Object(object).to_string()));
     } else {
         for (name, value) in &variables {
-            stage.events.emit(Event::Document(format!("export {name}={value}")));
+            ctx.events.emit(Event::Document(format!("export {name}={value}")));
         }
     }
-    stage.events.remark(format!("Serving Databricks and dbt on {}; press Ctrl-C to stop.", sandbox.origin()));
+    ctx.events.remark(format!("Serving Databricks and dbt on {}; press Ctrl-C to stop.", sandbox.origin()));
     while let Some(text) = heard.recv().await {
-        stage.events.remark(text);
+        ctx.events.remark(text);
     }
     // The sandbox holds the other end of the channel, so only an interruption ends this command.
     std::future::pending().await

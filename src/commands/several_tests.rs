@@ -3,21 +3,21 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::rehearsal::{Outcome, Rehearsal, number};
+use super::harness::{Harness, Outcome, number};
 use super::run;
 use crate::failure::Code;
 use crate::sandbox::Rule;
 
-async fn start(stage: &Rehearsal, line: &[&str]) -> Outcome {
-    stage.run(run::run, line).await.expect("nobody kills it")
+async fn start(ctx: &Harness, line: &[&str]) -> Outcome {
+    ctx.run(run::run, line).await.expect("nobody kills it")
 }
 
-fn fault(stage: &Rehearsal, rule: &str) {
-    stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+fn fault(ctx: &Harness, rule: &str) {
+    ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
 }
 
-fn count(stage: &Rehearsal, operation: &str) -> usize {
-    stage.take_log().iter().filter(|seen| seen.operation == operation).count()
+fn count(ctx: &Harness, operation: &str) -> usize {
+    ctx.take_log().iter().filter(|seen| seen.operation == operation).count()
 }
 
 fn moment(value: &Value) -> Timestamp {
@@ -26,8 +26,8 @@ fn moment(value: &Value) -> Timestamp {
 
 #[tokio::test(start_paused = true)]
 async fn several_jobs_run_side_by_side_each_with_its_lines_its_key_and_its_outcome() {
-    let stage = Rehearsal::new();
-    let outcome = start(&stage, &["222222", "Broken models", "222224"]).await;
+    let ctx = Harness::new();
+    let outcome = start(&ctx, &["222222", "Broken models", "222224"]).await;
     assert_eq!((outcome.exit, outcome.code), (3, Some(Code::RunFailed)), "{outcome:?}");
     let runs = outcome.data["runs"].as_array().unwrap();
     let of = |name: &str| runs.iter().map(|run| run[name].clone()).collect::<Vec<_>>();
@@ -55,7 +55,7 @@ async fn several_jobs_run_side_by_side_each_with_its_lines_its_key_and_its_outco
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_started_unless_every_job_is_right() {
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     for (line, code, says) in [
         (&["222222", "999999"][..], Code::NotFound, "999999"),
         (&["222222", "Nighly build"], Code::NotFound, "222222"),
@@ -64,10 +64,10 @@ async fn nothing_is_started_unless_every_job_is_right() {
         (&["222222", "https://ab123.us1.dbt.com/deploy/7/projects/1/jobs/2"], Code::Contradiction, "7"),
         (&["222222", "222223", "--project", "Finance"], Code::Usage, "apply to a job given by name"),
     ] {
-        let outcome = start(&stage, line).await;
+        let outcome = start(&ctx, line).await;
         assert_eq!(outcome.code, Some(code), "{line:?} {outcome:?}");
         assert!(outcome.failure.contains(says), "{line:?} {outcome:?}");
-        assert_eq!(stage.take_writes(), Vec::<&str>::new(), "{line:?}");
+        assert_eq!(ctx.take_writes(), Vec::<&str>::new(), "{line:?}");
     }
 }
 
@@ -83,11 +83,11 @@ async fn of_several_outcomes_the_one_that_needs_somebody_most_counts() {
         (&["222225", "222222", "--timeout", "10m"], &["dbt:jobs/run=status=403,nth=1"], 4),
         (&["222225", "222222", "--timeout", "10m"], &[], 8),
     ] {
-        let stage = Rehearsal::new();
+        let ctx = Harness::new();
         for rule in faults {
-            fault(&stage, rule);
+            fault(&ctx, rule);
         }
-        let outcome = start(&stage, line).await;
+        let outcome = start(&ctx, line).await;
         assert_eq!(outcome.exit, exit, "{line:?} {faults:?} {outcome:?}");
         // The others were followed to their end all the same.
         let runs = outcome.data["runs"].as_array().unwrap();
@@ -98,8 +98,8 @@ async fn of_several_outcomes_the_one_that_needs_somebody_most_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn no_more_runs_than_asked_for_go_at_a_time() {
-    let stage = Rehearsal::new();
-    let outcome = start(&stage, &["300001", "300002", "300003", "--max-parallel", "1"]).await;
+    let ctx = Harness::new();
+    let outcome = start(&ctx, &["300001", "300002", "300003", "--max-parallel", "1"]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     let mut runs = outcome.data["runs"].as_array().unwrap().clone();
     runs.sort_by_key(|run| number(&run["run_id"]));
@@ -107,14 +107,14 @@ async fn no_more_runs_than_asked_for_go_at_a_time() {
         assert!(moment(&pair[1]["created_at"]) >= moment(&pair[0]["finished_at"]), "{pair:?}");
     }
     // What finds no place in time is not started, and said so.
-    let _ = stage.take_log();
-    let outcome = start(&stage, &["222225", "300004", "--max-parallel", "1", "--timeout", "2m"]).await;
+    let _ = ctx.take_log();
+    let outcome = start(&ctx, &["222225", "300004", "--max-parallel", "1", "--timeout", "2m"]).await;
     assert_eq!(outcome.exit, 8, "{outcome:?}");
     for says in ["300004 could be started; nothing was started", "--max-parallel allows no more"] {
         assert!(outcome.failure.contains(says), "{outcome:?}");
     }
     assert!(outcome.text.lines().any(|line| line.starts_with("300004   not started")), "{}", outcome.text);
-    assert_eq!(stage.take_writes(), ["dbt:jobs/run"]);
+    assert_eq!(ctx.take_writes(), ["dbt:jobs/run"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,29 +125,29 @@ async fn a_run_that_may_go_on_unseen_keeps_its_place() {
         // Nobody knows whether it was started.
         ("dbt:jobs/run=reset,phase=before,times=1", Code::OutcomeUnknown),
     ] {
-        let stage = Rehearsal::new();
-        fault(&stage, rule);
+        let ctx = Harness::new();
+        fault(&ctx, rule);
         if code == Code::NotAllowed {
-            fault(&stage, "dbt:runs/get=status=403,times=forever");
+            fault(&ctx, "dbt:runs/get=status=403,times=forever");
         }
         let line = ["222222", "300004", "--max-parallel", "1", "--at-most-once", "--timeout", "30m"];
-        let outcome = start(&stage, &line).await;
+        let outcome = start(&ctx, &line).await;
         assert_eq!(outcome.code, Some(code), "{rule}: {outcome:?}");
         assert!(outcome.failure.contains("300004 could be started; nothing was started"), "{rule}: {outcome:?}");
-        assert_eq!(stage.take_writes(), ["dbt:jobs/run"], "{rule}");
+        assert_eq!(ctx.take_writes(), ["dbt:jobs/run"], "{rule}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_job_has_the_given_key_and_the_same_command_starts_none_of_them_again() {
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     let line = ["222222", "300001", "--idempotency-key", "nightly-7"];
-    let first = start(&stage, &line).await;
+    let first = start(&ctx, &line).await;
     assert_eq!(first.exit, 0, "{first:?}");
-    let _ = stage.take_log();
-    let again = start(&stage, &line).await;
+    let _ = ctx.take_log();
+    let again = start(&ctx, &line).await;
     assert_eq!(again.exit, 0, "{again:?}");
-    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    assert_eq!(ctx.take_writes(), Vec::<&str>::new());
     for index in 0..2 {
         let (one, other) = (&first.data["runs"][index], &again.data["runs"][index]);
         assert_eq!((&one["run_id"], &other["adopted"]), (&other["run_id"], &true.into()), "{again:?}");
@@ -157,13 +157,13 @@ async fn each_job_has_the_given_key_and_the_same_command_starts_none_of_them_aga
 
 #[tokio::test(start_paused = true)]
 async fn a_hundred_runs_are_looked_at_with_one_request() {
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     let jobs: Vec<String> =
         (3..=118).filter(|number| *number != 117).map(|number| (300_000 + number).to_string()).collect();
     let line: Vec<&str> = jobs.iter().map(String::as_str).collect();
-    let outcome = start(&stage, &line).await;
+    let outcome = start(&ctx, &line).await;
     assert_eq!(outcome.exit, 0, "{}", outcome.failure);
-    let log = stage.take_log();
+    let log = ctx.take_log();
     let of = |operation: &str| log.iter().filter(|seen| seen.operation == operation).count();
     assert_eq!((of("dbt:jobs/run"), of("dbt:jobs/get"), of("dbt:runs/get")), (115, 115, 0));
     // Each start looks for the newest run of its job once; the rest is looking at all of them.
@@ -186,22 +186,22 @@ async fn several_runs_outlast_what_one_outlasts_and_stop_at_proof() {
         ("dbt:runs/list=status=401,nth=3", 0),
         ("dbt:runs/list=status=401,nth=3,times=forever", 4),
     ] {
-        let stage = Rehearsal::new();
-        fault(&stage, rule);
-        let outcome = start(&stage, &["222222", "300001"]).await;
+        let ctx = Harness::new();
+        fault(&ctx, rule);
+        let outcome = start(&ctx, &["222222", "300001"]).await;
         assert_eq!(outcome.exit, exit, "{rule}: {outcome:?}");
     }
     // Lists that lag, and single looks that fail for a moment.
-    let stage = Rehearsal::new();
-    stage.world(|world| {
+    let ctx = Harness::new();
+    ctx.world(|world| {
         world.set_listing_lag(50_000);
         world.set_fresh_404(20_000);
     });
-    assert_eq!(start(&stage, &["222222", "300001"]).await.exit, 0);
-    assert!(count(&stage, "dbt:runs/get") > 10);
+    assert_eq!(start(&ctx, &["222222", "300001"]).await.exit, 0);
+    assert!(count(&ctx, "dbt:runs/get") > 10);
     // The last look comes in time for all of them.
-    let stage = Rehearsal::new();
-    fault(&stage, "dbt:runs/list=hang,nth=5,times=forever");
-    let outcome = start(&stage, &["222222", "300001", "--timeout", "2m"]).await;
+    let ctx = Harness::new();
+    fault(&ctx, "dbt:runs/list=hang,nth=5,times=forever");
+    let outcome = start(&ctx, &["222222", "300001", "--timeout", "2m"]).await;
     assert_eq!((outcome.exit, outcome.took.as_secs()), (8, 120), "{outcome:?}");
 }

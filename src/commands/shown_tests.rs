@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::rehearsal::{Outcome, Rehearsal, id, number};
+use super::harness::{Harness, Outcome, id, number};
 use super::{cancel, deploy_notebook, run, runs, watch};
 use crate::failure::Code;
 use crate::sandbox::NotebookOutcome;
@@ -12,8 +12,8 @@ const NOTEBOOK: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
 const WORKSPACE: &str = "7405609032100112";
 const FINE: NotebookOutcome = NotebookOutcome::Finished;
 
-fn fault(stage: &Rehearsal, rule: &str) {
-    stage.world(|world| world.add_fault(crate::sandbox::Rule::parse(rule).unwrap()));
+fn fault(ctx: &Harness, rule: &str) {
+    ctx.world(|world| world.add_fault(crate::sandbox::Rule::parse(rule).unwrap()));
 }
 
 fn failed() -> NotebookOutcome {
@@ -21,8 +21,8 @@ fn failed() -> NotebookOutcome {
 }
 
 /// A job of tasks, each with a number of retries and what it depends on.
-async fn workflow(stage: &Rehearsal, tasks: &[(&str, u32, &[&str])]) -> String {
-    let _ = stage.run(deploy_notebook::run, &[]).await.unwrap();
+async fn workflow(ctx: &Harness, tasks: &[(&str, u32, &[&str])]) -> String {
+    let _ = ctx.run(deploy_notebook::run, &[]).await.unwrap();
     let tasks: Vec<Value> = tasks
         .iter()
         .map(|(key, retries, needs)| {
@@ -32,19 +32,19 @@ async fn workflow(stage: &Rehearsal, tasks: &[(&str, u32, &[&str])]) -> String {
         })
         .collect();
     let settings = json!({ "name": "w", "tasks": tasks, "parameters": [{ "name": "day", "default": "sunday" }] });
-    stage.post("/api/2.2/jobs/create", &settings)["job_id"].to_string()
+    ctx.post("/api/2.2/jobs/create", &settings)["job_id"].to_string()
 }
 
-async fn started(stage: &Rehearsal, line: &[&str]) -> String {
+async fn started(ctx: &Harness, line: &[&str]) -> String {
     let line: Vec<&str> = line.iter().copied().chain(["--no-wait"]).collect();
-    let outcome = stage.run(run::run, &line).await.expect("nobody kills it");
+    let outcome = ctx.run(run::run, &line).await.expect("nobody kills it");
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     let data = outcome.data;
     id(&data[if data["run_id"].is_null() { "workflow_run_id" } else { "run_id" }])
 }
 
-async fn watched(stage: &Rehearsal, line: &[&str]) -> Outcome {
-    stage.run(watch::run, line).await.expect("nobody kills it")
+async fn watched(ctx: &Harness, line: &[&str]) -> Outcome {
+    ctx.run(watch::run, line).await.expect("nobody kills it")
 }
 
 fn task<'a>(outcome: &'a Outcome, key: &str) -> &'a Value {
@@ -53,12 +53,12 @@ fn task<'a>(outcome: &'a Outcome, key: &str) -> &'a Value {
 
 #[tokio::test(start_paused = true)]
 async fn a_retried_and_repaired_run_ends_as_the_newest_attempts_do() {
-    let stage = Rehearsal::new();
-    let job = workflow(&stage, &[("a", 1, &[]), ("b", 0, &["a"])]).await;
-    let run = started(&stage, &["--workflow", &job, "--param", "day=last monday"]).await;
-    stage.play(failed()).await;
-    stage.play(failed()).await;
-    let outcome = watched(&stage, &["--workflow-run", &run]).await;
+    let ctx = Harness::new();
+    let job = workflow(&ctx, &[("a", 1, &[]), ("b", 0, &["a"])]).await;
+    let run = started(&ctx, &["--workflow", &job, "--param", "day=last monday"]).await;
+    ctx.play(failed()).await;
+    ctx.play(failed()).await;
+    let outcome = watched(&ctx, &["--workflow-run", &run]).await;
     assert_eq!(outcome.code, Some(Code::RunFailed), "{outcome:?}");
     for line in
         ["task a   FAILED   (attempt 1; tried again)", "task a   FAILED   (attempt 2)", "task b   UPSTREAM_FAILED"]
@@ -71,13 +71,13 @@ async fn a_retried_and_repaired_run_ends_as_the_newest_attempts_do() {
     assert!(outcome.failure.contains(&again), "{outcome:?}");
     assert_eq!((&outcome.data["repairs"], &task(&outcome, "a")["attempt"]), (&0.into(), &2.into()));
     let repair = json!({ "run_id": run.parse::<u64>().unwrap(), "rerun_all_failed_tasks": true });
-    stage.post("/api/2.2/jobs/runs/repair", &repair);
+    ctx.post("/api/2.2/jobs/runs/repair", &repair);
     let play = async {
-        stage.play(FINE).await;
-        stage.play(FINE).await;
+        ctx.play(FINE).await;
+        ctx.play(FINE).await;
     };
     let line = ["--workflow-run", run.as_str()];
-    let (outcome, ()) = tokio::join!(watched(&stage, &line), play);
+    let (outcome, ()) = tokio::join!(watched(&ctx, &line), play);
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     for line in [
         "this run was repaired once",
@@ -96,14 +96,14 @@ async fn a_retried_and_repaired_run_ends_as_the_newest_attempts_do() {
 
 #[tokio::test(start_paused = true)]
 async fn a_queued_run_says_behind_which_and_a_skipped_one_that_it_never_ran() {
-    let stage = Rehearsal::new();
-    let job = workflow(&stage, &[("a", 0, &[])]).await;
-    let first = started(&stage, &["--workflow", &job, "--idempotency-key", "1"]).await;
+    let ctx = Harness::new();
+    let job = workflow(&ctx, &[("a", 0, &[])]).await;
+    let first = started(&ctx, &["--workflow", &job, "--idempotency-key", "1"]).await;
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    let second = started(&stage, &["--workflow", &job, "--idempotency-key", "2"]).await;
+    let second = started(&ctx, &["--workflow", &job, "--idempotency-key", "2"]).await;
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    let third = started(&stage, &["--workflow", &job, "--idempotency-key", "3"]).await;
-    let outcome = watched(&stage, &["--workflow-run", &third, "--timeout", "30s"]).await;
+    let third = started(&ctx, &["--workflow", &job, "--idempotency-key", "3"]).await;
+    let outcome = watched(&ctx, &["--workflow-run", &third, "--timeout", "30s"]).await;
     assert_eq!(outcome.code, Some(Code::StillRunning), "{outcome:?}");
     let says = format!("behind run {first} and 1 run queued earlier");
     assert!(outcome.said().contains(&says), "{}", outcome.said());
@@ -111,13 +111,13 @@ async fn a_queued_run_says_behind_which_and_a_skipped_one_that_it_never_ran() {
     let ahead = json!({ "run_ids": [first], "queued_before": 1, "more": false });
     assert_eq!(outcome.data["queued_behind"], ahead);
     // What it waits behind is for show: without it, it waits all the same.
-    fault(&stage, "databricks:jobs/runs/list=status=403,times=forever");
-    let outcome = watched(&stage, &["--workflow-run", &second, "--timeout", "30s"]).await;
+    fault(&ctx, "databricks:jobs/runs/list=status=403,times=forever");
+    let outcome = watched(&ctx, &["--workflow-run", &second, "--timeout", "30s"]).await;
     assert_eq!((outcome.code, &outcome.data["queued_behind"]), (Some(Code::StillRunning), &Value::Null));
     assert!(outcome.said().contains("queued: the workflow is at its concurrency limit"), "{}", outcome.said());
     let off = json!({ "job_id": job.parse::<u64>().unwrap(), "new_settings": { "queue": { "enabled": false } } });
-    stage.post("/api/2.2/jobs/update", &off);
-    let outcome = stage.run(run::run, &["--workflow", &job, "--idempotency-key", "4"]).await.unwrap();
+    ctx.post("/api/2.2/jobs/update", &off);
+    let outcome = ctx.run(run::run, &["--workflow", &job, "--idempotency-key", "4"]).await.unwrap();
     assert_eq!((outcome.exit, &outcome.data["status"]), (3, &"MAXIMUM_CONCURRENT_RUNS_REACHED".into()));
     assert!(
         outcome.failure.contains("never ran")
@@ -128,41 +128,41 @@ async fn a_queued_run_says_behind_which_and_a_skipped_one_that_it_never_ran() {
 
 #[tokio::test(start_paused = true)]
 async fn watch_offers_the_start_that_was_and_none_that_it_cannot_say() {
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     let line = ["222223", "--git-branch", "main", "--threads", "4", "--step", "dbt build", "--generate-docs"];
-    let run = started(&stage, &line).await;
-    let outcome = watched(&stage, &[&run]).await;
+    let run = started(&ctx, &line).await;
+    let outcome = watched(&ctx, &[&run]).await;
     assert_eq!(outcome.code, Some(Code::RunFailed), "{outcome:?}");
     let again = "`dbtrigger run 222223 --git-branch main --threads 4 --step 'dbt build' --generate-docs=true`";
     assert!(outcome.failure.contains(again), "{outcome:?}");
     let body = json!({ "cause": "by hand", "github_pull_request_id": 7 });
-    let run = stage.post("/api/v2/accounts/51234/jobs/222223/run/", &body)["data"]["id"].to_string();
-    let outcome = watched(&stage, &[&run]).await;
+    let run = ctx.post("/api/v2/accounts/51234/jobs/222223/run/", &body)["data"]["id"].to_string();
+    let outcome = watched(&ctx, &[&run]).await;
     assert_eq!(outcome.code, Some(Code::RunFailed), "{outcome:?}");
     assert!(!outcome.failure.contains("dbtrigger run 222223"), "{outcome:?}");
 }
 
 /// A repaired run of two tasks, each with a dbt run: the first task's is of its repair. And a dbt run of another workflow run.
-async fn repaired_with_dbt_runs(stage: &Rehearsal) -> (String, [String; 3]) {
-    let job = workflow(stage, &[("a", 0, &[]), ("b", 0, &[])]).await;
-    let run = started(stage, &["--workflow", &job]).await;
-    stage.play(failed()).await;
-    stage.play(failed()).await;
+async fn repaired_with_dbt_runs(ctx: &Harness) -> (String, [String; 3]) {
+    let job = workflow(ctx, &[("a", 0, &[]), ("b", 0, &[])]).await;
+    let run = started(ctx, &["--workflow", &job]).await;
+    ctx.play(failed()).await;
+    ctx.play(failed()).await;
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     let id: u64 = run.parse().unwrap();
-    stage.post("/api/2.2/jobs/runs/repair", &json!({ "run_id": id, "rerun_tasks": ["a"] }));
-    let of = async |job: &str, key: String| started(stage, &[job, "--idempotency-key", &key]).await;
+    ctx.post("/api/2.2/jobs/runs/repair", &json!({ "run_id": id, "rerun_tasks": ["a"] }));
+    let of = async |job: &str, key: String| started(ctx, &[job, "--idempotency-key", &key]).await;
     let runs = [
         of("222225", format!("{WORKSPACE}/{run}/a/1")).await,
         of("300005", format!("{WORKSPACE}/{run}/b/0")).await,
         of("300006", format!("{WORKSPACE}/{}/a/0", id + 1)).await,
     ];
-    let _ = stage.take_log();
+    let _ = ctx.take_log();
     (run, runs)
 }
 
-async fn cancelled(stage: &Rehearsal, run: &str) -> Outcome {
-    stage.run(cancel::run, &["--workflow-run", run]).await.expect("nobody kills it")
+async fn cancelled(ctx: &Harness, run: &str) -> Outcome {
+    ctx.run(cancel::run, &["--workflow-run", run]).await.expect("nobody kills it")
 }
 
 fn cancelled_runs(outcome: &Outcome) -> Vec<String> {
@@ -172,14 +172,14 @@ fn cancelled_runs(outcome: &Outcome) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn the_dbt_runs_of_every_task_and_repair_are_cancelled_though_one_refuses() {
-    let stage = Rehearsal::new();
-    let (run, dbt) = repaired_with_dbt_runs(&stage).await;
-    let outcome = cancelled(&stage, &run).await;
+    let ctx = Harness::new();
+    let (run, dbt) = repaired_with_dbt_runs(&ctx).await;
+    let outcome = cancelled(&ctx, &run).await;
     assert_eq!((outcome.exit, cancelled_runs(&outcome)), (0, dbt[..2].to_vec()), "{outcome:?}");
-    let stage = Rehearsal::new();
-    let (run, dbt) = repaired_with_dbt_runs(&stage).await;
-    fault(&stage, "dbt:runs/cancel=status=403,times=1");
-    let outcome = cancelled(&stage, &run).await;
+    let ctx = Harness::new();
+    let (run, dbt) = repaired_with_dbt_runs(&ctx).await;
+    fault(&ctx, "dbt:runs/cancel=status=403,times=1");
+    let outcome = cancelled(&ctx, &run).await;
     assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
     assert!(outcome.failure.contains(&format!("annot cancel dbt run {}", dbt[0])), "{outcome:?}");
     assert_eq!(cancelled_runs(&outcome), dbt[1..2].to_vec(), "{outcome:?}");
@@ -187,65 +187,65 @@ async fn the_dbt_runs_of_every_task_and_repair_are_cancelled_though_one_refuses(
 
 #[tokio::test(start_paused = true)]
 async fn a_dbt_run_that_shows_late_is_cancelled_beside_one_that_showed() {
-    let stage = Rehearsal::new();
-    let job = workflow(&stage, &[("a", 0, &[])]).await;
-    let run = started(&stage, &["--workflow", &job]).await;
-    let first = started(&stage, &["222225", "--idempotency-key", &format!("{WORKSPACE}/{run}/a/0")]).await;
+    let ctx = Harness::new();
+    let job = workflow(&ctx, &[("a", 0, &[])]).await;
+    let run = started(&ctx, &["--workflow", &job]).await;
+    let first = started(&ctx, &["222225", "--idempotency-key", &format!("{WORKSPACE}/{run}/a/0")]).await;
     tokio::time::sleep(std::time::Duration::from_secs(30)).await;
-    stage.world(|world| world.set_listing_lag(7_000));
+    ctx.world(|world| world.set_listing_lag(7_000));
     let body = json!({ "cause": format!("x [dbtrigger:{WORKSPACE}/{run}/b/0]") });
-    let late = stage.post("/api/v2/accounts/51234/jobs/300005/run/", &body)["data"]["id"].to_string();
-    let outcome = cancelled(&stage, &run).await;
+    let late = ctx.post("/api/v2/accounts/51234/jobs/300005/run/", &body)["data"]["id"].to_string();
+    let outcome = cancelled(&ctx, &run).await;
     assert_eq!((outcome.exit, cancelled_runs(&outcome)), (0, vec![first, late]), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_access_to_dbt_the_runs_that_the_tasks_told_of_are_named() {
-    let stage = Rehearsal::new();
-    let job = workflow(&stage, &[("a", 0, &[]), ("b", 0, &[])]).await;
-    let run = started(&stage, &["--workflow", &job]).await;
+    let ctx = Harness::new();
+    let job = workflow(&ctx, &[("a", 0, &[]), ("b", 0, &[])]).await;
+    let run = started(&ctx, &["--workflow", &job]).await;
     let url = "https://ab123.us1.dbt.com/deploy/51234/projects/1/runs/77/";
     let error = format!("DbtRunFailed: no\n{url}");
-    stage.play(NotebookOutcome::Failed { error, trace: String::new() }).await;
-    stage.set("DBT_CLOUD_TOKEN", "");
-    let outcome = cancelled(&stage, &run).await;
+    ctx.play(NotebookOutcome::Failed { error, trace: String::new() }).await;
+    ctx.set("DBT_CLOUD_TOKEN", "");
+    let outcome = cancelled(&ctx, &run).await;
     assert_eq!((outcome.exit, &outcome.data["dbt_runs"]), (0, &Value::Null), "{outcome:?}");
     assert!(outcome.said().contains(&format!("may still be running: {url}")), "{}", outcome.said());
 }
 
-async fn orphans(stage: &Rehearsal) -> Outcome {
-    stage.run(runs::run, &["--orphans"]).await.expect("nobody kills it")
+async fn orphans(ctx: &Harness) -> Outcome {
+    ctx.run(runs::run, &["--orphans"]).await.expect("nobody kills it")
 }
 
 #[tokio::test(start_paused = true)]
 async fn orphans_are_the_active_dbt_runs_whose_databricks_run_or_task_is_over_or_gone() {
-    let stage = Rehearsal::new();
-    let job = workflow(&stage, &[("a", 0, &[]), ("b", 0, &[])]).await;
-    let run = started(&stage, &["--workflow", &job]).await;
+    let ctx = Harness::new();
+    let job = workflow(&ctx, &[("a", 0, &[]), ("b", 0, &[])]).await;
+    let run = started(&ctx, &["--workflow", &job]).await;
     let key = |run: &str, task: &str| format!("{WORKSPACE}/{run}/{task}/0");
-    let a = started(&stage, &["222225", "--idempotency-key", &key(&run, "a")]).await;
-    let _alone = started(&stage, &["300005", "--idempotency-key", "nightly"]).await;
-    let none = orphans(&stage).await;
+    let a = started(&ctx, &["222225", "--idempotency-key", &key(&run, "a")]).await;
+    let _alone = started(&ctx, &["300005", "--idempotency-key", "nightly"]).await;
+    let none = orphans(&ctx).await;
     assert_eq!((none.exit, none.data["orphans"].as_array().map(Vec::len)), (0, Some(0)), "{none:?}");
     assert!(none.said().contains("no orphaned dbt runs in account"), "{}", none.said());
     // Its task has failed while the run goes on.
-    stage.play(failed()).await;
-    let of_task = orphans(&stage).await;
+    ctx.play(failed()).await;
+    let of_task = orphans(&ctx).await;
     let row = &of_task.data["orphans"][0];
     assert_eq!((&id(&row["run_id"]), &row["workflow_run_status"]), (&a, &"task FAILED".into()), "{of_task:?}");
     assert!(of_task.text.contains(&format!("dbtrigger cancel {a}")), "{}", of_task.text);
-    let gone = started(&stage, &["300006", "--idempotency-key", &key("99", "a")]).await;
-    let away = started(&stage, &["300007", "--idempotency-key", "12/99/a/0"]).await;
-    stage.play(FINE).await;
+    let gone = started(&ctx, &["300006", "--idempotency-key", &key("99", "a")]).await;
+    let away = started(&ctx, &["300007", "--idempotency-key", "12/99/a/0"]).await;
+    ctx.play(FINE).await;
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-    let _ = stage.take_log();
-    let all = orphans(&stage).await;
+    let _ = ctx.take_log();
+    let all = orphans(&ctx).await;
     let rows = all.data["orphans"].as_array().unwrap();
     let rows: Vec<(String, &str)> =
         rows.iter().map(|row| (id(&row["run_id"]), row["workflow_run_status"].as_str().unwrap())).collect();
     assert_eq!(rows, [(a, "FAILED"), (gone, "gone")], "{all:?}");
     assert!(all.said().contains(&format!("dbt run {away} was started from workspace 12")), "{}", all.said());
-    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    assert_eq!(ctx.take_writes(), Vec::<&str>::new());
 }
 
 #[tokio::test(start_paused = true)]
@@ -255,22 +255,22 @@ async fn a_parent_that_cannot_be_looked_at_is_no_orphans_proof() {
         ("databricks:scim/me=status=401,times=forever", Code::NotAuthenticated),
         ("dbt:runs/list=status=403,times=forever", Code::NotAllowed),
     ] {
-        let stage = Rehearsal::new();
+        let ctx = Harness::new();
         let key = format!("{WORKSPACE}/99/a/0");
-        let _ = started(&stage, &["222225", "--idempotency-key", &key]).await;
-        fault(&stage, rule);
-        let outcome = orphans(&stage).await;
+        let _ = started(&ctx, &["222225", "--idempotency-key", &key]).await;
+        fault(&ctx, rule);
+        let outcome = orphans(&ctx).await;
         assert_eq!((outcome.code, &outcome.data), (Some(code), &Value::Null), "{rule}: {outcome:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn where_the_workspace_does_not_say_which_it_is_a_missing_parent_is_no_proof() {
-    let stage = Rehearsal::new();
-    let _ = started(&stage, &["222225", "--idempotency-key", "12/99/a/0"]).await;
-    let ours = started(&stage, &["300005", "--idempotency-key", &format!("{WORKSPACE}/98/a/0")]).await;
-    stage.drop_header("x-databricks-org-id");
-    let outcome = orphans(&stage).await;
+    let ctx = Harness::new();
+    let _ = started(&ctx, &["222225", "--idempotency-key", "12/99/a/0"]).await;
+    let ours = started(&ctx, &["300005", "--idempotency-key", &format!("{WORKSPACE}/98/a/0")]).await;
+    ctx.drop_header("x-databricks-org-id");
+    let outcome = orphans(&ctx).await;
     assert_eq!((outcome.exit, &outcome.data["orphans"]), (0, &json!([])), "{outcome:?}");
     assert!(outcome.said().contains("was started from workspace 12, and this workspace"), "{outcome:?}");
     assert!(outcome.said().contains(&format!("dbt run {ours} was started from workspace {WORKSPACE}")), "{outcome:?}");
@@ -279,27 +279,27 @@ async fn where_the_workspace_does_not_say_which_it_is_a_missing_parent_is_no_pro
 #[tokio::test(start_paused = true)]
 async fn a_run_that_may_not_be_looked_at_hides_no_other() {
     // A parent.
-    let stage = Rehearsal::new();
-    let first = started(&stage, &["222225", "--idempotency-key", &format!("{WORKSPACE}/99/a/0")]).await;
-    let second = started(&stage, &["300005", "--idempotency-key", &format!("{WORKSPACE}/98/a/0")]).await;
-    fault(&stage, "databricks:jobs/runs/get=status=403,times=1");
-    let outcome = orphans(&stage).await;
+    let ctx = Harness::new();
+    let first = started(&ctx, &["222225", "--idempotency-key", &format!("{WORKSPACE}/99/a/0")]).await;
+    let second = started(&ctx, &["300005", "--idempotency-key", &format!("{WORKSPACE}/98/a/0")]).await;
+    fault(&ctx, "databricks:jobs/runs/get=status=403,times=1");
+    let outcome = orphans(&ctx).await;
     let rows = outcome.data["orphans"].as_array().unwrap();
     assert_eq!((outcome.exit, rows.len(), &id(&rows[0]["run_id"])), (0, 1, &second), "{outcome:?}");
     assert!(outcome.said().contains(&format!("which started dbt run {first}")), "{outcome:?}");
     // What an active run resumes: first in the list, and of nobody's that we know.
     for refusal in ["404", "403"] {
-        let stage = Rehearsal::new();
-        let job = workflow(&stage, &[("a", 0, &[])]).await;
-        let run = started(&stage, &["--workflow", &job]).await;
-        let ours = started(&stage, &["222225", "--idempotency-key", &format!("{WORKSPACE}/{run}/a/0")]).await;
+        let ctx = Harness::new();
+        let job = workflow(&ctx, &[("a", 0, &[])]).await;
+        let run = started(&ctx, &["--workflow", &job]).await;
+        let ours = started(&ctx, &["222225", "--idempotency-key", &format!("{WORKSPACE}/{run}/a/0")]).await;
         let body = json!({ "cause": "by hand" });
-        let failed = stage.post("/api/v2/accounts/51234/jobs/222223/run/", &body)["data"]["id"].to_string();
+        let failed = ctx.post("/api/v2/accounts/51234/jobs/222223/run/", &body)["data"]["id"].to_string();
         tokio::time::sleep(std::time::Duration::from_mins(5)).await;
         let path = format!("/api/v2/accounts/51234/runs/{failed}/retry/");
-        let foreign = stage.post(&path, &json!({}))["data"]["id"].to_string();
-        fault(&stage, &format!("dbt:runs/get=status={refusal},times=1"));
-        let outcome = cancelled(&stage, &run).await;
+        let foreign = ctx.post(&path, &json!({}))["data"]["id"].to_string();
+        fault(&ctx, &format!("dbt:runs/get=status={refusal},times=1"));
+        let outcome = cancelled(&ctx, &run).await;
         assert_eq!((outcome.exit, cancelled_runs(&outcome)), (0, vec![ours]), "{refusal}: {outcome:?}");
         let says = format!("cannot read what started dbt run {foreign}, or a run that it retries");
         assert!(outcome.said().contains(&says), "{refusal}: {}", outcome.said());
@@ -308,9 +308,9 @@ async fn a_run_that_may_not_be_looked_at_hides_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn runs_of_a_workflow_are_listed_with_how_long_they_took_and_what_started_them() {
-    let stage = Rehearsal::new();
-    let job = workflow(&stage, &[("a", 0, &[])]).await;
-    let list = async |line: &[&str]| stage.run(runs::run, line).await.expect("nobody kills it");
+    let ctx = Harness::new();
+    let job = workflow(&ctx, &[("a", 0, &[])]).await;
+    let list = async |line: &[&str]| ctx.run(runs::run, line).await.expect("nobody kills it");
     let none = list(&["--workflow", "w"]).await;
     assert_eq!((none.exit, &none.data["runs"]), (0, &json!([])), "{none:?}");
     assert!(none.said().contains(&format!("no runs yet of workflow \"w\" ({job})")), "{}", none.said());
@@ -318,13 +318,13 @@ async fn runs_of_a_workflow_are_listed_with_how_long_they_took_and_what_started_
     // Another workflow's runs are not this one's.
     let other =
         json!({ "name": "other", "tasks": [{ "task_key": "a", "notebook_task": { "notebook_path": NOTEBOOK } }] });
-    let other = stage.post("/api/2.2/jobs/create", &other)["job_id"].to_string();
-    let _ = started(&stage, &["--workflow", &other]).await;
-    stage.play(FINE).await;
-    let first = started(&stage, &["--workflow", &job]).await;
-    stage.play(failed()).await;
+    let other = ctx.post("/api/2.2/jobs/create", &other)["job_id"].to_string();
+    let _ = started(&ctx, &["--workflow", &other]).await;
+    ctx.play(FINE).await;
+    let first = started(&ctx, &["--workflow", &job]).await;
+    ctx.play(failed()).await;
     tokio::time::sleep(std::time::Duration::from_mins(1)).await;
-    let second = started(&stage, &["--workflow", &job, "--idempotency-key", "2"]).await;
+    let second = started(&ctx, &["--workflow", &job, "--idempotency-key", "2"]).await;
     // By name, by id and by address.
     let address = format!("http://127.0.0.1:1/jobs/{job}");
     for named in ["w", &job, &address] {
@@ -348,47 +348,47 @@ async fn runs_of_a_workflow_are_listed_with_how_long_they_took_and_what_started_
     let newest = list(&["--workflow", "w", "--limit", "1"]).await;
     assert_eq!(newest.data["runs"].as_array().map(Vec::len), Some(1), "{newest:?}");
     assert_eq!(newest.data["runs"][0]["workflow_run_id"], second);
-    let _ = stage.take_log();
+    let _ = ctx.take_log();
     let _ = list(&["--workflow", "w"]).await;
-    assert_eq!(stage.take_writes(), Vec::<&str>::new());
+    assert_eq!(ctx.take_writes(), Vec::<&str>::new());
 }
 
 #[tokio::test(start_paused = true)]
 async fn runs_of_a_workflow_stand_on_pages_and_none_is_listed_twice() {
-    let stage = Rehearsal::new();
-    let job = workflow(&stage, &[("a", 0, &[])]).await;
+    let ctx = Harness::new();
+    let job = workflow(&ctx, &[("a", 0, &[])]).await;
     for key in 0..30 {
-        let _ = started(&stage, &["--workflow", &job, "--idempotency-key", &key.to_string()]).await;
+        let _ = started(&ctx, &["--workflow", &job, "--idempotency-key", &key.to_string()]).await;
     }
     for (limit, rows, pages) in [("5", 5, 1), ("24", 24, 1), ("25", 25, 2), ("100", 30, 2)] {
-        let _ = stage.take_log();
-        let listed = stage.run(runs::run, &["--workflow", &job, "--limit", limit]).await.unwrap();
+        let _ = ctx.take_log();
+        let listed = ctx.run(runs::run, &["--workflow", &job, "--limit", limit]).await.unwrap();
         let mut ids: Vec<u64> =
             listed.data["runs"].as_array().unwrap().iter().map(|row| number(&row["workflow_run_id"])).collect();
         ids.sort_unstable();
         ids.dedup();
-        let asked = stage.take_log().iter().filter(|seen| seen.operation == "databricks:jobs/runs/list").count();
+        let asked = ctx.take_log().iter().filter(|seen| seen.operation == "databricks:jobs/runs/list").count();
         assert_eq!((ids.len(), asked), (rows, pages), "{limit}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn runs_of_a_workflow_that_is_not_there_or_not_shown_are_refused() {
-    let stage = Rehearsal::new();
-    let job = workflow(&stage, &[("a", 0, &[])]).await;
+    let ctx = Harness::new();
+    let job = workflow(&ctx, &[("a", 0, &[])]).await;
     for (named, code, says) in [
         ("999", Code::NotFound, "its runs were not listed"),
         ("ww", Code::NotFound, "No workflow is named"),
         ("https://elsewhere.cloud.databricks.com/jobs/1", Code::Contradiction, "elsewhere"),
     ] {
-        let outcome = stage.run(runs::run, &["--workflow", named]).await.unwrap();
+        let outcome = ctx.run(runs::run, &["--workflow", named]).await.unwrap();
         assert_eq!((outcome.code, &outcome.data), (Some(code), &Value::Null), "{named}: {outcome:?}");
         assert!(outcome.failure.contains(says), "{named}: {outcome:?}");
     }
     for (status, code) in [("403", Code::NotAllowed), ("401", Code::NotAuthenticated), ("500", Code::Unavailable)] {
-        let stage = stage.copy();
-        fault(&stage, &format!("databricks:jobs/runs/list=status={status},times=forever"));
-        let outcome = stage.run(runs::run, &["--workflow", &job]).await.unwrap();
+        let ctx = ctx.copy();
+        fault(&ctx, &format!("databricks:jobs/runs/list=status={status},times=forever"));
+        let outcome = ctx.run(runs::run, &["--workflow", &job]).await.unwrap();
         assert_eq!((outcome.code, &outcome.data), (Some(code), &Value::Null), "{status}: {outcome:?}");
         assert!(outcome.failure.contains(&format!("the runs of workflow \\\"w\\\" ({job})")), "{outcome:?}");
     }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::last_known::Known;
+use super::last_known::Checkpoint;
 use super::run::{DbtReport, Following, LONGEST, Lines, WorkflowReport, follow_run, resume, see};
 use super::run_named::{RunNamed, check_workspace};
-use super::{Stage, durations, line_to_dbt, to_databricks};
-use crate::credentials::{Wants, databricks};
+use super::{CommandContext, durations, line_to_dbt, to_databricks};
+use crate::credentials::{InputErrors, databricks};
 use crate::databricks::get_workflow_run;
 use crate::dbt::{Link, Overrides, Run};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
@@ -35,12 +35,12 @@ pub(crate) struct Args {
     timeout: Duration,
 }
 
-pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let Args { run, workflow_run, timeout } = args;
     let deadline = Deadline::of_timeout(timeout.min(LONGEST * 3650));
     let watched = match RunNamed::of(run.as_deref(), workflow_run) {
-        Ok(RunNamed::Dbt { run, pasted }) => watch_dbt(run, pasted, &deadline, stage).await,
-        Ok(RunNamed::Workflow { run, origin }) => watch_workflow(run, origin, &deadline, stage).await,
+        Ok(RunNamed::Dbt { run, pasted }) => watch_dbt(run, pasted, &deadline, ctx).await,
+        Ok(RunNamed::Workflow { run, origin }) => watch_workflow(run, origin, &deadline, ctx).await,
         Err(failure) => Err(failure),
     };
     watched.unwrap_or_else(Ended::from)
@@ -50,13 +50,13 @@ async fn watch_dbt(
     run: u64,
     pasted: Option<(String, Link)>,
     deadline: &Deadline,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
     let pasted: Vec<(String, Link)> = pasted.into_iter().collect();
-    let (account, writer) = line_to_dbt(&pasted, Wants::default(), stage)?;
+    let (account, writer) = line_to_dbt(&pasted, InputErrors::default(), ctx)?;
     let writer = writer.until(deadline);
-    let pick_up = |run: u64| resume::watch_dbt(run, &account, &stage.account, !pasted.is_empty());
-    let means = stage.means();
+    let pick_up = |run: u64| resume::watch_dbt(run, &account, &ctx.account, !pasted.is_empty());
+    let means = ctx.run_context();
     let seen = see(&writer, &account, run, deadline.at()).await?;
     let mut report = DbtReport::new(&account);
     report.adopted = true;
@@ -66,7 +66,7 @@ async fn watch_dbt(
         let mut report = known.clone();
         report.take(run);
         let line = format!("dbt run {} is still running: {}", run.id, report.url());
-        stage.last_known.set(Known { data: report.json(), line, resume: pick_up(run.id) });
+        ctx.last_known.set(Checkpoint { data: report.json(), line, resume: pick_up(run.id) });
     };
     on_news(&seen);
     // A command that starts something else would be worse than none.
@@ -74,7 +74,7 @@ async fn watch_dbt(
     let again = seen
         .job_definition_id
         .zip(overrides)
-        .map(|(job, overrides)| resume::of_dbt(&job.to_string(), &stage.account, &overrides, None))
+        .map(|(job, overrides)| resume::of_dbt(&job.to_string(), &ctx.account, &overrides, None))
         .filter(|_| pasted.is_empty());
     let mut lines = Lines::new(&means.events, &account);
     lines.header(&seen);
@@ -84,9 +84,9 @@ async fn watch_dbt(
     let Ended { report, failure } = following.follow(probe, &mut lines, report, &means, &on_news).await;
     let is_gone = failure.as_ref().is_some_and(|failure| failure.code == Code::RunGone);
     if is_gone || report.as_ref().is_some_and(|report| report.end.is_some()) {
-        let journal = Journal::new(stage.context.environment.state_folder());
+        let journal = Journal::new(ctx.context.environment.state_folder());
         journal.close_run(writer.origin(), account.id, run, means.wall.now());
-        stage.last_known.clear();
+        ctx.last_known.clear();
     }
     Ok(Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure })
 }
@@ -95,16 +95,16 @@ async fn watch_workflow(
     run: u64,
     origin: Option<Origin>,
     deadline: &Deadline,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let mut wants = Wants::default();
-    let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
-    wants.settle()?;
+    let mut errors = InputErrors::default();
+    let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
+    errors.settle()?;
     let Some(identity) = identity else {
         return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
     check_workspace(origin.as_ref(), &identity.origin)?;
-    let writer = to_databricks(&identity, stage)?.until(deadline);
+    let writer = to_databricks(&identity, ctx)?.until(deadline);
     let (job, name, url, parameters) = match writer.read(get_workflow_run(run, None)).await {
         Ok(seen) => {
             let job = seen.job_id.unwrap_or_default();
@@ -123,10 +123,10 @@ async fn watch_workflow(
     let origin = identity.origin.to_string();
     let report =
         WorkflowReport { workflow: job, name, origin, key: None, run: Some(run), url, state: None, on_interrupt: None };
-    stage.events.progress(format!("workflow_run_id = {run}"));
+    ctx.events.progress(format!("workflow_run_id = {run}"));
     if !report.url().is_empty() {
-        stage.events.progress(report.url());
+        ctx.events.progress(report.url());
     }
     let again = (job != 0).then(|| resume::of_workflow(&job.to_string(), &parameters, None));
-    Ok(follow_run(report, run, &writer, deadline, again.as_deref(), stage).await)
+    Ok(follow_run(report, run, &writer, deadline, again.as_deref(), ctx).await)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::rehearsal::{Rehearsal, Seen, id};
+use super::harness::{Harness, Seen, id};
 use super::{create_workflow, deploy_notebook, doctor, init_secrets, run, setup, watch};
 use crate::sandbox::NotebookOutcome;
 
@@ -37,8 +37,8 @@ fn waves(sent: &[Seen]) -> (u128, usize) {
 }
 
 /// Several workflows, the last of them with several tasks, and the id of a run of it in which all of them failed.
-async fn several() -> (Rehearsal, String) {
-    let world = Rehearsal::new();
+async fn several() -> (Harness, String) {
+    let world = Harness::new();
     let _ = world.run(init_secrets::run, &[]).await;
     let _ = world.run(deploy_notebook::run, &[]).await;
     let tasks = ["--name", "Three", "--job", "a=222222", "--job", "b=222225", "--job", "c=300001"];
@@ -62,7 +62,7 @@ async fn several() -> (Rehearsal, String) {
 #[tokio::test(start_paused = true)]
 #[expect(clippy::print_stdout, reason = "the line is what the test is for")]
 async fn each_command_takes_the_waves_that_the_page_says() {
-    let (apart, whole, (several, failed)) = (Rehearsal::new(), Rehearsal::new(), several().await);
+    let (apart, whole, (several, failed)) = (Harness::new(), Harness::new(), several().await);
     let folder = tempfile::tempdir().unwrap();
     let files = ["222223", "--artifacts", folder.path().to_str().unwrap()];
     let failed = ["--workflow-run", failed.as_str()];

@@ -113,7 +113,7 @@ impl WorkflowNamed {
 /// The workflows whose names are nearest. For advice only: what cannot be listed is not suggested.
 async fn near(reader: &Reader, name: &str) -> Vec<String> {
     let page = async |token: Option<String>| {
-        let Page { jobs, next } = reader.glance(list(None, token.as_deref())).await?;
+        let Page { jobs, next } = reader.read_once(list(None, token.as_deref())).await?;
         Ok((jobs.rows, next))
     };
     let all = reader.pages("jobs/list", |job: &Summary| job.id, NEAR, page).await.unwrap_or_default();

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use super::Tried;
 use super::databricks::ATTRIBUTES;
 use crate::context::Wall;
-use crate::http::{Asking, Fresh, Issuer, NoToken, shorten};
+use crate::http::{Asking, IssuedToken, Issuer, NoToken, shorten};
 use crate::secret::Vault;
 
 /// A login that wants a browser never ends.
@@ -76,7 +76,7 @@ impl Issuer for FromCli {
 
 impl FromCli {
     /// Only a refused token is renewed by force: two processes that renew at once race for one refresh token.
-    async fn ask(&self, refused: bool) -> Result<Fresh, NoToken> {
+    async fn ask(&self, refused: bool) -> Result<IssuedToken, NoToken> {
         let FromCli { program: _, profile, host, profiles: _, tried: _, vault, wall, forces } = self;
         let (flag, value) = profile.as_ref().map_or(("--host", host), |profile| ("--profile", profile));
         let mut words = vec!["auth", "token", flag, value];
@@ -101,7 +101,7 @@ impl FromCli {
             .expiry
             .and_then(|text| text.parse::<jiff::Timestamp>().ok())
             .map(|at| at.duration_since(wall.now()).try_into().unwrap_or(Duration::ZERO));
-        Ok(Fresh { secret, life })
+        Ok(IssuedToken { secret, life })
     }
 
     async fn run(&self, words: &[&str]) -> std::io::Result<Output> {

@@ -14,10 +14,10 @@ use self::ways::find_way;
 use self::workspace::Workspace;
 use super::config_file::{self, Profile};
 use super::kept::{self, Nothing};
-use super::{Missing, Source, Sourced, Wants, expanded};
+use super::{InputErrors, MissingInput, Source, Sourced, expanded};
 use crate::context::Environment;
 use crate::failure::Failure;
-use crate::keyring::Trouble;
+use crate::keyring::KeyringError;
 use crate::origin::Origin;
 use crate::questions::Question;
 use crate::secret::{Sealed, Secret, Vault};
@@ -30,7 +30,7 @@ pub(crate) struct Databricks {
     pub(crate) host_from: Source,
     /// Which workspace, where the host serves several.
     pub(crate) workspace: Option<Sourced<String>>,
-    pub(crate) way: Way,
+    pub(crate) way: AuthMethod,
     /// The ways before this one, and why each does not apply.
     pub(crate) tried: Vec<Tried>,
     /// What its owner should know.
@@ -59,7 +59,7 @@ impl fmt::Display for Tried {
 
 /// The ways that are built (databricks-api §1.1), each with what it takes.
 #[derive(Clone, Debug)]
-pub(crate) enum Way {
+pub(crate) enum AuthMethod {
     Token(Sourced<Secret>),
     ServicePrincipal { id: Sourced<String>, secret: Sourced<Secret> },
     GitHub { id: Option<Sourced<String>>, url: Url, token: Sourced<Secret>, audience: Option<String> },
@@ -78,33 +78,35 @@ impl Databricks {
     /// A workspace, and a token that somebody gave for it.
     pub(crate) fn with_token(at: Workspace, token: Sourced<Secret>) -> Databricks {
         let Workspace { host: Sourced { value: origin, source: host_from }, id: workspace } = at;
-        Databricks { origin, host_from, workspace, way: Way::Token(token), tried: Vec::new(), remark: None }
+        Databricks { origin, host_from, workspace, way: AuthMethod::Token(token), tried: Vec::new(), remark: None }
     }
 }
 
-impl Way {
+impl AuthMethod {
     /// The name in `auth_type` and in the User-Agent.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Way::Token(_) => "pat",
-            Way::ServicePrincipal { .. } => "oauth-m2m",
-            Way::GitHub { .. } => "github-oidc",
-            Way::Cli { .. } => "databricks-cli",
+            AuthMethod::Token(_) => "pat",
+            AuthMethod::ServicePrincipal { .. } => "oauth-m2m",
+            AuthMethod::GitHub { .. } => "github-oidc",
+            AuthMethod::Cli { .. } => "databricks-cli",
         }
     }
 
     /// Whose credential it is and where it comes from.
     pub(crate) fn known_as(&self) -> String {
         match self {
-            Way::Token(Sourced { value: _, source: Source::Typed }) => "the typed token".to_owned(),
-            Way::Token(token) => token.source.to_string(),
-            Way::ServicePrincipal { id, secret: _ } => format!("service principal {} (of {})", id.value, id.source),
-            Way::GitHub { id: Some(id), .. } => format!("GitHub's ID token for {} (of {})", id.value, id.source),
-            Way::GitHub { id: None, .. } => "GitHub's ID token".to_owned(),
-            Way::Cli { program: _, profile: Some(profile) } => {
+            AuthMethod::Token(Sourced { value: _, source: Source::Typed }) => "the typed token".to_owned(),
+            AuthMethod::Token(token) => token.source.to_string(),
+            AuthMethod::ServicePrincipal { id, secret: _ } => {
+                format!("service principal {} (of {})", id.value, id.source)
+            }
+            AuthMethod::GitHub { id: Some(id), .. } => format!("GitHub's ID token for {} (of {})", id.value, id.source),
+            AuthMethod::GitHub { id: None, .. } => "GitHub's ID token".to_owned(),
+            AuthMethod::Cli { program: _, profile: Some(profile) } => {
                 format!("the `databricks` CLI login for profile {}", profile.name)
             }
-            Way::Cli { program: _, profile: None } => "the `databricks` CLI login".to_owned(),
+            AuthMethod::Cli { program: _, profile: None } => "the `databricks` CLI login".to_owned(),
         }
     }
 }
@@ -219,27 +221,27 @@ impl Place<'_> {
     }
 }
 
-/// Finds the workspace and the way in. What is missing or wrong is added to `wants`, and `None` comes back.
+/// Finds the workspace and the way in. What is missing or wrong is added to `errors`, and `None` comes back.
 ///
 /// The profile that `-p` names is the whole identity; else the environment, then the profile that it names, or the default
 /// one if it says nothing about Databricks.
-pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut Wants) -> Option<Databricks> {
+pub(crate) fn databricks(environment: &Environment, vault: &Vault, errors: &mut InputErrors) -> Option<Databricks> {
     let place = match Place::find(environment) {
         Ok(place) => place,
-        Err(failure) => return wants.optional(Err(failure)),
+        Err(failure) => return errors.optional(Err(failure)),
     };
-    let host = wants.need(
+    let host = errors.need(
         find_host(&place).and_then(|found| match found {
             Some(host) => Ok(Some(host)),
             None => place.kept_host(),
         }),
-        Missing {
+        MissingInput {
             what: "the host of the Databricks workspace",
             give: if place.environment_counts { "set DATABRICKS_HOST, such as https://dbc-a1b2345c-d6e7.cloud.databricks.com, or pick a profile of ~/.databrickscfg with -p" } else { "add host to the profile" },
             ask: place.environment_counts.then_some(Question::DatabricksHost),
         },
     );
-    let workspace = wants.optional(workspace::find(&place));
+    let workspace = errors.optional(workspace::find(&place));
     let mut tried = Vec::new();
     let found = find_way(&place, host.as_ref().map(|host| &host.value), vault, &mut tried);
     let found = found.and_then(|way| match (way, &host) {
@@ -247,9 +249,9 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
         (way, _) => Ok(way),
     });
     let nothing = matches!(found, Ok(None));
-    let way = wants.need(
+    let way = errors.need(
         found,
-        Missing {
+        MissingInput {
             what: "the credential for Databricks",
             give: if place.environment_counts && environment.keyring().is_of_no_use() { "set DATABRICKS_TOKEN (or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET), or pick a profile of ~/.databrickscfg with -p" } else if place.environment_counts { "run `dbtrigger auth login --databricks`, set DATABRICKS_TOKEN (or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET), or pick a profile of ~/.databrickscfg with -p" } else { "add token, or client_id and client_secret, to the profile" },
             ask: place.environment_counts.then_some(Question::DatabricksCredential),
@@ -260,28 +262,28 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, wants: &mut W
         let names = profiles_at(environment, at);
         if !names.is_empty() {
             let here = at.map(|origin| format!(" for {origin}")).unwrap_or_default();
-            wants.advise(format!("pick a profile{here} with -p: {}", names.join(", ")));
+            errors.advise(format!("pick a profile{here} with -p: {}", names.join(", ")));
         } else if let others @ [_, ..] = &profiles_at(environment, None)[..] {
-            wants.advise(format!("or pick a profile of another workspace with -p: {}", others.join(", ")));
+            errors.advise(format!("or pick a profile of another workspace with -p: {}", others.join(", ")));
         }
     }
     if nothing {
         for row in &tried {
-            wants.remark(row.to_string());
+            errors.remark(row.to_string());
         }
     }
     let (Sourced { value: origin, source: host_from }, way) = (host?, way?);
     let remark = match way {
         // The one way behind the keyring.
-        Way::Cli { .. } => match place.kept(Some(&origin)) {
+        AuthMethod::Cli { .. } => match place.kept(Some(&origin)) {
             Err(Nothing::Hidden(trouble)) if place.environment_counts => Some(passed_over(&way.known_as(), &trouble)),
             Ok(_) | Err(Nothing::Hidden(_) | Nothing::Why(_) | Nothing::Several(_)) => None,
         },
-        Way::Token(_) | Way::ServicePrincipal { .. } | Way::GitHub { .. } => None,
+        AuthMethod::Token(_) | AuthMethod::ServicePrincipal { .. } | AuthMethod::GitHub { .. } => None,
     };
     // A login is for the workspace that it was stored for.
     let workspace = workspace.or_else(|| {
-        let token_from = if let Way::Token(token) = &way { Some(&token.source) } else { None };
+        let token_from = if let AuthMethod::Token(token) = &way { Some(&token.source) } else { None };
         [Some(&host_from), token_from].into_iter().flatten().find_map(workspace::of_login)
     });
     Some(Databricks { origin, host_from, workspace, way, tried, remark })
@@ -294,7 +296,7 @@ pub(crate) fn profiles_at(environment: &Environment, host: Option<&Origin>) -> V
 }
 
 /// A login in the keyring may have been meant, where something behind it is used.
-pub(super) fn passed_over(used: &str, trouble: &Trouble) -> String {
+pub(super) fn passed_over(used: &str, trouble: &KeyringError) -> String {
     let remedy = trouble.remedy().map(|remedy| format!("; to use a login stored there: {remedy}")).unwrap_or_default();
     format!("using {used}: {trouble}{remedy}")
 }

@@ -3,7 +3,7 @@
 use super::databricks::{Tried, passed_over};
 use super::dbt_file::{self, Active};
 use super::kept::{self, Nothing};
-use super::{Missing, Source, Sourced, Wants, expanded};
+use super::{InputErrors, MissingInput, Source, Sourced, expanded};
 use crate::context::Environment;
 use crate::dbt::{Link, parse_host};
 use crate::failure::{Code, Failure};
@@ -153,37 +153,41 @@ impl Stated {
 }
 
 /// Finds host and account id from flags, pasted addresses, the environment, the keyring, and dbt's own file.
-/// What is missing, wrong or contradicting is added to `wants`.
+/// What is missing, wrong or contradicting is added to `errors`.
 pub(crate) fn account(
     flags: &AccountFlags,
     pasted: &[(String, Link)],
     environment: &Environment,
-    wants: &mut Wants,
+    errors: &mut InputErrors,
 ) -> Option<Account> {
-    wants.pasted(pasted.iter().map(|(text, _)| text));
+    errors.pasted(pasted.iter().map(|(text, _)| text));
     let stated = Stated::read(flags, pasted, environment);
     let stored = match (&stated.host, &stated.id) {
         (Ok(None), _) | (_, Ok(None)) => match stated.stored(environment) {
             Ok(active) => Some(active),
             Err(NotStored::Nowhere(rows)) => {
                 for row in rows {
-                    wants.remark(row.to_string());
+                    errors.remark(row.to_string());
                 }
                 None
             }
-            Err(NotStored::Several(failure)) => return wants.optional(Err(failure)),
+            Err(NotStored::Several(failure)) => return errors.optional(Err(failure)),
         },
         (Ok(Some(_)) | Err(_), Ok(Some(_)) | Err(_)) => None,
     };
-    let found = whole(stated, stored.as_ref(), wants);
-    others(environment, wants);
+    let found = whole(stated, stored.as_ref(), errors);
+    others(environment, errors);
     found
 }
 
 /// The account that flags and the environment name, whatever is stored.
-pub(crate) fn named_account(flags: &AccountFlags, environment: &Environment, wants: &mut Wants) -> Option<Account> {
-    let found = whole(Stated::read(flags, &[], environment), None, wants);
-    others(environment, wants);
+pub(crate) fn named_account(
+    flags: &AccountFlags,
+    environment: &Environment,
+    errors: &mut InputErrors,
+) -> Option<Account> {
+    let found = whole(Stated::read(flags, &[], environment), None, errors);
+    others(environment, errors);
     found
 }
 
@@ -196,20 +200,20 @@ pub(crate) fn named_host_and_id(
     Ok((host?.map(|host| host.origin.value), id?.map(|id| id.value)))
 }
 
-fn whole(stated: Stated, stored: Option<&Active>, wants: &mut Wants) -> Option<Account> {
+fn whole(stated: Stated, stored: Option<&Active>, errors: &mut InputErrors) -> Option<Account> {
     let Stated { host, id } = stated;
     let from_store = || stored.map(|active| Host { origin: active.host.clone(), named: false });
-    let host = wants.need(
+    let host = errors.need(
         host.map(|found| found.or_else(from_store)),
-        Missing {
+        MissingInput {
             what: "the host of your dbt account",
             give: "--dbt-host or DBT_CLOUD_HOST, such as ab123.us1.dbt.com, or --dbt-url with the URL of any page of the account",
             ask: Some(Question::DbtHost),
         },
     );
-    let id = wants.need(
+    let id = errors.need(
         id.map(|found| found.or_else(|| stored?.account.clone())),
-        Missing {
+        MissingInput {
             what: "the ID of your dbt account",
             give: "--dbt-account or DBT_CLOUD_ACCOUNT_ID, or --dbt-url with the URL of any page of the account",
             ask: Some(Question::DbtAccount),
@@ -365,10 +369,10 @@ fn agree<T: PartialEq + std::fmt::Display>(what: &str, stated: &[Sourced<T>]) ->
     }
 }
 
-fn others(environment: &Environment, wants: &mut Wants) {
+fn others(environment: &Environment, errors: &mut InputErrors) {
     for (theirs, ours) in OTHERS {
         if environment.get(theirs).is_some() && environment.get(ours).is_none() {
-            wants.remark(format!("{theirs} is set, but dbtrigger reads {ours}"));
+            errors.remark(format!("{theirs} is set, but dbtrigger reads {ours}"));
         }
     }
 }

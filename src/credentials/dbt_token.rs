@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::dbt::{NotStored, Stated};
 use super::dbt_file::Active;
-use super::{Account, AccountFlags, Source, Sourced, Wants, text_of};
+use super::{Account, AccountFlags, InputErrors, Source, Sourced, text_of};
 use crate::context::Environment;
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};
@@ -76,13 +76,13 @@ impl Token {
 }
 
 /// The token for asking dbt: of the environment, or the one that the keyring or dbt's own file holds for this very host and
-/// account. Why they give none is added to `wants`.
+/// account. Why they give none is added to `errors`.
 pub(crate) fn api_token(
     flags: &AccountFlags,
     pasted: &[(String, Link)],
     environment: &Environment,
     vault: &Vault,
-    wants: &mut Wants,
+    errors: &mut InputErrors,
 ) -> Result<Option<Token>, Failure> {
     if let Some(found) = in_environment(environment, vault)? {
         return Ok(Some(Token::bare(found)));
@@ -98,7 +98,7 @@ pub(crate) fn api_token(
         Ok(token) => Ok(Some(token)),
         Err(NotStored::Nowhere(rows)) => {
             for row in rows {
-                wants.remark(row.to_string());
+                errors.remark(row.to_string());
             }
             Ok(None)
         }

@@ -3,7 +3,7 @@
 use super::dbt_file::Active;
 use super::{Source, Sourced};
 use crate::failure::{Code, Failure};
-use crate::keyring::{Keyring, Owner, Trouble};
+use crate::keyring::{Keyring, KeyringError, Owner};
 use crate::origin::Origin;
 use crate::secret::Sealed;
 
@@ -16,13 +16,13 @@ pub(super) enum Nothing {
     /// In words.
     Why(String),
     /// It may hold what is looked for, and cannot be read.
-    Hidden(Trouble),
+    Hidden(KeyringError),
     /// It holds too much, and nothing says what of it is meant.
     Several(Failure),
 }
 
-impl From<Trouble> for Nothing {
-    fn from(trouble: Trouble) -> Nothing {
+impl From<KeyringError> for Nothing {
+    fn from(trouble: KeyringError) -> Nothing {
         if trouble.hides() { Nothing::Hidden(trouble) } else { Nothing::Why(trouble.to_string()) }
     }
 }

@@ -6,9 +6,9 @@ mod databricks;
 mod dbt;
 mod dbt_file;
 mod dbt_token;
+mod input_errors;
 mod kept;
 mod oauth;
-mod wants;
 
 use std::fmt;
 use std::fs::File;
@@ -24,14 +24,14 @@ pub(crate) use cli::FromCli;
 pub(crate) use config_file::{place as profiles_file, profiles};
 pub(crate) use databricks::host::{may_go_there, read_host as read_workspace_host};
 pub(crate) use databricks::workspace::{Workspace, in_query as workspace_in_query, named_workspace};
-pub(crate) use databricks::{Databricks, Tried, Way, check_host, databricks, databricks_host, profiles_at};
+pub(crate) use databricks::{AuthMethod, Databricks, Tried, check_host, databricks, databricks_host, profiles_at};
 pub(crate) use dbt::{
     Account, AccountFlags, account, account_id, dbt_host, named_account, named_host_and_id, read_account_id,
     read_host as read_dbt_host,
 };
 pub(crate) use dbt_token::{KeySource, TOKEN_VARIABLES, Token, api_token, given_token, key_to_store};
+pub(crate) use input_errors::{InputErrors, MissingInput};
 pub(crate) use oauth::{Endpoint, FromGitHub, FromServicePrincipal};
-pub(crate) use wants::{Missing, Wants};
 
 /// Where a value came from. Messages name it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,9 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use super::databricks::host::is_of_databricks;
-use crate::http::{Ask, Asker, Asking, Fresh, Issuer, NoToken, Unanswered, shorten, title_of_page};
+use crate::http::{
+    Asking, IssuedToken, Issuer, NoToken, TokenClient, TokenRequest, Unanswered, shorten, title_of_page,
+};
 use crate::origin::Origin;
 use crate::secret::{Secret, Vault};
 
@@ -23,7 +25,7 @@ const SCOPE: &str = "all-apis";
 /// The workspace's token endpoint.
 pub(crate) struct Endpoint {
     pub(crate) origin: Origin,
-    pub(crate) asker: Asker,
+    pub(crate) token_client: TokenClient,
     pub(crate) vault: Vault,
     /// Found once.
     pub(crate) url: OnceCell<Url>,
@@ -39,7 +41,7 @@ pub(crate) struct FromServicePrincipal {
 /// The id token that GitHub gives a job, exchanged for one of the workspace.
 pub(crate) struct FromGitHub {
     pub(crate) endpoint: Endpoint,
-    pub(crate) github: Asker,
+    pub(crate) github: TokenClient,
     pub(crate) id: Option<String>,
     pub(crate) url: Url,
     pub(crate) token: Secret,
@@ -78,7 +80,7 @@ impl Issuer for FromGitHub {
             };
             let mut url = self.url.clone();
             url.query_pairs_mut().append_pair("audience", &audience);
-            let ask = Ask { url, authorization: Some(format!("Bearer {}", self.token.reveal())), form: None };
+            let ask = TokenRequest { url, authorization: Some(format!("Bearer {}", self.token.reveal())), form: None };
             let answer = self.github.ask(ask).await.map_err(unanswered)?;
             let host = self.url.host_str().unwrap_or_default();
             let value = serde_json::from_slice::<Value>(answer.body()).ok();
@@ -159,12 +161,12 @@ impl Endpoint {
 
     /// A document, if the host has it. Being unreachable is not the same as not having it.
     async fn document(&self, url: Url) -> Result<Option<Value>, NoToken> {
-        let ask = Ask { url: url.clone(), authorization: None, form: None };
-        let answer = self.asker.ask(ask).await.map_err(unanswered)?;
+        let ask = TokenRequest { url: url.clone(), authorization: None, form: None };
+        let answer = self.token_client.ask(ask).await.map_err(unanswered)?;
         match answer.status().as_u16() {
             200..=299 => Ok(serde_json::from_slice(answer.body()).ok()),
             status if is_passing(status) => Err(NoToken {
-                retry_after: self.asker.retry_after(&answer),
+                retry_after: self.token_client.retry_after(&answer),
                 ..none(&format!("{url} answered {status}"), true)
             }),
             _ => Ok(None),
@@ -176,10 +178,10 @@ impl Endpoint {
         authorization: Option<String>,
         form: Vec<(&'static str, String)>,
         advice: &str,
-    ) -> Result<Fresh, NoToken> {
+    ) -> Result<IssuedToken, NoToken> {
         let url = self.url().await?.clone();
-        let ask = Ask { url: url.clone(), authorization, form: Some(form) };
-        let answer = self.asker.ask(ask).await.map_err(unanswered)?;
+        let ask = TokenRequest { url: url.clone(), authorization, form: Some(form) };
+        let answer = self.token_client.ask(ask).await.map_err(unanswered)?;
         let status = answer.status().as_u16();
         if !answer.status().is_success() {
             let message = format!("{url} answered {status}: {}", said(&answer));
@@ -188,7 +190,7 @@ impl Endpoint {
             } else {
                 advice
             };
-            let retry_after = self.asker.retry_after(&answer);
+            let retry_after = self.token_client.retry_after(&answer);
             return Err(NoToken { advice: advice.to_owned(), retry_after, ..none(&message, is_passing(status)) });
         }
         let Told { access_token, expires_in } = serde_json::from_slice(answer.body())
@@ -197,7 +199,7 @@ impl Endpoint {
             .vault
             .admit(access_token)
             .map_err(|odd| none(&format!("the access_token from {url} is not a token: {odd}"), false))?;
-        Ok(Fresh { secret, life: expires_in.map(Duration::from_secs) })
+        Ok(IssuedToken { secret, life: expires_in.map(Duration::from_secs) })
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use super::{Endpoint, FromCli, FromGitHub, FromServicePrincipal};
 use crate::context::Wall;
 use crate::events::Events;
-use crate::http::{Asker, Fresh, Issuer, Lane, Limits, NoToken, Pending, Transport};
+use crate::http::{IssuedToken, Issuer, Lane, Limits, NoToken, Pending, TokenClient, Transport};
 use crate::origin::Origin;
 use crate::sandbox::{Reply, Seed, SimTime, World};
 use crate::secret::Vault;
@@ -43,7 +43,7 @@ impl Transport for Town {
     }
 }
 
-async fn from_github(github: u16, trusted: &str) -> (Result<Fresh, NoToken>, Vec<String>, Vault) {
+async fn from_github(github: u16, trusted: &str) -> (Result<IssuedToken, NoToken>, Vec<String>, Vault) {
     let seed = Seed {
         databricks_token: "dapi-town-0123456789".to_owned(),
         dbt_token: "dbtc_town_0123456789".to_owned(),
@@ -54,7 +54,7 @@ async fn from_github(github: u16, trusted: &str) -> (Result<Fresh, NoToken>, Vec
     world.add_federation_policy(ID, trusted, false);
     let town = Town { world: Rc::new(RefCell::new(world)), asked: Rc::default(), github };
     let vault = Vault::default();
-    let asker = || Asker {
+    let token_client = || TokenClient {
         transport: Rc::new(town.clone()),
         user_agent: "test".to_owned(),
         events: Events::new(|_| {}),
@@ -62,8 +62,8 @@ async fn from_github(github: u16, trusted: &str) -> (Result<Fresh, NoToken>, Vec
     };
     let origin = Origin::parse("https://sandbox.invalid").unwrap();
     let issuer = FromGitHub {
-        endpoint: Endpoint { origin, asker: asker(), vault: vault.clone(), url: OnceCell::new() },
-        github: asker(),
+        endpoint: Endpoint { origin, token_client: token_client(), vault: vault.clone(), url: OnceCell::new() },
+        github: token_client(),
         id: Some(ID.to_owned()),
         url: "https://github.example/token?api-version=2".parse().unwrap(),
         token: vault.admit("request-0123456789".to_owned()).unwrap(),
@@ -101,13 +101,13 @@ async fn a_refusal_of_github_and_one_of_the_workspace_are_told_apart() {
 
 /// What a program that answers so becomes.
 #[cfg(unix)]
-async fn from_cli(script: &str, profile: Option<&str>) -> (Result<Fresh, NoToken>, String) {
+async fn from_cli(script: &str, profile: Option<&str>) -> (Result<IssuedToken, NoToken>, String) {
     from_cli_after(false, script, profile).await
 }
 
 /// The same, where the token before may have been refused.
 #[cfg(unix)]
-async fn from_cli_after(refused: bool, script: &str, profile: Option<&str>) -> (Result<Fresh, NoToken>, String) {
+async fn from_cli_after(refused: bool, script: &str, profile: Option<&str>) -> (Result<IssuedToken, NoToken>, String) {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("databricks");
@@ -187,7 +187,7 @@ impl Transport for Documents {
 /// Where a client secret goes at `https://w.cloud.databricks.com`, as everything that was asked, or why nowhere.
 async fn discovered(metadata: (u16, &'static str), discovery: &'static str) -> Result<Vec<String>, NoToken> {
     let asked: Rc<RefCell<Vec<String>>> = Rc::default();
-    let asker = Asker {
+    let token_client = TokenClient {
         transport: Rc::new(Documents { metadata, discovery, asked: asked.clone() }),
         user_agent: "test".to_owned(),
         events: Events::new(|_| {}),
@@ -196,7 +196,7 @@ async fn discovered(metadata: (u16, &'static str), discovery: &'static str) -> R
     let vault = Vault::default();
     let origin = Origin::parse("https://w.cloud.databricks.com").unwrap();
     let secret = vault.admit("dose-discovery-1".to_owned()).unwrap();
-    let endpoint = Endpoint { origin, asker, vault, url: OnceCell::new() };
+    let endpoint = Endpoint { origin, token_client, vault, url: OnceCell::new() };
     let issued = FromServicePrincipal { endpoint, id: ID.to_owned(), secret }.issue(false).await;
     let asked = asked.borrow().clone();
     if issued.is_err() {

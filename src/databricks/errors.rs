@@ -4,20 +4,20 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::Value;
 
-use crate::http::{HttpError, Meaning, Phrase, Said, Service, meaning, says, shorten, title_of_page};
+use crate::http::{HttpError, Meaning, Phrase, Service, ServiceError, meaning, says, shorten, title_of_page};
 
 /// What a refusal says, and what it means.
-pub(crate) fn said(answer: &Response<Bytes>) -> Said {
+pub(crate) fn said(answer: &Response<Bytes>) -> ServiceError {
     let said = words(answer);
     let (status, headers) = (answer.status(), answer.headers());
     let means = meaning(Service::Databricks, status, headers, said.code.as_deref(), &said.message, said.page);
-    Said { means, ..said }
+    ServiceError { means, ..said }
 }
 
 /// Reads the body shapes in the order in which the vendor's own clients try them.
-fn words(answer: &Response<Bytes>) -> Said {
+fn words(answer: &Response<Bytes>) -> ServiceError {
     if let Some(title) = title_of_page(answer.body()) {
-        return Said { message: title, page: true, ..Said::default() };
+        return ServiceError { message: title, page: true, ..ServiceError::default() };
     }
     let plain = String::from_utf8_lossy(answer.body());
     let Ok(body) = serde_json::from_slice::<Value>(answer.body()) else {
@@ -35,7 +35,7 @@ fn words(answer: &Response<Bytes>) -> Said {
     };
     match (code, message) {
         (Some(code), message) => {
-            Said { code: Some(code), message: shorten(&message.unwrap_or_default()), ..Said::default() }
+            ServiceError { code: Some(code), message: shorten(&message.unwrap_or_default()), ..ServiceError::default() }
         }
         (None, Some(message)) => coded(&message),
         (None, None) => coded(&plain),
@@ -43,13 +43,13 @@ fn words(answer: &Response<Bytes>) -> Said {
 }
 
 /// `CODE: message`, or just a message.
-fn coded(text: &str) -> Said {
+fn coded(text: &str) -> ServiceError {
     let is_code = |code: &str| code.len() > 3 && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
     match text.split_once(": ") {
         Some((code, message)) if is_code(code) => {
-            Said { code: Some(code.to_owned()), message: shorten(message), ..Said::default() }
+            ServiceError { code: Some(code.to_owned()), message: shorten(message), ..ServiceError::default() }
         }
-        Some(_) | None => Said { message: shorten(text), ..Said::default() },
+        Some(_) | None => ServiceError { message: shorten(text), ..ServiceError::default() },
     }
 }
 

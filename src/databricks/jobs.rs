@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::raw::Raw;
 use super::{is_missing, soft, whole};
-use crate::http::{Call, HttpError, Once, Pages, Path, Put, Read, Reader, Rows, Shape, side_by_side};
+use crate::http::{Call, HttpError, Idempotent, NonIdempotent, Pages, Path, Read, Reader, Rows, Shape, side_by_side};
 
 /// The largest page that the list gives (§5.4).
 const PAGE: u32 = 100;
@@ -214,12 +214,12 @@ pub(crate) async fn get(reader: &Reader, job_id: u64) -> Result<Job, HttpError> 
 
 /// `jobs/create`, which answers the new job's id. The service has no key against doubles for it: after a lost answer, look
 /// for the job's tag.
-pub(crate) fn create(settings: &Raw) -> Once<u64> {
+pub(crate) fn create(settings: &Raw) -> NonIdempotent<u64> {
     #[derive(Deserialize)]
     struct Body {
         job_id: u64,
     }
-    Once::new(Call::post("jobs/create", Path::new("/api/2.2/jobs/create")).json(settings), |answer| {
+    NonIdempotent::new(Call::post("jobs/create", Path::new("/api/2.2/jobs/create")).json(settings), |answer| {
         crate::http::parse_json(answer).map(|Body { job_id }| job_id)
     })
 }
@@ -234,7 +234,7 @@ pub(crate) struct Update {
 }
 
 /// `jobs/update`: what it does not name stays as it is (§5.5).
-pub(crate) fn update(job_id: u64, Update { new_settings, fields_to_remove }: &Update) -> Put<()> {
+pub(crate) fn update(job_id: u64, Update { new_settings, fields_to_remove }: &Update) -> Idempotent<()> {
     #[derive(Serialize)]
     struct Body<'a> {
         job_id: u64,
@@ -243,13 +243,13 @@ pub(crate) fn update(job_id: u64, Update { new_settings, fields_to_remove }: &Up
         fields_to_remove: &'a [String],
     }
     let call = Call::post("jobs/update", Path::new("/api/2.2/jobs/update"));
-    Put::new(call.json(&Body { job_id, new_settings, fields_to_remove }), super::done)
+    Idempotent::new(call.json(&Body { job_id, new_settings, fields_to_remove }), super::done)
 }
 
 /// `jobs/delete`. A job that is gone already is refused as missing (§5.5).
-pub(crate) fn delete(job_id: u64) -> Put<()> {
+pub(crate) fn delete(job_id: u64) -> Idempotent<()> {
     let call = Call::post("jobs/delete", Path::new("/api/2.2/jobs/delete"));
-    Put::new(call.json(&serde_json::json!({ "job_id": job_id })), super::done)
+    Idempotent::new(call.json(&serde_json::json!({ "job_id": job_id })), super::done)
 }
 
 /// The page of a job in the workspace: `https://HOST/jobs/JOB?o=WORKSPACE`.
@@ -297,7 +297,7 @@ mod tests {
     fn an_update_carries_what_changes_as_it_is_and_nothing_else() {
         let new_settings: Raw = serde_json::from_str(r#"{"tasks":[{"task_key":"x","odd":{"value":1.0}}]}"#).unwrap();
         let mut wanted = Update { new_settings, fields_to_remove: Vec::new() };
-        let Put { call, parse } = update(5, &wanted);
+        let Idempotent { call, parse } = update(5, &wanted);
         assert_eq!(
             call.body.unwrap(),
             r#"{"job_id":5,"new_settings":{"tasks":[{"task_key":"x","odd":{"value":1.0}}]}}"#

@@ -12,7 +12,7 @@ use super::permissions::{NotebookLevel, grant_on_notebook, notebook_permissions}
 use super::secrets::{Permission, ScopeName, acls, create_open_scope, create_scope, list, put_acl, scopes};
 use super::workspace::{NotebookPath, get_status, import, mkdirs};
 use super::*;
-use crate::http::{Fault, HttpError, Once, Put, Read};
+use crate::http::{Fault, HttpError, Idempotent, NonIdempotent, Read};
 
 /// Above 2^53, where a double loses the last digit.
 const ID: u64 = 9_007_199_254_740_993;
@@ -249,7 +249,7 @@ fn fields_of_a_row_may_be_null_and_unknown_ones_are_passed_over() {
 #[test]
 fn a_success_may_have_no_body_where_nothing_is_told_and_never_where_an_id_is() {
     let key = crate::secret::Vault::default().admit("dbtc_1234567890".to_owned()).unwrap();
-    let puts: [(&str, Put<()>); 9] = [
+    let puts: [(&str, Idempotent<()>); 9] = [
         ("secrets/scopes/create", create_scope(&scope())),
         ("secrets/scopes/create", create_open_scope(&scope())),
         ("secrets/put", secrets::put(&scope(), &"api-key".parse().unwrap(), &key)),
@@ -260,7 +260,7 @@ fn a_success_may_have_no_body_where_nothing_is_told_and_never_where_an_id_is() {
         ("jobs/update", jobs::update(1, &jobs::Update::default())),
         ("jobs/delete", jobs::delete(1)),
     ];
-    for (operation, Put { call: _, parse }) in puts {
+    for (operation, Idempotent { call: _, parse }) in puts {
         for body in ["", "{}", r#"{"object_id":1,"new":[]}"#] {
             assert_eq!(read(parse, body), "()", "{operation} {body:?}");
         }
@@ -268,8 +268,8 @@ fn a_success_may_have_no_body_where_nothing_is_told_and_never_where_an_id_is() {
             assert!(read(parse, body).starts_with("unreadable"), "{operation} {body:?}");
         }
     }
-    let Once { call: _, parse } = jobs::create(&raw::Raw::default());
-    let Put { call: _, parse: start } = run_now(1, "x", &BTreeMap::new());
+    let NonIdempotent { call: _, parse } = jobs::create(&raw::Raw::default());
+    let Idempotent { call: _, parse: start } = run_now(1, "x", &BTreeMap::new());
     for body in ["", "{}", "null"] {
         assert!(read(parse, body).starts_with("unreadable") && read(start, body).starts_with("unreadable"), "{body:?}");
     }

@@ -9,9 +9,9 @@ mod look_alike_tests;
 pub(crate) mod me;
 pub(crate) mod permissions;
 pub(crate) mod raw;
+mod run_state;
 mod runs;
 pub(crate) mod secrets;
-mod standing;
 pub(crate) mod workspace;
 
 use bytes::Bytes;
@@ -20,11 +20,11 @@ use serde_json::{Map, Value};
 
 pub(crate) use attempts::{Attempt, Iterations};
 pub(crate) use errors::{has_no_acls, is_missing, is_there_already, said};
+pub(crate) use run_state::{RunState, WorkflowEnd};
 pub(crate) use runs::{
     OtherParameter, TaskOutput, TaskRun, WorkflowRow, WorkflowRun, cancel_workflow_run, get_task_output, get_workflow,
     get_workflow_run, list_one_time_runs, list_workflow_runs, list_workflows_named, run_now, submit_run,
 };
-pub(crate) use standing::{Standing, WorkflowEnd};
 
 use crate::http::{Shape, known, or_default, parse_json, readable, soft, whole};
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::http::{Call, Path, Put, Read, Rows, Shape, parse_json};
+use crate::http::{Call, Idempotent, Path, Read, Rows, Shape, parse_json};
 
 /// Which kind of identity a name stands for. Users are named by e-mail, service principals by their application id (a
 /// UUID), groups by display name; the name is all that tells them apart.
@@ -181,20 +181,20 @@ fn holdings(entry: Entry) -> (Vec<Holding>, usize) {
 }
 
 /// `PATCH permissions/notebooks/{id}`: sets what this one principal may do directly; all others keep what they have.
-pub(crate) fn grant_on_notebook(id: u64, kind: Principal, principal: &str, level: NotebookLevel) -> Put<()> {
+pub(crate) fn grant_on_notebook(id: u64, kind: Principal, principal: &str, level: NotebookLevel) -> Idempotent<()> {
     grant(notebook(id), kind, principal, level)
 }
 
 /// `PATCH permissions/jobs/{id}`: the same for a job.
-pub(crate) fn grant_on_job(id: u64, kind: Principal, principal: &str, level: JobLevel) -> Put<()> {
+pub(crate) fn grant_on_job(id: u64, kind: Principal, principal: &str, level: JobLevel) -> Idempotent<()> {
     grant(job(id), kind, principal, level)
 }
 
-fn grant(path: Path, kind: Principal, principal: &str, level: impl Level) -> Put<()> {
+fn grant(path: Path, kind: Principal, principal: &str, level: impl Level) -> Idempotent<()> {
     let call = Call { method: http::Method::PATCH, ..Call::post("permissions/update", path) };
     let entry = json!({ kind.field(): principal, "permission_level": level.name() });
     // What comes back is read in a look of its own.
-    Put::new(call.json(&json!({ "access_control_list": [entry] })), |answer| -> Result<(), Shape> {
+    Idempotent::new(call.json(&json!({ "access_control_list": [entry] })), |answer| -> Result<(), Shape> {
         super::done(answer)
     })
 }
@@ -235,13 +235,14 @@ mod tests {
         assert_eq!(found, [(ana, "CAN_MANAGE", true), (ana, "CAN_RUN", false), ("x", "FANCY", false)]);
 
         assert_eq!(job_permissions(7).call.target(), "/api/2.0/permissions/jobs/7");
-        let Put { call, parse: _ } = grant_on_job(7, Principal::User, "ana@example.com", JobLevel::CanManageRun);
+        let Idempotent { call, parse: _ } = grant_on_job(7, Principal::User, "ana@example.com", JobLevel::CanManageRun);
         assert_eq!(call.target(), "/api/2.0/permissions/jobs/7");
         let body: serde_json::Value = serde_json::from_slice(&call.body.unwrap()).unwrap();
         let entry = json!({ "user_name": ana, "permission_level": "CAN_MANAGE_RUN" });
         assert_eq!(body, json!({ "access_control_list": [entry] }));
 
-        let Put { call, parse: _ } = grant_on_notebook(7, Principal::Group, "data-engineers", NotebookLevel::CanRun);
+        let Idempotent { call, parse: _ } =
+            grant_on_notebook(7, Principal::Group, "data-engineers", NotebookLevel::CanRun);
         assert_eq!(
             (call.method.clone(), call.target()),
             (Method::PATCH, "/api/2.0/permissions/notebooks/7".to_owned())

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::attempts::{Condition, ForEach, Repair};
 use super::permissions::Principal;
 use super::raw::Raw;
-use super::standing::{NewStatus, Standing, State, message, standing};
+use super::run_state::{NewStatus, RunState, State, message, standing};
 use super::{readable, soft, whole};
-use crate::http::{Call, Path, Put, Read, Rows};
+use crate::http::{Call, Idempotent, Path, Read, Rows};
 
 /// Which workflow a name or id stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -74,9 +74,9 @@ struct RunNow<'a> {
 }
 
 /// Starts the job. May be repeated: the token (at most 64 characters) makes the service give the same run again (§2.6).
-pub(crate) fn run_now(job: u64, token: &str, parameters: &BTreeMap<String, String>) -> Put<Started> {
+pub(crate) fn run_now(job: u64, token: &str, parameters: &BTreeMap<String, String>) -> Idempotent<Started> {
     let call = Call::post("jobs/run-now", Path::new("/api/2.2/jobs/run-now"));
-    Put::json(call.json(&RunNow { job_id: job, idempotency_token: token, job_parameters: parameters }))
+    Idempotent::json(call.json(&RunNow { job_id: job, idempotency_token: token, job_parameters: parameters }))
 }
 
 #[derive(Serialize)]
@@ -89,10 +89,10 @@ struct Submit<'a> {
 }
 
 /// Starts a run without a job, as somebody else if one is named. May be repeated, as `run-now` may (§2.6, §5.8).
-pub(crate) fn submit_run(name: &str, token: &str, tasks: &[Raw], run_as: Option<&str>) -> Put<Started> {
+pub(crate) fn submit_run(name: &str, token: &str, tasks: &[Raw], run_as: Option<&str>) -> Idempotent<Started> {
     let call = Call::post("jobs/runs/submit", Path::new("/api/2.2/jobs/runs/submit"));
     let run_as = run_as.map(|who| json!({ Principal::of_run_as(who).field(): who }));
-    Put::json(call.json(&Submit { run_name: name, idempotency_token: token, tasks, run_as }))
+    Idempotent::json(call.json(&Submit { run_name: name, idempotency_token: token, tasks, run_as }))
 }
 
 /// A run of a job, or of one of its tasks (§5.7). States are open lists of words.
@@ -184,7 +184,7 @@ pub(crate) struct RunPage {
 
 impl WorkflowRun {
     /// How it stands, or `None` where the answer does not say.
-    pub(crate) fn standing(&self) -> Option<Standing> {
+    pub(crate) fn standing(&self) -> Option<RunState> {
         standing(self.state.as_ref(), self.status.as_ref())
     }
 
@@ -248,7 +248,7 @@ impl WorkflowRun {
 
 impl TaskRun {
     /// How it stands, or `None` where the answer does not say.
-    pub(crate) fn standing(&self) -> Option<Standing> {
+    pub(crate) fn standing(&self) -> Option<RunState> {
         standing(self.state.as_ref(), self.status.as_ref())
     }
 
@@ -310,10 +310,10 @@ struct CancelRun {
 }
 
 /// Asks for a run to be stopped. Doing it twice is doing it once; it has ended only when `runs/get` says so (§5.8).
-pub(crate) fn cancel_workflow_run(run: u64) -> Put<()> {
+pub(crate) fn cancel_workflow_run(run: u64) -> Idempotent<()> {
     let call = Call::post("jobs/runs/cancel", Path::new("/api/2.2/jobs/runs/cancel")).json(&CancelRun { run_id: run });
     // The body is an empty object, or nothing at all.
-    Put::new(call, |_| Ok(()))
+    Idempotent::new(call, |_| Ok(()))
 }
 
 /// What one attempt of a task left behind.

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::permissions::Level;
 use super::{done, known, or_default, soft};
-use crate::http::{Call, Path, Put, Read, Rows, Shape, parse_json};
+use crate::http::{Call, Idempotent, Path, Read, Rows, Shape, parse_json};
 use crate::secret::Secret;
 
 /// A name that Databricks takes for a scope (databricks-api §3.2).
@@ -207,16 +207,16 @@ pub(crate) fn scopes() -> Read<Vec<ScopeInfo>> {
 }
 
 /// `scopes/create`. Whoever creates it has MANAGE, and nobody else anything.
-pub(crate) fn create_scope(scope: &ScopeName) -> Put<()> {
+pub(crate) fn create_scope(scope: &ScopeName) -> Idempotent<()> {
     let call = Call::post("secrets/scopes/create", Path::new("/api/2.0/secrets/scopes/create"));
-    Put::new(call.json(&json!({ "scope": scope.as_str() })), done)
+    Idempotent::new(call.json(&json!({ "scope": scope.as_str() })), done)
 }
 
 /// `scopes/create` of a scope that everybody in the workspace manages: the only kind there is without the Premium plan
 /// (databricks-api §3.4).
-pub(crate) fn create_open_scope(scope: &ScopeName) -> Put<()> {
+pub(crate) fn create_open_scope(scope: &ScopeName) -> Idempotent<()> {
     let call = Call::post("secrets/scopes/create", Path::new("/api/2.0/secrets/scopes/create"));
-    Put::new(call.json(&json!({ "scope": scope.as_str(), "initial_manage_principal": EVERYBODY })), done)
+    Idempotent::new(call.json(&json!({ "scope": scope.as_str(), "initial_manage_principal": EVERYBODY })), done)
 }
 
 /// `secrets/list`: the keys of a scope, without values.
@@ -231,7 +231,7 @@ pub(crate) fn list(scope: &ScopeName) -> Read<Vec<SecretInfo>> {
 }
 
 /// `secrets/put`: stores a value, over one that is there.
-pub(crate) fn put(scope: &ScopeName, key: &KeyName, value: &Secret) -> Put<()> {
+pub(crate) fn put(scope: &ScopeName, key: &KeyName, value: &Secret) -> Idempotent<()> {
     #[derive(Serialize)]
     struct Body<'a> {
         scope: &'a str,
@@ -240,19 +240,19 @@ pub(crate) fn put(scope: &ScopeName, key: &KeyName, value: &Secret) -> Put<()> {
     }
     let call = Call::post("secrets/put", Path::new("/api/2.0/secrets/put"));
     let body = Body { scope: scope.as_str(), key: key.as_str(), string_value: value.reveal() };
-    Put::new(call.json(&body), done)
+    Idempotent::new(call.json(&body), done)
 }
 
 /// `secrets/delete`. A key that is gone already is refused as missing.
-pub(crate) fn delete(scope: &ScopeName, key: &KeyName) -> Put<()> {
+pub(crate) fn delete(scope: &ScopeName, key: &KeyName) -> Idempotent<()> {
     let call = Call::post("secrets/delete", Path::new("/api/2.0/secrets/delete"));
-    Put::new(call.json(&json!({ "scope": scope.as_str(), "key": key.as_str() })), done)
+    Idempotent::new(call.json(&json!({ "scope": scope.as_str(), "key": key.as_str() })), done)
 }
 
 /// `scopes/delete`, which deletes what is in it too.
-pub(crate) fn delete_scope(scope: &ScopeName) -> Put<()> {
+pub(crate) fn delete_scope(scope: &ScopeName) -> Idempotent<()> {
     let call = Call::post("secrets/scopes/delete", Path::new("/api/2.0/secrets/scopes/delete"));
-    Put::new(call.json(&json!({ "scope": scope.as_str() })), done)
+    Idempotent::new(call.json(&json!({ "scope": scope.as_str() })), done)
 }
 
 /// `secrets/get`, of which only the fingerprint is kept. Outside a cluster it may be refused (databricks-api §3.1).
@@ -285,10 +285,10 @@ pub(crate) fn acls(scope: &ScopeName) -> Read<Rows<Acl>> {
 }
 
 /// `acls/put`: sets what one principal may do, over what it may do now.
-pub(crate) fn put_acl(scope: &ScopeName, principal: &str, permission: Permission) -> Put<()> {
+pub(crate) fn put_acl(scope: &ScopeName, principal: &str, permission: Permission) -> Idempotent<()> {
     let call = Call::post("secrets/acls/put", Path::new("/api/2.0/secrets/acls/put"));
     let body = json!({ "scope": scope.as_str(), "principal": principal, "permission": permission.name() });
-    Put::new(call.json(&body), done)
+    Idempotent::new(call.json(&body), done)
 }
 
 #[cfg(test)]
@@ -326,17 +326,17 @@ mod tests {
 
     #[test]
     fn a_scope_is_opened_to_everybody_only_where_it_is_asked_for() {
-        let Put { call, parse: _ } = create_scope(&"dbt".parse().unwrap());
+        let Idempotent { call, parse: _ } = create_scope(&"dbt".parse().unwrap());
         assert_eq!((call.method.clone(), call.path.as_str()), (Method::POST, "/api/2.0/secrets/scopes/create"));
         assert_eq!(body(&call), json!({ "scope": "dbt" }));
-        let Put { call, parse: _ } = create_open_scope(&"dbt".parse().unwrap());
+        let Idempotent { call, parse: _ } = create_open_scope(&"dbt".parse().unwrap());
         assert_eq!(body(&call), json!({ "scope": "dbt", "initial_manage_principal": "users" }));
     }
 
     #[test]
     fn the_key_is_put_as_text() {
         let key = Vault::default().admit("dbtc_1234567890\n".to_owned()).unwrap();
-        let Put { call, parse: _ } = put(&"dbt".parse().unwrap(), &"api-key".parse().unwrap(), &key);
+        let Idempotent { call, parse: _ } = put(&"dbt".parse().unwrap(), &"api-key".parse().unwrap(), &key);
         assert_eq!(body(&call), json!({ "scope": "dbt", "key": "api-key", "string_value": "dbtc_1234567890" }));
     }
 

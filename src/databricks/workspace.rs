@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::done;
-use crate::http::{Call, Path, Put, Read, Shape, parse_json};
+use crate::http::{Call, Idempotent, Path, Read, Shape, parse_json};
 
 /// An exported notebook has at most 10 MB (databricks-api §4.1), a third more as base64.
 const LARGEST_EXPORT: usize = 16 << 20;
@@ -157,20 +157,20 @@ pub(crate) fn list(folder: &NotebookPath) -> Read<Vec<Listed>> {
 }
 
 /// `workspace/delete` of a notebook or an empty folder: one with something in it is refused (databricks-api §4.1).
-pub(crate) fn delete(path: &NotebookPath) -> Put<()> {
+pub(crate) fn delete(path: &NotebookPath) -> Idempotent<()> {
     let call = Call::post("workspace/delete", Path::new("/api/2.0/workspace/delete"));
-    Put::new(call.json(&json!({ "path": path.as_str(), "recursive": false })), done)
+    Idempotent::new(call.json(&json!({ "path": path.as_str(), "recursive": false })), done)
 }
 
 /// `workspace/mkdirs`: makes a folder and those above it; one that is there is fine.
-pub(crate) fn mkdirs(folder: &str) -> Put<()> {
+pub(crate) fn mkdirs(folder: &str) -> Idempotent<()> {
     let call = Call::post("workspace/mkdirs", Path::new("/api/2.0/workspace/mkdirs"));
-    Put::new(call.json(&json!({ "path": folder })), done)
+    Idempotent::new(call.json(&json!({ "path": folder })), done)
 }
 
 /// `workspace/import` of a Python notebook from its source text. The language is always said: without it the service
 /// expects a zip archive.
-pub(crate) fn import(path: &NotebookPath, source: &str, overwrite: bool) -> Put<()> {
+pub(crate) fn import(path: &NotebookPath, source: &str, overwrite: bool) -> Idempotent<()> {
     let call = Call::post("workspace/import", Path::new("/api/2.0/workspace/import"));
     let body = json!({
         "path": path.as_str(),
@@ -179,7 +179,7 @@ pub(crate) fn import(path: &NotebookPath, source: &str, overwrite: bool) -> Put<
         "content": STANDARD.encode(source),
         "overwrite": overwrite,
     });
-    Put::new(call.json(&body), done)
+    Idempotent::new(call.json(&body), done)
 }
 
 #[cfg(test)]
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn a_notebook_goes_out_as_source_in_python_and_comes_back_as_text() {
         let path: NotebookPath = "/Users/a/x".parse().unwrap();
-        let Put { call, parse: _ } = import(&path, "print('é')\n", true);
+        let Idempotent { call, parse: _ } = import(&path, "print('é')\n", true);
         let body: serde_json::Value = serde_json::from_slice(&call.body.unwrap()).unwrap();
         assert_eq!((body["format"].as_str(), body["language"].as_str()), (Some("SOURCE"), Some("PYTHON")));
         let content = body["content"].as_str().unwrap();

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::Value;
 
-use crate::http::{Meaning, Said, Service, meaning, shorten, title_of_page};
+use crate::http::{Meaning, Service, ServiceError, meaning, shorten, title_of_page};
 
 /// What a refusal says, and what it means.
-pub(crate) fn said(answer: &Response<Bytes>) -> Said {
+pub(crate) fn said(answer: &Response<Bytes>) -> ServiceError {
     let said = words(answer);
     let (status, headers) = (answer.status(), answer.headers());
     let means = if said.means == Meaning::AddressBlocked {
@@ -15,16 +15,16 @@ pub(crate) fn said(answer: &Response<Bytes>) -> Said {
     } else {
         meaning(Service::Dbt, status, headers, None, &said.message, said.page)
     };
-    Said { means, ..said }
+    ServiceError { means, ..said }
 }
 
 /// Reads the envelope, `{"detail": …}`, a page or plain text.
-fn words(answer: &Response<Bytes>) -> Said {
+fn words(answer: &Response<Bytes>) -> ServiceError {
     if let Some(title) = title_of_page(answer.body()) {
-        return Said { message: title, page: true, ..Said::default() };
+        return ServiceError { message: title, page: true, ..ServiceError::default() };
     }
     let Ok(body) = serde_json::from_slice::<Value>(answer.body()) else {
-        return Said { message: shorten(&String::from_utf8_lossy(answer.body())), ..Said::default() };
+        return ServiceError { message: shorten(&String::from_utf8_lossy(answer.body())), ..ServiceError::default() };
     };
     let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
     let mut parts: Vec<String> = text(&body["status"]["user_message"])
@@ -50,7 +50,7 @@ fn words(answer: &Response<Bytes>) -> Said {
     // What restricts addresses says so in a field of its own (dbt-cloud-api §2.5).
     let blocked = answer.status().as_u16() == 403 && body["data"]["account_access_denied"] == true;
     let means = if blocked { Meaning::AddressBlocked } else { Meaning::Other };
-    Said { message: shorten(&parts.join(" ")), means, ..Said::default() }
+    ServiceError { message: shorten(&parts.join(" ")), means, ..ServiceError::default() }
 }
 
 #[cfg(test)]

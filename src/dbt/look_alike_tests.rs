@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::*;
-use crate::http::{Once, Put, Read, Shape};
+use crate::http::{Idempotent, NonIdempotent, Read, Shape};
 
 /// Above 2^53, where a double loses the last digit.
 const ID: u64 = 9_007_199_254_740_993;
@@ -132,8 +132,8 @@ fn fields_that_are_only_shown_may_be_null_absent_or_of_another_type() {
 
 #[test]
 fn a_success_without_a_body_starts_nothing_that_is_known() {
-    let Once { call: _, parse } = trigger(1, 2, "x", &Overrides::default(), TRIGGER_LIMIT);
-    let Put { call: _, parse: cancel } = cancel_run(1, 2);
+    let NonIdempotent { call: _, parse } = trigger(1, 2, "x", &Overrides::default(), TRIGGER_LIMIT);
+    let Idempotent { call: _, parse: cancel } = cancel_run(1, 2);
     let Read { call: _, parse: look } = get_run(1, 2);
     for body in ["", "{}", r#"{"status":{"code":200}}"#, r#"{"data":null}"#, r#"{"data":{}}"#] {
         for parse in [parse, cancel, look] {

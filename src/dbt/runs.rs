@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::envelope::{Page, data, page, readable, soft, whole};
 use super::overrides::Overrides;
 use super::steps::Step;
-use crate::http::{Call, Once, Path, Put, Read};
+use crate::http::{Call, Idempotent, NonIdempotent, Path, Read};
 
 /// The longest page that the service gives.
 pub(crate) const PAGE: u64 = 100;
@@ -349,9 +349,15 @@ struct TriggerBody<'a> {
 }
 
 /// Starts a run of the job. There is no idempotency key: what an unclear outcome means is the caller's to find out.
-pub(crate) fn trigger(account: u64, job: u64, cause: &str, overrides: &Overrides, limit: Duration) -> Once<Run> {
+pub(crate) fn trigger(
+    account: u64,
+    job: u64,
+    cause: &str,
+    overrides: &Overrides,
+    limit: Duration,
+) -> NonIdempotent<Run> {
     let path = Path::new("/api/v2/accounts/").number(account).then("/jobs/").number(job).then("/run/");
-    Once::new(Call::post("jobs/run", path).json(&TriggerBody { cause, overrides }).within(limit), data)
+    NonIdempotent::new(Call::post("jobs/run", path).json(&TriggerBody { cause, overrides }).within(limit), data)
 }
 
 /// A page of the job's runs, newest first, each with its trigger.
@@ -428,13 +434,13 @@ const LONGEST_LOG: usize = 16 << 10;
 
 /// Starts a run that resumes this one from its point of failure (§5.2). It takes no `cause`: whether it was heard is the
 /// caller's to find out.
-pub(crate) fn retry_run(account: u64, run: u64, limit: Duration) -> Once<Run> {
-    Once::new(Call::post("runs/retry", run_path(account, run).then("/retry/")).within(limit), data)
+pub(crate) fn retry_run(account: u64, run: u64, limit: Duration) -> NonIdempotent<Run> {
+    NonIdempotent::new(Call::post("runs/retry", run_path(account, run).then("/retry/")).within(limit), data)
 }
 
 /// Cancels a run. Doing it twice is doing it once.
-pub(crate) fn cancel_run(account: u64, run: u64) -> Put<Run> {
-    Put::new(Call::post("runs/cancel", run_path(account, run).then("/cancel/")), data)
+pub(crate) fn cancel_run(account: u64, run: u64) -> Idempotent<Run> {
+    Idempotent::new(Call::post("runs/cancel", run_path(account, run).then("/cancel/")), data)
 }
 
 pub(super) fn run_path(account: u64, run: u64) -> Path {

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
+use super::apply::Inputs;
 use super::kinds::{
     AddedTask, FolderRemoval, Grant, JobGrant, Notebook, NotebookGrant, NotebookRemoval, Scope, ScopeRemoval, Secret,
     SecretRemoval, TaskRemoval, Workflow, WorkflowRemoval,
 };
 use super::note::Note;
-use super::walk::Inputs;
 use crate::document::{Data, Shown, document};
 use crate::failure::{Failure, of_databricks};
 use crate::http::{HttpError, Reader, Writer};
@@ -238,7 +238,7 @@ pub(crate) trait Kind: Sized {
     }
 
     /// What a look after `apply` shows to be needless after all, as a note in place of the change.
-    fn came_out(_step: &Step<Self>, _now: Option<&Self::Have>) -> Option<Note> {
+    fn downgraded_to_noop(_step: &Step<Self>, _now: Option<&Self::Have>) -> Option<Note> {
         None
     }
 

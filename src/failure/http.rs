@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::remedy::Remedy;
 use super::{Code, Failure, Hint};
-use crate::http::{Fault, HttpError, Limit, Meaning, NetKind, Said, Service, Shape};
+use crate::http::{Fault, HttpError, Limit, Meaning, NetKind, Service, ServiceError, Shape};
 
 /// A failed request to dbt Cloud; `doing` is what was being done: "cannot read job 123".
 pub(crate) fn of_dbt(doing: &str, error: &HttpError) -> Failure {
@@ -24,7 +24,7 @@ fn explained(service: Service, or_else: &str, doing: &str, error: &HttpError) ->
         return failure;
     }
     let origin = &error.origin;
-    let is_page = matches!(error.last_fault(), Fault::Nonsense(Shape::Page(_)));
+    let is_page = matches!(error.last_fault(), Fault::InvalidResponse(Shape::Page(_)));
     let means = if is_page { Meaning::WrongHost } else { error.means() };
     let failure = match means {
         Meaning::TokenInvalid => {
@@ -65,9 +65,9 @@ fn base(doing: &str, error: &HttpError) -> Failure {
             None => Code::NotAuthenticated,
         },
         Fault::Status(status, said) => of_status(*status, said),
-        Fault::Nonsense(_) => Code::Nonsense,
+        Fault::InvalidResponse(_) => Code::InvalidResponse,
         // `last_fault` has unwrapped it.
-        Fault::TooLate(_) => Code::Unavailable,
+        Fault::DeadlineExceeded(_) => Code::Unavailable,
     };
     let failure = Failure::new(code, format!("{doing}.")).cause(error.to_string());
     match error.last_fault() {
@@ -94,11 +94,11 @@ fn base(doing: &str, error: &HttpError) -> Failure {
         }
         // What the others need depends on the service.
         Fault::Status(..) => failure,
-        Fault::Nonsense(Shape::Page(_)) => {
+        Fault::InvalidResponse(Shape::Page(_)) => {
             failure.advise("the host may be wrong, or a proxy or sign-in page answers instead: open it in a browser")
         }
-        Fault::Nonsense(Shape::Empty | Shape::TooLarge { .. } | Shape::Broken(_) | Shape::Unreadable(_))
-        | Fault::TooLate(_) => failure.advise("run the same command again with `-vv` to see the response"),
+        Fault::InvalidResponse(Shape::Empty | Shape::TooLarge { .. } | Shape::Broken(_) | Shape::Unreadable(_))
+        | Fault::DeadlineExceeded(_) => failure.advise("run the same command again with `-vv` to see the response"),
     }
 }
 
@@ -128,7 +128,7 @@ fn on_the_way(kind: NetKind) -> &'static str {
     }
 }
 
-fn of_status(status: StatusCode, said: &Said) -> Code {
+fn of_status(status: StatusCode, said: &ServiceError) -> Code {
     match said.means {
         Meaning::TokenInvalid | Meaning::TokenExpired => return Code::NotAuthenticated,
         Meaning::AddressBlocked
@@ -136,7 +136,7 @@ fn of_status(status: StatusCode, said: &Said) -> Code {
         | Meaning::NotInPlan
         | Meaning::Unpaid
         | Meaning::OtherAccount => return Code::NotAllowed,
-        Meaning::WrongHost => return Code::Nonsense,
+        Meaning::WrongHost => return Code::InvalidResponse,
         Meaning::NotFound => return Code::NotFound,
         Meaning::NotImplemented => return Code::Failed,
         Meaning::Other => {}
@@ -144,7 +144,7 @@ fn of_status(status: StatusCode, said: &Said) -> Code {
     match status.as_u16() {
         429 => Code::RateLimited,
         408 | 425 | 500 | 502 | 503 | 504 => Code::Unavailable,
-        300..=399 => Code::Nonsense,
+        300..=399 => Code::InvalidResponse,
         _ => Code::Failed,
     }
 }

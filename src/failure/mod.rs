@@ -53,7 +53,7 @@ pub(crate) enum Code {
     /// Certificate or handshake.
     Tls,
     /// The service answered something that makes no sense.
-    Nonsense,
+    InvalidResponse,
     /// The run was cancelled.
     RunCancelled,
     /// A bug of ours.
@@ -86,7 +86,7 @@ impl Code {
             Code::OutcomeUnknown => "outcome-unknown",
             Code::Network => "network",
             Code::Tls => "tls",
-            Code::Nonsense => "nonsense",
+            Code::InvalidResponse => "nonsense",
             Code::RunCancelled => "run-cancelled",
             Code::Bug => "bug",
             Code::RateLimited => "rate-limited",
@@ -107,7 +107,7 @@ impl Code {
             Code::StillRunning => 8,
             Code::OutcomeUnknown => 9,
             Code::Network | Code::Tls => 12,
-            Code::Nonsense => 13,
+            Code::InvalidResponse => 13,
             Code::RunCancelled => 20,
             Code::Bug => 70,
             Code::RateLimited | Code::Unavailable => 75,

@@ -32,7 +32,7 @@ impl Code {
         Code::OutcomeUnknown,
         Code::Network,
         Code::Tls,
-        Code::Nonsense,
+        Code::InvalidResponse,
         Code::RunCancelled,
         Code::Bug,
         Code::RateLimited,
@@ -56,7 +56,7 @@ impl Code {
             Code::StillRunning => "timed out; the run is still active",
             Code::OutcomeUnknown => "unknown whether the run was started; nothing was sent again",
             Code::Network | Code::Tls => "network, TLS, or proxy",
-            Code::Nonsense => "unexpected response",
+            Code::InvalidResponse => "unexpected response",
             Code::RunCancelled => "the run was canceled",
             Code::Bug => "a bug in dbtrigger",
             Code::RateLimited | Code::Unavailable => "rate limited or unavailable after all retries; try later",
@@ -296,7 +296,7 @@ impl Code {
                 ],
                 example: ("dbtrigger jobs", "error: Cannot list the projects of the account. [tls]"),
             },
-            Code::Nonsense => Page {
+            Code::InvalidResponse => Page {
                 means: "The service sent an unexpected response.",
                 why: &[
                     "The host is wrong: a web page or sign-in page answers there.",

@@ -191,11 +191,11 @@ lane!(
 );
 lane!(
     /// A request that changes something, and may be repeated: doing it twice is doing it once.
-    Put
+    Idempotent
 );
 lane!(
     /// A request that must not be repeated blindly.
-    Once
+    NonIdempotent
 );
 
 macro_rules! whole_json {
@@ -209,7 +209,7 @@ macro_rules! whole_json {
     )*};
 }
 
-whole_json!(Read, Put);
+whole_json!(Read, Idempotent);
 
 /// Reads the whole body as JSON.
 pub(crate) fn json<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, Shape> {

@@ -12,9 +12,9 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::call::{Call, Once, Parse, Put, Read, Shape};
+use super::call::{Call, Idempotent, NonIdempotent, Parse, Read, Shape};
 use super::deadline::{Deadline, Limit};
-use super::error::{Fault, HttpError, Said, title_of_page};
+use super::error::{Fault, HttpError, ServiceError, title_of_page};
 use super::refusal::Meaning;
 use super::retry::{PATIENCE, Pace, RetryAfter, cool_down, wait_before, worth_repeating};
 use super::token::{Credential, RefusedToken};
@@ -42,7 +42,7 @@ pub(crate) struct Profile {
     /// Which workspace of a host that serves several: letters, digits, `-` and `_`.
     pub(crate) workspace: Option<String>,
     /// Reads the service's own words out of a refusal.
-    pub(crate) said: fn(&Response<Bytes>) -> Said,
+    pub(crate) said: fn(&Response<Bytes>) -> ServiceError,
 }
 
 struct Line {
@@ -98,7 +98,7 @@ impl Reader {
     }
 
     /// Reads with one attempt, for callers with a rhythm of their own (following a run, looking a trigger up).
-    pub(crate) async fn glance<T>(&self, read: Read<T>) -> Result<T, HttpError> {
+    pub(crate) async fn read_once<T>(&self, read: Read<T>) -> Result<T, HttpError> {
         self.attempt(&read.call, read.parse, Lane::Pooled, self.left())
             .await
             .map_err(|fault| self.error(&read.call, fault, 1))
@@ -188,7 +188,7 @@ impl Reader {
         let asked = match &error.fault {
             Fault::Status(_, said) => said.retry_after,
             Fault::NoToken(none) => none.retry_after,
-            Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
+            Fault::NotSent(_) | Fault::Lost(_) | Fault::InvalidResponse(_) | Fault::DeadlineExceeded(_) => None,
         };
         let wait = wait_before(error.attempts + 1, asked, &self.line.pace, self.line.entropy.fraction());
         self.wait(wait, error, end).await
@@ -205,7 +205,7 @@ impl Reader {
     async fn wait(&self, wait: Duration, error: HttpError, end: Instant) -> Result<(), HttpError> {
         if Instant::now() + wait >= end {
             let late = self.limit().filter(|_| wait >= self.left());
-            return Err(HttpError { fault: Fault::TooLate(Box::new(error.fault)), late, ..error });
+            return Err(HttpError { fault: Fault::DeadlineExceeded(Box::new(error.fault)), late, ..error });
         }
         if wait >= Duration::from_secs(2) {
             let HttpError { service, operation, fault, .. } = error;
@@ -288,7 +288,7 @@ impl Reader {
         sent.map_err(|error| match error {
             WireError::NotSent(net) => Fault::NotSent(net).into(),
             WireError::Lost(net) => Fault::Lost(net).into(),
-            WireError::TooLarge => Failed::from(Fault::Nonsense(Shape::TooLarge { cap: limits.cap })),
+            WireError::TooLarge => Failed::from(Fault::InvalidResponse(Shape::TooLarge { cap: limits.cap })),
         })
     }
 
@@ -309,7 +309,7 @@ impl Reader {
         }
         parse(answer).map_err(|shape| {
             // A page is named as one whatever the parser stumbled over.
-            Fault::Nonsense(title_of_page(answer.body()).map_or(shape, Shape::Page))
+            Fault::InvalidResponse(title_of_page(answer.body()).map_or(shape, Shape::Page))
         })
     }
 
@@ -364,7 +364,7 @@ impl Reader {
             service: self.line.profile.service,
             operation,
             origin: self.line.profile.origin.clone(),
-            fault: Fault::Nonsense(shape),
+            fault: Fault::InvalidResponse(shape),
             attempts: 1,
             request_id: None,
             late: None,
@@ -418,12 +418,12 @@ impl Writer {
     }
 
     /// Writes what may be repeated, like a read.
-    pub(crate) async fn put<T>(&self, put: Put<T>) -> Result<T, HttpError> {
+    pub(crate) async fn put<T>(&self, put: Idempotent<T>) -> Result<T, HttpError> {
         self.repeat(&put.call, put.parse, self.0.line.pace.total).await
     }
 
     /// Writes what may be repeated, for no longer than this; tells whether any of the attempts may have done its work.
-    pub(crate) async fn put_within<T>(&self, put: Put<T>, within: Duration) -> Sent<T> {
+    pub(crate) async fn put_within<T>(&self, put: Idempotent<T>, within: Duration) -> Sent<T> {
         match self.repeat_and_tell(&put.call, put.parse, self.0.line.pace.total.min(within)).await {
             Ok(value) => Sent::Done(value),
             Err((error, true)) => Sent::Open(error),
@@ -436,7 +436,7 @@ impl Writer {
     ///
     /// After one that was lost the next goes over a connection of its own: a server that ends connections while they are idle
     /// would break the kept one each time, since the caller's look has used it before.
-    pub(crate) async fn put_once<T>(&self, put: Put<T>) -> Result<T, HttpError> {
+    pub(crate) async fn put_once<T>(&self, put: Idempotent<T>) -> Result<T, HttpError> {
         let lane = if self.0.line.write_was_lost.get() { Lane::Fresh } else { Lane::Pooled };
         let sent = self.attempt(&put.call, put.parse, lane, Duration::MAX).await;
         let lost = |failed: &Failed| matches!(failed.fault, Fault::Lost(_));
@@ -445,7 +445,7 @@ impl Writer {
     }
 
     /// Sends once, on a connection of its own.
-    pub(crate) async fn once<T>(&self, once: Once<T>) -> Sent<T> {
+    pub(crate) async fn once<T>(&self, once: NonIdempotent<T>) -> Sent<T> {
         match self.attempt(&once.call, once.parse, Lane::Fresh, self.left()).await {
             Ok(value) => Sent::Done(value),
             Err(failed) => {
@@ -461,7 +461,7 @@ impl Writer {
                         // Every 5xx may have done its work (dbt-core#2836), and a redirect says nothing about it.
                         _ => Sent::Open(error),
                     },
-                    Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => Sent::Open(error),
+                    Fault::Lost(_) | Fault::InvalidResponse(_) | Fault::DeadlineExceeded(_) => Sent::Open(error),
                 }
             }
         }
@@ -474,8 +474,8 @@ fn may_be_done(fault: &Fault) -> bool {
         Fault::NotSent(_) | Fault::NoToken(_) => false,
         // Every 5xx may have done its work (dbt-core#2836), and a redirect says nothing about it.
         Fault::Status(status, _) => !status.is_client_error() || status.as_u16() == 408,
-        Fault::Lost(_) | Fault::Nonsense(_) => true,
-        Fault::TooLate(last) => may_be_done(last),
+        Fault::Lost(_) | Fault::InvalidResponse(_) => true,
+        Fault::DeadlineExceeded(last) => may_be_done(last),
     }
 }
 

@@ -39,16 +39,16 @@ pub(crate) enum Fault {
     /// It may have reached the service; no usable answer came.
     Lost(Net),
     /// The service answered with a status that is no success.
-    Status(StatusCode, Said),
+    Status(StatusCode, ServiceError),
     /// A success whose body is not what it should be.
-    Nonsense(Shape),
+    InvalidResponse(Shape),
     /// The time set for all attempts together is over; holds the last failure in words.
-    TooLate(Box<Fault>),
+    DeadlineExceeded(Box<Fault>),
 }
 
 /// What the service said about a refusal, already shortened.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct ServiceError {
     /// Its own code, such as `RESOURCE_DOES_NOT_EXIST`.
     pub(crate) code: Option<String>,
     pub(crate) message: String,
@@ -61,7 +61,7 @@ pub(crate) struct Said {
     pub(crate) means: Meaning,
 }
 
-impl Said {
+impl ServiceError {
     /// Whether it names this value of ours.
     pub(crate) fn names(&self, value: &str) -> bool {
         self.message.contains(value)
@@ -72,12 +72,12 @@ impl HttpError {
     /// The failure itself: of attempts cut short by time, the last one's.
     pub(crate) fn last_fault(&self) -> &Fault {
         match &self.fault {
-            Fault::TooLate(last) => last,
+            Fault::DeadlineExceeded(last) => last,
             fault @ (Fault::NotSent(_)
             | Fault::NoToken(_)
             | Fault::Lost(_)
             | Fault::Status(..)
-            | Fault::Nonsense(_)) => fault,
+            | Fault::InvalidResponse(_)) => fault,
         }
     }
 
@@ -94,15 +94,23 @@ impl HttpError {
     pub(crate) fn status(&self) -> Option<StatusCode> {
         match self.last_fault() {
             Fault::Status(status, _) => Some(*status),
-            Fault::NotSent(_) | Fault::NoToken(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
+            Fault::NotSent(_)
+            | Fault::NoToken(_)
+            | Fault::Lost(_)
+            | Fault::InvalidResponse(_)
+            | Fault::DeadlineExceeded(_) => None,
         }
     }
 
     /// What the service said, if it answered with a refusal.
-    pub(crate) fn said(&self) -> Option<&Said> {
+    pub(crate) fn said(&self) -> Option<&ServiceError> {
         match self.last_fault() {
             Fault::Status(_, said) => Some(said),
-            Fault::NotSent(_) | Fault::NoToken(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => None,
+            Fault::NotSent(_)
+            | Fault::NoToken(_)
+            | Fault::Lost(_)
+            | Fault::InvalidResponse(_)
+            | Fault::DeadlineExceeded(_) => None,
         }
     }
 
@@ -123,13 +131,13 @@ impl HttpError {
     /// The answer is larger than what is taken in, and will be next time.
     pub(crate) fn is_too_large(&self) -> bool {
         match self.last_fault() {
-            Fault::Nonsense(Shape::TooLarge { .. }) => true,
-            Fault::Nonsense(Shape::Page(_) | Shape::Empty | Shape::Broken(_) | Shape::Unreadable(_))
+            Fault::InvalidResponse(Shape::TooLarge { .. }) => true,
+            Fault::InvalidResponse(Shape::Page(_) | Shape::Empty | Shape::Broken(_) | Shape::Unreadable(_))
             | Fault::NotSent(_)
             | Fault::NoToken(_)
             | Fault::Lost(_)
             | Fault::Status(..)
-            | Fault::TooLate(_) => false,
+            | Fault::DeadlineExceeded(_) => false,
         }
     }
 
@@ -139,7 +147,9 @@ impl HttpError {
         match self.last_fault() {
             Fault::Status(status, _) => status.is_client_error() && !matches!(status.as_u16(), 408 | 429),
             Fault::NoToken(none) => !none.passing || self.is_certificate(),
-            Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => self.is_certificate(),
+            Fault::NotSent(_) | Fault::Lost(_) | Fault::InvalidResponse(_) | Fault::DeadlineExceeded(_) => {
+                self.is_certificate()
+            }
         }
     }
 
@@ -147,8 +157,8 @@ impl HttpError {
     pub(crate) fn may_have_arrived(&self) -> bool {
         match self.last_fault() {
             Fault::Status(status, _) => status.is_server_error() || status.as_u16() == 408,
-            Fault::Lost(_) | Fault::Nonsense(_) => true,
-            Fault::NotSent(_) | Fault::NoToken(_) | Fault::TooLate(_) => false,
+            Fault::Lost(_) | Fault::InvalidResponse(_) => true,
+            Fault::NotSent(_) | Fault::NoToken(_) | Fault::DeadlineExceeded(_) => false,
         }
     }
 
@@ -157,7 +167,7 @@ impl HttpError {
         match self.last_fault() {
             Fault::NotSent(net) | Fault::Lost(net) => net.kind == NetKind::Certificate,
             Fault::NoToken(none) => none.net == Some(NetKind::Certificate),
-            Fault::Status(..) | Fault::Nonsense(_) | Fault::TooLate(_) => false,
+            Fault::Status(..) | Fault::InvalidResponse(_) | Fault::DeadlineExceeded(_) => false,
         }
     }
 }
@@ -182,8 +192,8 @@ impl fmt::Display for Fault {
                 }
                 Ok(())
             }
-            Fault::Nonsense(shape) => write!(formatter, "{shape}"),
-            Fault::TooLate(last) => write!(formatter, "{last}; no time left to retry"),
+            Fault::InvalidResponse(shape) => write!(formatter, "{shape}"),
+            Fault::DeadlineExceeded(last) => write!(formatter, "{last}; no time left to retry"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Requests as values, and the two handles that send them.
 //!
-//! A [`Read`] may be repeated and changes nothing; a [`Put`] may be repeated; a [`Once`] is sent once, on a
+//! A [`Read`] may be repeated and changes nothing; a [`Idempotent`] may be repeated; a [`NonIdempotent`] is sent once, on a
 //! connection of its own, and its outcome may be [`Sent::Open`]. A [`Reader`] has no method that writes.
 
 mod ahead;
@@ -20,10 +20,10 @@ mod trace;
 mod transport;
 mod walk;
 
-pub(crate) use call::{Call, Once, Path, Put, Read, Shape, json as parse_json};
+pub(crate) use call::{Call, Idempotent, NonIdempotent, Path, Read, Shape, json as parse_json};
 pub(crate) use client::{Profile, Reader, Sent, Writer};
 pub(crate) use deadline::{Deadline, Limit};
-pub(crate) use error::{Fault, HttpError, Said, shorten, title_of_page};
+pub(crate) use error::{Fault, HttpError, ServiceError, shorten, title_of_page};
 #[cfg(test)]
 pub(crate) use intake::Intake;
 pub(crate) use lenient::{Rows, known, or_default, readable, soft, whole};
@@ -31,7 +31,7 @@ pub(crate) use pages::{Pages, side_by_side};
 pub(crate) use refusal::{Meaning, Phrase, Service, meaning, says};
 pub(crate) use retry::{PATIENCE, Pace, RetryAfter, cool_down};
 pub(crate) use socket::{Roots, Sockets};
-pub(crate) use token::{Ask, Asker, Asking, Credential, Fresh, Issuer, NoToken, Unanswered};
+pub(crate) use token::{Asking, Credential, IssuedToken, Issuer, NoToken, TokenClient, TokenRequest, Unanswered};
 #[cfg(test)]
 pub(crate) use transport::{Lane, Limits, Pending, WireError};
 pub(crate) use transport::{Net, NetKind, Transport};

@@ -80,12 +80,12 @@ pub(crate) fn worth_repeating(fault: &Fault, attempts: u32) -> bool {
         // What a plan does not have it will not have next time either, whatever status that comes with.
         Fault::Status(_, said) if said.means == Meaning::NotInPlan => false,
         Fault::Status(status, _) => matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504),
-        Fault::Nonsense(shape) => match shape {
+        Fault::InvalidResponse(shape) => match shape {
             // A page instead of data is a wrong host, a proxy or a login: it will be there next time too.
             Shape::Page(_) | Shape::TooLarge { .. } | Shape::Unreadable(_) => false,
             Shape::Empty | Shape::Broken(_) => true,
         },
-        Fault::TooLate(_) => false,
+        Fault::DeadlineExceeded(_) => false,
     }
 }
 

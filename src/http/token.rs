@@ -44,7 +44,7 @@ pub(crate) enum Credential {
 }
 
 /// A token, and how long it lives from now on, if that is known.
-pub(crate) struct Fresh {
+pub(crate) struct IssuedToken {
     pub(crate) secret: Secret,
     pub(crate) life: Option<Duration>,
 }
@@ -73,7 +73,7 @@ impl fmt::Display for NoToken {
 }
 
 /// The pending answer of an issuer.
-pub(crate) type Asking<'a> = Pin<Box<dyn Future<Output = Result<Fresh, NoToken>> + 'a>>;
+pub(crate) type Asking<'a> = Pin<Box<dyn Future<Output = Result<IssuedToken, NoToken>> + 'a>>;
 
 /// Whoever issues tokens.
 pub(crate) trait Issuer {
@@ -114,8 +114,8 @@ struct Held {
 }
 
 impl Held {
-    fn new(fresh: Fresh, wall: &Wall) -> Held {
-        let Fresh { secret, life } = fresh;
+    fn new(fresh: IssuedToken, wall: &Wall) -> Held {
+        let IssuedToken { secret, life } = fresh;
         Held { secret, since: (Instant::now(), wall.now()), life, resting: None }
     }
 
@@ -225,7 +225,7 @@ impl From<String> for Unanswered {
 }
 
 /// Sends what issuers ask. Bodies are never traced: they are secrets on both ways.
-pub(crate) struct Asker {
+pub(crate) struct TokenClient {
     pub(crate) transport: Rc<dyn Transport>,
     pub(crate) user_agent: String,
     pub(crate) events: Events,
@@ -233,7 +233,7 @@ pub(crate) struct Asker {
 }
 
 /// A question of an issuer.
-pub(crate) struct Ask {
+pub(crate) struct TokenRequest {
     pub(crate) url: Url,
     /// The header's value, which is a secret.
     pub(crate) authorization: Option<String>,
@@ -241,15 +241,15 @@ pub(crate) struct Ask {
     pub(crate) form: Option<Vec<(&'static str, String)>>,
 }
 
-impl Asker {
+impl TokenClient {
     /// When whoever answered so asks to be asked again.
     pub(crate) fn retry_after(&self, answer: &Response<Bytes>) -> Option<RetryAfter> {
         RetryAfter::read(answer.headers(), self.wall.now())
     }
 
     /// The answer, whatever its status.
-    pub(crate) async fn ask(&self, ask: Ask) -> Result<Response<Bytes>, Unanswered> {
-        let Ask { url, authorization, form } = ask;
+    pub(crate) async fn ask(&self, ask: TokenRequest) -> Result<Response<Bytes>, Unanswered> {
+        let TokenRequest { url, authorization, form } = ask;
         let mut shown = url.clone();
         shown.set_query(None);
         let body = form.map(|pairs| url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish());
@@ -305,7 +305,7 @@ mod tests {
             Box::pin(async {
                 self.0.set(self.0.get() + 1);
                 let secret = Vault::default().admit(format!("token-number-{}-0123456789", self.0.get())).unwrap();
-                Ok(Fresh { secret, life: Some(self.1) })
+                Ok(IssuedToken { secret, life: Some(self.1) })
             })
         }
     }

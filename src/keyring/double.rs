@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{Keyring, Owner, Store, Trouble, wrapped};
+use super::{Keyring, KeyringError, Owner, Store, wrapped};
 use crate::secret::Sealed;
 
 /// How it behaves.
@@ -14,9 +14,9 @@ use crate::secret::Sealed;
 pub(crate) enum Mood {
     Good,
     /// Each call ends so.
-    Refuses(Trouble),
+    Refuses(KeyringError),
     /// A call that begins so ends so, such as `write logins`.
-    RefusesTo(&'static str, Trouble),
+    RefusesTo(&'static str, KeyringError),
     /// No call ends.
     Hangs,
     /// Each call takes this long.
@@ -74,7 +74,7 @@ impl Double {
         Keyring::with_clock(Ok(self.clone()), limit, limit, Box::new(move || *clock.taken.lock().unwrap()))
     }
 
-    fn call(&self, what: &str, entry: &str) -> Result<(), Trouble> {
+    fn call(&self, what: &str, entry: &str) -> Result<(), KeyringError> {
         self.calls.lock().unwrap().push(format!("{what} {entry}"));
         let mood = self.mood.lock().unwrap().clone();
         match mood {
@@ -88,7 +88,7 @@ impl Double {
                 let (_kept, never) = mpsc::channel::<()>();
                 // As long as the test, whose end ends the thread too.
                 let _ = never.recv_timeout(Duration::from_hours(1));
-                Err(Trouble::Failed("it woke up".to_owned()))
+                Err(KeyringError::Failed("it woke up".to_owned()))
             }
             Mood::Good | Mood::Garbles | Mood::Clings | Mood::RefusesTo(..) => Ok(()),
         }
@@ -96,19 +96,19 @@ impl Double {
 }
 
 impl Store for Double {
-    fn read(&self, entry: &str) -> Result<Option<Sealed>, Trouble> {
+    fn read(&self, entry: &str) -> Result<Option<Sealed>, KeyringError> {
         self.call("read", entry)?;
         Ok(self.entries.lock().unwrap().get(entry).cloned().map(Sealed::from))
     }
 
-    fn write(&self, entry: &str, value: &str) -> Result<(), Trouble> {
+    fn write(&self, entry: &str, value: &str) -> Result<(), KeyringError> {
         self.call("write", entry)?;
         let value = if *self.mood.lock().unwrap() == Mood::Garbles { &value[1..] } else { value };
         self.put(entry, value);
         Ok(())
     }
 
-    fn remove(&self, entry: &str) -> Result<(), Trouble> {
+    fn remove(&self, entry: &str) -> Result<(), KeyringError> {
         self.call("remove", entry)?;
         if *self.mood.lock().unwrap() != Mood::Clings {
             self.entries.lock().unwrap().remove(entry);

@@ -72,7 +72,7 @@ impl fmt::Display for Owner {
 
 /// Why a keyring gives or takes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum KeyringError {
     /// This variable forbids opening it.
     Closed(&'static str),
     /// There is none, and why.
@@ -89,76 +89,80 @@ pub(crate) enum Trouble {
     Failed(String),
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for KeyringError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Closed(variable) => write!(formatter, "the keyring is not used: {variable} is set"),
-            Trouble::Absent(why) => write!(formatter, "no keyring: {why}"),
-            Trouble::Locked(why) => write!(formatter, "the keyring is locked: {why}"),
-            Trouble::Silent(limit) => write!(
+            KeyringError::Closed(variable) => write!(formatter, "the keyring is not used: {variable} is set"),
+            KeyringError::Absent(why) => write!(formatter, "no keyring: {why}"),
+            KeyringError::Locked(why) => write!(formatter, "the keyring is locked: {why}"),
+            KeyringError::Silent(limit) => write!(
                 formatter,
                 "the keyring did not respond within {} s: it may be asking for its password in a separate window",
                 limit.as_secs_f64()
             ),
-            Trouble::Odd { entry, why } => {
+            KeyringError::Odd { entry, why } => {
                 write!(formatter, "keyring entry \"{entry}\" is unusable: {why}")
             }
-            Trouble::Newer { entry, form } => write!(
+            KeyringError::Newer { entry, form } => write!(
                 formatter,
                 "keyring entry \"{entry}\" was written by a newer version of dbtrigger (format {form})"
             ),
-            Trouble::Failed(why) => write!(formatter, "the keyring failed: {why}"),
+            KeyringError::Failed(why) => write!(formatter, "the keyring failed: {why}"),
         }
     }
 }
 
-impl Trouble {
+impl KeyringError {
     /// Whether a keyring is there that may hold what is looked for.
     pub(crate) fn hides(&self) -> bool {
         match self {
-            Trouble::Locked(_)
-            | Trouble::Silent(_)
-            | Trouble::Odd { entry: _, why: _ }
-            | Trouble::Newer { entry: _, form: _ }
-            | Trouble::Failed(_) => true,
-            Trouble::Closed(_) | Trouble::Absent(_) => false,
+            KeyringError::Locked(_)
+            | KeyringError::Silent(_)
+            | KeyringError::Odd { entry: _, why: _ }
+            | KeyringError::Newer { entry: _, form: _ }
+            | KeyringError::Failed(_) => true,
+            KeyringError::Closed(_) | KeyringError::Absent(_) => false,
         }
     }
 
     /// Whether only what stands in an entry is unusable, and not the keyring.
     pub(crate) fn is_of_an_entry(&self) -> bool {
         match self {
-            Trouble::Odd { entry: _, why: _ } | Trouble::Newer { entry: _, form: _ } => true,
-            Trouble::Closed(_) | Trouble::Absent(_) | Trouble::Locked(_) | Trouble::Silent(_) | Trouble::Failed(_) => {
-                false
-            }
+            KeyringError::Odd { entry: _, why: _ } | KeyringError::Newer { entry: _, form: _ } => true,
+            KeyringError::Closed(_)
+            | KeyringError::Absent(_)
+            | KeyringError::Locked(_)
+            | KeyringError::Silent(_)
+            | KeyringError::Failed(_) => false,
         }
     }
 
     /// What its owner can do about it, if anything.
     pub(crate) fn remedy(&self) -> Option<String> {
         match self {
-            Trouble::Closed(variable) => Some(format!("{variable} closes the keyring: unset it to use the keyring")),
-            Trouble::Locked(_) | Trouble::Silent(_) => Some(
+            KeyringError::Closed(variable) => {
+                Some(format!("{variable} closes the keyring: unset it to use the keyring"))
+            }
+            KeyringError::Locked(_) | KeyringError::Silent(_) => Some(
                 "unlock the keyring (for example, sign in to the desktop), then run the same command again".to_owned(),
             ),
-            Trouble::Odd { entry, why: _ } => Some(system::deletion(entry)),
-            Trouble::Newer { entry, form: _ } => Some(format!("update dbtrigger, or {}", system::deletion(entry))),
-            Trouble::Absent(_) | Trouble::Failed(_) => None,
+            KeyringError::Odd { entry, why: _ } => Some(system::deletion(entry)),
+            KeyringError::Newer { entry, form: _ } => Some(format!("update dbtrigger, or {}", system::deletion(entry))),
+            KeyringError::Absent(_) | KeyringError::Failed(_) => None,
         }
     }
 
-    fn odd(entry: &str, why: &str) -> Trouble {
-        Trouble::Odd { entry: entry.to_owned(), why: why.to_owned() }
+    fn odd(entry: &str, why: &str) -> KeyringError {
+        KeyringError::Odd { entry: entry.to_owned(), why: why.to_owned() }
     }
 }
 
 /// Named values, kept by somebody else. Each call may take as long as it likes.
 pub(crate) trait Store: Send + Sync {
-    fn read(&self, entry: &str) -> Result<Option<Sealed>, Trouble>;
-    fn write(&self, entry: &str, value: &str) -> Result<(), Trouble>;
+    fn read(&self, entry: &str) -> Result<Option<Sealed>, KeyringError>;
+    fn write(&self, entry: &str, value: &str) -> Result<(), KeyringError>;
     /// What is not there is removed already.
-    fn remove(&self, entry: &str) -> Result<(), Trouble>;
+    fn remove(&self, entry: &str) -> Result<(), KeyringError>;
 }
 
 /// What stands in an entry.
@@ -179,7 +183,7 @@ struct Index {
     logins: Vec<Owner>,
 }
 
-type Answer = Result<Option<Sealed>, Trouble>;
+type Answer = Result<Option<Sealed>, KeyringError>;
 
 /// How much time has passed since some moment.
 type Clock = Box<dyn Fn() -> Duration>;
@@ -197,7 +201,7 @@ struct Inner {
     patience: Duration,
     answers: RefCell<BTreeMap<String, Answer>>,
     /// It did not answer once: nobody waits for it again.
-    silent: RefCell<Option<Trouble>>,
+    silent: RefCell<Option<KeyringError>>,
 }
 
 #[cfg(test)]
@@ -236,12 +240,12 @@ impl Keyring {
     /// Whether it is known that nothing can be stored here. It is not opened for that.
     pub(crate) fn is_of_no_use(&self) -> bool {
         let Inner { store, limit: _, waited: _, clock: _, patience: _, answers, silent: _ } = &*self.0;
-        let hides = |answer: &Answer| answer.as_ref().err().is_none_or(Trouble::hides);
+        let hides = |answer: &Answer| answer.as_ref().err().is_none_or(KeyringError::hides);
         store.is_err() || !answers.borrow().values().all(hides)
     }
 
     /// Everything that a token is stored for.
-    pub(crate) fn logins(&self) -> Result<Vec<Owner>, Trouble> {
+    pub(crate) fn logins(&self) -> Result<Vec<Owner>, KeyringError> {
         index(self.read(INDEX))
     }
 
@@ -253,7 +257,7 @@ impl Keyring {
     }
 
     /// Opens it, for as long as a person may take to unlock it.
-    pub(crate) async fn open(&self) -> Result<Vec<Owner>, Trouble> {
+    pub(crate) async fn open(&self) -> Result<Vec<Owner>, KeyringError> {
         let answer = self.patiently(|store| store.read(INDEX)).await;
         self.0.answers.borrow_mut().insert(INDEX.to_owned(), answer.clone());
         index(answer)
@@ -261,14 +265,14 @@ impl Keyring {
 
     /// Stores the token, reads it back, and says whether one was there before. It is listed first: what is listed and not
     /// there is not counted, and a token that no list names would be found by nobody. A damaged list is begun anew.
-    pub(crate) async fn keep(&self, owner: &Owner, token: &str) -> Result<bool, Trouble> {
+    pub(crate) async fn keep(&self, owner: &Owner, token: &str) -> Result<bool, KeyringError> {
         let (entry, owner) = (owner.entry(), owner.clone());
         let held = wrapped(Held { token: Zeroizing::new(token.to_owned()) })?;
         self.0.answers.borrow_mut().clear();
         self.patiently(move |store| {
             let before = is_there(store, &entry)?;
             let listed = match index(store.read(INDEX)) {
-                Err(Trouble::Odd { entry: _, why: _ }) => Vec::new(),
+                Err(KeyringError::Odd { entry: _, why: _ }) => Vec::new(),
                 listed => listed?,
             };
             if !listed.contains(&owner) {
@@ -276,7 +280,7 @@ impl Keyring {
             }
             let stored = store.write(&entry, &held).and_then(|()| match store.read(&entry)? {
                 Some(back) if *back.reveal() == **held => Ok(()),
-                Some(_) | None => Err(Trouble::odd(&entry, "it returned a different token than was stored")),
+                Some(_) | None => Err(KeyringError::odd(&entry, "it returned a different token than was stored")),
             });
             if stored.is_err() && !before && store.remove(&entry).is_ok() {
                 // Nothing is lost if this fails, too.
@@ -288,7 +292,7 @@ impl Keyring {
     }
 
     /// Removes the token of this one, and says whether one was there. What lists it stays.
-    pub(crate) async fn remove(&self, owner: &Owner) -> Result<bool, Trouble> {
+    pub(crate) async fn remove(&self, owner: &Owner) -> Result<bool, KeyringError> {
         let entry = owner.entry();
         self.0.answers.borrow_mut().clear();
         self.patiently(move |store| {
@@ -297,7 +301,7 @@ impl Keyring {
             }
             store.remove(&entry)?;
             if is_there(store, &entry)? {
-                return Err(Trouble::odd(&entry, "it still exists after removal"));
+                return Err(KeyringError::odd(&entry, "it still exists after removal"));
             }
             Ok(true)
         })
@@ -305,7 +309,7 @@ impl Keyring {
     }
 
     /// Takes these out of the list.
-    pub(crate) async fn unlist(&self, owners: &[Owner]) -> Result<(), Trouble> {
+    pub(crate) async fn unlist(&self, owners: &[Owner]) -> Result<(), KeyringError> {
         let owners = owners.to_vec();
         self.0.answers.borrow_mut().clear();
         self.patiently(move |store| {
@@ -324,11 +328,11 @@ impl Keyring {
         if let Some(trouble) = &*silent.borrow() {
             return Err(trouble.clone());
         }
-        let store = store.clone().map_err(Trouble::Closed)?;
+        let store = store.clone().map_err(KeyringError::Closed)?;
         // A signal is not heard meanwhile.
         let left = limit.saturating_sub(waited.get());
         if left.is_zero() {
-            return Err(Trouble::Silent(*limit));
+            return Err(KeyringError::Silent(*limit));
         }
         let since = clock();
         let name = entry.to_owned();
@@ -337,16 +341,16 @@ impl Keyring {
         // Nobody may listen any more when the answer comes.
         let begun = thread.spawn(move || drop(tell.send(store.read(&name))));
         let answer = match begun {
-            Err(error) => Err(Trouble::Failed(error.to_string())),
+            Err(error) => Err(KeyringError::Failed(error.to_string())),
             Ok(_) => hear.recv_timeout(left).unwrap_or_else(|error| {
                 Err(match error {
-                    mpsc::RecvTimeoutError::Timeout => Trouble::Silent(*limit),
-                    mpsc::RecvTimeoutError::Disconnected => Trouble::Failed("it broke off".to_owned()),
+                    mpsc::RecvTimeoutError::Timeout => KeyringError::Silent(*limit),
+                    mpsc::RecvTimeoutError::Disconnected => KeyringError::Failed("it broke off".to_owned()),
                 })
             }),
         };
         waited.set(waited.get() + clock().saturating_sub(since));
-        if let Err(trouble @ Trouble::Silent(_)) = &answer {
+        if let Err(trouble @ KeyringError::Silent(_)) = &answer {
             *silent.borrow_mut() = Some(trouble.clone());
         }
         answers.borrow_mut().insert(entry.to_owned(), answer.clone());
@@ -356,28 +360,28 @@ impl Keyring {
     /// Beside the program, so that a signal is still heard.
     async fn patiently<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&dyn Store) -> Result<T, Trouble> + Send + 'static,
-    ) -> Result<T, Trouble> {
+        act: impl FnOnce(&dyn Store) -> Result<T, KeyringError> + Send + 'static,
+    ) -> Result<T, KeyringError> {
         let Inner { store, limit: _, waited: _, clock: _, patience, answers: _, silent: _ } = &*self.0;
-        let store = store.clone().map_err(Trouble::Closed)?;
+        let store = store.clone().map_err(KeyringError::Closed)?;
         let acting = tokio::task::spawn_blocking(move || act(&*store));
         match tokio::time::timeout(*patience, acting).await {
             Ok(Ok(done)) => done,
-            Ok(Err(error)) => Err(Trouble::Failed(error.to_string())),
-            Err(_) => Err(Trouble::Silent(*patience)),
+            Ok(Err(error)) => Err(KeyringError::Failed(error.to_string())),
+            Err(_) => Err(KeyringError::Silent(*patience)),
         }
     }
 }
 
 /// Whether the entry is there, whatever it holds.
-fn is_there(store: &dyn Store, entry: &str) -> Result<bool, Trouble> {
+fn is_there(store: &dyn Store, entry: &str) -> Result<bool, KeyringError> {
     match store.read(entry) {
         Err(trouble) if trouble.is_of_an_entry() => Ok(true),
         answer => answer.map(|text| text.is_some()),
     }
 }
 
-fn write_list(store: &dyn Store, mut logins: Vec<Owner>) -> Result<(), Trouble> {
+fn write_list(store: &dyn Store, mut logins: Vec<Owner>) -> Result<(), KeyringError> {
     if logins.is_empty() {
         return store.remove(INDEX);
     }
@@ -385,25 +389,25 @@ fn write_list(store: &dyn Store, mut logins: Vec<Owner>) -> Result<(), Trouble> 
     store.write(INDEX, &wrapped(Index { logins })?)
 }
 
-fn index(answer: Answer) -> Result<Vec<Owner>, Trouble> {
+fn index(answer: Answer) -> Result<Vec<Owner>, KeyringError> {
     answer?.map_or(Ok(Vec::new()), |text| unwrapped::<Index>(INDEX, &text).map(|index| index.logins))
 }
 
-fn wrapped(content: impl Serialize) -> Result<Zeroizing<String>, Trouble> {
+fn wrapped(content: impl Serialize) -> Result<Zeroizing<String>, KeyringError> {
     let text = serde_json::to_string(&Envelope { version: VERSION, content });
-    text.map(Zeroizing::new).map_err(|error| Trouble::Failed(error.to_string()))
+    text.map(Zeroizing::new).map_err(|error| KeyringError::Failed(error.to_string()))
 }
 
 /// Nothing of the text is quoted: it may be a token.
-fn unwrapped<T: for<'de> Deserialize<'de>>(entry: &str, text: &Sealed) -> Result<T, Trouble> {
+fn unwrapped<T: for<'de> Deserialize<'de>>(entry: &str, text: &Sealed) -> Result<T, KeyringError> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
     }
-    let odd = || Trouble::odd(entry, "dbtrigger did not write it");
+    let odd = || KeyringError::odd(entry, "dbtrigger did not write it");
     let Version { version } = serde_json::from_str(text.reveal()).map_err(|_| odd())?;
     if version > VERSION {
-        return Err(Trouble::Newer { entry: entry.to_owned(), form: version });
+        return Err(KeyringError::Newer { entry: entry.to_owned(), form: version });
     }
     if version < VERSION {
         return Err(odd());

@@ -3,7 +3,7 @@
 use ::keyring::{Entry, Error};
 use zeroize::Zeroizing;
 
-use super::{Store, Trouble};
+use super::{KeyringError, Store};
 use crate::secret::Sealed;
 
 /// What all our entries are filed under.
@@ -12,23 +12,23 @@ const SERVICE: &str = "dbtrigger";
 pub(super) struct System;
 
 impl Store for System {
-    fn read(&self, entry: &str) -> Result<Option<Sealed>, Trouble> {
+    fn read(&self, entry: &str) -> Result<Option<Sealed>, KeyringError> {
         match open(entry)?.get_secret() {
             Ok(bytes) => String::from_utf8(bytes).map(|text| Some(Sealed::from(text))).map_err(|error| {
                 drop(Zeroizing::new(error.into_bytes()));
-                Trouble::odd(entry, "it is not text")
+                KeyringError::odd(entry, "it is not text")
             }),
             Err(Error::NoEntry) => Ok(None),
             Err(error) => Err(trouble(&error)),
         }
     }
 
-    fn write(&self, entry: &str, value: &str) -> Result<(), Trouble> {
+    fn write(&self, entry: &str, value: &str) -> Result<(), KeyringError> {
         // As bytes: Windows would store a text in UTF-16, and takes 2,560 bytes.
         open(entry)?.set_secret(value.as_bytes()).map_err(|error| trouble(&error))
     }
 
-    fn remove(&self, entry: &str) -> Result<(), Trouble> {
+    fn remove(&self, entry: &str) -> Result<(), KeyringError> {
         match open(entry)?.delete_credential() {
             Ok(()) | Err(Error::NoEntry) => Ok(()),
             Err(error) => Err(trouble(&error)),
@@ -51,10 +51,10 @@ pub(super) fn deletion(entry: &str) -> String {
     }
 }
 
-fn open(entry: &str) -> Result<Entry, Trouble> {
+fn open(entry: &str) -> Result<Entry, KeyringError> {
     // What `Entry::new` says of a missing keyring has no cause.
     if let Err(error) = Entry::store_status() {
-        return Err(Trouble::Absent(reason(error)));
+        return Err(KeyringError::Absent(reason(error)));
     }
     Entry::new(SERVICE, entry).map_err(|error| trouble(&error))
 }
@@ -63,12 +63,12 @@ fn open(entry: &str) -> Result<Entry, Trouble> {
     clippy::wildcard_enum_match_arm,
     reason = "the library may come to know more errors, which have words of their own"
 )]
-fn trouble(error: &Error) -> Trouble {
+fn trouble(error: &Error) -> KeyringError {
     match error {
-        Error::NoStorageAccess(why) => Trouble::Locked(why.to_string()),
-        Error::NoDefaultStore => Trouble::Absent("the system has none".to_owned()),
-        Error::TooLong(what, most) => Trouble::Failed(format!("its {what} takes {most} bytes at most")),
-        other => Trouble::Failed(reason(other)),
+        Error::NoStorageAccess(why) => KeyringError::Locked(why.to_string()),
+        Error::NoDefaultStore => KeyringError::Absent("the system has none".to_owned()),
+        Error::TooLong(what, most) => KeyringError::Failed(format!("its {what} takes {most} bytes at most")),
+        other => KeyringError::Failed(reason(other)),
     }
 }
 

@@ -48,7 +48,7 @@ fn nothing_is_read_before_it_is_wanted_nor_twice() {
 async fn one_that_hangs_is_waited_for_once_and_every_call_ends() {
     let double = Double::new(Mood::Hangs);
     let keyring = double.keyring();
-    let silent = Trouble::Silent(Duration::from_millis(20));
+    let silent = KeyringError::Silent(Duration::from_millis(20));
     assert_eq!(keyring.logins(), Err(silent.clone()));
     assert_eq!(keyring.token(&dbt(1)), Err(silent.clone()));
     assert_eq!(double.calls.lock().unwrap().len(), 1);
@@ -59,7 +59,7 @@ async fn one_that_hangs_is_waited_for_once_and_every_call_ends() {
 fn one_that_hangs_ends_a_login_and_the_runtime_too() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let keyring = Double::new(Mood::Hangs).keyring();
-    let silent = Trouble::Silent(Duration::from_millis(20));
+    let silent = KeyringError::Silent(Duration::from_millis(20));
     runtime.block_on(async {
         assert_eq!(keyring.open().await, Err(silent.clone()));
         assert_eq!(keyring.keep(&dbt(1), "dbtc_one").await, Err(silent.clone()));
@@ -72,23 +72,23 @@ fn one_that_hangs_ends_a_login_and_the_runtime_too() {
 async fn what_is_not_given_back_as_it_was_is_not_called_stored() {
     let garbled = Double::new(Mood::Garbles).keyring().keep(&dbt(1), "dbtc_one").await.unwrap_err();
     assert!(
-        matches!(&garbled, Trouble::Odd { entry: _, why } if why.contains("it returned a different token than was stored")),
+        matches!(&garbled, KeyringError::Odd { entry: _, why } if why.contains("it returned a different token than was stored")),
         "{garbled}"
     );
     let double = Double::new(Mood::Clings);
     double.keyring().keep(&dbt(1), "dbtc_one").await.unwrap();
     let clings = double.keyring().remove(&dbt(1)).await.unwrap_err();
-    assert!(matches!(&clings, Trouble::Odd { entry: _, why } if why.contains("still exists")), "{clings}");
+    assert!(matches!(&clings, KeyringError::Odd { entry: _, why } if why.contains("still exists")), "{clings}");
 }
 
 #[tokio::test]
 async fn a_refusal_and_a_closed_keyring_keep_their_words() {
-    let locked = Trouble::Locked("no prompt".to_owned());
+    let locked = KeyringError::Locked("no prompt".to_owned());
     let keyring = Double::new(Mood::Refuses(locked.clone())).keyring();
     assert_eq!(keyring.logins(), Err(locked.clone()));
     assert_eq!(keyring.keep(&dbt(1), "x").await, Err(locked));
     let closed = Keyring::closed("CI");
-    assert_eq!(closed.token(&dbt(1)), Err(Trouble::Closed("CI")));
+    assert_eq!(closed.token(&dbt(1)), Err(KeyringError::Closed("CI")));
     assert_eq!(closed.open().await.unwrap_err().to_string(), "the keyring is not used: CI is set");
 }
 
@@ -107,8 +107,8 @@ fn an_entry_of_another_form_is_refused_without_any_of_its_text() {
     }
 }
 
-fn failed() -> Trouble {
-    Trouble::Failed("full".to_owned())
+fn failed() -> KeyringError {
+    KeyringError::Failed("full".to_owned())
 }
 
 #[tokio::test]
@@ -144,14 +144,14 @@ async fn a_damaged_list_is_begun_anew_by_a_login_and_a_newer_one_is_left_alone()
     for text in ["junk", r#"{"version":0,"logins":[]}"#, r#"{"version":1,"logins":7}"#] {
         let double = Double::new(Mood::Good);
         double.put(INDEX, text);
-        assert!(matches!(double.keyring().logins(), Err(Trouble::Odd { entry, why: _ }) if entry == INDEX));
+        assert!(matches!(double.keyring().logins(), Err(KeyringError::Odd { entry, why: _ }) if entry == INDEX));
         assert_eq!(double.keyring().keep(&dbt(1), "dbtc_one").await, Ok(false), "{text}");
         assert_eq!(double.keyring().logins(), Ok(vec![dbt(1)]));
     }
     let double = Double::new(Mood::Good);
     double.put(INDEX, newer);
     let trouble = double.keyring().keep(&dbt(1), "dbtc_one").await.unwrap_err();
-    assert_eq!(trouble, Trouble::Newer { entry: INDEX.to_owned(), form: 2 });
+    assert_eq!(trouble, KeyringError::Newer { entry: INDEX.to_owned(), form: 2 });
     assert!(trouble.remedy().unwrap().contains("dbtrigger"), "{:?}", trouble.remedy());
     assert_eq!(*double.entries.lock().unwrap(), [(INDEX.to_owned(), newer.to_owned())].into());
 }
@@ -164,7 +164,7 @@ fn all_reading_of_a_command_has_one_limit() {
     let keyring = double.keyring();
     assert_eq!(keyring.logins(), Ok(vec![dbt(1), dbt(2)]));
     assert!(keyring.token(&dbt(1)).is_ok());
-    assert_eq!(keyring.token(&dbt(2)), Err(Trouble::Silent(Duration::from_mins(1))));
+    assert_eq!(keyring.token(&dbt(2)), Err(KeyringError::Silent(Duration::from_mins(1))));
     assert_eq!(double.calls.lock().unwrap().len(), 2);
     assert!(keyring.token(&dbt(1)).is_ok(), "what was read is known");
 }
@@ -188,7 +188,7 @@ fn a_workspace_has_an_entry_of_its_own_and_older_entries_stay_readable() {
 #[tokio::test]
 async fn what_cannot_be_read_is_written_over_and_a_list_without_the_name_is_left_as_it_is() {
     let double = Double::holding(&[(dbt(1), "one")]);
-    double.becomes(Mood::RefusesTo("read dbt", Trouble::odd("x", "it is not text")));
+    double.becomes(Mood::RefusesTo("read dbt", KeyringError::odd("x", "it is not text")));
     assert!(double.keyring().keep(&dbt(1), "two").await.is_err());
     let calls = |begin: &str| double.calls.lock().unwrap().iter().filter(|call| call.starts_with(begin)).count();
     // It was there before, so it is not taken away when it cannot be read back.

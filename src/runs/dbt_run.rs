@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::board::Board;
 use super::follow::{Probe, Seen};
 use super::look_up::{LookUp, Looked, is_own, nonsense};
-use super::trigger::Doubt;
+use super::poller::RunPoller;
+use super::trigger::DuplicateRisk;
 use crate::context::Wall;
 use crate::dbt::{self, End, Off, Run, Status, Steps};
 use crate::events::Events;
@@ -42,7 +42,7 @@ pub(crate) struct DbtState {
 
 /// What became of a second run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum DuplicateOutcome {
     /// It still waited, and was cancelled.
     Cancelled,
     /// It works, or could not be cancelled: left alone.
@@ -51,13 +51,13 @@ pub(crate) enum Fate {
     Ended,
 }
 
-impl Fate {
+impl DuplicateOutcome {
     /// The word in JSON output.
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Fate::Cancelled => "cancelled",
-            Fate::Left => "left",
-            Fate::Ended => "ended",
+            DuplicateOutcome::Cancelled => "cancelled",
+            DuplicateOutcome::Left => "left",
+            DuplicateOutcome::Ended => "ended",
         }
     }
 }
@@ -69,20 +69,20 @@ pub(crate) struct DbtRun<'a> {
     events: &'a Events,
     account: u64,
     /// Where runs beside it are looked at too.
-    board: Option<&'a Board>,
+    poller: Option<&'a RunPoller>,
     run: Run,
     begun: Instant,
     shown: Option<Status>,
     step: Option<(u64, usize, String)>,
     looks: u32,
     shows_steps: bool,
-    doubt: Option<Doubt>,
+    doubt: Option<DuplicateRisk>,
     /// `None`: only at the end.
     next_audit: Option<Instant>,
     final_audits: u32,
     /// Had it ended before anybody looked?
     was_over: bool,
-    duplicates: Vec<(u64, Fate)>,
+    duplicates: Vec<(u64, DuplicateOutcome)>,
     next_job_look: Instant,
     /// Why it waits for ever, as far as that is known.
     off: Option<Off>,
@@ -95,7 +95,7 @@ impl<'a> DbtRun<'a> {
         events: &'a Events,
         account: u64,
         run: Run,
-        doubt: Option<Doubt>,
+        doubt: Option<DuplicateRisk>,
     ) -> DbtRun<'a> {
         let now = Instant::now();
         let next_audit = doubt.as_ref().map(|doubt| if doubt.likely { now } else { now + AUDIT_EARLY });
@@ -105,7 +105,7 @@ impl<'a> DbtRun<'a> {
             wall,
             events,
             account,
-            board: None,
+            poller: None,
             run,
             begun: now,
             shown: None,
@@ -123,7 +123,7 @@ impl<'a> DbtRun<'a> {
     }
 
     /// Second runs with our marker, and what became of them.
-    pub(crate) fn duplicates(&self) -> &[(u64, Fate)] {
+    pub(crate) fn duplicates(&self) -> &[(u64, DuplicateOutcome)] {
         &self.duplicates
     }
 
@@ -133,8 +133,8 @@ impl<'a> DbtRun<'a> {
     }
 
     /// The same, looked at together with others.
-    pub(crate) fn on_board(self, board: &'a Board) -> DbtRun<'a> {
-        DbtRun { board: Some(board), ..self }
+    pub(crate) fn on_board(self, poller: &'a RunPoller) -> DbtRun<'a> {
+        DbtRun { poller: Some(poller), ..self }
     }
 
     /// The same without the steps, which nothing is decided by.
@@ -169,7 +169,7 @@ impl<'a> DbtRun<'a> {
 
     async fn fetch_step(&mut self) {
         let read = dbt::get_run_with_steps(self.account, self.run.id);
-        let Ok(Ok(run)) = timeout(SHOW_LIMIT, self.writer.glance(read)).await else { return };
+        let Ok(Ok(run)) = timeout(SHOW_LIMIT, self.writer.read_once(read)).await else { return };
         let steps = Steps::of(&run);
         if let Some(step) = steps.running() {
             self.step = Some((step.index, steps.count(), step.title().to_owned()));
@@ -183,7 +183,7 @@ impl<'a> DbtRun<'a> {
             return;
         }
         self.next_job_look = Instant::now() + JOB_LOOKS;
-        let Ok(Ok(found)) = timeout(SHOW_LIMIT, self.writer.glance(dbt::get_job(self.account, job))).await else {
+        let Ok(Ok(found)) = timeout(SHOW_LIMIT, self.writer.read_once(dbt::get_job(self.account, job))).await else {
             return;
         };
         let off = found.off();
@@ -199,13 +199,13 @@ impl<'a> DbtRun<'a> {
 
     /// Step 6: a second run with our marker. The lower id is kept. The other is cancelled only if it is surely ours, was
     /// started through the API, resumes nothing and still waits; else it is left, and said. Returns whether the look-up was complete.
-    async fn audit(&mut self, doubt: &Doubt) -> bool {
-        let Doubt { account, job, marker, since, until: _, likely: _, settle: _ } = doubt;
+    async fn audit(&mut self, doubt: &DuplicateRisk) -> bool {
+        let DuplicateRisk { account, job, marker, since, until: _, likely: _, settle: _ } = doubt;
         let look_up =
             LookUp { reader: self.writer, wall: self.wall, account: *account, job: Some(*job), patient: false };
         // An incomplete look-up may still show a second run; what it does not show, the next one will.
-        let Looked { runs, cut, since: _ } = match self.board {
-            Some(board) => board.look_up(self.wall, *job, *since, self.run.created()).await,
+        let Looked { runs, cut, since: _ } = match self.poller {
+            Some(poller) => poller.look_up(self.wall, *job, *since, self.run.created()).await,
             None => look_up.runs(Some(*since)).await,
         };
         let complete = cut.is_none();
@@ -220,7 +220,7 @@ impl<'a> DbtRun<'a> {
         let Some(kept) = own.next() else { return complete };
         for other in own {
             let known = self.duplicates.iter().find(|(id, _)| *id == other.id).map(|(_, fate)| *fate);
-            if matches!(known, Some(Fate::Cancelled | Fate::Ended)) {
+            if matches!(known, Some(DuplicateOutcome::Cancelled | DuplicateOutcome::Ended)) {
                 continue;
             }
             let fate = self.stop(&other, marker).await;
@@ -234,9 +234,9 @@ impl<'a> DbtRun<'a> {
                 other.id,
                 kept.id,
                 match fate {
-                    Fate::Cancelled => "was canceled while queued",
-                    Fate::Left => "is already running or could not be canceled, and was left alone",
-                    Fate::Ended => "has already ended",
+                    DuplicateOutcome::Cancelled => "was canceled while queued",
+                    DuplicateOutcome::Left => "is already running or could not be canceled, and was left alone",
+                    DuplicateOutcome::Ended => "has already ended",
                 },
                 other.url(self.writer.origin(), *account)
             ));
@@ -251,7 +251,7 @@ impl<'a> DbtRun<'a> {
 
     /// Until when a second run may still come to light once this one has ended. One that was cancelled in the queue has perhaps
     /// lost against another of the same key, which may not show yet.
-    fn settled(&mut self, doubt: &mut Doubt) -> Instant {
+    fn settled(&mut self, doubt: &mut DuplicateRisk) -> Instant {
         let lost = self.run.ended() == Some(End::Cancelled) && self.run.started().is_none();
         if doubt.likely && lost && !self.was_over && self.final_audits == 0 {
             doubt.until = doubt.until.max(Instant::now() + doubt.settle);
@@ -260,9 +260,9 @@ impl<'a> DbtRun<'a> {
         doubt.until
     }
 
-    async fn stop(&self, other: &Run, marker: &str) -> Fate {
+    async fn stop(&self, other: &Run, marker: &str) -> DuplicateOutcome {
         if other.ended().is_some() {
-            return Fate::Ended;
+            return DuplicateOutcome::Ended;
         }
         let may_be_stopped = |run: &Run| {
             run.status == Some(Status::Queued)
@@ -270,16 +270,16 @@ impl<'a> DbtRun<'a> {
                 && run.trigger.as_ref().is_some_and(|trigger| trigger.cause_category.as_deref() == Some("api"))
         };
         if !may_be_stopped(other) {
-            return Fate::Left;
+            return DuplicateOutcome::Left;
         }
         // The list may be old: what decides is how it stands now.
-        match self.writer.glance(dbt::get_run_with_trigger(self.account, other.id)).await {
+        match self.writer.read_once(dbt::get_run_with_trigger(self.account, other.id)).await {
             Ok(now) if now.id == other.id && may_be_stopped(&now) => {}
-            Ok(_) | Err(_) => return Fate::Left,
+            Ok(_) | Err(_) => return DuplicateOutcome::Left,
         }
         match self.writer.put(dbt::cancel_run(self.account, other.id)).await {
-            Ok(run) if run.id == other.id && run.ended() == Some(dbt::End::Cancelled) => Fate::Cancelled,
-            Ok(_) | Err(_) => Fate::Left,
+            Ok(run) if run.id == other.id && run.ended() == Some(dbt::End::Cancelled) => DuplicateOutcome::Cancelled,
+            Ok(_) | Err(_) => DuplicateOutcome::Left,
         }
     }
 }
@@ -306,9 +306,9 @@ impl Probe for DbtRun<'_> {
             self.next_audit =
                 if doubt.likely || !complete { Some(now + rhythm) } else { (now < settled).then_some(settled) };
         }
-        let mut run = match self.board {
-            Some(board) => board.look(self.run.id).await?,
-            None => self.writer.glance(dbt::get_run(self.account, self.run.id)).await?,
+        let mut run = match self.poller {
+            Some(poller) => poller.look(self.run.id).await?,
+            None => self.writer.read_once(dbt::get_run(self.account, self.run.id)).await?,
         };
         if run.id != self.run.id || (run.status.is_none() && run.ended().is_none()) {
             let reason = format!("it does not return the status of run {}", self.run.id);

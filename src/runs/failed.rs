@@ -72,7 +72,7 @@ async fn search(reader: &Reader, account: u64, run: u64, findings: &mut Findings
     if step.has_results() {
         let mut upload = Upload::new(reader, account, &seen);
         loop {
-            match reader.glance(dbt::get_run_results(account, run, index)).await {
+            match reader.read_once(dbt::get_run_results(account, run, index)).await {
                 Ok(results) => {
                     findings.nodes = results.results.iter().filter(|node| node.failed()).map(failed_node).collect();
                     break;

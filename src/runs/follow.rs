@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Means;
+use super::RunContext;
 use crate::context::Wall;
 use crate::http::{Deadline, Fault, HttpError, Meaning, Pace};
 
@@ -110,13 +110,13 @@ pub(crate) fn verdict(error: &HttpError, history: &History) -> Verdict {
 pub(crate) async fn follow<P: Probe>(
     probe: &mut P,
     until: impl Into<Deadline>,
-    means: &Means,
+    means: &RunContext,
     mut on_look: impl FnMut(&P::State),
 ) -> Followed<P::State>
 where
     P::State: Clone,
 {
-    let Means { pace, wall, entropy, events, interruption: _ } = means;
+    let RunContext { pace, wall, entropy, events, interruption: _ } = means;
     let until = until.into();
     let (begun, mut deadline) = (Instant::now(), until.at());
     let reserve = reserve(deadline);
@@ -180,7 +180,7 @@ fn asked_to_wait(error: &HttpError, history: &History) -> Duration {
             None => Duration::ZERO,
         },
         Fault::NoToken(none) => none.retry_after.map_or(Duration::ZERO, |after| after.0.min(LONGEST_WISH)),
-        Fault::NotSent(_) | Fault::Lost(_) | Fault::Nonsense(_) | Fault::TooLate(_) => Duration::ZERO,
+        Fault::NotSent(_) | Fault::Lost(_) | Fault::InvalidResponse(_) | Fault::DeadlineExceeded(_) => Duration::ZERO,
     }
 }
 
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
     use crate::context::Entropy;
     use crate::events::{Events, Interruption};
-    use crate::http::{Net, NetKind, NoToken, RetryAfter, Said, Service, meaning};
+    use crate::http::{Net, NetKind, NoToken, RetryAfter, Service, ServiceError, meaning};
 
     fn error(fault: Fault) -> HttpError {
         HttpError {
@@ -257,11 +257,12 @@ mod tests {
     fn status(status: u16) -> HttpError {
         let status = StatusCode::from_u16(status).unwrap();
         let means = meaning(Service::Databricks, status, &http::HeaderMap::new(), None, "", false);
-        error(Fault::Status(status, Said { means, ..Said::default() }))
+        error(Fault::Status(status, ServiceError { means, ..ServiceError::default() }))
     }
 
     fn retry_after(seconds: u64) -> HttpError {
-        let said = Said { retry_after: Some(RetryAfter(Duration::from_secs(seconds))), ..Said::default() };
+        let said =
+            ServiceError { retry_after: Some(RetryAfter(Duration::from_secs(seconds))), ..ServiceError::default() };
         error(Fault::Status(StatusCode::TOO_MANY_REQUESTS, said))
     }
 
@@ -317,9 +318,9 @@ mod tests {
         Script { begun: Instant::now(), ends_at, faults, forever: false, hang: false, looks: 0 }
     }
 
-    fn means() -> Means {
+    fn means() -> RunContext {
         let begun = Instant::now();
-        Means {
+        RunContext {
             pace: Pace::default(),
             wall: Wall::of(move || Timestamp::UNIX_EPOCH + begun.elapsed()),
             entropy: Entropy::seeded(7),
@@ -350,7 +351,7 @@ mod tests {
         all.extend([retry_after(7), retry_after(999_999_999), no_token(7), no_token(999_999_999)]);
         all.extend(
             [crate::http::Shape::Empty, crate::http::Shape::Page(String::new())]
-                .map(|shape| error(Fault::Nonsense(shape))),
+                .map(|shape| error(Fault::InvalidResponse(shape))),
         );
         all
     }
@@ -454,7 +455,7 @@ mod tests {
         let remarks = Rc::new(RefCell::new(Vec::new()));
         let begun = Instant::now();
         let (flag, sink) = (jumped.clone(), remarks.clone());
-        let means = Means {
+        let means = RunContext {
             wall: Wall::of(move || {
                 let late = begun.elapsed() > Duration::from_secs(400);
                 flag.set(late);

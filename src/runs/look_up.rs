@@ -217,7 +217,7 @@ impl LookUp<'_> {
     }
 
     async fn ask<T>(&self, read: Read<T>) -> Result<T, HttpError> {
-        if self.patient { self.reader.read(read).await } else { self.reader.glance(read).await }
+        if self.patient { self.reader.read(read).await } else { self.reader.read_once(read).await }
     }
 
     /// Runs from before this moment are not looked at; by the service's clock, since ours may be wrong.
@@ -236,7 +236,7 @@ pub(super) fn nonsense(operation: &'static str, origin: &str, reason: &str) -> H
         service: "dbt Cloud",
         operation,
         origin: origin.to_owned(),
-        fault: Fault::Nonsense(Shape::Unreadable(reason.to_owned())),
+        fault: Fault::InvalidResponse(Shape::Unreadable(reason.to_owned())),
         attempts: 1,
         request_id: None,
         late: None,

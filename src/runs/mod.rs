@@ -1,30 +1,30 @@
 //! Runs: started exactly once, followed to their end, and reported when they fail.
 
-mod behind;
-mod board;
+mod child_runs;
 mod dbt_run;
 mod failed;
 mod follow;
 mod journal;
 mod look_up;
 mod marker;
+mod poller;
 mod resume;
 mod settle;
 mod trigger;
 mod upload;
 mod workflow_run;
 
-pub(crate) use behind::{Parent, cancelled_behind, dbt_runs_behind, dbt_runs_of_notebooks};
-pub(crate) use board::Board;
-pub(crate) use dbt_run::{DbtRun, DbtState, Fate};
+pub(crate) use child_runs::{Parent, cancelled_behind, dbt_runs_behind, dbt_runs_of_notebooks};
+pub(crate) use dbt_run::{DbtRun, DbtState, DuplicateOutcome};
 pub(crate) use failed::{FailedNode, Findings, find_failures, plain};
 pub(crate) use follow::{Followed, Probe, Seen, follow};
 pub(crate) use journal::{Intent, Journal};
 pub(crate) use marker::Key;
 #[cfg(test)]
 pub(crate) use marker::cause;
+pub(crate) use poller::RunPoller;
 pub(crate) use resume::{NotResumed, Resumption, resume};
-pub(crate) use trigger::{Doubt, Milestone, NotStarted, Order, Triggered, trigger};
+pub(crate) use trigger::{DuplicateRisk, Milestone, NotStarted, TriggerRequest, Triggered, trigger};
 pub(crate) use upload::Upload;
 pub(crate) use workflow_run::{Ahead, EarlierAttempt, TaskState, WorkflowProbe, WorkflowState};
 
@@ -34,7 +34,7 @@ use crate::http::Pace;
 
 /// What every part of this room needs from outside: time, chance, and somebody to tell.
 #[derive(Clone)]
-pub(crate) struct Means {
+pub(crate) struct RunContext {
     pub(crate) pace: Pace,
     pub(crate) wall: Wall,
     pub(crate) entropy: Entropy,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Means;
+use super::RunContext;
 use super::look_up::{LookUp, Since, nonsense};
 use super::settle::{MOST_OPEN_SENDS, Settling, wait_before_repeating};
 use crate::dbt::{self, NoRetry, Run, TRIGGER_LIMIT};
@@ -49,7 +49,7 @@ pub(crate) enum NotResumed {
 pub(crate) async fn resume(
     order: &Resumption,
     writer: &Writer,
-    means: &Means,
+    means: &RunContext,
     sending: &mut dyn FnMut(),
 ) -> Result<Run, NotResumed> {
     let Resumption { account, job, run, created, settle, at_most_once, deadline } = *order;

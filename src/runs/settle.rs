@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Means;
+use super::RunContext;
 use super::look_up::Looked;
 use crate::dbt::Run;
 use crate::http::{HttpError, PATIENCE, cool_down};
@@ -22,7 +22,7 @@ const COOL_DOWN: Duration = Duration::from_mins(5);
 
 /// A send whose outcome is unclear.
 pub(super) struct Settling<'a> {
-    pub(super) means: &'a Means,
+    pub(super) means: &'a RunContext,
     /// The end of the send: the settle time counts from here.
     pub(super) from: Instant,
     /// How long a run may take to show in lists.
@@ -77,7 +77,7 @@ impl Settling<'_> {
 }
 
 /// Waits after a send that surely had no effect.
-pub(super) async fn wait_before_repeating(means: &Means, error: &HttpError, attempt: u32, patience: Instant) {
+pub(super) async fn wait_before_repeating(means: &RunContext, error: &HttpError, attempt: u32, patience: Instant) {
     let asked = error.said().and_then(|said| said.retry_after).map(|after| after.0);
     let limited = error.is_status(429);
     let growing = means.pace.backoff.saturating_mul(1 << attempt.min(16)).min(means.pace.backoff_cap);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Means;
+use super::RunContext;
 use super::journal::{Entry, Intent, Journal, OpenIntent, Turn};
 use super::look_up::{LookUp, Looked, Since, first_own, found, is_own, nonsense};
 use super::marker::{Key, cause, hex};
@@ -18,7 +18,7 @@ use crate::http::{HttpError, PATIENCE, Sent, Writer};
 
 /// What is to be started, and how carefully.
 #[derive(Clone, Debug)]
-pub(crate) struct Order {
+pub(crate) struct TriggerRequest {
     pub(crate) account: u64,
     pub(crate) job: u64,
     pub(crate) key: Key,
@@ -43,13 +43,13 @@ pub(crate) struct Triggered {
     pub(crate) adopted: bool,
     pub(crate) sends: u32,
     /// What a second run is looked for with.
-    pub(crate) doubt: Doubt,
+    pub(crate) doubt: DuplicateRisk,
     pub(crate) intent: Option<Intent>,
 }
 
 /// What a second run with our marker is looked for with: the service may have made one whatever it answered.
 #[derive(Clone, Debug)]
-pub(crate) struct Doubt {
+pub(crate) struct DuplicateRisk {
     pub(crate) account: u64,
     pub(crate) job: u64,
     pub(crate) marker: String,
@@ -117,9 +117,9 @@ impl NotStarted {
 /// Starts a run of the job, or finds the one that was started with the same key. `off`: what is known against starting any, told
 /// by whoever looks at the job meanwhile.
 pub(crate) async fn trigger(
-    order: &Order,
+    order: &TriggerRequest,
     writer: &Writer,
-    means: &Means,
+    means: &RunContext,
     journal: &Journal,
     milestone: &dyn Fn(Milestone<'_>),
     off: impl Future<Output = Option<Off>>,
@@ -128,7 +128,7 @@ pub(crate) async fn trigger(
     let marker = order.key.marker();
     let cause = cause(&order.said, &order.key);
     let since = Since::default();
-    let mut started = Start { order, writer, means, marker: &marker, since, settle_from: Instant::now() };
+    let mut started = Attempt { order, writer, means, marker: &marker, since, settle_from: Instant::now() };
 
     // 2. On this machine one start at a time; then look before the first POST, from the one list that bounds later ones too.
     let (mut intent, left) = started.turn(journal).await?;
@@ -183,8 +183,8 @@ pub(crate) async fn trigger(
 
 /// Before anything is sent the deadline, or a signal, only means that nothing will be.
 async fn in_time<T>(
-    order: &Order,
-    means: &Means,
+    order: &TriggerRequest,
+    means: &RunContext,
     spent: &str,
     looking: impl Future<Output = T>,
 ) -> Result<T, NotStarted> {
@@ -203,20 +203,20 @@ struct Progress {
 }
 
 /// One start, with what has been found out so far.
-struct Start<'a> {
-    order: &'a Order,
+struct Attempt<'a> {
+    order: &'a TriggerRequest,
     writer: &'a Writer,
-    means: &'a Means,
+    means: &'a RunContext,
     marker: &'a str,
     since: Since,
     /// The end of the last send: the settle time counts from here.
     settle_from: Instant,
 }
 
-impl<'a> Start<'a> {
+impl<'a> Attempt<'a> {
     /// Waits until no other process on this machine is starting a run with this key, and gives what such a one has noted.
     async fn turn(&self, journal: &Journal) -> Result<(Option<Intent>, Option<OpenIntent>), NotStarted> {
-        let Start { order, means, .. } = self;
+        let Attempt { order, means, .. } = self;
         let mut said = false;
         loop {
             match journal.turn(&self.entry()) {
@@ -242,7 +242,7 @@ impl<'a> Start<'a> {
     /// Looks for a run that an earlier start with this key has made: the first one, and what stands for it now. Notes what a run
     /// of ours is newer than.
     async fn look_before(&mut self, left: Option<&OpenIntent>) -> Result<Option<(Run, Run)>, NotStarted> {
-        let Start { order, means, marker, .. } = *self;
+        let Attempt { order, means, marker, .. } = *self;
         let reader = self.writer.patient();
         let patient = LookUp { reader: &reader, patient: true, ..self.look_up() };
         let look = async { if order.look_first { patient.runs(None).await } else { patient.newest(order.job).await } };
@@ -273,7 +273,7 @@ impl<'a> Start<'a> {
     }
 
     fn look_up(&self) -> LookUp<'a> {
-        let Order { account, job, .. } = self.order;
+        let TriggerRequest { account, job, .. } = self.order;
         LookUp { reader: self.writer, wall: &self.means.wall, account: *account, job: Some(*job), patient: false }
     }
 
@@ -379,7 +379,7 @@ impl<'a> Start<'a> {
 
     /// Looks for our run until the settle time is over.
     async fn settle(&self, error: Option<&HttpError>) -> Result<Option<Run>, NotStarted> {
-        let Order { settle, deadline, .. } = self.order;
+        let TriggerRequest { settle, deadline, .. } = self.order;
         let settling = Settling { means: self.means, from: self.settle_from, settle: *settle, deadline: *deadline };
         let look = async || self.look_up().runs(Some(self.since)).await;
         let shown = settling.until_shown(look, |runs| first_own(runs, self.marker).cloned()).await;
@@ -388,7 +388,7 @@ impl<'a> Start<'a> {
 
     /// Whether the run that the trigger was answered with is the one that it made.
     async fn check(&self, run: Run) -> Result<Run, NotOurs> {
-        let Start { order, writer, marker, since, .. } = *self;
+        let Attempt { order, writer, marker, since, .. } = *self;
         let not_ours = |run: &Run, reason: &str, strange| {
             let error = nonsense("jobs/run", writer.origin(), &format!("it names run {}, {reason}", run.id));
             Err(NotOurs { error, strange })
@@ -398,7 +398,7 @@ impl<'a> Start<'a> {
         }
         let mut run = run;
         if run.trigger.is_none() {
-            match writer.glance(dbt::get_run_with_trigger(order.account, run.id)).await {
+            match writer.read_once(dbt::get_run_with_trigger(order.account, run.id)).await {
                 Ok(single) if single.id == run.id => run = single,
                 Ok(_) | Err(_) => return not_ours(&run, "of which nothing is known", false),
             }
@@ -464,9 +464,9 @@ impl<'a> Start<'a> {
         }
     }
 
-    fn doubt(&self, until: Instant, likely: bool) -> Doubt {
-        let Order { account, job, settle, .. } = *self.order;
-        Doubt { account, job, marker: self.marker.to_owned(), since: self.since, until, likely, settle }
+    fn doubt(&self, until: Instant, likely: bool) -> DuplicateRisk {
+        let TriggerRequest { account, job, settle, .. } = *self.order;
+        DuplicateRisk { account, job, marker: self.marker.to_owned(), since: self.since, until, likely, settle }
     }
 }
 

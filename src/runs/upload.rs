@@ -73,7 +73,7 @@ impl<'a> Upload<'a> {
             return false;
         }
         sleep(BETWEEN).await;
-        if let Ok(seen) = self.reader.glance(dbt::get_run(self.account, self.run)).await {
+        if let Ok(seen) = self.reader.read_once(dbt::get_run(self.account, self.run)).await {
             self.saved |= seen.artifacts_saved == Some(true);
             self.seen = Some(seen);
         }
@@ -82,7 +82,7 @@ impl<'a> Upload<'a> {
 
     /// What the list cannot tell counts as listed.
     async fn is_listed(&self, path: &str) -> bool {
-        let listed = self.reader.glance(dbt::list_artifacts(self.account, self.run)).await;
+        let listed = self.reader.read_once(dbt::list_artifacts(self.account, self.run)).await;
         listed.map_or(true, |listed| listed.iter().any(|own| own == path))
     }
 }

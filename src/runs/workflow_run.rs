@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::failed::plain;
 use super::follow::{Probe, Seen};
 use crate::databricks::{
-    Attempt, Iterations, Standing, TaskOutput, TaskRun, WorkflowEnd, WorkflowRun, get_task_output, get_workflow_run,
+    Attempt, Iterations, RunState, TaskOutput, TaskRun, WorkflowEnd, WorkflowRun, get_task_output, get_workflow_run,
     list_workflow_runs,
 };
 use crate::dbt::Link;
@@ -31,7 +31,7 @@ const LINE: usize = 500;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WorkflowState {
     pub(crate) run: WorkflowRun,
-    pub(crate) standing: Standing,
+    pub(crate) standing: RunState,
     pub(crate) tasks: Vec<TaskState>,
     /// What it waits behind while it is QUEUED, once that could be read.
     pub(crate) ahead: Option<Ahead>,
@@ -57,7 +57,7 @@ pub(crate) struct TaskState {
     pub(crate) attempt: u64,
     /// In which repair of the run that attempt was made; 0 is the original run.
     pub(crate) repair: usize,
-    pub(crate) standing: Option<Standing>,
+    pub(crate) standing: Option<RunState>,
     pub(crate) message: Option<String>,
     /// What a condition came to.
     pub(crate) outcome: Option<String>,
@@ -75,7 +75,7 @@ pub(crate) struct EarlierAttempt {
     pub(crate) run_id: u64,
     pub(crate) attempt: u64,
     pub(crate) repair: usize,
-    pub(crate) standing: Option<Standing>,
+    pub(crate) standing: Option<RunState>,
     pub(crate) message: Option<String>,
     /// Where it was heard while it was the newest.
     pub(crate) dbt_run_url: Option<String>,
@@ -123,7 +123,7 @@ impl<'a> WorkflowProbe<'a> {
         };
         let due: Vec<&TaskRun> = tasks.iter().filter(is_due).copied().collect();
         let read = async |task: &&TaskRun| {
-            timeout(OUTPUT_LIMIT, self.reader.glance(get_task_output(task.run_id))).await.ok()?.ok()
+            timeout(OUTPUT_LIMIT, self.reader.read_once(get_task_output(task.run_id))).await.ok()?.ok()
         };
         let heard = side_by_side(&due, read).await;
         for (task, heard) in due.iter().zip(heard) {
@@ -142,8 +142,8 @@ impl<'a> WorkflowProbe<'a> {
 /// Whether the task has ended, and may have said something.
 fn has_spoken(task: &TaskRun) -> bool {
     match task.standing() {
-        Some(Standing::Ended(WorkflowEnd::Left(_) | WorkflowEnd::NeverRan(_)) | Standing::Going(_)) | None => false,
-        Some(Standing::Ended(
+        Some(RunState::Ended(WorkflowEnd::Left(_) | WorkflowEnd::NeverRan(_)) | RunState::Going(_)) | None => false,
+        Some(RunState::Ended(
             WorkflowEnd::Success(_)
             | WorkflowEnd::SuccessWithFailures(_)
             | WorkflowEnd::Cancelled(_)
@@ -200,13 +200,13 @@ impl Probe for WorkflowProbe<'_> {
     }
 
     async fn look(&mut self) -> Result<Seen<WorkflowState>, HttpError> {
-        let mut run = self.reader.glance(get_workflow_run(self.run, None)).await?;
+        let mut run = self.reader.read_once(get_workflow_run(self.run, None)).await?;
         let mut pages = Pages::default();
         let nonsense = |shape| self.reader.nonsense("jobs/runs/get", shape);
         while let Some(page) =
             pages.step(run.next_page_token.take().filter(|token| !token.is_empty())).map_err(nonsense)?
         {
-            run.add_page(self.reader.glance(get_workflow_run(self.run, Some(&page))).await?);
+            run.add_page(self.reader.read_once(get_workflow_run(self.run, Some(&page))).await?);
         }
         let Some(standing) = run.standing().filter(|_| run.run_id == self.run) else {
             let reason = format!("it does not return the status of run {}", self.run);
@@ -254,7 +254,7 @@ impl WorkflowProbe<'_> {
     }
 
     /// Looks what the run waits behind, if it waits.
-    async fn queue(&mut self, run: &WorkflowRun, standing: &Standing) {
+    async fn queue(&mut self, run: &WorkflowRun, standing: &RunState) {
         let (Some(job), "QUEUED") = (run.job_id, standing.word()) else {
             (self.queued_looks, self.ahead) = (0, None);
             return;
@@ -264,17 +264,17 @@ impl WorkflowProbe<'_> {
         if !due {
             return;
         }
-        let read = self.reader.glance(list_workflow_runs(job, true, None));
+        let read = self.reader.read_once(list_workflow_runs(job, true, None));
         let Ok(Ok(page)) = timeout(OUTPUT_LIMIT, read).await else { return };
         let mut ahead =
             Ahead { begun: Vec::new(), waiting: 0, more: page.next_page_token.is_some() || page.runs.odd > 0 };
         for other in page.runs.rows.iter().filter(|other| other.run_id != run.run_id) {
             match other.standing() {
-                Some(Standing::Going(word)) if word == "QUEUED" => {
+                Some(RunState::Going(word)) if word == "QUEUED" => {
                     ahead.waiting += usize::from(other.start_time <= run.start_time);
                 }
-                Some(Standing::Going(_)) => ahead.begun.push(other.run_id),
-                Some(Standing::Ended(_)) | None => {}
+                Some(RunState::Going(_)) => ahead.begun.push(other.run_id),
+                Some(RunState::Ended(_)) | None => {}
             }
         }
         self.ahead = Some(ahead);

@@ -13,7 +13,7 @@ use crate::context::{Entropy, Wall};
 use crate::dbt::{self, End, Overrides};
 use crate::events::{Event, Events, Interruption};
 use crate::http::{Credential, HttpError, Pace, Profile, Writer};
-use crate::runs::{DbtRun, Followed, Journal, Key, Means, NotStarted, Order, follow, trigger};
+use crate::runs::{DbtRun, Followed, Journal, Key, NotStarted, RunContext, TriggerRequest, follow, trigger};
 use crate::sandbox::{Rule, Seed, SimTime, World};
 use crate::secret::Vault;
 
@@ -101,7 +101,7 @@ pub(super) fn world_of(start: SimTime) -> World {
 /// A place where processes start one after another.
 pub(super) struct Stage {
     pub(super) transport: MemoryTransport,
-    pub(super) means: Means,
+    pub(super) means: RunContext,
     pub(super) remarks: Rc<std::cell::RefCell<Vec<String>>>,
     pub(super) writer: Writer,
 }
@@ -137,12 +137,12 @@ impl Stage {
         service: &'static str,
         scheme: &'static str,
         token: &str,
-        said: fn(&http::Response<bytes::Bytes>) -> crate::http::Said,
+        said: fn(&http::Response<bytes::Bytes>) -> crate::http::ServiceError,
     ) -> Stage {
         let clock = transport.clone();
         let remarks = Rc::new(std::cell::RefCell::new(Vec::new()));
         let sink = remarks.clone();
-        let means = Means {
+        let means = RunContext {
             // Polls far apart keep ten thousand runs affordable; what is shown does not depend on them.
             pace: Pace { poll: Duration::from_secs(40), poll_cap: Duration::from_mins(1), ..Pace::default() },
             wall: Wall::of(move || Timestamp::from_millisecond(clock.now().0).unwrap()),
@@ -185,7 +185,7 @@ impl Stage {
     }
 
     async fn start_undisturbed(&self, scene: &Scene, journal: &Journal, key: &Key) -> Told {
-        let order = Order {
+        let order = TriggerRequest {
             account: ACCOUNT,
             job: scene.job,
             key: key.clone(),
@@ -202,7 +202,7 @@ impl Stage {
             Err(error) => return Told::NotStarted(error),
         };
         let adopted = triggered.adopted;
-        let Means { wall, events, .. } = &self.means;
+        let RunContext { wall, events, .. } = &self.means;
         let mut probe =
             DbtRun::new(&self.writer, wall, events, ACCOUNT, triggered.run, Some(triggered.doubt)).without_steps();
         let followed = follow(&mut probe, order.deadline, &self.means, |_| {}).await;

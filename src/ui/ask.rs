@@ -15,7 +15,7 @@ use rustyline::{Behavior, Config, Editor};
 use zeroize::Zeroizing;
 
 use super::sanitise::{clean, sanitise};
-use crate::questions::{Asking, Questioner, Unanswered};
+use crate::questions::{Asking, Prompter, Unanswered};
 use crate::secret::{Filter, looks_like_a_token};
 
 /// So many of a list are shown at once.
@@ -62,7 +62,7 @@ impl Terminal {
     }
 }
 
-impl Questioner for Terminal {
+impl Prompter for Terminal {
     fn text<'a>(&'a self, prompt: &'a str, initial: &'a str) -> Asking<'a, String> {
         let (prompt, initial) = (self.plain(prompt), self.plain(initial));
         Box::pin(self.beside(Reads::Keys, move |screen| read_text(screen, &prompt, &initial)))

@@ -13,7 +13,7 @@ use super::sanitise::clean;
 use crate::document::{Data, document};
 use crate::events::{Event, Events, Level};
 use crate::failure::{Code, Ended, Failure, Report};
-use crate::questions::Questioner;
+use crate::questions::Prompter;
 use crate::secret::Filter;
 
 /// How results are printed: text, or one JSON document on stdout.
@@ -143,7 +143,7 @@ impl Printer {
     }
 
     /// Asks at the terminal that stderr is.
-    pub(crate) fn asker(&self) -> Rc<dyn Questioner> {
+    pub(crate) fn prompter(&self) -> Rc<dyn Prompter> {
         Rc::new(Terminal::new(self.0.filter.clone(), self.0.asking.clone()))
     }
 

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use super::{owner_in_json, unusable, waited};
 use crate::commands::provision::who;
-use crate::commands::{Stage, init_secrets, to_databricks, to_dbt};
+use crate::commands::{CommandContext, init_secrets, to_databricks, to_dbt};
 use crate::credentials::{
-    Databricks, KeySource, Missing, Source, Sourced, TOKEN_VARIABLES, Token, Wants, given_token, key_to_store,
-    may_go_there, named_account, named_workspace,
+    Databricks, InputErrors, KeySource, MissingInput, Source, Sourced, TOKEN_VARIABLES, Token, given_token,
+    key_to_store, may_go_there, named_account, named_workspace,
 };
 use crate::document::Data;
 use crate::failure::{Code, Failure, Report};
-use crate::keyring::{Owner, Trouble};
+use crate::keyring::{KeyringError, Owner};
 use crate::questions::Question;
 use crate::secret::Secret;
 
@@ -61,105 +61,104 @@ struct Accepted {
     known: Option<String>,
 }
 
-pub(super) async fn run(args: Args, stage: &Stage) -> Result<LoginReport, Failure> {
+pub(super) async fn run(args: Args, ctx: &CommandContext) -> Result<LoginReport, Failure> {
     let Args { dbt: _, databricks, token_stdin, token_file } = args;
     let from = KeySource { token_stdin, token_file };
-    let keyring = stage.context.environment.keyring();
+    let keyring = ctx.context.environment.keyring();
     // Nobody should look for a token that cannot be stored.
     let cannot = "Nothing was stored: the keyring is unavailable";
-    match waited(stage, keyring.open()).await {
+    match waited(ctx, keyring.open()).await {
         Ok(_) => {}
-        Err(trouble @ Trouble::Odd { entry: _, why: _ }) => stage.events.warning(format!(
+        Err(trouble @ KeyringError::Odd { entry: _, why: _ }) => ctx.events.warning(format!(
             "{trouble}; it is the list of logins, and was started over: other logins still work, and are listed again after the next login"
         )),
         Err(trouble) => return Err(unusable(cannot, &trouble)),
     }
     let accepted = match databricks {
-        Some(host) => of_databricks(host, &from, stage).await?,
-        None => of_dbt(&from, stage).await?,
+        Some(host) => of_databricks(host, &from, ctx).await?,
+        None => of_dbt(&from, ctx).await?,
     };
     let Accepted { owner, token, known } = accepted;
-    let replaced = waited(stage, keyring.keep(&owner, token.value.reveal())).await.map_err(|trouble| {
+    let replaced = waited(ctx, keyring.keep(&owner, token.value.reveal())).await.map_err(|trouble| {
         unusable(&format!("Cannot store the token for {owner}"), &trouble).run("dbtrigger auth status")
     })?;
     let variables: &[&str] = match owner {
         Owner::Dbt { host: _, account: _ } => &TOKEN_VARIABLES,
         Owner::Databricks { host: _, workspace: _ } => &["DATABRICKS_TOKEN", "DATABRICKS_CLIENT_SECRET"],
     };
-    for name in variables.iter().filter(|name| stage.context.environment.get(name).is_some()) {
-        stage.events.warning(format!("{name} is set and takes precedence over the keyring"));
+    for name in variables.iter().filter(|name| ctx.context.environment.get(name).is_some()) {
+        ctx.events.warning(format!("{name} is set and takes precedence over the keyring"));
     }
     Ok(LoginReport { owner, from: token.source, known, replaced })
 }
 
-async fn of_dbt(from: &KeySource, stage: &Stage) -> Result<Accepted, Failure> {
-    let environment = &stage.context.environment;
-    let mut wants = Wants::default();
-    let account = named_account(&stage.account, environment, &mut wants);
-    let token = wants.need(
-        key_to_store(from, environment, &stage.vault).await,
-        Missing {
+async fn of_dbt(from: &KeySource, ctx: &CommandContext) -> Result<Accepted, Failure> {
+    let environment = &ctx.context.environment;
+    let mut errors = InputErrors::default();
+    let account = named_account(&ctx.account, environment, &mut errors);
+    let token = errors.need(
+        key_to_store(from, environment, &ctx.vault).await,
+        MissingInput {
             what: "the token to store",
             give: "--token-stdin, --token-file FILE, or the variable DBT_CLOUD_TOKEN",
             ask: Some(Question::DbtToken),
         },
     );
-    wants.settle()?;
+    errors.settle()?;
     let (Some(account), Some(token)) = (account, token) else {
         return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
     let bare = Token::bare(token.clone());
-    init_secrets::validate(&to_dbt(&account, &bare, stage)?, account.id).await?;
+    init_secrets::validate(&to_dbt(&account, &bare, ctx)?, account.id).await?;
     let owner = Owner::Dbt { host: account.origin.to_string(), account: account.id };
     Ok(Accepted { owner, token, known: bare.kind().map(ToOwned::to_owned) })
 }
 
-async fn of_databricks(host: String, from: &KeySource, stage: &Stage) -> Result<Accepted, Failure> {
-    let environment = &stage.context.environment;
-    let mut wants = Wants::default();
+async fn of_databricks(host: String, from: &KeySource, ctx: &CommandContext) -> Result<Accepted, Failure> {
+    let environment = &ctx.context.environment;
+    let mut errors = InputErrors::default();
     // An empty one is the flag alone.
     let host = Some(host).filter(|host| !host.is_empty());
     let flag = host.clone().map(|text| Sourced::new(text, Source::Flag("--databricks")));
-    let at = wants.need(
+    let at = errors.need(
         named_workspace(flag, environment),
-        Missing {
+        MissingInput {
             what: "the host of the Databricks workspace",
             give: "--databricks HOST, DATABRICKS_HOST, or a profile of ~/.databrickscfg with -p",
             ask: Some(Question::DatabricksHost),
         },
     );
-    let token = wants.need(
-        token_for_databricks(from, stage).await,
-        Missing {
+    let token = errors.need(
+        token_for_databricks(from, ctx).await,
+        MissingInput {
             what: "the token to store",
             give: "--token-stdin, --token-file FILE, or the variable DATABRICKS_TOKEN",
             ask: Some(Question::DatabricksToken { host }),
         },
     );
-    wants.settle()?;
+    errors.settle()?;
     let (Some(at), Some(token)) = (at, token) else {
         return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
     let identity = Databricks::with_token(at.clone(), token.clone());
     may_go_there(&identity.way, &at.host)?;
-    let me = who(&to_databricks(&identity, stage)?.reader()).await?;
+    let me = who(&to_databricks(&identity, ctx)?.reader()).await?;
     let owner = Owner::Databricks { host: at.host.value.to_string(), workspace: at.id.map(|id| id.value) };
     Ok(Accepted { owner, token, known: Some(me.user_name) })
 }
 
 /// From where it is said to be; else what was typed, else the variable.
-async fn token_for_databricks(from: &KeySource, stage: &Stage) -> Result<Option<Sourced<Secret>>, Failure> {
+async fn token_for_databricks(from: &KeySource, ctx: &CommandContext) -> Result<Option<Sourced<Secret>>, Failure> {
     let variable = "DATABRICKS_TOKEN";
     let advice = "create a personal access token in the workspace under Settings > Developer > Access tokens, and pass only the token";
-    if let Some(given) = given_token(from, "Databricks token", advice, &stage.vault).await? {
+    if let Some(given) = given_token(from, "Databricks token", advice, &ctx.vault).await? {
         return Ok(Some(given));
     }
-    if let Some(typed) = stage.vault.kept(variable) {
+    if let Some(typed) = ctx.vault.kept(variable) {
         return Ok(Some(Sourced::new(typed, Source::Typed)));
     }
-    let Some(text) = stage.context.environment.get(variable) else { return Ok(None) };
-    stage
-        .vault
+    let Some(text) = ctx.context.environment.get(variable) else { return Ok(None) };
+    ctx.vault
         .admit(text.to_owned())
         .map(|secret| Some(Sourced::new(secret, Source::Variable(variable))))
         .map_err(|odd| Failure::new(Code::InvalidInput, format!("{variable} is not a token: {odd}.")).advise(advice))

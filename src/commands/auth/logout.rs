@@ -1,13 +1,13 @@
 //! `auth logout`: removes tokens from the keyring, and says what is left.
 
 use super::{Logins, owners_in_json, unusable, waited};
-use crate::commands::Stage;
+use crate::commands::CommandContext;
 use crate::credentials::{
-    Source, Sourced, Wants, Workspace, api_token, databricks, named_host_and_id, named_workspace,
+    InputErrors, Source, Sourced, Workspace, api_token, databricks, named_host_and_id, named_workspace,
 };
 use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Report};
-use crate::keyring::{Owner, Trouble};
+use crate::keyring::{KeyringError, Owner};
 
 /// Remove a token from the system keyring
 ///
@@ -35,12 +35,12 @@ pub(super) struct Args {
     all: bool,
 }
 
-pub(super) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+pub(super) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let opened = async {
         // What is named wrongly fails before anything is opened.
-        let which = Which::read(args, stage)?;
-        let stored = waited(stage, stage.context.environment.keyring().open()).await;
-        let chosen = which.choose(&stored, stage)?;
+        let which = Which::read(args, ctx)?;
+        let stored = waited(ctx, ctx.context.environment.keyring().open()).await;
+        let chosen = which.choose(&stored, ctx)?;
         Ok::<_, Failure>((which, stored, chosen))
     };
     let (which, stored, chosen) = match opened.await {
@@ -48,21 +48,21 @@ pub(super) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
         Err(failure) => return Ended::from(failure),
     };
     let all = matches!(which, Which::All);
-    let (removed, failure) = remove(&chosen, &stored, all, stage).await;
+    let (removed, failure) = remove(&chosen, &stored, all, ctx).await;
     // Without a list nobody knows what all is.
     let failure = failure.or_else(|| stored.as_ref().err().filter(|_| all).map(|trouble| unlisted(&removed, trouble)));
     let mut logins = stored.unwrap_or_default();
     logins.retain(|owner| !removed.contains(owner));
-    let report = LogoutReport { which, removed, logins, remains: remains(stage), settled: failure.is_none() };
+    let report = LogoutReport { which, removed, logins, remains: remains(ctx), settled: failure.is_none() };
     Ended { report: Some(Box::new(report)), failure }
 }
 
 /// Removes them one by one. What was removed, and what ended that before it was done.
-async fn remove(chosen: &[Owner], stored: &Logins, all: bool, stage: &Stage) -> (Vec<Owner>, Option<Failure>) {
-    let keyring = stage.context.environment.keyring();
+async fn remove(chosen: &[Owner], stored: &Logins, all: bool, ctx: &CommandContext) -> (Vec<Owner>, Option<Failure>) {
+    let keyring = ctx.context.environment.keyring();
     let (mut removed, mut failure) = (Vec::new(), None);
     for owner in chosen {
-        match waited(stage, keyring.remove(owner)).await {
+        match waited(ctx, keyring.remove(owner)).await {
             // One that is listed and not there was removed by other means.
             Ok(there) if there || stored.as_ref().is_ok_and(|stored| stored.contains(owner)) => {
                 removed.push(owner.clone());
@@ -77,7 +77,7 @@ async fn remove(chosen: &[Owner], stored: &Logins, all: bool, stage: &Stage) -> 
     }
     match stored {
         Ok(_) => {
-            if let Err(trouble) = waited(stage, keyring.unlist(&removed)).await {
+            if let Err(trouble) = waited(ctx, keyring.unlist(&removed)).await {
                 let what = "Cannot update the list of logins in the keyring; it still names the removed token";
                 failure = failure.or(Some(with_removed(unusable(what, &trouble), &removed)));
             }
@@ -86,7 +86,7 @@ async fn remove(chosen: &[Owner], stored: &Logins, all: bool, stage: &Stage) -> 
         Err(_) if all => {}
         Err(trouble) => {
             let remedy = trouble.remedy().map(|remedy| format!(": {remedy}")).unwrap_or_default();
-            stage.events.warning(format!("{trouble}; it is the list of logins and was left unchanged{remedy}"));
+            ctx.events.warning(format!("{trouble}; it is the list of logins and was left unchanged{remedy}"));
         }
     }
     (removed, failure)
@@ -98,7 +98,7 @@ fn with_removed(failure: Failure, removed: &[Owner]) -> Failure {
 }
 
 /// Everything was to be removed, and nobody knows what that is.
-fn unlisted(removed: &[Owner], trouble: &Trouble) -> Failure {
+fn unlisted(removed: &[Owner], trouble: &KeyringError) -> Failure {
     let what = "Cannot read the list of logins in the keyring; there may be more tokens";
     with_removed(unusable(what, trouble), removed)
         .advise("remove each other login with --dbt-host and --dbt-account, or with --databricks HOST")
@@ -114,28 +114,28 @@ enum Which {
 }
 
 impl Which {
-    fn read(args: Args, stage: &Stage) -> Result<Which, Failure> {
+    fn read(args: Args, ctx: &CommandContext) -> Result<Which, Failure> {
         let Args { dbt: _, databricks, all } = args;
         if all {
             return Ok(Which::All);
         }
         match databricks {
             // An empty one is the flag alone.
-            Some(host) => Which::of_databricks(Some(host).filter(|host| !host.is_empty()), stage),
-            None => Which::of_dbt(stage),
+            Some(host) => Which::of_databricks(Some(host).filter(|host| !host.is_empty()), ctx),
+            None => Which::of_dbt(ctx),
         }
     }
 
-    fn of_databricks(flag: Option<String>, stage: &Stage) -> Result<Which, Failure> {
+    fn of_databricks(flag: Option<String>, ctx: &CommandContext) -> Result<Which, Failure> {
         let flag = flag.map(|host| Sourced::new(host, Source::Flag("--databricks")));
-        Ok(match named_workspace(flag, &stage.context.environment)? {
+        Ok(match named_workspace(flag, &ctx.context.environment)? {
             Some(Workspace { host, id }) => Which::Databricks(Some(host.value.to_string()), id.map(|id| id.value)),
             None => Which::Databricks(None, None),
         })
     }
 
-    fn of_dbt(stage: &Stage) -> Result<Which, Failure> {
-        let (host, account) = named_host_and_id(&stage.account, &stage.context.environment)?;
+    fn of_dbt(ctx: &CommandContext) -> Result<Which, Failure> {
+        let (host, account) = named_host_and_id(&ctx.account, &ctx.context.environment)?;
         Ok(Which::Dbt(host.map(|host| host.to_string()), account))
     }
 
@@ -163,12 +163,12 @@ impl Which {
         }
     }
 
-    fn choose(&self, stored: &Logins, stage: &Stage) -> Result<Vec<Owner>, Failure> {
+    fn choose(&self, stored: &Logins, ctx: &CommandContext) -> Result<Vec<Owner>, Failure> {
         let stored = match (stored, self) {
             (Ok(stored), _) => stored,
             (Err(trouble), Which::All) if trouble.is_of_an_entry() => {
                 // What else is named can be removed all the same.
-                let named = [Which::of_databricks(None, stage), Which::of_dbt(stage)];
+                let named = [Which::of_databricks(None, ctx), Which::of_dbt(ctx)];
                 return Ok(named.into_iter().flatten().filter_map(|which| which.whole()).collect());
             }
             (Err(trouble), _) => {
@@ -217,11 +217,11 @@ impl Which {
 }
 
 /// What the next command would use: for each service, from where.
-fn remains(stage: &Stage) -> Vec<(&'static str, String)> {
-    let environment = &stage.context.environment;
-    let mut wants = Wants::default();
-    let token = api_token(&stage.account, &[], environment, &stage.vault, &mut wants).ok().flatten();
-    let identity = databricks(environment, &stage.vault, &mut wants);
+fn remains(ctx: &CommandContext) -> Vec<(&'static str, String)> {
+    let environment = &ctx.context.environment;
+    let mut errors = InputErrors::default();
+    let token = api_token(&ctx.account, &[], environment, &ctx.vault, &mut errors).ok().flatten();
+    let identity = databricks(environment, &ctx.vault, &mut errors);
     let of_dbt = token.map(|token| ("dbt", token.source().to_string()));
     let of_databricks = identity.map(|identity| ("databricks", identity.way.known_as()));
     of_databricks.into_iter().chain(of_dbt).collect()

@@ -13,13 +13,13 @@ use std::time::Duration;
 use clap::Subcommand;
 use tokio::time::sleep;
 
-use super::Stage;
+use super::CommandContext;
 use crate::document::{Data, Id, Shown as _, document};
 use crate::failure::{Code, Ended, Failure, Report};
-use crate::keyring::{Owner, Trouble};
+use crate::keyring::{KeyringError, Owner};
 
 /// What the keyring has, or why nobody can tell.
-type Logins = Result<Vec<Owner>, Trouble>;
+type Logins = Result<Vec<Owner>, KeyringError>;
 
 /// So long a keyring may take before somebody wonders what is going on.
 const SOON: Duration = Duration::from_secs(1);
@@ -64,12 +64,12 @@ impl Args {
     }
 }
 
-pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let Args { action } = args;
     match action {
-        Action::Status(args) => status::run(&args, stage).await,
-        Action::Logout(args) => logout::run(args, stage).await,
-        Action::Login(args) => match login::run(args, stage).await {
+        Action::Status(args) => status::run(&args, ctx).await,
+        Action::Logout(args) => logout::run(args, ctx).await,
+        Action::Login(args) => match login::run(args, ctx).await {
             Ok(report) => Ended::well(Box::new(report)),
             Err(failure) => failure.into(),
         },
@@ -77,27 +77,30 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
 }
 
 /// Waits for the keyring, and says so if it takes a while.
-async fn waited<T>(stage: &Stage, call: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+async fn waited<T>(
+    ctx: &CommandContext,
+    call: impl Future<Output = Result<T, KeyringError>>,
+) -> Result<T, KeyringError> {
     let mut call = std::pin::pin!(call);
     tokio::select! {
         biased;
         done = &mut call => return done,
         () = sleep(SOON) => {}
     }
-    stage.events.remark("waiting for the keyring, which may be asking for its password in a separate window");
+    ctx.events.remark("waiting for the keyring, which may be asking for its password in a separate window");
     call.await
 }
 
 /// A command about the keyring that cannot use it. `doing` is a whole sentence without its full stop.
-fn unusable(doing: &str, trouble: &Trouble) -> Failure {
+fn unusable(doing: &str, trouble: &KeyringError) -> Failure {
     let code = match trouble {
-        Trouble::Closed(_) => Code::InvalidInput,
-        Trouble::Absent(_)
-        | Trouble::Locked(_)
-        | Trouble::Silent(_)
-        | Trouble::Odd { entry: _, why: _ }
-        | Trouble::Newer { entry: _, form: _ }
-        | Trouble::Failed(_) => Code::Failed,
+        KeyringError::Closed(_) => Code::InvalidInput,
+        KeyringError::Absent(_)
+        | KeyringError::Locked(_)
+        | KeyringError::Silent(_)
+        | KeyringError::Odd { entry: _, why: _ }
+        | KeyringError::Newer { entry: _, form: _ }
+        | KeyringError::Failed(_) => Code::Failed,
     };
     let failure = Failure::new(code, format!("{doing}.")).cause(trouble.to_string());
     trouble.remedy().into_iter().fold(failure, Failure::advise)

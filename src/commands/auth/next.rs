@@ -3,7 +3,7 @@
 use crate::context::Environment;
 use crate::credentials::{Account, Source, Workspace, profiles_file};
 use crate::failure::{Code, Failure, Hint};
-use crate::keyring::Trouble;
+use crate::keyring::KeyringError;
 
 use super::Logins;
 
@@ -15,10 +15,10 @@ pub(super) struct Next<'a> {
 
 impl Next<'_> {
     /// Why `auth login` would not help.
-    pub(super) fn cannot_log_in(&self) -> Option<&Trouble> {
+    pub(super) fn cannot_log_in(&self) -> Option<&KeyringError> {
         match self.logins {
             // A login begins a damaged list anew.
-            Ok(_) | Err(Trouble::Odd { entry: _, why: _ }) => None,
+            Ok(_) | Err(KeyringError::Odd { entry: _, why: _ }) => None,
             Err(trouble) => Some(trouble),
         }
     }

@@ -6,10 +6,10 @@ use serde_json::Value;
 use super::next::{Next, instead, login_to_databricks, login_to_dbt};
 use super::{Logins, owners_in_json};
 use crate::commands::provision::who;
-use crate::commands::{Given, Stage, init_secrets, to_databricks, to_dbt};
+use crate::commands::{CommandContext, Given, init_secrets, to_databricks, to_dbt};
 use crate::credentials::{
-    AccountFlags, Databricks, Missing, Sourced, Tried, Wants, Way, Workspace, account, api_token, databricks,
-    named_workspace,
+    AccountFlags, AuthMethod, Databricks, InputErrors, MissingInput, Sourced, Tried, Workspace, account, api_token,
+    databricks, named_workspace,
 };
 use crate::databricks::permissions::Principal;
 use crate::document::{Data, Id, Shown, document};
@@ -26,29 +26,29 @@ use crate::questions::Open;
   dbtrigger auth status -o json")]
 pub(super) struct Args {}
 
-pub(super) async fn run(args: &Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+pub(super) async fn run(args: &Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let Args {} = args;
-    let logins = stage.context.environment.keyring().logins();
-    let (databricks, dbt) = tokio::join!(of_the_workspace(stage, &logins), of_the_account(stage, &logins));
+    let logins = ctx.context.environment.keyring().logins();
+    let (databricks, dbt) = tokio::join!(of_the_workspace(ctx, &logins), of_the_account(ctx, &logins));
     // Each service's commands say what is about it alone: a profile that does not exist would fail those of the other.
-    let (profile, bundle) = (stage.context.environment.profile(), stage.ca_bundle.as_deref());
-    let given = [Given::of(profile, bundle, &AccountFlags::default()), Given::of(None, bundle, &stage.account)];
+    let (profile, bundle) = (ctx.context.environment.profile(), ctx.ca_bundle.as_deref());
+    let given = [Given::of(profile, bundle, &AccountFlags::default()), Given::of(None, bundle, &ctx.account)];
     let failure = together([(&databricks, &given[0]), (&dbt, &given[1])]);
     let report: Option<Box<dyn Report>> = Some(Box::new(StatusReport { databricks, dbt, logins }));
     Ended { report, failure }
 }
 
 /// What is known of one service.
-struct Standing {
+struct ServiceStatus {
     service: &'static str,
     /// Name in JSON, words for people, value.
     facts: Vec<(&'static str, &'static str, Data)>,
     failure: Option<Failure>,
 }
 
-impl Standing {
-    fn new(service: &'static str) -> Standing {
-        Standing { service, facts: Vec::new(), failure: None }
+impl ServiceStatus {
+    fn new(service: &'static str) -> ServiceStatus {
+        ServiceStatus { service, facts: Vec::new(), failure: None }
     }
 
     fn fact(&mut self, name: &'static str, words: &'static str, value: impl Shown) {
@@ -62,16 +62,16 @@ impl Standing {
     }
 }
 
-async fn of_the_workspace(stage: &Stage, logins: &Logins) -> Standing {
-    let mut standing = Standing::new("Databricks");
-    standing.failure = ask_workspace(stage, logins, &mut standing).await.err();
+async fn of_the_workspace(ctx: &CommandContext, logins: &Logins) -> ServiceStatus {
+    let mut standing = ServiceStatus::new("Databricks");
+    standing.failure = ask_workspace(ctx, logins, &mut standing).await.err();
     standing
 }
 
-async fn ask_workspace(stage: &Stage, logins: &Logins, standing: &mut Standing) -> Result<(), Failure> {
-    let environment = &stage.context.environment;
-    let mut wants = Wants::default();
-    let identity = databricks(environment, &stage.vault, &mut wants);
+async fn ask_workspace(ctx: &CommandContext, logins: &Logins, standing: &mut ServiceStatus) -> Result<(), Failure> {
+    let environment = &ctx.context.environment;
+    let mut errors = InputErrors::default();
+    let identity = databricks(environment, &ctx.vault, &mut errors);
     // The host may be known where the credential is not.
     let at = match &identity {
         Some(Databricks { origin, host_from, workspace, way: _, tried: _, remark: _ }) => {
@@ -86,8 +86,8 @@ async fn ask_workspace(stage: &Stage, logins: &Logins, standing: &mut Standing) 
         standing.fact("workspace_from", "workspace source", id.as_ref().map(|id| id.source.to_string()));
     }
     let next = Next { environment, logins };
-    let has_credential = at.is_none() && wants.count_missing() == 1;
-    wants.settle().map_err(|failure| instead(failure, || next.without_databricks(at.as_ref(), has_credential)))?;
+    let has_credential = at.is_none() && errors.count_missing() == 1;
+    errors.settle().map_err(|failure| instead(failure, || next.without_databricks(at.as_ref(), has_credential)))?;
     let Some(identity) = identity else {
         return Err(Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved."));
     };
@@ -96,13 +96,13 @@ async fn ask_workspace(stage: &Stage, logins: &Logins, standing: &mut Standing) 
     let tried = identity.tried.iter().map(|Tried { name, why }| document!({ "way": name, "reason": why }));
     standing.fact("tried", "", tried.collect::<Vec<_>>());
     let given = match &identity.way {
-        Way::Token(token) => {
+        AuthMethod::Token(token) => {
             standing.expiry(None, "unknown for a personal access token");
             Some(&token.source)
         }
-        Way::ServicePrincipal { .. } | Way::GitHub { .. } | Way::Cli { .. } => None,
+        AuthMethod::ServicePrincipal { .. } | AuthMethod::GitHub { .. } | AuthMethod::Cli { .. } => None,
     };
-    let reader = to_databricks(&identity, stage)?.reader();
+    let reader = to_databricks(&identity, ctx)?.reader();
     let me = who(&reader).await.map_err(|failure| match given {
         Some(source) => next.after_a_refusal(failure, source, &login_to_databricks(at.as_ref())),
         None => failure,
@@ -115,29 +115,29 @@ async fn ask_workspace(stage: &Stage, logins: &Logins, standing: &mut Standing) 
     standing.fact("identity", "identity", me.user_name);
     standing.fact("identity_kind", "kind", kind);
     if given.is_none() {
-        let expires = reader.token_life().await.and_then(|life| stage.context.wall.now().checked_add(life).ok());
+        let expires = reader.token_life().await.and_then(|life| ctx.context.wall.now().checked_add(life).ok());
         standing.expiry(expires, "unknown to the token's issuer");
     }
     Ok(())
 }
 
-async fn of_the_account(stage: &Stage, logins: &Logins) -> Standing {
-    let mut standing = Standing::new("dbt Cloud");
-    standing.failure = ask_account(stage, logins, &mut standing).await.err();
+async fn of_the_account(ctx: &CommandContext, logins: &Logins) -> ServiceStatus {
+    let mut standing = ServiceStatus::new("dbt Cloud");
+    standing.failure = ask_account(ctx, logins, &mut standing).await.err();
     standing
 }
 
-async fn ask_account(stage: &Stage, logins: &Logins, standing: &mut Standing) -> Result<(), Failure> {
-    let environment = &stage.context.environment;
-    let mut wants = Wants::default();
-    let account = account(&stage.account, &[], environment, &mut wants);
-    let token = api_token(&stage.account, &[], environment, &stage.vault, &mut wants);
+async fn ask_account(ctx: &CommandContext, logins: &Logins, standing: &mut ServiceStatus) -> Result<(), Failure> {
+    let environment = &ctx.context.environment;
+    let mut errors = InputErrors::default();
+    let account = account(&ctx.account, &[], environment, &mut errors);
+    let token = api_token(&ctx.account, &[], environment, &ctx.vault, &mut errors);
     let next = Next { environment, logins };
     let give = match next.cannot_log_in() {
         None => "run `dbtrigger auth login`, set DBT_CLOUD_TOKEN, or put a token in ~/.dbt/dbt_cloud.yml",
         Some(_) => "set DBT_CLOUD_TOKEN, or put a token in ~/.dbt/dbt_cloud.yml",
     };
-    let token = wants.need(token, Missing { what: "the token for dbt", give, ask: None });
+    let token = errors.need(token, MissingInput { what: "the token for dbt", give, ask: None });
     if let Some(account) = &account {
         standing.fact("host", "host", account.origin.to_string());
         standing.fact("host_from", "host source", account.host_from.to_string());
@@ -150,11 +150,11 @@ async fn ask_account(stage: &Stage, logins: &Logins, standing: &mut Standing) ->
         standing.expiry(None, "unknown");
     }
     let login = login_to_dbt(account.as_ref());
-    wants.settle().map_err(|failure| instead(failure, || next.without_dbt(account.as_ref())))?;
+    errors.settle().map_err(|failure| instead(failure, || next.without_dbt(account.as_ref())))?;
     let (Some(account), Some(token)) = (account, token) else {
         return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
-    let writer = to_dbt(&account, &token, stage)?;
+    let writer = to_dbt(&account, &token, ctx)?;
     let seen = init_secrets::accounts(&writer).await.map_err(|error| {
         let what = format!("Cannot look up the account of {}", writer.reader().known_as());
         let failure = of_dbt(&what, &error);
@@ -175,14 +175,14 @@ async fn ask_account(stage: &Stage, logins: &Logins, standing: &mut Standing) ->
     standing.fact("plan", "plan", mine.plan.clone());
     if mine.locked == Some(true) {
         let why = mine.lock_reason.as_deref().unwrap_or("dbt gives no reason");
-        stage.events.warning(format!("dbt account {} is locked: {why}", account.id));
+        ctx.events.warning(format!("dbt account {} is locked: {why}", account.id));
     }
     Ok(())
 }
 
 /// One failure for both services, with what was given for each.
-fn together(standings: [(&Standing, &Given); 2]) -> Option<Failure> {
-    let failing: Vec<(&Standing, &Given, &Failure)> = standings
+fn together(standings: [(&ServiceStatus, &Given); 2]) -> Option<Failure> {
+    let failing: Vec<(&ServiceStatus, &Given, &Failure)> = standings
         .into_iter()
         .filter_map(|(standing, given)| Some((standing, given, standing.failure.as_ref()?)))
         .collect();
@@ -193,7 +193,7 @@ fn together(standings: [(&Standing, &Given); 2]) -> Option<Failure> {
     };
     let mut together = Failure::new(code, what);
     let several = failing.len() > 1;
-    for (Standing { service, facts: _, failure: _ }, given, failure) in failing {
+    for (ServiceStatus { service, facts: _, failure: _ }, given, failure) in failing {
         let Failure { code: _, what, causes, hints, open } = failure;
         // Nobody is asked here: what is missing is the answer.
         let _: &Open = open;
@@ -228,7 +228,7 @@ fn rank(code: Code) -> u8 {
         | Code::RunFailed
         | Code::RunCancelled
         | Code::OutcomeUnknown
-        | Code::Nonsense
+        | Code::InvalidResponse
         | Code::Bug
         | Code::Interrupted(_) => 1,
         Code::Network | Code::Tls => 2,
@@ -237,8 +237,8 @@ fn rank(code: Code) -> u8 {
 }
 
 struct StatusReport {
-    databricks: Standing,
-    dbt: Standing,
+    databricks: ServiceStatus,
+    dbt: ServiceStatus,
     logins: Logins,
 }
 
@@ -246,7 +246,7 @@ impl Report for StatusReport {
     fn text(&self) -> String {
         let StatusReport { databricks, dbt, logins } = self;
         let mut lines = Vec::new();
-        for Standing { service, facts, failure } in [databricks, dbt] {
+        for ServiceStatus { service, facts, failure } in [databricks, dbt] {
             lines.push(match failure {
                 None => format!("{service}: signed in"),
                 Some(failure) => format!("{service}: not signed in [{}]", failure.code.name()),
@@ -279,8 +279,8 @@ impl Report for StatusReport {
 
     fn json(&self) -> Data {
         let StatusReport { databricks, dbt, logins } = self;
-        let of = |standing: &Standing| {
-            let Standing { service: _, facts, failure } = standing;
+        let of = |standing: &ServiceStatus| {
+            let ServiceStatus { service: _, facts, failure } = standing;
             let mut data = document!({ "works": failure.is_none() });
             for (name, _, value) in facts {
                 data.set(name, value);
@@ -309,10 +309,10 @@ mod tests {
             (Code::InvalidInput, Code::MissingInput, 4),
             (Code::Tls, Code::Contradiction, 2),
             (Code::RateLimited, Code::Network, 12),
-            (Code::Unavailable, Code::Nonsense, 13),
+            (Code::Unavailable, Code::InvalidResponse, 13),
         ] {
             let failing = |service, code| {
-                let mut standing = Standing::new(service);
+                let mut standing = ServiceStatus::new(service);
                 standing.failure = Some(Failure::new(code, "It fails."));
                 standing
             };

@@ -1,20 +1,20 @@
 use std::sync::Arc;
 
 use super::run;
-use crate::commands::rehearsal::{ACCOUNT, ANA, DATABRICKS_TOKEN, DBT_TOKEN, Outcome, Rehearsal};
+use crate::commands::harness::{ACCOUNT, ANA, DATABRICKS_TOKEN, DBT_TOKEN, Harness, Outcome};
 use crate::failure::Code;
 use crate::keyring::double::{Double, Mood};
-use crate::keyring::{Owner, Trouble};
+use crate::keyring::{KeyringError, Owner};
 
 const ORIGIN: &str = "http://127.0.0.1:1";
 
-async fn typed(world: &Rehearsal, line: &[&str]) -> Outcome {
+async fn typed(world: &Harness, line: &[&str]) -> Outcome {
     world.run(run, line).await.unwrap()
 }
 
 /// A world without any variable of the services, and this keyring.
-fn world(double: &Arc<Double>) -> Rehearsal {
-    let world = Rehearsal::new();
+fn world(double: &Arc<Double>) -> Harness {
+    let world = Harness::new();
     for name in ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"] {
         world.set(name, "");
     }
@@ -52,9 +52,9 @@ async fn a_token_that_its_service_refuses_is_not_stored() {
 #[tokio::test(start_paused = true)]
 async fn an_explicit_login_fails_where_the_keyring_cannot_be_used_and_names_the_other_ways() {
     for (trouble, says) in [
-        (Trouble::Absent("no bus".to_owned()), "no keyring: no bus"),
-        (Trouble::Locked("no prompt".to_owned()), "the keyring is locked: no prompt"),
-        (Trouble::Failed("full".to_owned()), "the keyring failed: full"),
+        (KeyringError::Absent("no bus".to_owned()), "no keyring: no bus"),
+        (KeyringError::Locked("no prompt".to_owned()), "the keyring is locked: no prompt"),
+        (KeyringError::Failed("full".to_owned()), "the keyring failed: full"),
     ] {
         let world = world(&Double::new(Mood::Refuses(trouble)));
         world.set("DBT_CLOUD_TOKEN", DBT_TOKEN);
@@ -149,8 +149,8 @@ async fn logout_removes_what_is_named_is_the_same_twice_and_says_what_remains() 
 
 const LISTED: &str = "logins";
 
-fn failed() -> Trouble {
-    Trouble::Failed("full".to_owned())
+fn failed() -> KeyringError {
+    KeyringError::Failed("full".to_owned())
 }
 
 fn of_workspace(id: &str) -> Owner {
@@ -158,7 +158,7 @@ fn of_workspace(id: &str) -> Owner {
 }
 
 /// Which workspaces the requests named.
-fn workspaces(world: &Rehearsal) -> Vec<Option<String>> {
+fn workspaces(world: &Harness) -> Vec<Option<String>> {
     world.take_log().into_iter().map(|seen| seen.workspace).collect()
 }
 
@@ -300,7 +300,7 @@ fn hints(outcome: &Outcome) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn status_without_a_keyring_advises_variables_and_no_login() {
-    let absent = Trouble::Absent("no bus".to_owned());
+    let absent = KeyringError::Absent("no bus".to_owned());
     for (variable, mood, says) in [
         ("CI", Mood::Good, "CI closes the keyring: unset it"),
         ("DBTRIGGER_NO_KEYRING", Mood::Good, "DBTRIGGER_NO_KEYRING closes the keyring: unset it"),

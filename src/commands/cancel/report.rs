@@ -12,11 +12,11 @@ pub(in crate::commands) struct Stopped {
     pub(in crate::commands) status: String,
     /// It had ended before anything was asked.
     pub(in crate::commands) already: bool,
-    pub(in crate::commands) fate: Fate,
+    pub(in crate::commands) fate: CancelOutcome,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::commands) enum Fate {
+pub(in crate::commands) enum CancelOutcome {
     Cancelled,
     /// In another way than by being cancelled.
     EndedItself,
@@ -30,10 +30,10 @@ impl Stopped {
         let Stopped { run, url, status, already, fate } = self;
         match fate {
             _ if *already => format!("{what} {run} had already ended: {status}   {url}"),
-            Fate::Cancelled => format!("{what} {run} canceled   {url}"),
-            Fate::EndedItself => format!("{what} {run} ended before it could be canceled: {status}   {url}"),
-            Fate::GoesOn => format!("{what} {run} is still running: {status}   {url}"),
-            Fate::Gone => format!("{what} {run} is gone   {url}"),
+            CancelOutcome::Cancelled => format!("{what} {run} canceled   {url}"),
+            CancelOutcome::EndedItself => format!("{what} {run} ended before it could be canceled: {status}   {url}"),
+            CancelOutcome::GoesOn => format!("{what} {run} is still running: {status}   {url}"),
+            CancelOutcome::Gone => format!("{what} {run} is gone   {url}"),
         }
     }
 
@@ -41,7 +41,7 @@ impl Stopped {
         let Stopped { run, url, status, already, fate } = self;
         document!({
             "run_id": Id(*run), "run_url": url, "status": status, "already_ended": already,
-            "cancelled": !already && *fate == Fate::Cancelled,
+            "cancelled": !already && *fate == CancelOutcome::Cancelled,
         })
     }
 }

@@ -2,13 +2,13 @@
 
 use super::check::Check;
 use super::compute;
-use super::drawn::{LookedUp, look_up};
-use super::ground::{UsualKeys, survey};
 use super::input::{AddTo, Input};
-use super::press::go_on;
+use super::prerequisites::{UsualKeys, survey};
+use super::run_now::check_and_run;
+use super::workflow_plan::{LookedUp, look_up};
 use super::{Args, THEN_CHECKED, identity};
-use crate::commands::Stage;
-use crate::commands::provision::{Carried, Finish, Provision, no_plan, who_and};
+use crate::commands::CommandContext;
+use crate::commands::provision::{Applied, Finish, Provision, no_plan, who_and};
 use crate::commands::to_databricks;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::me::Me;
@@ -72,20 +72,20 @@ pub(super) async fn add(
     input: &Input,
     Then { check, run_now }: Then,
     dry_run: bool,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
     let [task] = input.jobs.as_slice() else {
         return Err(Failure::new(Code::Bug, "No job is left after the flags were checked."));
     };
-    let writer = to_databricks(&input.databricks, stage)?;
+    let writer = to_databricks(&input.databricks, ctx)?;
     writer.open_ahead(3, false);
-    let (me, looked_up) = who_and(&writer, Box::pin(look_up(input, stage))).await?;
+    let (me, looked_up) = who_and(&writer, Box::pin(look_up(input, ctx))).await?;
     let LookedUp { name: _, mut warnings, scheduled } = looked_up;
     let AddTo { text, named } = workflow;
     let again = |job: u64| format!("dbtrigger create-workflow --add-to {job} --job {}", task.job);
     let load = input.load();
     let looks = async {
-        let (row, ground, usual, (compute, of_compute)) = tokio::try_join!(
+        let (row, prerequisites, usual, (compute, of_compute)) = tokio::try_join!(
             named.find(&writer, text, "nothing was written", again),
             survey(&writer, &load, &me),
             async { Ok(UsualKeys::list(&writer).await) },
@@ -96,7 +96,7 @@ pub(super) async fn add(
             workflow: row.job_id,
             workflow_name: row.name().to_owned(),
             task: task.clone(),
-            notebook: ground.path.as_str().to_owned(),
+            notebook: prerequisites.path.as_str().to_owned(),
             compute,
             retries: input.retries,
             task_timeout: input.task_timeout.map(|limit| limit.as_secs()),
@@ -104,7 +104,7 @@ pub(super) async fn add(
         };
         let (planned, key) = tokio::join!(
             Step::<AddedTask>::plan(&writer, want, &input.consents),
-            ground.check_key(usual, &writer, &me)
+            prerequisites.check_key(usual, &writer, &me)
         );
         let planned = planned?;
         let Some(job) = &planned.have else {
@@ -114,38 +114,39 @@ pub(super) async fn add(
         if starts_by_itself(&job.settings) {
             warnings.splice(0..0, scheduled);
         }
-        ground.check_overrides(&load, &carried_overrides(&planned.want, job))?;
-        warnings.extend(ground.warnings.iter().cloned());
+        prerequisites.check_overrides(&load, &carried_overrides(&planned.want, job))?;
+        warnings.extend(prerequisites.warnings.iter().cloned());
         let other = identity::other(None, job.run_as.as_deref(), &me);
         let mut steps = Vec::new();
         // What is refused changes nothing, and needs nothing.
         if !matches!(planned.action, Action::Blocked { .. }) {
-            let readers = identity::readers(&writer, input.grant_run_as, (&ground, key), other, &me, stage).await?;
+            let readers =
+                identity::readers(&writer, input.grant_run_as, (&prerequisites, key), other, &me, ctx).await?;
             warnings.extend(readers.warnings);
             steps = readers.steps;
         }
-        Ok((row.job_id, ground, planned, steps, warnings))
+        Ok((row.job_id, prerequisites, planned, steps, warnings))
     };
-    let (workflow, ground, planned, mut steps, warnings) = match looks.await {
+    let (workflow, prerequisites, planned, mut steps, warnings) = match looks.await {
         Ok(planned) => planned,
-        Err(failure) => return no_plan(failure, dry_run, &stage.given(), &writer, &me),
+        Err(failure) => return no_plan(failure, dry_run, &ctx.given(), &writer, &me),
     };
     for warning in &warnings {
-        stage.events.warning(warning.as_str());
+        ctx.events.warning(warning.as_str());
     }
-    let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
+    let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
     steps.push(Planned::AddedTask(Box::new(planned)));
-    let carried = provision.carry_out(Plan { steps }).await;
-    let (mut carried, there) = describe(carried, &writer, &me, warnings, stage, run_now);
-    if check && carried.finish == Finish::Shown {
-        carried.line(THEN_CHECKED);
+    let applied = provision.apply(Plan { steps }).await;
+    let (mut applied, there) = describe(applied, &writer, &me, warnings, ctx, run_now);
+    if check && applied.finish == Finish::Shown {
+        applied.line(THEN_CHECKED);
     }
-    match there.filter(|_| (check || run_now) && carried.is_well() && carried.failure.is_none()) {
+    match there.filter(|_| (check || run_now) && applied.is_well() && applied.failure.is_none()) {
         Some((job, task)) => {
-            let check = check.then(|| Check::of(&job, &[task], &ground, &me));
-            Ok(go_on(carried, check, &[], (workflow, run_now.into()), (&input.databricks, &writer), stage).await)
+            let check = check.then(|| Check::of(&job, &[task], &prerequisites, &me));
+            Ok(check_and_run(applied, check, &[], (workflow, run_now.into()), (&input.databricks, &writer), ctx).await)
         }
-        None => Ok(carried.end()),
+        None => Ok(applied.end()),
     }
 }
 
@@ -176,15 +177,15 @@ fn check_needs(want: &AddedTaskWant, job: &Job) -> Result<(), Failure> {
 
 /// Adds what is known of the workflow and its task to the report. Both come back if the task is there.
 fn describe(
-    mut carried: Carried,
+    mut applied: Applied,
     writer: &Writer,
     me: &Me,
     mut warnings: Vec<String>,
-    stage: &Stage,
+    ctx: &CommandContext,
     run_now: bool,
-) -> (Carried, Option<(Job, TaskWant)>) {
-    let Some(Planned::AddedTask(step)) = carried.plan.steps.last() else { return (carried, None) };
-    let result = match (&step.action, carried.finish) {
+) -> (Applied, Option<(Job, TaskWant)>) {
+    let Some(Planned::AddedTask(step)) = applied.plan.steps.last() else { return (applied, None) };
+    let result = match (&step.action, applied.finish) {
         (_, Finish::Shown | Finish::Blocked | Finish::Failed) => None,
         (Action::Create, Finish::Changed | Finish::Unchanged) => Some("added"),
         (Action::Update(_), Finish::Changed | Finish::Unchanged) => Some("updated"),
@@ -199,7 +200,7 @@ fn describe(
                 "The workflow was changed at the same time: {}. That change is kept; only the task was written.",
                 changed.join(", ")
             );
-            stage.events.warning(warning.as_str());
+            ctx.events.warning(warning.as_str());
             warnings.push(warning);
         }
     }
@@ -217,31 +218,31 @@ fn describe(
     let (key, others) = step.present().map_or((task.key.clone(), 0), |job| keys_there(&step.want, job));
     let url = jobs::link(writer.origin(), workflow, me.workspace_id);
     let there = step.present().cloned().map(|job| (job, TaskWant { key: key.clone(), ..task.clone() }));
-    carried.field("job_id", Id(workflow));
-    carried.field("url", url.clone());
-    carried.field("name", workflow_name);
-    carried.field("result", result);
-    carried.field("task_key", key);
-    carried.field("dbt_job_id", Id(task.job));
-    carried.field("notebook", notebook);
-    carried.field("warnings", warnings);
-    carried.line(url);
+    applied.field("job_id", Id(workflow));
+    applied.field("url", url.clone());
+    applied.field("name", workflow_name);
+    applied.field("result", result);
+    applied.field("task_key", key);
+    applied.field("dbt_job_id", Id(task.job));
+    applied.field("notebook", notebook);
+    applied.field("warnings", warnings);
+    applied.line(url);
     if run_now {
         let all = match others {
             0 => "the workflow".to_owned(),
             1 => "the whole workflow (with its other task)".to_owned(),
             count => format!("the whole workflow (with its {count} other tasks)"),
         };
-        if carried.finish == Finish::Shown {
-            carried.line(format!("Then: run {all} and follow it."));
-        } else if carried.is_well() {
-            carried.line(format!("Running {all}."));
+        if applied.finish == Finish::Shown {
+            applied.line(format!("Then: run {all} and follow it."));
+        } else if applied.is_well() {
+            applied.line(format!("Running {all}."));
         }
-    } else if carried.is_well() {
+    } else if applied.is_well() {
         let run = format!("dbtrigger run --workflow {workflow}");
-        carried.next("Next", &format!("{run} (runs the whole workflow), or wait for its next scheduled run"));
+        applied.next("Next", &format!("{run} (runs the whole workflow), or wait for its next scheduled run"));
     }
-    (carried, there)
+    (applied, there)
 }
 
 #[cfg(test)]

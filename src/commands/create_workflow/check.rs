@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::ground::{Ground, at};
-use crate::commands::Stage;
+use super::prerequisites::{Prerequisites, at};
+use crate::commands::CommandContext;
 use crate::commands::deploy_notebook::quoted;
 use crate::commands::run::{WorkflowReport, follow_judged};
 use crate::databricks::jobs::Job;
 use crate::databricks::me::Me;
 use crate::databricks::raw::Raw;
 use crate::databricks::workspace::NotebookPath;
-use crate::databricks::{Standing, WorkflowEnd, list_one_time_runs, submit_run};
+use crate::databricks::{RunState, WorkflowEnd, list_one_time_runs, submit_run};
 use crate::engine::kinds::{TaskWant, check_tasks, digest, is_serverless_refused, run_as_refused};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::{Deadline, Phrase, Reader, Service, Writer, says};
@@ -45,16 +45,16 @@ const RUN_LINES: usize = 20;
 const MARK: usize = 8;
 
 impl Check {
-    pub(in crate::commands) fn of(job: &Job, tasks: &[TaskWant], ground: &Ground, me: &Me) -> Check {
+    pub(in crate::commands) fn of(job: &Job, tasks: &[TaskWant], prerequisites: &Prerequisites, me: &Me) -> Check {
         let other = super::identity::other(None, job.run_as.as_deref(), me);
         Check {
             name: job.settings.read("name").unwrap_or_default(),
             tasks: check_tasks(&job.settings, tasks),
             who: other.unwrap_or(&me.user_name).to_owned(),
             other: other.is_some(),
-            path: ground.path.clone(),
-            scope: ground.scope.clone(),
-            key: ground.key.clone(),
+            path: prerequisites.path.clone(),
+            scope: prerequisites.scope.clone(),
+            key: prerequisites.key.clone(),
             mark: None,
             going: None,
         }
@@ -73,11 +73,11 @@ impl Check {
             let Ok(found) = reader.read(list_one_time_runs(page.as_deref())).await else { return Some(self) };
             if let Some(run) = found.runs.rows.iter().find(|run| run.run_name.as_deref() == Some(&name)) {
                 match run.standing() {
-                    Some(Standing::Ended(WorkflowEnd::Success(_))) if is_confirmed(reader, run.run_id).await => {
+                    Some(RunState::Ended(WorkflowEnd::Success(_))) if is_confirmed(reader, run.run_id).await => {
                         return None;
                     }
-                    Some(Standing::Going(_)) => self.going = Some(run.run_id),
-                    Some(Standing::Ended(
+                    Some(RunState::Going(_)) => self.going = Some(run.run_id),
+                    Some(RunState::Ended(
                         WorkflowEnd::Success(_)
                         | WorkflowEnd::SuccessWithFailures(_)
                         | WorkflowEnd::Left(_)
@@ -103,13 +103,13 @@ impl Check {
     }
 
     /// Starts it and follows it to its end.
-    pub(super) async fn run(&self, writer: &Writer, stage: &Stage) -> Ended<Box<dyn Report>> {
+    pub(super) async fn run(&self, writer: &Writer, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
         let deadline = Deadline::after(WAIT);
         let writer = &writer.until(&deadline);
         let name = self.run_name();
         let run = match self.going {
             Some(run) => run,
-            None => match self.start(&name, writer, stage).await {
+            None => match self.start(&name, writer, ctx).await {
                 Ok(run) => run,
                 Err(failure) => return failure.into(),
             },
@@ -124,14 +124,14 @@ impl Check {
             state: None,
             on_interrupt: None,
         };
-        stage.events.progress(format!("Checking as {}: run {run}", self.who));
+        ctx.events.progress(format!("Checking as {}: run {run}", self.who));
         let judge = |report: &WorkflowReport, state: &WorkflowState| self.judge(report, state);
-        follow_judged(report, run, writer, &deadline, stage, &judge).await
+        follow_judged(report, run, writer, &deadline, ctx, &judge).await
     }
 
-    async fn start(&self, name: &str, writer: &Writer, stage: &Stage) -> Result<u64, Failure> {
+    async fn start(&self, name: &str, writer: &Writer, ctx: &CommandContext) -> Result<u64, Failure> {
         // Another check is another run; what is sent again after a lost answer is the same one.
-        let token = Key::fresh(&stage.context.entropy).token(0);
+        let token = Key::fresh(&ctx.context.entropy).token(0);
         let run_as = self.other.then_some(self.who.as_str());
         match writer.put(submit_run(name, &token, &self.tasks, run_as)).await {
             Ok(started) => Ok(started.run_id),
@@ -152,15 +152,15 @@ impl Check {
     }
 
     fn judge(&self, report: &WorkflowReport, state: &WorkflowState) -> Option<Failure> {
-        let is_bad = |task: &&TaskState| matches!(task.standing, Some(Standing::Ended(WorkflowEnd::Failed(_))));
+        let is_bad = |task: &&TaskState| matches!(task.standing, Some(RunState::Ended(WorkflowEnd::Failed(_))));
         if let Some(task) = state.tasks.iter().find(is_bad) {
             return Some(self.used().meaning(task).advise(format!("see {}", report.url())));
         }
         let (code, word) = match &state.standing {
-            Standing::Going(_) => return None,
-            Standing::Ended(WorkflowEnd::Success(_)) => return self.unconfirmed(report, state),
-            Standing::Ended(WorkflowEnd::Cancelled(word)) => (Code::RunCancelled, word),
-            Standing::Ended(
+            RunState::Going(_) => return None,
+            RunState::Ended(WorkflowEnd::Success(_)) => return self.unconfirmed(report, state),
+            RunState::Ended(WorkflowEnd::Cancelled(word)) => (Code::RunCancelled, word),
+            RunState::Ended(
                 WorkflowEnd::SuccessWithFailures(word)
                 | WorkflowEnd::Left(word)
                 | WorkflowEnd::NeverRan(word)
@@ -257,7 +257,7 @@ impl Used<'_> {
             "input" => of(Code::Refused, &format!("Notebook {path} rejects the workflow's parameters.")).run(deploy),
             "unavailable" => of(Code::Unavailable, "dbt was unavailable for a minute.")
                 .advise("run the same command again in a few minutes"),
-            "nonsense" => of(Code::Nonsense, "The host that answers the workflow's compute is not dbt.")
+            "nonsense" => of(Code::InvalidResponse, "The host that answers the workflow's compute is not dbt.")
                 .advise("the host in the notebook may be wrong, or a proxy or sign-in page answers instead"),
             _ if unread => of(Code::NotAllowed, &format!("{who} cannot read notebook {path}, or it was deleted."))
                 .run(format!("{deploy} --grant {}", quoted(&format!("{who}:CAN_RUN")))),

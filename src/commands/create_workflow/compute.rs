@@ -20,7 +20,7 @@ const NAMED: usize = 10;
 
 /// The flags, read.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Wish {
+pub(super) enum ComputeArg {
     Serverless,
     Cluster(String),
     JobCluster(String),
@@ -37,27 +37,27 @@ pub(super) fn wish(
     compute: Option<&str>,
     policy: Option<String>,
     file: Option<&PathBuf>,
-) -> Result<Option<Wish>, Failure> {
+) -> Result<Option<ComputeArg>, Failure> {
     if let Some(file) = file {
-        return whole(file).map(|cluster| Some(Wish::Whole(cluster)));
+        return whole(file).map(|cluster| Some(ComputeArg::Whole(cluster)));
     }
     let flag = Source::Flag("--compute");
     let wish = compute.map(|text| read_wish(text, policy.clone(), &flag)).transpose()?;
     match (&wish, policy) {
-        (Some(Wish::New { .. }), _) | (_, None) => Ok(wish),
+        (Some(ComputeArg::New { .. }), _) | (_, None) => Ok(wish),
         (_, Some(_)) => Err(Failure::new(Code::Usage, "--policy applies to new clusters only.")
             .advise("add --compute new, or drop --policy")),
     }
 }
 
-fn read_wish(text: &str, policy: Option<String>, source: &Source) -> Result<Wish, Failure> {
+fn read_wish(text: &str, policy: Option<String>, source: &Source) -> Result<ComputeArg, Failure> {
     let rest = text.split_once(':').filter(|(_, rest)| !rest.trim().is_empty());
     Ok(match (text, rest) {
-        ("serverless", _) => Wish::Serverless,
-        ("new", _) => Wish::New { node_type: None, policy },
-        (_, Some(("cluster", id))) => Wish::Cluster(id.to_owned()),
-        (_, Some(("job-cluster", key))) => Wish::JobCluster(key.to_owned()),
-        (_, Some(("new", node))) => Wish::New { node_type: Some(node.to_owned()), policy },
+        ("serverless", _) => ComputeArg::Serverless,
+        ("new", _) => ComputeArg::New { node_type: None, policy },
+        (_, Some(("cluster", id))) => ComputeArg::Cluster(id.to_owned()),
+        (_, Some(("job-cluster", key))) => ComputeArg::JobCluster(key.to_owned()),
+        (_, Some(("new", node))) => ComputeArg::New { node_type: Some(node.to_owned()), policy },
         (_, Some(_) | None) => {
             return Err(Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used."))
                 .advise("use serverless, cluster:ID, job-cluster:KEY, new, or new:NODE_TYPE"));
@@ -108,7 +108,7 @@ pub(in crate::commands) fn read_compute(text: &str, source: &Source) -> Result<(
 pub(super) type Settled = Result<(Option<Compute>, Vec<String>), Failure>;
 
 /// Looks up what the wish names.
-pub(super) async fn settle(reader: &Reader, wish: Option<&Wish>, me: &Me) -> Settled {
+pub(super) async fn settle(reader: &Reader, wish: Option<&ComputeArg>, me: &Me) -> Settled {
     let mut warnings = Vec::new();
     let compute = match wish {
         Some(wish) => Some(Box::pin(look_up(reader, wish, me, &mut warnings)).await?),
@@ -117,14 +117,14 @@ pub(super) async fn settle(reader: &Reader, wish: Option<&Wish>, me: &Me) -> Set
     Ok((compute, warnings))
 }
 
-async fn look_up(reader: &Reader, wish: &Wish, me: &Me, warnings: &mut Vec<String>) -> Result<Compute, Failure> {
+async fn look_up(reader: &Reader, wish: &ComputeArg, me: &Me, warnings: &mut Vec<String>) -> Result<Compute, Failure> {
     match wish {
-        Wish::Serverless => Ok(Compute::Serverless),
+        ComputeArg::Serverless => Ok(Compute::Serverless),
         // Whether the job has it is seen where the job is.
-        Wish::JobCluster(key) => Ok(Compute::JobCluster(key.clone())),
-        Wish::Cluster(id) => existing(reader, id, me, warnings).await,
-        Wish::New { node_type, policy } => new(reader, node_type.as_deref(), policy.as_deref()).await,
-        Wish::Whole(cluster) => {
+        ComputeArg::JobCluster(key) => Ok(Compute::JobCluster(key.clone())),
+        ComputeArg::Cluster(id) => existing(reader, id, me, warnings).await,
+        ComputeArg::New { node_type, policy } => new(reader, node_type.as_deref(), policy.as_deref()).await,
+        ComputeArg::Whole(cluster) => {
             let text = |name: &str| cluster.get(name).and_then(Value::as_str);
             let version = text("spark_version").filter(|version| !version.starts_with("custom:"));
             let (policy, node, version) = tokio::join!(
@@ -280,11 +280,11 @@ mod tests {
     #[test]
     fn every_form_of_compute_is_read_and_others_are_refused_with_the_list() {
         let read = |text: &str| wish(Some(text), None, None).unwrap().unwrap();
-        assert_eq!(read("serverless"), Wish::Serverless);
-        assert_eq!(read("cluster:0101-a"), Wish::Cluster("0101-a".to_owned()));
-        assert_eq!(read("job-cluster:small"), Wish::JobCluster("small".to_owned()));
-        assert_eq!(read("new"), Wish::New { node_type: None, policy: None });
-        assert_eq!(read("new:m5d.large"), Wish::New { node_type: Some("m5d.large".to_owned()), policy: None });
+        assert_eq!(read("serverless"), ComputeArg::Serverless);
+        assert_eq!(read("cluster:0101-a"), ComputeArg::Cluster("0101-a".to_owned()));
+        assert_eq!(read("job-cluster:small"), ComputeArg::JobCluster("small".to_owned()));
+        assert_eq!(read("new"), ComputeArg::New { node_type: None, policy: None });
+        assert_eq!(read("new:m5d.large"), ComputeArg::New { node_type: Some("m5d.large".to_owned()), policy: None });
         assert_eq!(wish(None, None, None).unwrap(), None);
         for text in ["", "cluster", "cluster:", "new:", "job-cluster: ", "pool:x", "Serverless"] {
             let failure = wish(Some(text), None, None).unwrap_err();
@@ -315,6 +315,6 @@ mod tests {
         assert!(wish(None, None, Some(&file)).unwrap_err().what.contains("larger"));
         assert!(wish(None, None, Some(&directory.path().join("no"))).is_err());
         std::fs::write(&file, r#"{"policy_id":"P"}"#).unwrap();
-        assert!(matches!(wish(None, None, Some(&file)).unwrap(), Some(Wish::Whole(_))));
+        assert!(matches!(wish(None, None, Some(&file)).unwrap(), Some(ComputeArg::Whole(_))));
     }
 }

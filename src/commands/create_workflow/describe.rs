@@ -1,7 +1,7 @@
 //! What is said about the workflow once it is there, or would be: its page, its schedule, its next command.
 
-use crate::commands::Stage;
-use crate::commands::provision::{Carried, Finish};
+use crate::commands::CommandContext;
+use crate::commands::provision::{Applied, Finish};
 use crate::databricks::jobs::{self as databricks_jobs, Job};
 use crate::databricks::me::Me;
 use crate::document::{Data, Id, document};
@@ -16,16 +16,16 @@ const SHOWN: usize = 3;
 
 /// Adds what is known of the job to the report. The job comes back if there is one of ours to run.
 pub(in crate::commands) fn describe(
-    mut carried: Carried,
+    mut applied: Applied,
     writer: &Writer,
     me: &Me,
-    stage: &Stage,
+    ctx: &CommandContext,
     warnings: &[String],
     run_now: bool,
-) -> (Carried, Option<Job>) {
-    let workflow = carried.plan.steps.iter().find_map(Planned::workflow);
-    let Some(step) = workflow else { return (carried, None) };
-    let (result, running) = match (&step.action, carried.finish) {
+) -> (Applied, Option<Job>) {
+    let workflow = applied.plan.steps.iter().find_map(Planned::workflow);
+    let Some(step) = workflow else { return (applied, None) };
+    let (result, running) = match (&step.action, applied.finish) {
         (_, Finish::Shown | Finish::Blocked | Finish::Failed) => (None, false),
         (Action::Create, Finish::Changed | Finish::Unchanged) => (Some("created"), true),
         (Action::Update(_), Finish::Changed | Finish::Unchanged) => (Some("updated"), true),
@@ -41,48 +41,48 @@ pub(in crate::commands) fn describe(
     let job = present.as_ref().map(|have| have.job.id);
     let name = present.as_ref().and_then(|have| have.job.settings.read::<String>("name")).unwrap_or(want.name);
     let url = job.map(|job| databricks_jobs::link(writer.origin(), job, me.workspace_id));
-    carried.field("job_id", job.map(Id));
-    carried.field("url", url.clone());
-    carried.field("name", name);
-    carried.field("tag", document!({ ID_TAG: want.identity.as_str() }));
-    carried.field("result", result);
+    applied.field("job_id", job.map(Id));
+    applied.field("url", url.clone());
+    applied.field("name", name);
+    applied.field("tag", document!({ ID_TAG: want.identity.as_str() }));
+    applied.field("result", result);
     let only = if let [only] = want.tasks.as_slice() { Some(only.job) } else { None };
-    carried.field("dbt_job_id", only.map(Id));
+    applied.field("dbt_job_id", only.map(Id));
     let tasks = want.tasks.iter().map(|task| document!({ "task_key": task.key, "dbt_job_id": Id(task.job) }));
-    carried.field("tasks", tasks.collect::<Vec<_>>());
-    carried.field("notebook", want.notebook);
-    carried.field("run_as", want.run_as.or_else(|| present.as_ref().and_then(|have| have.job.run_as.clone())));
-    carried.field("warnings", warnings);
-    let moments = timetable.as_ref().map(|timetable| firing(timetable, stage)).unwrap_or_default();
-    carried.field("schedule", timetable.as_ref().map(|timetable| describe_schedule(timetable, &moments)));
+    applied.field("tasks", tasks.collect::<Vec<_>>());
+    applied.field("notebook", want.notebook);
+    applied.field("run_as", want.run_as.or_else(|| present.as_ref().and_then(|have| have.job.run_as.clone())));
+    applied.field("warnings", warnings);
+    let moments = timetable.as_ref().map(|timetable| firing(timetable, ctx)).unwrap_or_default();
+    applied.field("schedule", timetable.as_ref().map(|timetable| describe_schedule(timetable, &moments)));
     if let Some(Timetable { expression, timezone, paused }) = &timetable {
         let paused = if *paused { ", paused" } else { "" };
-        carried.line(format!("Schedule: {expression} in {timezone}{paused}"));
+        applied.line(format!("Schedule: {expression} in {timezone}{paused}"));
         for moment in &moments {
-            carried.line(format!("  {}  ({})", moment.timestamp(), moment.strftime("%a %F %H:%M:%S %Z")));
+            applied.line(format!("  {}  ({})", moment.timestamp(), moment.strftime("%a %F %H:%M:%S %Z")));
         }
     }
     if let Some(url) = url {
-        carried.line(url);
+        applied.line(url);
     }
     if let Some(have) = present.as_ref().filter(|have| have.ours.len() > 1)
-        && carried.failure.is_none()
+        && applied.failure.is_none()
     {
-        carried.failure = Some(
+        applied.failure = Some(
             Failure::new(Code::Refused, format!("Two jobs now have this workflow's tag: {}.", name_all(&have.ours)))
                 .cause("a create request whose response was lost succeeded late, or this command ran twice at once")
                 .advise("remove one of the two before it starts, with `dbtrigger remove --workflow ID`"),
         );
     }
     match job {
-        Some(job) if running && !run_now => carried.next("Next", &format!("dbtrigger run --workflow {job}")),
+        Some(job) if running && !run_now => applied.next("Next", &format!("dbtrigger run --workflow {job}")),
         Some(_) | None => {}
     }
-    (carried, present.map(|have| have.job))
+    (applied, present.map(|have| have.job))
 }
 
-fn firing(timetable: &Timetable, stage: &Stage) -> Vec<jiff::Zoned> {
-    let now = stage.context.wall.now();
+fn firing(timetable: &Timetable, ctx: &CommandContext) -> Vec<jiff::Zoned> {
+    let now = ctx.context.wall.now();
     let Timetable { expression, timezone, paused: _ } = timetable;
     // What somebody else wrote into a job need not be readable here; then it is shown without times.
     Zone::parse(timezone)

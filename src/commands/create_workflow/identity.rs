@@ -1,9 +1,9 @@
 //! Flags about people: whom the runs act as, and who may do what with the workflow.
 
-use super::ground::Ground;
 use super::input::Input;
+use super::prerequisites::Prerequisites;
 use super::rights;
-use crate::commands::Stage;
+use crate::commands::CommandContext;
 use crate::commands::grants::{self, GrantTo};
 use crate::credentials::Source;
 use crate::databricks::me::Me;
@@ -80,10 +80,10 @@ pub(super) struct Readers {
 pub(super) async fn readers(
     reader: &Reader,
     grant: bool,
-    (ground, key): (&Ground, Result<(), Failure>),
+    (prerequisites, key): (&Prerequisites, Result<(), Failure>),
     other: Option<&str>,
     me: &Me,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Result<Readers, Failure> {
     let Readers { mut steps, mut warnings } = Readers::default();
     match key {
@@ -95,9 +95,9 @@ pub(super) async fn readers(
         Err(failure) => return Err(failure),
     }
     match other {
-        Some(who) if grant => steps = Box::pin(rights::grants(reader, who, ground)).await?,
+        Some(who) if grant => steps = Box::pin(rights::grants(reader, who, prerequisites)).await?,
         Some(who) => {
-            let rights = Box::pin(rights::look(reader, who, ground)).await;
+            let rights = Box::pin(rights::look(reader, who, prerequisites)).await;
             warnings.extend(rights.map_or_else(|| Ok(Vec::new()), |rights| rights.check()).map_err(
                 |mut failure| {
                     failure.hints.insert(0, Hint::Do("add --grant-run-as to grant the missing access".to_owned()));
@@ -105,7 +105,7 @@ pub(super) async fn readers(
                 },
             )?);
         }
-        None if grant && ground.is_there => stage.events.remark(format!(
+        None if grant && prerequisites.is_there => ctx.events.remark(format!(
             "{} can already read the scope and the notebook; --grant-run-as has nothing to add",
             me.user_name
         )),

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::compute::Wish;
-use super::ground::Load;
+use super::compute::ComputeArg;
 use super::identity::{Flags, read_run_as, settle_grants};
-use super::named::{Asked, Place};
+use super::named::{JobArgs, Place};
+use super::prerequisites::NotebookRequirements;
 use super::{Args, add_to, compute, options};
-use crate::commands::Stage;
+use crate::commands::CommandContext;
 use crate::commands::grants::GrantTo;
 use crate::commands::job_named::Narrow;
 use crate::commands::workflow_named::WorkflowNamed;
-use crate::credentials::{self, Account, Databricks, Missing, Source, Token, Wants};
+use crate::credentials::{self, Account, Databricks, InputErrors, MissingInput, Source, Token};
 use crate::databricks::permissions::JobLevel;
 use crate::databricks::workspace::NotebookPath;
 use crate::dbt::Link;
@@ -27,14 +27,14 @@ use crate::schedule::{BadSchedule, Schedule, Zone};
 /// The longest name that Databricks takes (databricks-api §5.1).
 const LONGEST_NAME: usize = 4096;
 
-const NO_NOTEBOOK: Missing = Missing {
+const NO_NOTEBOOK: MissingInput = MissingInput {
     what: "the notebook",
     give: "--notebook PATH, or the ID of its dbt account with --dbt-account or DBT_CLOUD_ACCOUNT_ID",
     ask: Some(Question::DbtAccount),
 };
 
 /// Who asks for the workflow.
-pub(in crate::commands) enum Door {
+pub(in crate::commands) enum Caller {
     /// `create-workflow`, which need not ask dbt where the workflow has a name.
     Alone,
     /// `setup`, which needs the dbt account for its notebook too. Where no other token is there, it asks with the key that it stores.
@@ -45,7 +45,7 @@ pub(in crate::commands) enum Door {
 pub(in crate::commands) struct Input {
     pub(in crate::commands) databricks: Databricks,
     /// The jobs as they were given.
-    pub(super) asked: Asked,
+    pub(super) asked: JobArgs,
     /// At least one, once names are looked up.
     pub(in crate::commands) jobs: Vec<TaskWant>,
     pub(super) name: Option<String>,
@@ -58,7 +58,7 @@ pub(in crate::commands) struct Input {
     pub(super) notebook: Option<NotebookPath>,
     pub(super) schedule: Option<Schedule>,
     pub(super) zone: Option<Zone>,
-    pub(super) compute: Option<Wish>,
+    pub(super) compute: Option<ComputeArg>,
     pub(super) paused: Option<bool>,
     pub(super) no_schedule: bool,
     pub(super) retries: Option<u32>,
@@ -80,8 +80,8 @@ pub(super) struct AddTo {
 
 impl Input {
     /// What the notebook has to carry.
-    pub(in crate::commands) fn load(&self) -> Load<'_> {
-        Load {
+    pub(in crate::commands) fn load(&self) -> NotebookRequirements<'_> {
+        NotebookRequirements {
             notebook: self.notebook.as_ref(),
             account: self.account,
             jobs: self.jobs.iter().map(|task| task.job).collect(),
@@ -95,24 +95,29 @@ impl Input {
     }
 
     /// Asks dbt for the jobs that are given by their names.
-    pub(in crate::commands) async fn find_jobs(&mut self, stage: &Stage) -> Result<(), Failure> {
+    pub(in crate::commands) async fn find_jobs(&mut self, ctx: &CommandContext) -> Result<(), Failure> {
         if let Some((account, token)) = self.access.as_ref().filter(|_| self.asked.has_names()) {
-            self.jobs = self.asked.find(account, token, stage).await?;
+            self.jobs = self.asked.find(account, token, ctx).await?;
         }
         Ok(())
     }
 }
 
-pub(super) fn settle(args: Args, stage: &Stage) -> Result<Input, Failure> {
+pub(super) fn settle(args: Args, ctx: &CommandContext) -> Result<Input, Failure> {
     add_to::check_flags(&args)?;
-    let mut wants = Wants::default();
-    let input = collect(args, Door::Alone, stage, &mut wants);
-    wants.settle()?;
+    let mut errors = InputErrors::default();
+    let input = collect(args, Caller::Alone, ctx, &mut errors);
+    errors.settle()?;
     input.ok_or_else(|| Failure::new(Code::Bug, "Input is missing after it was resolved."))
 }
 
-/// What is said, with everything that is missing or wrong added to `wants`; whole if nothing is.
-pub(in crate::commands) fn collect(args: Args, door: Door, stage: &Stage, wants: &mut Wants) -> Option<Input> {
+/// What is said, with everything that is missing or wrong added to `errors`; whole if nothing is.
+pub(in crate::commands) fn collect(
+    args: Args,
+    door: Caller,
+    ctx: &CommandContext,
+    errors: &mut InputErrors,
+) -> Option<Input> {
     let Args {
         job: given,
         depends_on,
@@ -143,32 +148,32 @@ pub(in crate::commands) fn collect(args: Args, door: Door, stage: &Stage, wants:
     } = args;
     // The command line takes only one of the two.
     let paused = (paused || unpaused).then_some(paused);
-    let environment = &stage.context.environment;
+    let environment = &ctx.context.environment;
     let place = if add_to.is_some() { Place::Other { task_key } } else { Place::Own };
-    let given = given_jobs(given, stage, &narrow, wants);
-    let asked = Asked::read(&given, narrow, place, depends_on, wants);
+    let given = given_jobs(given, ctx, &narrow, errors);
+    let asked = JobArgs::read(&given, narrow, place, depends_on, errors);
     let jobs = match asked.tasks() {
         // With a job missing, its key would be missing too.
-        Some(tasks) if asked.len() == given.len() => wants.optional(tasks.map(Some)).unwrap_or_default(),
+        Some(tasks) if asked.len() == given.len() => errors.optional(tasks.map(Some)).unwrap_or_default(),
         Some(_) | None => Vec::new(),
     };
-    let name = wants.optional(name.map(check_name).transpose());
-    let zone = wants.optional(timezone.map(|text| read_zone(&text, &Source::Flag("--timezone"))).transpose());
-    let schedule = wants.optional(
-        schedule.map(|text| read_schedule(&text, &Source::Flag("--schedule"), zone.as_ref(), stage)).transpose(),
+    let name = errors.optional(name.map(check_name).transpose());
+    let zone = errors.optional(timezone.map(|text| read_zone(&text, &Source::Flag("--timezone"))).transpose());
+    let schedule = errors.optional(
+        schedule.map(|text| read_schedule(&text, &Source::Flag("--schedule"), zone.as_ref(), ctx)).transpose(),
     );
-    let compute = wants.optional(compute::wish(compute.as_deref(), policy, cluster_json.as_ref()));
-    let overrides = wants.optional(options::overrides(overrides));
-    let tags = wants.optional(options::tags(tag).map(Some)).unwrap_or_default();
-    let notify = wants.optional(options::addresses(notify));
-    let run_as = wants.optional(run_as.map(|text| read_run_as(&text, &Source::Flag("--run-as"))).transpose());
-    let grants = wants.optional(settle_grants(grant).map(Some)).unwrap_or_default();
-    let databricks = credentials::databricks(environment, &stage.vault, wants);
+    let compute = errors.optional(compute::wish(compute.as_deref(), policy, cluster_json.as_ref()));
+    let overrides = errors.optional(options::overrides(overrides));
+    let tags = errors.optional(options::tags(tag).map(Some)).unwrap_or_default();
+    let notify = errors.optional(options::addresses(notify));
+    let run_as = errors.optional(run_as.map(|text| read_run_as(&text, &Source::Flag("--run-as"))).transpose());
+    let grants = errors.optional(settle_grants(grant).map(Some)).unwrap_or_default();
+    let databricks = credentials::databricks(environment, &ctx.vault, errors);
     let own = databricks.as_ref().map(|identity| &identity.origin);
     let add_to = add_to.map(|text| WorkflowNamed::read(&text, own).map(|named| AddTo { text, named }));
     let is_named = name.is_some() || add_to.is_some();
-    let add_to = wants.optional(add_to.transpose());
-    let (account, access) = of_dbt(&asked, is_named, notebook.is_some(), door, stage, wants);
+    let add_to = errors.optional(add_to.transpose());
+    let (account, access) = of_dbt(&asked, is_named, notebook.is_some(), door, ctx, errors);
     let consents = Consents::default().with(Consent::Adopt, adopt).with(Consent::Force, force);
     Some(Input {
         databricks: databricks?,
@@ -198,69 +203,69 @@ pub(in crate::commands) fn collect(args: Args, door: Door, stage: &Stage, wants:
 
 /// The dbt account by its id, and where and with what dbt is asked, as far as that is needed or there.
 fn of_dbt(
-    asked: &Asked,
+    asked: &JobArgs,
     has_name: bool,
     has_notebook: bool,
-    door: Door,
-    stage: &Stage,
-    wants: &mut Wants,
+    door: Caller,
+    ctx: &CommandContext,
+    errors: &mut InputErrors,
 ) -> (Option<u64>, Option<(Account, Token)>) {
-    let environment = &stage.context.environment;
+    let environment = &ctx.context.environment;
     let pasted = asked.pasted();
     // Why dbt's own file gives no token is of interest only where a token is needed.
-    let mut tried = Wants::default();
-    let token = credentials::api_token(&stage.account, &pasted, environment, &stage.vault, &mut tried);
+    let mut tried = InputErrors::default();
+    let token = credentials::api_token(&ctx.account, &pasted, environment, &ctx.vault, &mut tried);
     let (is_guide, key) = match door {
-        Door::Alone => (false, None),
-        Door::Guide { key } => (true, key),
+        Caller::Alone => (false, None),
+        Caller::Guide { key } => (true, key),
     };
     let token = token.map(|token| token.or(key.map(|key| *key)));
     if !has_name && asked.len() > 1 {
         let give = "--name NAME (required for several jobs)";
-        wants.need(Ok(None::<u64>), Missing { what: "the name of the workflow", give, ask: None });
+        errors.need(Ok(None::<u64>), MissingInput { what: "the name of the workflow", give, ask: None });
         return (None, None);
     }
     if !has_name || asked.has_names() || is_guide {
         // The name of the workflow, or the id of the job, comes from dbt, so dbt has to be asked.
-        let account = credentials::account(&stage.account, &pasted, environment, wants);
-        wants.join(tried);
+        let account = credentials::account(&ctx.account, &pasted, environment, errors);
+        errors.join(tried);
         let missing = if asked.has_names() {
-            Missing {
+            MissingInput {
                 what: "the dbt token, to find a job by name,",
                 give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or pass the job's ID to --job",
                 ask: Some(Question::DbtToken),
             }
         } else if is_guide {
-            Missing {
+            MissingInput {
                 what: "the dbt token, to read the job,",
                 give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or pass the key to store",
                 ask: Some(Question::DbtToken),
             }
         } else {
-            Missing {
+            MissingInput {
                 what: "the dbt token, to look up the job's name,",
                 give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or pass --name",
                 ask: Some(Question::DbtToken),
             }
         };
-        let token = wants.need(token, missing);
+        let token = errors.need(token, missing);
         return (account.as_ref().map(|account| account.id), account.zip(token));
     }
-    let token = wants.optional(token);
-    let id = wants.optional(credentials::account_id(&stage.account, &pasted, environment));
+    let token = errors.optional(token);
+    let id = errors.optional(credentials::account_id(&ctx.account, &pasted, environment));
     if id.is_none() && !has_notebook {
-        wants.need(Ok(None::<u64>), NO_NOTEBOOK);
+        errors.need(Ok(None::<u64>), NO_NOTEBOOK);
     }
-    let access = id.zip(token).and_then(|(_, token)| Some((whole_account(stage, &pasted, wants)?, token)));
+    let access = id.zip(token).and_then(|(_, token)| Some((whole_account(ctx, &pasted, errors)?, token)));
     (id, access)
 }
 
 /// The jobs of the command line, or else the one that was chosen at a question.
-fn given_jobs(given: Vec<String>, stage: &Stage, narrow: &Narrow, wants: &mut Wants) -> Vec<String> {
+fn given_jobs(given: Vec<String>, ctx: &CommandContext, narrow: &Narrow, errors: &mut InputErrors) -> Vec<String> {
     if !given.is_empty() {
         return given;
     }
-    let missing = Missing {
+    let missing = MissingInput {
         what: "the dbt job",
         give: "--job with its ID, URL, or name; `dbtrigger jobs` lists them",
         ask: Some(Question::DbtJob {
@@ -269,18 +274,18 @@ fn given_jobs(given: Vec<String>, stage: &Stage, narrow: &Narrow, wants: &mut Wa
             environment: narrow.environment.clone(),
         }),
     };
-    let chosen = wants.need(Ok(stage.talk.job), missing);
+    let chosen = errors.need(Ok(ctx.prompts.job), missing);
     chosen.iter().map(ToString::to_string).collect()
 }
 
 /// The account, if host and id are known; what is wrong about them is wrong, what is missing is not needed.
-fn whole_account(stage: &Stage, pasted: &[(String, Link)], wants: &mut Wants) -> Option<Account> {
-    let mut own = Wants::default();
-    let account = credentials::account(&stage.account, pasted, &stage.context.environment, &mut own);
+fn whole_account(ctx: &CommandContext, pasted: &[(String, Link)], errors: &mut InputErrors) -> Option<Account> {
+    let mut own = InputErrors::default();
+    let account = credentials::account(&ctx.account, pasted, &ctx.context.environment, &mut own);
     match own.settle() {
         Ok(()) => account,
         Err(failure) if failure.code == Code::MissingInput => None,
-        Err(failure) => wants.optional(Err(failure)),
+        Err(failure) => errors.optional(Err(failure)),
     }
 }
 
@@ -311,10 +316,10 @@ pub(in crate::commands) fn read_schedule(
     text: &str,
     source: &Source,
     zone: Option<&Zone>,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Result<Schedule, Failure> {
     let zone = zone.cloned().unwrap_or_else(Zone::utc);
-    Schedule::parse(text, zone, stage.context.wall.now()).map_err(|bad| {
+    Schedule::parse(text, zone, ctx.context.wall.now()).map_err(|bad| {
         let failure =
             Failure::new(Code::InvalidInput, format!("{source} is \"{text}\", which cannot be used: {bad}."));
         match bad {

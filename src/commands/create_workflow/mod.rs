@@ -4,15 +4,15 @@ mod add_to;
 mod check;
 mod compute;
 mod describe;
-mod drawn;
-pub(crate) mod ground;
 mod identity;
 mod input;
 mod jobs;
 mod named;
 mod options;
-mod press;
+pub(crate) mod prerequisites;
 pub(crate) mod rights;
+mod run_now;
+mod workflow_plan;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,15 +20,15 @@ use std::time::Duration;
 pub(super) use self::check::{Check, Used};
 pub(super) use self::compute::read_compute;
 pub(super) use self::describe::describe;
-use self::drawn::own_notebook;
-pub(super) use self::drawn::{Drawn, LookedUp, draw, find, look_up};
-use self::ground::survey;
-pub(super) use self::ground::{Ground, NearScopes, UsualKeys, near_scopes, planned};
 pub(super) use self::identity::read_run_as;
 use self::input::settle;
-pub(super) use self::input::{Door, Input, collect, read_schedule, read_zone};
-pub(super) use self::press::{Press, go_on};
-use super::Stage;
+pub(super) use self::input::{Caller, Input, collect, read_schedule, read_zone};
+use self::prerequisites::survey;
+pub(super) use self::prerequisites::{NearScopes, Prerequisites, UsualKeys, near_scopes, planned};
+pub(super) use self::run_now::{RunNow, check_and_run};
+use self::workflow_plan::own_notebook;
+pub(super) use self::workflow_plan::{LookedUp, WorkflowPlan, find, look_up, plan_workflow};
+use super::CommandContext;
 use super::deploy_notebook::default_path;
 use super::job_named::Narrow;
 use super::provision::{Finish, Provision, no_plan, who_and};
@@ -166,7 +166,7 @@ pub(crate) struct Args {
 }
 
 /// One dbt job in a workflow of its own, as `setup` asks for it.
-pub(super) struct One {
+pub(super) struct SingleWorkflow {
     pub(super) job: Option<String>,
     pub(super) narrow: Narrow,
     pub(super) name: Option<String>,
@@ -180,10 +180,11 @@ pub(super) struct One {
     pub(super) force: bool,
 }
 
-impl From<One> for Args {
+impl From<SingleWorkflow> for Args {
     /// All other flags are left out. Whoever the runs act as gets what it lacks.
-    fn from(one: One) -> Args {
-        let One { job, narrow, name, notebook, compute, schedule, timezone, paused, run_as, adopt, force } = one;
+    fn from(one: SingleWorkflow) -> Args {
+        let SingleWorkflow { job, narrow, name, notebook, compute, schedule, timezone, paused, run_as, adopt, force } =
+            one;
         let identity = identity::Flags { run_as, grant_run_as: true, grant: Vec::new() };
         let job = job.into_iter().collect();
         Args {
@@ -203,47 +204,48 @@ impl From<One> for Args {
     }
 }
 
-pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
-    match create(args, stage).await {
+pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
+    match create(args, ctx).await {
         Ok(ended) => ended,
         Err(failure) => failure.into(),
     }
 }
 
-async fn create(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
+async fn create(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
     let (check, run_now, dry_run) = (args.check, args.run_now, args.dry_run);
-    let mut input = settle(args, stage)?;
-    input.find_jobs(stage).await?;
+    let mut input = settle(args, ctx)?;
+    input.find_jobs(ctx).await?;
     if let Some(workflow) = &input.add_to {
-        return add_to::add(workflow, &input, add_to::Then { check, run_now }, dry_run, stage).await;
+        return add_to::add(workflow, &input, add_to::Then { check, run_now }, dry_run, ctx).await;
     }
-    let writer = super::to_databricks(&input.databricks, stage)?;
+    let writer = super::to_databricks(&input.databricks, ctx)?;
     writer.open_ahead(3, !dry_run);
-    let early = async { tokio::try_join!(look_up(&input, stage), async { Ok(list_ahead(&writer).await) }) };
+    let early = async { tokio::try_join!(look_up(&input, ctx), async { Ok(list_ahead(&writer).await) }) };
     let (me, (looked_up, listed)) = who_and(&writer, Box::pin(early)).await?;
-    let (ground, Drawn { steps, warnings }) = match look(&mut input, &looked_up, listed, &writer, &me, stage).await {
-        Ok(planned) => planned,
-        Err(failure) => return no_plan(failure, dry_run, &stage.given(), &writer, &me),
-    };
+    let (prerequisites, WorkflowPlan { steps, warnings }) =
+        match look(&mut input, &looked_up, listed, &writer, &me, ctx).await {
+            Ok(planned) => planned,
+            Err(failure) => return no_plan(failure, dry_run, &ctx.given(), &writer, &me),
+        };
     for warning in &warnings {
-        stage.events.warning(warning.as_str());
+        ctx.events.warning(warning.as_str());
     }
-    let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
-    let carried = provision.carry_out(Plan { steps }).await;
-    let (mut carried, job) = describe(carried, &writer, &me, stage, &warnings, run_now);
-    if carried.finish == Finish::Shown {
+    let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
+    let applied = provision.apply(Plan { steps }).await;
+    let (mut applied, job) = describe(applied, &writer, &me, ctx, &warnings, run_now);
+    if applied.finish == Finish::Shown {
         for (wanted, line) in [(check, THEN_CHECKED), (run_now, THEN_RUN)] {
             if wanted {
-                carried.line(line);
+                applied.line(line);
             }
         }
     }
-    match job.filter(|_| (check || run_now) && carried.is_well() && carried.failure.is_none()) {
+    match job.filter(|_| (check || run_now) && applied.is_well() && applied.failure.is_none()) {
         Some(job) => {
-            let check = check.then(|| Check::of(&job, &input.jobs, &ground, &me));
-            Ok(go_on(carried, check, &[], (job.id, run_now.into()), (&input.databricks, &writer), stage).await)
+            let check = check.then(|| Check::of(&job, &input.jobs, &prerequisites, &me));
+            Ok(check_and_run(applied, check, &[], (job.id, run_now.into()), (&input.databricks, &writer), ctx).await)
         }
-        None => Ok(carried.end()),
+        None => Ok(applied.end()),
     }
 }
 
@@ -255,22 +257,23 @@ async fn look(
     listed: Option<Vec<Summary>>,
     reader: &Reader,
     me: &Me,
-    stage: &Stage,
-) -> Result<(Ground, Drawn), Failure> {
+    ctx: &CommandContext,
+) -> Result<(Prerequisites, WorkflowPlan), Failure> {
     let looks = async |input: &Input, listed| {
         let load = input.load();
-        let (ground, found, usual) = tokio::join!(
+        let (prerequisites, found, usual) = tokio::join!(
             survey(reader, &load, me),
             find(reader, input, looked_up, listed, me),
             UsualKeys::list(reader)
         );
-        let ground = ground?;
-        let drawn = draw(reader, input, looked_up.clone(), found?, (&ground, usual), me, stage).await?;
-        Ok::<_, Failure>((ground, drawn))
+        let prerequisites = prerequisites?;
+        let workflow_plan =
+            plan_workflow(reader, input, looked_up.clone(), found?, (&prerequisites, usual), me, ctx).await?;
+        Ok::<_, Failure>((prerequisites, workflow_plan))
     };
     let first = looks(input, listed).await;
     let standing = match &first {
-        Ok((_, drawn)) => drawn.standing_notebook(input),
+        Ok((_, workflow_plan)) => workflow_plan.standing_notebook(input),
         // Another identity has another home folder, and perhaps nothing of use in it.
         Err(failure) if matches!(failure.code, Code::NotFound | Code::NotAllowed | Code::Refused) => {
             let usual = input.account.and_then(|account| default_path(me, account).ok());

@@ -1,9 +1,9 @@
 //! The dbt jobs of the line: by id, by address, or by name, which dbt has to be asked about.
 
 use super::jobs;
-use crate::commands::Stage;
+use crate::commands::CommandContext;
 use crate::commands::job_named::{JobNamed, Narrow};
-use crate::credentials::{Account, Token, Wants};
+use crate::credentials::{Account, InputErrors, Token};
 use crate::dbt::Link;
 use crate::engine::kinds::TaskWant;
 use crate::failure::{Code, Failure};
@@ -20,33 +20,33 @@ pub(super) enum Place {
 
 /// The jobs as they were given, each with its key if it has one.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct JobArgs {
     jobs: Vec<(Option<String>, JobNamed)>,
     narrow: Narrow,
     place: Place,
     depends_on: Vec<String>,
 }
 
-impl Asked {
+impl JobArgs {
     /// Reads what can be read without asking anybody.
     pub(super) fn read(
         given: &[String],
         narrow: Narrow,
         place: Place,
         depends_on: Vec<String>,
-        wants: &mut Wants,
-    ) -> Asked {
+        errors: &mut InputErrors,
+    ) -> JobArgs {
         let mut jobs = Vec::new();
         for text in given {
             let (key, job) = jobs::split(text);
-            let Some(named) = wants.optional(JobNamed::read(job.trim()).map(Some)) else { continue };
+            let Some(named) = errors.optional(JobNamed::read(job.trim()).map(Some)) else { continue };
             jobs.push((key.map(ToOwned::to_owned), named));
         }
-        let asked = Asked { jobs, narrow, place, depends_on };
+        let asked = JobArgs { jobs, narrow, place, depends_on };
         if !asked.narrow.is_empty() && asked.jobs.len() == given.len() && !asked.has_names() {
             let what = "--project and --environment apply to a job given by name.";
             let failure = Failure::new(Code::Usage, what).advise("drop them, or name the job");
-            wants.optional(Err::<Option<()>, Failure>(failure));
+            errors.optional(Err::<Option<()>, Failure>(failure));
         }
         asked
     }
@@ -88,8 +88,13 @@ impl Asked {
     }
 
     /// Asks dbt for the ids of those that are given by name.
-    pub(super) async fn find(&self, account: &Account, token: &Token, stage: &Stage) -> Result<Vec<TaskWant>, Failure> {
-        let reader = crate::commands::to_dbt(account, token, stage)?.reader();
+    pub(super) async fn find(
+        &self,
+        account: &Account,
+        token: &Token,
+        ctx: &CommandContext,
+    ) -> Result<Vec<TaskWant>, Failure> {
+        let reader = crate::commands::to_dbt(account, token, ctx)?.reader();
         let everywhere = Narrow::default();
         let find = async |(_, named): &(Option<String>, JobNamed)| {
             let narrow = if let JobNamed::Name(_) = named { &self.narrow } else { &everywhere };

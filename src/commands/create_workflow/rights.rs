@@ -1,6 +1,6 @@
 //! Whether whoever the runs act as may read the notebook and the key, and the steps that give it what it lacks.
 
-use super::ground::{Ground, at};
+use super::prerequisites::{Prerequisites, at};
 use crate::commands::deploy_notebook::quoted;
 use crate::databricks::has_no_acls;
 use crate::databricks::me::groups_of;
@@ -32,11 +32,11 @@ pub(crate) struct Rights {
 }
 
 /// Looks at who may read notebook and scope.
-pub(crate) async fn look(reader: &Reader, who: &str, ground: &Ground) -> Option<Rights> {
+pub(crate) async fn look(reader: &Reader, who: &str, prerequisites: &Prerequisites) -> Option<Rights> {
     // A name that cannot exist is refused with the key.
-    let scope = ground.scope.parse::<ScopeName>().ok()?;
+    let scope = prerequisites.scope.parse::<ScopeName>().ok()?;
     let (on_notebook, on_scope) =
-        tokio::join!(readers_of_notebook(reader, &ground.path), readers_of_scope(reader, &scope));
+        tokio::join!(readers_of_notebook(reader, &prerequisites.path), readers_of_scope(reader, &scope));
     let by_name = |readers: &Readers| match readers {
         Ok(Some(Named { names, odd: _ })) => {
             names.iter().any(|name| name.eq_ignore_ascii_case(who) || name == EVERYBODY)
@@ -54,7 +54,14 @@ pub(crate) async fn look(reader: &Reader, who: &str, ground: &Ground) -> Option<
         Err(why) => Access::Unknown(why.to_string()),
     };
     let (notebook, secret) = (access(on_notebook), access(on_scope));
-    Some(Rights { who: who.to_owned(), path: ground.path.clone(), scope, key: ground.key.clone(), notebook, secret })
+    Some(Rights {
+        who: who.to_owned(),
+        path: prerequisites.path.clone(),
+        scope,
+        key: prerequisites.key.clone(),
+        notebook,
+        secret,
+    })
 }
 
 /// Who may read it; `None`: everybody, since there are no access lists.
@@ -123,13 +130,13 @@ fn judge(who: &str, names: &[String], groups: Result<Option<&[String]>, &HttpErr
 }
 
 /// The steps that give what is lacking. What could not be found out is given too: at worst it was there through a group.
-pub(super) async fn grants(reader: &Reader, who: &str, ground: &Ground) -> Result<Vec<Planned>, Failure> {
-    let Ok(scope) = ground.scope.parse::<ScopeName>() else { return Ok(Vec::new()) };
-    let (principal, path, none) = (who.to_owned(), ground.path.clone(), Consents::default());
+pub(super) async fn grants(reader: &Reader, who: &str, prerequisites: &Prerequisites) -> Result<Vec<Planned>, Failure> {
+    let Ok(scope) = prerequisites.scope.parse::<ScopeName>() else { return Ok(Vec::new()) };
+    let (principal, path, none) = (who.to_owned(), prerequisites.path.clone(), Consents::default());
     let of_secret = GrantWant { scope, principal: principal.clone(), permission: Permission::Read };
     let of_notebook = NotebookGrantWant { path, principal, level: NotebookLevel::CanRun };
     let (rights, of_secret, of_notebook) = tokio::join!(
-        look(reader, who, ground),
+        look(reader, who, prerequisites),
         Step::<Grant>::plan(reader, of_secret, &none),
         Step::<NotebookGrant>::plan(reader, of_notebook, &none)
     );

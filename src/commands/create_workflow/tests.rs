@@ -5,11 +5,11 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::commands::rehearsal::{ANA, DATABRICKS_TOKEN, Outcome, Rehearsal, Trouble};
+use crate::commands::harness::{ANA, DATABRICKS_TOKEN, Harness, InjectedFault, Outcome};
 use crate::commands::{deploy_notebook, init_secrets};
 use crate::events::Event;
 use crate::failure::Code;
-use crate::http::{Fault, HttpError, Said, Service, meaning};
+use crate::http::{Fault, HttpError, Service, ServiceError, meaning};
 use crate::sandbox::{Class, NotebookEnd, NotebookOutcome, Phase, Reply, Rule, SimTime};
 
 mod check;
@@ -18,37 +18,37 @@ mod people;
 const NAME: &str = "dbt: Nightly build (222222)";
 const JOB: [&str; 2] = ["--job", "222222"];
 
-pub(super) async fn create(stage: &Rehearsal, line: &[&str]) -> Outcome {
-    stage.run(super::run, line).await.expect("nobody kills it")
+pub(super) async fn create(ctx: &Harness, line: &[&str]) -> Outcome {
+    ctx.run(super::run, line).await.expect("nobody kills it")
 }
 
 /// A world in which the first two steps of the guide are done.
-pub(super) async fn prepared() -> Rehearsal {
-    let stage = Rehearsal::new();
-    assert_eq!(stage.run(init_secrets::run, &[]).await.unwrap().exit, 0);
-    assert_eq!(stage.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
-    stage.take_log();
-    stage
+pub(super) async fn prepared() -> Harness {
+    let ctx = Harness::new();
+    assert_eq!(ctx.run(init_secrets::run, &[]).await.unwrap().exit, 0);
+    assert_eq!(ctx.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
+    ctx.take_log();
+    ctx
 }
 
-pub(super) fn jobs(stage: &Rehearsal) -> Vec<Value> {
-    stage.world(|world| world.inspect())["jobs"].as_array().unwrap().clone()
+pub(super) fn jobs(ctx: &Harness) -> Vec<Value> {
+    ctx.world(|world| world.inspect())["jobs"].as_array().unwrap().clone()
 }
 
-fn only_job(stage: &Rehearsal) -> Value {
-    let jobs = jobs(stage);
+fn only_job(ctx: &Harness) -> Value {
+    let jobs = jobs(ctx);
     assert_eq!(jobs.len(), 1, "{jobs:#?}");
     jobs[0].clone()
 }
 
 /// A request of somebody else's.
-pub(super) fn ask(stage: &Rehearsal, path: &str, body: &Value) -> Value {
+pub(super) fn ask(ctx: &Harness, path: &str, body: &Value) -> Value {
     let request = http::Request::post(format!("http://127.0.0.1:1{path}"))
         .header("authorization", format!("Bearer {DATABRICKS_TOKEN}"))
         .header("content-type", "application/json")
         .body(body.to_string().into())
         .unwrap();
-    match stage.world(|world| world.answer(SimTime(0), &request)) {
+    match ctx.world(|world| world.answer(SimTime(0), &request)) {
         Reply::Answer(answer) => {
             assert!(answer.status().is_success(), "{answer:?}");
             serde_json::from_slice(answer.body()).unwrap()
@@ -58,10 +58,10 @@ pub(super) fn ask(stage: &Rehearsal, path: &str, body: &Value) -> Value {
 }
 
 /// Somebody edits a job in the workspace.
-pub(super) fn edit(stage: &Rehearsal, job: &Value, edit: impl FnOnce(&mut Value)) {
+pub(super) fn edit(ctx: &Harness, job: &Value, edit: impl FnOnce(&mut Value)) {
     let mut settings = job["settings"].clone();
     edit(&mut settings);
-    ask(stage, "/api/2.2/jobs/reset", &json!({ "job_id": job["job_id"], "new_settings": settings }));
+    ask(ctx, "/api/2.2/jobs/reset", &json!({ "job_id": job["job_id"], "new_settings": settings }));
 }
 
 pub(super) fn warnings(outcome: &Outcome) -> Vec<&str> {
@@ -82,12 +82,12 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<&str> {
 
 #[tokio::test(start_paused = true)]
 async fn the_third_step_of_the_guide_makes_one_job_and_the_second_time_writes_nothing() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     let line = ["--job", "222222", "--schedule", "0 0 6 ? * MON-FRI", "--timezone", "europe/berlin"];
-    let first = create(&stage, &line).await;
+    let first = create(&ctx, &line).await;
     assert_eq!(first.exit, 0, "{first:?}");
-    assert_eq!(stage.take_writes(), ["databricks:jobs/create"]);
-    let job = only_job(&stage);
+    assert_eq!(ctx.take_writes(), ["databricks:jobs/create"]);
+    let job = only_job(&ctx);
     let settings = &job["settings"];
     assert_eq!(settings["name"], NAME);
     assert_eq!(settings["schedule"]["timezone_id"], "Europe/Berlin");
@@ -103,10 +103,10 @@ async fn the_third_step_of_the_guide_makes_one_job_and_the_second_time_writes_no
     assert!(warnings(&first)[0].contains("also has a schedule"), "{first:?}");
 
     for line in [&line[..], &JOB] {
-        let second = create(&stage, line).await;
+        let second = create(&ctx, line).await;
         assert_eq!((second.exit, &second.data["result"]), (0, &json!("kept")), "{second:?}");
-        assert_eq!(stage.take_writes(), [""; 0]);
-        assert_eq!(only_job(&stage), job);
+        assert_eq!(ctx.take_writes(), [""; 0]);
+        assert_eq!(only_job(&ctx), job);
     }
 }
 
@@ -121,9 +121,9 @@ async fn a_lost_answer_of_jobs_create_never_makes_a_second_job_whatever_the_way_
             }
             let word = if phase == Phase::Before { "before" } else { "after" };
             let rule = format!("databricks:jobs/create={class},phase={word}");
-            let stage = base.copy();
-            stage.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
-            let first = stage.run(super::run, &JOB).await;
+            let ctx = base.copy();
+            ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+            let first = ctx.run(super::run, &JOB).await;
             let (kills, lies) = (matches!(class, Class::Kill | Class::KillDuring), class.denies_effect());
             assert_eq!(first.is_none(), kills, "{rule}");
             // A refusal is believed, and nobody waits for a week; but "come back later" is no refusal.
@@ -132,9 +132,9 @@ async fn a_lost_answer_of_jobs_create_never_makes_a_second_job_whatever_the_way_
                 let fails = refuses || class == Class::RetryAfterAbsurd;
                 assert_eq!(first.exit != 0, fails, "{rule}: {first:?}");
             }
-            let again = create(&stage, &JOB).await;
+            let again = create(&ctx, &JOB).await;
             assert_eq!(again.exit, 0, "{rule}: {again:?}");
-            only_job(&stage);
+            only_job(&ctx);
             cases += 1;
         }
     }
@@ -143,13 +143,13 @@ async fn a_lost_answer_of_jobs_create_never_makes_a_second_job_whatever_the_way_
 
 #[tokio::test(start_paused = true)]
 async fn killed_or_disturbed_at_any_request_the_same_command_again_ends_in_the_same_world() {
-    const TROUBLES: [Trouble; 6] = [
-        Trouble::KilledBefore,
-        Trouble::KilledAfter,
-        Trouble::LostBefore,
-        Trouble::LostAfter,
-        Trouble::ErrorAfter,
-        Trouble::Unavailable,
+    const TROUBLES: [InjectedFault; 6] = [
+        InjectedFault::KilledBefore,
+        InjectedFault::KilledAfter,
+        InjectedFault::LostBefore,
+        InjectedFault::LostAfter,
+        InjectedFault::ErrorAfter,
+        InjectedFault::Unavailable,
     ];
     let line = ["--job", "222222", "--schedule", "0 0 6 * * ?"];
     let base = prepared().await;
@@ -159,19 +159,19 @@ async fn killed_or_disturbed_at_any_request_the_same_command_again_ends_in_the_s
     assert!(requests >= 8, "{requests}");
     for trouble in TROUBLES {
         for index in 0..requests {
-            let stage = base.copy();
-            stage.trouble_at(index, trouble);
-            let first = stage.run(super::run, &line).await;
-            let killed = matches!(trouble, Trouble::KilledBefore | Trouble::KilledAfter);
+            let ctx = base.copy();
+            ctx.trouble_at(index, trouble);
+            let first = ctx.run(super::run, &line).await;
+            let killed = matches!(trouble, InjectedFault::KilledBefore | InjectedFault::KilledAfter);
             assert_eq!(first.is_none(), killed, "{trouble:?} at {index}");
             if let Some(first) = first {
                 assert_eq!(first.exit, 0, "{trouble:?} at {index}: {first:?}");
             }
-            assert_eq!(create(&stage, &line).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(only_job(&stage)["settings"], wanted, "{trouble:?} at {index}");
-            stage.take_log();
-            create(&stage, &line).await;
-            assert_eq!(stage.take_writes(), [""; 0], "{trouble:?} at {index}");
+            assert_eq!(create(&ctx, &line).await.exit, 0, "{trouble:?} at {index}");
+            assert_eq!(only_job(&ctx)["settings"], wanted, "{trouble:?} at {index}");
+            ctx.take_log();
+            create(&ctx, &line).await;
+            assert_eq!(ctx.take_writes(), [""; 0], "{trouble:?} at {index}");
         }
     }
 }
@@ -181,15 +181,17 @@ async fn killed_at_any_request_of_an_update_the_same_command_again_ends_in_the_s
     let line = ["--job", "222222", "--schedule", "0 0 7 * * ?"];
     let base = prepared().await;
     create(&base, &["--job", "222222", "--schedule", "0 0 6 * * ?"]).await;
-    for trouble in [Trouble::KilledBefore, Trouble::KilledAfter, Trouble::LostAfter, Trouble::Unavailable] {
+    for trouble in
+        [InjectedFault::KilledBefore, InjectedFault::KilledAfter, InjectedFault::LostAfter, InjectedFault::Unavailable]
+    {
         for index in 0.. {
-            let stage = base.copy();
-            stage.take_log();
-            stage.trouble_at(index, trouble);
-            stage.run(super::run, &line).await;
-            let reached = stage.take_log().len() > index;
-            assert_eq!(create(&stage, &line).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(only_job(&stage)["settings"]["schedule"]["quartz_cron_expression"], "0 0 7 * * ?");
+            let ctx = base.copy();
+            ctx.take_log();
+            ctx.trouble_at(index, trouble);
+            ctx.run(super::run, &line).await;
+            let reached = ctx.take_log().len() > index;
+            assert_eq!(create(&ctx, &line).await.exit, 0, "{trouble:?} at {index}");
+            assert_eq!(only_job(&ctx)["settings"]["schedule"]["quartz_cron_expression"], "0 0 7 * * ?");
             if !reached {
                 assert!(index > 5);
                 break;
@@ -200,21 +202,21 @@ async fn killed_at_any_request_of_an_update_the_same_command_again_ends_in_the_s
 
 #[tokio::test(start_paused = true)]
 async fn after_a_lost_answer_nothing_is_sent_again_before_the_time_to_settle_has_passed() {
-    let stage = prepared().await;
-    stage.world(|world| world.add_fault(Rule::parse("databricks:jobs/create=reset,phase=before").unwrap()));
-    let outcome = create(&stage, &JOB).await;
+    let ctx = prepared().await;
+    ctx.world(|world| world.add_fault(Rule::parse("databricks:jobs/create=reset,phase=before").unwrap()));
+    let outcome = create(&ctx, &JOB).await;
     assert_eq!(outcome.exit, 0);
     assert!(outcome.took >= Duration::from_mins(1), "{:?}", outcome.took);
-    assert_eq!(stage.take_writes(), ["databricks:jobs/create"; 2]);
-    only_job(&stage);
+    assert_eq!(ctx.take_writes(), ["databricks:jobs/create"; 2]);
+    only_job(&ctx);
 
-    let stage = prepared().await;
-    stage.world(|world| world.add_fault(Rule::parse("databricks:jobs/create=reset,phase=after").unwrap()));
-    let outcome = create(&stage, &JOB).await;
+    let ctx = prepared().await;
+    ctx.world(|world| world.add_fault(Rule::parse("databricks:jobs/create=reset,phase=after").unwrap()));
+    let outcome = create(&ctx, &JOB).await;
     assert_eq!(outcome.exit, 0);
     assert!(outcome.took < Duration::from_secs(5), "{:?}", outcome.took);
-    assert_eq!(stage.take_writes(), ["databricks:jobs/create"]);
-    only_job(&stage);
+    assert_eq!(ctx.take_writes(), ["databricks:jobs/create"]);
+    only_job(&ctx);
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,19 +226,19 @@ async fn where_looking_fails_too_nothing_is_sent_again_and_that_is_said() {
         ("databricks:jobs/list=status=503,nth=2,times=forever", Duration::from_mins(10)),
     ] {
         for phase in ["before", "after"] {
-            let stage = prepared().await;
-            stage.world(|world| {
+            let ctx = prepared().await;
+            ctx.world(|world| {
                 world.add_fault(Rule::parse(&format!("databricks:jobs/create=reset,phase={phase}")).unwrap());
                 world.add_fault(Rule::parse(rule).unwrap());
             });
-            let outcome = create(&stage, &JOB).await;
+            let outcome = create(&ctx, &JOB).await;
             assert_eq!((outcome.exit, outcome.code), (9, Some(Code::OutcomeUnknown)), "{rule}: {outcome:?}");
             assert!(outcome.failure.contains("nothing was sent again"), "{}", outcome.failure);
             assert!(outcome.took <= within, "{rule}: {:?}", outcome.took);
-            assert_eq!(stage.take_writes(), ["databricks:jobs/create"]);
+            assert_eq!(ctx.take_writes(), ["databricks:jobs/create"]);
             if !rule.contains("forever") {
-                assert_eq!(create(&stage, &JOB).await.exit, 0);
-                only_job(&stage);
+                assert_eq!(create(&ctx, &JOB).await.exit, 0);
+                only_job(&ctx);
             }
         }
     }
@@ -244,50 +246,50 @@ async fn where_looking_fails_too_nothing_is_sent_again_and_that_is_said() {
 
 #[tokio::test(start_paused = true)]
 async fn two_jobs_with_one_mark_are_named_and_refused() {
-    let stage = prepared().await;
-    create(&stage, &JOB).await;
-    ask(&stage, "/api/2.2/jobs/create", &only_job(&stage)["settings"]);
-    let ids: Vec<String> = jobs(&stage).iter().map(|job| job["job_id"].to_string()).collect();
-    let outcome = create(&stage, &JOB).await;
+    let ctx = prepared().await;
+    create(&ctx, &JOB).await;
+    ask(&ctx, "/api/2.2/jobs/create", &only_job(&ctx)["settings"]);
+    let ids: Vec<String> = jobs(&ctx).iter().map(|job| job["job_id"].to_string()).collect();
+    let outcome = create(&ctx, &JOB).await;
     assert_eq!((outcome.exit, ids.len()), (7, 2), "{outcome:?}");
     assert!(ids.iter().all(|id| outcome.failure.contains(id)), "{}", outcome.failure);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_renamed_job_is_found_through_all_pages_and_keeps_its_name() {
-    let stage = prepared().await;
-    create(&stage, &JOB).await;
-    let job = only_job(&stage);
-    edit(&stage, &job, |settings| settings["name"] = "Ours by another name".into());
+    let ctx = prepared().await;
+    create(&ctx, &JOB).await;
+    let job = only_job(&ctx);
+    edit(&ctx, &job, |settings| settings["name"] = "Ours by another name".into());
     for number in 0..230 {
-        ask(&stage, "/api/2.2/jobs/create", &json!({ "name": format!("other {number}"), "tasks": [] }));
+        ask(&ctx, "/api/2.2/jobs/create", &json!({ "name": format!("other {number}"), "tasks": [] }));
     }
-    stage.take_log();
-    let outcome = create(&stage, &JOB).await;
+    ctx.take_log();
+    let outcome = create(&ctx, &JOB).await;
     assert_eq!((outcome.exit, &outcome.data["name"]), (0, &json!("Ours by another name")), "{outcome:?}");
     assert_eq!(outcome.data["job_id"], job["job_id"].to_string());
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_others_set_in_the_job_survives_an_update() {
-    let stage = prepared().await;
-    create(&stage, &JOB).await;
-    edit(&stage, &only_job(&stage), |settings| {
+    let ctx = prepared().await;
+    create(&ctx, &JOB).await;
+    edit(&ctx, &only_job(&ctx), |settings| {
         settings["description"] = "Owned by finance".into();
         settings["email_notifications"] = json!({ "on_failure": ["ops@example.com"] });
         settings["tags"]["cost"] = "42".into();
         settings["schedule"] =
             json!({ "quartz_cron_expression": "0 0 5 * * ?", "timezone_id": "UTC", "pause_status": "PAUSED" });
     });
-    stage.take_log();
-    let kept = create(&stage, &JOB).await;
-    assert_eq!((kept.exit, stage.take_writes()), (0, vec![]), "{kept:?}");
+    ctx.take_log();
+    let kept = create(&ctx, &JOB).await;
+    assert_eq!((kept.exit, ctx.take_writes()), (0, vec![]), "{kept:?}");
 
-    let outcome = create(&stage, &["--job", "222222", "--schedule", "0 0 6 * * ?"]).await;
+    let outcome = create(&ctx, &["--job", "222222", "--schedule", "0 0 6 * * ?"]).await;
     assert_eq!((outcome.exit, &outcome.data["result"]), (0, &json!("updated")), "{outcome:?}");
     assert!(outcome.text.contains("0 0 5 * * ? -> 0 0 6 * * ? (from --schedule)"), "{}", outcome.text);
-    let settings = only_job(&stage)["settings"].clone();
+    let settings = only_job(&ctx)["settings"].clone();
     assert_eq!((&settings["description"], &settings["tags"]["cost"]), (&json!("Owned by finance"), &json!("42")));
     assert_eq!(settings["email_notifications"]["on_failure"], json!(["ops@example.com"]));
     assert_eq!(settings["schedule"]["pause_status"], "PAUSED", "what operators paused stays paused");
@@ -295,131 +297,129 @@ async fn what_others_set_in_the_job_survives_an_update() {
 
 #[tokio::test(start_paused = true)]
 async fn an_edited_a_foreign_and_a_bundles_job_are_left_alone_with_the_flag_named() {
-    let stage = prepared().await;
-    create(&stage, &JOB).await;
-    edit(&stage, &only_job(&stage), |settings| settings["tasks"][0]["disable_auto_optimization"] = false.into());
-    stage.take_log();
-    let outcome = create(&stage, &JOB).await;
-    assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
+    let ctx = prepared().await;
+    create(&ctx, &JOB).await;
+    edit(&ctx, &only_job(&ctx), |settings| settings["tasks"][0]["disable_auto_optimization"] = false.into());
+    ctx.take_log();
+    let outcome = create(&ctx, &JOB).await;
+    assert_eq!((outcome.exit, ctx.take_writes()), (7, vec![]), "{outcome:?}");
     assert!(
         outcome.failure.contains("--force") && outcome.text.contains("- task.disable_auto_optimization: false"),
         "{outcome:?}"
     );
-    let dry = create(&stage, &["--job", "222222", "--dry-run"]).await;
-    assert_eq!((dry.exit, stage.take_writes()), (0, vec![]), "{dry:?}");
-    assert_eq!(create(&stage, &["--job", "222222", "--force"]).await.exit, 0);
-    assert_eq!(stage.take_writes(), ["databricks:jobs/update"]);
-    assert_eq!(create(&stage, &JOB).await.data["result"], "kept");
+    let dry = create(&ctx, &["--job", "222222", "--dry-run"]).await;
+    assert_eq!((dry.exit, ctx.take_writes()), (0, vec![]), "{dry:?}");
+    assert_eq!(create(&ctx, &["--job", "222222", "--force"]).await.exit, 0);
+    assert_eq!(ctx.take_writes(), ["databricks:jobs/update"]);
+    assert_eq!(create(&ctx, &JOB).await.data["result"], "kept");
 
-    let stage = prepared().await;
+    let ctx = prepared().await;
     let foreign = json!({ "name": NAME, "parameters": [{ "name": "job_id", "default": "222222" }], "tasks": [
         { "task_key": "run", "notebook_task": { "notebook_path": "/Shared/by-hand", "source": "WORKSPACE" }, "max_retries": 1 }] });
-    ask(&stage, "/api/2.2/jobs/create", &foreign);
-    stage.take_log();
-    let outcome = create(&stage, &JOB).await;
-    assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
+    ask(&ctx, "/api/2.2/jobs/create", &foreign);
+    ctx.take_log();
+    let outcome = create(&ctx, &JOB).await;
+    assert_eq!((outcome.exit, ctx.take_writes()), (7, vec![]), "{outcome:?}");
     assert!(outcome.failure.contains("--adopt"), "{outcome:?}");
-    assert_eq!(create(&stage, &["--job", "222222", "--adopt"]).await.exit, 0);
-    assert_eq!(create(&stage, &JOB).await.data["result"], "kept");
-    assert_eq!(only_job(&stage)["settings"]["tasks"].as_array().unwrap().len(), 1);
+    assert_eq!(create(&ctx, &["--job", "222222", "--adopt"]).await.exit, 0);
+    assert_eq!(create(&ctx, &JOB).await.data["result"], "kept");
+    assert_eq!(only_job(&ctx)["settings"]["tasks"].as_array().unwrap().len(), 1);
 
-    let stage = prepared().await;
+    let ctx = prepared().await;
     let mut bundled = foreign.clone();
     bundled["deployment"] = json!({ "kind": "BUNDLE", "metadata_file_path": "/x" });
     bundled["edit_mode"] = "UI_LOCKED".into();
-    ask(&stage, "/api/2.2/jobs/create", &bundled);
-    stage.take_log();
-    let outcome = create(&stage, &["--job", "222222", "--adopt", "--force"]).await;
-    assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
+    ask(&ctx, "/api/2.2/jobs/create", &bundled);
+    ctx.take_log();
+    let outcome = create(&ctx, &["--job", "222222", "--adopt", "--force"]).await;
+    assert_eq!((outcome.exit, ctx.take_writes()), (7, vec![]), "{outcome:?}");
     assert!(outcome.failure.contains("bundle"), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_missing_notebook_or_key_names_the_command_that_makes_it_and_nothing_is_written() {
-    let stage = Rehearsal::new();
-    let outcome = create(&stage, &JOB).await;
+    let ctx = Harness::new();
+    let outcome = create(&ctx, &JOB).await;
     assert_eq!((outcome.exit, outcome.code), (6, Some(Code::NotFound)), "{outcome:?}");
     assert!(outcome.failure.contains("run `dbtrigger deploy-notebook`"), "{}", outcome.failure);
-    let outcome = create(&stage, &["--job", "222222", "--notebook", "/Users/ana@example.com/my run"]).await;
+    let outcome = create(&ctx, &["--job", "222222", "--notebook", "/Users/ana@example.com/my run"]).await;
     assert!(
         outcome.failure.contains("deploy-notebook --notebook '/Users/ana@example.com/my run'"),
         "{}",
         outcome.failure
     );
 
-    stage.run(deploy_notebook::run, &[]).await;
-    let outcome = create(&stage, &JOB).await;
+    ctx.run(deploy_notebook::run, &[]).await;
+    let outcome = create(&ctx, &JOB).await;
     assert_eq!(outcome.exit, 6, "{outcome:?}");
     assert!(outcome.failure.contains("dbtrigger init-secrets --scope dbt-cloud --key api-key"), "{}", outcome.failure);
-    stage.run(init_secrets::run, &["--key", "other"]).await;
-    assert_eq!(create(&stage, &JOB).await.exit, 6);
-    assert!(jobs(&stage).is_empty());
-    stage.run(init_secrets::run, &[]).await;
-    assert_eq!(create(&stage, &JOB).await.exit, 0);
+    ctx.run(init_secrets::run, &["--key", "other"]).await;
+    assert_eq!(create(&ctx, &JOB).await.exit, 6);
+    assert!(jobs(&ctx).is_empty());
+    ctx.run(init_secrets::run, &[]).await;
+    assert_eq!(create(&ctx, &JOB).await.exit, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_notebook_that_cannot_run_the_job_is_refused_with_the_way_out() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     let path = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
-    let outcome =
-        create(&stage, &["--job", "222222", "--dbt-account", "51235", "--name", "x", "--notebook", path]).await;
+    let outcome = create(&ctx, &["--job", "222222", "--dbt-account", "51235", "--name", "x", "--notebook", path]).await;
     // Whether dbt or the notebook objects first: nothing is made.
     assert_ne!(outcome.exit, 0);
-    stage.set("DBT_CLOUD_TOKEN", "");
-    let outcome =
-        create(&stage, &["--job", "222222", "--dbt-account", "51235", "--name", "x", "--notebook", path]).await;
+    ctx.set("DBT_CLOUD_TOKEN", "");
+    let outcome = create(&ctx, &["--job", "222222", "--dbt-account", "51235", "--name", "x", "--notebook", path]).await;
     assert_eq!((outcome.exit, outcome.code), (2, Some(Code::Contradiction)), "{outcome:?}");
     assert!(outcome.failure.contains("51234") && outcome.failure.contains("51235"), "{}", outcome.failure);
 
-    let stage = prepared().await;
-    stage.run(deploy_notebook::run, &["--allow-job", "222223"]).await;
-    let outcome = create(&stage, &JOB).await;
+    let ctx = prepared().await;
+    ctx.run(deploy_notebook::run, &["--allow-job", "222223"]).await;
+    let outcome = create(&ctx, &JOB).await;
     assert_eq!(outcome.exit, 7, "{outcome:?}");
     assert!(outcome.failure.contains("deploy-notebook --allow-job 222223 --allow-job 222222"), "{}", outcome.failure);
 
     let import = json!({ "path": "/Users/ana@example.com/foreign", "format": "SOURCE", "language": "PYTHON",
         "content": "IyBEYXRhYnJpY2tzIG5vdGVib29rIHNvdXJjZQo=", "overwrite": true });
-    ask(&stage, "/api/2.0/workspace/import", &import);
-    let outcome = create(&stage, &["--job", "222222", "--notebook", "/Users/ana@example.com/foreign"]).await;
+    ask(&ctx, "/api/2.0/workspace/import", &import);
+    let outcome = create(&ctx, &["--job", "222222", "--notebook", "/Users/ana@example.com/foreign"]).await;
     assert_eq!(outcome.exit, 7, "{outcome:?}");
-    assert!(jobs(&stage).is_empty());
+    assert!(jobs(&ctx).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_an_id_and_a_name_dbt_is_not_needed_at_all() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     for name in ["DBT_CLOUD_TOKEN", "DBT_CLOUD_HOST"] {
-        stage.set(name, "");
+        ctx.set(name, "");
     }
     let line = ["--job", "222222", "--name", "Nightly"];
-    let outcome = create(&stage, &line).await;
+    let outcome = create(&ctx, &line).await;
     assert_eq!((outcome.exit, &outcome.data["name"]), (0, &json!("Nightly")), "{outcome:?}");
-    assert!(stage.take_log().iter().all(|seen| seen.operation.starts_with("databricks:")));
+    assert!(ctx.take_log().iter().all(|seen| seen.operation.starts_with("databricks:")));
     // With access later, the workflow is the same one.
-    stage.set("DBT_CLOUD_TOKEN", crate::commands::rehearsal::DBT_TOKEN);
-    stage.set("DBT_CLOUD_HOST", "http://127.0.0.1:1");
-    assert_eq!(create(&stage, &line).await.data["result"], "kept");
-    only_job(&stage);
+    ctx.set("DBT_CLOUD_TOKEN", crate::commands::harness::DBT_TOKEN);
+    ctx.set("DBT_CLOUD_HOST", "http://127.0.0.1:1");
+    assert_eq!(create(&ctx, &line).await.data["result"], "kept");
+    only_job(&ctx);
 
-    stage.set("DBT_CLOUD_ACCOUNT_ID", "");
-    let outcome = create(&stage, &line).await;
+    ctx.set("DBT_CLOUD_ACCOUNT_ID", "");
+    let outcome = create(&ctx, &line).await;
     assert_eq!((outcome.exit, outcome.code), (2, Some(Code::MissingInput)), "{outcome:?}");
     assert!(outcome.failure.contains("--notebook"), "{}", outcome.failure);
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_a_name_dbt_that_is_out_of_reach_is_a_warning_and_its_no_is_still_a_no() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     let line = ["--job", "222222", "--name", "Nightly"];
-    stage.world(|world| world.add_fault(Rule::parse("dbt:jobs/get=refused,times=forever").unwrap()));
-    let outcome = create(&stage, &line).await;
+    ctx.world(|world| world.add_fault(Rule::parse("dbt:jobs/get=refused,times=forever").unwrap()));
+    let outcome = create(&ctx, &line).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(outcome.said().contains("Cannot read dbt job"), "{}", outcome.said());
-    let outcome = create(&stage, &["--job", "222222"]).await;
+    let outcome = create(&ctx, &["--job", "222222"]).await;
     assert_eq!(outcome.exit, 12, "{outcome:?}");
-    let stage = prepared().await;
-    assert_eq!(create(&stage, &["--job", "987654", "--name", "Nightly"]).await.exit, 6);
+    let ctx = prepared().await;
+    assert_eq!(create(&ctx, &["--job", "987654", "--name", "Nightly"]).await.exit, 6);
 }
 
 #[tokio::test(start_paused = true)]
@@ -428,22 +428,22 @@ async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
     let line = ["--job", "222222", "--name", "Nightly"];
     let add = ["--job", "222222", "--add-to", "Daily load"];
     for (status, code) in [("401", Code::NotAuthenticated), ("408", Code::Unavailable), ("429", Code::RateLimited)] {
-        let stage = base.copy();
-        ask(&stage, "/api/2.2/jobs/create", &json!({ "name": "Daily load" }));
+        let ctx = base.copy();
+        ask(&ctx, "/api/2.2/jobs/create", &json!({ "name": "Daily load" }));
         let rule = format!("dbt:jobs/get=status={status},times=forever");
-        stage.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+        ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
         for line in [&line[..], &add] {
-            let outcome = create(&stage, line).await;
+            let outcome = create(&ctx, line).await;
             assert_eq!(outcome.exit, 0, "{status}: {outcome:?}");
             let said = warnings(&outcome).join("\n");
             assert!(said.contains("Cannot read dbt job") && said.contains(status), "{status}: {said}");
         }
         // Where the name comes from dbt, there is no way without it.
-        assert_eq!(create(&stage, &JOB).await.code, Some(code), "{status}");
+        assert_eq!(create(&ctx, &JOB).await.code, Some(code), "{status}");
     }
-    let stage = base.copy();
-    stage.set("DBT_CLOUD_TOKEN", "dbtc_of-yesteryear");
-    let outcome = create(&stage, &line).await;
+    let ctx = base.copy();
+    ctx.set("DBT_CLOUD_TOKEN", "dbtc_of-yesteryear");
+    let outcome = create(&ctx, &line).await;
     assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("401"), "{outcome:?}");
     let error = |status: u16, message: &str, page: bool| HttpError {
         service: "dbt Cloud",
@@ -451,7 +451,7 @@ async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
         origin: "https://x".to_owned(),
         fault: Fault::Status(
             StatusCode::from_u16(status).unwrap(),
-            Said {
+            ServiceError {
                 means: meaning(
                     Service::Dbt,
                     StatusCode::from_u16(status).unwrap(),
@@ -460,36 +460,40 @@ async fn with_a_name_a_token_of_dbt_that_will_not_do_is_a_warning() {
                     message,
                     page,
                 ),
-                ..Said::default()
+                ..ServiceError::default()
             },
         ),
         attempts: 1,
         request_id: None,
         late: None,
     };
-    assert!(!super::drawn::is_about_the_job(&error(403, "Forbidden: Access denied", false)));
-    assert!(!super::drawn::is_about_the_job(&error(404, "nginx", true)));
-    assert!(super::drawn::is_about_the_job(&error(403, "Access denied: Token is not scoped to account.", false)));
+    assert!(!super::workflow_plan::is_about_the_job(&error(403, "Forbidden: Access denied", false)));
+    assert!(!super::workflow_plan::is_about_the_job(&error(404, "nginx", true)));
+    assert!(super::workflow_plan::is_about_the_job(&error(
+        403,
+        "Access denied: Token is not scoped to account.",
+        false
+    )));
     // A refusal of the job itself stays one.
-    let stage = base.copy();
-    stage.world(|world| world.add_fault(Rule::parse("dbt:jobs/get=status=403,times=forever").unwrap()));
-    assert_eq!(create(&stage, &line).await.code, Some(Code::NotAllowed));
+    let ctx = base.copy();
+    ctx.world(|world| world.add_fault(Rule::parse("dbt:jobs/get=status=403,times=forever").unwrap()));
+    assert_eq!(create(&ctx, &line).await.code, Some(Code::NotAllowed));
 }
 
 #[tokio::test(start_paused = true)]
 async fn everything_missing_or_wrong_is_named_at_once_before_anything_is_sent() {
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     for name in ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID"] {
-        stage.set(name, "");
+        ctx.set(name, "");
     }
-    let outcome = create(&stage, &JOB).await;
+    let outcome = create(&ctx, &JOB).await;
     assert_eq!((outcome.exit, outcome.code), (2, Some(Code::MissingInput)), "{outcome:?}");
     for word in
         ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN", "--name"]
     {
         assert!(outcome.failure.contains(word), "{word}: {}", outcome.failure);
     }
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     for (line, words) in [
         (&["--job", "0"][..], &["not a job ID"][..]),
         (&["--job", "222222", "--schedule", "0 6 * * 1-5"], &["0 0 6 ? * MON-FRI"]),
@@ -504,89 +508,89 @@ async fn everything_missing_or_wrong_is_named_at_once_before_anything_is_sent() 
             &["--project and --environment apply to a job given by name"],
         ),
     ] {
-        let outcome = create(&stage, line).await;
+        let outcome = create(&ctx, line).await;
         assert_eq!(outcome.exit, 2, "{outcome:?}");
         for word in words {
             assert!(outcome.failure.contains(word), "{word}: {}", outcome.failure);
         }
     }
-    assert!(stage.take_log().is_empty());
+    assert!(ctx.take_log().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_job_by_its_name_is_the_same_job_and_dbt_has_to_be_asked_for_it() {
-    let stage = prepared().await;
-    assert_eq!(create(&stage, &["--job", "Nightly build", "--project", "Jaffle Shop"]).await.exit, 0);
-    stage.take_log();
-    let by_id = create(&stage, &JOB).await;
+    let ctx = prepared().await;
+    assert_eq!(create(&ctx, &["--job", "Nightly build", "--project", "Jaffle Shop"]).await.exit, 0);
+    ctx.take_log();
+    let by_id = create(&ctx, &JOB).await;
     assert_eq!((by_id.exit, &by_id.data["result"]), (0, &json!("kept")), "{by_id:?}");
     let line =
         ["--name", "Both", "--job", "first=Nightly build", "--job", "222225", "--depends-on", "dbt_222225=first"];
-    let both = create(&stage, &line).await;
+    let both = create(&ctx, &line).await;
     let tasks =
         json!([{ "task_key": "first", "dbt_job_id": "222222" }, { "task_key": "dbt_222225", "dbt_job_id": "222225" }]);
     assert_eq!((both.exit, &both.data["tasks"]), (0, &tasks), "{both:?}");
-    stage.take_log();
+    ctx.take_log();
     for (line, code, word) in [
         (&["--job", "Nightly bild"][..], Code::NotFound, "did you mean \\\"Nightly build\\\" (222222)"),
         (&["--job", "Nightly build", "--project", "None"], Code::NotFound, "No project is named"),
         (&["--name", "N", "--job", "Nightly build", "--job", "dbt_222222=222225"], Code::InvalidInput, "two tasks"),
         (&["--name", "N", "--job", "Nightly build", "--depends-on", "x=y"], Code::InvalidInput, "no --job has key"),
     ] {
-        let outcome = create(&stage, line).await;
-        assert_eq!((outcome.code, stage.take_writes()), (Some(code), vec![]), "{outcome:?}");
+        let outcome = create(&ctx, line).await;
+        assert_eq!((outcome.code, ctx.take_writes()), (Some(code), vec![]), "{outcome:?}");
         assert!(outcome.failure.contains(word), "{}", outcome.failure);
     }
     // With an id and a name it would not be needed.
-    stage.set("DBT_CLOUD_TOKEN", "");
-    let outcome = create(&stage, &["--job", "Nightly build", "--name", "N"]).await;
-    assert_eq!((outcome.code, stage.take_log().len()), (Some(Code::MissingInput), 0), "{outcome:?}");
+    ctx.set("DBT_CLOUD_TOKEN", "");
+    let outcome = create(&ctx, &["--job", "Nightly build", "--name", "N"]).await;
+    assert_eq!((outcome.code, ctx.take_log().len()), (Some(Code::MissingInput), 0), "{outcome:?}");
     assert!(outcome.failure.contains("to find a job by name"), "{}", outcome.failure);
 }
 
 #[tokio::test(start_paused = true)]
 async fn flags_about_a_schedule_need_one() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     for line in [&["--job", "222222", "--paused"][..], &["--job", "222222", "--timezone", "UTC"]] {
-        let outcome = create(&stage, line).await;
+        let outcome = create(&ctx, line).await;
         assert_eq!((outcome.exit, outcome.code), (2, Some(Code::Usage)), "{outcome:?}");
-        assert!(jobs(&stage).is_empty());
+        assert!(jobs(&ctx).is_empty());
     }
-    create(&stage, &["--job", "222222", "--schedule", "0 0 6 * * ?"]).await;
-    let outcome = create(&stage, &["--job", "222222", "--paused"]).await;
+    create(&ctx, &["--job", "222222", "--schedule", "0 0 6 * * ?"]).await;
+    let outcome = create(&ctx, &["--job", "222222", "--paused"]).await;
     assert_eq!((outcome.exit, &outcome.data["schedule"]["paused"]), (0, &json!(true)), "{outcome:?}");
-    assert_eq!(only_job(&stage)["settings"]["schedule"]["pause_status"], "PAUSED");
+    assert_eq!(only_job(&ctx)["settings"]["schedule"]["pause_status"], "PAUSED");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_workspace_without_serverless_is_told_so_with_the_ways_out() {
-    let stage = prepared().await;
-    stage.world(|world| world.set_serverless(false));
-    let outcome = create(&stage, &JOB).await;
+    let ctx = prepared().await;
+    ctx.world(|world| world.set_serverless(false));
+    let outcome = create(&ctx, &JOB).await;
     assert_eq!((outcome.exit, outcome.code), (1, Some(Code::Failed)), "{outcome:?}");
     assert!(
         outcome.failure.contains("serverless") && outcome.failure.contains("dbtrigger run 222222"),
         "{}",
         outcome.failure
     );
-    assert_eq!(stage.take_writes(), ["databricks:jobs/create"]);
-    assert!(jobs(&stage).is_empty());
+    assert_eq!(ctx.take_writes(), ["databricks:jobs/create"]);
+    assert!(jobs(&ctx).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn stale_reads_after_the_write_are_waited_out() {
-    let stage = prepared().await;
-    stage.world(|world| world.set_stale_reads(3));
-    let outcome = create(&stage, &JOB).await;
+    let ctx = prepared().await;
+    ctx.world(|world| world.set_stale_reads(3));
+    let outcome = create(&ctx, &JOB).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    only_job(&stage);
+    only_job(&ctx);
 }
 
 /// Ends every notebook that begins, as it is told, until dropped.
-async fn notebooks(stage: &Rehearsal, outcome: NotebookOutcome) {
+async fn notebooks(ctx: &Harness, outcome: NotebookOutcome) {
     loop {
         tokio::time::sleep(Duration::from_secs(5)).await;
-        stage.world(|world| {
+        ctx.world(|world| {
             while let Some(task) = world.next_notebook(SimTime(0)) {
                 assert_eq!(task.parameters["job_id"], "222222");
                 let end = NotebookEnd { outcome: outcome.clone(), output: String::new() };
@@ -596,10 +600,10 @@ async fn notebooks(stage: &Rehearsal, outcome: NotebookOutcome) {
     }
 }
 
-async fn run_now(stage: &Rehearsal, line: &[&str], outcome: NotebookOutcome) -> Outcome {
+async fn run_now(ctx: &Harness, line: &[&str], outcome: NotebookOutcome) -> Outcome {
     tokio::select! {
-        ended = create(stage, line) => ended,
-        () = notebooks(stage, outcome) => unreachable!("it goes on until dropped"),
+        ended = create(ctx, line) => ended,
+        () = notebooks(ctx, outcome) => unreachable!("it goes on until dropped"),
     }
 }
 
@@ -607,133 +611,133 @@ async fn run_now(stage: &Rehearsal, line: &[&str], outcome: NotebookOutcome) -> 
 async fn with_run_now_the_outcome_of_the_run_is_the_outcome() {
     let line = ["--job", "222222", "--run-now"];
     let failed = NotebookOutcome::Failed { error: "RuntimeError: model orders".into(), trace: String::new() };
-    let stage = prepared().await;
-    let outcome = run_now(&stage, &line, NotebookOutcome::Finished).await;
+    let ctx = prepared().await;
+    let outcome = run_now(&ctx, &line, NotebookOutcome::Finished).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert_eq!((&outcome.data["result"], &outcome.data["run"]["status"]), (&json!("created"), &json!("SUCCESS")));
     let said = outcome.said();
     let place = |word: &str| said.find(word).unwrap_or_else(|| panic!("{word} in {said}"));
     assert!(place(NAME) < place("workflow_run_id"), "{said}");
     let writes = ["databricks:jobs/create", "databricks:jobs/run-now"];
-    assert_eq!(stage.take_writes(), writes);
+    assert_eq!(ctx.take_writes(), writes);
 
     // Chance is repeatable here, so the same start in the same world would be the same run.
-    let stage = prepared().await;
-    create(&stage, &JOB).await;
-    stage.take_log();
-    let outcome = run_now(&stage, &line, failed).await;
+    let ctx = prepared().await;
+    create(&ctx, &JOB).await;
+    ctx.take_log();
+    let outcome = run_now(&ctx, &line, failed).await;
     assert_eq!((outcome.exit, outcome.code), (3, Some(Code::RunFailed)), "{outcome:?}");
     assert!(outcome.failure.contains("model orders"), "{}", outcome.failure);
     assert_eq!((&outcome.data["result"], &outcome.data["run"]["status"]), (&json!("kept"), &json!("FAILED")));
-    assert_eq!(stage.take_writes(), ["databricks:jobs/run-now"]);
+    assert_eq!(ctx.take_writes(), ["databricks:jobs/run-now"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_run_where_nothing_was_made() {
-    let stage = prepared().await;
-    let dry = create(&stage, &["--job", "222222", "--run-now", "--dry-run"]).await;
+    let ctx = prepared().await;
+    let dry = create(&ctx, &["--job", "222222", "--run-now", "--dry-run"]).await;
     assert_eq!(dry.exit, 0, "{dry:?}");
-    ask(&stage, "/api/2.2/jobs/create", &json!({ "name": NAME, "tasks": [] }));
-    stage.take_log();
-    let outcome = create(&stage, &["--job", "222222", "--run-now"]).await;
-    assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
+    ask(&ctx, "/api/2.2/jobs/create", &json!({ "name": NAME, "tasks": [] }));
+    ctx.take_log();
+    let outcome = create(&ctx, &["--job", "222222", "--run-now"]).await;
+    assert_eq!((outcome.exit, ctx.take_writes()), (7, vec![]), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_small_print_is_written_once_and_left_out_it_stays() {
-    let stage = prepared().await;
-    stage.run(deploy_notebook::run, &["--allow-override", "git_branch"]).await;
-    stage.take_log();
+    let ctx = prepared().await;
+    ctx.run(deploy_notebook::run, &["--allow-override", "git_branch"]).await;
+    ctx.take_log();
     let line = [
         &["--job", "222222", "--retries", "2", "--task-timeout", "4h", "--tag", "team=finance", "--tag", "tier="][..],
         &["--notify", "ops@example.com", "--override", "git_branch=main", "--schedule", "0 0 6 * * ?", "--paused"],
     ]
     .concat();
-    let first = create(&stage, &line).await;
-    assert_eq!((first.exit, stage.take_writes()), (0, vec!["databricks:jobs/create"]), "{first:?}");
-    let job = only_job(&stage);
+    let first = create(&ctx, &line).await;
+    assert_eq!((first.exit, ctx.take_writes()), (0, vec!["databricks:jobs/create"]), "{first:?}");
+    let job = only_job(&ctx);
     let (settings, task) = (&job["settings"], &job["settings"]["tasks"][0]);
     assert_eq!((&task["max_retries"], &task["timeout_seconds"]), (&json!(2), &json!(14_400)));
     assert_eq!(task["notebook_task"]["base_parameters"]["dbtrigger_overrides"], r#"{"git_branch":"main"}"#);
     assert_eq!((&settings["tags"]["team"], &settings["tags"]["tier"]), (&json!("finance"), &json!("")));
     assert_eq!(settings["email_notifications"]["on_failure"], json!(["ops@example.com"]));
     for line in [&line[..], &JOB] {
-        let again = create(&stage, line).await;
-        assert_eq!((again.exit, stage.take_writes()), (0, vec![]), "{again:?}");
+        let again = create(&ctx, line).await;
+        assert_eq!((again.exit, ctx.take_writes()), (0, vec![]), "{again:?}");
     }
-    edit(&stage, &job, |settings| settings["tasks"][0]["max_retries"] = 5.into());
-    stage.take_log();
-    assert_eq!((create(&stage, &JOB).await.exit, stage.take_writes()), (0, vec![]));
+    edit(&ctx, &job, |settings| settings["tasks"][0]["max_retries"] = 5.into());
+    ctx.take_log();
+    assert_eq!((create(&ctx, &JOB).await.exit, ctx.take_writes()), (0, vec![]));
 
     let back = ["--job", "222222", "--unpaused", "--override", "none", "--notify", "none", "--retries", "0"];
-    let outcome = create(&stage, &back).await;
+    let outcome = create(&ctx, &back).await;
     assert_eq!((outcome.exit, &outcome.data["schedule"]["paused"]), (0, &json!(false)), "{outcome:?}");
-    let settings = only_job(&stage)["settings"].clone();
+    let settings = only_job(&ctx)["settings"].clone();
     assert_eq!(settings["tasks"][0]["max_retries"], 0);
     assert!(settings["tasks"][0]["notebook_task"]["base_parameters"].get("dbtrigger_overrides").is_none());
     assert!(settings["email_notifications"].get("on_failure").is_none());
-    stage.take_log();
-    let gone = create(&stage, &["--job", "222222", "--no-schedule"]).await;
+    ctx.take_log();
+    let gone = create(&ctx, &["--job", "222222", "--no-schedule"]).await;
     assert_eq!((gone.exit, &gone.data["schedule"]), (0, &Value::Null), "{gone:?}");
-    assert!(only_job(&stage)["settings"].get("schedule").is_none());
-    assert_eq!(stage.take_writes(), ["databricks:jobs/update"]);
-    let again = create(&stage, &["--job", "222222", "--no-schedule"]).await;
-    assert_eq!((again.exit, stage.take_writes()), (0, vec![]), "{again:?}");
-    assert_eq!(create(&stage, &["--job", "222222", "--unpaused"]).await.code, Some(Code::Usage));
+    assert!(only_job(&ctx)["settings"].get("schedule").is_none());
+    assert_eq!(ctx.take_writes(), ["databricks:jobs/update"]);
+    let again = create(&ctx, &["--job", "222222", "--no-schedule"]).await;
+    assert_eq!((again.exit, ctx.take_writes()), (0, vec![]), "{again:?}");
+    assert_eq!(create(&ctx, &["--job", "222222", "--unpaused"]).await.code, Some(Code::Usage));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_that_could_look_ends_with_0_and_says_what_would_be_refused() {
-    let stage = prepared().await;
-    assert_eq!(stage.run(deploy_notebook::run, &["--allow-job", "222225"]).await.unwrap().exit, 0);
-    stage.take_log();
+    let ctx = prepared().await;
+    assert_eq!(ctx.run(deploy_notebook::run, &["--allow-job", "222225"]).await.unwrap().exit, 0);
+    ctx.take_log();
     let allowed = ["--job", "222225", "--override", "git_branch=main"];
     for (line, says) in [(&["--job", "222222"][..], "may start only"), (&allowed, "does not allow override")] {
-        let plain = create(&stage, line).await;
+        let plain = create(&ctx, line).await;
         assert!(plain.exit == 7 && plain.failure.contains(says), "{plain:?}");
-        let dry = create(&stage, &[line, &["--dry-run"]].concat()).await;
+        let dry = create(&ctx, &[line, &["--dry-run"]].concat()).await;
         assert_eq!((dry.exit, &dry.data["refused"]["code"]), (0, &json!("refused")), "{dry:?}");
         assert!(dry.text.contains("This plan would be refused") && dry.text.contains(says), "{}", dry.text);
         assert_eq!((&dry.data["steps"], &dry.data["identity"]), (&json!([]), &json!("ana@example.com")));
     }
     // Where nothing can be planned, nobody knows what would happen.
-    let missing = create(&stage, &["--job", "222222", "--notebook", "/Users/ana@example.com/gone", "--dry-run"]).await;
+    let missing = create(&ctx, &["--job", "222222", "--notebook", "/Users/ana@example.com/gone", "--dry-run"]).await;
     assert_eq!((missing.exit, missing.code), (6, Some(Code::NotFound)), "{missing:?}");
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn overrides_that_the_notebook_does_not_allow_are_refused_with_the_command_that_allows_them() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     let line = ["--job", "222222", "--override", "git_branch=main", "--override", "threads_override=4"];
-    let outcome = create(&stage, &line).await;
-    assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
+    let outcome = create(&ctx, &line).await;
+    assert_eq!((outcome.exit, ctx.take_writes()), (7, vec![]), "{outcome:?}");
     let deploy = "dbtrigger deploy-notebook --allow-override git_branch --allow-override threads_override";
     assert!(outcome.failure.contains(deploy), "{}", outcome.failure);
     let allow = ["--allow-override", "git_branch", "--allow-override", "threads_override"];
-    stage.run(deploy_notebook::run, &allow).await;
-    assert_eq!(create(&stage, &line).await.exit, 0);
+    ctx.run(deploy_notebook::run, &allow).await;
+    assert_eq!(create(&ctx, &line).await.exit, 0);
 
     // Taken back from the notebook, those that stand in the workflow would make every run fail.
-    stage.run(deploy_notebook::run, &["--allow-override", "none"]).await;
-    stage.take_log();
-    let outcome = create(&stage, &JOB).await;
-    assert_eq!((outcome.exit, stage.take_writes()), (7, vec![]), "{outcome:?}");
+    ctx.run(deploy_notebook::run, &["--allow-override", "none"]).await;
+    ctx.take_log();
+    let outcome = create(&ctx, &JOB).await;
+    assert_eq!((outcome.exit, ctx.take_writes()), (7, vec![]), "{outcome:?}");
     assert!(outcome.failure.contains("--override none"), "{}", outcome.failure);
-    assert_eq!(create(&stage, &["--job", "222222", "--override", "none"]).await.exit, 0);
-    assert_eq!(create(&stage, &JOB).await.exit, 0);
+    assert_eq!(create(&ctx, &["--job", "222222", "--override", "none"]).await.exit, 0);
+    assert_eq!(create(&ctx, &JOB).await.exit, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn small_print_that_cannot_be_used_is_refused_before_anything_is_sent() {
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     let line = ["--job", "222222", "--tag", "a", "--notify", "ops", "--override", "cause=x"];
-    let outcome = create(&stage, &line).await;
+    let outcome = create(&ctx, &line).await;
     assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
     for flag in ["--tag", "--notify", "--override"] {
         assert!(outcome.failure.contains(flag), "{flag}: {}", outcome.failure);
     }
-    assert!(stage.take_log().is_empty());
+    assert!(ctx.take_log().is_empty());
     let parse = |line: &[&str]| {
         let command = <super::Args as clap::Args>::augment_args(clap::Command::new("create-workflow"));
         command.try_get_matches_from(["create-workflow", "--job", "1"].iter().chain(line)).is_ok()
@@ -758,24 +762,24 @@ const SEVERAL: [&str; 8] =
 
 #[tokio::test(start_paused = true)]
 async fn several_jobs_are_a_task_each_and_one_job_to_two_and_back_leaves_nothing_behind() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     let one = ["--name", "Both", "--job", "load=222222"];
-    create(&stage, &one).await;
-    let before = only_job(&stage);
-    stage.take_log();
-    let outcome = create(&stage, &SEVERAL).await;
-    assert_eq!((outcome.exit, stage.take_writes()), (0, vec!["databricks:jobs/update"]), "{outcome:?}");
+    create(&ctx, &one).await;
+    let before = only_job(&ctx);
+    ctx.take_log();
+    let outcome = create(&ctx, &SEVERAL).await;
+    assert_eq!((outcome.exit, ctx.take_writes()), (0, vec!["databricks:jobs/update"]), "{outcome:?}");
     let tasks =
         json!([{ "task_key": "load", "dbt_job_id": "222222" }, { "task_key": "dbt_222223", "dbt_job_id": "222223" }]);
     assert_eq!((&outcome.data["tasks"], &outcome.data["dbt_job_id"]), (&tasks, &Value::Null));
-    let settings = only_job(&stage)["settings"].clone();
+    let settings = only_job(&ctx)["settings"].clone();
     assert!(settings.get("parameters").is_none(), "{settings:#}");
     assert_eq!(settings["tasks"].as_array().unwrap().len(), 2, "{settings:#}");
-    let again = create(&stage, &SEVERAL).await;
-    assert_eq!((again.exit, stage.take_writes()), (0, vec![]), "{again:?}");
-    let back = create(&stage, &one).await;
-    assert_eq!((back.exit, stage.take_writes()), (0, vec!["databricks:jobs/update"]), "{back:?}");
-    assert_eq!(only_job(&stage), before);
+    let again = create(&ctx, &SEVERAL).await;
+    assert_eq!((again.exit, ctx.take_writes()), (0, vec![]), "{again:?}");
+    let back = create(&ctx, &one).await;
+    assert_eq!((back.exit, ctx.take_writes()), (0, vec!["databricks:jobs/update"]), "{back:?}");
+    assert_eq!(only_job(&ctx), before);
 }
 
 #[tokio::test(start_paused = true)]
@@ -786,15 +790,17 @@ async fn killed_at_any_request_on_the_way_from_one_job_to_two_it_ends_in_the_sam
     let calm = base.copy();
     create(&calm, &SEVERAL).await;
     let wanted = only_job(&calm)["settings"].clone();
-    for trouble in [Trouble::KilledBefore, Trouble::KilledAfter, Trouble::LostAfter, Trouble::Unavailable] {
+    for trouble in
+        [InjectedFault::KilledBefore, InjectedFault::KilledAfter, InjectedFault::LostAfter, InjectedFault::Unavailable]
+    {
         for index in 0.. {
-            let stage = base.copy();
-            stage.take_log();
-            stage.trouble_at(index, trouble);
-            stage.run(super::run, &SEVERAL).await;
-            let reached = stage.take_log().len() > index;
-            assert_eq!(create(&stage, &SEVERAL).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(only_job(&stage)["settings"], wanted, "{trouble:?} at {index}");
+            let ctx = base.copy();
+            ctx.take_log();
+            ctx.trouble_at(index, trouble);
+            ctx.run(super::run, &SEVERAL).await;
+            let reached = ctx.take_log().len() > index;
+            assert_eq!(create(&ctx, &SEVERAL).await.exit, 0, "{trouble:?} at {index}");
+            assert_eq!(only_job(&ctx)["settings"], wanted, "{trouble:?} at {index}");
             if !reached {
                 assert!(index > 5);
                 break;
@@ -805,8 +811,8 @@ async fn killed_at_any_request_on_the_way_from_one_job_to_two_it_ends_in_the_sam
 
 #[tokio::test(start_paused = true)]
 async fn several_jobs_need_a_name_and_keys_that_fit() {
-    let stage = prepared().await;
-    let outcome = create(&stage, &["--job", "222222", "--job", "222223"]).await;
+    let ctx = prepared().await;
+    let outcome = create(&ctx, &["--job", "222222", "--job", "222223"]).await;
     assert_eq!((outcome.exit, outcome.code), (2, Some(Code::MissingInput)), "{outcome:?}");
     assert!(outcome.failure.contains("--name"), "{}", outcome.failure);
     for (line, reason) in [
@@ -814,16 +820,16 @@ async fn several_jobs_need_a_name_and_keys_that_fit() {
         (&["--name", "x", "--job", "a b=222222"], "letters, digits"),
         (&["--name", "x", "--job", "222222", "--depends-on", "dbt_222222=load"], "no --job has key"),
     ] {
-        let outcome = create(&stage, line).await;
+        let outcome = create(&ctx, line).await;
         assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
         assert!(outcome.failure.contains(reason), "{}", outcome.failure);
     }
-    assert!(stage.take_log().is_empty());
-    stage.run(deploy_notebook::run, &["--allow-job", "222222"]).await;
-    let outcome = create(&stage, &SEVERAL).await;
+    assert!(ctx.take_log().is_empty());
+    ctx.run(deploy_notebook::run, &["--allow-job", "222222"]).await;
+    let outcome = create(&ctx, &SEVERAL).await;
     assert_eq!(outcome.exit, 7, "{outcome:?}");
     assert!(outcome.failure.contains("--allow-job 222222 --allow-job 222223"), "{}", outcome.failure);
-    assert!(jobs(&stage).is_empty());
+    assert!(jobs(&ctx).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -833,8 +839,8 @@ async fn every_form_of_compute_is_written_once_left_out_it_stays_and_taken_back_
     let cluster = r#"{"spark_version":"16.4.x-scala2.12","node_type_id":"m5d.xlarge","num_workers":1}"#;
     std::fs::write(&file, cluster).unwrap();
     let file = file.to_str().unwrap();
-    let stage = prepared().await;
-    stage.world(|world| world.set_serverless(false));
+    let ctx = prepared().await;
+    ctx.world(|world| world.set_serverless(false));
     for (flags, field, value) in [
         (&["--compute", "cluster:0101-120000-shared01"][..], "existing_cluster_id", json!("0101-120000-shared01")),
         (
@@ -848,51 +854,51 @@ async fn every_form_of_compute_is_written_once_left_out_it_stays_and_taken_back_
         (&["--cluster-json", file], "new_cluster", serde_json::from_str(cluster).unwrap()),
     ] {
         let line = [&JOB[..], flags].concat();
-        assert_eq!(create(&stage, &line).await.exit, 0, "{flags:?}");
-        let task = only_job(&stage)["settings"]["tasks"][0].clone();
+        assert_eq!(create(&ctx, &line).await.exit, 0, "{flags:?}");
+        let task = only_job(&ctx)["settings"]["tasks"][0].clone();
         assert_eq!(task[field], value, "{flags:?}");
         let fields = ["existing_cluster_id", "new_cluster", "job_cluster_key"];
         assert_eq!(fields.iter().filter(|name| task.get(**name).is_some()).count(), 1, "{task:#}");
-        stage.take_log();
+        ctx.take_log();
         for line in [&line[..], &JOB] {
-            let again = create(&stage, line).await;
-            assert_eq!((again.exit, stage.take_writes()), (0, vec![]), "{again:?}");
+            let again = create(&ctx, line).await;
+            assert_eq!((again.exit, ctx.take_writes()), (0, vec![]), "{again:?}");
         }
     }
     // What operators chose stays too, and what the service fills in is no difference.
-    edit(&stage, &only_job(&stage), |settings| {
+    edit(&ctx, &only_job(&ctx), |settings| {
         settings["tasks"][0]["new_cluster"]["aws_attributes"] = json!({ "zone_id": "auto" });
     });
-    stage.take_log();
+    ctx.take_log();
     for line in [&[&JOB[..], &["--cluster-json", file]].concat()[..], &JOB] {
-        let again = create(&stage, line).await;
-        assert_eq!((again.exit, stage.take_writes()), (0, vec![]), "{again:?}");
+        let again = create(&ctx, line).await;
+        assert_eq!((again.exit, ctx.take_writes()), (0, vec![]), "{again:?}");
     }
-    edit(&stage, &only_job(&stage), |settings| {
+    edit(&ctx, &only_job(&ctx), |settings| {
         settings["job_clusters"] = json!([{ "job_cluster_key": "small", "new_cluster": { "num_workers": 0 } }]);
     });
     let line = ["--job", "222222", "--compute", "job-cluster:small"];
-    assert_eq!(create(&stage, &line).await.exit, 0);
-    assert_eq!(only_job(&stage)["settings"]["tasks"][0]["job_cluster_key"], "small");
-    stage.take_log();
-    assert_eq!((create(&stage, &line).await.exit, stage.take_writes()), (0, vec![]));
-    stage.world(|world| world.set_serverless(true));
-    assert_eq!(create(&stage, &["--job", "222222", "--compute", "serverless"]).await.exit, 0);
-    assert!(only_job(&stage)["settings"]["tasks"][0].get("new_cluster").is_none());
+    assert_eq!(create(&ctx, &line).await.exit, 0);
+    assert_eq!(only_job(&ctx)["settings"]["tasks"][0]["job_cluster_key"], "small");
+    ctx.take_log();
+    assert_eq!((create(&ctx, &line).await.exit, ctx.take_writes()), (0, vec![]));
+    ctx.world(|world| world.set_serverless(true));
+    assert_eq!(create(&ctx, &["--job", "222222", "--compute", "serverless"]).await.exit, 0);
+    assert!(only_job(&ctx)["settings"]["tasks"][0].get("new_cluster").is_none());
     let with_policy = ["--job", "222222", "--compute", "new", "--policy", "A1B2C3D4E5F60718"];
     for writes in [1, 0] {
-        stage.take_log();
-        assert_eq!(create(&stage, &with_policy).await.exit, 0);
-        assert_eq!(stage.take_writes().len(), writes);
+        ctx.take_log();
+        assert_eq!(create(&ctx, &with_policy).await.exit, 0);
+        assert_eq!(ctx.take_writes().len(), writes);
     }
-    let cluster = only_job(&stage)["settings"]["tasks"][0]["new_cluster"].clone();
+    let cluster = only_job(&ctx)["settings"]["tasks"][0]["new_cluster"].clone();
     assert_eq!(cluster["policy_id"], "A1B2C3D4E5F60718");
     assert!(cluster.get("node_type_id").is_none(), "the policy says it: {cluster}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn compute_that_is_not_there_is_refused_with_what_there_is() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("cluster.json");
     std::fs::write(&file, r#"{"spark_version":"1.0","node_type_id":"m5d.large","num_workers":0}"#).unwrap();
@@ -907,13 +913,13 @@ async fn compute_that_is_not_there_is_refused_with_what_there_is() {
         (&["--cluster-json", file.to_str().unwrap()], 6, &["No runtime 1.0", "16.4.x-scala2.12"]),
         (&["--compute", "pool:x"], 2, &["job-cluster:KEY"]),
     ] {
-        let outcome = create(&stage, &[&JOB[..], flags].concat()).await;
-        assert_eq!((outcome.exit, stage.take_writes()), (exit, vec![]), "{flags:?}: {outcome:?}");
+        let outcome = create(&ctx, &[&JOB[..], flags].concat()).await;
+        assert_eq!((outcome.exit, ctx.take_writes()), (exit, vec![]), "{flags:?}: {outcome:?}");
         for word in words {
             assert!(outcome.failure.contains(word), "{word}: {}", outcome.failure);
         }
     }
-    let outcome = create(&stage, &["--job", "222222", "--compute", "cluster:0102-120000-bosown02"]).await;
+    let outcome = create(&ctx, &["--job", "222222", "--compute", "cluster:0102-120000-bosown02"]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(warnings(&outcome).iter().any(|text| text.contains("dedicated to bo@example.com")), "{outcome:?}");
 }
@@ -925,13 +931,13 @@ async fn a_mistyped_scope_or_key_is_said_with_the_nearest_one() {
         (&["--key", "api-kye"], "did you mean \\\"api-key\\\"?"),
         (&["--scope", "finance"], "No secret scope finance"),
     ] {
-        let stage = Rehearsal::new();
-        assert_eq!(stage.run(init_secrets::run, &[]).await.unwrap().exit, 0);
-        assert_eq!(stage.run(deploy_notebook::run, flags).await.unwrap().exit, 0);
-        stage.take_log();
-        let outcome = create(&stage, &JOB).await;
+        let ctx = Harness::new();
+        assert_eq!(ctx.run(init_secrets::run, &[]).await.unwrap().exit, 0);
+        assert_eq!(ctx.run(deploy_notebook::run, flags).await.unwrap().exit, 0);
+        ctx.take_log();
+        let outcome = create(&ctx, &JOB).await;
         assert_eq!(outcome.code, Some(Code::NotFound), "{outcome:?}");
         assert!(outcome.failure.contains(says), "{flags:?} {outcome:?}");
-        assert_eq!(stage.take_writes(), [""; 0]);
+        assert_eq!(ctx.take_writes(), [""; 0]);
     }
 }

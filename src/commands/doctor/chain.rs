@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::check::{Check, Part};
-use super::notebooks::{Footing, footing};
-use super::workflows::{self, Standing};
+use super::check::{Check, Section};
+use super::notebooks::{NotebookCheck, footing};
+use super::workflows::{self, WorkflowCheck};
 use super::{jobs, last_run, notebooks};
-use crate::commands::create_workflow::ground::Ground;
+use crate::commands::create_workflow::prerequisites::Prerequisites;
 use crate::commands::create_workflow::rights;
 use crate::commands::job_named::{JobNamed, Narrow};
 use crate::commands::workflow_named::WorkflowNamed;
@@ -15,7 +15,7 @@ use crate::databricks::me::Me;
 use crate::failure::Failure;
 use crate::http::{Reader, side_by_side};
 
-pub(super) const PART: Part = Part::Chain;
+pub(super) const PART: Section = Section::Chain;
 
 /// The dbt half: the line to it, or which link to it is broken.
 pub(super) struct Dbt {
@@ -78,7 +78,7 @@ impl Chain<'_> {
         let (standing, none) = workflows::find(self, wanted, job).await;
         let mut checks: Vec<Check> = Vec::new();
         let mut footings = BTreeMap::new();
-        let loads: Vec<(String, notebooks::Load)> = loads(&standing).into_iter().collect();
+        let loads: Vec<(String, notebooks::NotebookUse)> = loads(&standing).into_iter().collect();
         let found = side_by_side(&loads, async |(path, load)| footing(self, Some(path), load).await).await;
         for ((path, _), footing) in loads.into_iter().zip(found) {
             checks.extend(
@@ -93,7 +93,7 @@ impl Chain<'_> {
         }
         if standing.is_empty() {
             // What a first workflow would stand on.
-            let load = notebooks::Load { jobs: job.into_iter().collect(), others_only: false };
+            let load = notebooks::NotebookUse { jobs: job.into_iter().collect(), others_only: false };
             checks.extend(footing(self, None, &load).await.checks);
         }
         checks.extend(none);
@@ -101,7 +101,7 @@ impl Chain<'_> {
         let mut started: BTreeMap<u64, Option<String>> = BTreeMap::new();
         for task in standing.iter().flat_map(|workflow| &workflow.tasks) {
             let Some(id) = task.job.filter(|id| job.is_none_or(|job| job == *id)) else { continue };
-            let elsewhere = footings.get(&task.notebook).and_then(|footing: &Footing| footing.elsewhere.clone());
+            let elsewhere = footings.get(&task.notebook).and_then(|footing: &NotebookCheck| footing.elsewhere.clone());
             started.entry(id).or_insert(elsewhere);
         }
         if let Some(job) = job {
@@ -126,31 +126,33 @@ impl Chain<'_> {
     }
 
     /// What those may read whom the workflows run as, each of them and each notebook once.
-    async fn all_rights(&self, standing: &[Standing], footings: &BTreeMap<String, Footing>) -> Rights {
-        let mut asked: BTreeMap<(String, String), &Ground> = BTreeMap::new();
+    async fn all_rights(&self, standing: &[WorkflowCheck], footings: &BTreeMap<String, NotebookCheck>) -> Rights {
+        let mut asked: BTreeMap<(String, String), &Prerequisites> = BTreeMap::new();
         for workflow in standing {
             let Some(who) = self.runs_as_another(workflow) else { continue };
             for path in workflow.tasks.iter().map(|task| &task.notebook) {
-                if let Some(Footing { checks: _, ground: Ok(ground), key: Ok(()), elsewhere: _ }) = footings.get(path) {
-                    asked.insert((who.to_owned(), path.clone()), ground);
+                if let Some(NotebookCheck { checks: _, prerequisites: Ok(prerequisites), key: Ok(()), elsewhere: _ }) =
+                    footings.get(path)
+                {
+                    asked.insert((who.to_owned(), path.clone()), prerequisites);
                 }
             }
         }
-        let asked: Vec<((String, String), &Ground)> = asked.into_iter().collect();
-        let look = async |((who, _), ground): &((String, String), &Ground)| {
-            rights::look(self.reader, who, ground).await.map_or_else(|| Ok(Vec::new()), |rights| rights.check())
+        let asked: Vec<((String, String), &Prerequisites)> = asked.into_iter().collect();
+        let look = async |((who, _), prerequisites): &((String, String), &Prerequisites)| {
+            rights::look(self.reader, who, prerequisites).await.map_or_else(|| Ok(Vec::new()), |rights| rights.check())
         };
         let found = side_by_side(&asked, look).await;
         asked.into_iter().map(|(asked, _)| asked).zip(found).collect()
     }
 
     /// Whom the workflow runs as, if not as whoever asks.
-    fn runs_as_another<'a>(&self, workflow: &'a Standing) -> Option<&'a str> {
+    fn runs_as_another<'a>(&self, workflow: &'a WorkflowCheck) -> Option<&'a str> {
         workflow.have.job.run_as.as_deref().filter(|who| !who.eq_ignore_ascii_case(&self.me.user_name))
     }
 
     /// Whether whoever a workflow runs as may read its notebook and its key.
-    fn rights(workflow: &Standing, footings: &BTreeMap<String, Footing>, known: &Rights) -> Check {
+    fn rights(workflow: &WorkflowCheck, footings: &BTreeMap<String, NotebookCheck>, known: &Rights) -> Check {
         let id = format!("rights:{}", workflow.have.job.id);
         let skipped = |of: &str| Check::skipped(PART, &id, &format!("the rights of {}", workflow.short()), of);
         let Some(who) = workflow.have.job.run_as.clone() else {
@@ -159,8 +161,10 @@ impl Chain<'_> {
         let paths: BTreeSet<&str> = workflow.tasks.iter().map(|task| task.notebook.as_str()).collect();
         let mut unsure = Vec::new();
         for path in paths {
-            let Some(Footing { checks: _, ground, key, elsewhere: _ }) = footings.get(path) else { continue };
-            if let (Err(of), _) | (Ok(_), Err(of)) = (ground, key) {
+            let Some(NotebookCheck { checks: _, prerequisites, key, elsewhere: _ }) = footings.get(path) else {
+                continue;
+            };
+            if let (Err(of), _) | (Ok(_), Err(of)) = (prerequisites, key) {
                 return skipped(of);
             }
             match known.get(&(who.clone(), path.to_owned())) {
@@ -199,13 +203,13 @@ async fn the_job(dbt: &Dbt, wanted: &Wanted) -> Result<Option<u64>, Check> {
 }
 
 /// The notebooks of the workflows, each with what it has to carry.
-fn loads(standing: &[Standing]) -> BTreeMap<String, notebooks::Load> {
-    let mut loads: BTreeMap<String, notebooks::Load> = BTreeMap::new();
+fn loads(standing: &[WorkflowCheck]) -> BTreeMap<String, notebooks::NotebookUse> {
+    let mut loads: BTreeMap<String, notebooks::NotebookUse> = BTreeMap::new();
     for workflow in standing {
         for task in &workflow.tasks {
             let load = loads
                 .entry(task.notebook.clone())
-                .or_insert_with(|| notebooks::Load { jobs: BTreeSet::new(), others_only: true });
+                .or_insert_with(|| notebooks::NotebookUse { jobs: BTreeSet::new(), others_only: true });
             load.jobs.extend(task.job);
             load.others_only &= workflow.is_of_another;
         }

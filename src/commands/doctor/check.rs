@@ -11,29 +11,29 @@ use crate::failure::{Code, Failure, Hint, Report};
 
 /// Which part of the chain a link belongs to; the order in which they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+pub(super) enum Section {
     Dbt,
     Databricks,
     Chain,
 }
 
-impl Part {
-    const ALL: [Part; 3] = [Part::Dbt, Part::Databricks, Part::Chain];
+impl Section {
+    const ALL: [Section; 3] = [Section::Dbt, Section::Databricks, Section::Chain];
 
     /// In an id.
     pub(super) fn word(self) -> &'static str {
         match self {
-            Part::Dbt => "dbt",
-            Part::Databricks => "databricks",
-            Part::Chain => "chain",
+            Section::Dbt => "dbt",
+            Section::Databricks => "databricks",
+            Section::Chain => "chain",
         }
     }
 
     pub(super) fn title(self) -> &'static str {
         match self {
-            Part::Dbt => "dbt Cloud",
-            Part::Databricks => "Databricks",
-            Part::Chain => "Chain",
+            Section::Dbt => "dbt Cloud",
+            Section::Databricks => "Databricks",
+            Section::Chain => "Chain",
         }
     }
 }
@@ -74,7 +74,7 @@ impl Status {
 /// One link.
 #[derive(Clone, Debug)]
 pub(super) struct Check {
-    part: Part,
+    part: Section,
     /// Stable; what stands behind a colon says which of several.
     id: String,
     status: Status,
@@ -88,27 +88,27 @@ pub(super) struct Check {
 }
 
 impl Check {
-    fn new(part: Part, id: &str, status: Status, what: impl Into<String>) -> Check {
+    fn new(part: Section, id: &str, status: Status, what: impl Into<String>) -> Check {
         let id = format!("{}.{id}", part.word());
         let what = what.into();
         Check { part, id, status, what, reasons: Vec::new(), next: Vec::new(), valid_until: None, is_aside: false }
     }
 
-    pub(super) fn ok(part: Part, id: &str, what: impl Into<String>) -> Check {
+    pub(super) fn ok(part: Section, id: &str, what: impl Into<String>) -> Check {
         Check::new(part, id, Status::Ok, what)
     }
 
-    pub(super) fn warning(part: Part, id: &str, what: impl Into<String>) -> Check {
+    pub(super) fn warning(part: Section, id: &str, what: impl Into<String>) -> Check {
         Check::new(part, id, Status::Warning, what)
     }
 
-    pub(super) fn failed(part: Part, id: &str, failure: Failure) -> Check {
+    pub(super) fn failed(part: Section, id: &str, failure: Failure) -> Check {
         let Failure { code: _, what, causes, hints, open: _ } = failure;
         Check { reasons: causes, next: hints, ..Check::new(part, id, Status::Failed, what) }
     }
 
     /// `of`: the link that had to hold for this one, in words.
-    pub(super) fn skipped(part: Part, id: &str, what: &str, of: &str) -> Check {
+    pub(super) fn skipped(part: Section, id: &str, what: &str, of: &str) -> Check {
         Check { reasons: vec![of.to_owned()], ..Check::new(part, id, Status::Skipped, what) }
     }
 
@@ -146,7 +146,7 @@ impl Check {
         self
     }
 
-    pub(super) fn part(&self) -> Part {
+    pub(super) fn part(&self) -> Section {
         self.part
     }
 
@@ -243,7 +243,7 @@ impl Examined {
 impl Report for Examined {
     fn text(&self) -> String {
         let mut text = String::new();
-        for part in Part::ALL {
+        for part in Section::ALL {
             let lines: String =
                 self.checks.iter().filter(|check| check.part == part).map(|check| check.text(&self.given)).collect();
             if !lines.is_empty() {

@@ -3,8 +3,8 @@
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::check::{Check, Part};
-use crate::commands::Stage;
+use super::check::{Check, Section};
+use crate::commands::CommandContext;
 use crate::commands::init_secrets::accounts;
 use crate::commands::provision::who;
 use crate::context::Environment;
@@ -26,7 +26,7 @@ const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 /// One of the two hosts.
 #[derive(Clone, Copy)]
 pub(super) struct Host<'a> {
-    pub(super) part: Part,
+    pub(super) part: Section,
     pub(super) origin: &'a Origin,
 }
 
@@ -138,7 +138,7 @@ impl Host<'_> {
         }
     }
 
-    fn failure(self, part: Part, what: &str, net: &Net) -> Failure {
+    fn failure(self, part: Section, what: &str, net: &Net) -> Failure {
         let error = |service| HttpError {
             service,
             operation: "connect",
@@ -149,8 +149,8 @@ impl Host<'_> {
             late: None,
         };
         match part {
-            Part::Dbt => of_dbt(what, &error("dbt Cloud")),
-            Part::Databricks | Part::Chain => of_databricks(what, &error("Databricks")),
+            Section::Dbt => of_dbt(what, &error("dbt Cloud")),
+            Section::Databricks | Section::Chain => of_databricks(what, &error("Databricks")),
         }
     }
 
@@ -190,7 +190,7 @@ impl Host<'_> {
 
 /// Whether dbt takes the token, and lets it see the account.
 pub(super) async fn dbt_identity(reader: &Reader, account: &Account) -> Check {
-    let (part, id, known_as) = (Part::Dbt, "identity", reader.known_as());
+    let (part, id, known_as) = (Section::Dbt, "identity", reader.known_as());
     let accounts = match accounts(reader).await {
         Ok(accounts) => accounts,
         Err(error) if error.means() == Meaning::WrongHost => {
@@ -223,7 +223,7 @@ pub(super) async fn dbt_identity(reader: &Reader, account: &Account) -> Check {
 
 /// Who the Databricks credential belongs to.
 pub(super) async fn databricks_identity(reader: &Reader, identity: &Databricks) -> (Check, Option<Me>) {
-    let (part, id) = (Part::Databricks, "identity");
+    let (part, id) = (Section::Databricks, "identity");
     match who(reader).await {
         Ok(me) => {
             let what = format!("{} is {}; token accepted ({})", reader.known_as(), me.user_name, identity.way.name());
@@ -239,9 +239,9 @@ pub(super) async fn databricks_identity(reader: &Reader, identity: &Databricks) 
 }
 
 /// The way to a host, walked.
-pub(super) async fn walked(host: Host<'_>, stage: &Stage) -> Result<Vec<Check>, Failure> {
-    let walk = crate::commands::walk_to(host.origin, stage).await?;
-    Ok(host.links(&walk, &stage.context.environment, stage.context.wall.now()))
+pub(super) async fn walked(host: Host<'_>, ctx: &CommandContext) -> Result<Vec<Check>, Failure> {
+    let walk = crate::commands::walk_to(host.origin, ctx).await?;
+    Ok(host.links(&walk, &ctx.context.environment, ctx.context.wall.now()))
 }
 
 #[cfg(test)]
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn a_certificate_with_less_than_two_weeks_left_is_a_warning() {
         let origin = Origin::parse("https://ab123.us1.dbt.com").unwrap();
-        let host = Host { part: Part::Dbt, origin: &origin };
+        let host = Host { part: Section::Dbt, origin: &origin };
         let until: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
         let shown = |now: &str| {
             let walk = Walk { valid_until: Some(until), ..Walk::default() };
@@ -276,7 +276,7 @@ mod tests {
         let shown = |origin: &str, date: Option<&str>| {
             let origin = Origin::parse(origin).unwrap();
             let walk = Walk { date: date.map(|date| date.parse().unwrap()), ..Walk::default() };
-            let host = Host { part: Part::Dbt, origin: &origin };
+            let host = Host { part: Section::Dbt, origin: &origin };
             let links = host.links(&walk, &Environment::default(), "2026-11-10T12:00:00Z".parse().unwrap());
             format!("{:?}", links.last().unwrap())
         };
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn behind_a_broken_link_nothing_is_said_to_hold_and_a_proxy_is_named_with_where_it_comes_from() {
         let origin = Origin::parse("https://ab123.us1.dbt.com").unwrap();
-        let host = Host { part: Part::Dbt, origin: &origin };
+        let host = Host { part: Section::Dbt, origin: &origin };
         let net = Net::new(NetKind::Connect, "refused");
         let walk = Walk { broken: Some((Link::Connection, net.clone())), ..Walk::default() };
         let links = host.links(&walk, &Environment::default(), Timestamp::UNIX_EPOCH);

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::chain::{Chain, PART};
 use super::check::Check;
-use super::notebooks::Footing;
-use super::workflows::Standing;
+use super::notebooks::NotebookCheck;
+use super::workflows::WorkflowCheck;
 use crate::commands::create_workflow::Used;
 use crate::commands::jobs::moment;
 use crate::databricks::{self, WorkflowEnd, list_workflow_runs};
@@ -15,7 +15,11 @@ use crate::failure::{Code, Failure, of_databricks};
 use crate::runs::{Probe as _, Seen, WorkflowProbe, WorkflowState, plain};
 
 /// The newest run that has ended; a failed one is a failed link, with its cause.
-pub(super) async fn look(chain: &Chain<'_>, workflow: &Standing, footings: &BTreeMap<String, Footing>) -> Check {
+pub(super) async fn look(
+    chain: &Chain<'_>,
+    workflow: &WorkflowCheck,
+    footings: &BTreeMap<String, NotebookCheck>,
+) -> Check {
     let job = workflow.have.job.id;
     let (id, subject) = (format!("last-run:{job}"), format!("the last run of {}", workflow.short()));
     let unknown = |error| {
@@ -28,8 +32,8 @@ pub(super) async fn look(chain: &Chain<'_>, workflow: &Standing, footings: &BTre
         Err(error) => return unknown(error),
     };
     let ended = page.runs.rows.iter().filter_map(|run| match run.standing()? {
-        databricks::Standing::Ended(end) => Some((run, end)),
-        databricks::Standing::Going(_) => None,
+        databricks::RunState::Ended(end) => Some((run, end)),
+        databricks::RunState::Going(_) => None,
     });
     let Some((run, end)) = ended.max_by_key(|(run, _)| (run.start_time, run.run_id)) else {
         let of = "no run has ended yet, so it is unknown whether dbt accepts the key";
@@ -56,25 +60,30 @@ pub(super) async fn look(chain: &Chain<'_>, workflow: &Standing, footings: &BTre
 }
 
 /// Why it failed, and what to do first.
-fn why(workflow: &Standing, footings: &BTreeMap<String, Footing>, state: &WorkflowState, what: String) -> Failure {
+fn why(
+    workflow: &WorkflowCheck,
+    footings: &BTreeMap<String, NotebookCheck>,
+    state: &WorkflowState,
+    what: String,
+) -> Failure {
     let failure = Failure::new(Code::RunFailed, what);
     let failed = state
         .tasks
         .iter()
-        .find(|task| matches!(task.standing, Some(databricks::Standing::Ended(WorkflowEnd::Failed(_)))));
+        .find(|task| matches!(task.standing, Some(databricks::RunState::Ended(WorkflowEnd::Failed(_)))));
     let Some(task) = failed else {
         let message = state.run.message().map(|message| plain(message, 400));
         return message.into_iter().fold(failure, Failure::cause);
     };
     let notebook = workflow.tasks.iter().find(|own| own.key == task.key).map(|own| &own.notebook);
-    let ground = notebook.and_then(|notebook| footings.get(notebook)?.ground.as_ref().ok());
-    let Some(ground) = ground else {
+    let prerequisites = notebook.and_then(|notebook| footings.get(notebook)?.prerequisites.as_ref().ok());
+    let Some(prerequisites) = prerequisites else {
         // A task of somebody else, or a notebook that another check complains about.
         let lines = task.said.iter().flat_map(|said| &said.error).chain(&task.message).take(5);
         return lines.map(|line| format!("task {}: {line}", task.key)).fold(failure, Failure::cause);
     };
     let who = workflow.have.job.run_as.as_deref().unwrap_or("its run-as identity");
-    let used = Used { who, path: &ground.path, scope: &ground.scope, key: &ground.key };
+    let used = Used { who, path: &prerequisites.path, scope: &prerequisites.scope, key: &prerequisites.key };
     let Failure { code: _, what: why, causes, hints, open: _ } = used.meaning(task);
     let failure = causes.into_iter().fold(failure.cause(why), Failure::cause);
     Failure { hints, ..failure }

@@ -11,12 +11,12 @@ mod notebooks;
 mod workflows;
 
 use self::chain::{Chain, Dbt, Wanted};
-use self::check::{Check, Examined, Part};
+use self::check::{Check, Examined, Section};
 use self::hosts::{Host, databricks_identity, dbt_identity, walked};
 use super::job_named::{JobNamed, Narrow};
 use super::workflow_named::WorkflowNamed;
-use super::{Stage, line_to_dbt, to_databricks};
-use crate::credentials::{self, Account, Databricks, Wants};
+use super::{CommandContext, line_to_dbt, to_databricks};
+use crate::credentials::{self, Account, Databricks, InputErrors};
 use crate::databricks::me::Me;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Reader;
@@ -43,8 +43,8 @@ pub(crate) struct Args {
     narrow: Narrow,
 }
 
-pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
-    match examine(args, stage).await {
+pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
+    match examine(args, ctx).await {
         Ok(examined) => {
             let failure = examined.failure();
             Ended { report: Some(Box::new(examined)), failure }
@@ -53,11 +53,11 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
     }
 }
 
-async fn examine(args: Args, stage: &Stage) -> Result<Examined, Failure> {
+async fn examine(args: Args, ctx: &CommandContext) -> Result<Examined, Failure> {
     let Args { workflow, job, narrow } = args;
-    let environment = &stage.context.environment;
-    let mut missing = Wants::default();
-    let identity = credentials::databricks(environment, &stage.vault, &mut missing);
+    let environment = &ctx.context.environment;
+    let mut missing = InputErrors::default();
+    let identity = credentials::databricks(environment, &ctx.vault, &mut missing);
     let job = job.as_deref().map(JobNamed::read).transpose()?;
     if !narrow.is_empty() && !matches!(job, Some(JobNamed::Name(_))) {
         let what = "--project and --environment apply to a job given by name.";
@@ -73,24 +73,22 @@ async fn examine(args: Args, stage: &Stage) -> Result<Examined, Failure> {
         Err(failure) => Err(failure),
         Ok(()) => identity
             .ok_or_else(|| Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved."))
-            .and_then(|identity| to_databricks(&identity, stage).map(|writer| (identity, writer.reader()))),
+            .and_then(|identity| to_databricks(&identity, ctx).map(|writer| (identity, writer.reader()))),
     };
-    let dbt = line_to_dbt(&pasted, Wants::default(), stage).map(|(account, writer)| (account, writer.reader()));
+    let dbt = line_to_dbt(&pasted, InputErrors::default(), ctx).map(|(account, writer)| (account, writer.reader()));
     // Without a credential the way to a host can be walked all the same.
     let host = credentials::databricks_host(environment);
-    let account = credentials::account(&stage.account, &pasted, environment, &mut Wants::default());
-    let account_id = credentials::account_id(&stage.account, &pasted, environment).ok().flatten();
+    let account = credentials::account(&ctx.account, &pasted, environment, &mut InputErrors::default());
+    let account_id = credentials::account_id(&ctx.account, &pasted, environment).ok().flatten();
 
-    let (at_dbt, at_databricks) = tokio::try_join!(
-        look_at_dbt(dbt, account.as_ref(), stage),
-        look_at_databricks(databricks, host.as_ref(), stage)
-    )?;
+    let (at_dbt, at_databricks) =
+        tokio::try_join!(look_at_dbt(dbt, account.as_ref(), ctx), look_at_databricks(databricks, host.as_ref(), ctx))?;
     let Side { mut checks, line: dbt } = at_dbt;
     checks.extend(at_databricks.checks);
     let dbt = Dbt { line: dbt, account: account_id };
     let wanted = Wanted { workflow, job, narrow };
     checks.extend(Chain::follow(at_databricks.line, &dbt, &wanted).await);
-    Ok(Examined::new(checks, stage.given()))
+    Ok(Examined::new(checks, ctx.given()))
 }
 
 /// What was found at one of the services, and the line to it if it holds; else which link is broken.
@@ -108,9 +106,9 @@ fn is_broken(checks: &[Check]) -> Option<String> {
 async fn look_at_dbt(
     line: Result<(Account, Reader), Failure>,
     account: Option<&Account>,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Result<Side<(Account, Reader)>, Failure> {
-    let part = Part::Dbt;
+    let part = Section::Dbt;
     let (check, given) = match line {
         Ok((account, reader)) => {
             let what = format!("account {} at {}, with the token of {}", account.id, account.origin, reader.known_as());
@@ -119,7 +117,7 @@ async fn look_at_dbt(
         Err(failure) => (Check::failed(part, "credentials", failure), None),
     };
     let known = given.as_ref().map(|(account, _)| account).or(account).map(|account| &account.origin);
-    let (mut checks, broken) = way(check, known, stage).await?;
+    let (mut checks, broken) = way(check, known, ctx).await?;
     match (broken, given) {
         (None, Some((account, reader))) => {
             checks.push(dbt_identity(&reader, &account).await);
@@ -137,9 +135,9 @@ async fn look_at_dbt(
 async fn look_at_databricks(
     line: Result<(Databricks, Reader), Failure>,
     host: Option<&Origin>,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Result<Side<(Reader, Me)>, Failure> {
-    let part = Part::Databricks;
+    let part = Section::Databricks;
     let (check, given) = match line {
         Ok((identity, reader)) => {
             let what = format!("{}, with {} ({})", identity.origin, reader.known_as(), identity.way.name());
@@ -148,7 +146,7 @@ async fn look_at_databricks(
         Err(failure) => (Check::failed(part, "credentials", failure), None),
     };
     let known = given.as_ref().map(|(identity, _)| &identity.origin).or(host);
-    let (mut checks, broken) = way(check, known, stage).await?;
+    let (mut checks, broken) = way(check, known, ctx).await?;
     match (broken, given) {
         (None, Some((identity, reader))) => {
             let (check, me) = databricks_identity(&reader, &identity).await;
@@ -165,11 +163,15 @@ async fn look_at_databricks(
 }
 
 /// What was given, and the way to the host, which is walked without a credential too; with the link that is broken.
-async fn way(given: Check, host: Option<&Origin>, stage: &Stage) -> Result<(Vec<Check>, Option<String>), Failure> {
+async fn way(
+    given: Check,
+    host: Option<&Origin>,
+    ctx: &CommandContext,
+) -> Result<(Vec<Check>, Option<String>), Failure> {
     let part = given.part();
     let mut checks = vec![given];
     if let Some(origin) = host {
-        checks.extend(walked(Host { part, origin }, stage).await?);
+        checks.extend(walked(Host { part, origin }, ctx).await?);
     } else {
         let of = is_broken(&checks).unwrap_or_default();
         checks.push(Check::skipped(part, "connection", "connection", &of));

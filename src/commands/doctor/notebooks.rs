@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::chain::{Chain, PART};
 use super::check::Check;
-use crate::commands::create_workflow::ground::{self, Ground, UsualKeys, survey};
+use crate::commands::create_workflow::prerequisites::{self, Prerequisites, UsualKeys, survey};
 use crate::commands::deploy_notebook::{default_path, quoted};
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
@@ -17,42 +17,42 @@ use crate::notebook::{Found, OverrideKey, Reading, State, read};
 use crate::origin::Origin;
 
 /// What a notebook has to carry.
-pub(super) struct Load {
+pub(super) struct NotebookUse {
     pub(super) jobs: BTreeSet<u64>,
     /// Nothing that it carries runs as whoever asks.
     pub(super) others_only: bool,
 }
 
 /// What was found of a notebook and of its key.
-pub(super) struct Footing {
+pub(super) struct NotebookCheck {
     pub(super) checks: Vec<Check>,
     /// Else which link is broken.
-    pub(super) ground: Result<Ground, String>,
+    pub(super) prerequisites: Result<Prerequisites, String>,
     pub(super) key: Result<(), String>,
     /// It starts jobs of another account than the one in use: which, in words.
     pub(super) elsewhere: Option<String>,
 }
 
-impl Footing {
+impl NotebookCheck {
     /// The account whose jobs the notebook starts.
     pub(super) fn account(&self) -> Option<u64> {
-        match read(&self.ground.as_ref().ok()?.text) {
+        match read(&self.prerequisites.as_ref().ok()?.text) {
             Reading::Ours { version: _, state: _, settings } => settings?.account_id.parse().ok(),
             Reading::NotOurs => None,
         }
     }
 
     /// Nothing stands on this.
-    fn broken(id: &str, failure: Failure) -> Footing {
+    fn broken(id: &str, failure: Failure) -> NotebookCheck {
         let notebook = Check::failed(PART, id, failure);
         let of = notebook.as_reason();
         let key = Check::skipped(PART, &id.replacen("notebook", "key", 1), "key", &of);
-        Footing { checks: vec![notebook, key], ground: Err(of.clone()), key: Err(of), elsewhere: None }
+        NotebookCheck { checks: vec![notebook, key], prerequisites: Err(of.clone()), key: Err(of), elsewhere: None }
     }
 }
 
 /// Looks at the notebook at this path, or at the one that commands use by default, and at the key that it reads.
-pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: &Load) -> Footing {
+pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: &NotebookUse) -> NotebookCheck {
     let Chain { reader, me, dbt } = chain;
     let id = path.map_or("notebook".to_owned(), |path| format!("notebook:{path}"));
     let usual = dbt.account.and_then(|account| default_path(me, account).ok());
@@ -61,7 +61,7 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: &Load) 
         Err(bad) => {
             let what = format!("Cannot read notebook \"{}\" of a workflow: {bad}.", path.unwrap_or_default());
             let failure = Failure::new(Code::Refused, what);
-            return Footing::broken(
+            return NotebookCheck::broken(
                 &id,
                 failure.advise("point the workflow at a notebook deployed with `dbtrigger deploy-notebook`"),
             );
@@ -70,17 +70,22 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: &Load) 
     let Some(place) = named.or_else(|| usual.clone()) else {
         let of = "dbt.credentials failed, and the notebook needs an account";
         let checks = ["notebook", "key"].map(|id| Check::skipped(PART, id, id, of));
-        return Footing { checks: checks.into(), ground: Err(of.to_owned()), key: Err(of.to_owned()), elsewhere: None };
+        return NotebookCheck {
+            checks: checks.into(),
+            prerequisites: Err(of.to_owned()),
+            key: Err(of.to_owned()),
+            elsewhere: None,
+        };
     };
     let is_usual = usual.as_ref() == Some(&place);
-    let asked = ground::Load {
+    let asked = prerequisites::NotebookRequirements {
         notebook: (!is_usual).then_some(&place),
         account: dbt.account.filter(|_| is_usual),
         jobs: load.jobs.iter().copied().collect(),
         host: None,
     };
-    let ground = match survey(reader, &asked, me).await {
-        Ok(ground) => ground,
+    let prerequisites = match survey(reader, &asked, me).await {
+        Ok(prerequisites) => prerequisites,
         Err(failure) => {
             let absent = failure.code == Code::NotFound && path.is_none();
             let failure = if failure.code == Code::NotFound && !absent {
@@ -90,11 +95,11 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: &Load) 
             } else {
                 failure
             };
-            let mut footing = Footing::broken(&id, failure);
+            let mut footing = NotebookCheck::broken(&id, failure);
             if absent {
                 // Where the first notebook would look for it.
                 let (scope, key) = (DEFAULT_SCOPE.to_owned(), DEFAULT_KEY.to_owned());
-                let first = Ground::first(place, scope, key);
+                let first = Prerequisites::first(place, scope, key);
                 let (check, _) = key_check(chain, &first, load).await;
                 footing.checks.pop();
                 footing.checks.push(check);
@@ -102,20 +107,25 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: &Load) 
             return footing;
         }
     };
-    let (check, elsewhere) = notebook_check(chain, &id, &ground, is_usual);
-    let (key_check, key) = key_check(chain, &ground, load).await;
-    let standing = if check.has_failed() { Err(check.as_reason()) } else { Ok(ground) };
-    Footing { checks: vec![check, key_check], ground: standing, key, elsewhere }
+    let (check, elsewhere) = notebook_check(chain, &id, &prerequisites, is_usual);
+    let (key_check, key) = key_check(chain, &prerequisites, load).await;
+    let standing = if check.has_failed() { Err(check.as_reason()) } else { Ok(prerequisites) };
+    NotebookCheck { checks: vec![check, key_check], prerequisites: standing, key, elsewhere }
 }
 
 /// Whether the notebook is as this version writes it, and for which account it is.
-fn notebook_check(chain: &Chain<'_>, id: &str, ground: &Ground, is_usual: bool) -> (Check, Option<String>) {
-    let path = &ground.path;
-    let Reading::Ours { version, state, settings: Some(found) } = read(&ground.text) else {
+fn notebook_check(
+    chain: &Chain<'_>,
+    id: &str,
+    prerequisites: &Prerequisites,
+    is_usual: bool,
+) -> (Check, Option<String>) {
+    let path = &prerequisites.path;
+    let Reading::Ours { version, state, settings: Some(found) } = read(&prerequisites.text) else {
         let failure = Failure::new(Code::Bug, format!("The settings of notebook {path} can no longer be read."));
         return (Check::failed(PART, id, failure), None);
     };
-    let at = if is_usual { String::new() } else { ground::at(path) };
+    let at = if is_usual { String::new() } else { prerequisites::at(path) };
     let elsewhere = elsewhere(chain, &found);
     // Its own account is said again: of another one, the notebook would change hands.
     let of = if elsewhere.is_some() {
@@ -131,7 +141,7 @@ fn notebook_check(chain: &Chain<'_>, id: &str, ground: &Ground, is_usual: bool) 
         );
         return (Check::failed(PART, id, failure.run(format!("{deploy} --force"))), None);
     };
-    let have = NotebookHave::Notebook { object_id: None, text: ground.text.clone() };
+    let have = NotebookHave::Notebook { object_id: None, text: prerequisites.text.clone() };
     let consents = Consents::default().with(Consent::AcceptSharedPath, true);
     let mut check = match Notebook::diff(&want, Some(&have), &consents) {
         Action::Keep(_) | Action::Create | Action::Remove => {
@@ -223,11 +233,15 @@ pub(super) fn told(change: &Change) -> String {
 }
 
 /// Whether the key is there, and whether everybody can read it. What it holds is never looked at.
-async fn key_check(chain: &Chain<'_>, ground: &Ground, load: &Load) -> (Check, Result<(), String>) {
+async fn key_check(
+    chain: &Chain<'_>,
+    prerequisites: &Prerequisites,
+    load: &NotebookUse,
+) -> (Check, Result<(), String>) {
     let Chain { reader, me, dbt: _ } = chain;
-    let name = format!("{}/{}", ground.scope, ground.key);
+    let name = format!("{}/{}", prerequisites.scope, prerequisites.key);
     let id = format!("key:{name}");
-    if let Err(failure) = ground.check_key(UsualKeys::unknown(), reader, me).await {
+    if let Err(failure) = prerequisites.check_key(UsualKeys::unknown(), reader, me).await {
         // Not whoever asks, but whoever the runs act as has to read it.
         if failure.code == Code::NotAllowed && load.others_only {
             let what = format!("{} cannot see whether key {name} exists.", me.user_name);
@@ -238,7 +252,7 @@ async fn key_check(chain: &Chain<'_>, ground: &Ground, load: &Load) -> (Check, R
         return (check, Err(of));
     }
     let check = Check::ok(PART, &id, format!("secret {name} exists"));
-    let (Ok(scope), Ok(key)) = (ground.scope.parse::<ScopeName>(), ground.key.parse::<KeyName>()) else {
+    let (Ok(scope), Ok(key)) = (prerequisites.scope.parse::<ScopeName>(), prerequisites.key.parse::<KeyName>()) else {
         return (check, Ok(()));
     };
     let want = SecretWant { scope, key, compare: None, accept_open: false, meant: Vec::new() };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::commands::rehearsal::{ANA, DBT_TOKEN, Outcome, Rehearsal, id};
+use crate::commands::harness::{ANA, DBT_TOKEN, Harness, Outcome, id};
 use crate::commands::{create_workflow, deploy_notebook, init_secrets, run as run_command};
 use crate::failure::Code;
 use crate::sandbox::{NotebookOutcome, Rule};
@@ -14,42 +14,42 @@ const KEY: &str = "chain.key:dbt-cloud/api-key";
 /// How somebody edits a workflow, and what is asked of `doctor` then.
 type Edit = (&'static [&'static str], fn(&mut Value));
 /// How somebody breaks a chain.
-type Breaks<'a> = Box<dyn Fn(&Rehearsal) + 'a>;
+type Breaks<'a> = Box<dyn Fn(&Harness) + 'a>;
 
-async fn doctor(stage: &Rehearsal, line: &[&str]) -> Outcome {
-    stage.take_log();
-    let outcome = stage.run(super::run, line).await.expect("nobody kills it");
-    let writes = stage.take_writes();
+async fn doctor(ctx: &Harness, line: &[&str]) -> Outcome {
+    ctx.take_log();
+    let outcome = ctx.run(super::run, line).await.expect("nobody kills it");
+    let writes = ctx.take_writes();
     assert!(writes.is_empty(), "it wrote: {writes:?}");
     outcome
 }
 
 /// The guide's first three steps.
-async fn prepared() -> Rehearsal {
-    let stage = Rehearsal::new();
-    assert_eq!(stage.run(init_secrets::run, &[]).await.unwrap().exit, 0);
-    assert_eq!(stage.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
-    assert_eq!(create(&stage, &["--job", "222225"]).await.exit, 0);
-    stage
+async fn prepared() -> Harness {
+    let ctx = Harness::new();
+    assert_eq!(ctx.run(init_secrets::run, &[]).await.unwrap().exit, 0);
+    assert_eq!(ctx.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
+    assert_eq!(create(&ctx, &["--job", "222225"]).await.exit, 0);
+    ctx
 }
 
-async fn create(stage: &Rehearsal, line: &[&str]) -> Outcome {
-    let outcome = stage.run(create_workflow::run, line).await.unwrap();
+async fn create(ctx: &Harness, line: &[&str]) -> Outcome {
+    let outcome = ctx.run(create_workflow::run, line).await.unwrap();
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     outcome
 }
 
 /// The id of the workflow that is there.
-fn workflow(stage: &Rehearsal) -> (u64, Value) {
-    let jobs = stage.world(|world| world.inspect())["jobs"].as_array().unwrap().clone();
+fn workflow(ctx: &Harness) -> (u64, Value) {
+    let jobs = ctx.world(|world| world.inspect())["jobs"].as_array().unwrap().clone();
     let job = jobs.last().unwrap().clone();
     (job["job_id"].as_u64().unwrap(), job["settings"].clone())
 }
 
-fn reset(stage: &Rehearsal, edit: impl FnOnce(&mut Value)) {
-    let (job_id, mut settings) = workflow(stage);
+fn reset(ctx: &Harness, edit: impl FnOnce(&mut Value)) {
+    let (job_id, mut settings) = workflow(ctx);
     edit(&mut settings);
-    stage.post("/api/2.2/jobs/reset", &json!({ "job_id": job_id, "new_settings": settings }));
+    ctx.post("/api/2.2/jobs/reset", &json!({ "job_id": job_id, "new_settings": settings }));
 }
 
 fn checks(outcome: &Outcome) -> Vec<Value> {
@@ -87,12 +87,12 @@ fn warns(outcome: &Outcome, id: &str, says: &str, next: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn a_whole_chain_is_well_and_shown_in_three_parts() {
-    let stage = prepared().await;
-    let outcome = doctor(&stage, &[]).await;
+    let ctx = prepared().await;
+    let outcome = doctor(&ctx, &[]).await;
     assert_eq!((outcome.exit, outcome.code), (0, None), "{outcome:?}");
     let counts = &outcome.data["counts"];
     assert_eq!((&counts["failed"], &counts["warning"]), (&json!(0), &json!(0)), "{:#?}", outcome.data);
-    let (id, _) = workflow(&stage);
+    let (id, _) = workflow(&ctx);
     for known in [
         "dbt.credentials".to_owned(),
         "dbt.name".to_owned(),
@@ -122,9 +122,9 @@ async fn a_whole_chain_is_well_and_shown_in_three_parts() {
 
 #[tokio::test(start_paused = true)]
 async fn values_that_are_missing_break_a_link_each_and_the_rest_is_skipped() {
-    let stage = prepared().await;
-    stage.set("DBT_CLOUD_TOKEN", "");
-    let outcome = doctor(&stage, &[]).await;
+    let ctx = prepared().await;
+    ctx.set("DBT_CLOUD_TOKEN", "");
+    let outcome = doctor(&ctx, &[]).await;
     only_fails(
         &outcome,
         "dbt.credentials",
@@ -137,9 +137,9 @@ async fn values_that_are_missing_break_a_link_each_and_the_rest_is_skipped() {
         assert_eq!((&skipped["status"], &skipped["reason"]), (&json!("skipped"), &json!("dbt.credentials failed")));
     }
     assert_eq!(check(&outcome, "chain.workflow:")["status"], "ok");
-    stage.set("DATABRICKS_TOKEN", "");
-    stage.set("DBT_CLOUD_HOST", "");
-    let outcome = doctor(&stage, &[]).await;
+    ctx.set("DATABRICKS_TOKEN", "");
+    ctx.set("DBT_CLOUD_HOST", "");
+    let outcome = doctor(&ctx, &[]).await;
     assert!(outcome.exit == 1 && outcome.failure.contains("2 checks failed"), "{}", outcome.failure);
     assert!(check(&outcome, "databricks.credentials")["reason"].to_string().contains("tried pat"));
     for id in ["databricks.name", "databricks.connection", "databricks.answer"] {
@@ -148,22 +148,22 @@ async fn values_that_are_missing_break_a_link_each_and_the_rest_is_skipped() {
     for id in ["dbt.connection", "databricks.identity", "chain.notebook", "chain.key", "chain.workflow", "chain.job"] {
         assert_eq!(check(&outcome, id)["status"], "skipped", "{id}");
     }
-    stage.set("DATABRICKS_HOST", "");
-    let outcome = doctor(&stage, &[]).await;
+    ctx.set("DATABRICKS_HOST", "");
+    let outcome = doctor(&ctx, &[]).await;
     let skipped = check(&outcome, "databricks.connection");
     assert_eq!(skipped["reason"], "databricks.credentials failed", "{skipped}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_refused_breaks_the_identity_and_what_needs_it_is_skipped() {
-    let stage = prepared().await;
-    stage.set("DBT_CLOUD_TOKEN", "dbtc_another-0123456789");
-    let outcome = doctor(&stage, &[]).await;
+    let ctx = prepared().await;
+    ctx.set("DBT_CLOUD_TOKEN", "dbtc_another-0123456789");
+    let outcome = doctor(&ctx, &[]).await;
     only_fails(&outcome, "dbt.identity", "rejects the token", "DBT_CLOUD_HOST");
     assert_eq!(check(&outcome, "chain.job:222225")["reason"], "dbt.identity failed");
-    let stage = prepared().await;
-    stage.set("DATABRICKS_TOKEN", "dapi-another-0123456789");
-    let outcome = doctor(&stage, &["--job", "222225"]).await;
+    let ctx = prepared().await;
+    ctx.set("DATABRICKS_TOKEN", "dapi-another-0123456789");
+    let outcome = doctor(&ctx, &["--job", "222225"]).await;
     only_fails(&outcome, "databricks.identity", "DATABRICKS_TOKEN", "DATABRICKS_TOKEN");
     assert_eq!(check(&outcome, "chain.workflow")["reason"], "databricks.identity failed");
     assert_eq!(check(&outcome, "chain.job:222225")["status"], "ok", "dbt can be asked all the same");
@@ -171,9 +171,9 @@ async fn a_token_that_is_refused_breaks_the_identity_and_what_needs_it_is_skippe
 
 #[tokio::test(start_paused = true)]
 async fn a_token_of_another_account_breaks_the_identity_with_the_accounts_that_it_sees() {
-    let stage = prepared().await;
-    stage.set("DBT_CLOUD_ACCOUNT_ID", "7");
-    let outcome = doctor(&stage, &[]).await;
+    let ctx = prepared().await;
+    ctx.set("DBT_CLOUD_ACCOUNT_ID", "7");
+    let outcome = doctor(&ctx, &[]).await;
     let found = check(&outcome, "dbt.identity");
     assert!(found["reason"].to_string().contains("51234") && outcome.exit == 1, "{found}");
     assert!(found["next"].to_string().contains("DBT_CLOUD_ACCOUNT_ID"), "{found}");
@@ -181,16 +181,16 @@ async fn a_token_of_another_account_breaks_the_identity_with_the_accounts_that_i
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_is_no_dbt_breaks_the_identity() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     let rule = Rule::parse("dbt:accounts/list=status=404,times=forever").unwrap();
-    stage.world(|world| world.add_fault(rule));
-    only_fails(&doctor(&stage, &[]).await, "dbt.identity", "does not respond like dbt", "DBT_CLOUD_HOST");
+    ctx.world(|world| world.add_fault(rule));
+    only_fails(&doctor(&ctx, &[]).await, "dbt.identity", "does not respond like dbt", "DBT_CLOUD_HOST");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_workspace_says_what_to_make_in_the_guides_order() {
-    let stage = Rehearsal::new();
-    let outcome = doctor(&stage, &[]).await;
+    let ctx = Harness::new();
+    let outcome = doctor(&ctx, &[]).await;
     assert_eq!(outcome.exit, 1);
     for (id, next) in [
         ("chain.notebook", "dbtrigger deploy-notebook"),
@@ -212,17 +212,17 @@ async fn an_empty_workspace_says_what_to_make_in_the_guides_order() {
 
 #[tokio::test(start_paused = true)]
 async fn a_notebook_that_is_gone_or_not_ours_breaks_its_link_and_the_key_is_skipped() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     let path = NOTEBOOK.strip_prefix("chain.notebook:").unwrap();
-    stage.post("/api/2.0/workspace/delete", &json!({ "path": path }));
-    let outcome = doctor(&stage, &[]).await;
+    ctx.post("/api/2.0/workspace/delete", &json!({ "path": path }));
+    let outcome = doctor(&ctx, &[]).await;
     only_fails(&outcome, NOTEBOOK, "No notebook at", "run `dbtrigger deploy-notebook`");
     for id in ["chain.key:", "chain.rights:"] {
         assert_eq!(check(&outcome, id)["reason"], format!("{NOTEBOOK} failed"));
     }
-    import(&stage, "print('theirs')");
+    import(&ctx, "print('theirs')");
     only_fails(
-        &doctor(&stage, &[]).await,
+        &doctor(&ctx, &[]).await,
         NOTEBOOK,
         "was not created by dbtrigger, so its dbt account and key",
         "--adopt",
@@ -230,54 +230,54 @@ async fn a_notebook_that_is_gone_or_not_ours_breaks_its_link_and_the_key_is_skip
 }
 
 /// Somebody puts this where the notebook was.
-fn import(stage: &Rehearsal, text: &str) {
+fn import(ctx: &Harness, text: &str) {
     use base64::Engine as _;
     let content = base64::engine::general_purpose::STANDARD.encode(format!("# Databricks notebook source\n{text}\n"));
     let path = NOTEBOOK.strip_prefix("chain.notebook:").unwrap();
     let body = json!({ "path": path, "format": "SOURCE", "language": "PYTHON", "overwrite": true, "content": content });
-    stage.post("/api/2.0/workspace/import", &body);
+    ctx.post("/api/2.0/workspace/import", &body);
 }
 
 /// The text of the notebook as `deploy-notebook` prints it, without its first line.
-async fn printed(stage: &Rehearsal) -> String {
-    let text = stage.run(deploy_notebook::run, &["--print"]).await.unwrap().text;
+async fn printed(ctx: &Harness) -> String {
+    let text = ctx.run(deploy_notebook::run, &["--print"]).await.unwrap().text;
     text.split_once('\n').unwrap().1.to_owned()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_notebook_that_was_edited_breaks_its_link_with_what_was_changed() {
-    let stage = prepared().await;
-    let text = printed(&stage).await;
-    import(&stage, &format!("{text}\nprint('mine')"));
-    let outcome = doctor(&stage, &[]).await;
+    let ctx = prepared().await;
+    let text = printed(&ctx).await;
+    import(&ctx, &format!("{text}\nprint('mine')"));
+    let outcome = doctor(&ctx, &[]).await;
     only_fails(&outcome, NOTEBOOK, "edited by hand", "run `dbtrigger deploy-notebook --force`");
     assert!(outcome.text.contains("\n      -print('mine')"), "{}", outcome.text);
     let shown = check(&outcome, NOTEBOOK)["next"][1].clone();
     assert_eq!(shown, "see what would be lost: `dbtrigger deploy-notebook --force --dry-run`");
     let many = (0..40).fold(String::new(), |many, line| many + &format!("\nprint({line})"));
-    import(&stage, &format!("{text}{many}"));
-    let reason = check(&doctor(&stage, &[]).await, NOTEBOOK)["reason"].as_str().unwrap().to_owned();
+    import(&ctx, &format!("{text}{many}"));
+    let reason = check(&doctor(&ctx, &[]).await, NOTEBOOK)["reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("more lines)") && !reason.contains("print(39)"), "{reason}");
     let unreadable: String = text
         .lines()
         .map(|line| if line.starts_with("SETTINGS = ") { "SETTINGS = {}\n".to_owned() } else { format!("{line}\n") })
         .collect();
-    import(&stage, &unreadable);
-    only_fails(&doctor(&stage, &[]).await, NOTEBOOK, "Cannot read the settings of notebook", "--force");
+    import(&ctx, &unreadable);
+    only_fails(&doctor(&ctx, &[]).await, NOTEBOOK, "Cannot read the settings of notebook", "--force");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_notebook_that_may_not_start_the_job_breaks_its_link() {
-    let stage = prepared().await;
-    assert_eq!(stage.run(deploy_notebook::run, &["--allow-job", "1"]).await.unwrap().exit, 0);
-    only_fails(&doctor(&stage, &[]).await, NOTEBOOK, "not 222225", "--allow-job 1 --allow-job 222225");
+    let ctx = prepared().await;
+    assert_eq!(ctx.run(deploy_notebook::run, &["--allow-job", "1"]).await.unwrap().exit, 0);
+    only_fails(&doctor(&ctx, &[]).await, NOTEBOOK, "not 222225", "--allow-job 1 --allow-job 222225");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_notebook_of_another_account_is_a_warning_and_its_jobs_are_skipped() {
-    let stage = prepared().await;
-    stage.set("DBT_CLOUD_HOST", "http://127.0.0.1:2");
-    let outcome = doctor(&stage, &[]).await;
+    let ctx = prepared().await;
+    ctx.set("DBT_CLOUD_HOST", "http://127.0.0.1:2");
+    let outcome = doctor(&ctx, &[]).await;
     warns(
         &outcome,
         NOTEBOOK,
@@ -289,25 +289,25 @@ async fn a_notebook_of_another_account_is_a_warning_and_its_jobs_are_skipped() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_is_missing_breaks_its_link_and_one_that_everybody_reads_is_a_warning() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     let everybody = json!({ "scope": "dbt-cloud", "principal": "users", "permission": "READ" });
-    stage.post("/api/2.0/secrets/acls/put", &everybody);
-    warns(&doctor(&stage, &[]).await, KEY, "every user of this workspace can read", "remove the group");
-    stage.post("/api/2.0/secrets/delete", &json!({ "scope": "dbt-cloud", "key": "api-key" }));
-    let outcome = doctor(&stage, &[]).await;
+    ctx.post("/api/2.0/secrets/acls/put", &everybody);
+    warns(&doctor(&ctx, &[]).await, KEY, "every user of this workspace can read", "remove the group");
+    ctx.post("/api/2.0/secrets/delete", &json!({ "scope": "dbt-cloud", "key": "api-key" }));
+    let outcome = doctor(&ctx, &[]).await;
     only_fails(&outcome, KEY, "has no key api-key", "dbtrigger init-secrets --scope dbt-cloud --key api-key");
     assert_eq!(check(&outcome, "chain.rights:")["status"], "skipped");
-    stage.post("/api/2.0/secrets/scopes/delete", &json!({ "scope": "dbt-cloud" }));
-    only_fails(&doctor(&stage, &[]).await, KEY, "No secret scope dbt-cloud", "dbtrigger init-secrets");
+    ctx.post("/api/2.0/secrets/scopes/delete", &json!({ "scope": "dbt-cloud" }));
+    only_fails(&doctor(&ctx, &[]).await, KEY, "No secret scope dbt-cloud", "dbtrigger init-secrets");
 }
 
 #[tokio::test(start_paused = true)]
 async fn whoever_the_runs_act_as_has_to_read_key_and_notebook() {
-    let stage = prepared().await;
-    let (job_id, _) = workflow(&stage);
+    let ctx = prepared().await;
+    let (job_id, _) = workflow(&ctx);
     let bo = json!({ "run_as": { "user_name": BO } });
-    stage.post("/api/2.2/jobs/update", &json!({ "job_id": job_id, "new_settings": bo }));
-    let outcome = doctor(&stage, &[]).await;
+    ctx.post("/api/2.2/jobs/update", &json!({ "job_id": job_id, "new_settings": bo }));
+    let outcome = doctor(&ctx, &[]).await;
     only_fails(
         &outcome,
         "chain.rights:",
@@ -318,45 +318,45 @@ async fn whoever_the_runs_act_as_has_to_read_key_and_notebook() {
         check(&outcome, "chain.rights:")["next"][1].to_string().contains("deploy-notebook --notebook"),
         "{outcome:?}"
     );
-    create(&stage, &["--job", "222225", "--grant-run-as"]).await;
-    let outcome = doctor(&stage, &[]).await;
+    create(&ctx, &["--job", "222225", "--grant-run-as"]).await;
+    let outcome = doctor(&ctx, &[]).await;
     assert_eq!((outcome.exit, &check(&outcome, "chain.rights:")["status"]), (0, &json!("ok")), "{outcome:?}");
-    stage.world(|world| world.add_fault(Rule::parse("databricks:permissions/get=status=403,times=forever").unwrap()));
-    warns(&doctor(&stage, &[]).await, "chain.rights:", "Cannot tell whether", "");
+    ctx.world(|world| world.add_fault(Rule::parse("databricks:permissions/get=status=403,times=forever").unwrap()));
+    warns(&doctor(&ctx, &[]).await, "chain.rights:", "Cannot tell whether", "");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_edited_in_a_workflow_breaks_its_link_and_a_paused_schedule_is_a_warning() {
-    let stage = prepared().await;
-    create(&stage, &["--job", "222225", "--schedule", "0 0 6 * * ?"]).await;
-    let outcome = doctor(&stage, &[]).await;
+    let ctx = prepared().await;
+    create(&ctx, &["--job", "222225", "--schedule", "0 0 6 * * ?"]).await;
+    let outcome = doctor(&ctx, &[]).await;
     assert!(check(&outcome, "chain.schedule:")["what"].to_string().contains("0 0 6 * * ? in UTC"), "{outcome:?}");
-    reset(&stage, |settings| {
+    reset(&ctx, |settings| {
         settings["schedule"]["pause_status"] = "PAUSED".into();
         settings["tasks"][0]["disable_auto_optimization"] = false.into();
     });
-    let outcome = doctor(&stage, &[]).await;
+    let outcome = doctor(&ctx, &[]).await;
     assert_eq!(check(&outcome, "chain.schedule:")["status"], "warning");
     assert!(check(&outcome, "chain.schedule:")["next"].to_string().contains("--unpaused"));
     let mend = "dbtrigger create-workflow --job 222225 --force";
     only_fails(&outcome, "chain.workflow:", "was edited by hand", mend);
     assert_eq!(check(&outcome, "chain.workflow:")["reason"], "task.disable_auto_optimization: true -> false");
-    create(&stage, &["--job", "222225", "--force"]).await;
-    let outcome = doctor(&stage, &[]).await;
+    create(&ctx, &["--job", "222225", "--force"]).await;
+    let outcome = doctor(&ctx, &[]).await;
     warns(&outcome, "chain.schedule:", "is paused", "--unpaused");
     // What operators may choose is no edit.
-    reset(&stage, |settings| {
+    reset(&ctx, |settings| {
         settings["email_notifications"] = json!({ "on_failure": ["bo@example.com"] });
         settings["tasks"][0]["max_retries"] = 2.into();
     });
-    let outcome = doctor(&stage, &[]).await;
+    let outcome = doctor(&ctx, &[]).await;
     assert_eq!((outcome.exit, &check(&outcome, "chain.workflow:")["status"]), (0, &json!("ok")), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_workflow_that_was_made_to_start_another_dbt_job_is_found_by_either_and_named_with_both() {
-    let stage = prepared().await;
-    let (id, _) = workflow(&stage);
+    let ctx = prepared().await;
+    let (id, _) = workflow(&ctx);
     // As in the key of its task; as in its name; as somebody asks.
     let edits: [Edit; 3] = [
         (&[], |settings| settings["parameters"][0]["default"] = "999".into()),
@@ -364,16 +364,16 @@ async fn a_workflow_that_was_made_to_start_another_dbt_job_is_found_by_either_an
         (&["--job", "222225"], |settings| settings["name"] = "Mine".into()),
     ];
     for (line, edit) in edits {
-        reset(&stage, edit);
-        let outcome = doctor(&stage, line).await;
+        reset(&ctx, edit);
+        let outcome = doctor(&ctx, line).await;
         let (link, mend) = (format!("chain.workflow:{id}"), "run `dbtrigger create-workflow --job 222225 --force`");
         only_fails(&outcome, &link, "parameters.job_id: 222225 -> 999", mend);
         for job in ["222225", "999"] {
-            assert!(check(&doctor(&stage, &["--job", job]).await, &link).is_object(), "{job}");
+            assert!(check(&doctor(&ctx, &["--job", job]).await, &link).is_object(), "{job}");
         }
     }
     // Nothing is left that says what it was.
-    let outcome = doctor(&stage, &[]).await;
+    let outcome = doctor(&ctx, &[]).await;
     let found = check(&outcome, &format!("chain.workflow:{id}"));
     assert!(
         found["status"] == "failed"
@@ -384,33 +384,33 @@ async fn a_workflow_that_was_made_to_start_another_dbt_job_is_found_by_either_an
 
 #[tokio::test(start_paused = true)]
 async fn two_workflows_of_one_mark_and_one_that_names_no_job_are_broken_links() {
-    let stage = prepared().await;
-    let (_, settings) = workflow(&stage);
-    let copy = stage.post("/api/2.2/jobs/create", &settings)["job_id"].clone();
+    let ctx = prepared().await;
+    let (_, settings) = workflow(&ctx);
+    let copy = ctx.post("/api/2.2/jobs/create", &settings)["job_id"].clone();
     only_fails(
-        &doctor(&stage, &[]).await,
+        &doctor(&ctx, &[]).await,
         "chain.workflow:",
         "2 jobs have this workflow's tag",
         "remove what is not needed with",
     );
-    stage.post("/api/2.2/jobs/delete", &json!({ "job_id": copy }));
-    reset(&stage, |settings| settings["parameters"][0]["default"] = "{{job.id}}".into());
+    ctx.post("/api/2.2/jobs/delete", &json!({ "job_id": copy }));
+    reset(&ctx, |settings| settings["parameters"][0]["default"] = "{{job.id}}".into());
     // The key of its task says which it was.
-    only_fails(&doctor(&stage, &[]).await, "chain.workflow:", "222225 -> {{job.id}}", "--job 222225 --force");
-    reset(&stage, |settings| settings["tasks"][0]["task_key"] = "load".into());
-    only_fails(&doctor(&stage, &[]).await, "chain.workflow:", "names no dbt job", "--force");
+    only_fails(&doctor(&ctx, &[]).await, "chain.workflow:", "222225 -> {{job.id}}", "--job 222225 --force");
+    reset(&ctx, |settings| settings["tasks"][0]["task_key"] = "load".into());
+    only_fails(&doctor(&ctx, &[]).await, "chain.workflow:", "names no dbt job", "--force");
 }
 
 #[tokio::test(start_paused = true)]
 async fn overrides_that_the_notebook_does_not_take_any_more_break_their_link() {
-    let stage = prepared().await;
-    assert_eq!(stage.run(deploy_notebook::run, &["--allow-override", "git_branch"]).await.unwrap().exit, 0);
-    create(&stage, &["--job", "222225", "--override", "git_branch=main"]).await;
-    let outcome = doctor(&stage, &[]).await;
+    let ctx = prepared().await;
+    assert_eq!(ctx.run(deploy_notebook::run, &["--allow-override", "git_branch"]).await.unwrap().exit, 0);
+    create(&ctx, &["--job", "222225", "--override", "git_branch=main"]).await;
+    let outcome = doctor(&ctx, &[]).await;
     assert_eq!((outcome.exit, &check(&outcome, "chain.overrides:")["status"]), (0, &json!("ok")), "{outcome:?}");
-    assert_eq!(stage.run(deploy_notebook::run, &["--allow-override", "none"]).await.unwrap().exit, 0);
+    assert_eq!(ctx.run(deploy_notebook::run, &["--allow-override", "none"]).await.unwrap().exit, 0);
     only_fails(
-        &doctor(&stage, &[]).await,
+        &doctor(&ctx, &[]).await,
         "chain.overrides:",
         "does not allow override git_branch",
         "--allow-override git_branch",
@@ -420,10 +420,10 @@ async fn overrides_that_the_notebook_does_not_take_any_more_break_their_link() {
 #[tokio::test(start_paused = true)]
 async fn the_last_run_of_a_workflow_is_a_link_with_its_cause_and_what_to_do() {
     let failed = |message: &str| NotebookOutcome::Failed { error: message.to_owned(), trace: String::new() };
-    let stage = prepared().await;
-    let (id, _) = workflow(&stage);
+    let ctx = prepared().await;
+    let (id, _) = workflow(&ctx);
     let link = format!("chain.last-run:{id}");
-    let none = check(&doctor(&stage, &[]).await, &link);
+    let none = check(&doctor(&ctx, &[]).await, &link);
     assert_eq!(none["status"], "skipped", "what is not known is not ticked: {none}");
     let (mut good, mut total, mut wrong) = (0, 0, Vec::new());
     for (reason, says, next) in [
@@ -445,13 +445,13 @@ async fn the_last_run_of_a_workflow_is_a_link_with_its_cause_and_what_to_do() {
         ("unknown", "The words of it.", "dbtrigger watch --workflow-run"),
         ("fancy-new", "The words of it.", "dbtrigger watch --workflow-run"),
     ] {
-        let stage = stage.copy();
-        stage.post("/api/2.2/jobs/run-now", &json!({ "job_id": id }));
+        let ctx = ctx.copy();
+        ctx.post("/api/2.2/jobs/run-now", &json!({ "job_id": id }));
         let message =
             format!("NotTriggered: The words of it.\nFailed: model orders (error): x\ndbtrigger-reason: {reason}");
-        stage.play(failed(&message)).await;
+        ctx.play(failed(&message)).await;
         tokio::time::sleep(std::time::Duration::from_mins(1)).await;
-        let outcome = doctor(&stage, &[]).await;
+        let outcome = doctor(&ctx, &[]).await;
         let found = check(&outcome, &link);
         let (text, hints) = (found.to_string().replace("\\\"", "\""), found["next"].to_string());
         let right = found["status"] == "failed" && text.contains(says) && hints.contains(next) && outcome.exit == 1;
@@ -463,28 +463,28 @@ async fn the_last_run_of_a_workflow_is_a_link_with_its_cause_and_what_to_do() {
     }
     crate::sim::say(&format!("causes of a failed last run, told by doctor: {good} of {total}"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    stage.post("/api/2.2/jobs/run-now", &json!({ "job_id": id }));
-    stage.play(NotebookOutcome::Finished).await;
+    ctx.post("/api/2.2/jobs/run-now", &json!({ "job_id": id }));
+    ctx.play(NotebookOutcome::Finished).await;
     tokio::time::sleep(std::time::Duration::from_mins(1)).await;
-    let outcome = doctor(&stage, &[]).await;
+    let outcome = doctor(&ctx, &[]).await;
     assert_eq!((outcome.exit, &check(&outcome, &link)["status"]), (0, &json!("ok")), "{outcome:?}");
     let rule = "databricks:jobs/runs/list=status=403,times=forever";
-    stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
-    let outcome = doctor(&stage, &[]).await;
+    ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+    let outcome = doctor(&ctx, &[]).await;
     assert_eq!(check(&outcome, &link)["status"], "warning", "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_dbt_job_is_looked_at_once_with_what_deserves_a_look() {
-    let stage = prepared().await;
-    create(&stage, &["--name", "Several", "--job", "222222", "--job", "222225", "--job", "300120"]).await;
-    assert!(!doctor(&stage, &[]).await.text.contains("it runs from both"), "nothing starts the workflow");
+    let ctx = prepared().await;
+    create(&ctx, &["--name", "Several", "--job", "222222", "--job", "222225", "--job", "300120"]).await;
+    assert!(!doctor(&ctx, &[]).await.text.contains("it runs from both"), "nothing starts the workflow");
     create(
-        &stage,
+        &ctx,
         &["--name", "Several", "--job", "222222", "--job", "222225", "--job", "300120", "--schedule", "0 0 6 * * ?"],
     )
     .await;
-    let outcome = doctor(&stage, &[]).await;
+    let outcome = doctor(&ctx, &[]).await;
     warns(&outcome, "chain.job:222222", "also has a schedule in dbt", "");
     warns(&outcome, "chain.job:300120", "a CI job", "");
     let jobs = checks(&outcome).iter().filter(|check| check["id"].as_str().unwrap().starts_with("chain.job:")).count();
@@ -492,46 +492,46 @@ async fn each_dbt_job_is_looked_at_once_with_what_deserves_a_look() {
     assert!(check(&outcome, "chain.job:222222")["what"].to_string().contains("its last run 123442"), "{outcome:?}");
     assert!(check(&outcome, "chain.job:222225")["what"].to_string().contains("no runs yet"), "{outcome:?}");
     // What a workflow with a name is asked for by.
-    reset(&stage, |settings| settings["tasks"][0]["disable_auto_optimization"] = false.into());
+    reset(&ctx, |settings| settings["tasks"][0]["disable_auto_optimization"] = false.into());
     let again = "dbtrigger create-workflow --name Several --job 222222 --job 222225 --job 300120 --force";
-    let (id, _) = workflow(&stage);
-    only_fails(&doctor(&stage, &[]).await, &format!("chain.workflow:{id}"), "was edited", again);
+    let (id, _) = workflow(&ctx);
+    only_fails(&doctor(&ctx, &[]).await, &format!("chain.workflow:{id}"), "was edited", again);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dbt_job_that_is_gone_or_deactivated_breaks_its_link_and_a_failed_run_is_a_warning() {
-    let stage = prepared().await;
-    create(&stage, &["--job", "300119"]).await;
+    let ctx = prepared().await;
+    create(&ctx, &["--job", "300119"]).await;
     only_fails(
-        &doctor(&stage, &[]).await,
+        &doctor(&ctx, &[]).await,
         "chain.job:300119",
         "dbt deactivated it after 100",
         "see the notice on the job's page in dbt; after failures,",
     );
-    let stage = prepared().await;
+    let ctx = prepared().await;
     // With a name, dbt need not be asked.
-    stage.set("DBT_CLOUD_TOKEN", "");
-    create(&stage, &["--name", "Gone", "--job", "999"]).await;
-    stage.set("DBT_CLOUD_TOKEN", DBT_TOKEN);
+    ctx.set("DBT_CLOUD_TOKEN", "");
+    create(&ctx, &["--name", "Gone", "--job", "999"]).await;
+    ctx.set("DBT_CLOUD_TOKEN", DBT_TOKEN);
     only_fails(
-        &doctor(&stage, &["--workflow", "Gone"]).await,
+        &doctor(&ctx, &["--workflow", "Gone"]).await,
         "chain.job:999",
         "Cannot read the dbt job 999",
         "dbtrigger jobs",
     );
-    let stage = prepared().await;
-    let failed = stage.run(run_command::run, &["222223"]).await.unwrap();
+    let ctx = prepared().await;
+    let failed = ctx.run(run_command::run, &["222223"]).await.unwrap();
     assert_eq!(failed.exit, 3);
-    create(&stage, &["--job", "222223"]).await;
+    create(&ctx, &["--job", "222223"]).await;
     let next = format!("dbtrigger watch {}", id(&failed.data["run_id"]));
-    warns(&doctor(&stage, &["--job", "Broken models"]).await, "chain.job:222223", "its last run failed", &next);
+    warns(&doctor(&ctx, &["--job", "Broken models"]).await, "chain.job:222223", "its last run failed", &next);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_last_run_that_cannot_be_looked_at_is_a_warning_with_the_reason() {
-    let stage = prepared().await;
-    stage.world(|world| world.add_fault(Rule::parse("dbt:runs/list=status=403,times=forever").unwrap()));
-    let outcome = doctor(&stage, &[]).await;
+    let ctx = prepared().await;
+    ctx.world(|world| world.add_fault(Rule::parse("dbt:runs/list=status=403,times=forever").unwrap()));
+    let outcome = doctor(&ctx, &[]).await;
     warns(&outcome, "chain.job:222225", "Cannot read the last run of dbt job 222225", "--job 222225");
     let found = check(&outcome, "chain.job:222225");
     assert!(found["reason"].to_string().contains("403") && !found["what"].to_string().contains("403"), "{found}");
@@ -541,31 +541,31 @@ async fn a_last_run_that_cannot_be_looked_at_is_a_warning_with_the_reason() {
 
 #[tokio::test(start_paused = true)]
 async fn a_workflow_or_a_job_that_is_named_narrows_what_is_looked_at() {
-    let stage = prepared().await;
-    create(&stage, &["--job", "222226"]).await;
+    let ctx = prepared().await;
+    create(&ctx, &["--job", "222226"]).await;
     let jobs = |outcome: &Outcome| -> Vec<String> {
         let ids = checks(outcome).into_iter().map(|check| check["id"].as_str().unwrap().to_owned());
         ids.filter_map(|id| id.strip_prefix("chain.job:").map(ToOwned::to_owned)).collect()
     };
-    assert_eq!(jobs(&doctor(&stage, &[]).await), ["222225", "222226"]);
-    assert_eq!(jobs(&doctor(&stage, &["--job", "222226"]).await), ["222226"]);
-    assert_eq!(jobs(&doctor(&stage, &["--workflow", "dbt: Long queue (222225)"]).await), ["222225"]);
-    let outcome = doctor(&stage, &["--job", "222223"]).await;
+    assert_eq!(jobs(&doctor(&ctx, &[]).await), ["222225", "222226"]);
+    assert_eq!(jobs(&doctor(&ctx, &["--job", "222226"]).await), ["222226"]);
+    assert_eq!(jobs(&doctor(&ctx, &["--workflow", "dbt: Long queue (222225)"]).await), ["222225"]);
+    let outcome = doctor(&ctx, &["--job", "222223"]).await;
     only_fails(&outcome, "chain.workflow", "starts dbt job 222223", "create-workflow --job 222223");
-    let outcome = doctor(&stage, &["--workflow", "dbt: long queue (222225)"]).await;
+    let outcome = doctor(&ctx, &["--workflow", "dbt: long queue (222225)"]).await;
     only_fails(&outcome, "chain.workflow", "No workflow is named", "did you mean");
-    let outcome = doctor(&stage, &["--job", "Nighly build"]).await;
+    let outcome = doctor(&ctx, &["--job", "Nighly build"]).await;
     only_fails(&outcome, "chain.job", "No dbt job is named", "did you mean");
     assert_eq!(check(&outcome, "chain.workflow")["reason"], "chain.job failed");
-    stage.set("DBT_CLOUD_TOKEN", "");
-    let outcome = doctor(&stage, &["--job", "Long queue"]).await;
+    ctx.set("DBT_CLOUD_TOKEN", "");
+    let outcome = doctor(&ctx, &["--job", "Long queue"]).await;
     only_fails(&outcome, "dbt.credentials", "the token for dbt", "");
     assert_eq!(check(&outcome, "chain.workflow")["reason"], "the dbt job is not known");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_understood_is_refused_before_anything_is_asked() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     for (line, code) in [
         (&["--project", "Jaffle Shop"][..], Code::Usage),
         (&["--job", "222222", "--environment", "x"], Code::Usage),
@@ -573,55 +573,55 @@ async fn what_cannot_be_understood_is_refused_before_anything_is_asked() {
         (&["--workflow", " "], Code::InvalidInput),
         (&["--workflow", "https://other.cloud.databricks.com/jobs/1"], Code::Contradiction),
     ] {
-        stage.take_log();
-        let outcome = stage.run(super::run, line).await.unwrap();
+        ctx.take_log();
+        let outcome = ctx.run(super::run, line).await.unwrap();
         assert_eq!((outcome.exit, outcome.code), (2, Some(code)), "{line:?}");
-        assert_eq!(stage.take_log(), []);
+        assert_eq!(ctx.take_log(), []);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_task_in_somebody_elses_workflow_is_compared_and_one_without_any_is_a_broken_link() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     let notebook = json!({ "notebook_path": "/Shared/theirs", "source": "WORKSPACE" });
     let body = json!({ "name": "Daily load", "tasks": [{ "task_key": "load", "notebook_task": notebook }] });
-    let theirs = stage.post("/api/2.2/jobs/create", &body)["job_id"].to_string();
-    let outcome = doctor(&stage, &["--workflow", "Daily load"]).await;
+    let theirs = ctx.post("/api/2.2/jobs/create", &body)["job_id"].to_string();
+    let outcome = doctor(&ctx, &["--workflow", "Daily load"]).await;
     only_fails(
         &outcome,
         "chain.workflow",
         "\" has no task that dbtrigger created",
         &format!("create-workflow --add-to {theirs} --job <ID>"),
     );
-    create(&stage, &["--add-to", "Daily load", "--job", "222225"]).await;
-    let outcome = doctor(&stage, &["--workflow", &theirs]).await;
+    create(&ctx, &["--add-to", "Daily load", "--job", "222225"]).await;
+    let outcome = doctor(&ctx, &["--workflow", &theirs]).await;
     assert_eq!(
         (outcome.exit, &check(&outcome, &format!("chain.task:{theirs}/dbt_222225"))["status"]),
         (0, &json!("ok"))
     );
-    reset(&stage, |settings| settings["tasks"][1]["disable_auto_optimization"] = false.into());
+    reset(&ctx, |settings| settings["tasks"][1]["disable_auto_optimization"] = false.into());
     let again = format!("dbtrigger create-workflow --add-to {theirs} --job 222225 --task-key dbt_222225 --force");
-    let outcome = doctor(&stage, &["--workflow", &theirs]).await;
+    let outcome = doctor(&ctx, &["--workflow", &theirs]).await;
     only_fails(&outcome, "chain.task:", "disable_auto_optimization: true -> false", &again);
-    reset(&stage, |settings| {
+    reset(&ctx, |settings| {
         settings["tasks"][1]["notebook_task"]["base_parameters"]["job_id"] = "999".into();
         settings["tasks"][1]["notebook_task"]["notebook_path"] = "/Shared/theirs".into();
     });
-    let outcome = doctor(&stage, &["--workflow", &theirs]).await;
+    let outcome = doctor(&ctx, &["--workflow", &theirs]).await;
     only_fails(&outcome, "chain.task:", "job_id: 222225 -> 999", &again);
     only_fails(&outcome, "chain.task:", "run_dbt_job_51234 -> /Shared/theirs", &again);
 }
 
 #[tokio::test(start_paused = true)]
 async fn next_commands_are_for_the_profile_that_is_named() {
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config");
-    let token = crate::commands::rehearsal::DATABRICKS_TOKEN;
+    let token = crate::commands::harness::DATABRICKS_TOKEN;
     std::fs::write(&file, format!("[my work]\nhost = http://127.0.0.1:1\ntoken = {token}\n")).unwrap();
-    stage.set("DATABRICKS_CONFIG_FILE", file.to_str().unwrap());
-    stage.choose_profile("my work");
-    let outcome = doctor(&stage, &[]).await;
+    ctx.set("DATABRICKS_CONFIG_FILE", file.to_str().unwrap());
+    ctx.choose_profile("my work");
+    let outcome = doctor(&ctx, &[]).await;
     let next = &check(&outcome, "chain.notebook")["next"][0];
     assert_eq!(next, "run `dbtrigger -p 'my work' deploy-notebook`");
     // Here they are completed where the program ends.
@@ -644,10 +644,10 @@ fn words(command: &str) -> Vec<String> {
 }
 
 /// Types each command that a broken link names, as it stands there, until nothing is broken any more; gives what was typed.
-async fn mend(stage: &Rehearsal, line: &[&str]) -> Vec<String> {
+async fn mend(ctx: &Harness, line: &[&str]) -> Vec<String> {
     let mut typed = Vec::new();
     for _ in 0..2 {
-        let outcome = doctor(stage, line).await;
+        let outcome = doctor(ctx, line).await;
         let failed = checks(&outcome).into_iter().filter(|check| check["status"] == "failed");
         let hints: Vec<Value> = failed.flat_map(|check| check["next"].as_array().unwrap().clone()).collect();
         let named = hints.iter().filter_map(|hint| hint.as_str()?.strip_prefix("run `dbtrigger ")?.strip_suffix('`'));
@@ -655,28 +655,28 @@ async fn mend(stage: &Rehearsal, line: &[&str]) -> Vec<String> {
             let words = words(&command.replace("<ID>", "222225"));
             let flags: Vec<&str> = words[1..].iter().map(String::as_str).collect();
             let outcome = match words[0].as_str() {
-                "init-secrets" => stage.run(init_secrets::run, &flags).await,
-                "deploy-notebook" => stage.run(deploy_notebook::run, &flags).await,
-                "create-workflow" => stage.run(create_workflow::run, &flags).await,
+                "init-secrets" => ctx.run(init_secrets::run, &flags).await,
+                "deploy-notebook" => ctx.run(deploy_notebook::run, &flags).await,
+                "create-workflow" => ctx.run(create_workflow::run, &flags).await,
                 other => panic!("{other} mends nothing"),
             };
             let outcome = outcome.unwrap();
             assert_eq!(outcome.exit, 0, "{command}: {}", outcome.failure);
             typed.push(command.to_owned());
         }
-        let after = doctor(stage, line).await;
+        let after = doctor(ctx, line).await;
         if after.exit == 0 {
             assert!(!typed.is_empty(), "nothing was broken");
             return typed;
         }
     }
-    panic!("{typed:?} do not mend it: {}", doctor(stage, line).await.text);
+    panic!("{typed:?} do not mend it: {}", doctor(ctx, line).await.text);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_commands_that_broken_links_name_mend_them_as_they_stand_there() {
     // From nothing, in the guide's order.
-    let typed = mend(&Rehearsal::new(), &[]).await;
+    let typed = mend(&Harness::new(), &[]).await;
     assert_eq!(
         typed,
         ["deploy-notebook", "init-secrets --scope dbt-cloud --key api-key", "create-workflow --job <ID>"]
@@ -687,111 +687,111 @@ async fn the_commands_that_broken_links_name_mend_them_as_they_stand_there() {
     let breaks: [(&str, Breaks<'_>); 10] = [
         (
             "no scope",
-            Box::new(|stage| {
-                stage.post("/api/2.0/secrets/scopes/delete", &json!({ "scope": "dbt-cloud" }));
+            Box::new(|ctx| {
+                ctx.post("/api/2.0/secrets/scopes/delete", &json!({ "scope": "dbt-cloud" }));
             }),
         ),
         (
             "no key",
-            Box::new(|stage| {
-                stage.post("/api/2.0/secrets/delete", &json!({ "scope": "dbt-cloud", "key": "api-key" }));
+            Box::new(|ctx| {
+                ctx.post("/api/2.0/secrets/delete", &json!({ "scope": "dbt-cloud", "key": "api-key" }));
             }),
         ),
         (
             "no notebook",
-            Box::new(|stage| {
-                stage.post("/api/2.0/workspace/delete", &json!({ "path": path }));
+            Box::new(|ctx| {
+                ctx.post("/api/2.0/workspace/delete", &json!({ "path": path }));
             }),
         ),
-        ("somebody's notebook", Box::new(|stage| import(stage, "print('theirs')"))),
-        ("an edited notebook", Box::new(|stage| import(stage, &format!("{text}\nprint('mine')")))),
+        ("somebody's notebook", Box::new(|ctx| import(ctx, "print('theirs')"))),
+        ("an edited notebook", Box::new(|ctx| import(ctx, &format!("{text}\nprint('mine')")))),
         (
             "no rights",
-            Box::new(|stage| {
+            Box::new(|ctx| {
                 let bo = json!({ "run_as": { "user_name": BO } });
-                stage.post("/api/2.2/jobs/update", &json!({ "job_id": workflow(stage).0, "new_settings": bo }));
+                ctx.post("/api/2.2/jobs/update", &json!({ "job_id": workflow(ctx).0, "new_settings": bo }));
             }),
         ),
         (
             "no workflow",
-            Box::new(|stage| {
-                stage.post("/api/2.2/jobs/delete", &json!({ "job_id": workflow(stage).0 }));
+            Box::new(|ctx| {
+                ctx.post("/api/2.2/jobs/delete", &json!({ "job_id": workflow(ctx).0 }));
             }),
         ),
         (
             "an edited task",
-            Box::new(|stage| {
-                reset(stage, |settings| settings["tasks"][0]["disable_auto_optimization"] = false.into());
+            Box::new(|ctx| {
+                reset(ctx, |settings| settings["tasks"][0]["disable_auto_optimization"] = false.into());
             }),
         ),
         (
             "another job",
-            Box::new(|stage| {
-                reset(stage, |settings| settings["parameters"][0]["default"] = "999".into());
+            Box::new(|ctx| {
+                reset(ctx, |settings| settings["parameters"][0]["default"] = "999".into());
             }),
         ),
         (
             "another notebook",
-            Box::new(|stage| {
-                reset(stage, |settings| settings["tasks"][0]["notebook_task"]["notebook_path"] = "/Shared/x".into());
+            Box::new(|ctx| {
+                reset(ctx, |settings| settings["tasks"][0]["notebook_task"]["notebook_path"] = "/Shared/x".into());
             }),
         ),
     ];
     for (what, broken) in breaks {
-        let stage = base.copy();
-        broken(&stage);
-        mend(&stage, &[]).await;
-        let (_, settings) = workflow(&stage);
+        let ctx = base.copy();
+        broken(&ctx);
+        mend(&ctx, &[]).await;
+        let (_, settings) = workflow(&ctx);
         assert_eq!(settings["parameters"][0]["default"], "222225", "{what}");
-        let stage = base.copy();
-        broken(&stage);
-        mend(&stage, &["--job", "222225"]).await;
+        let ctx = base.copy();
+        broken(&ctx);
+        mend(&ctx, &["--job", "222225"]).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_mends_a_chain_at_places_of_its_own_keeps_them() {
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     let at = "/Shared/dbt/run it";
-    assert_eq!(stage.run(init_secrets::run, &["--scope", "team", "--key", "dbt.key"]).await.unwrap().exit, 0);
+    assert_eq!(ctx.run(init_secrets::run, &["--scope", "team", "--key", "dbt.key"]).await.unwrap().exit, 0);
     let deploy = ["--notebook", at, "--accept-shared-path", "--scope", "team", "--key", "dbt.key"];
     let rest = ["--allow-override", "git_branch", "--allow-job", "222225"];
-    assert_eq!(stage.run(deploy_notebook::run, &[&deploy[..], &rest].concat()).await.unwrap().exit, 0);
-    create(&stage, &["--job", "222225", "--notebook", at]).await;
-    assert_eq!(doctor(&stage, &[]).await.exit, 0);
-    let content = stage.world(|world| world.inspect())["workspace"][at]["content"].as_str().unwrap().to_owned();
+    assert_eq!(ctx.run(deploy_notebook::run, &[&deploy[..], &rest].concat()).await.unwrap().exit, 0);
+    create(&ctx, &["--job", "222225", "--notebook", at]).await;
+    assert_eq!(doctor(&ctx, &[]).await.exit, 0);
+    let content = ctx.world(|world| world.inspect())["workspace"][at]["content"].as_str().unwrap().to_owned();
     let edited = format!("{content}\nprint('mine')\n");
     let content = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, edited);
     let body = json!({ "path": at, "format": "SOURCE", "language": "PYTHON", "overwrite": true, "content": content });
-    stage.post("/api/2.0/workspace/import", &body);
+    ctx.post("/api/2.0/workspace/import", &body);
     assert_eq!(
-        mend(&stage, &[]).await,
+        mend(&ctx, &[]).await,
         [
             "deploy-notebook --notebook '/Shared/dbt/run it' --accept-shared-path --scope team --key dbt.key --allow-override git_branch --allow-job 222225 --force"
         ]
     );
-    stage.post("/api/2.0/secrets/delete", &json!({ "scope": "team", "key": "dbt.key" }));
-    reset(&stage, |settings| settings["parameters"][0]["default"] = "222226".into());
+    ctx.post("/api/2.0/secrets/delete", &json!({ "scope": "team", "key": "dbt.key" }));
+    reset(&ctx, |settings| settings["parameters"][0]["default"] = "222226".into());
     assert_eq!(
-        mend(&stage, &[]).await,
+        mend(&ctx, &[]).await,
         [
             "init-secrets --scope team --key dbt.key",
             "create-workflow --job 222225 --notebook '/Shared/dbt/run it' --force"
         ]
     );
     let other = ["--notebook", at, "--accept-shared-path", "--allow-job", "1"];
-    assert_eq!(stage.run(deploy_notebook::run, &other).await.unwrap().exit, 0);
+    assert_eq!(ctx.run(deploy_notebook::run, &other).await.unwrap().exit, 0);
     let bo = json!({ "run_as": { "user_name": BO } });
-    stage.post("/api/2.2/jobs/update", &json!({ "job_id": workflow(&stage).0, "new_settings": bo }));
+    ctx.post("/api/2.2/jobs/update", &json!({ "job_id": workflow(&ctx).0, "new_settings": bo }));
     assert_eq!(
-        mend(&stage, &[]).await,
+        mend(&ctx, &[]).await,
         [
             "deploy-notebook --notebook '/Shared/dbt/run it' --accept-shared-path --allow-job 1 --allow-job 222225",
             "init-secrets --scope team --key dbt.key --grant 'bo@example.com:READ'"
         ]
     );
     // A notebook that is gone has taken with it which secret it read: that is said.
-    stage.post("/api/2.0/workspace/delete", &json!({ "path": at }));
-    let next = check(&doctor(&stage, &[]).await, "chain.notebook:")["next"].to_string();
+    ctx.post("/api/2.0/workspace/delete", &json!({ "path": at }));
+    let next = check(&doctor(&ctx, &[]).await, "chain.notebook:")["next"].to_string();
     assert!(next.contains("add --scope and --key if it was not dbt-cloud/api-key"), "{next}");
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::chain::{Chain, PART, Wanted};
 use super::check::Check;
-use super::notebooks::{Footing, told};
-use crate::commands::create_workflow::ground;
+use super::notebooks::{NotebookCheck, told};
+use crate::commands::create_workflow::prerequisites;
 use crate::commands::deploy_notebook::{default_path, quoted};
 use crate::commands::job_named::NAME;
 use crate::databricks::is_missing;
@@ -21,7 +21,7 @@ use crate::http::side_by_side;
 use crate::runs::plain;
 
 /// A workflow with tasks of ours.
-pub(super) struct Standing {
+pub(super) struct WorkflowCheck {
     pub(super) have: WorkflowHave,
     name: String,
     /// What they were written to be, where that is known; else what they are.
@@ -34,9 +34,9 @@ pub(super) struct Standing {
     pub(super) is_of_another: bool,
 }
 
-impl Standing {
+impl WorkflowCheck {
     /// `asked`: the dbt job that the workflow may have been made for.
-    fn new(ours: Vec<Summary>, job: Job, chain: &Chain<'_>, asked: Option<u64>) -> Standing {
+    fn new(ours: Vec<Summary>, job: Job, chain: &Chain<'_>, asked: Option<u64>) -> WorkflowCheck {
         let is_of_another = job.run_as.as_ref().is_some_and(|who| !who.eq_ignore_ascii_case(&chain.me.user_name));
         let name: String = job.settings.read("name").unwrap_or_default();
         let mut tasks = standing(&job.settings);
@@ -52,7 +52,7 @@ impl Standing {
                 (task.job, task.notebook) = (Some(job), notebook);
             }
         }
-        Standing { have, name, tasks, starts, own, added, is_of_another }
+        WorkflowCheck { have, name, tasks, starts, own, added, is_of_another }
     }
 
     /// Whether nobody has to press a button for its runs.
@@ -100,7 +100,7 @@ fn job_in_name(name: &str) -> Option<u64> {
 }
 
 /// The workflows that are to be looked at; a check where there is none, or where it cannot be known.
-pub(super) async fn find(chain: &Chain<'_>, wanted: &Wanted, job: Option<u64>) -> (Vec<Standing>, Vec<Check>) {
+pub(super) async fn find(chain: &Chain<'_>, wanted: &Wanted, job: Option<u64>) -> (Vec<WorkflowCheck>, Vec<Check>) {
     let found = match &wanted.workflow {
         Some((named, text)) => {
             let again = |id: u64| format!("dbtrigger doctor --workflow {id}");
@@ -118,7 +118,7 @@ pub(super) async fn find(chain: &Chain<'_>, wanted: &Wanted, job: Option<u64>) -
 }
 
 /// The one that is named, whoever made it.
-async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<Standing>, Failure> {
+async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<WorkflowCheck>, Failure> {
     let job = jobs::get(chain.reader, id).await;
     let job = job.map_err(|error| of_databricks(&format!("Cannot read workflow {id}"), &error))?;
     let tags: BTreeMap<String, String> = job.settings.read("tags").unwrap_or_default();
@@ -128,7 +128,7 @@ async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<Stand
     } else {
         Vec::new()
     };
-    let standing = Standing::new(ours, job, chain, asked);
+    let standing = WorkflowCheck::new(ours, job, chain, asked);
     if standing.tasks.is_empty() {
         let shown = plain(&name, NAME);
         let failure =
@@ -139,7 +139,7 @@ async fn one(chain: &Chain<'_>, id: u64, asked: Option<u64>) -> Result<Vec<Stand
 }
 
 /// All with our mark, or those of them that start this dbt job.
-async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<Standing>, Failure> {
+async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<WorkflowCheck>, Failure> {
     let (reader, me) = (chain.reader, &chain.me.user_name);
     let all = jobs::all(reader, None).await;
     let all = all.map_err(|error| of_databricks("Cannot list the workflows", &error))?;
@@ -155,7 +155,7 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<Standing>, Fail
     for (ours, looked) in marked.into_iter().zip(jobs) {
         let (Some(first), Some(looked)) = (ours.first().map(|first| first.id), looked) else { continue };
         match looked {
-            Ok(found_job) => found.push(Standing::new(ours, found_job, chain, job)),
+            Ok(found_job) => found.push(WorkflowCheck::new(ours, found_job, chain, job)),
             // Deleted since the list was made.
             Err(error) if is_missing(&error) => {}
             Err(error) => return Err(of_databricks(&format!("Cannot read workflow {first}"), &error)),
@@ -178,8 +178,12 @@ async fn ours(chain: &Chain<'_>, job: Option<u64>) -> Result<Vec<Standing>, Fail
 }
 
 /// What `create-workflow` would change in it, whether its overrides are allowed, and when it starts.
-pub(super) fn compare(chain: &Chain<'_>, workflow: &Standing, footings: &BTreeMap<String, Footing>) -> Vec<Check> {
-    let Standing { have, name: _, tasks, starts: _, own, added, is_of_another: _ } = workflow;
+pub(super) fn compare(
+    chain: &Chain<'_>,
+    workflow: &WorkflowCheck,
+    footings: &BTreeMap<String, NotebookCheck>,
+) -> Vec<Check> {
+    let WorkflowCheck { have, name: _, tasks, starts: _, own, added, is_of_another: _ } = workflow;
     let (job, shown) = (&have.job, workflow.shown());
     let mut checks = Vec::new();
     let mut names = BTreeSet::new();
@@ -216,10 +220,15 @@ pub(super) fn compare(chain: &Chain<'_>, workflow: &Standing, footings: &BTreeMa
         checks.push(check);
     }
     for footing in tasks.iter().filter_map(|task| footings.get(&task.notebook)).take(1).filter(|_| !names.is_empty()) {
-        let Ok(ground) = &footing.ground else { continue };
-        let load = ground::Load { notebook: Some(&ground.path), account: None, jobs: Vec::new(), host: None };
+        let Ok(prerequisites) = &footing.prerequisites else { continue };
+        let load = prerequisites::NotebookRequirements {
+            notebook: Some(&prerequisites.path),
+            account: None,
+            jobs: Vec::new(),
+            host: None,
+        };
         let id = format!("overrides:{}", job.id);
-        checks.push(match ground.check_overrides(&load, &names) {
+        checks.push(match prerequisites.check_overrides(&load, &names) {
             Ok(()) => Check::ok(PART, &id, format!("the notebook allows the overrides of {}", workflow.short())),
             Err(failure) => Check::failed(PART, &id, failure),
         });
@@ -229,7 +238,7 @@ pub(super) fn compare(chain: &Chain<'_>, workflow: &Standing, footings: &BTreeMa
 }
 
 /// When it starts by itself.
-fn schedule(workflow: &Standing) -> Check {
+fn schedule(workflow: &WorkflowCheck) -> Check {
     let job = &workflow.have.job;
     let (id, shown) = (format!("schedule:{}", job.id), workflow.short());
     match timetable(&job.settings) {
@@ -289,7 +298,7 @@ fn edits(changes: &[Change]) -> Vec<String> {
 }
 
 /// The command that asks for this workflow, where its name at first is known.
-fn again(chain: &Chain<'_>, want: &WorkflowWant, footings: &BTreeMap<String, Footing>) -> Option<String> {
+fn again(chain: &Chain<'_>, want: &WorkflowWant, footings: &BTreeMap<String, NotebookCheck>) -> Option<String> {
     let account = account(chain, &want.notebook, footings);
     let at = at_notebook(chain, &want.notebook, footings);
     let named = |TaskWant { key, job, depends_on: _ }: &TaskWant| {
@@ -311,12 +320,12 @@ fn again(chain: &Chain<'_>, want: &WorkflowWant, footings: &BTreeMap<String, Foo
 }
 
 /// The account whose jobs are started through this notebook: as it says, else the one in use.
-fn account(chain: &Chain<'_>, notebook: &str, footings: &BTreeMap<String, Footing>) -> Option<u64> {
-    footings.get(notebook).and_then(Footing::account).or(chain.dbt.account)
+fn account(chain: &Chain<'_>, notebook: &str, footings: &BTreeMap<String, NotebookCheck>) -> Option<u64> {
+    footings.get(notebook).and_then(NotebookCheck::account).or(chain.dbt.account)
 }
 
 /// The flag that names the notebook, where it is not the usual one.
-fn at_notebook(chain: &Chain<'_>, notebook: &str, footings: &BTreeMap<String, Footing>) -> String {
+fn at_notebook(chain: &Chain<'_>, notebook: &str, footings: &BTreeMap<String, NotebookCheck>) -> String {
     let usual = account(chain, notebook, footings).and_then(|account| default_path(chain.me, account).ok());
     if usual.is_some_and(|usual| usual.as_str() == notebook) {
         String::new()

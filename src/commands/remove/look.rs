@@ -153,7 +153,7 @@ impl View<'_> {
     }
 
     /// Whether a task that starts this dbt job was asked for.
-    fn wants(&self, task: &StandingTask) -> bool {
+    fn errors(&self, task: &StandingTask) -> bool {
         self.wanted.all || task.job.is_some_and(|job| self.wanted.jobs.contains(&job))
     }
 
@@ -165,7 +165,7 @@ impl View<'_> {
         let all = standing(&job.settings);
         self.notebooks.extend(all.iter().map(|task| task.notebook.clone()));
         let (chosen, others): (Vec<&StandingTask>, Vec<&StandingTask>) =
-            all.iter().filter(|task| !is_added(task)).partition(|task| want.named || self.wants(task));
+            all.iter().filter(|task| !is_added(task)).partition(|task| want.named || self.errors(task));
         let named = want.named;
         if !named && !self.wanted.all && chosen.is_empty() {
             return self.tasks(&TaskRemovalHave { job, manages }, false);
@@ -197,7 +197,7 @@ impl View<'_> {
     /// The tasks of ours in a workflow that stays: in one step, since each write changes the workflow.
     fn tasks(&mut self, have: &TaskRemovalHave, named: bool) -> Result<(), Failure> {
         let job = &have.job;
-        let chosen = added_tasks(job).into_iter().filter(|added| named || self.wants(&added.task));
+        let chosen = added_tasks(job).into_iter().filter(|added| named || self.errors(&added.task));
         let (edited, whole): (Vec<_>, Vec<_>) = chosen.partition(|added| added.is_edited);
         self.notebooks.extend(edited.iter().chain(&whole).map(|added| added.task.notebook.clone()));
         let alone = edited.into_iter().map(|added| vec![added.task.key]);
@@ -233,14 +233,14 @@ impl View<'_> {
         let paths: BTreeMap<String, NotebookPath> =
             paths.filter_map(|path| path.parse().ok()).map(|path: NotebookPath| (path.to_string(), path)).collect();
         let paths: Vec<NotebookPath> = paths.into_values().collect();
-        let wants: Vec<NotebookRemovalWant> = paths
+        let errors: Vec<NotebookRemovalWant> = paths
             .into_iter()
             .map(|path| NotebookRemovalWant { path, leaving: self.leaving.clone(), me: self.me.user_name.clone() })
             .collect();
-        let found = side_by_side(&wants, async |want| NotebookRemovalHave::look(reader, want, listed).await).await;
+        let found = side_by_side(&errors, async |want| NotebookRemovalHave::look(reader, want, listed).await).await;
         let mut keys: BTreeMap<(String, String), Vec<NotebookPath>> = BTreeMap::new();
         let mut leaving = Vec::new();
-        for (want, found) in wants.into_iter().zip(found) {
+        for (want, found) in errors.into_iter().zip(found) {
             let path = want.path.clone();
             let settings = found.as_ref().ok().and_then(Option::as_ref).and_then(NotebookRemovalHave::settings);
             let step = Step::<NotebookRemoval>::compare(want, found, self.consents)?;

@@ -5,11 +5,11 @@ mod look;
 use self::look::{Found, Wanted, look};
 use super::cancel::{CancelReport, stop_workflow};
 use super::job_named::{JobNamed, Narrow};
+use super::prompts::unanswered;
 use super::provision::{Provision, who};
-use super::talk::unanswered;
 use super::workflow_named::WorkflowNamed;
-use super::{Said, Stage, line_to_dbt, to_databricks};
-use crate::credentials::{Databricks, Missing, Wants, databricks};
+use super::{CommandContext, StateNote, line_to_dbt, to_databricks};
+use crate::credentials::{Databricks, InputErrors, MissingInput, databricks};
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName};
 use crate::databricks::workspace::NotebookPath;
@@ -17,7 +17,7 @@ use crate::document::{Data, Id};
 use crate::engine::{Consent, Consents, Inputs, Provisioned, blocked};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::{Deadline, Writer};
-use crate::questions::Questioner;
+use crate::questions::Prompter;
 
 /// How long a run may take to end once it is cancelled.
 const CANCELLED_WITHIN: std::time::Duration = std::time::Duration::from_mins(5);
@@ -82,34 +82,34 @@ pub(crate) struct Args {
     key: Option<KeyName>,
 }
 
-pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
-    match Box::pin(remove(args, stage)).await {
+pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
+    match Box::pin(remove(args, ctx)).await {
         Ok(ended) => ended,
         Err(failure) => failure.into(),
     }
 }
 
-async fn remove(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
+async fn remove(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
     let (cancel_runs, yes, dry_run) = (args.cancel_runs, args.yes, args.dry_run);
-    let (identity, wanted) = settle(args, stage).await?;
-    let writer = to_databricks(&identity, stage)?;
+    let (identity, wanted) = settle(args, ctx).await?;
+    let writer = to_databricks(&identity, ctx)?;
     writer.open_ahead(4, false);
     let me = who(&writer).await?;
     let consents = Consents::default().with(Consent::CancelRuns, cancel_runs);
     let mut found = look(&wanted, &writer, &me, &consents).await?;
     let refused = blocked(&found.plan).is_some();
     let goes_on = !dry_run && !refused && found.plan.writes();
-    let asker = stage.talk.asker.clone().filter(|_| goes_on && !yes);
-    if let Some(asker) = &asker
-        && let Err(ended) = accept(&found, writer.origin(), &me, &**asker, stage).await
+    let prompter = ctx.prompts.prompter.clone().filter(|_| goes_on && !yes);
+    if let Some(prompter) = &prompter
+        && let Err(ended) = accept(&found, writer.origin(), &me, &**prompter, ctx).await
     {
         return Ok(ended);
     }
-    let cancelled = if goes_on { cancel(&found, &identity, &writer, stage).await? } else { Vec::new() };
-    if asker.is_some() || !cancelled.is_empty() {
+    let cancelled = if goes_on { cancel(&found, &identity, &writer, ctx).await? } else { Vec::new() };
+    if prompter.is_some() || !cancelled.is_empty() {
         // The plan may be stale: observe again. A run that was started since is not covered by the consent.
         let again = look(&wanted, &writer, &me, &Consents::default()).await?;
-        if asker.is_some() && blocked(&again.plan).is_none() && again.plan.entries() != found.plan.entries() {
+        if prompter.is_some() && blocked(&again.plan).is_none() && again.plan.entries() != found.plan.entries() {
             let what = "What is there has changed while the plan was shown; nothing was removed.";
             return Err(
                 Failure::new(Code::ChangedMeanwhile, what).advise("run the same command again: it shows the plan anew")
@@ -120,18 +120,18 @@ async fn remove(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Fai
     let lines = found.lines();
     let Found { plan, running: _, warnings } = found;
     for warning in &warnings {
-        stage.events.warning(warning.as_str());
+        ctx.events.warning(warning.as_str());
     }
-    let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
-    let mut carried = provision.carry_out(plan).await;
+    let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs: Inputs::default() };
+    let mut applied = provision.apply(plan).await;
     if dry_run && !refused {
         for line in lines {
-            carried.line(line);
+            applied.line(line);
         }
     }
-    carried.field("cancelled_runs", cancelled.into_iter().map(Id).collect::<Vec<_>>());
-    carried.field("warnings", warnings);
-    Ok(carried.end())
+    applied.field("cancelled_runs", cancelled.into_iter().map(Id).collect::<Vec<_>>());
+    applied.field("warnings", warnings);
+    Ok(applied.end())
 }
 
 /// Shows the plan, and asks whether to apply it.
@@ -139,8 +139,8 @@ async fn accept(
     found: &Found,
     workspace: &str,
     me: &Me,
-    asker: &dyn Questioner,
-    stage: &Stage,
+    prompter: &dyn Prompter,
+    ctx: &CommandContext,
 ) -> Result<(), Ended<Box<dyn Report>>> {
     let shown = Provisioned {
         workspace: workspace.to_owned(),
@@ -150,15 +150,15 @@ async fn accept(
         lines: found.lines(),
         fields: Data::default(),
     };
-    stage.events.asked(format!("Workspace     {workspace} (as {})", me.user_name));
-    stage.events.asked(String::new());
+    ctx.events.asked(format!("Workspace     {workspace} (as {})", me.user_name));
+    ctx.events.asked(String::new());
     for line in shown.text().lines() {
-        stage.events.asked(line);
+        ctx.events.asked(line);
     }
     // A signal at the question finds what was shown.
-    stage.last_known.stands(shown.json(), Said { cause: None, advice: "nothing was removed" });
-    let answer = asker.key("Apply?", "yN").await;
-    stage.last_known.clear();
+    ctx.last_known.stands(shown.json(), StateNote { cause: None, advice: "nothing was removed" });
+    let answer = prompter.key("Apply?", "yN").await;
+    ctx.last_known.clear();
     let failure = match answer {
         Ok('y') => return Ok(()),
         Ok(_) => Failure::new(Code::Failed, "Canceled. Nothing was removed."),
@@ -181,24 +181,24 @@ impl Report for Canceled {
 }
 
 /// Settles flags and variables; everything missing is named at once.
-async fn settle(args: Args, stage: &Stage) -> Result<(Databricks, Wanted), Failure> {
+async fn settle(args: Args, ctx: &CommandContext) -> Result<(Databricks, Wanted), Failure> {
     let Args { workflow, job, narrow, all, with_secret, path, scope, key, cancel_runs: _, yes, dry_run } = args;
-    let mut wants = Wants::default();
+    let mut errors = InputErrors::default();
     let jobs = job.iter().map(|text| JobNamed::read(text)).collect::<Result<Vec<_>, _>>()?;
-    let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
-    if stage.talk.asker.is_none() && !yes && !dry_run {
+    let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
+    if ctx.prompts.prompter.is_none() && !yes && !dry_run {
         let give = "-y (see the plan with --dry-run first)";
-        wants.need(Ok(None::<()>), Missing { what: "confirmation of the plan", give, ask: None });
+        errors.need(Ok(None::<()>), MissingInput { what: "confirmation of the plan", give, ask: None });
     }
     let mut ids = Vec::new();
     if jobs.iter().any(|job| matches!(job, JobNamed::Name(_))) || !narrow.is_empty() {
         let pasted: Vec<_> = jobs.iter().flat_map(JobNamed::pasted).collect();
-        let (account, dbt) = line_to_dbt(&pasted, wants, stage)?;
+        let (account, dbt) = line_to_dbt(&pasted, errors, ctx)?;
         for job in &jobs {
             ids.push(job.find(&dbt, &account, &narrow).await?);
         }
     } else {
-        wants.settle()?;
+        errors.settle()?;
         ids.extend(jobs.iter().filter_map(|job| match job {
             JobNamed::Id(job) | JobNamed::Address { job, pasted: _ } => Some(*job),
             JobNamed::Name(_) => None,
@@ -214,17 +214,22 @@ async fn settle(args: Args, stage: &Stage) -> Result<(Databricks, Wanted), Failu
 }
 
 /// Cancels the runs of what is removed, with the dbt runs that they started.
-async fn cancel(found: &Found, identity: &Databricks, writer: &Writer, stage: &Stage) -> Result<Vec<u64>, Failure> {
+async fn cancel(
+    found: &Found,
+    identity: &Databricks,
+    writer: &Writer,
+    ctx: &CommandContext,
+) -> Result<Vec<u64>, Failure> {
     let mut cancelled = Vec::new();
     for (workflow, run) in &found.running {
-        stage.events.remark(format!("Cancelling run {run} of workflow {workflow}"));
+        ctx.events.remark(format!("Cancelling run {run} of workflow {workflow}"));
         let deadline = Deadline::after(CANCELLED_WITHIN);
         let writer = writer.until(&deadline);
         let mut report = CancelReport::default();
-        stop_workflow(*run, &identity.origin, &writer, &deadline, &mut report, stage)
+        stop_workflow(*run, &identity.origin, &writer, &deadline, &mut report, ctx)
             .await
             .map_err(|failure| failure.cause("nothing was removed yet"))?;
-        stage.last_known.clear();
+        ctx.last_known.clear();
         cancelled.push(*run);
     }
     Ok(cancelled)

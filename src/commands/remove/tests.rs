@@ -8,47 +8,47 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::commands::rehearsal::{Outcome, Rehearsal, Trouble};
+use crate::commands::harness::{Harness, InjectedFault, Outcome};
 use crate::commands::{create_workflow, deploy_notebook, init_secrets};
 use crate::credentials::AccountFlags;
-use crate::questions::{Asking, Questioner};
+use crate::questions::{Asking, Prompter};
 
 const PATH: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
 const SERVICE: &str = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11";
 const ALL: [&str; 3] = ["--all", "--with-secret", "-y"];
-const TROUBLES: [Trouble; 6] = [
-    Trouble::KilledBefore,
-    Trouble::KilledAfter,
-    Trouble::LostBefore,
-    Trouble::LostAfter,
-    Trouble::ErrorAfter,
-    Trouble::Unavailable,
+const TROUBLES: [InjectedFault; 6] = [
+    InjectedFault::KilledBefore,
+    InjectedFault::KilledAfter,
+    InjectedFault::LostBefore,
+    InjectedFault::LostAfter,
+    InjectedFault::ErrorAfter,
+    InjectedFault::Unavailable,
 ];
 
-async fn remove(stage: &Rehearsal, line: &[&str]) -> Outcome {
-    Box::pin(stage.run(run, line)).await.expect("nobody kills it")
+async fn remove(ctx: &Harness, line: &[&str]) -> Outcome {
+    Box::pin(ctx.run(run, line)).await.expect("nobody kills it")
 }
 
 /// Does what one of the commands does; the first word is its name.
-async fn make(stage: &Rehearsal, line: &[&str]) {
+async fn make(ctx: &Harness, line: &[&str]) {
     let (command, line) = line.split_first().unwrap();
     let ended = match *command {
-        "init-secrets" => Box::pin(stage.run(init_secrets::run, line)).await,
-        "deploy-notebook" => Box::pin(stage.run(deploy_notebook::run, line)).await,
-        "create-workflow" => Box::pin(stage.run(create_workflow::run, line)).await,
+        "init-secrets" => Box::pin(ctx.run(init_secrets::run, line)).await,
+        "deploy-notebook" => Box::pin(ctx.run(deploy_notebook::run, line)).await,
+        "create-workflow" => Box::pin(ctx.run(create_workflow::run, line)).await,
         other => panic!("{other}"),
     };
     let outcome = ended.expect("nobody kills it");
     assert_eq!(outcome.exit, 0, "{command} {line:?}: {outcome:?}");
 }
 
-async fn world(lines: &[&[&str]]) -> Rehearsal {
-    let stage = Rehearsal::new();
+async fn world(lines: &[&[&str]]) -> Harness {
+    let ctx = Harness::new();
     for line in lines {
-        make(&stage, line).await;
+        make(&ctx, line).await;
     }
-    stage.take_log();
-    stage
+    ctx.take_log();
+    ctx
 }
 
 const SECRET: &[&str] = &["init-secrets"];
@@ -57,8 +57,8 @@ const WORKFLOW: &[&str] = &["create-workflow", "--job", "222222"];
 const ADD: &[&str] = &["create-workflow", "--add-to", "Daily load", "--job", "222222"];
 
 /// The world but for its runs, which nothing takes back.
-fn state(stage: &Rehearsal) -> Value {
-    let mut found = stage.world(|world| world.inspect());
+fn state(ctx: &Harness) -> Value {
+    let mut found = ctx.world(|world| world.inspect());
     for runs in ["job_runs", "dbt_runs"] {
         found.as_object_mut().unwrap().shift_remove(runs);
     }
@@ -79,57 +79,57 @@ fn note(outcome: &Outcome, kind: &str) -> String {
     step["note"].as_str().unwrap_or_default().to_owned()
 }
 
-fn jobs(stage: &Rehearsal) -> Vec<Value> {
-    state(stage)["jobs"].as_array().unwrap().clone()
+fn jobs(ctx: &Harness) -> Vec<Value> {
+    state(ctx)["jobs"].as_array().unwrap().clone()
 }
 
-fn job_named(stage: &Rehearsal, name: &str) -> Value {
-    jobs(stage).into_iter().find(|job| job["settings"]["name"] == name).unwrap_or_default()
+fn job_named(ctx: &Harness, name: &str) -> Value {
+    jobs(ctx).into_iter().find(|job| job["settings"]["name"] == name).unwrap_or_default()
 }
 
-fn update(stage: &Rehearsal, job: &Value, new_settings: &Value) {
-    stage.post("/api/2.2/jobs/update", &json!({ "job_id": job["job_id"], "new_settings": new_settings }));
+fn update(ctx: &Harness, job: &Value, new_settings: &Value) {
+    ctx.post("/api/2.2/jobs/update", &json!({ "job_id": job["job_id"], "new_settings": new_settings }));
 }
 
-fn import(stage: &Rehearsal, path: &str, text: &str) {
+fn import(ctx: &Harness, path: &str, text: &str) {
     let (folder, _) = path.rsplit_once('/').unwrap();
-    stage.post("/api/2.0/workspace/mkdirs", &json!({ "path": folder }));
+    ctx.post("/api/2.0/workspace/mkdirs", &json!({ "path": folder }));
     let content = STANDARD.encode(text);
     let body = json!({ "path": path, "format": "SOURCE", "language": "PYTHON", "content": content, "overwrite": true });
-    stage.post("/api/2.0/workspace/import", &body);
+    ctx.post("/api/2.0/workspace/import", &body);
 }
 
-fn text(stage: &Rehearsal) -> String {
-    state(stage)["workspace"][PATH]["content"].as_str().unwrap().to_owned()
+fn text(ctx: &Harness) -> String {
+    state(ctx)["workspace"][PATH]["content"].as_str().unwrap().to_owned()
 }
 
-fn daily_load(stage: &Rehearsal) {
+fn daily_load(ctx: &Harness) {
     let body = json!({ "name": "Daily load", "description": "Ask Bo", "tags": { "team": "bi" },
         // Else the service fills it in with the first serverless task, and keeps it.
         "performance_target": "STANDARD",
         "tasks": [{ "task_key": "load", "sql_task": { "x": 1 } },
             { "task_key": "report", "sql_task": { "x": 2 }, "depends_on": [{ "task_key": "load" }] }] });
-    stage.post("/api/2.2/jobs/create", &body);
+    ctx.post("/api/2.2/jobs/create", &body);
 }
 
 /// Scopes, notebooks, jobs and access of others.
-fn others(stage: &Rehearsal) {
-    stage.post("/api/2.0/secrets/scopes/create", &json!({ "scope": "team" }));
-    stage.post("/api/2.0/secrets/put", &json!({ "scope": "team", "key": "api-key", "string_value": "theirs" }));
+fn others(ctx: &Harness) {
+    ctx.post("/api/2.0/secrets/scopes/create", &json!({ "scope": "team" }));
+    ctx.post("/api/2.0/secrets/put", &json!({ "scope": "team", "key": "api-key", "string_value": "theirs" }));
     let acl = json!({ "scope": "team", "principal": "analysts", "permission": "READ" });
-    stage.post("/api/2.0/secrets/acls/put", &acl);
-    import(stage, "/Shared/theirs", "# Databricks notebook source\nprint(1)");
-    import(stage, "/Users/ana@example.com/own/load", "# Databricks notebook source\nprint(2)");
-    daily_load(stage);
+    ctx.post("/api/2.0/secrets/acls/put", &acl);
+    import(ctx, "/Shared/theirs", "# Databricks notebook source\nprint(1)");
+    import(ctx, "/Users/ana@example.com/own/load", "# Databricks notebook source\nprint(2)");
+    daily_load(ctx);
     let body = json!({ "name": "Nightly", "access_control_list": [{ "group_name": "analysts", "permission_level": "CAN_VIEW" }],
         "tasks": [{ "task_key": "a", "notebook_task": { "notebook_path": "/Shared/theirs", "source": "WORKSPACE" } }] });
-    stage.post("/api/2.2/jobs/create", &body);
+    ctx.post("/api/2.2/jobs/create", &body);
 }
 
 /// What is there before, and what is made then.
 struct World {
     name: &'static str,
-    before: fn(&Rehearsal),
+    before: fn(&Harness),
     made: &'static [&'static [&'static str]],
     /// Where the flags have to say it.
     flags: &'static [&'static str],
@@ -208,45 +208,45 @@ const WORLDS: [World; 14] = [
     },
     World {
         name: "a scope with another key",
-        before: |stage| {
-            stage.post("/api/2.0/secrets/scopes/create", &json!({ "scope": "dbt-cloud" }));
+        before: |ctx| {
+            ctx.post("/api/2.0/secrets/scopes/create", &json!({ "scope": "dbt-cloud" }));
             let body = json!({ "scope": "dbt-cloud", "key": "other", "string_value": "theirs" });
-            stage.post("/api/2.0/secrets/put", &body);
+            ctx.post("/api/2.0/secrets/put", &body);
         },
         made: &[SECRET, NOTEBOOK, WORKFLOW],
         flags: &[],
     },
     World {
         name: "a folder with something else",
-        before: |stage| {
-            import(stage, "/Users/ana@example.com/dbtrigger/notes", "# Databricks notebook source\nprint(3)");
+        before: |ctx| {
+            import(ctx, "/Users/ana@example.com/dbtrigger/notes", "# Databricks notebook source\nprint(3)");
         },
         made: &[SECRET, NOTEBOOK, WORKFLOW],
         flags: &[],
     },
     World {
         name: "another's job of the same name",
-        before: |stage| {
-            others(stage);
+        before: |ctx| {
+            others(ctx);
             let body = json!({ "name": "dbt: Nightly build (222222)", "tasks": [{ "task_key": "x", "sql_task": {} },
                 { "task_key": "y", "sql_task": {} }] });
-            stage.post("/api/2.2/jobs/create", &body);
+            ctx.post("/api/2.2/jobs/create", &body);
         },
         made: &[SECRET, NOTEBOOK, &["create-workflow", "--job", "222222", "--name", "Mine"]],
         flags: &[],
     },
     World {
         name: "many jobs, many tasks",
-        before: |stage| {
+        before: |ctx| {
             let tasks: Vec<Value> =
                 (0..130).map(|index| json!({ "task_key": format!("t{index}"), "sql_task": {} })).collect();
-            stage.post(
+            ctx.post(
                 "/api/2.2/jobs/create",
                 &json!({ "name": "Daily load", "performance_target": "STANDARD", "tasks": tasks }),
             );
             for index in 0..60 {
                 let tasks = json!([{ "task_key": "t", "sql_task": {} }]);
-                stage.post("/api/2.2/jobs/create", &json!({ "name": format!("Job {index}"), "tasks": tasks }));
+                ctx.post("/api/2.2/jobs/create", &json!({ "name": format!("Job {index}"), "tasks": tasks }));
             }
         },
         made: &[SECRET, NOTEBOOK, ADD, WORKFLOW],
@@ -261,25 +261,24 @@ async fn the_workspace_is_as_before_after_everything_made_is_removed() {
     let (mut all, mut wrong) = (0, Vec::new());
     for World { name, before, made, flags } in &WORLDS {
         for stale in [0, 2] {
-            let stage = Rehearsal::new();
-            before(&stage);
-            let due = state(&stage).to_string();
+            let ctx = Harness::new();
+            before(&ctx);
+            let due = state(&ctx).to_string();
             for line in *made {
-                make(&stage, line).await;
+                make(&ctx, line).await;
             }
-            stage.world(|world| world.set_stale_reads(stale));
+            ctx.world(|world| world.set_stale_reads(stale));
             let line = [&ALL[..], flags].concat();
-            let dry = remove(&stage, &[&line[..], &["--dry-run"]].concat()).await;
-            let shown = stage.take_writes();
-            let outcome = remove(&stage, &line).await;
-            stage.world(|world| world.set_stale_reads(0));
-            let found = state(&stage).to_string();
-            stage.take_log();
-            let again = remove(&stage, &line).await;
+            let dry = remove(&ctx, &[&line[..], &["--dry-run"]].concat()).await;
+            let shown = ctx.take_writes();
+            let outcome = remove(&ctx, &line).await;
+            ctx.world(|world| world.set_stale_reads(0));
+            let found = state(&ctx).to_string();
+            ctx.take_log();
+            let again = remove(&ctx, &line).await;
             all += 1;
             let is_well = (dry.exit, outcome.exit, again.exit) == (0, 0, 0);
-            if !is_well || found != due || shown.contains(&"databricks:jobs/delete") || !stage.take_writes().is_empty()
-            {
+            if !is_well || found != due || shown.contains(&"databricks:jobs/delete") || !ctx.take_writes().is_empty() {
                 let place = due.bytes().zip(found.bytes()).take_while(|(due, found)| due == found).count();
                 let end = found.len().min(place + 300);
                 wrong.push(format!(
@@ -295,14 +294,14 @@ async fn the_workspace_is_as_before_after_everything_made_is_removed() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-async fn everything() -> Rehearsal {
-    let stage = Rehearsal::new();
-    others(&stage);
+async fn everything() -> Harness {
+    let ctx = Harness::new();
+    others(&ctx);
     for line in [SECRET, NOTEBOOK, ADD, WORKFLOW] {
-        make(&stage, line).await;
+        make(&ctx, line).await;
     }
-    stage.take_log();
-    stage
+    ctx.take_log();
+    ctx
 }
 
 /// `cargo test --lib removal_survives -- --nocapture` prints the line.
@@ -328,15 +327,15 @@ async fn removal_survives_every_trouble_at_every_request() {
     let (goal, mut all, mut wrong) = (state(&clean), 0, Vec::new());
     for (index, seen) in log.iter().enumerate() {
         for trouble in TROUBLES {
-            let stage = base.copy();
-            stage.trouble_at(index, trouble);
-            let first = Box::pin(stage.run(run, line)).await;
-            let again = remove(&stage, line).await;
+            let ctx = base.copy();
+            ctx.trouble_at(index, trouble);
+            let first = Box::pin(ctx.run(run, line)).await;
+            let again = remove(&ctx, line).await;
             all += 1;
             let is_well = first.as_ref().is_none_or(|first| first.exit == 0) && again.exit == 0;
-            stage.take_log();
-            let third = remove(&stage, line).await;
-            if !is_well || state(&stage) != goal || third.exit != 0 || !stage.take_writes().is_empty() {
+            ctx.take_log();
+            let third = remove(&ctx, line).await;
+            if !is_well || state(&ctx) != goal || third.exit != 0 || !ctx.take_writes().is_empty() {
                 wrong.push(format!("{trouble:?} at {index} of {:?}: {first:?} {again:?}", seen.operation));
             }
         }
@@ -347,116 +346,116 @@ async fn removal_survives_every_trouble_at_every_request() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_edited_stays_with_the_reason_and_so_does_what_it_needs() {
-    let stage = everything().await;
-    import(&stage, PATH, &format!("{}\n\n# COMMAND ----------\n\nprint(2)", text(&stage)));
-    let before = state(&stage);
-    let outcome = remove(&stage, &ALL).await;
+    let ctx = everything().await;
+    import(&ctx, PATH, &format!("{}\n\n# COMMAND ----------\n\nprint(2)", text(&ctx)));
+    let before = state(&ctx);
+    let outcome = remove(&ctx, &ALL).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(note(&outcome, "notebook").contains("edited"), "{outcome:?}");
     assert!(note(&outcome, "secret").contains(PATH), "{outcome:?}");
-    let after = state(&stage);
+    let after = state(&ctx);
     assert_eq!((&after["workspace"], &after["scopes"]), (&before["workspace"], &before["scopes"]));
-    assert_eq!(stage.take_writes(), ["databricks:jobs/delete", "databricks:jobs/update"]);
+    assert_eq!(ctx.take_writes(), ["databricks:jobs/delete", "databricks:jobs/update"]);
 
-    let stage = everything().await;
-    let workflow = job_named(&stage, "dbt: Nightly build (222222)");
+    let ctx = everything().await;
+    let workflow = job_named(&ctx, "dbt: Nightly build (222222)");
     let mut tasks = workflow["settings"]["tasks"].clone();
     tasks[0]["disable_auto_optimization"] = false.into();
-    update(&stage, &workflow, &json!({ "tasks": tasks }));
-    let outcome = remove(&stage, &ALL).await;
+    update(&ctx, &workflow, &json!({ "tasks": tasks }));
+    let outcome = remove(&ctx, &ALL).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(note(&outcome, "workflow").contains("edited"), "{outcome:?}");
     assert!(note(&outcome, "notebook").contains("dbt_222222"), "{outcome:?}");
-    assert_eq!(stage.take_writes(), ["databricks:jobs/update"]);
+    assert_eq!(ctx.take_writes(), ["databricks:jobs/update"]);
     let id = workflow["job_id"].to_string();
-    let named = remove(&stage, &["--workflow", &id, "-y"]).await;
+    let named = remove(&ctx, &["--workflow", &id, "-y"]).await;
     assert_eq!((named.exit, named.code), (7, Some(Code::Refused)), "{named:?}");
 
-    let stage = everything().await;
-    let load = job_named(&stage, "Daily load");
+    let ctx = everything().await;
+    let load = job_named(&ctx, "Daily load");
     let mut task = load["settings"]["tasks"][2].clone();
     task["notebook_task"]["base_parameters"]["dbtrigger_key"] = "x".into();
-    update(&stage, &load, &json!({ "tasks": [task] }));
-    let outcome = remove(&stage, &ALL).await;
+    update(&ctx, &load, &json!({ "tasks": [task] }));
+    let outcome = remove(&ctx, &ALL).await;
     assert!(outcome.exit == 0 && note(&outcome, "task").contains("edited"), "{outcome:?}");
-    assert_eq!(stage.take_writes(), ["databricks:jobs/delete"]);
+    assert_eq!(ctx.take_writes(), ["databricks:jobs/delete"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_ours_stays() {
-    let stage = everything().await;
-    let foreign = remove(&stage, &["--workflow", "Nightly", "-y"]).await;
+    let ctx = everything().await;
+    let foreign = remove(&ctx, &["--workflow", "Nightly", "-y"]).await;
     assert_eq!((foreign.exit, foreign.code), (7, Some(Code::Refused)), "{foreign:?}");
-    let unknown = remove(&stage, &["--workflow", "Nightlies", "-y"]).await;
+    let unknown = remove(&ctx, &["--workflow", "Nightlies", "-y"]).await;
     assert_eq!((unknown.exit, unknown.code), (6, Some(Code::NotFound)), "{unknown:?}");
-    let none = remove(&stage, &["--job", "300001", "-y"]).await;
+    let none = remove(&ctx, &["--job", "300001", "-y"]).await;
     assert!(none.exit == 0 && steps(&none).is_empty(), "{none:?}");
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
 
     // A task of others in a workflow of ours, and a task of others that waits for one of ours.
-    let workflow = job_named(&stage, "dbt: Nightly build (222222)");
-    update(&stage, &workflow, &json!({ "tasks": [{ "task_key": "theirs", "sql_task": {} }] }));
-    let outcome = remove(&stage, &["--all", "-y"]).await;
+    let workflow = job_named(&ctx, "dbt: Nightly build (222222)");
+    update(&ctx, &workflow, &json!({ "tasks": [{ "task_key": "theirs", "sql_task": {} }] }));
+    let outcome = remove(&ctx, &["--all", "-y"]).await;
     assert!(outcome.exit == 0 && note(&outcome, "workflow").contains("theirs"), "{outcome:?}");
-    assert_eq!(stage.take_writes(), ["databricks:jobs/update"]);
-    make(&stage, ADD).await;
-    let load = job_named(&stage, "Daily load");
+    assert_eq!(ctx.take_writes(), ["databricks:jobs/update"]);
+    make(&ctx, ADD).await;
+    let load = job_named(&ctx, "Daily load");
     let waits = json!({ "task_key": "after", "sql_task": {}, "depends_on": [{ "task_key": "dbt_222222" }] });
-    update(&stage, &load, &json!({ "tasks": [waits] }));
-    stage.take_log();
-    let outcome = remove(&stage, &["--all", "-y"]).await;
+    update(&ctx, &load, &json!({ "tasks": [waits] }));
+    ctx.take_log();
+    let outcome = remove(&ctx, &["--all", "-y"]).await;
     assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
     assert!(outcome.failure.contains("after"), "{}", outcome.failure);
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_copy_is_told_apart_only_by_a_person() {
-    let stage = world(&[SECRET, NOTEBOOK, WORKFLOW]).await;
-    let settings = jobs(&stage)[0]["settings"].clone();
-    let copy = stage.post("/api/2.2/jobs/create", &settings);
-    let outcome = remove(&stage, &["--job", "222222", "-y"]).await;
+    let ctx = world(&[SECRET, NOTEBOOK, WORKFLOW]).await;
+    let settings = jobs(&ctx)[0]["settings"].clone();
+    let copy = ctx.post("/api/2.2/jobs/create", &settings);
+    let outcome = remove(&ctx, &["--job", "222222", "-y"]).await;
     assert_eq!((outcome.exit, steps(&outcome)), (0, vec!["workflow keep done".to_owned(); 2]), "{outcome:?}");
-    let named = remove(&stage, &["--workflow", &copy["job_id"].to_string(), "-y"]).await;
-    assert_eq!((named.exit, jobs(&stage).len()), (0, 1), "{named:?}");
-    let last = remove(&stage, &["--job", "222222", "-y"]).await;
-    assert_eq!((last.exit, jobs(&stage).len()), (0, 0), "{last:?}");
+    let named = remove(&ctx, &["--workflow", &copy["job_id"].to_string(), "-y"]).await;
+    assert_eq!((named.exit, jobs(&ctx).len()), (0, 1), "{named:?}");
+    let last = remove(&ctx, &["--job", "222222", "-y"]).await;
+    assert_eq!((last.exit, jobs(&ctx).len()), (0, 0), "{last:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn by_its_dbt_job_each_workflow_and_task_goes_that_starts_nothing_else() {
-    let stage = everything().await;
-    make(&stage, &["create-workflow", "--job", "222223"]).await;
-    stage.take_log();
-    let outcome = remove(&stage, &["--job", "Nightly build", "-y"]).await;
+    let ctx = everything().await;
+    make(&ctx, &["create-workflow", "--job", "222223"]).await;
+    ctx.take_log();
+    let outcome = remove(&ctx, &["--job", "Nightly build", "-y"]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert_eq!(steps(&outcome), ["workflow remove done", "task remove done"]);
-    assert!(job_named(&stage, "dbt: Broken models (222223)")["job_id"].is_u64());
-    make(&stage, &["create-workflow", "--name", "Both", "--job", "222222", "--job", "222223"]).await;
-    stage.take_log();
-    let outcome = remove(&stage, &["--job", "222222", "-y"]).await;
+    assert!(job_named(&ctx, "dbt: Broken models (222223)")["job_id"].is_u64());
+    make(&ctx, &["create-workflow", "--name", "Both", "--job", "222222", "--job", "222223"]).await;
+    ctx.take_log();
+    let outcome = remove(&ctx, &["--job", "222222", "-y"]).await;
     assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
     assert!(outcome.failure.contains("dbt_222223"), "{}", outcome.failure);
-    let both = remove(&stage, &["--job", "222222", "--job", "222223", "-y"]).await;
-    assert_eq!((both.exit, jobs(&stage).len()), (0, 2), "{both:?}");
+    let both = remove(&ctx, &["--job", "222222", "--job", "222223", "-y"]).await;
+    assert_eq!((both.exit, jobs(&ctx).len()), (0, 2), "{both:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_workflow_that_is_running_is_refused_or_its_run_is_cancelled_first() {
-    let stage = world(&[SECRET, NOTEBOOK, WORKFLOW]).await;
-    let job = jobs(&stage)[0]["job_id"].clone();
-    let run = stage.post("/api/2.2/jobs/run-now", &json!({ "job_id": job }))["run_id"].to_string();
-    let outcome = remove(&stage, &["--all", "-y"]).await;
+    let ctx = world(&[SECRET, NOTEBOOK, WORKFLOW]).await;
+    let job = jobs(&ctx)[0]["job_id"].clone();
+    let run = ctx.post("/api/2.2/jobs/run-now", &json!({ "job_id": job }))["run_id"].to_string();
+    let outcome = remove(&ctx, &["--all", "-y"]).await;
     assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");
     assert!(outcome.failure.contains(&run) && outcome.failure.contains("--cancel-runs"), "{}", outcome.failure);
-    let dry = remove(&stage, &["--all", "--dry-run"]).await;
+    let dry = remove(&ctx, &["--all", "--dry-run"]).await;
     assert!(dry.exit == 0 && dry.data["refused"]["message"].to_string().contains(&run), "{dry:?}");
-    let dry = remove(&stage, &["--all", "--cancel-runs", "--dry-run"]).await;
+    let dry = remove(&ctx, &["--all", "--cancel-runs", "--dry-run"]).await;
     assert!(dry.exit == 0 && dry.text.contains(&run), "{dry:?}");
-    assert_eq!(stage.take_writes(), [""; 0]);
-    let outcome = remove(&stage, &["--all", "--cancel-runs", "-y"]).await;
+    assert_eq!(ctx.take_writes(), [""; 0]);
+    let outcome = remove(&ctx, &["--all", "--cancel-runs", "-y"]).await;
     assert_eq!((outcome.exit, &outcome.data["cancelled_runs"]), (0, &json!([run])), "{outcome:?}");
-    let writes = stage.take_writes();
+    let writes = ctx.take_writes();
     assert_eq!(writes[..2], ["databricks:jobs/runs/cancel", "databricks:jobs/delete"], "{writes:?}");
 
     // One that is started once the plan was made.
@@ -466,53 +465,53 @@ async fn a_workflow_that_is_running_is_refused_or_its_run_is_cancelled_first() {
     let effects = calm.take_effects();
     let last = effects.iter().position(|operation| *operation == "databricks:jobs/delete").unwrap();
     let look = effects[..last].iter().rposition(|operation| *operation == "databricks:jobs/runs/list").unwrap();
-    let stage = base.copy();
-    stage.meanwhile(look, move |stage| {
-        stage.post("/api/2.2/jobs/run-now", &json!({ "job_id": job }));
+    let ctx = base.copy();
+    ctx.meanwhile(look, move |ctx| {
+        ctx.post("/api/2.2/jobs/run-now", &json!({ "job_id": job }));
     });
-    let outcome = remove(&stage, &["--all", "-y"]).await;
+    let outcome = remove(&ctx, &["--all", "-y"]).await;
     assert_eq!((outcome.exit, outcome.code), (7, Some(Code::ChangedMeanwhile)), "{outcome:?}");
-    assert!(outcome.failure.contains("--cancel-runs") && stage.take_writes().is_empty(), "{outcome:?}");
+    assert!(outcome.failure.contains("--cancel-runs") && ctx.take_writes().is_empty(), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn access_that_nobody_can_tell_apart_is_listed() {
-    let stage = world(&[
+    let ctx = world(&[
         &["init-secrets", "--grant", "data-engineers"],
         &["deploy-notebook", "--grant", "data-engineers"],
         &["create-workflow", "--job", "222222", "--run-as", SERVICE, "--grant-run-as"],
     ])
     .await;
-    let outcome = remove(&stage, &["--job", "222222", "-y"]).await;
+    let outcome = remove(&ctx, &["--job", "222222", "-y"]).await;
     assert!(outcome.exit == 0 && outcome.data["warnings"].to_string().contains(SERVICE), "{outcome:?}");
-    let kept = remove(&stage, &["--all", "--dry-run"]).await;
+    let kept = remove(&ctx, &["--all", "--dry-run"]).await;
     assert!(note(&kept, "secret").contains("--with-secret"), "{kept:?}");
-    let outcome = remove(&stage, &ALL).await;
+    let outcome = remove(&ctx, &ALL).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     let note = note(&outcome, "secret scope");
     assert!(note.contains("data-engineers (READ)") && note.contains(SERVICE), "{note}");
-    let left = state(&stage);
+    let left = state(&ctx);
     assert_eq!(left["scopes"]["dbt-cloud"]["secrets"], json!({}));
     assert_eq!(left["grants"], json!({}));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_somebody_may_only_see_stays() {
-    let stage = world(&[SECRET, NOTEBOOK]).await;
-    stage.world(|world| world.add_caller("kim@example.com", "dapi-kim-0123456789", false, &[]));
-    make(&stage, &["create-workflow", "--job", "222222", "--grant", "kim@example.com:CAN_VIEW"]).await;
-    stage.set("DATABRICKS_TOKEN", "dapi-kim-0123456789");
-    let before = state(&stage);
-    let outcome = remove(&stage, &ALL).await;
+    let ctx = world(&[SECRET, NOTEBOOK]).await;
+    ctx.world(|world| world.add_caller("kim@example.com", "dapi-kim-0123456789", false, &[]));
+    make(&ctx, &["create-workflow", "--job", "222222", "--grant", "kim@example.com:CAN_VIEW"]).await;
+    ctx.set("DATABRICKS_TOKEN", "dapi-kim-0123456789");
+    let before = state(&ctx);
+    let outcome = remove(&ctx, &ALL).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    assert_eq!(state(&stage), before);
+    assert_eq!(state(&ctx), before);
     assert!(note(&outcome, "workflow").contains("kim@example.com"), "{outcome:?}");
 }
 
 /// Presses this key at each question, after this has happened.
 struct Person(char, Box<dyn Fn()>);
 
-impl Questioner for Person {
+impl Prompter for Person {
     fn text<'a>(&'a self, prompt: &'a str, _initial: &'a str) -> Asking<'a, String> {
         panic!("nobody expects the question: {prompt}")
     }
@@ -537,27 +536,27 @@ async fn the_plan_is_asked_for_and_without_anybody_to_ask_it_needs_the_flag() {
     let alone = remove(&base, &["--all"]).await;
     assert_eq!((alone.exit, alone.code), (2, Some(Code::MissingInput)), "{alone:?}");
     assert!(base.take_log().is_empty());
-    let asked = async |stage: &Rehearsal, person: Rc<Person>| {
-        let command = async |args: Args, outer: &Stage| {
-            let mut stage = stage.stage(AccountFlags::default(), outer.events.clone());
-            stage.talk.asker = Some(person);
-            run(args, &stage).await
+    let asked = async |ctx: &Harness, person: Rc<Person>| {
+        let command = async |args: Args, outer: &CommandContext| {
+            let mut ctx = ctx.ctx(AccountFlags::default(), outer.events.clone());
+            ctx.prompts.prompter = Some(person);
+            run(args, &ctx).await
         };
-        Box::pin(stage.run(command, &["--all"])).await.expect("nobody kills it")
+        Box::pin(ctx.run(command, &["--all"])).await.expect("nobody kills it")
     };
     let person = |answer, meanwhile: Box<dyn Fn()>| Rc::new(Person(answer, meanwhile));
     let no = asked(&base, person('n', Box::new(|| ()))).await;
     assert_eq!((no.exit, base.take_writes()), (1, Vec::new()), "{no:?}");
-    let stage = base.copy();
-    let yes = asked(&stage, person('y', Box::new(|| ()))).await;
-    assert_eq!((yes.exit, jobs(&stage).len()), (0, 2), "{yes:?}");
-    let stage = base.copy();
-    let world = stage.clone();
+    let ctx = base.copy();
+    let yes = asked(&ctx, person('y', Box::new(|| ()))).await;
+    assert_eq!((yes.exit, jobs(&ctx).len()), (0, 2), "{yes:?}");
+    let ctx = base.copy();
+    let world = ctx.clone();
     let meanwhile = move || {
         let workflow = job_named(&world, "dbt: Nightly build (222222)");
         update(&world, &workflow, &json!({ "tasks": [{ "task_key": "theirs", "sql_task": {} }] }));
     };
-    let changed = asked(&stage, person('y', Box::new(meanwhile))).await;
+    let changed = asked(&ctx, person('y', Box::new(meanwhile))).await;
     assert_eq!((changed.exit, changed.code), (7, Some(Code::ChangedMeanwhile)), "{changed:?}");
-    assert_eq!(stage.take_writes(), [""; 0]);
+    assert_eq!(ctx.take_writes(), [""; 0]);
 }

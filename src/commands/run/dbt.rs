@@ -7,21 +7,22 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::course::Course;
 use super::dbt_report::DbtReport;
 use super::follow_dbt::{Following, Lines};
 use super::junit::Results;
+use super::progress::RunProgress;
 use super::retry::{Resuming, Retries};
-use super::{Waiting, on_interrupt, resume, several};
+use super::{WaitOptions, on_interrupt, resume, several};
 use crate::commands::job_named::{JobNamed, Narrow};
-use crate::commands::{LastKnown, Stage, line_to_dbt};
+use crate::commands::{CommandContext, LastKnown, line_to_dbt};
 use crate::context::Environment;
-use crate::credentials::{Account, AccountFlags, Wants};
+use crate::credentials::{Account, AccountFlags, InputErrors};
 use crate::dbt::{Link, Overrides, Run, get_job};
 use crate::failure::{Code, Ended, Failure, Report, of_start};
 use crate::http::{Deadline, Writer};
 use crate::runs::{
-    Board, DbtRun, DbtState, Doubt, Intent, Journal, Key, Means, Milestone, NotStarted, Order, Triggered, trigger,
+    DbtRun, DbtState, DuplicateRisk, Intent, Journal, Key, Milestone, NotStarted, RunContext, RunPoller,
+    TriggerRequest, Triggered, trigger,
 };
 
 /// Looking at the job may take so long: dbt itself is asked next.
@@ -31,7 +32,7 @@ const PREFLIGHT: Duration = Duration::from_secs(10);
 const MOST_REMARKS: usize = 3;
 
 /// What is to be started, in the person's words.
-pub(super) struct Asked {
+pub(super) struct RunRequest {
     pub(super) jobs: Vec<String>,
     /// So many runs at a time; `None`: all of them.
     pub(super) max_parallel: Option<usize>,
@@ -41,7 +42,7 @@ pub(super) struct Asked {
 }
 
 /// How carefully.
-pub(super) struct Care {
+pub(super) struct RunOptions {
     pub(super) retry: u32,
     /// Where the run's files go.
     pub(super) artifacts: Option<PathBuf>,
@@ -52,36 +53,37 @@ pub(super) struct Care {
 }
 
 pub(super) async fn run(
-    asked: Asked,
-    care: Care,
-    waiting: Waiting,
-    wants: Wants,
-    stage: &Stage,
+    request: RunRequest,
+    options: RunOptions,
+    waiting: WaitOptions,
+    errors: InputErrors,
+    ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
-    let max_parallel = asked.max_parallel;
-    let mut starts = match settle(asked, care, waiting, wants, stage).await {
+    let max_parallel = request.max_parallel;
+    let mut starts = match settle(request, options, waiting, errors, ctx).await {
         Ok(starts) => starts,
         Err(failure) => return failure.into(),
     };
-    let journal = Journal::new(stage.context.environment.state_folder());
-    point_at_open_starts(&journal, &starts, stage);
+    let journal = Journal::new(ctx.context.environment.state_folder());
+    point_at_open_starts(&journal, &starts, ctx);
     if starts.len() > 1 {
-        return several::run(starts, max_parallel, &journal, stage).await;
+        return several::run(starts, max_parallel, &journal, ctx).await;
     }
-    let hand = Hand { means: stage.means(), last_known: stage.last_known.clone(), journal: &journal, shared: None };
+    let around =
+        StartContext { means: ctx.run_context(), last_known: ctx.last_known.clone(), journal: &journal, shared: None };
     let Some(start) = starts.pop() else {
         return Failure::new(Code::Usage, "No job given.").run("dbtrigger run --help").into();
     };
-    let Ended { report, failure } = start.run(&hand).await;
+    let Ended { report, failure } = start.run(&around).await;
     Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure }
 }
 
 /// A start with everything that it needs.
-pub(super) struct Start {
+pub(super) struct PreparedRun {
     pub(super) account: Account,
     pub(super) writer: Writer,
     pub(super) deadline: Deadline,
-    pub(super) order: Order,
+    pub(super) order: TriggerRequest,
     /// The job is looked at before it is started.
     looks: bool,
     no_wait: bool,
@@ -100,18 +102,18 @@ pub(super) struct Start {
 }
 
 /// What a start finds around it.
-pub(super) struct Hand<'a> {
-    pub(super) means: Means,
+pub(super) struct StartContext<'a> {
+    pub(super) means: RunContext,
     pub(super) last_known: LastKnown,
     pub(super) journal: &'a Journal,
     /// Where the runs beside it are looked at, too.
-    pub(super) shared: Option<Shared<'a>>,
+    pub(super) shared: Option<SharedPolling<'a>>,
 }
 
 /// How several runs are looked at together.
 #[derive(Clone, Copy)]
-pub(super) struct Shared<'a> {
-    pub(super) board: &'a Board,
+pub(super) struct SharedPolling<'a> {
+    pub(super) poller: &'a RunPoller,
     /// So many runs go at a time.
     pub(super) places: &'a Semaphore,
     /// So many runs' files are fetched at a time.
@@ -123,26 +125,26 @@ pub(super) struct Shared<'a> {
 }
 
 async fn settle(
-    asked: Asked,
-    care: Care,
-    waiting: Waiting,
-    mut wants: Wants,
-    stage: &Stage,
-) -> Result<Vec<Start>, Failure> {
-    let Asked { jobs: texts, max_parallel: _, narrow, cause, overrides } = asked;
-    let environment = &stage.context.environment;
+    request: RunRequest,
+    options: RunOptions,
+    waiting: WaitOptions,
+    mut errors: InputErrors,
+    ctx: &CommandContext,
+) -> Result<Vec<PreparedRun>, Failure> {
+    let RunRequest { jobs: texts, max_parallel: _, narrow, cause, overrides } = request;
+    let environment = &ctx.context.environment;
     let named: Option<Vec<JobNamed>> =
-        wants.optional(texts.iter().map(|text| JobNamed::read(text)).collect::<Result<_, _>>().map(Some));
+        errors.optional(texts.iter().map(|text| JobNamed::read(text)).collect::<Result<_, _>>().map(Some));
     let pasted: Vec<(String, Link)> = named.iter().flatten().flat_map(JobNamed::pasted).collect();
     let by_address = !pasted.is_empty();
-    let (account, writer) = line_to_dbt(&pasted, wants, stage)?;
+    let (account, writer) = line_to_dbt(&pasted, errors, ctx)?;
     let writer = writer.until(&waiting.deadline);
     let Some(named) = named else {
         return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
     let patient = writer.patient();
     let finding = several::find(&named, &patient, &account, &narrow, waiting.given);
-    let found = stage.interruption.or(finding).await.map_err(on_interrupt::nothing_started)?;
+    let found = ctx.interruption.or(finding).await.map_err(on_interrupt::nothing_started)?;
     // The codes of these are named for runs that go on, or say nothing of what was done.
     let say = |failure: Failure| {
         let told = matches!(failure.code, Code::StillRunning | Code::RateLimited | Code::Unavailable);
@@ -150,14 +152,14 @@ async fn settle(
     };
     let ids = found.map_err(say)?;
     several::check_once(&ids, &texts)?;
-    let Waiting { deadline, no_wait, key, given, parameters: _ } = waiting;
-    let Care { retry, artifacts, junit, settle, at_most_once } = care;
+    let WaitOptions { deadline, no_wait, key, given, parameters: _ } = waiting;
+    let RunOptions { retry, artifacts, junit, settle, at_most_once } = options;
     // Last, so that nothing is made for a command that fails anyway.
     artifacts.as_deref().map_or(Ok(()), super::artifacts::check_folder)?;
-    junit.as_deref().map_or(Ok(()), |file| stage.results.claim(file, &texts))?;
-    let results = junit.map(|_| stage.results.clone());
+    junit.as_deref().map_or(Ok(()), |file| ctx.results.claim(file, &texts))?;
+    let results = junit.map(|_| ctx.results.clone());
     // Everybody who sees the run sees its cause.
-    let said = stage.vault.filter().mask(&cause.unwrap_or_else(|| usual_cause(environment))).into_owned();
+    let said = ctx.vault.filter().mask(&cause.unwrap_or_else(|| usual_cause(environment))).into_owned();
     let alone = ids.len() == 1;
     let starts = named.iter().zip(ids).zip(texts).map(|((named, job), text)| {
         // A name may be given to another job one day; the commands that pick this start up name the id.
@@ -172,11 +174,11 @@ async fn settle(
             JobNamed::Name(_) | JobNamed::Id(_) | JobNamed::Address { job: _, pasted: _ } => text,
         };
         // A fresh key is for one run; a key that somebody gave names one run of each job.
-        let key = if given || alone { key.clone() } else { Key::fresh(&stage.context.entropy) };
-        let order = Order {
+        let key = if given || alone { key.clone() } else { Key::fresh(&ctx.context.entropy) };
+        let order = TriggerRequest {
             account: account.id,
             job,
-            resume: resume::of_dbt(&text, &stage.account, &overrides, Some(key.as_str())),
+            resume: resume::of_dbt(&text, &ctx.account, &overrides, Some(key.as_str())),
             key,
             look_first: given,
             said: said.clone(),
@@ -185,13 +187,13 @@ async fn settle(
             at_most_once,
             deadline: deadline.at(),
         };
-        let again = resume::of_dbt(&text, &stage.account, &overrides, None);
+        let again = resume::of_dbt(&text, &ctx.account, &overrides, None);
         let (artifacts, results) = (artifacts.clone(), results.clone());
-        let (account, writer, flags) = (account.clone(), writer.clone(), stage.account.clone());
+        let (account, writer, flags) = (account.clone(), writer.clone(), ctx.account.clone());
         let deadline = deadline.clone();
         // Several were looked at already.
         let looks = alone || given;
-        Start {
+        PreparedRun {
             account,
             writer,
             deadline,
@@ -228,7 +230,7 @@ fn usual_cause(environment: &Environment) -> String {
     "Started by dbtrigger".to_owned()
 }
 
-impl Start {
+impl PreparedRun {
     pub(super) fn pick_up(&self, run: u64) -> String {
         resume::watch_dbt(run, &self.account, &self.flags, self.by_address)
     }
@@ -246,18 +248,18 @@ impl Start {
         of_start(&self.job, &self.order.resume, &page_of(&self.account, self.order.job), error)
     }
 
-    pub(super) async fn run(&self, hand: &Hand<'_>) -> Ended<DbtReport> {
-        let Hand { means, last_known, journal, shared } = hand;
-        let course = Course::new(self, last_known);
+    pub(super) async fn run(&self, around: &StartContext<'_>) -> Ended<DbtReport> {
+        let StartContext { means, last_known, journal, shared } = around;
+        let progress = RunProgress::new(self, last_known);
         // Nobody closes the places: what can fail is the time.
         let place = match shared {
             Some(shared) => {
                 let turn = timeout_at(self.order.deadline, shared.places.acquire());
                 match means.interruption.or(turn).await {
-                    Err(signal) => return course.not_started(&NotStarted::Interrupted(signal), means),
+                    Err(signal) => return progress.not_started(&NotStarted::Interrupted(signal), means),
                     Ok(Err(_)) => {
                         let why = "earlier runs had not ended, and --max-parallel allows no more at a time";
-                        return course.not_started(&NotStarted::NoTime(why.to_owned()), means);
+                        return progress.not_started(&NotStarted::NoTime(why.to_owned()), means);
                     }
                     Ok(Ok(place)) => place.ok(),
                 }
@@ -277,18 +279,18 @@ impl Start {
             Some(shared) => timeout_at(self.order.deadline, shared.sending.acquire()).await.ok(),
             None => None,
         };
-        let milestone = |milestone: Milestone<'_>| course.milestone(milestone);
+        let milestone = |milestone: Milestone<'_>| progress.milestone(milestone);
         let triggered = self.trigger(means, journal, &milestone).await;
         drop(turn);
         let Triggered { run, adopted, sends, doubt, mut intent } = match triggered {
             Ok(triggered) => triggered,
             Err(error) => {
-                let ended = course.not_started(&error, means);
+                let ended = progress.not_started(&error, means);
                 leave(place, &ended);
                 return ended;
             }
         };
-        course.begun(&run, adopted, sends);
+        progress.begun(&run, adopted, sends);
         if adopted {
             means.events.remark(match run.ended() {
                 None => "this key was used before; following its run",
@@ -297,14 +299,14 @@ impl Start {
         }
         let mut retries = Retries { most: self.retry, done: 0, cannot: false };
         let mut ended = if self.no_wait {
-            self.wait_for_no_second(run, Some(doubt.clone()), &course, hand).await
+            self.wait_for_no_second(run, Some(doubt.clone()), &progress, around).await
         } else {
-            self.follow(run, Some(doubt.clone()), &course, intent.as_mut(), &mut retries, hand).await
+            self.follow(run, Some(doubt.clone()), &progress, intent.as_mut(), &mut retries, around).await
         };
         // A run may go on that resumes the one of the report.
         let unknown = ended.failure.as_ref().is_some_and(|failure| failure.code == Code::OutcomeUnknown);
         if let Some(signal) = means.interruption.heard() {
-            course.stop(signal, Some(doubt.clone()), &mut ended, means).await;
+            progress.stop(signal, Some(doubt.clone()), &mut ended, means).await;
         }
         // Ended, or not waited for: nothing is left to pick up. What goes on although it was to be cancelled is.
         let interrupted = ended.report.as_ref().is_some_and(|report| report.on_interrupt.is_some());
@@ -322,9 +324,9 @@ impl Start {
         // The files take no place of a run's.
         leave(place, &ended);
         if means.interruption.heard().is_none()
-            && let Err(signal) = means.interruption.or(self.finish(&mut ended, &retries, hand)).await
+            && let Err(signal) = means.interruption.or(self.finish(&mut ended, &retries, around)).await
         {
-            course.stop(signal, Some(doubt), &mut ended, means).await;
+            progress.stop(signal, Some(doubt), &mut ended, means).await;
         }
         ended
     }
@@ -332,15 +334,15 @@ impl Start {
     /// Triggers it, and looks at its job beside the look at earlier runs, so that this takes no longer.
     async fn trigger(
         &self,
-        means: &Means,
+        means: &RunContext,
         journal: &Journal,
         milestone: &dyn Fn(Milestone<'_>),
     ) -> Result<Triggered, NotStarted> {
-        let Order { job, ref overrides, deadline, .. } = self.order;
+        let TriggerRequest { job, ref overrides, deadline, .. } = self.order;
         let (tell, told) = oneshot::channel();
         let preflight = async {
             let until = deadline.min(Instant::now() + PREFLIGHT);
-            let looked = timeout_at(until, self.writer.glance(get_job(self.account.id, job))).await;
+            let looked = timeout_at(until, self.writer.read_once(get_job(self.account.id, job))).await;
             // What cannot be found out does not stand in the way.
             let found = looked.ok().and_then(Result::ok).filter(|found| found.id == job);
             if found.as_ref().is_some_and(|found| found.is_ci() && found.off().is_none())
@@ -360,13 +362,13 @@ impl Start {
         }
     }
 
-    fn probe<'a>(&'a self, run: Run, doubt: Option<Doubt>, hand: &'a Hand<'_>) -> DbtRun<'a> {
-        let Hand { means, last_known: _, journal: _, shared } = hand;
+    fn probe<'a>(&'a self, run: Run, doubt: Option<DuplicateRisk>, around: &'a StartContext<'_>) -> DbtRun<'a> {
+        let StartContext { means, last_known: _, journal: _, shared } = around;
         let probe = DbtRun::new(&self.writer, &means.wall, &means.events, self.order.account, run, doubt);
         match shared {
-            Some(Shared { board, places: _, sending: _, fetching: _, steps: true }) => probe.on_board(board),
-            Some(Shared { board, places: _, sending: _, fetching: _, steps: false }) => {
-                probe.on_board(board).without_steps()
+            Some(SharedPolling { poller, places: _, sending: _, fetching: _, steps: true }) => probe.on_board(poller),
+            Some(SharedPolling { poller, places: _, sending: _, fetching: _, steps: false }) => {
+                probe.on_board(poller).without_steps()
             }
             None => probe,
         }
@@ -376,15 +378,15 @@ impl Start {
     async fn wait_for_no_second(
         &self,
         run: Run,
-        doubt: Option<Doubt>,
-        course: &Course<'_>,
-        hand: &Hand<'_>,
+        doubt: Option<DuplicateRisk>,
+        progress: &RunProgress<'_>,
+        around: &StartContext<'_>,
     ) -> Ended<DbtReport> {
-        let means = &hand.means;
+        let means = &around.means;
         let mut lines = Lines::new(&means.events, &self.account);
         lines.header(&run);
-        let mut report = course.report();
-        let mut probe = self.probe(run, doubt, hand);
+        let mut report = progress.report();
+        let mut probe = self.probe(run, doubt, around);
         // Interrupted, the run is cancelled afterwards, and a second one with it.
         if report.sends > 1 {
             means.events.remark("the request was sent more than once; checking for a second run");
@@ -404,13 +406,13 @@ impl Start {
     async fn follow(
         &self,
         run: Run,
-        doubt: Option<Doubt>,
-        course: &Course<'_>,
+        doubt: Option<DuplicateRisk>,
+        progress: &RunProgress<'_>,
         mut intent: Option<&mut Intent>,
         retries: &mut Retries,
-        hand: &Hand<'_>,
+        around: &StartContext<'_>,
     ) -> Ended<DbtReport> {
-        let Start {
+        let PreparedRun {
             account,
             writer,
             deadline,
@@ -425,19 +427,19 @@ impl Start {
             flags: _,
             again,
         } = self;
-        let means = &hand.means;
+        let means = &around.means;
         let mut lines = Lines::new(&means.events, account);
         lines.header(&run);
         let pick_up = |run: u64| self.pick_up(run);
         let following = Following { account, writer, deadline, pick_up: &pick_up, again: Some(again) };
-        let on_news = |run: &Run| course.milestone(Milestone::Known(run));
-        let probe = self.probe(run, doubt, hand);
-        let followed = following.follow(probe, &mut lines, course.report(), means, &on_news);
-        let mut ended = means.interruption.or(followed).await.unwrap_or_else(|_| course.left());
+        let on_news = |run: &Run| progress.milestone(Milestone::Known(run));
+        let probe = self.probe(run, doubt, around);
+        let followed = following.follow(probe, &mut lines, progress.report(), means, &on_news);
+        let mut ended = means.interruption.or(followed).await.unwrap_or_else(|_| progress.left());
         loop {
-            let mut resuming = |report: &DbtReport, stage: Resuming| {
-                course.resuming(report, stage);
-                if let (Resuming::Sending, Some(intent), Some(run)) = (stage, &mut intent, report.run_id) {
+            let mut resuming = |report: &DbtReport, ctx: Resuming| {
+                progress.resuming(report, ctx);
+                if let (Resuming::Sending, Some(intent), Some(run)) = (ctx, &mut intent, report.run_id) {
                     let _ = intent.resuming(run);
                 }
             };
@@ -446,14 +448,14 @@ impl Start {
             }
             let Some(next) = retries.next(&mut ended, order, writer, means, &mut resuming).await else { break };
             let Some(report) = ended.report.take() else { break };
-            course.resumed(&report, &next);
+            progress.resumed(&report, &next);
             if let Some(intent) = &mut intent {
                 let _ = intent.run(next.id);
             }
             lines.header(&next);
-            let probe = self.probe(next, None, hand);
+            let probe = self.probe(next, None, around);
             let followed = following.follow(probe, &mut lines, report, means, &on_news);
-            ended = means.interruption.or(followed).await.unwrap_or_else(|_| course.left());
+            ended = means.interruption.or(followed).await.unwrap_or_else(|_| progress.left());
         }
         ended
     }
@@ -465,9 +467,9 @@ impl Start {
 }
 
 /// Starts that an earlier command left behind: `watch` follows what is known, `run` with its key finds what is not.
-fn point_at_open_starts(journal: &Journal, starts: &[Start], stage: &Stage) {
+fn point_at_open_starts(journal: &Journal, starts: &[PreparedRun], ctx: &CommandContext) {
     let Some(start) = starts.first() else { return };
-    let open = journal.open_intents(stage.context.wall.now());
+    let open = journal.open_intents(ctx.context.wall.now());
     let is_ours = |key: &str| starts.iter().any(|start| start.order.key.as_str() == key);
     // The command of another account's start would not work with what is set now.
     let others = open.iter().filter(|open| {
@@ -480,6 +482,6 @@ fn point_at_open_starts(journal: &Journal, starts: &[Start], stage: &Stage) {
             Some(run) => (format!("dbt run {run} of job {}", open.entry.job), start.pick_up(run)),
             None => (format!("a start of dbt job {}", open.entry.job), open.entry.resume.clone()),
         };
-        stage.events.remark(format!("{what} was not followed to its end; resume with `{command}`"));
+        ctx.events.remark(format!("{what} was not followed to its end; resume with `{command}`"));
     }
 }

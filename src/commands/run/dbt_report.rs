@@ -5,13 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::artifacts::Missing;
-use super::on_interrupt::Became;
+use super::on_interrupt::Cancellation;
 use crate::credentials::Account;
 use crate::dbt::{End, Run, Status};
 use crate::document::{Count, Data, Id, document};
 use crate::failure::Report;
 use crate::http::{Phrase, Service, says};
-use crate::runs::{FailedNode, Fate, Findings, Key, plain};
+use crate::runs::{DuplicateOutcome, FailedNode, Findings, Key, plain};
 
 /// What is known of the run: the `data` of `run JOB` and of `watch RUN`.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub(crate) struct DbtReport {
     pub(crate) took: Option<Duration>,
     pub(crate) adopted: bool,
     pub(crate) sends: u32,
-    pub(crate) duplicates: Vec<(u64, Fate)>,
+    pub(crate) duplicates: Vec<(u64, DuplicateOutcome)>,
     pub(crate) findings: Findings,
     /// The runs that this one resumes, the first one first.
     pub(crate) resumed: Vec<Resumed>,
@@ -40,7 +40,7 @@ pub(crate) struct DbtReport {
     pub(crate) artifacts: Vec<String>,
     pub(crate) artifacts_missing: Vec<Missing>,
     /// What became of it when somebody interrupted, with `--on-interrupt cancel`.
-    pub(crate) on_interrupt: Option<Became>,
+    pub(crate) on_interrupt: Option<Cancellation>,
 }
 
 /// A failed run that was resumed from its point of failure.
@@ -96,7 +96,7 @@ impl DbtReport {
     }
 
     /// What is known of them later counts; those of a run before its retry stay.
-    pub(crate) fn add_duplicates(&mut self, found: &[(u64, Fate)]) {
+    pub(crate) fn add_duplicates(&mut self, found: &[(u64, DuplicateOutcome)]) {
         self.duplicates.retain(|(known, _)| found.iter().all(|(run, _)| run != known));
         self.duplicates.extend_from_slice(found);
     }
@@ -191,7 +191,7 @@ impl Report for DbtReport {
             "resumed": resumed,
             "artifacts": artifacts,
             "artifacts_missing": missing,
-            "on_interrupt": on_interrupt.map(Became::word),
+            "on_interrupt": on_interrupt.map(Cancellation::word),
         })
     }
 }
@@ -199,22 +199,22 @@ impl Report for DbtReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::harness::Harness;
     use crate::commands::line_to_dbt;
-    use crate::commands::rehearsal::Rehearsal;
-    use crate::credentials::{AccountFlags, Wants};
+    use crate::credentials::{AccountFlags, InputErrors};
     use crate::events::Events;
 
     #[tokio::test(start_paused = true)]
     async fn second_runs_of_a_start_stay_known_when_it_is_resumed() {
-        let stage = Rehearsal::new().stage(AccountFlags::default(), Events::new(|_| ()));
-        let (account, _) = line_to_dbt(&[], Wants::default(), &stage).unwrap();
+        let ctx = Harness::new().ctx(AccountFlags::default(), Events::new(|_| ()));
+        let (account, _) = line_to_dbt(&[], InputErrors::default(), &ctx).unwrap();
         let mut report = DbtReport::new(&account);
-        report.add_duplicates(&[(7, Fate::Left), (8, Fate::Cancelled)]);
+        report.add_duplicates(&[(7, DuplicateOutcome::Left), (8, DuplicateOutcome::Cancelled)]);
         // The run that resumes it has none of its own.
         report.add_duplicates(&[]);
-        assert_eq!(report.duplicates, [(7, Fate::Left), (8, Fate::Cancelled)]);
+        assert_eq!(report.duplicates, [(7, DuplicateOutcome::Left), (8, DuplicateOutcome::Cancelled)]);
         // Looked at again, one of them has ended meanwhile.
-        report.add_duplicates(&[(7, Fate::Ended)]);
-        assert_eq!(report.duplicates, [(8, Fate::Cancelled), (7, Fate::Ended)]);
+        report.add_duplicates(&[(7, DuplicateOutcome::Ended)]);
+        assert_eq!(report.duplicates, [(8, DuplicateOutcome::Cancelled), (7, DuplicateOutcome::Ended)]);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use crate::commands::rehearsal::{Outcome, Rehearsal};
+use crate::commands::harness::{Harness, Outcome};
 use crate::commands::{run, watch};
 
 /// A plain job of the world, which succeeds after a minute unless it is told otherwise.
@@ -16,7 +16,7 @@ fn cases() -> Vec<Value> {
 }
 
 /// A world in which runs of the job end as the case says.
-fn stage(case: &Value) -> Rehearsal {
+fn ctx(case: &Value) -> Harness {
     let mut run = case["run"].as_object().unwrap().clone();
     let steps = case["steps"].as_array().unwrap().iter().enumerate().map(|(at, step)| {
         let humanized = if step[1] == 30 { "Skipped" } else { "Done" };
@@ -34,10 +34,10 @@ fn stage(case: &Value) -> Rehearsal {
     };
     let files = case["files"].as_object().unwrap();
     let files: Map<String, Value> = files.iter().map(|(step, nodes)| (step.clone(), file(step, nodes))).collect();
-    let stage = Rehearsal::new();
+    let ctx = Harness::new();
     let script = json!({ "job": case["job"], "run": run, "files": files });
-    stage.world(|world| world.script_dbt_job(JOB.parse().unwrap(), &script));
-    stage
+    ctx.world(|world| world.script_dbt_job(JOB.parse().unwrap(), &script));
+    ctx
 }
 
 fn line(case: &Value) -> Vec<String> {
@@ -50,9 +50,9 @@ fn line(case: &Value) -> Vec<String> {
     line
 }
 
-async fn start(stage: &Rehearsal, line: &[String]) -> Outcome {
+async fn start(ctx: &Harness, line: &[String]) -> Outcome {
     let line: Vec<&str> = line.iter().map(String::as_str).collect();
-    stage.run(run::run, &line).await.expect("nobody kills it")
+    ctx.run(run::run, &line).await.expect("nobody kills it")
 }
 
 /// What of the case did not come out.
@@ -88,20 +88,20 @@ async fn logs_of_any_length_hide_neither_the_step_nor_its_models() {
             "job": { "execute_steps": ["dbt build"] }, "overrides": {}, "run": { "status": 20 },
             "steps": [["Invoke dbt with `dbt build`", 20, log]], "files": files,
         });
-        let outcome = start(&stage(&case), &line(&case)).await;
+        let outcome = start(&ctx(&case), &line(&case)).await;
         total += 1;
         good += usize::from(outcome.failure.contains(says) && outcome.data["failed_step"]["index"] == 1);
     }
     crate::sim::say(&format!("failures behind logs beyond the cap: {good} of {total}"));
     assert_eq!(good, total);
-    let asked = async |rule: &str| {
-        let stage = Rehearsal::new();
-        stage.world(|world| world.add_fault(crate::sandbox::Rule::parse(rule).unwrap()));
-        let outcome = start(&stage, &["222223".to_owned()]).await;
+    let request = async |rule: &str| {
+        let ctx = Harness::new();
+        ctx.world(|world| world.add_fault(crate::sandbox::Rule::parse(rule).unwrap()));
+        let outcome = start(&ctx, &["222223".to_owned()]).await;
         assert_eq!(outcome.exit, 3, "{outcome:?}");
-        stage.take_log().iter().filter(|seen| seen.operation == "dbt:runs/artifacts/get").count()
+        ctx.take_log().iter().filter(|seen| seen.operation == "dbt:runs/artifacts/get").count()
     };
-    assert_eq!(asked("dbt:runs/artifacts/get=huge,times=forever").await, 1, "what is too large is asked for once");
+    assert_eq!(request("dbt:runs/artifacts/get=huge,times=forever").await, 1, "what is too large is asked for once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,12 +116,12 @@ async fn each_command_tells_of_each_end_as_the_cases_say() {
             all_wrong.extend(wrong.iter().map(|wrong| format!("{name} ({command}): {wrong}")));
         };
 
-        let bare = stage(&case);
+        let bare = ctx(&case);
         let outcome = start(&bare, &line(&case)).await;
-        let asked = bare.take_log().iter().filter(|seen| seen.operation == "dbt:runs/artifacts/get").count();
+        let request = bare.take_log().iter().filter(|seen| seen.operation == "dbt:runs/artifacts/get").count();
         let mut of_run = wrong(&case, &outcome);
-        if asked as u64 > expect["asks"].as_u64().unwrap_or(6) {
-            of_run.push(format!("it asks {asked} times for files"));
+        if request as u64 > expect["asks"].as_u64().unwrap_or(6) {
+            of_run.push(format!("it asks {request} times for files"));
         }
         take("run", of_run);
 
@@ -134,7 +134,7 @@ async fn each_command_tells_of_each_end_as_the_cases_say() {
         let with = |flag: &str, path: &std::path::Path| {
             [line(&case), vec![flag.to_owned(), path.to_str().unwrap().to_owned()]].concat()
         };
-        let outcome = start(&stage(&case), &with("--artifacts", &folder)).await;
+        let outcome = start(&ctx(&case), &with("--artifacts", &folder)).await;
         let mut of_files = wrong(&case, &outcome);
         let results = std::fs::read_to_string(folder.join("run_results.json")).unwrap_or_default();
         let results: Value = serde_json::from_str(&results).unwrap_or_default();
@@ -147,12 +147,12 @@ async fn each_command_tells_of_each_end_as_the_cases_say() {
         let kept: std::cell::RefCell<Option<run::Results>> = std::cell::RefCell::default();
         let words = with("--junit", &home.path().join("junit.xml"));
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let junit = stage(&case);
+        let junit = ctx(&case);
         let outcome = junit
             .run(
-                async |args, stage: &crate::commands::Stage| {
-                    kept.replace(Some(stage.results.clone()));
-                    run::run(args, stage).await
+                async |args, ctx: &crate::commands::CommandContext| {
+                    kept.replace(Some(ctx.results.clone()));
+                    run::run(args, ctx).await
                 },
                 &words,
             )

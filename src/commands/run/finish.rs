@@ -1,31 +1,31 @@
 //! `run JOB`: what is left to do for a run once its outcome is there.
 
-use super::dbt::{Hand, Start};
+use super::dbt::{PreparedRun, StartContext};
 use super::dbt_report::DbtReport;
 use super::retry::Retries;
 use super::{artifacts, junit};
 use crate::failure::{Code, Ended};
 
-impl Start {
+impl PreparedRun {
     /// What is done once the outcome is there, and does not change it.
-    pub(super) async fn finish(&self, ended: &mut Ended<DbtReport>, retries: &Retries, hand: &Hand<'_>) {
+    pub(super) async fn finish(&self, ended: &mut Ended<DbtReport>, retries: &Retries, around: &StartContext<'_>) {
         let order = &self.order;
         if let (Some(folder), Some(report)) = (&self.artifacts, &mut ended.report)
             && let (Some(_), Some(run)) = (report.end, report.run_id)
         {
-            let folder = if hand.shared.is_some() { folder.join(run.to_string()) } else { folder.clone() };
+            let folder = if around.shared.is_some() { folder.join(run.to_string()) } else { folder.clone() };
             let wanted =
                 artifacts::Wanted { account: self.account.id, run, folder: &folder, deadline: self.deadline.at() };
-            let turns = hand.shared.map(|shared| shared.fetching);
-            let files = wanted.fetch(&self.writer, turns, &hand.means.events).await;
+            let turns = around.shared.map(|shared| shared.fetching);
+            let files = wanted.fetch(&self.writer, turns, &around.means.events).await;
             (report.artifacts, report.artifacts_missing) = (files.fetched, files.missing);
         }
         if let (Some(results), Some(report)) = (&self.results, &ended.report)
             && let (Some(_), Some(run)) = (report.end, report.run_id)
         {
             let wanted = junit::Wanted { account: self.account.id, run, deadline: self.deadline.at() };
-            let turns = hand.shared.map(|shared| shared.fetching);
-            wanted.fetch(results, &self.writer, turns, &hand.means.events).await;
+            let turns = around.shared.map(|shared| shared.fetching);
+            wanted.fetch(results, &self.writer, turns, &around.means.events).await;
         }
         let can_retry = ended.report.as_ref().is_some_and(|report| report.findings.can_retry == Some(true));
         if can_retry

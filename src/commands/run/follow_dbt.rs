@@ -11,7 +11,7 @@ use crate::dbt::{End, Run, Status, get_run_with_trigger};
 use crate::events::{Events, Going};
 use crate::failure::{Code, Ended, Failure, of_dbt, of_gone};
 use crate::http::{Deadline, Meaning, Reader, Writer};
-use crate::runs::{DbtRun, DbtState, Findings, Followed, Means, find_failures, follow, plain};
+use crate::runs::{DbtRun, DbtState, Findings, Followed, RunContext, find_failures, follow, plain};
 
 /// A run that somebody has just started may not be found for a moment (dbt-cloud-api §4.5); a wrong id is never found.
 const MOMENT: Duration = Duration::from_secs(10);
@@ -57,7 +57,7 @@ impl Following<'_> {
         mut probe: DbtRun<'_>,
         lines: &mut Lines<'_>,
         mut report: DbtReport,
-        means: &Means,
+        means: &RunContext,
         on_news: &dyn Fn(&Run),
     ) -> Ended<DbtReport> {
         let Following { account, writer, deadline, pick_up, again } = self;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::duration::shown;
 use super::on_interrupt::Stopped;
-use crate::commands::Stage;
-use crate::commands::last_known::Known;
-use crate::databricks::{Iterations, Standing, WorkflowEnd};
+use crate::commands::CommandContext;
+use crate::commands::last_known::Checkpoint;
+use crate::databricks::{Iterations, RunState, WorkflowEnd};
 use crate::document::{Count, Data, Id, document};
 use crate::events::{Events, Going};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks, of_gone};
@@ -20,10 +20,10 @@ pub(crate) async fn follow_run(
     reader: &Reader,
     deadline: &Deadline,
     again: Option<&str>,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
-    let judge = |report: &WorkflowReport, state: &WorkflowState| verdict(report, state, again, &stage.events);
-    follow_judged(report, run, reader, deadline, stage, &judge).await
+    let judge = |report: &WorkflowReport, state: &WorkflowState| verdict(report, state, again, &ctx.events);
+    follow_judged(report, run, reader, deadline, ctx, &judge).await
 }
 
 /// Follows the run to its end; whether it ended well is somebody else's to say.
@@ -32,19 +32,19 @@ pub(crate) async fn follow_judged(
     run: u64,
     reader: &Reader,
     deadline: &Deadline,
-    stage: &Stage,
+    ctx: &CommandContext,
     judge: &dyn Fn(&WorkflowReport, &WorkflowState) -> Option<Failure>,
 ) -> Ended<Box<dyn Report>> {
     let pick_up = super::resume::watch_workflow(run);
-    stage.last_known.set(Known {
+    ctx.last_known.set(Checkpoint {
         data: report.json(),
         line: format!("Databricks run {run} is still running: {}", report.url()),
         resume: pick_up.clone(),
     });
-    let going = stage.events.going(format!("Databricks run {run}"));
-    let mut lines = Lines::new(going, &stage.events);
+    let going = ctx.events.going(format!("Databricks run {run}"));
+    let mut lines = Lines::new(going, &ctx.events);
     let mut probe = WorkflowProbe::new(reader, run);
-    let followed = follow(&mut probe, deadline.clone(), &stage.means(), |state| lines.state(state)).await;
+    let followed = follow(&mut probe, deadline.clone(), &ctx.run_context(), |state| lines.state(state)).await;
     // Over before the last words are said.
     drop(lines);
     let failure = match followed {
@@ -79,7 +79,7 @@ pub(crate) async fn follow_judged(
         }
     };
     if failure.is_none() {
-        stage.last_known.clear();
+        ctx.last_known.clear();
     }
     Ended { report: Some(Box::new(report)), failure }
 }
@@ -88,8 +88,8 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
     let name = report.shown_name();
     let run = state.run.run_id;
     let end = match &state.standing {
-        Standing::Ended(end) => end,
-        Standing::Going(_) => return None,
+        RunState::Ended(end) => end,
+        RunState::Going(_) => return None,
     };
     let failure = match end {
         WorkflowEnd::Success(_) | WorkflowEnd::Left(_) => return None,
@@ -146,7 +146,7 @@ fn is_limit(word: &str) -> bool {
 fn causes(state: &WorkflowState, counts: impl Fn(&WorkflowEnd) -> bool) -> Vec<String> {
     let mut causes = Vec::new();
     for task in &state.tasks {
-        let Some(Standing::Ended(end)) = task.standing.as_ref() else { continue };
+        let Some(RunState::Ended(end)) = task.standing.as_ref() else { continue };
         if counts(end) {
             // The rest was shown with the task, and stands in the data.
             let said = task.said.as_ref().and_then(|said| said.error.first().cloned());
@@ -379,7 +379,7 @@ fn task_json(task: &TaskState) -> Data {
         .iter()
         .map(|earlier| {
             let EarlierAttempt { run_id, attempt, repair, standing, message, dbt_run_url } = earlier;
-            let status = standing.as_ref().map(Standing::word);
+            let status = standing.as_ref().map(RunState::word);
             document!({
                 "run_id": Id(*run_id), "attempt": Count(*attempt), "repair": repair, "status": status, "message": message,
                 "dbt_run_url": dbt_run_url,
@@ -391,7 +391,7 @@ fn task_json(task: &TaskState) -> Data {
         "run_id": Id(*run_id),
         "attempt": Count(*attempt),
         "repair": repair,
-        "status": standing.as_ref().map(Standing::word),
+        "status": standing.as_ref().map(RunState::word),
         "message": message,
         "outcome": outcome,
         "iterations": iterations.as_ref().map(|iterations| {

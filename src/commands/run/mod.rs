@@ -2,7 +2,6 @@
 
 mod artifacts;
 mod ci_outputs;
-mod course;
 mod dbt;
 mod dbt_report;
 mod duration;
@@ -13,6 +12,7 @@ mod follow_dbt;
 mod follow_workflow;
 mod junit;
 mod on_interrupt;
+mod progress;
 #[cfg(test)]
 mod pull_request_tests;
 pub(crate) mod resume;
@@ -35,8 +35,8 @@ pub(crate) use junit::Results;
 
 use super::durations;
 use super::job_named::Narrow;
-use super::{Stage, line_to_dbt};
-use crate::credentials::{Databricks, Missing, Wants};
+use super::{CommandContext, line_to_dbt};
+use crate::credentials::{Databricks, InputErrors, MissingInput};
 use crate::dbt::{Overrides, Together, wrong_together};
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Deadline;
@@ -243,7 +243,7 @@ impl Changes {
 }
 
 /// How to wait, and for which start.
-struct Waiting {
+struct WaitOptions {
     deadline: Deadline,
     no_wait: bool,
     key: Key,
@@ -253,7 +253,7 @@ struct Waiting {
     parameters: BTreeMap<String, String>,
 }
 
-pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
+pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let job = args.jobs();
     let Args {
         job: _,
@@ -282,34 +282,34 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
             .run("dbtrigger run --help")
             .into();
     }
-    let mut wants = Wants::default();
+    let mut errors = InputErrors::default();
     let given = idempotency_key.is_some();
-    let key = wants.optional(idempotency_key.map(|text| read_key(&text)).transpose());
-    let key = key.unwrap_or_else(|| Key::fresh(&stage.context.entropy));
-    let parameters = wants.optional(read_parameters(&param).map(Some)).unwrap_or_default();
-    let waiting = Waiting { deadline: Deadline::of_timeout(timeout), no_wait, key, given, parameters };
+    let key = errors.optional(idempotency_key.map(|text| read_key(&text)).transpose());
+    let key = key.unwrap_or_else(|| Key::fresh(&ctx.context.entropy));
+    let parameters = errors.optional(read_parameters(&param).map(Some)).unwrap_or_default();
+    let waiting = WaitOptions { deadline: Deadline::of_timeout(timeout), no_wait, key, given, parameters };
     match on_interrupt {
         OnInterrupt::Leave => {}
-        OnInterrupt::Cancel => stage.interruption.take_over(),
+        OnInterrupt::Cancel => ctx.interruption.take_over(),
     }
     if let Some(workflow) = workflow {
-        return workflow::run(&workflow, waiting, wants, stage).await;
+        return workflow::run(&workflow, waiting, errors, ctx).await;
     }
     // Chosen from a list, which was narrowed by the same flags.
-    let chosen = stage.talk.job.filter(|_| job.is_empty());
+    let chosen = ctx.prompts.job.filter(|_| job.is_empty());
     let (jobs, narrow) = match chosen {
         Some(chosen) => (vec![chosen.to_string()], Narrow::default()),
         None => (job, Narrow { project, environment }),
     };
     if jobs.is_empty() {
         let Narrow { project, environment } = narrow;
-        let missing = Missing {
+        let missing = MissingInput {
             what: "the JOB",
             give: "its ID, URL, or name (`dbtrigger jobs` lists them), or --workflow",
             ask: Some(Question::DbtJob { flag: None, project, environment }),
         };
-        wants.need(Ok(None::<u64>), missing);
-        return match line_to_dbt(&[], wants, stage) {
+        errors.need(Ok(None::<u64>), missing);
+        return match line_to_dbt(&[], errors, ctx) {
             Err(failure) => failure.into(),
             Ok(_) => Failure::new(Code::Bug, "The job is missing without an error.").into(),
         };
@@ -318,21 +318,21 @@ pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
         Ok(settled) => settled,
         Err(failure) => return failure.into(),
     };
-    let care = dbt::Care { retry, artifacts, junit, settle, at_most_once };
+    let options = dbt::RunOptions { retry, artifacts, junit, settle, at_most_once };
     let max_parallel = max_parallel.map(usize::from);
-    dbt::run(dbt::Asked { jobs, max_parallel, narrow, cause, overrides }, care, waiting, wants, stage).await
+    dbt::run(dbt::RunRequest { jobs, max_parallel, narrow, cause, overrides }, options, waiting, errors, ctx).await
 }
 
 /// Presses "Run now" on a workflow of this id and follows the run, as `run --workflow ID` does.
-pub(in crate::commands) async fn press(
+pub(in crate::commands) async fn start_workflow(
     workflow: u64,
     databricks: &Databricks,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
-    let key = Key::fresh(&stage.context.entropy);
+    let key = Key::fresh(&ctx.context.entropy);
     let deadline = Deadline::after(LONGEST);
-    let waiting = Waiting { deadline, no_wait: false, key, given: false, parameters: BTreeMap::new() };
-    workflow::press(workflow, databricks, &waiting, stage).await
+    let waiting = WaitOptions { deadline, no_wait: false, key, given: false, parameters: BTreeMap::new() };
+    workflow::start_workflow(workflow, databricks, &waiting, ctx).await
 }
 
 fn read_parameters(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {

@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::dbt::Start;
+use super::dbt::PreparedRun;
 use super::dbt_report::DbtReport;
 use super::follow_workflow::WorkflowReport;
 use crate::commands::cancel::NotCancelled;
-use crate::commands::last_known::Known;
-use crate::commands::{LastKnown, Stage, cancel};
+use crate::commands::last_known::Checkpoint;
+use crate::commands::{CommandContext, LastKnown, cancel};
 use crate::dbt::{End, Run, Status};
 use crate::document::Data;
 use crate::events::Interruption;
 use crate::failure::{Code, Ended, Failure, Report, of_dbt, of_gone};
 use crate::http::{Deadline, HttpError, Writer};
 use crate::origin::Origin;
-use crate::runs::{DbtRun, Doubt, Fate, Followed, Means, follow};
+use crate::runs::{DbtRun, DuplicateOutcome, DuplicateRisk, Followed, RunContext, follow};
 
 /// Whoever interrupts does not want to wait long.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -26,7 +26,7 @@ const BETWEEN: Duration = Duration::from_secs(2);
 
 /// What became of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Became {
+pub(crate) enum Cancellation {
     NotStarted,
     /// Nobody knows whether it was started.
     Unknown,
@@ -38,16 +38,16 @@ pub(crate) enum Became {
     Gone,
 }
 
-impl Became {
+impl Cancellation {
     /// The word in JSON output.
     pub(super) fn word(self) -> &'static str {
         match self {
-            Became::NotStarted => "not-started",
-            Became::Unknown => "unknown",
-            Became::Cancelled => "cancelled",
-            Became::EndedItself => "ended-itself",
-            Became::GoesOn => "goes-on",
-            Became::Gone => "gone",
+            Cancellation::NotStarted => "not-started",
+            Cancellation::Unknown => "unknown",
+            Cancellation::Cancelled => "cancelled",
+            Cancellation::EndedItself => "ended-itself",
+            Cancellation::GoesOn => "goes-on",
+            Cancellation::Gone => "gone",
         }
     }
 }
@@ -75,21 +75,27 @@ pub(super) async fn moment_after(interruption: &Interruption) {
 
 /// A dbt run whose follower was interrupted.
 pub(super) struct LeftRun<'a> {
-    pub(super) start: &'a Start,
+    pub(super) start: &'a PreparedRun,
     /// As seen last.
     pub(super) run: Run,
     /// There may be a second one.
-    pub(super) doubt: Option<Doubt>,
+    pub(super) doubt: Option<DuplicateRisk>,
 }
 
 impl LeftRun<'_> {
     /// Cancels the run, and says what became of it.
-    pub(super) async fn stop(self, signal: u8, ended: &mut Ended<DbtReport>, means: &Means, last_known: &LastKnown) {
+    pub(super) async fn stop(
+        self,
+        signal: u8,
+        ended: &mut Ended<DbtReport>,
+        means: &RunContext,
+        last_known: &LastKnown,
+    ) {
         let Some(report) = &mut ended.report else { return };
         let failure = match ended.failure.take() {
             // A run may go on that resumes this one, and nobody knows it.
             Some(failure) if failure.code == Code::OutcomeUnknown => {
-                report.on_interrupt = Some(Became::Unknown);
+                report.on_interrupt = Some(Cancellation::Unknown);
                 instead(signal, failure)
             }
             Some(_) | None => self.cancel(signal, report, means, last_known).await,
@@ -97,19 +103,19 @@ impl LeftRun<'_> {
         ended.failure = Some(failure);
     }
 
-    async fn cancel(self, signal: u8, report: &mut DbtReport, means: &Means, last_known: &LastKnown) -> Failure {
+    async fn cancel(self, signal: u8, report: &mut DbtReport, means: &RunContext, last_known: &LastKnown) -> Failure {
         let LeftRun { start, run, doubt } = self;
         let interrupted = Failure::interrupted(signal);
         let word = |report: &DbtReport| report.status.map_or_else(|| "not seen".to_owned(), Status::word);
         if report.end.is_some() {
-            report.on_interrupt = Some(Became::EndedItself);
+            report.on_interrupt = Some(Cancellation::EndedItself);
             let failure = interrupted.cause(format!("dbt run {} had already ended: {}", run.id, word(report)));
             return failure.advise(format!("see {}", report.url()));
         }
         let (number, again) = (run.id, start.cancel(run.id));
         means.events.remark(format!("interrupted: canceling dbt run {number}; press Ctrl-C again to exit now"));
-        report.on_interrupt = Some(Became::GoesOn);
-        last_known.set(Known {
+        report.on_interrupt = Some(Cancellation::GoesOn);
+        last_known.set(Checkpoint {
             data: report.json(),
             line: format!("canceling dbt run {number}: {}", report.url()),
             resume: again.clone(),
@@ -117,8 +123,8 @@ impl LeftRun<'_> {
         let deadline = Instant::now() + LIMIT;
         let writer = start.writer.until(&beyond());
         let account = start.account.id;
-        let asked = match timeout_at(deadline, ask(&writer, account, run, deadline)).await {
-            Ok(Ok(asked)) => asked,
+        let request = match timeout_at(deadline, ask(&writer, account, run, deadline)).await {
+            Ok(Ok(request)) => request,
             Ok(Err(error)) => {
                 let refused = of_dbt(&format!("cannot cancel dbt run {number}; it may still be running"), &error);
                 return instead(signal, refused.run(again));
@@ -128,22 +134,22 @@ impl LeftRun<'_> {
                 return interrupted.cause(cause).run(again);
             }
         };
-        let mut probe = DbtRun::new(&writer, &means.wall, &means.events, account, asked, doubt).without_steps();
+        let mut probe = DbtRun::new(&writer, &means.wall, &means.events, account, request, doubt).without_steps();
         let followed = follow(&mut probe, deadline, means, |_| {}).await;
         report.take(probe.run());
         report.add_duplicates(probe.duplicates());
         let number = probe.run().id;
         let mut failure = match (report.end, followed) {
             (Some(End::Cancelled), _) => {
-                report.on_interrupt = Some(Became::Cancelled);
+                report.on_interrupt = Some(Cancellation::Cancelled);
                 interrupted.cause(format!("dbt run {number} was canceled"))
             }
             (Some(End::Success | End::Error), _) => {
-                report.on_interrupt = Some(Became::EndedItself);
+                report.on_interrupt = Some(Cancellation::EndedItself);
                 interrupted.cause(format!("dbt run {number} ended before it could be canceled: {}", word(report)))
             }
             (None, Followed::Gone(_, error)) => {
-                report.on_interrupt = Some(Became::Gone);
+                report.on_interrupt = Some(Cancellation::Gone);
                 instead(signal, of_gone(&format!("dbt run {number}"), &error).run("dbtrigger runs"))
             }
             (None, Followed::Blind(_, error)) => {
@@ -154,7 +160,7 @@ impl LeftRun<'_> {
                 .cause(format!("requested cancellation of dbt run {number}, but it has not ended yet"))
                 .run(&again),
         };
-        for (second, _) in report.duplicates.iter().filter(|(_, fate)| *fate == Fate::Left) {
+        for (second, _) in report.duplicates.iter().filter(|(_, fate)| *fate == DuplicateOutcome::Left) {
             failure = failure
                 .cause(format!("a second run {second} of this start is still running"))
                 .run(start.cancel(*second));
@@ -172,7 +178,7 @@ fn beyond() -> Deadline {
 async fn ask(writer: &Writer, account: u64, run: Run, deadline: Instant) -> Result<Run, HttpError> {
     loop {
         match cancel::ask(writer, account, run.clone()).await {
-            Ok(asked) => return Ok(asked),
+            Ok(request) => return Ok(request),
             Err(NotCancelled::Gone(_)) if Instant::now() + BETWEEN < deadline => sleep(BETWEEN).await,
             Err(NotCancelled::Gone(error) | NotCancelled::Failed(error)) => return Err(error),
         }
@@ -182,7 +188,7 @@ async fn ask(writer: &Writer, account: u64, run: Run, deadline: Instant) -> Resu
 /// What became of a Databricks run, and of the dbt runs behind it.
 #[derive(Clone)]
 pub(crate) struct Stopped {
-    pub(super) became: Became,
+    pub(super) became: Cancellation,
     /// The service's word, as seen last.
     pub(super) status: Option<String>,
     /// As `cancel` reports them; null where they were not looked for.
@@ -192,7 +198,7 @@ pub(crate) struct Stopped {
 impl Stopped {
     /// Of a run that nobody saw.
     pub(super) fn unseen(code: Code) -> Stopped {
-        let became = if code == Code::OutcomeUnknown { Became::Unknown } else { Became::NotStarted };
+        let became = if code == Code::OutcomeUnknown { Cancellation::Unknown } else { Cancellation::NotStarted };
         Stopped { became, status: None, dbt_runs: Data::default() }
     }
 }
@@ -204,24 +210,24 @@ pub(super) async fn stop_workflow(
     mut report: WorkflowReport,
     origin: &Origin,
     writer: &Writer,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
     let mut line = format!("interrupted: canceling Databricks run {run} and its dbt runs");
     line += "; press Ctrl-C again to exit now";
-    stage.events.remark(line);
+    ctx.events.remark(line);
     let resume = format!("dbtrigger cancel --workflow-run {run}");
-    let mut stopped = Stopped { became: Became::GoesOn, status: None, dbt_runs: Data::default() };
+    let mut stopped = Stopped { became: Cancellation::GoesOn, status: None, dbt_runs: Data::default() };
     report.on_interrupt = Some(stopped.clone());
-    let known = Known {
+    let known = Checkpoint {
         data: report.json(),
         line: format!("canceling Databricks run {run}: {}", report.url()),
         resume: resume.clone(),
     };
     let mut cancelled = cancel::CancelReport { within: known.data.clone(), ..cancel::CancelReport::default() };
-    stage.last_known.set(known);
+    ctx.last_known.set(known);
     let deadline = Deadline::after(LIMIT);
     let writer = writer.until(&beyond());
-    let stopping = cancel::stop_workflow(run, origin, &writer, &deadline, &mut cancelled, stage);
+    let stopping = cancel::stop_workflow(run, origin, &writer, &deadline, &mut cancelled, ctx);
     let failed = match timeout_at(deadline.at(), stopping).await {
         Ok(Ok(())) => None,
         Ok(Err(failure)) => Some(failure),
@@ -233,10 +239,10 @@ pub(super) async fn stop_workflow(
     };
     if let Some(now) = &cancelled.workflow {
         stopped.became = match now.fate {
-            cancel::Fate::Cancelled => Became::Cancelled,
-            cancel::Fate::EndedItself => Became::EndedItself,
-            cancel::Fate::GoesOn => Became::GoesOn,
-            cancel::Fate::Gone => Became::Gone,
+            cancel::CancelOutcome::Cancelled => Cancellation::Cancelled,
+            cancel::CancelOutcome::EndedItself => Cancellation::EndedItself,
+            cancel::CancelOutcome::GoesOn => Cancellation::GoesOn,
+            cancel::CancelOutcome::Gone => Cancellation::Gone,
         };
         stopped.status = Some(now.status.clone()).filter(|status| !status.is_empty());
     }
@@ -248,7 +254,7 @@ pub(super) async fn stop_workflow(
         failure.causes.extend(std::iter::once(what).chain(causes));
         failure.hints.extend(hints);
     } else {
-        stage.last_known.over(report.json());
+        ctx.last_known.over(report.json());
     }
     let failure = failure.advise(format!("see {}", report.url()));
     Ended { report: Some(Box::new(report)), failure: Some(failure) }

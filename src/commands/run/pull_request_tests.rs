@@ -2,15 +2,15 @@
 
 use serde_json::Value;
 
-use crate::commands::rehearsal::{Outcome, Rehearsal};
+use crate::commands::harness::{Harness, Outcome};
 use crate::commands::{run, watch};
 use crate::dbt::{FIELDS, Field};
 
 /// "Pull requests" of the world.
 const JOB: &str = "300120";
 
-async fn start(stage: &Rehearsal, line: &[&str]) -> Outcome {
-    stage.run(run::run, line).await.expect("nobody kills it")
+async fn start(ctx: &Harness, line: &[&str]) -> Outcome {
+    ctx.run(run::run, line).await.expect("nobody kills it")
 }
 
 #[tokio::test(start_paused = true)]
@@ -26,37 +26,37 @@ async fn a_run_is_started_for_each_kind_of_pull_request_and_wrong_combinations_b
     let requests: Vec<Field> = FIELDS.into_iter().filter(Field::is_pull_request).collect();
     for Field { name, kind: _, flag } in &requests {
         for (checkout, field) in [("--git-sha", "git_sha"), ("--git-branch", "git_branch")] {
-            let stage = Rehearsal::new();
+            let ctx = Harness::new();
             let line = [JOB, flag, "9007199254740993", checkout, "fix", "--idempotency-key", "k"];
-            let outcome = start(&stage, &line).await;
-            let sent = stage.take_log().into_iter().find(|seen| seen.operation == "dbt:jobs/run").unwrap();
+            let outcome = start(&ctx, &line).await;
+            let sent = ctx.take_log().into_iter().find(|seen| seen.operation == "dbt:jobs/run").unwrap();
             let sent: Value = serde_json::from_str(&sent.body).unwrap();
             let right = outcome.exit == 0 && sent[name] == 9_007_199_254_740_993_u64 && sent[field] == "fix";
             take(format!("{flag} {checkout}"), right, &outcome);
             // Found again with the same, refused with another one.
-            let again = start(&stage, &line).await;
+            let again = start(&ctx, &line).await;
             take(format!("{flag} again"), again.exit == 0 && again.data["adopted"] == true, &again);
-            let other = start(&stage, &[JOB, flag, "8", checkout, "fix", "--idempotency-key", "k"]).await;
+            let other = start(&ctx, &[JOB, flag, "8", checkout, "fix", "--idempotency-key", "k"]).await;
             take(format!("{flag} another"), other.exit == 7 && other.failure.contains(name), &other);
         }
         for line in [&[JOB, flag, "7"][..], &[JOB, flag, "7", "--schema", "x"]] {
-            let stage = Rehearsal::new();
-            let outcome = start(&stage, line).await;
-            take(format!("{flag} alone"), outcome.exit == 2 && stage.take_log().is_empty(), &outcome);
+            let ctx = Harness::new();
+            let outcome = start(&ctx, line).await;
+            take(format!("{flag} alone"), outcome.exit == 2 && ctx.take_log().is_empty(), &outcome);
         }
         for other in requests.iter().filter(|other| other.name != *name) {
-            let stage = Rehearsal::new();
-            let outcome = start(&stage, &[JOB, flag, "7", other.flag, "8", "--git-sha", "a1"]).await;
-            take(format!("{flag} {}", other.flag), outcome.exit == 2 && stage.take_log().is_empty(), &outcome);
+            let ctx = Harness::new();
+            let outcome = start(&ctx, &[JOB, flag, "7", other.flag, "8", "--git-sha", "a1"]).await;
+            take(format!("{flag} {}", other.flag), outcome.exit == 2 && ctx.take_log().is_empty(), &outcome);
         }
     }
     // The command that starts it anew says it again.
-    let stage = Rehearsal::new();
-    stage.world(|world| world.script_dbt_job(300_120, &serde_json::json!({ "run": { "status": 20 } })));
+    let ctx = Harness::new();
+    ctx.world(|world| world.script_dbt_job(300_120, &serde_json::json!({ "run": { "status": 20 } })));
     let line = [JOB, "--github-pull-request-id", "42", "--git-branch", "fix", "--no-wait"];
-    let started = start(&stage, &line).await;
+    let started = start(&ctx, &line).await;
     let number = started.data["run_id"].to_string();
-    let watched = stage.run(watch::run, &[number.trim_matches('"')]).await.unwrap();
+    let watched = ctx.run(watch::run, &[number.trim_matches('"')]).await.unwrap();
     let again = "dbtrigger run 300120 --git-branch fix --github-pull-request-id 42";
     take("watch".to_owned(), watched.failure.contains(again), &watched);
     crate::sim::say(&format!("runs for pull requests, started or refused: {good} of {total}"));

@@ -4,7 +4,7 @@ use super::dbt_report::{DbtReport, Resumed};
 use crate::dbt::{End, Run};
 use crate::failure::{Code, Ended, Failure};
 use crate::http::Writer;
-use crate::runs::{Means, NotResumed, Order, Resumption, resume};
+use crate::runs::{NotResumed, Resumption, RunContext, TriggerRequest, resume};
 
 /// How often a start may be resumed, and how often it was.
 pub(super) struct Retries {
@@ -29,9 +29,9 @@ impl Retries {
     pub(super) async fn next(
         &mut self,
         ended: &mut Ended<DbtReport>,
-        order: &Order,
+        order: &TriggerRequest,
         writer: &Writer,
-        means: &Means,
+        means: &RunContext,
         resuming: &mut dyn FnMut(&DbtReport, Resuming),
     ) -> Option<Run> {
         let Ended { report, failure } = ended;
@@ -43,7 +43,7 @@ impl Retries {
         self.done += 1;
         let attempt = format!("attempt {} of {}", self.done + 1, self.most + 1);
         means.events.remark(format!("dbt run {run} failed; retrying from the point of failure ({attempt})"));
-        let Order { account, job, settle, at_most_once, deadline, .. } = order;
+        let TriggerRequest { account, job, settle, at_most_once, deadline, .. } = order;
         let resumption = Resumption {
             account: *account,
             job: *job,

@@ -4,9 +4,9 @@ use futures_util::future::{join_all, try_join_all};
 use tokio::sync::Semaphore;
 
 use super::artifacts;
-use super::dbt::{Hand, Shared, Start};
+use super::dbt::{PreparedRun, SharedPolling, StartContext};
 use super::dbt_report::DbtReport;
-use crate::commands::Stage;
+use crate::commands::CommandContext;
 use crate::commands::job_named::{JobNamed, Narrow};
 use crate::credentials::Account;
 use crate::dbt::{Status, get_job};
@@ -14,7 +14,7 @@ use crate::document::{Data, document};
 use crate::events::{Event, Events};
 use crate::failure::{Code, Ended, Failure, Hint, Report, of_dbt};
 use crate::http::Reader;
-use crate::runs::{Board, Journal, Means};
+use crate::runs::{Journal, RunContext, RunPoller};
 
 /// Jobs that are looked up, and starts that are sent, at a time.
 const AT_A_TIME: usize = 8;
@@ -76,38 +76,38 @@ pub(super) fn check_once(ids: &[u64], texts: &[String]) -> Result<(), Failure> {
 
 /// Starts all of them, so many at a time, and waits for all.
 pub(super) async fn run(
-    starts: Vec<Start>,
+    starts: Vec<PreparedRun>,
     max_parallel: Option<usize>,
     journal: &Journal,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
     let Some(first) = starts.first() else {
         return Failure::new(Code::Usage, "No job given.").run("dbtrigger run --help").into();
     };
-    let means = stage.means();
-    let board = Board::new(first.writer.reader(), first.account.id, means.pace.poll, first.order.deadline);
+    let means = ctx.run_context();
+    let poller = RunPoller::new(first.writer.reader(), first.account.id, means.pace.poll, first.order.deadline);
     let sending = Semaphore::new(AT_A_TIME);
     let places = Semaphore::new(max_parallel.unwrap_or(starts.len()));
     let fetching = Semaphore::new(artifacts::AT_A_TIME);
-    let shared = Shared {
-        board: &board,
+    let shared = SharedPolling {
+        poller: &poller,
         places: &places,
         sending: &sending,
         fetching: &fetching,
         steps: starts.len() <= WITH_STEPS,
     };
-    let one = async |index: usize, start: &Start| {
-        let last_known = stage.last_known.one_of_several(index);
-        let means = Means { events: named(&start.job, &stage.events), ..means.clone() };
-        let hand = Hand { means, last_known: last_known.clone(), journal, shared: Some(shared) };
-        let Ended { report, failure } = start.run(&hand).await;
-        let one = One { job: start.job.clone(), report: report.unwrap_or_else(|| start.report()), failure };
+    let one = async |index: usize, start: &PreparedRun| {
+        let last_known = ctx.last_known.one_of_several(index);
+        let means = RunContext { events: named(&start.job, &ctx.events), ..means.clone() };
+        let around = StartContext { means, last_known: last_known.clone(), journal, shared: Some(shared) };
+        let Ended { report, failure } = start.run(&around).await;
+        let one = EndedRun { job: start.job.clone(), report: report.unwrap_or_else(|| start.report()), failure };
         last_known.keep(one.json());
         one
     };
     let runs = tokio::select! {
         runs = join_all(starts.iter().enumerate().map(|(index, start)| one(index, start))) => runs,
-        () = board.serve() => return Failure::new(Code::Bug, "Polling ended unexpectedly.").into(),
+        () = poller.serve() => return Failure::new(Code::Bug, "Polling ended unexpectedly.").into(),
     };
     let several = Several { runs };
     let failure = several.failure();
@@ -143,16 +143,16 @@ fn named(job: &str, events: &Events) -> Events {
 }
 
 /// How one of them ended.
-struct One {
+struct EndedRun {
     /// As the person named it.
     job: String,
     report: DbtReport,
     failure: Option<Failure>,
 }
 
-impl One {
+impl EndedRun {
     fn json(&self) -> Data {
-        let One { job: _, report, failure } = self;
+        let EndedRun { job: _, report, failure } = self;
         let mut data = report.json();
         data.set("exit_code", failure.as_ref().map_or(0, |failure| failure.code.exit()));
         data.set("error", failure.as_ref().map(Failure::json));
@@ -162,7 +162,7 @@ impl One {
 
 /// The `data` of `run` with several jobs: `runs`, in the order in which the jobs were given.
 struct Several {
-    runs: Vec<One>,
+    runs: Vec<EndedRun>,
 }
 
 impl Several {
@@ -187,7 +187,7 @@ impl Several {
             | Code::ChangedMeanwhile
             | Code::Network
             | Code::Tls
-            | Code::Nonsense
+            | Code::InvalidResponse
             | Code::Bug
             | Code::RateLimited
             | Code::Unavailable => 4,
@@ -216,8 +216,8 @@ impl Several {
 impl Report for Several {
     /// One line for each, after everything that was said on the way.
     fn text(&self) -> String {
-        let line = |one: &One| {
-            let One { job, report, failure } = one;
+        let line = |one: &EndedRun| {
+            let EndedRun { job, report, failure } = one;
             let status = match (report.status, failure) {
                 (Some(status), _) => Status::word(status),
                 // Its code has the name of what goes on, and there is nothing that could.
@@ -233,6 +233,6 @@ impl Report for Several {
     }
 
     fn json(&self) -> Data {
-        document!({ "runs": self.runs.iter().map(One::json).collect::<Vec<_>>() })
+        document!({ "runs": self.runs.iter().map(EndedRun::json).collect::<Vec<_>>() })
     }
 }

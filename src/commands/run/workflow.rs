@@ -3,38 +3,44 @@
 use tokio::time::Instant;
 
 use super::follow_workflow::{WorkflowReport, follow_run};
-use super::{Waiting, on_interrupt, resume};
-use crate::commands::last_known::Known;
+use super::{WaitOptions, on_interrupt, resume};
+use crate::commands::last_known::Checkpoint;
 use crate::commands::workflow_named::WorkflowNamed;
-use crate::commands::{Stage, to_databricks};
-use crate::credentials::{Databricks, Wants, databricks};
+use crate::commands::{CommandContext, to_databricks};
+use crate::credentials::{Databricks, InputErrors, databricks};
 use crate::databricks::{OtherParameter, get_workflow_run, run_now};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
 use crate::http::{Reader, Sent};
 
-pub(super) async fn run(text: &str, waiting: Waiting, mut wants: Wants, stage: &Stage) -> Ended<Box<dyn Report>> {
-    let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
-    let named = wants.optional(WorkflowNamed::read(text, identity.as_ref().map(|identity| &identity.origin)).map(Some));
-    if let Err(failure) = wants.settle() {
+pub(super) async fn run(
+    text: &str,
+    waiting: WaitOptions,
+    mut errors: InputErrors,
+    ctx: &CommandContext,
+) -> Ended<Box<dyn Report>> {
+    let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
+    let named =
+        errors.optional(WorkflowNamed::read(text, identity.as_ref().map(|identity| &identity.origin)).map(Some));
+    if let Err(failure) = errors.settle() {
         return failure.into();
     }
     let (Some(identity), Some(named)) = (identity, named) else {
         return Failure::new(Code::Bug, "A value is missing without an error.").into();
     };
-    match start(text, &identity, named, &waiting, stage).await {
+    match start(text, &identity, named, &waiting, ctx).await {
         Ok(ended) => ended,
         Err(failure) => failure.into(),
     }
 }
 
 /// The same for a workflow that is known by its id.
-pub(super) async fn press(
+pub(super) async fn start_workflow(
     workflow: u64,
     identity: &Databricks,
-    waiting: &Waiting,
-    stage: &Stage,
+    waiting: &WaitOptions,
+    ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
-    Box::pin(start(&workflow.to_string(), identity, WorkflowNamed::Id(workflow), waiting, stage))
+    Box::pin(start(&workflow.to_string(), identity, WorkflowNamed::Id(workflow), waiting, ctx))
         .await
         .unwrap_or_else(Ended::from)
 }
@@ -43,14 +49,14 @@ async fn start(
     text: &str,
     identity: &Databricks,
     named: WorkflowNamed,
-    waiting: &Waiting,
-    stage: &Stage,
+    waiting: &WaitOptions,
+    ctx: &CommandContext,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
     let deadline = &waiting.deadline;
-    let writer = to_databricks(identity, stage)?.until(deadline);
+    let writer = to_databricks(identity, ctx)?.until(deadline);
     let again = |job: u64| format!("dbtrigger run --workflow {job}");
     let finding = named.find(&writer, text, "nothing was started", again);
-    let row = stage.interruption.or(finding).await.map_err(on_interrupt::nothing_started)??;
+    let row = ctx.interruption.or(finding).await.map_err(on_interrupt::nothing_started)??;
     let job = row.job_id;
     let mut report = WorkflowReport {
         workflow: job,
@@ -65,7 +71,7 @@ async fn start(
     let again = resume::of_workflow(text, &waiting.parameters, None);
     let resume = resume::of_workflow(text, &waiting.parameters, Some(waiting.key.as_str()));
     let shown_name = report.shown_name();
-    stage.last_known.set(Known {
+    ctx.last_known.set(Checkpoint {
         data: report.json(),
         line: format!("a run of {shown_name} may have been started"),
         resume: resume.clone(),
@@ -76,7 +82,7 @@ async fn start(
     // A start that is on its way is waited for, though not as long as without a signal.
     let sent = tokio::select! {
         sent = sending => Some(sent),
-        () = on_interrupt::moment_after(&stage.interruption) => None,
+        () = on_interrupt::moment_after(&ctx.interruption) => None,
     };
     let started = match sent {
         Some(Sent::Done(started)) => Ok(started),
@@ -89,7 +95,7 @@ async fn start(
     let started = match started {
         Ok(started) => started,
         Err(mut failure) => {
-            if let Some(signal) = stage.interruption.heard() {
+            if let Some(signal) = ctx.interruption.heard() {
                 report.on_interrupt = Some(on_interrupt::Stopped::unseen(failure.code));
                 failure = on_interrupt::instead(signal, failure);
             }
@@ -99,34 +105,34 @@ async fn start(
     let run = started.run_id;
     report.run = Some(run);
     report.url = Some(format!("{}/jobs/{job}/runs/{run}", identity.origin));
-    stage.events.progress(format!("workflow_run_id = {run}"));
-    stage.events.progress(report.url());
+    ctx.events.progress(format!("workflow_run_id = {run}"));
+    ctx.events.progress(report.url());
     if waiting.given
         && let Some(failure) = other_parameters(&writer, run, waiting).await
     {
-        stage.last_known.over(report.json());
+        ctx.last_known.over(report.json());
         return Ok(Ended { report: Some(Box::new(report)), failure: Some(failure) });
     }
     let left = report.clone();
     let following = async {
         if waiting.no_wait {
-            stage.last_known.over(report.json());
+            ctx.last_known.over(report.json());
             return Ended::well(Box::new(report) as Box<dyn Report>);
         }
-        follow_run(report, run, &writer, deadline, Some(&again), stage).await
+        follow_run(report, run, &writer, deadline, Some(&again), ctx).await
     };
-    match stage.interruption.or(following).await {
+    match ctx.interruption.or(following).await {
         Ok(ended) => Ok(ended),
         Err(signal) => {
-            Ok(Box::pin(on_interrupt::stop_workflow(signal, run, left, &identity.origin, &writer, stage)).await)
+            Ok(Box::pin(on_interrupt::stop_workflow(signal, run, left, &identity.origin, &writer, ctx)).await)
         }
     }
 }
 
 /// The service gives the run of a key again whatever parameters come with it (databricks-api §2.6).
-async fn other_parameters(reader: &Reader, run: u64, waiting: &Waiting) -> Option<Failure> {
+async fn other_parameters(reader: &Reader, run: u64, waiting: &WaitOptions) -> Option<Failure> {
     // A run that cannot be looked at now is followed all the same, and shows what it is.
-    let seen = reader.glance(get_workflow_run(run, None)).await.ok()?;
+    let seen = reader.read_once(get_workflow_run(run, None)).await.ok()?;
     let OtherParameter { name, wanted, seen } = seen.differs_from(&waiting.parameters)?;
     Some(
         Failure::new(

@@ -9,23 +9,24 @@ use crate::commands::jobs::moment;
 use crate::commands::run::shown;
 use crate::commands::table::table;
 use crate::commands::workflow_named::WorkflowNamed;
-use crate::commands::{Stage, to_databricks};
-use crate::credentials::{Wants, databricks};
-use crate::databricks::{Standing, WorkflowRun, list_workflow_runs};
+use crate::commands::{CommandContext, to_databricks};
+use crate::credentials::{InputErrors, databricks};
+use crate::databricks::{RunState, WorkflowRun, list_workflow_runs};
 use crate::document::{Data, Id, document};
 use crate::failure::{Code, Failure, Report, of_databricks};
 use crate::http::{HttpError, Reader};
 use crate::runs::plain;
 
-pub(super) async fn listed(text: &str, limit: u64, stage: &Stage) -> Result<WorkflowRunsReport, Failure> {
-    let mut wants = Wants::default();
-    let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
-    let named = wants.optional(WorkflowNamed::read(text, identity.as_ref().map(|identity| &identity.origin)).map(Some));
-    wants.settle()?;
+pub(super) async fn listed(text: &str, limit: u64, ctx: &CommandContext) -> Result<WorkflowRunsReport, Failure> {
+    let mut errors = InputErrors::default();
+    let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
+    let named =
+        errors.optional(WorkflowNamed::read(text, identity.as_ref().map(|identity| &identity.origin)).map(Some));
+    errors.settle()?;
     let (Some(identity), Some(named)) = (identity, named) else {
         return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
-    let reader = to_databricks(&identity, stage)?;
+    let reader = to_databricks(&identity, ctx)?;
     let again = |job: u64| format!("dbtrigger runs --workflow {job}");
     let row = named.find(&reader, text, "its runs were not listed", again).await?;
     let runs = runs_of(&reader, row.job_id, limit).await.map_err(|error| {
@@ -40,7 +41,7 @@ pub(super) async fn listed(text: &str, limit: u64, stage: &Stage) -> Result<Work
     };
     if report.runs.is_empty() {
         let name = shown_name(Some(row.name()));
-        stage.events.remark(format!("no runs yet of workflow \"{name}\" ({})", row.job_id));
+        ctx.events.remark(format!("no runs yet of workflow \"{name}\" ({})", row.job_id));
     }
     Ok(report)
 }
@@ -113,7 +114,7 @@ impl Report for WorkflowRunsReport {
                 document!({
                     "workflow_run_id": Id(run.run_id),
                     "workflow_run_url": run.url(origin, *workflow),
-                    "status": run.standing().as_ref().map(Standing::word),
+                    "status": run.standing().as_ref().map(RunState::word),
                     "message": run.message().map(|text| plain(text, 500)),
                     "trigger": run.trigger,
                     "started_at": span.started.map(|at| at.to_string()),

@@ -2,30 +2,30 @@
 
 use crate::commands::run::resume;
 use crate::commands::table::table;
-use crate::commands::{Stage, line_to_dbt, to_databricks};
-use crate::credentials::{Account, Wants, databricks};
-use crate::databricks::{Standing, WorkflowRun, get_workflow_run, is_missing, me};
+use crate::commands::{CommandContext, line_to_dbt, to_databricks};
+use crate::credentials::{Account, InputErrors, databricks};
+use crate::databricks::{RunState, WorkflowRun, get_workflow_run, is_missing, me};
 use crate::dbt::{Run, Status};
 use crate::document::{Data, Id, document};
 use crate::failure::{Code, Failure, Report, of_databricks, of_dbt};
 use crate::http::{Meaning, side_by_side};
 use crate::runs::{Parent, dbt_runs_of_notebooks};
 
-pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
-    let mut wants = Wants::default();
-    let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
-    let (account, dbt) = line_to_dbt(&[], wants, stage)?;
+pub(super) async fn listed(ctx: &CommandContext) -> Result<OrphansReport, Failure> {
+    let mut errors = InputErrors::default();
+    let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
+    let (account, dbt) = line_to_dbt(&[], errors, ctx)?;
     let Some(identity) = identity else {
         return Err(Failure::new(Code::Bug, "A value is missing without an error."));
     };
-    let workspace = to_databricks(&identity, stage)?;
+    let workspace = to_databricks(&identity, ctx)?;
     let own = workspace
         .read(me::me())
         .await
         .map_err(|error| of_databricks("Cannot look up the workspace ID", &error))?
         .workspace_id
         .map(|id| id.to_string());
-    let active = dbt_runs_of_notebooks(&dbt, account.id, &stage.events)
+    let active = dbt_runs_of_notebooks(&dbt, account.id, &ctx.events)
         .await
         .map_err(|error| of_dbt("Cannot list the active dbt runs of the account", &error))?;
     // Of another workspace nothing is looked for here.
@@ -38,7 +38,7 @@ pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
     for ((run, parent), looked) in active.into_iter().zip(looked) {
         let Parent { workspace: of, run: parent_run, task } = &parent;
         let Some(looked) = looked else {
-            stage.events.remark(format!(
+            ctx.events.remark(format!(
                 "dbt run {} was started from workspace {of}, but this is {}: its parent was not looked up",
                 run.id,
                 own.as_deref().unwrap_or_default()
@@ -49,7 +49,7 @@ pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
             Ok(seen) => over(&seen, task),
             // Of another workspace it would be missing here, too.
             Err(error) if is_missing(&error) && own.is_none() => {
-                stage.events.remark(format!(
+                ctx.events.remark(format!(
                     "dbt run {} was started from workspace {of}, and this workspace's ID is unknown: its parent, missing here, may be there",
                     run.id
                 ));
@@ -58,7 +58,7 @@ pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
             Err(error) if is_missing(&error) => Some("gone".to_owned()),
             // Somebody else's run is no reason to miss the others.
             Err(error) if error.means() == Meaning::RightMissing => {
-                stage.events.remark(format!(
+                ctx.events.remark(format!(
                     "cannot read Databricks run {parent_run}, which started dbt run {}: {error}",
                     run.id
                 ));
@@ -70,12 +70,12 @@ pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
             }
         };
         if let Some(why) = why {
-            let cancel = resume::on_dbt_run("cancel", run.id, &account, &stage.account, false);
+            let cancel = resume::on_dbt_run("cancel", run.id, &account, &ctx.account, false);
             orphans.push(Orphan { run, parent, why, cancel });
         }
     }
     if orphans.is_empty() {
-        stage.events.remark(format!("no orphaned dbt runs in account {}", account.id));
+        ctx.events.remark(format!("no orphaned dbt runs in account {}", account.id));
     }
     Ok(OrphansReport { account, orphans })
 }
@@ -83,7 +83,7 @@ pub(super) async fn listed(stage: &Stage) -> Result<OrphansReport, Failure> {
 /// In which way the run, or the newest attempt of the task, is over. `None`: it goes on, or does not say. The marker that names
 /// the task is in lower case.
 fn over(seen: &WorkflowRun, task: &str) -> Option<String> {
-    if let Some(Standing::Ended(end)) = seen.standing() {
+    if let Some(RunState::Ended(end)) = seen.standing() {
         return Some(end.word().to_owned());
     }
     let attempts = seen.attempts();
@@ -92,8 +92,8 @@ fn over(seen: &WorkflowRun, task: &str) -> Option<String> {
         .filter_map(|attempts| attempts.last())
         .find(|last| last.task.task_key.eq_ignore_ascii_case(task))?;
     match newest.task.standing() {
-        Some(Standing::Ended(end)) => Some(format!("task {}", end.word())),
-        Some(Standing::Going(_)) | None => None,
+        Some(RunState::Ended(end)) => Some(format!("task {}", end.word())),
+        Some(RunState::Going(_)) | None => None,
     }
 }
 

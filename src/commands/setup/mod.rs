@@ -1,7 +1,7 @@
 //! `setup`: the whole guide in one go, through the same engine as the commands for its steps.
 
 mod again;
-mod outline;
+mod setup_plan;
 mod shown;
 
 use std::collections::BTreeMap;
@@ -9,15 +9,17 @@ use std::collections::BTreeMap;
 use futures_util::future::maybe_done;
 
 use self::again::commands;
-use self::outline::{Outline, look, look_early};
+use self::setup_plan::{SetupPlan, look, look_early};
 use self::shown::{Offered, Row, rows};
-use super::create_workflow::{Check, Door, Input, One, Press, THEN_CHECKED, THEN_RUN, collect, describe, go_on};
+use super::create_workflow::{
+    Caller, Check, Input, RunNow, SingleWorkflow, THEN_CHECKED, THEN_RUN, check_and_run, collect, describe,
+};
 use super::grants::GrantTo;
 use super::init_secrets::{Storing, key_to_store, now_read, settle_grants, tried_key, try_key, warn_of_readers};
 use super::job_named::Narrow;
 use super::provision::{Finish, Provision, beside, no_plan, who};
-use super::{Stage, to_databricks};
-use crate::credentials::{KeySource, Missing, Sourced, Token, Wants};
+use super::{CommandContext, to_databricks};
+use crate::credentials::{InputErrors, KeySource, MissingInput, Sourced, Token};
 use crate::databricks::secrets::{Fingerprint, KeyName, Permission, ScopeName};
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::kinds::NotebookHave;
@@ -151,37 +153,37 @@ impl Args {
     }
 }
 
-pub(crate) async fn run(args: Args, stage: &Stage) -> Ended<Box<dyn Report>> {
-    match Box::pin(set_up(args, stage)).await {
+pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
+    match Box::pin(set_up(args, ctx)).await {
         Ok(ended) => ended,
         Err(failure) => failure.into(),
     }
 }
 
 /// Everything that is known before Databricks is asked what is there.
-struct Known {
+struct Settled {
     args: Args,
     input: Input,
     /// Who else may use the scope.
     grants: Vec<GrantTo<Permission>>,
     key: Option<Sourced<Secret>>,
     /// What is missing for storing a key; of interest only if one has to be stored.
-    storing: Wants,
+    storing: InputErrors,
 }
 
 /// Settles flags, variables and answers; everything missing is named at once.
-async fn settle(mut args: Args, stage: &Stage) -> Result<Known, Failure> {
+async fn settle(mut args: Args, ctx: &CommandContext) -> Result<Settled, Failure> {
     let grants = settle_grants(std::mem::take(&mut args.grant), args.accept_shared_scope)?;
-    args.edit(&stage.talk.settings);
-    let mut wants = Wants::default();
-    let may_ask = stage.talk.asker.is_some();
+    args.edit(&ctx.prompts.settings);
+    let mut errors = InputErrors::default();
+    let may_ask = ctx.prompts.prompter.is_some();
     if !may_ask && !args.yes && !args.dry_run {
         let give = "-y (see the plan with --dry-run first)";
-        wants.need(Ok(None::<()>), Missing { what: "confirmation of the plan", give, ask: None });
+        errors.need(Ok(None::<()>), MissingInput { what: "confirmation of the plan", give, ask: None });
     }
-    let mut storing = Wants::default();
-    let key = key_to_store(&args.source, true, stage, &mut storing).await;
-    let one = One {
+    let mut storing = InputErrors::default();
+    let key = key_to_store(&args.source, true, ctx, &mut storing).await;
+    let one = SingleWorkflow {
         job: args.job.clone(),
         narrow: args.narrow.clone(),
         name: args.name.clone(),
@@ -195,121 +197,121 @@ async fn settle(mut args: Args, stage: &Stage) -> Result<Known, Failure> {
         force: args.force,
     };
     let input =
-        collect(one.into(), Door::Guide { key: key.clone().map(|key| Box::new(Token::bare(key))) }, stage, &mut wants);
+        collect(one.into(), Caller::Guide { key: key.clone().map(|key| Box::new(Token::bare(key))) }, ctx, &mut errors);
     // Whether a key has to be stored is known only after a look. But if the command has to fail anyway, or the key is
     // certain to be used, it is named too.
-    if !wants.is_settled() || storing.has_wrong() || (args.rotate && !storing.is_settled()) {
-        wants.join(storing);
-        wants.settle()?;
+    if !errors.is_settled() || storing.has_wrong() || (args.rotate && !storing.is_settled()) {
+        errors.join(storing);
+        errors.settle()?;
         return Err(Failure::new(Code::Bug, "A value is missing without a name."));
     }
     let Some(input) = input else {
         return Err(Failure::new(Code::Bug, "Input is missing after it was resolved."));
     };
-    Ok(Known { args, input, grants, key, storing })
+    Ok(Settled { args, input, grants, key, storing })
 }
 
-async fn set_up(args: Args, stage: &Stage) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let Known { args, mut input, grants, key, storing } = settle(args, stage).await?;
+async fn set_up(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report>>, Failure> {
+    let Settled { args, mut input, grants, key, storing } = settle(args, ctx).await?;
     let source = key.as_ref().map(|key| key.source.clone());
     let compare = key.as_ref().filter(|_| args.rotate).map(|key| Fingerprint::of(&key.value));
-    input.find_jobs(stage).await?;
+    input.find_jobs(ctx).await?;
     let Some((account, _)) = input.access.clone() else {
         return Err(Failure::new(Code::Bug, "The dbt account is missing after it was resolved."));
     };
     // The notebook will send the key there, so the same rule holds as for sending it from here.
     account.check_bare_token("The dbt API key")?;
-    let writer = to_databricks(&input.databricks, stage)?;
+    let writer = to_databricks(&input.databricks, ctx)?;
     let (run_now, yes, dry_run) = (args.run_now, args.yes, args.dry_run);
     writer.open_ahead(4, !dry_run);
     let to_store = key.map(|key| Storing { key, account: Some(account.clone()) });
     // Of interest only if the key has to be stored, and asked beside what tells that.
-    let mut tried = maybe_done(Box::pin(try_key(to_store.as_ref(), stage)));
+    let mut tried = maybe_done(Box::pin(try_key(to_store.as_ref(), ctx)));
     let meant = (grants.as_slice(), compare);
-    let early = async { tokio::join!(who(&writer), look_early(&args, meant, &input, &writer, stage)) };
+    let early = async { tokio::join!(who(&writer), look_early(&args, meant, &input, &writer, ctx)) };
     let (me, early) = beside(&mut tried, Box::pin(early)).await;
     let (me, early) = (me?, early?);
-    let looks = look(&args, (early, meant), &input, &account, &writer, &me, stage);
-    let outline = match beside(&mut tried, Box::pin(looks)).await {
-        Ok(outline) => outline,
-        Err(failure) => return no_plan(failure, dry_run, &stage.given(), &writer, &me),
+    let looks = look(&args, (early, meant), &input, &account, &writer, &me, ctx);
+    let setup_plan = match beside(&mut tried, Box::pin(looks)).await {
+        Ok(setup_plan) => setup_plan,
+        Err(failure) => return no_plan(failure, dry_run, &ctx.given(), &writer, &me),
     };
     let mut inputs = Inputs::default();
-    warn_of_unused_key(&args, &outline, stage);
-    if outline.writes_key() {
+    warn_of_unused_key(&args, &setup_plan, ctx);
+    if setup_plan.writes_key() {
         storing.settle()?;
-        inputs.key = Some(tried_key(to_store.as_ref(), &mut tried, stage).await?);
+        inputs.key = Some(tried_key(to_store.as_ref(), &mut tried, ctx).await?);
     }
-    let rows = rows(&args, &input, &account, &outline, source.as_ref(), (writer.origin(), &me));
+    let rows = rows(&args, &input, &account, &setup_plan, source.as_ref(), (writer.origin(), &me));
     let lines: Vec<String> = rows.iter().map(Row::line).collect();
-    outline.warn(stage);
-    let refused = blocked(&outline.plan).is_some();
-    let asker = stage.talk.asker.clone().filter(|_| !yes);
-    let outline = match &asker {
-        Some(asker) if !dry_run && !refused && outline.plan.writes() => {
-            let offered = Offered::of(&outline, rows, run_now, writer.origin(), &me);
-            if let Err(ended) = offered.accept(&**asker, stage).await {
+    setup_plan.warn(ctx);
+    let refused = blocked(&setup_plan.plan).is_some();
+    let prompter = ctx.prompts.prompter.clone().filter(|_| !yes);
+    let setup_plan = match &prompter {
+        Some(prompter) if !dry_run && !refused && setup_plan.plan.writes() => {
+            let offered = Offered::of(&setup_plan, rows, run_now, writer.origin(), &me);
+            if let Err(ended) = offered.accept(&**prompter, ctx).await {
                 return Ok(ended);
             }
             // It was looked at for as long as somebody wanted to: only what was accepted is done.
-            let early = look_early(&args, meant, &input, &writer, stage).await?;
-            let again = Box::pin(look(&args, (early, meant), &input, &account, &writer, &me, stage)).await?;
-            if again.plan.entries() != outline.plan.entries() {
+            let early = look_early(&args, meant, &input, &writer, ctx).await?;
+            let again = Box::pin(look(&args, (early, meant), &input, &account, &writer, &me, ctx)).await?;
+            if again.plan.entries() != setup_plan.plan.entries() {
                 let what = "The workspace changed while the plan was shown; nothing was written.";
                 return Err(Failure::new(Code::ChangedMeanwhile, what).run("dbtrigger setup"));
             }
             again
         }
-        Some(_) | None => outline,
+        Some(_) | None => setup_plan,
     };
-    let Outline { plan, scope, key, readers, ground, warnings, .. } = outline;
-    let provision = Provision { stage, writer: &writer, me: &me, dry_run, inputs };
-    let mut carried = provision.carry_out(plan).await;
+    let SetupPlan { plan, scope, key, readers, prerequisites, warnings, .. } = setup_plan;
+    let provision = Provision { ctx, writer: &writer, me: &me, dry_run, inputs };
+    let mut applied = provision.apply(plan).await;
     if readers.is_none() {
         // A scope that was made just now may have come out open to everybody.
-        warn_of_readers(now_read(&carried.plan), &scope, stage);
+        warn_of_readers(now_read(&applied.plan), &scope, ctx);
     }
-    carried.field("scope", scope.as_str());
-    carried.field("key", key.as_str());
-    let again = commands(&args, &input, &account, &carried.plan, (&scope, &key), writer.origin());
-    let again = if refused || carried.finish == Finish::Failed { Vec::new() } else { again };
-    let press = match asker {
-        _ if run_now => Press::Now,
-        Some(asker) => Press::Offered(asker),
-        None => Press::No,
+    applied.field("scope", scope.as_str());
+    applied.field("key", key.as_str());
+    let again = commands(&args, &input, &account, &applied.plan, (&scope, &key), writer.origin());
+    let again = if refused || applied.finish == Finish::Failed { Vec::new() } else { again };
+    let first_run = match prompter {
+        _ if run_now => RunNow::Now,
+        Some(prompter) => RunNow::Offered(prompter),
+        None => RunNow::No,
     };
-    let goes_on = !matches!(press, Press::No);
-    let (mut carried, job) = describe(carried, &writer, &me, stage, &warnings, goes_on);
-    let is_fine = carried.is_well() || (carried.finish == Finish::Shown && !refused);
-    let job = job.filter(|_| is_fine && carried.failure.is_none());
+    let goes_on = !matches!(first_run, RunNow::No);
+    let (mut applied, job) = describe(applied, &writer, &me, ctx, &warnings, goes_on);
+    let is_fine = applied.is_well() || (applied.finish == Finish::Shown && !refused);
+    let job = job.filter(|_| is_fine && applied.failure.is_none());
     let check = match &job {
         Some(job) => {
-            let check = Check::of(job, &input.jobs, &ground, &me);
-            check.due(&state(&carried.plan), &writer).await
+            let check = Check::of(job, &input.jobs, &prerequisites, &me);
+            check.due(&state(&applied.plan), &writer).await
         }
         None => None,
     };
-    if carried.finish == Finish::Shown && !refused {
+    if applied.finish == Finish::Shown && !refused {
         for line in lines {
-            carried.line(line);
+            applied.line(line);
         }
-        if check.is_some() || carried.plan.writes() {
-            carried.line(THEN_CHECKED);
+        if check.is_some() || applied.plan.writes() {
+            applied.line(THEN_CHECKED);
         }
         if run_now {
-            carried.line(THEN_RUN);
+            applied.line(THEN_RUN);
         }
     }
-    carried.field("commands", &again);
+    applied.field("commands", &again);
     let parting = parting(&again);
     if let Some(job) = job.filter(|_| !dry_run && (check.is_some() || goes_on)) {
         let access = (&input.databricks, &writer);
-        return Ok(go_on(carried, check, &parting, (job.id, press), access, stage).await);
+        return Ok(check_and_run(applied, check, &parting, (job.id, first_run), access, ctx).await);
     }
     for line in parting {
-        carried.line(line);
+        applied.line(line);
     }
-    Ok(carried.end())
+    Ok(applied.end())
 }
 
 /// The commands for people.
@@ -320,10 +322,10 @@ fn parting(again: &[String]) -> Vec<String> {
 }
 
 /// A key that somebody gave is not passed over in silence.
-fn warn_of_unused_key(args: &Args, outline: &Outline, stage: &Stage) {
-    if !outline.writes_key() && !args.rotate && args.source.is_given() {
-        let (scope, key) = (&outline.scope, &outline.key);
-        stage.events.warning(format!("{scope}/{key} already exists and is kept; replace it with --rotate."));
+fn warn_of_unused_key(args: &Args, setup_plan: &SetupPlan, ctx: &CommandContext) {
+    if !setup_plan.writes_key() && !args.rotate && args.source.is_given() {
+        let (scope, key) = (&setup_plan.scope, &setup_plan.key);
+        ctx.events.warning(format!("{scope}/{key} already exists and is kept; replace it with --rotate."));
     }
 }
 

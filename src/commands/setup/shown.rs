@@ -1,16 +1,16 @@
 //! What is shown before the plan is applied, and the answer to it.
 
 use super::Args;
-use super::outline::Outline;
+use super::setup_plan::SetupPlan;
 use crate::commands::create_workflow::{Input, THEN_CHECKED, THEN_RUN};
-use crate::commands::talk::unanswered;
-use crate::commands::{Said, Stage};
+use crate::commands::prompts::unanswered;
+use crate::commands::{CommandContext, StateNote};
 use crate::credentials::{Account, Source};
 use crate::databricks::me::Me;
 use crate::document::Data;
 use crate::engine::{Action, Planned, Provisioned};
 use crate::failure::{Code, Ended, Failure, Report};
-use crate::questions::{Question, Questioner, Setting};
+use crate::questions::{Prompter, Question, Setting};
 
 /// One line of what stands around the plan.
 pub(super) struct Row {
@@ -32,12 +32,12 @@ pub(super) fn rows(
     args: &Args,
     input: &Input,
     account: &Account,
-    outline: &Outline,
+    setup_plan: &SetupPlan,
     key: Option<&Source>,
     (workspace, me): (&str, &Me),
 ) -> Vec<Row> {
     let (mut path, mut is_new) = (String::new(), false);
-    for step in &outline.plan.steps {
+    for step in &setup_plan.plan.steps {
         match step {
             Planned::Notebook(step) => step.want.path.as_str().clone_into(&mut path),
             Planned::Workflow(step) => is_new = matches!(step.action, Action::Create),
@@ -62,8 +62,8 @@ pub(super) fn rows(
         fixed("Workspace", format!("{workspace} (as {})", me.user_name)),
         fixed("dbt job", format!("{job} in account {} ({})", account.id, account.origin)),
     ];
-    rows.extend(key.filter(|_| outline.writes_key()).map(|key| fixed("API key", format!("from {key}"))));
-    rows.push(editable(Setting::Scope, outline.scope.to_string()));
+    rows.extend(key.filter(|_| setup_plan.writes_key()).map(|key| fixed("API key", format!("from {key}"))));
+    rows.push(editable(Setting::Scope, setup_plan.scope.to_string()));
     rows.push(editable(Setting::Notebook, path));
     rows.push(editable(Setting::Compute, or(&args.compute, "serverless")));
     let paused = if args.paused { " (paused)" } else { "" };
@@ -87,30 +87,34 @@ pub(super) struct Offered {
 }
 
 impl Offered {
-    pub(super) fn of(outline: &Outline, rows: Vec<Row>, run_now: bool, workspace: &str, me: &Me) -> Offered {
+    pub(super) fn of(setup_plan: &SetupPlan, rows: Vec<Row>, run_now: bool, workspace: &str, me: &Me) -> Offered {
         let mut lines = vec![THEN_CHECKED.to_owned()];
         if run_now {
             lines.push(THEN_RUN.to_owned());
         }
         let (workspace, identity) = (workspace.to_owned(), me.user_name.clone());
-        let entries = outline.plan.entries();
+        let entries = setup_plan.plan.entries();
         let plan = Provisioned { workspace, identity, dry_run: true, entries, lines, fields: Data::default() };
         Offered { plan, rows }
     }
 
     /// Shows it, and asks whether to apply it, or which setting to change before.
-    pub(super) async fn accept(self, asker: &dyn Questioner, stage: &Stage) -> Result<(), Ended<Box<dyn Report>>> {
+    pub(super) async fn accept(
+        self,
+        prompter: &dyn Prompter,
+        ctx: &CommandContext,
+    ) -> Result<(), Ended<Box<dyn Report>>> {
         for row in &self.rows {
-            stage.events.asked(row.line());
+            ctx.events.asked(row.line());
         }
-        stage.events.asked(String::new());
+        ctx.events.asked(String::new());
         for line in self.plan.text().lines() {
-            stage.events.asked(line);
+            ctx.events.asked(line);
         }
         // A signal at the question finds what was shown.
-        stage.last_known.stands(self.plan.json(), Said { cause: None, advice: "nothing was written or started" });
-        let answer = self.answer(asker).await;
-        stage.last_known.clear();
+        ctx.last_known.stands(self.plan.json(), StateNote { cause: None, advice: "nothing was written or started" });
+        let answer = self.answer(prompter).await;
+        ctx.last_known.clear();
         match answer {
             Ok(Answer::Apply) => Ok(()),
             // Asked for at the root, which then begins again with the answer.
@@ -127,14 +131,14 @@ impl Offered {
         }
     }
 
-    async fn answer(&self, asker: &dyn Questioner) -> Result<Answer, Failure> {
-        match asker.key("Apply?", "yNe").await.map_err(unanswered)? {
+    async fn answer(&self, prompter: &dyn Prompter) -> Result<Answer, Failure> {
+        match prompter.key("Apply?", "yNe").await.map_err(unanswered)? {
             'y' => Ok(Answer::Apply),
             'e' => {
                 let editable: Vec<(&Row, Setting)> =
                     self.rows.iter().filter_map(|row| Some((row, row.setting?))).collect();
                 let lines: Vec<String> = editable.iter().map(|(row, _)| row.line()).collect();
-                let (row, setting) = editable[asker.choose("Edit", &lines).await.map_err(unanswered)?];
+                let (row, setting) = editable[prompter.choose("Edit", &lines).await.map_err(unanswered)?];
                 let given = ![UNCHANGED, NONE].contains(&row.value.as_str());
                 let now = if given { row.value.clone() } else { String::new() };
                 Ok(Answer::Edit(Question::Setting { setting, now }))

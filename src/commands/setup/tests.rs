@@ -10,13 +10,13 @@ use tokio::time::sleep;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::commands::rehearsal::{DBT_TOKEN, Outcome, Rehearsal, Trouble};
+use crate::commands::harness::{DBT_TOKEN, Harness, InjectedFault, Outcome};
 use crate::commands::{LastKnown, answer, create_workflow, deploy_notebook, init_secrets};
 use crate::credentials::AccountFlags;
 use crate::events::Event;
 use crate::keyring::Owner;
 use crate::keyring::double::Double;
-use crate::questions::{Asking, Questioner, Unanswered};
+use crate::questions::{Asking, Prompter, Unanswered};
 use crate::sandbox::{NotebookOutcome, Rule};
 
 const PATH: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
@@ -61,7 +61,7 @@ impl Person {
     }
 }
 
-impl Questioner for Person {
+impl Prompter for Person {
     fn text<'a>(&'a self, prompt: &'a str, _: &'a str) -> Asking<'a, String> {
         Box::pin(async move { self.next(prompt).map(ToOwned::to_owned) })
     }
@@ -94,14 +94,14 @@ fn well() -> NotebookOutcome {
 }
 
 /// Ends each notebook that is started so, until it is dropped.
-async fn notebooks(world: &Rehearsal, outcome: NotebookOutcome) {
+async fn notebooks(world: &Harness, outcome: NotebookOutcome) {
     loop {
         world.play(outcome.clone()).await;
         sleep(Duration::from_secs(1)).await;
     }
 }
 
-async fn played<T>(world: &Rehearsal, outcome: NotebookOutcome, ends: impl Future<Output = T>) -> T {
+async fn played<T>(world: &Harness, outcome: NotebookOutcome, ends: impl Future<Output = T>) -> T {
     tokio::select! {
         ended = ends => ended,
         () = notebooks(world, outcome) => unreachable!("it goes on until dropped"),
@@ -109,26 +109,26 @@ async fn played<T>(world: &Rehearsal, outcome: NotebookOutcome, ends: impl Futur
 }
 
 /// Without a terminal.
-async fn alone(world: &Rehearsal, line: &[&str]) -> Option<Outcome> {
+async fn alone(world: &Harness, line: &[&str]) -> Option<Outcome> {
     Box::pin(played(world, well(), world.run(run, line))).await
 }
 
-async fn done(world: &Rehearsal, line: &[&str]) -> Outcome {
+async fn done(world: &Harness, line: &[&str]) -> Outcome {
     Box::pin(alone(world, line)).await.expect("nobody kills it")
 }
 
 /// At a terminal: what is open is asked for, then the command begins again, as the root does it.
-async fn talked(world: &Rehearsal, line: &[&str], person: &Rc<Person>) -> Outcome {
-    let command = async |args: Args, outer: &Stage| {
-        let mut stage = world.stage(AccountFlags::default(), outer.events.clone());
-        stage.talk.asker = Some(person.clone());
+async fn talked(world: &Harness, line: &[&str], person: &Rc<Person>) -> Outcome {
+    let command = async |args: Args, outer: &CommandContext| {
+        let mut ctx = world.ctx(AccountFlags::default(), outer.events.clone());
+        ctx.prompts.prompter = Some(person.clone());
         loop {
-            let ended = run(args.clone(), &stage).await;
+            let ended = run(args.clone(), &ctx).await;
             let open = ended.failure.as_ref().map(|failure| failure.open.clone()).unwrap_or_default();
             if open.questions.is_empty() {
                 return ended;
             }
-            if let Err(failure) = answer(&open, &mut stage, &**person).await {
+            if let Err(failure) = answer(&open, &mut ctx, &**person).await {
                 return failure.into();
             }
         }
@@ -151,7 +151,7 @@ fn steps(outcome: &Outcome) -> Vec<String> {
 }
 
 /// What was set up, without what may differ: runs, ids, how often a value was put.
-fn state(world: &Rehearsal) -> Value {
+fn state(world: &Harness) -> Value {
     fn forget(value: &mut Value) {
         match value {
             Value::Object(fields) => {
@@ -172,13 +172,13 @@ fn state(world: &Rehearsal) -> Value {
 }
 
 /// How many checks were started.
-fn checks(world: &Rehearsal) -> usize {
+fn checks(world: &Harness) -> usize {
     world.world(|world| world.inspect())["job_runs"].as_array().unwrap().len()
 }
 
 #[tokio::test(start_paused = true)]
 async fn any_line_of_the_plan_can_be_edited_before_it_is_applied_and_a_run_is_offered_after_the_check() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let edits: [&[&str]; 7] = [
         &["e", "Secret scope", "no scope", "team"],
         &["e", "Notebook", "no path", ""],
@@ -221,7 +221,7 @@ async fn any_line_of_the_plan_can_be_edited_before_it_is_applied_and_a_run_is_of
 
 #[tokio::test(start_paused = true)]
 async fn whoever_leaves_or_says_no_before_the_end_of_the_questions_has_written_nothing() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let before = state(&world);
     let good: [Answer; 4] = [Ok("e"), Ok("Schedule"), Ok("0 0 6 * * ?"), Ok("y")];
     for leave in 0..good.len() {
@@ -244,7 +244,7 @@ async fn whoever_leaves_or_says_no_before_the_end_of_the_questions_has_written_n
 #[tokio::test(start_paused = true)]
 async fn a_first_run_that_nobody_answers_for_is_not_started_and_what_was_made_stays() {
     for (answer, exit) in [(Ok("n"), 0), (Err(Unanswered::Interrupted), 130), (Err(Unanswered::EndOfInput), 130)] {
-        let world = Rehearsal::new();
+        let world = Harness::new();
         let person = Person::of(&[Ok("y"), answer]);
         let outcome = Box::pin(talked(&world, &JOB, &person)).await;
         assert_eq!((outcome.exit, &outcome.data["result"]), (exit, &json!("created")), "{outcome:?}");
@@ -255,7 +255,7 @@ async fn a_first_run_that_nobody_answers_for_is_not_started_and_what_was_made_st
 
 #[tokio::test(start_paused = true)]
 async fn the_plan_is_shown_with_its_workspace_job_key_and_settings_before_it_is_applied() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let settings = ["--schedule", "0 0 6 * * ?", "--timezone", "Europe/Berlin", "--run-as", SERVICE];
     let line = [&JOB[..], &settings, &["--run-now", "--paused"]].concat();
     let outcome = Box::pin(talked(&world, &line, &Person::of(&[Ok("n")]))).await;
@@ -285,7 +285,7 @@ async fn a_key_that_is_given_and_not_stored_is_never_passed_over_in_silence() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");
     std::fs::write(&file, DBT_TOKEN).unwrap();
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let line = [&YES[..], &["--token-file", file.to_str().unwrap()]].concat();
     let warned = "already exists and is kept; replace it with --rotate";
     let first = Box::pin(done(&world, &line)).await;
@@ -298,7 +298,7 @@ async fn a_key_that_is_given_and_not_stored_is_never_passed_over_in_silence() {
 
 #[tokio::test(start_paused = true)]
 async fn the_commands_for_ci_name_the_workspace_of_a_host_that_serves_several() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     world.set("DATABRICKS_WORKSPACE_ID", "4242");
     let outcome = Box::pin(done(&world, &["--job", "222222", "--dry-run"])).await;
     assert_eq!(
@@ -309,7 +309,7 @@ async fn the_commands_for_ci_name_the_workspace_of_a_host_that_serves_several() 
 
 #[tokio::test(start_paused = true)]
 async fn what_changes_while_the_plan_is_shown_is_not_done_on_top_of_it() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let meddler = world.clone();
     let others = move || {
         meddler.post("/api/2.0/secrets/scopes/create", &json!({ "scope": "dbt-cloud" }));
@@ -327,7 +327,7 @@ async fn what_changes_while_the_plan_is_shown_is_not_done_on_top_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_terminal_the_plan_is_accepted_by_its_flag_and_by_nothing_else() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let outcome = Box::pin(done(&world, &JOB)).await;
     assert_eq!((outcome.exit, outcome.code), (2, Some(Code::MissingInput)), "{outcome:?}");
     assert!(outcome.failure.contains("confirmation of the plan is missing: -y"), "{}", outcome.failure);
@@ -351,7 +351,7 @@ async fn without_a_terminal_the_plan_is_accepted_by_its_flag_and_by_nothing_else
 
 #[tokio::test(start_paused = true)]
 async fn setting_up_again_writes_nothing_with_and_without_a_terminal() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let line = [&YES[..], &["--schedule", "0 0 6 * * ?", "--run-as", SERVICE]].concat();
     let first = Box::pin(done(&world, &line)).await;
     assert_eq!(first.exit, 0, "{first:?}");
@@ -372,15 +372,15 @@ async fn setting_up_again_writes_nothing_with_and_without_a_terminal() {
 #[tokio::test(start_paused = true)]
 async fn stopped_at_any_request_it_goes_on_from_there() {
     let line = [&YES[..], &["--run-as", SERVICE]].concat();
-    let world = Rehearsal::new();
+    let world = Harness::new();
     assert_eq!(Box::pin(done(&world, &line)).await.exit, 0);
     let requests = world.take_log();
     let whole = state(&world);
     let check = requests.iter().position(|seen| seen.operation == SUBMIT).unwrap();
     let deaths = Cell::new(0);
     for index in 0..=check {
-        for trouble in [Trouble::KilledBefore, Trouble::KilledAfter] {
-            let world = Rehearsal::new();
+        for trouble in [InjectedFault::KilledBefore, InjectedFault::KilledAfter] {
+            let world = Harness::new();
             world.trouble_at(index, trouble);
             deaths.set(deaths.get() + usize::from(Box::pin(alone(&world, &line)).await.is_none()));
             let again = Box::pin(done(&world, &line)).await;
@@ -396,7 +396,7 @@ async fn stopped_at_any_request_it_goes_on_from_there() {
 
 #[tokio::test(start_paused = true)]
 async fn a_check_that_did_not_end_well_is_made_up_for_and_one_that_did_is_not_repeated() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let bad =
         NotebookOutcome::Failed { error: "NotTriggered: x\ndbtrigger-reason: egress".into(), trace: String::new() };
     assert_eq!(Box::pin(played(&world, bad, world.run(run, &YES))).await.unwrap().exit, 12);
@@ -424,7 +424,7 @@ async fn a_check_that_did_not_end_well_is_made_up_for_and_one_that_did_is_not_re
 
 #[tokio::test(start_paused = true)]
 async fn a_workflow_on_a_notebook_of_its_own_stays_there_unless_another_one_is_named() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let own = ["--notebook", "/Users/ana@example.com/own", "--scope", "team"];
     assert_eq!(Box::pin(done(&world, &[&YES[..], &own].concat())).await.exit, 0);
     world.take_log();
@@ -452,10 +452,10 @@ async fn a_workflow_on_a_notebook_of_its_own_stays_there_unless_another_one_is_n
 
 #[tokio::test(start_paused = true)]
 async fn it_does_what_the_commands_for_its_steps_do() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let line = [&YES[..], &["--schedule", "0 0 6 * * ?", "--run-as", SERVICE, "--scope", "team"]].concat();
     assert_eq!(Box::pin(done(&world, &line)).await.exit, 0);
-    let single = Rehearsal::new();
+    let single = Harness::new();
     let secrets = ["--scope", "team"];
     assert_eq!(single.run(init_secrets::run, &secrets).await.unwrap().exit, 0);
     assert_eq!(single.run(deploy_notebook::run, &secrets).await.unwrap().exit, 0);
@@ -466,7 +466,7 @@ async fn it_does_what_the_commands_for_its_steps_do() {
 
 #[tokio::test(start_paused = true)]
 async fn others_get_access_to_the_scope_as_init_secrets_gives_it_and_the_commands_for_ci_carry_it() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let service = format!("{SERVICE}:WRITE");
     let grants = ["--grant", "data-engineers", "--grant", &service];
     let schedule = ["--run-as", SERVICE, "--schedule", "0 0 6 * * ?"];
@@ -477,7 +477,7 @@ async fn others_get_access_to_the_scope_as_init_secrets_gives_it_and_the_command
     assert!(first.said().contains(granted.trim_end()), "{}", first.said());
     // What is a person's decision once is not repeated over what others decide later.
     assert!(!first.data["commands"].to_string().contains("--paused"), "{}", first.data["commands"]);
-    let single = Rehearsal::new();
+    let single = Harness::new();
     assert_eq!(single.run(init_secrets::run, &grants).await.unwrap().exit, 0);
     assert_eq!(single.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
     let workflow = [&JOB[..], &schedule, &["--grant-run-as", "--paused"]].concat();
@@ -489,7 +489,7 @@ async fn others_get_access_to_the_scope_as_init_secrets_gives_it_and_the_command
 
 #[tokio::test(start_paused = true)]
 async fn a_scope_that_others_can_read_takes_their_name() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     world.post("/api/2.0/secrets/scopes/create", &json!({ "scope": "dbt-cloud" }));
     let acl = json!({ "scope": "dbt-cloud", "principal": "analysts", "permission": "READ" });
     world.post("/api/2.0/secrets/acls/put", &acl);
@@ -502,7 +502,7 @@ async fn a_scope_that_others_can_read_takes_their_name() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_is_there_is_replaced_only_on_demand_and_only_by_another_one() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     world.post("/api/2.0/secrets/scopes/create", &json!({ "scope": "dbt-cloud" }));
     let old = json!({ "scope": "dbt-cloud", "key": "api-key", "string_value": "dbtc_old-0123456789" });
     world.post("/api/2.0/secrets/put", &old);
@@ -525,7 +525,7 @@ async fn a_key_that_is_there_is_replaced_only_on_demand_and_only_by_another_one(
 
 #[tokio::test(start_paused = true)]
 async fn the_key_goes_where_the_notebook_that_is_there_reads_it() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     assert_eq!(world.run(deploy_notebook::run, &["--scope", "team", "--key", "mine"]).await.unwrap().exit, 0);
     let outcome = Box::pin(done(&world, &YES)).await;
     assert_eq!((outcome.exit, &outcome.data["scope"], &outcome.data["key"]), (0, &json!("team"), &json!("mine")));
@@ -535,7 +535,7 @@ async fn the_key_goes_where_the_notebook_that_is_there_reads_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_refused_in_any_step_is_refused_in_all_before_anybody_is_asked_to_accept() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let foreign = json!({ "path": "/Users/ana@example.com/mine", "format": "SOURCE", "language": "PYTHON", "content": "cHJpbnQoMSkK" });
     world.post("/api/2.0/workspace/import", &foreign);
     let line = [&JOB[..], &["--notebook", "/Users/ana@example.com/mine"]].concat();
@@ -561,7 +561,7 @@ async fn what_is_refused_in_any_step_is_refused_in_all_before_anybody_is_asked_t
 async fn one_key_in_a_file_is_enough_and_one_that_dbt_refuses_is_not_stored() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");
-    let world = Rehearsal::new();
+    let world = Harness::new();
     world.set("DBT_CLOUD_TOKEN", "");
     for (token, exit) in [("dbtc_wrong-0123456789", 4), (DBT_TOKEN, 0)] {
         std::fs::write(&file, token).unwrap();
@@ -572,7 +572,7 @@ async fn one_key_in_a_file_is_enough_and_one_that_dbt_refuses_is_not_stored() {
     }
     assert_eq!(world.world(|world| world.inspect())["scopes"]["dbt-cloud"]["secrets"]["api-key"]["version"], 1);
     // A key that may ask and is not the one to store: the other one is tried.
-    let world = Rehearsal::new();
+    let world = Harness::new();
     std::fs::write(&file, "dbtc_wrong-0123456789").unwrap();
     let outcome = Box::pin(done(&world, &[&YES[..], &["--token-file", file.to_str().unwrap()]].concat())).await;
     assert!(outcome.exit == 4 && outcome.failure.contains("dbt rejects the key"), "{outcome:?}");
@@ -581,7 +581,7 @@ async fn one_key_in_a_file_is_enough_and_one_that_dbt_refuses_is_not_stored() {
 
 #[tokio::test(start_paused = true)]
 async fn a_check_that_fails_is_the_outcome_and_no_run_is_offered() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let bad =
         NotebookOutcome::Failed { error: "NotTriggered: x\ndbtrigger-reason: egress".into(), trace: String::new() };
     let line = [&YES[..], &["--run-now"]].concat();
@@ -593,7 +593,7 @@ async fn a_check_that_fails_is_the_outcome_and_no_run_is_offered() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_is_asked_to_accept_what_is_only_shown_or_was_accepted_beforehand() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let dry = [&JOB[..], &["--dry-run"]].concat();
     let shown = Box::pin(talked(&world, &dry, &Person::of(&[]))).await;
     assert_eq!(shown.exit, 0, "{shown:?}");
@@ -608,7 +608,7 @@ async fn a_key_is_tried_and_missed_only_where_it_would_be_stored() {
     let (folder, account) = (tempfile::tempdir().unwrap(), 51234);
     let file = folder.path().join("key");
     std::fs::write(&file, "dbtc_wrong-0123456789").unwrap();
-    let world = Rehearsal::new();
+    let world = Harness::new();
     assert_eq!(Box::pin(done(&world, &YES)).await.exit, 0);
     let given = Box::pin(done(&world, &[&YES[..], &["--token-file", file.to_str().unwrap()]].concat())).await;
     assert_eq!(given.exit, 0, "{given:?}");
@@ -628,7 +628,7 @@ async fn a_key_is_tried_and_missed_only_where_it_would_be_stored() {
 
 #[tokio::test(start_paused = true)]
 async fn what_somebody_has_to_know_of_scope_and_job_is_warned_about() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     world.world(|world| world.set_premium(false));
     let line = ["--job", "300120", "-y", "--accept-shared-scope"];
     for _ in ["the scope is made", "the scope is there"] {
@@ -643,7 +643,7 @@ async fn what_somebody_has_to_know_of_scope_and_job_is_warned_about() {
 
 #[tokio::test(start_paused = true)]
 async fn the_commands_for_ci_have_the_consents_and_the_grants_that_a_new_place_needs() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let line = ["--job", "222222", "--dry-run", "--notebook", "/Shared/run", "--accept-shared-path"];
     let shared = Box::pin(done(&world, &line)).await;
     assert!(shared.data["commands"][3].as_str().unwrap().ends_with(" --accept-shared-path"), "{shared:?}");
@@ -658,7 +658,7 @@ async fn the_commands_for_ci_have_the_consents_and_the_grants_that_a_new_place_n
 
 #[tokio::test(start_paused = true)]
 async fn a_check_is_repeated_where_what_it_depends_on_has_changed_or_its_end_cannot_be_seen() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let checked = async |line: &[&str]| {
         let outcome = Box::pin(done(&world, &[&YES[..], line].concat())).await;
         assert_eq!(outcome.exit, 0, "{line:?}: {outcome:?}");
@@ -686,7 +686,7 @@ async fn a_check_is_repeated_where_what_it_depends_on_has_changed_or_its_end_can
 
 #[tokio::test(start_paused = true)]
 async fn a_check_that_somebody_cancels_is_said_so_and_made_up_for() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let cancelled = async {
         let run = loop {
             let found = world.world(|world| world.inspect())["job_runs"][0]["run_id"].clone();
@@ -706,7 +706,7 @@ async fn a_check_that_somebody_cancels_is_said_so_and_made_up_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_signal_at_the_question_finds_the_plan_and_behind_it_nothing_is_said_to_be_unwritten() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     let known: Rc<RefCell<LastKnown>> = Rc::default();
     let left = |known: &Rc<RefCell<LastKnown>>| known.borrow().get();
     let looked = known.clone();
@@ -715,11 +715,11 @@ async fn a_signal_at_the_question_finds_the_plan_and_behind_it_nothing_is_said_t
         assert_eq!(left.said.unwrap().advice, "nothing was written or started");
         assert_eq!(left.data["steps"][0]["progress"], "pending");
     });
-    let command = async |args: Args, outer: &Stage| {
-        let mut stage = world.stage(AccountFlags::default(), outer.events.clone());
-        stage.talk.asker = Some(person.clone());
-        known.replace(stage.last_known.clone());
-        run(args, &stage).await
+    let command = async |args: Args, outer: &CommandContext| {
+        let mut ctx = world.ctx(AccountFlags::default(), outer.events.clone());
+        ctx.prompts.prompter = Some(person.clone());
+        known.replace(ctx.last_known.clone());
+        run(args, &ctx).await
     };
     // The first write is on its way.
     let writing = async {

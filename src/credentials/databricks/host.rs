@@ -1,6 +1,6 @@
 //! The workspace's host, and which credentials may go there.
 
-use super::{Place, Way};
+use super::{AuthMethod, Place};
 use crate::credentials::{Source, Sourced, expanded};
 use crate::failure::{Code, Failure};
 use crate::origin::{Origin, shown};
@@ -46,7 +46,7 @@ pub(super) fn find_host(place: &Place<'_>) -> Result<Option<Sourced<Origin>>, Fa
 
 /// Refuses a credential that is not stored with its host, such as one of a variable, unless a flag or variable names the host,
 /// or the host is one of Databricks' own.
-pub(crate) fn may_go_there(way: &Way, host: &Sourced<Origin>) -> Result<(), Failure> {
+pub(crate) fn may_go_there(way: &AuthMethod, host: &Sourced<Origin>) -> Result<(), Failure> {
     let named = match &host.source {
         Source::Flag(_) | Source::Variable(_) | Source::Typed => true,
         Source::Pasted(_)
@@ -61,10 +61,12 @@ pub(crate) fn may_go_there(way: &Way, host: &Sourced<Origin>) -> Result<(), Fail
     }
     let origin = &host.value;
     let what = match way {
-        Way::Token(Sourced { value: _, source })
-        | Way::ServicePrincipal { id: _, secret: Sourced { value: _, source } }
-        | Way::GitHub { id: _, url: _, token: Sourced { value: _, source }, audience: _ } => format!("{source} is"),
-        Way::Cli { .. } => format!("{} is", way.known_as()),
+        AuthMethod::Token(Sourced { value: _, source })
+        | AuthMethod::ServicePrincipal { id: _, secret: Sourced { value: _, source } }
+        | AuthMethod::GitHub { id: _, url: _, token: Sourced { value: _, source }, audience: _ } => {
+            format!("{source} is")
+        }
+        AuthMethod::Cli { .. } => format!("{} is", way.known_as()),
     };
     Err(Failure::new(
         Code::Contradiction,
@@ -74,29 +76,31 @@ pub(crate) fn may_go_there(way: &Way, host: &Sourced<Origin>) -> Result<(), Fail
 }
 
 /// Whether what opens the door stands where the host stands.
-fn is_stored_with(way: &Way, host: &Source) -> bool {
+fn is_stored_with(way: &AuthMethod, host: &Source) -> bool {
     match way {
-        Way::Token(Sourced { value: _, source })
-        | Way::ServicePrincipal { id: _, secret: Sourced { value: _, source } }
-        | Way::GitHub { id: _, url: _, token: Sourced { value: _, source }, audience: _ } => match (source, host) {
-            // A login is looked up for this very host, and a person is told the host when asked for a token.
-            (Source::Keyring(_) | Source::Typed, _) => true,
-            (Source::Profile { profile, file, .. }, Source::Profile { profile: other, file: other_file, .. }) => {
-                (profile, file) == (other, other_file)
+        AuthMethod::Token(Sourced { value: _, source })
+        | AuthMethod::ServicePrincipal { id: _, secret: Sourced { value: _, source } }
+        | AuthMethod::GitHub { id: _, url: _, token: Sourced { value: _, source }, audience: _ } => {
+            match (source, host) {
+                // A login is looked up for this very host, and a person is told the host when asked for a token.
+                (Source::Keyring(_) | Source::Typed, _) => true,
+                (Source::Profile { profile, file, .. }, Source::Profile { profile: other, file: other_file, .. }) => {
+                    (profile, file) == (other, other_file)
+                }
+                (
+                    Source::Flag(_)
+                    | Source::Variable(_)
+                    | Source::Pasted(_)
+                    | Source::Stdin
+                    | Source::File(_)
+                    | Source::Profile { .. }
+                    | Source::DbtFile { .. },
+                    _,
+                ) => false,
             }
-            (
-                Source::Flag(_)
-                | Source::Variable(_)
-                | Source::Pasted(_)
-                | Source::Stdin
-                | Source::File(_)
-                | Source::Profile { .. }
-                | Source::DbtFile { .. },
-                _,
-            ) => false,
-        },
+        }
         // `databricks` finds the login of a host by the host, that of a profile by its name, whatever host stands there.
-        Way::Cli { program: _, profile } => profile.as_ref().is_none_or(|profile| profile.is_own),
+        AuthMethod::Cli { program: _, profile } => profile.as_ref().is_none_or(|profile| profile.is_own),
     }
 }
 

@@ -73,9 +73,9 @@ impl Home {
     }
 
     fn find(&self) -> Result<Databricks, Failure> {
-        let mut wants = Wants::default();
-        let found = databricks(&self.environment, &Vault::default(), &mut wants);
-        wants.settle().map(|()| found.unwrap())
+        let mut errors = InputErrors::default();
+        let found = databricks(&self.environment, &Vault::default(), &mut errors);
+        errors.settle().map(|()| found.unwrap())
     }
 
     /// Host, way, and whose credential it is, without the path of the temporary folder.
@@ -93,8 +93,10 @@ impl Home {
 
 fn token(identity: &Databricks) -> &str {
     match &identity.way {
-        Way::Token(token) => token.value.reveal(),
-        other @ (Way::ServicePrincipal { .. } | Way::GitHub { .. } | Way::Cli { .. }) => panic!("{other:?}"),
+        AuthMethod::Token(token) => token.value.reveal(),
+        other @ (AuthMethod::ServicePrincipal { .. } | AuthMethod::GitHub { .. } | AuthMethod::Cli { .. }) => {
+            panic!("{other:?}")
+        }
     }
 }
 
@@ -303,10 +305,12 @@ fn the_program_databricks_is_found_on_the_path_but_never_in_the_current_folder()
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(home.found().2, "the `databricks` CLI login for profile login");
     match home.find().unwrap().way {
-        Way::Cli { program: found, profile } => {
+        AuthMethod::Cli { program: found, profile } => {
             assert_eq!((found, profile.map(|profile| profile.name).as_deref()), (program, Some("login")));
         }
-        other @ (Way::Token(_) | Way::ServicePrincipal { .. } | Way::GitHub { .. }) => panic!("{other:?}"),
+        other @ (AuthMethod::Token(_) | AuthMethod::ServicePrincipal { .. } | AuthMethod::GitHub { .. }) => {
+            panic!("{other:?}")
+        }
     }
     for path in [".", "", "bin:."] {
         assert_eq!(super::super::cli::on_path(path), None, "{path:?}");
@@ -569,11 +573,11 @@ fn a_value_that_nothing_expanded_is_refused_with_its_name_wherever_it_stands() {
             let known = known.into_iter().filter(|(name, _)| !of_token || *name != "DBT_CLOUD_TOKEN");
             let all = known.chain([(variable, value)]).map(|(name, value)| (name.to_owned(), value.to_owned()));
             let environment = Environment::default().with(all);
-            let mut wants = Wants::default();
-            account(&flags, &[], &environment, &mut wants);
-            let token = api_token(&flags, &[], &environment, &Vault::default(), &mut wants);
-            wants.optional(token);
-            wants.settle()
+            let mut errors = InputErrors::default();
+            account(&flags, &[], &environment, &mut errors);
+            let token = api_token(&flags, &[], &environment, &Vault::default(), &mut errors);
+            errors.optional(token);
+            errors.settle()
         };
         let variables = ["DBT_CLOUD_HOST", "DBT_CLOUD_HOST_URL", "DBT_CLOUD_ACCOUNT_ID"];
         for variable in variables.into_iter().chain(TOKEN_VARIABLES) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::{CliProfile, Place, Tried, Way};
+use super::{AuthMethod, CliProfile, Place, Tried};
 use crate::credentials::kept::{self, Nothing};
 use crate::credentials::{Source, Sourced, config_file};
 use crate::failure::{Code, Failure};
@@ -22,7 +22,7 @@ const OTHER_WAYS: [(&str, &str, &str); 6] = [
 ];
 
 /// A way with what it takes, or why it does not apply; a value that cannot be used is a failure.
-type Find = fn(&Place<'_>, Option<&Origin>, &Vault) -> Result<Result<Way, String>, Failure>;
+type Find = fn(&Place<'_>, Option<&Origin>, &Vault) -> Result<Result<AuthMethod, String>, Failure>;
 
 /// The first way that applies; the others go into `tried`, one row each.
 pub(super) fn find_way(
@@ -30,9 +30,9 @@ pub(super) fn find_way(
     host: Option<&Origin>,
     vault: &Vault,
     tried: &mut Vec<Tried>,
-) -> Result<Option<Way>, Failure> {
+) -> Result<Option<AuthMethod>, Failure> {
     if let Some(typed) = vault.kept("DATABRICKS_TOKEN") {
-        return Ok(Some(Way::Token(Sourced::new(typed, Source::Typed))));
+        return Ok(Some(AuthMethod::Token(Sourced::new(typed, Source::Typed))));
     }
     if let Some(why) = &place.no_profile {
         tried.push(Tried::new("profile", why));
@@ -95,27 +95,31 @@ fn admit(vault: &Vault, text: Sourced<impl Into<Sealed>>) -> Result<Sourced<Secr
     })
 }
 
-fn token(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
+fn token(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<AuthMethod, String>, Failure> {
     match place.get("token") {
-        Some(text) => Ok(Ok(Way::Token(admit(vault, text)?))),
+        Some(text) => Ok(Ok(AuthMethod::Token(admit(vault, text)?))),
         None => Ok(Err(place.lacks("token"))),
     }
 }
 
 /// The token of `auth login` for this host.
-fn login(place: &Place<'_>, host: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
+fn login(place: &Place<'_>, host: Option<&Origin>, vault: &Vault) -> Result<Result<AuthMethod, String>, Failure> {
     if !place.environment_counts {
         return Ok(Err("not opened: -p selects the whole identity".to_owned()));
     }
     match place.kept(host) {
-        Ok((_, token)) => Ok(Ok(Way::Token(admit(vault, token)?))),
+        Ok((_, token)) => Ok(Ok(AuthMethod::Token(admit(vault, token)?))),
         Err(Nothing::Why(why)) => Ok(Err(why)),
         Err(Nothing::Hidden(trouble)) => Ok(Err(trouble.to_string())),
         Err(Nothing::Several(failure)) => Err(failure),
     }
 }
 
-fn service_principal(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
+fn service_principal(
+    place: &Place<'_>,
+    _: Option<&Origin>,
+    vault: &Vault,
+) -> Result<Result<AuthMethod, String>, Failure> {
     match (place.get("client_id"), place.get("client_secret")) {
         (Some(id), Some(secret)) => {
             if id.value.chars().any(|sign| !sign.is_ascii_graphic() || sign == ':') {
@@ -127,14 +131,14 @@ fn service_principal(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Re
                     "use the application ID of the service principal, such as 0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11",
                 ));
             }
-            Ok(Ok(Way::ServicePrincipal { id, secret: admit(vault, secret)? }))
+            Ok(Ok(AuthMethod::ServicePrincipal { id, secret: admit(vault, secret)? }))
         }
         (None, _) => Ok(Err(place.lacks("client_id"))),
         (Some(_), None) => Ok(Err(place.lacks("client_secret"))),
     }
 }
 
-fn github(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<Way, String>, Failure> {
+fn github(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result<AuthMethod, String>, Failure> {
     let (url, token) = ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN");
     let (Some(url_text), Some(secret)) = (place.environment.get(url), place.environment.get(token)) else {
         return Ok(Err(format!("{url} is not set: not a GitHub Actions job with `permissions: id-token: write`")));
@@ -149,10 +153,10 @@ fn github(place: &Place<'_>, _: Option<&Origin>, vault: &Vault) -> Result<Result
             .advise("do not set it; GitHub does"));
     };
     let token = admit(vault, Sourced::new(secret.to_owned(), Source::Variable(token)))?;
-    Ok(Ok(Way::GitHub { id, url: parsed, token, audience: place.get("audience").map(|found| found.value) }))
+    Ok(Ok(AuthMethod::GitHub { id, url: parsed, token, audience: place.get("audience").map(|found| found.value) }))
 }
 
-fn cli(place: &Place<'_>, host: Option<&Origin>, _: &Vault) -> Result<Result<Way, String>, Failure> {
+fn cli(place: &Place<'_>, host: Option<&Origin>, _: &Vault) -> Result<Result<AuthMethod, String>, Failure> {
     if host.is_none() {
         return Ok(Err("no host for `databricks auth token`".to_owned()));
     }
@@ -186,5 +190,8 @@ fn cli(place: &Place<'_>, host: Option<&Origin>, _: &Vault) -> Result<Result<Way
     };
     // A profile that has no host of its own is not what the host was found in.
     let profile = place.profile.as_ref().filter(|profile| profile.get("host").is_some());
-    Ok(Ok(Way::Cli { program, profile: profile.map(|profile| CliProfile { name: profile.name.clone(), is_own }) }))
+    Ok(Ok(AuthMethod::Cli {
+        program,
+        profile: profile.map(|profile| CliProfile { name: profile.name.clone(), is_own }),
+    }))
 }

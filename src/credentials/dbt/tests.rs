@@ -7,9 +7,9 @@ use crate::keyring::double::Double;
 
 fn find(flags: &AccountFlags, job: Option<&str>, environment: &Environment) -> Result<Account, Failure> {
     let pasted: Vec<(String, Link)> = job.iter().map(|text| ((*text).to_owned(), Link::parse(text).unwrap())).collect();
-    let mut wants = Wants::default();
-    let found = account(flags, &pasted, environment, &mut wants);
-    wants.settle().map(|()| found.unwrap())
+    let mut errors = InputErrors::default();
+    let found = account(flags, &pasted, environment, &mut errors);
+    errors.settle().map(|()| found.unwrap())
 }
 
 #[test]
@@ -68,11 +68,11 @@ fn token_for(
     pasted: &[(String, Link)],
     environment: &Environment,
 ) -> Result<(Account, String), Failure> {
-    let (vault, mut wants) = (crate::secret::Vault::default(), Wants::default());
-    let account = account(flags, pasted, environment, &mut wants);
-    let token = api_token(flags, pasted, environment, &vault, &mut wants);
-    let token = wants.need(token, Missing { what: "the token", give: "give it", ask: None });
-    wants.settle()?;
+    let (vault, mut errors) = (crate::secret::Vault::default(), InputErrors::default());
+    let account = account(flags, pasted, environment, &mut errors);
+    let token = api_token(flags, pasted, environment, &vault, &mut errors);
+    let token = errors.need(token, MissingInput { what: "the token", give: "give it", ask: None });
+    errors.settle()?;
     let (account, token) = (account.unwrap(), token.unwrap());
     let secret = token.secret_for(&account)?;
     Ok((account, secret.reveal().to_owned()))

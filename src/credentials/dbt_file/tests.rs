@@ -4,7 +4,7 @@ use std::fs;
 
 use super::*;
 use crate::credentials::{
-    Account, AccountFlags, KeySource, Token, Wants, account, account_id, api_token, key_to_store,
+    Account, AccountFlags, InputErrors, KeySource, Token, account, account_id, api_token, key_to_store,
 };
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};
@@ -72,11 +72,12 @@ impl Home {
 
     fn find(&self) -> Result<(Account, Token), Failure> {
         let Home { folder: _, environment, flags, pasted } = self;
-        let mut wants = Wants::default();
-        let account = account(flags, pasted, environment, &mut wants);
-        let token = api_token(flags, pasted, environment, &Vault::default(), &mut wants);
-        let token = wants.need(token, crate::credentials::Missing { what: "the token", give: "give it", ask: None });
-        wants.settle().map(|()| (account.unwrap(), token.unwrap()))
+        let mut errors = InputErrors::default();
+        let account = account(flags, pasted, environment, &mut errors);
+        let token = api_token(flags, pasted, environment, &Vault::default(), &mut errors);
+        let token =
+            errors.need(token, crate::credentials::MissingInput { what: "the token", give: "give it", ask: None });
+        errors.settle().map(|()| (account.unwrap(), token.unwrap()))
     }
 
     /// Host, account, token, and where the token comes from.

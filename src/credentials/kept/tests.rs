@@ -1,10 +1,11 @@
 use crate::context::Environment;
 use crate::credentials::{
-    Account, AccountFlags, KeySource, Missing, Token, Wants, Way, account, api_token, databricks, key_to_store,
+    Account, AccountFlags, AuthMethod, InputErrors, KeySource, MissingInput, Token, account, api_token, databricks,
+    key_to_store,
 };
 use crate::failure::{Code, Failure};
 use crate::keyring::double::{Double, Mood};
-use crate::keyring::{Owner, Trouble};
+use crate::keyring::{KeyringError, Owner};
 use crate::secret::Vault;
 
 const HOST: &str = "https://ab123.us1.dbt.com";
@@ -18,23 +19,23 @@ fn workspace(host: &str) -> Owner {
     Owner::Databricks { host: host.to_owned(), workspace: None }
 }
 
-fn locked() -> Trouble {
-    Trouble::Locked("nobody gave its password".to_owned())
+fn locked() -> KeyringError {
+    KeyringError::Locked("nobody gave its password".to_owned())
 }
 
 fn find_dbt(environment: &Environment) -> Result<(Account, Token), Failure> {
-    let (flags, mut wants) = (AccountFlags::default(), Wants::default());
-    let account = account(&flags, &[], environment, &mut wants);
-    let token = api_token(&flags, &[], environment, &Vault::default(), &mut wants);
-    let token = wants.need(token, Missing { what: "the token", give: "give it", ask: None });
-    wants.settle().map(|()| (account.unwrap(), token.unwrap()))
+    let (flags, mut errors) = (AccountFlags::default(), InputErrors::default());
+    let account = account(&flags, &[], environment, &mut errors);
+    let token = api_token(&flags, &[], environment, &Vault::default(), &mut errors);
+    let token = errors.need(token, MissingInput { what: "the token", give: "give it", ask: None });
+    errors.settle().map(|()| (account.unwrap(), token.unwrap()))
 }
 
 /// Host, and whose credential it is.
 fn find_databricks(environment: &Environment) -> Result<(String, String), Failure> {
-    let mut wants = Wants::default();
-    let found = databricks(environment, &Vault::default(), &mut wants);
-    wants.settle().map(|()| found.map(|found| (found.origin.to_string(), found.way.known_as())).unwrap())
+    let mut errors = InputErrors::default();
+    let found = databricks(environment, &Vault::default(), &mut errors);
+    errors.settle().map(|()| found.map(|found| (found.origin.to_string(), found.way.known_as())).unwrap())
 }
 
 #[test]
@@ -137,7 +138,7 @@ fn dbts_own_file_comes_behind_it_and_is_warned_about_where_a_locked_one_may_hold
     let (account, token) = find_dbt(&environment.with_keyring(Double::new(Mood::Refuses(locked())).keyring())).unwrap();
     assert_eq!(account.id, 9);
     assert!(token.remarks().iter().any(|remark| remark.contains("the keyring is locked")), "{:?}", token.remarks());
-    let absent = Double::new(Mood::Refuses(Trouble::Absent("no bus".to_owned())));
+    let absent = Double::new(Mood::Refuses(KeyringError::Absent("no bus".to_owned())));
     let (_, token) = find_dbt(&environment.with_keyring(absent.keyring())).unwrap();
     assert!(!token.remarks().iter().any(|remark| remark.contains("keyring")), "{:?}", token.remarks());
 }
@@ -156,9 +157,9 @@ fn the_login_of_databricks_comes_behind_it_and_is_warned_about_where_it_is_locke
         (Double::new(Mood::Refuses(locked())), true),
         (Double::new(Mood::Hangs), true),
     ] {
-        let mut wants = Wants::default();
-        let found = databricks(&environment.with_keyring(double.keyring()), &Vault::default(), &mut wants).unwrap();
-        assert!(matches!(found.way, Way::Cli { .. }));
+        let mut errors = InputErrors::default();
+        let found = databricks(&environment.with_keyring(double.keyring()), &Vault::default(), &mut errors).unwrap();
+        assert!(matches!(found.way, AuthMethod::Cli { .. }));
         assert_eq!(found.remark.is_some(), remarked, "{:?}", found.remark);
     }
 }
@@ -176,11 +177,11 @@ fn with_id(id: &str) -> Owner {
 
 /// Which workspace is asked, and with which token.
 fn asked(environment: &Environment) -> Result<(Option<String>, String), Failure> {
-    let mut wants = Wants::default();
-    let found = databricks(environment, &Vault::default(), &mut wants);
-    wants.settle()?;
+    let mut errors = InputErrors::default();
+    let found = databricks(environment, &Vault::default(), &mut errors);
+    errors.settle()?;
     let found = found.unwrap();
-    let Way::Token(token) = found.way else { panic!("{:?}", found.way) };
+    let AuthMethod::Token(token) = found.way else { panic!("{:?}", found.way) };
     Ok((found.workspace.map(|id| id.value), token.value.reveal().to_owned()))
 }
 
@@ -248,7 +249,7 @@ fn no_token_shows_in_what_is_printed_for_developers() {
 fn where_nothing_can_be_stored_no_login_is_advised() {
     let closed =
         Environment::of([("DATABRICKS_HOST", WORKSPACE), ("CI", "1")]).with_keyring(Double::new(Mood::Good).keyring());
-    let absent = Double::new(Mood::Refuses(Trouble::Absent("no bus".to_owned())));
+    let absent = Double::new(Mood::Refuses(KeyringError::Absent("no bus".to_owned())));
     let absent = Environment::of([("DATABRICKS_HOST", WORKSPACE)]).with_keyring(absent.keyring());
     for environment in [closed, absent] {
         let failure = find_databricks(&environment).unwrap_err();

@@ -8,7 +8,7 @@ use crate::databricks::secrets::ADMINISTRATORS;
 use crate::databricks::{has_no_acls, is_missing};
 use crate::engine::{Action, Applied, Change, Note};
 use crate::failure::{Code, Failure};
-use crate::http::{HttpError, Meaning, Put, Read, Reader, Rows, Shape, Writer};
+use crate::http::{HttpError, Idempotent, Meaning, Read, Reader, Rows, Shape, Writer};
 
 /// The highest of these levels, as far as they are known.
 pub(super) fn highest<L: Level>(holdings: &[Holding]) -> Option<L> {
@@ -81,7 +81,11 @@ pub(super) fn raise<L: Level>(own: &[Holding], want: L) -> Action {
 }
 
 /// Sends a grant. Only a look after it decides that the workspace has no ACLs.
-pub(super) async fn give(writer: &Writer, grant: Put<()>, look: Read<Rows<Holding>>) -> Result<Applied, HttpError> {
+pub(super) async fn give(
+    writer: &Writer,
+    grant: Idempotent<()>,
+    look: Read<Rows<Holding>>,
+) -> Result<Applied, HttpError> {
     match writer.put_once(grant).await {
         Err(error) if has_no_acls(&error) => match writer.read(look).await {
             Err(again) if has_no_acls(&again) => Ok(Applied::Written),

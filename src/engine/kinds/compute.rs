@@ -132,7 +132,7 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
-    use crate::http::{Fault, Said};
+    use crate::http::{Fault, ServiceError};
 
     #[test]
     fn only_what_refuses_serverless_itself_is_taken_for_that() {
@@ -149,7 +149,11 @@ mod tests {
             (403, None, words, false),
             (429, Some("REQUEST_LIMIT_EXCEEDED"), words, false),
         ] {
-            let said = Said { code: code.map(ToOwned::to_owned), message: message.to_owned(), ..Said::default() };
+            let said = ServiceError {
+                code: code.map(ToOwned::to_owned),
+                message: message.to_owned(),
+                ..ServiceError::default()
+            };
             let error = HttpError {
                 service: "Databricks",
                 operation: "jobs/runs/submit",

@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use crate::databricks::is_missing;
 use crate::databricks::workspace::{Listed, NotebookPath, delete, list};
+use crate::engine::apply::Inputs;
 use crate::engine::kinds::gone_is_done;
 use crate::engine::kinds::task::bare;
-use crate::engine::walk::Inputs;
 use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Step};
 use crate::http::{HttpError, Reader, Writer};
 

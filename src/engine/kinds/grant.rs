@@ -8,7 +8,7 @@ use super::access;
 use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{Acl, EVERYBODY, Permission, ScopeName, acls, put_acl};
 use crate::databricks::{has_no_acls, is_missing};
-use crate::engine::walk::Inputs;
+use crate::engine::apply::Inputs;
 use crate::engine::{Action, Applied, Change, Consents, Creation, Kind, Note, Skipped, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Rows, Writer};
@@ -130,7 +130,7 @@ impl Kind for Grant {
         before.principals.difference(&now.principals).map(|principal| format!("the access of {principal}")).collect()
     }
 
-    fn came_out(_step: &Step<Grant>, now: Option<&GrantHave>) -> Option<Note> {
+    fn downgraded_to_noop(_step: &Step<Grant>, now: Option<&GrantHave>) -> Option<Note> {
         now.and_then(|now| needless(&now.access))
     }
 

@@ -8,7 +8,7 @@ use super::access::{self, direct, give, highest, holders, lacking, raise, unknow
 use super::workflow::{Identity, own_job};
 use crate::databricks::permissions::{Holding, JobLevel, Level as _, grant_on_job, job_permissions};
 use crate::databricks::{has_no_acls, is_missing};
-use crate::engine::walk::Inputs;
+use crate::engine::apply::Inputs;
 use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Skipped, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Rows, Writer};
@@ -126,7 +126,7 @@ impl Kind for JobGrant {
         }
     }
 
-    fn came_out(step: &Step<JobGrant>, now: Option<&JobGrantHave>) -> Option<Note> {
+    fn downgraded_to_noop(step: &Step<JobGrant>, now: Option<&JobGrantHave>) -> Option<Note> {
         // Whoever makes the job owns it.
         now.and_then(|have| needless(&step.want, have))
     }

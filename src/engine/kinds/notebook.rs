@@ -12,7 +12,7 @@ pub(crate) use self::removal::{NotebookRemoval, NotebookRemovalHave, NotebookRem
 use super::difference::unified;
 use crate::databricks::workspace::{NotebookPath, ObjectInfo, export, get_status, import, mkdirs};
 use crate::databricks::{is_missing, is_there_already};
-use crate::engine::walk::Inputs;
+use crate::engine::apply::Inputs;
 use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Meaning, Reader, Writer};

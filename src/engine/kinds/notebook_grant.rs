@@ -9,7 +9,7 @@ use crate::databricks::permissions::{Holding, Level as _, NotebookLevel, grant_o
 use crate::databricks::secrets::EVERYBODY;
 use crate::databricks::workspace::{NotebookPath, get_status};
 use crate::databricks::{has_no_acls, is_missing};
-use crate::engine::walk::Inputs;
+use crate::engine::apply::Inputs;
 use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Skipped, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Reader, Rows, Writer};
@@ -135,7 +135,7 @@ impl Kind for NotebookGrant {
         }
     }
 
-    fn came_out(step: &Step<NotebookGrant>, now: Option<&NotebookGrantHave>) -> Option<Note> {
+    fn downgraded_to_noop(step: &Step<NotebookGrant>, now: Option<&NotebookGrantHave>) -> Option<Note> {
         // What its folder hands down to a notebook that was made just now is among it.
         now.and_then(|have| needless(&step.want, have))
     }

@@ -18,7 +18,7 @@ use crate::databricks::secrets::{
     fingerprint, list, put,
 };
 use crate::databricks::{has_no_acls, is_missing};
-use crate::engine::walk::Inputs;
+use crate::engine::apply::Inputs;
 use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, Refusal, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Meaning, Reader, Rows, Writer};

@@ -397,7 +397,7 @@ fn found_after_the_plan<K: Kind>(want: K::Want, have: Option<&K::Have>, planned:
     let kept = matches!(planned, Action::Keep(_));
     assert_eq!(K::differences(&step, have).is_empty(), kept, "{planned:?}");
     if kept {
-        assert_eq!(&Action::Keep(K::came_out(&step, have)), planned);
+        assert_eq!(&Action::Keep(K::downgraded_to_noop(&step, have)), planned);
     }
 }
 

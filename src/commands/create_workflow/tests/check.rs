@@ -14,22 +14,22 @@ fn bad(message: &str) -> NotebookOutcome {
     NotebookOutcome::Failed { error: format!("NotTriggered: {message}"), trace: String::new() }
 }
 
-fn one_time_runs(stage: &Rehearsal) -> usize {
-    let runs = stage.world(|world| world.inspect())["job_runs"].as_array().unwrap().clone();
+fn one_time_runs(ctx: &Harness) -> usize {
+    let runs = ctx.world(|world| world.inspect())["job_runs"].as_array().unwrap().clone();
     let is_check = |run: &&Value| run["tasks"][0]["parameters"]["dbtrigger_mode"] == "check";
     runs.iter().filter(is_check).count()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_check_runs_the_notebook_once_in_check_mode_as_whom_the_runs_act_as() {
-    let stage = prepared().await;
-    stage.run(deploy_notebook::run, &["--allow-override", "git_branch"]).await;
-    stage.take_log();
+    let ctx = prepared().await;
+    ctx.run(deploy_notebook::run, &["--allow-override", "git_branch"]).await;
+    ctx.take_log();
     let granted = ["--run-as", SERVICE, "--grant-run-as", "--override", "git_branch=main", "--task-timeout", "2h"];
-    let outcome = run_now(&stage, &[&CHECK[..], &granted].concat(), well()).await;
+    let outcome = run_now(&ctx, &[&CHECK[..], &granted].concat(), well()).await;
     assert_eq!((outcome.exit, &outcome.data["check"]["status"]), (0, &json!("SUCCESS")), "{outcome:?}");
     assert!(outcome.data.get("run").is_none() && outcome.said().contains("reached"), "{outcome:?}");
-    let log = stage.take_log();
+    let log = ctx.take_log();
     let sent: Vec<Value> = log
         .iter()
         .filter(|seen| seen.operation == SUBMIT)
@@ -41,7 +41,7 @@ async fn a_check_runs_the_notebook_once_in_check_mode_as_whom_the_runs_act_as() 
     let base =
         json!({ "job_id": "222222", "dbtrigger_mode": "check", "dbtrigger_overrides": "{\"git_branch\":\"main\"}" });
     assert_eq!(sent[0]["tasks"][0]["notebook_task"]["base_parameters"], base);
-    assert_eq!(one_time_runs(&stage), 1);
+    assert_eq!(one_time_runs(&ctx), 1);
     assert!(!log.iter().any(|seen| seen.operation == "databricks:jobs/run-now"));
 }
 
@@ -59,14 +59,14 @@ async fn a_check_is_good_only_if_the_notebook_says_so_itself() {
         said(json!({ "ok": true, "output": [] })),
         said(json!({ "mode": "run", "ok": true, "status": "SUCCESS", "output": [] })),
     ] {
-        let stage = prepared().await;
+        let ctx = prepared().await;
         // The second time the workspace has a run of the check that ended well.
         for _ in 0..2 {
-            let ended = run_now(&stage, &CHECK, outcome.clone()).await;
+            let ended = run_now(&ctx, &CHECK, outcome.clone()).await;
             total += 1;
             good += usize::from((ended.exit, ended.code) == (1, Some(Code::Failed)));
         }
-        let ended = run_now(&stage, &CHECK, well()).await;
+        let ended = run_now(&ctx, &CHECK, well()).await;
         assert_eq!(ended.exit, 0, "{ended:?}");
     }
     crate::sim::say(&format!("checks that the notebook has not confirmed do not pass: {good} of {total}"));
@@ -75,22 +75,22 @@ async fn a_check_is_good_only_if_the_notebook_says_so_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_good_check_it_is_run_and_a_dry_run_only_says_so() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     let line = [&CHECK[..], &["--run-now"]].concat();
-    let dry = create(&stage, &[&line[..], &["--dry-run"]].concat()).await;
-    assert!(dry.exit == 0 && stage.take_writes().is_empty(), "{dry:?}");
+    let dry = create(&ctx, &[&line[..], &["--dry-run"]].concat()).await;
+    assert!(dry.exit == 0 && ctx.take_writes().is_empty(), "{dry:?}");
     let place = |word: &str| dry.text.find(word).unwrap_or_else(|| panic!("{word} in {}", dry.text));
     assert!(place("Then: check") < place("Then: run"));
-    let outcome = run_now(&stage, &line, well()).await;
+    let outcome = run_now(&ctx, &line, well()).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    assert_eq!(stage.take_writes(), ["databricks:jobs/create", SUBMIT, "databricks:jobs/run-now"]);
+    assert_eq!(ctx.take_writes(), ["databricks:jobs/create", SUBMIT, "databricks:jobs/run-now"]);
     let data = &outcome.data;
     assert_eq!((&data["check"]["status"], &data["run"]["status"]), (&json!("SUCCESS"), &json!("SUCCESS")));
 
-    let stage = prepared().await;
-    let outcome = run_now(&stage, &line, bad("x\ndbtrigger-reason: egress")).await;
+    let ctx = prepared().await;
+    let outcome = run_now(&ctx, &line, bad("x\ndbtrigger-reason: egress")).await;
     assert_eq!((outcome.exit, &outcome.data["result"]), (12, &json!("created")), "{outcome:?}");
-    assert_eq!(stage.take_writes(), ["databricks:jobs/create", SUBMIT]);
+    assert_eq!(ctx.take_writes(), ["databricks:jobs/create", SUBMIT]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,17 +115,17 @@ async fn what_is_in_the_way_is_told_apart_and_has_its_own_exit_code_and_next_ste
         ("secret", Code::NotAllowed, &["ana@example.com cannot use the secret", "--grant 'ana@example.com:READ'"]),
         ("input", Code::Refused, &["rejects the workflow's parameters", "deploy-notebook --notebook"]),
         ("unavailable", Code::Unavailable, &["a minute"]),
-        ("nonsense", Code::Nonsense, &["The host that answers the workflow's compute is not dbt"]),
+        ("nonsense", Code::InvalidResponse, &["The host that answers the workflow's compute is not dbt"]),
         ("fancy-new", Code::Failed, &["failed for another reason"]),
     ] {
-        let stage = base.copy();
-        let outcome = run_now(&stage, &CHECK, bad(&format!("The words of it.\ndbtrigger-reason: {verdict}"))).await;
+        let ctx = base.copy();
+        let outcome = run_now(&ctx, &CHECK, bad(&format!("The words of it.\ndbtrigger-reason: {verdict}"))).await;
         assert_eq!((outcome.code, outcome.exit), (Some(code), code.exit()), "{verdict}: {outcome:?}");
         for word in words.iter().chain(&["The words of it.", "see http://127.0.0.1:1/jobs/"]) {
             assert!(outcome.failure.contains(word), "{verdict}: {word} in {}", outcome.failure);
         }
         assert!(!outcome.failure.contains("dbtrigger-reason"), "{}", outcome.failure);
-        assert_eq!((stage.take_writes(), jobs(&stage).len()), (vec![SUBMIT], 1), "{verdict}");
+        assert_eq!((ctx.take_writes(), jobs(&ctx).len()), (vec![SUBMIT], 1), "{verdict}");
     }
     // A notebook of before, or one that was edited, says no word.
     let outcome = run_now(&base.copy(), &CHECK, bad("Something else.")).await;
@@ -134,13 +134,13 @@ async fn what_is_in_the_way_is_told_apart_and_has_its_own_exit_code_and_next_ste
 
 #[tokio::test(start_paused = true)]
 async fn a_notebook_that_the_runs_cannot_read_shows_in_the_check() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     // Who may read is hidden, so it is a warning only.
     for operation in ["permissions/get", "secrets/acls/list"] {
         let rule = format!("databricks:{operation}=status=403,times=forever");
-        stage.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+        ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
     }
-    let outcome = run_now(&stage, &[&CHECK[..], &["--run-as", SERVICE]].concat(), well()).await;
+    let outcome = run_now(&ctx, &[&CHECK[..], &["--run-as", SERVICE]].concat(), well()).await;
     assert_eq!(outcome.code, Some(Code::NotAllowed), "{outcome:?}");
     let words = format!("{SERVICE} cannot read notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234");
     assert!(
@@ -154,13 +154,13 @@ async fn a_notebook_that_the_runs_cannot_read_shows_in_the_check() {
 async fn a_check_that_cannot_be_started_says_why_and_leaves_the_workflow() {
     let base = prepared().await;
     assert_eq!(create(&base, &["--job", "222222", "--run-as", SERVICE, "--grant-run-as"]).await.exit, 0);
-    let stage = base.copy();
-    stage.world(|world| world.set_serverless(false));
-    let outcome = create(&stage, &CHECK).await;
+    let ctx = base.copy();
+    ctx.world(|world| world.set_serverless(false));
+    let outcome = create(&ctx, &CHECK).await;
     assert!(outcome.exit == 1 && outcome.failure.contains("--compute cluster:ID"), "{outcome:?}");
-    let stage = base.copy();
-    stage.world(|world| world.add_fault(Rule::parse(&format!("{SUBMIT}=status=403")).unwrap()));
-    let outcome = create(&stage, &CHECK).await;
+    let ctx = base.copy();
+    ctx.world(|world| world.add_fault(Rule::parse(&format!("{SUBMIT}=status=403")).unwrap()));
+    let outcome = create(&ctx, &CHECK).await;
     assert!(outcome.exit == 4 && outcome.failure.contains("Service Principal User"), "{outcome:?}");
     assert_eq!(outcome.data["result"], "kept");
 }
@@ -170,23 +170,23 @@ async fn a_lost_answer_makes_no_second_check() {
     let base = prepared().await;
     create(&base, &JOB).await;
     for class in ["reset,phase=before", "reset,phase=after", "status=503,phase=after", "truncated,phase=after"] {
-        let stage = base.copy();
-        stage.world(|world| world.add_fault(Rule::parse(&format!("{SUBMIT}={class}")).unwrap()));
-        let outcome = run_now(&stage, &CHECK, well()).await;
-        assert_eq!((outcome.exit, one_time_runs(&stage)), (0, 1), "{class}: {outcome:?}");
+        let ctx = base.copy();
+        ctx.world(|world| world.add_fault(Rule::parse(&format!("{SUBMIT}={class}")).unwrap()));
+        let outcome = run_now(&ctx, &CHECK, well()).await;
+        assert_eq!((outcome.exit, one_time_runs(&ctx)), (0, 1), "{class}: {outcome:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn several_tasks_are_checked_in_one_run_each_with_its_own_job() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     let line =
         ["--name", "Both", "--job", "222222", "--job", "one=222225", "--depends-on", "one=dbt_222222", "--check"];
-    let create_all = create(&stage, &line);
+    let create_all = create(&ctx, &line);
     let ended = async {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
-            stage.world(|world| {
+            ctx.world(|world| {
                 while let Some(task) = world.next_notebook(SimTime(0)) {
                     // The second task fails, though nothing waits for it.
                     let second = task.parameters["job_id"] == "222225";

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::commands::to_databricks;
-use crate::credentials::{self, AccountFlags, Wants};
+use crate::credentials::{self, AccountFlags, InputErrors};
 use crate::databricks::permissions::{JobLevel, NotebookLevel};
 use crate::databricks::secrets::Permission;
 use crate::engine::kinds::{Grant, GrantWant, Identity, JobGrant, JobGrantWant, NotebookGrant, NotebookGrantWant};
-use crate::engine::{Action, Consents, Inputs, Plan, Planned, Step, walk};
+use crate::engine::{Action, Consents, Inputs, Plan, Planned, Step, apply};
 use crate::events::Events;
 
 const SERVICE: &str = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11";
@@ -14,8 +14,8 @@ const OTHER_SERVICE: &str = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d12";
 const AS_SERVICE: [&str; 4] = ["--job", "222222", "--run-as", SERVICE];
 const GRANTED: [&str; 5] = ["--job", "222222", "--run-as", SERVICE, "--grant-run-as"];
 
-fn granted(stage: &Rehearsal, kind: &str) -> Value {
-    stage.world(|world| world.inspect())["grants"]
+fn granted(ctx: &Harness, kind: &str) -> Value {
+    ctx.world(|world| world.inspect())["grants"]
         .as_object()
         .unwrap()
         .iter()
@@ -25,14 +25,14 @@ fn granted(stage: &Rehearsal, kind: &str) -> Value {
 }
 
 /// A request of somebody else's with a method and a token of their own.
-fn call(stage: &Rehearsal, method: &str, path: &str, body: &Value) -> Value {
+fn call(ctx: &Harness, method: &str, path: &str, body: &Value) -> Value {
     let request = http::Request::builder()
         .method(method)
         .uri(format!("http://127.0.0.1:1{path}"))
         .header("authorization", format!("Bearer {DATABRICKS_TOKEN}"))
         .body(body.to_string().into())
         .unwrap();
-    match stage.world(|world| world.answer(SimTime(0), &request)) {
+    match ctx.world(|world| world.answer(SimTime(0), &request)) {
         Reply::Answer(answer) => serde_json::from_slice(answer.body()).unwrap(),
         other @ (Reply::Cut(_) | Reply::Hold) => panic!("{other:?}"),
     }
@@ -40,54 +40,54 @@ fn call(stage: &Rehearsal, method: &str, path: &str, body: &Value) -> Value {
 
 #[tokio::test(start_paused = true)]
 async fn runs_act_as_whom_the_flag_says_and_without_it_as_before() {
-    let stage = prepared().await;
-    let first = create(&stage, &GRANTED).await;
+    let ctx = prepared().await;
+    let first = create(&ctx, &GRANTED).await;
     assert_eq!((first.exit, &first.data["run_as"]), (0, &json!(SERVICE)), "{first:?}");
     // What the runs need is there before the job is.
     let writes = ["databricks:secrets/acls/put", "databricks:permissions/update", "databricks:jobs/create"];
-    assert_eq!(stage.take_writes(), writes);
-    let job = only_job(&stage);
+    assert_eq!(ctx.take_writes(), writes);
+    let job = only_job(&ctx);
     assert_eq!(job["settings"]["run_as"], json!({ "service_principal_name": SERVICE }));
-    let acls = &stage.world(|world| world.inspect())["scopes"]["dbt-cloud"]["acls"];
+    let acls = &ctx.world(|world| world.inspect())["scopes"]["dbt-cloud"]["acls"];
     assert_eq!(acls[SERVICE], "READ");
     for line in [&GRANTED[..], &AS_SERVICE, &JOB] {
-        let again = create(&stage, line).await;
+        let again = create(&ctx, line).await;
         assert_eq!((again.exit, &again.data["result"]), (0, &json!("kept")), "{line:?} {again:?}");
-        assert_eq!((stage.take_writes(), warnings(&again).len()), (vec![], 0), "{line:?} {again:?}");
+        assert_eq!((ctx.take_writes(), warnings(&again).len()), (vec![], 0), "{line:?} {again:?}");
     }
     // Another change leaves it alone, and does not name it: that would take a right of its own.
-    assert_eq!(create(&stage, &["--job", "222222", "--retries", "1"]).await.exit, 0);
-    let sent = stage.take_log().into_iter().find(|seen| seen.writes).unwrap();
+    assert_eq!(create(&ctx, &["--job", "222222", "--retries", "1"]).await.exit, 0);
+    let sent = ctx.take_log().into_iter().find(|seen| seen.writes).unwrap();
     assert!(!sent.body.contains("run_as"), "{}", sent.body);
-    assert_eq!(only_job(&stage)["settings"]["run_as"], json!({ "service_principal_name": SERVICE }));
-    let back = create(&stage, &["--job", "222222", "--run-as", ANA]).await;
-    assert_eq!((back.exit, stage.take_writes()), (0, vec!["databricks:jobs/update"]), "{back:?}");
+    assert_eq!(only_job(&ctx)["settings"]["run_as"], json!({ "service_principal_name": SERVICE }));
+    let back = create(&ctx, &["--job", "222222", "--run-as", ANA]).await;
+    assert_eq!((back.exit, ctx.take_writes()), (0, vec!["databricks:jobs/update"]), "{back:?}");
     assert!(back.text.contains(&format!("run_as: {SERVICE} -> {ANA} (from --run-as)")), "{}", back.text);
-    assert_eq!(create(&stage, &["--job", "222222", "--run-as", "Ana@Example.com"]).await.data["result"], "kept");
+    assert_eq!(create(&ctx, &["--job", "222222", "--run-as", "Ana@Example.com"]).await.data["result"], "kept");
 }
 
 #[tokio::test(start_paused = true)]
 async fn whom_an_operator_chose_is_no_edit_by_hand_and_is_checked_too() {
-    let stage = prepared().await;
-    create(&stage, &JOB).await;
-    let job = only_job(&stage);
+    let ctx = prepared().await;
+    create(&ctx, &JOB).await;
+    let job = only_job(&ctx);
     let bo = json!({ "run_as": { "user_name": "bo@example.com" } });
-    ask(&stage, "/api/2.2/jobs/update", &json!({ "job_id": job["job_id"], "new_settings": bo }));
-    stage.take_log();
-    let outcome = create(&stage, &JOB).await;
-    assert_eq!((outcome.exit, outcome.code, stage.take_writes()), (4, Some(Code::NotAllowed), vec![]), "{outcome:?}");
+    ask(&ctx, "/api/2.2/jobs/update", &json!({ "job_id": job["job_id"], "new_settings": bo }));
+    ctx.take_log();
+    let outcome = create(&ctx, &JOB).await;
+    assert_eq!((outcome.exit, outcome.code, ctx.take_writes()), (4, Some(Code::NotAllowed), vec![]), "{outcome:?}");
     assert!(outcome.failure.contains("run-as identity bo@example.com"), "{}", outcome.failure);
-    let outcome = create(&stage, &["--job", "222222", "--grant-run-as"]).await;
+    let outcome = create(&ctx, &["--job", "222222", "--grant-run-as"]).await;
     assert_eq!((outcome.exit, &outcome.data["result"]), (0, &json!("kept")), "{outcome:?}");
-    assert_eq!(stage.take_writes(), ["databricks:secrets/acls/put", "databricks:permissions/update"]);
-    assert_eq!(create(&stage, &JOB).await.exit, 0);
+    assert_eq!(ctx.take_writes(), ["databricks:secrets/acls/put", "databricks:permissions/update"]);
+    assert_eq!(create(&ctx, &JOB).await.exit, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_identity_that_may_not_read_what_it_needs_is_refused_with_the_commands_that_let_it() {
-    let stage = prepared().await;
-    let outcome = create(&stage, &AS_SERVICE).await;
-    assert_eq!((outcome.exit, outcome.code, stage.take_writes()), (4, Some(Code::NotAllowed), vec![]), "{outcome:?}");
+    let ctx = prepared().await;
+    let outcome = create(&ctx, &AS_SERVICE).await;
+    assert_eq!((outcome.exit, outcome.code, ctx.take_writes()), (4, Some(Code::NotAllowed), vec![]), "{outcome:?}");
     for word in [
         "--grant-run-as",
         "the secret scope dbt-cloud and the notebook /Users/ana@example.com/dbtrigger/run_dbt_job_51234",
@@ -100,20 +100,20 @@ async fn an_identity_that_may_not_read_what_it_needs_is_refused_with_the_command
     }
     // The commands that it names do help.
     let scope = ["--scope", "dbt-cloud", "--key", "api-key", "--grant", &format!("{SERVICE}:READ")];
-    assert_eq!(stage.run(init_secrets::run, &scope).await.unwrap().exit, 0);
-    let outcome = create(&stage, &AS_SERVICE).await;
+    assert_eq!(ctx.run(init_secrets::run, &scope).await.unwrap().exit, 0);
+    let outcome = create(&ctx, &AS_SERVICE).await;
     assert!(outcome.exit == 4 && !outcome.failure.contains("the secret scope"), "{outcome:?}");
     let grant = format!("{SERVICE}:CAN_READ");
-    assert_eq!(stage.run(deploy_notebook::run, &["--grant", &grant]).await.unwrap().exit, 0);
-    let outcome = create(&stage, &AS_SERVICE).await;
+    assert_eq!(ctx.run(deploy_notebook::run, &["--grant", &grant]).await.unwrap().exit, 0);
+    let outcome = create(&ctx, &AS_SERVICE).await;
     assert_eq!((outcome.exit, warnings(&outcome).len()), (0, 0), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_comes_through_a_group_counts_and_what_cannot_be_found_out_is_a_warning() {
-    let stage = prepared().await;
-    stage.world(|world| world.add_caller(SERVICE, "dapi-service", false, &["data-team"]));
-    let outcome = create(&stage.copy(), &AS_SERVICE).await;
+    let ctx = prepared().await;
+    ctx.world(|world| world.add_caller(SERVICE, "dapi-service", false, &["data-team"]));
+    let outcome = create(&ctx.copy(), &AS_SERVICE).await;
     assert_eq!((outcome.exit, warnings(&outcome).len()), (0, 2), "{outcome:?}");
     let said = warnings(&outcome).join("\n");
     for word in
@@ -123,14 +123,14 @@ async fn what_comes_through_a_group_counts_and_what_cannot_be_found_out_is_a_war
     }
     // Nobody says which groups it is in.
     for rule in ["status=403", "missing-field"] {
-        let stage = stage.copy();
+        let ctx = ctx.copy();
         let rule = format!("databricks:scim/service-principals={rule},times=forever");
-        stage.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
-        let outcome = create(&stage, &AS_SERVICE).await;
+        ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+        let outcome = create(&ctx, &AS_SERVICE).await;
         assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("group that can"), "{rule}: {outcome:?}");
     }
     // Nor who may read the notebook.
-    let hidden = stage.copy();
+    let hidden = ctx.copy();
     let rule = "databricks:permissions/get=status=403,times=forever";
     hidden.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
     let outcome = create(&hidden, &AS_SERVICE).await;
@@ -139,30 +139,30 @@ async fn what_comes_through_a_group_counts_and_what_cannot_be_found_out_is_a_war
     let outcome = create(&hidden, &GRANTED).await;
     assert!(outcome.exit == 4 && outcome.failure.contains("CAN_MANAGE"), "{outcome:?}");
 
-    assert_eq!(stage.run(init_secrets::run, &["--grant", "data-team:READ"]).await.unwrap().exit, 0);
-    assert_eq!(stage.run(deploy_notebook::run, &["--grant", "data-team"]).await.unwrap().exit, 0);
-    stage.take_log();
-    let outcome = create(&stage, &GRANTED).await;
+    assert_eq!(ctx.run(init_secrets::run, &["--grant", "data-team:READ"]).await.unwrap().exit, 0);
+    assert_eq!(ctx.run(deploy_notebook::run, &["--grant", "data-team"]).await.unwrap().exit, 0);
+    ctx.take_log();
+    let outcome = create(&ctx, &GRANTED).await;
     assert_eq!((outcome.exit, warnings(&outcome).len()), (0, 0), "{outcome:?}");
-    assert_eq!(stage.take_writes(), ["databricks:jobs/create"]);
+    assert_eq!(ctx.take_writes(), ["databricks:jobs/create"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn administrators_may_read_everything() {
-    let stage = prepared().await;
-    stage.world(|world| world.add_caller("cy@example.com", "dapi-cy", true, &[]));
-    let outcome = create(&stage, &["--job", "222222", "--run-as", "cy@example.com"]).await;
+    let ctx = prepared().await;
+    ctx.world(|world| world.add_caller("cy@example.com", "dapi-cy", true, &[]));
+    let outcome = create(&ctx, &["--job", "222222", "--run-as", "cy@example.com"]).await;
     assert_eq!((outcome.exit, warnings(&outcome).len()), (0, 0), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn where_there_are_no_access_lists_everybody_may_read_and_nothing_is_said() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     for operation in ["permissions/get", "secrets/acls/list"] {
         let rule = format!("databricks:{operation}=status=501,times=forever");
-        stage.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+        ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
     }
-    let outcome = create(&stage, &["--job", "222222", "--run-as", SERVICE]).await;
+    let outcome = create(&ctx, &["--job", "222222", "--run-as", SERVICE]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert!(!outcome.said().contains("could not be found out"), "{}", outcome.said());
 }
@@ -173,94 +173,94 @@ async fn whom_runs_may_not_act_as_is_said_with_what_to_ask_for() {
         (OTHER_SERVICE, Code::NotAllowed, "the role Service Principal User"),
         ("gone@elsewhere.invalid", Code::NotFound, "check --run-as gone@elsewhere.invalid"),
     ] {
-        let stage = prepared().await;
-        stage.world(|world| world.add_caller(OTHER_SERVICE, "dapi-other-0123456789", false, &[]));
+        let ctx = prepared().await;
+        ctx.world(|world| world.add_caller(OTHER_SERVICE, "dapi-other-0123456789", false, &[]));
         let rule = "databricks:permissions/get=status=403,times=forever";
-        stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
-        stage.world(|world| world.add_fault(Rule::parse("databricks:secrets/acls/list=status=403,times=9").unwrap()));
-        let outcome = create(&stage, &["--job", "222222", "--run-as", who]).await;
+        ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        ctx.world(|world| world.add_fault(Rule::parse("databricks:secrets/acls/list=status=403,times=9").unwrap()));
+        let outcome = create(&ctx, &["--job", "222222", "--run-as", who]).await;
         assert_eq!(outcome.code, Some(code), "{who}: {outcome:?}");
         assert!(outcome.failure.contains(word), "{}", outcome.failure);
-        assert!(jobs(&stage).is_empty());
+        assert!(jobs(&ctx).is_empty());
     }
     // Another user takes an administrator.
-    let stage = Rehearsal::new();
-    stage.world(|world| world.add_caller("cy@example.com", "dapi-cy-0123456789", false, &[]));
-    stage.set("DATABRICKS_TOKEN", "dapi-cy-0123456789");
-    assert_eq!(stage.run(init_secrets::run, &[]).await.unwrap().exit, 0);
-    assert_eq!(stage.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
-    let outcome = create(&stage, &["--job", "222222", "--run-as", "bo@example.com", "--grant-run-as"]).await;
+    let ctx = Harness::new();
+    ctx.world(|world| world.add_caller("cy@example.com", "dapi-cy-0123456789", false, &[]));
+    ctx.set("DATABRICKS_TOKEN", "dapi-cy-0123456789");
+    assert_eq!(ctx.run(init_secrets::run, &[]).await.unwrap().exit, 0);
+    assert_eq!(ctx.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
+    let outcome = create(&ctx, &["--job", "222222", "--run-as", "bo@example.com", "--grant-run-as"]).await;
     assert!(outcome.exit == 4 && outcome.failure.contains("requires a workspace administrator"), "{outcome:?}");
-    let wrong = create(&stage, &["--job", "222222", "--run-as", "a\tb"]).await;
+    let wrong = create(&ctx, &["--job", "222222", "--run-as", "a\tb"]).await;
     assert!(wrong.exit == 2 && wrong.failure.contains("control character"), "{wrong:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_user_whose_name_is_no_mail_can_be_given_rights_and_runs() {
-    let stage = prepared().await;
-    stage.world(|world| world.add_caller("svc-bo", "dapi-svc-0123456789", false, &[]));
+    let ctx = prepared().await;
+    ctx.world(|world| world.add_caller("svc-bo", "dapi-svc-0123456789", false, &[]));
     let line = ["--job", "222222", "--run-as", "svc-bo", "--grant-run-as", "--grant", "svc-bo:CAN_VIEW"];
-    let outcome = create(&stage, &line).await;
+    let outcome = create(&ctx, &line).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     // The same name as a group's would be another one's.
-    let group = create(&stage, &["--job", "222222", "--grant", "data-engineers:CAN_VIEW"]).await;
+    let group = create(&ctx, &["--job", "222222", "--grant", "data-engineers:CAN_VIEW"]).await;
     assert_eq!(group.exit, 0, "{group:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_only_the_runs_may_look_at_is_a_warning_and_nothing_is_given_to_whoever_asks() {
-    let stage = prepared().await;
-    assert_eq!(create(&stage, &GRANTED).await.exit, 0);
-    stage.world(|world| world.add_fault(Rule::parse("databricks:secrets/list=status=403,times=2").unwrap()));
-    let outcome = create(&stage, &JOB).await;
+    let ctx = prepared().await;
+    assert_eq!(create(&ctx, &GRANTED).await.exit, 0);
+    ctx.world(|world| world.add_fault(Rule::parse("databricks:secrets/list=status=403,times=2").unwrap()));
+    let outcome = create(&ctx, &JOB).await;
     assert!(outcome.exit == 0 && warnings(&outcome)[0].contains("Cannot check whether the key exists"), "{outcome:?}");
-    let mine = create(&stage, &["--job", "222222", "--run-as", ANA]).await;
+    let mine = create(&ctx, &["--job", "222222", "--run-as", ANA]).await;
     assert_eq!(mine.code, Some(Code::NotAllowed), "{mine:?}");
-    let mine = create(&stage, &["--job", "222222", "--run-as", ANA, "--grant-run-as"]).await;
+    let mine = create(&ctx, &["--job", "222222", "--run-as", ANA, "--grant-run-as"]).await;
     assert!(mine.exit == 0 && mine.said().contains("has nothing to add"), "{mine:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn access_to_the_workflow_is_given_once_and_those_of_others_stay() {
-    let stage = prepared().await;
+    let ctx = prepared().await;
     let line = ["--job", "222222", "--grant", "data-team:CAN_MANAGE_RUN", "--grant", "bo@example.com:CAN_VIEW"];
-    let first = create(&stage, &line).await;
+    let first = create(&ctx, &line).await;
     assert_eq!(first.exit, 0, "{first:?}");
     let give = "databricks:permissions/update";
-    assert_eq!(stage.take_writes(), ["databricks:jobs/create", give, give]);
-    assert_eq!(granted(&stage, "jobs/"), json!({ "data-team": "CAN_MANAGE_RUN", "bo@example.com": "CAN_VIEW" }));
+    assert_eq!(ctx.take_writes(), ["databricks:jobs/create", give, give]);
+    assert_eq!(granted(&ctx, "jobs/"), json!({ "data-team": "CAN_MANAGE_RUN", "bo@example.com": "CAN_VIEW" }));
     for line in [&line[..], &["--job", "222222", "--grant", "data-team:CAN_VIEW"], &JOB] {
-        assert_eq!((create(&stage, line).await.exit, stage.take_writes()), (0, vec![]), "{line:?}");
+        assert_eq!((create(&ctx, line).await.exit, ctx.take_writes()), (0, vec![]), "{line:?}");
     }
-    let id = only_job(&stage)["job_id"].clone();
+    let id = only_job(&ctx)["job_id"].clone();
     let others = json!({ "access_control_list": [{ "group_name": "analysts", "permission_level": "CAN_VIEW" }] });
-    call(&stage, "PATCH", &format!("/api/2.0/permissions/jobs/{id}"), &others);
+    call(&ctx, "PATCH", &format!("/api/2.0/permissions/jobs/{id}"), &others);
     let more =
-        create(&stage, &["--job", "222222", "--grant", "data-team:CAN_MANAGE", "--grant", &format!("{ANA}:CAN_VIEW")])
+        create(&ctx, &["--job", "222222", "--grant", "data-team:CAN_MANAGE", "--grant", &format!("{ANA}:CAN_VIEW")])
             .await;
     assert!(more.text.contains("CAN_MANAGE_RUN -> CAN_MANAGE (higher level requested)"), "{}", more.text);
     assert!(more.text.contains("is the owner"), "{}", more.text);
-    assert_eq!(stage.take_writes(), [give]);
+    assert_eq!(ctx.take_writes(), [give]);
     let all = json!({ "data-team": "CAN_MANAGE", "bo@example.com": "CAN_VIEW", "analysts": "CAN_VIEW" });
-    assert_eq!(granted(&stage, "jobs/"), all);
+    assert_eq!(granted(&ctx, "jobs/"), all);
 
-    let stage = prepared().await;
-    let own = create(&stage, &["--job", "222222", "--grant", &format!("{ANA}:CAN_MANAGE")]).await;
+    let ctx = prepared().await;
+    let own = create(&ctx, &["--job", "222222", "--grant", &format!("{ANA}:CAN_MANAGE")]).await;
     assert!(own.exit == 0 && own.text.contains("is the owner"), "{own:?}");
-    assert_eq!(stage.take_writes(), ["databricks:jobs/create"]);
+    assert_eq!(ctx.take_writes(), ["databricks:jobs/create"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_level_that_somebody_gave_since_the_plan_is_not_lowered() {
-    let stage = prepared().await;
-    assert_eq!(create(&stage, &["--job", "222222", "--grant", "data-team:CAN_VIEW"]).await.exit, 0);
-    assert_eq!(stage.run(deploy_notebook::run, &["--grant", "data-team:CAN_READ"]).await.unwrap().exit, 0);
-    let staged = stage.stage(AccountFlags::default(), Events::new(|_| {}));
-    let databricks = credentials::databricks(&staged.context.environment, &staged.vault, &mut Wants::default());
+    let ctx = prepared().await;
+    assert_eq!(create(&ctx, &["--job", "222222", "--grant", "data-team:CAN_VIEW"]).await.exit, 0);
+    assert_eq!(ctx.run(deploy_notebook::run, &["--grant", "data-team:CAN_READ"]).await.unwrap().exit, 0);
+    let staged = ctx.ctx(AccountFlags::default(), Events::new(|_| {}));
+    let databricks = credentials::databricks(&staged.context.environment, &staged.vault, &mut InputErrors::default());
     let writer = to_databricks(&databricks.unwrap(), &staged).unwrap();
     let none = Consents::default();
     let principal = "data-team".to_owned();
-    let id = only_job(&stage)["job_id"].as_u64().unwrap();
+    let id = only_job(&ctx)["job_id"].as_u64().unwrap();
     let on_job = JobGrantWant {
         workflow: NAME.to_owned(),
         identity: Identity::of_name(NAME),
@@ -284,56 +284,56 @@ async fn a_level_that_somebody_gave_since_the_plan_is_not_lowered() {
     assert!(plan.entries().iter().all(|entry| matches!(entry.action, Action::Create | Action::Update(_))));
     // Somebody else is quicker.
     let more = json!({ "access_control_list": [{ "group_name": "data-team", "permission_level": "CAN_MANAGE" }] });
-    let notebook = stage.world(|world| world.inspect())["grants"]
+    let notebook = ctx.world(|world| world.inspect())["grants"]
         .as_object()
         .unwrap()
         .keys()
         .find(|id| id.starts_with("notebooks/"))
         .unwrap()
         .clone();
-    call(&stage, "PATCH", &format!("/api/2.0/permissions/jobs/{id}"), &more);
-    call(&stage, "PATCH", &format!("/api/2.0/permissions/{notebook}"), &more);
+    call(&ctx, "PATCH", &format!("/api/2.0/permissions/jobs/{id}"), &more);
+    call(&ctx, "PATCH", &format!("/api/2.0/permissions/{notebook}"), &more);
     let acl = json!({ "scope": "dbt-cloud", "principal": "data-team", "permission": "MANAGE" });
-    ask(&stage, "/api/2.0/secrets/acls/put", &acl);
-    walk(&writer, &mut plan, &Inputs::default(), &|_| ()).await.unwrap();
-    assert_eq!(granted(&stage, "jobs/"), json!({ "data-team": "CAN_MANAGE" }));
-    assert_eq!(granted(&stage, "notebooks/"), json!({ "data-team": "CAN_MANAGE" }));
-    assert_eq!(stage.world(|world| world.inspect())["scopes"]["dbt-cloud"]["acls"]["data-team"], "MANAGE");
+    ask(&ctx, "/api/2.0/secrets/acls/put", &acl);
+    apply(&writer, &mut plan, &Inputs::default(), &|_| ()).await.unwrap();
+    assert_eq!(granted(&ctx, "jobs/"), json!({ "data-team": "CAN_MANAGE" }));
+    assert_eq!(granted(&ctx, "notebooks/"), json!({ "data-team": "CAN_MANAGE" }));
+    assert_eq!(ctx.world(|world| world.inspect())["scopes"]["dbt-cloud"]["acls"]["data-team"], "MANAGE");
 }
 
 #[tokio::test(start_paused = true)]
 async fn access_that_cannot_be_given_says_why() {
-    let stage = prepared().await;
-    let outcome = create(&stage, &["--job", "222222", "--grant", "no-such-group:CAN_VIEW"]).await;
+    let ctx = prepared().await;
+    let outcome = create(&ctx, &["--job", "222222", "--grant", "no-such-group:CAN_VIEW"]).await;
     assert_eq!(outcome.exit, 6, "{outcome:?}");
     assert!(outcome.failure.contains("check \\\"no-such-group\\\""), "{}", outcome.failure);
-    stage.world(|world| world.add_fault(Rule::parse("databricks:permissions/get=status=403").unwrap()));
-    let outcome = create(&stage, &["--job", "222222", "--grant", "data-team:CAN_VIEW"]).await;
+    ctx.world(|world| world.add_fault(Rule::parse("databricks:permissions/get=status=403").unwrap()));
+    let outcome = create(&ctx, &["--job", "222222", "--grant", "data-team:CAN_VIEW"]).await;
     assert!(outcome.exit == 4 && outcome.failure.contains("requires CAN_MANAGE on the job"), "{outcome:?}");
-    stage.take_log();
-    let everybody = create(&stage, &["--job", "222222", "--grant", "users:CAN_MANAGE"]).await;
-    assert_eq!((everybody.exit, stage.take_log().len()), (7, 0), "{everybody:?}");
+    ctx.take_log();
+    let everybody = create(&ctx, &["--job", "222222", "--grant", "users:CAN_MANAGE"]).await;
+    assert_eq!((everybody.exit, ctx.take_log().len()), (7, 0), "{everybody:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_access_lists_access_to_the_workflow_is_skipped_with_a_remark() {
     for premium in [false, true] {
-        let stage = prepared().await;
+        let ctx = prepared().await;
         if premium {
             for operation in ["get", "update"] {
                 let rule = format!("databricks:permissions/{operation}=status=501,times=forever");
-                stage.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
+                ctx.world(|world| world.add_fault(Rule::parse(&rule).unwrap()));
             }
         } else {
-            stage.world(|world| world.set_premium(false));
+            ctx.world(|world| world.set_premium(false));
         }
         let line = ["--job", "222222", "--grant", "data-team:CAN_VIEW"];
         for _ in 0..2 {
-            let outcome = create(&stage, &line).await;
+            let outcome = create(&ctx, &line).await;
             assert_eq!(outcome.exit, 0, "{outcome:?}");
             assert!(outcome.said().contains("no access control for jobs"), "{}", outcome.said());
         }
-        assert_eq!(granted(&stage, "jobs/"), json!({}));
+        assert_eq!(granted(&ctx, "jobs/"), json!({}));
     }
 }
 
@@ -344,36 +344,36 @@ async fn with_grants_it_survives_every_trouble_at_every_request() {
     let calm = base.copy();
     assert_eq!(create(&calm, &line).await.exit, 0);
     let requests = calm.take_log().len();
-    let wanted = |stage: &Rehearsal| {
-        let world = stage.world(|world| world.inspect());
+    let wanted = |ctx: &Harness| {
+        let world = ctx.world(|world| world.inspect());
         (
-            only_job(stage)["settings"].clone(),
+            only_job(ctx)["settings"].clone(),
             world["scopes"]["dbt-cloud"]["acls"].clone(),
-            granted(stage, "jobs/"),
-            granted(stage, "notebooks/"),
+            granted(ctx, "jobs/"),
+            granted(ctx, "notebooks/"),
         )
     };
     let whole = wanted(&calm);
     assert!(requests >= 15, "{requests}");
     for trouble in [
-        Trouble::KilledBefore,
-        Trouble::KilledAfter,
-        Trouble::LostBefore,
-        Trouble::LostAfter,
-        Trouble::ErrorAfter,
-        Trouble::Unavailable,
+        InjectedFault::KilledBefore,
+        InjectedFault::KilledAfter,
+        InjectedFault::LostBefore,
+        InjectedFault::LostAfter,
+        InjectedFault::ErrorAfter,
+        InjectedFault::Unavailable,
     ] {
         for index in 0..requests {
-            let stage = base.copy();
-            stage.trouble_at(index, trouble);
-            if let Some(first) = stage.run(super::super::run, &line).await {
+            let ctx = base.copy();
+            ctx.trouble_at(index, trouble);
+            if let Some(first) = ctx.run(super::super::run, &line).await {
                 assert_eq!(first.exit, 0, "{trouble:?} at {index}: {first:?}");
             }
-            assert_eq!(create(&stage, &line).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(wanted(&stage), whole, "{trouble:?} at {index}");
-            stage.take_log();
-            create(&stage, &line).await;
-            assert_eq!(stage.take_writes(), [""; 0], "{trouble:?} at {index}");
+            assert_eq!(create(&ctx, &line).await.exit, 0, "{trouble:?} at {index}");
+            assert_eq!(wanted(&ctx), whole, "{trouble:?} at {index}");
+            ctx.take_log();
+            create(&ctx, &line).await;
+            assert_eq!(ctx.take_writes(), [""; 0], "{trouble:?} at {index}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use serde_json::json;
 
 use super::*;
-use crate::commands::rehearsal::{Outcome, Rehearsal, id};
+use crate::commands::harness::{Harness, Outcome, id};
 use crate::commands::{create_workflow, deploy_notebook, init_secrets, run};
 use crate::events::{Event, Level};
 use crate::sandbox::NotebookOutcome;
@@ -15,23 +15,23 @@ struct Written {
     summary: String,
 }
 
-fn write(asked: &[&str], detail: bool, data: &Value, code: Option<Code>) -> Written {
+fn write(request: &[&str], detail: bool, data: &Value, code: Option<Code>) -> Written {
     let folder = tempfile::tempdir().unwrap();
     let (output, summary) = (folder.path().join("output"), folder.path().join("summary.md"));
     let environment = Environment::of([
         ("GITHUB_OUTPUT", output.to_str().unwrap()),
         ("GITHUB_STEP_SUMMARY", summary.to_str().unwrap()),
     ]);
-    let warnings = write_to(asked, detail, data, code, &environment);
+    let warnings = write_to(request, detail, data, code, &environment);
     assert_eq!(warnings, Vec::<Event>::new());
     let read = |path| std::fs::read_to_string(path).unwrap();
     Written { outputs: read(output), summary: read(summary) }
 }
 
 /// The annotations, each with its title and message.
-fn annotate(asked: &[&str], detail: bool, data: &Value, code: Option<Code>) -> Vec<(Level, String, String)> {
+fn annotate(request: &[&str], detail: bool, data: &Value, code: Option<Code>) -> Vec<(Level, String, String)> {
     let environment = Environment::of([("GITHUB_ACTIONS", "true")]);
-    let events = write_to(asked, detail, data, code, &environment);
+    let events = write_to(request, detail, data, code, &environment);
     let annotation = |event| {
         let Event::Annotation { level, title, message } = event else { panic!("{event:?}") };
         (level, title, message)
@@ -39,16 +39,16 @@ fn annotate(asked: &[&str], detail: bool, data: &Value, code: Option<Code>) -> V
     events.into_iter().map(annotation).collect()
 }
 
-fn write_to(asked: &[&str], detail: bool, data: &Value, code: Option<Code>, environment: &Environment) -> Vec<Event> {
+fn write_to(request: &[&str], detail: bool, data: &Value, code: Option<Code>, environment: &Environment) -> Vec<Event> {
     let events: Rc<RefCell<Vec<Event>>> = Rc::default();
     let sink = events.clone();
-    let asked = asked.iter().map(ToString::to_string).collect();
+    let request = request.iter().map(ToString::to_string).collect();
     let failure = code.map(|code| Failure::new(code, "It did not end well.\r\n(dbtc_secret)"));
     let results = Results::default();
     let ending = Ending { data, failure: failure.as_ref(), results: &results, exit: code.map_or(0, Code::exit) };
     let clean = |text: &str| text.replace("dbtc_secret", "***");
     let heard = Events::new(move |event| sink.borrow_mut().push(event));
-    CiOutputs { asked, detail, junit: None }.write(&ending, environment, &clean, &heard);
+    CiOutputs { request, detail, junit: None }.write(&ending, environment, &clean, &heard);
     events.take()
 }
 
@@ -74,8 +74,8 @@ fn cells(summary: &str) -> Vec<Vec<&str>> {
     rows.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect()
 }
 
-async fn start(stage: &Rehearsal, line: &[&str]) -> Outcome {
-    stage.run(run::run, line).await.expect("nobody kills it")
+async fn start(ctx: &Harness, line: &[&str]) -> Outcome {
+    ctx.run(run::run, line).await.expect("nobody kills it")
 }
 
 /// In the sandbox's job whose models are broken.
@@ -90,7 +90,7 @@ async fn a_run_is_told_however_it_ended() {
         ("222223", "ERROR", "3", "ERROR (run-failed)"),
         ("222224", "CANCELLED", "20", "CANCELLED (run-cancelled)"),
     ] {
-        let outcome = start(&Rehearsal::new(), &[job]).await;
+        let outcome = start(&Harness::new(), &[job]).await;
         let written = write(&[job], false, &outcome.data, outcome.code);
         let (run, url) = (id(&outcome.data["run_id"]), outcome.data["run_url"].as_str().unwrap());
         let told = read_outputs(&written.outputs);
@@ -105,7 +105,7 @@ async fn a_run_is_told_however_it_ended() {
 
 #[tokio::test(start_paused = true)]
 async fn messages_of_what_failed_are_told_only_if_wished_for() {
-    let outcome = start(&Rehearsal::new(), &["222223"]).await;
+    let outcome = start(&Harness::new(), &["222223"]).await;
     let message = outcome.data["failed_nodes"][0]["message"].as_str().unwrap();
     let first = message.split(' ').next().unwrap();
     assert!(first.len() > 3, "{message}");
@@ -119,9 +119,9 @@ async fn messages_of_what_failed_are_told_only_if_wished_for() {
 
 #[tokio::test(start_paused = true)]
 async fn several_runs_are_told_as_json_each_with_its_own_outcome() {
-    let asked = ["222222", "222223", "222224"];
-    let outcome = start(&Rehearsal::new(), &asked).await;
-    let written = write(&asked, false, &outcome.data, outcome.code);
+    let request = ["222222", "222223", "222224"];
+    let outcome = start(&Harness::new(), &request).await;
+    let written = write(&request, false, &outcome.data, outcome.code);
     let told = read_outputs(&written.outputs);
     assert_eq!(names(&written.outputs), ["runs", "exit_code"]);
     assert_eq!(told[1].1, "3");
@@ -141,7 +141,7 @@ async fn several_runs_are_told_as_json_each_with_its_own_outcome() {
 
 #[tokio::test(start_paused = true)]
 async fn where_nothing_was_started_the_step_still_gets_every_output() {
-    let outcome = start(&Rehearsal::new(), &["999999"]).await;
+    let outcome = start(&Harness::new(), &["999999"]).await;
     assert_eq!(outcome.exit, 6, "{outcome:?}");
     let missing = Some(Code::NotFound);
     let single = write(&["no such | job"], false, &Value::Null, missing);
@@ -154,9 +154,9 @@ async fn where_nothing_was_started_the_step_still_gets_every_output() {
 
 #[tokio::test(start_paused = true)]
 async fn an_interrupted_run_is_told_with_what_became_of_it() {
-    let stage = Rehearsal::new();
-    stage.interrupt_at("dbt:runs/get", 3);
-    let outcome = start(&stage, &["222222", "--on-interrupt", "cancel"]).await;
+    let ctx = Harness::new();
+    ctx.interrupt_at("dbt:runs/get", 3);
+    let outcome = start(&ctx, &["222222", "--on-interrupt", "cancel"]).await;
     let written = write(&["222222"], false, &outcome.data, outcome.code);
     let told = read_outputs(&written.outputs);
     assert_eq!((told[2].1.as_str(), told[3].1.as_str()), ("CANCELLED", "143"));
@@ -207,17 +207,17 @@ async fn a_run_of_a_workflow_is_told_with_the_dbt_runs_behind_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_workflow_that_was_really_run_has_these_fields() {
-    let stage = Rehearsal::new();
-    assert_eq!(stage.run(init_secrets::run, &[]).await.unwrap().exit, 0);
-    assert_eq!(stage.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
-    let _ = stage.run(create_workflow::run, &["--job", "222223", "--name", "w"]).await.unwrap();
+    let ctx = Harness::new();
+    assert_eq!(ctx.run(init_secrets::run, &[]).await.unwrap().exit, 0);
+    assert_eq!(ctx.run(deploy_notebook::run, &[]).await.unwrap().exit, 0);
+    let _ = ctx.run(create_workflow::run, &["--job", "222223", "--name", "w"]).await.unwrap();
     let play = async {
         let (error, trace) = ("dbt run 5 failed".to_owned(), String::new());
-        let _ = stage.play(NotebookOutcome::Failed { error, trace }).await;
+        let _ = ctx.play(NotebookOutcome::Failed { error, trace }).await;
         std::future::pending::<()>().await;
     };
     let outcome = tokio::select! {
-        outcome = start(&stage, &["--workflow", "w"]) => outcome,
+        outcome = start(&ctx, &["--workflow", "w"]) => outcome,
         () = play => unreachable!(),
     };
     let written = write(&["w"], false, &outcome.data, outcome.code);
@@ -319,7 +319,7 @@ fn a_file_that_cannot_be_written_is_warned_of_by_name() {
     let (results, heard) = (Results::default(), Rc::<RefCell<Vec<Event>>>::default());
     let (ending, sink) = (Ending { data: &Value::Null, failure: None, results: &results, exit: 0 }, heard.clone());
     let events = Events::new(move |event| sink.borrow_mut().push(event));
-    let outputs = CiOutputs { asked: vec!["1".to_owned()], detail: false, junit: Some(there.to_owned()) };
+    let outputs = CiOutputs { request: vec!["1".to_owned()], detail: false, junit: Some(there.to_owned()) };
     outputs.write(&ending, &Environment::default(), &str::to_owned, &events);
     let [Event::Warning(junit)] = &heard.take()[..] else { panic!("one warning") };
     assert!(junit.contains("cannot write the JUnit report to") && junit.ends_with("it is a directory"), "{junit}");
@@ -329,7 +329,7 @@ fn a_file_that_cannot_be_written_is_warned_of_by_name() {
 
 #[tokio::test(start_paused = true)]
 async fn github_shows_what_did_not_end_well_and_messages_only_if_wished_for() {
-    let outcome = start(&Rehearsal::new(), &["222223"]).await;
+    let outcome = start(&Harness::new(), &["222223"]).await;
     let url = outcome.data["run_url"].as_str().unwrap();
     let brief = annotate(&["222223"], false, &outcome.data, outcome.code);
     let lines = format!("It did not end well. (***)\n{url}\nmodel orders\ntest unique_stg_orders_order_id");
@@ -338,7 +338,7 @@ async fn github_shows_what_did_not_end_well_and_messages_only_if_wished_for() {
     assert!(detailed[0].2.contains("model orders: Database Error in model orders"), "{detailed:?}");
     // Elsewhere nobody reads them, and what ended well needs none.
     assert_eq!(write_to(&["222223"], false, &outcome.data, outcome.code, &Environment::of([("CI", "true")])), []);
-    let good = start(&Rehearsal::new(), &["222222"]).await;
+    let good = start(&Harness::new(), &["222222"]).await;
     assert_eq!(annotate(&["222222"], true, &good.data, None), []);
     // Before anything was started, too.
     let missing = annotate(&["no such\njob dbtc_secret"], false, &Value::Null, Some(Code::NotFound));
@@ -357,8 +357,8 @@ fn github_shows_ten_and_the_last_says_how_many_more_there_are() {
     let annotated = |bad: usize| {
         let mut runs = vec![run(&error); bad];
         runs.push(run(&Value::Null));
-        let asked = vec!["1"; runs.len()];
-        annotate(&asked, false, &json!({ "runs": runs }), Some(Code::RunFailed))
+        let request = vec!["1"; runs.len()];
+        annotate(&request, false, &json!({ "runs": runs }), Some(Code::RunFailed))
     };
     let ten = annotated(10);
     assert!(ten.len() == 10 && ten.iter().all(|(_, _, message)| message == "dbt run 1 failed."), "{ten:?}");
@@ -409,9 +409,15 @@ fn no_file_of_a_ci_shows_a_secret_whatever_it_is_disguised_as() {
         let sink = heard.clone();
         let events = Events::new(move |event| sink.borrow_mut().push(event));
         for data in [run.clone(), json!({ "runs": [run.clone(), run] })] {
-            let asked = if data.get("runs").is_some() { vec![said.clone(), said.clone()] } else { vec![said.clone()] };
+            let request =
+                if data.get("runs").is_some() { vec![said.clone(), said.clone()] } else { vec![said.clone()] };
             let ending = Ending { data: &data, failure: Some(&failure), results: &results, exit: 3 };
-            CiOutputs { asked, detail: true, junit: Some(path("junit")) }.write(&ending, &environment, &clean, &events);
+            CiOutputs { request, detail: true, junit: Some(path("junit")) }.write(
+                &ending,
+                &environment,
+                &clean,
+                &events,
+            );
         }
         let annotations = heard.take().into_iter().map(|event| {
             let Event::Annotation { level: _, title, message } = event else { panic!("{event:?}") };

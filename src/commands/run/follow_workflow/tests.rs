@@ -185,7 +185,7 @@ fn a_run_skipped_over_the_limit_is_told_how_to_wait_instead() {
     assert!(!format!("{:?}", shown_run(&other, &Value::Null).failure).contains("queue"));
 }
 
-fn task(key: &str, run_id: u64, standing: Standing) -> TaskState {
+fn task(key: &str, run_id: u64, standing: RunState) -> TaskState {
     TaskState {
         key: key.to_owned(),
         run_id,
@@ -200,8 +200,8 @@ fn task(key: &str, run_id: u64, standing: Standing) -> TaskState {
     }
 }
 
-fn ended(end: fn(String) -> WorkflowEnd, word: &str) -> Standing {
-    Standing::Ended(end(word.to_owned()))
+fn ended(end: fn(String) -> WorkflowEnd, word: &str) -> RunState {
+    RunState::Ended(end(word.to_owned()))
 }
 
 fn state(result: &str, tasks: Vec<TaskState>) -> WorkflowState {
@@ -263,7 +263,7 @@ fn the_newest_attempt_decides_and_those_before_are_said_as_such() {
     });
     let mut lines = Lines::new(events.going("run"), &events);
     lines.task(&task("dbt", 11, ended(WorkflowEnd::Failed, "FAILED")));
-    let mut waiting = task("dbt", 12, Standing::Going("WAITING_FOR_RETRY".to_owned()));
+    let mut waiting = task("dbt", 12, RunState::Going("WAITING_FOR_RETRY".to_owned()));
     (waiting.attempt, waiting.earlier) = (2, vec![before(11, 1, 0)]);
     lines.task(&waiting);
     lines.task(&waiting);
@@ -280,7 +280,7 @@ fn conditions_and_loops_say_what_they_came_to() {
     let lines = shown_state(&state("FAILED", vec![condition, each])).lines;
     assert_eq!(lines[0], "task ask   SUCCESS   (it is false)");
     assert_eq!(lines[1], "task each   FAILED   (7 of 10 iterations succeeded, 3 failed)");
-    let mut going = task("each", 2, Standing::Going("RUNNING".to_owned()));
+    let mut going = task("each", 2, RunState::Going("RUNNING".to_owned()));
     going.iterations = Some(Iterations { total: 10, succeeded: 7, failed: 3 });
     assert_eq!(shown_state(&state("FAILED", vec![going])).lines[0], "task each   RUNNING");
 }

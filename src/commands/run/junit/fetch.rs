@@ -78,7 +78,7 @@ impl Wanted {
         mut upload: Option<&mut Upload<'_>>,
     ) -> Result<Vec<Node>, String> {
         loop {
-            let error = match reader.glance(get_run_results(self.account, self.run, step.index)).await {
+            let error = match reader.read_once(get_run_results(self.account, self.run, step.index)).await {
                 Ok(results) => return Ok(results.results),
                 Err(error) => error,
             };

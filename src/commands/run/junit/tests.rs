@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::commands::rehearsal::{Outcome, Rehearsal, number};
+use crate::commands::harness::{Harness, Outcome, number};
 use crate::commands::run;
 use crate::events::Event;
 use crate::sandbox::Rule;
@@ -135,13 +135,13 @@ fn a_file_is_written_whole_or_not_at_all_and_only_where_a_file_belongs() {
 }
 
 /// What a command left in the cell.
-async fn start(stage: &Rehearsal, line: &[&str]) -> (Outcome, Results) {
+async fn start(ctx: &Harness, line: &[&str]) -> (Outcome, Results) {
     let mut results = Results::default();
-    let command = async |args: run::Args, stage: &crate::commands::Stage| {
-        results = stage.results.clone();
-        run::run(args, stage).await
+    let command = async |args: run::Args, ctx: &crate::commands::CommandContext| {
+        results = ctx.results.clone();
+        run::run(args, ctx).await
     };
-    let outcome = stage.run(command, line).await.expect("nobody kills it");
+    let outcome = ctx.run(command, line).await.expect("nobody kills it");
     (outcome, results)
 }
 
@@ -172,15 +172,15 @@ async fn the_results_of_every_step_that_builds_are_fetched_and_of_a_resumed_run_
         (&["222222", "--step", "dbt run", "--step", "dbt test", "--step", "dbt compile"], 0, &[("passed", 6)]),
         (&["222222", "--step", "dbt debug"], 0, &[]),
     ] {
-        let stage = Rehearsal::new();
-        let (outcome, results) = start(&stage, &[line, &["--junit", file]].concat()).await;
+        let ctx = Harness::new();
+        let (outcome, results) = start(&ctx, &[line, &["--junit", file]].concat()).await;
         assert_eq!(outcome.exit, exit, "{line:?}: {outcome:?}");
         assert_eq!(verdicts(&outcome, &results), expected.iter().copied().collect(), "{line:?}: {}", outcome.said());
     }
     // Nobody asked for it: nothing is fetched.
-    let stage = Rehearsal::new();
-    let _ = start(&stage, &["222222"]).await;
-    assert!(stage.take_log().iter().all(|seen| !seen.operation.contains("artifacts")));
+    let ctx = Harness::new();
+    let _ = start(&ctx, &["222222"]).await;
+    assert!(ctx.take_log().iter().all(|seen| !seen.operation.contains("artifacts")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,10 +193,10 @@ async fn results_are_waited_for_and_what_is_not_to_be_had_is_a_warning_and_chang
         ("dbt:runs/artifacts/get=status=403,times=forever", false),
         ("dbt:runs/artifacts/get=hang,times=forever", false),
     ] {
-        let stage = Rehearsal::new();
-        stage.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        let ctx = Harness::new();
+        ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
         let line = ["222222", "--timeout", "10m", "--junit", file.to_str().unwrap()];
-        let (outcome, results) = start(&stage, &line).await;
+        let (outcome, results) = start(&ctx, &line).await;
         assert_eq!(outcome.exit, 0, "{rule}: {outcome:?}");
         assert!(outcome.took <= std::time::Duration::from_secs(661), "{rule}: {:?}", outcome.took);
         let warns = |event: &Event| matches!(event, Event::Warning(text) if text.contains("the JUnit report lacks"));
@@ -211,11 +211,11 @@ async fn a_file_that_cannot_be_written_is_refused_before_anything_is_started() {
     let home = tempfile::tempdir().unwrap();
     let (folder, missing) = (home.path().to_owned(), home.path().join("no/such.xml"));
     for (file, jobs) in [(folder, &["222222"][..]), (missing, &["222222", "300001"])] {
-        let stage = Rehearsal::new();
-        let (outcome, results) = start(&stage, &[jobs, &["--junit", file.to_str().unwrap()]].concat()).await;
+        let ctx = Harness::new();
+        let (outcome, results) = start(&ctx, &[jobs, &["--junit", file.to_str().unwrap()]].concat()).await;
         assert_eq!((outcome.exit, outcome.code), (2, Some(Code::InvalidInput)), "{outcome:?}");
         assert!(outcome.failure.contains("Cannot write to --junit") && results.is_refused(), "{outcome:?}");
-        assert_eq!(stage.take_writes(), Vec::<&str>::new());
+        assert_eq!(ctx.take_writes(), Vec::<&str>::new());
     }
 }
 
@@ -224,8 +224,8 @@ async fn from_the_start_on_the_file_says_that_the_end_is_not_known() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("junit.xml");
     fs::write(&file, "what an earlier run has left").unwrap();
-    let stage = Rehearsal::new();
-    let (outcome, _) = start(&stage, &["222222", "300001", "--junit", file.to_str().unwrap()]).await;
+    let ctx = Harness::new();
+    let (outcome, _) = start(&ctx, &["222222", "300001", "--junit", file.to_str().unwrap()]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     // The command itself writes nothing else: the program does, when it ends.
     let text = fs::read_to_string(&file).unwrap();

@@ -24,7 +24,7 @@ use super::workflow::{ID_TAG, TaskWant, managed_elsewhere};
 use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::raw::Raw;
-use crate::engine::walk::Inputs;
+use crate::engine::apply::Inputs;
 use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};

@@ -54,7 +54,7 @@ pub(super) async fn create(writer: &Writer, want: &WorkflowWant) -> Result<Optio
                     Outcome::NotMade if sends < SENDS => {}
                     Outcome::NotMade => return Err(error),
                     Outcome::Unknown => {
-                        return Err(HttpError { fault: Fault::TooLate(Box::new(error.fault)), ..error });
+                        return Err(HttpError { fault: Fault::DeadlineExceeded(Box::new(error.fault)), ..error });
                     }
                 }
             }

@@ -29,7 +29,7 @@ use super::task::key_of;
 use crate::databricks::is_missing;
 use crate::databricks::jobs::{self, Job, Summary};
 use crate::databricks::raw::Raw;
-use crate::engine::walk::Inputs;
+use crate::engine::apply::Inputs;
 use crate::engine::{Action, Applied, Change, Consent, Consents, Creation, Kind, Note, Refusal, Settled, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{Fault, HttpError, Reader, Rows, Shape, Writer};
@@ -242,7 +242,7 @@ async fn look_in(
 
 /// All jobs, if one page has them: asked for beside what has to be known before a workflow can be looked for.
 pub(crate) async fn list_ahead(reader: &Reader) -> Option<Vec<Summary>> {
-    match reader.glance(jobs::list(None, None)).await {
+    match reader.read_once(jobs::list(None, None)).await {
         Ok(jobs::Page { jobs: Rows { rows, odd: 0 }, next: None }) => Some(rows),
         // What is wrong is told by the look that needs it.
         Ok(_) | Err(_) => None,
@@ -496,7 +496,7 @@ impl Kind for Workflow {
         step.present().map(|have| format!("job {}", have.job.id))
     }
 
-    fn came_out(_step: &Step<Workflow>, now: Option<&WorkflowHave>) -> Option<Note> {
+    fn downgraded_to_noop(_step: &Step<Workflow>, now: Option<&WorkflowHave>) -> Option<Note> {
         match now?.made {
             Made::Undone(_) => Some(Note::Kept("created by a concurrent run of this command".to_owned())),
             Made::Nothing | Made::This(_) => None,
@@ -507,7 +507,7 @@ impl Kind for Workflow {
         if !matches!(error.operation, "jobs/create" | "jobs/update") {
             return failure;
         }
-        if let Fault::TooLate(_) = error.fault
+        if let Fault::DeadlineExceeded(_) = error.fault
             && error.operation == "jobs/create"
         {
             let Failure { code: _, what, causes, hints: _, open: _ } = failure;

@@ -8,7 +8,7 @@ use crate::databricks::permissions::Principal;
 use crate::databricks::raw::Raw;
 use crate::engine::Change;
 use crate::failure::Failure;
-use crate::http::{Phrase, Said, Service, says};
+use crate::http::{Phrase, Service, ServiceError, says};
 
 /// The difference, if somebody else is wanted than whom the job names. Mails and ids are the same in any case.
 pub(super) fn change(want: &WorkflowWant, job: Option<&Job>) -> Option<Change> {
@@ -35,7 +35,7 @@ pub(super) fn write(want: &WorkflowWant, job: Option<&Job>, settings: &mut Raw) 
 }
 
 /// What to do where the service does not let these runs act as somebody.
-pub(crate) fn refused(run_as: &str, said: &Said, failure: Failure) -> Failure {
+pub(crate) fn refused(run_as: &str, said: &ServiceError, failure: Failure) -> Failure {
     match said.code.as_deref() {
         Some("PERMISSION_DENIED") => failure.advise(match Principal::of(run_as) {
             Principal::ServicePrincipal => format!(

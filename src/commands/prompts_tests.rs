@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 
 use zeroize::Zeroizing;
 
-use super::rehearsal::{DATABRICKS_TOKEN, DBT_TOKEN, Rehearsal};
-use super::talk::{Instead, answer};
-use super::{Stage, line_to_dbt};
-use crate::credentials::{AccountFlags, Wants};
+use super::harness::{DATABRICKS_TOKEN, DBT_TOKEN, Harness};
+use super::prompts::{Instead, answer};
+use super::{CommandContext, line_to_dbt};
+use crate::credentials::{AccountFlags, InputErrors};
 use crate::events::Events;
 use crate::failure::{Code, Failure};
-use crate::questions::{Asking, Open, Question, Questioner, Unanswered};
+use crate::questions::{Asking, Open, Prompter, Question, Unanswered};
 
 /// Gives these answers one after the other: what is typed, or a part of what is chosen.
 struct Scripted(RefCell<VecDeque<Result<&'static str, Unanswered>>>);
@@ -26,7 +26,7 @@ impl Scripted {
     }
 }
 
-impl Questioner for Scripted {
+impl Prompter for Scripted {
     fn text<'a>(&'a self, prompt: &'a str, _: &'a str) -> Asking<'a, String> {
         Box::pin(async move { self.next(prompt).map(ToOwned::to_owned) })
     }
@@ -51,26 +51,30 @@ impl Questioner for Scripted {
     }
 }
 
-async fn asked(world: &Rehearsal, questions: &[Question], script: &Scripted) -> (Result<Vec<Instead>, Failure>, Stage) {
-    let mut stage = world.stage(AccountFlags::default(), Events::new(|_| ()));
+async fn asked(
+    world: &Harness,
+    questions: &[Question],
+    script: &Scripted,
+) -> (Result<Vec<Instead>, Failure>, CommandContext) {
+    let mut ctx = world.ctx(AccountFlags::default(), Events::new(|_| ()));
     let open = Open { questions: questions.to_vec(), pasted: Vec::new() };
-    let answered = answer(&open, &mut stage, script).await;
+    let answered = answer(&open, &mut ctx, script).await;
     assert!(script.0.borrow().is_empty(), "questions were left out");
-    (answered, stage)
+    (answered, ctx)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_job_is_chosen_with_what_its_list_takes_and_is_named_as_it_was_narrowed() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     world.set("DBT_CLOUD_TOKEN", "");
     let job =
         |flag, project: Option<&str>| Question::DbtJob { flag, project: project.map(str::to_owned), environment: None };
     let script = Scripted::of([DBT_TOKEN, "222222"]);
-    let (instead, stage) = asked(&world, &[job(Some("--job"), None)], &script).await;
+    let (instead, ctx) = asked(&world, &[job(Some("--job"), None)], &script).await;
     let token = Instead::Variable("DBT_CLOUD_TOKEN", None);
     assert_eq!(instead.unwrap(), [token.clone(), Instead::Flag("--job", "222222".to_owned())]);
-    assert_eq!(stage.talk.job, Some(222_222));
-    assert_eq!(line_to_dbt(&[], Wants::default(), &stage).map(|(account, _)| account.id), Ok(51_234));
+    assert_eq!(ctx.prompts.job, Some(222_222));
+    assert_eq!(line_to_dbt(&[], InputErrors::default(), &ctx).map(|(account, _)| account.id), Ok(51_234));
     // An id and a flag that narrows names do not go together; the name does.
     let script = Scripted::of([DBT_TOKEN, "222222"]);
     let (instead, _) = asked(&world, &[job(None, Some("Jaffle Shop"))], &script).await;
@@ -79,7 +83,7 @@ async fn a_job_is_chosen_with_what_its_list_takes_and_is_named_as_it_was_narrowe
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_token_is_asked_for_again() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     world.set("DBT_CLOUD_TOKEN", "");
     let script = Scripted::of(["two words", DBT_TOKEN]);
     let (instead, _) = asked(&world, &[Question::DbtToken], &script).await;
@@ -87,7 +91,7 @@ async fn what_is_no_token_is_asked_for_again() {
 }
 
 /// What is asked for a job where the environment names neither account nor token, and the answers to it.
-async fn addressed(world: &Rehearsal, answers: &[&'static str]) -> (Result<Vec<Instead>, Failure>, Stage) {
+async fn addressed(world: &Harness, answers: &[&'static str]) -> (Result<Vec<Instead>, Failure>, CommandContext) {
     for name in ["DBT_CLOUD_HOST", "DBT_CLOUD_TOKEN", "DBT_CLOUD_ACCOUNT_ID"] {
         world.set(name, "");
     }
@@ -123,9 +127,9 @@ async fn the_address_of_the_job_or_what_is_known_of_it_leads_to_account_and_job(
         &[ADDRESS, "dbtc_a-token-of-somebody-else", DBT_TOKEN],
     ];
     for answers in rows {
-        let (instead, stage) = addressed(&Rehearsal::new(), answers).await;
+        let (instead, ctx) = addressed(&Harness::new(), answers).await;
         let instead = instead.unwrap_or_else(|failure| panic!("{answers:?}: {failure:?}"));
-        assert_eq!(stage.talk.job, Some(222_222), "{answers:?}");
+        assert_eq!(ctx.prompts.job, Some(222_222), "{answers:?}");
         for flag in [("--dbt-host", HOST), ("--dbt-account", "51234"), ("--job", "222222")] {
             let given = instead.iter().filter(|given| **given == Instead::Flag(flag.0, flag.1.to_owned())).count();
             assert_eq!(given, 1, "{flag:?} after {answers:?}: {instead:?}");
@@ -137,26 +141,26 @@ async fn the_address_of_the_job_or_what_is_known_of_it_leads_to_account_and_job(
 
 #[tokio::test(start_paused = true)]
 async fn no_other_account_than_the_one_named_is_used_without_consent() {
-    let (answered, stage) =
-        addressed(&Rehearsal::new(), &["http://127.0.0.1:1/deploy/7/jobs/222222", DBT_TOKEN, "n"]).await;
+    let (answered, ctx) =
+        addressed(&Harness::new(), &["http://127.0.0.1:1/deploy/7/jobs/222222", DBT_TOKEN, "n"]).await;
     assert_eq!(answered.unwrap_err().code, Code::NotFound);
-    assert_eq!(stage.talk.job, None);
+    assert_eq!(ctx.prompts.job, None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_is_not_tried_is_taken_as_typed() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     world.set("DBT_CLOUD_TOKEN", "");
     let script = Scripted::of(["dbtc_never-tried-0123"]);
-    let (answered, stage) = asked(&world, &[Question::DbtKey { tried: false }], &script).await;
+    let (answered, ctx) = asked(&world, &[Question::DbtKey { tried: false }], &script).await;
     assert_eq!(answered.unwrap(), [Instead::Variable("DBT_CLOUD_TOKEN", None)]);
-    assert_eq!(stage.vault.kept("DBT_CLOUD_TOKEN").unwrap().reveal(), "dbtc_never-tried-0123");
+    assert_eq!(ctx.vault.kept("DBT_CLOUD_TOKEN").unwrap().reveal(), "dbtc_never-tried-0123");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_terminal_that_cannot_be_used_is_said_with_the_way_around_it() {
     let broken = Scripted(RefCell::new([Err(Unanswered::Broken("gone".to_owned()))].into()));
-    let world = Rehearsal::new();
+    let world = Harness::new();
     world.set("DBT_CLOUD_HOST", "");
     let (answered, _) = asked(&world, &[Question::DbtHost], &broken).await;
     let failure = answered.unwrap_err();
@@ -166,7 +170,7 @@ async fn a_terminal_that_cannot_be_used_is_said_with_the_way_around_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_to_store_is_tried_at_the_workspace_that_it_is_for() {
-    let world = Rehearsal::new();
+    let world = Harness::new();
     world.set("DATABRICKS_TOKEN", "");
     let host = Some("http://127.0.0.1:1/?o=4242".to_owned());
     let (answered, _) = asked(&world, &[Question::DatabricksToken { host }], &Scripted::of([DATABRICKS_TOKEN])).await;

@@ -31,7 +31,7 @@ pub(crate) struct Inputs {
 ///
 /// # Errors
 /// The first change that fails or does not show. What came before it stays; the same command picks up there.
-pub(crate) async fn walk(
+pub(crate) async fn apply(
     writer: &Writer,
     plan: &mut Plan,
     inputs: &Inputs,
@@ -298,7 +298,7 @@ fn taken<K: Kind>(step: &mut Step<K>) -> Result<(), Failure> {
             note.into_iter().fold(failure, |failure, note| failure.cause(note.to_string()))
         }
         Action::Keep(note) => {
-            step.action = Action::Keep(K::came_out(step, step.now.as_ref()).or(note));
+            step.action = Action::Keep(K::downgraded_to_noop(step, step.now.as_ref()).or(note));
             step.progress = Progress::Done;
             return Ok(());
         }
@@ -371,7 +371,7 @@ async fn confirm<K: Kind>(writer: &Writer, step: &mut Step<K>) -> Result<(), Fai
             .cause("the service replaced more than was sent, or it was removed at the same time")
             .advise("restore it in the workspace"));
     }
-    if let Some(note) = K::came_out(step, step.now.as_ref()) {
+    if let Some(note) = K::downgraded_to_noop(step, step.now.as_ref()) {
         step.action = Action::Keep(Some(note));
     }
     step.progress = Progress::Done;

@@ -1,11 +1,11 @@
 //! Asks for the dbt account, its key and a job: the address of the job first, which names all but the key.
 
 use super::hosts::{bare, can_be_a_host};
-use super::{Instead, MOST_TRIES, TYPED, Talking, is_about_the_host};
+use super::{Dialog, Instead, MOST_TRIES, TYPED, is_about_the_host};
 use crate::commands::init_secrets::{accounts, not_for_account, of_accounts};
 use crate::commands::job_named::{JobNamed, Narrow, Places, environment, jobs, shown_name};
 use crate::commands::{line_to_dbt, to_dbt};
-use crate::credentials::{Wants, account, account_id, api_token, dbt_host, read_account_id};
+use crate::credentials::{InputErrors, account, account_id, api_token, dbt_host, read_account_id};
 use crate::dbt::{Account as Seen, Job, Link, get_job};
 use crate::failure::{Code, Failure, of_dbt};
 use crate::http::Writer;
@@ -24,19 +24,19 @@ pub(super) enum KeyQuestion {
     Token,
 }
 
-impl Talking<'_> {
+impl Dialog<'_> {
     pub(super) fn lacks_host(&self) -> Result<bool, Failure> {
-        Ok(dbt_host(&self.stage.account, &self.pasted, &self.stage.context.environment)?.is_none())
+        Ok(dbt_host(&self.ctx.account, &self.pasted, &self.ctx.context.environment)?.is_none())
     }
 
     pub(super) fn lacks_account(&self) -> Result<bool, Failure> {
-        Ok(account_id(&self.stage.account, &self.pasted, &self.stage.context.environment)?.is_none())
+        Ok(account_id(&self.ctx.account, &self.pasted, &self.ctx.context.environment)?.is_none())
     }
 
     pub(super) fn lacks_token(&self) -> Result<bool, Failure> {
-        let environment = &self.stage.context.environment;
+        let environment = &self.ctx.context.environment;
         let token =
-            api_token(&self.stage.account, &self.pasted, environment, &self.stage.vault, &mut Wants::default())?;
+            api_token(&self.ctx.account, &self.pasted, environment, &self.ctx.vault, &mut InputErrors::default())?;
         Ok(token.is_none())
     }
 
@@ -76,11 +76,11 @@ impl Talking<'_> {
                 return Ok(false);
             }
         }
-        let flags = &mut self.stage.account;
+        let flags = &mut self.ctx.account;
         (flags.dbt_host, flags.dbt_account) = (Some(bare(origin)), link.account.map(|id| id.to_string()));
         // Contradicting variables are found here, as with the flags.
         if let Err(failure) = self.lacks_host().and_then(|_| self.lacks_account()) {
-            (self.stage.account.dbt_host, self.stage.account.dbt_account) = (None, None);
+            (self.ctx.account.dbt_host, self.ctx.account.dbt_account) = (None, None);
             return Err(failure);
         }
         self.instead.push(Instead::Flag("--dbt-host", bare(origin)));
@@ -112,7 +112,7 @@ impl Talking<'_> {
         };
         let mut tries = 0;
         loop {
-            let Some(origin) = dbt_host(&self.stage.account, &self.pasted, &self.stage.context.environment)? else {
+            let Some(origin) = dbt_host(&self.ctx.account, &self.pasted, &self.ctx.context.environment)? else {
                 return Err(Failure::new(Code::Bug, "The dbt host is settled and yet missing."));
             };
             // Not typed for a host that would not get it.
@@ -122,7 +122,7 @@ impl Talking<'_> {
                 Ok(seen) => return self.settle_account(&seen).await,
                 Err(failure) => failure,
             };
-            self.stage.vault.forget("DBT_CLOUD_TOKEN");
+            self.ctx.vault.forget("DBT_CLOUD_TOKEN");
             tries += 1;
             if tries == MOST_TRIES {
                 return Err(failure);
@@ -141,32 +141,32 @@ impl Talking<'_> {
 
     /// The host, as an account whose id only the token can tell.
     fn host_of_accounts(&self) -> Result<crate::credentials::Account, Failure> {
-        let mut flags = self.stage.account.clone();
+        let mut flags = self.ctx.account.clone();
         if self.lacks_account()? {
             flags.dbt_account = Some("1".to_owned());
         }
-        let mut wants = Wants::default();
-        let account = account(&flags, &self.pasted, &self.stage.context.environment, &mut wants);
-        wants.settle()?;
+        let mut errors = InputErrors::default();
+        let account = account(&flags, &self.pasted, &self.ctx.context.environment, &mut errors);
+        errors.settle()?;
         account.ok_or_else(|| Failure::new(Code::Bug, "The dbt host is settled and yet missing."))
     }
 
     /// The accounts that the token can see.
     async fn visible(&self) -> Result<Vec<Seen>, Failure> {
-        let environment = &self.stage.context.environment;
-        let mut wants = Wants::default();
-        let token = api_token(&self.stage.account, &self.pasted, environment, &self.stage.vault, &mut wants)?;
+        let environment = &self.ctx.context.environment;
+        let mut errors = InputErrors::default();
+        let token = api_token(&self.ctx.account, &self.pasted, environment, &self.ctx.vault, &mut errors)?;
         let Some(token) = token else {
             return Err(Failure::new(Code::Bug, "The dbt token is settled and yet missing."));
         };
-        let dbt: Writer = to_dbt(&self.host_of_accounts()?, &token, self.stage)?;
+        let dbt: Writer = to_dbt(&self.host_of_accounts()?, &token, self.ctx)?;
         accounts(&dbt).await.map_err(|error| of_accounts(&error))
     }
 
     /// Takes the account that is named if the key can see it, else offers those that it can.
     async fn settle_account(&mut self, seen: &[Seen]) -> Result<(), Failure> {
-        let environment = &self.stage.context.environment;
-        let named = account_id(&self.stage.account, &self.pasted, environment)?;
+        let environment = &self.ctx.context.environment;
+        let named = account_id(&self.ctx.account, &self.pasted, environment)?;
         if named.is_some_and(|id| seen.iter().any(|account| account.id == id)) {
             return Ok(());
         }
@@ -175,11 +175,11 @@ impl Talking<'_> {
             None => account.id.to_string(),
         };
         // A flag or a pasted address that names another account would contradict what is chosen here.
-        let fixed = self.stage.account.dbt_url.is_some() || !self.pasted.is_empty();
+        let fixed = self.ctx.account.dbt_url.is_some() || !self.pasted.is_empty();
         let chosen = match (named, seen) {
             (None, []) => return self.account().await,
             (None, [only]) => {
-                self.stage.events.remark(format!("dbt account {}", label(only)));
+                self.ctx.events.remark(format!("dbt account {}", label(only)));
                 only.id
             }
             (Some(id), _) if fixed || seen.is_empty() => return Err(self.wrong_account(id, seen)?),
@@ -195,7 +195,7 @@ impl Talking<'_> {
                 several[self.choose("dbt account", &items).await?].id
             }
         };
-        self.stage.account.dbt_account = Some(chosen.to_string());
+        self.ctx.account.dbt_account = Some(chosen.to_string());
         self.instead.retain(|instead| !matches!(instead, Instead::Flag("--dbt-account", _)));
         self.instead.push(Instead::Flag("--dbt-account", chosen.to_string()));
         Ok(())
@@ -209,22 +209,22 @@ impl Talking<'_> {
         loop {
             let typed = self.ask("dbt account ID (the number after /deploy/ in its URLs)", "").await?;
             let possible = read_account_id(&typed, TYPED);
-            self.stage.account.dbt_account = Some(typed);
-            let environment = &self.stage.context.environment;
-            match possible.and_then(|_| account_id(&self.stage.account, &self.pasted, environment)) {
+            self.ctx.account.dbt_account = Some(typed);
+            let environment = &self.ctx.context.environment;
+            match possible.and_then(|_| account_id(&self.ctx.account, &self.pasted, environment)) {
                 Ok(found) => {
                     self.instead.push(Instead::Flag("--dbt-account", found.unwrap_or_default().to_string()));
                     return Ok(());
                 }
                 Err(failure) => self.tell(&failure),
             }
-            self.stage.account.dbt_account = None;
+            self.ctx.account.dbt_account = None;
         }
     }
 
     /// Settles the job: the one that was typed if dbt has it, else one of the list.
     pub(super) async fn job(&mut self, flag: Option<&'static str>, narrow: &Narrow) -> Result<(), Failure> {
-        let (account, reader) = line_to_dbt(&self.pasted, Wants::default(), self.stage)?;
+        let (account, reader) = line_to_dbt(&self.pasted, InputErrors::default(), self.ctx)?;
         if let Some(named) = self.named.take() {
             let found = match named.find(&reader, &account, narrow).await {
                 Ok(job) => reader
@@ -269,13 +269,13 @@ impl Talking<'_> {
         };
         match repeats(job, &jobs, narrow) {
             Some(named) => self.take_job(job.id, flag, named),
-            None => self.stage.talk.job = Some(job.id),
+            None => self.ctx.prompts.job = Some(job.id),
         }
         Ok(())
     }
 
     fn take_job(&mut self, job: u64, flag: Option<&'static str>, named: String) {
-        self.stage.talk.job = Some(job);
+        self.ctx.prompts.job = Some(job);
         self.instead.push(match flag {
             Some(flag) => Instead::Flag(flag, named),
             None => Instead::Argument(named),

@@ -43,7 +43,7 @@ pub(crate) async fn cancelled_behind(
     workspace: Option<&str>,
 ) -> Result<Vec<Run>, HttpError> {
     let cancelled = RunFilter { statuses: vec![Status::Cancelled], ..RunFilter::default() };
-    let page = reader.glance(list_account_runs(account, &cancelled, 0, PAGE)).await?;
+    let page = reader.read_once(list_account_runs(account, &cancelled, 0, PAGE)).await?;
     let rows: Vec<Run> = page.rows.into_iter().filter(|row| row.ended() == Some(End::Cancelled)).collect();
     let parents = side_by_side(&rows, async |row| parent_in_chain(reader, account, row).await).await;
     // One whose past cannot be looked at hides no other.

@@ -3,14 +3,14 @@
 use std::rc::Rc;
 
 use super::check::Check;
-use crate::commands::provision::Carried;
-use crate::commands::talk::unanswered;
-use crate::commands::{Said, Stage};
+use crate::commands::prompts::unanswered;
+use crate::commands::provision::Applied;
+use crate::commands::{CommandContext, StateNote};
 use crate::credentials::Databricks;
 use crate::document::Data;
 use crate::failure::{Ended, Failure, Report};
 use crate::http::Writer;
-use crate::questions::Questioner;
+use crate::questions::Prompter;
 
 /// How things stand where nobody answers whether there is to be a run.
 const SET_UP: &str = "setup is complete; no run was started";
@@ -19,54 +19,54 @@ const SET_UP: &str = "setup is complete; no run was started";
 const PRESSED: &str = "setup is complete; check whether its run was started with `dbtrigger runs --workflow WORKFLOW`";
 
 /// Whether the workflow is run once it is there.
-pub(in crate::commands) enum Press {
+pub(in crate::commands) enum RunNow {
     No,
     Now,
     /// If this person says so.
-    Offered(Rc<dyn Questioner>),
+    Offered(Rc<dyn Prompter>),
 }
 
-impl From<bool> for Press {
-    fn from(run_now: bool) -> Press {
-        if run_now { Press::Now } else { Press::No }
+impl From<bool> for RunNow {
+    fn from(run_now: bool) -> RunNow {
+        if run_now { RunNow::Now } else { RunNow::No }
     }
 }
 
 /// Checks the workflow if that is wanted, then presses "Run now" on it if that is, and follows; the first outcome that is not
 /// good, else the last one, is the outcome. `parting`: what a person is told before they are asked for a run.
-pub(in crate::commands) async fn go_on(
-    carried: Carried,
+pub(in crate::commands) async fn check_and_run(
+    applied: Applied,
     check: Option<Check>,
     parting: &[String],
-    (job, press): (u64, Press),
+    (job, run_now): (u64, RunNow),
     (databricks, writer): (&Databricks, &Writer),
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Ended<Box<dyn Report>> {
-    let Ended { report: made, failure: _ } = carried.end();
+    let Ended { report: made, failure: _ } = applied.end();
     // What was made is said before the run begins, not after it.
     for line in made.iter().flat_map(|made| made.text().lines().map(ToOwned::to_owned).collect::<Vec<_>>()) {
-        stage.events.progress(line);
+        ctx.events.progress(line);
     }
     let mut all = MadeAndRun { made, check: None, run: None };
     if let Some(check) = check {
-        let Ended { report, failure } = check.run(writer, stage).await;
+        let Ended { report, failure } = check.run(writer, ctx).await;
         all.check = report;
         if failure.is_some() {
-            tell(parting, stage);
+            tell(parting, ctx);
             return Ended { report: Some(Box::new(all)), failure };
         }
     }
-    tell(parting, stage);
-    let presses = match press {
-        Press::No => false,
-        Press::Now => true,
-        Press::Offered(asker) => {
+    tell(parting, ctx);
+    let presses = match run_now {
+        RunNow::No => false,
+        RunNow::Now => true,
+        RunNow::Offered(prompter) => {
             // A signal at the question finds what was made.
-            stage.last_known.stands(all.json(), Said { cause: None, advice: SET_UP });
-            let answer = offered(&*asker).await;
+            ctx.last_known.stands(all.json(), StateNote { cause: None, advice: SET_UP });
+            let answer = offered(&*prompter).await;
             match answer {
                 Ok(answer) => {
-                    stage.last_known.stands(all.json(), Said { cause: None, advice: PRESSED });
+                    ctx.last_known.stands(all.json(), StateNote { cause: None, advice: PRESSED });
                     answer
                 }
                 Err(failure) => return Ended { report: Some(Box::new(all)), failure: Some(failure) },
@@ -76,20 +76,20 @@ pub(in crate::commands) async fn go_on(
     if !presses {
         return Ended::well(Box::new(all));
     }
-    let Ended { report, failure } = crate::commands::run::press(job, databricks, stage).await;
+    let Ended { report, failure } = crate::commands::run::start_workflow(job, databricks, ctx).await;
     all.run = report;
     Ended { report: Some(Box::new(all)), failure }
 }
 
-fn tell(lines: &[String], stage: &Stage) {
+fn tell(lines: &[String], ctx: &CommandContext) {
     for line in lines {
-        stage.events.progress(line);
+        ctx.events.progress(line);
     }
 }
 
 /// Asks whether there is to be a first run. Without an answer there is none, and what was made stays.
-async fn offered(asker: &dyn Questioner) -> Result<bool, Failure> {
-    asker.key("Run the workflow now?", "yN").await.map(|key| key == 'y').map_err(|reason| {
+async fn offered(prompter: &dyn Prompter) -> Result<bool, Failure> {
+    prompter.key("Run the workflow now?", "yN").await.map(|key| key == 'y').map_err(|reason| {
         let Failure { code, what, causes, hints: _, open: _ } = unanswered(reason);
         let failure = Failure::new(code, what).advise(SET_UP);
         causes.into_iter().fold(failure, Failure::cause)

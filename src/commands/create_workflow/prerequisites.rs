@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::commands::Stage;
+use crate::commands::CommandContext;
 use crate::commands::deploy_notebook::{default_path, quoted};
 use crate::databricks::is_missing;
 use crate::databricks::me::Me;
@@ -17,7 +17,7 @@ use crate::notebook::{Found, Reading, Settings, State, read};
 use crate::origin::Origin;
 
 /// What is to stand on it.
-pub(crate) struct Load<'a> {
+pub(crate) struct NotebookRequirements<'a> {
     /// The notebook, if somebody names it; else it is the one of this identity and account.
     pub(crate) notebook: Option<&'a NotebookPath>,
     /// The account of the jobs.
@@ -29,7 +29,7 @@ pub(crate) struct Load<'a> {
 }
 
 /// A notebook that can run the job, and where it takes the key from.
-pub(crate) struct Ground {
+pub(crate) struct Prerequisites {
     pub(crate) path: NotebookPath,
     /// As exported.
     pub(crate) text: String,
@@ -44,7 +44,11 @@ pub(crate) struct Ground {
 }
 
 /// Reads the notebook as whoever asks; since runs act as them, that proves that the runs may read it.
-pub(crate) async fn survey(reader: &Reader, load: &Load<'_>, me: &Me) -> Result<Ground, Failure> {
+pub(crate) async fn survey(
+    reader: &Reader,
+    load: &NotebookRequirements<'_>,
+    me: &Me,
+) -> Result<Prerequisites, Failure> {
     let path = match (load.notebook, load.account) {
         (Some(path), _) => path.clone(),
         (None, Some(account)) => default_path(me, account)?,
@@ -85,11 +89,14 @@ pub(crate) async fn survey(reader: &Reader, load: &Load<'_>, me: &Me) -> Result<
     if let Some(other) = load.host.filter(|origin| origin.to_string() != host) {
         warnings.push(format!("Notebook {path} starts jobs at {host}, but the job was looked up at {other}."));
     }
-    Ok(Ground { path, text, scope, key, allowed, warnings, is_there: true })
+    Ok(Prerequisites { path, text, scope, key, allowed, warnings, is_there: true })
 }
 
 /// What the notebook of the same plan will say: where it reads the key, and whether it may start the job.
-pub(in crate::commands) fn planned(load: &Load<'_>, step: &Step<Notebook>) -> Result<Ground, Failure> {
+pub(in crate::commands) fn planned(
+    load: &NotebookRequirements<'_>,
+    step: &Step<Notebook>,
+) -> Result<Prerequisites, Failure> {
     let Settings { host, account_id, scope, key, allow_override, allow_job } = step.want.settings(step.have.as_ref());
     let allowed: Vec<String> = allow_override.iter().map(|key| key.name().to_owned()).collect();
     let (path, account_id) = (step.want.path.clone(), account_id.to_string());
@@ -102,12 +109,12 @@ pub(in crate::commands) fn planned(load: &Load<'_>, step: &Step<Notebook>) -> Re
         allow_job,
     };
     check_settings(load, &path, &found)?;
-    Ok(Ground { path, text: String::new(), scope, key, allowed, warnings: Vec::new(), is_there: false })
+    Ok(Prerequisites { path, text: String::new(), scope, key, allowed, warnings: Vec::new(), is_there: false })
 }
 
 /// The notebook is for the account of the job, and may start it.
-fn check_settings(load: &Load<'_>, path: &NotebookPath, found: &Found) -> Result<(), Failure> {
-    let Load { notebook: _, account, jobs, host: _ } = load;
+fn check_settings(load: &NotebookRequirements<'_>, path: &NotebookPath, found: &Found) -> Result<(), Failure> {
+    let NotebookRequirements { notebook: _, account, jobs, host: _ } = load;
     let named: Vec<String> = jobs.iter().map(ToString::to_string).collect();
     if let Some(account) = account
         && found.account_id != account.to_string()
@@ -143,7 +150,7 @@ fn check_settings(load: &Load<'_>, path: &NotebookPath, found: &Found) -> Result
 
 /// The scopes whose names are nearest. For advice only: what cannot be listed is not suggested.
 async fn near(reader: &Reader, scope: &ScopeName) -> Vec<String> {
-    let known = reader.glance(scopes()).await.unwrap_or_default();
+    let known = reader.read_once(scopes()).await.unwrap_or_default();
     nearest_names(scope.as_str(), known.iter().map(|scope| scope.name.as_str()))
 }
 
@@ -155,7 +162,7 @@ pub(in crate::commands) async fn near_scopes(reader: &Reader, scope: &ScopeName)
     if scope.as_str() == DEFAULT_SCOPE {
         return NearScopes(Vec::new());
     }
-    let known = reader.glance(scopes()).await.unwrap_or_default();
+    let known = reader.read_once(scopes()).await.unwrap_or_default();
     if known.iter().any(|known| known.name.eq_ignore_ascii_case(scope.as_str())) {
         return NearScopes(Vec::new());
     }
@@ -163,11 +170,11 @@ pub(in crate::commands) async fn near_scopes(reader: &Reader, scope: &ScopeName)
 }
 
 impl NearScopes {
-    pub(in crate::commands) fn warn(&self, scope: &ScopeName, stage: &Stage) {
+    pub(in crate::commands) fn warn(&self, scope: &ScopeName, ctx: &CommandContext) {
         let NearScopes(near) = self;
         if !near.is_empty() {
             let near = near.join(", ");
-            stage.events.warning(format!("no secret scope \"{scope}\" yet; did you mean {near}?"));
+            ctx.events.warning(format!("no secret scope \"{scope}\" yet; did you mean {near}?"));
         }
     }
 }
@@ -183,7 +190,7 @@ impl UsualKeys {
 
     pub(crate) async fn list(reader: &Reader) -> UsualKeys {
         let Ok(scope) = DEFAULT_SCOPE.parse::<ScopeName>() else { return UsualKeys(None) };
-        let listed = reader.glance(list(&scope)).await;
+        let listed = reader.read_once(list(&scope)).await;
         // What may pass is asked again by whoever needs it.
         let known = match &listed {
             Ok(_) => true,
@@ -202,7 +209,7 @@ impl UsualKeys {
 }
 
 /// The command that deploys the notebook there.
-fn deploy(load: &Load<'_>, path: &NotebookPath, flags: &str) -> String {
+fn deploy(load: &NotebookRequirements<'_>, path: &NotebookPath, flags: &str) -> String {
     let at = if load.notebook.is_some() { at(path) } else { String::new() };
     format!("dbtrigger deploy-notebook{at}{flags}")
 }
@@ -213,16 +220,28 @@ pub(in crate::commands) fn at(path: &NotebookPath) -> String {
     format!(" --notebook {}{shared}", quoted(path.as_str()))
 }
 
-impl Ground {
+impl Prerequisites {
     /// What a first notebook would stand for: it is not there yet, and would read this key.
-    pub(crate) fn first(path: NotebookPath, scope: String, key: String) -> Ground {
-        Ground { path, text: String::new(), scope, key, allowed: Vec::new(), warnings: Vec::new(), is_there: true }
+    pub(crate) fn first(path: NotebookPath, scope: String, key: String) -> Prerequisites {
+        Prerequisites {
+            path,
+            text: String::new(),
+            scope,
+            key,
+            allowed: Vec::new(),
+            warnings: Vec::new(),
+            is_there: true,
+        }
     }
 
     /// The notebook takes the overrides that its runs would be started with, those from before included: otherwise every run
     /// would fail.
-    pub(crate) fn check_overrides(&self, load: &Load<'_>, names: &BTreeSet<String>) -> Result<(), Failure> {
-        let Ground { path, text: _, scope: _, key: _, allowed, warnings: _, is_there: _ } = self;
+    pub(crate) fn check_overrides(
+        &self,
+        load: &NotebookRequirements<'_>,
+        names: &BTreeSet<String>,
+    ) -> Result<(), Failure> {
+        let Prerequisites { path, text: _, scope: _, key: _, allowed, warnings: _, is_there: _ } = self;
         let refused: Vec<&str> = names.iter().filter(|name| !allowed.contains(name)).map(String::as_str).collect();
         if refused.is_empty() {
             return Ok(());
@@ -240,7 +259,7 @@ impl Ground {
 
     /// Scope and key by names that can exist.
     pub(in crate::commands) fn secret(&self) -> Result<(ScopeName, KeyName), Failure> {
-        let Ground { path, text: _, scope, key, allowed: _, warnings: _, is_there: _ } = self;
+        let Prerequisites { path, text: _, scope, key, allowed: _, warnings: _, is_there: _ } = self;
         match (scope.parse(), key.parse()) {
             (Ok(scope), Ok(key)) => Ok((scope, key)),
             (Err(_), _) | (_, Err(_)) => Err(Failure::new(
@@ -253,7 +272,7 @@ impl Ground {
 
     /// The key is there, and the identity that runs will act as may read it: listing needs the same right as reading.
     pub(crate) async fn check_key(&self, usual: UsualKeys, reader: &Reader, me: &Me) -> Result<(), Failure> {
-        let Ground { path, text: _, scope, key, allowed: _, warnings: _, is_there } = self;
+        let Prerequisites { path, text: _, scope, key, allowed: _, warnings: _, is_there } = self;
         if !is_there {
             return Ok(());
         }

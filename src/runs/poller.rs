@@ -25,7 +25,7 @@ const GATHER: Duration = Duration::from_millis(100);
 const MOST_SINGLES: usize = 10;
 
 /// Where followers of many runs look.
-pub(crate) struct Board {
+pub(crate) struct RunPoller {
     reader: Reader,
     account: u64,
     /// Between two rounds, for each hundred runs in them.
@@ -54,9 +54,9 @@ struct Searcher {
     answer: oneshot::Sender<Looked>,
 }
 
-impl Board {
-    pub(crate) fn new(reader: Reader, account: u64, rhythm: Duration, deadline: Instant) -> Board {
-        Board {
+impl RunPoller {
+    pub(crate) fn new(reader: Reader, account: u64, rhythm: Duration, deadline: Instant) -> RunPoller {
+        RunPoller {
             reader,
             account,
             rhythm,
@@ -165,7 +165,7 @@ impl Board {
         }
         for Waiter { run, answer } in missing {
             // Nobody listens any more: then nothing is lost.
-            let _ = answer.send(self.reader.glance(dbt::get_run(self.account, run)).await);
+            let _ = answer.send(self.reader.read_once(dbt::get_run(self.account, run)).await);
         }
     }
 
@@ -175,7 +175,7 @@ impl Board {
             return waiters;
         }
         let runs: Vec<u64> = waiters.iter().map(|waiter| waiter.run).collect();
-        let page = match self.reader.glance(dbt::list_these_runs(self.account, &runs)).await {
+        let page = match self.reader.read_once(dbt::list_these_runs(self.account, &runs)).await {
             Ok(page) => page,
             Err(error) => match &error.fault {
                 // It says something about the list, and nothing about any run.
@@ -183,8 +183,12 @@ impl Board {
                     self.refused.set(true);
                     return waiters;
                 }
-                Fault::Nonsense(_) => return waiters,
-                Fault::Status(..) | Fault::NotSent(_) | Fault::NoToken(_) | Fault::Lost(_) | Fault::TooLate(_) => {
+                Fault::InvalidResponse(_) => return waiters,
+                Fault::Status(..)
+                | Fault::NotSent(_)
+                | Fault::NoToken(_)
+                | Fault::Lost(_)
+                | Fault::DeadlineExceeded(_) => {
                     for Waiter { run: _, answer } in waiters {
                         let _ = answer.send(Err(error.clone()));
                     }

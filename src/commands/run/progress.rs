@@ -2,18 +2,18 @@
 
 use std::cell::RefCell;
 
-use super::dbt::Start;
+use super::dbt::PreparedRun;
 use super::dbt_report::DbtReport;
-use super::on_interrupt::{Became, LeftRun, instead};
+use super::on_interrupt::{Cancellation, LeftRun, instead};
 use super::retry::Resuming;
 use crate::commands::LastKnown;
-use crate::commands::last_known::Known;
+use crate::commands::last_known::Checkpoint;
 use crate::dbt::Run;
 use crate::failure::{Ended, Report as _};
-use crate::runs::{Doubt, Means, Milestone, NotStarted};
+use crate::runs::{DuplicateRisk, Milestone, NotStarted, RunContext};
 
-pub(super) struct Course<'a> {
-    start: &'a Start,
+pub(super) struct RunProgress<'a> {
+    start: &'a PreparedRun,
     last_known: &'a LastKnown,
     /// What is known beside the run itself.
     known: RefCell<DbtReport>,
@@ -21,10 +21,10 @@ pub(super) struct Course<'a> {
     latest: RefCell<Option<Run>>,
 }
 
-impl<'a> Course<'a> {
-    pub(super) fn new(start: &'a Start, last_known: &'a LastKnown) -> Course<'a> {
+impl<'a> RunProgress<'a> {
+    pub(super) fn new(start: &'a PreparedRun, last_known: &'a LastKnown) -> RunProgress<'a> {
         let (known, latest) = (RefCell::new(start.report()), RefCell::new(None));
-        Course { start, last_known, known, latest }
+        RunProgress { start, last_known, known, latest }
     }
 
     pub(super) fn report(&self) -> DbtReport {
@@ -50,7 +50,7 @@ impl<'a> Course<'a> {
                 (line, self.start.pick_up(run.id))
             }
         };
-        self.last_known.set(Known { data: self.report().json(), line, resume });
+        self.last_known.set(Checkpoint { data: self.report().json(), line, resume });
     }
 
     pub(super) fn begun(&self, run: &Run, adopted: bool, sends: u32) {
@@ -60,15 +60,15 @@ impl<'a> Course<'a> {
     }
 
     /// The run of the report has failed, and is being resumed.
-    pub(super) fn resuming(&self, report: &DbtReport, stage: Resuming) {
+    pub(super) fn resuming(&self, report: &DbtReport, resuming: Resuming) {
         let run = report.run_id.unwrap_or_default();
-        let line = match stage {
+        let line = match resuming {
             Resuming::Looking => format!("dbt run {run} failed and was not resumed yet: {}", report.url()),
             Resuming::Sending => format!("a run that resumes dbt run {run} may have been started"),
         };
         // A run that shows is followed by it, and resumed once more only if none does.
         let resume = format!("{} --retry 1", self.start.order.resume);
-        self.last_known.set(Known { data: report.json(), line, resume });
+        self.last_known.set(Checkpoint { data: report.json(), line, resume });
     }
 
     /// Another run goes on where the one of the report failed.
@@ -77,21 +77,27 @@ impl<'a> Course<'a> {
         self.milestone(Milestone::Known(next));
     }
 
-    pub(super) fn not_started(&self, error: &NotStarted, means: &Means) -> Ended<DbtReport> {
+    pub(super) fn not_started(&self, error: &NotStarted, means: &RunContext) -> Ended<DbtReport> {
         let may_have_started = error.may_have_started();
         if !may_have_started {
             self.last_known.clear();
         }
         let (mut report, mut failure) = (self.report(), self.start.not_started(error));
         if let Some(signal) = means.interruption.heard() {
-            report.on_interrupt = Some(if may_have_started { Became::Unknown } else { Became::NotStarted });
+            report.on_interrupt = Some(if may_have_started { Cancellation::Unknown } else { Cancellation::NotStarted });
             failure = instead(signal, failure);
         }
         Ended { report: Some(report), failure: Some(failure) }
     }
 
     /// Cancels the run, and says in `ended` what became of it.
-    pub(super) async fn stop(&self, signal: u8, doubt: Option<Doubt>, ended: &mut Ended<DbtReport>, means: &Means) {
+    pub(super) async fn stop(
+        &self,
+        signal: u8,
+        doubt: Option<DuplicateRisk>,
+        ended: &mut Ended<DbtReport>,
+        means: &RunContext,
+    ) {
         let latest = self.latest.borrow().clone();
         if let Some(run) = latest {
             LeftRun { start: self.start, run, doubt }.stop(signal, ended, means, self.last_known).await;

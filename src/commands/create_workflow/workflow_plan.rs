@@ -1,9 +1,9 @@
 //! The workflow as it will be, and what else it takes, before anything is written.
 
-use super::ground::{Ground, UsualKeys};
 use super::input::Input;
+use super::prerequisites::{Prerequisites, UsualKeys};
 use super::{SETTLE, compute, identity};
-use crate::commands::{Stage, to_dbt};
+use crate::commands::{CommandContext, to_dbt};
 use crate::credentials::Account;
 use crate::databricks::jobs::{self, Summary};
 use crate::databricks::me::Me;
@@ -18,12 +18,12 @@ use crate::failure::{Code, Failure, of_dbt};
 use crate::http::{HttpError, Meaning, Reader, side_by_side};
 
 /// The steps, and what somebody should look at.
-pub(in crate::commands) struct Drawn {
+pub(in crate::commands) struct WorkflowPlan {
     pub(in crate::commands) steps: Vec<Planned>,
     pub(in crate::commands) warnings: Vec<String>,
 }
 
-impl Drawn {
+impl WorkflowPlan {
     /// The notebook that a workflow of ours runs, where the plan would move it to another one: what nobody named stays.
     /// An edit by hand is refused and so no reason, and `--force` is there to take it back.
     pub(in crate::commands) fn standing_notebook(&self, input: &Input) -> Option<NotebookPath> {
@@ -70,31 +70,31 @@ pub(in crate::commands) struct Found {
 }
 
 /// Compares what was asked for with what is there, and refuses what would fail in every run. `found`: what is there.
-pub(in crate::commands) async fn draw(
+pub(in crate::commands) async fn plan_workflow(
     reader: &Reader,
     input: &Input,
     looked_up: LookedUp,
     found: Found,
-    (ground, usual): (&Ground, UsualKeys),
+    (prerequisites, usual): (&Prerequisites, UsualKeys),
     me: &Me,
-    stage: &Stage,
-) -> Result<Drawn, Failure> {
+    ctx: &CommandContext,
+) -> Result<WorkflowPlan, Failure> {
     let LookedUp { name, mut warnings, scheduled } = looked_up;
     let Found { workflow, compute } = found;
     let (compute, of_compute) = compute?;
     warnings.extend(of_compute);
-    let want = want(input, name, compute, ground)?;
+    let want = want(input, name, compute, prerequisites)?;
     let planned = Step::<Workflow>::compare(want, workflow, &input.consents)?;
-    let key = ground.check_key(usual, reader, me).await;
+    let key = prerequisites.check_key(usual, reader, me).await;
     check_flags(&planned)?;
     if will_start_by_itself(&planned.want, planned.have.as_ref().map(|have| &have.job.settings)) {
         warnings.splice(0..0, scheduled);
     }
-    ground.check_overrides(
+    prerequisites.check_overrides(
         &input.load(),
         &override_names(&planned.want, planned.have.as_ref().map(|have| &have.job.settings)),
     )?;
-    warnings.extend(ground.warnings.iter().cloned());
+    warnings.extend(prerequisites.warnings.iter().cloned());
     let standing = planned.have.as_ref().and_then(|have| have.job.run_as.as_deref());
     let other = identity::other(planned.want.run_as.as_deref(), standing, me);
     let (mut steps, mut after) = (Vec::new(), Vec::new());
@@ -102,7 +102,7 @@ pub(in crate::commands) async fn draw(
     if !matches!(planned.action, Action::Blocked { .. }) {
         let grant = input.grant_run_as;
         let (readers, grants) = tokio::join!(
-            Box::pin(identity::readers(reader, grant, (ground, key), other, me, stage)),
+            Box::pin(identity::readers(reader, grant, (prerequisites, key), other, me, ctx)),
             Box::pin(identity::grants(reader, input, &planned))
         );
         let readers = readers?;
@@ -111,7 +111,7 @@ pub(in crate::commands) async fn draw(
     }
     steps.push(Planned::Workflow(Box::new(planned)));
     steps.extend(after);
-    Ok(Drawn { steps, warnings })
+    Ok(WorkflowPlan { steps, warnings })
 }
 
 /// What dbt says about the jobs, as far as it was asked.
@@ -124,13 +124,13 @@ pub(in crate::commands) struct LookedUp {
 }
 
 /// Asks dbt for the jobs, if there is access; with a name given, that is no must.
-pub(in crate::commands) async fn look_up(input: &Input, stage: &Stage) -> Result<LookedUp, Failure> {
+pub(in crate::commands) async fn look_up(input: &Input, ctx: &CommandContext) -> Result<LookedUp, Failure> {
     let Input { jobs, name, access, .. } = input;
     let Some((account, token)) = access else {
         // Without access there is a name, the input was settled so.
         return Ok(LookedUp { name: name.clone().unwrap_or_default(), warnings: Vec::new(), scheduled: Vec::new() });
     };
-    let reader = to_dbt(account, token, stage)?.reader();
+    let reader = to_dbt(account, token, ctx)?.reader();
     let Account { id, .. } = account;
     let (mut warnings, mut scheduled, mut named) = (Vec::new(), Vec::new(), name.clone());
     let asked = side_by_side(jobs, async |task| reader.read(dbt::get_job(*id, task.job)).await).await;
@@ -185,13 +185,18 @@ fn identity_of(input: &Input) -> Result<Identity, Failure> {
     }
 }
 
-fn want(input: &Input, name: String, compute: Option<Compute>, ground: &Ground) -> Result<WorkflowWant, Failure> {
+fn want(
+    input: &Input,
+    name: String,
+    compute: Option<Compute>,
+    prerequisites: &Prerequisites,
+) -> Result<WorkflowWant, Failure> {
     Ok(WorkflowWant {
         name,
         named: input.name.is_some(),
         identity: identity_of(input)?,
         tasks: input.jobs.clone(),
-        notebook: ground.path.as_str().to_owned(),
+        notebook: prerequisites.path.as_str().to_owned(),
         schedule: input.schedule.as_ref().map(|schedule| schedule.expression().to_owned()),
         timezone: input.zone.as_ref().map(|zone| zone.name().to_owned()),
         paused: input.paused,

@@ -1,6 +1,6 @@
 //! Asks for the hosts of both services, and takes only what can be one.
 
-use super::{Instead, TYPED, Talking};
+use super::{Dialog, Instead, TYPED};
 use crate::credentials::{Sourced, check_host, dbt_host, read_dbt_host, read_workspace_host, workspace_in_query};
 use crate::failure::{Code, Failure};
 use crate::origin::Origin;
@@ -12,15 +12,15 @@ const LONGEST_LABEL: usize = 63;
 /// Tokens are longer than this, and a word of a host name that is typed alone is not.
 const LONGEST_WORD: usize = 20;
 
-impl Talking<'_> {
+impl Dialog<'_> {
     pub(super) fn take_host(&mut self, typed: &str) -> Result<(), Failure> {
         can_be_a_host(typed)?;
         read_workspace_host(Sourced::new(typed.to_owned(), TYPED))?;
-        let environment = self.stage.context.environment.with_answer("DATABRICKS_HOST", typed);
+        let environment = self.ctx.context.environment.with_answer("DATABRICKS_HOST", typed);
         let Some(Sourced { value: origin, source: _ }) = check_host(&environment)? else {
             return Err(Failure::new(Code::Bug, "A host was typed and is not there."));
         };
-        self.stage.context.environment = environment;
+        self.ctx.context.environment = environment;
         // One host may serve several workspaces.
         let host = match workspace_in_query(typed) {
             Some(id) if id.bytes().all(|byte| byte.is_ascii_digit()) => format!("{origin}/?o={id}"),
@@ -36,9 +36,8 @@ impl Talking<'_> {
         loop {
             let typed = self.ask("dbt host (such as ab123.us1.dbt.com)", "").await?;
             let possible = can_be_a_host(&typed).and_then(|()| read_dbt_host(&typed, &TYPED));
-            self.stage.account.dbt_host = Some(typed);
-            let found =
-                possible.and_then(|_| dbt_host(&self.stage.account, &self.pasted, &self.stage.context.environment));
+            self.ctx.account.dbt_host = Some(typed);
+            let found = possible.and_then(|_| dbt_host(&self.ctx.account, &self.pasted, &self.ctx.context.environment));
             match found {
                 Ok(found) => {
                     self.instead.retain(|instead| !matches!(instead, Instead::Flag("--dbt-host", _)));
@@ -47,7 +46,7 @@ impl Talking<'_> {
                 }
                 Err(failure) => self.tell(&failure),
             }
-            self.stage.account.dbt_host = None;
+            self.ctx.account.dbt_host = None;
         }
     }
 }

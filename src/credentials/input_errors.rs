@@ -5,7 +5,7 @@ use crate::questions::{Open, Question};
 
 /// A value that nobody gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Missing {
+pub(crate) struct MissingInput {
     /// `the host of your Databricks workspace`.
     pub(crate) what: &'static str,
     /// How to give it: flags and variables, in words.
@@ -16,17 +16,17 @@ pub(crate) struct Missing {
 
 /// What a command still wants before it can begin.
 #[derive(Debug, Default)]
-pub(crate) struct Wants {
-    missing: Vec<Missing>,
+pub(crate) struct InputErrors {
+    missing: Vec<MissingInput>,
     wrong: Vec<Failure>,
     remarks: Vec<String>,
     advice: Vec<String>,
     pasted: Vec<String>,
 }
 
-impl Wants {
+impl InputErrors {
     /// Takes a look-up apart: a value is handed on, an absence or a failure is kept for the end.
-    pub(crate) fn need<T>(&mut self, found: Result<Option<T>, Failure>, missing: Missing) -> Option<T> {
+    pub(crate) fn need<T>(&mut self, found: Result<Option<T>, Failure>, missing: MissingInput) -> Option<T> {
         match found {
             Ok(Some(value)) => Some(value),
             Ok(None) => {
@@ -76,8 +76,8 @@ impl Wants {
     }
 
     /// Takes over what another collection wants.
-    pub(crate) fn join(&mut self, other: Wants) {
-        let Wants { missing, wrong, remarks, advice, pasted } = other;
+    pub(crate) fn join(&mut self, other: InputErrors) {
+        let InputErrors { missing, wrong, remarks, advice, pasted } = other;
         for advice in advice {
             self.advise(advice);
         }
@@ -106,9 +106,9 @@ impl Wants {
 
     /// Fails if anything is missing or wrong, naming all of it at once.
     pub(crate) fn settle(self) -> Result<(), Failure> {
-        let Wants { missing, wrong, remarks, advice, pasted } = self;
+        let InputErrors { missing, wrong, remarks, advice, pasted } = self;
         let missing_lines: Vec<String> =
-            missing.iter().map(|Missing { what, give, ask: _ }| format!("{what} is missing: {give}")).collect();
+            missing.iter().map(|MissingInput { what, give, ask: _ }| format!("{what} is missing: {give}")).collect();
         if let [first, others @ ..] = wrong.as_slice() {
             // Several mistakes stand side by side: none is the cause of another.
             let mut failure = match wrong.len() + missing_lines.len() {
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn nobody_is_asked_if_one_value_is_wrong_or_cannot_be_asked_for() {
-        let missing = |ask| Missing { what: "A", give: "set A", ask };
+        let missing = |ask| MissingInput { what: "A", give: "set A", ask };
         let (host, account) = (Some(Question::DbtHost), Some(Question::DbtAccount));
         let wrong = Err(Failure::new(Code::InvalidInput, "A is odd."));
         for (second, found, open) in [
@@ -160,23 +160,23 @@ mod tests {
             (None, Ok(None), vec![]),
             (account, wrong, vec![]),
         ] {
-            let mut wants = Wants::default();
-            wants.need::<()>(Ok(None), missing(host.clone()));
-            wants.need::<()>(found, missing(second));
-            assert_eq!(wants.settle().unwrap_err().open.questions, open);
+            let mut errors = InputErrors::default();
+            errors.need::<()>(Ok(None), missing(host.clone()));
+            errors.need::<()>(found, missing(second));
+            assert_eq!(errors.settle().unwrap_err().open.questions, open);
         }
     }
 
     #[test]
     fn what_is_wrong_keeps_its_advice_beside_what_is_missing() {
-        let mut wants = Wants::default();
+        let mut errors = InputErrors::default();
         let wrong = |what: &str, advice: &str| Failure::new(Code::InvalidInput, what).advise(advice);
         for (what, advice) in [("A is odd.", "set A"), ("B is odd.", "set B"), ("C is odd.", "set B")] {
-            assert_eq!(wants.optional::<()>(Err(wrong(what, advice))), None);
+            assert_eq!(errors.optional::<()>(Err(wrong(what, advice))), None);
         }
-        assert_eq!(wants.need::<()>(Ok(None), Missing { what: "D", give: "set D", ask: None }), None);
-        wants.remark("D2 is set".to_owned());
-        let failure = wants.settle().unwrap_err();
+        assert_eq!(errors.need::<()>(Ok(None), MissingInput { what: "D", give: "set D", ask: None }), None);
+        errors.remark("D2 is set".to_owned());
+        let failure = errors.settle().unwrap_err();
         assert_eq!((failure.code, failure.what.as_str()), (Code::InvalidInput, "4 conflicts."));
         assert_eq!(failure.causes, ["A is odd.", "B is odd.", "C is odd.", "D is missing: set D", "D2 is set"]);
         assert_eq!(failure.hints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["set A", "set B"]);

@@ -12,13 +12,13 @@ use std::rc::Rc;
 use self::dbt::KeyQuestion;
 use super::job_named::{JobNamed, Narrow};
 use super::provision::who;
-use super::{Stage, to_databricks};
+use super::{CommandContext, to_databricks};
 use crate::context::Environment;
-use crate::credentials::{Databricks, Source, Sourced, Wants, check_host, databricks, named_workspace, profiles};
+use crate::credentials::{Databricks, InputErrors, Source, Sourced, check_host, databricks, named_workspace, profiles};
 use crate::dbt::Link;
 use crate::failure::{Code, Failure, Hint};
 use crate::origin::Origin;
-use crate::questions::{Open, Question, Questioner, Setting, Unanswered};
+use crate::questions::{Open, Prompter, Question, Setting, Unanswered};
 
 /// A token that the service refuses is asked for so often.
 const MOST_TRIES: usize = 3;
@@ -31,8 +31,8 @@ const ELSEWHERE: &str = "another workspace";
 
 /// Whom to ask, and what has no other place among the flags and variables.
 #[derive(Default)]
-pub(crate) struct Talk {
-    pub(crate) asker: Option<Rc<dyn Questioner>>,
+pub(crate) struct Prompts {
+    pub(crate) prompter: Option<Rc<dyn Prompter>>,
     /// The dbt job that was chosen.
     pub(crate) job: Option<u64>,
     /// What was said about settings; nothing: it stays as it is.
@@ -50,31 +50,35 @@ pub(crate) enum Instead {
 }
 
 /// Asks for everything that is open, in an order in which each answer can be checked with the ones before it.
-pub(crate) async fn answer(open: &Open, stage: &mut Stage, asker: &dyn Questioner) -> Result<Vec<Instead>, Failure> {
+pub(crate) async fn answer(
+    open: &Open,
+    ctx: &mut CommandContext,
+    prompter: &dyn Prompter,
+) -> Result<Vec<Instead>, Failure> {
     let Open { questions, pasted } = open;
     let pasted: Vec<(String, Link)> =
         pasted.iter().filter_map(|text| Some((text.clone(), Link::parse(text).ok()?))).collect();
-    let mut talk = Talking { stage, asker, pasted, instead: Vec::new(), named: None };
+    let mut prompts = Dialog { ctx, prompter, pasted, instead: Vec::new(), named: None };
     let has = |question: &Question| questions.contains(question);
     let mut credential = has(&Question::DatabricksCredential);
     let mut typed_host = false;
     if has(&Question::DatabricksHost) {
-        let found = talk.workspace(credential).await?;
+        let found = prompts.workspace(credential).await?;
         credential = credential && found != Workspace::Profile;
         typed_host = found == Workspace::Typed;
     }
     if credential {
-        while let Err(failure) = talk.databricks_token().await {
+        while let Err(failure) = prompts.databricks_token().await {
             if !typed_host || !is_about_the_host(failure.code) {
                 return Err(failure);
             }
-            talk.tell(&failure);
-            talk.databricks_host().await?;
+            prompts.tell(&failure);
+            prompts.databricks_host().await?;
         }
     }
     for question in questions {
         if let Question::DatabricksToken { host } = question {
-            talk.token_to_store(host.as_deref()).await?;
+            prompts.token_to_store(host.as_deref()).await?;
         }
     }
     let choice = questions.iter().find_map(|question| match question {
@@ -92,38 +96,38 @@ pub(crate) async fn answer(open: &Open, stage: &mut Stage, asker: &dyn Questione
     });
     // Looking for a job takes an account and a token that the rest of the command may not need.
     let looks = choice.is_some();
-    if looks && (talk.lacks_host()? || talk.lacks_account()?) {
-        talk.address().await?;
+    if looks && (prompts.lacks_host()? || prompts.lacks_account()?) {
+        prompts.address().await?;
     }
-    if (looks || has(&Question::DbtHost)) && talk.lacks_host()? {
-        talk.host().await?;
+    if (looks || has(&Question::DbtHost)) && prompts.lacks_host()? {
+        prompts.host().await?;
     }
-    let account = (looks || has(&Question::DbtAccount)) && talk.lacks_account()?;
+    let account = (looks || has(&Question::DbtAccount)) && prompts.lacks_account()?;
     let key = if has(&Question::DbtKey { tried: false }) {
         KeyQuestion::ToStoreUntried
     } else if has(&Question::DbtKey { tried: true }) {
         KeyQuestion::ToStore
-    } else if has(&Question::DbtToken) || (looks && talk.lacks_token()?) {
+    } else if has(&Question::DbtToken) || (looks && prompts.lacks_token()?) {
         KeyQuestion::Token
     } else {
         KeyQuestion::None
     };
-    talk.key_and_account(key, account).await?;
+    prompts.key_and_account(key, account).await?;
     if let Some((flag, narrow)) = choice {
-        talk.job(flag, &narrow).await?;
+        prompts.job(flag, &narrow).await?;
     }
     for question in questions {
         if let Question::Setting { setting, now } = question {
-            talk.setting(*setting, now).await?;
+            prompts.setting(*setting, now).await?;
         }
     }
-    Ok(talk.instead)
+    Ok(prompts.instead)
 }
 
 /// Whether the service was not there, or is another one, so that another host may help.
 fn is_about_the_host(code: Code) -> bool {
     match code {
-        Code::Network | Code::Tls | Code::Nonsense | Code::NotFound | Code::Unavailable => true,
+        Code::Network | Code::Tls | Code::InvalidResponse | Code::NotFound | Code::Unavailable => true,
         Code::Failed
         | Code::Usage
         | Code::MissingInput
@@ -171,22 +175,22 @@ pub(crate) fn left_at_a_question(signal: u8, what: &str) -> Failure {
         .advise("nothing was written or started; use --no-input to list every missing value at once")
 }
 
-struct Talking<'a> {
-    stage: &'a mut Stage,
-    asker: &'a dyn Questioner,
+struct Dialog<'a> {
+    ctx: &'a mut CommandContext,
+    prompter: &'a dyn Prompter,
     pasted: Vec<(String, Link)>,
     instead: Vec<Instead>,
     /// The job as typed at the question for its address.
     named: Option<JobNamed>,
 }
 
-impl Talking<'_> {
+impl Dialog<'_> {
     /// What is wrong with an answer, before the question comes again.
     fn tell(&self, failure: &Failure) {
         let Failure { code: _, what, causes, hints, open: _ } = failure;
-        self.stage.events.warning(what.as_str());
+        self.ctx.events.warning(what.as_str());
         for cause in causes {
-            self.stage.events.remark(format!("  cause: {cause}"));
+            self.ctx.events.remark(format!("  cause: {cause}"));
         }
         for hint in hints {
             // The next answer is all that has to be given.
@@ -194,28 +198,28 @@ impl Talking<'_> {
                 Hint::Against(remedy) => remedy.advice().to_owned(),
                 Hint::Run(_) | Hint::Add(_) | Hint::Do(_) | Hint::GiveEach => hint.to_string(),
             };
-            self.stage.events.remark(format!("next: {hint}"));
+            self.ctx.events.remark(format!("next: {hint}"));
         }
     }
 
     async fn choose(&self, prompt: &str, items: &[String]) -> Result<usize, Failure> {
-        self.asker.choose(prompt, items).await.map_err(unanswered)
+        self.prompter.choose(prompt, items).await.map_err(unanswered)
     }
 
     /// Asks for the workspace: a profile of the file, which may have a credential too, or a host. The only profile whose
     /// credential works is used without a question.
     async fn workspace(&mut self, credential: bool) -> Result<Workspace, Failure> {
-        let mut offers: Vec<(String, String)> = profiles(&self.stage.context.environment)
+        let mut offers: Vec<(String, String)> = profiles(&self.ctx.context.environment)
             .into_iter()
             .filter(|(_, host)| Origin::parse(host).is_ok())
             .collect();
         if let [(name, host)] = offers.as_slice()
             && credential
             && let Some(environment) = self.with_profile(name)
-            && works(&environment, self.stage).await
+            && works(&environment, self.ctx).await
         {
-            self.stage.events.remark(format!("Using the profile {name} ({host})"));
-            self.stage.context.environment = environment;
+            self.ctx.events.remark(format!("Using the profile {name} ({host})"));
+            self.ctx.context.environment = environment;
             self.instead.push(Instead::Flag("-p", name.clone()));
             return Ok(Workspace::Profile);
         }
@@ -227,7 +231,7 @@ impl Talking<'_> {
                 let (name, host) = offers.swap_remove(chosen);
                 // A credential of the environment stays; only the host comes from the file then.
                 if credential && let Some(environment) = self.with_profile(&name) {
-                    self.stage.context.environment = environment;
+                    self.ctx.context.environment = environment;
                     self.instead.push(Instead::Flag("-p", name));
                     return Ok(Workspace::Profile);
                 }
@@ -249,30 +253,30 @@ impl Talking<'_> {
 
     /// The environment with this profile chosen, if it has a credential.
     fn with_profile(&self, name: &str) -> Option<Environment> {
-        let environment = self.stage.context.environment.with_profile(Some(name));
-        let mut wants = Wants::default();
-        let found = databricks(&environment, &self.stage.vault, &mut wants);
-        (found.is_some() && wants.settle().is_ok()).then_some(environment)
+        let environment = self.ctx.context.environment.with_profile(Some(name));
+        let mut errors = InputErrors::default();
+        let found = databricks(&environment, &self.ctx.vault, &mut errors);
+        (found.is_some() && errors.settle().is_ok()).then_some(environment)
     }
 
     async fn ask(&self, prompt: &str, initial: &str) -> Result<String, Failure> {
-        self.asker.text(prompt, initial).await.map(|typed| typed.trim().to_owned()).map_err(unanswered)
+        self.prompter.text(prompt, initial).await.map(|typed| typed.trim().to_owned()).map_err(unanswered)
     }
 
     /// One key, in lower case; Enter is the one in capitals.
     async fn key(&self, prompt: &str, keys: &str) -> Result<char, Failure> {
-        self.asker.key(prompt, keys).await.map_err(unanswered)
+        self.prompter.key(prompt, keys).await.map_err(unanswered)
     }
 
     async fn databricks_token(&mut self) -> Result<(), Failure> {
-        let host = check_host(&self.stage.context.environment)?.map(|host| host.value.to_string()).unwrap_or_default();
+        let host = check_host(&self.ctx.context.environment)?.map(|host| host.value.to_string()).unwrap_or_default();
         let prompt = format!("Databricks personal access token for {host}");
-        let check = async |stage: &Stage| {
-            let mut wants = Wants::default();
-            let identity = databricks(&stage.context.environment, &stage.vault, &mut wants);
-            wants.settle()?;
+        let check = async |ctx: &CommandContext| {
+            let mut errors = InputErrors::default();
+            let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
+            errors.settle()?;
             match identity {
-                Some(identity) => who(&to_databricks(&identity, stage)?.reader()).await.map(|_| ()),
+                Some(identity) => who(&to_databricks(&identity, ctx)?.reader()).await.map(|_| ()),
                 None => Err(Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved.")),
             }
         };
@@ -281,15 +285,15 @@ impl Talking<'_> {
 
     async fn token_to_store(&mut self, host: Option<&str>) -> Result<(), Failure> {
         let flag = host.map(|host| Sourced::new(host.to_owned(), Source::Flag("--databricks")));
-        let at = named_workspace(flag, &self.stage.context.environment)?
+        let at = named_workspace(flag, &self.ctx.context.environment)?
             .ok_or_else(|| Failure::new(Code::Bug, "A token prompt needs a host."))?;
         let prompt = format!("Databricks personal access token for {}", at.host.value);
-        let check = async |stage: &Stage| {
-            let Some(token) = stage.vault.kept("DATABRICKS_TOKEN") else {
+        let check = async |ctx: &CommandContext| {
+            let Some(token) = ctx.vault.kept("DATABRICKS_TOKEN") else {
                 return Err(Failure::new(Code::Bug, "The typed token is missing."));
             };
             let identity = Databricks::with_token(at.clone(), Sourced::new(token, Source::Typed));
-            who(&to_databricks(&identity, stage)?.reader()).await.map(|_| ())
+            who(&to_databricks(&identity, ctx)?.reader()).await.map(|_| ())
         };
         self.token(&prompt, "DATABRICKS_TOKEN", check).await
     }
@@ -299,12 +303,12 @@ impl Talking<'_> {
         &mut self,
         prompt: &str,
         variable: &'static str,
-        check: impl AsyncFn(&Stage) -> Result<(), Failure>,
+        check: impl AsyncFn(&CommandContext) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut tries = 0;
         loop {
-            let mut typed = self.asker.secret(prompt).await.map_err(unanswered)?;
-            let vault = &self.stage.vault;
+            let mut typed = self.prompter.secret(prompt).await.map_err(unanswered)?;
+            let vault = &self.ctx.vault;
             match vault.admit(std::mem::take(&mut *typed)) {
                 Ok(secret) => vault.keep(variable, secret),
                 Err(odd) => {
@@ -313,8 +317,8 @@ impl Talking<'_> {
                     continue;
                 }
             }
-            let Err(failure) = check(self.stage).await else { break };
-            self.stage.vault.forget(variable);
+            let Err(failure) = check(self.ctx).await else { break };
+            self.ctx.vault.forget(variable);
             tries += 1;
             if !matches!(failure.code, Code::NotAuthenticated | Code::NotAllowed) || tries == MOST_TRIES {
                 return Err(failure);
@@ -330,10 +334,10 @@ impl Talking<'_> {
 }
 
 /// Whether Databricks accepts the credential of this environment.
-async fn works(environment: &Environment, stage: &Stage) -> bool {
-    let mut wants = Wants::default();
-    let Some(identity) = databricks(environment, &stage.vault, &mut wants) else { return false };
-    match to_databricks(&identity, stage) {
+async fn works(environment: &Environment, ctx: &CommandContext) -> bool {
+    let mut errors = InputErrors::default();
+    let Some(identity) = databricks(environment, &ctx.vault, &mut errors) else { return false };
+    match to_databricks(&identity, ctx) {
         Ok(writer) => who(&writer.reader()).await.is_ok(),
         Err(_) => false,
     }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::{LastKnown, Stage, Talk, Wire};
+use super::{CommandContext, LastKnown, Prompts, Wire};
 use crate::context::{Context, Entropy, Environment, Wall};
 use crate::credentials::AccountFlags;
 use crate::events::{Event, Events, Interruption};
@@ -31,7 +31,7 @@ const START: i64 = 1_760_000_000_000;
 
 /// What goes wrong with one request, counted over both services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum InjectedFault {
     /// The program is killed before the request has an effect.
     KilledBefore,
     /// The program is killed after the effect, before the answer.
@@ -62,7 +62,7 @@ struct Scripted {
 }
 
 /// Something that is done to the world.
-type Act = Rc<dyn Fn(&Rehearsal)>;
+type Act = Rc<dyn Fn(&Harness)>;
 
 /// What becomes of a good answer of an operation.
 type Retell = Rc<dyn Fn(&str, &mut Value)>;
@@ -81,13 +81,13 @@ pub(crate) struct Seen {
 
 /// The world, and everything that was asked of it.
 #[derive(Clone)]
-pub(crate) struct Rehearsal(Rc<Inner>);
+pub(crate) struct Harness(Rc<Inner>);
 
 struct Inner {
     world: RefCell<World>,
     log: RefCell<Vec<Seen>>,
     latency: Cell<Duration>,
-    trouble: Cell<Option<(usize, Trouble)>>,
+    trouble: Cell<Option<(usize, InjectedFault)>>,
     /// Before which call of which operation a signal comes, and who hears it.
     signal: Cell<Option<(&'static str, usize)>>,
     interruption: RefCell<Interruption>,
@@ -126,9 +126,9 @@ pub(crate) struct Outcome {
     pub(crate) silence: Duration,
 }
 
-impl Rehearsal {
+impl Harness {
     /// A fresh world, and an environment that points to it.
-    pub(crate) fn new() -> Rehearsal {
+    pub(crate) fn new() -> Harness {
         let seed = Seed {
             databricks_token: DATABRICKS_TOKEN.to_owned(),
             dbt_token: DBT_TOKEN.to_owned(),
@@ -143,7 +143,7 @@ impl Rehearsal {
             ("DBT_CLOUD_ACCOUNT_ID", account.as_str()),
             ("DBT_CLOUD_TOKEN", DBT_TOKEN),
         ]);
-        Rehearsal(Rc::new(Inner {
+        Harness(Rc::new(Inner {
             world: RefCell::new(World::new(seed)),
             log: RefCell::default(),
             // The world's clock counts milliseconds: two writes in one would look like one.
@@ -165,7 +165,7 @@ impl Rehearsal {
     }
 
     /// The same world once more, which goes its own way from here.
-    pub(crate) fn copy(&self) -> Rehearsal {
+    pub(crate) fn copy(&self) -> Harness {
         let Inner {
             world,
             log: _,
@@ -184,7 +184,7 @@ impl Rehearsal {
             environment,
             commands,
         } = &*self.0;
-        Rehearsal(Rc::new(Inner {
+        Harness(Rc::new(Inner {
             world: RefCell::new(world.borrow().clone()),
             log: RefCell::default(),
             latency: latency.clone(),
@@ -210,7 +210,7 @@ impl Rehearsal {
     }
 
     /// The same world once more as it was at this age, if nothing was done since.
-    pub(crate) fn copy_of_age(&self, age: Duration) -> Rehearsal {
+    pub(crate) fn copy_of_age(&self, age: Duration) -> Harness {
         let mut copy = self.copy();
         if let Some(inner) = Rc::get_mut(&mut copy.0) {
             inner.begun = Instant::now() - age;
@@ -271,12 +271,12 @@ impl Rehearsal {
     }
 
     /// The request with this number, counted from 0 and from now, goes wrong, once.
-    pub(crate) fn trouble_at(&self, index: usize, trouble: Trouble) {
+    pub(crate) fn trouble_at(&self, index: usize, trouble: InjectedFault) {
         self.0.trouble.set(Some((self.0.log.borrow().len() + index, trouble)));
     }
 
     /// Somebody else acts right before the effect with this number, counted from 0 and from now.
-    pub(crate) fn meanwhile(&self, index: usize, act: impl Fn(&Rehearsal) + 'static) {
+    pub(crate) fn meanwhile(&self, index: usize, act: impl Fn(&Harness) + 'static) {
         self.0.meanwhile.replace(Some((self.0.effects.borrow().len() + index, Rc::new(act))));
     }
 
@@ -286,7 +286,7 @@ impl Rehearsal {
     }
 
     /// The service does this too, after each call of this operation.
-    pub(crate) fn aside(&self, operation: &'static str, act: impl Fn(&Rehearsal) + 'static) {
+    pub(crate) fn aside(&self, operation: &'static str, act: impl Fn(&Harness) + 'static) {
         self.0.aside.replace(Some((operation, Rc::new(act))));
     }
 
@@ -329,12 +329,12 @@ impl Rehearsal {
     }
 
     /// What a command finds in this world.
-    pub(crate) fn stage(&self, account: AccountFlags, events: Events) -> Stage {
+    pub(crate) fn ctx(&self, account: AccountFlags, events: Events) -> CommandContext {
         let clock = self.0.begun;
         let interruption = Interruption::default();
         self.0.interruption.replace(interruption.clone());
         self.0.commands.update(|begun| begun + 1);
-        Stage {
+        CommandContext {
             context: Context {
                 environment: self.0.environment.borrow().clone(),
                 stdin_is_terminal: false,
@@ -354,14 +354,14 @@ impl Rehearsal {
             results: super::run::Results::default(),
             interruption,
             wire: Wire::Given(Rc::new(self.clone())),
-            talk: Talk::default(),
+            prompts: Prompts::default(),
         }
     }
 
     /// Runs a command on a line of arguments. `None`: it was killed on the way.
     pub(crate) async fn run<A: clap::Args>(
         &self,
-        command: impl AsyncFnOnce(A, &Stage) -> Ended<Box<dyn Report>>,
+        command: impl AsyncFnOnce(A, &CommandContext) -> Ended<Box<dyn Report>>,
         line: &[&str],
     ) -> Option<Outcome> {
         let words = std::iter::once("dbtrigger").chain(line.iter().copied());
@@ -377,7 +377,7 @@ impl Rehearsal {
             let (last, longest) = silence.get();
             silence.set((Instant::now(), longest.max(last.elapsed())));
         });
-        let stage = self.stage(
+        let ctx = self.ctx(
             account,
             Events::new(move |event| {
                 if is_line(&event) {
@@ -389,10 +389,10 @@ impl Rehearsal {
         let ended = tokio::select! {
             biased;
             () = self.0.killed.notified() => return None,
-            ended = command(args, &stage) => ended,
+            ended = command(args, &ctx) => ended,
         };
         let Ended { report, failure } = ended;
-        let filter = stage.vault.filter();
+        let filter = ctx.vault.filter();
         let outcome = Outcome {
             exit: failure.as_ref().map_or(0, |failure| failure.code.exit()),
             code: failure.as_ref().map(|failure| failure.code),
@@ -471,7 +471,7 @@ fn now(begun: Instant) -> SimTime {
     SimTime(START + i64::try_from(begun.elapsed().as_millis()).unwrap())
 }
 
-impl Transport for Rehearsal {
+impl Transport for Harness {
     fn send(&self, request: Request<Bytes>, limits: Limits, _lane: Lane) -> Pending<'_> {
         Box::pin(async move {
             let inner = &*self.0;
@@ -489,19 +489,21 @@ impl Transport for Rehearsal {
             });
             inner.count_to_signal(route.map_or("unknown", |route| route.operation));
             sleep(inner.latency.get() / 2).await;
-            let strikes = |at: usize, trouble: Trouble| at == index || (at < index && trouble == Trouble::HangFromHere);
+            let strikes = |at: usize, trouble: InjectedFault| {
+                at == index || (at < index && trouble == InjectedFault::HangFromHere)
+            };
             let trouble =
                 inner.trouble.get().filter(|(at, trouble)| strikes(*at, *trouble)).map(|(_, trouble)| trouble);
-            if trouble.is_some_and(|trouble| trouble != Trouble::HangFromHere) {
+            if trouble.is_some_and(|trouble| trouble != InjectedFault::HangFromHere) {
                 inner.trouble.set(None);
             }
             let lost = || Err(WireError::Lost(Net::new(NetKind::Broken, "reset")));
             match trouble {
-                Some(Trouble::KilledBefore) => return self.killed().await,
-                Some(Trouble::LostBefore) => return lost(),
-                Some(Trouble::Unavailable) => return Ok(status(503)),
-                Some(Trouble::Hang | Trouble::HangFromHere) => return std::future::pending().await,
-                None | Some(Trouble::KilledAfter | Trouble::LostAfter | Trouble::ErrorAfter) => {}
+                Some(InjectedFault::KilledBefore) => return self.killed().await,
+                Some(InjectedFault::LostBefore) => return lost(),
+                Some(InjectedFault::Unavailable) => return Ok(status(503)),
+                Some(InjectedFault::Hang | InjectedFault::HangFromHere) => return std::future::pending().await,
+                None | Some(InjectedFault::KilledAfter | InjectedFault::LostAfter | InjectedFault::ErrorAfter) => {}
             }
             let operation = route.map_or("unknown", |route| route.operation);
             let is_it = |scripted: &&Scripted| index >= scripted.from && (scripted.of)(operation);
@@ -530,16 +532,16 @@ impl Transport for Rehearsal {
                 *answer.body_mut() = Bytes::from(body.to_string());
             }
             match trouble {
-                Some(Trouble::KilledAfter) => return self.killed().await,
-                Some(Trouble::LostAfter) => return lost(),
-                Some(Trouble::ErrorAfter) => return Ok(status(500)),
+                Some(InjectedFault::KilledAfter) => return self.killed().await,
+                Some(InjectedFault::LostAfter) => return lost(),
+                Some(InjectedFault::ErrorAfter) => return Ok(status(500)),
                 None
                 | Some(
-                    Trouble::KilledBefore
-                    | Trouble::LostBefore
-                    | Trouble::Unavailable
-                    | Trouble::Hang
-                    | Trouble::HangFromHere,
+                    InjectedFault::KilledBefore
+                    | InjectedFault::LostBefore
+                    | InjectedFault::Unavailable
+                    | InjectedFault::Hang
+                    | InjectedFault::HangFromHere,
                 ) => {}
             }
             sleep(inner.latency.get() / 2).await;
@@ -565,7 +567,7 @@ impl Inner {
     }
 }
 
-impl Rehearsal {
+impl Harness {
     async fn killed(&self) -> Result<Response<Bytes>, WireError> {
         self.0.killed.notify_one();
         std::future::pending().await

@@ -1,13 +1,14 @@
 //! Everything that would be done, as one plan.
 
 use super::Args;
-use crate::commands::Stage;
+use crate::commands::CommandContext;
 use crate::commands::create_workflow::{
-    Drawn, Ground, Input, LookedUp, NearScopes, UsualKeys, draw, find, look_up, near_scopes, planned,
+    Input, LookedUp, NearScopes, Prerequisites, UsualKeys, WorkflowPlan, find, look_up, near_scopes, plan_workflow,
+    planned,
 };
-use crate::commands::deploy_notebook::{Wish, default_path};
+use crate::commands::deploy_notebook::{NotebookSettings, default_path};
 use crate::commands::grants::GrantTo;
-use crate::commands::init_secrets::{Kept, keep, warn_of_readers};
+use crate::commands::init_secrets::{SecretPlan, plan_secret, warn_of_readers};
 use crate::credentials::Account;
 use crate::databricks::jobs::Summary;
 use crate::databricks::me::Me;
@@ -19,13 +20,13 @@ use crate::failure::{Code, Failure};
 use crate::http::Reader;
 
 /// The plan, and what it was made from.
-pub(super) struct Outline {
+pub(super) struct SetupPlan {
     pub(super) plan: Plan,
     pub(super) scope: ScopeName,
     pub(super) key: KeyName,
     /// Who can read the scope, if it is there.
     pub(super) readers: Option<Readers>,
-    pub(super) ground: Ground,
+    pub(super) prerequisites: Prerequisites,
     pub(super) warnings: Vec<String>,
     near: NearScopes,
 }
@@ -36,7 +37,7 @@ pub(super) struct Early {
     looked_up: Result<LookedUp, Failure>,
     listed: Option<Vec<Summary>>,
     at: (ScopeName, KeyName),
-    kept: Result<Kept, Failure>,
+    kept: Result<SecretPlan, Failure>,
     near: NearScopes,
 }
 
@@ -49,7 +50,7 @@ pub(super) async fn look_early(
     (grants, compare): Meant<'_>,
     input: &Input,
     reader: &Reader,
-    stage: &Stage,
+    ctx: &CommandContext,
 ) -> Result<Early, Failure> {
     let bug = |_| Failure::new(Code::Bug, "The default scope or key name is invalid.");
     let scope = args.scope.clone().map_or_else(|| DEFAULT_SCOPE.parse().map_err(bug), Ok)?;
@@ -57,9 +58,9 @@ pub(super) async fn look_early(
     let consents = consents(args);
     let want = wanted(scope.clone(), key.clone(), compare, &consents);
     let (looked_up, listed, kept, near) = tokio::join!(
-        look_up(input, stage),
+        look_up(input, ctx),
         list_ahead(reader),
-        keep(reader, want, grants.to_vec(), &consents),
+        plan_secret(reader, want, grants.to_vec(), &consents),
         near_scopes(reader, &scope)
     );
     Ok(Early { looked_up, listed, at: (scope, key), kept, near })
@@ -79,19 +80,19 @@ fn consents(args: &Args) -> Consents {
         .with(Consent::Adopt, args.adopt)
 }
 
-impl Outline {
+impl SetupPlan {
     pub(super) fn writes_key(&self) -> bool {
         self.plan.steps.iter().any(|step| matches!(step, Planned::Secret(step) if step.writes()))
     }
 
     /// Says what somebody has to know before they accept it.
-    pub(super) fn warn(&self, stage: &Stage) {
+    pub(super) fn warn(&self, ctx: &CommandContext) {
         for warning in &self.warnings {
-            stage.events.warning(warning.as_str());
+            ctx.events.warning(warning.as_str());
         }
-        warn_of_readers(self.readers.as_ref(), &self.scope, stage);
+        warn_of_readers(self.readers.as_ref(), &self.scope, ctx);
         if self.plan.steps.iter().any(|step| matches!(step, Planned::Scope(step) if step.have.is_none())) {
-            self.near.warn(&self.scope, stage);
+            self.near.warn(&self.scope, ctx);
         }
     }
 }
@@ -105,19 +106,19 @@ pub(super) async fn look(
     account: &Account,
     reader: &Reader,
     me: &Me,
-    stage: &Stage,
-) -> Result<Outline, Failure> {
+    ctx: &CommandContext,
+) -> Result<SetupPlan, Failure> {
     let path = match &args.path {
         Some(path) => path.clone(),
         None => default_path(me, account.id)?,
     };
-    let (outline, standing) = look_from(path, args, early, meant, input, account, reader, me, stage).await?;
+    let (setup_plan, standing) = look_from(path, args, early, meant, input, account, reader, me, ctx).await?;
     match standing {
         Some(path) => {
-            let early = look_early(args, meant, input, reader, stage).await?;
-            Ok(look_from(path, args, early, meant, input, account, reader, me, stage).await?.0)
+            let early = look_early(args, meant, input, reader, ctx).await?;
+            Ok(look_from(path, args, early, meant, input, account, reader, me, ctx).await?.0)
         }
-        None => Ok(outline),
+        None => Ok(setup_plan),
     }
 }
 
@@ -132,11 +133,11 @@ async fn look_from(
     account: &Account,
     reader: &Reader,
     me: &Me,
-    stage: &Stage,
-) -> Result<(Outline, Option<NotebookPath>), Failure> {
+    ctx: &CommandContext,
+) -> Result<(SetupPlan, Option<NotebookPath>), Failure> {
     let consents = consents(args);
     let Early { looked_up, listed, at, mut kept, mut near } = early;
-    let wish = Wish {
+    let wish = NotebookSettings {
         account: account.clone(),
         scope: args.scope.as_ref().map(ToString::to_string),
         key: args.key.as_ref().map(ToString::to_string),
@@ -151,22 +152,23 @@ async fn look_from(
     };
     let (notebook, found) = tokio::join!(Step::<Notebook>::plan(reader, wish.at(path), &consents), found);
     let notebook = notebook?;
-    let ground = planned(&input.load(), &notebook)?;
-    let (scope, key) = ground.secret()?;
+    let prerequisites = planned(&input.load(), &notebook)?;
+    let (scope, key) = prerequisites.secret()?;
     if at != (scope.clone(), key.clone()) {
         let want = wanted(scope.clone(), key.clone(), compare, &consents);
-        let looks = keep(reader, want, grants.to_vec(), &consents);
+        let looks = plan_secret(reader, want, grants.to_vec(), &consents);
         (kept, near) = tokio::join!(looks, near_scopes(reader, &scope));
     }
     let (looked_up, mut kept) = (looked_up?, kept?);
     let Some(found) = found? else {
         return Err(Failure::new(Code::Bug, "The dbt job was read, but the workflow was not."));
     };
-    let drawn = draw(reader, input, looked_up, found, (&ground, UsualKeys::unknown()), me, stage).await?;
-    let standing = drawn.standing_notebook(input);
-    let Drawn { steps: drawn, warnings } = drawn;
+    let workflow_plan =
+        plan_workflow(reader, input, looked_up, found, (&prerequisites, UsualKeys::unknown()), me, ctx).await?;
+    let standing = workflow_plan.standing_notebook(input);
+    let WorkflowPlan { steps: workflow_plan, warnings } = workflow_plan;
     let mut rest = Vec::new();
-    for step in drawn {
+    for step in workflow_plan {
         if let Planned::Grant(grant) = step {
             // Whoever the runs act as may have been named too, and with more.
             if !names(&kept, &grant.want.principal) {
@@ -177,15 +179,15 @@ async fn look_from(
         }
     }
     kept.settle_for(me, &consents);
-    let Kept { scope: scope_step, secret, grants } = kept;
+    let SecretPlan { scope: scope_step, secret, grants } = kept;
     let readers = secret.have.as_ref().map(|have| have.readers.clone());
     let mut steps = vec![Planned::Scope(scope_step), Planned::Secret(secret)];
     steps.extend(grants.into_iter().map(Planned::Grant));
     steps.push(Planned::Notebook(notebook));
     steps.extend(rest);
-    Ok((Outline { plan: Plan { steps }, scope, key, readers, ground, warnings, near }, standing))
+    Ok((SetupPlan { plan: Plan { steps }, scope, key, readers, prerequisites, warnings, near }, standing))
 }
 
-fn names(kept: &Kept, principal: &str) -> bool {
+fn names(kept: &SecretPlan, principal: &str) -> bool {
     kept.grants.iter().any(|step| step.want.principal.eq_ignore_ascii_case(principal))
 }

@@ -46,7 +46,7 @@ impl NewStatus {
 
 /// How a run or task stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum RunState {
     /// With the service's word for it.
     Going(String),
     Ended(WorkflowEnd),
@@ -109,24 +109,24 @@ impl WorkflowEnd {
     }
 }
 
-impl Standing {
+impl RunState {
     /// The service's word for it.
     pub(crate) fn word(&self) -> &str {
         match self {
-            Standing::Going(word) => word,
-            Standing::Ended(end) => end.word(),
+            RunState::Going(word) => word,
+            RunState::Ended(end) => end.word(),
         }
     }
 
     pub(crate) fn is_over(&self) -> bool {
         match self {
-            Standing::Going(_) => false,
-            Standing::Ended(_) => true,
+            RunState::Going(_) => false,
+            RunState::Ended(_) => true,
         }
     }
 }
 
-pub(super) fn standing(state: Option<&State>, status: Option<&NewStatus>) -> Option<Standing> {
+pub(super) fn standing(state: Option<&State>, status: Option<&NewStatus>) -> Option<RunState> {
     let life = state.and_then(|state| state.life_cycle_state.as_deref());
     let new = status.and_then(|status| status.state.as_deref());
     let result = state.and_then(|state| state.result_state.as_deref());
@@ -137,7 +137,7 @@ pub(super) fn standing(state: Option<&State>, status: Option<&NewStatus>) -> Opt
         (None, None) => return None,
     };
     if !over {
-        return Some(Standing::Going(life.or(new).unwrap_or_default().to_owned()));
+        return Some(RunState::Going(life.or(new).unwrap_or_default().to_owned()));
     }
     // SKIPPED and INTERNAL_ERROR may come without a result.
     let end = WorkflowEnd::of(result.or(code).or(life).or(new).unwrap_or_default());
@@ -150,7 +150,7 @@ pub(super) fn standing(state: Option<&State>, status: Option<&NewStatus>) -> Opt
         (_, Some(finer)) if end.is_success() && !matches!(finer, WorkflowEnd::Success(_)) => finer,
         (Some(_) | None, Some(_) | None) => end,
     };
-    Some(Standing::Ended(end))
+    Some(RunState::Ended(end))
 }
 
 pub(super) fn message<'a>(state: Option<&'a State>, status: Option<&'a NewStatus>) -> Option<&'a str> {

@@ -1,13 +1,13 @@
 //! Edits a setting of the plan of `setup`.
 
-use super::{Instead, TYPED, Talking};
+use super::{Dialog, Instead, TYPED};
 use crate::commands::create_workflow::{read_compute, read_run_as, read_schedule, read_zone};
 use crate::databricks::secrets::ScopeName;
 use crate::databricks::workspace::NotebookPath;
 use crate::failure::{Code, Failure};
 use crate::questions::Setting;
 
-impl Talking<'_> {
+impl Dialog<'_> {
     /// Asks for one value that its flag would take, `now` there to be edited. An empty line stands for the default.
     pub(super) async fn setting(&mut self, setting: Setting, now: &str) -> Result<(), Failure> {
         loop {
@@ -18,7 +18,7 @@ impl Talking<'_> {
                     let flag = setting.flag();
                     self.instead.retain(|instead| !matches!(instead, Instead::Flag(known, _) if *known == flag));
                     self.instead.extend(answer.clone().map(|answer| Instead::Flag(flag, answer)));
-                    self.stage.talk.settings.insert(setting, answer);
+                    self.ctx.prompts.settings.insert(setting, answer);
                     return Ok(());
                 }
                 Err(failure) => self.tell(&failure),
@@ -34,7 +34,7 @@ impl Talking<'_> {
             Setting::Scope => typed.parse::<ScopeName>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),
             Setting::Notebook => typed.parse::<NotebookPath>().map(|_| ()).map_err(|bad| wrong(bad.to_string())),
             Setting::Compute => read_compute(typed, &TYPED),
-            Setting::Schedule => read_schedule(typed, &TYPED, None, self.stage).map(|_| ()),
+            Setting::Schedule => read_schedule(typed, &TYPED, None, self.ctx).map(|_| ()),
             Setting::Zone => read_zone(typed, &TYPED).map(|_| ()),
             Setting::RunAs => read_run_as(typed, &TYPED).map(|_| ()),
         }

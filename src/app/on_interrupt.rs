@@ -1,6 +1,6 @@
 //! Interruption: who hears it, and what is said then.
 
-use crate::commands::{self, LastKnown, Left, Said};
+use crate::commands::{self, Interrupted, LastKnown, StateNote};
 use crate::document::Data;
 use crate::events::Interruption;
 use crate::failure::{Code, Ended, Failure, Report};
@@ -24,7 +24,7 @@ pub(super) enum Leaves {
 }
 
 /// What is left when somebody interrupts: what goes on, and how to pick it up again. Gives whether that is said, too.
-pub(super) fn farewell(
+pub(super) fn on_interrupt(
     signal: u8,
     leaves: Leaves,
     last_known: &LastKnown,
@@ -32,9 +32,9 @@ pub(super) fn farewell(
 ) -> (Ended<Box<dyn Report>>, bool) {
     let failure = Failure::interrupted(signal);
     let failure = match (last_known.get(), leaves) {
-        (Some(Left { data, going, said }), _) => {
+        (Some(Interrupted { data, going, said }), _) => {
             let failure = match said {
-                Some(Said { cause, advice }) => {
+                Some(StateNote { cause, advice }) => {
                     let failure = if printer.is_asking() {
                         Failure::new(Code::Interrupted(signal), "Canceled.")
                     } else {
