@@ -129,16 +129,18 @@ fn an_answer_is_checked_as_the_flag_is_and_asked_for_again_with_the_same_words()
     let mut pty = Pty::start(&without(&site, &VARIABLES[2..], &["deploy-notebook"]), 40, 110);
     pty.answers("dbt host", "login.dbt.com");
     pty.sees("your answer \"login.dbt.com\" is invalid: it is dbt's sign-in page");
+    pty.sees_times("dbt host (", 2);
     pty.keys(&format!("{origin}\r"));
     pty.answers("dbt account ID", "fifty");
     pty.sees("your answer \"fifty\" is not an account ID, a number such as 51234.");
+    pty.sees_times("dbt account ID (", 2);
     // Corrected by hand.
     pty.keys("99\u{7f}\u{7f}\u{7f}5123\u{1b}[D\u{1b}[C4\r");
     let left = pty.ends(0);
     assert!(left.screen.contains("dbt account ID (the number after /deploy/ in its URLs): 51234"));
     assert!(left.screen.contains("dbtrigger deploy-notebook --dbt-host"), "{}", left.screen);
     let flagged = site.run(&["deploy-notebook", "--dbt-account", "fifty"]).ends(2);
-    let _ = flagged.says("your answer \"fifty\" is not an account ID, a number such as 51234.");
+    let _ = flagged.says("--dbt-account \"fifty\" is not an account ID, a number such as 51234.");
 }
 
 #[test]
@@ -150,6 +152,7 @@ fn a_token_at_the_question_for_a_host_is_not_taken_and_not_repeated() {
     pty.answers("dbt host", typed);
     pty.sees("Your answer looks like a token, not a host, and is not shown");
     assert!(!pty.screen().contains(typed), "{}", pty.screen());
+    pty.sees_times("dbt host (", 2);
     pty.keys("nightly\r");
     pty.sees("\"nightly\" is not a valid host: it has no dot");
     pty.keys("\u{3}");
