@@ -69,12 +69,14 @@ const GREEN: &str = "32";
 const YELLOW: &str = "33";
 const CYAN: &str = "36";
 
-/// Signs of a plan and words for the end of a run, with their colors.
-const COLORS: [(&str, &str); 8] = [
+/// Signs of plans and checks, and words for the end of a run, with their colors.
+const COLORS: [(&str, &str); 10] = [
     ("+", GREEN),
     ("~", YELLOW),
     ("-", RED),
     ("!", RED),
+    ("✓", GREEN),
+    ("✗", RED),
     ("SUCCESS", GREEN),
     ("ERROR", RED),
     ("FAILED", RED),
@@ -397,6 +399,21 @@ fn same_device() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signs_and_outcomes_have_their_color_and_other_words_do_not() {
+        for (line, colored) in [
+            ("  + secret dbt-cloud/api-key", "  \u{1b}[32m+\u{1b}[0m secret dbt-cloud/api-key"),
+            ("DbtJobRunStatus.ERROR   in 2m", "DbtJobRunStatus.\u{1b}[31mERROR\u{1b}[0m   in 2m"),
+            ("  ✗ No notebook", "  \u{1b}[31m✗\u{1b}[0m No notebook"),
+            ("SUCCESSFUL", "SUCCESSFUL"),
+            ("a + b", "a + b"),
+            ("", ""),
+        ] {
+            assert_eq!(painted(line), colored);
+        }
+        assert_eq!(painted("x\n  - y"), "x\n  \u{1b}[31m-\u{1b}[0m y");
+    }
     use crate::secret::Vault;
 
     #[test]
