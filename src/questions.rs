@@ -80,6 +80,8 @@ pub(crate) struct Open {
     pub(crate) questions: Vec<Question>,
     /// The addresses that the command line has; host and account may come from them.
     pub(crate) pasted: Vec<String>,
+    /// How many of the last causes say where a value was looked for; they are shown with `-v`.
+    pub(crate) tried: usize,
 }
 
 /// Why a question has no answer.

@@ -55,7 +55,7 @@ pub(crate) async fn answer(
     ctx: &mut CommandContext,
     prompter: &dyn Prompter,
 ) -> Result<Vec<Instead>, Failure> {
-    let Open { questions, pasted } = open;
+    let Open { questions, pasted, tried: _ } = open;
     let pasted: Vec<(String, Link)> =
         pasted.iter().filter_map(|text| Some((text.clone(), Link::parse(text).ok()?))).collect();
     let mut prompts = Dialog { ctx, prompter, pasted, instead: Vec::new(), named: None };

@@ -57,7 +57,7 @@ async fn asked(
     script: &Scripted,
 ) -> (Result<Vec<Instead>, Failure>, CommandContext) {
     let mut ctx = world.ctx(AccountFlags::default(), Events::new(|_| ()));
-    let open = Open { questions: questions.to_vec(), pasted: Vec::new() };
+    let open = Open { questions: questions.to_vec(), pasted: Vec::new(), tried: 0 };
     let answered = answer(&open, &mut ctx, script).await;
     assert!(script.0.borrow().is_empty(), "questions were left out");
     (answered, ctx)

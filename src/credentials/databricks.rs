@@ -269,7 +269,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, errors: &mut 
     }
     if nothing {
         for row in &tried {
-            errors.remark(row.to_string());
+            errors.tried(row.to_string());
         }
     }
     let (Sourced { value: origin, source: host_from }, way) = (host?, way?);

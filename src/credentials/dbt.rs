@@ -167,7 +167,7 @@ pub(crate) fn account(
             Ok(active) => Some(active),
             Err(NotStored::Nowhere(rows)) => {
                 for row in rows {
-                    errors.remark(row.to_string());
+                    errors.tried(row.to_string());
                 }
                 None
             }

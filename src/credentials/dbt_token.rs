@@ -98,7 +98,7 @@ pub(crate) fn api_token(
         Ok(token) => Ok(Some(token)),
         Err(NotStored::Nowhere(rows)) => {
             for row in rows {
-                errors.remark(row.to_string());
+                errors.tried(row.to_string());
             }
             Ok(None)
         }

@@ -22,6 +22,8 @@ pub(crate) struct InputErrors {
     remarks: Vec<String>,
     advice: Vec<String>,
     pasted: Vec<String>,
+    /// Where a value was looked for, and why it was not found there.
+    tried: Vec<String>,
 }
 
 impl InputErrors {
@@ -63,6 +65,13 @@ impl InputErrors {
         }
     }
 
+    /// Where a missing value was looked for.
+    pub(crate) fn tried(&mut self, row: String) {
+        if !self.tried.contains(&row) {
+            self.tried.push(row);
+        }
+    }
+
     /// Another way to give what is missing.
     pub(crate) fn advise(&mut self, advice: String) {
         if !self.advice.contains(&advice) {
@@ -77,7 +86,7 @@ impl InputErrors {
 
     /// Takes over what another collection wants.
     pub(crate) fn join(&mut self, other: InputErrors) {
-        let InputErrors { missing, wrong, remarks, advice, pasted } = other;
+        let InputErrors { missing, wrong, remarks, advice, pasted, tried } = other;
         for advice in advice {
             self.advise(advice);
         }
@@ -87,6 +96,9 @@ impl InputErrors {
             self.fail(failure);
         }
         self.remarks.extend(remarks);
+        for row in tried {
+            self.tried(row);
+        }
     }
 
     /// Whether nothing is wrong and nothing missing.
@@ -106,7 +118,8 @@ impl InputErrors {
 
     /// Fails if anything is missing or wrong, naming all of it at once.
     pub(crate) fn settle(self) -> Result<(), Failure> {
-        let InputErrors { missing, wrong, remarks, advice, pasted } = self;
+        let InputErrors { missing, wrong, remarks, advice, pasted, tried } = self;
+        let count = tried.len();
         let missing_lines: Vec<String> =
             missing.iter().map(|MissingInput { what, give, ask: _ }| format!("{what} is missing: {give}")).collect();
         if let [first, others @ ..] = wrong.as_slice() {
@@ -126,7 +139,8 @@ impl InputErrors {
                     .hints
                     .extend(hints.into_iter().filter(|hint| !failure.hints.contains(hint)).collect::<Vec<_>>());
             }
-            failure.causes.extend(missing_lines.into_iter().chain(remarks));
+            failure.causes.extend(missing_lines.into_iter().chain(remarks).chain(tried));
+            failure.open.tried = count;
             return Err(failure);
         }
         if missing.is_empty() {
@@ -137,10 +151,11 @@ impl InputErrors {
             count => format!("{count} values are missing."),
         };
         let mut failure = Failure::new(Code::MissingInput, what);
-        failure.causes = missing_lines.into_iter().chain(remarks).collect();
+        failure.causes = missing_lines.into_iter().chain(remarks).chain(tried).collect();
+        failure.open.tried = count;
         // One value that nobody can be asked for, and all answers would be in vain.
         if let Some(questions) = missing.into_iter().map(|missing| missing.ask).collect() {
-            failure.open = Open { questions, pasted };
+            failure.open = Open { questions, pasted, tried: count };
         }
         Err(advice.into_iter().fold(failure, Failure::advise).hint(Hint::GiveEach))
     }

@@ -258,10 +258,14 @@ impl Printer {
     }
 
     fn failure(&self, failure: &Failure) {
-        let Failure { code, what, causes, hints, open: _ } = failure;
+        let Failure { code, what, causes, hints, open } = failure;
+        let shown = causes.len() - if self.0.voice.verbose == 0 { open.tried.min(causes.len()) } else { 0 };
         self.labelled(RED, "error", &format!("{what} [{}]", code.name()));
-        for cause in causes {
+        for cause in &causes[..shown] {
             self.wrapped("  cause: ", &cause.replace('\n', "\n  "));
+        }
+        if shown < causes.len() {
+            self.err("  (-v shows where each was looked for)");
         }
         for hint in hints {
             self.labelled(CYAN, "next", &hint.to_string());

@@ -42,13 +42,13 @@ fn jobs_are_listed_and_run_with_nothing_but_dbts_own_file() {
     let _ = run(&site, &["jobs"]).ends(4);
     // Another host gets no token of this one.
     let before = site.requests();
-    let _ = run(&site, &["jobs", "--dbt-host", "http://127.0.0.1:9", "--dbt-account", "51234"])
+    let _ = run(&site, &["jobs", "-v", "--dbt-host", "http://127.0.0.1:9", "--dbt-account", "51234"])
         .ends(2)
         .says("--dbt-host says http://127.0.0.1:9")
         .says("and a stored token is sent only to its own host");
     // Text that is no YAML is named with file and line.
     std::fs::write(&file, "projects:\n  - [\n").unwrap();
-    let _ = run(&site, &["jobs"]).ends(2).says(file.to_str().unwrap()).says("line 2");
+    let _ = run(&site, &["jobs", "-v"]).ends(2).says(file.to_str().unwrap()).says("line 2");
     assert_eq!(site.requests(), before);
     std::fs::remove_file(file).unwrap();
 }

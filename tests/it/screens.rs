@@ -8,7 +8,7 @@ use crate::pty::Pty;
 use crate::reference::updating;
 
 /// Enough for everything that one command prints.
-const ROWS: u16 = 120;
+const ROWS: u16 = 300;
 
 const NONE_SET: [&str; 5] =
     ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"];

@@ -210,7 +210,7 @@ fn a_login_is_used_by_every_command_until_it_is_removed() {
     let twice = run(&site, bus_at, &["auth", "logout"]).ends(0).says("Removed the token for dbt account 51234");
     let _ = twice.says("The keyring still has the token for Databricks");
     let _ = run(&site, bus_at, &["auth", "logout"]).ends(0).says("does not have a login for dbt");
-    let _ = run(&site, bus_at, &["jobs"]).ends(2).says("tried keyring");
+    let _ = run(&site, bus_at, &["jobs", "-v"]).ends(2).says("tried keyring");
     let _ = run(&site, bus_at, &["auth", "logout", "--all"]).ends(0).says("Removed the token for Databricks");
     let empty = run(&site, bus_at, &["auth", "status", "-o", "json"]).ends(4).json();
     assert_eq!(empty["data"]["keyring"]["logins"], Value::Array(Vec::new()));
@@ -320,7 +320,7 @@ fn where_there_is_no_keyring_the_cause_and_the_other_ways_are_named() {
         let login = login_to_dbt(&site, address).ends(1).says("no keyring").says("set DBT_CLOUD_TOKEN");
         let login = login.says(cause);
         assert!(!login.stderr.contains('\u{1b}'));
-        let _ = run(&site, address, &["jobs"]).ends(2).says("tried keyring: no keyring");
+        let _ = run(&site, address, &["jobs", "-v"]).ends(2).says("tried keyring: no keyring");
         let _ = run(&site, address, &["auth", "status"]).ends(4).says("Keyring: no keyring");
     }
 }

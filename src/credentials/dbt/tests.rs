@@ -57,9 +57,10 @@ fn everything_missing_is_named_at_once_with_other_tools_variables() {
     let environment = Environment::of([("DBT_TOKEN", "x")]);
     let failure = find(&AccountFlags::default(), None, &environment).unwrap_err();
     assert_eq!((failure.code, failure.causes.len()), (Code::MissingInput, 5));
-    assert_eq!(failure.causes[2], "tried keyring: the keyring is not used: A_TEST is set");
-    assert_eq!(failure.causes[3], "tried dbt_cloud.yml: no home directory");
-    assert!(failure.causes[4].contains("DBT_TOKEN"));
+    assert!(failure.causes[2].contains("DBT_TOKEN"));
+    assert_eq!(failure.causes[3], "tried keyring: the keyring is not used: A_TEST is set");
+    assert_eq!(failure.causes[4], "tried dbt_cloud.yml: no home directory");
+    assert_eq!(failure.open.tried, 2);
 }
 
 /// The account, and the token if it may go there.
