@@ -144,7 +144,7 @@ class DebianPackage(unittest.TestCase):
         deb = shlex.quote(os.path.abspath(os.environ["DEB"]))
         self.sh(f"lintian --fail-on error --tag-display-limit 0 {deb}")
         # Images of containers leave manual pages and documentation out.
-        self.sh(f"dpkg --notebook-include='/usr/share/*' --install {deb}")
+        self.sh(f"dpkg --path-include='/usr/share/*' --install {deb}")
         try:
             self.assertIn(f"dbtrigger {VERSION} (", self.sh("dbtrigger --version"))
             # As bash-completion loads it: by the name of the command.
