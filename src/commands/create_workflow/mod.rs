@@ -100,10 +100,14 @@ pub(crate) struct Args {
         help = "Workspace path of the notebook [default: unchanged, or /Users/<you>/dbtrigger/run_dbt_job_<account>]"
     )]
     notebook: Option<NotebookPath>,
-    /// What to run on: serverless, cluster:ID, job-cluster:KEY, or new[:NODE_TYPE]
-    ///
-    /// "new" creates the smallest cluster for each run [default: unchanged, or serverless]
-    #[arg(long, value_name = "COMPUTE", help_heading = "Compute")]
+    /// Compute, as `ComputeArg` reads it.
+    #[arg(
+        long,
+        value_name = "COMPUTE",
+        help_heading = "Compute",
+        help = "What to run on: serverless, cluster:ID, job-cluster:KEY, or new[:NODE_TYPE]",
+        long_help = "What to run on: serverless, cluster:ID, job-cluster:KEY, or new[:NODE_TYPE]\n\n\"new\" creates the smallest cluster for each run [default: unchanged, or serverless]"
+    )]
     compute: Option<String>,
     /// Cluster policy of a new cluster
     #[arg(long, value_name = "ID", help_heading = "Compute", hide_short_help = true)]
@@ -148,8 +152,15 @@ pub(crate) struct Args {
     /// Nothing else in the workflow is changed.
     #[arg(long, value_name = "WORKFLOW", help_heading = "Job")]
     add_to: Option<String>,
-    /// Key of the added task, such as load [default: dbt_<job ID>]
-    #[arg(long, value_name = "KEY", requires = "add_to", help_heading = "Job", hide_short_help = true)]
+    /// Key of the added task.
+    #[arg(
+        long,
+        value_name = "KEY",
+        requires = "add_to",
+        help_heading = "Job",
+        hide_short_help = true,
+        help = "Key of the added task, such as load [default: dbt_<job ID>]"
+    )]
     task_key: Option<String>,
     #[command(flatten, next_help_heading = "Job")]
     narrow: Narrow,

@@ -90,8 +90,13 @@ pub(crate) struct Args {
         help = "Workspace path of the notebook [default: unchanged, or /Users/<you>/dbtrigger/run_dbt_job_<account>]"
     )]
     path: Option<NotebookPath>,
-    /// What to run on: serverless, cluster:ID, or new[:NODE_TYPE] [default: unchanged, or serverless]
-    #[arg(long, value_name = "COMPUTE", help_heading = "Compute")]
+    /// Compute, as `create-workflow` reads it.
+    #[arg(
+        long,
+        value_name = "COMPUTE",
+        help_heading = "Compute",
+        help = "What to run on: serverless, cluster:ID, or new[:NODE_TYPE] [default: unchanged, or serverless]"
+    )]
     compute: Option<String>,
     /// Quartz cron expression, such as '0 0 6 * * ?' [default: unchanged, or none]
     #[arg(long, value_name = "CRON", help_heading = "Schedule")]
