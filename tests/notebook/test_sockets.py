@@ -97,7 +97,7 @@ class Sockets(unittest.TestCase):
         """The notebook's functions, without its last cells: nothing runs yet."""
         source = render(dbt_host=host)
         cells = source.split("\n\n# COMMAND ----------\n\n")
-        last = next(number for number, cell in enumerate(cells) if cell.startswith("# Runs as dbt Cloud tells them"))
+        last = next(number for number, cell in enumerate(cells) if "\nclass Run:\n" in cell)
         widgets = types.SimpleNamespace(text=lambda *_: None, get=lambda name: "")
         secrets = types.SimpleNamespace(get=lambda scope, key: TOKEN)
         space = {"dbutils": types.SimpleNamespace(widgets=widgets, secrets=secrets)}
