@@ -178,6 +178,8 @@ fn setup_at_a_terminal() {
         profile(&page.site);
         let again = [from_nothing(&page.site)[2..].to_vec(), vec![Presses("Run the workflow now?", "n")]].concat();
         page.shows("Again, with a profile", &["setup"], &NONE_SET, &again, 0);
+        // What a home keeps is searched for tokens.
+        std::fs::remove_file(page.site.home.path().join(".databrickscfg")).unwrap();
         page.is(&format!("setup-{columns}"));
     }
 }

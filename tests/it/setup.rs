@@ -138,12 +138,14 @@ fn the_only_profile_that_works_is_used_without_a_question() {
     let site = fast();
     let file = site.home.path().join(".databrickscfg");
     let text = format!("[work]\nhost = {}\ntoken = {DATABRICKS_TOKEN}\n", site.sandbox.origin());
-    std::fs::write(file, text).unwrap();
+    std::fs::write(&file, text).unwrap();
     let mut pty = guide(&site);
     for (question, answer) in &conversation(&site)[2..] {
         answered(&mut pty, question, answer);
     }
     let left = pty.ends(0);
+    // What a home keeps is searched for tokens.
+    std::fs::remove_file(file).unwrap();
     assert!(!left.raw.contains("Databricks host"), "{}", left.screen);
 }
 

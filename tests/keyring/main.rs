@@ -209,7 +209,7 @@ fn a_login_is_used_by_every_command_until_it_is_removed() {
 
     let twice = run(&site, bus_at, &["auth", "logout"]).ends(0).says("Removed the token for dbt account 51234");
     let _ = twice.says("The keyring still has the token for Databricks");
-    let _ = run(&site, bus_at, &["auth", "logout"]).ends(0).says("does not have a login for dbt");
+    let _ = run(&site, bus_at, &["auth", "logout"]).ends(0).says("has no login for dbt");
     let _ = run(&site, bus_at, &["jobs", "-v"]).ends(2).says("tried keyring");
     let _ = run(&site, bus_at, &["auth", "logout", "--all"]).ends(0).says("Removed the token for Databricks");
     let empty = run(&site, bus_at, &["auth", "status", "-o", "json"]).ends(4).json();
@@ -281,14 +281,14 @@ fn a_second_account_stands_beside_the_first_and_has_to_be_named_then() {
     for site in [&site, &other] {
         let _ = login_to_dbt(site, &bus.address).ends(0);
     }
-    let both = run(&site, &bus.address, &["jobs"]).ends(2).says("none is selected");
+    let both = run(&site, &bus.address, &["jobs", "-v"]).ends(2).says("none is selected");
     let _ = both.says(site.sandbox.origin()).says(other.sandbox.origin());
     let before = other.requests();
-    let _ = run(&site, &bus.address, &["jobs", "--dbt-host", site.sandbox.origin()]).ends(0);
+    let _ = run(&site, &bus.address, &["jobs", "-v", "--dbt-host", site.sandbox.origin()]).ends(0);
     let link = format!("{}/deploy/51234/projects/1/jobs/222225", other.sandbox.origin());
     let _ = run(&site, &bus.address, &["runs", "--job", &link]).ends(0);
     assert!(other.requests() > before);
-    let elsewhere = ["jobs", "--dbt-host", "127.0.0.2", "--dbt-account", "51234"];
+    let elsewhere = ["jobs", "-v", "--dbt-host", "127.0.0.2", "--dbt-account", "51234"];
     let _ = run(&site, &bus.address, &elsewhere).ends(2).says("no login for account 51234 at");
     let _ = run(&site, &bus.address, &["auth", "logout"]).ends(2).says("--all");
 }
@@ -304,7 +304,7 @@ fn a_locked_keyring_is_named_and_nothing_hangs() {
     drop(keyring);
     let _locked = bus.keyring(false);
     let begun = Instant::now();
-    let _ = run(&site, &bus.address, &["jobs"]).ends(2).says("the keyring is locked");
+    let _ = run(&site, &bus.address, &["jobs", "-v"]).ends(2).says("the keyring is locked");
     let _ = run(&site, &bus.address, &["auth", "status"]).ends(4).says("Keyring: the keyring is locked");
     let _ = login_to_dbt(&site, &bus.address).ends(1).says("unlock the keyring");
     assert!(begun.elapsed() < SHORT, "{:?}", begun.elapsed());
@@ -334,11 +334,14 @@ fn a_keyring_that_hangs_is_given_up_and_a_login_can_be_interrupted() {
     let keyring = bus.keyring(true);
     keyring.signal("-STOP");
     let begun = Instant::now();
-    let _ = run(&site, &bus.address, &["jobs"]).ends(2).says("did not answer within 3 s");
-    let _ = run(&site, &bus.address, &["auth", "status"]).ends(4).says("did not answer within 3 s");
+    let _ = run(&site, &bus.address, &["jobs", "-v"]).ends(2).says("did not respond within 3 s");
+    let _ = run(&site, &bus.address, &["auth", "status"]).ends(4).says("did not respond within 3 s");
     assert!(begun.elapsed() < 2 * SHORT, "{:?}", begun.elapsed());
     // With everything given it is not even looked at.
-    let given = Site::finish(&["jobs"], site.command(&["jobs"]).env_remove("DBTRIGGER_NO_KEYRING").spawn().unwrap());
+    let given = Site::finish(
+        &["jobs", "-v"],
+        site.command(&["jobs", "-v"]).env_remove("DBTRIGGER_NO_KEYRING").spawn().unwrap(),
+    );
     let _ = given.ends(0);
     // A login waits for whoever unlocks it, says so, and hears a signal.
     let origin = site.sandbox.origin();
@@ -363,9 +366,9 @@ fn it_is_not_opened_in_ci_nor_where_a_variable_forbids_it() {
     // It would hang now.
     keyring.signal("-STOP");
     for name in ["CI", "DBTRIGGER_NO_KEYRING"] {
-        for (arguments, exit) in [(&["jobs"][..], 2), (&["auth", "status"], 4), (&["auth", "logout"], 2)] {
+        for (arguments, exit) in [(&["jobs", "-v"][..], 2), (&["auth", "status"], 4), (&["auth", "logout"], 2)] {
             let child = command(&site, &bus.address, arguments).env(name, "1").spawn().unwrap();
-            let _ = Site::finish(arguments, child).ends(exit).says(&format!("since {name} is set"));
+            let _ = Site::finish(arguments, child).ends(exit).says(&format!("not used: {name} is set"));
         }
     }
     keyring.signal("-CONT");
