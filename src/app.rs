@@ -4,6 +4,7 @@ mod help;
 mod on_interrupt;
 mod usage;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,7 +21,7 @@ use crate::credentials::AccountFlags;
 use crate::events::Interruption;
 use crate::failure::{Code, Ended, Failure, Report};
 use crate::http::Pace;
-use crate::questions::Question;
+use crate::questions::{Question, Setting};
 use crate::secret::Vault;
 use crate::ui::{Color, Format, Printer, Voice};
 
@@ -202,7 +203,7 @@ async fn converse(
         let open = ended.failure.as_ref().map(|failure| failure.open.clone()).unwrap_or_default();
         // One answer may lead to another question, so only now all of them are known.
         if open.questions.is_empty() && !instead.is_empty() && (ended.failure.is_some() || !again.only_failed) {
-            ctx.events.remark(next_time(again.arguments, &instead));
+            ctx.events.remark(next_time(again.arguments, &instead, &ctx.prompts.settings));
         }
         // Asked for once, and still missing: then asking does not help.
         if open.questions.iter().all(|question| asked.contains(question)) {
@@ -218,14 +219,24 @@ async fn converse(
     }
 }
 
-/// The command that asks nothing, without any secret in it.
-fn next_time(arguments: &[OsString], instead: &[Instead]) -> String {
-    let given = arguments.iter().skip(1).map(|argument| quoted(&argument.to_string_lossy()));
+/// The command that asks nothing, without any secret in it. An edited setting replaces its flag.
+fn next_time(arguments: &[OsString], instead: &[Instead], settings: &BTreeMap<Setting, Option<String>>) -> String {
+    let mut arguments: Vec<String> =
+        arguments.iter().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    for name in settings.keys().flat_map(|setting| setting.flags()) {
+        while let Some(at) = arguments.iter().position(|word| word == name) {
+            arguments.drain(at..arguments.len().min(at + 2));
+        }
+        arguments.retain(|word| word.strip_prefix(name).is_none_or(|value| !value.starts_with('=')));
+    }
+    let edited = settings.iter().filter_map(|(setting, value)| Some(Instead::Flag(setting.flag(), value.clone()?)));
+    let instead: Vec<Instead> = instead.iter().cloned().chain(edited).collect();
+    let given = arguments.iter().map(|argument| quoted(argument));
     let mut words: Vec<String> = ["dbtrigger".to_owned()].into_iter().chain(given).collect();
     // Behind `--` nothing is a flag.
     let verbatim = words.iter().position(|word| word == "--").map_or(Vec::new(), |index| words.split_off(index));
     let mut secrets = Vec::new();
-    for instead in instead {
+    for instead in &instead {
         match instead {
             Instead::Variable(name, Some(value)) => words.insert(0, format!("{name}={}", quoted(value))),
             Instead::Variable(name, None) => secrets.push(*name),
@@ -377,7 +388,7 @@ mod tests {
             Instead::Argument("it's nightly".to_owned()),
         ];
         assert_eq!(
-            next_time(&arguments("/bin/dbtrigger run --cause a:b"), &instead),
+            next_time(&arguments("/bin/dbtrigger run --cause a:b"), &instead, &BTreeMap::new()),
             r"next time: DATABRICKS_HOST='https://w.cloud.databricks.com' dbtrigger run --cause 'a:b' --dbt-account 1 'it'\''s nightly'   (with DATABRICKS_TOKEN and DBT_CLOUD_TOKEN set)"
         );
     }
@@ -387,9 +398,24 @@ mod tests {
         assert_eq!(
             next_time(
                 &arguments("dbtrigger run --no-wait -- 222222"),
-                &[Instead::Flag("--dbt-account", "1".to_owned())]
+                &[Instead::Flag("--dbt-account", "1".to_owned())],
+                &BTreeMap::new()
             ),
             "next time: dbtrigger run --no-wait --dbt-account 1 -- 222222"
+        );
+    }
+
+    #[test]
+    fn an_edited_setting_replaces_its_flag_however_often_it_was_edited() {
+        let settings = [
+            (Setting::Scope, Some("team".to_owned())),
+            (Setting::Notebook, None),
+            (Setting::Compute, Some("new".to_owned())),
+        ];
+        let line = arguments("dbtrigger setup --scope a --path /x --compute=serverless --key k");
+        assert_eq!(
+            next_time(&line, &[], &settings.into()),
+            "next time: dbtrigger setup --key k --scope team --compute new"
         );
     }
 

@@ -61,6 +61,14 @@ impl Setting {
         }
     }
 
+    /// The names of its flag.
+    pub(crate) fn flags(self) -> Vec<&'static str> {
+        match self {
+            Setting::Notebook => vec![self.flag(), "--path"],
+            Setting::Scope | Setting::Compute | Setting::Schedule | Setting::Zone | Setting::RunAs => vec![self.flag()],
+        }
+    }
+
     /// The flag that sets it.
     pub(crate) fn flag(self) -> &'static str {
         match self {

@@ -308,17 +308,17 @@ pub(super) async fn stop_workflow(
         report.workflow = Some(Stopped { fate: CancelOutcome::Gone, ..stopped(standing.as_ref(), false) });
         of_gone(&format!("Databricks run {run}"), &error)
     });
-    let child_runs = Behind { workflow_run: run, workspace, fresh: !already, databricks: writer };
-    let child_runs = cancel_behind(&child_runs, deadline, &again, report, ctx).await;
-    match (gone, child_runs) {
-        (None, child_runs) => child_runs,
+    let parent = ParentRun { workflow_run: run, workspace, fresh: !already, databricks: writer };
+    let cancelled = cancel_child_runs(&parent, deadline, &again, report, ctx).await;
+    match (gone, cancelled) {
+        (None, cancelled) => cancelled,
         (Some(gone), Ok(())) => Err(gone),
-        (Some(gone), Err(child_runs)) => Err(child_runs.cause(gone.what)),
+        (Some(gone), Err(failure)) => Err(failure.cause(gone.what)),
     }
 }
 
 /// The Databricks run whose dbt runs are cancelled.
-struct Behind<'a> {
+struct ParentRun<'a> {
     workflow_run: u64,
     workspace: Option<String>,
     /// It was going on until now, and its notebooks may just have started something.
@@ -327,8 +327,8 @@ struct Behind<'a> {
 }
 
 /// The dbt runs that the run's tasks tell of themselves.
-async fn told_by_tasks(child_runs: &Behind<'_>, deadline: &Deadline, ctx: &CommandContext) -> Vec<String> {
-    let mut probe = WorkflowProbe::new(child_runs.databricks, child_runs.workflow_run);
+async fn told_by_tasks(parent: &ParentRun<'_>, deadline: &Deadline, ctx: &CommandContext) -> Vec<String> {
+    let mut probe = WorkflowProbe::new(parent.databricks, parent.workflow_run);
     match follow(&mut probe, deadline.clone(), &ctx.run_context(), |_| {}).await {
         Followed::Ended(state) => {
             let said = state.tasks.into_iter().filter_map(|task| task.said);
@@ -340,8 +340,8 @@ async fn told_by_tasks(child_runs: &Behind<'_>, deadline: &Deadline, ctx: &Comma
 
 /// Cancels what the notebooks of the run have started in dbt, in any task, attempt and repair, and have not cancelled
 /// themselves.
-async fn cancel_behind(
-    child_runs: &Behind<'_>,
+async fn cancel_child_runs(
+    parent: &ParentRun<'_>,
     deadline: &Deadline,
     again: &str,
     report: &mut CancelReport,
@@ -356,14 +356,14 @@ async fn cancel_behind(
                 "its dbt run was not looked up: {} {why}; with access to dbt, run `{again}`",
                 failure.what
             ));
-            for url in told_by_tasks(child_runs, deadline, ctx).await {
+            for url in told_by_tasks(parent, deadline, ctx).await {
                 ctx.events.warning(format!("one of its tasks started a dbt run that may still be running: {url}"));
             }
             return Ok(());
         }
     };
     report.dbt = Some(Vec::new());
-    let Behind { workflow_run, ref workspace, fresh, databricks: _ } = *child_runs;
+    let ParentRun { workflow_run, ref workspace, fresh, databricks: _ } = *parent;
     let look = async || {
         let looking = dbt_runs_behind(&writer, account.id, workflow_run, workspace.as_deref(), &ctx.events);
         looking.await.map_err(|error| {

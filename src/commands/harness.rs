@@ -50,6 +50,18 @@ pub(crate) enum InjectedFault {
     HangFromHere,
 }
 
+impl InjectedFault {
+    /// Those after which the same command is run again.
+    pub(crate) const REPEATABLE: [InjectedFault; 6] = [
+        InjectedFault::KilledBefore,
+        InjectedFault::KilledAfter,
+        InjectedFault::LostBefore,
+        InjectedFault::LostAfter,
+        InjectedFault::ErrorAfter,
+        InjectedFault::Unavailable,
+    ];
+}
+
 /// An answer in place of the world's.
 #[derive(Clone)]
 struct Scripted {

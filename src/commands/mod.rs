@@ -43,6 +43,8 @@ mod last_known;
 mod list_tests;
 #[cfg(test)]
 mod off_tests;
+#[cfg(test)]
+pub(crate) mod person;
 mod prompts;
 #[cfg(test)]
 mod prompts_tests;

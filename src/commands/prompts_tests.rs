@@ -1,65 +1,24 @@
 //! Questions with scripted answers, against the world in memory.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-
-use zeroize::Zeroizing;
-
 use super::harness::{DATABRICKS_TOKEN, DBT_TOKEN, Harness};
+use super::person::{Answer, Person};
 use super::prompts::{Instead, answer};
 use super::{CommandContext, line_to_dbt};
 use crate::credentials::{AccountFlags, InputErrors};
 use crate::events::Events;
 use crate::failure::{Code, Failure};
-use crate::questions::{Asking, Open, Prompter, Question, Unanswered};
-
-/// Gives these answers one after the other: what is typed, or a part of what is chosen.
-struct Scripted(RefCell<VecDeque<Result<&'static str, Unanswered>>>);
-
-impl Scripted {
-    fn of<const N: usize>(answers: [&'static str; N]) -> Scripted {
-        Scripted(RefCell::new(answers.into_iter().map(Ok).collect()))
-    }
-
-    fn next(&self, prompt: &str) -> Result<&'static str, Unanswered> {
-        self.0.borrow_mut().pop_front().unwrap_or_else(|| panic!("nobody expects the question: {prompt}"))
-    }
-}
-
-impl Prompter for Scripted {
-    fn text<'a>(&'a self, prompt: &'a str, _: &'a str) -> Asking<'a, String> {
-        Box::pin(async move { self.next(prompt).map(ToOwned::to_owned) })
-    }
-
-    fn secret<'a>(&'a self, prompt: &'a str) -> Asking<'a, Zeroizing<String>> {
-        Box::pin(async move { self.next(prompt).map(|text| Zeroizing::new(text.to_owned())) })
-    }
-
-    fn choose<'a>(&'a self, prompt: &'a str, items: &'a [String]) -> Asking<'a, usize> {
-        Box::pin(async move {
-            let part = self.next(prompt)?;
-            Ok(items.iter().position(|item| item.contains(part)).unwrap_or_else(|| panic!("{part}: {items:?}")))
-        })
-    }
-
-    fn key<'a>(&'a self, prompt: &'a str, keys: &'a str) -> Asking<'a, char> {
-        Box::pin(async move {
-            let key = self.next(prompt)?.chars().next().unwrap();
-            assert!(keys.to_ascii_lowercase().contains(key), "{key} of {keys}");
-            Ok(key)
-        })
-    }
-}
+use crate::questions::{Open, Question, Unanswered};
 
 async fn asked(
     world: &Harness,
     questions: &[Question],
-    script: &Scripted,
+    answers: &[Answer],
 ) -> (Result<Vec<Instead>, Failure>, CommandContext) {
     let mut ctx = world.ctx(AccountFlags::default(), Events::new(|_| ()));
     let open = Open { questions: questions.to_vec(), pasted: Vec::new(), tried: 0 };
-    let answered = answer(&open, &mut ctx, script).await;
-    assert!(script.0.borrow().is_empty(), "questions were left out");
+    let person = Person::of(answers);
+    let answered = answer(&open, &mut ctx, &*person).await;
+    assert!(person.answers.borrow().is_empty(), "questions were left out");
     (answered, ctx)
 }
 
@@ -69,14 +28,14 @@ async fn a_job_is_chosen_with_what_its_list_takes_and_is_named_as_it_was_narrowe
     world.set("DBT_CLOUD_TOKEN", "");
     let job =
         |flag, project: Option<&str>| Question::DbtJob { flag, project: project.map(str::to_owned), environment: None };
-    let script = Scripted::of([DBT_TOKEN, "222222"]);
+    let script = [Ok(DBT_TOKEN), Ok("222222")];
     let (instead, ctx) = asked(&world, &[job(Some("--job"), None)], &script).await;
     let token = Instead::Variable("DBT_CLOUD_TOKEN", None);
     assert_eq!(instead.unwrap(), [token.clone(), Instead::Flag("--job", "222222".to_owned())]);
     assert_eq!(ctx.prompts.job, Some(222_222));
     assert_eq!(line_to_dbt(&[], InputErrors::default(), &ctx).map(|(account, _)| account.id), Ok(51_234));
     // An id and a flag that narrows names do not go together; the name does.
-    let script = Scripted::of([DBT_TOKEN, "222222"]);
+    let script = [Ok(DBT_TOKEN), Ok("222222")];
     let (instead, _) = asked(&world, &[job(None, Some("Jaffle Shop"))], &script).await;
     assert_eq!(instead.unwrap(), [token, Instead::Argument("Nightly build".to_owned())]);
 }
@@ -85,7 +44,7 @@ async fn a_job_is_chosen_with_what_its_list_takes_and_is_named_as_it_was_narrowe
 async fn what_is_no_token_is_asked_for_again() {
     let world = Harness::new();
     world.set("DBT_CLOUD_TOKEN", "");
-    let script = Scripted::of(["two words", DBT_TOKEN]);
+    let script = [Ok("two words"), Ok(DBT_TOKEN)];
     let (instead, _) = asked(&world, &[Question::DbtToken], &script).await;
     assert_eq!(instead.unwrap(), [Instead::Variable("DBT_CLOUD_TOKEN", None)]);
 }
@@ -101,7 +60,7 @@ async fn addressed(world: &Harness, answers: &[&'static str]) -> (Result<Vec<Ins
         Question::DbtKey { tried: true },
         Question::DbtJob { flag: Some("--job"), project: None, environment: None },
     ];
-    let script = Scripted(RefCell::new(answers.iter().copied().map(Ok).collect()));
+    let script = answers.iter().copied().map(Ok).collect::<Vec<Answer>>();
     asked(world, &questions, &script).await
 }
 
@@ -151,7 +110,7 @@ async fn no_other_account_than_the_one_named_is_used_without_consent() {
 async fn a_key_that_is_not_tried_is_taken_as_typed() {
     let world = Harness::new();
     world.set("DBT_CLOUD_TOKEN", "");
-    let script = Scripted::of(["dbtc_never-tried-0123"]);
+    let script = [Ok("dbtc_never-tried-0123")];
     let (answered, ctx) = asked(&world, &[Question::DbtKey { tried: false }], &script).await;
     assert_eq!(answered.unwrap(), [Instead::Variable("DBT_CLOUD_TOKEN", None)]);
     assert_eq!(ctx.vault.kept("DBT_CLOUD_TOKEN").unwrap().reveal(), "dbtc_never-tried-0123");
@@ -159,7 +118,7 @@ async fn a_key_that_is_not_tried_is_taken_as_typed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_terminal_that_cannot_be_used_is_said_with_the_way_around_it() {
-    let broken = Scripted(RefCell::new([Err(Unanswered::Broken("gone".to_owned()))].into()));
+    let broken = [Err(Unanswered::Broken("gone".to_owned()))];
     let world = Harness::new();
     world.set("DBT_CLOUD_HOST", "");
     let (answered, _) = asked(&world, &[Question::DbtHost], &broken).await;
@@ -173,7 +132,7 @@ async fn a_token_to_store_is_tried_at_the_workspace_that_it_is_for() {
     let world = Harness::new();
     world.set("DATABRICKS_TOKEN", "");
     let host = Some("http://127.0.0.1:1/?o=4242".to_owned());
-    let (answered, _) = asked(&world, &[Question::DatabricksToken { host }], &Scripted::of([DATABRICKS_TOKEN])).await;
+    let (answered, _) = asked(&world, &[Question::DatabricksToken { host }], &[Ok(DATABRICKS_TOKEN)]).await;
     answered.unwrap();
     let named: Vec<Option<String>> = world.take_log().into_iter().map(|seen| seen.workspace).collect();
     assert_eq!(named, [Some("4242".to_owned())]);

@@ -6,12 +6,14 @@ use std::pin::Pin;
 
 use futures_util::future::MaybeDone;
 
+use super::prompts::unanswered;
 use super::{CommandContext, Given, StateNote};
 use crate::databricks::me::{Me, me};
 use crate::document::{Data, Shown, document};
 use crate::engine::{Action, Entry, Inputs, Note, Plan, Progress, Provisioned, apply, blocked};
 use crate::failure::{Code, Ended, Failure, Hint, Remedy, Report, of_databricks};
 use crate::http::{Meaning, Reader, Writer};
+use crate::questions::Prompter;
 
 /// Who the token belongs to. Also the first proof that host and token are good.
 pub(crate) async fn who(reader: &Reader) -> Result<Me, Failure> {
@@ -50,6 +52,43 @@ pub(crate) async fn beside<T, S: Future + Unpin>(
         main.as_mut().poll(context)
     })
     .await
+}
+
+/// Shows a plan below these lines, and asks for one of `keys`; without an answer, or with `n`, the command ends. `advice` is what
+/// a signal at the question says.
+pub(crate) async fn ask_to_apply(
+    lines: &[String],
+    plan: &Provisioned,
+    (keys, advice): (&str, &'static str),
+    prompter: &dyn Prompter,
+    ctx: &CommandContext,
+) -> Result<char, Ended<Box<dyn Report>>> {
+    let text = plan.text();
+    for line in lines.iter().map(String::as_str).chain([""]).chain(text.lines()) {
+        ctx.events.asked(line);
+    }
+    ctx.last_known.stands(plan.json(), StateNote { cause: None, advice });
+    let answer = prompter.key("Apply?", keys).await;
+    ctx.last_known.clear();
+    let failure = match answer {
+        Ok('n') => Failure::new(Code::Failed, format!("Canceled: {advice}.")),
+        Ok(key) => return Ok(key),
+        Err(reason) => unanswered(reason),
+    };
+    Err(Ended { report: Some(Box::new(OnScreen(plan.json()))), failure: Some(failure) })
+}
+
+/// A plan that is on the screen already.
+struct OnScreen(Data);
+
+impl Report for OnScreen {
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn json(&self) -> Data {
+        self.0.clone()
+    }
 }
 
 /// A plan and all that it takes to carry it out.

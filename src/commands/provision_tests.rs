@@ -12,14 +12,6 @@ use crate::sandbox::{Class, Phase, Rule, SimTime};
 
 const PATH: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
 const SERVICE: &str = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11";
-const TROUBLES: [InjectedFault; 6] = [
-    InjectedFault::KilledBefore,
-    InjectedFault::KilledAfter,
-    InjectedFault::LostBefore,
-    InjectedFault::LostAfter,
-    InjectedFault::ErrorAfter,
-    InjectedFault::Unavailable,
-];
 
 async fn init(ctx: &Harness, line: &[&str]) -> Outcome {
     ctx.run(init_secrets::run, line).await.expect("nobody kills it")
@@ -253,7 +245,7 @@ async fn without_the_premium_plan_an_accepted_scope_survives_every_trouble_at_ev
     init(&clean, &line).await;
     let (requests, goal) = (clean.take_log().len(), state(&clean));
     for index in 0..requests {
-        for trouble in TROUBLES {
+        for trouble in InjectedFault::REPEATABLE {
             let ctx = fresh();
             ctx.trouble_at(index, trouble);
             if let Some(outcome) = ctx.run(init_secrets::run, &line).await {
@@ -618,7 +610,7 @@ async fn init_secrets_survives_every_trouble_at_every_request() {
     let (requests, goal) = (clean.take_log().len(), state(&clean));
     let mut shown = 0;
     for index in 0..requests {
-        for trouble in TROUBLES {
+        for trouble in InjectedFault::REPEATABLE {
             let ctx = Harness::new();
             ctx.trouble_at(index, trouble);
             if let Some(outcome) = ctx.run(init_secrets::run, &line).await {
@@ -632,7 +624,7 @@ async fn init_secrets_survives_every_trouble_at_every_request() {
             shown += 1;
         }
     }
-    assert_eq!(shown, requests * TROUBLES.len());
+    assert_eq!(shown, requests * InjectedFault::REPEATABLE.len());
 }
 
 #[tokio::test(start_paused = true)]
@@ -681,7 +673,7 @@ async fn deploy_notebook_survives_every_trouble_at_every_request() {
     deploy(&clean, &[]).await;
     let (requests, goal) = (clean.take_log().len(), state(&clean));
     for index in 0..requests {
-        for trouble in TROUBLES {
+        for trouble in InjectedFault::REPEATABLE {
             let ctx = Harness::new();
             ctx.trouble_at(index, trouble);
             if let Some(outcome) = ctx.run(deploy_notebook::run, &[]).await {
@@ -1046,7 +1038,7 @@ async fn deploy_notebook_with_a_grant_survives_every_trouble_at_every_request() 
     deploy(&clean, &line).await;
     let (requests, goal) = (clean.take_log().len(), state(&clean));
     for index in 0..requests {
-        for trouble in TROUBLES {
+        for trouble in InjectedFault::REPEATABLE {
             let ctx = Harness::new();
             ctx.trouble_at(index, trouble);
             if let Some(outcome) = ctx.run(deploy_notebook::run, &line).await {

@@ -38,9 +38,9 @@ async fn workflow_with_dbt_run(ctx: &Harness) -> (String, String) {
     let pressed = start(ctx, &["--workflow", "dbt: Long queue (222225)", "--no-wait"]).await;
     let run = id(&pressed.data["workflow_run_id"]);
     let key = format!("{WORKSPACE}/{run}/dbt/0");
-    let child_runs = start(ctx, &["222225", "--no-wait", "--idempotency-key", &key]).await;
+    let dbt_run = start(ctx, &["222225", "--no-wait", "--idempotency-key", &key]).await;
     let _ = ctx.take_log();
-    (run, id(&child_runs.data["run_id"]))
+    (run, id(&dbt_run.data["run_id"]))
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,14 +174,14 @@ async fn whatever_happens_to_one_request_of_a_cancellation_the_run_is_cancelled(
 #[tokio::test(start_paused = true)]
 async fn cancelling_a_databricks_run_cancels_the_dbt_run_behind_it_and_no_other() {
     let ctx = Harness::new();
-    let (run, child_runs) = workflow_with_dbt_run(&ctx).await;
+    let (run, dbt_run) = workflow_with_dbt_run(&ctx).await;
     let other = started(&ctx, "300005").await;
     let _ = ctx.take_log();
     let outcome = cancelled(&ctx, &["--workflow-run", &run]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
     assert_eq!(outcome.data["workflow_run"]["cancelled"], true, "{outcome:?}");
     let dbt_runs = outcome.data["dbt_runs"].as_array().unwrap();
-    assert_eq!((dbt_runs.len(), id(&dbt_runs[0]["run_id"])), (1, child_runs), "{outcome:?}");
+    assert_eq!((dbt_runs.len(), id(&dbt_runs[0]["run_id"])), (1, dbt_run), "{outcome:?}");
     assert_eq!(dbt_runs[0]["cancelled"], true, "{outcome:?}");
     assert_eq!(ctx.take_writes(), ["databricks:jobs/runs/cancel", "dbt:runs/cancel"]);
     assert_eq!(watched(&ctx, &[&other]).await.exit, 0);
@@ -196,10 +196,10 @@ async fn cancelling_a_databricks_run_cancels_the_dbt_run_behind_it_and_no_other(
 async fn a_dbt_run_that_the_notebook_has_cancelled_first_is_in_the_report_and_no_other() {
     for (rule, reported) in [(None, true), (Some("dbt:runs/list=status=403,nth=3,times=forever"), false)] {
         let ctx = Harness::new();
-        let (run, child_runs) = workflow_with_dbt_run(&ctx).await;
+        let (run, dbt_run) = workflow_with_dbt_run(&ctx).await;
         let other = started(&ctx, "300005").await;
-        for dbt_run in [&child_runs, &other] {
-            assert_eq!(cancelled(&ctx, &[dbt_run]).await.exit, 0);
+        for each in [&dbt_run, &other] {
+            assert_eq!(cancelled(&ctx, &[each]).await.exit, 0);
         }
         let _ = ctx.take_log();
         if let Some(rule) = rule {
@@ -209,7 +209,7 @@ async fn a_dbt_run_that_the_notebook_has_cancelled_first_is_in_the_report_and_no
         assert_eq!((outcome.exit, &outcome.data["workflow_run"]["cancelled"]), (0, &true.into()), "{outcome:?}");
         let dbt_runs = outcome.data["dbt_runs"].as_array().unwrap();
         if reported {
-            assert_eq!((dbt_runs.len(), id(&dbt_runs[0]["run_id"])), (1, child_runs), "{outcome:?}");
+            assert_eq!((dbt_runs.len(), id(&dbt_runs[0]["run_id"])), (1, dbt_run), "{outcome:?}");
             assert_eq!(dbt_runs[0]["already_ended"], true, "{outcome:?}");
             assert!(outcome.text.contains("had already ended: CANCELLED"), "{}", outcome.text);
         } else {

@@ -1,5 +1,7 @@
 //! What differs between what should be and what is there, as data with reasons.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::apply::Inputs;
@@ -135,7 +137,7 @@ impl Refusal {
 /// What is to be done about one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// It is as it should be; holds what a person should still know about it ("left as it is, not compared").
+    /// Nothing is written; the note says what a reader should still know.
     Keep(Option<Note>),
     Create,
     Update(Vec<Change>),
@@ -145,6 +147,18 @@ pub(crate) enum Action {
         why: Refusal,
         unless: Option<Consent>,
     },
+}
+
+impl Action {
+    /// It stays, and why.
+    pub(crate) fn kept(why: impl fmt::Display) -> Action {
+        Action::Keep(Some(Note::Kept(format!("kept: {why}"))))
+    }
+
+    /// There is nothing to remove.
+    pub(crate) fn absent() -> Action {
+        Action::Keep(Some(Note::Kept("not there".to_owned())))
+    }
 }
 
 /// What a create does where something of this name has come to be there since the plan.

@@ -143,21 +143,13 @@ async fn a_lost_answer_of_jobs_create_never_makes_a_second_job_whatever_the_way_
 
 #[tokio::test(start_paused = true)]
 async fn killed_or_disturbed_at_any_request_the_same_command_again_ends_in_the_same_world() {
-    const TROUBLES: [InjectedFault; 6] = [
-        InjectedFault::KilledBefore,
-        InjectedFault::KilledAfter,
-        InjectedFault::LostBefore,
-        InjectedFault::LostAfter,
-        InjectedFault::ErrorAfter,
-        InjectedFault::Unavailable,
-    ];
     let line = ["--job", "222222", "--schedule", "0 0 6 * * ?"];
     let base = prepared().await;
     let calm = base.copy();
     create(&calm, &line).await;
     let (requests, wanted) = (calm.take_log().len(), only_job(&calm)["settings"].clone());
     assert!(requests >= 8, "{requests}");
-    for trouble in TROUBLES {
+    for trouble in InjectedFault::REPEATABLE {
         for index in 0..requests {
             let ctx = base.copy();
             ctx.trouble_at(index, trouble);

@@ -1,6 +1,6 @@
 //! Edits a setting of the plan of `setup`.
 
-use super::{Dialog, Instead, TYPED};
+use super::{Dialog, TYPED};
 use crate::commands::create_workflow::{read_compute, read_run_as, read_schedule, read_zone};
 use crate::databricks::secrets::ScopeName;
 use crate::databricks::workspace::NotebookPath;
@@ -15,9 +15,6 @@ impl Dialog<'_> {
             let answer = (!typed.is_empty()).then_some(typed);
             match answer.as_deref().map_or(Ok(()), |typed| self.check(setting, typed)) {
                 Ok(()) => {
-                    let flag = setting.flag();
-                    self.instead.retain(|instead| !matches!(instead, Instead::Flag(known, _) if *known == flag));
-                    self.instead.extend(answer.clone().map(|answer| Instead::Flag(flag, answer)));
                     self.ctx.prompts.settings.insert(setting, answer);
                     return Ok(());
                 }

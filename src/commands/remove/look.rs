@@ -40,9 +40,8 @@ pub(super) struct Found {
 impl Found {
     /// What the steps do not say.
     pub(super) fn lines(&self) -> Vec<String> {
-        let told =
-            |(workflow, run): &(u64, u64)| format!("Run {run} of workflow {workflow} would be cancelled before.");
-        self.running.iter().map(told).collect()
+        let line = |(workflow, run): &(u64, u64)| format!("Then: cancel run {run} of workflow {workflow} first.");
+        self.running.iter().map(line).collect()
     }
 }
 
@@ -153,7 +152,7 @@ impl View<'_> {
     }
 
     /// Whether a task that starts this dbt job was asked for.
-    fn errors(&self, task: &StandingTask) -> bool {
+    fn is_wanted(&self, task: &StandingTask) -> bool {
         self.wanted.all || task.job.is_some_and(|job| self.wanted.jobs.contains(&job))
     }
 
@@ -165,7 +164,7 @@ impl View<'_> {
         let all = standing(&job.settings);
         self.notebooks.extend(all.iter().map(|task| task.notebook.clone()));
         let (chosen, others): (Vec<&StandingTask>, Vec<&StandingTask>) =
-            all.iter().filter(|task| !is_added(task)).partition(|task| want.named || self.errors(task));
+            all.iter().filter(|task| !is_added(task)).partition(|task| want.named || self.is_wanted(task));
         let named = want.named;
         if !named && !self.wanted.all && chosen.is_empty() {
             return self.tasks(&TaskRemovalHave { job, manages }, false);
@@ -197,7 +196,7 @@ impl View<'_> {
     /// The tasks of ours in a workflow that stays: in one step, since each write changes the workflow.
     fn tasks(&mut self, have: &TaskRemovalHave, named: bool) -> Result<(), Failure> {
         let job = &have.job;
-        let chosen = added_tasks(job).into_iter().filter(|added| named || self.errors(&added.task));
+        let chosen = added_tasks(job).into_iter().filter(|added| named || self.is_wanted(&added.task));
         let (edited, whole): (Vec<_>, Vec<_>) = chosen.partition(|added| added.is_edited);
         self.notebooks.extend(edited.iter().chain(&whole).map(|added| added.task.notebook.clone()));
         let alone = edited.into_iter().map(|added| vec![added.task.key]);
@@ -233,14 +232,14 @@ impl View<'_> {
         let paths: BTreeMap<String, NotebookPath> =
             paths.filter_map(|path| path.parse().ok()).map(|path: NotebookPath| (path.to_string(), path)).collect();
         let paths: Vec<NotebookPath> = paths.into_values().collect();
-        let errors: Vec<NotebookRemovalWant> = paths
+        let wants: Vec<NotebookRemovalWant> = paths
             .into_iter()
             .map(|path| NotebookRemovalWant { path, leaving: self.leaving.clone(), me: self.me.user_name.clone() })
             .collect();
-        let found = side_by_side(&errors, async |want| NotebookRemovalHave::look(reader, want, listed).await).await;
+        let found = side_by_side(&wants, async |want| NotebookRemovalHave::look(reader, want, listed).await).await;
         let mut keys: BTreeMap<(String, String), Vec<NotebookPath>> = BTreeMap::new();
         let mut leaving = Vec::new();
-        for (want, found) in errors.into_iter().zip(found) {
+        for (want, found) in wants.into_iter().zip(found) {
             let path = want.path.clone();
             let settings = found.as_ref().ok().and_then(Option::as_ref).and_then(NotebookRemovalHave::settings);
             let step = Step::<NotebookRemoval>::compare(want, found, self.consents)?;
@@ -269,7 +268,7 @@ impl View<'_> {
         let Wanted { scope, key, with_secret, .. } = self.wanted;
         if *with_secret && scope.is_none() && key.is_none() && keys.is_empty() {
             self.found.warnings.push(format!(
-                "No notebook says where the key is, so it was looked for in {DEFAULT_SCOPE}/{DEFAULT_KEY}: if it is elsewhere, give --scope and --key."
+                "No notebook names the key, so {DEFAULT_SCOPE}/{DEFAULT_KEY} was checked; if it is elsewhere, pass --scope and --key."
             ));
         }
         if scope.is_some() || key.is_some() || keys.is_empty() {

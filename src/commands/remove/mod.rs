@@ -5,10 +5,9 @@ mod look;
 use self::look::{Found, Wanted, look};
 use super::cancel::{CancelReport, stop_workflow};
 use super::job_named::{JobNamed, Narrow};
-use super::prompts::unanswered;
-use super::provision::{Provision, who};
+use super::provision::{Provision, ask_to_apply, who};
 use super::workflow_named::WorkflowNamed;
-use super::{CommandContext, StateNote, line_to_dbt, to_databricks};
+use super::{CommandContext, line_to_dbt, to_databricks};
 use crate::credentials::{Databricks, InputErrors, MissingInput, databricks};
 use crate::databricks::me::Me;
 use crate::databricks::secrets::{KeyName, ScopeName};
@@ -110,9 +109,9 @@ async fn remove(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
         // The plan may be stale: observe again. A run that was started since is not covered by the consent.
         let again = look(&wanted, &writer, &me, &Consents::default()).await?;
         if prompter.is_some() && blocked(&again.plan).is_none() && again.plan.entries() != found.plan.entries() {
-            let what = "What is there has changed while the plan was shown; nothing was removed.";
+            let what = "The workspace changed while the plan was shown. Nothing was removed.";
             return Err(
-                Failure::new(Code::ChangedMeanwhile, what).advise("run the same command again: it shows the plan anew")
+                Failure::new(Code::ChangedMeanwhile, what).advise("run the same command again to see the new plan")
             );
         }
         found = Found { running: found.running, ..again };
@@ -150,34 +149,8 @@ async fn accept(
         lines: found.lines(),
         fields: Data::default(),
     };
-    ctx.events.asked(format!("Workspace     {workspace} (as {})", me.user_name));
-    ctx.events.asked(String::new());
-    for line in shown.text().lines() {
-        ctx.events.asked(line);
-    }
-    // A signal at the question finds what was shown.
-    ctx.last_known.stands(shown.json(), StateNote { cause: None, advice: "nothing was removed" });
-    let answer = prompter.key("Apply?", "yN").await;
-    ctx.last_known.clear();
-    let failure = match answer {
-        Ok('y') => return Ok(()),
-        Ok(_) => Failure::new(Code::Failed, "Canceled. Nothing was removed."),
-        Err(reason) => unanswered(reason),
-    };
-    Err(Ended { report: Some(Box::new(Canceled(shown.json()))), failure: Some(failure) })
-}
-
-/// A plan that was on the screen already.
-struct Canceled(Data);
-
-impl Report for Canceled {
-    fn text(&self) -> String {
-        String::new()
-    }
-
-    fn json(&self) -> Data {
-        self.0.clone()
-    }
+    let lines = [format!("Workspace     {workspace} (as {})", me.user_name)];
+    ask_to_apply(&lines, &shown, ("yN", "nothing was removed"), prompter, ctx).await.map(|_| ())
 }
 
 /// Settles flags and variables; everything missing is named at once.
@@ -205,7 +178,7 @@ async fn settle(args: Args, ctx: &CommandContext) -> Result<(Databricks, Wanted)
         }));
     }
     let Some(identity) = identity else {
-        return Err(Failure::new(Code::Bug, "The workspace is settled and yet missing."));
+        return Err(Failure::new(Code::Bug, "The workspace is missing after it was resolved."));
     };
     let named = |text: String| Ok((WorkflowNamed::read(&text, Some(&identity.origin))?, text));
     let workflows = workflow.into_iter().map(named).collect::<Result<Vec<_>, Failure>>()?;

@@ -5,25 +5,16 @@ use std::rc::Rc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use super::*;
 use crate::commands::harness::{Harness, InjectedFault, Outcome};
+use crate::commands::person::Person;
 use crate::commands::{create_workflow, deploy_notebook, init_secrets};
 use crate::credentials::AccountFlags;
-use crate::questions::{Asking, Prompter};
 
 const PATH: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
 const SERVICE: &str = "0f6c1e2a-5b77-4c0d-9c55-3c8f1f0a7d11";
 const ALL: [&str; 3] = ["--all", "--with-secret", "-y"];
-const TROUBLES: [InjectedFault; 6] = [
-    InjectedFault::KilledBefore,
-    InjectedFault::KilledAfter,
-    InjectedFault::LostBefore,
-    InjectedFault::LostAfter,
-    InjectedFault::ErrorAfter,
-    InjectedFault::Unavailable,
-];
 
 async fn remove(ctx: &Harness, line: &[&str]) -> Outcome {
     Box::pin(ctx.run(run, line)).await.expect("nobody kills it")
@@ -326,7 +317,7 @@ async fn removal_survives_every_trouble_at_every_request() {
     assert_eq!(writes, deletions);
     let (goal, mut all, mut wrong) = (state(&clean), 0, Vec::new());
     for (index, seen) in log.iter().enumerate() {
-        for trouble in TROUBLES {
+        for trouble in InjectedFault::REPEATABLE {
             let ctx = base.copy();
             ctx.trouble_at(index, trouble);
             let first = Box::pin(ctx.run(run, line)).await;
@@ -508,28 +499,6 @@ async fn what_somebody_may_only_see_stays() {
     assert!(note(&outcome, "workflow").contains("kim@example.com"), "{outcome:?}");
 }
 
-/// Presses this key at each question, after this has happened.
-struct Person(char, Box<dyn Fn()>);
-
-impl Prompter for Person {
-    fn text<'a>(&'a self, prompt: &'a str, _initial: &'a str) -> Asking<'a, String> {
-        panic!("nobody expects the question: {prompt}")
-    }
-
-    fn secret<'a>(&'a self, prompt: &'a str) -> Asking<'a, Zeroizing<String>> {
-        panic!("nobody expects the question: {prompt}")
-    }
-
-    fn choose<'a>(&'a self, prompt: &'a str, _items: &'a [String]) -> Asking<'a, usize> {
-        panic!("nobody expects the question: {prompt}")
-    }
-
-    fn key<'a>(&'a self, _prompt: &'a str, _keys: &'a str) -> Asking<'a, char> {
-        (self.1)();
-        Box::pin(async { Ok(self.0) })
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_plan_is_asked_for_and_without_anybody_to_ask_it_needs_the_flag() {
     let base = everything().await;
@@ -544,11 +513,10 @@ async fn the_plan_is_asked_for_and_without_anybody_to_ask_it_needs_the_flag() {
         };
         Box::pin(ctx.run(command, &["--all"])).await.expect("nobody kills it")
     };
-    let person = |answer, meanwhile: Box<dyn Fn()>| Rc::new(Person(answer, meanwhile));
-    let no = asked(&base, person('n', Box::new(|| ()))).await;
+    let no = asked(&base, Person::of(&[Ok("n")])).await;
     assert_eq!((no.exit, base.take_writes()), (1, Vec::new()), "{no:?}");
     let ctx = base.copy();
-    let yes = asked(&ctx, person('y', Box::new(|| ()))).await;
+    let yes = asked(&ctx, Person::of(&[Ok("y")])).await;
     assert_eq!((yes.exit, jobs(&ctx).len()), (0, 2), "{yes:?}");
     let ctx = base.copy();
     let world = ctx.clone();
@@ -556,7 +524,7 @@ async fn the_plan_is_asked_for_and_without_anybody_to_ask_it_needs_the_flag() {
         let workflow = job_named(&world, "dbt: Nightly build (222222)");
         update(&world, &workflow, &json!({ "tasks": [{ "task_key": "theirs", "sql_task": {} }] }));
     };
-    let changed = asked(&ctx, person('y', Box::new(meanwhile))).await;
+    let changed = asked(&ctx, Person::while_others(&[Ok("y")], meanwhile)).await;
     assert_eq!((changed.exit, changed.code), (7, Some(Code::ChangedMeanwhile)), "{changed:?}");
     assert_eq!(ctx.take_writes(), [""; 0]);
 }

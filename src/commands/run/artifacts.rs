@@ -156,9 +156,9 @@ impl Wanted<'_> {
                 Ok(came) => file.came.set(came).ok().and(None),
                 Err(error) => Some(error),
             };
-            let request = side_by_side(&left, ask).await;
+            let errors = side_by_side(&left, ask).await;
             let open: Vec<(&Listed, HttpError)> =
-                left.into_iter().zip(request).filter_map(|(file, error)| Some((file, error?))).collect();
+                left.into_iter().zip(errors).filter_map(|(file, error)| Some((file, error?))).collect();
             let may_come = side_by_side(&open, async |(file, error)| upload.may_come(&file.path, error).await).await;
             let goes_on = may_come.contains(&true) && upload.goes_on().await;
             left = open

@@ -25,8 +25,8 @@ const LONGEST: usize = 400;
 
 /// What a CI is told about a `run`.
 pub(crate) struct CiOutputs {
-    /// The jobs, or the workflow, as the person named them.
-    request: Vec<String>,
+    /// The jobs, or the workflow, as typed.
+    named: Vec<String>,
     /// The messages of what failed, too.
     detail: bool,
     junit: Option<PathBuf>,
@@ -45,8 +45,8 @@ pub(crate) struct Ending<'a> {
 
 impl CiOutputs {
     pub(crate) fn of(args: &Args) -> CiOutputs {
-        let request = args.workflow.as_ref().map_or_else(|| args.jobs(), |workflow| vec![workflow.clone()]);
-        CiOutputs { request, detail: args.summary_detail, junit: args.junit.clone() }
+        let named = args.workflow.as_ref().map_or_else(|| args.jobs(), |workflow| vec![workflow.clone()]);
+        CiOutputs { named, detail: args.summary_detail, junit: args.junit.clone() }
     }
 
     /// Writes the file that was asked for, appends to those that GitHub Actions names, and annotates there. `clean` takes out of a text what must not be shown.
@@ -82,7 +82,7 @@ impl CiOutputs {
     /// `name=value`, each on a line of its own: no value has a line break in it.
     fn outputs(&self, ending: &Ending<'_>, clean: &dyn Fn(&str) -> String) -> String {
         let Ending { data, failure: _, results: _, exit } = ending;
-        if self.request.len() > 1 {
+        if self.named.len() > 1 {
             let runs: Vec<Data> = runs_of(data)
                 .iter()
                 .map(|run| {
@@ -106,10 +106,10 @@ impl CiOutputs {
         let Ending { data, failure, results: _, exit: _ } = ending;
         let whole = failure.map(|failure| Bad::new(failure.code.name(), &failure.what, clean));
         let code = failure.map(|failure| failure.code);
-        let runs = if self.request.len() > 1 { runs_of(data) } else { std::slice::from_ref(*data) };
+        let runs = if self.named.len() > 1 { runs_of(data) } else { std::slice::from_ref(*data) };
         if runs.iter().all(Value::is_null) {
-            let row = |request: &String| Row {
-                job: plain(&clean(request), LONGEST),
+            let row = |named: &String| Row {
+                job: plain(&clean(named), LONGEST),
                 run: String::new(),
                 url: String::new(),
                 status: whole.as_ref().map_or("not seen", |bad| bad.code.as_str()).to_owned(),
@@ -118,8 +118,8 @@ impl CiOutputs {
                 failed: Vec::new(),
             };
             let nobody = ["not given".to_owned()];
-            let request = if self.request.is_empty() { &nobody[..] } else { &self.request[..] };
-            return request.iter().map(row).collect();
+            let named = if self.named.is_empty() { &nobody[..] } else { &self.named[..] };
+            return named.iter().map(row).collect();
         }
         let mut rows = Vec::new();
         for run in runs {
@@ -166,7 +166,7 @@ impl CiOutputs {
             }));
         }
         // Interrupted, what is known has nothing of those that waited for their turn.
-        let more = if self.request.len() > 1 { self.request.len().saturating_sub(runs.len()) } else { 0 };
+        let more = if self.named.len() > 1 { self.named.len().saturating_sub(runs.len()) } else { 0 };
         rows.extend(whole.filter(|_| more > 0).map(|bad| Row {
             job: format!("{more} more"),
             run: String::new(),

@@ -94,14 +94,14 @@ async fn logs_of_any_length_hide_neither_the_step_nor_its_models() {
     }
     crate::sim::say(&format!("failures behind logs beyond the cap: {good} of {total}"));
     assert_eq!(good, total);
-    let request = async |rule: &str| {
+    let fetched = async |rule: &str| {
         let ctx = Harness::new();
         ctx.world(|world| world.add_fault(crate::sandbox::Rule::parse(rule).unwrap()));
         let outcome = start(&ctx, &["222223".to_owned()]).await;
         assert_eq!(outcome.exit, 3, "{outcome:?}");
         ctx.take_log().iter().filter(|seen| seen.operation == "dbt:runs/artifacts/get").count()
     };
-    assert_eq!(request("dbt:runs/artifacts/get=huge,times=forever").await, 1, "what is too large is asked for once");
+    assert_eq!(fetched("dbt:runs/artifacts/get=huge,times=forever").await, 1, "what is too large is asked for once");
 }
 
 #[tokio::test(start_paused = true)]

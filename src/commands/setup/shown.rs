@@ -2,9 +2,10 @@
 
 use super::Args;
 use super::setup_plan::SetupPlan;
+use crate::commands::CommandContext;
 use crate::commands::create_workflow::{Input, THEN_CHECKED, THEN_RUN};
 use crate::commands::prompts::unanswered;
-use crate::commands::{CommandContext, StateNote};
+use crate::commands::provision::ask_to_apply;
 use crate::credentials::{Account, Source};
 use crate::databricks::me::Me;
 use crate::document::Data;
@@ -16,8 +17,8 @@ use crate::questions::{Prompter, Question, Setting};
 pub(super) struct Row {
     label: &'static str,
     value: String,
-    /// What edits it.
-    setting: Option<Setting>,
+    /// The setting that it shows, with the value to edit.
+    edit: Option<(Setting, String)>,
 }
 
 impl Row {
@@ -50,14 +51,19 @@ pub(super) fn rows(
             | Planned::Removal(_) => {}
         }
     }
-    let or = |given: &Option<String>, default: &str| match given {
-        Some(value) => value.clone(),
-        None if is_new => default.to_owned(),
-        None => UNCHANGED.to_owned(),
-    };
     let job = input.jobs.first().map(|task| task.job).unwrap_or_default();
-    let fixed = |label, value| Row { label, value, setting: None };
-    let editable = |setting: Setting, value| Row { label: setting.label(), value, setting: Some(setting) };
+    let fixed = |label, value| Row { label, value, edit: None };
+    let row = |setting: Setting, value: String, now: String| Row {
+        label: setting.label(),
+        value,
+        edit: Some((setting, now)),
+    };
+    let editable = |setting, value: String| row(setting, value.clone(), value);
+    // `default`: what a new workflow gets; one that exists keeps what it has.
+    let optional = |setting, given: Option<&String>, default: &str, suffix: &str| match given {
+        Some(value) => row(setting, format!("{value}{suffix}"), value.clone()),
+        None => row(setting, if is_new { default } else { "unchanged" }.to_owned(), String::new()),
+    };
     let mut rows = vec![
         fixed("Workspace", format!("{workspace} (as {})", me.user_name)),
         fixed("dbt job", format!("{job} in account {} ({})", account.id, account.origin)),
@@ -65,22 +71,17 @@ pub(super) fn rows(
     rows.extend(key.filter(|_| setup_plan.writes_key()).map(|key| fixed("API key", format!("from {key}"))));
     rows.push(editable(Setting::Scope, setup_plan.scope.to_string()));
     rows.push(editable(Setting::Notebook, path));
-    rows.push(editable(Setting::Compute, or(&args.compute, "serverless")));
+    rows.push(optional(Setting::Compute, args.compute.as_ref(), "serverless", ""));
     let paused = if args.paused { " (paused)" } else { "" };
-    rows.push(editable(Setting::Schedule, or(&args.schedule, NONE) + paused));
+    rows.push(optional(Setting::Schedule, args.schedule.as_ref(), "none", paused));
     if args.schedule.is_some() {
-        rows.push(editable(Setting::Zone, or(&args.timezone, "UTC")));
+        rows.push(optional(Setting::Zone, args.timezone.as_ref(), "UTC", ""));
     }
-    rows.push(editable(Setting::RunAs, or(&args.run_as, &me.user_name)));
+    rows.push(optional(Setting::RunAs, args.run_as.as_ref(), &me.user_name, ""));
     rows
 }
 
-/// A setting of a workflow that exists and keeps it.
-const UNCHANGED: &str = "unchanged";
-
-const NONE: &str = "none";
-
-/// The plan as it is shown, whatever comes of it.
+/// The plan as it is shown.
 pub(super) struct Offered {
     plan: Provisioned,
     rows: Vec<Row>,
@@ -104,63 +105,19 @@ impl Offered {
         prompter: &dyn Prompter,
         ctx: &CommandContext,
     ) -> Result<(), Ended<Box<dyn Report>>> {
-        for row in &self.rows {
-            ctx.events.asked(row.line());
+        let lines: Vec<String> = self.rows.iter().map(Row::line).collect();
+        let key = ask_to_apply(&lines, &self.plan, ("yNe", "nothing was written or started"), prompter, ctx).await?;
+        if key != 'e' {
+            return Ok(());
         }
-        ctx.events.asked(String::new());
-        for line in self.plan.text().lines() {
-            ctx.events.asked(line);
-        }
-        // A signal at the question finds what was shown.
-        ctx.last_known.stands(self.plan.json(), StateNote { cause: None, advice: "nothing was written or started" });
-        let answer = self.answer(prompter).await;
-        ctx.last_known.clear();
-        match answer {
-            Ok(Answer::Apply) => Ok(()),
-            // Asked for at the root, which then begins again with the answer.
-            Ok(Answer::Edit(question)) => {
-                let mut failure = Failure::new(Code::MissingInput, "The plan is being edited.");
-                failure.open.questions = vec![question];
-                Err(Ended { report: None, failure: Some(failure) })
-            }
-            Ok(Answer::Leave) => {
-                let failure = Failure::new(Code::Failed, "Canceled. Nothing was written.");
-                Err(Ended { report: Some(Box::new(self)), failure: Some(failure) })
-            }
-            Err(failure) => Err(Ended { report: Some(Box::new(self)), failure: Some(failure) }),
-        }
-    }
-
-    async fn answer(&self, prompter: &dyn Prompter) -> Result<Answer, Failure> {
-        match prompter.key("Apply?", "yNe").await.map_err(unanswered)? {
-            'y' => Ok(Answer::Apply),
-            'e' => {
-                let editable: Vec<(&Row, Setting)> =
-                    self.rows.iter().filter_map(|row| Some((row, row.setting?))).collect();
-                let lines: Vec<String> = editable.iter().map(|(row, _)| row.line()).collect();
-                let (row, setting) = editable[prompter.choose("Edit", &lines).await.map_err(unanswered)?];
-                let given = ![UNCHANGED, NONE].contains(&row.value.as_str());
-                let now = if given { row.value.clone() } else { String::new() };
-                Ok(Answer::Edit(Question::Setting { setting, now }))
-            }
-            _ => Ok(Answer::Leave),
-        }
-    }
-}
-
-enum Answer {
-    Apply,
-    Edit(Question),
-    Leave,
-}
-
-/// It was on the screen already.
-impl Report for Offered {
-    fn text(&self) -> String {
-        String::new()
-    }
-
-    fn json(&self) -> Data {
-        self.plan.json()
+        let mut editable: Vec<(String, (Setting, String))> =
+            self.rows.into_iter().filter_map(|row| Some((row.line(), row.edit?))).collect();
+        let lines: Vec<String> = editable.iter().map(|(line, _)| line.clone()).collect();
+        let chosen = prompter.choose("Edit", &lines).await.map_err(unanswered)?;
+        let (_, (setting, now)) = editable.swap_remove(chosen);
+        // Asked for at the root, which then begins again with the answer.
+        let mut failure = Failure::new(Code::MissingInput, "The plan is being edited.");
+        failure.open.questions = vec![Question::Setting { setting, now }];
+        Err(failure.into())
     }
 }

@@ -1,22 +1,21 @@
 //! The guide as a whole, against the world in memory, with scripted answers.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::sleep;
-use zeroize::Zeroizing;
 
 use super::*;
 use crate::commands::harness::{DBT_TOKEN, Harness, InjectedFault, Outcome};
+use crate::commands::person::{Answer, Person};
 use crate::commands::{LastKnown, answer, create_workflow, deploy_notebook, init_secrets};
 use crate::credentials::AccountFlags;
 use crate::events::Event;
 use crate::keyring::Owner;
 use crate::keyring::double::Double;
-use crate::questions::{Asking, Prompter, Unanswered};
+use crate::questions::Unanswered;
 use crate::sandbox::{NotebookOutcome, Rule};
 
 const PATH: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
@@ -34,60 +33,6 @@ const ALL: [&str; 6] = [
 ];
 const JOB: [&str; 2] = ["--job", "222222"];
 const YES: [&str; 3] = ["--job", "222222", "-y"];
-
-/// One answer of somebody at a terminal.
-type Answer = Result<&'static str, Unanswered>;
-
-/// A person with these answers. What they are asked is kept, and what others do in the workspace while they look at the plan.
-struct Person {
-    answers: RefCell<VecDeque<Answer>>,
-    asked: RefCell<Vec<String>>,
-    meanwhile: Box<dyn Fn()>,
-}
-
-impl Person {
-    fn of(answers: &[Answer]) -> Rc<Person> {
-        Person::while_others(answers, || ())
-    }
-
-    fn while_others(answers: &[Answer], meanwhile: impl Fn() + 'static) -> Rc<Person> {
-        let answers = RefCell::new(answers.iter().cloned().collect());
-        Rc::new(Person { answers, asked: RefCell::default(), meanwhile: Box::new(meanwhile) })
-    }
-
-    fn next(&self, prompt: &str) -> Answer {
-        self.asked.borrow_mut().push(prompt.to_owned());
-        self.answers.borrow_mut().pop_front().unwrap_or_else(|| panic!("nobody expects the question: {prompt}"))
-    }
-}
-
-impl Prompter for Person {
-    fn text<'a>(&'a self, prompt: &'a str, _: &'a str) -> Asking<'a, String> {
-        Box::pin(async move { self.next(prompt).map(ToOwned::to_owned) })
-    }
-
-    fn secret<'a>(&'a self, prompt: &'a str) -> Asking<'a, Zeroizing<String>> {
-        Box::pin(async move { self.next(prompt).map(|text| Zeroizing::new(text.to_owned())) })
-    }
-
-    fn choose<'a>(&'a self, prompt: &'a str, items: &'a [String]) -> Asking<'a, usize> {
-        Box::pin(async move {
-            let part = self.next(prompt)?;
-            Ok(items.iter().position(|item| item.contains(part)).unwrap_or_else(|| panic!("{part}: {items:?}")))
-        })
-    }
-
-    fn key<'a>(&'a self, prompt: &'a str, keys: &'a str) -> Asking<'a, char> {
-        Box::pin(async move {
-            if prompt == "Apply?" {
-                (self.meanwhile)();
-            }
-            let key = self.next(prompt)?.chars().next().unwrap();
-            assert!(keys.to_ascii_lowercase().contains(key), "{key} of {keys}");
-            Ok(key)
-        })
-    }
-}
 
 fn well() -> NotebookOutcome {
     NotebookOutcome::Exited { result: json!({ "mode": "check", "ok": true, "output": ["reached"] }).to_string() }

@@ -7,7 +7,7 @@ use crate::databricks::workspace::{Listed, NotebookPath, delete, list};
 use crate::engine::apply::Inputs;
 use crate::engine::kinds::gone_is_done;
 use crate::engine::kinds::task::bare;
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
 use crate::http::{HttpError, Reader, Writer};
 
 /// A folder that should not be there.
@@ -50,13 +50,13 @@ impl Kind for FolderRemoval {
     }
 
     fn diff(want: &FolderRemovalWant, have: Option<&Vec<Listed>>, _consents: &Consents) -> Action {
-        let Some(inside) = have else { return Action::Keep(Some(Note::Kept("not there".to_owned()))) };
+        let Some(inside) = have else { return Action::absent() };
         // Something that is no folder is listed as itself.
         let remaining = want.remaining(inside);
         if remaining.is_empty() {
             return Action::Remove;
         }
-        Action::Keep(Some(Note::Kept(format!("kept: not empty: {}", remaining.join(", ")))))
+        Action::kept(format!("not empty: {}", remaining.join(", ")))
     }
 
     fn is_as_planned(step: &Step<FolderRemoval>, now: Option<&Vec<Listed>>) -> bool {

@@ -511,14 +511,6 @@ async fn stale_reads_after_the_write_are_waited_out() {
 
 #[tokio::test(start_paused = true)]
 async fn killed_or_disturbed_at_any_request_the_same_command_again_ends_in_the_same_world() {
-    const TROUBLES: [InjectedFault; 6] = [
-        InjectedFault::KilledBefore,
-        InjectedFault::KilledAfter,
-        InjectedFault::LostBefore,
-        InjectedFault::LostAfter,
-        InjectedFault::ErrorAfter,
-        InjectedFault::Unavailable,
-    ];
     let (fresh, id) = ctx().await;
     let with_task = fresh.copy();
     create(&with_task, &LINE).await;
@@ -529,7 +521,7 @@ async fn killed_or_disturbed_at_any_request_the_same_command_again_ends_in_the_s
         create(&calm, line).await;
         let (requests, wanted) = (calm.take_log().len(), settings(&calm, id));
         assert!(requests >= 7, "{requests}");
-        for trouble in TROUBLES {
+        for trouble in InjectedFault::REPEATABLE {
             for index in 0..requests {
                 let ctx = base.copy();
                 ctx.trouble_at(index, trouble);

@@ -15,23 +15,23 @@ struct Written {
     summary: String,
 }
 
-fn write(request: &[&str], detail: bool, data: &Value, code: Option<Code>) -> Written {
+fn write(named: &[&str], detail: bool, data: &Value, code: Option<Code>) -> Written {
     let folder = tempfile::tempdir().unwrap();
     let (output, summary) = (folder.path().join("output"), folder.path().join("summary.md"));
     let environment = Environment::of([
         ("GITHUB_OUTPUT", output.to_str().unwrap()),
         ("GITHUB_STEP_SUMMARY", summary.to_str().unwrap()),
     ]);
-    let warnings = write_to(request, detail, data, code, &environment);
+    let warnings = write_to(named, detail, data, code, &environment);
     assert_eq!(warnings, Vec::<Event>::new());
     let read = |path| std::fs::read_to_string(path).unwrap();
     Written { outputs: read(output), summary: read(summary) }
 }
 
 /// The annotations, each with its title and message.
-fn annotate(request: &[&str], detail: bool, data: &Value, code: Option<Code>) -> Vec<(Level, String, String)> {
+fn annotate(named: &[&str], detail: bool, data: &Value, code: Option<Code>) -> Vec<(Level, String, String)> {
     let environment = Environment::of([("GITHUB_ACTIONS", "true")]);
-    let events = write_to(request, detail, data, code, &environment);
+    let events = write_to(named, detail, data, code, &environment);
     let annotation = |event| {
         let Event::Annotation { level, title, message } = event else { panic!("{event:?}") };
         (level, title, message)
@@ -39,16 +39,16 @@ fn annotate(request: &[&str], detail: bool, data: &Value, code: Option<Code>) ->
     events.into_iter().map(annotation).collect()
 }
 
-fn write_to(request: &[&str], detail: bool, data: &Value, code: Option<Code>, environment: &Environment) -> Vec<Event> {
+fn write_to(named: &[&str], detail: bool, data: &Value, code: Option<Code>, environment: &Environment) -> Vec<Event> {
     let events: Rc<RefCell<Vec<Event>>> = Rc::default();
     let sink = events.clone();
-    let request = request.iter().map(ToString::to_string).collect();
+    let named = named.iter().map(ToString::to_string).collect();
     let failure = code.map(|code| Failure::new(code, "It did not end well.\r\n(dbtc_secret)"));
     let results = Results::default();
     let ending = Ending { data, failure: failure.as_ref(), results: &results, exit: code.map_or(0, Code::exit) };
     let clean = |text: &str| text.replace("dbtc_secret", "***");
     let heard = Events::new(move |event| sink.borrow_mut().push(event));
-    CiOutputs { request, detail, junit: None }.write(&ending, environment, &clean, &heard);
+    CiOutputs { named, detail, junit: None }.write(&ending, environment, &clean, &heard);
     events.take()
 }
 
@@ -119,9 +119,9 @@ async fn messages_of_what_failed_are_told_only_if_wished_for() {
 
 #[tokio::test(start_paused = true)]
 async fn several_runs_are_told_as_json_each_with_its_own_outcome() {
-    let request = ["222222", "222223", "222224"];
-    let outcome = start(&Harness::new(), &request).await;
-    let written = write(&request, false, &outcome.data, outcome.code);
+    let named = ["222222", "222223", "222224"];
+    let outcome = start(&Harness::new(), &named).await;
+    let written = write(&named, false, &outcome.data, outcome.code);
     let told = read_outputs(&written.outputs);
     assert_eq!(names(&written.outputs), ["runs", "exit_code"]);
     assert_eq!(told[1].1, "3");
@@ -319,7 +319,7 @@ fn a_file_that_cannot_be_written_is_warned_of_by_name() {
     let (results, heard) = (Results::default(), Rc::<RefCell<Vec<Event>>>::default());
     let (ending, sink) = (Ending { data: &Value::Null, failure: None, results: &results, exit: 0 }, heard.clone());
     let events = Events::new(move |event| sink.borrow_mut().push(event));
-    let outputs = CiOutputs { request: vec!["1".to_owned()], detail: false, junit: Some(there.to_owned()) };
+    let outputs = CiOutputs { named: vec!["1".to_owned()], detail: false, junit: Some(there.to_owned()) };
     outputs.write(&ending, &Environment::default(), &str::to_owned, &events);
     let [Event::Warning(junit)] = &heard.take()[..] else { panic!("one warning") };
     assert!(junit.contains("cannot write the JUnit report to") && junit.ends_with("it is a directory"), "{junit}");
@@ -357,8 +357,8 @@ fn github_shows_ten_and_the_last_says_how_many_more_there_are() {
     let annotated = |bad: usize| {
         let mut runs = vec![run(&error); bad];
         runs.push(run(&Value::Null));
-        let request = vec!["1"; runs.len()];
-        annotate(&request, false, &json!({ "runs": runs }), Some(Code::RunFailed))
+        let named = vec!["1"; runs.len()];
+        annotate(&named, false, &json!({ "runs": runs }), Some(Code::RunFailed))
     };
     let ten = annotated(10);
     assert!(ten.len() == 10 && ten.iter().all(|(_, _, message)| message == "dbt run 1 failed."), "{ten:?}");
@@ -409,15 +409,9 @@ fn no_file_of_a_ci_shows_a_secret_whatever_it_is_disguised_as() {
         let sink = heard.clone();
         let events = Events::new(move |event| sink.borrow_mut().push(event));
         for data in [run.clone(), json!({ "runs": [run.clone(), run] })] {
-            let request =
-                if data.get("runs").is_some() { vec![said.clone(), said.clone()] } else { vec![said.clone()] };
+            let named = if data.get("runs").is_some() { vec![said.clone(), said.clone()] } else { vec![said.clone()] };
             let ending = Ending { data: &data, failure: Some(&failure), results: &results, exit: 3 };
-            CiOutputs { request, detail: true, junit: Some(path("junit")) }.write(
-                &ending,
-                &environment,
-                &clean,
-                &events,
-            );
+            CiOutputs { named, detail: true, junit: Some(path("junit")) }.write(&ending, &environment, &clean, &events);
         }
         let annotations = heard.take().into_iter().map(|event| {
             let Event::Annotation { level: _, title, message } = event else { panic!("{event:?}") };

@@ -15,7 +15,7 @@ use crate::engine::kinds::others::fields;
 use crate::engine::kinds::task::{StandingTask, found, key_of, needs_of, standing_task};
 use crate::engine::kinds::workflow::managed_elsewhere;
 use crate::engine::kinds::{access, others};
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Refusal, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 
@@ -102,19 +102,18 @@ impl Kind for TaskRemoval {
     }
 
     fn diff(want: &TaskRemovalWant, have: Option<&TaskRemovalHave>, _consents: &Consents) -> Action {
-        let kept = |why: String| Action::Keep(Some(Note::Kept(format!("kept: {why}"))));
         let Some(TaskRemovalHave { job, manages }) = have else {
-            return Action::Keep(Some(Note::Kept("not there".to_owned())));
+            return Action::absent();
         };
         let leaving = there(want, &job.settings);
         if leaving.is_empty() {
-            return Action::Keep(Some(Note::Kept("not there".to_owned())));
+            return Action::absent();
         }
         if let Some(who) = managed_elsewhere(job) {
-            return kept(format!("the job is managed by {who}"));
+            return Action::kept(format!("the job is managed by {who}"));
         }
         if added_tasks(job).iter().any(|added| added.is_edited && leaving.contains(&added.task.key)) {
-            return kept("edited since dbtrigger wrote it".to_owned());
+            return Action::kept("edited since dbtrigger wrote it".to_owned());
         }
         let tasks = job.settings.list("tasks");
         let waiting: BTreeSet<String> = tasks
@@ -130,7 +129,7 @@ impl Kind for TaskRemoval {
                 .advise("remove the dependency in the workspace first")
                 .always();
         }
-        if *manages { Action::Remove } else { kept(format!("{} may not manage the job", want.me)) }
+        if *manages { Action::Remove } else { Action::kept(format!("{} may not manage the job", want.me)) }
     }
 
     fn is_as_planned(step: &Step<TaskRemoval>, now: Option<&TaskRemovalHave>) -> bool {

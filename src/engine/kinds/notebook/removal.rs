@@ -12,7 +12,7 @@ use crate::databricks::workspace::{NotebookPath, delete};
 use crate::engine::apply::Inputs;
 use crate::engine::kinds::task::{bare, key_of};
 use crate::engine::kinds::{access, gone_is_done};
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Progress, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Progress, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 use crate::notebook::{Found, Reading, State, normalise, read};
@@ -131,17 +131,17 @@ impl Kind for NotebookRemoval {
     }
 
     fn diff(want: &NotebookRemovalWant, have: Option<&NotebookRemovalHave>, _consents: &Consents) -> Action {
-        let Some(have) = have else { return Action::Keep(Some(Note::Kept("not there".to_owned()))) };
+        let Some(have) = have else { return Action::absent() };
         let mut access = String::new();
         if !have.holders.is_empty() {
             let named = have.holders.iter().map(|held| format!("{} ({})", held.principal, held.level));
             access = format!("; access to it stays too: {}", named.collect::<Vec<_>>().join(", "));
         }
-        let kept = |why: &str| Action::Keep(Some(Note::Kept(format!("kept: {why}{access}"))));
+        let kept = |why: &str| Action::kept(format!("{why}{access}"));
         let text = match &have.found {
             NotebookHave::Notebook { object_id: _, text } => text,
             NotebookHave::Other(kind) => return kept(&format!("it is {}", in_words(kind))),
-            NotebookHave::NoFolder { .. } => return Action::Keep(Some(Note::Kept("not there".to_owned()))),
+            NotebookHave::NoFolder { .. } => return Action::absent(),
         };
         match read(text) {
             Reading::NotOurs => return kept("dbtrigger did not write it"),

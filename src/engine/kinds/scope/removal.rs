@@ -11,7 +11,7 @@ use crate::databricks::permissions::Level as _;
 use crate::databricks::secrets::{ADMINISTRATORS, Backend, KeyName, Permission, ScopeName, delete_scope, list, scopes};
 use crate::engine::apply::Inputs;
 use crate::engine::kinds::gone_is_done;
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Progress, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Progress, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Meaning, Reader, Writer};
 
@@ -109,10 +109,9 @@ impl Kind for ScopeRemoval {
 
     fn diff(want: &ScopeRemovalWant, have: Option<&ScopeRemovalHave>, _consents: &Consents) -> Action {
         let Some(ScopeRemovalHave { backend, keys, readers }) = have else {
-            return Action::Keep(Some(Note::Kept("not there".to_owned())));
+            return Action::absent();
         };
-        let kept =
-            |why: &str| Action::Keep(Some(Note::Kept(format!("kept: {why}; access to it: {}", access(readers)))));
+        let kept = |why: &str| Action::kept(format!("{why}; access to it: {}", access(readers)));
         if !want.wanted {
             return kept("it goes with the last key in it");
         }

@@ -7,7 +7,7 @@ use crate::databricks::secrets::{Backend, KeyName, ScopeName, delete, list, scop
 use crate::databricks::workspace::NotebookPath;
 use crate::engine::apply::Inputs;
 use crate::engine::kinds::gone_is_done;
-use crate::engine::{Action, Applied, Consents, Creation, Kind, Note, Step};
+use crate::engine::{Action, Applied, Consents, Creation, Kind, Step};
 use crate::failure::Failure;
 use crate::http::{HttpError, Meaning, Reader, Writer};
 
@@ -63,20 +63,19 @@ impl Kind for SecretRemoval {
     }
 
     fn diff(want: &SecretRemovalWant, have: Option<&SecretRemovalHave>, _consents: &Consents) -> Action {
-        let kept = |why: String| Action::Keep(Some(Note::Kept(format!("kept: {why}"))));
         match have {
-            None => Action::Keep(Some(Note::Kept("not there".to_owned()))),
-            Some(_) if !want.wanted => kept("--with-secret removes it".to_owned()),
-            Some(SecretRemovalHave::Hidden) => kept("you may not look into its scope".to_owned()),
+            None => Action::absent(),
+            Some(_) if !want.wanted => Action::kept("--with-secret removes it".to_owned()),
+            Some(SecretRemovalHave::Hidden) => Action::kept("you may not look into its scope".to_owned()),
             Some(SecretRemovalHave::There { backend: Backend::KeyVault(_) | Backend::Other(_), updated: _ }) => {
-                kept("its scope is not kept by Databricks".to_owned())
+                Action::kept("its scope is not kept by Databricks".to_owned())
             }
             Some(SecretRemovalHave::There { backend: Backend::Databricks, updated: _ }) => {
                 let needed: Vec<&str> = want.needed_by.iter().map(NotebookPath::as_str).collect();
                 if needed.is_empty() {
                     return Action::Remove;
                 }
-                kept(format!("a notebook that stays reads it: {}", needed.join(", ")))
+                Action::kept(format!("a notebook that stays reads it: {}", needed.join(", ")))
             }
         }
     }

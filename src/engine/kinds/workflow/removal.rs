@@ -11,7 +11,7 @@ use crate::engine::apply::Inputs;
 use crate::engine::kinds::added_task::{added_tasks, is_added};
 use crate::engine::kinds::task::key_of;
 use crate::engine::kinds::{access, gone_is_done, others};
-use crate::engine::{Action, Applied, Consent, Consents, Creation, Kind, Note, Refusal, Step};
+use crate::engine::{Action, Applied, Consent, Consents, Creation, Kind, Refusal, Step};
 use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Shape, Writer};
 
@@ -117,13 +117,13 @@ impl Kind for WorkflowRemoval {
     }
 
     fn diff(want: &WorkflowRemovalWant, have: Option<&WorkflowRemovalHave>, consents: &Consents) -> Action {
-        let Some(have) = have else { return Action::Keep(Some(Note::Kept("not there".to_owned()))) };
+        let Some(have) = have else { return Action::absent() };
         let name = WorkflowRemoval::name(want);
         match reason(want, have) {
             Some((why, advice)) if want.named => {
                 return Refusal::new(format!("The workflow {name} stays: {why}.")).advise(advice).always();
             }
-            Some((why, _)) => return Action::Keep(Some(Note::Kept(format!("kept: {why}")))),
+            Some((why, _)) => return Action::kept(why),
             None => {}
         }
         if have.active.is_empty() || consents.has(Consent::CancelRuns) {
