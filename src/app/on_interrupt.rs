@@ -1,9 +1,8 @@
 //! Interruption: who hears it, and what is said then.
 
 use crate::commands::{self, Interrupted, LastKnown, StateNote};
-use crate::document::Data;
 use crate::events::Interruption;
-use crate::failure::{Code, Ended, Failure, Report};
+use crate::failure::{Code, DataOnly, Ended, Failure, Report};
 use crate::ui::Printer;
 
 /// What an interruption leaves behind.
@@ -46,7 +45,7 @@ pub(super) fn on_interrupt(
                 None => failure,
             };
             let failure = going.into_iter().fold(failure, |failure, (line, resume)| failure.cause(line).run(resume));
-            let report: Option<Box<dyn Report>> = Some(Box::new(LeftBehind(data)));
+            let report: Option<Box<dyn Report>> = Some(Box::new(DataOnly(data)));
             return (Ended { report, failure: Some(failure) }, true);
         }
         // Ctrl-C at a question comes as a signal, too.
@@ -59,19 +58,6 @@ pub(super) fn on_interrupt(
         (None, Leaves::Nothing) => return (failure.into(), false),
     };
     (failure.into(), true)
-}
-
-/// What is known of a run that goes on without us.
-struct LeftBehind(Data);
-
-impl Report for LeftBehind {
-    fn text(&self) -> String {
-        String::new()
-    }
-
-    fn json(&self) -> Data {
-        self.0.clone()
-    }
 }
 
 /// Waits until nobody reads us any more. Whoever ends in good order is not ended by that: the same Ctrl-C that a command

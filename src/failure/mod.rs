@@ -240,3 +240,16 @@ pub(crate) trait Report {
     /// The `data` of the JSON document.
     fn json(&self) -> Data;
 }
+
+/// What the JSON document still has to say where people have seen it all.
+pub(crate) struct DataOnly(pub(crate) Data);
+
+impl Report for DataOnly {
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn json(&self) -> Data {
+        self.0.clone()
+    }
+}

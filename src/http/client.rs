@@ -109,7 +109,7 @@ impl Reader {
         Reader { deadline: Some(deadline.clone()), ..self.clone() }
     }
 
-    /// The same, which waits through a service's cool-down: for what stands before a start.
+    /// The same reader, which waits through a service's cool-down: for what stands before a start.
     pub(crate) fn patient(&self) -> Reader {
         Reader { is_patient: true, ..self.clone() }
     }

@@ -34,7 +34,7 @@ impl Deadline {
         Deadline { limit: Limit::Timeout, ..Deadline::after(timeout) }
     }
 
-    /// So long from now, whatever anybody says.
+    /// A limit of our own, this long from now.
     pub(crate) fn after(wait: Duration) -> Deadline {
         Deadline::from(Instant::now() + wait)
     }

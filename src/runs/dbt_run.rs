@@ -133,7 +133,7 @@ impl<'a> DbtRun<'a> {
     }
 
     /// The same, looked at together with others.
-    pub(crate) fn on_board(self, poller: &'a RunPoller) -> DbtRun<'a> {
+    pub(crate) fn polled_by(self, poller: &'a RunPoller) -> DbtRun<'a> {
         DbtRun { poller: Some(poller), ..self }
     }
 

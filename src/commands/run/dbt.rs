@@ -366,9 +366,9 @@ impl PreparedRun {
         let StartContext { means, last_known: _, journal: _, shared } = around;
         let probe = DbtRun::new(&self.writer, &means.wall, &means.events, self.order.account, run, doubt);
         match shared {
-            Some(SharedPolling { poller, places: _, sending: _, fetching: _, steps: true }) => probe.on_board(poller),
+            Some(SharedPolling { poller, places: _, sending: _, fetching: _, steps: true }) => probe.polled_by(poller),
             Some(SharedPolling { poller, places: _, sending: _, fetching: _, steps: false }) => {
-                probe.on_board(poller).without_steps()
+                probe.polled_by(poller).without_steps()
             }
             None => probe,
         }

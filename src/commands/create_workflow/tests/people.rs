@@ -355,14 +355,7 @@ async fn with_grants_it_survives_every_trouble_at_every_request() {
     };
     let whole = wanted(&calm);
     assert!(requests >= 15, "{requests}");
-    for trouble in [
-        InjectedFault::KilledBefore,
-        InjectedFault::KilledAfter,
-        InjectedFault::LostBefore,
-        InjectedFault::LostAfter,
-        InjectedFault::ErrorAfter,
-        InjectedFault::Unavailable,
-    ] {
+    for trouble in InjectedFault::REPEATABLE {
         for index in 0..requests {
             let ctx = base.copy();
             ctx.trouble_at(index, trouble);
