@@ -92,7 +92,9 @@ impl History {
         self.failed += 1;
         let means = error.means();
         self.denied = if means.is_of_whoever_asks() { self.denied + 1 } else { 0 };
-        let missing = matches!(means, Meaning::NotFound | Meaning::NotImplemented | Meaning::WrongHost);
+        // A call that has worked exists: a later 501 is a gateway's.
+        let missing = matches!(means, Meaning::NotFound | Meaning::WrongHost)
+            || (means == Meaning::NotImplemented && !seen);
         self.young = age <= FRESH;
         self.gone = if missing && (seen || !self.young) { self.gone + 1 } else { 0 };
     }
