@@ -88,6 +88,7 @@ enum Command {
     Cancel(commands::cancel::Args),
     Runs(commands::runs::Args),
     Jobs(commands::jobs::Args),
+    Workflows(commands::workflows::Args),
     Doctor(commands::doctor::Args),
     Remove(commands::remove::Args),
     Auth(commands::auth::Args),
@@ -261,6 +262,7 @@ async fn dispatch(command: Command, ctx: &CommandContext) -> Ended<Box<dyn Repor
         Command::Cancel(args) => commands::cancel::run(args, ctx).await,
         Command::Runs(args) => commands::runs::run(args, ctx).await,
         Command::Jobs(args) => commands::jobs::run(args, ctx).await,
+        Command::Workflows(args) => commands::workflows::run(args, ctx).await,
         Command::Doctor(args) => commands::doctor::run(args, ctx).await,
         Command::Auth(args) => commands::auth::run(args, ctx).await,
         Command::Sandbox(args) => commands::sandbox::run(args, ctx).await,
@@ -297,6 +299,7 @@ impl Command {
             | Command::Cancel(_)
             | Command::Runs(_)
             | Command::Jobs(_)
+            | Command::Workflows(_)
             | Command::Doctor(_)
             | Command::Sandbox(_)
             | Command::Demo(_)
@@ -322,7 +325,7 @@ impl Command {
             Command::Run(_) => Leaves::Run,
             Command::Cancel(_) => Leaves::Unconfirmed,
             Command::Auth(args) if args.changes_keyring() => Leaves::Keyring,
-            Command::Auth(_) | Command::Watch(_) | Command::Runs(_) | Command::Jobs(_) | Command::Doctor(_) => {
+            Command::Auth(_) | Command::Watch(_) | Command::Runs(_) | Command::Jobs(_) | Command::Workflows(_) | Command::Doctor(_) => {
                 Leaves::AsItWas
             }
             Command::Sandbox(_)

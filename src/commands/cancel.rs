@@ -11,8 +11,8 @@ pub(super) use self::report::{CancelOutcome, CancelReport};
 use super::last_known::Checkpoint;
 use super::run::resume;
 use super::run_named::{RunNamed, check_workspace};
-use super::{CommandContext, durations, line_to_dbt, to_databricks};
-use crate::credentials::{Account, InputErrors, databricks};
+use super::{CommandContext, durations, line_to_databricks, line_to_dbt};
+use crate::credentials::{Account, InputErrors};
 use crate::databricks::{RunState, WorkflowEnd, cancel_workflow_run, get_workflow_run};
 use crate::dbt::{End, Link, Run, cancel_run, get_run, get_run_with_trigger};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks, of_dbt, of_gone};
@@ -209,14 +209,9 @@ async fn cancel_workflow(
     report: &mut CancelReport,
     ctx: &CommandContext,
 ) -> Result<(), Failure> {
-    let mut errors = InputErrors::default();
-    let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
-    errors.settle()?;
-    let Some(identity) = identity else {
-        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
-    };
+    let (identity, writer) = line_to_databricks(InputErrors::default(), ctx)?;
     check_workspace(origin.as_ref(), &identity.origin)?;
-    let writer = to_databricks(&identity, ctx)?.until(deadline);
+    let writer = writer.until(deadline);
     stop_workflow(run, &identity.origin, &writer, deadline, report, ctx).await
 }
 

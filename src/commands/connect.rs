@@ -10,7 +10,7 @@ use super::{CommandContext, Wire};
 use crate::context::Environment;
 use crate::credentials::{
     Account, AuthMethod, Databricks, Endpoint, FromCli, FromGitHub, FromServicePrincipal, InputErrors, MissingInput,
-    Token, account, api_token, open_file, profiles_at,
+    Token, account, api_token, databricks, open_file, profiles_at,
 };
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};
@@ -78,6 +78,20 @@ pub(crate) fn to_databricks(identity: &Databricks, ctx: &CommandContext) -> Resu
         said: crate::databricks::said,
     };
     line(origin, profile, ctx)
+}
+
+/// The identity in Databricks and a line to its workspace, from what the environment says.
+pub(crate) fn line_to_databricks(
+    mut errors: InputErrors,
+    ctx: &CommandContext,
+) -> Result<(Databricks, Writer), Failure> {
+    let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
+    errors.settle()?;
+    let Some(identity) = identity else {
+        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
+    };
+    let writer = to_databricks(&identity, ctx)?;
+    Ok((identity, writer))
 }
 
 /// A line to the dbt account, if this token may go there.

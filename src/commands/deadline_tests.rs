@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::harness::{Harness, InjectedFault, Outcome, id};
-use super::{cancel, create_workflow, deploy_notebook, init_secrets, jobs, run, runs, setup, watch};
+use super::{cancel, create_workflow, deploy_notebook, init_secrets, jobs, run, runs, setup, watch, workflows};
 use crate::sandbox::{Class, NotebookOutcome, Phase, Rule};
 use crate::sim::say;
 
@@ -119,12 +119,13 @@ async fn no_command_waits_past_its_time_whichever_answer_does_not_come() {
 
 /// Commands without a time of their own, and how long each may wait for what never comes: a request and its repetitions take two
 /// minutes at most, the run of a check three hours.
-const UNTIMED: [(&str, &[&str], Duration); 8] = [
+const UNTIMED: [(&str, &[&str], Duration); 9] = [
     ("runs", &[], Duration::from_mins(2)),
     ("runs", &["--job", "222222"], Duration::from_mins(2)),
     ("runs", &["--workflow", "dbt: Long queue (222225)"], Duration::from_mins(2)),
     ("runs", &["--orphans"], Duration::from_mins(2)),
     ("jobs", &[], Duration::from_mins(2)),
+    ("workflows", &[], Duration::from_mins(2)),
     ("create-workflow", &["--job", "222225", "--check"], Duration::from_hours(3)),
     ("setup", &["--job", "222222", "-y"], Duration::from_hours(3)),
     ("init-secrets", &["--scope", "other", "--grant", "data-engineers"], Duration::from_mins(2)),
@@ -135,6 +136,7 @@ async fn untimed(world: &Harness, command: &str, line: &[&str]) -> Outcome {
         match command {
             "runs" => world.run(runs::run, line).await,
             "jobs" => world.run(jobs::run, line).await,
+            "workflows" => world.run(workflows::run, line).await,
             "create-workflow" => world.run(create_workflow::run, line).await,
             "setup" => world.run(setup::run, line).await,
             "init-secrets" => world.run(init_secrets::run, line).await,

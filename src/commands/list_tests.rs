@@ -8,7 +8,7 @@ use http::{Request, Response};
 use serde_json::{Value, json};
 
 use super::harness::Harness;
-use super::{Wire, jobs, run, runs};
+use super::{Wire, jobs, run, runs, workflows};
 use crate::credentials::AccountFlags;
 use crate::events::Events;
 use crate::failure::Ended;
@@ -77,6 +77,7 @@ enum Line {
     Jobs(&'static [&'static str]),
     Run(&'static [&'static str]),
     Runs(&'static [&'static str]),
+    Workflows,
 }
 
 async fn exit(line: Line, lists: Lists) -> u8 {
@@ -90,6 +91,7 @@ async fn exit(line: Line, lists: Lists) -> u8 {
         Line::Jobs(line) => jobs::run(read(line), &ctx).await,
         Line::Run(line) => Box::pin(run::run(read(line), &ctx)).await,
         Line::Runs(line) => runs::run(read(line), &ctx).await,
+        Line::Workflows => workflows::run(read(&[]), &ctx).await,
     };
     failure.map_or(0, |failure| failure.code.exit())
 }
@@ -105,6 +107,7 @@ async fn a_list_that_does_not_end_is_an_error_in_every_command() {
         ("/runs/", Line::Runs(&["--limit", "1000", "--status", "error"])),
         ("/runs/", Line::Runs(&["--orphans"])),
         ("/jobs/list", Line::Runs(&["--workflow", "n"])),
+        ("/jobs/list", Line::Workflows),
         ("/jobs/runs/list", Line::Runs(&["--workflow", "n", "--limit", "1000"])),
     ] {
         for pages in [Pages::Circle, Pages::SameRows, Pages::Endless] {

@@ -21,6 +21,7 @@ pub(crate) mod sandbox;
 pub(crate) mod setup;
 pub(crate) mod version;
 pub(crate) mod watch;
+pub(crate) mod workflows;
 
 #[cfg(test)]
 mod concurrent_tests;
@@ -67,7 +68,7 @@ mod table;
 mod waves_tests;
 mod workflow_named;
 
-pub(crate) use connect::{line_to_dbt, roots, to_databricks, to_dbt, walk_to};
+pub(crate) use connect::{line_to_databricks, line_to_dbt, roots, to_databricks, to_dbt, walk_to};
 pub(crate) use deploy_notebook::quoted;
 pub(crate) use given::Given;
 pub(crate) use last_known::{Interrupted, LastKnown, StateNote};

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::harness::{Harness, Outcome, id};
-use super::{auth, cancel, create_workflow, deploy_notebook, doctor, init_secrets, jobs, run, runs, setup, watch};
+use super::{auth, cancel, create_workflow, deploy_notebook, doctor, init_secrets, jobs, run, runs, setup, watch, workflows};
 use crate::failure::{Code, Remedy};
 use crate::http::Service;
 use crate::sim::say;
@@ -168,6 +168,7 @@ enum Command {
     Run,
     Runs,
     Jobs,
+    Workflows,
     Watch,
     Cancel,
     Doctor,
@@ -184,6 +185,7 @@ impl Command {
             Command::Run => world.run(run::run, line).await,
             Command::Runs => world.run(runs::run, line).await,
             Command::Jobs => world.run(jobs::run, line).await,
+            Command::Workflows => world.run(workflows::run, line).await,
             Command::Watch => world.run(watch::run, line).await,
             Command::Cancel => world.run(cancel::run, line).await,
             Command::Doctor => world.run(doctor::run, line).await,
@@ -203,6 +205,7 @@ fn has_timeout(command: Command) -> bool {
         | Command::Setup
         | Command::Runs
         | Command::Jobs
+        | Command::Workflows
         | Command::Doctor
         | Command::Auth => false,
     }
@@ -257,6 +260,7 @@ impl Scene {
             (Command::Runs, vec!["--workflow", "dbt: Long queue (222225)"]),
             (Command::Runs, vec!["--orphans"]),
             (Command::Jobs, vec![]),
+            (Command::Workflows, vec![]),
             (Command::Watch, vec![waiting, "--timeout", "10m"]),
             (Command::Watch, vec!["--workflow-run", workflow_run, "--timeout", "10m"]),
             (Command::Cancel, vec![waiting]),

@@ -3,6 +3,8 @@
 mod of_workflow;
 mod orphans;
 
+pub(crate) use of_workflow::Span;
+
 use super::job_named::{JobNamed, Narrow, shown_name};
 use super::jobs::moment;
 use super::run::shown;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::last_known::Checkpoint;
 use super::run::{DbtReport, Following, LONGEST, Lines, WorkflowReport, follow_run, resume, see};
 use super::run_named::{RunNamed, check_workspace};
-use super::{CommandContext, durations, line_to_dbt, to_databricks};
-use crate::credentials::{InputErrors, databricks};
+use super::{CommandContext, durations, line_to_databricks, line_to_dbt};
+use crate::credentials::InputErrors;
 use crate::databricks::get_workflow_run;
 use crate::dbt::{Link, Overrides, Run};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
@@ -97,14 +97,9 @@ async fn watch_workflow(
     deadline: &Deadline,
     ctx: &CommandContext,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let mut errors = InputErrors::default();
-    let identity = databricks(&ctx.context.environment, &ctx.vault, &mut errors);
-    errors.settle()?;
-    let Some(identity) = identity else {
-        return Err(Failure::new(Code::Bug, "A value is missing without an error."));
-    };
+    let (identity, writer) = line_to_databricks(InputErrors::default(), ctx)?;
     check_workspace(origin.as_ref(), &identity.origin)?;
-    let writer = to_databricks(&identity, ctx)?.until(deadline);
+    let writer = writer.until(deadline);
     let (job, name, url, parameters) = match writer.read(get_workflow_run(run, None)).await {
         Ok(seen) => {
             let job = seen.job_id.unwrap_or_default();

@@ -23,7 +23,7 @@ pub(crate) use errors::{has_no_acls, is_missing, is_there_already, said};
 pub(crate) use run_state::{RunState, WorkflowEnd};
 pub(crate) use runs::{
     OtherParameter, TaskOutput, TaskRun, WorkflowRow, WorkflowRun, cancel_workflow_run, get_task_output, get_workflow,
-    get_workflow_run, list_one_time_runs, list_workflow_runs, list_workflows_named, run_now, submit_run,
+    get_workflow_run, latest_workflow_run, list_one_time_runs, list_workflow_runs, list_workflows_named, run_now, submit_run,
 };
 
 use crate::http::{Shape, known, or_default, parse_json, readable, soft, whole};

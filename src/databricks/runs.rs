@@ -293,6 +293,12 @@ pub(crate) fn list_workflow_runs(job: u64, active: bool, page: Option<&str>) -> 
     Read::json(call)
 }
 
+/// The newest run of the job, without its tasks.
+pub(crate) fn latest_workflow_run(job: u64) -> Read<RunPage> {
+    let call = Call::get("jobs/runs/list", Path::new("/api/2.2/jobs/runs/list")).query("job_id", job);
+    Read::json(call.query("limit", 1))
+}
+
 /// A page of one-time runs without their tasks, newest first, of whoever asks and whom they may see (§5.8).
 pub(crate) fn list_one_time_runs(page: Option<&str>) -> Read<RunPage> {
     let mut call = Call::get("jobs/runs/list", Path::new("/api/2.2/jobs/runs/list"))

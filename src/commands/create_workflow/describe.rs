@@ -53,7 +53,7 @@ pub(in crate::commands) fn describe(
     applied.field("notebook", want.notebook);
     applied.field("run_as", want.run_as.or_else(|| present.as_ref().and_then(|have| have.job.run_as.clone())));
     applied.field("warnings", warnings);
-    let moments = timetable.as_ref().map(|timetable| firing(timetable, ctx)).unwrap_or_default();
+    let moments = timetable.as_ref().map(|timetable| next_starts(timetable, ctx)).unwrap_or_default();
     applied.field("schedule", timetable.as_ref().map(|timetable| describe_schedule(timetable, &moments)));
     if let Some(Timetable { expression, timezone, paused }) = &timetable {
         let paused = if *paused { ", paused" } else { "" };
@@ -81,9 +81,13 @@ pub(in crate::commands) fn describe(
     (applied, present.map(|have| have.job))
 }
 
-fn firing(timetable: &Timetable, ctx: &CommandContext) -> Vec<jiff::Zoned> {
+/// The next times at which it starts; none while it is paused.
+pub(in crate::commands) fn next_starts(timetable: &Timetable, ctx: &CommandContext) -> Vec<jiff::Zoned> {
     let now = ctx.context.wall.now();
-    let Timetable { expression, timezone, paused: _ } = timetable;
+    let Timetable { expression, timezone, paused } = timetable;
+    if *paused {
+        return Vec::new();
+    }
     // What somebody else wrote into a job need not be readable here; then it is shown without times.
     Zone::parse(timezone)
         .and_then(|zone| Schedule::parse(expression, zone, now))
@@ -91,7 +95,7 @@ fn firing(timetable: &Timetable, ctx: &CommandContext) -> Vec<jiff::Zoned> {
         .unwrap_or_default()
 }
 
-fn describe_schedule(timetable: &Timetable, moments: &[jiff::Zoned]) -> Data {
+pub(in crate::commands) fn describe_schedule(timetable: &Timetable, moments: &[jiff::Zoned]) -> Data {
     let Timetable { expression, timezone, paused } = timetable;
     let next: Vec<String> = moments.iter().map(|moment| moment.timestamp().to_string()).collect();
     document!({ "quartz_cron_expression": expression, "timezone_id": timezone, "paused": paused, "next": next })

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub(super) use self::check::{Check, Used};
 pub(super) use self::compute::read_compute;
-pub(super) use self::describe::describe;
+pub(super) use self::describe::{describe, describe_schedule, next_starts};
 pub(super) use self::identity::read_run_as;
 use self::input::settle;
 pub(super) use self::input::{Caller, Input, collect, read_schedule, read_zone};

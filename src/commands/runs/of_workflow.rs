@@ -69,13 +69,13 @@ pub(super) struct WorkflowRunsReport {
 }
 
 /// When a run began and ended, as far as it has.
-struct Span {
-    started: Option<Timestamp>,
-    finished: Option<Timestamp>,
+pub(crate) struct Span {
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) finished: Option<Timestamp>,
 }
 
 impl Span {
-    fn of(run: &WorkflowRun) -> Span {
+    pub(crate) fn of(run: &WorkflowRun) -> Span {
         let at = |millis: Option<u64>| Timestamp::from_millisecond(i64::try_from(millis?).ok()?).ok();
         let (started, finished) = run.span();
         Span { started: at(started), finished: at(finished) }

@@ -40,11 +40,11 @@ pub(crate) use notebook_grant::{NotebookGrant, NotebookGrantWant};
 pub(crate) use one_time::check_tasks;
 pub(crate) use scope::{Scope, ScopeRemoval, ScopeRemovalWant, ScopeWant};
 pub(crate) use secret::{Readers, Secret, SecretRemoval, SecretRemovalWant, SecretWant, told};
-pub(crate) use task::{StandingTask, circle, job_in_key, standing};
+pub(crate) use task::{StandingTask, circle, dbt_jobs, job_in_key, standing};
 pub(crate) use workflow::{
     ID_TAG, Identity, Made, ReadBack, TaskWant, Timetable, Workflow, WorkflowHave, WorkflowRemoval,
-    WorkflowRemovalHave, WorkflowRemovalWant, WorkflowWant, find_workflow, list_ahead, name_all, override_names,
-    own_job, run_as_refused, starts_by_itself, timetable, timetable_after, will_start_by_itself,
+    WorkflowRemovalHave, WorkflowRemovalWant, WorkflowWant, find_workflow, list_ahead, name_all, other_start,
+    override_names, own_job, run_as_refused, starts_by_itself, timetable, timetable_after, will_start_by_itself,
 };
 
 use crate::databricks::is_missing;

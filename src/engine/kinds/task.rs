@@ -288,6 +288,28 @@ pub(crate) fn standing(settings: &Raw) -> Vec<StandingTask> {
     settings.list("tasks").iter().filter(|task| has_key(task)).map(|task| standing_task(settings, task)).collect()
 }
 
+/// The dbt jobs that a Databricks job runs, as far as it names them: through a notebook of ours, one that takes their id as ours
+/// does, or Databricks' own task. `None`: it runs no dbt job.
+pub(crate) fn dbt_jobs(settings: &Raw) -> Option<Vec<u64>> {
+    let mut jobs = Vec::new();
+    let mut runs_any = false;
+    for task in settings.list("tasks") {
+        let native = [("dbt_platform_task", "dbt_platform_job_id"), ("dbt_cloud_task", "dbt_cloud_job_id")]
+            .into_iter()
+            .find(|(name, _)| task.has(name));
+        let job = match native {
+            Some((name, id)) => task.object(name).read::<Value>(id).and_then(|value| plain(&value).parse().ok()),
+            None if task.has("notebook_task") => standing_task(settings, &task).job,
+            None => None,
+        };
+        runs_any |= job.is_some() || native.is_some() || has_key(&task);
+        jobs.extend(job);
+    }
+    jobs.sort_unstable();
+    jobs.dedup();
+    runs_any.then_some(jobs)
+}
+
 /// A parameter of the job wins over the task's own (databricks-api §5.3).
 pub(super) fn standing_task(settings: &Raw, task: &Raw) -> StandingTask {
     let notebook = task.object("notebook_task");

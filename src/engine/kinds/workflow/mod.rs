@@ -21,7 +21,7 @@ pub(crate) use self::removal::{WorkflowRemoval, WorkflowRemovalHave, WorkflowRem
 pub(crate) use self::run_as::refused as run_as_refused;
 pub(crate) use self::settings::ID_TAG;
 pub(crate) use self::tasks::override_names;
-pub(crate) use self::timetable::{Timetable, starts_by_itself, timetable, timetable_after, will_start_by_itself};
+pub(crate) use self::timetable::{Timetable, other_start, starts_by_itself, timetable, timetable_after, will_start_by_itself};
 use super::compute::{self, Compute};
 use super::digest::digest;
 use super::others;
@@ -350,7 +350,7 @@ impl Kind for Workflow {
                 .advise("choose another name with --name, or change it there")
                 .always();
         }
-        if let Some(start) = timetable::other_start(&job.settings).filter(|_| want.schedule.is_some()) {
+        if let Some(start) = other_start(&job.settings).filter(|_| want.schedule.is_some()) {
             return Refusal::new(format!(
                 "Job {id} \"{name}\" already has `{start}`; a job cannot also have a schedule."
             ))

@@ -54,6 +54,6 @@ fn has_other_start(settings: &Raw) -> bool {
 }
 
 /// Something else than a schedule starts this job, and the service takes one of them only (databricks-api §5.1).
-pub(super) fn other_start(settings: &Raw) -> Option<&'static str> {
+pub(crate) fn other_start(settings: &Raw) -> Option<&'static str> {
     ["continuous", "trigger", "triggers"].into_iter().find(|name| settings.has(name))
 }
