@@ -46,7 +46,7 @@ async fn listed(ctx: &CommandContext) -> Result<WorkflowsReport, Failure> {
         let next = timetable.as_ref().map(|timetable| next_starts(timetable, ctx)).unwrap_or_default();
         workflows.push(Row { last: last?, timetable, next, dbt_jobs, job });
     }
-    workflows.sort_by_key(|row| row.job.id);
+    workflows.sort_by_cached_key(|row| (row.name().to_lowercase(), row.job.id));
     if workflows.is_empty() {
         ctx.events.remark("No workflows yet.");
     }

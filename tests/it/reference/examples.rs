@@ -17,7 +17,7 @@ pub(crate) struct Example {
 
 /// Heading, the arguments behind the command, and the exit code. `RUN` is the Databricks run of the example before, `WAITING` a dbt run
 /// that waits in the queue.
-const LINES: [(&str, &[&str], i32); 45] = [
+const LINES: [(&str, &[&str], i32); 46] = [
     ("errors", &["jbos"], 2),
     ("errors", &["run", "Nighly build"], 6),
     // Before any run, so that it is the same one that is the newest.
@@ -52,6 +52,7 @@ const LINES: [(&str, &[&str], i32); 45] = [
     ("setup", &["--job", "222225", "--notebook", "/Users/ana@example.com/second", "-y", "--run-now"], 0),
     ("runs --orphans", &["--orphans"], 0),
     ("runs --workflow", &["--workflow", "dbt: Nightly build (222222)"], 0),
+    ("workflows", &[], 0),
     ("create-workflow --check", &["--job", "222222", "--check", "--run-now"], 0),
     ("create-workflow --check", &["--job", "222222", "--run-as", "bo@example.com", "--grant-run-as", "--check"], 0),
     ("create-workflow --add-to", &["--job", "222222", "--add-to", "Daily load", "--depends-on", "dbt_222222=load"], 0),
