@@ -29,6 +29,10 @@ pub(crate) enum Question {
         project: Option<String>,
         environment: Option<String>,
     },
+    /// A run of either service: a recent one, or one that has not ended.
+    Run {
+        active: bool,
+    },
     /// A setting of the plan on the screen, to be edited.
     Setting {
         setting: Setting,

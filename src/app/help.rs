@@ -112,16 +112,39 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_has_the_same_names_in_every_command() {
+    fn a_flag_has_the_same_names_and_the_same_form_in_every_command() {
         let parsed = |line: &str| {
             let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             format!("{:?}", parse(&arguments).unwrap())
         };
-        for command in ["setup", "deploy-notebook", "create-workflow"] {
-            let [notebook, path] =
-                ["--notebook", "--path"].map(|flag| parsed(&format!("dbtrigger {command} {flag} /a/b")));
-            assert_eq!(notebook, path);
+        let mut root = command_line();
+        root.build();
+        let mut all = Vec::new();
+        every(&root, "dbtrigger", &mut all);
+        let (mut notebooks, mut grants) = (0, 0);
+        for (words, command) in &all {
+            for flag in command.get_arguments() {
+                match flag.get_long() {
+                    Some("notebook") => {
+                        notebooks += 1;
+                        let [notebook, path] = ["--notebook", "--path"].map(|flag| {
+                            let rest = if words == "dbtrigger remove" { "--all " } else { "" };
+                            parsed(&format!("{words} {rest}{flag} /a/b"))
+                        });
+                        assert_eq!(notebook, path);
+                    }
+                    Some("grant") => {
+                        grants += 1;
+                        let names = flag.get_value_names().unwrap_or_default();
+                        assert_eq!(names.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["PRINCIPAL[:LEVEL]"]);
+                        let help = flag.get_help().unwrap().to_string();
+                        assert!(help.contains("(default)"), "{words}: {help}");
+                    }
+                    Some(_) | None => {}
+                }
+            }
         }
+        assert_eq!((notebooks, grants), (4, 4));
     }
 
     #[test]

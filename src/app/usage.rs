@@ -303,14 +303,35 @@ mod tests {
             let error = parse(&arguments).expect_err("misused");
             misuse(&error, &error.render().to_string(), &arguments)
         };
-        let missing = misused("dbtrigger watch");
-        assert!(missing.what.contains("<RUN"), "{missing:?}");
-        assert!(format!("{:?}", missing.hints).contains("dbtrigger watch --help"), "{missing:?}");
+        let missing = misused("dbtrigger completions");
+        assert!(missing.what.contains("<SHELL"), "{missing:?}");
+        assert!(format!("{:?}", missing.hints).contains("dbtrigger completions --help"), "{missing:?}");
         let unknown = misused("dbtrigger create-workflow --jop 1");
         assert!(unknown.what.contains("'--jop'"), "{unknown:?}");
         assert_eq!(unknown.hints[0].to_string(), "did you mean \"--job\"?");
         let nothing = misused("dbtrigger -o json");
         assert!(nothing.what.contains("requires a subcommand"), "{nothing:?}");
+    }
+
+    #[test]
+    fn each_mistyped_flag_of_each_command_leads_to_the_right_one() {
+        let (mut all, mut wrong) = (0, Vec::new());
+        for (words, args) in every_command().into_iter().filter(|(words, _)| words.len() > 1) {
+            for flag in args.iter().filter_map(clap::Arg::get_long).filter(|flag| flag.len() > 3) {
+                let (front, back) = flag.split_at(flag.len() - 2);
+                let swapped: String = front.chars().chain(back.chars().rev()).collect();
+                let line: Vec<OsString> =
+                    words.iter().cloned().chain([format!("--{swapped}")]).map(OsString::from).collect();
+                let Err(error) = parse(&line) else { continue };
+                let failure = misuse(&error, &error.render().to_string(), &line);
+                all += 1;
+                let meant = format!("did you mean \"--{flag}\"");
+                if !failure.hints.first().is_some_and(|hint| hint.to_string().starts_with(&meant)) {
+                    wrong.push(format!("{line:?}: {failure:?}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty() && all > 200, "{} of {all}\n{}", wrong.len(), wrong.join("\n"));
     }
 
     #[test]

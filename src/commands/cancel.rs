@@ -10,11 +10,11 @@ use self::report::Stopped;
 pub(super) use self::report::{CancelOutcome, CancelReport};
 use super::last_known::Checkpoint;
 use super::run::resume;
-use super::run_named::{RunNamed, check_workspace};
-use super::{CommandContext, durations, line_to_databricks, line_to_dbt};
+use super::run_named::{RunFound, find_run, is_dbt_run, of_other_service};
+use super::{CommandContext, durations, line_to_dbt};
 use crate::credentials::{Account, InputErrors};
-use crate::databricks::{RunState, WorkflowEnd, cancel_workflow_run, get_workflow_run};
-use crate::dbt::{End, Link, Run, cancel_run, get_run, get_run_with_trigger};
+use crate::databricks::{RunState, WorkflowEnd, cancel_workflow_run, get_workflow_run, is_missing};
+use crate::dbt::{End, Run, cancel_run, get_run, get_run_with_trigger};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks, of_dbt, of_gone};
 use crate::http::{Deadline, HttpError, Meaning, Writer};
 use crate::origin::Origin;
@@ -32,11 +32,11 @@ const SETTLE: Duration = Duration::from_secs(5);
   dbtrigger cancel 123442
   dbtrigger cancel 123442 --timeout 10m -o json")]
 pub(crate) struct Args {
-    /// ID or URL of a dbt run, or URL of a Databricks run
-    #[arg(value_name = "RUN", required_unless_present = "workflow_run", conflicts_with = "workflow_run")]
+    /// ID or URL of a run in dbt or Databricks [default: choose from a list]
+    #[arg(value_name = "RUN", conflicts_with = "workflow_run")]
     run: Option<String>,
-    /// ID of a Databricks run
-    #[arg(long, value_name = "ID", value_parser = crate::document::parse_id)]
+    /// ID of a Databricks run; dbt is not asked for a run of this ID
+    #[arg(long, value_name = "ID", hide_short_help = true, value_parser = crate::document::parse_id)]
     workflow_run: Option<u64>,
     /// How long to wait for the run to end (90s, 10m, 2h)
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = durations::parse)]
@@ -47,9 +47,15 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     let Args { run, workflow_run, timeout } = args;
     let deadline = Deadline::of_timeout(timeout);
     let mut report = CancelReport::default();
-    let failure = match RunNamed::of(run.as_deref(), workflow_run) {
-        Ok(RunNamed::Dbt { run, pasted }) => cancel_dbt(run, pasted, &deadline, &mut report, ctx).await.err(),
-        Ok(RunNamed::Workflow { run, origin }) => cancel_workflow(run, origin, &deadline, &mut report, ctx).await.err(),
+    let failure = match find_run(run.as_deref(), workflow_run, true, &deadline, ctx).await {
+        Ok(RunFound::Dbt { run, seen, account, writer, by_address }) => {
+            let again = resume::on_dbt_run("cancel", run, &account, &ctx.account, by_address);
+            let line = DbtLine { account: &account, writer: &writer, again: &again };
+            cancel_dbt(run, seen, &line, &deadline, &mut report, ctx).await.err()
+        }
+        Ok(RunFound::Workflow { run, identity, writer }) => {
+            stop_workflow(run, &identity.origin, &writer, &deadline, &mut report, ctx).await.err()
+        }
         Err(failure) => Some(failure),
     };
     if failure.is_none() {
@@ -61,26 +67,26 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
 
 async fn cancel_dbt(
     run: u64,
-    pasted: Option<(String, Link)>,
+    seen: Option<Box<Run>>,
+    line: &DbtLine<'_>,
     deadline: &Deadline,
     report: &mut CancelReport,
     ctx: &CommandContext,
 ) -> Result<(), Failure> {
-    let pasted: Vec<(String, Link)> = pasted.into_iter().collect();
-    let (account, writer) = line_to_dbt(&pasted, InputErrors::default(), ctx)?;
-    let writer = writer.until(deadline);
-    let again = resume::on_dbt_run("cancel", run, &account, &ctx.account, !pasted.is_empty());
-    let seen = writer
-        .read(get_run_with_trigger(account.id, run))
-        .await
-        .map_err(|error| of_dbt(&format!("Cannot read dbt run {run}; nothing was canceled"), &error))?;
+    let seen = match seen {
+        Some(seen) => *seen,
+        None => line
+            .writer
+            .read(get_run_with_trigger(line.account.id, run))
+            .await
+            .map_err(|error| of_dbt(&format!("Cannot read dbt run {run}; nothing was canceled"), &error))?,
+    };
     if seen.id != run {
         return Err(Failure::new(Code::InvalidResponse, format!("dbt answered with a different run than {run}."))
             .advise("run the same command again with `-vv` to see the response"));
     }
-    let line = DbtLine { account: &account, writer: &writer, again: &again };
-    match ask_dbt(seen, &line, report, ctx).await? {
-        Some(asked) => confirm_dbt(asked, &line, deadline, report, ctx).await,
+    match ask_dbt(seen, line, report, ctx).await? {
+        Some(asked) => confirm_dbt(asked, line, deadline, report, ctx).await,
         None => Ok(()),
     }
 }
@@ -202,19 +208,6 @@ async fn confirm_dbt(
     }
 }
 
-async fn cancel_workflow(
-    run: u64,
-    origin: Option<Origin>,
-    deadline: &Deadline,
-    report: &mut CancelReport,
-    ctx: &CommandContext,
-) -> Result<(), Failure> {
-    let (identity, writer) = line_to_databricks(InputErrors::default(), ctx)?;
-    check_workspace(origin.as_ref(), &identity.origin)?;
-    let writer = writer.until(deadline);
-    stop_workflow(run, &identity.origin, &writer, deadline, report, ctx).await
-}
-
 /// Cancels a Databricks run, and the dbt runs behind it.
 pub(super) async fn stop_workflow(
     run: u64,
@@ -225,10 +218,14 @@ pub(super) async fn stop_workflow(
     ctx: &CommandContext,
 ) -> Result<(), Failure> {
     let again = format!("dbtrigger cancel --workflow-run {run}");
-    let seen = writer
-        .read(get_workflow_run(run, None))
-        .await
-        .map_err(|error| of_databricks(&format!("Cannot read Databricks run {run}; nothing was canceled"), &error))?;
+    let seen = match writer.read(get_workflow_run(run, None)).await {
+        Ok(seen) => seen,
+        Err(error) => {
+            let failure = of_databricks(&format!("Cannot read Databricks run {run}; nothing was canceled"), &error);
+            let is_dbts = is_missing(&error) && is_dbt_run(run, deadline, ctx).await;
+            return Err(if is_dbts { of_other_service(failure, "cancel", run) } else { failure });
+        }
+    };
     let workspace = seen.workspace();
     let url = seen.url(&origin.to_string(), seen.job_id.unwrap_or_default());
     let stopped = |standing: Option<&RunState>, already: bool| Stopped {

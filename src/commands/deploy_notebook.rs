@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Where the notebook goes
     #[arg(
         long = "notebook",
-        visible_alias = "path",
+        alias = "path",
         value_name = "PATH",
         help = "Workspace path of the notebook [default: /Users/<you>/dbtrigger/run_dbt_job_<account>]"
     )]

@@ -43,6 +43,8 @@ mod last_known;
 #[cfg(test)]
 mod list_tests;
 #[cfg(test)]
+mod named_tests;
+#[cfg(test)]
 mod off_tests;
 #[cfg(test)]
 pub(crate) mod person;

@@ -4,6 +4,7 @@
 
 mod dbt;
 mod hosts;
+mod runs;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::rc::Rc;
 use self::dbt::KeyQuestion;
 use super::job_named::{JobNamed, Narrow};
 use super::provision::who;
+use super::run_named::RunNamed;
 use super::{CommandContext, to_databricks};
 use crate::context::Environment;
 use crate::credentials::{Databricks, InputErrors, Source, Sourced, check_host, databricks, named_workspace, profiles};
@@ -35,6 +37,8 @@ pub(crate) struct Prompts {
     pub(crate) prompter: Option<Rc<dyn Prompter>>,
     /// The dbt job that was chosen.
     pub(crate) job: Option<u64>,
+    /// The run that was chosen.
+    pub(crate) run: Option<RunNamed>,
     /// What was said about settings; nothing: it stays as it is.
     pub(crate) settings: BTreeMap<Setting, Option<String>>,
 }
@@ -92,6 +96,7 @@ pub(crate) async fn answer(
         | Question::DbtAccount
         | Question::DbtToken
         | Question::DbtKey { tried: _ }
+        | Question::Run { active: _ }
         | Question::Setting { setting: _, now: _ } => None,
     });
     // Looking for a job takes an account and a token that the rest of the command may not need.
@@ -117,8 +122,17 @@ pub(crate) async fn answer(
         prompts.job(flag, &narrow).await?;
     }
     for question in questions {
-        if let Question::Setting { setting, now } = question {
-            prompts.setting(*setting, now).await?;
+        match question {
+            Question::Run { active } => prompts.run(*active).await?,
+            Question::Setting { setting, now } => prompts.setting(*setting, now).await?,
+            Question::DatabricksHost
+            | Question::DatabricksCredential
+            | Question::DatabricksToken { host: _ }
+            | Question::DbtHost
+            | Question::DbtAccount
+            | Question::DbtToken
+            | Question::DbtKey { tried: _ }
+            | Question::DbtJob { flag: _, project: _, environment: _ } => {}
         }
     }
     Ok(prompts.instead)

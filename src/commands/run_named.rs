@@ -1,30 +1,98 @@
-//! A RUN as a person names it: a dbt run by id or address, a Databricks run by address or `--workflow-run`.
+//! A RUN as a person names it: a run of either service by id or address, or chosen from a list.
 
 use url::Url;
 
-use crate::dbt::Link;
+use super::{CommandContext, line_to_databricks, line_to_dbt};
+use crate::credentials::{Account, Databricks, InputErrors, MissingInput};
+use crate::databricks::get_workflow_run;
+use crate::dbt::{Link, Run, get_run, get_run_with_trigger};
 use crate::document::unquoted;
 use crate::failure::{Code, Failure};
+use crate::http::{Deadline, Meaning, Writer};
 use crate::origin::{Origin, shown, with_scheme};
+use crate::questions::Question;
 
 /// What was named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RunNamed {
+    /// A run of dbt, or of Databricks where dbt has none of this id.
+    Id(u64),
     /// A dbt run, with the address it was named by.
-    Dbt { run: u64, pasted: Option<(String, Link)> },
+    Dbt { run: u64, pasted: (String, Link) },
     /// A run of a Databricks job; the workspace, if its address was given.
     Workflow { run: u64, origin: Option<Origin> },
 }
 
-const ADVICE: &str = "use the ID or URL of a dbt run, the URL of a Databricks run, or --workflow-run ID";
+const ADVICE: &str = "use the ID or URL of a dbt run or of a Databricks run";
+
+/// A run, the service that has it, and a line to that.
+pub(crate) enum RunFound {
+    /// As it was seen, if it was looked at.
+    Dbt { run: u64, seen: Option<Box<Run>>, account: Account, writer: Writer, by_address: bool },
+    Workflow { run: u64, identity: Databricks, writer: Writer },
+}
+
+/// The run that is named, or was chosen from the list. `active`: of those that have not ended.
+pub(crate) async fn find_run(
+    text: Option<&str>,
+    workflow_run: Option<u64>,
+    active: bool,
+    deadline: &Deadline,
+    ctx: &CommandContext,
+) -> Result<RunFound, Failure> {
+    let named = match (text, workflow_run) {
+        (_, Some(run)) => RunNamed::Workflow { run, origin: None },
+        (Some(text), None) => RunNamed::read(text)?,
+        (None, None) => ctx.prompts.run.clone().ok_or_else(|| missing(active, ctx))?,
+    };
+    named.find(deadline, ctx).await
+}
+
+/// Says that no run is named. A list of them takes access to one of the services.
+fn missing(active: bool, ctx: &CommandContext) -> Failure {
+    let mut errors = InputErrors::default();
+    let missing = MissingInput {
+        what: "the RUN",
+        give: "its ID or URL (`dbtrigger runs` lists them)",
+        ask: Some(Question::Run { active }),
+    };
+    errors.need(Ok(None::<u64>), missing);
+    let lines = (line_to_dbt(&[], InputErrors::default(), ctx), line_to_databricks(InputErrors::default(), ctx));
+    let failure = match lines {
+        (Err(_), Err(_)) => line_to_dbt(&[], errors, ctx).err(),
+        (Ok(_), _) | (_, Ok(_)) => errors.settle().err(),
+    };
+    failure.unwrap_or_else(|| Failure::new(Code::Bug, "The run is missing without an error."))
+}
 
 impl RunNamed {
-    /// Takes RUN and `--workflow-run`, of which one is there.
-    pub(crate) fn of(text: Option<&str>, workflow_run: Option<u64>) -> Result<RunNamed, Failure> {
-        match (text, workflow_run) {
-            (_, Some(run)) => Ok(RunNamed::Workflow { run, origin: None }),
-            (Some(text), None) => RunNamed::read(text),
-            (None, None) => Err(Failure::new(Code::Usage, "No run given.").advise(ADVICE)),
+    /// Finds the service that has the run. dbt is asked first for a bare id: most runs that people name are there.
+    async fn find(self, deadline: &Deadline, ctx: &CommandContext) -> Result<RunFound, Failure> {
+        match self {
+            RunNamed::Id(run) => match line_to_dbt(&[], InputErrors::default(), ctx) {
+                Ok((account, writer)) => {
+                    let writer = writer.until(deadline);
+                    let looked = writer.read(get_run_with_trigger(account.id, run)).await;
+                    if looked.as_ref().is_err_and(|error| error.means() == Meaning::NotFound)
+                        && let Some(found) = in_databricks(run, deadline, ctx).await
+                    {
+                        return Ok(found);
+                    }
+                    // One that was just started may not be found for a moment.
+                    let seen = looked.ok().filter(|seen| seen.id == run).map(Box::new);
+                    Ok(RunFound::Dbt { run, seen, account, writer, by_address: false })
+                }
+                Err(failure) => in_databricks(run, deadline, ctx).await.ok_or(failure),
+            },
+            RunNamed::Dbt { run, pasted } => {
+                let (account, writer) = line_to_dbt(&[pasted], InputErrors::default(), ctx)?;
+                Ok(RunFound::Dbt { run, seen: None, account, writer: writer.until(deadline), by_address: true })
+            }
+            RunNamed::Workflow { run, origin } => {
+                let (identity, writer) = line_to_databricks(InputErrors::default(), ctx)?;
+                check_workspace(origin.as_ref(), &identity.origin)?;
+                Ok(RunFound::Workflow { run, identity, writer: writer.until(deadline) })
+            }
         }
     }
 
@@ -35,7 +103,7 @@ impl RunNamed {
         };
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return match text.parse() {
-                Ok(run) if run > 0 => Ok(RunNamed::Dbt { run, pasted: None }),
+                Ok(run) if run > 0 => Ok(RunNamed::Id(run)),
                 Ok(_) | Err(_) => Err(invalid("it is not a run ID")),
             };
         }
@@ -52,7 +120,7 @@ impl RunNamed {
         }
         let link = Link::parse(text).map_err(|bad| invalid(&bad.to_string()))?;
         match (link.run, link.job) {
-            (Some(run), _) => Ok(RunNamed::Dbt { run, pasted: Some((text.to_owned(), link)) }),
+            (Some(run), _) => Ok(RunNamed::Dbt { run, pasted: (text.to_owned(), link) }),
             (None, Some(job)) => Err(invalid(&format!("it is the URL of dbt job {job}, not of a run"))),
             (None, None) => Err(invalid("the URL contains no run")),
         }
@@ -73,8 +141,28 @@ fn databricks_run(url: &Url) -> Option<u64> {
     })
 }
 
+/// The run of this id in the workspace, if there is access to one and it has such a run.
+async fn in_databricks(run: u64, deadline: &Deadline, ctx: &CommandContext) -> Option<RunFound> {
+    let (identity, writer) = line_to_databricks(InputErrors::default(), ctx).ok()?;
+    let writer = writer.until(deadline);
+    writer.read_once(get_workflow_run(run, None)).await.ok().filter(|seen| seen.run_id == run)?;
+    ctx.events.remark(format!("{run} is a Databricks run"));
+    Some(RunFound::Workflow { run, identity, writer })
+}
+
+/// Whether dbt has a run of this id, as far as it can be asked.
+pub(crate) async fn is_dbt_run(run: u64, deadline: &Deadline, ctx: &CommandContext) -> bool {
+    let Ok((account, writer)) = line_to_dbt(&[], InputErrors::default(), ctx) else { return false };
+    writer.until(deadline).read_once(get_run(account.id, run)).await.is_ok_and(|seen| seen.id == run)
+}
+
+/// A run that Databricks does not have is one of dbt.
+pub(crate) fn of_other_service(failure: Failure, command: &str, run: u64) -> Failure {
+    failure.cause(format!("{run} is a dbt run")).run(format!("dbtrigger {command} {run}"))
+}
+
 /// Refuses a run of another workspace than the one that is signed in to.
-pub(crate) fn check_workspace(given: Option<&Origin>, own: &Origin) -> Result<(), Failure> {
+fn check_workspace(given: Option<&Origin>, own: &Origin) -> Result<(), Failure> {
     match given {
         Some(given) if given != own => Err(Failure::new(
             Code::Contradiction,
@@ -91,12 +179,8 @@ mod tests {
 
     #[test]
     fn a_run_is_an_id_or_an_address_of_either_service() {
-        let dbt = |text: &str| match RunNamed::read(text) {
-            Ok(RunNamed::Dbt { run, pasted }) => (run, pasted.is_some()),
-            other @ (Ok(RunNamed::Workflow { .. }) | Err(_)) => panic!("{text}: {other:?}"),
-        };
         for text in ["70471805314449", "\"70471805314449\""] {
-            assert_eq!(dbt(text), (70_471_805_314_449, false));
+            assert_eq!(RunNamed::read(text), Ok(RunNamed::Id(70_471_805_314_449)));
         }
         for text in [
             "https://ab123.us1.dbt.com/deploy/1/projects/2/runs/3/",
@@ -104,7 +188,7 @@ mod tests {
             "https://cloud.getdbt.com/#/accounts/1/projects/2/runs/3/",
             "https://cloud.getdbt.com/api/v2/accounts/1/runs/3/",
         ] {
-            assert_eq!(dbt(text), (3, true), "{text}");
+            assert!(matches!(RunNamed::read(text), Ok(RunNamed::Dbt { run: 3, pasted: _ })), "{text}");
         }
         for text in [
             "https://dbc.cloud.databricks.com/jobs/9007199254740993/runs/3?o=12",
@@ -133,7 +217,6 @@ mod tests {
             assert!(failure.what.contains(says), "{}", failure.what);
             assert!(!failure.what.contains("hunter2"), "{}", failure.what);
         }
-        assert_eq!(RunNamed::of(None, None).unwrap_err().code, Code::Usage);
         let origins = ["https://a.cloud.databricks.com", "https://b.cloud.databricks.com"]
             .map(|text| Origin::parse(text).unwrap());
         assert_eq!(check_workspace(Some(&origins[0]), &origins[1]).unwrap_err().code, Code::Contradiction);

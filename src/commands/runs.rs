@@ -126,6 +126,15 @@ async fn listed(args: Args, ctx: &CommandContext) -> Result<RunsReport, Failure>
     Ok(RunsReport { account, runs })
 }
 
+/// A name with its id, as far as both are known.
+fn with_name(name: Option<&str>, id: Option<u64>) -> String {
+    match (name.filter(|name| !name.is_empty()), id) {
+        (Some(name), Some(id)) => format!("{} ({id})", shown_name(Some(name))),
+        (Some(name), None) => shown_name(Some(name)),
+        (None, id) => id.map(|id| id.to_string()).unwrap_or_default(),
+    }
+}
+
 struct RunsReport {
     account: Account,
     runs: Vec<Run>,
@@ -137,11 +146,10 @@ impl Report for RunsReport {
             .runs
             .iter()
             .map(|run| {
-                let job = run.job_definition_id.map(|id| id.to_string()).unwrap_or_default();
                 vec![
                     run.id.to_string(),
                     run.status.map(Status::word).unwrap_or_default(),
-                    run.job_name().map_or_else(|| job.clone(), |name| format!("{} ({job})", shown_name(Some(name)))),
+                    with_name(run.job_name(), run.job_definition_id),
                     run.created().map(moment).unwrap_or_default(),
                     run.took().map(shown).unwrap_or_default(),
                 ]

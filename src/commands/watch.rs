@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::last_known::Checkpoint;
 use super::run::{DbtReport, Following, LONGEST, Lines, WorkflowReport, follow_run, resume, see};
-use super::run_named::{RunNamed, check_workspace};
-use super::{CommandContext, durations, line_to_databricks, line_to_dbt};
-use crate::credentials::InputErrors;
-use crate::databricks::get_workflow_run;
-use crate::dbt::{Link, Overrides, Run};
+use super::run_named::{RunFound, find_run, is_dbt_run, of_other_service};
+use super::{CommandContext, durations};
+use crate::credentials::Account;
+use crate::databricks::{get_workflow_run, is_missing};
+use crate::dbt::{Overrides, Run};
 use crate::failure::{Code, Ended, Failure, Report, of_databricks};
-use crate::http::Deadline;
+use crate::http::{Deadline, Writer};
 use crate::origin::Origin;
 use crate::runs::{DbtRun, Journal};
 
@@ -24,11 +24,11 @@ use crate::runs::{DbtRun, Journal};
   dbtrigger watch 123442
   dbtrigger watch 123442 --timeout 2h -o json")]
 pub(crate) struct Args {
-    /// ID or URL of a dbt run, or URL of a Databricks run
-    #[arg(value_name = "RUN", required_unless_present = "workflow_run", conflicts_with = "workflow_run")]
+    /// ID or URL of a run in dbt or Databricks [default: choose from a list]
+    #[arg(value_name = "RUN", conflicts_with = "workflow_run")]
     run: Option<String>,
-    /// ID of a Databricks run
-    #[arg(long, value_name = "ID", value_parser = crate::document::parse_id)]
+    /// ID of a Databricks run; dbt is not asked
+    #[arg(long, value_name = "ID", hide_short_help = true, value_parser = crate::document::parse_id)]
     workflow_run: Option<u64>,
     /// How long to wait, including time in the queue (90s, 10m, 2h)
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = durations::parse)]
@@ -38,27 +38,37 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let Args { run, workflow_run, timeout } = args;
     let deadline = Deadline::of_timeout(timeout.min(LONGEST * 3650));
-    let watched = match RunNamed::of(run.as_deref(), workflow_run) {
-        Ok(RunNamed::Dbt { run, pasted }) => watch_dbt(run, pasted, &deadline, ctx).await,
-        Ok(RunNamed::Workflow { run, origin }) => watch_workflow(run, origin, &deadline, ctx).await,
+    let watched = match find_run(run.as_deref(), workflow_run, false, &deadline, ctx).await {
+        Ok(RunFound::Dbt { run, seen, account, writer, by_address }) => {
+            let seen = match seen {
+                Some(seen) => Ok(*seen),
+                None => see(&writer, &account, run, deadline.at()).await,
+            };
+            match seen {
+                Ok(seen) => Ok(watch_dbt(seen, &account, &writer, by_address, &deadline, ctx).await),
+                Err(failure) => Err(failure),
+            }
+        }
+        Ok(RunFound::Workflow { run, identity, writer }) => {
+            watch_workflow(run, &identity.origin, &writer, &deadline, ctx).await
+        }
         Err(failure) => Err(failure),
     };
     watched.unwrap_or_else(Ended::from)
 }
 
 async fn watch_dbt(
-    run: u64,
-    pasted: Option<(String, Link)>,
+    seen: Run,
+    account: &Account,
+    writer: &Writer,
+    by_address: bool,
     deadline: &Deadline,
     ctx: &CommandContext,
-) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let pasted: Vec<(String, Link)> = pasted.into_iter().collect();
-    let (account, writer) = line_to_dbt(&pasted, InputErrors::default(), ctx)?;
-    let writer = writer.until(deadline);
-    let pick_up = |run: u64| resume::watch_dbt(run, &account, &ctx.account, !pasted.is_empty());
+) -> Ended<Box<dyn Report>> {
+    let run = seen.id;
+    let pick_up = |run: u64| resume::watch_dbt(run, account, &ctx.account, by_address);
     let means = ctx.run_context();
-    let seen = see(&writer, &account, run, deadline.at()).await?;
-    let mut report = DbtReport::new(&account);
+    let mut report = DbtReport::new(account);
     report.adopted = true;
     report.take(&seen);
     let known = report.clone();
@@ -75,12 +85,12 @@ async fn watch_dbt(
         .job_definition_id
         .zip(overrides)
         .map(|(job, overrides)| resume::of_dbt(&job.to_string(), &ctx.account, &overrides, None))
-        .filter(|_| pasted.is_empty());
-    let mut lines = Lines::new(&means.events, &account);
+        .filter(|_| !by_address);
+    let mut lines = Lines::new(&means.events, account);
     lines.header(&seen);
-    let probe = DbtRun::new(&writer, &means.wall, &means.events, account.id, seen, None);
+    let probe = DbtRun::new(writer, &means.wall, &means.events, account.id, seen, None);
     let following =
-        Following { account: &account, writer: &writer, deadline, pick_up: &pick_up, again: again.as_deref() };
+        Following { account, writer, deadline, pick_up: &pick_up, again: again.as_deref() };
     let Ended { report, failure } = following.follow(probe, &mut lines, report, &means, &on_news).await;
     let is_gone = failure.as_ref().is_some_and(|failure| failure.code == Code::RunGone);
     if is_gone || report.as_ref().is_some_and(|report| report.end.is_some()) {
@@ -88,34 +98,34 @@ async fn watch_dbt(
         journal.close_run(writer.origin(), account.id, run, means.wall.now());
         ctx.last_known.clear();
     }
-    Ok(Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure })
+    Ended { report: report.map(|report| Box::new(report) as Box<dyn Report>), failure }
 }
 
 async fn watch_workflow(
     run: u64,
-    origin: Option<Origin>,
+    origin: &Origin,
+    writer: &Writer,
     deadline: &Deadline,
     ctx: &CommandContext,
 ) -> Result<Ended<Box<dyn Report>>, Failure> {
-    let (identity, writer) = line_to_databricks(InputErrors::default(), ctx)?;
-    check_workspace(origin.as_ref(), &identity.origin)?;
-    let writer = writer.until(deadline);
+    let origin = origin.to_string();
     let (job, name, url, parameters) = match writer.read(get_workflow_run(run, None)).await {
         Ok(seen) => {
             let job = seen.job_id.unwrap_or_default();
-            let url = seen.url(&identity.origin.to_string(), job);
+            let url = seen.url(&origin, job);
             let parameters = seen.given_parameters();
             (job, seen.run_name.unwrap_or_default(), Some(url), parameters)
         }
         Err(error) => {
             // A hiccup is the follower's to outlast.
             if error.is_final() {
-                return Err(of_databricks(&format!("Cannot read Databricks run {run}"), &error));
+                let failure = of_databricks(&format!("Cannot read Databricks run {run}"), &error);
+                let is_dbts = is_missing(&error) && is_dbt_run(run, deadline, ctx).await;
+                return Err(if is_dbts { of_other_service(failure, "watch", run) } else { failure });
             }
             (0, String::new(), None, BTreeMap::new())
         }
     };
-    let origin = identity.origin.to_string();
     let report =
         WorkflowReport { workflow: job, name, origin, key: None, run: Some(run), url, state: None, on_interrupt: None };
     ctx.events.progress(format!("workflow_run_id = {run}"));
@@ -123,5 +133,5 @@ async fn watch_workflow(
         ctx.events.progress(report.url());
     }
     let again = (job != 0).then(|| resume::of_workflow(&job.to_string(), &parameters, None));
-    Ok(follow_run(report, run, &writer, deadline, again.as_deref(), ctx).await)
+    Ok(follow_run(report, run, writer, deadline, again.as_deref(), ctx).await)
 }

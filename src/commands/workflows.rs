@@ -33,12 +33,20 @@ pub(crate) async fn run(_: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>>
 
 async fn listed(ctx: &CommandContext) -> Result<WorkflowsReport, Failure> {
     let (identity, writer) = line_to_databricks(InputErrors::default(), ctx)?;
-    let reader = writer.reader();
-    let all = jobs::all_with_tasks(&reader).await;
+    let workflows = rows(&writer.reader(), ctx).await?;
+    if workflows.is_empty() {
+        ctx.events.remark("No workflows yet.");
+    }
+    Ok(WorkflowsReport { origin: identity.origin.to_string(), workflows })
+}
+
+/// The Databricks jobs that run dbt jobs, by name.
+pub(super) async fn rows(reader: &Reader, ctx: &CommandContext) -> Result<Vec<Row>, Failure> {
+    let all = jobs::all_with_tasks(reader).await;
     let all = all.map_err(|error| of_databricks("Cannot list the workflows", &error))?;
     let jobs: Vec<(Job, Vec<u64>)> =
         all.into_iter().filter_map(|job| dbt_jobs(&job.settings).map(|dbt_jobs| (job, dbt_jobs))).collect();
-    let last = side_by_side(&jobs, async |(job, _)| last_run(&reader, job.id).await).await;
+    let last = side_by_side(&jobs, async |(job, _)| last_run(reader, job.id).await).await;
     let mut workflows = Vec::new();
     for ((job, dbt_jobs), last) in jobs.into_iter().zip(last) {
         let last = last.map_err(|error| of_databricks(&format!("Cannot list the runs of workflow {}", job.id), &error));
@@ -47,10 +55,7 @@ async fn listed(ctx: &CommandContext) -> Result<WorkflowsReport, Failure> {
         workflows.push(Row { last: last?, timetable, next, dbt_jobs, job });
     }
     workflows.sort_by_cached_key(|row| (row.name().to_lowercase(), row.job.id));
-    if workflows.is_empty() {
-        ctx.events.remark("No workflows yet.");
-    }
-    Ok(WorkflowsReport { origin: identity.origin.to_string(), workflows })
+    Ok(workflows)
 }
 
 /// The newest run. `None`: there is none, or the job was deleted since the list was made.
@@ -91,17 +96,18 @@ impl Made {
     }
 }
 
-struct Row {
+/// A Databricks job that runs dbt jobs.
+pub(super) struct Row {
     job: Job,
     /// The dbt jobs that it runs, as far as it names them.
     dbt_jobs: Vec<u64>,
     timetable: Option<Timetable>,
     next: Vec<jiff::Zoned>,
-    last: Option<WorkflowRun>,
+    pub(super) last: Option<WorkflowRun>,
 }
 
 impl Row {
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.job.settings.read("name").unwrap_or_default()
     }
 
@@ -192,7 +198,6 @@ impl Report for WorkflowsReport {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::*;
     use crate::commands::harness::{Harness, Outcome, id};
     use crate::commands::{create_workflow, deploy_notebook, init_secrets, run};
 

@@ -69,6 +69,11 @@ impl Key {
         Ok(Key(text.to_owned()))
     }
 
+    /// The key of resuming this run: the same for whoever does it.
+    pub(crate) fn of_resumption(run: u64) -> Key {
+        Key(format!("failed-run-{run}"))
+    }
+
     /// A key that nobody has used.
     pub(crate) fn fresh(entropy: &Entropy) -> Key {
         Key(entropy.name())

@@ -23,8 +23,8 @@ pub(crate) use marker::Key;
 #[cfg(test)]
 pub(crate) use marker::cause;
 pub(crate) use poller::RunPoller;
-pub(crate) use resume::{NotResumed, Resumption, resume};
-pub(crate) use trigger::{DuplicateRisk, Milestone, NotStarted, TriggerRequest, Triggered, trigger};
+pub(crate) use resume::{NotResumed, Resumption, newest_run, resume};
+pub(crate) use trigger::{DuplicateRisk, Milestone, NotStarted, TriggerRequest, Triggered, resume_alone, trigger};
 pub(crate) use upload::Upload;
 pub(crate) use workflow_run::{Ahead, EarlierAttempt, TaskState, WorkflowProbe, WorkflowState};
 

@@ -45,6 +45,15 @@ pub(crate) enum NotResumed {
     Unknown { error: HttpError, looking: Option<HttpError> },
 }
 
+/// The job's newest run, as lists show it.
+pub(crate) async fn newest_run(account: u64, job: u64, reader: &Reader) -> Result<Option<Run>, HttpError> {
+    let page = reader.read(dbt::list_runs(account, job, 0, 1)).await?;
+    if page.odd > 0 {
+        return Err(nonsense("runs/list", reader.origin(), "a row of its list cannot be read"));
+    }
+    Ok(page.rows.into_iter().find(|run| run.job_definition_id.is_none_or(|of| of == job)))
+}
+
 /// Resumes the run, or finds the one that resumes it already. `sending` hears of each moment from which a run may exist.
 pub(crate) async fn resume(
     order: &Resumption,

@@ -12,6 +12,7 @@ use super::RunContext;
 use super::journal::{Entry, Intent, Journal, OpenIntent, Turn};
 use super::look_up::{LookUp, Looked, Since, first_own, found, is_own, nonsense};
 use super::marker::{Key, cause, hex};
+use super::resume::{NotResumed, Resumption, resume};
 use super::settle::{MOST_OPEN_SENDS, Settling, wait_before_repeating};
 use crate::dbt::{self, Difference, Off, Overrides, Run, TRIGGER_LIMIT};
 use crate::http::{HttpError, PATIENCE, Sent, Writer};
@@ -179,6 +180,62 @@ pub(crate) async fn trigger(
             Err(failed)
         }
     }
+}
+
+/// Resumes a run as [`resume`] does, on this machine one process at a time: the others follow the run of the first. `order`: the
+/// start that asks for it.
+pub(crate) async fn resume_alone(
+    order: &TriggerRequest,
+    resumption: &Resumption,
+    writer: &Writer,
+    means: &RunContext,
+    journal: &Journal,
+    sending: &mut dyn FnMut(),
+) -> Result<(Run, Option<Intent>), NotResumed> {
+    let order = TriggerRequest { key: Key::of_resumption(resumption.run), ..order.clone() };
+    let marker = order.key.marker();
+    let (since, settle_from) = (Since::default(), Instant::now());
+    let started = Attempt { order: &order, writer, means, marker: &marker, since, settle_from };
+    let (mut intent, left) = started.turn(journal).await.map_err(|error| match error {
+        NotStarted::Interrupted(_) => NotResumed::Interrupted,
+        NotStarted::NoTime(_)
+        | NotStarted::Blind(_)
+        | NotStarted::OtherParameters { run: _, difference: _ }
+        | NotStarted::Rejected(_)
+        | NotStarted::NeverSent(_)
+        | NotStarted::Off(_)
+        | NotStarted::NoRunShows { error: _, sends: _ }
+        | NotStarted::Unknown { error: _, looking: _ } => NotResumed::NoTime,
+    })?;
+    let known = async {
+        let looked = timeout_at(order.deadline, writer.read(dbt::get_run(order.account, left.as_ref()?.run?))).await;
+        looked.ok()?.ok().filter(|there| there.retrying_run_id == Some(resumption.run))
+    };
+    let resumed = match means.interruption.or(known).await.map_err(|_| NotResumed::Interrupted)? {
+        Some(there) => Ok(there),
+        None => {
+            started.note(intent.as_mut());
+            resume(resumption, writer, means, sending).await
+        }
+    };
+    match &resumed {
+        Ok(run) => {
+            if let Some(intent) = &mut intent {
+                let _ = intent.run(run.id);
+                intent.share();
+            }
+        }
+        // A later command looks for it.
+        Err(NotResumed::Unknown { error: _, looking: _ }) => {}
+        Err(NotResumed::Cannot(_) | NotResumed::Failed(_) | NotResumed::NoTime | NotResumed::Interrupted) => {
+            if left.is_none()
+                && let Some(intent) = intent.take()
+            {
+                intent.close();
+            }
+        }
+    }
+    resumed.map(|run| (run, intent))
 }
 
 /// Before anything is sent the deadline, or a signal, only means that nothing will be.

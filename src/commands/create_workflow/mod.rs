@@ -93,7 +93,7 @@ pub(crate) struct Args {
     /// The deployed notebook
     #[arg(
         long,
-        visible_alias = "path",
+        alias = "path",
         value_name = "PATH",
         help_heading = "Job",
         hide_short_help = true,

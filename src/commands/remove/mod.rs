@@ -65,7 +65,7 @@ pub(crate) struct Args {
     /// A notebook outside its usual folder
     #[arg(
         long = "notebook",
-        visible_alias = "path",
+        alias = "path",
         value_name = "PATH",
         requires = "all",
         help_heading = "What to remove",

@@ -14,7 +14,7 @@ use super::progress::RunProgress;
 use super::retry::{Resuming, Retries};
 use super::{WaitOptions, on_interrupt, resume, several};
 use crate::commands::job_named::{JobNamed, Narrow};
-use crate::commands::{CommandContext, LastKnown, line_to_dbt};
+use crate::commands::{CommandContext, Given, LastKnown, line_to_dbt};
 use crate::context::Environment;
 use crate::credentials::{Account, AccountFlags, InputErrors};
 use crate::dbt::{Link, Overrides, Run, get_job};
@@ -43,6 +43,8 @@ pub(super) struct RunRequest {
 
 /// How carefully.
 pub(super) struct RunOptions {
+    /// The last run is resumed.
+    pub(super) failed: bool,
     pub(super) retry: u32,
     /// Where the run's files go.
     pub(super) artifacts: Option<PathBuf>,
@@ -97,8 +99,27 @@ pub(super) struct PreparedRun {
     /// By an address, which may be the only source of host and account.
     by_address: bool,
     flags: AccountFlags,
+    given: Given,
     /// The same command without a key.
-    again: String,
+    pub(super) again: String,
+    /// The job's last run is resumed, and no other is started.
+    failed: bool,
+}
+
+/// A run that is followed from here on.
+pub(super) struct Begun {
+    pub(super) run: Run,
+    /// It was there already.
+    pub(super) adopted: bool,
+    pub(super) sends: u32,
+    pub(super) doubt: Option<DuplicateRisk>,
+    pub(super) intent: Option<Intent>,
+}
+
+impl From<Triggered> for Begun {
+    fn from(Triggered { run, adopted, sends, doubt, intent }: Triggered) -> Begun {
+        Begun { run, adopted, sends, doubt: Some(doubt), intent }
+    }
 }
 
 /// What a start finds around it.
@@ -153,7 +174,7 @@ async fn settle(
     let ids = found.map_err(say)?;
     several::check_once(&ids, &texts)?;
     let WaitOptions { deadline, no_wait, key, given, parameters: _ } = waiting;
-    let RunOptions { retry, artifacts, junit, settle, at_most_once } = options;
+    let RunOptions { failed, retry, artifacts, junit, settle, at_most_once } = options;
     // Last, so that nothing is made for a command that fails anyway.
     artifacts.as_deref().map_or(Ok(()), super::artifacts::check_folder)?;
     junit.as_deref().map_or(Ok(()), |file| ctx.results.claim(file, &texts))?;
@@ -175,10 +196,16 @@ async fn settle(
         };
         // A fresh key is for one run; a key that somebody gave names one run of each job.
         let key = if given || alone { key.clone() } else { Key::fresh(&ctx.context.entropy) };
+        let again = resume::of_dbt(&text, &ctx.account, &overrides, None);
+        let resume = if failed {
+            format!("{again} --failed")
+        } else {
+            resume::of_dbt(&text, &ctx.account, &overrides, Some(key.as_str()))
+        };
         let order = TriggerRequest {
             account: account.id,
             job,
-            resume: resume::of_dbt(&text, &ctx.account, &overrides, Some(key.as_str())),
+            resume,
             key,
             look_first: given,
             said: said.clone(),
@@ -187,7 +214,6 @@ async fn settle(
             at_most_once,
             deadline: deadline.at(),
         };
-        let again = resume::of_dbt(&text, &ctx.account, &overrides, None);
         let (artifacts, results) = (artifacts.clone(), results.clone());
         let (account, writer, flags) = (account.clone(), writer.clone(), ctx.account.clone());
         let deadline = deadline.clone();
@@ -206,7 +232,9 @@ async fn settle(
             job: shown,
             by_address,
             flags,
+            given: ctx.given(),
             again,
+            failed,
         }
     });
     Ok(starts.collect())
@@ -239,8 +267,14 @@ impl PreparedRun {
     pub(super) fn report(&self) -> DbtReport {
         let mut report = DbtReport::new(&self.account);
         report.job_id = Some(self.order.job);
-        report.key = Some(self.order.key.as_str().to_owned());
+        report.key = (!self.failed).then(|| self.order.key.as_str().to_owned());
         report
+    }
+
+    /// The command that resumes a run of this start which has failed.
+    pub(super) fn retry_command(&self) -> String {
+        let resume = &self.order.resume;
+        if self.failed { resume.clone() } else { format!("{resume} --retry 1") }
     }
 
     /// It was not started, for this reason.
@@ -280,18 +314,22 @@ impl PreparedRun {
             None => None,
         };
         let milestone = |milestone: Milestone<'_>| progress.milestone(milestone);
-        let triggered = self.trigger(means, journal, &milestone).await;
+        let begun = if self.failed {
+            self.resume_last(&progress, means, journal).await
+        } else {
+            let triggered = self.trigger(means, journal, &milestone).await;
+            triggered.map(Begun::from).map_err(|error| progress.not_started(&error, means))
+        };
         drop(turn);
-        let Triggered { run, adopted, sends, doubt, mut intent } = match triggered {
-            Ok(triggered) => triggered,
-            Err(error) => {
-                let ended = progress.not_started(&error, means);
+        let Begun { run, adopted, sends, doubt, mut intent } = match begun {
+            Ok(begun) => begun,
+            Err(ended) => {
                 leave(place, &ended);
                 return ended;
             }
         };
         progress.begun(&run, adopted, sends);
-        if adopted {
+        if adopted && !self.failed {
             means.events.remark(match run.ended() {
                 None => "this key was used before; following its run",
                 Some(_) => "this key was used before and its run has ended; use a new --idempotency-key for a new run",
@@ -299,14 +337,14 @@ impl PreparedRun {
         }
         let mut retries = Retries { most: self.retry, done: 0, cannot: false };
         let mut ended = if self.no_wait {
-            self.wait_for_no_second(run, Some(doubt.clone()), &progress, around).await
+            self.wait_for_no_second(run, doubt.clone(), &progress, around).await
         } else {
-            self.follow(run, Some(doubt.clone()), &progress, intent.as_mut(), &mut retries, around).await
+            self.follow(run, doubt.clone(), &progress, intent.as_mut(), &mut retries, around).await
         };
         // A run may go on that resumes the one of the report.
         let unknown = ended.failure.as_ref().is_some_and(|failure| failure.code == Code::OutcomeUnknown);
         if let Some(signal) = means.interruption.heard() {
-            progress.stop(signal, Some(doubt.clone()), &mut ended, means).await;
+            progress.stop(signal, doubt.clone(), &mut ended, means).await;
         }
         // Ended, or not waited for: nothing is left to pick up. What goes on although it was to be cancelled is.
         let interrupted = ended.report.as_ref().is_some_and(|report| report.on_interrupt.is_some());
@@ -326,7 +364,7 @@ impl PreparedRun {
         if means.interruption.heard().is_none()
             && let Err(signal) = means.interruption.or(self.finish(&mut ended, &retries, around)).await
         {
-            progress.stop(signal, Some(doubt), &mut ended, means).await;
+            progress.stop(signal, doubt, &mut ended, means).await;
         }
         ended
     }
@@ -399,6 +437,10 @@ impl PreparedRun {
         report.take(probe.run());
         report.add_duplicates(probe.duplicates());
         lines.state(&DbtState { run: probe.run().clone(), step: None });
+        if means.interruption.heard().is_none() {
+            let watch = self.given.command(&self.pick_up(probe.run().id));
+            means.events.remark(format!("next: {watch}"));
+        }
         Ended::well(report)
     }
 
@@ -425,7 +467,9 @@ impl PreparedRun {
             job: _,
             by_address: _,
             flags: _,
+            given: _,
             again,
+            failed: _,
         } = self;
         let means = &around.means;
         let mut lines = Lines::new(&means.events, account);

@@ -32,7 +32,7 @@ impl PreparedRun {
             && !retries.cannot
             && let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed)
         {
-            *failure = failure.clone().run(format!("{} --retry 1", order.resume));
+            *failure = failure.clone().run(self.retry_command());
         }
         // A key that has led to an ended run leads to it each time.
         if order.look_first

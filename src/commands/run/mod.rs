@@ -100,6 +100,11 @@ pub(crate) struct Args {
     /// The outcome is that of the last attempt.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=20), conflicts_with_all = ["workflow", "no_wait"], hide_default_value = true, help_heading = "Run options")]
     retry: u32,
+    /// Resume the last run of the job, which failed, from its point of failure
+    ///
+    /// Nothing is started if the last run did not fail. If it is being resumed already, that run is followed.
+    #[arg(long, conflicts_with_all = ["workflow", "idempotency_key", "Changes"], help_heading = "Run options")]
+    failed: bool,
     /// Download the run's artifacts (manifest, run results, and others) to a directory
     ///
     /// Also after a failure. With several jobs, each run gets a subdirectory named after its ID.
@@ -267,6 +272,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
         no_wait,
         idempotency_key,
         retry,
+        failed,
         artifacts,
         junit,
         summary_detail: _,
@@ -318,7 +324,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
         Ok(settled) => settled,
         Err(failure) => return failure.into(),
     };
-    let options = dbt::RunOptions { retry, artifacts, junit, settle, at_most_once };
+    let options = dbt::RunOptions { failed, retry, artifacts, junit, settle, at_most_once };
     let max_parallel = max_parallel.map(usize::from);
     dbt::run(dbt::RunRequest { jobs, max_parallel, narrow, cause, overrides }, options, waiting, errors, ctx).await
 }

@@ -9,7 +9,7 @@ use super::retry::Resuming;
 use crate::commands::LastKnown;
 use crate::commands::last_known::Checkpoint;
 use crate::dbt::Run;
-use crate::failure::{Ended, Report as _};
+use crate::failure::{Ended, Failure, Report as _};
 use crate::runs::{DuplicateRisk, Milestone, NotStarted, RunContext};
 
 pub(super) struct RunProgress<'a> {
@@ -67,8 +67,7 @@ impl<'a> RunProgress<'a> {
             Resuming::Sending => format!("a run that resumes dbt run {run} may have been started"),
         };
         // A run that shows is followed by it, and resumed once more only if none does.
-        let resume = format!("{} --retry 1", self.start.order.resume);
-        self.last_known.set(Checkpoint { data: report.json(), line, resume });
+        self.last_known.set(Checkpoint { data: report.json(), line, resume: self.start.retry_command() });
     }
 
     /// Another run goes on where the one of the report failed.
@@ -78,11 +77,20 @@ impl<'a> RunProgress<'a> {
     }
 
     pub(super) fn not_started(&self, error: &NotStarted, means: &RunContext) -> Ended<DbtReport> {
-        let may_have_started = error.may_have_started();
+        self.ended_early(self.report(), self.start.not_started(error), error.may_have_started(), means)
+    }
+
+    /// No run is followed.
+    pub(super) fn ended_early(
+        &self,
+        mut report: DbtReport,
+        mut failure: Failure,
+        may_have_started: bool,
+        means: &RunContext,
+    ) -> Ended<DbtReport> {
         if !may_have_started {
             self.last_known.clear();
         }
-        let (mut report, mut failure) = (self.report(), self.start.not_started(error));
         if let Some(signal) = means.interruption.heard() {
             report.on_interrupt = Some(if may_have_started { Cancellation::Unknown } else { Cancellation::NotStarted });
             failure = instead(signal, failure);

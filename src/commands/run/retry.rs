@@ -1,10 +1,16 @@
-//! `run --retry`: a run that ended in error is resumed from its point of failure.
+//! `run --retry` and `run --failed`: a run that ended in error is resumed from its point of failure.
 
+use tokio::time::timeout_at;
+
+use super::dbt::{Begun, PreparedRun};
 use super::dbt_report::{DbtReport, Resumed};
-use crate::dbt::{End, Run};
-use crate::failure::{Code, Ended, Failure};
-use crate::http::Writer;
-use crate::runs::{NotResumed, Resumption, RunContext, TriggerRequest, resume};
+use super::progress::RunProgress;
+use crate::dbt::{End, Run, Status};
+use crate::failure::{Code, Ended, Failure, of_dbt};
+use crate::http::{HttpError, Writer};
+use crate::runs::{
+    Journal, NotResumed, NotStarted, Resumption, RunContext, TriggerRequest, newest_run, resume, resume_alone,
+};
 
 /// How often a start may be resumed, and how often it was.
 pub(super) struct Retries {
@@ -43,22 +49,11 @@ impl Retries {
         self.done += 1;
         let attempt = format!("attempt {} of {}", self.done + 1, self.most + 1);
         means.events.remark(format!("dbt run {run} failed; retrying from the point of failure ({attempt})"));
-        let TriggerRequest { account, job, settle, at_most_once, deadline, .. } = order;
-        let resumption = Resumption {
-            account: *account,
-            job: *job,
-            run,
-            created: report.created,
-            settle: *settle,
-            at_most_once: *at_most_once,
-            deadline: *deadline,
-        };
+        let resumption = resumption(order, run, report);
         resuming(report, Resuming::Looking);
         match resume(&resumption, writer, means, &mut || resuming(report, Resuming::Sending)).await {
             Ok(next) => {
-                means.events.remark(format!("dbt run {} resumes run {run}", next.id));
-                report.resumed.push(Resumed { run_id: run, run_url: report.url().to_owned(), status: report.status });
-                report.findings = crate::runs::Findings::default();
+                went_on(run, &next, report, means);
                 Some(next)
             }
             Err(not) => {
@@ -70,6 +65,116 @@ impl Retries {
     }
 }
 
+fn resumption(order: &TriggerRequest, run: u64, report: &DbtReport) -> Resumption {
+    let TriggerRequest { account, job, settle, at_most_once, deadline, .. } = *order;
+    Resumption { account, job, run, created: report.created, settle, at_most_once, deadline }
+}
+
+/// The report goes on with the run that resumes this one.
+fn went_on(run: u64, next: &Run, report: &mut DbtReport, means: &RunContext) {
+    means.events.remark(format!("dbt run {} resumes run {run}", next.id));
+    report.resumed.push(Resumed { run_id: run, run_url: report.url().to_owned(), status: report.status });
+    report.findings = crate::runs::Findings::default();
+}
+
+impl PreparedRun {
+    /// For `--failed`: resumes the job's last run, or finds the run that resumes it.
+    pub(super) async fn resume_last(
+        &self,
+        progress: &RunProgress<'_>,
+        means: &RunContext,
+        journal: &Journal,
+    ) -> Result<Begun, Ended<DbtReport>> {
+        let order = &self.order;
+        let patient = self.writer.patient();
+        let looking = timeout_at(order.deadline, newest_run(order.account, order.job, &patient));
+        let last = match means.interruption.or(looking).await {
+            Ok(Ok(Ok(last))) => Ok(last),
+            Ok(Ok(Err(error))) => Err(NotStarted::Blind(error)),
+            Ok(Err(_)) => Err(NotStarted::NoTime("dbt had not listed the job's runs by then".to_owned())),
+            Err(signal) => Err(NotStarted::Interrupted(signal)),
+        };
+        let last = last.map_err(|error| progress.not_started(&error, means))?;
+        let job = &self.job;
+        let Some(last) = last else {
+            let failure = Failure::new(Code::NotFound, format!("dbt job {job} has no runs yet.")).run(&self.again);
+            return Err(progress.ended_early(progress.report(), failure, false, means));
+        };
+        let (run, mut report) = (last.id, progress.report());
+        report.take(&last);
+        let refused = match last.ended() {
+            Some(End::Error) => None,
+            None if last.retrying_run_id.is_some() => {
+                means.events.remark("the last run is being resumed already; following that run");
+                return Ok(Begun { run: last, adopted: true, sends: 0, doubt: None, intent: None });
+            }
+            None => {
+                let what = format!("dbt run {run}, the last one of job {job}, is still running.");
+                Some(Failure::new(Code::Refused, what).run(self.pick_up(run)))
+            }
+            Some(End::Success | End::Cancelled) => {
+                let what = format!("dbt run {run}, the last one of job {job}, did not fail.");
+                let status = last.status.map(Status::word).unwrap_or_default();
+                Some(Failure::new(Code::Refused, what).cause(format!("status: {status}")).run(&self.again))
+            }
+        };
+        if let Some(refused) = refused {
+            return Err(progress.ended_early(report, refused, false, means));
+        }
+        means.events.remark(format!("dbt run {run} failed; retrying from the point of failure"));
+        progress.resuming(&report, Resuming::Looking);
+        let resumption = resumption(order, run, &report);
+        let mut sends = 0;
+        let mut sending = || {
+            sends += 1;
+            progress.resuming(&report, Resuming::Sending);
+        };
+        match resume_alone(order, &resumption, &self.writer, means, journal, &mut sending).await {
+            Ok((next, intent)) => {
+                went_on(run, &next, &mut report, means);
+                progress.resumed(&report, &next);
+                Ok(Begun { run: next, adopted: sends == 0, sends, doubt: None, intent })
+            }
+            Err(not) => {
+                let may_have_started = matches!(not, NotResumed::Unknown { error: _, looking: _ });
+                let failure = not_resumed_last(run, &not, self, means);
+                Err(progress.ended_early(report, failure, may_have_started, means))
+            }
+        }
+    }
+}
+
+/// Why `--failed` has resumed nothing.
+fn not_resumed_last(run: u64, not: &NotResumed, start: &PreparedRun, means: &RunContext) -> Failure {
+    let nothing = |code, what: String| Failure::new(code, what).cause("nothing was started");
+    match not {
+        NotResumed::Cannot(reason) => {
+            nothing(Code::Refused, format!("dbt run {run} cannot be retried from the point of failure."))
+                .cause(reason)
+                .run(&start.again)
+        }
+        NotResumed::Failed(error) => of_dbt(&format!("Cannot retry dbt run {run}; nothing was started"), error),
+        NotResumed::NoTime => {
+            nothing(Code::StillRunning, format!("Timed out before dbt run {run} could be retried."))
+                .advise("increase --timeout")
+        }
+        NotResumed::Interrupted => Failure::interrupted(means.interruption.heard().unwrap_or_default())
+            .cause(format!("dbt run {run} was not retried")),
+        NotResumed::Unknown { error, looking } => unknown(run, error, looking.as_ref(), &start.order.resume),
+    }
+}
+
+fn unknown(run: u64, error: &HttpError, looking: Option<&HttpError>, again: &str) -> Failure {
+    let unknown =
+        Failure::new(Code::OutcomeUnknown, format!("dbt run {run} failed, and it is unknown whether it was retried."));
+    let unknown = unknown.cause(error.to_string());
+    let unknown = match looking {
+        Some(error) => unknown.cause(format!("looking for the retry failed too: {error}")),
+        None => unknown.cause("no retry was found so far"),
+    };
+    unknown.run(again).advise("this command follows the retry, if there is one")
+}
+
 /// The run's own failure stays what counts, unless a run may go on that nobody knows of.
 fn not_resumed(run: u64, failed: Option<Failure>, not: &NotResumed, again: &str) -> Failure {
     let failed = failed.unwrap_or_else(|| Failure::new(Code::RunFailed, format!("dbt run {run} failed.")));
@@ -78,17 +183,6 @@ fn not_resumed(run: u64, failed: Option<Failure>, not: &NotResumed, again: &str)
         NotResumed::Failed(error) => failed.cause(format!("it was not retried from the point of failure: {error}")),
         NotResumed::NoTime => failed.cause("it timed out before the retry"),
         NotResumed::Interrupted => failed.cause("it was not retried again"),
-        NotResumed::Unknown { error, looking } => {
-            let unknown = Failure::new(
-                Code::OutcomeUnknown,
-                format!("dbt run {run} failed, and it is unknown whether it was retried."),
-            );
-            let unknown = unknown.cause(error.to_string());
-            let unknown = match looking {
-                Some(error) => unknown.cause(format!("looking for the retry failed too: {error}")),
-                None => unknown.cause("no retry was found so far"),
-            };
-            unknown.run(again).advise("this command follows the retry, if there is one")
-        }
+        NotResumed::Unknown { error, looking } => unknown(run, error, looking.as_ref(), again),
     }
 }

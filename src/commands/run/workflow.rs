@@ -117,6 +117,7 @@ async fn start(
     let following = async {
         if waiting.no_wait {
             ctx.last_known.over(report.json());
+            ctx.events.remark(format!("next: {}", ctx.given().command(&resume::watch_workflow(run))));
             return Ended::well(Box::new(report) as Box<dyn Report>);
         }
         follow_run(report, run, &writer, deadline, Some(&again), ctx).await

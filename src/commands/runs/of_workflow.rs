@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::with_name;
 use crate::commands::job_named::shown_name;
 use crate::commands::jobs::moment;
 use crate::commands::run::shown;
@@ -96,13 +97,14 @@ impl Report for WorkflowRunsReport {
                 vec![
                     run.run_id.to_string(),
                     run.standing().map(|standing| plain(standing.word(), 100)).unwrap_or_default(),
+                    with_name(Some(&self.name), Some(self.workflow)),
                     span.started.map(moment).unwrap_or_default(),
                     span.took().map(shown).unwrap_or_default(),
                     run.trigger.as_deref().map(|trigger| plain(trigger, 100)).unwrap_or_default(),
                 ]
             })
             .collect();
-        table(&["RUN", "STATUS", "STARTED", "TOOK", "TRIGGER"], &rows)
+        table(&["ID", "STATUS", "WORKFLOW", "STARTED", "TOOK", "TRIGGER"], &rows)
     }
 
     fn json(&self) -> Data {

@@ -1,5 +1,6 @@
 //! `runs --orphans`: dbt runs that go on though the Databricks run that started them does not.
 
+use super::with_name;
 use crate::commands::run::resume;
 use crate::commands::table::table;
 use crate::commands::{CommandContext, line_to_dbt, to_databricks};
@@ -45,8 +46,13 @@ pub(super) async fn listed(ctx: &CommandContext) -> Result<OrphansReport, Failur
             ));
             continue;
         };
+        let mut workflow = None;
         let why = match looked {
-            Ok(seen) => over(&seen, task),
+            Ok(seen) => {
+                let over = over(&seen, task);
+                workflow = Some((seen.job_id, seen.run_name));
+                over
+            }
             // Of another workspace it would be missing here, too.
             Err(error) if is_missing(&error) && own.is_none() => {
                 ctx.events.remark(format!(
@@ -71,7 +77,8 @@ pub(super) async fn listed(ctx: &CommandContext) -> Result<OrphansReport, Failur
         };
         if let Some(why) = why {
             let cancel = resume::on_dbt_run("cancel", run.id, &account, &ctx.account, false);
-            orphans.push(Orphan { run, parent, why, cancel });
+            let (workflow, workflow_name) = workflow.unwrap_or_default();
+            orphans.push(Orphan { run, parent, workflow, workflow_name, why, cancel });
         }
     }
     if orphans.is_empty() {
@@ -100,6 +107,9 @@ fn over(seen: &WorkflowRun, task: &str) -> Option<String> {
 struct Orphan {
     run: Run,
     parent: Parent,
+    /// The Databricks job of its parent, as far as it could be looked up.
+    workflow: Option<u64>,
+    workflow_name: Option<String>,
     /// How its parent stands.
     why: String,
     cancel: String,
@@ -116,17 +126,19 @@ impl Report for OrphansReport {
         let rows: Vec<Vec<String>> = self
             .orphans
             .iter()
-            .map(|Orphan { run, parent, why, cancel }| {
+            .map(|Orphan { run, parent, workflow, workflow_name, why, cancel }| {
                 vec![
                     run.id.to_string(),
                     run.status.map(Status::word).unwrap_or_default(),
+                    with_name(run.job_name(), run.job_definition_id),
+                    with_name(workflow_name.as_deref(), *workflow),
                     format!("{} {}", parent.run, crate::runs::plain(&parent.task, 100)),
                     crate::runs::plain(why, 100),
                     cancel.clone(),
                 ]
             })
             .collect();
-        table(&["ID", "STATUS", "DATABRICKS RUN", "ITS STATUS", "CANCEL WITH"], &rows)
+        table(&["ID", "STATUS", "JOB", "WORKFLOW", "DATABRICKS RUN", "ITS STATUS", "CANCEL WITH"], &rows)
     }
 
     fn json(&self) -> Data {
@@ -134,12 +146,15 @@ impl Report for OrphansReport {
         let origin = account.origin.to_string();
         let rows: Vec<Data> = orphans
             .iter()
-            .map(|Orphan { run, parent, why, cancel }| {
+            .map(|Orphan { run, parent, workflow, workflow_name, why, cancel }| {
                 document!({
                     "run_id": Id(run.id),
                     "run_url": run.url(&origin, account.id),
                     "status": run.status.map(Status::word),
                     "job_id": run.job_definition_id.map(Id),
+                    "job": run.job_name(),
+                    "workflow_id": workflow.map(Id),
+                    "workflow_name": workflow_name,
                     "workflow_run_id": Id(parent.run),
                     "task_key": parent.task,
                     "workflow_run_status": why,

@@ -83,7 +83,7 @@ pub(crate) struct Args {
     /// Where the notebook goes
     #[arg(
         long = "notebook",
-        visible_alias = "path",
+        alias = "path",
         value_name = "PATH",
         help_heading = "Job",
         hide_short_help = true,
