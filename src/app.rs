@@ -1,5 +1,6 @@
 //! The command line's root: parses before anything else exists, dispatches, watches for interruption, ends.
 
+mod complete;
 mod help;
 mod on_interrupt;
 mod usage;
@@ -110,6 +111,12 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let vault = Vault::default();
     for (_, secret) in context.environment.secrets() {
         vault.learn(&secret);
+    }
+    if let Some(answer) = complete::answer(&arguments, &context) {
+        let voice = Voice { format: Format::Text, quiet: false, verbose: 0, color: false, draws: false };
+        let printer = Printer::on_streams(voice, vault.filter());
+        // An empty line would be offered as a word.
+        return if answer.is_empty() { 0 } else { printer.page(&answer, None) }.into();
     }
     // Before clap, whose errors repeat what they refuse.
     if let Err(failure) = check(&arguments, &context.environment) {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use clap::builder::styling::AnsiColor;
 use clap::builder::{StyledStr, Styles};
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::{CommandFactory as _, FromArgMatches as _, ValueHint};
 
 use super::Root;
 
@@ -41,7 +41,17 @@ pub(super) fn command_line() -> clap::Command {
         with_example(subcommand);
     }
     let template = template(&command);
-    command.help_template(template)
+    with_hints(command).help_template(template)
+}
+
+/// Which values are files, for completions.
+fn with_hints(command: clap::Command) -> clap::Command {
+    let hinted = |arg: clap::Arg| match arg.get_value_names().and_then(|names| names.first()).map(|name| name.as_str()) {
+        Some("FILE") => arg.value_hint(ValueHint::FilePath),
+        Some("DIR") => arg.value_hint(ValueHint::DirPath),
+        Some(_) | None => arg,
+    };
+    command.mut_args(hinted).mut_subcommands(with_hints)
 }
 
 /// Short help has the first example only.

@@ -1,13 +1,23 @@
 //! `completions`: scripts with which a shell completes commands, flags and their values.
 
-use clap_complete::Shell;
+use std::io::Write as _;
+use std::path::PathBuf;
 
+use clap_complete::Shell;
+use clap_complete::env::Shells;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::job_named::names;
+use super::{CommandContext, line_to_dbt};
+use crate::credentials::{Account, InputErrors, account};
 use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Report};
 
 /// Print a shell completion script
 ///
-/// Install it:
+/// The script asks dbtrigger for what fits, names of dbt jobs among it. Install it:
 ///   bash        ~/.local/share/bash-completion/completions/dbtrigger
 ///   zsh         a file _dbtrigger in a directory of $fpath
 ///   fish        ~/.config/fish/completions/dbtrigger.fish
@@ -25,6 +35,9 @@ pub(crate) struct Args {
     /// Shell
     #[arg(value_name = "SHELL", value_enum)]
     shell: Named,
+    /// Print a script that knows commands and flags by itself and never starts dbtrigger
+    #[arg(long = "static")]
+    is_static: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -35,6 +48,23 @@ enum Named {
     Powershell,
 }
 
+/// The variable in which a script says that it asks, and as which shell.
+const VARIABLE: &str = "DBTRIGGER_COMPLETE";
+
+/// Bash inserts what it gets as it is, so its quotes come from the program, which needs the words as they were typed.
+const BASH: &str = r#"_dbtrigger() {
+    local IFS=$'\n'
+    COMPREPLY=($(DBTRIGGER_COMPLETE=bash _CLAP_COMPLETE_INDEX=$COMP_CWORD dbtrigger -- "${COMP_WORDS[@]}" 2>/dev/null))
+    if [[ ${COMPREPLY-} == */ ]]; then compopt -o nospace 2>/dev/null; fi
+}
+complete -F _dbtrigger dbtrigger
+"#;
+
+/// Read as a function from a folder of $fpath, the script of zsh only defines what completes.
+const ZSH_END: &str = r#"
+if [ "$funcstack[1]" = "_dbtrigger" ]; then _clap_dynamic_completer_dbtrigger; fi
+"#;
+
 impl Named {
     fn generator(self) -> (&'static str, Shell) {
         match self {
@@ -44,21 +74,94 @@ impl Named {
             Named::Powershell => ("powershell", Shell::PowerShell),
         }
     }
+
+    /// The script that asks the program `name`.
+    fn asking(self, name: &str) -> std::io::Result<Vec<u8>> {
+        let mut script = Vec::new();
+        match self {
+            Named::Bash => script.write_all(BASH.as_bytes())?,
+            Named::Zsh | Named::Fish | Named::Powershell => {
+                let shells = Shells::builtins();
+                let Some(shell) = shells.completer(self.generator().0) else { return Ok(script) };
+                shell.write_registration(VARIABLE, name, name, name, &mut script)?;
+            }
+        }
+        if self == Named::Zsh {
+            script.write_all(ZSH_END.as_bytes())?;
+        }
+        Ok(script)
+    }
 }
 
 /// Prints the script for the command line `root`.
 pub(crate) fn run(args: &Args, mut root: clap::Command) -> Ended<Box<dyn Report>> {
-    let Args { shell } = args;
-    let (shell, generator) = shell.generator();
+    let Args { shell: named, is_static } = args;
+    let (shell, generator) = named.generator();
     let name = root.get_name().to_owned();
-    let mut script = Vec::new();
-    clap_complete::generate(generator, &mut root, name, &mut script);
+    let script = if *is_static {
+        let mut script = Vec::new();
+        clap_complete::generate(generator, &mut root, name, &mut script);
+        script
+    } else {
+        named.asking(&name).unwrap_or_default()
+    };
     match String::from_utf8(script) {
         Ok(script) => Ended::well(Box::new(Completions { shell, script })),
         Err(error) => Failure::new(Code::Bug, format!("The completion script for {shell} is not UTF-8."))
             .cause(error.to_string())
             .into(),
     }
+}
+
+/// For so long the jobs are not asked for again.
+const FRESH: SignedDuration = SignedDuration::from_mins(5);
+
+/// The jobs of an account as they were listed last.
+#[derive(Serialize, Deserialize)]
+struct Listed {
+    /// In seconds since 1970.
+    at: i64,
+    jobs: Vec<(u64, String)>,
+}
+
+/// The dbt jobs of the account, each with its name: as they were listed a short time ago, else as dbt lists them now.
+pub(crate) async fn jobs(ctx: &CommandContext) -> Vec<(u64, String)> {
+    let environment = &ctx.context.environment;
+    let Some(account) = account(&ctx.account, &[], environment, &mut InputErrors::default()) else { return Vec::new() };
+    let file = environment.cache_folder().map(|folder| folder.join(file_name(&account)));
+    let now = ctx.context.wall.now();
+    if let Some(listed) = file.as_ref().and_then(|file| read(file, now)) {
+        return listed;
+    }
+    let Ok((account, reader)) = line_to_dbt(&[], InputErrors::default(), ctx) else { return Vec::new() };
+    let jobs = names(&reader, &account).await.unwrap_or_default();
+    if let Some(file) = file.filter(|_| !jobs.is_empty()) {
+        // Without the file they are asked for once more.
+        let _ = write(&file, &Listed { at: now.as_second(), jobs: jobs.clone() });
+    }
+    jobs
+}
+
+fn file_name(account: &Account) -> String {
+    let digest = Sha256::digest(format!("{} {}", account.origin, account.id));
+    let digits: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("jobs-{digits}.json")
+}
+
+fn read(file: &PathBuf, now: Timestamp) -> Option<Vec<(u64, String)>> {
+    let Listed { at, jobs } = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+    let age = now.duration_since(Timestamp::from_second(at).ok()?);
+    (!age.is_negative() && age < FRESH).then_some(jobs)
+}
+
+fn write(file: &PathBuf, listed: &Listed) -> std::io::Result<()> {
+    let folder = file.parent().unwrap_or(file);
+    std::fs::create_dir_all(folder)?;
+    // Whoever reads it meanwhile finds the old one whole.
+    let mut whole = tempfile::NamedTempFile::new_in(folder)?;
+    whole.write_all(&serde_json::to_vec(listed)?)?;
+    whole.persist(file)?;
+    Ok(())
 }
 
 struct Completions {
@@ -74,5 +177,38 @@ impl Report for Completions {
     fn json(&self) -> Data {
         let Completions { shell, script } = self;
         document!({ "shell": shell, "script": script })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::harness::Harness;
+    use crate::credentials::AccountFlags;
+    use crate::events::Events;
+
+    #[tokio::test(start_paused = true)]
+    async fn names_of_jobs_are_asked_for_once_in_a_while_and_nothing_is_kept_of_a_failure() {
+        let world = Harness::new();
+        let cache = tempfile::tempdir().unwrap();
+        world.set("XDG_CACHE_HOME", cache.path().to_str().unwrap());
+        let listed = async || {
+            let jobs = jobs(&world.ctx(AccountFlags::default(), Events::new(|_| ()))).await;
+            (jobs.iter().any(|job| *job == (222_222, "Nightly build".to_owned())), world.take_log().len())
+        };
+        world.set("DBT_CLOUD_TOKEN", "");
+        assert_eq!(listed().await, (false, 0));
+        world.set("DBT_CLOUD_TOKEN", crate::commands::harness::DBT_TOKEN);
+        let (found, asked) = listed().await;
+        assert!(found && asked > 0);
+        assert_eq!(listed().await, (true, 0));
+        // Another account has other jobs.
+        world.set("DBT_CLOUD_ACCOUNT_ID", "2");
+        assert!(!listed().await.0);
+        world.set("DBT_CLOUD_ACCOUNT_ID", "51234");
+        tokio::time::sleep(std::time::Duration::from_mins(6)).await;
+        assert_eq!(listed().await, (true, asked));
+        let text = std::fs::read_dir(cache.path().join("dbtrigger")).unwrap();
+        assert!(text.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).all(|text| !text.contains("dbtc_")));
     }
 }

@@ -238,6 +238,13 @@ pub(crate) async fn jobs(
     Ok(all)
 }
 
+/// All jobs, each with its name.
+pub(crate) async fn names(reader: &Reader, account: &Account) -> Result<Vec<(u64, String)>, Failure> {
+    let places = Places { projects: Vec::new(), project: None, unnamed: true };
+    let jobs = jobs(reader, account, &Narrow::default(), &places, None).await?;
+    Ok(jobs.into_iter().map(|job| (job.id, job.name.unwrap_or_default())).collect())
+}
+
 async fn projects(reader: &Reader, account: &Account) -> Result<Vec<Project>, HttpError> {
     let list = |offset| list_projects(account.id, offset, PAGE);
     all_pages(reader, "projects/list", (|project: &Project| project.id, |_: &Project| true), usize::MAX, list).await

@@ -343,7 +343,7 @@ async fn runs_of_a_workflow_are_listed_with_how_long_they_took_and_what_started_
         let lines: Vec<&str> = all.text.lines().collect();
         let cells: Vec<&str> = lines[2].split_whitespace().collect();
         assert_eq!((cells[0], cells[1], cells[6], cells.last()), (first.as_str(), "FAILED", "UTC", Some(&"ONE_TIME")));
-        assert!(cells[5].ends_with('s'), "{}", all.text);
+        assert!(cells[7].ends_with('s'), "{}", all.text);
     }
     let newest = list(&["--workflow", "w", "--limit", "1"]).await;
     assert_eq!(newest.data["runs"].as_array().map(Vec::len), Some(1), "{newest:?}");

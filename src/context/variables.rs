@@ -4,7 +4,7 @@
 pub(crate) type Group = (&'static str, &'static [(&'static str, &'static str)]);
 
 /// By subject. A variable that is not here cannot be read: see `Environment::get`.
-pub(crate) const VARIABLES: [Group; 7] = [
+pub(crate) const VARIABLES: [Group; 8] = [
     (
         "Databricks",
         &[
@@ -46,10 +46,17 @@ pub(crate) const VARIABLES: [Group; 7] = [
             ("HOME", "Home directory"),
             ("USERPROFILE", "Home directory on Windows"),
             ("XDG_STATE_HOME", "Directory of the journal of starts, instead of ~/.local/state"),
-            ("XDG_CACHE_HOME", "Directory of the sandbox's Python packages, instead of ~/.cache"),
+            ("XDG_CACHE_HOME", "Directory of the sandbox's Python packages and of job names for completions, instead of ~/.cache"),
             ("LOCALAPPDATA", "Directory of both on Windows"),
             ("DBTRIGGER_NO_KEYRING", "Any value: never open the keyring"),
             ("PATH", "Search path for `databricks` and, for the sandbox, Python"),
+        ],
+    ),
+    (
+        "Set by completion scripts",
+        &[
+            ("DBTRIGGER_COMPLETE", "Shell that asks what fits the words behind `--`"),
+            ("_CLAP_COMPLETE_INDEX", "Which word it asks for"),
         ],
     ),
     (

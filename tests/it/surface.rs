@@ -385,20 +385,20 @@ fn serves_until_interrupted(site: &Site, arguments: &[&str]) {
 }
 
 #[test]
-fn a_script_for_each_shell_knows_every_command_and_bash_completes_with_its_own() {
+fn a_static_script_for_each_shell_knows_every_command_and_bash_completes_with_its_own() {
     let site = Site::new();
     for shell in ["bash", "zsh", "fish", "powershell"] {
-        let script = site.run(&["completions", shell]).ends(0).stdout;
+        let script = site.run(&["completions", shell, "--static"]).ends(0).stdout;
         for command in commands() {
             assert!(script.contains(&command), "{shell} does not know {command}");
         }
         assert!(script.contains("idempotency-key"), "{shell} knows no flags");
-        let document = site.run(&["completions", shell, "-o", "json"]).ends(0).json();
+        let document = site.run(&["completions", shell, "--static", "-o", "json"]).ends(0).json();
         let expected = document["data"]["script"].as_str().unwrap().trim_end();
         assert_eq!((script.trim_end(), &document["data"]["shell"]), (expected, &shell.into()));
     }
     let script = site.home.path().join("completions.bash");
-    std::fs::write(&script, site.run(&["completions", "bash"]).ends(0).stdout).unwrap();
+    std::fs::write(&script, site.run(&["completions", "bash", "--static"]).ends(0).stdout).unwrap();
     let complete = |words: &[&str]| {
         // As bash calls it: the program, the word to complete, the word before.
         let line = r#"source "$1" || exit 1; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
@@ -414,6 +414,56 @@ fn a_script_for_each_shell_knows_every_command_and_bash_completes_with_its_own()
     let checked = Command::new("bash").arg("-n").arg(&script).status().unwrap();
     assert!(checked.success());
     let _ = site.run(&["completions", "csh"]).ends(2).says("bash, zsh, fish, powershell");
+    std::fs::remove_file(&script).unwrap();
+}
+
+#[test]
+fn a_shell_that_asks_the_program_gets_codes_files_and_names_of_jobs() {
+    let site = Site::new();
+    let script = site.home.path().join("completions.bash");
+    std::fs::write(&script, site.run(&["completions", "bash"]).ends(0).stdout).unwrap();
+    let folder = std::path::Path::new(env!("CARGO_BIN_EXE_dbtrigger")).parent().unwrap();
+    let own = site.command(&[]);
+    let variables = || own.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    let complete = |words: &[&str]| {
+        // As bash calls it.
+        let line = r#"source "$1" || exit 1; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+            _dbtrigger; echo "${COMPREPLY[*]}""#;
+        let output = Command::new("bash")
+            .args(["--norc", "-c", line, "bash"])
+            .arg(&script)
+            .args(words)
+            .env_clear()
+            .envs(variables())
+            .env("PATH", format!("{}:/usr/bin:/bin", folder.display()))
+            .current_dir(site.home.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(complete(&["dbtrigger", "create-"]), "create-workflow");
+    assert_eq!(complete(&["dbtrigger", "explain", "not-fo"]), "not-found");
+    assert_eq!(complete(&["dbtrigger", "run", "Nigh"]), "'Nightly build'");
+    assert_eq!(complete(&["dbtrigger", "run", "'Nightly b"]), "Nightly build");
+    assert_eq!(complete(&["dbtrigger", "setup", "--job", "22222"]).lines().count(), 5);
+    assert_eq!(complete(&["dbtrigger", "init-secrets", "--token-file", "completions."]), "completions.bash");
+    // The names came once, and were kept.
+    let log = site.sandbox.log();
+    assert_eq!(log.iter().filter(|line| line.operation == "dbt:jobs/list").count(), 1);
+    for (shell, line) in [("zsh", "Nightly build:222222"), ("fish", "Nightly build\t222222"), ("powershell", "Nightly build\t222222")] {
+        let registered = site.run(&["completions", shell]).ends(0).stdout;
+        assert!(registered.contains("DBTRIGGER_COMPLETE"), "{registered}");
+        let mut command = site.command(&["--", "dbtrigger", "run", "Nigh"]);
+        command.env("DBTRIGGER_COMPLETE", shell).env("_CLAP_COMPLETE_INDEX", "2");
+        let output = command.output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), line);
+    }
+    // Without access there is nothing to offer, and nothing is said.
+    let mut command = site.command(&["--", "dbtrigger", "run", "Nigh"]);
+    command.env("DBTRIGGER_COMPLETE", "zsh").env("_CLAP_COMPLETE_INDEX", "2").env("DBT_CLOUD_ACCOUNT_ID", "");
+    let output = command.output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len(), output.stderr.len()), (Some(0), 0, 0));
     std::fs::remove_file(&script).unwrap();
 }
 
