@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::dbt::{self, Run};
-use crate::http::{HttpError, Reader};
+use crate::http::{HttpError, Meaning, Reader};
 
 /// A file that is still to come does so within this time.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ impl<'a> Upload<'a> {
 
     /// Whether this file, which just could not be had, may still come.
     pub(crate) async fn may_come(&self, path: &str, error: &HttpError) -> bool {
-        let may_change = error.is_status(404) || (!error.is_final() && !error.is_too_large());
+        let may_change = error.means() == Meaning::NotFound || (!error.is_final() && !error.is_too_large());
         may_change && (!self.saved || self.is_listed(path).await)
     }
 

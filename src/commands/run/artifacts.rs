@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::dbt::{End, RESULTS, Run, Steps, get_artifact, get_run_with_steps, list_artifacts};
 use crate::events::Events;
 use crate::failure::{Code, Failure};
-use crate::http::{HttpError, Reader, side_by_side};
+use crate::http::{HttpError, Meaning, Reader, side_by_side};
 use crate::runs::{Upload, plain};
 
 /// Fetching may take so long in all.
@@ -192,12 +192,12 @@ impl Wanted<'_> {
         };
         let mut read = reader.read(get_artifact(account, run, path, step)).await;
         // What that step did not make, another one did; its results are nobody else's.
-        if !results && step.is_some() && read.as_ref().is_err_and(|error| error.is_status(404)) {
+        if !results && step.is_some() && read.as_ref().is_err_and(|error| error.means() == Meaning::NotFound) {
             read = reader.read(get_artifact(account, run, path, None)).await;
         }
         match read {
             Ok(bytes) => Ok(write(folder, &place, &bytes).map_err(|error| error.to_string())),
-            Err(error) if error.is_status(404) => Err(error),
+            Err(error) if error.means() == Meaning::NotFound => Err(error),
             Err(error) => Ok(Err(error.to_string())),
         }
     }
