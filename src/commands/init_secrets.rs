@@ -344,7 +344,8 @@ pub(super) async fn try_key(storing: Option<&Storing>, ctx: &CommandContext) -> 
 /// The accounts that the key may see.
 pub(super) async fn accounts(dbt: &Reader) -> Result<Vec<Seen>, HttpError> {
     let page = match dbt.read(list_accounts()).await {
-        // Older hosts do not have the newer endpoint (dbt-cloud-api §2.4); what has neither is no dbt.
+        // Older hosts do not have the newer endpoint, in whatever form they say so (dbt-cloud-api §2.4); what has neither is no
+        // dbt.
         Err(error) if error.is_status(404) => dbt.read(list_accounts_v2()).await.map_err(HttpError::of_wrong_host),
         answer => answer,
     };
