@@ -74,7 +74,7 @@ pub(crate) struct Args {
     dry_run: bool,
 }
 
-/// Whoever can edit the notebook can use the key, so all users get that only with the flag for shared paths.
+/// Anyone who can edit the notebook can use the key, so all users get that only with the flag for shared paths.
 fn settle_grants(
     given: Vec<GrantTo<NotebookLevel>>,
     accept_shared_path: bool,
@@ -196,7 +196,7 @@ async fn deploy(args: Args, ctx: &CommandContext) -> Result<Ended<Box<dyn Report
     writer.open_ahead(3, false);
     let default_path = path.is_none();
     let (me, step, grant_steps) = look(&writer.reader(), path, wish, grants, &consents).await?;
-    // Only on a first deployment: a repeated command makes no extra request.
+    // Only if the notebook changes, so that a repeated command makes no extra request.
     if let Some(scope) = given_scope.filter(|_| step.writes()) {
         near_scopes(&writer, &scope).await.warn(&scope, ctx);
     }

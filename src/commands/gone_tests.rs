@@ -118,7 +118,7 @@ async fn a_run_that_is_deleted_is_gone_and_does_not_go_on() {
                         }
                     }
                     let outcome = command.on(&world, &[line, &["--timeout", timeout]].concat()).await;
-                    // A run deleted before cannot be told from a wrong ID; `cancel` succeeds if it saw the run end.
+                    // A run deleted before looks like a wrong ID; `cancel` succeeds if it saw the run end.
                     let wanted = if when == When::Before { Code::NotFound } else { Code::RunGone };
                     let ended =
                         command == Command::Cancel && matches!(when, When::AfterLooks(2..)) && outcome.exit == 0;

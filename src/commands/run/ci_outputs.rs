@@ -201,7 +201,7 @@ enum How {
     PartOfTheRowAbove,
 }
 
-/// A failure, in words of ours and of the user only, since messages of a service may contain data.
+/// A failure, with text of dbtrigger and the user only, since messages of a service may contain data.
 #[derive(Clone)]
 struct Bad {
     /// Name of the error code.

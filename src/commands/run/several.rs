@@ -19,10 +19,10 @@ use crate::runs::{Journal, RunContext, RunPoller};
 /// Jobs looked up, and starts sent, at the same time.
 const AT_A_TIME: usize = 8;
 
-/// Most runs for which steps are shown: they need a request per run and come with all logs.
+/// Maximum number of runs whose steps are shown: steps need a request per run and come with all logs.
 const WITH_STEPS: usize = 10;
 
-/// Most causes and most next steps shown; the JSON document has all of them.
+/// Maximum number of causes, and of next steps, shown; the JSON document has all of them.
 const SHOWN: usize = 20;
 
 /// Returns the IDs of all jobs. If there are several, each is checked, so that an unknown or disabled job fails before

@@ -6,7 +6,7 @@ use crate::events::{Event, Level};
 /// GitHub shows ten annotations of a kind per step.
 const MOST: usize = 10;
 
-/// Most names shown per run.
+/// Maximum number of names shown per run.
 const NAMES: usize = 20;
 
 /// Returns one annotation per run that did not succeed. Beyond the limit, the last one says how many more there are.

@@ -7,7 +7,7 @@ use super::{Failed, Row};
 /// GitHub accepts 1 MiB per step, and other commands may use it too.
 const MOST: usize = 256 * 1024;
 
-/// Most names shown per run.
+/// Maximum number of names shown per run.
 const NAMES: usize = 20;
 
 /// A table with a row per run; with `detail`, followed by the failure messages.
