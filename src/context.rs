@@ -48,11 +48,11 @@ pub(crate) struct Context {
     pub(crate) wall: Wall,
     pub(crate) entropy: Entropy,
     /// The path of this program, if known.
+    #[cfg(feature = "sandbox")]
     pub(crate) program: Option<PathBuf>,
 }
 
 impl Context {
-    /// Reads the real environment.
     pub(crate) fn look() -> Context {
         Context {
             environment: Environment::look(),
@@ -61,6 +61,7 @@ impl Context {
             stderr_is_terminal: std::io::stderr().is_terminal(),
             wall: Wall::of_the_system(),
             entropy: Entropy::of_the_system(),
+            #[cfg(feature = "sandbox")]
             program: std::env::current_exe().ok(),
         }
     }
@@ -122,13 +123,11 @@ impl Environment {
         &self.keyring
     }
 
-    /// An environment of these variables.
     #[cfg(test)]
     pub(crate) fn of<const N: usize>(variables: [(&str, &str); N]) -> Environment {
         Environment::default().with(variables.map(|(name, value)| (name.to_owned(), value.to_owned())))
     }
 
-    /// This environment with additional variables.
     #[cfg(test)]
     pub(crate) fn with(&self, variables: impl IntoIterator<Item = (String, String)>) -> Environment {
         let mut all = (*self.variables).clone();
@@ -196,6 +195,7 @@ impl Environment {
     }
 
     /// The folder for data that can be recreated (the sandbox's Python packages).
+    #[cfg(feature = "sandbox")]
     pub(crate) fn cache_folder(&self) -> Option<PathBuf> {
         self.folder("XDG_CACHE_HOME", ".cache")
     }
@@ -235,7 +235,6 @@ impl Wall {
 #[derive(Clone)]
 pub(crate) struct Entropy(Rc<RefCell<Fill>>);
 
-/// Fills a buffer with random bytes.
 type Fill = dyn FnMut(&mut [u8]);
 
 impl Entropy {

@@ -12,7 +12,6 @@ use serde_json::{Map, Value};
 pub(crate) struct Data(Value);
 
 impl Data {
-    /// An object without fields.
     pub(crate) fn object() -> Data {
         Data(Value::Object(Map::new()))
     }
@@ -25,7 +24,6 @@ impl Data {
         self.0[name] = value.shown().0;
     }
 
-    /// Adds the fields of another object.
     pub(crate) fn extend(&mut self, more: &Data) {
         for (name, value) in more.as_object().into_iter().flatten() {
             self.set(name, Data(value.clone()));
@@ -33,6 +31,7 @@ impl Data {
     }
 
     /// Parses a document that this program printed.
+    #[cfg(feature = "sandbox")]
     pub(crate) fn printed(text: &str) -> Data {
         Data(serde_json::from_str(text).unwrap_or_default())
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// One event.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
     /// Something the user should know; goes to stderr unless quiet.
@@ -26,6 +25,7 @@ pub(crate) enum Event {
     /// lines are shown.
     Waiting(String),
     /// A line of stdout in any output format, for a command that prints and continues (`sandbox`).
+    #[cfg_attr(not(feature = "sandbox"), expect(dead_code, reason = "only the sandbox goes on"))]
     Document(String),
     /// An annotation that GitHub Actions shows next to the log; printed only there, even when quiet. The message
     /// may have several lines.

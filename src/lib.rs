@@ -4,6 +4,9 @@
 //! The program is [`main`]; the stand-in for both services is [`sandbox`]. Everything else is private, so that the
 //! compiler reports unused code. `docs/architecture.md` is the overview.
 
+#[cfg(all(test, not(all(feature = "sandbox", feature = "tests"))))]
+compile_error!("the tests need the features `sandbox` and `tests`");
+
 mod app;
 mod commands;
 mod context;
@@ -24,6 +27,7 @@ mod questions;
 #[cfg(test)]
 mod rooms;
 mod runs;
+#[cfg(feature = "sandbox")]
 pub mod sandbox;
 mod schedule;
 mod secret;

@@ -1,6 +1,6 @@
 //! Suggestions for mistyped names.
 
-/// Most suggestions.
+/// Maximum number of suggestions.
 const SUGGESTIONS: usize = 3;
 
 /// The values in `known` whose name is near what was typed, nearest first, ignoring case.

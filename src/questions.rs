@@ -69,7 +69,6 @@ impl Setting {
         }
     }
 
-    /// The flag that sets it.
     pub(crate) fn flag(self) -> &'static str {
         match self {
             Setting::Scope => "--scope",

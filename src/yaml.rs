@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 /// Largest file, in bytes: far more than any that is read here.
 const LONGEST: u64 = 1 << 20;
 
-/// Most nodes in a document, counting each use of an alias.
+/// Maximum number of nodes in a document, counting each use of an alias.
 const MOST_NODES: usize = 20_000;
 
 /// Why a file was not read. It never quotes the text, which may contain secrets.

@@ -27,7 +27,6 @@ const GROUPS: [(&str, &[&str]); 5] = [
 
 const HELP: &str = "Show help for a command";
 
-/// Parses the command line.
 pub(super) fn parse(arguments: &[OsString]) -> Result<Root, clap::Error> {
     let mut command = command_line();
     let matches = command.try_get_matches_from_mut(arguments)?;

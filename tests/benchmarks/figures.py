@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures dbtrigger beside its peers, all in one run, and prints the tables of docs/benchmarks.md.
 
-    cargo build --release --locked
+    cargo build --release --locked --no-default-features --features sandbox
     PEER_CLI=/path/to/databricks python3 tests/benchmarks/figures.py [side-by-side]
     WHEEL=target/wheels/... python3 tests/benchmarks/figures.py install
     python3 tests/benchmarks/figures.py profiles
@@ -341,7 +341,7 @@ def profiles(folder):
         names = ("OPT_LEVEL", "LTO", "CODEGEN_UNITS")
         env = os.environ | {f"CARGO_PROFILE_RELEASE_{name}": str(value) for name, value in zip(names, profile)}
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        subprocess.run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=ROOT, env=env | {"CARGO_TARGET_DIR": target}, check=True)
+        subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "--no-default-features", "--features", "sandbox"], cwd=ROOT, env=env | {"CARGO_TARGET_DIR": target}, check=True)
         wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         busy = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
         program = os.path.join(target, "release", "dbtrigger")
@@ -361,7 +361,7 @@ def main():
         with tempfile.TemporaryDirectory(dir=os.path.join(ROOT, "target")) as folder:
             return {"install": install, "profiles": profiles}[sys.argv[1]](folder)
     if not os.path.exists(PROGRAM):
-        sys.exit("build first: cargo build --release --locked")
+        sys.exit("build first: cargo build --release --locked --no-default-features --features sandbox")
     if sys.argv[1:] == ["side-by-side"]:
         with tempfile.TemporaryDirectory() as folder:
             return side_by_side(folder)

@@ -61,7 +61,6 @@ impl Site {
         Site::with(|_| ())
     }
 
-    /// A sandbox with other options.
     pub(crate) fn with(change: impl FnOnce(&mut Options)) -> Site {
         let mut options = Options::new(Seed {
             databricks_token: DATABRICKS_TOKEN.to_owned(),
@@ -139,7 +138,6 @@ impl Site {
         command
     }
 
-    /// Runs the program to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         Site::finish(arguments, self.command(arguments).spawn().unwrap())
     }
@@ -170,7 +168,6 @@ impl Site {
         log.iter().skip(since).filter(|line| line.writes).map(|line| line.operation.to_owned()).collect()
     }
 
-    /// The number of requests so far.
     pub(crate) fn requests(&self) -> usize {
         self.sandbox.log().len()
     }

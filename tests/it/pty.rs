@@ -23,7 +23,6 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// The same as a number of checks of the program's state.
 const MOST_LOOKS: usize = 1_000_000;
 
-/// What was drawn so far.
 struct Seen {
     parser: vt100::Parser,
     raw: Vec<u8>,
@@ -112,7 +111,6 @@ impl Pty {
         assert!(!waited.1.timed_out(), "never saw {text:?} {times} times\n{}", waited.0.parser.screen().contents());
     }
 
-    /// Presses these keys.
     pub(crate) fn keys(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }

@@ -29,7 +29,6 @@ fn conversation(site: &Site) -> [(&'static str, String, bool); 4] {
     ]
 }
 
-/// Waits for this question and answers it.
 #[track_caller]
 fn converse(pty: &mut Pty, (question, answer, hidden): &(&'static str, String, bool)) {
     if *hidden {

@@ -23,7 +23,6 @@ enum Does {
     Hidden(&'static str, &'static str),
     /// Waits for this text.
     Sees(&'static str),
-    /// Presses these keys.
     Presses(&'static str, &'static str),
 }
 

@@ -35,7 +35,7 @@ const VARIABLES: [&str; 6] = [
     "DBT_CLOUD_TOKEN",
 ];
 
-/// Longest a read-only command may take on a busy machine; its own limit is 3 s.
+/// Time limit of a read-only command on a busy machine; its own limit is 3 s.
 const SHORT: Duration = Duration::from_secs(20);
 
 /// A process that ends with the test.
