@@ -1,4 +1,4 @@
-//! What survives when a command's future is dropped: enough for the last line.
+//! What is known about a command's runs; survives when the command's future is dropped.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,26 +9,26 @@ use crate::document::{Data, document};
 /// A run that was started, or may have been.
 #[derive(Clone, Debug)]
 pub(crate) struct Checkpoint {
-    /// The `data` of the JSON document: what is known so far.
+    /// The `data` of the JSON document so far.
     pub(crate) data: Data,
-    /// What goes on without us, in one line: `dbt run 123456 goes on: https://…`.
+    /// One line about the run, such as `dbt run 123456 is still running: https://…`.
     pub(crate) line: String,
-    /// The command that picks it up again.
+    /// The command that resumes it.
     pub(crate) resume: String,
 }
 
-/// What is known of everything that a command has to do with.
+/// What is known when a command is interrupted.
 #[derive(Debug)]
 pub(crate) struct Interrupted {
     /// The `data` of the JSON document.
     pub(crate) data: Data,
-    /// What goes on, each with the command that picks it up.
+    /// What is still running, each with the command that resumes it.
     pub(crate) going: Vec<(String, String)>,
-    /// What else there is to say.
+    /// A note, if nothing is running.
     pub(crate) said: Option<StateNote>,
 }
 
-/// How things stand where nothing goes on.
+/// The state if nothing is running.
 #[derive(Clone, Debug)]
 pub(crate) struct StateNote {
     pub(crate) cause: Option<String>,
@@ -38,22 +38,22 @@ pub(crate) struct StateNote {
 #[derive(Debug)]
 enum Part {
     GoesOn(Checkpoint),
-    /// It has ended, or nobody waits for it; its data still belongs into the document.
+    /// Ended or not followed; its data is still part of the document.
     Over(Data),
-    /// Nothing was started; so things stand.
+    /// Nothing was started.
     Stands(Data, StateNote),
 }
 
-/// A cell that outlives the command. A command with several runs has a place for each.
+/// Shared state that outlives the command. A command with several runs has a slot for each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LastKnown {
     parts: Rc<RefCell<BTreeMap<usize, Part>>>,
-    /// 0: the only one; several are counted from 1.
+    /// 0 for a single run; several are counted from 1.
     place: usize,
 }
 
 impl LastKnown {
-    /// The place of one of several, counted from 0.
+    /// The slot of one of several, counted from 0.
     pub(crate) fn one_of_several(&self, index: usize) -> LastKnown {
         LastKnown { parts: self.parts.clone(), place: index + 1 }
     }
@@ -62,22 +62,22 @@ impl LastKnown {
         self.parts.borrow_mut().insert(self.place, Part::GoesOn(known));
     }
 
-    /// Nothing goes on any more.
+    /// Nothing is running any more.
     pub(crate) fn clear(&self) {
         self.parts.borrow_mut().remove(&self.place);
     }
 
-    /// Nothing goes on any more, and this is what is known.
+    /// Nothing is running any more; keeps the data.
     pub(crate) fn over(&self, data: Data) {
         self.parts.borrow_mut().insert(self.place, Part::Over(data));
     }
 
-    /// Nothing was started, and this is how things stand.
+    /// Nothing was started; keeps the data and a note.
     pub(crate) fn stands(&self, data: Data, said: StateNote) {
         self.parts.borrow_mut().insert(self.place, Part::Stands(data, said));
     }
 
-    /// This one of several is done with: what is known of it stays, and so does what goes on.
+    /// This run is finished: keeps its data, unless it is still running.
     pub(crate) fn keep(&self, data: Data) {
         let mut parts = self.parts.borrow_mut();
         if !matches!(parts.get(&self.place), Some(Part::GoesOn(_))) {
