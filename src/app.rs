@@ -171,8 +171,8 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let code = ended.failure.as_ref().map(|failure| failure.code);
         let exit = if said { printer.end(&ended) } else { code.map_or(0, Code::exit) };
         if let Some(outputs) = outputs {
-            let data = ended.report.map(|report| report.json()).unwrap_or_default();
-            let ending = Ending { data: &data, failure: ended.failure.as_ref(), results: &ctx.results, exit };
+            let runs = ended.report.map(|report| report.runs()).unwrap_or_default();
+            let ending = Ending { runs: &runs, failure: ended.failure.as_ref(), results: &ctx.results, exit };
             outputs.write(&ending, &ctx.context.environment, &|text| printer.clean(text), &ctx.events);
         }
         exit
