@@ -6,6 +6,7 @@ mod usage;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -106,6 +107,7 @@ const SIGPIPE: u8 = 13;
 pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let context = Context::look();
+    report_panics(context.environment.get("RUST_BACKTRACE").is_some_and(|value| value != "0"));
     let vault = Vault::default();
     for (_, secret) in context.environment.secrets() {
         vault.learn(&secret);
@@ -180,6 +182,25 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // A prompt or look-up that hangs must not hold the end up.
     runtime.shutdown_background();
     exit.into()
+}
+
+/// Ends the program on a panic as on any other bug of ours. Release builds abort on a panic, so nothing runs after the hook.
+fn report_panics(with_backtrace: bool) {
+    let default = panic::take_hook();
+    panic::set_hook(Box::new(move |panicked| {
+        if with_backtrace {
+            default(panicked);
+        }
+        let at = panicked.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
+        let mut failure = Failure::new(Code::Bug, format!("Internal error{at}."));
+        // A literal cannot quote what a service or a user said; a formatted message can.
+        failure.causes.extend(panicked.payload().downcast_ref::<&str>().map(ToString::to_string));
+        let failure = failure.run("dbtrigger explain bug");
+        let voice = Voice { format: Format::Text, quiet: false, verbose: 0, color: false, draws: false };
+        let exit = Printer::on_streams(voice, Vault::default().filter()).end(&failure.into());
+        #[expect(clippy::exit, clippy::disallowed_methods, reason = "a panic has no way back to `main`")]
+        std::process::exit(exit.into());
+    }));
 }
 
 /// The command line that is printed once more with all answers in it.
