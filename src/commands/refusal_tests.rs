@@ -334,7 +334,10 @@ async fn each_command_says_what_a_refusal_means_and_what_helps() {
                 total += 1;
                 good += usize::from(found == wanted);
                 if found != wanted {
-                    wrong.push(format!("{command:?} {line:?} {service:?} {refusal:?}: {found:?}, not {wanted:?}: {}", outcome.failure));
+                    wrong.push(format!(
+                        "{command:?} {line:?} {service:?} {refusal:?}: {found:?}, not {wanted:?}: {}",
+                        outcome.failure
+                    ));
                 }
             }
         }

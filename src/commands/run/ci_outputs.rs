@@ -1,5 +1,5 @@
-//! What `run` hands to a CI service beside what it prints: step outputs, job summary and annotations of GitHub Actions, and the
-//! file of `--junit`. All are rendered from [`RunOutcome`], and none changes the outcome.
+//! CI outputs of `run`, from the same data as the JSON document: step outputs, job summary and annotations for GitHub
+//! Actions, and the file of `--junit`. Nothing here changes the outcome.
 
 mod annotations;
 mod markdown;
@@ -18,14 +18,14 @@ use crate::events::Events;
 use crate::failure::{FailedPart, Failure, RunOutcome};
 use crate::runs::plain;
 
-/// Of each text of a service so many characters are taken.
+/// Longest service message shown, in characters.
 const LONGEST: usize = 400;
 
-/// What a CI is told about a `run`.
+/// Which CI outputs a `run` writes.
 pub(crate) struct CiOutputs {
-    /// The jobs, or the workflow, as typed.
+    /// The jobs or the workflow, as typed.
     named: Vec<String>,
-    /// The messages of what failed, too.
+    /// Include the messages of failures.
     detail: bool,
     junit: Option<PathBuf>,
 }
@@ -35,9 +35,9 @@ pub(crate) struct Ending<'a> {
     /// Of those that were started or followed.
     pub(crate) runs: &'a [RunOutcome],
     pub(crate) failure: Option<&'a Failure>,
-    /// What is known of its nodes.
+    /// Results of the run's nodes.
     pub(crate) results: &'a Results,
-    /// With which the program ends.
+    /// Exit code of the program.
     pub(crate) exit: u8,
 }
 
@@ -47,7 +47,8 @@ impl CiOutputs {
         CiOutputs { named, detail: args.summary_detail, junit: args.junit.clone() }
     }
 
-    /// Writes the file that was asked for, appends to those that GitHub Actions names, and annotates there. `clean` takes out of a text what must not be shown.
+    /// Writes the JUnit file, appends to the files named by GitHub Actions, and emits annotations. `clean` redacts
+    /// secrets.
     pub(crate) fn write(
         &self,
         ending: &Ending<'_>,
@@ -77,7 +78,7 @@ impl CiOutputs {
         }
     }
 
-    /// `name=value`, each on a line of its own: no value has a line break in it.
+    /// `name=value` lines; values have no line breaks.
     fn outputs(&self, ending: &Ending<'_>, clean: &dyn Fn(&str) -> String) -> String {
         let Ending { runs, failure: _, results: _, exit } = ending;
         let word = |text: &Option<String>| text.as_ref().and_then(|text| line(text, clean));
@@ -104,7 +105,7 @@ impl CiOutputs {
         format!("run_id={id}\nrun_url={url}\nstatus={status}\nexit_code={exit}\n")
     }
 
-    /// A row for each run; below a workflow's those of its dbt runs.
+    /// One row per run; the dbt runs of a workflow follow its row.
     fn rows(&self, ending: &Ending<'_>, clean: &dyn Fn(&str) -> String) -> Vec<Row> {
         let Ending { runs, failure, results: _, exit: _ } = ending;
         let whole = failure.map(|failure| Bad::new(failure, clean));
@@ -121,7 +122,7 @@ impl CiOutputs {
             };
         }
         let mut rows: Vec<Row> = runs.iter().flat_map(|run| rows_of(run, whole.as_ref(), clean)).collect();
-        // Runs that had not begun when the command was interrupted are not among those known.
+        // After an interrupt, the jobs that were still waiting for a slot are missing.
         let more = if self.named.len() > 1 { self.named.len().saturating_sub(runs.len()) } else { 0 };
         rows.extend(whole.filter(|_| more > 0).map(|bad| Row {
             job: format!("{more} more"),
@@ -192,16 +193,16 @@ struct Row {
 enum How {
     #[default]
     Well,
-    /// Well, although something in it failed.
+    /// Succeeded, although something in it failed.
     WithFailures,
     Badly(Bad),
     PartOfTheRowAbove,
 }
 
-/// What failed, without anything that may be data: in words of ours and of the person.
+/// A failure, in words of ours and of the user only, since messages of a service may contain data.
 #[derive(Clone)]
 struct Bad {
-    /// The stable code's name.
+    /// Name of the error code.
     code: &'static str,
     what: String,
 }
@@ -212,20 +213,20 @@ impl Bad {
     }
 }
 
-/// The text in one line; `None` if nothing is left of it.
+/// The text in one line; `None` if it is empty.
 fn line(text: &str, clean: &dyn Fn(&str) -> String) -> Option<String> {
     Some(plain(&clean(text), LONGEST)).filter(|text| !text.is_empty())
 }
 
-/// Appends whole lines, on a line of their own whatever stands before them.
+/// Appends whole lines, after a line break if the file does not end with one.
 fn append(path: &Path, lines: &str) -> io::Result<()> {
-    // Opening a pipe would wait for its reader.
+    // Opening a pipe would block until it has a reader.
     if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
         return Err(io::Error::other("it is not a file"));
     }
     let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     let mut last = [b'\n'];
-    // An empty file has no end to look at.
+    // Seeking before the end fails in an empty file.
     if file.seek(SeekFrom::End(-1)).is_ok() {
         file.read_exact(&mut last)?;
     }
