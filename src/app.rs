@@ -92,7 +92,9 @@ enum Command {
     Doctor(commands::doctor::Args),
     Remove(commands::remove::Args),
     Auth(commands::auth::Args),
+    #[cfg(feature = "sandbox")]
     Sandbox(commands::sandbox::Args),
+    #[cfg(feature = "sandbox")]
     Demo(commands::demo::Args),
     Explain(commands::explain::Args),
     Completions(commands::completions::Args),
@@ -284,7 +286,9 @@ async fn dispatch(command: Command, ctx: &CommandContext) -> Ended<Box<dyn Repor
         Command::Jobs(args) => commands::jobs::run(args, ctx).await,
         Command::Doctor(args) => commands::doctor::run(args, ctx).await,
         Command::Auth(args) => commands::auth::run(args, ctx).await,
+        #[cfg(feature = "sandbox")]
         Command::Sandbox(args) => commands::sandbox::run(args, ctx).await,
+        #[cfg(feature = "sandbox")]
         Command::Demo(args) => commands::demo::run(args, ctx).await,
         Command::Explain(args) => commands::explain::run(args),
         Command::Completions(args) => commands::completions::run(&args, command_line()),
@@ -319,12 +323,12 @@ impl Command {
             | Command::Runs(_)
             | Command::Jobs(_)
             | Command::Doctor(_)
-            | Command::Sandbox(_)
-            | Command::Demo(_)
             | Command::Explain(_)
             | Command::Completions(_)
             | Command::Version(_)
             | Command::Man(_) => false,
+            #[cfg(feature = "sandbox")]
+            Command::Sandbox(_) | Command::Demo(_) => false,
         }
     }
 
@@ -346,12 +350,9 @@ impl Command {
             Command::Auth(_) | Command::Watch(_) | Command::Runs(_) | Command::Jobs(_) | Command::Doctor(_) => {
                 Leaves::AsItWas
             }
-            Command::Sandbox(_)
-            | Command::Demo(_)
-            | Command::Explain(_)
-            | Command::Completions(_)
-            | Command::Version(_)
-            | Command::Man(_) => Leaves::Nothing,
+            #[cfg(feature = "sandbox")]
+            Command::Sandbox(_) | Command::Demo(_) => Leaves::Nothing,
+            Command::Explain(_) | Command::Completions(_) | Command::Version(_) | Command::Man(_) => Leaves::Nothing,
         }
     }
 }

@@ -48,6 +48,7 @@ pub(crate) struct Context {
     pub(crate) wall: Wall,
     pub(crate) entropy: Entropy,
     /// The file of this program, if the system says.
+    #[cfg(feature = "sandbox")]
     pub(crate) program: Option<PathBuf>,
 }
 
@@ -61,6 +62,7 @@ impl Context {
             stderr_is_terminal: std::io::stderr().is_terminal(),
             wall: Wall::of_the_system(),
             entropy: Entropy::of_the_system(),
+            #[cfg(feature = "sandbox")]
             program: std::env::current_exe().ok(),
         }
     }
@@ -195,6 +197,7 @@ impl Environment {
     }
 
     /// The folder for what can be made again (the sandbox's Python packages).
+    #[cfg(feature = "sandbox")]
     pub(crate) fn cache_folder(&self) -> Option<PathBuf> {
         self.folder("XDG_CACHE_HOME", ".cache")
     }

@@ -33,6 +33,7 @@ impl Data {
     }
 
     /// A document that this program printed before.
+    #[cfg(feature = "sandbox")]
     pub(crate) fn printed(text: &str) -> Data {
         Data(serde_json::from_str(text).unwrap_or_default())
     }

@@ -26,6 +26,7 @@ pub(crate) enum Event {
     /// nothing is drawn.
     Waiting(String),
     /// A line of stdout in any form of output, for a command that prints and then goes on (`sandbox`).
+    #[cfg_attr(not(feature = "sandbox"), expect(dead_code, reason = "only the sandbox goes on"))]
     Document(String),
     /// What GitHub Actions shows beside the log of a step; only for there, even when quiet. The message may have several lines.
     Annotation { level: Level, title: String, message: String },

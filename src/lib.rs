@@ -3,6 +3,9 @@
 //! The program is [`main`]; the stand-in for both services is [`sandbox`]. Everything else is private, so that code
 //! that nothing uses is seen. `docs/architecture.md` is the map.
 
+#[cfg(all(test, not(all(feature = "sandbox", feature = "tests"))))]
+compile_error!("the tests need the features `sandbox` and `tests`");
+
 mod app;
 mod commands;
 mod context;
@@ -23,6 +26,7 @@ mod questions;
 #[cfg(test)]
 mod rooms;
 mod runs;
+#[cfg(feature = "sandbox")]
 pub mod sandbox;
 mod schedule;
 mod secret;

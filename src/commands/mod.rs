@@ -6,6 +6,7 @@ pub(crate) mod auth;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod create_workflow;
+#[cfg(feature = "sandbox")]
 pub(crate) mod demo;
 pub(crate) mod deploy_notebook;
 pub(crate) mod doctor;
@@ -17,6 +18,7 @@ pub(crate) mod man;
 pub(crate) mod remove;
 pub(crate) mod run;
 pub(crate) mod runs;
+#[cfg(feature = "sandbox")]
 pub(crate) mod sandbox;
 pub(crate) mod setup;
 pub(crate) mod version;
@@ -88,6 +90,7 @@ pub(crate) struct CommandContext {
     pub(crate) vault: Vault,
     pub(crate) events: Events,
     /// Results go out as JSON: progress is for stderr then.
+    #[cfg_attr(not(feature = "sandbox"), expect(dead_code, reason = "only the sandbox and the demo ask"))]
     pub(crate) json: bool,
     pub(crate) account: AccountFlags,
     /// As it was given.
