@@ -359,9 +359,8 @@ impl Report for WorkflowReport {
         let tasks = || self.state.iter().flat_map(|state| &state.tasks);
         // While the run goes on, a task that failed may be tried again.
         let is_over = self.state.as_ref().is_some_and(|state| state.standing.is_over());
-        let has_failed = |task: &&TaskState| {
-            is_over && matches!(task.standing, Some(RunState::Ended(WorkflowEnd::Failed(_))))
-        };
+        let has_failed =
+            |task: &&TaskState| is_over && matches!(task.standing, Some(RunState::Ended(WorkflowEnd::Failed(_))));
         let failed = tasks().filter(has_failed).map(|task| FailedPart {
             name: task.key.clone(),
             message: task.said.as_ref().and_then(NotebookOutput::error_text).or_else(|| task.message.clone()),

@@ -43,7 +43,8 @@ fn fill(summary: &mut String, lines: impl Iterator<Item = String>, before: &str)
 
 fn row(row: &Row) -> String {
     let Row { job, run, url, status, took: _, how: _, failed } = row;
-    let mut names: Vec<String> = failed.iter().take(NAMES).map(|FailedPart { name, message: _ }| as_text(name)).collect();
+    let mut names: Vec<String> =
+        failed.iter().take(NAMES).map(|FailedPart { name, message: _ }| as_text(name)).collect();
     if failed.len() > NAMES {
         names.push(format!("and {} more", failed.len() - NAMES));
     }

@@ -40,7 +40,13 @@ fn annotate(named: &[&str], detail: bool, runs: &[RunOutcome], code: Option<Code
     events.into_iter().map(annotation).collect()
 }
 
-fn write_to(named: &[&str], detail: bool, runs: &[RunOutcome], code: Option<Code>, environment: &Environment) -> Vec<Event> {
+fn write_to(
+    named: &[&str],
+    detail: bool,
+    runs: &[RunOutcome],
+    code: Option<Code>,
+    environment: &Environment,
+) -> Vec<Event> {
     let events: Rc<RefCell<Vec<Event>>> = Rc::default();
     let sink = events.clone();
     let named = named.iter().map(ToString::to_string).collect();
