@@ -97,8 +97,8 @@ fn failed_part(name: &str, message: &str) -> FailedPart {
     FailedPart { name: name.to_owned(), message: Some(message.to_owned()) }
 }
 
-fn run_failed(what: &str) -> Option<Result<(), Failure>> {
-    Some(Err(Failure::new(Code::RunFailed, what)))
+fn run_failed(what: &str) -> Result<(), Failure> {
+    Err(Failure::new(Code::RunFailed, what))
 }
 
 async fn start(ctx: &Harness, line: &[&str]) -> Outcome {
@@ -377,7 +377,7 @@ async fn github_shows_what_did_not_end_well_and_messages_only_if_wished_for() {
 #[test]
 fn github_shows_ten_and_the_last_says_how_many_more_there_are() {
     let annotated = |bad: usize| {
-        let mut runs = vec![RunOutcome { result: run_failed("dbt run 1 failed."), ..run_of_dbt(1, "ERROR") }; bad];
+        let mut runs = vec![RunOutcome { result: Some(run_failed("dbt run 1 failed.")), ..run_of_dbt(1, "ERROR") }; bad];
         for run in &mut runs {
             run.run_url = None;
         }
@@ -426,7 +426,7 @@ fn no_file_of_a_ci_shows_a_secret_whatever_it_is_disguised_as() {
         let run = RunOutcome {
             run_url: Some(format!("https://x.example/{text}")),
             failed: vec![failed_part(&said, &said)],
-            result: run_failed(&said),
+            result: Some(run_failed(&said)),
             ..run_of_dbt(7, &said)
         };
         let failure = Failure::new(Code::RunFailed, said.clone());
