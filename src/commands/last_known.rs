@@ -1,4 +1,4 @@
-//! What survives when a command's future is dropped: enough for the last line.
+//! What is known about a command's runs; survives when the command's future is dropped.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,21 +13,21 @@ pub(crate) struct Checkpoint {
     pub(crate) known: Known,
     /// What goes on without us, in one line: `dbt run 123456 goes on: https://…`.
     pub(crate) line: String,
-    /// The command that picks it up again.
+    /// The command that resumes it.
     pub(crate) resume: String,
 }
 
-/// What is known of everything that a command has to do with.
+/// What is known when a command is interrupted.
 #[derive(Debug)]
 pub(crate) struct Interrupted {
     pub(crate) known: Known,
     /// What goes on, each with the command that picks it up.
     pub(crate) going: Vec<(String, String)>,
-    /// What else there is to say.
+    /// A note, if nothing is running.
     pub(crate) said: Option<StateNote>,
 }
 
-/// How things stand where nothing goes on.
+/// The state if nothing is running.
 #[derive(Clone, Debug)]
 pub(crate) struct StateNote {
     pub(crate) cause: Option<String>,
@@ -43,16 +43,16 @@ enum Part {
     Stands(Known, StateNote),
 }
 
-/// A cell that outlives the command. A command with several runs has a place for each.
+/// Shared state that outlives the command. A command with several runs has a slot for each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LastKnown {
     parts: Rc<RefCell<BTreeMap<usize, Part>>>,
-    /// 0: the only one; several are counted from 1.
+    /// 0 for a single run; several are counted from 1.
     place: usize,
 }
 
 impl LastKnown {
-    /// The place of one of several, counted from 0.
+    /// The slot of one of several, counted from 0.
     pub(crate) fn one_of_several(&self, index: usize) -> LastKnown {
         LastKnown { parts: self.parts.clone(), place: index + 1 }
     }
@@ -61,7 +61,7 @@ impl LastKnown {
         self.parts.borrow_mut().insert(self.place, Part::GoesOn(checkpoint));
     }
 
-    /// Nothing goes on any more.
+    /// Nothing is running any more.
     pub(crate) fn clear(&self) {
         self.parts.borrow_mut().remove(&self.place);
     }

@@ -1,6 +1,6 @@
-//! Tables for people: columns as wide as what stands in them.
+//! Text tables with aligned columns.
 
-/// Lines of a table under its heads.
+/// The table's lines, below its heads.
 pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let of = |text: &str| text.chars().count();

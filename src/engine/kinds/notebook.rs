@@ -83,7 +83,6 @@ impl NotebookWant {
         }
     }
 
-    /// The whole text.
     pub(crate) fn text(&self, have: Option<&NotebookHave>) -> String {
         render(&self.settings(have), VERSION)
     }
@@ -358,7 +357,6 @@ fn outdated(
         .unless(Consent::Force)
 }
 
-/// The changes that an overwrite makes.
 fn changes(text: &str, settings: &Settings, difference: &Difference) -> Vec<Change> {
     let Difference { version, downgrade, moved } = difference;
     let change = |field: &str, from: String, to: String, reason: &str| Change {

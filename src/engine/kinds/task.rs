@@ -90,7 +90,6 @@ pub(crate) fn circle(needs: &BTreeMap<String, BTreeSet<String>>, key: &str) -> V
     waits_for(key).into_iter().filter(|need| waits_for(need).contains(key)).collect()
 }
 
-/// An entry of `depends_on`.
 pub(super) fn need(key: &str) -> Raw {
     let mut need = Raw::default();
     need.set("task_key", key);

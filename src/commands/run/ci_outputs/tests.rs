@@ -377,7 +377,8 @@ async fn github_shows_what_did_not_end_well_and_messages_only_if_wished_for() {
 #[test]
 fn github_shows_ten_and_the_last_says_how_many_more_there_are() {
     let annotated = |bad: usize| {
-        let mut runs = vec![RunOutcome { result: Some(run_failed("dbt run 1 failed.")), ..run_of_dbt(1, "ERROR") }; bad];
+        let mut runs =
+            vec![RunOutcome { result: Some(run_failed("dbt run 1 failed.")), ..run_of_dbt(1, "ERROR") }; bad];
         for run in &mut runs {
             run.run_url = None;
         }

@@ -39,7 +39,6 @@ pub(crate) fn added_tasks(job: &Job) -> Vec<Added> {
     all.collect()
 }
 
-/// Tasks of ours that should not exist.
 pub(crate) enum TaskRemoval {}
 
 /// The tasks to remove from a job: one step for all of them, since each write changes the job.
@@ -53,7 +52,6 @@ pub(crate) struct TaskRemovalWant {
     pub(crate) me: String,
 }
 
-/// The job with the tasks.
 #[derive(Clone, Debug)]
 pub(crate) struct TaskRemovalHave {
     pub(crate) job: Job,

@@ -17,10 +17,8 @@ use crate::failure::{Code, Failure};
 use crate::http::{HttpError, Reader, Writer};
 use crate::notebook::{Found, Reading, State, normalise, read};
 
-/// A notebook of ours that should not exist.
 pub(crate) enum NotebookRemoval {}
 
-/// The notebook to remove.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct NotebookRemovalWant {
     pub(crate) path: NotebookPath,

@@ -191,7 +191,6 @@ pub(super) fn changes(want: &WorkflowWant, settings: &Raw) -> Vec<Change> {
     changes
 }
 
-/// How many tags the job would have.
 pub(super) fn count_tags(want: &WorkflowWant, settings: &Raw) -> usize {
     let mut all = tags(settings);
     all.extend(want.tags.clone());
