@@ -186,7 +186,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     exit.into()
 }
 
-/// Ends the program on a panic as on any other bug of ours. Release builds abort on a panic, so nothing runs after the hook.
+/// Reports a panic as a bug and exits with its code. Release builds abort on a panic, so nothing runs after the hook.
 fn report_panics(with_backtrace: bool) {
     let default = panic::take_hook();
     panic::set_hook(Box::new(move |panicked| {
@@ -195,7 +195,7 @@ fn report_panics(with_backtrace: bool) {
         }
         let at = panicked.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
         let mut failure = Failure::new(Code::Bug, format!("Internal error{at}."));
-        // A literal cannot quote what a service or a user said; a formatted message can.
+        // Only a literal: a formatted message may quote data.
         failure.causes.extend(panicked.payload().downcast_ref::<&str>().map(ToString::to_string));
         let failure = failure.run("dbtrigger explain bug");
         let voice = Voice { format: Format::Text, quiet: false, verbose: 0, color: false, draws: false };
@@ -205,7 +205,7 @@ fn report_panics(with_backtrace: bool) {
     }));
 }
 
-/// The command line that is printed once more with all answers in it.
+/// How to print the command line once more, with all answers in it.
 #[derive(Clone, Copy)]
 struct Again<'a> {
     arguments: &'a [OsString],

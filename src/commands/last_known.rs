@@ -11,7 +11,7 @@ use crate::failure::{Known, Report};
 #[derive(Clone, Debug)]
 pub(crate) struct Checkpoint {
     pub(crate) known: Known,
-    /// What goes on without us, in one line: `dbt run 123456 goes on: https://…`.
+    /// One line about the run, such as `dbt run 123456 is still running: https://…`.
     pub(crate) line: String,
     /// The command that resumes it.
     pub(crate) resume: String,
@@ -21,7 +21,7 @@ pub(crate) struct Checkpoint {
 #[derive(Debug)]
 pub(crate) struct Interrupted {
     pub(crate) known: Known,
-    /// What goes on, each with the command that picks it up.
+    /// What is still running, each with the command that resumes it.
     pub(crate) going: Vec<(String, String)>,
     /// A note, if nothing is running.
     pub(crate) said: Option<StateNote>,
@@ -37,9 +37,9 @@ pub(crate) struct StateNote {
 #[derive(Debug)]
 enum Part {
     GoesOn(Checkpoint),
-    /// It has ended, or nobody waits for it; its data still belongs into the document.
+    /// Ended or not followed; its data is still part of the document.
     Over(Known),
-    /// Nothing was started; so things stand.
+    /// Nothing was started.
     Stands(Known, StateNote),
 }
 
@@ -66,17 +66,17 @@ impl LastKnown {
         self.parts.borrow_mut().remove(&self.place);
     }
 
-    /// Nothing goes on any more, and this is what is known.
+    /// Nothing is running any more; keeps what is known.
     pub(crate) fn over(&self, report: &dyn Report) {
         self.parts.borrow_mut().insert(self.place, Part::Over(Known::of(report)));
     }
 
-    /// Nothing was started, and this is how things stand.
+    /// Nothing was started; keeps what is known, and a note.
     pub(crate) fn stands(&self, known: impl Into<Known>, said: StateNote) {
         self.parts.borrow_mut().insert(self.place, Part::Stands(known.into(), said));
     }
 
-    /// This one of several is done with: what is known of it stays, and so does what goes on.
+    /// This run is finished: keeps what is known of it, unless it is still running.
     pub(crate) fn keep(&self, known: Known) {
         let mut parts = self.parts.borrow_mut();
         if !matches!(parts.get(&self.place), Some(Part::GoesOn(_))) {
