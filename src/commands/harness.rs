@@ -15,7 +15,7 @@ use super::{CommandContext, LastKnown, Prompts, Wire};
 use crate::context::{Context, Entropy, Environment, Wall};
 use crate::credentials::AccountFlags;
 use crate::events::{Event, Events, Interruption};
-use crate::failure::{Code, Ended, Report};
+use crate::failure::{Code, Ended, Report, RunOutcome};
 use crate::http::{Lane, Limits, Net, NetKind, Pace, Pending, Transport, WireError};
 use crate::keyring::Keyring;
 use crate::sandbox::{NotebookEnd, NotebookOutcome, NotebookTask, Reply, Seed, SimTime, World};
@@ -132,6 +132,8 @@ pub(crate) struct Outcome {
     pub(crate) failure: String,
     pub(crate) text: String,
     pub(crate) data: Value,
+    /// The runs that CI outputs are rendered from.
+    pub(crate) runs: Vec<RunOutcome>,
     pub(crate) events: Vec<Event>,
     pub(crate) took: Duration,
     /// Longest time without an output line.
@@ -411,6 +413,7 @@ impl Harness {
             failure: failure.as_ref().map(|failure| failure.json().to_string()).unwrap_or_default(),
             text: report.as_ref().map(|report| report.text()).unwrap_or_default(),
             data: report.as_ref().map(|report| (*report.json()).clone()).unwrap_or_default(),
+            runs: report.as_ref().map(|report| report.runs()).unwrap_or_default(),
             events: events.borrow().clone(),
             took: begun.elapsed(),
             silence: {

@@ -319,6 +319,6 @@ async fn a_second_signal_while_it_is_cancelled_finds_what_may_go_on_and_a_later_
         let left = known.borrow().get().expect("what may go on");
         let [(goes_on, resume)] = &left.going[..] else { panic!("{left:?}") };
         assert!(goes_on.contains("canceling") && resume.starts_with("dbtrigger cancel "), "{left:?}");
-        assert_eq!(left.data["on_interrupt"], "goes-on", "{left:?}");
+        assert_eq!(left.known.data["on_interrupt"], "goes-on", "{left:?}");
     }
 }

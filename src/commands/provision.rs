@@ -11,7 +11,7 @@ use super::{CommandContext, Given, StateNote};
 use crate::databricks::me::{Me, me};
 use crate::document::{Data, Shown, document};
 use crate::engine::{Action, Entry, Inputs, Note, Plan, Progress, Provisioned, apply, blocked};
-use crate::failure::{Code, DataOnly, Ended, Failure, Hint, Remedy, Report, of_databricks};
+use crate::failure::{Code, Ended, Failure, Hint, Known, Remedy, Report, of_databricks};
 use crate::http::{Meaning, Reader, Writer};
 use crate::questions::Prompter;
 
@@ -75,7 +75,7 @@ pub(crate) async fn ask_to_apply(
         Ok(key) => return Ok(key),
         Err(reason) => unanswered(reason),
     };
-    Err(Ended { report: Some(Box::new(DataOnly(plan.json()))), failure: Some(failure) })
+    Err(Ended { report: Some(Box::new(Known::from(plan.json()))), failure: Some(failure) })
 }
 
 /// What applying a plan needs.

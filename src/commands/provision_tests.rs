@@ -580,8 +580,8 @@ async fn whoever_is_interrupted_while_writing_hears_what_is_written_and_how_far_
         let said = left.said.expect("how things stand");
         assert_eq!(said.cause, cause.map(|steps| format!("already written: {steps}")));
         assert!(said.advice.contains("run the same command again"), "{said:?}");
-        assert_eq!(left.data["dry_run"], false);
-        let steps = left.data["steps"].as_array().unwrap();
+        assert_eq!(left.known.data["dry_run"], false);
+        let steps = left.known.data["steps"].as_array().unwrap();
         assert_eq!(steps.iter().map(|step| &step["progress"]).collect::<Vec<_>>(), progress, "{steps:?}");
     }
 }

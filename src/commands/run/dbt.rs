@@ -315,7 +315,7 @@ impl PreparedRun {
         if (has_ended && !unknown) || (self.no_wait && !interrupted) {
             // The files are downloaded afterwards.
             if let Some(report) = &ended.report {
-                last_known.over(report.json());
+                last_known.over(report);
             }
             if let Some(intent) = intent {
                 intent.close();

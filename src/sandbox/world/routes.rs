@@ -87,7 +87,7 @@ static TABLE: &[Row] = &[
     get("/api/2.1/clusters/list-node-types", "databricks:clusters/list-node-types", clusters::node_types),
     get("/api/2.1/clusters/spark-versions", "databricks:clusters/spark-versions", clusters::spark_versions),
     get("/api/2.0/policies/clusters/list", "databricks:policies/clusters/list", clusters::policies),
-    // Where older releases of the SDK ask.
+    // Older releases of the SDK use this path.
     get("/api/2.0/clusters/list", "databricks:clusters/list", clusters::list),
     get("/api/2.0/instance-pools/list", "databricks:instance-pools/list", clusters::pools),
     get("/api/2.0/sql/warehouses", "databricks:sql/warehouses", clusters::warehouses),
