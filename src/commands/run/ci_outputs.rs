@@ -32,7 +32,7 @@ pub(crate) struct CiOutputs {
 
 /// How the command ended.
 pub(crate) struct Ending<'a> {
-    /// Of those that were started or followed.
+    /// Outcomes of the runs that were started or followed.
     pub(crate) runs: &'a [RunOutcome],
     pub(crate) failure: Option<&'a Failure>,
     /// Results of the run's nodes.
@@ -176,7 +176,7 @@ fn rows_of(run: &RunOutcome, whole: Option<&Bad>, clean: &dyn Fn(&str) -> String
     std::iter::once(row).chain(of_tasks).collect()
 }
 
-/// A row of the summary, in plain text without line breaks.
+/// A row of the summary: plain text without line breaks.
 #[derive(Default)]
 struct Row {
     job: String,
@@ -188,7 +188,7 @@ struct Row {
     failed: Vec<FailedPart>,
 }
 
-/// How the run of a row ended.
+/// How a row's run ended.
 #[derive(Default)]
 enum How {
     #[default]

@@ -342,7 +342,7 @@ impl WorkflowReport {
 }
 
 impl WorkflowReport {
-    /// The status after `--on-interrupt cancel`, else as seen last.
+    /// The status after `--on-interrupt cancel`, otherwise as last seen.
     fn status(&self) -> Option<&str> {
         let stopped = self.on_interrupt.as_ref().and_then(|stopped| stopped.status.as_deref());
         stopped.or_else(|| self.state.as_ref().map(|state| state.standing.word()))
@@ -357,7 +357,7 @@ impl Report for WorkflowReport {
 
     fn runs(&self) -> Vec<RunOutcome> {
         let tasks = || self.state.iter().flat_map(|state| &state.tasks);
-        // While the run goes on, a task that failed may be tried again.
+        // While the run is active, a failed task may be retried.
         let is_over = self.state.as_ref().is_some_and(|state| state.standing.is_over());
         let has_failed =
             |task: &&TaskState| is_over && matches!(task.standing, Some(RunState::Ended(WorkflowEnd::Failed(_))));

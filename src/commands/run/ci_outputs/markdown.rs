@@ -56,7 +56,7 @@ fn reason(failed: &FailedPart) -> Option<String> {
     message.as_ref().map(|message| format!("- **{}**: {}\n", as_text(name), as_text(message)))
 }
 
-/// A link, if the address is one and has nothing in it that could end the link.
+/// A link, if the URL is valid and has no character that could end the link.
 fn link(run: Option<u64>, url: &str) -> String {
     let Some(run) = run else { return String::new() };
     let is_address = (url.starts_with("https://") || url.starts_with("http://"))
