@@ -1,4 +1,4 @@
-//! `completions`: scripts with which a shell completes commands, flags and their values.
+//! `completions`: shell completion scripts.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -93,7 +93,7 @@ impl Named {
     }
 }
 
-/// Prints the script for the command line `root`.
+/// Prints the script for the clap command `root`.
 pub(crate) fn run(args: &Args, mut root: clap::Command) -> Ended<Box<dyn Report>> {
     let Args { shell: named, is_static } = args;
     let (shell, generator) = named.generator();
@@ -209,6 +209,8 @@ mod tests {
         tokio::time::sleep(std::time::Duration::from_mins(6)).await;
         assert_eq!(listed().await, (true, asked));
         let text = std::fs::read_dir(cache.path().join("dbtrigger")).unwrap();
-        assert!(text.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).all(|text| !text.contains("dbtc_")));
+        assert!(
+            text.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).all(|text| !text.contains("dbtc_"))
+        );
     }
 }

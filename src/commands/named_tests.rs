@@ -63,7 +63,8 @@ async fn an_id_is_one_of_dbt_or_else_of_databricks() {
             } else {
                 on(&world, CANCEL, &line).await
             };
-            let found = if watches { &outcome.data["workflow_run_id"] } else { &outcome.data["workflow_run"]["run_id"] };
+            let found =
+                if watches { &outcome.data["workflow_run_id"] } else { &outcome.data["workflow_run"]["run_id"] };
             assert_eq!((outcome.exit, found), (0, &Value::from(workflow_run.clone())), "{outcome:?}");
             assert!(outcome.said().contains(&format!("{workflow_run} is a Databricks run")), "{outcome:?}");
         }

@@ -1,4 +1,4 @@
-//! A RUN as a person names it: a run of either service by id or address, or chosen from a list.
+//! The RUN argument: a run in dbt or Databricks by ID or URL, or chosen from a list.
 
 use url::Url;
 
@@ -12,14 +12,14 @@ use crate::http::{Deadline, Meaning, Writer};
 use crate::origin::{Origin, shown, with_scheme};
 use crate::questions::Question;
 
-/// What was named.
+/// The run that the user named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RunNamed {
-    /// A run of dbt, or of Databricks where dbt has none of this id.
+    /// The ID of a dbt run, or of a Databricks run if dbt has none with it.
     Id(u64),
-    /// A dbt run, with the address it was named by.
+    /// A dbt run, by URL.
     Dbt { run: u64, pasted: (String, Link) },
-    /// A run of a Databricks job; the workspace, if its address was given.
+    /// A run of a Databricks job; the workspace if given as a URL.
     Workflow { run: u64, origin: Option<Origin> },
 }
 
@@ -28,8 +28,18 @@ const ADVICE: &str = "use the ID or URL of a dbt run or of a Databricks run";
 /// A run, the service that has it, and a line to that.
 pub(crate) enum RunFound {
     /// As it was seen, if it was looked at.
-    Dbt { run: u64, seen: Option<Box<Run>>, account: Account, writer: Writer, by_address: bool },
-    Workflow { run: u64, identity: Databricks, writer: Writer },
+    Dbt {
+        run: u64,
+        seen: Option<Box<Run>>,
+        account: Account,
+        writer: Writer,
+        by_address: bool,
+    },
+    Workflow {
+        run: u64,
+        identity: Databricks,
+        writer: Writer,
+    },
 }
 
 /// The run that is named, or was chosen from the list. `active`: of those that have not ended.
@@ -127,8 +137,8 @@ impl RunNamed {
     }
 }
 
-/// The run in an address of a workspace: `/jobs/JOB/runs/RUN`, `#job/JOB/run/RUN` (databricks-api §5.7). dbt's addresses
-/// have the account in them, and never a job before a run (dbt-cloud-api §1.3).
+/// The run ID in a workspace URL: `/jobs/JOB/runs/RUN`, `#job/JOB/run/RUN` (databricks-api §5.7). dbt's URLs contain
+/// the account, and never a job before a run (dbt-cloud-api §1.3).
 fn databricks_run(url: &Url) -> Option<u64> {
     let path = format!("{}/{}", url.path(), url.fragment().unwrap_or_default());
     let parts: Vec<&str> = path.split(['/', '?']).filter(|part| !part.is_empty()).collect();
@@ -161,7 +171,7 @@ pub(crate) fn of_other_service(failure: Failure, command: &str, run: u64) -> Fai
     failure.cause(format!("{run} is a dbt run")).run(format!("dbtrigger {command} {run}"))
 }
 
-/// Refuses a run of another workspace than the one that is signed in to.
+/// Refuses a run in another workspace than the current one.
 fn check_workspace(given: Option<&Origin>, own: &Origin) -> Result<(), Failure> {
     match given {
         Some(given) if given != own => Err(Failure::new(

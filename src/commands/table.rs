@@ -1,6 +1,6 @@
-//! Tables for people: columns as wide as what stands in them.
+//! Text tables with aligned columns.
 
-/// Lines of a table under its heads; nothing of an empty one.
+/// The table's lines, below its heads; empty without rows.
 pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     if rows.is_empty() {
         return String::new();

@@ -1,4 +1,4 @@
-//! `watch`: picks a run up again, from any machine.
+//! `watch`: follows an existing run, from any machine.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use super::{CommandContext, durations};
 use crate::credentials::Account;
 use crate::databricks::{get_workflow_run, is_missing};
 use crate::dbt::{Overrides, Run};
-use crate::failure::{Code, Ended, Failure, Report, of_databricks};
+use crate::failure::{Code, Ended, Failure, Known, Report, of_databricks};
 use crate::http::{Deadline, Writer};
 use crate::origin::Origin;
 use crate::runs::{DbtRun, Journal};
 
 /// Follow a run until it ends
 ///
-/// Works for any run, whoever started it and from wherever. Prints what `run` prints and exits with the run's outcome: 0 success, 3
-/// error, 20 canceled, 8 timed out while the run goes on.
+/// Works for any run, whoever started it and from wherever. Prints what `run` prints and exits with the run's outcome:
+/// 0 success, 3 error, 20 canceled, 8 timed out while the run goes on.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   dbtrigger watch 123442
@@ -76,10 +76,10 @@ async fn watch_dbt(
         let mut report = known.clone();
         report.take(run);
         let line = format!("dbt run {} is still running: {}", run.id, report.url());
-        ctx.last_known.set(Checkpoint { data: report.json(), line, resume: pick_up(run.id) });
+        ctx.last_known.set(Checkpoint { known: Known::of(&report), line, resume: pick_up(run.id) });
     };
     on_news(&seen);
-    // A command that starts something else would be worse than none.
+    // Suggest no restart command unless all overrides are known: it would start something else.
     let overrides = seen.trigger.as_ref().and_then(Overrides::of);
     let again = seen
         .job_definition_id
@@ -89,8 +89,7 @@ async fn watch_dbt(
     let mut lines = Lines::new(&means.events, account);
     lines.header(&seen);
     let probe = DbtRun::new(writer, &means.wall, &means.events, account.id, seen, None);
-    let following =
-        Following { account, writer, deadline, pick_up: &pick_up, again: again.as_deref() };
+    let following = Following { account, writer, deadline, pick_up: &pick_up, again: again.as_deref() };
     let Ended { report, failure } = following.follow(probe, &mut lines, report, &means, &on_news).await;
     let is_gone = failure.as_ref().is_some_and(|failure| failure.code == Code::RunGone);
     if is_gone || report.as_ref().is_some_and(|report| report.end.is_some()) {
@@ -117,7 +116,7 @@ async fn watch_workflow(
             (job, seen.run_name.unwrap_or_default(), Some(url), parameters)
         }
         Err(error) => {
-            // A hiccup is the follower's to outlast.
+            // The follower retries temporary errors.
             if error.is_final() {
                 let failure = of_databricks(&format!("Cannot read Databricks run {run}"), &error);
                 let is_dbts = is_missing(&error) && is_dbt_run(run, deadline, ctx).await;

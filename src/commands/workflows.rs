@@ -216,7 +216,10 @@ mod tests {
         let _ = world.run(init_secrets::run, &[]).await;
         let _ = world.run(deploy_notebook::run, &[]).await;
         let empty = list(&world).await;
-        assert_eq!((empty.exit, empty.text.as_str(), empty.data["workflows"].as_array().map(Vec::len)), (0, "", Some(0)));
+        assert_eq!(
+            (empty.exit, empty.text.as_str(), empty.data["workflows"].as_array().map(Vec::len)),
+            (0, "", Some(0))
+        );
         let made = |name: &str, settings: Value| {
             let mut settings = settings;
             settings["name"] = name.into();
@@ -224,7 +227,8 @@ mod tests {
         };
         let _ = made("Other", json!({ "tasks": [notebook("/Shared/load", &json!({}))] }));
         let host = made("Host", json!({ "tasks": [notebook("/Shared/load", &json!({}))] }));
-        let by_hand = made("By hand", json!({ "tasks": [notebook("/Shared/run_dbt", &json!({ "job_id": "222224" }))] }));
+        let by_hand =
+            made("By hand", json!({ "tasks": [notebook("/Shared/run_dbt", &json!({ "job_id": "222224" }))] }));
         let native = json!({ "connection_resource_name": "dbt", "dbt_platform_job_id": "222226" });
         let native = made("Native", json!({ "tasks": [{ "task_key": "dbt", "dbt_platform_task": native }] }));
         for line in [
@@ -247,11 +251,9 @@ mod tests {
         assert_eq!(ours["last_run"]["workflow_run_id"], started.data["workflow_run_id"]);
         assert_eq!((&paused["schedule"]["paused"], &paused["schedule"]["next"]), (&true.into(), &json!([])));
         assert_eq!(paused["last_run"], Value::Null);
-        for (job, workflow, made) in [
-            ("222223", &host, json!("tasks")),
-            ("222224", &by_hand, Value::Null),
-            ("222226", &native, Value::Null),
-        ] {
+        for (job, workflow, made) in
+            [("222223", &host, json!("tasks")), ("222224", &by_hand, Value::Null), ("222226", &native, Value::Null)]
+        {
             let row = by_job(job);
             assert_eq!((&id(&row["workflow_id"]), &row["created_by_dbtrigger"]), (workflow, &made), "{row}");
         }

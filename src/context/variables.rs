@@ -1,9 +1,9 @@
-//! Every environment variable that means something to the program: `docs/reference/environment.md` is made from this.
+//! Every environment variable that the program uses; `docs/reference/environment.md` is generated from this.
 
-/// A heading, and its variables: each with what it says.
+/// A heading, and its variables with their descriptions.
 pub(crate) type Group = (&'static str, &'static [(&'static str, &'static str)]);
 
-/// By subject. A variable that is not here cannot be read: see `Environment::get`.
+/// Variables by subject. Others cannot be read: see `Environment::get`.
 pub(crate) const VARIABLES: [Group; 8] = [
     (
         "Databricks",
@@ -46,7 +46,10 @@ pub(crate) const VARIABLES: [Group; 8] = [
             ("HOME", "Home directory"),
             ("USERPROFILE", "Home directory on Windows"),
             ("XDG_STATE_HOME", "Directory of the journal of starts, instead of ~/.local/state"),
-            ("XDG_CACHE_HOME", "Directory of the sandbox's Python packages and of job names for completions, instead of ~/.cache"),
+            (
+                "XDG_CACHE_HOME",
+                "Directory of the sandbox's Python packages and of job names for completions, instead of ~/.cache",
+            ),
             ("LOCALAPPDATA", "Directory of both on Windows"),
             ("DBTRIGGER_NO_KEYRING", "Any value: never open the keyring"),
             ("PATH", "Search path for `databricks` and, for the sandbox, Python"),
@@ -101,7 +104,7 @@ pub(crate) const VARIABLES: [Group; 8] = [
     BY_LIBRARIES,
 ];
 
-/// What no code of ours asks for.
+/// Variables read only by libraries.
 pub(crate) const BY_LIBRARIES: Group = (
     "Connections and width",
     &[

@@ -1,4 +1,4 @@
-//! Databricks: its endpoints and wire types, one file per API family.
+//! Databricks endpoints and wire types, one file per API.
 
 mod attempts;
 pub(crate) mod clusters;
@@ -23,13 +23,14 @@ pub(crate) use errors::{has_no_acls, is_missing, is_there_already, said};
 pub(crate) use run_state::{RunState, WorkflowEnd};
 pub(crate) use runs::{
     OtherParameter, TaskOutput, TaskRun, WorkflowRow, WorkflowRun, cancel_workflow_run, get_task_output, get_workflow,
-    get_workflow_run, latest_workflow_run, list_one_time_runs, list_workflow_runs, list_workflows_named, run_now, submit_run,
+    get_workflow_run, latest_workflow_run, list_one_time_runs, list_workflow_runs, list_workflows_named, run_now,
+    submit_run,
 };
 
 use crate::http::{Shape, known, or_default, parse_json, readable, soft, whole};
 
-/// Reads the answer of a write that says nothing: an object with whatever in it, so that a page is not taken for it. A
-/// look-alike may send no body at all; whether the write was done is seen in the look after it.
+/// Parses the response of a write that returns nothing. Accepts any JSON object, but no web page. A compatible server
+/// may send no body; the read after the write shows whether it took effect.
 fn done(answer: &Response<Bytes>) -> Result<(), Shape> {
     if answer.body().is_empty() {
         return Ok(());

@@ -1,6 +1,6 @@
-//! What went wrong, for people and for machines: a stable code, causes, and the next thing to do.
+//! Failures as people and machines see them: a stable code, causes, and next steps.
 //!
-//! One file per layer turns its errors into failures, each an exhaustive mapping.
+//! Each file maps the errors of one layer, exhaustively.
 
 mod http;
 mod pages;
@@ -8,6 +8,7 @@ mod remedy;
 mod runs;
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::document::{Data, document};
 use crate::questions::Open;
@@ -17,52 +18,52 @@ pub(crate) use self::pages::Page;
 pub(crate) use self::remedy::Remedy;
 pub(crate) use self::runs::{of_gone, of_start};
 
-/// The stable codes. Names and exit codes are public interface (`docs/reference/exit-codes.md`).
+/// The stable error codes. Names and exit codes are a public interface (`docs/reference/exit-codes.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
-    /// Something failed that has no code of its own.
+    /// A failure without a code of its own.
     Failed,
-    /// A flag or argument that does not exist or does not fit.
+    /// Unknown or conflicting flags or arguments.
     Usage,
-    /// Values are missing, and nobody can be asked.
+    /// Values are missing and there is no terminal to prompt on.
     MissingInput,
-    /// A value is not of its form.
+    /// A value is malformed.
     InvalidInput,
-    /// Two sources say different things.
+    /// Two sources disagree.
     Contradiction,
-    /// The run ended in error.
+    /// The run failed.
     RunFailed,
-    /// The token is missing, wrong or expired.
+    /// The token is missing, invalid or expired.
     NotAuthenticated,
-    /// The identity may not do this.
+    /// The identity lacks a permission.
     NotAllowed,
-    /// It does not exist, or is not visible.
+    /// Not found, or not visible to the identity.
     NotFound,
-    /// The run was there, and is not any more.
+    /// The run existed before and no longer does.
     RunGone,
-    /// Not ours, changed by hand, or open to others: its own flag consents.
+    /// Not ours, edited by hand, or open to others. A flag of its own overrides this.
     Refused,
-    /// Somebody else has changed it while the command ran; their change stays.
+    /// Another process or user changed the object while the command ran. Their change is kept.
     ChangedMeanwhile,
-    /// Waited long enough; the run goes on.
+    /// Timed out; the run is still active.
     StillRunning,
-    /// Nobody knows whether the run was started; nothing was sent again.
+    /// Unknown whether the run was started. Nothing was sent again.
     OutcomeUnknown,
-    /// Name, connection, proxy.
+    /// DNS, connection or proxy.
     Network,
     /// Certificate or handshake.
     Tls,
-    /// The service answered something that makes no sense.
+    /// The service's response could not be understood.
     InvalidResponse,
-    /// The run was cancelled.
+    /// The run was canceled.
     RunCancelled,
-    /// A bug of ours.
+    /// A bug in dbtrigger.
     Bug,
-    /// Rate limited after all retries.
+    /// Still rate limited after all retries.
     RateLimited,
-    /// Unavailable after all retries.
+    /// Still unavailable after all retries.
     Unavailable,
-    /// Ended by a signal: its number.
+    /// Ended by a signal, with its number.
     Interrupted(u8),
 }
 
@@ -95,7 +96,7 @@ impl Code {
         }
     }
 
-    /// The exit code of the contract.
+    /// The process exit code.
     pub(crate) fn exit(self) -> u8 {
         match self {
             Code::Failed => 1,
@@ -116,16 +117,16 @@ impl Code {
     }
 }
 
-/// The next thing to do: a command to paste, or advice in words.
+/// A next step: a command to paste, or advice in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hint {
     Run(String),
-    /// The same command with this flag, by which somebody says yes.
+    /// The same command with this flag, which consents to the action.
     Add(&'static str),
     Do(String),
-    /// Give the values that are missing.
+    /// Provide the missing values.
     GiveEach,
-    /// What helps against a refusal of a service.
+    /// Advice against a refusal by a service.
     Against(Remedy),
 }
 
@@ -141,15 +142,15 @@ impl fmt::Display for Hint {
     }
 }
 
-/// One failure, complete.
+/// A failure with its causes and next steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) code: Code,
-    /// What happened to what, in the words of the user's input. A whole sentence.
+    /// What failed and for what object, as a full sentence and in the terms of the user's input.
     pub(crate) what: String,
     pub(crate) causes: Vec<String>,
     pub(crate) hints: Vec<Hint>,
-    /// What a person could be asked for, so that it goes on. Not shown.
+    /// The questions that could resolve it at a prompt. Not printed.
     pub(crate) open: Open,
 }
 
@@ -158,7 +159,7 @@ impl Failure {
         Failure { code, what: what.into(), causes: Vec::new(), hints: Vec::new(), open: Open::default() }
     }
 
-    /// Somebody has ended the program with this signal.
+    /// The program was ended by this signal.
     pub(crate) fn interrupted(signal: u8) -> Failure {
         let name = match signal {
             1 => "SIGHUP",
@@ -174,31 +175,31 @@ impl Failure {
         self
     }
 
-    /// A command to paste.
+    /// Adds a command to paste.
     pub(crate) fn run(mut self, command: impl Into<String>) -> Failure {
         self.hints.push(Hint::Run(command.into()));
         self
     }
 
-    /// The flag that consents to what was refused.
+    /// Adds the flag that consents to what was refused.
     pub(crate) fn unless(mut self, flag: &'static str) -> Failure {
         self.hints.push(Hint::Add(flag));
         self
     }
 
-    /// Advice in words.
+    /// Adds advice in words.
     pub(crate) fn advise(mut self, advice: impl Into<String>) -> Failure {
         self.hints.push(Hint::Do(advice.into()));
         self
     }
 
-    /// Advice that is there to use.
+    /// Adds an existing hint.
     pub(crate) fn hint(mut self, hint: Hint) -> Failure {
         self.hints.push(hint);
         self
     }
 
-    /// Names that were perhaps meant, before all other advice.
+    /// Inserts "did you mean" with these names before all other hints.
     pub(crate) fn meant(mut self, names: &[String]) -> Failure {
         if let [first, rest @ ..] = names {
             let names = rest.iter().fold(first.clone(), |names, name| format!("{names} or {name}"));
@@ -214,7 +215,7 @@ impl Failure {
     }
 }
 
-/// How a command ended: what is known, and what failed. Both can be there.
+/// How a command ended: its report, its failure, or both.
 #[derive(Debug)]
 pub(crate) struct Ended<R> {
     pub(crate) report: Option<R>,
@@ -233,23 +234,85 @@ impl<R> From<Failure> for Ended<R> {
     }
 }
 
-/// What a command found out or did.
+/// What a command found or did.
 pub(crate) trait Report {
-    /// For people, on stdout; whole lines. May be empty where everything was said on the way.
+    /// Text for stdout, in whole lines. Empty if everything was printed along the way.
     fn text(&self) -> String;
     /// The `data` of the JSON document.
     fn json(&self) -> Data;
+    /// The runs that the command started or followed, for what a CI service reads.
+    fn runs(&self) -> Vec<RunOutcome> {
+        Vec::new()
+    }
 }
 
-/// What the JSON document still has to say where people have seen it all.
-pub(crate) struct DataOnly(pub(crate) Data);
+/// What came out of one run, whichever service ran it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RunOutcome {
+    /// The name of the workflow, or the id of the dbt job.
+    pub(crate) name: String,
+    /// The dbt job.
+    pub(crate) job_id: Option<u64>,
+    pub(crate) run_id: Option<u64>,
+    pub(crate) run_url: Option<String>,
+    /// In the words of its service.
+    pub(crate) status: Option<String>,
+    pub(crate) took: Option<Duration>,
+    /// It succeeded although something in it failed.
+    pub(crate) with_failures: bool,
+    /// Models, tests or tasks that failed for good.
+    pub(crate) failed: Vec<FailedPart>,
+    /// The dbt runs that its tasks started.
+    pub(crate) dbt_runs: Vec<TaskRun>,
+    /// Its own result; `None` while it is active, and where it is the command's only run.
+    pub(crate) result: Option<Result<(), Failure>>,
+}
 
-impl Report for DataOnly {
+/// A model, test or task that failed.
+#[derive(Clone, Debug)]
+pub(crate) struct FailedPart {
+    pub(crate) name: String,
+    pub(crate) message: Option<String>,
+}
+
+/// The dbt run of a task of a workflow.
+#[derive(Clone, Debug)]
+pub(crate) struct TaskRun {
+    pub(crate) task_key: String,
+    pub(crate) run_id: u64,
+    pub(crate) run_url: Option<String>,
+    pub(crate) status: Option<String>,
+}
+
+/// What a command knows so far, without text, which was printed along the way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) data: Data,
+    pub(crate) runs: Vec<RunOutcome>,
+}
+
+impl Known {
+    pub(crate) fn of(report: &dyn Report) -> Known {
+        Known { data: report.json(), runs: report.runs() }
+    }
+}
+
+impl From<Data> for Known {
+    fn from(data: Data) -> Known {
+        Known { data, runs: Vec::new() }
+    }
+}
+
+impl Report for Known {
     fn text(&self) -> String {
         String::new()
     }
 
     fn json(&self) -> Data {
-        self.0.clone()
+        self.data.clone()
+    }
+
+    fn runs(&self) -> Vec<RunOutcome> {
+        self.runs.clone()
     }
 }

@@ -1,4 +1,4 @@
-//! The printer: results to stdout, everything else to stderr, every text through the sanitiser and the filter.
+//! The printer: results go to stdout, everything else to stderr, and every text is sanitized and masked.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IsTerminal as _, Write};
@@ -31,7 +31,7 @@ pub(crate) enum Color {
     Never,
 }
 
-/// How much is said, and in which form.
+/// Output settings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Voice {
     pub(crate) format: Format,
@@ -39,27 +39,27 @@ pub(crate) struct Voice {
     pub(crate) verbose: u8,
     /// Color on stderr.
     pub(crate) color: bool,
-    /// Whether stderr is a terminal that can be drawn on.
+    /// Whether stderr is a terminal that supports progress lines.
     pub(crate) draws: bool,
 }
 
-/// Writes to the two streams. Nothing else does.
+/// Writes to stdout and stderr; no other type does.
 #[derive(Clone)]
 pub(crate) struct Printer(Rc<Inner>);
 
 struct Inner {
     voice: Voice,
     filter: Filter,
-    /// Nothing is drawn among requests, or when nothing is to be said.
+    /// `None` with `-v`, with `-q`, or without a terminal.
     bars: Option<Bars>,
     out: RefCell<Box<dyn Write>>,
     err: Screen,
-    /// Results go to the terminal that stderr is.
+    /// Whether stdout and stderr are the same terminal.
     together: bool,
     closed: Cell<bool>,
-    /// Results were lost: the disk is full, say.
+    /// Whether output was lost, for example because the disk is full.
     lost: Cell<bool>,
-    /// A question stands without an answer.
+    /// Whether a question is on the screen without an answer.
     asking: Rc<Cell<bool>>,
     on_close: tokio::sync::Notify,
 }
@@ -69,7 +69,7 @@ const GREEN: &str = "32";
 const YELLOW: &str = "33";
 const CYAN: &str = "36";
 
-/// Signs of plans and checks, and words for the end of a run, with their colors.
+/// The colors of plan and check signs and of run outcomes.
 const COLORS: [(&str, &str); 10] = [
     ("+", GREEN),
     ("~", YELLOW),
@@ -83,7 +83,7 @@ const COLORS: [(&str, &str); 10] = [
     ("CANCELLED", YELLOW),
 ];
 
-/// The text with the sign or word in color that a line begins with, behind `DbtJobRunStatus.` too.
+/// Colors the sign or word at the start of each line, also after `DbtJobRunStatus.`.
 fn painted(text: &str) -> String {
     let paint = |line: &str| {
         let rest = line.trim_start();
@@ -101,7 +101,7 @@ fn painted(text: &str) -> String {
 }
 
 impl Inner {
-    /// The width of the terminal that stderr is.
+    /// The width of stderr's terminal, in columns.
     fn columns(&self) -> Option<usize> {
         self.voice.draws.then(|| usize::from(Term::stderr().size().1))
     }
@@ -113,7 +113,7 @@ impl Printer {
         Printer::over(voice, filter, Box::new(io::stdout()), Box::new(io::stderr()), one_terminal())
     }
 
-    /// A printer on streams that have nothing to do with each other.
+    /// A printer on two unrelated streams.
     #[cfg(test)]
     pub(crate) fn new(voice: Voice, filter: Filter, out: Box<dyn Write>, err: Box<dyn Write + Send>) -> Printer {
         Printer::over(voice, filter, out, err, false)
@@ -137,24 +137,24 @@ impl Printer {
         }))
     }
 
-    /// The sink that draws events here.
+    /// The sink that prints events here.
     pub(crate) fn events(&self) -> Events {
         let printer = self.clone();
         let bodies = self.0.voice.verbose >= 2;
         Events::new(move |event| printer.draw(event)).with_bodies(bodies)
     }
 
-    /// Asks at the terminal that stderr is.
+    /// Asks on stderr's terminal.
     pub(crate) fn prompter(&self) -> Rc<dyn Prompter> {
         Rc::new(Terminal::new(self.0.filter.clone(), self.0.asking.clone()))
     }
 
-    /// Whether a question was put that has no answer, even when nobody waits for one any more.
+    /// Whether a question is on the screen without an answer, even if the caller stopped waiting.
     pub(crate) fn is_asking(&self) -> bool {
         self.0.asking.get()
     }
 
-    /// Waits until somebody closes our stdout.
+    /// Waits until the reader closes our stdout.
     pub(crate) async fn closed(&self) {
         while !self.0.closed.get() {
             self.0.on_close.notified().await;
@@ -199,12 +199,12 @@ impl Printer {
         }
     }
 
-    /// The text without secrets, and without what could turn or hide it.
+    /// The text with secrets masked and unsafe characters removed.
     pub(crate) fn clean(&self, text: &str) -> String {
         clean(&self.0.filter, text)
     }
 
-    /// Each text of a document by itself: behind the escapes of JSON nothing is found any more.
+    /// Cleans each string of a document separately, since secrets cannot be found in escaped JSON.
     fn clean_json(&self, value: &Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.clean(text)),
@@ -216,12 +216,12 @@ impl Printer {
         }
     }
 
-    /// A text as a line at the bottom shows it, and is known by.
+    /// The text as shown on a progress line, which also identifies the line.
     fn on_a_bar(&self, text: &str) -> String {
         self.clean(text).replace(['\n', '\t'], " ")
     }
 
-    /// Prints how a command ended and gives its exit code. Done means that the results could be written, too.
+    /// Prints a command's result and returns its exit code, which is 0 only if all output was written.
     pub(crate) fn end(&self, ended: &Ended<Box<dyn Report>>) -> u8 {
         let Ended { report, failure } = ended;
         match self.0.voice.format {
@@ -247,7 +247,7 @@ impl Printer {
             }
         }
         match failure {
-            // With JSON too: whoever writes stdout into a file has nothing but this in the log.
+            // Also with JSON: if stdout is redirected to a file, the log shows only this.
             Some(failure) => {
                 self.failure(failure);
                 failure.code.exit()
@@ -284,7 +284,7 @@ impl Printer {
         let _ = self.write_err(&self.own(text, colored));
     }
 
-    /// The colored text, if nothing in the plain one has to be removed.
+    /// The colored text, if the plain one needs no cleaning.
     fn own(&self, text: &str, colored: Option<&str>) -> String {
         let clean = self.clean(text);
         let text = colored.filter(|_| clean == text).unwrap_or(&clean);
@@ -297,7 +297,7 @@ impl Printer {
         self.out_line(&format!("{painted}\n"));
     }
 
-    /// Writes a line that is clean.
+    /// Writes a clean line.
     fn out_line(&self, line: &str) {
         if self.0.closed.get() {
             return;
@@ -323,7 +323,7 @@ impl Printer {
         let _ = self.write_err(&format!("{painted}\n"));
     }
 
-    /// A line that begins with a word in color. What is to be pasted is not wrapped.
+    /// Prints a line that begins with a colored word. A command to paste is not wrapped.
     fn labelled(&self, color: &str, label: &str, text: &str) {
         let colored =
             if self.0.voice.color { format!("\u{1b}[{color}m{label}\u{1b}[0m: ") } else { format!("{label}: ") };
@@ -334,7 +334,7 @@ impl Printer {
         }
     }
 
-    /// Prints a sentence; at a terminal it is broken between words, and its further lines are indented.
+    /// Prints a sentence; on a terminal it is wrapped between words, with continuation lines indented.
     fn wrapped(&self, start: &str, text: &str) {
         let clean = self.clean(text);
         let lines = match self.0.columns() {
@@ -347,7 +347,7 @@ impl Printer {
         let _ = self.write_err(&format!("{start}{lines}\n"));
     }
 
-    /// The only command for a CI service that we print. Nothing of its texts can end it or begin another.
+    /// The only CI command that we print. Its texts cannot end it or begin another.
     fn annotation(&self, level: Level, title: &str, message: &str) {
         let word = match level {
             Level::Error => "error",
@@ -356,13 +356,13 @@ impl Printer {
         let value = |text: &str| self.clean(text).replace('%', "%25").replace('\n', "%0A");
         let title = value(title).replace(':', "%3A").replace(',', "%2C");
         let line = format!("::{word} title={title}::{}\n", value(message));
-        // Nobody can be told that stderr is gone.
+        // A closed stderr cannot be reported.
         let _ = self.write_err(&line);
     }
 
-    /// Takes a text that is clean.
+    /// Writes a clean text.
     fn write_out(&self, text: &str) -> io::Result<()> {
-        // What goes elsewhere does not touch the lines at the bottom.
+        // Output to elsewhere does not affect the progress lines.
         if self.0.together && self.0.bars.is_some() {
             return self.write_err(text);
         }
@@ -370,7 +370,7 @@ impl Printer {
         out.write_all(text.as_bytes()).and_then(|()| out.flush())
     }
 
-    /// Takes a text that is clean.
+    /// Writes a clean text.
     fn write_err(&self, text: &str) -> io::Result<()> {
         match &self.0.bars {
             Some(bars) => bars.print(text),
@@ -379,7 +379,7 @@ impl Printer {
     }
 }
 
-/// Whether stdout and stderr are one terminal.
+/// Whether stdout and stderr are the same terminal.
 fn one_terminal() -> bool {
     io::stdout().is_terminal() && io::stderr().is_terminal() && same_device()
 }
@@ -436,7 +436,7 @@ mod tests {
         }
     }
 
-    /// What came out on both streams, line by line.
+    /// Records the output of both streams.
     #[derive(Clone, Default)]
     struct Shown(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
 
@@ -466,7 +466,7 @@ mod tests {
         (Printer::new(voice, Vault::default().filter(), Box::new(shown.clone()), Box::new(shown.clone())), shown)
     }
 
-    /// What GitHub's runner and Azure's agent take for a command.
+    /// Whether GitHub's runner or Azure's agent treats the line as a command.
     fn is_command(line: &str) -> bool {
         line.trim_start().starts_with("::") || line.contains("##[") || line.contains("##vso[")
     }
@@ -518,7 +518,7 @@ mod tests {
         assert_eq!(shown.lines(), [expected]);
     }
 
-    /// A name, and what writes a text there.
+    /// A name, the format, and a function that prints a text.
     type Sink<'a> = (&'a str, Format, &'a dyn Fn(&Printer, &str));
 
     #[test]
@@ -579,7 +579,7 @@ mod tests {
                 let printer = Printer::new(voice, vault.filter(), Box::new(shown.clone()), Box::new(shown.clone()));
                 write(&printer, &format!("it says <{text}> and no more"));
                 let said = shown.lines().join("\n");
-                // Escapes of JSON and of annotations are undone by whoever reads them.
+                // The reader undoes the escapes of JSON and annotations.
                 let read = said
                     .replace("\\n", "")
                     .replace("%0A", "")

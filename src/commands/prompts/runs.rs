@@ -39,8 +39,12 @@ impl Dialog<'_> {
         let chosen = self.choose("Run", &lines).await?;
         let run = offers.swap_remove(chosen).run;
         match &run {
-            RunNamed::Workflow { run, origin: _ } => self.instead.push(Instead::Flag("--workflow-run", run.to_string())),
-            RunNamed::Id(run) | RunNamed::Dbt { run, pasted: _ } => self.instead.push(Instead::Argument(run.to_string())),
+            RunNamed::Workflow { run, origin: _ } => {
+                self.instead.push(Instead::Flag("--workflow-run", run.to_string()))
+            }
+            RunNamed::Id(run) | RunNamed::Dbt { run, pasted: _ } => {
+                self.instead.push(Instead::Argument(run.to_string()))
+            }
         }
         self.ctx.prompts.run = Some(run);
         Ok(())
@@ -48,8 +52,7 @@ impl Dialog<'_> {
 
     async fn dbt_runs(&self, active: bool) -> Result<Vec<Offer>, Failure> {
         let (account, reader) = line_to_dbt(&self.pasted, InputErrors::default(), self.ctx)?;
-        let statuses =
-            if active { vec![Status::Queued, Status::Starting, Status::Running] } else { Vec::new() };
+        let statuses = if active { vec![Status::Queued, Status::Starting, Status::Running] } else { Vec::new() };
         let filter = RunFilter { job: None, statuses };
         let page = reader.read(list_account_runs(account.id, &filter, 0, MOST)).await;
         let page = page.map_err(|error| of_dbt("Cannot list the runs of the account", &error))?;

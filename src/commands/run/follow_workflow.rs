@@ -1,4 +1,4 @@
-//! Follows a run of a Databricks job to its end and says how it ended: for `run --workflow` and `watch` alike.
+//! Follows a run of a Databricks job to its end and reports how it ended, for `run --workflow` and `watch`.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::commands::last_known::Checkpoint;
 use crate::databricks::{Iterations, RunState, WorkflowEnd};
 use crate::document::{Count, Data, Id, document};
 use crate::events::{Events, Going};
-use crate::failure::{Code, Ended, Failure, Report, of_databricks, of_gone};
+use crate::failure::{Code, Ended, FailedPart, Failure, Known, Report, RunOutcome, TaskRun, of_databricks, of_gone};
 use crate::http::{Deadline, Reader};
-use crate::runs::{Ahead, EarlierAttempt, Followed, TaskState, WorkflowProbe, WorkflowState, follow};
+use crate::runs::{Ahead, EarlierAttempt, Followed, NotebookOutput, TaskState, WorkflowProbe, WorkflowState, follow};
 
 /// Follows the run to its end.
 pub(crate) async fn follow_run(
@@ -26,7 +26,7 @@ pub(crate) async fn follow_run(
     follow_judged(report, run, reader, deadline, ctx, &judge).await
 }
 
-/// Follows the run to its end; whether it ended well is somebody else's to say.
+/// Follows the run to its end; the caller decides what counts as failure.
 pub(crate) async fn follow_judged(
     mut report: WorkflowReport,
     run: u64,
@@ -37,7 +37,7 @@ pub(crate) async fn follow_judged(
 ) -> Ended<Box<dyn Report>> {
     let pick_up = super::resume::watch_workflow(run);
     ctx.last_known.set(Checkpoint {
-        data: report.json(),
+        known: Known::of(&report),
         line: format!("Databricks run {run} is still running: {}", report.url()),
         resume: pick_up.clone(),
     });
@@ -45,7 +45,7 @@ pub(crate) async fn follow_judged(
     let mut lines = Lines::new(going, &ctx.events);
     let mut probe = WorkflowProbe::new(reader, run);
     let followed = follow(&mut probe, deadline.clone(), &ctx.run_context(), |state| lines.state(state)).await;
-    // Over before the last words are said.
+    // Clears the progress bar before the last messages.
     drop(lines);
     let failure = match followed {
         Followed::Ended(state) => {
@@ -122,7 +122,7 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
         }
     };
     let mut failure = failure;
-    // What failed says why; what was skipped over it only where nothing has.
+    // Failed tasks are the cause; skipped ones only if no task failed.
     failure.causes = causes(state, |end| matches!(end, WorkflowEnd::Failed(_)));
     if failure.causes.is_empty() {
         failure.causes = causes(state, |end| matches!(end, WorkflowEnd::NeverRan(_)));
@@ -137,18 +137,18 @@ fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, 
     })
 }
 
-/// Whether a run was skipped over a limit of runs.
+/// Whether a run was skipped because of a limit on runs.
 fn is_limit(word: &str) -> bool {
     matches!(word, "MAXIMUM_CONCURRENT_RUNS_REACHED" | "MAX_CONCURRENT_RUNS_EXCEEDED")
 }
 
-/// Why the tasks of this kind of end ended so, each in its newest attempt.
+/// Why the tasks that ended in this way did so, each by its newest attempt.
 fn causes(state: &WorkflowState, counts: impl Fn(&WorkflowEnd) -> bool) -> Vec<String> {
     let mut causes = Vec::new();
     for task in &state.tasks {
         let Some(RunState::Ended(end)) = task.standing.as_ref() else { continue };
         if counts(end) {
-            // The rest was shown with the task, and stands in the data.
+            // The full message was printed with the task and is in the data.
             let said = task.said.as_ref().and_then(|said| said.error.first().cloned());
             let why = said.or_else(|| task.message.clone()).unwrap_or_else(|| end.word().to_owned());
             let times = match task.earlier.len() {
@@ -161,14 +161,14 @@ fn causes(state: &WorkflowState, counts: impl Fn(&WorkflowEnd) -> bool) -> Vec<S
     causes
 }
 
-/// One line per change of the run and of each attempt of a task.
+/// Prints one line per change of the run and of each attempt of a task.
 struct Lines<'a> {
     going: Going,
     events: &'a Events,
     run: String,
-    /// What was said of each attempt last, by its run id, and whether its output was.
+    /// Run ID, last status printed and whether the output was printed, per attempt.
     tasks: Vec<(u64, String, bool)>,
-    /// What was said of the queue last.
+    /// Last queue reason printed.
     queue: String,
     repairs: usize,
 }
@@ -187,7 +187,7 @@ impl Lines<'_> {
             let times = if self.repairs == 1 { "once".to_owned() } else { format!("{} times", self.repairs) };
             self.events.remark(format!("this run was repaired {times}; the last attempt of each task counts"));
         }
-        // Tasks end before their run does, and are read so too.
+        // Tasks end before their run does, so they are printed first.
         let over = standing.is_over();
         if !over {
             self.run_line(standing.word().to_owned());
@@ -221,7 +221,7 @@ impl Lines<'_> {
         }
     }
 
-    /// What was said of this attempt last.
+    /// What was last printed for this attempt.
     fn known(&mut self, run_id: u64) -> &mut (u64, String, bool) {
         let index = self.tasks.iter().position(|(known, _, _)| *known == run_id).unwrap_or_else(|| {
             self.tasks.push((run_id, String::new(), false));
@@ -236,7 +236,7 @@ impl Lines<'_> {
             let EarlierAttempt { run_id, attempt, repair: in_repair, standing, message: _, dbt_run_url: _ } = before;
             let Some(standing) = standing else { continue };
             let (_, last, _) = self.known(*run_id);
-            // Seen as the newest, it was said then.
+            // Already printed when this was the newest attempt.
             if last != standing.word() {
                 standing.word().clone_into(last);
                 let which =
@@ -280,7 +280,7 @@ fn loop_line(iterations: &Iterations) -> String {
     format!("{succeeded} of {total} iterations succeeded{failed}")
 }
 
-/// Why a queued run waits, and behind what.
+/// Why a queued run waits, and for which runs.
 fn waits(code: Option<&str>, message: Option<&str>, ahead: Option<&Ahead>) -> String {
     let why = match code {
         Some("MAX_CONCURRENT_RUNS_REACHED") => "the workflow is at its concurrency limit".to_owned(),
@@ -307,25 +307,25 @@ fn waits(code: Option<&str>, message: Option<&str>, ahead: Option<&Ahead>) -> St
     if parts.is_empty() { why } else { format!("{why}; behind {}", parts.join(" and ")) }
 }
 
-/// What is known of the run: the `data` of `run --workflow` and of `watch --workflow-run`.
+/// What is known of the run: the `data` of `run --workflow` and `watch --workflow-run`.
 #[derive(Clone)]
 pub(crate) struct WorkflowReport {
     pub(crate) workflow: u64,
     pub(crate) name: String,
     pub(crate) origin: String,
-    /// What the start carried, if it was ours.
+    /// Idempotency token, if dbtrigger started the run.
     pub(crate) key: Option<String>,
     pub(crate) run: Option<u64>,
     pub(crate) url: Option<String>,
     pub(crate) state: Option<WorkflowState>,
-    /// What became of it when somebody interrupted, with `--on-interrupt cancel`.
+    /// Result of `--on-interrupt cancel`, after an interrupt.
     pub(crate) on_interrupt: Option<Stopped>,
 }
 
 impl WorkflowReport {
     fn take(&mut self, state: &WorkflowState) {
         let run = &state.run;
-        // A one-time run has a job of its own that nobody sees.
+        // A one-time run has a hidden job of its own.
         if self.workflow == 0 {
             self.workflow = run.job_id.unwrap_or_default();
         }
@@ -341,16 +341,54 @@ impl WorkflowReport {
     }
 }
 
+impl WorkflowReport {
+    /// The status after `--on-interrupt cancel`, otherwise as last seen.
+    fn status(&self) -> Option<&str> {
+        let stopped = self.on_interrupt.as_ref().and_then(|stopped| stopped.status.as_deref());
+        stopped.or_else(|| self.state.as_ref().map(|state| state.standing.word()))
+    }
+}
+
 impl Report for WorkflowReport {
-    /// Everything was said on the way.
+    /// Empty, since everything was printed as progress.
     fn text(&self) -> String {
         String::new()
     }
 
+    fn runs(&self) -> Vec<RunOutcome> {
+        let tasks = || self.state.iter().flat_map(|state| &state.tasks);
+        // While the run is active, a failed task may be retried.
+        let is_over = self.state.as_ref().is_some_and(|state| state.standing.is_over());
+        let has_failed =
+            |task: &&TaskState| is_over && matches!(task.standing, Some(RunState::Ended(WorkflowEnd::Failed(_))));
+        let failed = tasks().filter(has_failed).map(|task| FailedPart {
+            name: task.key.clone(),
+            message: task.said.as_ref().and_then(NotebookOutput::error_text).or_else(|| task.message.clone()),
+        });
+        let dbt_runs = tasks().filter_map(|task| {
+            let said = task.said.as_ref()?;
+            Some(TaskRun {
+                task_key: task.key.clone(),
+                run_id: said.dbt_run_id?,
+                run_url: said.dbt_run_url.clone(),
+                status: said.dbt_status.clone(),
+            })
+        });
+        let end = self.state.as_ref().map(|state| &state.standing);
+        vec![RunOutcome {
+            name: self.name.clone(),
+            run_id: self.run,
+            run_url: self.url.clone(),
+            status: self.status().map(ToOwned::to_owned),
+            with_failures: matches!(end, Some(RunState::Ended(WorkflowEnd::SuccessWithFailures(_)))),
+            failed: failed.collect(),
+            dbt_runs: dbt_runs.collect(),
+            ..RunOutcome::default()
+        }]
+    }
+
     fn json(&self) -> Data {
         let WorkflowReport { workflow, name, origin: _, key, run, url, state, on_interrupt } = self;
-        let status = on_interrupt.as_ref().and_then(|stopped| stopped.status.as_deref());
-        let status = status.or_else(|| state.as_ref().map(|state| state.standing.word()));
         let tasks: Vec<Data> = state.iter().flat_map(|state| &state.tasks).map(task_json).collect();
         document!({
             "workflow_id": Id(*workflow),
@@ -358,7 +396,7 @@ impl Report for WorkflowReport {
             "key": key,
             "workflow_run_id": run.map(Id),
             "workflow_run_url": url,
-            "status": status,
+            "status": self.status(),
             "on_interrupt": on_interrupt.as_ref().map(|stopped| stopped.became.word()),
             "dbt_runs": on_interrupt.as_ref().map(|stopped| &stopped.dbt_runs),
             "message": state.as_ref().and_then(|state| state.run.message()).map(|text| crate::runs::plain(text, 500)),
@@ -400,7 +438,7 @@ fn task_json(task: &TaskState) -> Data {
         }),
         "earlier_attempts": earlier,
         "output": said.map(|said| &said.lines),
-        "error": said.filter(|said| !said.error.is_empty()).map(|said| said.error.join("\n")),
+        "error": said.and_then(NotebookOutput::error_text),
         "dbt_run_id": said.and_then(|said| said.dbt_run_id).map(Id),
         "dbt_run_url": said.and_then(|said| said.dbt_run_url.as_ref()),
         "dbt_run_status": said.and_then(|said| said.dbt_status.as_ref()),

@@ -43,7 +43,7 @@ use crate::http::Deadline;
 use crate::questions::Question;
 use crate::runs::Key;
 
-/// How long is waited if nobody says otherwise; `--timeout` has the same in words.
+/// Default of `--timeout`.
 pub(crate) const LONGEST: Duration = Duration::from_hours(24);
 
 /// Start dbt jobs and follow their runs
@@ -100,9 +100,9 @@ pub(crate) struct Args {
     /// The outcome is that of the last attempt.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=20), conflicts_with_all = ["workflow", "no_wait"], hide_default_value = true, help_heading = "Run options")]
     retry: u32,
-    /// Resume the last run of the job, which failed, from its point of failure
+    /// Resume the job's last failed run from its point of failure
     ///
-    /// Nothing is started if the last run did not fail. If it is being resumed already, that run is followed.
+    /// Only if the job's last run failed. A run that already resumes it is followed.
     #[arg(long, conflicts_with_all = ["workflow", "idempotency_key", "Changes"], help_heading = "Run options")]
     failed: bool,
     /// Download the run's artifacts (manifest, run results, and others) to a directory
@@ -112,8 +112,8 @@ pub(crate) struct Args {
     artifacts: Option<PathBuf>,
     /// Write a JUnit report to a file
     ///
-    /// Each run, and each model, test, seed, and snapshot in it, is a test case; one file for all jobs, written however the command
-    /// ends.
+    /// Each run, and each model, test, seed, and snapshot in it, is a test case; one file for all jobs, written however
+    /// the command ends.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["workflow", "no_wait"], help_heading = "Output")]
     junit: Option<PathBuf>,
     /// Include failure messages in CI summaries, annotations, and the JUnit report; they may contain data
@@ -135,7 +135,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// The dbt jobs, however they were given.
+    /// The dbt jobs, from positional arguments and `--job`.
     fn jobs(&self) -> Vec<String> {
         [&self.job[..], &self.job_flag].concat()
     }
@@ -199,7 +199,7 @@ struct Changes {
 }
 
 impl Changes {
-    /// What is for people, and what is for dbt.
+    /// Splits into the cause and the overrides for dbt.
     fn settle(self) -> Result<(Option<String>, Overrides), Failure> {
         let Changes {
             cause,
@@ -247,14 +247,14 @@ impl Changes {
     }
 }
 
-/// How to wait, and for which start.
+/// How to wait, and the idempotency key.
 struct WaitOptions {
     deadline: Deadline,
     no_wait: bool,
     key: Key,
-    /// Somebody gave the key.
+    /// The user gave the key.
     given: bool,
-    /// For a workflow.
+    /// Job parameters, for a workflow.
     parameters: BTreeMap<String, String>,
 }
 
@@ -281,7 +281,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
         on_interrupt,
         changes,
     } = args;
-    // The parser would let it pass beside a JOB, which excludes what it requires.
+    // clap does not require `--workflow` here, because JOB conflicts with it.
     if workflow.is_none() && !param.is_empty() {
         return Failure::new(Code::Usage, "--param requires --workflow.")
             .advise("for a dbt job, use --step, --schema, --git-branch, and other overrides")
@@ -301,7 +301,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     if let Some(workflow) = workflow {
         return workflow::run(&workflow, waiting, errors, ctx).await;
     }
-    // Chosen from a list, which was narrowed by the same flags.
+    // The list to choose from was already filtered by these flags.
     let chosen = ctx.prompts.job.filter(|_| job.is_empty());
     let (jobs, narrow) = match chosen {
         Some(chosen) => (vec![chosen.to_string()], Narrow::default()),
@@ -329,7 +329,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     dbt::run(dbt::RunRequest { jobs, max_parallel, narrow, cause, overrides }, options, waiting, errors, ctx).await
 }
 
-/// Presses "Run now" on a workflow of this id and follows the run, as `run --workflow ID` does.
+/// Runs the workflow with this ID and follows the run, as `run --workflow ID` does.
 pub(in crate::commands) async fn start_workflow(
     workflow: u64,
     databricks: &Databricks,

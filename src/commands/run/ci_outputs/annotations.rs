@@ -1,15 +1,16 @@
-//! What GitHub Actions shows beside the log: one annotation for each run that did not end well.
+//! Annotations for GitHub Actions: one for each run that did not succeed.
 
-use super::{Bad, Failed, How, Row};
+use super::{Bad, How, Row};
 use crate::events::{Event, Level};
+use crate::failure::FailedPart;
 
-/// GitHub shows ten of a kind for each step.
+/// GitHub shows ten annotations of a kind per step.
 const MOST: usize = 10;
 
-/// Of one run so many names are shown.
+/// Maximum number of names shown per run.
 const NAMES: usize = 20;
 
-/// One for each run that did not end well; the last of too many says how many more there are.
+/// Returns one annotation per run that did not succeed. Beyond the limit, the last one says how many more there are.
 pub(super) fn of(rows: &[Row], detail: bool) -> Vec<Event> {
     let mut all: Vec<Event> = rows.iter().filter_map(|row| one(row, detail)).collect();
     if all.len() > MOST {
@@ -21,14 +22,14 @@ pub(super) fn of(rows: &[Row], detail: bool) -> Vec<Event> {
 }
 
 fn one(row: &Row, detail: bool) -> Option<Event> {
-    let Row { job, run: _, url, status, seconds: _, how, failed } = row;
+    let Row { job, run: _, url, status, took: _, how, failed } = row;
     let (level, what) = match how {
         How::Badly(Bad { code: _, what }) => (Level::Error, what.as_str()),
         How::WithFailures => (Level::Warning, "It succeeded with failures."),
         How::Well | How::PartOfTheRowAbove => return None,
     };
     let mut lines = vec![what.to_owned(), url.clone()];
-    lines.extend(failed.iter().take(NAMES).map(|Failed { name, message }| match message {
+    lines.extend(failed.iter().take(NAMES).map(|FailedPart { name, message }| match message {
         Some(message) if detail => format!("{name}: {message}"),
         Some(_) | None => name.clone(),
     }));
