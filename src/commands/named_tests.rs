@@ -58,7 +58,7 @@ async fn an_id_is_one_of_dbt_or_else_of_databricks() {
             let outcome = if watches {
                 let result = r#"{"run_id":"1","status":"SUCCESS"}"#.to_owned();
                 let (outcome, _) =
-                    tokio::join!(on(&world, WATCH, &line), world.play(NotebookOutcome::Exited { result }));
+                    tokio::join!(on(&world, WATCH, &line), world.finish_notebook(NotebookOutcome::Exited { result }));
                 outcome
             } else {
                 on(&world, CANCEL, &line).await
