@@ -74,7 +74,7 @@ async fn ask_workspace(ctx: &CommandContext, logins: &Logins, standing: &mut Ser
     let identity = databricks(environment, &ctx.vault, &mut errors);
     // The host may be known without a credential.
     let at = match &identity {
-        Some(Databricks { origin, host_from, workspace, way: _, tried: _, remark: _ }) => {
+        Some(Databricks { origin, host_from, workspace, auth_method: _, tried: _, remark: _ }) => {
             Some(Workspace { host: Sourced::new(origin.clone(), host_from.clone()), id: workspace.clone() })
         }
         None => named_workspace(None, environment).ok().flatten(),
@@ -91,11 +91,11 @@ async fn ask_workspace(ctx: &CommandContext, logins: &Logins, standing: &mut Ser
     let Some(identity) = identity else {
         return Err(Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved."));
     };
-    standing.fact("auth_type", "way", identity.way.name());
-    standing.fact("credential_from", "credential", identity.way.known_as());
+    standing.fact("auth_type", "way", identity.auth_method.name());
+    standing.fact("credential_from", "credential", identity.auth_method.known_as());
     let tried = identity.tried.iter().map(|Tried { name, why }| document!({ "way": name, "reason": why }));
     standing.fact("tried", "", tried.collect::<Vec<_>>());
-    let given = match &identity.way {
+    let given = match &identity.auth_method {
         AuthMethod::Token(token) => {
             standing.expiry(None, "unknown for a personal access token");
             Some(&token.source)
