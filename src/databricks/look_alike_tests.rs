@@ -318,7 +318,7 @@ fn error(status: u16, body: &str) -> HttpError {
         service: "Databricks",
         operation: "secrets/acls/list",
         origin: "https://x".to_owned(),
-        fault: Fault::Status(answer.status(), said(&answer)),
+        fault: Fault::Status(answer.status(), parse_error(&answer)),
         attempts: 1,
         request_id: None,
         exceeded: None,

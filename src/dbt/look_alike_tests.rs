@@ -178,6 +178,6 @@ fn an_error_says_what_it_can_whatever_its_shape() {
         (500, "null", "null"),
         (400, r#"{"data":{"cause":null}}"#, "cause: null"),
     ] {
-        assert_eq!(said(&answer(status, body)).message, message, "{status} {body}");
+        assert_eq!(parse_error(&answer(status, body)).message, message, "{status} {body}");
     }
 }
