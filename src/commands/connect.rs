@@ -14,7 +14,7 @@ use crate::credentials::{
 };
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};
-use crate::http::{Credential, HostProbe, Profile, Proxy, Roots, Sockets, TokenClient, Transport, Writer, probe_host};
+use crate::http::{Credential, HostProbe, Profile, Proxy, Roots, Sockets, TokenClient, Transport, Writer};
 use crate::origin::Origin;
 use crate::questions::Question;
 
@@ -154,12 +154,12 @@ fn token_client(origin: &Origin, agent: &str, ctx: &CommandContext) -> Result<To
 }
 
 /// Probes the connection to this origin, without a credential.
-pub(crate) async fn walk_to(origin: &Origin, ctx: &CommandContext) -> Result<HostProbe, Failure> {
+pub(crate) async fn probe_host(origin: &Origin, ctx: &CommandContext) -> Result<HostProbe, Failure> {
     match &ctx.wire {
         Wire::Sockets(_) => {
             let transport = transport(origin, ctx)?;
             let (agent, proxy) = (user_agent(ctx, "auth/none"), Proxy::on_the_way_to(origin.url()));
-            Ok(probe_host(origin.url(), proxy, &*transport, &agent, ctx.pace.connect).await)
+            Ok(crate::http::probe_host(origin.url(), proxy, &*transport, &agent, ctx.pace.connect).await)
         }
         // There is no connection to the in-memory sandbox.
         #[cfg(test)]

@@ -252,7 +252,7 @@ async fn whatever_happens_to_one_request_the_run_is_cancelled_or_the_command_say
         {
             let ctx = Harness::new();
             ctx.interrupt_at("dbt:runs/get", 2);
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             let outcome = start(&ctx, &["222222"]).await;
             assert_eq!(outcome.code, TERMINATED, "{index} {trouble:?} {outcome:?}");
             let ended = statuses(&ctx).iter().all(|status| *status == 30);

@@ -72,7 +72,7 @@ impl Host<'_> {
             });
         }
         // A wrong clock does not block later checks.
-        checks.push(self.clock(broken.as_ref().map(|(step, _)| *step), *date, now).aside());
+        checks.push(self.clock(broken.as_ref().map(|(step, _)| *step), *date, now).optional());
         checks
     }
 
@@ -241,8 +241,8 @@ pub(super) async fn databricks_identity(reader: &Reader, identity: &Databricks) 
 }
 
 /// Probes a host and returns the checks.
-pub(super) async fn walked(host: Host<'_>, ctx: &CommandContext) -> Result<Vec<Check>, Failure> {
-    let probe = crate::commands::walk_to(host.origin, ctx).await?;
+pub(super) async fn probed(host: Host<'_>, ctx: &CommandContext) -> Result<Vec<Check>, Failure> {
+    let probe = crate::commands::probe_host(host.origin, ctx).await?;
     Ok(host.links(&probe, &ctx.context.environment, ctx.context.wall.now()))
 }
 

@@ -449,7 +449,7 @@ async fn the_last_run_of_a_workflow_is_a_link_with_its_cause_and_what_to_do() {
         ctx.post("/api/2.2/jobs/run-now", &json!({ "job_id": id }));
         let message =
             format!("NotTriggered: The words of it.\nFailed: model orders (error): x\ndbtrigger-reason: {reason}");
-        ctx.play(failed(&message)).await;
+        ctx.finish_notebook(failed(&message)).await;
         tokio::time::sleep(std::time::Duration::from_mins(1)).await;
         let outcome = doctor(&ctx, &[]).await;
         let found = check(&outcome, &link);
@@ -464,7 +464,7 @@ async fn the_last_run_of_a_workflow_is_a_link_with_its_cause_and_what_to_do() {
     crate::sim::say(&format!("causes of a failed last run, told by doctor: {good} of {total}"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     ctx.post("/api/2.2/jobs/run-now", &json!({ "job_id": id }));
-    ctx.play(NotebookOutcome::Finished).await;
+    ctx.finish_notebook(NotebookOutcome::Finished).await;
     tokio::time::sleep(std::time::Duration::from_mins(1)).await;
     let outcome = doctor(&ctx, &[]).await;
     assert_eq!((outcome.exit, &check(&outcome, &link)["status"]), (0, &json!("ok")), "{outcome:?}");
