@@ -6,6 +6,7 @@ mod usage;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -108,6 +109,7 @@ const SIGPIPE: u8 = 13;
 pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let context = Context::look();
+    report_panics(context.environment.get("RUST_BACKTRACE").is_some_and(|value| value != "0"));
     let vault = Vault::default();
     for (_, secret) in context.environment.secrets() {
         vault.learn(&secret);
@@ -173,8 +175,8 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let code = ended.failure.as_ref().map(|failure| failure.code);
         let exit = if said { printer.end(&ended) } else { code.map_or(0, Code::exit) };
         if let Some(outputs) = outputs {
-            let data = ended.report.map(|report| report.json()).unwrap_or_default();
-            let ending = Ending { data: &data, failure: ended.failure.as_ref(), results: &ctx.results, exit };
+            let runs = ended.report.map(|report| report.runs()).unwrap_or_default();
+            let ending = Ending { runs: &runs, failure: ended.failure.as_ref(), results: &ctx.results, exit };
             outputs.write(&ending, &ctx.context.environment, &|text| printer.clean(text), &ctx.events);
         }
         exit
@@ -182,6 +184,25 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // A hanging prompt or look-up must not delay the exit.
     runtime.shutdown_background();
     exit.into()
+}
+
+/// Reports a panic as a bug and exits with its code. Release builds abort on a panic, so nothing runs after the hook.
+fn report_panics(with_backtrace: bool) {
+    let default = panic::take_hook();
+    panic::set_hook(Box::new(move |panicked| {
+        if with_backtrace {
+            default(panicked);
+        }
+        let at = panicked.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
+        let mut failure = Failure::new(Code::Bug, format!("Internal error{at}."));
+        // Only a literal: a formatted message may quote data.
+        failure.causes.extend(panicked.payload().downcast_ref::<&str>().map(ToString::to_string));
+        let failure = failure.run("dbtrigger explain bug");
+        let voice = Voice { format: Format::Text, quiet: false, verbose: 0, color: false, draws: false };
+        let exit = Printer::on_streams(voice, Vault::default().filter()).end(&failure.into());
+        #[expect(clippy::exit, clippy::disallowed_methods, reason = "a panic has no way back to `main`")]
+        std::process::exit(exit.into());
+    }));
 }
 
 /// How to print the command line once more, with all answers in it.

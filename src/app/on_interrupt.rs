@@ -2,7 +2,7 @@
 
 use crate::commands::{self, Interrupted, LastKnown, StateNote};
 use crate::events::Interruption;
-use crate::failure::{Code, DataOnly, Ended, Failure, Report};
+use crate::failure::{Code, Ended, Failure, Report};
 use crate::ui::Printer;
 
 /// What an interruption leaves behind.
@@ -31,7 +31,7 @@ pub(super) fn on_interrupt(
 ) -> (Ended<Box<dyn Report>>, bool) {
     let failure = Failure::interrupted(signal);
     let failure = match (last_known.get(), leaves) {
-        (Some(Interrupted { data, going, said }), _) => {
+        (Some(Interrupted { known, going, said }), _) => {
             let failure = match said {
                 Some(StateNote { cause, advice }) => {
                     let failure = if printer.is_asking() {
@@ -45,7 +45,7 @@ pub(super) fn on_interrupt(
                 None => failure,
             };
             let failure = going.into_iter().fold(failure, |failure, (line, resume)| failure.cause(line).run(resume));
-            let report: Option<Box<dyn Report>> = Some(Box::new(DataOnly(data)));
+            let report: Option<Box<dyn Report>> = Some(Box::new(known));
             return (Ended { report, failure: Some(failure) }, true);
         }
         // Ctrl-C at a prompt arrives as a signal, too.

@@ -97,7 +97,7 @@ async fn no_command_waits_past_its_time_whichever_answer_does_not_come() {
                     let scene = scene().await;
                     let (command, line) = scene.lines(files, junit).swap_remove(number);
                     let _ = scene.world.take_log();
-                    scene.world.trouble_at(index, trouble);
+                    scene.world.inject_fault(index, trouble);
                     let outcome = command.on(&scene.world, &line, timeout).await.unwrap();
                     all += 1;
                     // The failure is the run's outcome, the timeout or "unknown", never a network error.
@@ -145,7 +145,7 @@ async fn untimed(world: &Harness, command: &str, line: &[&str]) -> Outcome {
     let result = r#"{"mode":"check","ok":true,"output":["reached"]}"#;
     tokio::select! {
         outcome = ends => outcome.unwrap(),
-        never = async { loop { world.play(NotebookOutcome::Exited { result: result.to_owned() }).await; } } => never,
+        never = async { loop { world.finish_notebook(NotebookOutcome::Exited { result: result.to_owned() }).await; } } => never,
     }
 }
 
@@ -163,7 +163,7 @@ async fn no_command_without_a_time_waits_for_ever_whichever_answer_does_not_come
             for trouble in [InjectedFault::Hang, InjectedFault::HangFromHere] {
                 let scene = scene().await;
                 let _ = scene.world.take_log();
-                scene.world.trouble_at(index, trouble);
+                scene.world.inject_fault(index, trouble);
                 let outcome = untimed(&scene.world, command, line).await;
                 all += 1;
                 longest = longest.max(outcome.took);

@@ -7,7 +7,7 @@ use super::quoted;
 use crate::credentials::AccountFlags;
 use crate::failure::{Ended, Hint};
 
-/// The global flags that select profile and account, with their values.
+/// The global flags for profile, CA bundle and dbt account, with their values.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Given(Vec<(&'static str, String)>);
 

@@ -252,7 +252,7 @@ async fn whatever_happens_to_one_request_the_run_is_cancelled_or_the_command_say
         {
             let ctx = Harness::new();
             ctx.interrupt_at("dbt:runs/get", 2);
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             let outcome = start(&ctx, &["222222"]).await;
             assert_eq!(outcome.code, TERMINATED, "{index} {trouble:?} {outcome:?}");
             let ended = statuses(&ctx).iter().all(|status| *status == 30);
@@ -319,6 +319,6 @@ async fn a_second_signal_while_it_is_cancelled_finds_what_may_go_on_and_a_later_
         let left = known.borrow().get().expect("what may go on");
         let [(goes_on, resume)] = &left.going[..] else { panic!("{left:?}") };
         assert!(goes_on.contains("canceling") && resume.starts_with("dbtrigger cancel "), "{left:?}");
-        assert_eq!(left.data["on_interrupt"], "goes-on", "{left:?}");
+        assert_eq!(left.known.data["on_interrupt"], "goes-on", "{left:?}");
     }
 }

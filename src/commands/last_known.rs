@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::document::{Data, document};
+use crate::document::document;
+use crate::failure::{Known, Report};
 
 /// A run that was started, or may have been.
 #[derive(Clone, Debug)]
 pub(crate) struct Checkpoint {
-    /// The `data` of the JSON document so far.
-    pub(crate) data: Data,
+    pub(crate) known: Known,
     /// One line about the run, such as `dbt run 123456 is still running: https://…`.
     pub(crate) line: String,
     /// The command that resumes it.
@@ -20,8 +20,7 @@ pub(crate) struct Checkpoint {
 /// What is known when a command is interrupted.
 #[derive(Debug)]
 pub(crate) struct Interrupted {
-    /// The `data` of the JSON document.
-    pub(crate) data: Data,
+    pub(crate) known: Known,
     /// What is still running, each with the command that resumes it.
     pub(crate) going: Vec<(String, String)>,
     /// A note, if nothing is running.
@@ -36,78 +35,79 @@ pub(crate) struct StateNote {
 }
 
 #[derive(Debug)]
-enum Part {
-    GoesOn(Checkpoint),
+enum Entry {
+    Running(Checkpoint),
     /// Ended or not followed; its data is still part of the document.
-    Over(Data),
-    /// Nothing was started.
-    Stands(Data, StateNote),
+    Ended(Known),
+    NothingStarted(Known, StateNote),
 }
 
 /// Shared state that outlives the command. A command with several runs has a slot for each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LastKnown {
-    parts: Rc<RefCell<BTreeMap<usize, Part>>>,
+    entries: Rc<RefCell<BTreeMap<usize, Entry>>>,
     /// 0 for a single run; several are counted from 1.
-    place: usize,
+    slot: usize,
 }
 
 impl LastKnown {
     /// The slot of one of several, counted from 0.
     pub(crate) fn one_of_several(&self, index: usize) -> LastKnown {
-        LastKnown { parts: self.parts.clone(), place: index + 1 }
+        LastKnown { entries: self.entries.clone(), slot: index + 1 }
     }
 
-    pub(crate) fn set(&self, known: Checkpoint) {
-        self.parts.borrow_mut().insert(self.place, Part::GoesOn(known));
+    pub(crate) fn set(&self, checkpoint: Checkpoint) {
+        self.entries.borrow_mut().insert(self.slot, Entry::Running(checkpoint));
     }
 
     /// Nothing is running any more.
     pub(crate) fn clear(&self) {
-        self.parts.borrow_mut().remove(&self.place);
+        self.entries.borrow_mut().remove(&self.slot);
     }
 
-    /// Nothing is running any more; keeps the data.
-    pub(crate) fn over(&self, data: Data) {
-        self.parts.borrow_mut().insert(self.place, Part::Over(data));
+    /// Nothing is running any more; keeps what is known.
+    pub(crate) fn over(&self, report: &dyn Report) {
+        self.entries.borrow_mut().insert(self.slot, Entry::Ended(Known::of(report)));
     }
 
-    /// Nothing was started; keeps the data and a note.
-    pub(crate) fn stands(&self, data: Data, said: StateNote) {
-        self.parts.borrow_mut().insert(self.place, Part::Stands(data, said));
+    /// Nothing was started; keeps what is known, and a note.
+    pub(crate) fn set_note(&self, known: impl Into<Known>, said: StateNote) {
+        self.entries.borrow_mut().insert(self.slot, Entry::NothingStarted(known.into(), said));
     }
 
-    /// This run is finished: keeps its data, unless it is still running.
-    pub(crate) fn keep(&self, data: Data) {
-        let mut parts = self.parts.borrow_mut();
-        if !matches!(parts.get(&self.place), Some(Part::GoesOn(_))) {
-            parts.insert(self.place, Part::Over(data));
+    /// This run is finished: keeps what is known of it, unless it is still running.
+    pub(crate) fn keep(&self, known: Known) {
+        let mut entries = self.entries.borrow_mut();
+        if !matches!(entries.get(&self.slot), Some(Entry::Running(_))) {
+            entries.insert(self.slot, Entry::Ended(known));
         }
     }
 
     pub(crate) fn get(&self) -> Option<Interrupted> {
-        let parts = self.parts.borrow();
+        let entries = self.entries.borrow();
         let (mut all, mut going, mut last) = (Vec::new(), Vec::new(), None);
-        for part in parts.values() {
-            match part {
-                Part::GoesOn(Checkpoint { data, line, resume }) => {
-                    all.push(data.clone());
+        for entry in entries.values() {
+            match entry {
+                Entry::Running(Checkpoint { known, line, resume }) => {
+                    all.push(known.clone());
                     going.push((line.clone(), resume.clone()));
                 }
-                Part::Over(data) => all.push(data.clone()),
-                Part::Stands(data, said) => {
-                    all.push(data.clone());
+                Entry::Ended(known) => all.push(known.clone()),
+                Entry::NothingStarted(known, said) => {
+                    all.push(known.clone());
                     last = Some(said.clone());
                 }
             }
         }
-        let single = parts.contains_key(&0);
-        drop(parts);
-        let data = if single { all.pop()? } else { document!({ "runs": all }) };
-        (single || data["runs"].as_array().is_some_and(|runs| !runs.is_empty())).then_some(Interrupted {
-            data,
-            going,
-            said: last,
-        })
+        if all.is_empty() {
+            return None;
+        }
+        let known = if entries.contains_key(&0) {
+            all.pop()?
+        } else {
+            let data: Vec<_> = all.iter().map(|known| known.data.clone()).collect();
+            Known { data: document!({ "runs": data }), runs: all.into_iter().flat_map(|known| known.runs).collect() }
+        };
+        Some(Interrupted { known, going, said: last })
     }
 }

@@ -247,7 +247,7 @@ async fn without_the_premium_plan_an_accepted_scope_survives_every_trouble_at_ev
     for index in 0..requests {
         for trouble in InjectedFault::REPEATABLE {
             let ctx = fresh();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             if let Some(outcome) = ctx.run(init_secrets::run, &line).await {
                 assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
             }
@@ -574,14 +574,14 @@ async fn whoever_is_interrupted_while_writing_hears_what_is_written_and_how_far_
             known.replace(ctx.last_known.clone());
             init_secrets::run(args, ctx).await
         };
-        ctx.trouble_at(at, InjectedFault::KilledBefore);
+        ctx.inject_fault(at, InjectedFault::KilledBefore);
         assert!(ctx.run(command, &line).await.is_none());
         let left = known.borrow().get().expect("how far it is");
         let said = left.said.expect("how things stand");
         assert_eq!(said.cause, cause.map(|steps| format!("already written: {steps}")));
         assert!(said.advice.contains("run the same command again"), "{said:?}");
-        assert_eq!(left.data["dry_run"], false);
-        let steps = left.data["steps"].as_array().unwrap();
+        assert_eq!(left.known.data["dry_run"], false);
+        let steps = left.known.data["steps"].as_array().unwrap();
         assert_eq!(steps.iter().map(|step| &step["progress"]).collect::<Vec<_>>(), progress, "{steps:?}");
     }
 }
@@ -612,7 +612,7 @@ async fn init_secrets_survives_every_trouble_at_every_request() {
     for index in 0..requests {
         for trouble in InjectedFault::REPEATABLE {
             let ctx = Harness::new();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             if let Some(outcome) = ctx.run(init_secrets::run, &line).await {
                 assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
             }
@@ -675,7 +675,7 @@ async fn deploy_notebook_survives_every_trouble_at_every_request() {
     for index in 0..requests {
         for trouble in InjectedFault::REPEATABLE {
             let ctx = Harness::new();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             if let Some(outcome) = ctx.run(deploy_notebook::run, &[]).await {
                 assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
             }
@@ -1042,7 +1042,7 @@ async fn deploy_notebook_with_a_grant_survives_every_trouble_at_every_request() 
     for index in 0..requests {
         for trouble in InjectedFault::REPEATABLE {
             let ctx = Harness::new();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             if let Some(outcome) = ctx.run(deploy_notebook::run, &line).await {
                 assert_eq!(outcome.exit, 0, "{trouble:?} at {index}: {outcome:?}");
             }

@@ -158,7 +158,7 @@ async fn whatever_happens_to_one_request_of_a_cancellation_the_run_is_cancelled(
         {
             let ctx = Harness::new();
             let run = started(&ctx, "222222").await;
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             let outcome = cancelled(&ctx, &[&run]).await;
             assert_eq!((outcome.exit, &outcome.data["dbt_runs"][0]["status"]), (0, &"CANCELLED".into()), "{outcome:?}");
         }

@@ -225,7 +225,7 @@ pub(crate) fn create(settings: &Raw) -> NonIdempotent<u64> {
     })
 }
 
-/// The body of `jobs/update`.
+/// The changes that `jobs/update` makes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Update {
     /// Top-level fields, each complete, except `tasks`: only those that change, since the service merges them by key

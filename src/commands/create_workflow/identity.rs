@@ -1,4 +1,4 @@
-//! Flags about identities: whom the workflow runs as, and who has access to it.
+//! Flags about identities: the run-as identity, and who has access to the workflow.
 
 use super::input::Input;
 use super::prerequisites::Prerequisites;
@@ -47,7 +47,7 @@ pub(in crate::commands) fn read_run_as(text: &str, source: &Source) -> Result<St
     Ok(text.to_owned())
 }
 
-/// Whoever can change the job can use the key, so the group of all users must not.
+/// Anyone who can change the job can use the key, so the group of all users is refused.
 pub(super) fn settle_grants(given: Vec<GrantTo<JobLevel>>) -> Result<Vec<GrantTo<JobLevel>>, Failure> {
     grants::settle(given, |grant| {
         let GrantTo { principal, level } = grant;
@@ -64,8 +64,8 @@ pub(super) fn settle_grants(given: Vec<GrantTo<JobLevel>>) -> Result<Vec<GrantTo
 }
 
 /// The run-as identity, if it is not the caller, whose own rights are proven by reading.
-pub(super) fn other<'a>(run_as: Option<&'a str>, standing: Option<&'a str>, me: &Me) -> Option<&'a str> {
-    run_as.or(standing).filter(|who| !who.eq_ignore_ascii_case(&me.user_name))
+pub(super) fn other<'a>(run_as: Option<&'a str>, current: Option<&'a str>, me: &Me) -> Option<&'a str> {
+    run_as.or(current).filter(|who| !who.eq_ignore_ascii_case(&me.user_name))
 }
 
 /// Grants that the run-as identity lacks, and warnings about rights that could not be checked.

@@ -147,12 +147,12 @@ async fn killed_or_disturbed_at_any_request_the_same_command_again_ends_in_the_s
     let base = prepared().await;
     let calm = base.copy();
     create(&calm, &line).await;
-    let (requests, wanted) = (calm.take_log().len(), only_job(&calm)["settings"].clone());
+    let (requests, expected) = (calm.take_log().len(), only_job(&calm)["settings"].clone());
     assert!(requests >= 8, "{requests}");
     for trouble in InjectedFault::REPEATABLE {
         for index in 0..requests {
             let ctx = base.copy();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             let first = ctx.run(super::run, &line).await;
             let killed = matches!(trouble, InjectedFault::KilledBefore | InjectedFault::KilledAfter);
             assert_eq!(first.is_none(), killed, "{trouble:?} at {index}");
@@ -160,7 +160,7 @@ async fn killed_or_disturbed_at_any_request_the_same_command_again_ends_in_the_s
                 assert_eq!(first.exit, 0, "{trouble:?} at {index}: {first:?}");
             }
             assert_eq!(create(&ctx, &line).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(only_job(&ctx)["settings"], wanted, "{trouble:?} at {index}");
+            assert_eq!(only_job(&ctx)["settings"], expected, "{trouble:?} at {index}");
             ctx.take_log();
             create(&ctx, &line).await;
             assert_eq!(ctx.take_writes(), [""; 0], "{trouble:?} at {index}");
@@ -179,7 +179,7 @@ async fn killed_at_any_request_of_an_update_the_same_command_again_ends_in_the_s
         for index in 0.. {
             let ctx = base.copy();
             ctx.take_log();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             ctx.run(super::run, &line).await;
             let reached = ctx.take_log().len() > index;
             assert_eq!(create(&ctx, &line).await.exit, 0, "{trouble:?} at {index}");
@@ -781,18 +781,18 @@ async fn killed_at_any_request_on_the_way_from_one_job_to_two_it_ends_in_the_sam
     create(&base, &one).await;
     let calm = base.copy();
     create(&calm, &SEVERAL).await;
-    let wanted = only_job(&calm)["settings"].clone();
+    let expected = only_job(&calm)["settings"].clone();
     for trouble in
         [InjectedFault::KilledBefore, InjectedFault::KilledAfter, InjectedFault::LostAfter, InjectedFault::Unavailable]
     {
         for index in 0.. {
             let ctx = base.copy();
             ctx.take_log();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             ctx.run(super::run, &SEVERAL).await;
             let reached = ctx.take_log().len() > index;
             assert_eq!(create(&ctx, &SEVERAL).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(only_job(&ctx)["settings"], wanted, "{trouble:?} at {index}");
+            assert_eq!(only_job(&ctx)["settings"], expected, "{trouble:?} at {index}");
             if !reached {
                 assert!(index > 5);
                 break;

@@ -374,7 +374,7 @@ async fn a_workflow_that_was_made_to_start_another_dbt_job_is_found_by_either_an
             assert!(check(&doctor(&ctx, &["--job", job]).await, &link).is_object(), "{job}");
         }
     }
-    // Nothing is left that tells the original job.
+    // Nothing identifies the original job any more.
     let outcome = doctor(&ctx, &[]).await;
     let found = check(&outcome, &format!("chain.workflow:{id}"));
     assert!(
@@ -397,7 +397,7 @@ async fn two_workflows_of_one_mark_and_one_that_names_no_job_are_broken_links() 
     );
     ctx.post("/api/2.2/jobs/delete", &json!({ "job_id": copy }));
     reset(&ctx, |settings| settings["parameters"][0]["default"] = "{{job.id}}".into());
-    // The task key tells the original job.
+    // The task key identifies the original job.
     only_fails(&doctor(&ctx, &[]).await, "chain.workflow:", "222225 -> {{job.id}}", "--job 222225 --force");
     reset(&ctx, |settings| settings["tasks"][0]["task_key"] = "load".into());
     only_fails(&doctor(&ctx, &[]).await, "chain.workflow:", "names no dbt job", "--force");
@@ -451,7 +451,7 @@ async fn the_last_run_of_a_workflow_is_a_link_with_its_cause_and_what_to_do() {
         ctx.post("/api/2.2/jobs/run-now", &json!({ "job_id": id }));
         let message =
             format!("NotTriggered: The words of it.\nFailed: model orders (error): x\ndbtrigger-reason: {reason}");
-        ctx.play(failed(&message)).await;
+        ctx.finish_notebook(failed(&message)).await;
         tokio::time::sleep(std::time::Duration::from_mins(1)).await;
         let outcome = doctor(&ctx, &[]).await;
         let found = check(&outcome, &link);
@@ -466,7 +466,7 @@ async fn the_last_run_of_a_workflow_is_a_link_with_its_cause_and_what_to_do() {
     crate::sim::say(&format!("causes of a failed last run, told by doctor: {good} of {total}"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     ctx.post("/api/2.2/jobs/run-now", &json!({ "job_id": id }));
-    ctx.play(NotebookOutcome::Finished).await;
+    ctx.finish_notebook(NotebookOutcome::Finished).await;
     tokio::time::sleep(std::time::Duration::from_mins(1)).await;
     let outcome = doctor(&ctx, &[]).await;
     assert_eq!((outcome.exit, &check(&outcome, &link)["status"]), (0, &json!("ok")), "{outcome:?}");
@@ -792,7 +792,7 @@ async fn what_mends_a_chain_at_places_of_its_own_keeps_them() {
             "init-secrets --scope team --key dbt.key --grant 'bo@example.com:READ'"
         ]
     );
-    // A deleted notebook no longer tells which key it read, which the advice mentions.
+    // The key that a deleted notebook read is unknown, which the advice mentions.
     ctx.post("/api/2.0/workspace/delete", &json!({ "path": at }));
     let next = check(&doctor(&ctx, &[]).await, "chain.notebook:")["next"].to_string();
     assert!(next.contains("add --scope and --key if it was not dbt-cloud/api-key"), "{next}");

@@ -41,7 +41,7 @@ fn well() -> NotebookOutcome {
 /// Ends each notebook that starts with this outcome, until dropped.
 async fn notebooks(world: &Harness, outcome: NotebookOutcome) {
     loop {
-        world.play(outcome.clone()).await;
+        world.finish_notebook(outcome.clone()).await;
         sleep(Duration::from_secs(1)).await;
     }
 }
@@ -326,7 +326,7 @@ async fn stopped_at_any_request_it_goes_on_from_there() {
     for index in 0..=check {
         for trouble in [InjectedFault::KilledBefore, InjectedFault::KilledAfter] {
             let world = Harness::new();
-            world.trouble_at(index, trouble);
+            world.inject_fault(index, trouble);
             deaths.set(deaths.get() + usize::from(Box::pin(alone(&world, &line)).await.is_none()));
             let again = Box::pin(done(&world, &line)).await;
             assert_eq!(again.exit, 0, "{trouble:?} at {index}: {again:?}");
@@ -660,7 +660,7 @@ async fn a_signal_at_the_question_finds_the_plan_and_behind_it_nothing_is_said_t
     let person = Person::while_others(&[Ok("y")], move || {
         let left = left(&looked).expect("the plan is known");
         assert_eq!(left.said.unwrap().advice, "nothing was written or started");
-        assert_eq!(left.data["steps"][0]["progress"], "pending");
+        assert_eq!(left.known.data["steps"][0]["progress"], "pending");
     });
     let command = async |args: Args, outer: &CommandContext| {
         let mut ctx = world.ctx(AccountFlags::default(), outer.events.clone());

@@ -56,7 +56,7 @@ impl Compute {
     }
 }
 
-/// Each field as it is and as it will be. With nothing requested, a job of ours (`own`) keeps its compute, and
+/// Each field as it is and as it will be. With nothing requested, a dbtrigger job (`own`) keeps its compute, and
 /// other tasks become serverless.
 pub(super) fn fields(
     want: Option<&Compute>,

@@ -30,7 +30,7 @@ pub(crate) const DEFAULT_KEY: &str = "api-key";
 /// The notebook that runs a dbt job.
 pub(crate) enum Notebook {}
 
-/// The notebook that should exist. A setting that is `None` keeps its value in a notebook of ours, else gets the
+/// The notebook that should exist. A setting that is `None` keeps its value in a dbtrigger notebook, else gets the
 /// default.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct NotebookWant {
@@ -88,7 +88,7 @@ impl NotebookWant {
     }
 }
 
-/// The settings of an unedited notebook of ours. The settings of an edited one may not be what was requested.
+/// The settings of an unedited dbtrigger notebook. The settings of an edited one may not be what was requested.
 fn kept(have: &NotebookHave) -> Option<Found> {
     let NotebookHave::Notebook { object_id: _, text } = have else { return None };
     match read(text) {

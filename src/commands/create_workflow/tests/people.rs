@@ -346,7 +346,7 @@ async fn with_grants_it_survives_every_trouble_at_every_request() {
     let calm = base.copy();
     assert_eq!(create(&calm, &line).await.exit, 0);
     let requests = calm.take_log().len();
-    let wanted = |ctx: &Harness| {
+    let settings_and_grants = |ctx: &Harness| {
         let world = ctx.world(|world| world.inspect());
         (
             only_job(ctx)["settings"].clone(),
@@ -355,17 +355,17 @@ async fn with_grants_it_survives_every_trouble_at_every_request() {
             granted(ctx, "notebooks/"),
         )
     };
-    let whole = wanted(&calm);
+    let whole = settings_and_grants(&calm);
     assert!(requests >= 15, "{requests}");
     for trouble in InjectedFault::REPEATABLE {
         for index in 0..requests {
             let ctx = base.copy();
-            ctx.trouble_at(index, trouble);
+            ctx.inject_fault(index, trouble);
             if let Some(first) = ctx.run(super::super::run, &line).await {
                 assert_eq!(first.exit, 0, "{trouble:?} at {index}: {first:?}");
             }
             assert_eq!(create(&ctx, &line).await.exit, 0, "{trouble:?} at {index}");
-            assert_eq!(wanted(&ctx), whole, "{trouble:?} at {index}");
+            assert_eq!(settings_and_grants(&ctx), whole, "{trouble:?} at {index}");
             ctx.take_log();
             create(&ctx, &line).await;
             assert_eq!(ctx.take_writes(), [""; 0], "{trouble:?} at {index}");

@@ -1,4 +1,4 @@
-//! One task of ours in someone else's workflow. It is identified by a mark in its description, and nothing else in
+//! One dbtrigger task in someone else's workflow. It is identified by a mark in its description, and nothing else in
 //! the workflow is ever sent.
 
 mod mark;

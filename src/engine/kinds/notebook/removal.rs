@@ -1,4 +1,4 @@
-//! Removing a notebook of ours: only if it is unedited and no job runs it.
+//! Removing a dbtrigger notebook: only if it is unedited and no job runs it.
 
 use std::collections::BTreeSet;
 
@@ -82,7 +82,7 @@ impl NotebookRemovalHave {
         Ok(Some(NotebookRemovalHave { found, users: users(jobs, &want.path), holders, manages }))
     }
 
-    /// The settings in a notebook of ours.
+    /// The settings in a dbtrigger notebook.
     pub(crate) fn settings(&self) -> Option<Found> {
         match &self.found {
             NotebookHave::Notebook { object_id: _, text } => match read(text) {

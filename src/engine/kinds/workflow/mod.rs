@@ -43,7 +43,7 @@ const MOST_TAGS: usize = 25;
 
 pub(crate) enum Workflow {}
 
-/// The digest in the tag by which a job of ours is found.
+/// The digest in the tag by which a dbtrigger job is found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Identity(String);

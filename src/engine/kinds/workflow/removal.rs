@@ -1,4 +1,4 @@
-//! Removing a job of ours: only if it is unedited, has no tasks of others and no active run.
+//! Removing a dbtrigger job: only if it is unedited, has no tasks of others and no active run.
 
 use serde::Serialize;
 

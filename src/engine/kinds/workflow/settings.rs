@@ -125,7 +125,7 @@ pub(super) fn is_written(want: &WorkflowWant, settings: &Raw) -> bool {
     tags(settings).get(SETTINGS_TAG) == Some(&digest_wanted(want))
 }
 
-/// Whether these settings belong to the wanted job of ours. If so, what operators chose is kept; otherwise unset
+/// Whether these settings belong to the wanted dbtrigger job. If so, what operators chose is kept; otherwise unset
 /// flags get their defaults.
 pub(super) fn is_own(want: &WorkflowWant, settings: &Raw) -> bool {
     tags(settings).get(ID_TAG).map(String::as_str) == Some(want.identity.as_str())
