@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::harness::{DATABRICKS_TOKEN, Harness, InjectedFault, Outcome};
 use super::{create_workflow, deploy_notebook, init_secrets, remove, setup};
 use crate::failure::Code;
-use crate::sandbox::{NotebookOutcome, Reply, Rule, SimTime};
+use crate::sandbox::{FaultRule, NotebookOutcome, Reply, SimTime};
 
 const PATH: &str = "/Users/ana@example.com/dbtrigger/run_dbt_job_51234";
 const JOB: [&str; 2] = ["--job", "222222"];
@@ -50,7 +50,7 @@ fn ask(ctx: &Harness, method: &str, path: &str, body: &Value) -> Option<Value> {
         .unwrap();
     match ctx.world(|world| world.answer(SimTime(0), &request)) {
         Reply::Answer(answer) if answer.status().is_success() => serde_json::from_slice(answer.body()).ok(),
-        Reply::Answer(_) | Reply::Cut(_) | Reply::Hold => None,
+        Reply::Answer(_) | Reply::Broken(_) | Reply::Hold => None,
     }
 }
 
@@ -835,7 +835,7 @@ async fn a_job_that_cannot_be_read_back_is_told_with_its_id() {
     for rule in ["databricks:jobs/get=status=403,times=forever", "databricks:jobs/list=status=403,times=forever"] {
         let ctx = world(&[SECRET, NOTEBOOK]).await;
         ctx.side_effect("databricks:jobs/create", move |ctx| {
-            ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+            ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
         });
         let outcome = run(&ctx, Command::Workflow, &JOB).await;
         let id = job(&ctx)["job_id"].to_string();
@@ -886,8 +886,9 @@ async fn nobody_is_told_to_take_access_away_where_there_are_no_access_lists() {
     open(&basic);
     let without_lists = Harness::new();
     open(&without_lists);
-    without_lists
-        .world(|world| world.add_fault(Rule::parse("databricks:secrets/acls/*=status=501,times=forever").unwrap()));
+    without_lists.world(|world| {
+        world.add_fault(FaultRule::parse("databricks:secrets/acls/*=status=501,times=forever").unwrap());
+    });
     for ctx in [basic, without_lists] {
         let outcome = run(&ctx, Command::Secrets, &[]).await;
         assert_eq!((outcome.exit, outcome.code), (7, Some(Code::Refused)), "{outcome:?}");

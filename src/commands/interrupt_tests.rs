@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::harness::{Harness, InjectedFault, Outcome, id};
 use super::{CommandContext, LastKnown, create_workflow, deploy_notebook, init_secrets, run};
 use crate::failure::Code;
-use crate::sandbox::Rule;
+use crate::sandbox::FaultRule;
 
 const TERMINATED: Option<Code> = Some(Code::Interrupted(15));
 
@@ -19,7 +19,7 @@ async fn start(ctx: &Harness, line: &[&str]) -> Outcome {
 }
 
 fn fault(ctx: &Harness, rule: &str) {
-    ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
 }
 
 /// The status of each dbt run started by the test.

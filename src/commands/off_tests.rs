@@ -88,7 +88,7 @@ async fn looking_at_the_job_takes_no_time_of_its_own_and_stands_in_no_way() {
     for fault in ["status=500", "status=403", "reset", "hang", "login"] {
         let ctx = Harness::new();
         let rule = format!("dbt:jobs/get={fault},times=forever");
-        ctx.world(|world| world.add_fault(crate::sandbox::Rule::parse(&rule).unwrap()));
+        ctx.world(|world| world.add_fault(crate::sandbox::FaultRule::parse(&rule).unwrap()));
         let outcome = start(&ctx).await;
         assert!(outcome.exit == 0 && outcome.took < Duration::from_secs(12), "{fault}: {outcome:?}");
     }

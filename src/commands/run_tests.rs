@@ -4,7 +4,7 @@ use super::harness::{Harness, InjectedFault, Outcome, id, number};
 use super::{cancel, create_workflow, deploy_notebook, init_secrets, jobs, run, runs, watch};
 use crate::events::Event;
 use crate::failure::Code;
-use crate::sandbox::Rule;
+use crate::sandbox::FaultRule;
 
 /// Workspace ID of the sandbox.
 const WORKSPACE: &str = "7405609032100112";
@@ -22,7 +22,7 @@ async fn cancelled(ctx: &Harness, line: &[&str]) -> Outcome {
 }
 
 fn fault(ctx: &Harness, rule: &str) {
-    ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
 }
 
 async fn started(ctx: &Harness, job: &str) -> String {

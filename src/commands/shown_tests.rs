@@ -13,7 +13,7 @@ const WORKSPACE: &str = "7405609032100112";
 const FINE: NotebookOutcome = NotebookOutcome::Finished;
 
 fn fault(ctx: &Harness, rule: &str) {
-    ctx.world(|world| world.add_fault(crate::sandbox::Rule::parse(rule).unwrap()));
+    ctx.world(|world| world.add_fault(crate::sandbox::FaultRule::parse(rule).unwrap()));
 }
 
 fn failed() -> NotebookOutcome {

@@ -124,7 +124,7 @@ impl Row {
 
     fn last(&self) -> String {
         let Some(run) = &self.last else { return String::new() };
-        let status = run.standing().map(|state| plain(state.word(), 100)).unwrap_or_default();
+        let status = run.state().map(|state| plain(state.word(), 100)).unwrap_or_default();
         Span::of(run).started.map_or_else(|| status.clone(), |at| format!("{status} {}", moment(at)))
     }
 }
@@ -173,7 +173,7 @@ impl Report for WorkflowsReport {
                     document!({
                         "workflow_run_id": Id(run.run_id),
                         "workflow_run_url": run.url(origin, id),
-                        "status": run.standing().as_ref().map(RunState::word),
+                        "status": run.state().as_ref().map(RunState::word),
                         "started_at": started.map(|at| at.to_string()),
                         "finished_at": finished.map(|at| at.to_string()),
                     })

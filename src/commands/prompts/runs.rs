@@ -73,7 +73,7 @@ impl Dialog<'_> {
         let rows = workflows::rows(&writer.reader(), self.ctx).await.unwrap_or_default();
         let offers = rows.into_iter().filter_map(|row| {
             let last = row.last.as_ref()?;
-            let state = last.standing();
+            let state = last.state();
             if active && matches!(state, Some(RunState::Ended(_))) {
                 return None;
             }

@@ -112,13 +112,13 @@ pub(super) struct Begun {
     /// Found, not started.
     pub(super) adopted: bool,
     pub(super) sends: u32,
-    pub(super) doubt: Option<DuplicateRisk>,
+    pub(super) duplicate_risk: Option<DuplicateRisk>,
     pub(super) intent: Option<Intent>,
 }
 
 impl From<Triggered> for Begun {
-    fn from(Triggered { run, adopted, sends, doubt, intent }: Triggered) -> Begun {
-        Begun { run, adopted, sends, doubt: Some(doubt), intent }
+    fn from(Triggered { run, adopted, sends, duplicate_risk, intent }: Triggered) -> Begun {
+        Begun { run, adopted, sends, duplicate_risk: Some(duplicate_risk), intent }
     }
 }
 
@@ -321,7 +321,7 @@ impl PreparedRun {
             triggered.map(Begun::from).map_err(|error| progress.not_started(&error, means))
         };
         drop(turn);
-        let Begun { run, adopted, sends, doubt, mut intent } = match begun {
+        let Begun { run, adopted, sends, duplicate_risk, mut intent } = match begun {
             Ok(begun) => begun,
             Err(ended) => {
                 leave(place, &ended);
@@ -337,14 +337,14 @@ impl PreparedRun {
         }
         let mut retries = Retries { most: self.retry, done: 0, cannot: false };
         let mut ended = if self.no_wait {
-            self.wait_for_no_second(run, doubt.clone(), &progress, around).await
+            self.wait_for_no_second(run, duplicate_risk.clone(), &progress, around).await
         } else {
-            self.follow(run, doubt.clone(), &progress, intent.as_mut(), &mut retries, around).await
+            self.follow(run, duplicate_risk.clone(), &progress, intent.as_mut(), &mut retries, around).await
         };
         // A retry of the reported run may be active.
         let unknown = ended.failure.as_ref().is_some_and(|failure| failure.code == Code::OutcomeUnknown);
         if let Some(signal) = means.interruption.heard() {
-            progress.stop(signal, doubt.clone(), &mut ended, means).await;
+            progress.stop(signal, duplicate_risk.clone(), &mut ended, means).await;
         }
         // Nothing is left to resume after the end or with `--no-wait`, unless an interrupt was to cancel the run.
         let interrupted = ended.report.as_ref().is_some_and(|report| report.on_interrupt.is_some());
@@ -364,7 +364,7 @@ impl PreparedRun {
         if means.interruption.heard().is_none()
             && let Err(signal) = means.interruption.or(self.finish(&mut ended, &retries, around)).await
         {
-            progress.stop(signal, doubt, &mut ended, means).await;
+            progress.stop(signal, duplicate_risk, &mut ended, means).await;
         }
         ended
     }
@@ -383,26 +383,31 @@ impl PreparedRun {
             let looked = timeout_at(until, self.writer.read_once(get_job(self.account.id, job))).await;
             // A job that cannot be read does not block the start.
             let found = looked.ok().and_then(Result::ok).filter(|found| found.id == job);
-            if found.as_ref().is_some_and(|found| found.is_ci() && found.off().is_none())
+            if found.as_ref().is_some_and(|found| found.is_ci() && found.disabled_reason().is_none())
                 && !overrides.has_pull_request()
             {
                 means.events.remark(format!(
                     "dbt job {job} is a CI job: use --github-pull-request-id (or GitLab, Azure) to run it for a pull request"
                 ));
             }
-            let _ = tell.send(found.and_then(|found| found.off()));
+            let _ = tell.send(found.and_then(|found| found.disabled_reason()));
             std::future::pending::<Infallible>().await
         };
-        let off = async { if self.looks { told.await.ok().flatten() } else { None } };
+        let disabled = async { if self.looks { told.await.ok().flatten() } else { None } };
         tokio::select! {
-            triggered = trigger(&self.order, &self.writer, means, journal, milestone, off) => triggered,
+            triggered = trigger(&self.order, &self.writer, means, journal, milestone, disabled) => triggered,
             never = preflight, if self.looks => match never {},
         }
     }
 
-    fn probe<'a>(&'a self, run: Run, doubt: Option<DuplicateRisk>, around: &'a StartContext<'_>) -> DbtRun<'a> {
+    fn probe<'a>(
+        &'a self,
+        run: Run,
+        duplicate_risk: Option<DuplicateRisk>,
+        around: &'a StartContext<'_>,
+    ) -> DbtRun<'a> {
         let StartContext { means, last_known: _, journal: _, shared } = around;
-        let probe = DbtRun::new(&self.writer, &means.wall, &means.events, self.order.account, run, doubt);
+        let probe = DbtRun::new(&self.writer, &means.wall, &means.events, self.order.account, run, duplicate_risk);
         match shared {
             Some(SharedPolling { poller, places: _, sending: _, fetching: _, steps: true }) => probe.polled_by(poller),
             Some(SharedPolling { poller, places: _, sending: _, fetching: _, steps: false }) => {
@@ -416,7 +421,7 @@ impl PreparedRun {
     async fn wait_for_no_second(
         &self,
         run: Run,
-        doubt: Option<DuplicateRisk>,
+        duplicate_risk: Option<DuplicateRisk>,
         progress: &RunProgress<'_>,
         around: &StartContext<'_>,
     ) -> Ended<DbtReport> {
@@ -424,11 +429,11 @@ impl PreparedRun {
         let mut lines = Lines::new(&means.events, &self.account);
         lines.header(&run);
         let mut report = progress.report();
-        let mut probe = self.probe(run, doubt, around);
+        let mut probe = self.probe(run, duplicate_risk, around);
         // After an interrupt, the run is canceled later, together with any second one.
         if report.sends > 1 {
             means.events.remark("the request was sent more than once; checking for a second run");
-            let outlasting = self.writer.within(self.order.settle * 2, probe.outlast_doubt());
+            let outlasting = self.writer.within(self.order.settle * 2, probe.watch_until_settled());
             let _ = means.interruption.or(outlasting).await;
         } else {
             let looking = self.writer.within(self.order.settle, probe.look_for_second());
@@ -448,7 +453,7 @@ impl PreparedRun {
     async fn follow(
         &self,
         run: Run,
-        doubt: Option<DuplicateRisk>,
+        duplicate_risk: Option<DuplicateRisk>,
         progress: &RunProgress<'_>,
         mut intent: Option<&mut Intent>,
         retries: &mut Retries,
@@ -477,7 +482,7 @@ impl PreparedRun {
         let pick_up = |run: u64| self.pick_up(run);
         let following = Following { account, writer, deadline, pick_up: &pick_up, again: Some(again) };
         let on_news = |run: &Run| progress.milestone(Milestone::Known(run));
-        let probe = self.probe(run, doubt, around);
+        let probe = self.probe(run, duplicate_risk, around);
         let followed = following.follow(probe, &mut lines, progress.report(), means, &on_news);
         let mut ended = means.interruption.or(followed).await.unwrap_or_else(|_| progress.left());
         loop {

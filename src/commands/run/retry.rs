@@ -106,7 +106,7 @@ impl PreparedRun {
             Some(End::Error) => None,
             None if last.retrying_run_id.is_some() => {
                 means.events.remark("the last run is being resumed already; following that run");
-                return Ok(Begun { run: last, adopted: true, sends: 0, doubt: None, intent: None });
+                return Ok(Begun { run: last, adopted: true, sends: 0, duplicate_risk: None, intent: None });
             }
             None => {
                 let what = format!("dbt run {run}, the last one of job {job}, is still running.");
@@ -133,7 +133,7 @@ impl PreparedRun {
             Ok((next, intent)) => {
                 went_on(run, &next, &mut report, means);
                 progress.resumed(&report, &next);
-                Ok(Begun { run: next, adopted: sends == 0, sends, doubt: None, intent })
+                Ok(Begun { run: next, adopted: sends == 0, sends, duplicate_risk: None, intent })
             }
             Err(not) => {
                 let may_have_started = matches!(not, NotResumed::Unknown { error: _, looking: _ });

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::tests::{ask, create, edit, jobs, prepared, warnings};
 use crate::commands::harness::{Harness, InjectedFault, Outcome};
 use crate::failure::Code;
-use crate::sandbox::{NotebookEnd, NotebookOutcome, Rule, SimTime};
+use crate::sandbox::{FaultRule, NotebookEnd, NotebookOutcome, SimTime};
 
 const LINE: [&str; 4] = ["--add-to", "Daily load", "--job", "222222"];
 const UPDATE: &str = "databricks:jobs/update";
@@ -370,7 +370,7 @@ fn grant(ctx: &Harness, id: u64, level: &str) {
 async fn a_workflow_that_is_deleted_meanwhile_is_named_so() {
     for rule in ["databricks:jobs/update=status=404", "databricks:jobs/get=status=404,nth=2"] {
         let (ctx, id) = ctx().await;
-        ctx.world(|world| world.add_fault(Rule::parse(rule).unwrap()));
+        ctx.world(|world| world.add_fault(FaultRule::parse(rule).unwrap()));
         let outcome = create(&ctx, &["--add-to", &id.to_string(), "--job", "222222"]).await;
         assert_eq!((outcome.exit, outcome.code), (6, Some(Code::NotFound)), "{rule}: {outcome:?}");
         assert!(outcome.failure.contains("the workflow was deleted meanwhile"), "{rule}: {}", outcome.failure);
@@ -414,7 +414,7 @@ async fn overrides_that_the_notebook_does_not_allow_are_refused_those_from_befor
 async fn dbt_need_not_be_asked_and_its_no_is_still_a_no() {
     let (ctx, _) = ctx().await;
     assert_eq!(create(&ctx, &["--add-to", "Daily load", "--job", "987654"]).await.exit, 6);
-    ctx.world(|world| world.add_fault(Rule::parse("dbt:jobs/get=refused,times=forever").unwrap()));
+    ctx.world(|world| world.add_fault(FaultRule::parse("dbt:jobs/get=refused,times=forever").unwrap()));
     let outcome = create(&ctx, &[&LINE[..], &["--dry-run"]].concat()).await;
     assert!(outcome.exit == 0 && outcome.said().contains("Cannot read dbt job"), "{outcome:?}");
     for name in ["DBT_CLOUD_TOKEN", "DBT_CLOUD_HOST"] {
