@@ -126,7 +126,7 @@ impl RunState {
     }
 }
 
-pub(super) fn standing(state: Option<&State>, status: Option<&NewStatus>) -> Option<RunState> {
+pub(super) fn run_state(state: Option<&State>, status: Option<&NewStatus>) -> Option<RunState> {
     let life = state.and_then(|state| state.life_cycle_state.as_deref());
     let new = status.and_then(|status| status.state.as_deref());
     let result = state.and_then(|state| state.result_state.as_deref());

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::attempts::{Condition, ForEach, Repair};
 use super::permissions::Principal;
 use super::raw::Raw;
-use super::run_state::{NewStatus, RunState, State, message, standing};
+use super::run_state::{NewStatus, RunState, State, message, run_state};
 use super::{readable, soft, whole};
 use crate::http::{Call, Idempotent, Path, Read, Rows};
 
@@ -184,8 +184,8 @@ pub(crate) struct RunPage {
 
 impl WorkflowRun {
     /// The state, or `None` if the response has none.
-    pub(crate) fn standing(&self) -> Option<RunState> {
-        standing(self.state.as_ref(), self.status.as_ref())
+    pub(crate) fn run_state(&self) -> Option<RunState> {
+        run_state(self.state.as_ref(), self.status.as_ref())
     }
 
     /// The service's message about the state.
@@ -193,7 +193,7 @@ impl WorkflowRun {
         message(self.state.as_ref(), self.status.as_ref())
     }
 
-    /// The termination code of the newer status format, more precise than `standing`.
+    /// The termination code of the newer status format, more precise than `run_state`.
     pub(crate) fn code(&self) -> Option<&str> {
         self.status.as_ref().and_then(NewStatus::termination_code)
     }
@@ -248,8 +248,8 @@ impl WorkflowRun {
 
 impl TaskRun {
     /// The state, or `None` if the response has none.
-    pub(crate) fn standing(&self) -> Option<RunState> {
-        standing(self.state.as_ref(), self.status.as_ref())
+    pub(crate) fn run_state(&self) -> Option<RunState> {
+        run_state(self.state.as_ref(), self.status.as_ref())
     }
 
     pub(crate) fn message(&self) -> Option<&str> {

@@ -31,7 +31,7 @@ const LINE: usize = 500;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WorkflowState {
     pub(crate) run: WorkflowRun,
-    pub(crate) standing: RunState,
+    pub(crate) run_state: RunState,
     pub(crate) tasks: Vec<TaskState>,
     /// The runs ahead of it while it is QUEUED, if they could be read.
     pub(crate) ahead: Option<Ahead>,
@@ -57,7 +57,7 @@ pub(crate) struct TaskState {
     pub(crate) attempt: u64,
     /// The repair that made this attempt; 0 is the original run.
     pub(crate) repair: usize,
-    pub(crate) standing: Option<RunState>,
+    pub(crate) run_state: Option<RunState>,
     pub(crate) message: Option<String>,
     /// The result of a condition task.
     pub(crate) outcome: Option<String>,
@@ -75,7 +75,7 @@ pub(crate) struct EarlierAttempt {
     pub(crate) run_id: u64,
     pub(crate) attempt: u64,
     pub(crate) repair: usize,
-    pub(crate) standing: Option<RunState>,
+    pub(crate) run_state: Option<RunState>,
     pub(crate) message: Option<String>,
     /// As read while it was the latest attempt.
     pub(crate) dbt_run_url: Option<String>,
@@ -149,7 +149,7 @@ impl<'a> WorkflowProbe<'a> {
 
 /// Whether the task has ended and may have output.
 fn has_spoken(task: &TaskRun) -> bool {
-    match task.standing() {
+    match task.run_state() {
         Some(RunState::Ended(WorkflowEnd::Left(_) | WorkflowEnd::NeverRan(_)) | RunState::Going(_)) | None => false,
         Some(RunState::Ended(
             WorkflowEnd::Success(_)
@@ -216,12 +216,12 @@ impl Probe for WorkflowProbe<'_> {
         {
             run.add_page(self.reader.read_once(get_workflow_run(self.run, Some(&page))).await?);
         }
-        let Some(standing) = run.standing().filter(|_| run.run_id == self.run) else {
+        let Some(run_state) = run.run_state().filter(|_| run.run_id == self.run) else {
             let reason = format!("it does not return the status of run {}", self.run);
             return Err(self.reader.nonsense("jobs/runs/get", Shape::Unreadable(reason)));
         };
-        let over = standing.is_over();
-        self.queue(&run, &standing).await;
+        let over = run_state.is_over();
+        self.queue(&run, &run_state).await;
         let attempts = run.attempts();
         let newest: Vec<&TaskRun> = attempts.iter().filter_map(|all| Some(all.last()?.task)).collect();
         // There is no later poll, so retry failed reads now.
@@ -235,7 +235,7 @@ impl Probe for WorkflowProbe<'_> {
                 run_id: task.run_id,
                 attempt: task.attempt(),
                 repair: newest.repair,
-                standing: task.standing(),
+                run_state: task.run_state(),
                 message: task.message().map(|message| plain(message, LINE)),
                 outcome: task.outcome().map(|outcome| plain(outcome, LINE)),
                 iterations: task.iterations(),
@@ -243,7 +243,7 @@ impl Probe for WorkflowProbe<'_> {
                 said: self.said(task.run_id).filter(|_| has_spoken(task)).cloned(),
             });
         }
-        let state = WorkflowState { run, standing, tasks, ahead: self.ahead.clone() };
+        let state = WorkflowState { run, run_state, tasks, ahead: self.ahead.clone() };
         Ok(if over { Seen::Ended(state) } else { Seen::Going(state) })
     }
 }
@@ -255,15 +255,15 @@ impl WorkflowProbe<'_> {
             run_id: task.run_id,
             attempt: task.attempt(),
             repair,
-            standing: task.standing(),
+            run_state: task.run_state(),
             message: task.message().map(|message| plain(message, LINE)),
             dbt_run_url: self.said(task.run_id).and_then(|said| said.dbt_run_url.clone()),
         }
     }
 
     /// Reads what the run waits for, if it is queued.
-    async fn queue(&mut self, run: &WorkflowRun, standing: &RunState) {
-        let (Some(job), "QUEUED") = (run.job_id, standing.word()) else {
+    async fn queue(&mut self, run: &WorkflowRun, run_state: &RunState) {
+        let (Some(job), "QUEUED") = (run.job_id, run_state.word()) else {
             (self.queued_looks, self.ahead) = (0, None);
             return;
         };
@@ -277,7 +277,7 @@ impl WorkflowProbe<'_> {
         let mut ahead =
             Ahead { begun: Vec::new(), waiting: 0, more: page.next_page_token.is_some() || page.runs.odd > 0 };
         for other in page.runs.rows.iter().filter(|other| other.run_id != run.run_id) {
-            match other.standing() {
+            match other.run_state() {
                 Some(RunState::Going(word)) if word == "QUEUED" => {
                     ahead.waiting += usize::from(other.start_time <= run.start_time);
                 }

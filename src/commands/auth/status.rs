@@ -12,9 +12,9 @@ use crate::credentials::{
     databricks, named_workspace,
 };
 use crate::databricks::permissions::Principal;
-use crate::document::{Data, Id, Shown, document};
+use crate::document::{Data, Id, ToDocument, document};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
-use crate::questions::Open;
+use crate::questions::OpenQuestions;
 
 /// Show who you are signed in as, and where each credential comes from
 ///
@@ -51,8 +51,8 @@ impl ServiceStatus {
         ServiceStatus { service, facts: Vec::new(), failure: None }
     }
 
-    fn fact(&mut self, name: &'static str, words: &'static str, value: impl Shown) {
-        self.facts.push((name, words, value.shown()));
+    fn fact(&mut self, name: &'static str, words: &'static str, value: impl ToDocument) {
+        self.facts.push((name, words, value.to_document()));
     }
 
     /// Expiry of the token, or why it is unknown.
@@ -63,12 +63,12 @@ impl ServiceStatus {
 }
 
 async fn of_the_workspace(ctx: &CommandContext, logins: &Logins) -> ServiceStatus {
-    let mut standing = ServiceStatus::new("Databricks");
-    standing.failure = ask_workspace(ctx, logins, &mut standing).await.err();
-    standing
+    let mut status = ServiceStatus::new("Databricks");
+    status.failure = ask_workspace(ctx, logins, &mut status).await.err();
+    status
 }
 
-async fn ask_workspace(ctx: &CommandContext, logins: &Logins, standing: &mut ServiceStatus) -> Result<(), Failure> {
+async fn ask_workspace(ctx: &CommandContext, logins: &Logins, status: &mut ServiceStatus) -> Result<(), Failure> {
     let environment = &ctx.context.environment;
     let mut errors = InputErrors::default();
     let identity = databricks(environment, &ctx.vault, &mut errors);
@@ -80,10 +80,10 @@ async fn ask_workspace(ctx: &CommandContext, logins: &Logins, standing: &mut Ser
         None => named_workspace(None, environment).ok().flatten(),
     };
     if let Some(Workspace { host, id }) = &at {
-        standing.fact("host", "host", host.value.to_string());
-        standing.fact("host_from", "host source", host.source.to_string());
-        standing.fact("workspace_sent", "requested workspace", id.as_ref().map(|id| id.value.clone()));
-        standing.fact("workspace_from", "workspace source", id.as_ref().map(|id| id.source.to_string()));
+        status.fact("host", "host", host.value.to_string());
+        status.fact("host_from", "host source", host.source.to_string());
+        status.fact("workspace_sent", "requested workspace", id.as_ref().map(|id| id.value.clone()));
+        status.fact("workspace_from", "workspace source", id.as_ref().map(|id| id.source.to_string()));
     }
     let next = Next { environment, logins };
     let has_credential = at.is_none() && errors.count_missing() == 1;
@@ -91,13 +91,13 @@ async fn ask_workspace(ctx: &CommandContext, logins: &Logins, standing: &mut Ser
     let Some(identity) = identity else {
         return Err(Failure::new(Code::Bug, "The Databricks identity is missing after it was resolved."));
     };
-    standing.fact("auth_type", "way", identity.way.name());
-    standing.fact("credential_from", "credential", identity.way.known_as());
+    status.fact("auth_type", "way", identity.way.name());
+    status.fact("credential_from", "credential", identity.way.known_as());
     let tried = identity.tried.iter().map(|Tried { name, why }| document!({ "way": name, "reason": why }));
-    standing.fact("tried", "", tried.collect::<Vec<_>>());
+    status.fact("tried", "", tried.collect::<Vec<_>>());
     let given = match &identity.way {
         AuthMethod::Token(token) => {
-            standing.expiry(None, "unknown for a personal access token");
+            status.expiry(None, "unknown for a personal access token");
             Some(&token.source)
         }
         AuthMethod::ServicePrincipal { .. } | AuthMethod::GitHub { .. } | AuthMethod::Cli { .. } => None,
@@ -107,27 +107,27 @@ async fn ask_workspace(ctx: &CommandContext, logins: &Logins, standing: &mut Ser
         Some(source) => next.after_a_refusal(failure, source, &login_to_databricks(at.as_ref())),
         None => failure,
     })?;
-    standing.fact("workspace_id", "workspace", me.workspace_id.map(Id));
+    status.fact("workspace_id", "workspace", me.workspace_id.map(Id));
     let kind = match Principal::of(&me.user_name) {
         Principal::User | Principal::Group => "user",
         Principal::ServicePrincipal => "service principal",
     };
-    standing.fact("identity", "identity", me.user_name);
-    standing.fact("identity_kind", "kind", kind);
+    status.fact("identity", "identity", me.user_name);
+    status.fact("identity_kind", "kind", kind);
     if given.is_none() {
         let expires = reader.token_life().await.and_then(|life| ctx.context.wall.now().checked_add(life).ok());
-        standing.expiry(expires, "unknown to the token's issuer");
+        status.expiry(expires, "unknown to the token's issuer");
     }
     Ok(())
 }
 
 async fn of_the_account(ctx: &CommandContext, logins: &Logins) -> ServiceStatus {
-    let mut standing = ServiceStatus::new("dbt Cloud");
-    standing.failure = ask_account(ctx, logins, &mut standing).await.err();
-    standing
+    let mut status = ServiceStatus::new("dbt Cloud");
+    status.failure = ask_account(ctx, logins, &mut status).await.err();
+    status
 }
 
-async fn ask_account(ctx: &CommandContext, logins: &Logins, standing: &mut ServiceStatus) -> Result<(), Failure> {
+async fn ask_account(ctx: &CommandContext, logins: &Logins, status: &mut ServiceStatus) -> Result<(), Failure> {
     let environment = &ctx.context.environment;
     let mut errors = InputErrors::default();
     let account = account(&ctx.account, &[], environment, &mut errors);
@@ -139,15 +139,15 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, standing: &mut Servi
     };
     let token = errors.need(token, MissingInput { what: "the token for dbt", give, ask: None });
     if let Some(account) = &account {
-        standing.fact("host", "host", account.origin.to_string());
-        standing.fact("host_from", "host source", account.host_from.to_string());
-        standing.fact("account_id", "account", Id(account.id));
-        standing.fact("account_from", "account source", account.id_from.to_string());
+        status.fact("host", "host", account.origin.to_string());
+        status.fact("host_from", "host source", account.host_from.to_string());
+        status.fact("account_id", "account", Id(account.id));
+        status.fact("account_from", "account source", account.id_from.to_string());
     }
     if let Some(token) = &token {
-        standing.fact("token_from", "token", token.source().to_string());
-        standing.fact("token_kind", "kind", token.kind());
-        standing.expiry(None, "unknown");
+        status.fact("token_from", "token", token.source().to_string());
+        status.fact("token_kind", "kind", token.kind());
+        status.expiry(None, "unknown");
     }
     let login = login_to_dbt(account.as_ref());
     errors.settle().map_err(|failure| instead(failure, || next.without_dbt(account.as_ref())))?;
@@ -171,8 +171,8 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, standing: &mut Servi
         .cause(format!("accounts it can see at {}: {ids}", account.origin))
         .advise("check DBT_CLOUD_ACCOUNT_ID or --dbt-account, or create a token in that account"));
     };
-    standing.fact("account_name", "name", mine.name.clone());
-    standing.fact("plan", "plan", mine.plan.clone());
+    status.fact("account_name", "name", mine.name.clone());
+    status.fact("plan", "plan", mine.plan.clone());
     if mine.locked == Some(true) {
         let why = mine.lock_reason.as_deref().unwrap_or("dbt gives no reason");
         ctx.events.warning(format!("dbt account {} is locked: {why}", account.id));
@@ -181,11 +181,9 @@ async fn ask_account(ctx: &CommandContext, logins: &Logins, standing: &mut Servi
 }
 
 /// Combines the failures of both services, with the flags given for each.
-fn together(standings: [(&ServiceStatus, &Given); 2]) -> Option<Failure> {
-    let failing: Vec<(&ServiceStatus, &Given, &Failure)> = standings
-        .into_iter()
-        .filter_map(|(standing, given)| Some((standing, given, standing.failure.as_ref()?)))
-        .collect();
+fn together(statuses: [(&ServiceStatus, &Given); 2]) -> Option<Failure> {
+    let failing: Vec<(&ServiceStatus, &Given, &Failure)> =
+        statuses.into_iter().filter_map(|(status, given)| Some((status, given, status.failure.as_ref()?))).collect();
     let code = failing.iter().map(|(_, _, failure)| code(failure)).min_by_key(|code| rank(*code))?;
     let what = match failing.as_slice() {
         [(one, _, _)] => format!("Not signed in to {}.", one.service),
@@ -196,7 +194,7 @@ fn together(standings: [(&ServiceStatus, &Given); 2]) -> Option<Failure> {
     for (ServiceStatus { service, facts: _, failure: _ }, given, failure) in failing {
         let Failure { code: _, what, causes, hints, open } = failure;
         // `auth status` reports missing values and does not prompt for them.
-        let _: &Open = open;
+        let _: &OpenQuestions = open;
         let named = |text: &str| if several { format!("{service}: {text}") } else { text.to_owned() };
         together.causes.push(format!("{service}: {what}"));
         together.causes.extend(causes.iter().map(|cause| named(cause)));
@@ -279,8 +277,8 @@ impl Report for StatusReport {
 
     fn json(&self) -> Data {
         let StatusReport { databricks, dbt, logins } = self;
-        let of = |standing: &ServiceStatus| {
-            let ServiceStatus { service: _, facts, failure } = standing;
+        let of = |status: &ServiceStatus| {
+            let ServiceStatus { service: _, facts, failure } = status;
             let mut data = document!({ "works": failure.is_none() });
             for (name, _, value) in facts {
                 data.set(name, value);
@@ -312,9 +310,9 @@ mod tests {
             (Code::Unavailable, Code::InvalidResponse, 13),
         ] {
             let failing = |service, code| {
-                let mut standing = ServiceStatus::new(service);
-                standing.failure = Some(Failure::new(code, "It fails."));
-                standing
+                let mut status = ServiceStatus::new(service);
+                status.failure = Some(Failure::new(code, "It fails."));
+                status
             };
             for (one, other) in [(one, other), (other, one)] {
                 let (given, one_of, other_of) =

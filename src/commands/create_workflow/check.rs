@@ -72,7 +72,7 @@ impl Check {
             // If the runs cannot be listed, check again, which does no harm.
             let Ok(found) = reader.read(list_one_time_runs(page.as_deref())).await else { return Some(self) };
             if let Some(run) = found.runs.rows.iter().find(|run| run.run_name.as_deref() == Some(&name)) {
-                match run.standing() {
+                match run.run_state() {
                     Some(RunState::Ended(WorkflowEnd::Success(_))) if is_confirmed(reader, run.run_id).await => {
                         return None;
                     }
@@ -152,11 +152,11 @@ impl Check {
     }
 
     fn judge(&self, report: &WorkflowReport, state: &WorkflowState) -> Option<Failure> {
-        let is_bad = |task: &&TaskState| matches!(task.standing, Some(RunState::Ended(WorkflowEnd::Failed(_))));
+        let is_bad = |task: &&TaskState| matches!(task.run_state, Some(RunState::Ended(WorkflowEnd::Failed(_))));
         if let Some(task) = state.tasks.iter().find(is_bad) {
             return Some(self.used().meaning(task).advise(format!("see {}", report.url())));
         }
-        let (code, word) = match &state.standing {
+        let (code, word) = match &state.run_state {
             RunState::Going(_) => return None,
             RunState::Ended(WorkflowEnd::Success(_)) => return self.unconfirmed(report, state),
             RunState::Ended(WorkflowEnd::Cancelled(word)) => (Code::RunCancelled, word),

@@ -283,8 +283,8 @@ async fn look(
         Ok::<_, Failure>((prerequisites, workflow_plan))
     };
     let first = looks(input, listed).await;
-    let standing = match &first {
-        Ok((_, workflow_plan)) => workflow_plan.standing_notebook(input),
+    let existing = match &first {
+        Ok((_, workflow_plan)) => workflow_plan.existing_notebook(input),
         // The caller may differ from the creator, whose home folder has the notebook.
         Err(failure) if matches!(failure.code, Code::NotFound | Code::NotAllowed | Code::Refused) => {
             let usual = input.account.and_then(|account| default_path(me, account).ok());
@@ -292,10 +292,10 @@ async fn look(
         }
         Err(_) => None,
     };
-    if standing.is_none() {
+    if existing.is_none() {
         return first;
     }
-    input.notebook = standing;
+    input.notebook = existing;
     looks(input, None).await
 }
 

@@ -75,10 +75,10 @@ impl Chain<'_> {
     }
 
     async fn links(&self, wanted: &Wanted, job: Option<u64>) -> Vec<Check> {
-        let (standing, none) = workflows::find(self, wanted, job).await;
+        let (existing, none) = workflows::find(self, wanted, job).await;
         let mut checks: Vec<Check> = Vec::new();
         let mut footings = BTreeMap::new();
-        let loads: Vec<(String, notebooks::NotebookUse)> = loads(&standing).into_iter().collect();
+        let loads: Vec<(String, notebooks::NotebookUse)> = loads(&existing).into_iter().collect();
         let found = side_by_side(&loads, async |(path, load)| footing(self, Some(path), load).await).await;
         for ((path, _), footing) in loads.into_iter().zip(found) {
             checks.extend(
@@ -91,7 +91,7 @@ impl Chain<'_> {
             );
             footings.insert(path, footing);
         }
-        if standing.is_empty() {
+        if existing.is_empty() {
             // The notebook that a first workflow would use.
             let load = notebooks::NotebookUse { jobs: job.into_iter().collect(), others_only: false };
             checks.extend(footing(self, None, &load).await.checks);
@@ -99,7 +99,7 @@ impl Chain<'_> {
         checks.extend(none);
         // With `--job`, only that one of the workflow's jobs.
         let mut started: BTreeMap<u64, Option<String>> = BTreeMap::new();
-        for task in standing.iter().flat_map(|workflow| &workflow.tasks) {
+        for task in existing.iter().flat_map(|workflow| &workflow.tasks) {
             let Some(id) = task.job.filter(|id| job.is_none_or(|job| job == *id)) else { continue };
             let elsewhere = footings.get(&task.notebook).and_then(|footing: &NotebookCheck| footing.elsewhere.clone());
             started.entry(id).or_insert(elsewhere);
@@ -109,14 +109,14 @@ impl Chain<'_> {
         }
         let started: Vec<(u64, Option<String>)> = started.into_iter().collect();
         let (last, rights, jobs) = tokio::join!(
-            side_by_side(&standing, async |workflow| last_run::look(self, workflow, &footings).await),
-            self.all_rights(&standing, &footings),
+            side_by_side(&existing, async |workflow| last_run::look(self, workflow, &footings).await),
+            self.all_rights(&existing, &footings),
             side_by_side(&started, async |(job, elsewhere)| {
-                let is_started = standing.iter().any(|workflow| workflow.is_for(*job) && workflow.starts_by_itself());
+                let is_started = existing.iter().any(|workflow| workflow.is_for(*job) && workflow.has_active_trigger());
                 jobs::look(self.dbt, *job, elsewhere.as_deref(), is_started).await
             }),
         );
-        for (workflow, last) in standing.iter().zip(last) {
+        for (workflow, last) in existing.iter().zip(last) {
             checks.extend(workflows::compare(self, workflow, &footings));
             checks.push(last);
             checks.push(Chain::rights(workflow, &footings, &rights));
@@ -126,9 +126,9 @@ impl Chain<'_> {
     }
 
     /// Looks up the access of each other run-as identity to each notebook, once.
-    async fn all_rights(&self, standing: &[WorkflowCheck], footings: &BTreeMap<String, NotebookCheck>) -> Rights {
+    async fn all_rights(&self, existing: &[WorkflowCheck], footings: &BTreeMap<String, NotebookCheck>) -> Rights {
         let mut asked: BTreeMap<(String, String), &Prerequisites> = BTreeMap::new();
-        for workflow in standing {
+        for workflow in existing {
             let Some(who) = self.runs_as_another(workflow) else { continue };
             for path in workflow.tasks.iter().map(|task| &task.notebook) {
                 if let Some(NotebookCheck { checks: _, prerequisites: Ok(prerequisites), key: Ok(()), elsewhere: _ }) =
@@ -203,9 +203,9 @@ async fn the_job(dbt: &Dbt, wanted: &Wanted) -> Result<Option<u64>, Check> {
 }
 
 /// The notebooks of the workflows, and how each is used.
-fn loads(standing: &[WorkflowCheck]) -> BTreeMap<String, notebooks::NotebookUse> {
+fn loads(existing: &[WorkflowCheck]) -> BTreeMap<String, notebooks::NotebookUse> {
     let mut loads: BTreeMap<String, notebooks::NotebookUse> = BTreeMap::new();
-    for workflow in standing {
+    for workflow in existing {
         for task in &workflow.tasks {
             let load = loads
                 .entry(task.notebook.clone())

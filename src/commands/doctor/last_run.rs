@@ -31,7 +31,7 @@ pub(super) async fn look(
         Ok(page) => page,
         Err(error) => return unknown(error),
     };
-    let ended = page.runs.rows.iter().filter_map(|run| match run.standing()? {
+    let ended = page.runs.rows.iter().filter_map(|run| match run.run_state()? {
         databricks::RunState::Ended(end) => Some((run, end)),
         databricks::RunState::Going(_) => None,
     });
@@ -70,7 +70,7 @@ fn why(
     let failed = state
         .tasks
         .iter()
-        .find(|task| matches!(task.standing, Some(databricks::RunState::Ended(WorkflowEnd::Failed(_)))));
+        .find(|task| matches!(task.run_state, Some(databricks::RunState::Ended(WorkflowEnd::Failed(_)))));
     let Some(task) = failed else {
         let message = state.run.message().map(|message| plain(message, 400));
         return message.into_iter().fold(failure, Failure::cause);

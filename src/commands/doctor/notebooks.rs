@@ -109,8 +109,8 @@ pub(super) async fn footing(chain: &Chain<'_>, path: Option<&str>, load: &Notebo
     };
     let (check, elsewhere) = notebook_check(chain, &id, &prerequisites, is_usual);
     let (key_check, key) = key_check(chain, &prerequisites, load).await;
-    let standing = if check.has_failed() { Err(check.as_reason()) } else { Ok(prerequisites) };
-    NotebookCheck { checks: vec![check, key_check], prerequisites: standing, key, elsewhere }
+    let outcome = if check.has_failed() { Err(check.as_reason()) } else { Ok(prerequisites) };
+    NotebookCheck { checks: vec![check, key_check], prerequisites: outcome, key, elsewhere }
 }
 
 /// Checks that the notebook is unchanged and of this version. Returns its account if not the one in use.
@@ -255,7 +255,7 @@ async fn key_check(
     let (Ok(scope), Ok(key)) = (prerequisites.scope.parse::<ScopeName>(), prerequisites.key.parse::<KeyName>()) else {
         return (check, Ok(()));
     };
-    let want = SecretWant { scope, key, compare: None, accept_open: false, meant: Vec::new() };
+    let want = SecretWant { scope, key, compare: None, accept_open: false, intended_readers: Vec::new() };
     let check = match Secret::observe(reader, &want).await {
         Ok(Some(have)) => match have.readers.everybody() {
             Some(level) => {

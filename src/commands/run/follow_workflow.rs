@@ -8,7 +8,7 @@ use crate::commands::CommandContext;
 use crate::commands::last_known::Checkpoint;
 use crate::databricks::{Iterations, RunState, WorkflowEnd};
 use crate::document::{Count, Data, Id, document};
-use crate::events::{Events, Going};
+use crate::events::{Activity, Events};
 use crate::failure::{Code, Ended, FailedPart, Failure, Known, Report, RunOutcome, TaskRun, of_databricks, of_gone};
 use crate::http::{Deadline, Reader};
 use crate::runs::{Ahead, EarlierAttempt, Followed, NotebookOutput, TaskState, WorkflowProbe, WorkflowState, follow};
@@ -41,7 +41,7 @@ pub(crate) async fn follow_judged(
         line: format!("Databricks run {run} is still running: {}", report.url()),
         resume: pick_up.clone(),
     });
-    let going = ctx.events.going(format!("Databricks run {run}"));
+    let going = ctx.events.activity(format!("Databricks run {run}"));
     let mut lines = Lines::new(going, &ctx.events);
     let mut probe = WorkflowProbe::new(reader, run);
     let followed = follow(&mut probe, deadline.clone(), &ctx.run_context(), |state| lines.state(state)).await;
@@ -55,7 +55,7 @@ pub(crate) async fn follow_judged(
             failure
         }
         Followed::OutOfTime(state) => {
-            let word = state.as_ref().map_or_else(|| "not seen".to_owned(), |state| state.standing.word().to_owned());
+            let word = state.as_ref().map_or_else(|| "not seen".to_owned(), |state| state.run_state.word().to_owned());
             report.state = state;
             Some(
                 Failure::new(Code::StillRunning, format!("Timed out; Databricks run {run} is still running."))
@@ -87,7 +87,7 @@ pub(crate) async fn follow_judged(
 fn verdict(report: &WorkflowReport, state: &WorkflowState, again: Option<&str>, events: &Events) -> Option<Failure> {
     let name = report.shown_name();
     let run = state.run.run_id;
-    let end = match &state.standing {
+    let end = match &state.run_state {
         RunState::Ended(end) => end,
         RunState::Going(_) => return None,
     };
@@ -146,7 +146,7 @@ fn is_limit(word: &str) -> bool {
 fn causes(state: &WorkflowState, counts: impl Fn(&WorkflowEnd) -> bool) -> Vec<String> {
     let mut causes = Vec::new();
     for task in &state.tasks {
-        let Some(RunState::Ended(end)) = task.standing.as_ref() else { continue };
+        let Some(RunState::Ended(end)) = task.run_state.as_ref() else { continue };
         if counts(end) {
             // The full message was printed with the task and is in the data.
             let said = task.said.as_ref().and_then(|said| said.error.first().cloned());
@@ -163,7 +163,7 @@ fn causes(state: &WorkflowState, counts: impl Fn(&WorkflowEnd) -> bool) -> Vec<S
 
 /// Prints one line per change of the run and of each attempt of a task.
 struct Lines<'a> {
-    going: Going,
+    going: Activity,
     events: &'a Events,
     run: String,
     /// Run ID, last status printed and whether the output was printed, per attempt.
@@ -174,24 +174,24 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn new(going: Going, events: &'a Events) -> Lines<'a> {
+    fn new(going: Activity, events: &'a Events) -> Lines<'a> {
         Lines { going, events, run: String::new(), tasks: Vec::new(), queue: String::new(), repairs: 0 }
     }
 }
 
 impl Lines<'_> {
     fn state(&mut self, state: &WorkflowState) {
-        let WorkflowState { run, standing, tasks, ahead } = state;
+        let WorkflowState { run, run_state, tasks, ahead } = state;
         if run.repairs() > self.repairs {
             self.repairs = run.repairs();
             let times = if self.repairs == 1 { "once".to_owned() } else { format!("{} times", self.repairs) };
             self.events.remark(format!("this run was repaired {times}; the last attempt of each task counts"));
         }
         // Tasks end before their run does, so they are printed first.
-        let over = standing.is_over();
+        let over = run_state.is_over();
         if !over {
-            self.run_line(standing.word().to_owned());
-            if standing.word() == "QUEUED" {
+            self.run_line(run_state.word().to_owned());
+            if run_state.word() == "QUEUED" {
                 self.queue_line(&waits(run.queue_code(), run.message(), ahead.as_ref()));
             }
         }
@@ -202,7 +202,7 @@ impl Lines<'_> {
             let (start, end) = run.span();
             let milliseconds = end.zip(start).and_then(|(end, start)| end.checked_sub(start));
             let took = milliseconds.map(|took| format!("   in {}", shown(Duration::from_millis(took))));
-            self.run_line(format!("{}{}", standing.word(), took.unwrap_or_default()));
+            self.run_line(format!("{}{}", run_state.word(), took.unwrap_or_default()));
         }
     }
 
@@ -231,33 +231,34 @@ impl Lines<'_> {
     }
 
     fn task(&mut self, task: &TaskState) {
-        let TaskState { key, run_id, attempt, repair, standing, message: _, outcome, iterations, earlier, said } = task;
+        let TaskState { key, run_id, attempt, repair, run_state, message: _, outcome, iterations, earlier, said } =
+            task;
         for before in earlier {
-            let EarlierAttempt { run_id, attempt, repair: in_repair, standing, message: _, dbt_run_url: _ } = before;
-            let Some(standing) = standing else { continue };
+            let EarlierAttempt { run_id, attempt, repair: in_repair, run_state, message: _, dbt_run_url: _ } = before;
+            let Some(run_state) = run_state else { continue };
             let (_, last, _) = self.known(*run_id);
             // Already printed when this was the newest attempt.
-            if last != standing.word() {
-                standing.word().clone_into(last);
+            if last != run_state.word() {
+                run_state.word().clone_into(last);
                 let which =
                     if in_repair < repair { format!("before repair {repair}") } else { format!("attempt {attempt}") };
-                self.events.progress(format!("task {key}   {}   ({which}; tried again)", standing.word()));
+                self.events.progress(format!("task {key}   {}   ({which}; tried again)", run_state.word()));
             }
         }
-        let Some(standing) = standing else { return };
+        let Some(run_state) = run_state else { return };
         let (_, last, told) = self.known(*run_id);
-        if last != standing.word() {
-            standing.word().clone_into(last);
+        if last != run_state.word() {
+            run_state.word().clone_into(last);
             *told = false;
             let mut notes = Vec::new();
             notes.extend((*repair > 0).then(|| format!("repair {repair}")));
             notes.extend((*attempt > 1).then(|| format!("attempt {attempt}")));
-            if standing.is_over() {
+            if run_state.is_over() {
                 notes.extend(outcome.as_ref().map(|outcome| format!("it is {outcome}")));
                 notes.extend(iterations.as_ref().map(loop_line));
             }
             let notes = if notes.is_empty() { String::new() } else { format!("   ({})", notes.join(", ")) };
-            let line = format!("task {key}   {}{notes}", standing.word());
+            let line = format!("task {key}   {}{notes}", run_state.word());
             self.going.state(line.clone());
             self.events.progress(line);
         }
@@ -345,7 +346,7 @@ impl WorkflowReport {
     /// The status after `--on-interrupt cancel`, otherwise as last seen.
     fn status(&self) -> Option<&str> {
         let stopped = self.on_interrupt.as_ref().and_then(|stopped| stopped.status.as_deref());
-        stopped.or_else(|| self.state.as_ref().map(|state| state.standing.word()))
+        stopped.or_else(|| self.state.as_ref().map(|state| state.run_state.word()))
     }
 }
 
@@ -358,9 +359,9 @@ impl Report for WorkflowReport {
     fn runs(&self) -> Vec<RunOutcome> {
         let tasks = || self.state.iter().flat_map(|state| &state.tasks);
         // While the run is active, a failed task may be retried.
-        let is_over = self.state.as_ref().is_some_and(|state| state.standing.is_over());
+        let is_over = self.state.as_ref().is_some_and(|state| state.run_state.is_over());
         let has_failed =
-            |task: &&TaskState| is_over && matches!(task.standing, Some(RunState::Ended(WorkflowEnd::Failed(_))));
+            |task: &&TaskState| is_over && matches!(task.run_state, Some(RunState::Ended(WorkflowEnd::Failed(_))));
         let failed = tasks().filter(has_failed).map(|task| FailedPart {
             name: task.key.clone(),
             message: task.said.as_ref().and_then(NotebookOutput::error_text).or_else(|| task.message.clone()),
@@ -374,7 +375,7 @@ impl Report for WorkflowReport {
                 status: said.dbt_status.clone(),
             })
         });
-        let end = self.state.as_ref().map(|state| &state.standing);
+        let end = self.state.as_ref().map(|state| &state.run_state);
         vec![RunOutcome {
             name: self.name.clone(),
             run_id: self.run,
@@ -411,13 +412,13 @@ impl Report for WorkflowReport {
 }
 
 fn task_json(task: &TaskState) -> Data {
-    let TaskState { key, run_id, attempt, repair, standing, message, outcome, iterations, earlier, said } = task;
+    let TaskState { key, run_id, attempt, repair, run_state, message, outcome, iterations, earlier, said } = task;
     let said = said.as_ref();
     let earlier: Vec<Data> = earlier
         .iter()
         .map(|earlier| {
-            let EarlierAttempt { run_id, attempt, repair, standing, message, dbt_run_url } = earlier;
-            let status = standing.as_ref().map(RunState::word);
+            let EarlierAttempt { run_id, attempt, repair, run_state, message, dbt_run_url } = earlier;
+            let status = run_state.as_ref().map(RunState::word);
             document!({
                 "run_id": Id(*run_id), "attempt": Count(*attempt), "repair": repair, "status": status, "message": message,
                 "dbt_run_url": dbt_run_url,
@@ -429,7 +430,7 @@ fn task_json(task: &TaskState) -> Data {
         "run_id": Id(*run_id),
         "attempt": Count(*attempt),
         "repair": repair,
-        "status": standing.as_ref().map(RunState::word),
+        "status": run_state.as_ref().map(RunState::word),
         "message": message,
         "outcome": outcome,
         "iterations": iterations.as_ref().map(|iterations| {

@@ -95,7 +95,7 @@ impl Report for WorkflowRunsReport {
                 let span = Span::of(run);
                 vec![
                     run.run_id.to_string(),
-                    run.standing().map(|standing| plain(standing.word(), 100)).unwrap_or_default(),
+                    run.run_state().map(|run_state| plain(run_state.word(), 100)).unwrap_or_default(),
                     span.started.map(moment).unwrap_or_default(),
                     span.took().map(shown).unwrap_or_default(),
                     run.trigger.as_deref().map(|trigger| plain(trigger, 100)).unwrap_or_default(),
@@ -114,7 +114,7 @@ impl Report for WorkflowRunsReport {
                 document!({
                     "workflow_run_id": Id(run.run_id),
                     "workflow_run_url": run.url(origin, *workflow),
-                    "status": run.standing().as_ref().map(RunState::word),
+                    "status": run.run_state().as_ref().map(RunState::word),
                     "message": run.message().map(|text| plain(text, 500)),
                     "trigger": run.trigger,
                     "started_at": span.started.map(|at| at.to_string()),

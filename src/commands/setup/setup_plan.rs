@@ -68,7 +68,7 @@ pub(super) async fn look_early(
 
 fn wanted(scope: ScopeName, key: KeyName, compare: Option<Fingerprint>, consents: &Consents) -> SecretWant {
     let accept_open = consents.has(Consent::AcceptSharedScope);
-    SecretWant { scope, key, compare, accept_open, meant: Vec::new() }
+    SecretWant { scope, key, compare, accept_open, intended_readers: Vec::new() }
 }
 
 fn consents(args: &Args) -> Consents {
@@ -112,8 +112,8 @@ pub(super) async fn look(
         Some(path) => path.clone(),
         None => default_path(me, account.id)?,
     };
-    let (setup_plan, standing) = look_from(path, args, early, meant, input, account, reader, me, ctx).await?;
-    match standing {
+    let (setup_plan, existing) = look_from(path, args, early, meant, input, account, reader, me, ctx).await?;
+    match existing {
         Some(path) => {
             let early = look_early(args, meant, input, reader, ctx).await?;
             Ok(look_from(path, args, early, meant, input, account, reader, me, ctx).await?.0)
@@ -165,7 +165,7 @@ async fn look_from(
     };
     let workflow_plan =
         plan_workflow(reader, input, looked_up, found, (&prerequisites, UsualKeys::unknown()), me, ctx).await?;
-    let standing = workflow_plan.standing_notebook(input);
+    let existing = workflow_plan.existing_notebook(input);
     let WorkflowPlan { steps: workflow_plan, warnings } = workflow_plan;
     let mut rest = Vec::new();
     for step in workflow_plan {
@@ -185,7 +185,7 @@ async fn look_from(
     steps.extend(grants.into_iter().map(Planned::Grant));
     steps.push(Planned::Notebook(notebook));
     steps.extend(rest);
-    Ok((SetupPlan { plan: Plan { steps }, scope, key, readers, prerequisites, warnings, near }, standing))
+    Ok((SetupPlan { plan: Plan { steps }, scope, key, readers, prerequisites, warnings, near }, existing))
 }
 
 fn names(kept: &SecretPlan, principal: &str) -> bool {

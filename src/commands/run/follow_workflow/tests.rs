@@ -23,14 +23,14 @@ fn shown_state(state: &WorkflowState) -> Shown {
         Event::Remark(text) | Event::Asked(text) | Event::Warning(text) | Event::Progress(text) => {
             sink.borrow_mut().push(text);
         }
-        Event::Going { what: _, state: _ }
+        Event::ActivityState { what: _, state: _ }
         | Event::Waiting(_)
-        | Event::Over { what: _ }
+        | Event::ActivityEnded { what: _ }
         | Event::Document(_)
         | Event::Annotation { level: _, title: _, message: _ }
         | Event::Trace { line: _, bodies: _ } => {}
     });
-    Lines::new(events.going("run"), &events).state(state);
+    Lines::new(events.activity("run"), &events).state(state);
     let report = WorkflowReport {
         workflow: 2,
         name: "dbt".to_owned(),
@@ -43,15 +43,15 @@ fn shown_state(state: &WorkflowState) -> Shown {
     };
     let failure = verdict(&report, state, None, &events);
     let exit = failure.as_ref().map_or(0, |failure| failure.code.exit());
-    let exit = state.standing.is_over().then_some(exit);
+    let exit = state.run_state.is_over().then_some(exit);
     Shown { lines: lines.take(), failure, exit }
 }
 
 fn shown_run(state: &Value, status: &Value) -> Shown {
     let run: WorkflowRun =
         serde_json::from_value(json!({ "run_id": 1, "job_id": 2, "state": state, "status": status })).unwrap();
-    let standing = run.standing().unwrap();
-    shown_state(&WorkflowState { run, standing, tasks: Vec::new(), ahead: None })
+    let run_state = run.run_state().unwrap();
+    shown_state(&WorkflowState { run, run_state, tasks: Vec::new(), ahead: None })
 }
 
 fn what(shown: &Shown) -> String {
@@ -185,13 +185,13 @@ fn a_run_skipped_over_the_limit_is_told_how_to_wait_instead() {
     assert!(!format!("{:?}", shown_run(&other, &Value::Null).failure).contains("queue"));
 }
 
-fn task(key: &str, run_id: u64, standing: RunState) -> TaskState {
+fn task(key: &str, run_id: u64, run_state: RunState) -> TaskState {
     TaskState {
         key: key.to_owned(),
         run_id,
         attempt: 1,
         repair: 0,
-        standing: Some(standing),
+        run_state: Some(run_state),
         message: None,
         outcome: None,
         iterations: None,
@@ -209,8 +209,8 @@ fn state(result: &str, tasks: Vec<TaskState>) -> WorkflowState {
         json!({ "run_id": 1, "state": { "life_cycle_state": "TERMINATED", "result_state": result } }),
     )
     .unwrap();
-    let standing = run.standing().unwrap();
-    WorkflowState { run, standing, tasks, ahead: None }
+    let run_state = run.run_state().unwrap();
+    WorkflowState { run, run_state, tasks, ahead: None }
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn the_newest_attempt_decides_and_those_before_are_said_as_such() {
         run_id,
         attempt,
         repair,
-        standing: Some(ended(WorkflowEnd::Failed, "FAILED")),
+        run_state: Some(ended(WorkflowEnd::Failed, "FAILED")),
         message: None,
         dbt_run_url: None,
     };
@@ -261,7 +261,7 @@ fn the_newest_attempt_decides_and_those_before_are_said_as_such() {
             sink.borrow_mut().push(line);
         }
     });
-    let mut lines = Lines::new(events.going("run"), &events);
+    let mut lines = Lines::new(events.activity("run"), &events);
     lines.task(&task("dbt", 11, ended(WorkflowEnd::Failed, "FAILED")));
     let mut waiting = task("dbt", 12, RunState::Going("WAITING_FOR_RETRY".to_owned()));
     (waiting.attempt, waiting.earlier) = (2, vec![before(11, 1, 0)]);
