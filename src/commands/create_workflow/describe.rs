@@ -35,9 +35,9 @@ pub(in crate::commands) fn describe(
     };
     let want = step.want.clone();
     let present = step.present().filter(|have| have.is_own()).cloned();
-    let existing = present.as_ref().and_then(|have| job_schedule(&have.job.settings));
+    let current_schedule = present.as_ref().and_then(|have| job_schedule(&have.job.settings));
     // If nothing was written, the schedule as it would be.
-    let job_schedule = if running { existing } else { planned_schedule(&want, existing) };
+    let job_schedule = if running { current_schedule } else { planned_schedule(&want, current_schedule) };
     let job = present.as_ref().map(|have| have.job.id);
     let name = present.as_ref().and_then(|have| have.job.settings.read::<String>("name")).unwrap_or(want.name);
     let url = job.map(|job| databricks_jobs::link(writer.origin(), job, me.workspace_id));
