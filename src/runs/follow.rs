@@ -91,7 +91,7 @@ impl History {
     fn note(&mut self, error: &HttpError, age: Duration, seen: bool) {
         self.failed += 1;
         let means = error.means();
-        self.denied = if context.rejects_identity() { self.denied + 1 } else { 0 };
+        self.denied = if means.rejects_identity() { self.denied + 1 } else { 0 };
         // An endpoint that worked before exists, so a later 501 comes from a gateway.
         let missing =
             matches!(means, Meaning::NotFound | Meaning::WrongHost) || (means == Meaning::NotImplemented && !seen);
