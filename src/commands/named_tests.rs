@@ -10,7 +10,7 @@ use super::{cancel, create_workflow, deploy_notebook, init_secrets, run, watch};
 use crate::credentials::AccountFlags;
 use crate::events::Events;
 use crate::failure::Code;
-use crate::questions::{Open, Question, Unanswered};
+use crate::questions::{OpenQuestions, Question, Unanswered};
 use crate::sandbox::NotebookOutcome;
 
 const WATCH: bool = true;
@@ -113,7 +113,7 @@ async fn a_run_is_chosen_from_those_of_both_services() {
     let ended = id(&ended.data["run_id"]);
     let choose = async |active: bool, answer_with: Answer| {
         let mut ctx = world.ctx(AccountFlags::default(), Events::new(|_| ()));
-        let open = Open { questions: vec![Question::Run { active }], pasted: Vec::new(), tried: 0 };
+        let open = OpenQuestions { questions: vec![Question::Run { active }], pasted: Vec::new(), tried: 0 };
         let answered = answer(&open, &mut ctx, &*Person::of(&[answer_with])).await;
         (answered.map_err(|failure| failure.code), ctx.prompts.run)
     };
@@ -141,7 +141,7 @@ async fn a_run_is_chosen_from_those_of_both_services() {
     let empty = Harness::new();
     empty.answer_with("dbt:runs/list", 200, r#"{"status":{"code":200},"data":[]}"#);
     let mut ctx = empty.ctx(AccountFlags::default(), Events::new(|_| ()));
-    let open = Open { questions: vec![Question::Run { active: true }], pasted: Vec::new(), tried: 0 };
+    let open = OpenQuestions { questions: vec![Question::Run { active: true }], pasted: Vec::new(), tried: 0 };
     let failure = answer(&open, &mut ctx, &*Person::of(&[])).await.unwrap_err();
     assert_eq!(failure.code, Code::NotFound);
 }

@@ -10,7 +10,7 @@ use crate::credentials::InputErrors;
 use crate::databricks::jobs::{self, Job};
 use crate::databricks::{RunState, WorkflowRun, is_missing, latest_workflow_run};
 use crate::document::{Data, Id, document};
-use crate::engine::kinds::{ID_TAG, Timetable, added_tasks, dbt_jobs, other_start, timetable};
+use crate::engine::kinds::{ID_TAG, JobSchedule, added_tasks, dbt_jobs, job_schedule, other_start};
 use crate::failure::{Ended, Failure, Report, of_databricks};
 use crate::http::{HttpError, Reader, side_by_side};
 use crate::runs::plain;
@@ -50,9 +50,9 @@ pub(super) async fn rows(reader: &Reader, ctx: &CommandContext) -> Result<Vec<Ro
     let mut workflows = Vec::new();
     for ((job, dbt_jobs), last) in jobs.into_iter().zip(last) {
         let last = last.map_err(|error| of_databricks(&format!("Cannot list the runs of workflow {}", job.id), &error));
-        let timetable = timetable(&job.settings);
-        let next = timetable.as_ref().map(|timetable| next_starts(timetable, ctx)).unwrap_or_default();
-        workflows.push(Row { last: last?, timetable, next, dbt_jobs, job });
+        let job_schedule = job_schedule(&job.settings);
+        let next = job_schedule.as_ref().map(|job_schedule| next_starts(job_schedule, ctx)).unwrap_or_default();
+        workflows.push(Row { last: last?, job_schedule, next, dbt_jobs, job });
     }
     workflows.sort_by_cached_key(|row| (row.name().to_lowercase(), row.job.id));
     Ok(workflows)
@@ -101,7 +101,7 @@ pub(super) struct Row {
     job: Job,
     /// The dbt jobs that it runs, as far as it names them.
     dbt_jobs: Vec<u64>,
-    timetable: Option<Timetable>,
+    job_schedule: Option<JobSchedule>,
     next: Vec<jiff::Zoned>,
     pub(super) last: Option<WorkflowRun>,
 }
@@ -113,8 +113,8 @@ impl Row {
 
     /// What starts it.
     fn schedule(&self) -> String {
-        match &self.timetable {
-            Some(Timetable { expression, timezone, paused }) => {
+        match &self.job_schedule {
+            Some(JobSchedule { expression, timezone, paused }) => {
                 let paused = if *paused { " (paused)" } else { "" };
                 plain(&format!("{expression} {timezone}{paused}"), 100)
             }
@@ -184,7 +184,7 @@ impl Report for WorkflowsReport {
                     "workflow_name": row.name(),
                     "created_by_dbtrigger": Made::of(&row.job).word(),
                     "dbt_job_ids": row.dbt_jobs.iter().copied().map(Id).collect::<Vec<_>>(),
-                    "schedule": row.timetable.as_ref().map(|timetable| describe_schedule(timetable, &row.next)),
+                    "schedule": row.job_schedule.as_ref().map(|job_schedule| describe_schedule(job_schedule, &row.next)),
                     "other_start": other_start(&row.job.settings),
                     "last_run": last,
                 })
