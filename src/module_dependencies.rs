@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules it may use. `docs/architecture.md` has the same in words.
-const MAY_USE: [(&str, &str); 23] = [
+const MAY_USE: [(&str, &str); 24] = [
     ("context", "keyring placeholder"),
     ("document", ""),
     ("events", ""),
@@ -14,17 +14,18 @@ const MAY_USE: [(&str, &str); 23] = [
     ("schedule", ""),
     ("secret", "placeholder"),
     ("sandbox", ""),
+    ("text", ""),
     ("yaml", ""),
     ("origin", "secret"),
-    ("notebook", "origin"),
+    ("notebook", "origin text"),
     ("http", "context events origin secret"),
     ("dbt", "http origin"),
     ("databricks", "http secret"),
-    ("runs", "context databricks dbt events http"),
+    ("runs", "context databricks dbt events http text"),
     ("failure", "dbt document http questions runs"),
     ("ui", "document events failure questions secret"),
     ("credentials", "context dbt failure http keyring nearest origin placeholder questions secret yaml"),
-    ("engine", "databricks document failure http notebook origin secret"),
+    ("engine", "databricks document failure http notebook origin secret text"),
     (
         "commands",
         "context credentials databricks dbt document engine events failure http keyring nearest notebook origin questions runs sandbox schedule secret",

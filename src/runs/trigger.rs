@@ -11,11 +11,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::RunContext;
 use super::journal::{Entry, Intent, Journal, OpenIntent, Turn};
 use super::look_up::{LookUp, LookupResult, RunLowerBound, first_own, found, invalid_response, is_own};
-use super::marker::{Key, cause, hex};
+use super::marker::{Key, cause};
 use super::resume::{NotResumed, Resumption, resume};
 use super::settle::{MOST_OPEN_SENDS, UnclearSend, wait_before_repeating};
 use crate::dbt::{self, Difference, JobDisabled, Overrides, Run, TRIGGER_LIMIT};
 use crate::http::{HttpError, PATIENCE, Sent, Writer};
+use crate::text::hex;
 
 /// What to start, and how.
 #[derive(Clone, Debug)]
@@ -509,7 +510,7 @@ impl<'a> Attempt<'a> {
             origin: self.writer.origin().to_owned(),
             account: order.account,
             job: order.job,
-            parameters: hex(&Sha256::digest(parameters)),
+            parameters: hex(Sha256::digest(parameters)),
             newer_than: self.since.id,
             resume: order.resume.clone(),
             at: self.context.wall.now(),
