@@ -32,7 +32,7 @@ pub(super) fn answer(arguments: &[OsString], context: &Context) -> Option<String
     if words.len() == index {
         words.push(OsString::new());
     }
-    let mut root = with_values(command_line(), &globals(&words));
+    let mut root = with_values(command_line(), globals(&words).as_ref());
     if shell == "bash" {
         return Some(in_bash(&words, index, |words, index| {
             complete(&mut root, words, index, folder.as_deref()).unwrap_or_default()
@@ -103,11 +103,11 @@ fn globals(words: &[OsString]) -> Option<Globals> {
 }
 
 /// The command line with the values of arguments that only the program or dbt knows.
-fn with_values(command: clap::Command, globals: &Option<Globals>) -> clap::Command {
+fn with_values(command: clap::Command, globals: Option<&Globals>) -> clap::Command {
     let jobs = Jobs::of(globals);
     let with_jobs = |arg: clap::Arg| {
         let jobs = jobs.clone();
-        match arg.get_value_names().and_then(|names| names.first()).map(|name| name.as_str()) {
+        match arg.get_value_names().and_then(|names| names.first()).map(clap::builder::Str::as_str) {
             Some("JOB" | "[KEY=]JOB") => arg.add(ArgValueCompleter::new(move |typed: &OsStr| jobs.named(typed))),
             Some("CODE") => arg.add(ArgValueCandidates::new(codes)),
             Some(_) | None => arg,
@@ -130,8 +130,8 @@ struct Jobs {
 }
 
 impl Jobs {
-    fn of(globals: &Option<Globals>) -> Jobs {
-        globals.clone().map_or_else(Jobs::default, |Globals { account, profile, ca_bundle, .. }| Jobs {
+    fn of(globals: Option<&Globals>) -> Jobs {
+        globals.cloned().map_or_else(Jobs::default, |Globals { account, profile, ca_bundle, .. }| Jobs {
             account,
             profile,
             ca_bundle,
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn commands_flags_codes_and_shells_are_known_without_a_service() {
         let offered = |words: &[&str]| {
-            let mut root = with_values(command_line(), &None);
+            let mut root = with_values(command_line(), None);
             let candidates = complete(&mut root, os(words), words.len() - 1, None).unwrap();
             candidates.iter().map(|candidate| candidate.get_value().to_string_lossy().into_owned()).collect::<Vec<_>>()
         };
@@ -246,7 +246,7 @@ mod tests {
         std::fs::write(folder.path().join("key.txt"), "").unwrap();
         std::fs::create_dir(folder.path().join("target")).unwrap();
         let offered = |words: &[&str]| {
-            let mut root = with_values(command_line(), &None);
+            let mut root = with_values(command_line(), None);
             let candidates = complete(&mut root, os(words), words.len() - 1, Some(folder.path())).unwrap();
             candidates.iter().map(|candidate| candidate.get_value().to_string_lossy().into_owned()).collect::<Vec<_>>()
         };

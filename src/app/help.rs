@@ -45,12 +45,12 @@ pub(super) fn command_line() -> clap::Command {
 
 /// Which values are files, for completions.
 fn with_hints(command: clap::Command) -> clap::Command {
-    let hinted = |arg: clap::Arg| match arg.get_value_names().and_then(|names| names.first()).map(|name| name.as_str())
-    {
-        Some("FILE") => arg.value_hint(ValueHint::FilePath),
-        Some("DIR") => arg.value_hint(ValueHint::DirPath),
-        Some(_) | None => arg,
-    };
+    let hinted =
+        |arg: clap::Arg| match arg.get_value_names().and_then(|names| names.first()).map(clap::builder::Str::as_str) {
+            Some("FILE") => arg.value_hint(ValueHint::FilePath),
+            Some("DIR") => arg.value_hint(ValueHint::DirPath),
+            Some(_) | None => arg,
+        };
     command.mut_args(hinted).mut_subcommands(with_hints)
 }
 
@@ -146,7 +146,10 @@ mod tests {
                     Some("grant") => {
                         grants += 1;
                         let names = flag.get_value_names().unwrap_or_default();
-                        assert_eq!(names.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["PRINCIPAL[:LEVEL]"]);
+                        assert_eq!(
+                            names.iter().map(clap::builder::Str::as_str).collect::<Vec<_>>(),
+                            ["PRINCIPAL[:LEVEL]"]
+                        );
                         let help = flag.get_help().unwrap().to_string();
                         assert!(help.contains("(default)"), "{words}: {help}");
                     }

@@ -14,6 +14,7 @@ use super::{CommandContext, line_to_dbt};
 use crate::credentials::{Account, InputErrors, account};
 use crate::document::{Data, document};
 use crate::failure::{Code, Ended, Failure, Report};
+use crate::text::hex;
 
 /// Print a shell completion script
 ///
@@ -144,8 +145,7 @@ pub(crate) async fn jobs(ctx: &CommandContext) -> Vec<(u64, String)> {
 
 fn file_name(account: &Account) -> String {
     let digest = Sha256::digest(format!("{} {}", account.origin, account.id));
-    let digits: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("jobs-{digits}.json")
+    format!("jobs-{}.json", &hex(digest)[..16])
 }
 
 fn read(file: &PathBuf, now: Timestamp) -> Option<Vec<(u64, String)>> {

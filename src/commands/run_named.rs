@@ -26,6 +26,7 @@ pub(crate) enum RunNamed {
 const ADVICE: &str = "use the ID or URL of a dbt run or of a Databricks run";
 
 /// A run, the service that has it, and a line to that.
+#[expect(clippy::large_enum_variant, reason = "there is one, and it is taken apart at once")]
 pub(crate) enum RunFound {
     /// As it was seen, if it was looked at.
     Dbt {

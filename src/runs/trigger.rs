@@ -212,12 +212,12 @@ pub(crate) async fn resume_alone(
         let looked = timeout_at(order.deadline, writer.read(dbt::get_run(order.account, left.as_ref()?.run?))).await;
         looked.ok()?.ok().filter(|there| there.retrying_run_id == Some(resumption.run))
     };
-    let resumed = match context.interruption.or(known).await.map_err(|_| NotResumed::Interrupted)? {
-        Some(there) => Ok(there),
-        None => {
-            started.note(intent.as_mut());
-            resume(resumption, writer, context, sending).await
-        }
+    let known = context.interruption.or(known).await.map_err(|_| NotResumed::Interrupted)?;
+    let resumed = if let Some(known) = known {
+        Ok(known)
+    } else {
+        started.note(intent.as_mut());
+        resume(resumption, writer, context, sending).await
     };
     match &resumed {
         Ok(run) => {

@@ -40,10 +40,10 @@ impl Dialog<'_> {
         let run = offers.swap_remove(chosen).run;
         match &run {
             RunNamed::Workflow { run, origin: _ } => {
-                self.instead.push(Instead::Flag("--workflow-run", run.to_string()))
+                self.instead.push(Instead::Flag("--workflow-run", run.to_string()));
             }
             RunNamed::Id(run) | RunNamed::Dbt { run, pasted: _ } => {
-                self.instead.push(Instead::Argument(run.to_string()))
+                self.instead.push(Instead::Argument(run.to_string()));
             }
         }
         self.ctx.prompts.run = Some(run);

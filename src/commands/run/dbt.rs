@@ -81,6 +81,7 @@ pub(super) async fn run(
 }
 
 /// A start with everything it needs.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub(super) struct PreparedRun {
     pub(super) account: Account,
     pub(super) writer: Writer,

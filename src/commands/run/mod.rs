@@ -62,6 +62,7 @@ pub(crate) const LONGEST: Duration = Duration::from_hours(24);
   dbtrigger run 222222 --on-interrupt cancel --junit dbt-junit.xml --summary-detail
   dbtrigger run 222222 --idempotency-key nightly-2026-11-23 --step 'dbt build --select tag:nightly'
   dbtrigger run --workflow 'dbt: Nightly build (222222)'")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct Args {
     /// dbt job: ID, URL, or name; several are started in parallel
     #[arg(value_name = "JOB", conflicts_with = "workflow")]
