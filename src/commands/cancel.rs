@@ -47,7 +47,7 @@ pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Repor
     let Args { run, workflow_run, timeout } = args;
     let deadline = Deadline::of_timeout(timeout);
     let mut report = CancelReport::default();
-    let failure = match find_run(run.as_deref(), workflow_run, true, &deadline, ctx).await {
+    let failure = match Box::pin(find_run(run.as_deref(), workflow_run, true, &deadline, ctx)).await {
         Ok(RunFound::Dbt { run, seen, account, writer, by_address }) => {
             let again = resume::on_dbt_run("cancel", run, &account, &ctx.account, by_address);
             let line = DbtLine { account: &account, writer: &writer, again: &again };

@@ -38,7 +38,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
     let Args { run, workflow_run, timeout } = args;
     let deadline = Deadline::of_timeout(timeout.min(LONGEST * 3650));
-    let watched = match find_run(run.as_deref(), workflow_run, false, &deadline, ctx).await {
+    let watched = match Box::pin(find_run(run.as_deref(), workflow_run, false, &deadline, ctx)).await {
         Ok(RunFound::Dbt { run, seen, account, writer, by_address }) => {
             let seen = match seen {
                 Some(seen) => Ok(*seen),

@@ -316,7 +316,7 @@ impl PreparedRun {
         };
         let milestone = |milestone: Milestone<'_>| progress.milestone(milestone);
         let begun = if self.failed {
-            self.resume_last(&progress, means, journal).await
+            Box::pin(self.resume_last(&progress, means, journal)).await
         } else {
             let triggered = self.trigger(means, journal, &milestone).await;
             triggered.map(Begun::from).map_err(|error| progress.not_started(&error, means))
