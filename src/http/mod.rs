@@ -5,20 +5,19 @@
 
 mod ahead;
 mod call;
-mod certificate;
 mod client;
 mod deadline;
 mod error;
 mod intake;
 mod lenient;
 mod pages;
+mod probe;
 mod refusal;
 mod retry;
 mod socket;
 mod token;
 mod trace;
 mod transport;
-mod walk;
 
 pub(crate) use call::{Call, Idempotent, NonIdempotent, Path, Read, Shape, json as parse_json};
 pub(crate) use client::{Profile, Reader, Sent, Writer};
@@ -28,11 +27,11 @@ pub(crate) use error::{Fault, HttpError, ServiceError, shorten, title_of_page};
 pub(crate) use intake::Intake;
 pub(crate) use lenient::{Rows, known, or_default, readable, soft, whole};
 pub(crate) use pages::{Pages, side_by_side};
+pub(crate) use probe::probe;
 pub(crate) use refusal::{Meaning, Phrase, Service, meaning, says};
 pub(crate) use retry::{PATIENCE, Pace, RetryAfter, cool_down};
-pub(crate) use socket::{Roots, Sockets};
+pub(crate) use socket::{Roots, Sockets, is_proxied};
 pub(crate) use token::{Asking, Credential, IssuedToken, Issuer, NoToken, TokenClient, TokenRequest, Unanswered};
 #[cfg(test)]
 pub(crate) use transport::{Lane, Limits, Pending, WireError};
 pub(crate) use transport::{Net, NetKind, Transport};
-pub(crate) use walk::{Link, Proxy, Walk, walk};
