@@ -21,17 +21,17 @@ use crate::questions::Question;
 
 /// The client of the workspace.
 pub(crate) fn to_databricks(identity: &Databricks, ctx: &CommandContext) -> Result<Writer, Failure> {
-    let Databricks { origin, host_from: _, workspace, way, tried, remark } = identity;
+    let Databricks { origin, host_from: _, workspace, auth_method, tried, remark } = identity;
     if let Some(remark) = remark {
         ctx.events.warning(remark);
     }
-    let agent = user_agent(ctx, &format!("auth/{}", way.name()));
+    let agent = user_agent(ctx, &format!("auth/{}", auth_method.name()));
     let endpoint = || -> Result<Endpoint, Failure> {
         let token_client = token_client(origin, &agent, ctx)?;
         Ok(Endpoint { origin: origin.clone(), token_client, vault: ctx.vault.clone(), url: OnceCell::new() })
     };
     let wall = ctx.context.wall.clone();
-    let credential = match way {
+    let credential = match auth_method {
         AuthMethod::Token(token) => Credential::Fixed(token.value.clone()),
         AuthMethod::ServicePrincipal { id, secret } => Credential::issued(
             FromServicePrincipal { endpoint: endpoint()?, id: id.value.clone(), secret: secret.value.clone() },
@@ -73,10 +73,10 @@ pub(crate) fn to_databricks(identity: &Databricks, ctx: &CommandContext) -> Resu
         origin: origin.to_string(),
         scheme: "Bearer",
         credential,
-        known_as: way.known_as(),
+        known_as: auth_method.known_as(),
         user_agent: agent,
         workspace: workspace.as_ref().map(|id| id.value.clone()),
-        said: crate::databricks::said,
+        parse_error: crate::databricks::parse_error,
     };
     line(origin, profile, ctx)
 }
@@ -95,7 +95,7 @@ pub(crate) fn to_dbt(account: &Account, token: &Token, ctx: &CommandContext) -> 
         known_as: token.source().to_string(),
         user_agent: user_agent(ctx, "auth/token"),
         workspace: None,
-        said: crate::dbt::said,
+        parse_error: crate::dbt::parse_error,
     };
     line(&account.origin, profile, ctx)
 }

@@ -13,10 +13,11 @@ use crate::http::Writer;
 use crate::questions::Prompter;
 
 /// State note if the prompt for a run is not answered.
-const SET_UP: &str = "setup is complete; no run was started";
+const NOTE_NO_RUN: &str = "setup is complete; no run was started";
 
 /// State note after the answer "yes", until the run is known.
-const PRESSED: &str = "setup is complete; check whether its run was started with `dbtrigger runs --workflow WORKFLOW`";
+const NOTE_RUN_REQUESTED: &str =
+    "setup is complete; check whether its run was started with `dbtrigger runs --workflow WORKFLOW`";
 
 /// Whether to run the workflow once it exists.
 pub(in crate::commands) enum RunNow {
@@ -32,12 +33,12 @@ impl From<bool> for RunNow {
     }
 }
 
-/// Checks the workflow and runs it, as requested. The outcome is the first failure, or that of the last step. `parting`
-/// is printed before the prompt for a run.
+/// Checks the workflow and runs it, as requested. The outcome is the first failure, or that of the last step.
+/// `closing_lines` are printed before the prompt for a run.
 pub(in crate::commands) async fn check_and_run(
     applied: Applied,
     check: Option<Check>,
-    parting: &[String],
+    closing_lines: &[String],
     (job, run_now): (u64, RunNow),
     (databricks, writer): (&Databricks, &Writer),
     ctx: &CommandContext,
@@ -52,28 +53,28 @@ pub(in crate::commands) async fn check_and_run(
         let Ended { report, failure } = check.run(writer, ctx).await;
         all.check = report;
         if failure.is_some() {
-            tell(parting, ctx);
+            tell(closing_lines, ctx);
             return Ended { report: Some(Box::new(all)), failure };
         }
     }
-    tell(parting, ctx);
-    let presses = match run_now {
+    tell(closing_lines, ctx);
+    let runs_now = match run_now {
         RunNow::No => false,
         RunNow::Now => true,
         RunNow::Offered(prompter) => {
             // If the prompt is interrupted, the report is already complete.
-            ctx.last_known.stands(all.json(), StateNote { cause: None, advice: SET_UP });
+            ctx.last_known.set_note(all.json(), StateNote { cause: None, advice: NOTE_NO_RUN });
             let answer = offered(&*prompter).await;
             match answer {
                 Ok(answer) => {
-                    ctx.last_known.stands(all.json(), StateNote { cause: None, advice: PRESSED });
+                    ctx.last_known.set_note(all.json(), StateNote { cause: None, advice: NOTE_RUN_REQUESTED });
                     answer
                 }
                 Err(failure) => return Ended { report: Some(Box::new(all)), failure: Some(failure) },
             }
         }
     };
-    if !presses {
+    if !runs_now {
         return Ended::well(Box::new(all));
     }
     let Ended { report, failure } = crate::commands::run::start_workflow(job, databricks, ctx).await;
@@ -91,7 +92,7 @@ fn tell(lines: &[String], ctx: &CommandContext) {
 async fn offered(prompter: &dyn Prompter) -> Result<bool, Failure> {
     prompter.key("Run the workflow now?", "yN").await.map(|key| key == 'y').map_err(|reason| {
         let Failure { code, what, causes, hints: _, open: _ } = unanswered(reason);
-        let failure = Failure::new(code, what).advise(SET_UP);
+        let failure = Failure::new(code, what).advise(NOTE_NO_RUN);
         causes.into_iter().fold(failure, Failure::cause)
     })
 }

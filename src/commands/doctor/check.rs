@@ -80,14 +80,14 @@ pub(super) struct Check {
     reasons: Vec<String>,
     next: Vec<Hint>,
     /// Later checks do not depend on it.
-    is_aside: bool,
+    is_optional: bool,
 }
 
 impl Check {
     fn new(part: Section, id: &str, status: Status, what: impl Into<String>) -> Check {
         let id = format!("{}.{id}", part.word());
         let what = what.into();
-        Check { part, id, status, what, reasons: Vec::new(), next: Vec::new(), is_aside: false }
+        Check { part, id, status, what, reasons: Vec::new(), next: Vec::new(), is_optional: false }
     }
 
     pub(super) fn ok(part: Section, id: &str, what: impl Into<String>) -> Check {
@@ -146,13 +146,12 @@ impl Check {
     }
 
     /// Marks it as not required by later checks.
-    pub(super) fn aside(self) -> Check {
-        Check { is_aside: true, ..self }
+    pub(super) fn optional(self) -> Check {
+        Check { is_optional: true, ..self }
     }
 
-    /// Whether it has failed and later checks depend on it.
-    pub(super) fn breaks(&self) -> bool {
-        self.has_failed() && !self.is_aside
+    pub(super) fn blocks_later_checks(&self) -> bool {
+        self.has_failed() && !self.is_optional
     }
 
     /// The reason for skipping another check, if this one has failed.
@@ -170,7 +169,7 @@ impl Check {
     }
 
     fn text(&self, given: &Given) -> String {
-        let Check { part: _, id: _, status, what, reasons, next: _, is_aside: _ } = self;
+        let Check { part: _, id: _, status, what, reasons, next: _, is_optional: _ } = self;
         if *status == Status::Skipped {
             return format!("  {} {what}: skipped because {}\n", status.mark(), reasons.join("; "));
         }
@@ -185,7 +184,7 @@ impl Check {
     }
 
     fn json(&self, given: &Given) -> Data {
-        let Check { part: _, id, status, what, reasons, next: _, is_aside: _ } = self;
+        let Check { part: _, id, status, what, reasons, next: _, is_optional: _ } = self;
         let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
         document!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": self.hints(given) })
     }

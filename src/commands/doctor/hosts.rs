@@ -40,7 +40,7 @@ impl Host<'_> {
             Ok(date) => {
                 let reachable = Check::ok(part, "connection", format!("{} is reachable", self.place()));
                 // A wrong clock does not block later checks.
-                vec![reachable, self.clock(date, now).aside()]
+                vec![reachable, self.clock(date, now).optional()]
             }
             Err(net) => {
                 let unreachable = Check::failed(part, "connection", self.unreachable(&net, environment));
@@ -70,7 +70,7 @@ impl Host<'_> {
             fault: Fault::NotSent(net.clone()),
             attempts: 1,
             request_id: None,
-            late: None,
+            exceeded: None,
         };
         match part {
             Section::Dbt => of_dbt(what, &error("dbt Cloud")),
@@ -146,7 +146,8 @@ pub(super) async fn databricks_identity(reader: &Reader, identity: &Databricks) 
     let (part, id) = (Section::Databricks, "identity");
     match who(reader).await {
         Ok(me) => {
-            let what = format!("{} is {}; token accepted ({})", reader.known_as(), me.user_name, identity.way.name());
+            let what =
+                format!("{} is {}; token accepted ({})", reader.known_as(), me.user_name, identity.auth_method.name());
             (Check::ok(part, id, what), Some(me))
         }
         Err(mut failure) => {
@@ -159,7 +160,7 @@ pub(super) async fn databricks_identity(reader: &Reader, identity: &Databricks) 
 }
 
 /// Probes a host, and returns the checks.
-pub(super) async fn check_host(host: Host<'_>, ctx: &CommandContext) -> Result<Vec<Check>, Failure> {
+pub(super) async fn host_checks(host: Host<'_>, ctx: &CommandContext) -> Result<Vec<Check>, Failure> {
     let probed = probe_host(host.origin, ctx).await?;
     Ok(host.checks(probed, &ctx.context.environment, ctx.context.wall.now()))
 }

@@ -18,7 +18,7 @@ use crate::runs::{Probe as _, Seen, WorkflowProbe, WorkflowState, plain};
 pub(super) async fn look(
     chain: &Chain<'_>,
     workflow: &WorkflowCheck,
-    footings: &BTreeMap<String, NotebookCheck>,
+    notebook_checks: &BTreeMap<String, NotebookCheck>,
 ) -> Check {
     let job = workflow.have.job.id;
     let (id, subject) = (format!("last-run:{job}"), format!("the last run of {}", workflow.short()));
@@ -31,7 +31,7 @@ pub(super) async fn look(
         Ok(page) => page,
         Err(error) => return unknown(error),
     };
-    let ended = page.runs.rows.iter().filter_map(|run| match run.standing()? {
+    let ended = page.runs.rows.iter().filter_map(|run| match run.state()? {
         databricks::RunState::Ended(end) => Some((run, end)),
         databricks::RunState::Going(_) => None,
     });
@@ -41,20 +41,20 @@ pub(super) async fn look(
     };
     let at = run.start_time.and_then(|at| i64::try_from(at).ok()).and_then(|at| Timestamp::from_millisecond(at).ok());
     let at = at.map(|at| format!(" of {}", moment(at))).unwrap_or_default();
-    let told = format!("{subject}, {}{at}", run.run_id);
+    let described = format!("{subject}, {}{at}", run.run_id);
     let watch = format!("dbtrigger watch --workflow-run {}", run.run_id);
-    let well = |word: &str| Check::ok(PART, &id, format!("{told}: {word}"));
+    let well = |word: &str| Check::ok(PART, &id, format!("{described}: {word}"));
     match end {
-        WorkflowEnd::Success(word) | WorkflowEnd::Left(word) => well(&word),
+        WorkflowEnd::Success(word) | WorkflowEnd::Excluded(word) => well(&word),
         WorkflowEnd::SuccessWithFailures(word) => well(&word).warn("some of its tasks failed").run(watch),
         WorkflowEnd::Cancelled(word) => well(&word).warn("it was canceled").run(watch),
-        WorkflowEnd::NeverRan(word) | WorkflowEnd::Failed(word) => {
+        WorkflowEnd::NotRun(word) | WorkflowEnd::Failed(word) => {
             let state = match WorkflowProbe::new(chain.reader, run.run_id).look().await {
                 Ok(Seen::Ended(state) | Seen::Going(state)) => state,
                 Err(error) => return unknown(error),
             };
             let what = format!("Run {}{at} of {} failed: {word}.", run.run_id, workflow.short());
-            Check::failed(PART, &id, why(workflow, footings, &state, what).run(watch))
+            Check::failed(PART, &id, why(workflow, notebook_checks, &state, what).run(watch))
         }
     }
 }
@@ -62,24 +62,22 @@ pub(super) async fn look(
 /// Why it failed, and the next steps.
 fn why(
     workflow: &WorkflowCheck,
-    footings: &BTreeMap<String, NotebookCheck>,
+    notebook_checks: &BTreeMap<String, NotebookCheck>,
     state: &WorkflowState,
     what: String,
 ) -> Failure {
     let failure = Failure::new(Code::RunFailed, what);
-    let failed = state
-        .tasks
-        .iter()
-        .find(|task| matches!(task.standing, Some(databricks::RunState::Ended(WorkflowEnd::Failed(_)))));
+    let failed =
+        state.tasks.iter().find(|task| matches!(task.state, Some(databricks::RunState::Ended(WorkflowEnd::Failed(_)))));
     let Some(task) = failed else {
         let message = state.run.message().map(|message| plain(message, 400));
         return message.into_iter().fold(failure, Failure::cause);
     };
     let notebook = workflow.tasks.iter().find(|own| own.key == task.key).map(|own| &own.notebook);
-    let prerequisites = notebook.and_then(|notebook| footings.get(notebook)?.prerequisites.as_ref().ok());
+    let prerequisites = notebook.and_then(|notebook| notebook_checks.get(notebook)?.prerequisites.as_ref().ok());
     let Some(prerequisites) = prerequisites else {
         // A task of others, or a notebook that failed its own check.
-        let lines = task.said.iter().flat_map(|said| &said.error).chain(&task.message).take(5);
+        let lines = task.output.iter().flat_map(|output| &output.error).chain(&task.message).take(5);
         return lines.map(|line| format!("task {}: {line}", task.key)).fold(failure, Failure::cause);
     };
     let who = workflow.have.job.run_as.as_deref().unwrap_or("its run-as identity");
