@@ -12,11 +12,12 @@ use crate::failure::{Code, Failure};
 use crate::nearest::nearest_names;
 use crate::placeholder::Placeholder;
 use crate::secret::{Filter, Vault, holds_a_token};
-use crate::ui::{Color, Format, Printer, Voice, clean};
+use crate::ui::{Color, Format, OutputSettings, Printer, clean};
 
 /// Refuses arguments that contain a token, a secret from the environment or an unexpanded variable, before an error
 /// message repeats them.
 pub(super) fn check(arguments: &[OsString], environment: &Environment) -> Result<(), Failure> {
+    let filters: Vec<_> = environment.secrets().map(|(name, secret)| (name, Filter::of(&secret))).collect();
     let mut before: Option<String> = None;
     for (index, argument) in arguments.iter().enumerate().skip(1) {
         // Removing characters can join a secret that was split.
@@ -31,7 +32,7 @@ pub(super) fn check(arguments: &[OsString], environment: &Environment) -> Result
             Some(flag) if !holds_a_token(flag) => format!("the value of {flag}"),
             Some(_) | None => format!("argument {index}"),
         };
-        let variable = environment.secrets().find(|(_, secret)| Filter::of(secret).finds(&text)).map(|(name, _)| name);
+        let variable = filters.iter().find(|(_, filter)| filter.finds(&text)).map(|(name, _)| name);
         let what = match variable {
             Some(variable) => format!("Refused {place}: it contains the secret in {variable}."),
             None if holds_a_token(&text) => format!("Refused {place}: it looks like a token."),
@@ -61,7 +62,7 @@ pub(super) fn refuse_arguments(failure: Failure, arguments: &[OsString], context
 fn early_printer(arguments: &[OsString], context: &Context, vault: &Vault) -> Printer {
     let format = if wants_json(arguments) { Format::Json } else { Format::Text };
     let color = use_color(wanted_color(arguments), &context.environment, context.stderr_is_terminal);
-    Printer::on_streams(Voice { format, quiet: false, verbose: 0, color, draws: false }, vault.filter())
+    Printer::on_streams(OutputSettings { format, quiet: false, verbose: 0, color, draws: false }, vault.filter())
 }
 
 /// Prints help, version and usage errors before the rest of the program is set up.

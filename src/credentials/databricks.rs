@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::keyring::KeyringError;
 use crate::origin::Origin;
 use crate::questions::Question;
-use crate::secret::{Sealed, Secret, Vault};
+use crate::secret::{Secret, UncheckedSecret, Vault};
 
 /// A workspace and the credential for it.
 #[derive(Clone, Debug)]
@@ -210,7 +210,7 @@ impl Place<'_> {
     }
 
     /// The stored login for this host, and for the workspace ID if one is given.
-    fn stored_login(&self, host: Option<&Origin>) -> Result<(Sourced<Origin>, Sourced<Sealed>), NoLogin> {
+    fn stored_login(&self, host: Option<&Origin>) -> Result<(Sourced<Origin>, Sourced<UncheckedSecret>), NoLogin> {
         match workspace::find(self) {
             Ok(id) => {
                 stored_login::databricks(host, id.as_ref().map(|id| id.value.as_str()), self.environment.keyring())
@@ -262,7 +262,7 @@ pub(crate) fn databricks(environment: &Environment, vault: &Vault, errors: &mut 
         found,
         MissingInput {
             what: "the credential for Databricks",
-            give: if place.environment_counts && environment.keyring().is_of_no_use() { "set DATABRICKS_TOKEN (or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET), or pick a profile of ~/.databrickscfg with -p" } else if place.environment_counts { "run `dbtrigger auth login --databricks`, set DATABRICKS_TOKEN (or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET), or pick a profile of ~/.databrickscfg with -p" } else { "add token, or client_id and client_secret, to the profile" },
+            give: if place.environment_counts && environment.keyring().is_known_unusable() { "set DATABRICKS_TOKEN (or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET), or pick a profile of ~/.databrickscfg with -p" } else if place.environment_counts { "run `dbtrigger auth login --databricks`, set DATABRICKS_TOKEN (or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET), or pick a profile of ~/.databrickscfg with -p" } else { "add token, or client_id and client_secret, to the profile" },
             ask: place.environment_counts.then_some(Question::DatabricksCredential),
         },
     );

@@ -1,7 +1,7 @@
 //! Collects missing and invalid values, so that a command fails once and reports all of them.
 
 use crate::failure::{Code, Failure, Hint};
-use crate::questions::{Open, Question};
+use crate::questions::{OpenQuestions, Question};
 
 /// A missing value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,7 +155,7 @@ impl InputErrors {
         failure.open.tried = count;
         // Prompt only if every missing value can be prompted for; otherwise all answers would be in vain.
         if let Some(questions) = missing.into_iter().map(|missing| missing.ask).collect() {
-            failure.open = Open { questions, pasted, tried: count };
+            failure.open = OpenQuestions { questions, pasted, tried: count };
         }
         Err(advice.into_iter().fold(failure, Failure::advise).hint(Hint::GiveEach))
     }

@@ -12,9 +12,9 @@ use crate::credentials::{
     databricks, named_workspace,
 };
 use crate::databricks::permissions::Principal;
-use crate::document::{Data, Id, Shown, document};
+use crate::document::{Data, Id, ToDocument, document};
 use crate::failure::{Code, Ended, Failure, Report, of_dbt};
-use crate::questions::Open;
+use crate::questions::OpenQuestions;
 
 /// Show who you are signed in as, and where each credential comes from
 ///
@@ -51,8 +51,8 @@ impl ServiceStatus {
         ServiceStatus { service, facts: Vec::new(), failure: None }
     }
 
-    fn fact(&mut self, name: &'static str, words: &'static str, value: impl Shown) {
-        self.facts.push((name, words, value.shown()));
+    fn fact(&mut self, name: &'static str, words: &'static str, value: impl ToDocument) {
+        self.facts.push((name, words, value.to_document()));
     }
 
     /// Expiry of the token, or why it is unknown.
@@ -200,7 +200,7 @@ fn together(service_statuses: [(&ServiceStatus, &Given); 2]) -> Option<Failure> 
     for (ServiceStatus { service, facts: _, failure: _ }, given, failure) in failing {
         let Failure { code: _, what, causes, hints, open } = failure;
         // `auth status` reports missing values and does not prompt for them.
-        let _: &Open = open;
+        let _: &OpenQuestions = open;
         let named = |text: &str| if several { format!("{service}: {text}") } else { text.to_owned() };
         together.causes.push(format!("{service}: {what}"));
         together.causes.extend(causes.iter().map(|cause| named(cause)));
