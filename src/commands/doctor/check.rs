@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
-
 use crate::commands::Given;
 use crate::document::{Data, document};
 use crate::failure::{Code, Failure, Hint, Report};
@@ -81,8 +79,6 @@ pub(super) struct Check {
     what: String,
     reasons: Vec<String>,
     next: Vec<Hint>,
-    /// Expiry of a certificate.
-    valid_until: Option<Timestamp>,
     /// Later checks do not depend on it.
     is_optional: bool,
 }
@@ -91,7 +87,7 @@ impl Check {
     fn new(part: Section, id: &str, status: Status, what: impl Into<String>) -> Check {
         let id = format!("{}.{id}", part.word());
         let what = what.into();
-        Check { part, id, status, what, reasons: Vec::new(), next: Vec::new(), valid_until: None, is_optional: false }
+        Check { part, id, status, what, reasons: Vec::new(), next: Vec::new(), is_optional: false }
     }
 
     pub(super) fn ok(part: Section, id: &str, what: impl Into<String>) -> Check {
@@ -141,11 +137,6 @@ impl Check {
         self
     }
 
-    pub(super) fn valid_until(mut self, moment: Timestamp) -> Check {
-        self.valid_until = Some(moment);
-        self
-    }
-
     pub(super) fn part(&self) -> Section {
         self.part
     }
@@ -178,7 +169,7 @@ impl Check {
     }
 
     fn text(&self, given: &Given) -> String {
-        let Check { part: _, id: _, status, what, reasons, next: _, valid_until: _, is_optional: _ } = self;
+        let Check { part: _, id: _, status, what, reasons, next: _, is_optional: _ } = self;
         if *status == Status::Skipped {
             return format!("  {} {what}: skipped because {}\n", status.mark(), reasons.join("; "));
         }
@@ -193,14 +184,9 @@ impl Check {
     }
 
     fn json(&self, given: &Given) -> Data {
-        let Check { part: _, id, status, what, reasons, next: _, valid_until, is_optional: _ } = self;
+        let Check { part: _, id, status, what, reasons, next: _, is_optional: _ } = self;
         let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
-        let mut check =
-            document!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": self.hints(given) });
-        if let Some(moment) = valid_until {
-            check.set("valid_until", moment.to_string());
-        }
-        check
+        document!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": self.hints(given) })
     }
 }
 
