@@ -38,7 +38,7 @@ pub(crate) const VARIABLES: [Group; 8] = [
             ("NO_COLOR", "Any value: no color, unless --color is given"),
             ("CLICOLOR_FORCE", "Any value but 0: color without a terminal too"),
             ("TERM", "`dumb`: no color"),
-            ("RUST_BACKTRACE", "Any value but 0: a backtrace after an internal error"),
+            ("RUST_BACKTRACE", "Any value but 0: a backtrace if dbtrigger crashes"),
         ],
     ),
     (
