@@ -202,16 +202,28 @@ async fn converse(
         let ended = carry_out(ctx).await;
         let open = ended.failure.as_ref().map(|failure| failure.open.clone()).unwrap_or_default();
         // One answer may lead to another question, so only now all of them are known.
-        if open.questions.is_empty() && !instead.is_empty() && (ended.failure.is_some() || !again.only_failed) {
-            ctx.events.remark(next_time(again.arguments, &instead, &ctx.prompts.settings));
+        if open.questions.is_empty() && !instead.is_empty() {
+            let next_time = next_time(again.arguments, &instead, &ctx.prompts.settings);
+            if let Some(failure) = ended.failure {
+                return Ended { report: ended.report, failure: Some(failure.run(CONTINUE, next_time)) };
+            }
+            if !again.only_failed {
+                ctx.events.remark(format!("Without questions: {next_time}"));
+            }
         }
         // Asked for once, and still missing: then asking does not help.
         if open.questions.iter().all(|question| asked.contains(question)) {
             return ended;
         }
-        match commands::answer(&open, ctx, &*prompter).await {
-            Ok(answers) => instead.extend(answers),
+        let (answers, result) = commands::answer(&open, ctx, &*prompter).await;
+        instead.extend(answers);
+        match result {
+            Err(failure) if !instead.is_empty() => {
+                let next_time = next_time(again.arguments, &instead, &ctx.prompts.settings);
+                return failure.run(CONTINUE, next_time).into();
+            }
             Err(failure) => return failure.into(),
+            Ok(()) => {}
         }
         // A setting can be edited any number of times.
         let once = |question: &Question| !matches!(question, Question::Setting { setting: _, now: _ });
@@ -219,7 +231,10 @@ async fn converse(
     }
 }
 
-/// The command that asks nothing, without any secret in it. An edited setting replaces its flag.
+/// What the command with all answers does after a failure.
+const CONTINUE: &str = "continue with these answers";
+
+/// The command that asks for nothing but secrets. An edited setting replaces its flag.
 fn next_time(arguments: &[OsString], instead: &[Instead], settings: &BTreeMap<Setting, Option<String>>) -> String {
     let mut arguments: Vec<String> =
         arguments.iter().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
@@ -235,18 +250,16 @@ fn next_time(arguments: &[OsString], instead: &[Instead], settings: &BTreeMap<Se
     let mut words: Vec<String> = ["dbtrigger".to_owned()].into_iter().chain(given).collect();
     // Behind `--` nothing is a flag.
     let verbatim = words.iter().position(|word| word == "--").map_or(Vec::new(), |index| words.split_off(index));
-    let mut secrets = Vec::new();
     for instead in &instead {
         match instead {
             Instead::Variable(name, Some(value)) => words.insert(0, format!("{name}={}", quoted(value))),
-            Instead::Variable(name, None) => secrets.push(*name),
+            Instead::Variable(_, None) => {}
             Instead::Flag(flag, value) => words.extend([(*flag).to_owned(), quoted(value)]),
             Instead::Argument(value) => words.push(quoted(value)),
         }
     }
     words.extend(verbatim);
-    let with = if secrets.is_empty() { String::new() } else { format!("   (with {} set)", secrets.join(" and ")) };
-    format!("next time: {}{with}", words.join(" "))
+    words.join(" ")
 }
 
 async fn dispatch(command: Command, ctx: &CommandContext) -> Ended<Box<dyn Report>> {
@@ -344,7 +357,8 @@ mod tests {
 
     use super::*;
     use crate::commands::harness::Harness;
-    use crate::events::{Event, Events};
+    use crate::events::Events;
+    use crate::failure::Hint;
     use crate::questions::{Asking, Prompter};
 
     fn arguments(line: &str) -> Vec<OsString> {
@@ -389,7 +403,7 @@ mod tests {
         ];
         assert_eq!(
             next_time(&arguments("/bin/dbtrigger run --cause a:b"), &instead, &BTreeMap::new()),
-            r"next time: DATABRICKS_HOST='https://w.cloud.databricks.com' dbtrigger run --cause 'a:b' --dbt-account 1 'it'\''s nightly'   (with DATABRICKS_TOKEN and DBT_CLOUD_TOKEN set)"
+            r"DATABRICKS_HOST='https://w.cloud.databricks.com' dbtrigger run --cause 'a:b' --dbt-account 1 'it'\''s nightly'"
         );
     }
 
@@ -401,7 +415,7 @@ mod tests {
                 &[Instead::Flag("--dbt-account", "1".to_owned())],
                 &BTreeMap::new()
             ),
-            "next time: dbtrigger run --no-wait --dbt-account 1 -- 222222"
+            "dbtrigger run --no-wait --dbt-account 1 -- 222222"
         );
     }
 
@@ -413,10 +427,7 @@ mod tests {
             (Setting::Compute, Some("new".to_owned())),
         ];
         let line = arguments("dbtrigger setup --scope a --path /x --compute=serverless --key k");
-        assert_eq!(
-            next_time(&line, &[], &settings.into()),
-            "next time: dbtrigger setup --key k --scope team --compute new"
-        );
+        assert_eq!(next_time(&line, &[], &settings.into()), "dbtrigger setup --key k --scope team --compute new");
     }
 
     /// Types what each question asks for.
@@ -446,17 +457,12 @@ mod tests {
         let (host, account) = (&[Question::DbtHost][..], &[Question::DbtAccount][..]);
         for (rounds, expected) in [
             (&[][..], &[][..]),
-            (&[host], &["next time: dbtrigger run --dbt-host ab123.us1.dbt.com"]),
-            (&[host, account], &["next time: dbtrigger run --dbt-host ab123.us1.dbt.com --dbt-account 51234"]),
+            (&[host], &["dbtrigger run --dbt-host ab123.us1.dbt.com"]),
+            (&[host, account], &["dbtrigger run --dbt-host ab123.us1.dbt.com --dbt-account 51234"]),
             // Still missing after the answer: there is no command that asks nothing.
             (&[host, account, account], &[]),
         ] {
-            let remarks: Rc<RefCell<Vec<String>>> = Rc::default();
-            let sink = remarks.clone();
-            let events = Events::new(move |event| {
-                let Event::Remark(text) = event else { panic!("{event:?}") };
-                sink.borrow_mut().push(text);
-            });
+            let events = Events::new(move |event| panic!("{event:?}"));
             let world = Harness::new();
             for name in ["DBT_CLOUD_HOST", "DBT_CLOUD_ACCOUNT_ID", "DBT_CLOUD_TOKEN"] {
                 world.set(name, "");
@@ -472,8 +478,9 @@ mod tests {
             let ended =
                 converse(carry_out, Again { arguments: &arguments("dbtrigger run"), only_failed: false }, &mut ctx)
                     .await;
-            assert_eq!(ended.failure.unwrap().what, "It ends so.");
-            assert_eq!(*remarks.borrow(), expected);
+            let failure = ended.failure.unwrap();
+            assert_eq!(failure.what, "It ends so.");
+            assert_eq!(failure.hints.iter().filter_map(Hint::command).collect::<Vec<_>>(), expected);
         }
     }
 }

@@ -134,7 +134,7 @@ fn misuse(error: &clap::Error, rendered: &str, arguments: &[OsString]) -> Failur
     } else {
         failure.meant(&meant)
     };
-    failure.run(format!("{} --help", words.join(" ")))
+    failure.run("see its flags", format!("{} --help", words.join(" ")))
 }
 
 /// The names of this command that are nearest to the one that does not exist: clap does not see that letters were swapped.

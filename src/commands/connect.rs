@@ -14,7 +14,7 @@ use crate::credentials::{
 };
 use crate::dbt::Link;
 use crate::failure::{Code, Failure};
-use crate::http::{Credential, Profile, Proxy, Roots, Sockets, TokenClient, Transport, Walk, Writer, walk};
+use crate::http::{Credential, Profile, Proxy, Roots, Service, Sockets, TokenClient, Transport, Walk, Writer, walk};
 use crate::origin::Origin;
 use crate::questions::Question;
 
@@ -108,14 +108,8 @@ pub(crate) fn line_to_dbt(
     let environment = &ctx.context.environment;
     let account = account(&ctx.account, pasted, environment, &mut errors);
     let token = api_token(&ctx.account, pasted, environment, &ctx.vault, &mut errors);
-    let token = errors.need(
-        token,
-        MissingInput {
-            what: "the token for dbt",
-            give: "run `dbtrigger auth login`, set DBT_CLOUD_TOKEN to a service token or personal token, or put one in ~/.dbt/dbt_cloud.yml",
-            ask: Some(Question::DbtToken),
-        },
-    );
+    let token = errors
+        .need(token, MissingInput::sign_in(Service::Dbt, "DBT_CLOUD_TOKEN", environment, Some(Question::DbtToken)));
     errors.settle()?;
     let (Some(account), Some(token)) = (account, token) else {
         return Err(Failure::new(Code::Bug, "A value is missing without an error."));

@@ -15,6 +15,7 @@ use super::provision::who;
 use super::{CommandContext, to_databricks};
 use crate::context::Environment;
 use crate::credentials::{Databricks, InputErrors, Source, Sourced, check_host, databricks, named_workspace, profiles};
+use crate::databricks::secrets::{self, KeyName};
 use crate::dbt::Link;
 use crate::failure::{Code, Failure, Hint};
 use crate::origin::Origin;
@@ -22,6 +23,9 @@ use crate::questions::{Open, Prompter, Question, Setting, Unanswered};
 
 /// A token that the service refuses is asked for so often.
 const MOST_TRIES: usize = 3;
+
+/// Questions come before anything is written.
+pub(crate) const NOTHING_WRITTEN: &str = "Nothing was written.";
 
 /// Where answers come from.
 const TYPED: Source = Source::Typed;
@@ -33,6 +37,8 @@ const ELSEWHERE: &str = "another workspace";
 #[derive(Default)]
 pub(crate) struct Prompts {
     pub(crate) prompter: Option<Rc<dyn Prompter>>,
+    /// The scope has a dbt API key: none is asked for.
+    pub(crate) key_is_stored: bool,
     /// The dbt job that was chosen.
     pub(crate) job: Option<u64>,
     /// What was said about settings; nothing: it stays as it is.
@@ -50,15 +56,21 @@ pub(crate) enum Instead {
 }
 
 /// Asks for everything that is open, in an order in which each answer can be checked with the ones before it.
+/// Gives the answers, also beside a failure.
 pub(crate) async fn answer(
     open: &Open,
     ctx: &mut CommandContext,
     prompter: &dyn Prompter,
-) -> Result<Vec<Instead>, Failure> {
+) -> (Vec<Instead>, Result<(), Failure>) {
     let Open { questions, pasted, tried: _ } = open;
     let pasted: Vec<(String, Link)> =
         pasted.iter().filter_map(|text| Some((text.clone(), Link::parse(text).ok()?))).collect();
     let mut prompts = Dialog { ctx, prompter, pasted, instead: Vec::new(), named: None };
+    let asked = ask_all(questions, &mut prompts).await;
+    (prompts.instead, asked)
+}
+
+async fn ask_all(questions: &[Question], prompts: &mut Dialog<'_>) -> Result<(), Failure> {
     let has = |question: &Question| questions.contains(question);
     let mut credential = has(&Question::DatabricksCredential);
     let mut typed_host = false;
@@ -91,7 +103,7 @@ pub(crate) async fn answer(
         | Question::DbtHost
         | Question::DbtAccount
         | Question::DbtToken
-        | Question::DbtKey { tried: _ }
+        | Question::DbtKey { tried: _, unless_stored: _ }
         | Question::Setting { setting: _, now: _ } => None,
     });
     // Looking for a job takes an account and a token that the rest of the command may not need.
@@ -103,10 +115,26 @@ pub(crate) async fn answer(
         prompts.host().await?;
     }
     let account = (looks || has(&Question::DbtAccount)) && prompts.lacks_account()?;
-    let key = if has(&Question::DbtKey { tried: false }) {
-        KeyQuestion::ToStoreUntried
-    } else if has(&Question::DbtKey { tried: true }) {
-        KeyQuestion::ToStore
+    let to_store = questions.iter().find_map(|question| match question {
+        Question::DbtKey { tried, unless_stored } => Some((*tried, unless_stored.clone())),
+        Question::DatabricksHost
+        | Question::DatabricksCredential
+        | Question::DatabricksToken { host: _ }
+        | Question::DbtHost
+        | Question::DbtAccount
+        | Question::DbtToken
+        | Question::DbtJob { .. }
+        | Question::Setting { setting: _, now: _ } => None,
+    });
+    let stored = match &to_store {
+        Some((_, Some((scope, key)))) => prompts.is_stored(scope, key).await,
+        Some((_, None)) | None => false,
+    };
+    let names_job = matches!(prompts.named, Some(JobNamed::Id(_)));
+    let key = if stored && (!looks || names_job) {
+        KeyQuestion::None
+    } else if let Some((tried, _)) = to_store.filter(|_| !stored) {
+        if tried { KeyQuestion::ToStore } else { KeyQuestion::ToStoreUntried }
     } else if has(&Question::DbtToken) || (looks && prompts.lacks_token()?) {
         KeyQuestion::Token
     } else {
@@ -121,7 +149,7 @@ pub(crate) async fn answer(
             prompts.setting(*setting, now).await?;
         }
     }
-    Ok(prompts.instead)
+    Ok(())
 }
 
 /// Whether the service was not there, or is another one, so that another host may help.
@@ -160,9 +188,15 @@ enum Workspace {
 
 /// How a command ends that gets no answer. Questions come before anything is written.
 pub(super) fn unanswered(unanswered: Unanswered) -> Failure {
+    unanswered_at(unanswered, NOTHING_WRITTEN)
+}
+
+/// The same where something was done before; `state` says how things stand.
+pub(super) fn unanswered_at(unanswered: Unanswered, state: &str) -> Failure {
     match unanswered {
-        Unanswered::Interrupted => left_at_a_question(2, "Canceled."),
-        Unanswered::EndOfInput => left_at_a_question(2, "Input ended at a prompt."),
+        Unanswered::Interrupted => left_at_a_question(2, "Canceled.", state),
+        Unanswered::EndOfInput => left_at_a_question(2, "Input ended at a prompt.", state)
+            .advise("use --no-input to list every missing value at once"),
         Unanswered::Broken(why) => Failure::new(Code::Failed, "Cannot prompt on this terminal.")
             .cause(why)
             .advise("use --no-input to list every missing value with its flag and variable"),
@@ -170,9 +204,8 @@ pub(super) fn unanswered(unanswered: Unanswered) -> Failure {
 }
 
 /// How a command ends that is left at a question, as if by this signal.
-pub(crate) fn left_at_a_question(signal: u8, what: &str) -> Failure {
-    Failure::new(Code::Interrupted(signal), what)
-        .advise("nothing was written or started; use --no-input to list every missing value at once")
+pub(crate) fn left_at_a_question(signal: u8, what: &str, state: &str) -> Failure {
+    Failure::new(Code::Interrupted(signal), what).state(state)
 }
 
 struct Dialog<'a> {
@@ -185,6 +218,23 @@ struct Dialog<'a> {
 }
 
 impl Dialog<'_> {
+    /// Whether the scope has this key already. Where that cannot be seen, a key is asked for.
+    async fn is_stored(&mut self, scope: &str, key: &str) -> bool {
+        let environment = &self.ctx.context.environment;
+        let identity = databricks(environment, &self.ctx.vault, &mut InputErrors::default());
+        let (Ok(scope), Ok(key), Some(identity)) = (scope.parse(), key.parse::<KeyName>(), identity) else {
+            return false;
+        };
+        let Ok(writer) = to_databricks(&identity, self.ctx) else { return false };
+        let stored =
+            writer.read(secrets::list(&scope)).await.is_ok_and(|keys| keys.iter().any(|info| key.is(&info.key)));
+        if stored {
+            self.ctx.events.remark(format!("API key: kept in {scope}/{key} (replace it with --rotate)"));
+            self.ctx.prompts.key_is_stored = true;
+        }
+        stored
+    }
+
     /// What is wrong with an answer, before the question comes again.
     fn tell(&self, failure: &Failure) {
         let Failure { code: _, what, causes, hints, open: _ } = failure;
@@ -196,7 +246,9 @@ impl Dialog<'_> {
             // The next answer is all that has to be given.
             let hint = match hint {
                 Hint::Against(remedy) => remedy.advice().to_owned(),
-                Hint::Run(_) | Hint::Add(_) | Hint::Do(_) | Hint::GiveEach => hint.to_string(),
+                Hint::Run { .. } | Hint::Anyway { .. } | Hint::Add(_) | Hint::Do(_) | Hint::GiveEach => {
+                    hint.to_string()
+                }
             };
             self.ctx.events.remark(format!("next: {hint}"));
         }

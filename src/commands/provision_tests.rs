@@ -163,7 +163,7 @@ async fn a_key_from_a_file_loses_its_line_end_and_a_missing_file_is_named() {
     let file = file.to_str().unwrap();
     let outcome = init(&ctx, &["--token-file", file, "--scope", "team", "--key", "dbt"]).await;
     assert_eq!(outcome.exit, 0, "{outcome:?}");
-    assert!(outcome.text.contains("Next: dbtrigger deploy-notebook --scope team --key dbt"), "{}", outcome.text);
+    assert!(outcome.text.contains("next: dbtrigger deploy-notebook --scope team --key dbt"), "{}", outcome.text);
     let same = init(&ctx, &["--token-file", file, "--scope", "team", "--key", "dbt", "--rotate"]).await;
     assert!(same.text.contains("unchanged"), "{}", same.text);
     ctx.take_log();
@@ -447,13 +447,13 @@ async fn another_spelling_of_a_scope_is_the_same_scope_and_a_reserved_name_is_re
     assert!(outcome.text.contains("exists as DBT-Cloud"), "{}", outcome.text);
     assert_eq!(ctx.take_writes(), [""; 0]);
     // What comes next is said with the stored spelling, which the notebook takes.
-    for says in ["Next: dbtrigger deploy-notebook --scope DBT-Cloud\n", "init-secrets --scope DBT-Cloud --rotate"] {
+    for says in ["dbtrigger deploy-notebook --scope DBT-Cloud\n", "init-secrets --scope DBT-Cloud --rotate"] {
         assert!(format!("{}\n", outcome.text).contains(says), "{says}: {}", outcome.text);
     }
     let ctx = Harness::new();
     assert_eq!(init(&ctx, &[]).await.exit, 0);
     let outcome = init(&ctx, &["--scope", "DBT-CLOUD"]).await;
-    assert!(format!("{}\n", outcome.text).contains("Next: dbtrigger deploy-notebook\n"), "{}", outcome.text);
+    assert!(format!("{}\n", outcome.text).contains("dbtrigger deploy-notebook\n"), "{}", outcome.text);
     assert_eq!(deploy(&ctx, &[]).await.exit, 0);
 
     ctx.world(|world| world.reserve_scope("system"));
@@ -579,7 +579,7 @@ async fn whoever_is_interrupted_while_writing_hears_what_is_written_and_how_far_
         let left = known.borrow().get().expect("how far it is");
         let said = left.said.expect("how things stand");
         assert_eq!(said.cause, cause.map(|steps| format!("already written: {steps}")));
-        assert!(said.advice.contains("run the same command again"), "{said:?}");
+        assert!(said.advice.unwrap().contains("run the same command again"), "{said:?}");
         assert_eq!(left.data["dry_run"], false);
         let steps = left.data["steps"].as_array().unwrap();
         assert_eq!(steps.iter().map(|step| &step["progress"]).collect::<Vec<_>>(), progress, "{steps:?}");
@@ -651,7 +651,7 @@ async fn deploy_notebook_writes_once_and_the_second_time_nothing() {
         "{}",
         first.data
     );
-    assert!(first.text.contains("Next: dbtrigger create-workflow --job <ID>"), "{}", first.text);
+    assert!(first.text.contains("next: dbtrigger create-workflow"), "{}", first.text);
     assert!(first.said().contains("Writing to http://127.0.0.1:1 as ana@example.com"));
     let text = ctx.world(|world| world.inspect())["workspace"][PATH]["content"].as_str().unwrap().to_owned();
     assert!(text.contains(&ACCOUNT.to_string()) && !text.contains(DBT_TOKEN));
@@ -906,7 +906,7 @@ async fn every_fault<A: clap::Args>(
                     if outcome.exit == 0 {
                         assert!(skipped || state(&ctx) == goal, "{case}: {outcome:?}");
                     } else {
-                        assert!(outcome.failure.contains("hints\":[\""), "{case}: {}", outcome.failure);
+                        assert!(outcome.failure.contains("hints\":[{"), "{case}: {}", outcome.failure);
                     }
                 }
                 if times == "1" {

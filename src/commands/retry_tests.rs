@@ -109,7 +109,7 @@ async fn a_resumption_nobody_knows_of_is_9_and_is_found_by_the_next_command() {
     let line = ["222226", "--idempotency-key", "one", "--retry", "1", "--at-most-once", "--settle", "10s"];
     let outcome = start(&ctx, &line).await;
     assert_eq!(outcome.code, Some(Code::OutcomeUnknown), "{outcome:?}");
-    assert!(outcome.failure.contains("`dbtrigger run 222226 --idempotency-key one`"), "{outcome:?}");
+    assert!(outcome.failure.contains("\"dbtrigger run 222226 --idempotency-key one\""), "{outcome:?}");
     // It stays noted, and not as the run that is over.
     let later = start(&ctx, &["222222", "--no-wait"]).await;
     let points = "a start of dbt job 222226 was not followed to its end; resume with `dbtrigger run 222226 --idempotency-key one`";

@@ -2,16 +2,18 @@
 //!
 //! One file per layer turns its errors into failures, each an exhaustive mapping.
 
+mod hint;
 mod http;
 mod pages;
 mod remedy;
 mod runs;
 
-use std::fmt;
+use std::borrow::Cow;
 
 use crate::document::{Data, document};
 use crate::questions::Open;
 
+pub(crate) use self::hint::{Hint, hints_in_json, next_lines};
 pub(crate) use self::http::{of_databricks, of_dbt};
 pub(crate) use self::pages::Page;
 pub(crate) use self::remedy::Remedy;
@@ -116,31 +118,6 @@ impl Code {
     }
 }
 
-/// The next thing to do: a command to paste, or advice in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Hint {
-    Run(String),
-    /// The same command with this flag, by which somebody says yes.
-    Add(&'static str),
-    Do(String),
-    /// Give the values that are missing.
-    GiveEach,
-    /// What helps against a refusal of a service.
-    Against(Remedy),
-}
-
-impl fmt::Display for Hint {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Hint::Run(command) => write!(formatter, "run `{command}`"),
-            Hint::Add(flag) => write!(formatter, "to do it anyway, add {flag}"),
-            Hint::Do(advice) => formatter.write_str(advice),
-            Hint::GiveEach => formatter.write_str("provide each value, then run the same command again"),
-            Hint::Against(remedy) => write!(formatter, "{remedy}"),
-        }
-    }
-}
-
 /// One failure, complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -169,15 +146,21 @@ impl Failure {
         Failure::new(Code::Interrupted(signal), format!("Interrupted by {name}."))
     }
 
+    /// Adds a sentence about how things stand: "Nothing was started."
+    pub(crate) fn state(mut self, sentence: &str) -> Failure {
+        self.what.push(' ');
+        self.what.push_str(sentence);
+        self
+    }
+
     pub(crate) fn cause(mut self, cause: impl Into<String>) -> Failure {
         self.causes.push(cause.into());
         self
     }
 
-    /// A command to paste.
-    pub(crate) fn run(mut self, command: impl Into<String>) -> Failure {
-        self.hints.push(Hint::Run(command.into()));
-        self
+    /// A command to paste, and what it does.
+    pub(crate) fn run(self, label: impl Into<Cow<'static, str>>, command: impl Into<String>) -> Failure {
+        self.hint(Hint::run(label, command))
     }
 
     /// The flag that consents to what was refused.
@@ -209,8 +192,7 @@ impl Failure {
 
     pub(crate) fn json(&self) -> Data {
         let Failure { code, what, causes, hints, open: _ } = self;
-        let hints: Vec<String> = hints.iter().map(ToString::to_string).collect();
-        document!({ "code": code.name(), "message": what, "causes": causes, "hints": hints })
+        document!({ "code": code.name(), "message": what, "causes": causes, "hints": hints_in_json(hints) })
     }
 }
 

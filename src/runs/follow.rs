@@ -93,8 +93,8 @@ impl History {
         let means = error.means();
         self.denied = if means.is_of_whoever_asks() { self.denied + 1 } else { 0 };
         // A call that has worked exists: a later 501 is a gateway's.
-        let missing = matches!(means, Meaning::NotFound | Meaning::WrongHost)
-            || (means == Meaning::NotImplemented && !seen);
+        let missing =
+            matches!(means, Meaning::NotFound | Meaning::WrongHost) || (means == Meaning::NotImplemented && !seen);
         self.young = age <= FRESH;
         self.gone = if missing && (seen || !self.young) { self.gone + 1 } else { 0 };
     }

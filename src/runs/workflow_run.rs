@@ -97,6 +97,13 @@ pub(crate) struct TaskSaid {
     pub(crate) checked: bool,
 }
 
+impl TaskSaid {
+    /// Whether the stored key is no key that dbt accepts: running again does not help.
+    pub(crate) fn needs_new_key(&self) -> bool {
+        matches!(self.reason.as_deref(), Some("key-refused" | "key-malformed"))
+    }
+}
+
 /// How the notebook begins the line that is for programs.
 const REASON: &str = "dbtrigger-reason: ";
 

@@ -12,7 +12,7 @@ use super::bars::{Bars, Screen};
 use super::sanitise::clean;
 use crate::document::{Data, document};
 use crate::events::{Event, Events, Level};
-use crate::failure::{Code, Ended, Failure, Report};
+use crate::failure::{Code, Ended, Failure, Report, next_lines};
 use crate::questions::Prompter;
 use crate::secret::Filter;
 
@@ -70,7 +70,7 @@ const YELLOW: &str = "33";
 const CYAN: &str = "36";
 
 /// Signs of plans and checks, and words for the end of a run, with their colors.
-const COLORS: [(&str, &str); 10] = [
+const COLORS: [(&str, &str); 11] = [
     ("+", GREEN),
     ("~", YELLOW),
     ("-", RED),
@@ -81,6 +81,7 @@ const COLORS: [(&str, &str); 10] = [
     ("ERROR", RED),
     ("FAILED", RED),
     ("CANCELLED", YELLOW),
+    ("next:", CYAN),
 ];
 
 /// The text with the sign or word in color that a line begins with, behind `DbtJobRunStatus.` too.
@@ -267,8 +268,8 @@ impl Printer {
         if shown < causes.len() {
             self.err("  (-v shows where each was looked for)");
         }
-        for hint in hints {
-            self.labelled(CYAN, "next", &hint.to_string());
+        for line in next_lines(hints) {
+            self.labelled(CYAN, "next", &line);
         }
     }
 
@@ -487,8 +488,10 @@ mod tests {
             for (format, color) in [(Format::Text, false), (Format::Text, true), (Format::Json, false)] {
                 let (printer, shown) = printer(format, color);
                 let text = text.to_owned();
-                let failure =
-                    Failure::new(Code::Failed, text.clone()).cause(text.clone()).advise(text.clone()).run(text.clone());
+                let failure = Failure::new(Code::Failed, text.clone())
+                    .cause(text.clone())
+                    .advise(text.clone())
+                    .run("x", text.clone());
                 for event in [
                     Event::Remark(text.clone()),
                     Event::Warning(text.clone()),
@@ -535,7 +538,7 @@ mod tests {
             }
         }
         let of = |text: &str| Box::new(Shows(text.to_owned())) as Box<dyn Report>;
-        let failed = |text: &str| Failure::new(Code::Failed, text).cause(text).advise(text).run(text);
+        let failed = |text: &str| Failure::new(Code::Failed, text).cause(text).advise(text).run("x", text);
         let sinks: [Sink<'_>; 15] = [
             ("remark", Format::Text, &|printer, text| printer.draw(Event::Remark(text.to_owned()))),
             ("question", Format::Text, &|printer, text| printer.draw(Event::Asked(text.to_owned()))),

@@ -64,7 +64,7 @@ fn init_secrets_asks_for_everything_and_says_how_to_say_it_next_time() {
         assert!(whole.contains(part), "{part}\n{}", left.screen);
     }
     // What was answered is what the next command would ask for as well.
-    let next = format!("Next: dbtrigger --dbt-host '{origin}' --dbt-account 51234 deploy-notebook");
+    let next = format!("next: dbtrigger --dbt-host '{origin}' --dbt-account 51234 deploy-notebook");
     assert!(left.screen.contains(&next), "{}", left.screen);
     for secret in [DATABRICKS_TOKEN, DBT_TOKEN] {
         assert!(!left.raw.contains(secret) && !left.raw.contains(&secret[..12]));
@@ -93,8 +93,8 @@ fn leaving_any_question_leaves_the_terminal_as_it_was_and_writes_nothing() {
             converse(&mut pty, asked);
         }
         let left = pty.ends(130);
-        assert!(left.screen.contains("error: Canceled. ["), "{leave}\n{}", left.screen);
-        assert!(left.screen.contains("nothing was written or started"), "{leave}\n{}", left.screen);
+        assert!(left.screen.contains("error: Canceled. Nothing was written. ["), "{leave}\n{}", left.screen);
+        assert!(left.screen.contains("Nothing was written."), "{leave}\n{}", left.screen);
     }
     assert_eq!(site.writes(0), Vec::<String>::new());
 }
@@ -116,7 +116,7 @@ fn a_list_can_be_left_too_and_a_signal_from_outside_is_heard_at_a_question() {
             pty.sees(question);
             assert!(Command::new("kill").args([name, &pty.id().to_string()]).status().unwrap().success());
             let left = pty.ends(exit);
-            assert!(left.screen.contains("error: Canceled. ["), "{name}\n{}", left.screen);
+            assert!(left.screen.contains("error: Canceled. Nothing was written. ["), "{name}\n{}", left.screen);
         }
     }
     assert_eq!(site.writes(0), Vec::<String>::new());
@@ -171,7 +171,7 @@ fn a_list_says_how_much_of_it_is_shown_finds_ids_and_is_left_with_esc() {
     pty.sees("> 300042");
     pty.keys("\u{1b}");
     let left = pty.ends(130);
-    assert!(left.screen.contains("error: Canceled. ["), "{}", left.screen);
+    assert!(left.screen.contains("error: Canceled. Nothing was written. ["), "{}", left.screen);
     assert_eq!(site.writes(0), Vec::<String>::new());
 }
 

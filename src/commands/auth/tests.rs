@@ -295,7 +295,12 @@ async fn status_says_when_a_token_ends_or_who_does_not_tell() {
 /// The advice of a failure.
 fn hints(outcome: &Outcome) -> Vec<String> {
     let failure: serde_json::Value = serde_json::from_str(&outcome.failure).unwrap();
-    failure["hints"].as_array().unwrap().iter().map(|hint| hint.as_str().unwrap().to_owned()).collect()
+    failure["hints"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|hint| hint["command"].as_str().or_else(|| hint["text"].as_str()).unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -380,7 +385,7 @@ async fn status_of_nothing_is_in_order_by_service_and_a_known_host_is_shown() {
     let known = &outcome.data["databricks"];
     assert_eq!((&known["host"], &known["host_from"]), (&ORIGIN.into(), &"DATABRICKS_HOST".into()));
     assert_eq!(known["workspace_sent"], "4242");
-    let login = format!("Databricks: run `dbtrigger auth login --databricks '{ORIGIN}/?o=4242'`");
+    let login = format!("dbtrigger auth login --databricks '{ORIGIN}/?o=4242'");
     assert_eq!(hints(&outcome)[0], login);
 }
 

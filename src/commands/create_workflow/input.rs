@@ -21,17 +21,18 @@ use crate::dbt::Link;
 use crate::engine::kinds::TaskWant;
 use crate::engine::{Consent, Consents};
 use crate::failure::{Code, Failure};
+use crate::http::Service;
 use crate::questions::Question;
 use crate::schedule::{BadSchedule, Schedule, Zone};
 
 /// The longest name that Databricks takes (databricks-api §5.1).
 const LONGEST_NAME: usize = 4096;
 
-const NO_NOTEBOOK: MissingInput = MissingInput {
-    what: "the notebook",
-    give: "--notebook PATH, or the ID of its dbt account with --dbt-account or DBT_CLOUD_ACCOUNT_ID",
-    ask: Some(Question::DbtAccount),
-};
+const NO_NOTEBOOK: MissingInput = MissingInput::value(
+    "the notebook",
+    "--notebook PATH, or the ID of its dbt account with --dbt-account or DBT_CLOUD_ACCOUNT_ID",
+    Some(Question::DbtAccount),
+);
 
 /// Who asks for the workflow.
 pub(in crate::commands) enum Caller {
@@ -54,7 +55,8 @@ pub(in crate::commands) struct Input {
     /// The dbt account, by its id alone.
     pub(super) account: Option<u64>,
     /// Where and with what the dbt job can be looked up.
-    pub(in crate::commands) access: Option<(Account, Token)>,
+    pub(in crate::commands) dbt: Option<Account>,
+    pub(in crate::commands) token: Option<Token>,
     pub(super) notebook: Option<NotebookPath>,
     pub(super) schedule: Option<Schedule>,
     pub(super) zone: Option<Zone>,
@@ -85,7 +87,7 @@ impl Input {
             notebook: self.notebook.as_ref(),
             account: self.account,
             jobs: self.jobs.iter().map(|task| task.job).collect(),
-            host: self.access.as_ref().map(|(account, _)| &account.origin),
+            host: self.dbt.as_ref().map(|account| &account.origin),
         }
     }
 
@@ -96,7 +98,7 @@ impl Input {
 
     /// Asks dbt for the jobs that are given by their names.
     pub(in crate::commands) async fn find_jobs(&mut self, ctx: &CommandContext) -> Result<(), Failure> {
-        if let Some((account, token)) = self.access.as_ref().filter(|_| self.asked.has_names()) {
+        if let Some((account, token)) = self.dbt.as_ref().zip(self.token.as_ref()).filter(|_| self.asked.has_names()) {
             self.jobs = self.asked.find(account, token, ctx).await?;
         }
         Ok(())
@@ -173,7 +175,7 @@ pub(in crate::commands) fn collect(
     let add_to = add_to.map(|text| WorkflowNamed::read(&text, own).map(|named| AddTo { text, named }));
     let is_named = name.is_some() || add_to.is_some();
     let add_to = errors.optional(add_to.transpose());
-    let (account, access) = of_dbt(&asked, is_named, notebook.is_some(), door, ctx, errors);
+    let (account, dbt, token) = of_dbt(&asked, is_named, notebook.is_some(), door, ctx, errors);
     let consents = Consents::default().with(Consent::Adopt, adopt).with(Consent::Force, force);
     Some(Input {
         databricks: databricks?,
@@ -182,7 +184,8 @@ pub(in crate::commands) fn collect(
         name,
         add_to,
         account,
-        access,
+        dbt,
+        token,
         notebook,
         schedule,
         zone,
@@ -209,7 +212,7 @@ fn of_dbt(
     door: Caller,
     ctx: &CommandContext,
     errors: &mut InputErrors,
-) -> (Option<u64>, Option<(Account, Token)>) {
+) -> (Option<u64>, Option<Account>, Option<Token>) {
     let environment = &ctx.context.environment;
     let pasted = asked.pasted();
     // Why dbt's own file gives no token is of interest only where a token is needed.
@@ -222,42 +225,37 @@ fn of_dbt(
     let token = token.map(|token| token.or(key.map(|key| *key)));
     if !has_name && asked.len() > 1 {
         let give = "--name NAME (required for several jobs)";
-        errors.need(Ok(None::<u64>), MissingInput { what: "the name of the workflow", give, ask: None });
-        return (None, None);
+        errors.need(Ok(None::<u64>), MissingInput::value("the name of the workflow", give, None));
+        return (None, None, None);
     }
     if !has_name || asked.has_names() || is_guide {
         // The name of the workflow, or the id of the job, comes from dbt, so dbt has to be asked.
         let account = credentials::account(&ctx.account, &pasted, environment, errors);
         errors.join(tried);
+        let ask = Some(Question::DbtToken);
+        let missing = MissingInput::sign_in(Service::Dbt, "DBT_CLOUD_TOKEN", environment, ask);
         let missing = if asked.has_names() {
-            MissingInput {
-                what: "the dbt token, to find a job by name,",
-                give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or pass the job's ID to --job",
-                ask: Some(Question::DbtToken),
-            }
+            missing.or("pass the job's ID to --job")
         } else if is_guide {
-            MissingInput {
-                what: "the dbt token, to read the job,",
-                give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or pass the key to store",
-                ask: Some(Question::DbtToken),
-            }
+            missing
         } else {
-            MissingInput {
-                what: "the dbt token, to look up the job's name,",
-                give: "set DBT_CLOUD_TOKEN, put a token in ~/.dbt/dbt_cloud.yml, or pass --name",
-                ask: Some(Question::DbtToken),
-            }
+            missing.or("pass --name")
         };
-        let token = errors.need(token, missing);
-        return (account.as_ref().map(|account| account.id), account.zip(token));
+        // Where the scope has a key, the check of the workflow asks dbt with it.
+        let token = if is_guide && ctx.prompts.key_is_stored && !asked.has_names() {
+            errors.optional(token)
+        } else {
+            errors.need(token, missing)
+        };
+        return (account.as_ref().map(|account| account.id), account, token);
     }
     let token = errors.optional(token);
     let id = errors.optional(credentials::account_id(&ctx.account, &pasted, environment));
     if id.is_none() && !has_notebook {
         errors.need(Ok(None::<u64>), NO_NOTEBOOK);
     }
-    let access = id.zip(token).and_then(|(_, token)| Some((whole_account(ctx, &pasted, errors)?, token)));
-    (id, access)
+    let account = id.filter(|_| token.is_some()).and_then(|_| whole_account(ctx, &pasted, errors));
+    (id, account, token)
 }
 
 /// The jobs of the command line, or else the one that was chosen at a question.
@@ -265,15 +263,15 @@ fn given_jobs(given: Vec<String>, ctx: &CommandContext, narrow: &Narrow, errors:
     if !given.is_empty() {
         return given;
     }
-    let missing = MissingInput {
-        what: "the dbt job",
-        give: "--job with its ID, URL, or name; `dbtrigger jobs` lists them",
-        ask: Some(Question::DbtJob {
+    let missing = MissingInput::value(
+        "the dbt job",
+        "--job with its ID, URL, or name; `dbtrigger jobs` lists them",
+        Some(Question::DbtJob {
             flag: Some("--job"),
             project: narrow.project.clone(),
             environment: narrow.environment.clone(),
         }),
-    };
+    );
     let chosen = errors.need(Ok(ctx.prompts.job), missing);
     chosen.iter().map(ToString::to_string).collect()
 }

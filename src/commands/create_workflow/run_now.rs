@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::check::Check;
-use crate::commands::prompts::unanswered;
+use crate::commands::prompts::unanswered_at;
 use crate::commands::provision::Applied;
 use crate::commands::{CommandContext, StateNote};
 use crate::credentials::Databricks;
@@ -13,10 +13,13 @@ use crate::http::Writer;
 use crate::questions::Prompter;
 
 /// How things stand where nobody answers whether there is to be a run.
-const SET_UP: &str = "setup is complete; no run was started";
+const SET_UP: &str = "Setup is complete; no run was started.";
 
 /// The same once somebody has said yes, until its run is known.
-const PRESSED: &str = "setup is complete; check whether its run was started with `dbtrigger runs --workflow WORKFLOW`";
+const PRESSED: &str = "Setup is complete; it is unknown whether the run was started.";
+
+/// How to find out.
+const LOOK: &str = "list the workflow's runs with `dbtrigger runs`";
 
 /// Whether the workflow is run once it is there.
 pub(in crate::commands) enum RunNow {
@@ -62,11 +65,11 @@ pub(in crate::commands) async fn check_and_run(
         RunNow::Now => true,
         RunNow::Offered(prompter) => {
             // A signal at the question finds what was made.
-            ctx.last_known.stands(all.json(), StateNote { cause: None, advice: SET_UP });
+            ctx.last_known.stands(all.json(), StateNote { cause: None, state: SET_UP, advice: None });
             let answer = offered(&*prompter).await;
             match answer {
                 Ok(answer) => {
-                    ctx.last_known.stands(all.json(), StateNote { cause: None, advice: PRESSED });
+                    ctx.last_known.stands(all.json(), StateNote { cause: None, state: PRESSED, advice: Some(LOOK) });
                     answer
                 }
                 Err(failure) => return Ended { report: Some(Box::new(all)), failure: Some(failure) },
@@ -89,11 +92,8 @@ fn tell(lines: &[String], ctx: &CommandContext) {
 
 /// Asks whether there is to be a first run. Without an answer there is none, and what was made stays.
 async fn offered(prompter: &dyn Prompter) -> Result<bool, Failure> {
-    prompter.key("Run the workflow now?", "yN").await.map(|key| key == 'y').map_err(|reason| {
-        let Failure { code, what, causes, hints: _, open: _ } = unanswered(reason);
-        let failure = Failure::new(code, what).advise(SET_UP);
-        causes.into_iter().fold(failure, Failure::cause)
-    })
+    let answer = prompter.key("Run the workflow now?", "yN").await;
+    answer.map(|key| key == 'y').map_err(|reason| unanswered_at(reason, SET_UP))
 }
 
 /// The workflow, its check, and the run of it.

@@ -333,7 +333,7 @@ async fn a_missing_notebook_or_key_names_the_command_that_makes_it_and_nothing_i
     let ctx = Harness::new();
     let outcome = create(&ctx, &JOB).await;
     assert_eq!((outcome.exit, outcome.code), (6, Some(Code::NotFound)), "{outcome:?}");
-    assert!(outcome.failure.contains("run `dbtrigger deploy-notebook`"), "{}", outcome.failure);
+    assert!(outcome.failure.contains("\"dbtrigger deploy-notebook\""), "{}", outcome.failure);
     let outcome = create(&ctx, &["--job", "222222", "--notebook", "/Users/ana@example.com/my run"]).await;
     assert!(
         outcome.failure.contains("deploy-notebook --notebook '/Users/ana@example.com/my run'"),

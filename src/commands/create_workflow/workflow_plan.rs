@@ -125,10 +125,11 @@ pub(in crate::commands) struct LookedUp {
 
 /// Asks dbt for the jobs, if there is access; with a name given, that is no must.
 pub(in crate::commands) async fn look_up(input: &Input, ctx: &CommandContext) -> Result<LookedUp, Failure> {
-    let Input { jobs, name, access, .. } = input;
-    let Some((account, token)) = access else {
-        // Without access there is a name, the input was settled so.
-        return Ok(LookedUp { name: name.clone().unwrap_or_default(), warnings: Vec::new(), scheduled: Vec::new() });
+    let Input { jobs, name, dbt, token, .. } = input;
+    let Some((account, token)) = dbt.as_ref().zip(token.as_ref()) else {
+        let job = jobs.first().map(|task| task.job).unwrap_or_default();
+        let name = name.clone().unwrap_or_else(|| format!("dbt: job {job}"));
+        return Ok(LookedUp { name, warnings: Vec::new(), scheduled: Vec::new() });
     };
     let reader = to_dbt(account, token, ctx)?.reader();
     let Account { id, .. } = account;
@@ -155,7 +156,7 @@ pub(in crate::commands) async fn look_up(input: &Input, ctx: &CommandContext) ->
                 return Err(Failure::new(Code::Refused, what)
                     .cause(off.why())
                     .advise(off.advice())
-                    .run("dbtrigger jobs"));
+                    .run("list the dbt jobs", "dbtrigger jobs"));
             }
             Some(off @ Off::Deactivated { .. }) => {
                 let (why, advice) = (off.why(), off.advice());

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::commands::Given;
 use crate::document::{Data, document};
-use crate::failure::{Code, Failure, Hint, Report};
+use crate::failure::{Code, Failure, Hint, Report, hints_in_json, next_lines};
 
 /// Which part of the chain a link belongs to; the order in which they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +80,8 @@ pub(super) struct Check {
     status: Status,
     what: String,
     reasons: Vec<String>,
+    /// How many of the last reasons say where a value was looked for.
+    tried: usize,
     next: Vec<Hint>,
     /// Of a certificate.
     valid_until: Option<Timestamp>,
@@ -91,7 +93,17 @@ impl Check {
     fn new(part: Section, id: &str, status: Status, what: impl Into<String>) -> Check {
         let id = format!("{}.{id}", part.word());
         let what = what.into();
-        Check { part, id, status, what, reasons: Vec::new(), next: Vec::new(), valid_until: None, is_aside: false }
+        Check {
+            part,
+            id,
+            status,
+            what,
+            reasons: Vec::new(),
+            tried: 0,
+            next: Vec::new(),
+            valid_until: None,
+            is_aside: false,
+        }
     }
 
     pub(super) fn ok(part: Section, id: &str, what: impl Into<String>) -> Check {
@@ -103,8 +115,8 @@ impl Check {
     }
 
     pub(super) fn failed(part: Section, id: &str, failure: Failure) -> Check {
-        let Failure { code: _, what, causes, hints, open: _ } = failure;
-        Check { reasons: causes, next: hints, ..Check::new(part, id, Status::Failed, what) }
+        let Failure { code: _, what, causes, hints, open } = failure;
+        Check { reasons: causes, tried: open.tried, next: hints, ..Check::new(part, id, Status::Failed, what) }
     }
 
     /// `of`: the link that had to hold for this one, in words.
@@ -131,8 +143,8 @@ impl Check {
         self
     }
 
-    pub(super) fn run(mut self, command: impl Into<String>) -> Check {
-        self.next.push(Hint::Run(command.into()));
+    pub(super) fn run(mut self, label: &'static str, command: impl Into<String>) -> Check {
+        self.next.push(Hint::run(label, command));
         self
     }
 
@@ -174,30 +186,27 @@ impl Check {
     }
 
     /// What to do next, in the same world.
-    fn hints(&self, given: &Given) -> Vec<String> {
-        self.next.iter().cloned().map(|hint| given.hint(hint).to_string()).collect()
+    fn hints(&self, given: &Given) -> Vec<Hint> {
+        self.next.iter().cloned().map(|hint| given.hint(hint)).collect()
     }
 
-    fn text(&self, given: &Given) -> String {
-        let Check { part: _, id: _, status, what, reasons, next: _, valid_until: _, is_aside: _ } = self;
+    fn text(&self) -> String {
+        let Check { part: _, id: _, status, what, reasons, tried, next: _, valid_until: _, is_aside: _ } = self;
         if *status == Status::Skipped {
             return format!("  {} {what}: skipped because {}\n", status.mark(), reasons.join("; "));
         }
         let mut text = format!("  {} {what}\n", status.mark());
-        for reason in reasons {
+        for reason in &reasons[..reasons.len() - tried] {
             let _ = writeln!(text, "      cause: {}", reason.replace('\n', "\n      "));
-        }
-        for hint in self.hints(given) {
-            let _ = writeln!(text, "      next: {hint}");
         }
         text
     }
 
     fn json(&self, given: &Given) -> Data {
-        let Check { part: _, id, status, what, reasons, next: _, valid_until, is_aside: _ } = self;
+        let Check { part: _, id, status, what, reasons, tried: _, next: _, valid_until, is_aside: _ } = self;
         let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
-        let mut check =
-            document!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": self.hints(given) });
+        let hints = hints_in_json(&self.hints(given));
+        let mut check = document!({ "id": id, "status": status.word(), "what": what, "reason": reason, "next": hints });
         if let Some(moment) = valid_until {
             check.set("valid_until", moment.to_string());
         }
@@ -217,7 +226,7 @@ impl Examined {
         Examined { checks, given }
     }
 
-    /// The failure of the whole, if a link is broken: with the first thing to do about each.
+    /// The failure of the whole, if a link is broken: with what to do about each.
     pub(super) fn failure(&self) -> Option<Failure> {
         let broken = || self.checks.iter().filter(|check| check.status == Status::Failed);
         let ids: Vec<&str> = broken().map(|check| check.id.as_str()).collect();
@@ -227,12 +236,19 @@ impl Examined {
             several => format!("{} checks failed: {}.", several.len(), several.join(", ")),
         };
         let mut failure = Failure::new(Code::Failed, what);
-        for hint in broken().filter_map(|check| check.next.first()) {
-            if !failure.hints.contains(hint) {
-                failure.hints.push(hint.clone());
+        failure.hints = self.hints(Status::Failed);
+        Some(failure)
+    }
+
+    /// What to do about all checks that ended so, each thing once.
+    fn hints(&self, status: Status) -> Vec<Hint> {
+        let mut all = Vec::new();
+        for hint in self.checks.iter().filter(|check| check.status == status).flat_map(|check| &check.next) {
+            if !all.contains(hint) {
+                all.push(hint.clone());
             }
         }
-        Some(failure)
+        all
     }
 
     fn counts(&self) -> [(&'static str, usize); 4] {
@@ -244,14 +260,21 @@ impl Report for Examined {
     fn text(&self) -> String {
         let mut text = String::new();
         for part in Section::ALL {
-            let lines: String =
-                self.checks.iter().filter(|check| check.part == part).map(|check| check.text(&self.given)).collect();
+            let lines: String = self.checks.iter().filter(|check| check.part == part).map(Check::text).collect();
             if !lines.is_empty() {
                 let _ = write!(text, "{}\n{lines}", part.title());
             }
         }
         let counts = self.counts().into_iter().filter(|(_, count)| *count > 0);
-        text + &counts.map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
+        text.push_str(&counts.map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(", "));
+        // What to do about broken checks stands below the error.
+        if self.failure().is_none() {
+            let hints: Vec<Hint> = self.hints(Status::Warning).into_iter().map(|hint| self.given.hint(hint)).collect();
+            for line in next_lines(&hints) {
+                let _ = write!(text, "\nnext: {line}");
+            }
+        }
+        text
     }
 
     fn json(&self) -> Data {

@@ -4,7 +4,7 @@ use super::dbt::{PreparedRun, StartContext};
 use super::dbt_report::DbtReport;
 use super::retry::Retries;
 use super::{artifacts, junit};
-use crate::failure::{Code, Ended};
+use crate::failure::{Code, Ended, Hint};
 
 impl PreparedRun {
     /// What is done once the outcome is there, and does not change it.
@@ -32,7 +32,8 @@ impl PreparedRun {
             && !retries.cannot
             && let Some(failure) = ended.failure.as_mut().filter(|failure| failure.code == Code::RunFailed)
         {
-            *failure = failure.clone().run(format!("{} --retry 1", order.resume));
+            let retry = format!("{} --retry 1", order.resume);
+            failure.hints.insert(0, Hint::run("retry from the point of failure", retry));
         }
         // A key that has led to an ended run leads to it each time.
         if order.look_first

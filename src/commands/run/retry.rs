@@ -88,7 +88,7 @@ fn not_resumed(run: u64, failed: Option<Failure>, not: &NotResumed, again: &str)
                 Some(error) => unknown.cause(format!("looking for the retry failed too: {error}")),
                 None => unknown.cause("no retry was found so far"),
             };
-            unknown.run(again).advise("this command follows the retry, if there is one")
+            unknown.run("look for the retry", again)
         }
     }
 }

@@ -73,7 +73,7 @@ async fn talked(world: &Harness, line: &[&str], person: &Rc<Person>) -> Outcome 
             if open.questions.is_empty() {
                 return ended;
             }
-            if let Err(failure) = answer(&open, &mut ctx, &**person).await {
+            if let (_, Err(failure)) = answer(&open, &mut ctx, &**person).await {
                 return failure.into();
             }
         }
@@ -657,7 +657,7 @@ async fn a_signal_at_the_question_finds_the_plan_and_behind_it_nothing_is_said_t
     let looked = known.clone();
     let person = Person::while_others(&[Ok("y")], move || {
         let left = left(&looked).expect("the plan is known");
-        assert_eq!(left.said.unwrap().advice, "nothing was written or started");
+        assert_eq!(left.said.unwrap().state, "Nothing was written.");
         assert_eq!(left.data["steps"][0]["progress"], "pending");
     });
     let command = async |args: Args, outer: &CommandContext| {

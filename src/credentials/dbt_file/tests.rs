@@ -75,8 +75,7 @@ impl Home {
         let mut errors = InputErrors::default();
         let account = account(flags, pasted, environment, &mut errors);
         let token = api_token(flags, pasted, environment, &Vault::default(), &mut errors);
-        let token =
-            errors.need(token, crate::credentials::MissingInput { what: "the token", give: "give it", ask: None });
+        let token = errors.need(token, crate::credentials::MissingInput::value("the token", "give it", None));
         errors.settle().map(|()| (account.unwrap(), token.unwrap()))
     }
 
